@@ -1,0 +1,10 @@
+"""Integer codes shared by kernels and callers. Directions and regimes are compared as floats in lanes."""
+
+SHORT, FLAT, LONG, HOLD = -1, 0, 1, 2
+"""Direction of a signal. HOLD leaves the position as it is: a dead band without state."""
+
+BEAR, NEUTRAL, BULL = -1, 0, 1
+"""Regime of the market."""
+
+MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT = 0, 1, 2, 3
+"""Signal kernels; sma_cross and ema_cross differ in their features alone."""

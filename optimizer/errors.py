@@ -1,0 +1,29 @@
+"""What can go wrong, as subclasses of the built-in that a caller would catch anyway.
+
+Each message stands on one line and names the file, the place in it and the mend. The command line
+prints it and exits with 2.
+"""
+
+
+class BarsweepError(Exception):
+    """Base of every error that barsweep raises on purpose."""
+
+
+class DataError(BarsweepError, ValueError):
+    """Bars that cannot be used: names the file, symbol, row or timestamp, and column."""
+
+
+class StudyFileError(BarsweepError, ValueError):
+    """A study file that cannot be used: names the file and the key."""
+
+
+class StrategyError(BarsweepError, ValueError):
+    """A user's strategy that cannot be loaded, compiled or evaluated."""
+
+
+class StudyError(BarsweepError, RuntimeError):
+    """A study that cannot start, go on or be read: names its folder."""
+
+
+class ExportError(BarsweepError, ValueError):
+    """An exported parameter set that cannot be read, or a folder with nothing to export."""
