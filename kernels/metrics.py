@@ -1,0 +1,118 @@
+"""Performance of lanes from the sums that the simulation accumulated.
+
+Conventions follow empyrical: returns per bar, risk-free rate 0, annualized by the bars per year,
+sample standard deviation (ddof 1). What is undefined (no trade, no loss, no variance) is NaN.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels._jit import jit
+from kernels.layout import (
+    COSTS,
+    EQUITY,
+    GROSS_LOSS,
+    GROSS_PROFIT,
+    MAX_DRAWDOWN,
+    N_TRADES,
+    N_WINS,
+    RUINED,
+    STRIDE,
+    SUM_DOWNSIDE_2,
+    SUM_EQUITY,
+    SUM_EXPOSURE,
+    SUM_RETURN,
+    SUM_RETURN_2,
+    TRADED,
+)
+
+N_METRICS = 15
+(
+    TOTAL_RETURN,
+    CAGR,
+    VOLATILITY,
+    SHARPE,
+    SORTINO,
+    CALMAR,
+    DRAWDOWN,
+    EXPOSURE,
+    TURNOVER,
+    TRADES,
+    WIN_RATE,
+    PROFIT_FACTOR,
+    FINAL_EQUITY,
+    COSTS_PAID,
+    RUIN,
+) = range(N_METRICS)
+
+# Rows of the simulation's state as plain row numbers.
+_SUM_RETURN = int(SUM_RETURN) // STRIDE
+_SUM_RETURN_2 = int(SUM_RETURN_2) // STRIDE
+_SUM_DOWNSIDE_2 = int(SUM_DOWNSIDE_2) // STRIDE
+_SUM_EXPOSURE = int(SUM_EXPOSURE) // STRIDE
+_SUM_EQUITY = int(SUM_EQUITY) // STRIDE
+_EQUITY = int(EQUITY) // STRIDE
+_MAX_DRAWDOWN = int(MAX_DRAWDOWN) // STRIDE
+_TRADED = int(TRADED) // STRIDE
+_COSTS = int(COSTS) // STRIDE
+_N_TRADES = int(N_TRADES) // STRIDE
+_N_WINS = int(N_WINS) // STRIDE
+_GROSS_PROFIT = int(GROSS_PROFIT) // STRIDE
+_GROSS_LOSS = int(GROSS_LOSS) // STRIDE
+_RUINED = int(RUINED) // STRIDE
+
+
+@jit
+def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, float]:
+    """Mean and sample standard deviation (ddof 1) of ``n`` values from their power sums."""
+    mean = total / n
+    if n < 2:
+        return mean, np.nan
+    variance = (squares - total * mean) / (n - 1)
+    return mean, np.sqrt(max(variance, 0.0))
+
+
+@jit
+def performance(
+    rows: npt.NDArray[np.float64],
+    start_equity: npt.NDArray[np.float64],
+    n_bars: int,
+    bars_per_year: float,
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Metrics of every lane over one period.
+
+    Args:
+        rows: (N_LANE_ROWS, n_lanes), the simulation's state with the sums of the period.
+        start_equity: (n_lanes,), money at the period's start.
+        n_bars: bars of the period, >= 1.
+        bars_per_year: annualizes.
+        out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates
+            are fractions; exposure is the mean gross value over equity; turnover is the value of
+            all fills over the mean equity, per year; equity and costs are money.
+    """
+    years = n_bars / bars_per_year
+    for i in range(rows.shape[1]):
+        start, end = start_equity[i], rows[_EQUITY, i]
+        growth = end / start if start > 0.0 else 0.0
+        mean, deviation = mean_and_deviation(n_bars, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i])
+        cagr = growth ** (1.0 / years) - 1.0
+        downside = np.sqrt(rows[_SUM_DOWNSIDE_2, i] / n_bars)
+        drawdown = rows[_MAX_DRAWDOWN, i]
+        trades, losses = rows[_N_TRADES, i], rows[_GROSS_LOSS, i]
+        mean_equity = rows[_SUM_EQUITY, i] / n_bars
+        out[i, TOTAL_RETURN] = growth - 1.0
+        out[i, CAGR] = cagr
+        out[i, VOLATILITY] = deviation * np.sqrt(bars_per_year)
+        out[i, SHARPE] = mean / deviation * np.sqrt(bars_per_year) if deviation > 0.0 else np.nan
+        out[i, SORTINO] = mean / downside * np.sqrt(bars_per_year) if downside > 0.0 else np.nan
+        out[i, CALMAR] = cagr / drawdown if drawdown > 0.0 else np.nan
+        out[i, DRAWDOWN] = drawdown
+        out[i, EXPOSURE] = rows[_SUM_EXPOSURE, i] / n_bars
+        out[i, TURNOVER] = rows[_TRADED, i] / mean_equity / years if mean_equity > 0.0 else np.nan
+        out[i, TRADES] = trades
+        out[i, WIN_RATE] = rows[_N_WINS, i] / trades if trades > 0.0 else np.nan
+        out[i, PROFIT_FACTOR] = rows[_GROSS_PROFIT, i] / losses if losses > 0.0 else np.nan
+        out[i, FINAL_EQUITY] = end
+        out[i, COSTS_PAID] = rows[_COSTS, i]
+        out[i, RUIN] = rows[_RUINED, i]

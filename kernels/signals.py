@@ -1,0 +1,101 @@
+"""Signals: (direction, strength, confidence) of one symbol at one bar, from features alone.
+
+Strength is the expected return per bar. It follows Grinold (1994), "Alpha is volatility times IC
+times score": a score is how many standard deviations the feature stands from no signal, capped at
+``MAX_SCORE``, and the information coefficient is ``INFORMATION_COEFFICIENT``. Confidence is the
+score, at most 1. Between its thresholds a rule says HOLD: a position stays until the opposite
+threshold, without any state in the strategy.
+"""
+
+from kernels._jit import jit
+from kernels.codes import HOLD, LONG, SHORT
+
+INFORMATION_COEFFICIENT = 0.05
+MAX_SCORE = 3.0
+
+_LONG, _SHORT, _HOLD = float(LONG), float(SHORT), float(HOLD)
+
+
+@jit
+def strength_of_score(score: float, volatility: float) -> tuple[float, float]:
+    """Strength (expected return per bar) and confidence (0..1) of a score >= 0."""
+    capped = score if score < MAX_SCORE else MAX_SCORE
+    confidence = score if score < 1.0 else 1.0
+    return INFORMATION_COEFFICIENT * volatility * capped, confidence
+
+
+@jit
+def momentum_signal(
+    momentum: float,
+    volatility: float,
+    inverse_volatility: float,
+    threshold: float,
+    inverse_sqrt_lookback: float,
+) -> tuple[float, float, float]:
+    """Long above ``threshold``, short below minus it (Moskowitz, Ooi and Pedersen 2012).
+
+    Args:
+        momentum: return over the lookback, a fraction.
+        volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
+        threshold: a fraction, >= 0.
+        inverse_sqrt_lookback: 1 / sqrt(lookback), scales the volatility to the lookback.
+    """
+    direction = _LONG if momentum > threshold else (_SHORT if momentum < -threshold else _HOLD)
+    score = abs(momentum) * inverse_sqrt_lookback * inverse_volatility
+    strength, confidence = strength_of_score(score, volatility)
+    return direction, strength, confidence
+
+
+@jit
+def mean_reversion_signal(
+    rsi: float, volatility: float, oversold: float, overbought: float
+) -> tuple[float, float, float]:
+    """Long below ``oversold``, short above ``overbought`` (Wilder 1978); RSI and both in 0..100."""
+    direction = _LONG if rsi < oversold else (_SHORT if rsi > overbought else _HOLD)
+    score = abs(rsi - 50.0) * 0.04
+    strength, confidence = strength_of_score(score, volatility)
+    return direction, strength, confidence
+
+
+@jit
+def average_cross_signal(
+    fast: float,
+    slow: float,
+    inverse_close: float,
+    volatility: float,
+    inverse_volatility: float,
+    band: float,
+    inverse_sqrt_lookback: float,
+) -> tuple[float, float, float]:
+    """Long where the fast average stands above the slow one by ``band``, short where below.
+
+    Brock, Lakonishok and LeBaron (1992). ``band`` is a fraction of the slow average;
+    ``inverse_sqrt_lookback`` is that of the slow average.
+    """
+    direction = (
+        _LONG if fast > slow * (1.0 + band) else (_SHORT if fast < slow * (1.0 - band) else _HOLD)
+    )
+    score = abs(fast - slow) * inverse_close * inverse_sqrt_lookback * inverse_volatility
+    strength, confidence = strength_of_score(score, volatility)
+    return direction, strength, confidence
+
+
+@jit
+def breakout_signal(
+    average: float,
+    true_range: float,
+    close: float,
+    inverse_close: float,
+    volatility: float,
+    inverse_volatility: float,
+    width: float,
+    inverse_sqrt_lookback: float,
+) -> tuple[float, float, float]:
+    """Long above the channel ``average + width * true_range``, short below it (Keltner 1960)."""
+    half = width * true_range
+    direction = (
+        _LONG if close > average + half else (_SHORT if close < average - half else _HOLD)
+    )
+    score = abs(close - average) * inverse_close * inverse_sqrt_lookback * inverse_volatility
+    strength, confidence = strength_of_score(score, volatility)
+    return direction, strength, confidence
