@@ -1,0 +1,49 @@
+# Every target does its own set-up in $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out/quickstart
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: study
+study: $(VENV)/installed ## Run the quickstart study on real bars, export its best set and replay it
+	$(BIN)/barsweep run studies/quickstart.toml --out $(OUT) --overwrite
+	$(BIN)/barsweep export $(OUT) --out $(OUT)/best.json
+	$(BIN)/barsweep replay $(OUT)/best.json
+
+.PHONY: test
+test: lint ## Lint, check types, run the tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+.PHONY: lint
+lint: $(VENV)/installed-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(VENV)/installed-dev ## Measure the simulation against a scalar loop
+	$(BIN)/python -m benchmarks.simulation
+
+.PHONY: clean
+clean: ## Remove the virtual environment, results and caches
+	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "barsweep needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,261 @@
+"""Market regimes, one bar at a time: features, hidden Markov filter, support vector decision.
+
+Each rule stands once, as a step on one bar that carries its state in arrays passed in; the form
+over many bars is the loop over that step. Nothing is allocated and nothing is kept, so a sequence
+cut anywhere and gone on with the carried arrays gives the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels._jit import jit
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+N_FEATURES = 2
+"""Features of the market: mean and standard deviation of its log returns."""
+
+
+@jit
+def market_return_step(previous: FloatArray, close: FloatArray) -> float:
+    """Log return over one bar of an equal-weighted index, rebalanced at each bar.
+
+    Args:
+        previous: shape (n_symbols,), closes of the bar before, positive.
+        close: shape (n_symbols,), closes of this bar, positive.
+    """
+    total = 0.0
+    for s in range(len(close)):
+        total += (close[s] - previous[s]) / previous[s]  # Exact difference of near prices.
+    return float(np.log1p(total / len(close)))
+
+
+@jit
+def market_returns(close: FloatArray, returns: FloatArray) -> None:
+    """Loop of `market_return_step` over ``close`` (n_bars, n_symbols) into ``returns`` (n_bars,).
+
+    The first bar has no bar before it: its return is 0.
+    """
+    returns[:1] = 0.0
+    for t in range(1, len(close)):
+        returns[t] = market_return_step(close[t - 1], close[t])
+
+
+@jit
+def market_features_step(
+    log_return: float, ring: FloatArray, seen: IntArray, features: FloatArray
+) -> None:
+    """Take one return in and write mean and standard deviation of the last ``lookback`` returns.
+
+    Both passes go over the window itself, oldest bar first: there is no running sum to drift, and
+    the result depends on the window alone.
+
+    Args:
+        log_return: the market's log return of this bar.
+        ring: shape (lookback,), lookback >= 2, the last returns; carried, any values at the start.
+        seen: shape (1,), number of returns taken in; carried, 0 at the start.
+        features: shape (2,), written: mean and standard deviation (ddof 1), per bar; NaN until
+            ``lookback`` returns have been seen.
+    """
+    lookback = len(ring)
+    ring[seen[0] % lookback] = log_return
+    seen[0] += 1
+    if seen[0] < lookback:
+        features[0] = np.nan
+        features[1] = np.nan
+        return
+    oldest = seen[0] % lookback
+    total = 0.0
+    for k in range(oldest, lookback):
+        total += ring[k]
+    for k in range(oldest):
+        total += ring[k]
+    mean = total / lookback
+    squares = 0.0
+    for k in range(oldest, lookback):
+        squares += (ring[k] - mean) * (ring[k] - mean)
+    for k in range(oldest):
+        squares += (ring[k] - mean) * (ring[k] - mean)
+    features[0] = mean
+    features[1] = np.sqrt(squares / (lookback - 1))
+
+
+@jit
+def market_features(
+    returns: FloatArray, ring: FloatArray, seen: IntArray, features: FloatArray
+) -> None:
+    """Loop of `market_features_step` over ``returns`` (n_bars,) into ``features`` (n_bars, 2)."""
+    for t in range(len(returns)):
+        market_features_step(returns[t], ring, seen, features[t])
+
+
+@jit
+def hmm_filter_step(
+    observation: FloatArray,
+    predicted: FloatArray,
+    transition: FloatArray,
+    means: FloatArray,
+    variances: FloatArray,
+    filtered: FloatArray,
+) -> None:
+    """One step of the forward filter of a hidden Markov model with diagonal Gaussian emissions.
+
+    The forward recursion of Rabiner (1989), "A tutorial on hidden Markov models", section III.A,
+    scaled at each step (V.A): the weights are taken relative to the likeliest state's, in
+    logarithms, so an observation far from every state does not underflow. What is carried is the
+    prediction for the next bar rather than the filtered state: then the first bar, whose prediction
+    is the start distribution, is no special case.
+
+    Args:
+        observation: shape (n_features,).
+        predicted: shape (n_states,), probability of each state at this bar given the bars before;
+            carried: replaced by the prediction for the next bar. The start distribution at first.
+        transition: shape (n_states, n_states), rows sum to 1: from state (row) to state (column).
+        means: shape (n_states, n_features).
+        variances: shape (n_states, n_features), positive.
+        filtered: shape (n_states,), written: probability of each state at this bar given the bars
+            up to and with it. An observation that no state can have produced (not finite) says
+            nothing: the prediction stands.
+    """
+    n_states, n_features = means.shape
+    largest = -np.inf
+    for k in range(n_states):
+        # The constant n_features * log(2 pi) is common to all states and cancels.
+        log_weight = np.log(predicted[k])
+        for f in range(n_features):
+            difference = observation[f] - means[k, f]
+            variance = variances[k, f]
+            log_weight -= 0.5 * (np.log(variance) + difference * difference / variance)
+        filtered[k] = log_weight
+        largest = max(largest, log_weight)
+    total = 0.0
+    for k in range(n_states):
+        filtered[k] = np.exp(filtered[k] - largest)
+        total += filtered[k]
+    if np.isfinite(total):
+        for k in range(n_states):
+            filtered[k] /= total
+    else:
+        for k in range(n_states):
+            filtered[k] = predicted[k]
+    for j in range(n_states):
+        probability = 0.0
+        for k in range(n_states):
+            probability += filtered[k] * transition[k, j]
+        predicted[j] = probability
+
+
+@jit
+def hmm_filter(
+    observations: FloatArray,
+    predicted: FloatArray,
+    transition: FloatArray,
+    means: FloatArray,
+    variances: FloatArray,
+    filtered: FloatArray,
+) -> None:
+    """Loop of `hmm_filter_step` over ``observations`` (n_bars, n_features).
+
+    Writes ``filtered`` (n_bars, n_states) and leaves in ``predicted`` the prediction for the bar
+    after the last.
+    """
+    for t in range(len(observations)):
+        hmm_filter_step(observations[t], predicted, transition, means, variances, filtered[t])
+
+
+@jit
+def _pair(c: int, d: int, n_classes: int) -> int:
+    """Index of the pair of two classes in the order (0, 1), (0, 2), ..., (1, 2), ..."""
+    first, second = min(c, d), max(c, d)
+    return first * n_classes - first * (first + 1) // 2 + second - first - 1
+
+
+@jit
+def svm_decision_step(
+    observation: FloatArray,
+    support_vectors: FloatArray,
+    n_support: IntArray,
+    dual_coefficients: FloatArray,
+    intercept: FloatArray,
+    gamma: float,
+    decisions: FloatArray,
+) -> int:
+    """Class of one observation by one-vs-one votes of support vector machines with an RBF kernel.
+
+    The layout is that of LIBSVM (Chang and Lin 2011, "LIBSVM: a library for support vector
+    machines", sections 4.1 and 7): support vectors grouped by class; a vector of class c holds
+    against class d its coefficient of row ``d - 1`` where d > c, else of row ``d``; pairs in the
+    order (0, 1), (0, 2), ..., (1, 2), ... A positive decision of the pair (i, j) is a vote for i,
+    any other for j; of classes with equally many votes the first wins.
+
+    Args:
+        observation: shape (n_features,).
+        support_vectors: shape (n_vectors, n_features), grouped by class.
+        n_support: shape (n_classes,), vectors of each class; n_classes >= 2.
+        dual_coefficients: shape (n_classes - 1, n_vectors).
+        intercept: shape (n_pairs,), n_pairs = n_classes * (n_classes - 1) / 2.
+        gamma: the RBF kernel is exp(-gamma * squared distance).
+        decisions: shape (n_pairs,), written.
+
+    Returns:
+        Index of the winning class, 0 .. n_classes - 1.
+    """
+    n_classes = len(n_support)
+    decisions[:] = 0.0
+    vector = 0
+    for c in range(n_classes):
+        for _ in range(n_support[c]):
+            distance = 0.0
+            for f in range(len(observation)):
+                difference = observation[f] - support_vectors[vector, f]
+                distance += difference * difference
+            similarity = np.exp(-gamma * distance)
+            for d in range(n_classes):
+                if d != c:
+                    row = d - 1 if d > c else d
+                    decisions[_pair(c, d, n_classes)] += dual_coefficients[row, vector] * similarity
+            vector += 1
+    for pair in range(len(intercept)):
+        decisions[pair] += intercept[pair]
+
+    winner = 0
+    most_votes = -1
+    for c in range(n_classes):
+        votes = 0
+        for d in range(n_classes):
+            if d != c and (decisions[_pair(c, d, n_classes)] > 0.0) == (c < d):
+                votes += 1
+        if votes > most_votes:
+            winner = c
+            most_votes = votes
+    return winner
+
+
+@jit
+def svm_decision(
+    observations: FloatArray,
+    support_vectors: FloatArray,
+    n_support: IntArray,
+    dual_coefficients: FloatArray,
+    intercept: FloatArray,
+    gamma: float,
+    decisions: FloatArray,
+    labels: IntArray,
+) -> None:
+    """Loop of `svm_decision_step` over ``observations`` (n_bars, n_features).
+
+    Writes ``decisions`` (n_bars, n_pairs) and the class of each bar to ``labels`` (n_bars,).
+    """
+    for t in range(len(observations)):
+        labels[t] = svm_decision_step(
+            observations[t],
+            support_vectors,
+            n_support,
+            dual_coefficients,
+            intercept,
+            gamma,
+            decisions[t],
+        )
