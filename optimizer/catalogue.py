@@ -107,3 +107,28 @@ RISK: tuple[Parameter, ...] = (
 def column(owner: str, name: str) -> str:
     """Name of a parameter in results and constraints: ``momentum_lookback``; risk has no prefix."""
     return name if owner == "risk" else f"{owner}_{name}"
+
+
+Direction = Literal["maximize", "minimize"]
+
+METRIC_DIRECTIONS: dict[str, Direction] = {
+    "total_return": "maximize",
+    "cagr": "maximize",
+    "volatility": "minimize",
+    "sharpe": "maximize",
+    "sortino": "maximize",
+    "calmar": "maximize",
+    "max_drawdown": "minimize",
+    "exposure": "maximize",
+    "turnover": "minimize",
+    "n_trades": "maximize",
+    "win_rate": "maximize",
+    "profit_factor": "maximize",
+    "final_equity": "maximize",
+    "costs_paid": "minimize",
+    "ruined": "minimize",
+}
+"""The direction in which each metric is better, used where a study file gives none."""
+
+METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
+"""Metrics in the order of the result columns."""

@@ -1,0 +1,311 @@
+"""The command line: a thin shell over the Python API."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from optimizer.errors import BarsweepError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from optimizer.preflight import Estimate
+    from optimizer.study import Progress as StudyProgress
+
+app = typer.Typer(
+    help="Sweep trading-strategy parameters over real bars and export the best sets.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `barsweep run` wrote.")]
+
+SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
+"""Metrics that tables show, in-sample beside out-of-sample."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        console.print(f"barsweep {version('barsweep')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except BarsweepError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def check(study: StudyFile) -> None:
+    """Validate a study and its bars, and estimate parameter sets, memory, disk and time."""
+    from optimizer.backtest import study_rules, study_warm_up
+    from optimizer.bars import require_bars
+    from optimizer.config import load_study
+    from optimizer.preflight import estimate, refuse_what_cannot_fit
+    from optimizer.space import build_space
+    from optimizer.study import load_study_bars
+
+    loaded = load_study(study)
+    bars = load_study_bars(loaded)
+    space = build_space(loaded)
+    rules = study_rules(loaded, space, bars.n_symbols)
+    warm_up = study_warm_up(space, rules)
+    require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
+    needs = estimate(loaded, space, bars, rules, loaded.workers.count)
+    console.print(f"{study}: valid", style="green", markup=False, highlight=False)
+    console.print(
+        f"bars: {bars.n_bars:,} x {bars.n_symbols} symbols, {str(bars.timestamps[0])[:16]} to"
+        f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}",
+        highlight=False,
+    )
+    _print_estimate(needs)
+    if rules.close_fill:
+        _warn_close_fill()
+    refuse_what_cannot_fit(needs, Path("out"))
+
+
+def _print_estimate(needs: Estimate) -> None:
+    console.print(
+        f"estimate: {needs.n_trials:,} trials, up to {needs.n_sets:,} parameter sets"
+        f" ({needs.lanes_per_tile:,} a trial), {needs.memory_bytes / 1e6:,.0f} MB memory,"
+        f" {needs.disk_bytes / 1e6:,.0f} MB disk, about {needs.seconds:,.0f} s with"
+        f" {needs.workers} worker{'s' if needs.workers > 1 else ''}",
+        highlight=False,
+    )
+
+
+def _warn_close_fill() -> None:
+    console.print(
+        'fill = "close": orders fill at the close that decides them, which is optimistic',
+        style="yellow",
+    )
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder for the results [default: out/<study name>].")
+    ] = None,
+    workers: Annotated[
+        Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
+    ] = None,
+    trials: Annotated[Optional[int], typer.Option(help="Replaces [search] trials.")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Replaces [study] seed.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a study that --out holds.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+) -> None:
+    """Run a study: search, evaluate every tile, write results, show the best sets."""
+    from optimizer.config import load_study
+    from optimizer.study import run_study
+
+    loaded = load_study(study).override(seed=seed, trials=trials)
+    with _progress() as on_progress:
+        result = run_study(
+            loaded,
+            out=out,
+            workers=workers,
+            overwrite=overwrite,
+            on_start=_print_estimate,
+            on_progress=on_progress,
+        )
+    total = sum(result.seconds.values())
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
+    console.print(f"time: {total:.1f} s ({parts})", highlight=False)
+    _show(result.folder.path, top)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Any]:
+    """A live bar on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        yield lambda now: console.print(_progress_line(now), highlight=False, soft_wrap=True)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} trials"),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as live:
+        task = live.add_task("starting", total=None)
+
+        def update(now: StudyProgress) -> None:
+            live.update(
+                task, completed=now.trials, total=now.n_trials, description=_progress_text(now)
+            )
+
+        yield update
+
+
+def _progress_text(now: StudyProgress) -> str:
+    pace = now.sets / now.seconds if now.seconds else 0.0
+    best = "none feasible yet"
+    if now.best is not None and now.best_out_of_sample is not None:
+        best = f"best {now.best:.3g} in-sample, {now.best_out_of_sample:.3g} out-of-sample"
+    return f"{now.sets:,} sets, {pace:,.0f}/s, {best}"
+
+
+def _progress_line(now: StudyProgress) -> str:
+    return (
+        f"{now.trials}/{now.n_trials} trials, {_progress_text(now)}, {now.seconds_left:.0f} s left"
+    )
+
+
+@app.command()
+def show(
+    folder: Folder,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 10,
+) -> None:
+    """Show a study's best parameter sets, in-sample beside out-of-sample."""
+    _show(folder, top)
+
+
+def _show(path: Path, top: int) -> None:
+    from optimizer.config import study_from_dict
+    from optimizer.store import StudyFolder
+    from optimizer.study import best_sets
+
+    folder = StudyFolder.open(path)
+    manifest = folder.manifest()
+    study = study_from_dict(manifest["study"])
+    frame = best_sets(folder, study.search.direction[0], top)
+    counts = folder.results(["trial", "feasible"])
+    state = "" if manifest["complete"] else " (not complete)"
+    console.print(
+        f"\n{study.name}{state}: {len(counts):,} parameter sets in"
+        f" {counts['trial'].nunique():,} trials, {int(counts['feasible'].sum()):,} feasible;"
+        f" in-sample {manifest['first_time'][:10]} to {(manifest['holdout_time'] or manifest['span'][1])[:10]},"
+        f" out-of-sample {'none' if not manifest['holdout_time'] else 'to ' + manifest['span'][1][:10]}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if study.costs.fill == "close":
+        _warn_close_fill()
+    if frame.empty:
+        constraints = ", ".join(str(one) for one in study.search.constraints)
+        console.print(f"no parameter set is feasible; constraints: {constraints}", style="yellow")
+    else:
+        console.print(_best_table(frame, study.search.objective))
+    console.print(f"results: {folder.path}/results/*.parquet", highlight=False)
+    if not frame.empty:
+        console.print(
+            f"next:    barsweep export {folder.path} && barsweep replay {folder.path}/best.json",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _best_table(frame: pd.DataFrame, objective: tuple[str, ...]) -> Table:
+    from optimizer.catalogue import METRICS
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    metrics = [*dict.fromkeys((*objective, *SHOWN))]
+    known = {"set", "trial", "feasible", "score", *METRICS, *(f"oos_{m}" for m in METRICS)}
+    varying = [
+        name
+        for name in frame.columns
+        if name not in known
+        and (name in ("strategy", "classifier") or frame[name].nunique(dropna=False) > 1)
+    ]
+    table.add_column("set", justify="right")
+    for name in varying:
+        table.add_column(name.replace("_", " "), justify="right")
+    for name in metrics:
+        table.add_column(f"{name.replace('_', ' ')} in", justify="right", style="cyan")
+        table.add_column("out", justify="right", style="magenta")
+    for row in frame.to_dict("records"):
+        cells = [str(row["set"]), *(_cell(row[name]) for name in varying)]
+        for name in metrics:
+            cells += [_cell(row[name]), _cell(row[f"oos_{name}"])]
+        table.add_row(*cells)
+    return table
+
+
+def _cell(value: Any) -> str:
+    import pandas as pd
+
+    if isinstance(value, str):
+        return value
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+@app.command()
+def export(
+    folder: Folder,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 1,
+    format: Annotated[str, typer.Option(help="json, toml, csv or parquet.")] = "json",
+    out: Annotated[
+        Optional[Path], typer.Option(help="The file [default: DIR/best.<format>].")
+    ] = None,
+) -> None:
+    """Write the best parameter sets to a file."""
+    from optimizer.errors import ExportError
+    from optimizer.export import FORMATS, export_sets
+
+    for known in FORMATS:
+        if format == known:
+            path = export_sets(folder, top=top, format=known, out=out)
+            console.print(f"exported: {path}", highlight=False, soft_wrap=True)
+            return
+    raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="BEST.json", help="Export, JSON or TOML.")],
+    number: Annotated[int, typer.Option("--set", min=1, help="Which of its sets.")] = 1,
+    data: Annotated[Optional[Path], typer.Option(help="The bars, if they have moved.")] = None,
+) -> None:
+    """Run an exported set again from its file and compare; exit 1 where a metric differs."""
+    from optimizer.export import replay as replay_set
+
+    result = replay_set(file, number=number, data=data)
+    if result.costs.get("fill") == "close":
+        _warn_close_fill()
+    final = float(result.result.equity.iloc[-1])
+    console.print(
+        f"replayed set {result.recorded['set']} of {result.study}: {len(result.result.fills):,}"
+        f" fills, final equity {final:,.2f}",
+        highlight=False,
+    )
+    for one in result.differences:
+        console.print(
+            f"differs: {one.sample} {one.metric}: recorded {one.recorded}, replayed {one.replayed}",
+            style="red",
+            highlight=False,
+        )
+    if result.differences:
+        raise typer.Exit(1)
+    console.print("identical: every recorded metric is reproduced bit for bit", style="green")

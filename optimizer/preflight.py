@@ -1,0 +1,114 @@
+"""What a study will take, before it starts: parameter sets, memory, disk and time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from optimizer.backtest import Rules, feature_keys
+from optimizer.catalogue import METRICS
+from optimizer.config import Study
+from optimizer.errors import StudyError
+from optimizer.space import Space
+from optimizer.types import Bars
+
+NS_PER_STEP = 2.5
+"""Time of one bar x symbol x parameter set on one core, features shared; measured by `make bench`."""
+
+SECONDS_PER_FIT = 0.03
+"""Time of one fit of a regime model."""
+
+BYTES_PER_ROW = 120
+"""One parameter set in a result file, compressed."""
+
+BYTES_PER_PROCESS = 250e6
+"""An interpreter with the libraries and the compiled kernels."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will take.
+
+    Attributes:
+        n_trials: tiles.
+        n_sets: parameter sets in all, before parameter constraints drop some.
+        lanes_per_tile: parameter sets of the largest tile.
+        memory_bytes: of parent and workers together.
+        disk_bytes: of results and shared arrays.
+        seconds: wall time, roughly.
+        workers: processes.
+    """
+
+    n_trials: int
+    n_sets: int
+    lanes_per_tile: int
+    memory_bytes: float
+    disk_bytes: float
+    seconds: float
+    workers: int
+
+
+def count_trials(study: Study, space: Space) -> int:
+    """Trials of a study: those asked for, but never more than a grid has points."""
+    if study.search.sampler == "grid" or space.n_points == 1:
+        return int(space.n_points or 1)
+    return study.search.trials
+
+
+def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int) -> Estimate:
+    """Estimate what a study will take on this machine."""
+    workers = workers or os.cpu_count() or 1
+    n_trials = count_trials(study, space)
+    lanes = [branch.n_lanes for branch in space.branches]
+    n_sets = n_trials * max(lanes)
+    if study.search.sampler == "grid" and space.n_sets is not None:
+        n_sets = space.n_sets
+    cells = bars.n_bars * bars.n_symbols
+    n_columns = len(feature_keys(space)) + 2 * len(
+        space.lookbacks("risk", "volatility_lookback")
+    )
+    refreshes = bars.n_bars / rules.correlation_refresh if rules.correlated else 0
+    shared = 8.0 * (cells * (6 + n_columns) + refreshes * bars.n_symbols**2)
+    rows_in_flight = min(study.search.batch, n_trials) * max(lanes)
+    row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
+    work = n_sets * cells * NS_PER_STEP * 1e-9 * (1.4 if rules.correlated else 1.0)
+    fits = sum(
+        bars.n_bars / min(branch.values(f"{branch.classifier}_refit_bars"))
+        for branch in {branch.classifier: branch for branch in space.branches}.values()
+        if branch.classifier != "none"
+    )
+    return Estimate(
+        n_trials=n_trials,
+        n_sets=n_sets,
+        lanes_per_tile=max(lanes),
+        memory_bytes=(workers + 1) * BYTES_PER_PROCESS + shared + rows_in_flight * row_bytes,
+        disk_bytes=shared + n_sets * BYTES_PER_ROW,
+        seconds=5.0 + (work + fits * SECONDS_PER_FIT) / min(workers, os.cpu_count() or 1),
+        workers=workers,
+    )
+
+
+def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
+    """Compare an estimate with the machine.
+
+    Raises:
+        StudyError: memory or disk is too small; names the numbers and the setting to change.
+    """
+    available = psutil.virtual_memory().available
+    if needs.memory_bytes > available:
+        raise StudyError(
+            f"the study needs about {needs.memory_bytes / 1e9:.1f} GB of memory and"
+            f" {available / 1e9:.1f} GB is free; lower [search] batch, sweep fewer values in a tile"
+            f" (now {needs.lanes_per_tile:,}), or search fewer lookbacks"
+        )
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if needs.disk_bytes > free:
+        raise StudyError(
+            f"{out}: the study writes about {needs.disk_bytes / 1e9:.1f} GB and the disk has"
+            f" {free / 1e9:.1f} GB free; give an --out on another disk, or lower [search] trials"
+        )

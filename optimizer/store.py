@@ -1,0 +1,246 @@
+"""The folder of a study: its manifest, one Parquet file per batch of trials, Optuna's journal.
+
+A batch is durable once its Parquet file has its final name: that one file holds the results of all
+its parameter sets and, in its metadata, its trials. Optuna's journal is a copy for Optuna's tools.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from optimizer.catalogue import METRICS
+from optimizer.errors import StudyError
+
+MANIFEST = "study.json"
+RESULTS = "results"
+JOURNAL = "optuna.journal"
+SCRATCH = "shared"
+SCHEMA_VERSION = 1
+TRIALS_KEY = b"barsweep.trials"
+
+OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
+COUNTS = ("n_trades", "oos_n_trades")
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call ``write`` with a temporary file's path and give that its final name once it is on disk."""
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class StudyFolder:
+    """Files of one study.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
+        """Make the folder of a new study.
+
+        Raises:
+            StudyError: the folder holds something already, or cannot be written.
+        """
+        folder = cls(path)
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                if not overwrite:
+                    raise StudyError(
+                        f"{path}: already holds files; give another --out, or --overwrite to replace"
+                        " a study there"
+                    )
+                if not folder.manifest_path.is_file():
+                    raise StudyError(f"{path}: holds no study, so it is not replaced; empty it first")
+                shutil.rmtree(path)
+            (path / RESULTS).mkdir(parents=True)
+            folder.write_manifest(manifest)
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> StudyFolder:
+        """The folder of a study that was started.
+
+        Raises:
+            StudyError: there is no study in it.
+        """
+        folder = cls(path)
+        if not folder.manifest_path.is_file():
+            raise StudyError(f"{path}: no study here; expected a folder that `barsweep run` wrote")
+        return folder
+
+    @property
+    def manifest_path(self) -> Path:
+        """The file that describes the study."""
+        return self.path / MANIFEST
+
+    @property
+    def journal_path(self) -> Path:
+        """Optuna's journal of the trials."""
+        return self.path / JOURNAL
+
+    @property
+    def scratch_path(self) -> Path:
+        """Arrays that workers map while the study runs."""
+        return self.path / SCRATCH
+
+    def manifest(self) -> dict[str, Any]:
+        """What describes the study.
+
+        Raises:
+            StudyError: it cannot be read.
+        """
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.manifest_path}: cannot be read: {error}") from None
+        return manifest
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replace what describes the study."""
+        text = json.dumps(manifest, indent=1, sort_keys=True)
+        write_atomically(self.manifest_path, lambda path: path.write_text(text))
+
+    def batch_paths(self) -> list[Path]:
+        """Result files, in order."""
+        return sorted((self.path / RESULTS).glob("batch-*.parquet"))
+
+    def write_batch(
+        self,
+        number: int,
+        rows: Sequence[Mapping[str, Any]],
+        parameter_names: Sequence[str],
+        trials: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Make a batch durable.
+
+        Args:
+            number: of the batch, from 0.
+            rows: results of each tile, see ``result_table``.
+            parameter_names: of the study, in order.
+            trials: of the batch, plain values.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
+        path = self.path / RESULTS / f"batch-{number:06d}.parquet"
+        tables = [result_table(one, parameter_names) for one in rows or [_NO_ROWS]]
+        table = pa.concat_tables(tables).unify_dictionaries()
+        table = table.replace_schema_metadata({TRIALS_KEY: json.dumps(list(trials)).encode()})
+        try:
+            write_atomically(path, lambda part: pq.write_table(table, part, compression="zstd"))
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+    def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Every parameter set tried, one row each, in the order of the trials.
+
+        Args:
+            columns: names; None reads all.
+
+        Raises:
+            StudyError: there are none, or a file cannot be read.
+        """
+        paths = self.batch_paths()
+        if not paths:
+            raise StudyError(f"{self.path}: no results yet")
+        tables = []
+        for path in paths:
+            try:
+                tables.append(pq.read_table(path, columns=None if columns is None else list(columns)))
+            except (OSError, pa.ArrowException) as error:
+                raise StudyError(f"{path}: cannot be read: {error}") from None
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return frame
+
+    def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """Rows of some parameter sets, in the order given.
+
+        Raises:
+            StudyError: a number is not that of a set of the study.
+        """
+        wanted = pa.array(numbers, pa.int64())
+        tables = [
+            pq.read_table(path, filters=pc.field("set").isin(wanted)) for path in self.batch_paths()
+        ]
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set", drop=False)
+        missing = [number for number in numbers if number not in frame.index]
+        if missing:
+            raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
+        return frame.loc[list(numbers)].reset_index(drop=True)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Every trial told, in order."""
+        found: list[dict[str, Any]] = []
+        for path in self.batch_paths():
+            found += json.loads(pq.read_schema(path).metadata[TRIALS_KEY])
+        return found
+
+    def remove_scratch(self) -> None:
+        """Delete the arrays that workers mapped."""
+        shutil.rmtree(self.scratch_path, ignore_errors=True)
+
+
+def result_table(columns: Mapping[str, Any], parameter_names: Sequence[str]) -> pa.Table:
+    """Results of a batch with the schema of every batch of the study.
+
+    Args:
+        columns: arrays of one length: ``set``, ``trial``, ``strategy``, ``classifier``,
+            ``feasible``, ``score``, the parameters and the metrics. A parameter that is missing has
+            no value in this batch. NaN becomes null.
+        parameter_names: of the study, in order.
+    """
+    n_rows = len(columns["set"])
+    arrays: dict[str, pa.Array] = {
+        "set": pa.array(columns["set"], pa.int64()),
+        "trial": pa.array(columns["trial"], pa.int32()),
+        "strategy": pa.array(columns["strategy"], pa.string()).dictionary_encode(),
+        "classifier": pa.array(columns["classifier"], pa.string()).dictionary_encode(),
+    }
+    empty = np.full(n_rows, np.nan)
+    for name in parameter_names:
+        arrays[name] = pa.array(columns.get(name, empty), pa.float64(), from_pandas=True)
+    arrays["feasible"] = pa.array(columns["feasible"], pa.bool_())
+    arrays["score"] = pa.array(columns["score"], pa.float64(), from_pandas=True)
+    for name in (*METRICS, *OUT_OF_SAMPLE):
+        values = np.asarray(columns[name])
+        if name in COUNTS:
+            missing = np.isnan(values)
+            whole = np.where(missing, 0, values).astype(np.int64)
+            arrays[name] = pa.array(whole, pa.int64(), mask=missing)
+        elif name in ("ruined", "oos_ruined"):
+            arrays[name] = pa.array(values > 0, pa.bool_(), mask=np.isnan(values))
+        else:
+            arrays[name] = pa.array(values, pa.float64(), from_pandas=True)
+    return pa.table(arrays)
+
+
+_NO_ROWS: dict[str, Any] = {
+    name: []
+    for name in ("set", "trial", "strategy", "classifier", "feasible", "score")
+    + (*METRICS, *OUT_OF_SAMPLE)
+}

@@ -1,0 +1,551 @@
+"""The study loop: ask a batch of trials, evaluate their tiles, make the batch durable, tell.
+
+The batch size never depends on the number of workers, results are told in trial order, and the
+sampler is seeded afresh for each batch from (seed, batch number): so any number of workers gives the
+same trials and the same results, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from scipy.stats import qmc
+
+from optimizer.backtest import (
+    Inputs,
+    Tile,
+    TileResult,
+    evaluate,
+    prepare,
+    study_rules,
+)
+from optimizer.bars import load_bars
+from optimizer.catalogue import METRICS
+from optimizer.config import Study
+from optimizer.objective import TileScore, score_tile
+from optimizer.preflight import Estimate, estimate, refuse_what_cannot_fit
+from optimizer.space import Branch, Searched, Space, Value, build_space
+from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder
+from optimizer.types import Bars, FloatArray
+from optimizer.workers import TileTask, Workers, make_tile
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study has come.
+
+    Attributes:
+        trials, n_trials: told, and in all.
+        sets: parameter sets evaluated.
+        best: in-sample objective of the best feasible set so far, or None.
+        best_out_of_sample: the same metric of that set over the holdout, or None.
+        seconds: since the first batch was asked.
+    """
+
+    trials: int
+    n_trials: int
+    sets: int
+    best: float | None
+    best_out_of_sample: float | None
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimated from the pace so far."""
+        return self.seconds / max(self.trials, 1) * (self.n_trials - self.trials)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """A study that has run.
+
+    Attributes:
+        study: as run.
+        folder: where everything is.
+        seconds: wall time by part: load, features, compile, regimes, kernels, sampler, storage.
+    """
+
+    study: Study
+    folder: StudyFolder
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def results(self) -> pd.DataFrame:
+        """Every parameter set tried: parameters, in-sample metrics, ``oos_`` metrics."""
+        return self.folder.results()
+
+    def best(self, top: int = 10) -> pd.DataFrame:
+        """The best feasible parameter sets, best first."""
+        return best_sets(self.folder, self.study.search.direction[0], top)
+
+
+def best_sets(folder: StudyFolder, direction: str, top: int) -> pd.DataFrame:
+    """The best feasible parameter sets of a study, best first; ties in the order of the trials.
+
+    Sets whose in-sample metrics all agree with those of a better one are the same trades under
+    another name and are left out.
+    """
+    ranked = folder.results(["set", "feasible", "score", *METRICS])
+    ranked = ranked[ranked["feasible"] & ranked["score"].notna()]
+    ranked = ranked.sort_values("score", ascending=direction == "minimize", kind="stable")
+    ranked = ranked.drop_duplicates(["score", *METRICS]).head(top)
+    wanted = ranked["set"].to_list()
+    return folder.sets(wanted)
+
+
+def sampler_seed(seed: int, batch: int) -> int:
+    """Seed of the sampler for one batch, a function of the study's seed and the batch alone."""
+    return int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
+
+
+def run_study(
+    study: Study,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    on_start: Callable[[Estimate], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> StudyResult:
+    """Run a study from its bars to its result files.
+
+    Args:
+        study: as `load_study` gives it.
+        out: folder for the results, new or empty; None takes ``out/<study name>``.
+        workers: processes; None takes the study's. Never changes a result.
+        overwrite: replace a study that ``out`` holds.
+        on_start: called with the estimate before anything is computed.
+        on_progress: called after every batch.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: the folder cannot be used, or the study cannot fit the machine.
+    """
+    clock = _Clock()
+    with clock("load"):
+        bars = load_study_bars(study)
+        space = build_space(study)
+        rules = study_rules(study, space, bars.n_symbols)
+    count = study.workers.count if workers is None else workers
+    path = Path("out") / study.name if out is None else Path(out)
+    needs = estimate(study, space, bars, rules, count)
+    refuse_what_cannot_fit(needs, path)
+    if on_start is not None:
+        on_start(needs)
+    with clock("features"):
+        inputs = prepare(bars, space, rules, study.validation.holdout)
+    folder = StudyFolder.create(path, _manifest(study, bars, inputs), overwrite=overwrite)
+    try:
+        with clock("compile"):
+            _compile(inputs, space)
+        with Workers(folder.scratch_path, study, inputs, needs.workers) as pool:
+            _Search(study, space, inputs, folder, pool, clock, on_progress).run(needs.n_trials)
+    finally:
+        folder.remove_scratch()
+    folder.write_manifest({**folder.manifest(), "complete": True})
+    return StudyResult(study, folder, dict(clock.seconds))
+
+
+def load_study_bars(study: Study) -> Bars:
+    """The bars that a study names.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    data = study.data
+    return load_bars(
+        study.data_path,
+        symbols=data.symbols,
+        start=data.start,
+        end=data.end,
+        align=data.align,
+        timezone=data.timezone,
+    )
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("barsweep", "numba", "numpy", "optuna", "scikit-learn", "hmmlearn", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": study.to_dict(),
+        "study_source": study.source,
+        "study_hash": study.content_hash,
+        "data_path": str(study.data_path),
+        "data_hash": bars.content_hash,
+        "symbols": list(bars.symbols),
+        "n_bars": bars.n_bars,
+        "first_bar": inputs.first,
+        "holdout_bar": inputs.split,
+        "span": [str(bars.timestamps[i]) for i in (0, -1)],
+        "first_time": str(bars.timestamps[inputs.first]),
+        "holdout_time": str(bars.timestamps[inputs.split]) if inputs.split < bars.n_bars else None,
+        "bars_per_year": bars.bars_per_year,
+        "versions": software_versions(),
+        "complete": False,
+    }
+
+
+def _compile(inputs: Inputs, space: Space) -> None:
+    """Compile what the workers will call, once, before they start: they then read numba's cache."""
+    branch = space.branches[0]
+    point = {searched.name: searched.first for searched in branch.searched}
+    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes(point))
+    if tile.n_lanes:
+        one = tile.slice(0, 1)
+        codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
+        evaluate(inputs.shortened(), [one], {key: codes for key in one.regime_keys()[0]})
+
+
+class _Clock:
+    """Wall time by part of a study."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One trial of a batch: Optuna's, where it steers, and the point it stands for."""
+
+    task: TileTask
+    trial: Trial | None
+
+
+class _Search:
+    """The batches of one study."""
+
+    def __init__(
+        self,
+        study: Study,
+        space: Space,
+        inputs: Inputs,
+        folder: StudyFolder,
+        pool: Workers,
+        clock: _Clock,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._study = study
+        self._space = space
+        self._inputs = inputs
+        self._folder = folder
+        self._pool = pool
+        self._clock = clock
+        self._on_progress = on_progress
+        self._optuna = optuna.create_study(directions=list(study.search.direction))
+        self._journal = optuna.create_study(
+            study_name=study.name,
+            directions=list(study.search.direction),
+            storage=JournalStorage(JournalFileBackend(str(folder.journal_path))),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._journal.set_metric_names(list(study.search.objective))
+        self._sets = 0
+        self._told = 0
+        self._best: tuple[float, float] | None = None
+
+    def run(self, n_trials: int) -> None:
+        start = time.perf_counter()
+        size = self._study.search.batch
+        points = (
+            itertools.islice(grid_tasks(self._space), n_trials)
+            if self._study.search.sampler == "grid" or self._space.n_points == 1
+            else None
+        )
+        for batch in range(math.ceil(n_trials / size)):
+            count = min(size, n_trials - batch * size)
+            with self._clock("sampler"):
+                asked = self._ask(batch, count, points)
+            self._batch(batch, asked)
+            if self._on_progress is not None:
+                best, beside = self._best if self._best is not None else (None, None)
+                seconds = time.perf_counter() - start
+                self._on_progress(
+                    Progress(self._told, n_trials, self._sets, best, beside, seconds)
+                )
+
+    def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
+        search = self._study.search
+        if points is not None:
+            return [_Asked(task, None) for task in itertools.islice(points, count)]
+        if search.sampler in ("random", "qmc"):
+            tasks = bulk_tasks(
+                self._space, search.sampler, self._study.seed, batch * search.batch, count
+            )
+            return [_Asked(task, None) for task in tasks]
+        self._optuna.sampler = _sampler(search.sampler, sampler_seed(self._study.seed, batch))
+        trials = [self._optuna.ask() for _ in range(count)]
+        return [_Asked(suggest(self._space, trial), trial) for trial in trials]
+
+    def _batch(self, number: int, asked: Sequence[_Asked]) -> None:
+        tiles = [make_tile(self._space, one.task) for one in asked]
+        full = [i for i, tile in enumerate(tiles) if tile.n_lanes]
+        with self._clock("regimes"):
+            self._pool.fit_regimes(key for i in full for key in tiles[i].regime_keys()[0])
+        with self._clock("kernels"):
+            evaluated = self._pool.evaluate([asked[i].task for i in full], [tiles[i] for i in full])
+        results: list[TileResult | None] = [None] * len(asked)
+        for i, result in zip(full, evaluated, strict=True):
+            results[i] = result
+        rows: list[dict[str, Any]] = []
+        frozen: list[FrozenTrial] = []
+        for one, tile, result in zip(asked, tiles, results, strict=True):
+            if result is None:
+                reason = (
+                    "its worker died twice"
+                    if tile.n_lanes
+                    else "no parameter set keeps the parameter constraints"
+                )
+                frozen.append(self._tell(one, None, tile, None, reason))
+                continue
+            branch = self._space.branches[one.task.branch]
+            score = score_tile(self._study.search, tile.columns, result.in_sample, branch.swept)
+            rows.append(self._rows(tile, result, score))
+            frozen.append(self._tell(one, score, tile, result, score.reason))
+        with self._clock("storage"):
+            self._store(number, rows, frozen)
+
+    def _rows(self, tile: Tile, result: TileResult, score: TileScore) -> dict[str, Any]:
+        n = tile.n_lanes
+        columns: dict[str, Any] = {
+            "set": np.arange(self._sets, self._sets + n),
+            "trial": np.full(n, self._told),
+            "strategy": [tile.strategy] * n,
+            "classifier": [tile.classifier] * n,
+            "feasible": score.feasible,
+            "score": score.scores,
+            **tile.columns,
+        }
+        for i, name in enumerate(METRICS):
+            columns[name] = result.in_sample[:, i]
+            columns[OUT_OF_SAMPLE[i]] = result.out_of_sample[:, i]
+        self._sets += n
+        return columns
+
+    def _tell(
+        self,
+        one: _Asked,
+        score: TileScore | None,
+        tile: Tile,
+        result: TileResult | None,
+        reason: str,
+    ) -> FrozenTrial:
+        """Tell one trial; the next in order."""
+        values = None if score is None else score.values
+        violations = {} if score is None or values is None else score.violations
+        attributes: dict[str, Any] = {"n_sets": tile.n_lanes}
+        if reason:
+            attributes["reason"] = reason
+        if score is not None and result is not None and values is not None:
+            attributes["winner"] = {n: float(c[score.winner]) for n, c in tile.columns.items()}
+            attributes["in_sample"] = _finite(result.in_sample[score.winner])
+            attributes["out_of_sample"] = _finite(result.out_of_sample[score.winner])
+            self._keep_best(score, result)
+        self._told += 1
+        state = TrialState.COMPLETE if values is not None else TrialState.FAIL
+        if one.trial is not None:
+            for name, value in attributes.items():
+                one.trial.set_user_attr(name, value)
+            for name, value in violations.items():
+                one.trial.set_constraint(name, value)
+            return self._optuna.tell(one.trial, values, state=state)
+        branch = self._space.branches[one.task.branch]
+        params, distributions = _optuna_parameters(self._space, branch, one.task.point)
+        return create_trial(
+            state=state,
+            values=values,
+            params=params,
+            distributions=distributions,
+            user_attrs=attributes,
+            constraints=dict(violations),
+        )
+
+    def _keep_best(self, score: TileScore, result: TileResult) -> None:
+        if not score.feasible[score.winner] or not np.isfinite(score.scores[score.winner]):
+            return
+        value = float(score.scores[score.winner])
+        search = self._study.search
+        sign = 1.0 if search.direction[0] == "maximize" else -1.0
+        if self._best is None or sign * value > sign * self._best[0]:
+            column = METRICS.index(search.objective[0])
+            self._best = (value, float(result.out_of_sample[score.winner, column]))
+
+    def _store(
+        self, number: int, rows: Sequence[dict[str, Any]], frozen: Sequence[FrozenTrial]
+    ) -> None:
+        first = self._told - len(frozen)
+        records = [_trial_record(first + i, trial) for i, trial in enumerate(frozen)]
+        self._folder.write_batch(number, rows, self._space.parameter_names, records)
+        self._journal.add_trials(frozen)
+
+
+def _finite(metrics: FloatArray) -> dict[str, float | None]:
+    return {
+        name: float(value) if np.isfinite(value) else None
+        for name, value in zip(METRICS, metrics, strict=True)
+    }
+
+
+def _trial_record(number: int, trial: FrozenTrial) -> dict[str, Any]:
+    """A trial without the times, which differ between two runs of one study."""
+    return {
+        "number": number,
+        "state": trial.state.name,
+        "values": trial.values,
+        "params": trial.params,
+        "distributions": {n: distribution_to_json(d) for n, d in trial.distributions.items()},
+        "user_attrs": trial.user_attrs,
+        "system_attrs": trial.system_attrs,
+    }
+
+
+# --- Points of the searched space ---------------------------------------------------------------
+
+
+def grid_tasks(space: Space) -> Iterator[TileTask]:
+    """Every point of every branch, lazily, in a fixed order."""
+    for index, branch in enumerate(space.branches):
+        for point in branch.points():
+            yield TileTask(index, point)
+
+
+def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) -> list[TileTask]:
+    """Points ``start`` to ``start + count - 1`` of a random or quasi-random sequence.
+
+    One coordinate picks the branch, the others its searched parameters. A function of the seed and
+    the start alone, so that a study can be taken up at any batch.
+
+    Args:
+        space: of the study.
+        sampler: ``random``, or ``qmc``: a scrambled Sobol sequence (Owen 1998).
+        seed: of the study.
+        start: trials before.
+        count: points wanted.
+    """
+    n_dimensions = 1 + max(len(branch.searched) for branch in space.branches)
+    if sampler == "qmc":
+        engine = qmc.Sobol(n_dimensions, scramble=True, rng=np.random.default_rng(seed))
+        if start:
+            engine.fast_forward(start)
+        with warnings.catch_warnings():
+            # Balance holds at powers of two, which a batch in mid-sequence need not be.
+            warnings.simplefilter("ignore", UserWarning)
+            unit = engine.random(count)
+    else:
+        unit = np.random.default_rng([seed, start]).random((count, n_dimensions))
+    tasks = []
+    for row in unit:
+        index = min(int(row[0] * len(space.branches)), len(space.branches) - 1)
+        branch = space.branches[index]
+        point = {
+            searched.name: value_at(searched, float(u))
+            for searched, u in zip(branch.searched, row[1:], strict=False)
+        }
+        tasks.append(TileTask(index, point))
+    return tasks
+
+
+def value_at(searched: Searched, u: float) -> Value:
+    """The value of a searched parameter at ``u`` in [0, 1)."""
+    if searched.choices:
+        return searched.choices[min(int(u * len(searched.choices)), len(searched.choices) - 1)]
+    low, high = float(searched.low), float(searched.high)
+    if searched.log:
+        if searched.kind == "int":
+            value = math.exp(math.log(low - 0.5) + u * math.log((high + 0.5) / (low - 0.5)))
+            return int(min(max(round(value), low), high))
+        return math.exp(math.log(low) + u * math.log(high / low))
+    if searched.step is None:
+        return low + u * (high - low)
+    values = searched.n_values
+    return searched.value(min(int(u * values), values - 1))
+
+
+def suggest(space: Space, trial: Trial) -> TileTask:
+    """Let a trial choose the branch and the values of its searched parameters."""
+    strategies = space.strategies
+    classifiers = space.classifiers
+    strategy, classifier = strategies[0], classifiers[0]
+    if len(strategies) > 1:
+        strategy = str(trial.suggest_categorical("strategy", strategies))
+    if len(classifiers) > 1:
+        classifier = str(trial.suggest_categorical("classifier", classifiers))
+    index = space.branch_index(strategy, classifier)
+    point: dict[str, Value] = {}
+    for searched in space.branches[index].searched:
+        point[searched.name] = trial._suggest(searched.name, distribution_of(searched))
+    return TileTask(index, point)
+
+
+def distribution_of(searched: Searched) -> BaseDistribution:
+    """Optuna's form of a searched parameter."""
+    if searched.choices:
+        return CategoricalDistribution(searched.choices)
+    if searched.kind == "int":
+        return IntDistribution(
+            int(searched.low), int(searched.high), log=searched.log, step=int(searched.step or 1)
+        )
+    return FloatDistribution(
+        float(searched.low), float(searched.high), log=searched.log, step=searched.step
+    )
+
+
+def _optuna_parameters(
+    space: Space, branch: Branch, point: Mapping[str, Value]
+) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    params: dict[str, Any] = dict(point)
+    distributions = {one.name: distribution_of(one) for one in branch.searched}
+    for name, chosen, names in (
+        ("strategy", branch.strategy, space.strategies),
+        ("classifier", branch.classifier, space.classifiers),
+    ):
+        if len(names) > 1:
+            params[name] = chosen
+            distributions[name] = CategoricalDistribution(names)
+    return params, distributions
+
+
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        if name == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
