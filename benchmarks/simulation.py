@@ -13,12 +13,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import optimizer
 from benchmarks.scalar import scalar_momentum
 from optimizer.backtest import (
     NO_REGIME,
@@ -28,6 +28,7 @@ from optimizer.backtest import (
     prepare,
     study_rules,
 )
+from optimizer.bars import load_bars
 from optimizer.config import study_from_dict
 from optimizer.space import build_space
 from optimizer.types import Bars
@@ -70,13 +71,13 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     """Rows of the table: symbols, variant, min and median ns, ratio to the scalar loop."""
     rows = []
     for symbols in (SYMBOLS[:1], SYMBOLS):
-        bars = optimizer.load_bars(DATA, symbols=symbols)
+        bars = load_bars(DATA, symbols=symbols)
         flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
         inputs, shared, own = make_case(bars)
         variants: dict[str, tuple[Callable[[], object], int]] = {
-            "scalar loop": (lambda i=inputs, t=own: scalar_momentum(i, t.slice(0, 64)), 64),
-            "lanes, shared features": (lambda i=inputs, t=shared: evaluate(i, [t], flat), N_SETS),
-            "lanes, own features": (lambda i=inputs, t=own: evaluate(i, [t], flat), N_SETS),
+            "scalar loop": (partial(scalar_momentum, inputs, own.slice(0, 64)), 64),
+            "lanes, shared features": (partial(evaluate, inputs, [shared], flat), N_SETS),
+            "lanes, own features": (partial(evaluate, inputs, [own], flat), N_SETS),
         }
         for name, risk in (
             ("shared, correlation", {"correlation_penalty": 0.5}),
@@ -85,7 +86,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         ):
             if name != "shared, correlation" or len(symbols) > 1:
                 case, tile, _ = make_case(bars, **risk)
-                variants[name] = (lambda i=case, t=tile: evaluate(i, [t], flat), N_SETS)
+                variants[name] = (partial(evaluate, case, [tile], flat), N_SETS)
         for work, _ in variants.values():
             work()
         cells = (bars.n_bars - inputs.first) * bars.n_symbols

@@ -1,21 +1,28 @@
 """The numba decorators of every kernel."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., object])
+
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "fastmath": False,
+    "error_model": "numpy",
+}
 
 
 def jit(function: F) -> F:
     """Compile ``function`` in nopython mode, cached on disk, GIL released.
 
     ``fastmath`` stays off: it would let the compiler reorder sums, and one parameter set must give
-    the same bits whatever block of lanes it is computed in. ``error_model="numpy"`` makes a division
-    by zero inf or NaN instead of a branch, which would stop vectorization.
+    the same bits whatever block of lanes it is computed in. ``error_model="numpy"`` makes a
+    division by zero inf or NaN instead of a branch, which would stop vectorization.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")(function))
+    return cast(F, numba.njit(**_OPTIONS)(function))
 
 
 def jit_borrowing(function: F) -> F:
@@ -24,7 +31,6 @@ def jit_borrowing(function: F) -> F:
     Without numba's run time for array ownership no references are counted. Counting is an atomic
     operation for each array on each call, more than the work of a small block of lanes.
     """
-    return cast(
-        F,
-        numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy", _nrt=False)(function),
-    )
+    # `_nrt` is an option of numba that its type stubs leave out.
+    options: dict[str, Any] = {**_OPTIONS, "_nrt": False}
+    return cast(F, numba.njit(**options)(function))

@@ -9,5 +9,7 @@ BEAR, NEUTRAL, BULL = -1, 0, 1
 MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT = 0, 1, 2, 3
 """Signal kernels; sma_cross and ema_cross differ in their features alone."""
 
-PLACED, NO_SIGNAL, HELD, UNCHANGED, NO_EDGE, NO_BUDGET, NO_CASH, BELOW_MINIMUM, INSIDE_BAND = range(9)
+PLACED, NO_SIGNAL, HELD, UNCHANGED, NO_EDGE, NO_BUDGET, NO_CASH, BELOW_MINIMUM, INSIDE_BAND = range(
+    9
+)
 """What became of a signal: an order, or the reason why there is none."""

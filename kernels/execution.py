@@ -22,7 +22,7 @@ def sell_proceeds_per_lot(
 @jit
 def affordable_lots(cash: float, cost: float, inverse_cost: float) -> float:
     """Whole lots that ``cash`` can pay at ``cost`` each: ``lots * cost <= cash`` in floats too."""
-    lots = np.floor(cash * inverse_cost)
+    lots = float(np.floor(cash * inverse_cost))
     return lots - 1.0 if lots * cost > cash else lots
 
 

@@ -93,9 +93,7 @@ def breakout_signal(
 ) -> tuple[float, float, float]:
     """Long above the channel ``average + width * true_range``, short below it (Keltner 1960)."""
     half = width * true_range
-    direction = (
-        _LONG if close > average + half else (_SHORT if close < average - half else _HOLD)
-    )
+    direction = _LONG if close > average + half else (_SHORT if close < average - half else _HOLD)
     score = abs(close - average) * inverse_close * inverse_sqrt_lookback * inverse_volatility
     strength, confidence = strength_of_score(score, volatility)
     return direction, strength, confidence

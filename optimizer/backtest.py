@@ -19,7 +19,7 @@ from optimizer.bars import require_bars
 from optimizer.catalogue import CLASSIFIERS, METRICS, STRATEGIES, column
 from optimizer.classifiers import fit_regimes, market_returns
 from optimizer.config import Study, study_from_dict
-from optimizer.errors import DataError, StudyFileError
+from optimizer.errors import StudyFileError
 from optimizer.features import (
     FeatureColumns,
     FeatureKey,
@@ -28,7 +28,7 @@ from optimizer.features import (
     warm_up,
 )
 from optimizer.services import STRATEGY_KERNELS
-from optimizer.space import Branch, Space, Value, build_space
+from optimizer.space import Space, Value, build_space
 from optimizer.types import Bars, FloatArray, IntArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
@@ -39,7 +39,10 @@ RegimeCodes = npt.NDArray[np.int8]
 NO_REGIME: RegimeKey = ("none", None, ())
 
 BLOCKS_PER_CALL = 8
-"""Blocks that walk the bars together: enough to share a time tile's features, few enough for cache."""
+"""Blocks that walk the bars together: enough to share a time tile's features, few for the cache."""
+
+PRICES = ("open", "high", "low", "close", "volume")
+"""Arrays of ``Bars`` beside its timestamps."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Inputs:
     def save(self, folder: Path) -> None:
         """Write the arrays to ``folder`` for workers to map."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("timestamps", "open", "high", "low", "close", "volume"):
+        for name in ("timestamps", *PRICES):
             np.save(folder / f"{name}.npy", getattr(self.bars, name))
         np.save(folder / "features.npy", self.features.values)
         for name in self._ARRAYS:
@@ -147,11 +150,11 @@ class Inputs:
         bars = self.bars
         stop = self.first + 2
         few = Bars(
-            bars.symbols,
-            bars.timestamps[:stop],
-            *(getattr(bars, name)[:stop] for name in ("open", "high", "low", "close", "volume")),
-            bars.bars_per_year,
-            bars.source,
+            symbols=bars.symbols,
+            timestamps=bars.timestamps[:stop],
+            **{name: getattr(bars, name)[:stop] for name in PRICES},
+            bars_per_year=bars.bars_per_year,
+            source=bars.source,
         )
         return replace(self, bars=few, split=self.first + 1)
 
@@ -163,8 +166,13 @@ class Inputs:
         def mapped(name: str) -> FloatArray:
             return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
 
-        prices = [mapped(name) for name in ("timestamps", "open", "high", "low", "close", "volume")]
-        bars = Bars(tuple(head["symbols"]), *prices, head["bars_per_year"], head["source"])
+        bars = Bars(
+            symbols=tuple(head["symbols"]),
+            timestamps=np.asarray(np.load(folder / "timestamps.npy", mmap_mode="r")),
+            **{name: mapped(name) for name in PRICES},
+            bars_per_year=head["bars_per_year"],
+            source=head["source"],
+        )
         keys = tuple((name, lookback) for name, lookback in head["keys"])
         return cls(
             bars,

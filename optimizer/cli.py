@@ -27,7 +27,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+if not console.is_terminal:
+    console.width = 120  # a pipe has no width of its own
 errors = Console(stderr=True)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """Print one line as it is; a terminal wraps it, a pipe gets it whole."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `barsweep run` wrote.")]
@@ -40,7 +48,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        console.print(f"barsweep {version('barsweep')}", highlight=False)
+        _say(f"barsweep {version('barsweep')}")
         raise typer.Exit
 
 
@@ -79,11 +87,10 @@ def check(study: StudyFile) -> None:
     warm_up = study_warm_up(space, rules)
     require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
-    console.print(f"{study}: valid", style="green", markup=False, highlight=False)
-    console.print(
+    _say(f"{study}: valid", "green")
+    _say(
         f"bars: {bars.n_bars:,} x {bars.n_symbols} symbols, {str(bars.timestamps[0])[:16]} to"
-        f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}",
-        highlight=False,
+        f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}"
     )
     _print_estimate(needs)
     if rules.close_fill:
@@ -92,19 +99,17 @@ def check(study: StudyFile) -> None:
 
 
 def _print_estimate(needs: Estimate) -> None:
-    console.print(
+    _say(
         f"estimate: {needs.n_trials:,} trials, up to {needs.n_sets:,} parameter sets"
         f" ({needs.lanes_per_tile:,} a trial), {needs.memory_bytes / 1e6:,.0f} MB memory,"
         f" {needs.disk_bytes / 1e6:,.0f} MB disk, about {needs.seconds:,.0f} s with"
-        f" {needs.workers} worker{'s' if needs.workers > 1 else ''}",
-        highlight=False,
+        f" {needs.workers} worker{'s' if needs.workers > 1 else ''}"
     )
 
 
 def _warn_close_fill() -> None:
-    console.print(
-        'fill = "close": orders fill at the close that decides them, which is optimistic',
-        style="yellow",
+    _say(
+        'fill = "close": orders fill at the close that decides them, which is optimistic', "yellow"
     )
 
 
@@ -138,7 +143,7 @@ def run(
         )
     total = sum(result.seconds.values())
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
-    console.print(f"time: {total:.1f} s ({parts})", highlight=False)
+    _say(f"time: {total:.1f} s ({parts})")
     _show(result.folder.path, top)
 
 
@@ -146,7 +151,7 @@ def run(
 def _progress() -> Iterator[Any]:
     """A live bar on a terminal, plain lines elsewhere."""
     if not console.is_terminal:
-        yield lambda now: console.print(_progress_line(now), highlight=False, soft_wrap=True)
+        yield lambda now: _say(_progress_line(now))
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -201,53 +206,53 @@ def _show(path: Path, top: int) -> None:
     frame = best_sets(folder, study.search.direction[0], top)
     counts = folder.results(["trial", "feasible"])
     state = "" if manifest["complete"] else " (not complete)"
-    console.print(
-        f"\n{study.name}{state}: {len(counts):,} parameter sets in"
-        f" {counts['trial'].nunique():,} trials, {int(counts['feasible'].sum()):,} feasible;"
-        f" in-sample {manifest['first_time'][:10]} to {(manifest['holdout_time'] or manifest['span'][1])[:10]},"
-        f" out-of-sample {'none' if not manifest['holdout_time'] else 'to ' + manifest['span'][1][:10]}",
-        highlight=False,
-        soft_wrap=True,
+    first, last = manifest["first_time"][:10], manifest["span"][1][:10]
+    holdout = (manifest["holdout_time"] or "")[:10]
+    samples = f"in-sample {first} to {holdout}, out-of-sample from there to {last}"
+    if not holdout:
+        samples = f"in-sample {first} to {last}, no out-of-sample: [validation] holdout is 0"
+    _say("")
+    _say(
+        f"{study.name}{state}: {len(counts):,} parameter sets in"
+        f" {counts['trial'].nunique():,} trials, {int(counts['feasible'].sum()):,} feasible"
     )
+    _say(samples)
     if study.costs.fill == "close":
         _warn_close_fill()
     if frame.empty:
         constraints = ", ".join(str(one) for one in study.search.constraints)
-        console.print(f"no parameter set is feasible; constraints: {constraints}", style="yellow")
+        _say(f"no parameter set is feasible; constraints: {constraints}", "yellow")
     else:
         console.print(_best_table(frame, study.search.objective))
-    console.print(f"results: {folder.path}/results/*.parquet", highlight=False)
+    _say(f"results: {folder.path}/results/*.parquet")
     if not frame.empty:
-        console.print(
-            f"next:    barsweep export {folder.path} && barsweep replay {folder.path}/best.json",
-            highlight=False,
-            soft_wrap=True,
-        )
+        _say(f"next:    barsweep export {folder.path} && barsweep replay {folder.path}/best.json")
 
 
 def _best_table(frame: pd.DataFrame, objective: tuple[str, ...]) -> Table:
+    """One row a set: each metric as in-sample / out-of-sample, then the parameters that vary."""
     from optimizer.catalogue import METRICS
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
     metrics = [*dict.fromkeys((*objective, *SHOWN))]
     known = {"set", "trial", "feasible", "score", *METRICS, *(f"oos_{m}" for m in METRICS)}
-    varying = [
+    names = [
         name
         for name in frame.columns
-        if name not in known
-        and (name in ("strategy", "classifier") or frame[name].nunique(dropna=False) > 1)
+        if name not in known and frame[name].nunique(dropna=False) > 1
     ]
-    table.add_column("set", justify="right")
-    for name in varying:
-        table.add_column(name.replace("_", " "), justify="right")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("set", justify="right", no_wrap=True)
     for name in metrics:
-        table.add_column(f"{name.replace('_', ' ')} in", justify="right", style="cyan")
-        table.add_column("out", justify="right", style="magenta")
+        table.add_column(f"{name.replace('_', ' ')}\nin / out", justify="right", no_wrap=True)
+    table.add_column("what differs between these sets" if len(frame) > 1 else "", overflow="fold")
     for row in frame.to_dict("records"):
-        cells = [str(row["set"]), *(_cell(row[name]) for name in varying)]
-        for name in metrics:
-            cells += [_cell(row[name]), _cell(row[f"oos_{name}"])]
-        table.add_row(*cells)
+        cells = [f"{_cell(row[name])} / {_cell(row[f'oos_{name}'])}" for name in metrics]
+        given = (
+            f"{name.removeprefix(str(row['strategy']) + '_')} {_cell(row[name])}"
+            for name in names
+            if _cell(row[name]) != "-"
+        )
+        table.add_row(str(row["set"]), *cells, ", ".join(given))
     return table
 
 
@@ -258,7 +263,7 @@ def _cell(value: Any) -> str:
         return value
     if value is None or pd.isna(value):
         return "-"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"
 
 
 @app.command()
@@ -277,7 +282,7 @@ def export(
     for known in FORMATS:
         if format == known:
             path = export_sets(folder, top=top, format=known, out=out)
-            console.print(f"exported: {path}", highlight=False, soft_wrap=True)
+            _say(f"exported: {path}")
             return
     raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
 
@@ -295,17 +300,15 @@ def replay(
     if result.costs.get("fill") == "close":
         _warn_close_fill()
     final = float(result.result.equity.iloc[-1])
-    console.print(
+    _say(
         f"replayed set {result.recorded['set']} of {result.study}: {len(result.result.fills):,}"
-        f" fills, final equity {final:,.2f}",
-        highlight=False,
+        f" fills, final equity {final:,.2f}"
     )
     for one in result.differences:
-        console.print(
+        _say(
             f"differs: {one.sample} {one.metric}: recorded {one.recorded}, replayed {one.replayed}",
-            style="red",
-            highlight=False,
+            "red",
         )
     if result.differences:
         raise typer.Exit(1)
-    console.print("identical: every recorded metric is reproduced bit for bit", style="green")
+    _say("identical: every recorded metric is reproduced bit for bit", "green")

@@ -55,9 +55,7 @@ def score_tile(
     metrics = {name: in_sample[:, i] for i, name in enumerate(METRICS)}
     names, feasible, violations = _constraints(search, {**columns, **metrics}, len(in_sample))
     signs = [1.0 if direction == "maximize" else -1.0 for direction in search.direction]
-    gains = np.stack(
-        [s * metrics[name] for s, name in zip(signs, search.objective, strict=True)]
-    )
+    gains = np.stack([s * metrics[name] for s, name in zip(signs, search.objective, strict=True)])
     if search.tile_value == "plateau":
         gains = np.stack([plateau(gain, columns, swept) for gain in gains])
     finite = np.isfinite(gains).all(axis=0)
@@ -65,7 +63,12 @@ def score_tile(
     if not finite.any():
         objectives = " and ".join(search.objective)
         return TileScore(
-            None, 0, scores, feasible, {}, f"{objectives}: not finite for any parameter set of the tile"
+            None,
+            0,
+            scores,
+            feasible,
+            {},
+            f"{objectives}: not finite for any parameter set of the tile",
         )
     candidates = finite & feasible
     if not candidates.any():
@@ -150,4 +153,5 @@ def _with_neighbours(values: FloatArray, axis: int) -> FloatArray:
     padding = [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)]
     padded = np.pad(values, padding)
     n = values.shape[axis]
-    return np.add.reduce([np.take(padded, range(k, k + n), axis) for k in range(3)])
+    before, own, after = (np.take(padded, range(k, k + n), axis) for k in range(3))
+    return before + own + after

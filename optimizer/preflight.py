@@ -68,9 +68,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     if study.search.sampler == "grid" and space.n_sets is not None:
         n_sets = space.n_sets
     cells = bars.n_bars * bars.n_symbols
-    n_columns = len(feature_keys(space)) + 2 * len(
-        space.lookbacks("risk", "volatility_lookback")
-    )
+    n_columns = len(feature_keys(space)) + 2 * len(space.lookbacks("risk", "volatility_lookback"))
     refreshes = bars.n_bars / rules.correlation_refresh if rules.correlated else 0
     shared = 8.0 * (cells * (6 + n_columns) + refreshes * bars.n_symbols**2)
     rows_in_flight = min(study.search.batch, n_trials) * max(lanes)

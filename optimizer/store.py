@@ -73,7 +73,9 @@ class StudyFolder:
                         " a study there"
                     )
                 if not folder.manifest_path.is_file():
-                    raise StudyError(f"{path}: holds no study, so it is not replaced; empty it first")
+                    raise StudyError(
+                        f"{path}: holds no study, so it is not replaced; empty it first"
+                    )
                 shutil.rmtree(path)
             (path / RESULTS).mkdir(parents=True)
             folder.write_manifest(manifest)
@@ -171,7 +173,9 @@ class StudyFolder:
         tables = []
         for path in paths:
             try:
-                tables.append(pq.read_table(path, columns=None if columns is None else list(columns)))
+                tables.append(
+                    pq.read_table(path, columns=None if columns is None else list(columns))
+                )
             except (OSError, pa.ArrowException) as error:
                 raise StudyError(f"{path}: cannot be read: {error}") from None
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
@@ -241,6 +245,9 @@ def result_table(columns: Mapping[str, Any], parameter_names: Sequence[str]) -> 
 
 _NO_ROWS: dict[str, Any] = {
     name: []
-    for name in ("set", "trial", "strategy", "classifier", "feasible", "score")
-    + (*METRICS, *OUT_OF_SAMPLE)
+    for name in (
+        *("set", "trial", "strategy", "classifier", "feasible", "score"),
+        *METRICS,
+        *OUT_OF_SAMPLE,
+    )
 }

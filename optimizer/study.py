@@ -54,6 +54,7 @@ from optimizer.workers import TileTask, Workers, make_tile
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+
 @dataclass(frozen=True)
 class Progress:
     """How far a study has come.
@@ -221,7 +222,7 @@ def _compile(inputs: Inputs, space: Space) -> None:
     if tile.n_lanes:
         one = tile.slice(0, 1)
         codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-        evaluate(inputs.shortened(), [one], {key: codes for key in one.regime_keys()[0]})
+        evaluate(inputs.shortened(), [one], dict.fromkeys(one.regime_keys()[0], codes))
 
 
 class _Clock:
@@ -296,9 +297,7 @@ class _Search:
             if self._on_progress is not None:
                 best, beside = self._best if self._best is not None else (None, None)
                 seconds = time.perf_counter() - start
-                self._on_progress(
-                    Progress(self._told, n_trials, self._sets, best, beside, seconds)
-                )
+                self._on_progress(Progress(self._told, n_trials, self._sets, best, beside, seconds))
 
     def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
         search = self._study.search

@@ -1,0 +1,74 @@
+"""barsweep: sweep trading-strategy parameters over real bars.
+
+The public names are loaded when they are first used, so that importing this package costs little.
+What it does at once is choose the folder of compiled kernels, before any kernel is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from optimizer import errors
+from optimizer.compile_cache import configure as _configure
+
+if TYPE_CHECKING:
+    from optimizer.backtest import BacktestResult, backtest
+    from optimizer.bars import load_bars
+    from optimizer.config import load_study
+    from optimizer.study import StudyResult, run_study
+    from optimizer.types import Bars
+
+__all__ = [
+    "BacktestResult",
+    "Bars",
+    "StudyResult",
+    "backtest",
+    "errors",
+    "load_bars",
+    "load_study",
+    "run_study",
+]
+
+_HOMES = {
+    "BacktestResult": "backtest",
+    "Bars": "types",
+    "StudyResult": "study",
+    "backtest": "backtest",
+    "load_bars": "bars",
+    "load_study": "config",
+    "run_study": "study",
+}
+"""The module of each public name."""
+
+_configure()
+
+if not TYPE_CHECKING:  # a module's __getattr__ would let every misspelt name pass
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps ``optimizer.backtest`` the function, whose module has the same name.
+
+    The import system binds a module it has loaded as an attribute of its package.
+    ``from optimizer.backtest import ...`` does not look there.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

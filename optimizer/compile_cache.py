@@ -1,0 +1,182 @@
+"""Where compiled kernels are kept between starts.
+
+numba keys each cached function by its own source file alone, so a kernel would go on with the old
+machine code of an edited one that it calls. Here the folder itself is keyed by the sources of all
+kernels and by what compiles them. It is set before any kernel is decorated, when ``optimizer`` is
+imported, and worker processes inherit it through the environment.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+KEPT_KEYS = 5
+"""Folders of former keys that are kept, the youngest; switching branches compiles nothing anew."""
+
+IDLE_SECONDS = 24 * 3600
+"""A folder used since then is kept in any case: another program may be running on it."""
+
+NEEDED_BYTES = 64_000_000
+"""Free space without which the disk counts as full; compiled kernels take a part of it."""
+
+_VARIABLE = "NUMBA_CACHE_DIR"
+_FOLDER = "barsweep"
+_PREFIX = "kernels-"
+_COMPILERS = (("numba", "_version.py"), ("llvmlite", "_version.py"), ("numpy", "version.py"))
+
+
+def configure() -> Path:
+    """Choose the folder and tell numba.
+
+    It is ``<base>/barsweep/<key>``. The base is ``NUMBA_CACHE_DIR`` where that is set, else the
+    user's cache folder (``XDG_CACHE_HOME`` is honoured). Where it cannot be written, or the disk is
+    full, one warning says so, and a temporary folder takes its place until the process ends.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ImportError: ``kernels`` is missing, or another distribution's.
+    """
+    key = _PREFIX + source_key(kernels_folder())
+    folder = _base() / _FOLDER / key
+    problem = _why_unusable(folder)
+    if problem:
+        folder = _temporary(folder, problem) / _FOLDER / key
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ[_VARIABLE] = str(folder)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
+    _remove_old(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold this machine's lock on the folder, so that one process at a time compiles into it.
+
+    Where locks are not to be had (Windows, some network file systems) it does nothing.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(Path(os.environ[_VARIABLE]) / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except (ImportError, KeyError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def kernels_folder() -> Path:
+    """The folder of the ``kernels`` package that will be imported.
+
+    Raises:
+        ImportError: it is missing, or another distribution's.
+    """
+    spec = importlib.util.find_spec("kernels")
+    if spec is None or spec.origin is None:
+        raise ImportError("barsweep's package 'kernels' is missing; install barsweep again")
+    folder = Path(spec.origin).resolve().parent
+    if folder.parent != Path(__file__).resolve().parent.parent:
+        raise ImportError(
+            f"the package 'kernels' in {folder} is not barsweep's and hides it; "
+            "uninstall it or take its folder out of the Python path"
+        )
+    return folder
+
+
+def source_key(folder: Path) -> str:
+    """Key of all kernel sources, and of the releases of Python, numba, llvmlite and numpy.
+
+    numba itself keeps apart what it compiled for different processors.
+    """
+    digest = hashlib.sha256(f"{sys.version}\0{sys.platform}".encode())
+    sources = [(str(path.relative_to(folder)), path) for path in sorted(folder.rglob("*.py"))]
+    for package, file in _COMPILERS:
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            sources.append((f"{package}/{file}", Path(spec.origin).parent / file))
+    for name, path in sources:
+        content = path.read_bytes()
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:20]
+
+
+def _base() -> Path:
+    given = os.environ.get(_VARIABLE)
+    if given:
+        folder = Path(given).absolute()
+        # The parent process, or an earlier call, has set it: do not nest.
+        if folder.name.startswith(_PREFIX) and folder.parent.name == _FOLDER:
+            return folder.parent.parent
+        return folder
+    user = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(user):
+        return Path(user)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"))
+    home = Path(os.path.expanduser("~"))
+    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
+
+
+def _why_unusable(folder: Path) -> str:
+    """Why nothing can be written to a folder; empty if it can, and the folder is then there."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        try:
+            probe.write_bytes(bytes(1_000_000))
+        finally:
+            probe.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return "" if free >= NEEDED_BYTES else f"only {free / 1e6:.0f} MB free"
+
+
+def _temporary(folder: Path, problem: str) -> Path:
+    import tempfile
+
+    temporary = Path(tempfile.mkdtemp(prefix="barsweep-"))
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not in a fork
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    atexit.register(remove)
+    warnings.warn(
+        f"compiled kernels cannot be kept in {folder} ({problem}), so each start compiles them anew; "
+        f"free or mend it, or set {_VARIABLE} to a folder that can be written",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return temporary
+
+
+def _remove_old(current: Path) -> None:
+    """Remove folders of former keys beyond the youngest, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        used = sorted(
+            ((path.stat().st_mtime, path) for path in current.parent.glob(f"{_PREFIX}*")),
+            reverse=True,
+        )
+        for last_use, path in used[KEPT_KEYS:]:
+            if path != current and time.time() - last_use > IDLE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
