@@ -508,8 +508,18 @@ def suggest(space: Space, trial: Trial) -> TileTask:
     index = space.branch_index(strategy, classifier)
     point: dict[str, Value] = {}
     for searched in space.branches[index].searched:
-        point[searched.name] = trial._suggest(searched.name, distribution_of(searched))
+        point[searched.name] = _suggest_value(searched, trial)
     return TileTask(index, point)
+
+
+def _suggest_value(searched: Searched, trial: Trial) -> Value:
+    name, step = searched.name, searched.step
+    if searched.choices:
+        return trial.suggest_categorical(name, searched.choices)
+    if searched.kind == "int":
+        low, high = int(searched.low), int(searched.high)
+        return trial.suggest_int(name, low, high, step=int(step or 1), log=searched.log)
+    return trial.suggest_float(name, searched.low, searched.high, step=step, log=searched.log)
 
 
 def distribution_of(searched: Searched) -> BaseDistribution:

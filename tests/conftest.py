@@ -1,0 +1,23 @@
+"""Settings of all tests. ``optimizer`` is imported first: it chooses the folder of compiled kernels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+
+import optimizer  # noqa: F401
+from optimizer import compile_cache
+
+_worker = os.environ.get("PYTEST_XDIST_WORKER")
+if _worker:
+    # Several processes that compile into one folder at once can leave it broken.
+    _shared = Path(os.environ["NUMBA_CACHE_DIR"])
+    os.environ["NUMBA_CACHE_DIR"] = str(_shared.parent / f"tests-{_worker}")
+    compile_cache.configure()
+
+settings.register_profile(
+    "barsweep", deadline=None, max_examples=50, derandomize="CI" in os.environ
+)
+settings.load_profile("barsweep")

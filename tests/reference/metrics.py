@@ -1,0 +1,65 @@
+"""Performance the slow and obvious way, from the path of equity and the list of trades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import fsum, nan, sqrt
+from statistics import fmean, stdev
+
+
+def returns_of(equity: Sequence[float], start: float) -> list[float]:
+    """Return of each bar; 0 once nothing is left."""
+    before = [start, *equity[:-1]]
+    return [
+        now / then - 1.0 if then > 0.0 else 0.0 for now, then in zip(equity, before, strict=True)
+    ]
+
+
+def max_drawdown(equity: Sequence[float], start: float) -> float:
+    """Deepest fall from the highest equity so far, the start included."""
+    path = [start, *equity]
+    return max(1.0 - path[bar] / max(path[: bar + 1]) for bar in range(len(path)))
+
+
+def performance(
+    equity: Sequence[float],
+    start: float,
+    exposure: Sequence[float],
+    profits: Sequence[float],
+    traded: float,
+    costs: float,
+    ruined: bool,
+    bars_per_year: float,
+) -> dict[str, float]:
+    """Every metric of one period; NaN where it is undefined.
+
+    ``equity`` and ``exposure`` have one value a bar, ``profits`` one a trade that ended.
+    """
+    returns = returns_of(equity, start)
+    n_bars = len(equity)
+    years = n_bars / bars_per_year
+    growth = equity[-1] / start
+    cagr = growth ** (1.0 / years) - 1.0
+    deviation = stdev(returns) if n_bars > 1 else nan
+    downside = sqrt(fsum(min(r, 0.0) ** 2 for r in returns) / n_bars)
+    fall = max_drawdown(equity, start)
+    yearly = sqrt(bars_per_year)
+    wins = [profit for profit in profits if profit > 0.0]
+    lost = -fsum(profit for profit in profits if profit <= 0.0)
+    return {
+        "total_return": growth - 1.0,
+        "cagr": cagr,
+        "volatility": deviation * yearly,
+        "sharpe": fmean(returns) / deviation * yearly if deviation > 0.0 else nan,
+        "sortino": fmean(returns) / downside * yearly if downside > 0.0 else nan,
+        "calmar": cagr / fall if fall > 0.0 else nan,
+        "drawdown": fall,
+        "exposure": fmean(exposure),
+        "turnover": traded / fmean(equity) / years,
+        "trades": float(len(profits)),
+        "win_rate": len(wins) / len(profits) if profits else nan,
+        "profit_factor": fsum(wins) / lost if lost > 0.0 else nan,
+        "final_equity": equity[-1],
+        "costs_paid": costs,
+        "ruin": float(ruined),
+    }

@@ -1,0 +1,396 @@
+"""What may import what, checked on the source; each check is shown to fail on a tampered copy."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ALLOWED_IN_KERNELS = {"numpy", "numba", "kernels", "typing", "collections.abc", "__future__"}
+COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil", "jit_module"}
+NOT_OURS = {
+    *(".git", ".venv", "venv", "out", "build", "dist", "__pycache__"),
+    *(".hypothesis", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
+}
+# In parts, so that this file does not hold them either.
+REGISTRY_HOSTS = [
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+        ("yarnpkg", "com"),
+        ("crates", "io"),
+        ("deb", "debian", "org"),
+        ("proxy", "golang", "org"),
+        ("anaconda", "org"),
+    )
+]
+
+
+# --- Reading the source -------------------------------------------------------------------------
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def is_for_types_alone(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that can run: what stands under ``if TYPE_CHECKING`` is left out."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and is_for_types_alone(child):
+            for other in child.orelse:
+                yield other
+                yield from statements(other)
+        else:
+            yield child
+            yield from statements(child)
+
+
+def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of each module a file imports, at its top or within a function.
+
+    ``from a import b`` gives ``a`` and ``a.b``, since b may be a module.
+    """
+    package = path.relative_to(root).with_suffix("").parts[:-1]
+    for node in statements(tree_of(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield node.lineno, base
+            for alias in node.names:
+                yield node.lineno, f"{base}.{alias.name}"
+
+
+def module_path(name: str, root: Path) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+# --- Checks: a list of what is wrong under a root -----------------------------------------------
+
+
+def foreign_imports_of_kernels(root: Path) -> list[str]:
+    problems = []
+    for path in sorted((root / "kernels").rglob("*.py")):
+        for line, name in imports(path, root):
+            allowed = name.split(".")[0] in ALLOWED_IN_KERNELS - {"collections.abc"}
+            if (
+                not allowed
+                and name != "collections.abc"
+                and not name.startswith("collections.abc.")
+            ):
+                problems.append(f"{path.relative_to(root)}:{line} imports {name}")
+    return problems
+
+
+def direct_compilers_in_kernels(root: Path) -> list[str]:
+    """Numba decorators beside ``_jit``, and fastmath anywhere."""
+    problems = []
+    for path in sorted((root / "kernels").rglob("*.py")):
+        for node in ast.walk(tree_of(path)):
+            place = f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}"
+            if path.name != "_jit.py":
+                if isinstance(node, ast.Attribute) and node.attr in COMPILERS:
+                    problems.append(f"{place} uses {ast.unparse(node)}")
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numba"):
+                    problems.append(f"{place} imports from {node.module}")
+            pairs: list[tuple[object, ast.expr]] = []
+            if isinstance(node, ast.Call):
+                pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
+            elif isinstance(node, ast.Dict):
+                pairs = [
+                    (key.value, value)
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if isinstance(key, ast.Constant)
+                ]
+            for key, value in pairs:
+                off = isinstance(value, ast.Constant) and value.value is False
+                if key == "fastmath" and not off:
+                    problems.append(f"{place} sets fastmath")
+    return problems
+
+
+def containers_that_know_each_other(root: Path) -> list[str]:
+    problems = []
+    folder = root / "optimizer" / "containers"
+    for path in sorted(folder.glob("*.py")):
+        if path.name == "__init__.py":
+            continue
+        own = f"optimizer.containers.{path.stem}"
+        for line, name in imports(path, root):
+            inside = name.startswith("optimizer.containers.")
+            if inside and name != own and not name.startswith(f"{own}."):
+                problems.append(f"{path.relative_to(root)}:{line} imports {name}")
+    return problems
+
+
+def ways_to_optuna(root: Path) -> list[str]:
+    """Chains of imports from the workers to Optuna through our own modules."""
+    problems = []
+    chains = {"optimizer.workers": ["optimizer.workers"]}
+    waiting = ["optimizer.workers"]
+    while waiting:
+        module = waiting.pop(0)
+        path = module_path(module, root)
+        assert path is not None, module
+        for line, name in imports(path, root):
+            if name.split(".")[0] == "optuna":
+                where = f"{path.relative_to(root)}:{line}"
+                problems.append(f"{' -> '.join(chains[module])} imports {name} at {where}")
+            # Importing a module runs the packages above it too.
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):
+                known = ".".join(parts[:end])
+                ours = parts[0] in ("optimizer", "kernels") and module_path(known, root) is not None
+                if ours and known not in chains:
+                    chains[known] = [*chains[module], known]
+                    waiting.append(known)
+    return problems
+
+
+def named_registries(root: Path) -> list[str]:
+    problems = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [
+            name for name in folders if name not in NOT_OURS and not name.endswith(".egg-info")
+        ]
+        for file in files:
+            content = (Path(folder) / file).read_bytes()
+            problems += [
+                f"{Path(folder, file).relative_to(root)} names {host}"
+                for host in REGISTRY_HOSTS
+                if host.encode() in content
+            ]
+    return problems
+
+
+def loose_pins(root: Path) -> list[str]:
+    """Lines of constraints.txt that are more than name==version, one comment aside."""
+    lines = (root / "constraints.txt").read_text().splitlines()
+    return [
+        line
+        for line in lines
+        if not line.startswith("#") and not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)
+    ]
+
+
+CHECKS: list[Callable[[Path], list[str]]] = [
+    foreign_imports_of_kernels,
+    direct_compilers_in_kernels,
+    containers_that_know_each_other,
+    ways_to_optuna,
+    named_registries,
+    loose_pins,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_source(check: Callable[[Path], list[str]]) -> None:
+    assert check(ROOT) == []
+
+
+# --- Each check fails where it should -----------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for package in ("kernels", "optimizer"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    return tmp_path
+
+
+def add(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os",
+        "import optimizer",
+        "from optimizer.types import Bars",
+        "from collections import OrderedDict",
+        "def late():\n    import math",
+        "import numpy, json.decoder",
+    ],
+)
+def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
+    assert foreign_imports_of_kernels(copy) == []
+    add(copy / "kernels" / "risk.py", text)
+    assert len(foreign_imports_of_kernels(copy)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("risk.py", "import numba\n@numba.njit\ndef double(x):\n    return 2 * x"),
+        ("risk.py", "from numba import njit"),
+        ("risk.py", "import numba as nb\ndouble = nb.vectorize(lambda x: 2 * x)"),
+        ("risk.py", "double = jit(lambda x: 2 * x, fastmath=True)"),
+        ("_jit.py", "_OTHERS = {'fastmath': True}"),
+        ("_jit.py", "fast = numba.njit(fastmath={'nnan'})"),
+    ],
+)
+def test_a_kernel_with_a_compiler_of_its_own_is_found(copy: Path, file: str, text: str) -> None:
+    assert direct_compilers_in_kernels(copy) == []
+    add(copy / "kernels" / file, text)
+    assert len(direct_compilers_in_kernels(copy)) >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from optimizer.containers import beta",
+        "import optimizer.containers.beta",
+        "from . import beta",
+        "from .beta import Beta",
+    ],
+)
+def test_a_container_that_knows_another_is_found(copy: Path, text: str) -> None:
+    folder = copy / "optimizer" / "containers"
+    add(folder / "beta.py", "from optimizer.types import Bars")
+    assert containers_that_know_each_other(copy) == []
+    add(folder / "alpha.py", text)
+    assert len(containers_that_know_each_other(copy)) >= 1
+
+
+def test_a_detour_from_workers_to_optuna_is_found(copy: Path) -> None:
+    assert ways_to_optuna(copy) == []
+    add(copy / "optimizer" / "types.py", "from . import detour")
+    add(copy / "optimizer" / "detour.py", "def later():\n    from optuna.trial import Trial")
+    assert any(
+        re.search(r"-> optimizer\.types -> optimizer\.detour imports optuna\.trial at ", problem)
+        for problem in ways_to_optuna(copy)
+    )
+
+
+def test_imports_for_types_alone_do_not_count(copy: Path) -> None:
+    add(
+        copy / "optimizer" / "types.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import optuna",
+    )
+    assert ways_to_optuna(copy) == []
+    add(copy / "optimizer" / "types.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import optuna")
+    assert len(ways_to_optuna(copy)) == 1
+
+
+def test_a_registry_or_a_loose_pin_is_found(copy: Path) -> None:
+    assert named_registries(copy) == []
+    add(copy / "constraints.txt", f"thing @ https://files.{REGISTRY_HOSTS[1]}/thing.whl")
+    assert len(named_registries(copy)) == 1
+    assert len(loose_pins(copy)) == 2  # the blank line, and the address
+
+
+# --- What runs ----------------------------------------------------------------------------------
+
+
+def loaded_after(statement: str, *names: str) -> set[str]:
+    """Which modules a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys\nprint(*[n for n in {names!r} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = ("numba", "numpy", "pandas", "pyarrow", "optuna", "sklearn", "scipy", "pydantic")
+    assert loaded_after("import optimizer", *heavy) == set()
+    assert loaded_after("import optimizer; optimizer.load_bars", *heavy) >= {"pandas", "numpy"}
+
+
+def test_workers_run_without_optuna() -> None:
+    assert loaded_after("import optimizer.workers", "optuna", "numba") == {"numba"}
+
+
+def test_public_names_are_what_they_say() -> None:
+    code = (
+        "import optimizer, optimizer.study, types\n"  # loads the module optimizer.backtest too
+        "values = [getattr(optimizer, name) for name in optimizer.__all__]\n"
+        "print([n for n, v in zip(optimizer.__all__, values) if isinstance(v, types.ModuleType)])\n"
+        "from optimizer import backtest\n"
+        "print(callable(backtest), set(optimizer.__all__) <= set(dir(optimizer)))\n"
+        "try: optimizer.load_bar\n"
+        "except AttributeError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines() == [
+        "['errors']",
+        "True True",
+        "module 'optimizer' has no attribute 'load_bar'",
+    ]
+
+
+def test_kernels_are_ours() -> None:
+    import kernels
+    import optimizer
+
+    assert Path(str(kernels.__file__)).parent.parent == Path(str(optimizer.__file__)).parent.parent
+    assert Path(str(kernels.__file__)).parent == ROOT / "kernels"
+
+
+def test_foreign_kernels_are_refused(tmp_path: Path) -> None:
+    add(tmp_path / "kernels" / "__init__.py", "")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import optimizer"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode != 0
+    assert "is not barsweep's" in done.stderr.splitlines()[-1]
+
+
+def test_every_kernel_is_compiled_alike() -> None:
+    """Whatever ``_jit`` is written like: the options that numba was given."""
+    from numba.core.caching import NullCache
+    from numba.core.registry import CPUDispatcher
+
+    seen = 0
+    for path in sorted((ROOT / "kernels").glob("*.py")):
+        module = importlib.import_module(
+            f"kernels.{path.stem}" if path.stem[0] != "_" else "kernels"
+        )
+        for name, value in vars(module).items():
+            if isinstance(value, CPUDispatcher):
+                seen += 1
+                options = value.targetoptions
+                assert options.get("fastmath", False) is False, name
+                assert options["error_model"] == "numpy", name
+                assert options["nogil"] is True, name
+                assert not isinstance(value._cache, NullCache), name
+    assert seen > 20
