@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kernels._jit import jit
 from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot
 from kernels.portfolio import bar_return, drawdown, exposure_of, next_variance
-from kernels.risk import kelly_size, order_size
+from kernels.risk import inverse_of_lot, kelly_size, order_size
 from kernels.signals import momentum_signal
 from optimizer.backtest import Inputs, Tile
 
@@ -94,7 +94,7 @@ def _walk(
                     equity,
                     lots[s],
                     value,
-                    1.0 / value,
+                    inverse_of_lot(value),
                     cash_left,
                     budget_left,
                     min_lots[i],

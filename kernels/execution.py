@@ -22,7 +22,9 @@ def sell_proceeds_per_lot(
 @jit
 def affordable_lots(cash: float, cost: float, inverse_cost: float) -> float:
     """Whole lots that ``cash`` can pay at ``cost`` each: ``lots * cost <= cash`` in floats too."""
+    # The product with the inverse may be an ulp off a whole number, on either side.
     lots = float(np.floor(cash * inverse_cost))
+    lots = lots + 1.0 if (lots + 1.0) * cost <= cash else lots
     return lots - 1.0 if lots * cost > cash else lots
 
 

@@ -84,5 +84,5 @@ def next_variance(
 
 @jit
 def drawdown(equity: float, peak: float) -> float:
-    """Fall from the peak, a fraction of it."""
-    return 1.0 - equity / peak
+    """Fall from the peak, a fraction of it; 0 where nothing was left to fall."""
+    return 1.0 - equity / peak if peak > 0.0 else 0.0

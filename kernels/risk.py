@@ -66,7 +66,8 @@ def mean_correlation(weighted: float, gross: float, own: float) -> float:
         own: signed value of the symbol's own position.
     """
     others = gross - abs(own)
-    mean = weighted / others
+    # Rounding can take the mean of correlations of 1 a little above it.
+    mean = larger(smaller(weighted / others, 1.0), -1.0)
     return mean if others > 0.0 else 0.0
 
 
@@ -102,6 +103,15 @@ def budget_taken(order: float, lots: float, lot_value: float, short: object) -> 
 
 
 @jit
+def inverse_of_lot(lot_value: float) -> float:
+    """Lots per money, a few ulps high: the value of n lots then counts n lots, never n - 1.
+
+    Otherwise a position at its limit would lose a lot to rounding and buy it back.
+    """
+    return (1.0 + 2.0**-50) / lot_value
+
+
+@jit
 def order_size(
     direction: float,
     fraction: float,
@@ -122,7 +132,8 @@ def order_size(
         fraction: Kelly size times the correlation adjustment, a fraction of equity.
         equity: money, at the close.
         lots: position held, signed.
-        lot_value, inverse_lot_value: money per lot at the close, and its inverse.
+        lot_value: money per lot at the close.
+        inverse_lot_value: by ``inverse_of_lot``.
         cash_left, budget_left: money that the orders of this bar may still use.
         min_lots: an order that opens or adds is at least this large.
         rebalance_band: a change smaller than this share of the target is not placed.
@@ -172,6 +183,7 @@ def reject_reason(
     kelly_value: float,
     budget_value: float,
     cash_value: float,
+    short: object,
 ) -> int:
     """Why ``order_size`` placed no order, as a code; PLACED where it did."""
     if order != 0.0:
@@ -181,7 +193,7 @@ def reject_reason(
     if target == lots:
         if lots != 0.0:
             return UNCHANGED
-        if direction == 0.0:
+        if direction == 0.0 or (direction < 0.0 and short is None):
             return NO_SIGNAL
         if kelly_value <= budget_value and kelly_value <= cash_value:
             return NO_EDGE

@@ -100,6 +100,7 @@ from kernels.risk import (
     budget_taken,
     cash_taken,
     correlation_adjustment,
+    inverse_of_lot,
     kelly_size,
     larger,
     mean_correlation,
@@ -681,7 +682,7 @@ def size_lanes(
 
     Returns which kinds of order any lane placed: SELL, BUY, both or 0.
     """
-    inverse_lot_value = 1.0 / lot_value
+    inverse_lot_value = inverse_of_lot(lot_value)
     if stops is not None:
         for b in range(B):
             direction, barred = barred_direction(scratch[DIRECTION + b], positions[p + BARRED + b])

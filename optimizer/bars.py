@@ -344,7 +344,6 @@ def _read_csv(path: Path) -> _Rows:
             path,
             header=0,
             names=names,
-            usecols=list(found),
             dtype={"symbol": "str"},
             # A symbol may be called NA; everywhere else that is a missing value.
             keep_default_na=False,
@@ -356,6 +355,7 @@ def _read_csv(path: Path) -> _Rows:
             encoding="utf-8-sig",
             compression="gzip" if zipped else None,
         )
+    frame = frame[list(found)]
     frame.index = pd.RangeIndex(2, len(frame) + 2)
     blank = frame.isna()
     if "symbol" in found:

@@ -356,7 +356,7 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
         constraints=tuple(
             constraint
             for constraint in study.search.constraints
-            if not constraint.on_result and set(constraint.names) <= set(columns)
+            if set(constraint.names) <= set(columns)
         ),
         source=study.source,
     )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -388,9 +389,10 @@ def test_every_kernel_is_compiled_alike() -> None:
         for name, value in vars(module).items():
             if isinstance(value, CPUDispatcher):
                 seen += 1
-                options = value.targetoptions
+                kernel: Any = value
+                options = kernel.targetoptions
                 assert options.get("fastmath", False) is False, name
                 assert options["error_model"] == "numpy", name
                 assert options["nogil"] is True, name
-                assert not isinstance(value._cache, NullCache), name
+                assert not isinstance(kernel._cache, NullCache), name
     assert seen > 20

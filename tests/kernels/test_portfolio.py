@@ -196,6 +196,5 @@ def test_a_drawdown_is_a_fall_from_the_peak(equity: float, peak: float) -> None:
     assert top * (1.0 - fall) == pytest.approx(equity, rel=1e-9, abs=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="0 / 0: a peak of 0 is that of a period after ruin")
 def test_nothing_falls_no_further() -> None:
     assert not isnan(drawdown(0.0, 0.0))

@@ -846,7 +846,6 @@ def test_ruin_closes_everything() -> None:
     assert (row["sum_return"], row["sum_return_2"], row["max_drawdown"]) == (-1, 1, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="drawdown(0, 0) is NaN in a period that starts after ruin")
 def test_a_period_that_starts_after_ruin_has_finite_sums() -> None:
     sweep = scenario([[-1, -1, -1, -1, -1]], [[10, 10, 25, 5, 5]], options="short").sweep
     # As between in-sample and out-of-sample: the peak starts anew, and so do all sums.

@@ -511,7 +511,7 @@ def test_the_regime_scales_the_size() -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"momentum_lookbak": 3}, ["momentum_lookbak", "momentum_lookback"]),
+        ({"momentum_lookbak": 3}, ["[strategy] lookbak", 'did you mean "lookback"']),
         ({"momentum_lookback": 0}, ["lookback", "got 0"]),
         ({"momentum_lookback": 2.5}, ["lookback", "2.5"]),
         ({"momentum_lookback": "long"}, ["lookback", '"long"']),
@@ -570,6 +570,18 @@ def test_a_first_bar_outside_the_bars_is_refused(first_bar: int, penalty: float)
     parameters = {**LONG_ONLY, "correlation_penalty": penalty}
     with pytest.raises(BarsweepError):
         backtest(random_bars(60), parameters, first_bar=first_bar)
+
+
+@pytest.mark.parametrize("strategy", ["momentum", "mean_reversion", "sma_cross", "breakout"])
+def test_nothing_is_decided_while_a_feature_is_undefined(strategy: str) -> None:
+    """A first bar inside the warm-up is allowed: an export may come from another space."""
+    longest = {"momentum": 60, "mean_reversion": 14, "sma_cross": 99, "breakout": 19}[strategy]
+    bars = random_bars()
+    result = backtest(bars, {"strategy": strategy}, first_bar=2, allow_short=True)
+    decided = int(np.searchsorted(bars.timestamps, result.fills["timestamp"].min().to_datetime64()))
+    assert decided > max(longest, 20)
+    assert (result.equity[: decided - 2] == 100_000.0).all()
+    assert np.isfinite(result.in_sample["sharpe"])
 
 
 def test_one_symbol_needs_no_correlation() -> None:

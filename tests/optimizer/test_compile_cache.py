@@ -9,12 +9,15 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
 
 from optimizer import compile_cache
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIG: Any = numba.config  # its names come from the environment
 INNER = "from kernels._jit import jit\n\n\n@jit\ndef inner(x: float) -> float:\n    return x + {}\n"
 OUTER = (
     "from kernels._jit import jit\nfrom kernels.inner import inner\n\n\n"
@@ -26,10 +29,8 @@ CALL = "from kernels.outer import outer; print(outer(1.0), sum(outer.stats.cache
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder of each test's own; numba's setting is put back afterwards."""
-    import numba
-
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)
+    monkeypatch.setattr(CONFIG, "CACHE_DIR", CONFIG.CACHE_DIR)
 
 
 def package_copy(folder: Path) -> Path:
@@ -97,11 +98,9 @@ def test_key_follows_the_compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_folder_given_by_the_user_is_the_base(tmp_path: Path) -> None:
-    import numba
-
     folder = compile_cache.configure()
     assert folder.parent == tmp_path / "cache" / "barsweep"
-    assert os.environ["NUMBA_CACHE_DIR"] == numba.config.CACHE_DIR == str(folder)
+    assert os.environ["NUMBA_CACHE_DIR"] == CONFIG.CACHE_DIR == str(folder)
     assert compile_cache.configure() == folder  # again, and in a child: no nesting
     code = "import optimizer, numba; print(numba.config.CACHE_DIR)"
     assert start(ROOT, code).stdout.strip() == str(folder)
@@ -133,7 +132,7 @@ def test_unwritable_folder_gives_one_warning_and_a_temporary_one(tmp_path: Path)
         folder, code, NUMBA_CACHE_DIR=str(tmp_path / "file" / "cache"), TMPDIR=str(temporary)
     )
     assert done.returncode == 0, done.stderr
-    answer, own, child = sorted(done.stdout.splitlines())
+    own, child, answer = sorted(done.stdout.splitlines())
     assert answer == "20.0 0"
     assert own == child  # the child process shares it, and does not warn again
     assert own.startswith(str(temporary))

@@ -199,6 +199,10 @@ def test_high_off_the_grid_names_the_nearest_two() -> None:
     assert "use high = 20 or 30" in message
     message = refused(strategy={"threshold": {"sweep": {"low": 0.0, "high": 0.25, "step": 0.1}}})
     assert "use high = 0.2 or 0.3" in message
+    # The third step would be out of the parameter's bounds by a rounding.
+    parameter = Parameter("x", float, 0.0, 0.0, 0.3, "signal", "")
+    with pytest.raises(Exception, match=r"use high = 0\.20000000000000004$"):
+        read_setting(parameter, {"low": 0.0, "high": 0.3, "step": 0.10000000000000002})
     # 1.2 would be out of the parameter's bounds.
     message = refused(risk={"stop_loss": {"low": 0.0, "high": 1.0, "step": 0.6}})
     assert message.endswith("use high = 0.6")

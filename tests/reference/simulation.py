@@ -161,7 +161,7 @@ def signal(
 
 def whole_lots(value: float, lot_value: float) -> float:
     """Lots that ``value`` makes at ``lot_value`` each, rounded down."""
-    return float(floor(value * (1.0 / lot_value)))
+    return float(floor(value * ((1.0 + 2.0**-50) / lot_value)))
 
 
 def affordable(cash: float, cost: float) -> float:
@@ -395,7 +395,7 @@ class _Walk:
                 if other != symbol:
                     weighted += matrix[symbol][other] * self.values[other]
             others = self.gross - abs(self.values[symbol])
-            self.positions[symbol].rho = weighted / others if others > 0.0 else 0.0
+            self.positions[symbol].rho = max(-1.0, min(1.0, weighted / others)) if others > 0.0 else 0.0
 
     def decide(self, bar: int) -> None:
         market, chosen, rules = self.market, self.chosen, self.rules

@@ -1,0 +1,169 @@
+"""Combinatorially symmetric cross-validation over many parameter sets, from sums per block of bars.
+
+A split of the bars is a bit mask over the blocks: bit b is set where block b is in-sample. The sums
+of a split are the sums of the two halves of its mask, each looked up in a table of all subsets of
+half of the blocks, so that a split costs one addition a sum whatever the number of blocks. Sets are
+taken in tiles small enough for the tables to stay in cache.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels._jit import jit
+
+FLAT = 1e-12
+"""Share of the sum of squares below which a spread is rounding alone: the returns do not vary."""
+
+TILE = 64
+"""Parameter sets of one tile."""
+
+
+@jit
+def block_sharpe(n: float, total: float, squares: float) -> float:
+    """Sharpe ratio per bar of ``n`` returns from their power sums, ddof 1; 0 if they do not vary.
+
+    A parameter set that did not trade in a split earned nothing and risked nothing there, so it
+    ranks above every loser and below every winner.
+    """
+    mean = total / n
+    spread = squares - total * mean
+    sharpe = mean / np.sqrt(spread / (n - 1.0))
+    return sharpe if spread > FLAT * squares else 0.0
+
+
+@jit
+def subset_sums(
+    values: npt.NDArray[np.float64], first: int, width: int, out: npt.NDArray[np.float64]
+) -> None:
+    """Sums over every subset of a few blocks for the sets ``first`` to ``first + width - 1``.
+
+    Args:
+        values: (n_blocks, n_sets).
+        first: first set.
+        width: number of sets.
+        out: (2 ** n_blocks, >= width); row m is filled with the sums over the set bits of m.
+    """
+    for lane in range(width):
+        out[0, lane] = 0.0
+    for block in range(values.shape[0]):
+        # Every subset whose highest block is this one is an earlier subset plus this block.
+        half = 1 << block
+        for mask in range(half):
+            for lane in range(width):
+                out[half + mask, lane] = out[mask, lane] + values[block, first + lane]
+
+
+@jit
+def select_in_sample(
+    sums: npt.NDArray[np.float64],
+    squares: npt.NDArray[np.float64],
+    masks: npt.NDArray[np.int64],
+    n_inside: npt.NDArray[np.float64],
+    n_outside: npt.NDArray[np.float64],
+    winners: npt.NDArray[np.int64],
+    inside: npt.NDArray[np.float64],
+    outside: npt.NDArray[np.float64],
+) -> None:
+    """The set with the best in-sample Sharpe ratio of every split; of equals the first.
+
+    Args:
+        sums: (n_blocks, n_sets), sum of the returns of each block; n_blocks is even.
+        squares: (n_blocks, n_sets), sum of the squared returns.
+        masks: (n_splits,), blocks that are in-sample.
+        n_inside: (n_splits,), bars in-sample, >= 2.
+        n_outside: (n_splits,), bars out-of-sample, >= 2.
+        winners: (n_splits,), filled with the set chosen.
+        inside: (n_splits,), filled with its in-sample Sharpe ratio per bar.
+        outside: (n_splits,), filled with its out-of-sample Sharpe ratio per bar.
+    """
+    n_blocks, n_sets = sums.shape
+    half = n_blocks // 2
+    low_bits = (1 << half) - 1
+    everything = (1 << n_blocks) - 1
+    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
+    low_squares, high_squares = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
+    row = np.empty(TILE)
+    inside[:] = -np.inf
+    for first in range(0, n_sets, TILE):
+        width = min(TILE, n_sets - first)
+        subset_sums(sums[:half], first, width, low_sums)
+        subset_sums(sums[half:], first, width, high_sums)
+        subset_sums(squares[:half], first, width, low_squares)
+        subset_sums(squares[half:], first, width, high_squares)
+        for split in range(len(masks)):
+            low, high = masks[split] & low_bits, masks[split] >> half
+            n, best = n_inside[split], inside[split]
+            # Whether any set is better is a sum, which vectorizes; where it stands is rarely asked.
+            n_better = 0
+            for lane in range(width):
+                row[lane] = block_sharpe(
+                    n,
+                    low_sums[low, lane] + high_sums[high, lane],
+                    low_squares[low, lane] + high_squares[high, lane],
+                )
+                n_better += row[lane] > best
+            if n_better == 0:
+                continue
+            chosen = 0
+            for lane in range(width):
+                if row[lane] > best:
+                    best, chosen = row[lane], lane
+            rest = everything ^ masks[split]
+            low, high = rest & low_bits, rest >> half
+            winners[split], inside[split] = first + chosen, best
+            outside[split] = block_sharpe(
+                n_outside[split],
+                low_sums[low, chosen] + high_sums[high, chosen],
+                low_squares[low, chosen] + high_squares[high, chosen],
+            )
+
+
+@jit
+def rank_out_of_sample(
+    sums: npt.NDArray[np.float64],
+    squares: npt.NDArray[np.float64],
+    masks: npt.NDArray[np.int64],
+    n_outside: npt.NDArray[np.float64],
+    outside: npt.NDArray[np.float64],
+    ranks: npt.NDArray[np.float64],
+) -> None:
+    """Rank of every split's winner among all sets out-of-sample, 1 is the worst; equals share.
+
+    Args:
+        sums: (n_blocks, n_sets), sum of the returns of each block; n_blocks is even.
+        squares: (n_blocks, n_sets), sum of the squared returns.
+        masks: (n_splits,), blocks that are in-sample.
+        n_outside: (n_splits,), bars out-of-sample, >= 2.
+        outside: (n_splits,), the winners' out-of-sample Sharpe ratio by ``select_in_sample``.
+        ranks: (n_splits,), filled: the number of worse sets plus the mean place among the equals,
+            the winner included.
+    """
+    n_blocks, n_sets = sums.shape
+    half = n_blocks // 2
+    low_bits = (1 << half) - 1
+    everything = (1 << n_blocks) - 1
+    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
+    low_squares, high_squares = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
+    ranks[:] = 0.5
+    for first in range(0, n_sets, TILE):
+        width = min(TILE, n_sets - first)
+        subset_sums(sums[:half], first, width, low_sums)
+        subset_sums(sums[half:], first, width, high_sums)
+        subset_sums(squares[:half], first, width, low_squares)
+        subset_sums(squares[half:], first, width, high_squares)
+        for split in range(len(masks)):
+            rest = everything ^ masks[split]
+            low, high = rest & low_bits, rest >> half
+            n, own = n_outside[split], outside[split]
+            n_worse = 0
+            n_not_better = 0
+            for lane in range(width):
+                sharpe = block_sharpe(
+                    n,
+                    low_sums[low, lane] + high_sums[high, lane],
+                    low_squares[low, lane] + high_squares[high, lane],
+                )
+                n_worse += sharpe < own
+                n_not_better += sharpe <= own
+            # Half of the worse and half of the not better: the worse plus half of the equals.
+            ranks[split] += 0.5 * (n_worse + n_not_better)
