@@ -13,3 +13,16 @@ PLACED, NO_SIGNAL, HELD, UNCHANGED, NO_EDGE, NO_BUDGET, NO_CASH, BELOW_MINIMUM, 
     9
 )
 """What became of a signal: an order, or the reason why there is none."""
+
+REASONS = (
+    "placed",
+    "no_signal",
+    "held",
+    "unchanged",
+    "no_edge",
+    "no_budget",
+    "no_cash",
+    "below_minimum",
+    "inside_band",
+)
+"""Names of these codes, in their order."""

@@ -86,3 +86,19 @@ def next_variance(
 def drawdown(equity: float, peak: float) -> float:
     """Fall from the peak, a fraction of it; 0 where nothing was left to fall."""
     return 1.0 - equity / peak if peak > 0.0 else 0.0
+
+
+@jit
+def add_return(
+    return_: float, s1: float, s2: float, s3: float, s4: float, down: float
+) -> tuple[float, float, float, float, float]:
+    """Power sums of the returns and sum of squared losses, after one more bar."""
+    square = return_ * return_
+    loss = smaller(return_, 0.0)
+    return (
+        s1 + return_,
+        s2 + square,
+        s3 + square * return_,
+        s4 + square * square,
+        down + loss * loss,
+    )

@@ -4,6 +4,7 @@ Quantities are in lots: whole numbers held as floats, so that a closed position 
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels._jit import jit
 from kernels.codes import (
@@ -69,6 +70,18 @@ def mean_correlation(weighted: float, gross: float, own: float) -> float:
     # Rounding can take the mean of correlations of 1 a little above it.
     mean = larger(smaller(weighted / others, 1.0), -1.0)
     return mean if others > 0.0 else 0.0
+
+
+@jit
+def weighted_correlation(
+    correlations: npt.NDArray[np.float64], symbol: int, values: tuple[float, ...]
+) -> float:
+    """Sum over the other positions of signed value times correlation with ``symbol``."""
+    total = 0.0
+    for j in range(len(values)):
+        rho = 0.0 if j == symbol else correlations[symbol, j]
+        total = total + rho * values[j]
+    return total
 
 
 @jit

@@ -86,6 +86,7 @@ from kernels.layout import (
     B,
 )
 from kernels.portfolio import (
+    add_return,
     apply_buy,
     apply_sell,
     bar_return,
@@ -443,16 +444,21 @@ def account_lanes(k: Index, state: Floats, scratch: Floats) -> None:
     o = k * STATE_BLOCK
     for b in range(B):
         equity = scratch[EQUITY_NOW + b]
-        return_ = bar_return(equity, state[o + EQUITY + b])
-        square = return_ * return_
-        loss = smaller(return_, 0.0)
+        s1, s2, s3, s4, down = add_return(
+            bar_return(equity, state[o + EQUITY + b]),
+            state[o + SUM_RETURN + b],
+            state[o + SUM_RETURN_2 + b],
+            state[o + SUM_RETURN_3 + b],
+            state[o + SUM_RETURN_4 + b],
+            state[o + SUM_DOWNSIDE_2 + b],
+        )
         exposure = exposure_of(scratch[GROSS + b], equity)
         peak = larger(equity, state[o + PEAK + b])
-        state[o + SUM_RETURN + b] += return_
-        state[o + SUM_RETURN_2 + b] += square
-        state[o + SUM_RETURN_3 + b] += square * return_
-        state[o + SUM_RETURN_4 + b] += square * square
-        state[o + SUM_DOWNSIDE_2 + b] += loss * loss
+        state[o + SUM_RETURN + b] = s1
+        state[o + SUM_RETURN_2 + b] = s2
+        state[o + SUM_RETURN_3 + b] = s3
+        state[o + SUM_RETURN_4 + b] = s4
+        state[o + SUM_DOWNSIDE_2 + b] = down
         state[o + SUM_EXPOSURE + b] += exposure
         state[o + SUM_EQUITY + b] += equity
         state[o + MAX_DRAWDOWN + b] = larger(state[o + MAX_DRAWDOWN + b], drawdown(equity, peak))

@@ -17,7 +17,8 @@ from optimizer.compile_cache import configure as _configure
 if TYPE_CHECKING:
     from optimizer.backtest import BacktestResult, backtest
     from optimizer.bars import load_bars
-    from optimizer.config import load_study
+    from optimizer.config import load_study, study_from_dict
+    from optimizer.export import export_sets, replay
     from optimizer.study import StudyResult, run_study
     from optimizer.types import Bars
 
@@ -27,9 +28,12 @@ __all__ = [
     "StudyResult",
     "backtest",
     "errors",
+    "export_sets",
     "load_bars",
     "load_study",
+    "replay",
     "run_study",
+    "study_from_dict",
 ]
 
 _HOMES = {
@@ -37,9 +41,12 @@ _HOMES = {
     "Bars": "types",
     "StudyResult": "study",
     "backtest": "backtest",
+    "export_sets": "export",
     "load_bars": "bars",
     "load_study": "config",
+    "replay": "export",
     "run_study": "study",
+    "study_from_dict": "config",
 }
 """The module of each public name."""
 

@@ -580,9 +580,7 @@ def backtest(
         StudyFileError: an unknown parameter, or a value out of bounds.
         DataError: too few bars, or an unknown market.
     """
-    study = study_from_dict(
-        _study_mapping(parameters, costs or {}, allow_short, market, holdout), "."
-    )
+    study = single_set_study(parameters, costs or {}, allow_short, market, holdout)
     space = build_space(study)
     rules = study_rules(study, space, bars.n_symbols)
     branch = space.branches[0]
@@ -616,14 +614,18 @@ def metric_values(row: FloatArray) -> dict[str, float]:
     return {name: float(value) for name, value in zip(METRICS, row, strict=True)}
 
 
-def _study_mapping(
+def single_set_study(
     parameters: Mapping[str, Value],
     costs: Mapping[str, Any],
     allow_short: bool,
     market: str | None,
     holdout: float,
-) -> dict[str, Any]:
-    """A study of one parameter set."""
+) -> Study:
+    """A study of one parameter set; see ``backtest``.
+
+    Raises:
+        StudyFileError: an unknown parameter, or a value out of bounds.
+    """
     given = dict(parameters)
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
@@ -646,13 +648,15 @@ def _study_mapping(
                 table, key = owner, name.removeprefix(prefix)
         whole = isinstance(value, float) and value.is_integer()
         tables[table][key] = int(value) if whole else value
-    return {
-        "study": {"name": "backtest"},
-        "data": {"path": "."},
-        **tables,
-        "costs": dict(costs),
-        "validation": {"holdout": holdout},
-    }
+    return study_from_dict(
+        {
+            "study": {"name": "backtest"},
+            "data": {"path": "."},
+            **tables,
+            "costs": dict(costs),
+            "validation": {"holdout": holdout},
+        }
+    )
 
 
 def _fill_table(inputs: Inputs, recording: _Recording) -> pd.DataFrame:

@@ -132,10 +132,11 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
     """Bars in one year of a calendar, which annualizes returns.
 
     The bar size is the most common step. Yearly, quarterly, monthly and weekly bars give 1, 4, 12
-    and 52. Otherwise a year has 365 days where the market is open at weekends (a quarter of the bars or
-    more on Saturdays and Sundays, UTC), else 252, and the bars in each day are the median over the
-    days that have any: 5-minute bars around the clock give 288 x 365, those of a session of 6.5
-    hours 78 x 252. Bars of several days give the days of the year over theirs.
+    and 52. Otherwise a year has 365 days where the market is open at weekends, else 252, and the
+    bars in each day are the median over the days that have any: 5-minute bars around the clock give
+    288 x 365, those of a session of 6.5 hours 78 x 252. A market is open at weekends where each
+    weekday (UTC) from the first date to the last has a quarter or more of the bars that a day of the
+    busiest weekday has. Bars of several days give the days of the year over theirs.
 
     Args:
         timestamps: shape (n_bars,), strictly increasing, UTC.
@@ -150,8 +151,13 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
         if size >= days * _DAY:
             return float(per_year)
     dates = timestamps.astype("datetime64[D]")
-    weekday = (dates.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
-    days_per_year = 365.0 if np.mean(weekday >= 5) >= 0.25 else 252.0
+    # 1970-01-01 was a Thursday; Monday is 0. Bars per weekday, over how often each weekday comes.
+    weekday = (dates.astype(np.int64) + 3) % 7
+    span = (np.arange(dates[0].astype(np.int64), dates[-1].astype(np.int64) + 1) + 3) % 7
+    days = np.bincount(span, minlength=7)
+    bars_on = np.bincount(weekday, minlength=7)[days > 0] / days[days > 0]
+    at_weekends = bool((days[5:] > 0).any() and bars_on.min() >= bars_on.max() / 4)
+    days_per_year = 365.0 if at_weekends else 252.0
     if size >= 2 * _DAY:
         return days_per_year * _DAY / size
     _, bars_per_day = np.unique(dates, return_counts=True)
@@ -471,6 +477,13 @@ def _epoch_times(rows: _Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
         )
     bounds = ((1e11, "s", _SECOND), (1e14, "ms", 1_000_000), (1e17, "us", 1000), (np.inf, "ns", 1))
     unit, scale = next((unit, scale) for bound, unit, scale in bounds if largest < bound)
+    # Times of one file lie within a few decades; a value a thousandth as large has another unit.
+    if (row := _first(np.abs(numbers) < largest / 100.0)) is not None:
+        rows.refuse(
+            row,
+            f"timestamp {rows.cell('timestamp', row)} has another unit than the others, read as "
+            f"{unit}; write all in one unit",
+        )
     if numbers.dtype.kind == "f":
         numbers, unit = np.round(numbers * scale), "ns"
     return pd.DatetimeIndex(numbers.astype(np.int64).view(f"datetime64[{unit}]"), tz="UTC")

@@ -255,12 +255,7 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
         for bar in range(first, n_bars, values["refit_bars"]):
             window = training_window(bar, values["train_bars"])
             try:
-                if name == "hmm":
-                    models.append(_fit_hmm(bar, features[window]))
-                else:
-                    models.append(
-                        _fit_svm(bar, features[window], returns[window], values["horizon"])
-                    )
+                models.append(_fit(name, bar, features[window], returns[window], values))
                 carried = models[-1].carried()
             except _FitError as reason:
                 reasons.append(f"{name} fit at bar {bar}: {reason}")
@@ -268,6 +263,47 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
                 stretch = slice(bar, bar + values["refit_bars"])
                 codes[stretch] = models[-1].classify(features[stretch], carried)
     return Regimes(codes, tuple(models), len(reasons), tuple(reasons))
+
+
+def fit_model(
+    name: str, bar: int, returns: FloatArray, parameters: Mapping[str, int]
+) -> RegimeModel | None:
+    """Fit at one bar, as `fit_regimes` does there; None where the window gives no usable model.
+
+    Args:
+        name: ``hmm`` or ``svm``.
+        bar: of the fit.
+        returns: shape (bar + 1,) or longer, log returns of the market; later ones are not read.
+        parameters: the classifier's parameters; the catalogue's defaults where it is silent.
+
+    Raises:
+        StudyFileError: if the classifier or a parameter is unknown, or a value out of bounds.
+    """
+    values = _values(name, parameters)
+    window = training_window(bar, values["train_bars"])
+    features = market_features(returns[: bar + 1], values["lookback"])[window]
+    with _quiet_on_one_thread():
+        try:
+            return _fit(name, bar, features, returns[window], values)
+        except _FitError:
+            return None
+
+
+def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
+    """Whether `fit_regimes` fits a model at ``bar``."""
+    if name == "none":
+        return False
+    values = _values(name, parameters)
+    since = bar - values["lookback"] - values["train_bars"]
+    return since >= 0 and since % values["refit_bars"] == 0
+
+
+def _fit(
+    name: str, bar: int, features: FloatArray, returns: FloatArray, values: Mapping[str, int]
+) -> RegimeModel:
+    if name == "hmm":
+        return _fit_hmm(bar, features)
+    return _fit_svm(bar, features, returns, values["horizon"])
 
 
 def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -39,6 +40,14 @@ def _say(text: str, style: str | None = None) -> None:
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `barsweep run` wrote.")]
+
+
+class Replayed(StrEnum):
+    """How a set is replayed."""
+
+    VECTORIZED = "vectorized"
+    EVENTS = "events"
+
 
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics that tables show, in-sample beside out-of-sample."""
@@ -292,11 +301,14 @@ def replay(
     file: Annotated[Path, typer.Argument(metavar="BEST.json", help="Export, JSON or TOML.")],
     number: Annotated[int, typer.Option("--set", min=1, help="Which of its sets.")] = 1,
     data: Annotated[Optional[Path], typer.Option(help="The bars, if they have moved.")] = None,
+    flow: Annotated[
+        Replayed, typer.Option(help="Also one bar at a time through the containers: events.")
+    ] = Replayed.VECTORIZED,
 ) -> None:
     """Run an exported set again from its file and compare; exit 1 where a metric differs."""
     from optimizer.export import replay as replay_set
 
-    result = replay_set(file, number=number, data=data)
+    result = replay_set(file, number=number, data=data, events=flow is Replayed.EVENTS)
     if result.costs.get("fill") == "close":
         _warn_close_fill()
     final = float(result.result.equity.iloc[-1])
@@ -309,6 +321,14 @@ def replay(
             f"differs: {one.sample} {one.metric}: recorded {one.recorded}, replayed {one.replayed}",
             "red",
         )
-    if result.differences:
+    unlike = result.parity.differences if result.parity is not None else ()
+    for line in unlike:
+        _say(f"differs: {line}", "red")
+    if result.differences or unlike:
         raise typer.Exit(1)
+    if result.parity is not None:
+        _say(
+            f"event flow: equity of {result.parity.n_bars:,} bars and {result.parity.n_fills:,}"
+            " fills agree bit for bit with the vectorized result"
+        )
     _say("identical: every recorded metric is reproduced bit for bit", "green")

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from optimizer.backtest import BacktestResult, backtest
+from optimizer.backtest import BacktestResult, backtest, single_set_study
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.config import study_from_dict
 from optimizer.errors import ExportError, StudyFileError
+from optimizer.event_flow import Parity, compare, run_flow
 from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder, write_atomically
 from optimizer.study import best_sets
 
@@ -166,6 +167,7 @@ class Replay:
         result: of the run.
         recorded: the set as exported.
         differences: metrics that differ in any bit; empty where it is reproduced exactly.
+        parity: the event flow beside the vectorized result, where it was asked for.
         study: name of the study that it came from.
         costs: as the study file's ``[costs]``.
     """
@@ -175,6 +177,7 @@ class Replay:
     differences: tuple[Difference, ...]
     study: str
     costs: Mapping[str, Any]
+    parity: Parity | None = None
 
 
 def load_export(path: str | Path) -> dict[str, Any]:
@@ -205,13 +208,16 @@ def load_export(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def replay(path: str | Path, *, number: int = 1, data: str | Path | None = None) -> Replay:
+def replay(
+    path: str | Path, *, number: int = 1, data: str | Path | None = None, events: bool = False
+) -> Replay:
     """Run an exported parameter set again from its file and its bars alone, and compare.
 
     Args:
         path: a JSON or TOML export.
         number: which of its sets, from 1.
         data: the bars, where they are no longer at the path that the file names.
+        events: run it through the event flow too, and compare equity and fills.
 
     Raises:
         ExportError: the file cannot be used, or the bars are not those of the study.
@@ -240,19 +246,26 @@ def replay(path: str | Path, *, number: int = 1, data: str | Path | None = None)
                 f" (hash {bars.content_hash[:12]}, recorded {str(source['hash'])[:12]}); give the"
                 " study's bars with --data"
             )
+        parameters = {
+            "strategy": chosen["strategy"],
+            "classifier": chosen["classifier"],
+            **chosen["parameters"],
+        }
+        costs, allow_short = content["costs"], content["allow_short"]
+        market, holdout, first = chosen.get("market"), content["holdout"], content["first_bar"]
         result = backtest(
             bars,
-            {
-                "strategy": chosen["strategy"],
-                "classifier": chosen["classifier"],
-                **chosen["parameters"],
-            },
-            costs=content["costs"],
-            allow_short=content["allow_short"],
-            market=chosen.get("market"),
-            holdout=content["holdout"],
-            first_bar=content["first_bar"],
+            parameters,
+            costs=costs,
+            allow_short=allow_short,
+            market=market,
+            holdout=holdout,
+            first_bar=first,
         )
+        parity = None
+        if events:
+            study = single_set_study(parameters, costs, allow_short, market, holdout)
+            parity = compare(run_flow(study, bars, first_bar=first), 0, result)
         differences = _compare("in-sample", chosen["in_sample"], result.in_sample)
         recorded_out = chosen.get("out_of_sample")
         if recorded_out is not None:
@@ -263,9 +276,8 @@ def replay(path: str | Path, *, number: int = 1, data: str | Path | None = None)
         raise ExportError(f"{file}: {str(error).removeprefix('<study>: ')}") from None
     except (TypeError, AttributeError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    return Replay(
-        result, chosen, tuple(differences), str(content["study"]["name"]), content["costs"]
-    )
+    name = str(content["study"]["name"])
+    return Replay(result, chosen, tuple(differences), name, costs, parity)
 
 
 def _compare(

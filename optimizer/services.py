@@ -1,4 +1,8 @@
-"""Strategies as the simulation sees them: a kernel code, features, and two signal parameters."""
+"""Strategies, classifiers and the risk manager: pure, stateless, thin over the kernels.
+
+The sweep reads how a strategy maps onto a signal kernel; the event flow calls the same kernels one
+symbol at a time. Every piece of state comes in as an argument, and nothing is mutated.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
-from optimizer.types import FloatArray
+from kernels.codes import (
+    AVERAGE_CROSS,
+    BEAR,
+    BREAKOUT,
+    BULL,
+    MEAN_REVERSION,
+    MOMENTUM,
+    NEUTRAL,
+    PLACED,
+)
+from kernels.execution import stop_price
+from kernels.risk import (
+    barred_direction,
+    correlation_adjustment,
+    inverse_of_lot,
+    kelly_size,
+    mean_correlation,
+    order_size,
+    reject_reason,
+    smaller,
+    weighted_correlation,
+)
+from kernels.signals import (
+    average_cross_signal,
+    breakout_signal,
+    mean_reversion_signal,
+    momentum_signal,
+)
+from optimizer.catalogue import STRATEGIES, column
+from optimizer.classifiers import RegimeModel
+from optimizer.types import Bar, FloatArray, Order, PortfolioState, Regime, Signal
 
 Columns = Mapping[str, FloatArray]
 """Parameters of lanes by their name in the catalogue, each of shape (n_lanes,)."""
@@ -52,3 +85,271 @@ STRATEGY_KERNELS: dict[str, StrategyKernel] = {
         _scaled_by("lookback", "width"),
     ),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class StrategyConfig:
+    """One strategy with its parameters, as the event flow runs it.
+
+    Attributes:
+        name: of the strategy.
+        features: names of its features in the hub's values.
+        volatility: name of the volatility by which its signals are sized.
+        first, second: the signal parameters.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    volatility: str
+    first: float
+    second: float
+
+    @classmethod
+    def of(cls, name: str, parameters: Mapping[str, float]) -> StrategyConfig:
+        """From parameters by column name."""
+        kernel = STRATEGY_KERNELS[name]
+        own = {p.name: np.array([parameters[column(name, p.name)]]) for p in STRATEGIES[name]}
+        first, second = kernel.signal(own)
+        return cls(
+            name,
+            tuple(f"{feature}_{int(own[lookback][0])}" for feature, lookback in kernel.features),
+            f"volatility_{int(parameters['volatility_lookback'])}",
+            float(first[0]),
+            float(second[0]),
+        )
+
+
+class StatelessStrategy:
+    """From features to a signal."""
+
+    @staticmethod
+    def generate_signal(
+        features: Mapping[str, FloatArray],
+        config: StrategyConfig,
+        market_data: Bar,
+        symbol: int,
+        signal_id: str,
+    ) -> Signal:
+        """Signal of one symbol at one bar.
+
+        Args:
+            features: of the bar by name, each (n_symbols,).
+            config: the strategy.
+            market_data: the bar.
+            symbol: index.
+            signal_id: of the signal.
+        """
+        volatility = float(features[config.volatility][symbol])
+        inverse = 1.0 / volatility if volatility > 0.0 else 0.0
+        x0 = float(features[config.features[0]][symbol])
+        close = float(market_data.close[symbol])
+        code = STRATEGY_KERNELS[config.name].code
+        if code == MOMENTUM:
+            found = momentum_signal(x0, volatility, inverse, config.first, config.second)
+        elif code == MEAN_REVERSION:
+            found = mean_reversion_signal(x0, volatility, config.first, config.second)
+        else:
+            x1 = float(features[config.features[1]][symbol])
+            inverse_close = 1.0 / close
+            if code == AVERAGE_CROSS:
+                found = average_cross_signal(
+                    x0, x1, inverse_close, volatility, inverse, config.first, config.second
+                )
+            else:
+                found = breakout_signal(
+                    x0, x1, close, inverse_close, volatility, inverse, config.first, config.second
+                )
+        return Signal(signal_id, symbol, *found, volatility, inverse)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierConfig:
+    """A fitted regime model and the state it carries; no model is neutral."""
+
+    model: RegimeModel | None = None
+    carried: FloatArray | None = None
+
+
+class StatelessClassifier:
+    """From the market's features to a regime."""
+
+    @staticmethod
+    def classify_regime(
+        features: FloatArray, config: ClassifierConfig
+    ) -> tuple[int, ClassifierConfig]:
+        """Regime code of one bar, and the configuration for the next.
+
+        Args:
+            features: (1, n_features) of the market at the bar.
+            config: the model in force and its carried state.
+        """
+        if config.model is None:
+            return NEUTRAL, config
+        before = config.model.carried() if config.carried is None else config.carried
+        carried = before.copy()
+        code = int(config.model.classify(features, carried)[0])
+        return code, ClassifierConfig(config.model, carried)
+
+
+@dataclass(frozen=True)
+class RiskConfig:
+    """Risk parameters of one portfolio; distances of stops are inf where off."""
+
+    kelly_fraction: float
+    multipliers: Mapping[int, float]
+    correlation_penalty: float
+    min_lots: float
+    rebalance_band: float
+    stop_loss: float
+    take_profit: float
+    trailing_stop: float
+    lot_size: float
+    allow_short: bool
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, float], allow_short: bool) -> RiskConfig:
+        """From parameters by column name."""
+
+        def distance(name: str) -> float:
+            return parameters[name] if parameters[name] > 0.0 else np.inf
+
+        return cls(
+            kelly_fraction=parameters["kelly_fraction"],
+            multipliers={
+                BEAR: parameters["bear_multiplier"],
+                NEUTRAL: parameters["neutral_multiplier"],
+                BULL: parameters["bull_multiplier"],
+            },
+            correlation_penalty=parameters["correlation_penalty"],
+            min_lots=parameters["min_order_size"] / parameters["lot_size"],
+            rebalance_band=parameters["rebalance_band"],
+            stop_loss=distance("stop_loss"),
+            take_profit=distance("take_profit"),
+            trailing_stop=distance("trailing_stop"),
+            lot_size=parameters["lot_size"],
+            allow_short=allow_short,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a signal.
+
+    Attributes:
+        order: None where there is none.
+        reason: reject reason, a code; PLACED with an order.
+        barred: direction of the symbol that a stop keeps closed, from here on.
+    """
+
+    order: Order | None
+    reason: int
+    barred: float
+
+
+class StatelessRiskManager:
+    """From a signal to an order or a reason why there is none."""
+
+    @staticmethod
+    def process_signal_to_order(
+        signal: Signal,
+        regime: Regime,
+        portfolio_state: PortfolioState,
+        risk_config: RiskConfig,
+        market_data: Bar,
+        correlation_matrix: FloatArray | None,
+        order_id: str = "",
+    ) -> Order | None:
+        """The order alone; see ``decide``."""
+        return StatelessRiskManager.decide(
+            signal, regime, portfolio_state, risk_config, market_data, correlation_matrix, order_id
+        ).order
+
+    @staticmethod
+    def decide(
+        signal: Signal,
+        regime: Regime,
+        portfolio_state: PortfolioState,
+        risk_config: RiskConfig,
+        market_data: Bar,
+        correlation_matrix: FloatArray | None,
+        order_id: str = "",
+    ) -> Decision:
+        """Size a signal by Kelly, regime and correlation; cap it by budget and cash.
+
+        Args:
+            signal: of one symbol.
+            regime: of the market.
+            portfolio_state: of the portfolio, with what earlier orders of the bar have taken.
+            risk_config: of the portfolio.
+            market_data: the bar.
+            correlation_matrix: (n_symbols, n_symbols), or None for no adjustment.
+            order_id: of the order.
+        """
+        state, s = portfolio_state, signal.symbol
+        short = True if risk_config.allow_short else None
+        lots = state.lots[s]
+        direction, barred = barred_direction(signal.direction, state.barred[s])
+        inverse_variance = signal.inverse_volatility * signal.inverse_volatility
+        if state.variance > 0.0:
+            inverse_variance = smaller(inverse_variance, 1.0 / state.variance)
+        fraction = kelly_size(
+            risk_config.kelly_fraction * risk_config.multipliers[regime.code],
+            signal.strength,
+            signal.confidence,
+            inverse_variance,
+        )
+        if correlation_matrix is not None:
+            weighted = weighted_correlation(correlation_matrix, s, state.values)
+            rho = mean_correlation(weighted, state.values_gross, state.values[s])
+            if short is not None:
+                rho = rho * direction
+            fraction = fraction * correlation_adjustment(risk_config.correlation_penalty, rho)
+        lot_value = float(market_data.close[s]) * risk_config.lot_size
+        sizes = order_size(
+            direction,
+            fraction,
+            state.equity,
+            lots,
+            lot_value,
+            inverse_of_lot(lot_value),
+            state.cash_left,
+            state.budget_left,
+            risk_config.min_lots,
+            risk_config.rebalance_band,
+            short,
+        )
+        order, target, kelly_value, budget_value, cash_value = sizes
+        reason = reject_reason(direction, lots, risk_config.min_lots, *sizes, short)
+        if reason != PLACED:
+            return Decision(None, reason, barred)
+        return Decision(
+            Order(
+                id=order_id,
+                bar=market_data.index,
+                symbol=s,
+                lots=order,
+                target=target,
+                kelly_value=kelly_value,
+                budget_value=budget_value,
+                cash_value=cash_value,
+                signal_id=signal.id,
+                regime_id=regime.id,
+            ),
+            reason,
+            barred,
+        )
+
+    @staticmethod
+    def stop(
+        position: tuple[float, float, float], risk_config: RiskConfig, market_data: Bar, symbol: int
+    ) -> float:
+        """Price at which a stop closes a position (lots, entry, best) in the bar, or 0."""
+        return stop_price(
+            *position,
+            float(market_data.open[symbol]),
+            float(market_data.high[symbol]),
+            float(market_data.low[symbol]),
+            risk_config.stop_loss,
+            risk_config.take_profit,
+            risk_config.trailing_stop,
+        )

@@ -44,6 +44,7 @@ from optimizer.backtest import (
 )
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
+from optimizer.compile_cache import exclusive
 from optimizer.config import Study
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import Estimate, estimate, refuse_what_cannot_fit
@@ -160,7 +161,7 @@ def run_study(
         inputs = prepare(bars, space, rules, study.validation.holdout)
     folder = StudyFolder.create(path, _manifest(study, bars, inputs), overwrite=overwrite)
     try:
-        with clock("compile"):
+        with clock("compile"), exclusive():
             _compile(inputs, space)
         with Workers(folder.scratch_path, study, inputs, needs.workers) as pool:
             _Search(study, space, inputs, folder, pool, clock, on_progress).run(needs.n_trials)

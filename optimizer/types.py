@@ -55,3 +55,138 @@ class Bars:
     def n_symbols(self) -> int:
         """Number of symbols."""
         return len(self.symbols)
+
+    def at(self, index: int) -> Bar:
+        """The bar of all symbols at one timestamp."""
+        return Bar(
+            index,
+            self.timestamps[index],
+            self.symbols,
+            self.open[index],
+            self.high[index],
+            self.low[index],
+            self.close[index],
+            self.volume[index],
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Bar:
+    """One bar of all symbols; the prices have shape (n_symbols,)."""
+
+    index: int
+    time: np.datetime64
+    symbols: tuple[str, ...]
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What a strategy says of one symbol at one bar.
+
+    Attributes:
+        direction: -1 short, 0 flat, 1 long, 2 hold.
+        strength: expected return per bar.
+        confidence: 0 to 1.
+        volatility, inverse_volatility: of the symbol, per bar, by which it is to be sized.
+    """
+
+    id: str
+    symbol: int
+    direction: float
+    strength: float
+    confidence: float
+    volatility: float
+    inverse_volatility: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """What a classifier says of the market at one bar: -1 bear, 0 neutral, 1 bull."""
+
+    id: str
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the risk manager wants traded at the next fill.
+
+    Attributes:
+        lots: signed change of the position.
+        target: position after it, in lots.
+        kelly_value, budget_value, cash_value: the three sizes, in money, of which it is the least.
+    """
+
+    id: str
+    bar: int
+    symbol: int
+    lots: float
+    target: float
+    kelly_value: float
+    budget_value: float
+    cash_value: float
+    signal_id: str
+    regime_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A trade done.
+
+    Attributes:
+        order_id: None where a stop closed the position.
+        kind: ``order`` or ``stop``.
+        lots: signed change of the position.
+        quantity: the same in units.
+        price: per unit, slippage included.
+        raw_value: money per lot at the market's price.
+        cash_per_lot: what a lot took or brought, slippage and commission included.
+    """
+
+    id: str
+    order_id: str | None
+    bar: int
+    symbol: int
+    kind: str
+    lots: float
+    quantity: float
+    price: float
+    raw_value: float
+    cash_per_lot: float
+
+    @property
+    def cost(self) -> float:
+        """Slippage and commission, money."""
+        return abs(self.lots * (self.raw_value - self.cash_per_lot))
+
+
+@dataclass(frozen=True, slots=True)
+class PortfolioState:
+    """One portfolio at the close of a bar, as the risk manager sees it.
+
+    Attributes:
+        cash, equity, gross: money; gross is the value of all positions, signs dropped.
+        exposure: gross over equity.
+        variance: EWMA of the squared return per unit of exposure.
+        lots, barred: of each symbol.
+        values: signed value of each position as of the last refresh of the correlations.
+        values_gross: their sum, signs dropped.
+        cash_left, budget_left: money that the orders of this bar may still use.
+    """
+
+    cash: float
+    equity: float
+    gross: float
+    exposure: float
+    variance: float
+    lots: tuple[float, ...]
+    barred: tuple[float, ...]
+    values: tuple[float, ...]
+    values_gross: float
+    cash_left: float
+    budget_left: float

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,17 @@ def loose_pins(root: Path) -> list[str]:
     ]
 
 
+def unlisted_packages(root: Path) -> list[str]:
+    """Packages that pyproject.toml does not list, or lists in vain."""
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(root).parts)
+        for name in ("kernels", "optimizer")
+        for path in (root / name).rglob("*.py")
+    }
+    return sorted(there.symmetric_difference(listed))
+
+
 CHECKS: list[Callable[[Path], list[str]]] = [
     foreign_imports_of_kernels,
     direct_compilers_in_kernels,
@@ -207,6 +219,7 @@ CHECKS: list[Callable[[Path], list[str]]] = [
     ways_to_optuna,
     named_registries,
     loose_pins,
+    unlisted_packages,
 ]
 
 
@@ -224,7 +237,8 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(
             ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    for file in ("constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path)
     return tmp_path
 
 
@@ -310,6 +324,11 @@ def test_a_registry_or_a_loose_pin_is_found(copy: Path) -> None:
     add(copy / "constraints.txt", f"thing @ https://files.{REGISTRY_HOSTS[1]}/thing.whl")
     assert len(named_registries(copy)) == 1
     assert len(loose_pins(copy)) == 2  # the blank line, and the address
+
+
+def test_a_package_that_is_not_listed_is_found(copy: Path) -> None:
+    add(copy / "kernels" / "more" / "new.py", "")
+    assert unlisted_packages(copy) == ["kernels.more"]
 
 
 # --- What runs ----------------------------------------------------------------------------------

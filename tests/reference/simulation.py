@@ -395,7 +395,9 @@ class _Walk:
                 if other != symbol:
                     weighted += matrix[symbol][other] * self.values[other]
             others = self.gross - abs(self.values[symbol])
-            self.positions[symbol].rho = max(-1.0, min(1.0, weighted / others)) if others > 0.0 else 0.0
+            self.positions[symbol].rho = (
+                max(-1.0, min(1.0, weighted / others)) if others > 0.0 else 0.0
+            )
 
     def decide(self, bar: int) -> None:
         market, chosen, rules = self.market, self.chosen, self.rules

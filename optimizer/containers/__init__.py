@@ -1,0 +1,1 @@
+"""The stateful parts of the event flow. None imports another; the flow passes between them."""

@@ -1,0 +1,61 @@
+"""The timeline of bars that have come in, and the last of them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from optimizer.errors import DataError
+from optimizer.types import Bar
+
+
+class DataContainer:
+    """Bars in order of time.
+
+    Args:
+        symbols: that every bar must have.
+        depth: bars kept.
+    """
+
+    def __init__(self, symbols: tuple[str, ...], depth: int = 512) -> None:
+        self._symbols = symbols
+        self._bars: deque[Bar] = deque(maxlen=depth)
+        self.position = -1
+
+    def update_timeline_position(self, bar: Bar) -> None:
+        """Move on to a bar.
+
+        Raises:
+            DataError: it does not follow the bar before, or has other symbols.
+        """
+        if bar.symbols != self._symbols:
+            raise DataError(
+                f"bar {bar.index} at {bar.time}: symbols {', '.join(bar.symbols)}; expected"
+                f" {', '.join(self._symbols)}"
+            )
+        last = self.latest
+        if bar.index != self.position + 1 or (last is not None and bar.time <= last.time):
+            before = f"bar {self.position} at {last.time}" if last is not None else "no bar"
+            raise DataError(
+                f"bar {bar.index} at {bar.time}: out of order after {before}; feed bars one by one,"
+                " in order of time"
+            )
+        self.position = bar.index
+
+    def cache_bar(self, bar: Bar) -> None:
+        """Keep a bar that the timeline stands at.
+
+        Raises:
+            DataError: the timeline stands elsewhere.
+        """
+        if bar.index != self.position:
+            raise DataError(f"bar {bar.index}: the timeline stands at bar {self.position}")
+        self._bars.append(bar)
+
+    @property
+    def latest(self) -> Bar | None:
+        """The last bar kept."""
+        return self._bars[-1] if self._bars else None
+
+    def last(self, count: int) -> tuple[Bar, ...]:
+        """The last ``count`` bars kept, oldest first."""
+        return tuple(self._bars)[-count:]

@@ -1,0 +1,159 @@
+"""Orders to fills: at the bar's price with costs, sells before buys, buys cut to what cash can pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot
+from optimizer.types import Fill, FloatArray, Order
+
+
+class Broker(Protocol):
+    """A real broker, of which barsweep has none: the one place where orders leave the process."""
+
+    async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
+        """Send orders; return the broker's reference of each."""
+
+
+@dataclass(frozen=True)
+class ExecutionStatistics:
+    """Counts since the start.
+
+    Attributes:
+        submitted, filled, cut: orders; cut ones were filled in part or not at all for want of cash.
+        stopped: positions that stops closed.
+    """
+
+    submitted: int = 0
+    filled: int = 0
+    cut: int = 0
+    stopped: int = 0
+
+
+class ExecutionContainer:
+    """The orders of one portfolio that wait for their fill.
+
+    Args:
+        lot_size: units per lot.
+        slippage, commission: fractions.
+        broker: takes the orders where they are to be traded for real.
+    """
+
+    def __init__(
+        self, lot_size: float, slippage: float, commission: float, broker: Broker | None = None
+    ) -> None:
+        self._lot_size = lot_size
+        self._slippage = slippage
+        self._commission = commission
+        self._broker = broker
+        self._active: tuple[Order, ...] = ()
+        self._counts = [0, 0, 0, 0]
+
+    @property
+    def active_orders(self) -> tuple[Order, ...]:
+        """Orders that wait for their fill."""
+        return self._active
+
+    @property
+    def statistics(self) -> ExecutionStatistics:
+        """Counts since the start."""
+        return ExecutionStatistics(*self._counts)
+
+    def submit_orders(self, orders: Sequence[Order]) -> None:
+        """Let orders wait for the next fill."""
+        self._active = (*self._active, *orders)
+        self._counts[0] += len(orders)
+
+    async def submit_to_real_broker(self, orders: Sequence[Order]) -> Sequence[str]:
+        """Send orders to the broker.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if self._broker is None:
+            raise RuntimeError("no broker: ExecutionContainer was made without one")
+        return await self._broker.submit(orders)
+
+    def execute_orders(
+        self, orders: Sequence[Order], bar: int, prices: FloatArray, cash: float
+    ) -> list[Fill]:
+        """Fill orders; those given are no longer active.
+
+        Args:
+            orders: in symbol order, at most one a symbol.
+            bar: index of the bar.
+            prices: (n_symbols,) at which they fill, before slippage.
+            cash: of the portfolio; sells add to it before buys take from it.
+        """
+        given = {order.id for order in orders}
+        self._active = tuple(order for order in self._active if order.id not in given)
+        fills = []
+        for order in orders:
+            if order.lots < 0.0:
+                fill = self._fill(order, bar, order.lots, float(prices[order.symbol]))
+                cash = cash + -fill.lots * fill.cash_per_lot
+                fills.append(fill)
+        for order in orders:
+            if order.lots > 0.0:
+                price = float(prices[order.symbol])
+                cost = buy_cost_per_lot(price, self._lot_size, self._slippage, self._commission)
+                lots = min(order.lots, affordable_lots(cash, cost, 1.0 / cost))
+                self._counts[2] += lots < order.lots
+                if lots > 0.0:
+                    fill = self._fill(order, bar, lots, price)
+                    cash = cash - fill.lots * fill.cash_per_lot
+                    fills.append(fill)
+        self._counts[1] += len(fills)
+        return fills
+
+    def _fill(self, order: Order, bar: int, lots: float, price: float) -> Fill:
+        return self._trade(f"{order.id}.fill", order.id, bar, order.symbol, "order", lots, price)
+
+    def close_position(
+        self, id: str, bar: int, symbol: int, lots: float, price: float, cash: float
+    ) -> Fill | None:
+        """Close a position whose stop was reached; a short one as far as cash can pay.
+
+        Args:
+            id: of the fill.
+            bar: index of the bar.
+            symbol: index.
+            lots: held, signed.
+            price: of the stop, before slippage.
+            cash: of the portfolio.
+        """
+        change = -lots
+        if change > 0.0:
+            cost = buy_cost_per_lot(price, self._lot_size, self._slippage, self._commission)
+            change = min(change, affordable_lots(cash, cost, 1.0 / cost))
+        if change == 0.0:
+            return None
+        self._counts[3] += 1
+        return self._trade(id, None, bar, symbol, "stop", change, price)
+
+    def _trade(
+        self,
+        id: str,
+        order_id: str | None,
+        bar: int,
+        symbol: int,
+        kind: str,
+        lots: float,
+        price: float,
+    ) -> Fill:
+        per_lot = buy_cost_per_lot if lots > 0.0 else sell_proceeds_per_lot
+        slipped = 1.0 + self._slippage if lots > 0.0 else 1.0 - self._slippage
+        return Fill(
+            id=id,
+            order_id=order_id,
+            bar=bar,
+            symbol=symbol,
+            kind=kind,
+            lots=lots,
+            quantity=lots * self._lot_size,
+            price=price * slipped,
+            raw_value=price * self._lot_size,
+            cash_per_lot=per_lot(price, self._lot_size, self._slippage, self._commission),
+        )

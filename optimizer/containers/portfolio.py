@@ -1,0 +1,322 @@
+"""One portfolio: positions, cash, transactions, profit and loss, and its running metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kernels import layout
+from kernels.metrics import N_METRICS, performance
+from kernels.portfolio import (
+    add_return,
+    apply_buy,
+    apply_sell,
+    bar_return,
+    drawdown,
+    entry_price,
+    exposure_of,
+    next_variance,
+)
+from kernels.risk import budget
+from optimizer.catalogue import METRICS
+from optimizer.types import Bar, Fill, FloatArray, PortfolioState
+
+
+@dataclass(slots=True)
+class _Position:
+    lots: float = 0.0
+    flow: float = 0.0
+    entry: float = 0.0
+    best: float = 0.0
+    barred: float = 0.0
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums, as the sweep's state has them."""
+
+    peak: float
+    max_drawdown: float = 0.0
+    returns: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    exposure: float = 0.0
+    equity: float = 0.0
+    traded: float = 0.0
+    costs: float = 0.0
+    n_trades: float = 0.0
+    n_wins: float = 0.0
+    profit: float = 0.0
+    loss: float = 0.0
+    n_bars: int = 0
+
+
+@dataclass(frozen=True)
+class PositionView:
+    """A position as others may see it.
+
+    Attributes:
+        quantity: units, signed.
+        value: money, signed, at the last mark.
+        unrealised: profit or loss of the open trade if closed at the mark, costs so far included.
+        entry: mean fill price, kept where stops are watched.
+    """
+
+    symbol: str
+    quantity: float
+    value: float
+    unrealised: float
+    entry: float
+
+
+@dataclass(frozen=True)
+class PortfolioView:
+    """A portfolio as others may see it: a copy, which shares nothing with it."""
+
+    cash: float
+    equity: float
+    exposure: float
+    drawdown: float
+    realised: float
+    unrealised: float
+    ruined: bool
+    positions: tuple[PositionView, ...]
+    transactions: tuple[Fill, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class PortfolioContainer:
+    """One portfolio, which shares no reference with another.
+
+    Args:
+        symbols: in the order of the bars' columns.
+        initial_cash: money.
+        lot_size: units per lot.
+        max_exposure: gross budget, times equity.
+        decay: of the portfolio's variance.
+        allow_short: whether short positions are allowed.
+        bars_per_year: annualizes the metrics.
+    """
+
+    def __init__(
+        self,
+        symbols: tuple[str, ...],
+        initial_cash: float,
+        lot_size: float,
+        max_exposure: float,
+        decay: float,
+        allow_short: bool,
+        bars_per_year: float,
+    ) -> None:
+        self._symbols = symbols
+        self._lot_size = lot_size
+        self._max_exposure = max_exposure
+        self._decay = decay
+        self._short: bool | None = True if allow_short else None
+        self._bars_per_year = bars_per_year
+        self._positions = [_Position() for _ in symbols]
+        self._transactions: list[Fill] = []
+        self._start_equity = initial_cash
+        self._previous_equity = initial_cash
+        self._previous_exposure = 0.0
+        self._variance = 0.0
+        self._sums = _Sums(peak=initial_cash)
+        self._values: tuple[float, ...] = (0.0,) * len(symbols)
+        self._reference = self._values
+        self._reference_gross = 0.0
+        self._gross = 0.0
+        self.cash = initial_cash
+        self.equity = initial_cash
+        self.ruined = False
+
+    @property
+    def lots(self) -> tuple[float, ...]:
+        """Position of each symbol, signed, in lots."""
+        return tuple(position.lots for position in self._positions)
+
+    def stop_inputs(self, symbol: int) -> tuple[float, float, float]:
+        """Lots, entry price and best price of a position, for its stop."""
+        position = self._positions[symbol]
+        return position.lots, position.entry, position.best
+
+    def process_fill(self, fill: Fill) -> None:
+        """Book a fill: cash, position, costs, and the trade that it may end."""
+        position, sums = self._positions[fill.symbol], self._sums
+        before = position.lots
+        lots = abs(fill.lots)
+        if fill.lots < 0.0:
+            position.lots, position.flow, ended, profit = apply_sell(
+                before, position.flow, lots, fill.cash_per_lot, self._short
+            )
+            self.cash = self.cash + lots * fill.cash_per_lot
+            sums.costs += lots * (fill.raw_value - fill.cash_per_lot)
+        else:
+            position.lots, position.flow, ended, profit = apply_buy(
+                before, position.flow, lots, fill.cash_per_lot, self._short
+            )
+            self.cash = self.cash - lots * fill.cash_per_lot
+            sums.costs += lots * (fill.cash_per_lot - fill.raw_value)
+        sums.traded += lots * fill.raw_value
+        if ended:
+            self._book_trade(profit)
+        if fill.kind == "stop":
+            position.barred = 1.0 if before > 0.0 else -1.0
+        else:
+            if before == 0.0 or before * position.lots < 0.0:
+                position.best = fill.price
+            position.entry = entry_price(before, position.entry, fill.lots, fill.price)
+        self._transactions.append(fill)
+
+    def _book_trade(self, profit: float) -> None:
+        sums = self._sums
+        sums.n_trades += 1.0
+        sums.n_wins += 1.0 if profit > 0.0 else 0.0
+        sums.profit += max(profit, 0.0)
+        sums.loss += max(-profit, 0.0)
+
+    def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
+        """Take the bar's extremes into the best prices of the positions held at its stops."""
+        for s, (position, lots) in enumerate(zip(self._positions, held, strict=True)):
+            if lots > 0.0:
+                position.best = max(position.best, float(bar.high[s]))
+            elif lots < 0.0:
+                position.best = min(position.best, float(bar.low[s]))
+
+    def set_barred(self, symbol: int, barred: float) -> None:
+        """Keep which direction of a symbol a stop has closed."""
+        self._positions[symbol].barred = barred
+
+    def mark(self, closes: FloatArray) -> None:
+        """Value the positions at ``closes`` (n_symbols,); equity of 0 or less is ruin."""
+        net = gross = 0.0
+        values = []
+        for s, position in enumerate(self._positions):
+            value = position.lots * (float(closes[s]) * self._lot_size)
+            net += value
+            gross += abs(value)
+            values.append(value)
+        self._values = tuple(values)
+        self._gross = gross if self._short else net
+        self.equity = self.cash + net
+        if self.equity <= 0.0:
+            self._close_ruined()
+
+    def _close_ruined(self) -> None:
+        for position, value in zip(self._positions, self._values, strict=True):
+            if position.lots != 0.0:
+                self._book_trade(position.flow + value)
+            position.lots = position.flow = 0.0
+        self._values = (0.0,) * len(self._symbols)
+        self.cash = self.equity = self._gross = 0.0
+        self.ruined = True
+
+    def update_variance(self) -> None:
+        """Take the bar just marked into the portfolio's variance per unit of exposure."""
+        self._variance = next_variance(
+            self._variance,
+            bar_return(self.equity, self._previous_equity),
+            exposure_of(self._gross, self.equity),
+            self._previous_exposure,
+            self._decay,
+        )
+
+    def account(self) -> None:
+        """Take the bar just marked into returns, drawdown and means."""
+        sums = self._sums
+        sums.returns = add_return(bar_return(self.equity, self._previous_equity), *sums.returns)
+        exposure = exposure_of(self._gross, self.equity)
+        sums.exposure += exposure
+        sums.equity += self.equity
+        sums.peak = max(self.equity, sums.peak)
+        sums.max_drawdown = max(sums.max_drawdown, drawdown(self.equity, sums.peak))
+        sums.n_bars += 1
+        self._previous_exposure = exposure
+        self._previous_equity = self.equity
+
+    def refresh_correlation(self) -> None:
+        """Let the values just marked weigh the correlations until the next refresh."""
+        self._reference = self._values
+        self._reference_gross = self._gross
+
+    def start_period(self) -> None:
+        """Count metrics anew from here: the holdout starts."""
+        self._start_equity = self._previous_equity
+        self._sums = _Sums(peak=self._previous_equity)
+
+    @property
+    def drawdown(self) -> float:
+        """Fall from the peak of the period, a fraction of it."""
+        return drawdown(self.equity, self._sums.peak)
+
+    def risk_state(self) -> PortfolioState:
+        """What the risk manager needs to know, as of the last mark."""
+        return PortfolioState(
+            cash=self.cash,
+            equity=self.equity,
+            gross=self._gross,
+            exposure=exposure_of(self._gross, self.equity),
+            variance=self._variance,
+            lots=self.lots,
+            barred=tuple(position.barred for position in self._positions),
+            values=self._reference,
+            values_gross=self._reference_gross,
+            cash_left=self.cash,
+            budget_left=budget(self._max_exposure, self.equity, self._gross),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the period, by the kernel of the sweep.
+
+        Raises:
+            ValueError: no bar was accounted for yet.
+        """
+        sums = self._sums
+        if not sums.n_bars:
+            raise ValueError("no bar yet")
+        rows = np.zeros((layout.N_LANE_ROWS, 1))
+        s1, s2, s3, s4, down = sums.returns
+        for offset, value in (
+            (layout.CASH, self.cash),
+            (layout.EQUITY, self._previous_equity),
+            (layout.RUINED, float(self.ruined)),
+            (layout.PEAK, sums.peak),
+            (layout.MAX_DRAWDOWN, sums.max_drawdown),
+            (layout.SUM_RETURN, s1),
+            (layout.SUM_RETURN_2, s2),
+            (layout.SUM_RETURN_3, s3),
+            (layout.SUM_RETURN_4, s4),
+            (layout.SUM_DOWNSIDE_2, down),
+            (layout.SUM_EXPOSURE, sums.exposure),
+            (layout.SUM_EQUITY, sums.equity),
+            (layout.TRADED, sums.traded),
+            (layout.COSTS, sums.costs),
+            (layout.N_TRADES, sums.n_trades),
+            (layout.N_WINS, sums.n_wins),
+            (layout.GROSS_PROFIT, sums.profit),
+            (layout.GROSS_LOSS, sums.loss),
+        ):
+            rows[int(offset) // layout.STRIDE, 0] = value
+        out = np.empty((1, N_METRICS))
+        start = np.array([self._start_equity])
+        performance(rows, start, sums.n_bars, self._bars_per_year, out)
+        return {name: float(value) for name, value in zip(METRICS, out[0], strict=True)}
+
+    def get_state(self) -> PortfolioView:
+        """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
+        positions = tuple(
+            PositionView(
+                symbol, p.lots * self._lot_size, value, p.flow + value if p.lots else 0.0, p.entry
+            )
+            for symbol, p, value in zip(self._symbols, self._positions, self._values, strict=True)
+        )
+        return PortfolioView(
+            cash=self.cash,
+            equity=self.equity,
+            exposure=exposure_of(self._gross, self.equity),
+            drawdown=self.drawdown,
+            realised=self._sums.profit - self._sums.loss,
+            unrealised=sum(position.unrealised for position in positions),
+            ruined=self.ruined,
+            positions=positions,
+            transactions=tuple(self._transactions),
+            metrics=self.metrics() if self._sums.n_bars else {},
+        )
