@@ -154,9 +154,9 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
     # 1970-01-01 was a Thursday; Monday is 0. Bars per weekday, over how often each weekday comes.
     weekday = (dates.astype(np.int64) + 3) % 7
     span = (np.arange(dates[0].astype(np.int64), dates[-1].astype(np.int64) + 1) + 3) % 7
-    days = np.bincount(span, minlength=7)
-    bars_on = np.bincount(weekday, minlength=7)[days > 0] / days[days > 0]
-    at_weekends = bool((days[5:] > 0).any() and bars_on.min() >= bars_on.max() / 4)
+    times = np.bincount(span, minlength=7)
+    bars_on = np.bincount(weekday, minlength=7)[times > 0] / times[times > 0]
+    at_weekends = bool((times[5:] > 0).any() and bars_on.min() >= bars_on.max() / 4)
     days_per_year = 365.0 if at_weekends else 252.0
     if size >= 2 * _DAY:
         return days_per_year * _DAY / size

@@ -332,3 +332,143 @@ def replay(
             " fills agree bit for bit with the vectorized result"
         )
     _say("identical: every recorded metric is reproduced bit for bit", "green")
+
+
+class Risks(StrEnum):
+    """Which risk configurations a flow runs."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+DATABASE = "analytics.db"
+
+
+@app.command()
+def flow(
+    study: StudyFile,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder [default: out/<study name>-flow].")
+    ] = None,
+    risk: Annotated[
+        Risks, typer.Option(help="The first swept value of each risk parameter, or all.")
+    ] = Risks.FIRST,
+    overwrite: Annotated[bool, typer.Option(help="Replace a flow that --out holds.")] = False,
+    no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no database.")] = False,
+) -> None:
+    """Run every combination of a study's grid one bar at a time, traced to a database."""
+    import time
+
+    from optimizer.analytics import AnalyticsWriter
+    from optimizer.config import load_study
+    from optimizer.event_flow import run_flow
+    from optimizer.study import load_study_bars
+
+    loaded = load_study(study)
+    bars = load_study_bars(loaded)
+    folder = out if out is not None else Path("out") / f"{loaded.name}-flow"
+    start = time.perf_counter()
+    if no_trace:
+        result = run_flow(loaded, bars, risk=risk.value)
+    else:
+        url = _flow_database(folder, loaded.analytics.url, overwrite)
+        with AnalyticsWriter(url, folder / "spill.jsonl") as trace:
+            result = run_flow(loaded, bars, risk=risk.value, trace=trace)
+    seconds = time.perf_counter() - start
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
+        table.add_column(name, justify="left" if name in ("portfolio", "strategy") else "right")
+    for number, (spec, view) in enumerate(zip(result.specs, result.views, strict=True)):
+        beside = result.out_of_sample[number]["sharpe"] if result.out_of_sample else None
+        features = " ".join(spec.strategy.features)
+        lookback = dict(spec.regime[2]).get("lookback", "")
+        table.add_row(
+            spec.id,
+            f"{spec.strategy_name} {features}",
+            f"{spec.classifier_name} {lookback}",
+            f"{_cell(result.in_sample[number]['sharpe'])} / {_cell(beside)}",
+            str(len(view.transactions)),
+            f"{view.equity:,.2f}",
+        )
+    console.print(table)
+    rejects = sorted(result.rejects.items(), key=lambda item: -item[1])
+    _say(f"no order: {', '.join(f'{name} {count:,}' for name, count in rejects)}")
+    _say(
+        f"{len(result.specs)} portfolios, {result.n_steps:,} steps of bar x symbol x portfolio in"
+        f" {seconds:.1f} s, {result.n_steps / seconds:,.0f} a second"
+    )
+    if loaded.costs.fill == "close":
+        _warn_close_fill()
+    if not no_trace:
+        fills = [fill for view in result.views for fill in view.transactions]
+        _say(f"trace: {folder}")
+        if fills:
+            _say(f"next:  barsweep trace {folder} {fills[-1].id}")
+
+
+def _flow_database(folder: Path, url: str | None, overwrite: bool) -> str:
+    """URL of the database of a new flow; a file of the folder where the study names none."""
+    from optimizer.errors import StudyError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / name for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")]
+        if url is None and files[0].exists():
+            if not overwrite:
+                raise StudyError(
+                    f"{folder}: already holds a flow; give another --out, or --overwrite"
+                )
+            for file in files:
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    return url or f"sqlite:///{folder.absolute() / DATABASE}"
+
+
+@app.command()
+def trace(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a flow.")],
+    fill: Annotated[Optional[str], typer.Argument(metavar="[FILL_ID]", help="A fill.")] = None,
+    rejects: Annotated[
+        bool, typer.Option("--rejects", help="Count why signals became no order.")
+    ] = False,
+    database: Annotated[
+        Optional[str], typer.Option(help="URL, where the study named its own database.")
+    ] = None,
+) -> None:
+    """Show the chain behind a fill: bar, features, signal, regime, sizes, order, fill, portfolio."""
+    from optimizer.analytics import open_reader
+    from optimizer.errors import StudyError
+
+    if (fill is None) == (not rejects):
+        raise StudyError("trace: give a FILL_ID, or --rejects")
+    reader = open_reader(database or f"sqlite:///{folder.absolute() / DATABASE}")
+    if rejects:
+        for reason, count in reader.reject_counts():
+            _say(f"{count:>12,}  {reason}")
+        return
+    assert fill is not None
+    for part, values in reader.chain(fill).items():
+        if not isinstance(values, dict):
+            continue
+        _say(part, "bold")
+        for name, value in values.items():
+            _say(f"  {name:<16} {value}")
+
+
+analytics = typer.Typer(help="The database that flows write to.", no_args_is_help=True)
+app.add_typer(analytics, name="analytics")
+
+
+@analytics.command("import")
+def import_(
+    spill: Annotated[Path, typer.Argument(metavar="SPILL", help="Spill file of a flow.")],
+    database: Annotated[
+        Optional[str], typer.Option(help="URL [default: the database beside the spill file].")
+    ] = None,
+) -> None:
+    """Load what a flow could not write to its database."""
+    from optimizer.analytics import import_spill
+
+    url = database or f"sqlite:///{spill.absolute().parent / DATABASE}"
+    _say(f"imported {import_spill(spill, url):,} rows")

@@ -414,6 +414,17 @@ class Workers(_Table):
     backend: Annotated[str, BeforeValidator(filled_text)] = "loky"
 
 
+class Analytics(_Table):
+    """``[analytics]``: where the event flow writes its trace. Never changes a result.
+
+    Attributes:
+        url: of an SQLite or PostgreSQL database; None is a file in the output folder. It may hold a
+            password, so it is no part of what ``Study.to_dict`` gives and of what a run writes.
+    """
+
+    url: Annotated[str, BeforeValidator(filled_text)] | None = None
+
+
 def _read_tables(value: object) -> list[object]:
     if isinstance(value, (list, tuple)):
         return listed(value)
@@ -436,6 +447,7 @@ class Study(_Table):
     search: Search = Search()
     validation: Validation = Validation()
     workers: Workers = Workers()
+    analytics: Analytics = Analytics()
 
     _path: Path | None = PrivateAttr(default=None)
     _base_path: Path = PrivateAttr(default=Path())
@@ -478,6 +490,8 @@ class Study(_Table):
 
     def to_dict(self) -> dict[str, Any]:
         """The study as plain mappings, lists, texts and numbers, defaults filled in.
+
+        ``[analytics]`` is left out: its URL may hold a password.
 
         ``study_from_dict`` makes the same study of it, and a TOML or JSON writer a file.
         """
@@ -623,6 +637,7 @@ _TABLES: dict[str, type[_Table]] = {
     "search": Search,
     "validation": Validation,
     "workers": Workers,
+    "analytics": Analytics,
 }
 _TOP_KEYS = ("study", "data", "strategy", "classifier", "risk", *list(_TABLES)[2:])
 _MISSING = {

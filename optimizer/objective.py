@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from optimizer.catalogue import METRICS
 from optimizer.config import Constraint, Quantile, Search
@@ -76,7 +77,7 @@ def score_tile(
         excess = np.where(finite, np.maximum(violations, 0.0).sum(axis=0), np.inf)
         candidates = finite & (excess == excess.min())
     lanes = np.flatnonzero(candidates)
-    order = gains[:, lanes].argsort(axis=1, kind="stable").argsort(axis=1).mean(axis=0)
+    order = rankdata(gains[:, lanes], axis=1).mean(axis=0)
     if len(search.objective) == 1:
         order = gains[0, lanes]
     winner = int(lanes[np.argmax(order)])

@@ -50,6 +50,9 @@ Number = TypeVar("Number", float, FloatArray)
 MAX_BLOCKS = 24
 """Most blocks of a probability of backtest overfitting: 2.7 million splits."""
 
+_RESAMPLES = 1994
+"""Sets the stream of the resamples apart: bars simulated with the same seed must not be tied to it."""
+
 _VALUES_PER_BATCH = 2**22
 _SETS_PER_CHUNK = 512
 
@@ -265,7 +268,7 @@ def minimum_track_record_length(
     """
     _check("confidence", confidence, 0.5 <= confidence < 1.0, "in [0.5, 1)")
     excess = np.asarray(sharpe, np.float64) - benchmark_sharpe
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         squared = (ndtri(confidence) / excess) ** 2
         length = 1.0 + _variance_factor(sharpe, skew, kurtosis) * squared
     periods: Number = _number(np.where(excess <= 0.0, np.inf, length))
@@ -718,7 +721,7 @@ def _resample_rows(
     """Rows of the stationary bootstrap, (n_batch, n_obs) at a time; batches do not change them."""
     _check("block_length", block_length, 1.0 <= block_length < np.inf, "at least 1 and finite")
     _check("n_resamples", n_resamples, n_resamples >= 1, "at least 1")
-    return _rows_in_batches(n_obs, block_length, n_resamples, np.random.default_rng(seed))
+    return _rows_in_batches(n_obs, block_length, n_resamples, np.random.default_rng([seed, _RESAMPLES]))
 
 
 def _rows_in_batches(

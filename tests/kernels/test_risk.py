@@ -167,8 +167,8 @@ def test_a_target_is_within_all_limits(allow_short: bool, data: st.DataObject) -
     value = abs(target) * case.lot_value
     assert target == int(target)
     for limit in (kelly, budget_value, cash_value):
-        # One digit of the last place for the inverse of the lot's value.
-        assert value <= limit * (1.0 + 1e-15) or target == 0.0
+        # Some last digits for the inverse of the lot's value.
+        assert value <= limit * (1.0 + 2e-15) or target == 0.0
     if target != 0.0:
         assert target * case.direction > 0.0
     if not allow_short:
@@ -251,7 +251,7 @@ def test_reasons_agree_with_orders(allow_short: bool, data: st.DataObject) -> No
     reason = case.reason(allow_short)
     assert (reason == PLACED) == (order != 0.0)
     if case.direction == -1.0 and not allow_short and case.lots == 0.0:
-        return  # Its reason is wrong: see ``test_a_short_signal_is_none_where_shorting_is_off``.
+        assert reason == NO_SIGNAL
     if reason == NO_SIGNAL:
         assert case.lots == 0.0
         assert case.direction == 0.0 or (case.direction == -1.0 and not allow_short)
@@ -319,20 +319,16 @@ def test_a_short_signal_is_none_where_shorting_is_off(fraction: float) -> None:
 
 
 @pytest.mark.parametrize(("direction", "allow_short"), [(1, False), (1, True), (-1, True)])
-def test_a_position_at_its_limit_stays(direction: int, allow_short: bool) -> None:
-    for lot_value in (49.0, 98.0, 103.0, 107.0):
-        for lots in range(1, 50):
-            # Kelly wants far more; cash and budget are used up. The target is what is held.
-            case = Case(
-                direction,
-                1e6,
-                float(direction * lots),
-                lot_value,
-                equity=lots * lot_value,
-                cash_left=0.0,
-                budget_left=0.0,
-            )
-            assert case.order(allow_short) == 0.0, case
+@modest
+@given(lots=st.integers(1, 10**6).map(float), lot_value=st.floats(1e-3, 1e5))
+@example(lots=1.0, lot_value=49.0)  # 49 * (1 / 49) is below 1
+def test_a_position_at_its_limit_stays(
+    direction: int, allow_short: bool, lots: float, lot_value: float
+) -> None:
+    # Kelly wants far more; cash and budget are used up. The target is what is held.
+    equity = lots * lot_value
+    case = Case(direction, 1e6, direction * lots, lot_value, equity, 0.0, 0.0)
+    assert case.order(allow_short) == 0.0
 
 
 @given(

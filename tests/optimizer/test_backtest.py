@@ -58,6 +58,11 @@ WITH_STOPS: dict[str, Any] = {
 }
 
 
+def rows(frame: pd.DataFrame) -> Any:
+    """The rows of ``frame`` as tuples with a name for each column."""
+    return frame.itertuples()
+
+
 def cut(bars: Bars, stop: int) -> Bars:
     names = ("timestamps", "open", "high", "low", "close", "volume")
     return replace(bars, **{name: getattr(bars, name)[:stop].copy() for name in names})
@@ -68,9 +73,7 @@ def run_long_only(**keys: Any) -> BacktestResult:
 
 
 def run_with_stops(**keys: Any) -> BacktestResult:
-    return backtest(
-        random_bars(), WITH_STOPS, costs=COSTS, holdout=0.25, allow_short=True, **keys
-    )
+    return backtest(random_bars(), WITH_STOPS, costs=COSTS, holdout=0.25, allow_short=True, **keys)
 
 
 def run_at_close(**keys: Any) -> BacktestResult:
@@ -125,7 +128,7 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
     first = bars.n_bars - len(result.equity)
     place = {time: bar for bar, time in enumerate(bars.timestamps.tolist())}
     by_bar: dict[int, list[Any]] = {}
-    for fill in result.fills.itertuples():
+    for fill in rows(result.fills):
         by_bar.setdefault(place[fill.timestamp.value], []).append(fill)
 
     cash, held, flow = CASH, dict.fromkeys(bars.symbols, 0.0), dict.fromkeys(bars.symbols, 0.0)
@@ -183,7 +186,7 @@ def test_fills_stand_at_the_prices_of_their_bars(kind: str) -> None:
     assert list(fills.columns) == ["timestamp", "symbol", "quantity", "price", "cost", "kind"]
     assert fills["timestamp"].is_monotonic_increasing
     assert ("stop" in set(fills["kind"])) == (kind == "short, stops")
-    for fill in fills.itertuples():
+    for fill in rows(fills):
         bar, symbol = place[fill.timestamp.value], bars.symbols.index(fill.symbol)
         worse = 1.0 + SLIPPAGE if fill.quantity > 0 else 1.0 - SLIPPAGE
         before = fill.price / worse
@@ -203,7 +206,7 @@ def test_sells_come_before_buys_and_no_cash_is_borrowed() -> None:
     for _, fills in result.fills.groupby("timestamp"):
         signs = np.sign(fills["quantity"]).tolist()
         assert signs == sorted(signs)
-        for fill in fills.itertuples():
+        for fill in rows(fills):
             cash -= fill.quantity * fill.price + abs(fill.quantity) * fill.price * COMMISSION
             assert cash > -1e-6
 
@@ -419,11 +422,11 @@ def test_inputs_survive_the_way_through_files(mixed: Mixed, tmp_path: Path) -> N
     assert loaded.bars.bars_per_year == inputs.bars.bars_per_year
     assert loaded.features.keys == inputs.features.keys
     assert equal(loaded.features.values, inputs.features.values)
-    for one, other in zip(
+    for before, after in zip(
         evaluate(inputs, tiles[:3], codes), evaluate(loaded, tiles[:3], codes), strict=True
     ):
-        assert equal(one.in_sample, other.in_sample)
-        assert equal(one.out_of_sample, other.out_of_sample)
+        assert equal(before.in_sample, after.in_sample)
+        assert equal(before.out_of_sample, after.out_of_sample)
 
 
 def test_inputs_without_correlations_survive_too(tmp_path: Path) -> None:
@@ -468,9 +471,7 @@ def test_correlations_are_refreshed_where_symbols_are_many() -> None:
 
 def test_the_parameters_of_a_result_run_it_again() -> None:
     first = run_with_stops()
-    again = backtest(
-        random_bars(), first.parameters, costs=COSTS, holdout=0.25, allow_short=True
-    )
+    again = backtest(random_bars(), first.parameters, costs=COSTS, holdout=0.25, allow_short=True)
     assert again.parameters == first.parameters
     assert again.in_sample == first.in_sample
     assert again.equity.equals(first.equity)
@@ -498,7 +499,8 @@ def test_regimes_are_those_of_the_market() -> None:
 
 
 def test_the_regime_scales_the_size() -> None:
-    named = {"classifier": "hmm", "hmm_lookback": 10, "hmm_train_bars": 80, "hmm_refit_bars": 40}
+    named: dict[str, Any] = {"classifier": "hmm", "hmm_lookback": 10, "hmm_train_bars": 80,
+                             "hmm_refit_bars": 40}  # fmt: skip
     even = {"bull_multiplier": 1.0, "bear_multiplier": 1.0, "neutral_multiplier": 1.0}
     bars = random_bars()
     none = backtest(bars, {**LONG_ONLY, **even})
@@ -554,7 +556,7 @@ def test_an_option_that_cannot_be_used_is_named(keys: Mapping[str, Any], word: s
 
 
 def test_too_few_bars() -> None:
-    with pytest.raises(DataError, match="25 bars .* at least 30 are needed: .* 20 for warm-up"):
+    with pytest.raises(DataError, match=r"25 bars .* at least 30 are needed: .* 20 for warm-up"):
         backtest(random_bars(25), LONG_ONLY)
     backtest(random_bars(30), LONG_ONLY)
 
@@ -564,9 +566,9 @@ def test_an_unknown_market_is_named() -> None:
         backtest(random_bars(60), {**LONG_ONLY, "classifier": "hmm"}, market="ZZZ")
 
 
-@pytest.mark.parametrize("first_bar", [-5, 55, 10_000])
+@pytest.mark.parametrize("first_bar", [-5, 55, 10_000, 30.5])
 @pytest.mark.parametrize("penalty", [0.0, 0.5])
-def test_a_first_bar_outside_the_bars_is_refused(first_bar: int, penalty: float) -> None:
+def test_a_first_bar_that_is_none_of_the_bars_is_refused(first_bar: Any, penalty: float) -> None:
     parameters = {**LONG_ONLY, "correlation_penalty": penalty}
     with pytest.raises(BarsweepError):
         backtest(random_bars(60), parameters, first_bar=first_bar)

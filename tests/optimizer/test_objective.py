@@ -40,7 +40,7 @@ def search(**keys: Any) -> Search:
 
 
 def judge(keys: Mapping[str, Any], **metrics: Sequence[float]) -> TileScore:
-    return score_tile(search(**keys), columns_of(), metrics_of(**metrics), GRID)
+    return score_tile(search(**keys), columns_of(), metrics_of(N_LANES, **metrics), GRID)
 
 
 def neighbours(lane: int) -> list[int]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def random_bars(n_bars: int = 300, symbols: Sequence[str] = SYMBOLS, seed: int =
     open_ = before * np.exp(rng.normal(0.0, 0.003, shape))
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0.0, 0.004, shape)))
     low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0.0, 0.004, shape)))
-    days = np.busday_offset("2015-01-05", np.arange(n_bars)).astype("datetime64[ns]")
+    days = np.busday_offset(np.datetime64("2015-01-05"), np.arange(n_bars)).astype("datetime64[ns]")
     volume = rng.integers(1_000, 100_000, shape).astype(np.float64)
     return Bars(tuple(symbols), days, open_, high, low, close, volume, 252.0)
 
@@ -39,10 +40,13 @@ def random_bars(n_bars: int = 300, symbols: Sequence[str] = SYMBOLS, seed: int =
 def changed(bars: Bars, start: int, factor: float = 1.5) -> Bars:
     """The same bars up to ``start``, and prices that go another way from there on."""
     n_after = bars.n_bars - start
-    path = np.linspace(1.0, factor, n_after)[:, None] * (1 + 0.02 * np.sin(np.arange(n_after)))[:, None]
+    path = (
+        np.linspace(1.0, factor, n_after)[:, None]
+        * (1 + 0.02 * np.sin(np.arange(n_after)))[:, None]
+    )
     scale = np.vstack([np.ones((start, 1)), path])
-    prices = [getattr(bars, name) * scale for name in ("open", "high", "low", "close")]
-    return Bars(bars.symbols, bars.timestamps.copy(), *prices, bars.volume.copy(), 252.0)
+    prices = {name: getattr(bars, name) * scale for name in ("open", "high", "low", "close")}
+    return replace(bars, **prices)
 
 
 def write_bars(path: Path, bars: Bars) -> Path:
@@ -63,14 +67,14 @@ def write_bars(path: Path, bars: Bars) -> Path:
     return path
 
 
-def mapping(data: str | Path = "bars.parquet", **tables: Any) -> dict[str, Any]:
+def mapping(path: str | Path = "bars.parquet", /, **tables: Any) -> dict[str, Any]:
     """A study of 4 swept sets a trial and three searched parameters, by random search.
 
     Each of ``tables`` is merged into the study's table of that name; a list replaces it.
     """
     study: dict[str, Any] = {
         "study": {"name": "small", "seed": 3},
-        "data": {"path": str(data)},
+        "data": {"path": str(path)},
         "strategy": {
             "name": "momentum",
             "lookback": {"low": 5, "high": 40, "step": 5},
@@ -92,9 +96,9 @@ def mapping(data: str | Path = "bars.parquet", **tables: Any) -> dict[str, Any]:
     return study
 
 
-def small_study(data: Path, **tables: Any) -> Study:
-    """The study of ``mapping``, on the bars at ``data``."""
-    return study_from_dict(mapping(data.name, **tables), data.parent)
+def small_study(path: Path, /, **tables: Any) -> Study:
+    """The study of ``mapping``, on the bars at ``path``."""
+    return study_from_dict(mapping(path.name, **tables), path.parent)
 
 
 def result_hashes(folder: StudyFolder) -> dict[str, str]:

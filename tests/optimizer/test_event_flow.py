@@ -1,0 +1,350 @@
+"""The event flow and the sweep agree bit for bit; containers by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from optimizer.backtest import backtest, single_set_study
+from optimizer.bars import load_bars
+from optimizer.config import load_study
+from optimizer.containers.data import DataContainer
+from optimizer.containers.execution import ExecutionContainer
+from optimizer.containers.feature_hub import FeatureHub
+from optimizer.containers.portfolio import PortfolioContainer
+from optimizer.errors import DataError
+from optimizer.event_flow import FlowResult, compare, portfolio_specs, run_flow, study_specs
+from optimizer.features import compute_correlations, compute_features
+from optimizer.space import build_space
+from optimizer.types import Bar, Bars, Order
+
+STUDIES = Path(__file__).parent.parent.parent / "studies"
+
+
+def random_bars(seed: int, n_bars: int, n_symbols: int, jump: float) -> Bars:
+    """Random walks with gaps between the bars."""
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(0.0, 0.01, (n_bars, n_symbols)) + rng.normal(0.0, 0.01, (n_bars, 1))
+    close = 50.0 * np.exp(np.cumsum(steps, axis=0))
+    before = np.vstack([close[:1], close[:-1]])
+    open_ = before * np.exp(rng.normal(0.0, jump, close.shape))
+    high = np.maximum(open_, close) * (1.0 + rng.random(close.shape) * 0.02)
+    low = np.minimum(open_, close) * (1.0 - rng.random(close.shape) * 0.02)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(n_bars) * np.timedelta64(1, "D")
+    names = tuple(f"S{k}" for k in range(n_symbols))
+    return Bars(names, times, open_, high, low, close, np.ones_like(close), 365.0)
+
+
+STRATEGY_SETS: list[dict[str, Any]] = [
+    {"strategy": "momentum", "momentum_lookback": 7, "momentum_threshold": 0.01},
+    {"strategy": "mean_reversion", "mean_reversion_lookback": 5, "mean_reversion_oversold": 40},
+    {"strategy": "sma_cross", "sma_cross_fast": 3, "sma_cross_slow": 9},
+    {"strategy": "ema_cross", "ema_cross_fast": 3, "ema_cross_slow": 9, "ema_cross_band": 0.005},
+    {"strategy": "breakout", "breakout_lookback": 8, "breakout_atr_lookback": 5},
+]
+COMPARED = {"fills": 0}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 10**6),
+    n_symbols=st.sampled_from([1, 3]),
+    chosen=st.sampled_from(STRATEGY_SETS),
+    risk=st.fixed_dictionaries(
+        {
+            "kelly_fraction": st.sampled_from([0.02, 0.3, 5.0]),
+            "max_exposure": st.sampled_from([0.5, 1.0, 2.0]),
+            "correlation_penalty": st.sampled_from([0.0, 0.7]),
+            "rebalance_band": st.sampled_from([0.0, 0.2]),
+            "min_order_size": st.sampled_from([1.0, 20.0]),
+            "volatility_lookback": st.sampled_from([4, 10]),
+        }
+    ),
+    stops=st.sampled_from(
+        [
+            {},
+            {"stop_loss": 0.02, "take_profit": 0.03},
+            {"trailing_stop": 0.03},
+        ]
+    ),
+    refresh=st.sampled_from([1, 3]),
+    allow_short=st.booleans(),
+    fill=st.sampled_from(["next_open", "close"]),
+)
+def test_events_equal_the_sweep(
+    seed: int,
+    n_symbols: int,
+    chosen: dict[str, Any],
+    risk: dict[str, Any],
+    stops: dict[str, Any],
+    refresh: int,
+    allow_short: bool,
+    fill: str,
+) -> None:
+    bars = random_bars(seed, 90, n_symbols, 0.02)
+    fixed = {"correlation_lookback": 6, "correlation_refresh": refresh}
+    if refresh > 1:
+        fixed["correlation_exact_symbols"] = 1
+    parameters = {**chosen, **risk, **stops, **fixed}
+    costs = {"fill": fill, "initial_cash": 20_000.0, "commission_bps": 5.0}
+    vectorized = backtest(bars, parameters, costs=costs, allow_short=allow_short, holdout=0.3)
+    study = single_set_study(parameters, costs, allow_short, None, 0.3)
+    flow = run_flow(study, bars)
+    parity = compare(flow, 0, vectorized)
+    assert parity.differences == ()
+    COMPARED["fills"] += parity.n_fills
+    assert_same_metrics(flow, vectorized.in_sample, vectorized.out_of_sample)
+
+
+def assert_same_metrics(
+    flow: FlowResult, in_sample: dict[str, float], out_of_sample: dict[str, float] | None
+) -> None:
+    assert out_of_sample is not None
+    np.testing.assert_array_equal(list(flow.in_sample[0].values()), list(in_sample.values()))
+    np.testing.assert_array_equal(
+        list(flow.out_of_sample[0].values()), list(out_of_sample.values())
+    )
+
+
+def test_fills_were_compared() -> None:
+    print(f"\n{COMPARED['fills']:,} fills of random studies compared bit for bit")
+    assert COMPARED["fills"] == 0 or COMPARED["fills"] > 1000
+
+
+def test_the_24_portfolios_equal_the_sweep() -> None:
+    study = load_study(STUDIES / "event_flow.toml")
+    bars = load_bars(study.data_path, symbols=["SPY", "TLT", "GLD"], end="2010-12-31")
+    flow = run_flow(study, bars)
+    assert len(flow.specs) == 24
+    first = bars.n_bars - len(flow.equity)
+    n_fills = 0
+    for number, spec in enumerate(flow.specs):
+        vectorized = backtest(
+            bars,
+            {
+                "strategy": spec.strategy_name,
+                "classifier": spec.classifier_name,
+                **spec.parameters,
+            },
+            holdout=study.validation.holdout,
+            first_bar=first,
+        )
+        parity = compare(flow, number, vectorized)
+        assert parity.differences == ()
+        n_fills += parity.n_fills
+    print(f"\n{n_fills:,} fills of 24 portfolios compared bit for bit")
+    assert n_fills > 1000
+
+
+def test_intraday_bars_equal_the_sweep() -> None:
+    study = load_study(STUDIES / "crypto_intraday.toml")
+    bars = load_bars(study.data_path, symbols=study.data.symbols, end="2023-01-20")
+    parameters: dict[str, Any] = {
+        "strategy": "ema_cross",
+        "ema_cross_fast": 24,
+        "ema_cross_slow": 288,
+        "kelly_fraction": 0.02,
+        "rebalance_band": 0.5,
+        "volatility_lookback": 288,
+        "stop_loss": 0.02,
+        "take_profit": 0.05,
+        "lot_size": 1e-6,
+        "min_order_size": 0.001,
+    }
+    costs = {"commission_bps": 10.0}
+    vectorized = backtest(bars, parameters, costs=costs, allow_short=True)
+    flow = run_flow(single_set_study(parameters, costs, True, None, 0.0), bars)
+    parity = compare(flow, 0, vectorized)
+    assert parity.differences == ()
+    assert parity.n_fills > 20
+
+
+def test_a_difference_is_told() -> None:
+    bars = random_bars(1, 60, 1, 0.01)
+    parameters = STRATEGY_SETS[0]
+    flow = run_flow(single_set_study(parameters, {}, False, None, 0.0), bars)
+    other = backtest(bars, parameters, costs={"commission_bps": 1.1})
+    lines = compare(flow, 0, other).differences
+    assert any(line.startswith("equity at ") for line in lines)
+
+
+def test_ids_are_a_function_of_study_and_parameters() -> None:
+    study = load_study(STUDIES / "event_flow.toml")
+    space = build_space(study)
+    once = [spec.id for spec in study_specs(study, space)]
+    assert once == [spec.id for spec in study_specs(study, space)]
+    assert len(set(once)) == 24
+    assert len(list(study_specs(study, space, "all"))) == 24 * 18
+    assert portfolio_specs.__doc__
+
+
+class Recorder:
+    """A trace in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[Any, ...]]] = {}
+        self.bars: list[int] = []
+
+    def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self.rows.setdefault(table, []).extend(rows)
+
+    def end_bar(self, bar: int) -> None:
+        self.bars.append(bar)
+
+
+def test_a_trace_holds_the_chain_behind_each_fill() -> None:
+    bars = random_bars(3, 80, 2, 0.01)
+    parameters = {**STRATEGY_SETS[0], "stop_loss": 0.02, "correlation_lookback": 5}
+    study = single_set_study(parameters, {}, False, None, 0.0)
+    traces = [Recorder(), Recorder()]
+    for trace in traces:
+        flow = run_flow(study, bars, trace=trace)
+    rows = traces[0].rows
+    assert traces[0].rows == traces[1].rows
+    orders = {row[0]: row for row in rows["orders"]}
+    signals = {row[0] for row in rows["signals"]}
+    regimes = {row[0] for row in rows["regimes"]}
+    assert len(rows["fills"]) == len(flow.views[0].transactions) > 5
+    for fill in rows["fills"]:
+        if fill[5] == "order":
+            order = orders[fill[1]]
+            assert order[4] in signals
+            assert order[5] in regimes
+            assert order[2] == fill[3] - 1  # decided at the close before
+            target_value = min(value for value in order[7:10] if value is not None)
+            assert np.isfinite(target_value)
+    assert any(fill[5] == "stop" and fill[1] is None for fill in rows["fills"])
+    assert len(rows["orders"]) + len(rows["rejects"]) == len(rows["signals"])
+    assert len(rows["equity"]) == len(traces[0].bars) == len(flow.equity)
+    assert sum(flow.rejects.values()) == len(rows["rejects"])
+
+
+# --- Containers -------------------------------------------------------------------------------
+
+
+def one_bar(index: int, close: float, day: int | None = None) -> Bar:
+    time = np.datetime64("2020-01-01", "ns") + np.timedelta64(index if day is None else day, "D")
+    price = np.array([close])
+    return Bar(index, time, ("A",), price, price, price, price, price)
+
+
+def test_data_container_refuses_bars_out_of_order() -> None:
+    data = DataContainer(("A",))
+    for index in range(2):
+        data.update_timeline_position(one_bar(index, 1.0))
+        data.cache_bar(one_bar(index, 1.0))
+    for wrong in (one_bar(1, 1.0), one_bar(3, 1.0), one_bar(2, 1.0, day=1)):
+        with pytest.raises(DataError, match="out of order"):
+            data.update_timeline_position(wrong)
+    with pytest.raises(DataError, match="timeline stands at bar 1"):
+        data.cache_bar(one_bar(2, 1.0))
+    assert data.latest is not None
+    assert data.latest.index == 1
+    assert [bar.index for bar in data.last(2)] == [0, 1]
+    other = Bar(2, np.datetime64("2020-01-09", "ns"), ("B",), *[np.ones(1)] * 5)
+    with pytest.raises(DataError, match="symbols B; expected A"):
+        data.update_timeline_position(other)
+
+
+def test_feature_hub_has_the_bits_of_the_columns() -> None:
+    bars = random_bars(5, 70, 3, 0.01)
+    keys = [("sma", 5), ("ema", 4), ("rsi", 6), ("momentum", 3), ("volatility", 7), ("atr", 5)]
+    columns = compute_features(bars, keys)
+    matrices = compute_correlations(bars, 10, 2, 20)
+    hub = FeatureHub(bars.symbols, keys, correlation=(10, 2, 20))
+    with pytest.raises(DataError, match="no bar yet"):
+        hub.get_latest_market_data()
+    for t in range(bars.n_bars):
+        values = hub.calculate_indicators(bars.at(t))
+        assert hub.get_latest_market_data().index == t
+        for name, lookback in keys:
+            expected = columns.values[t, :, columns.index((name, lookback))]
+            np.testing.assert_array_equal(values[f"{name}_{lookback}"], expected)
+        matrix = hub.get_correlation_matrix()
+        assert matrix is not None
+        if t >= 20:
+            np.testing.assert_array_equal(matrix, matrices[(t - 20) // 2])
+
+
+def order(symbol: int, lots: float) -> Order:
+    return Order(f"o{symbol}", 0, symbol, lots, 0.0, 0.0, 0.0, 0.0, "s", "r")
+
+
+def test_execution_and_portfolio_by_hand() -> None:
+    # Slippage 1%, commission 2%, lot size 1, 1,000 of cash, prices 10 and 20.
+    execution = ExecutionContainer(1.0, 0.01, 0.02)
+    portfolio = PortfolioContainer(("A", "B"), 1000.0, 1.0, 1.0, 0.94, False, 252.0)
+    prices = np.array([10.0, 20.0])
+    first = [order(0, 50.0)]
+    execution.submit_orders(first)
+    assert execution.active_orders == tuple(first)
+    # A lot of A costs 10 * 1.01 * 1.02 = 10.302; 50 cost 515.10.
+    for fill in execution.execute_orders(first, 1, prices, portfolio.cash):
+        portfolio.process_fill(fill)
+    assert execution.active_orders == ()
+    assert portfolio.cash == pytest.approx(484.90)
+    portfolio.mark(np.array([11.0, 20.0]))
+    portfolio.update_variance()
+    portfolio.account()
+    assert portfolio.equity == pytest.approx(484.90 + 550.0)
+    # Sell 20 of A at 12, which brings 20 * 12 * 0.99 * 0.98 = 232.848, before B is bought: a lot of
+    # B costs 20 * 1.01 * 1.02 = 20.604, and 717.748 pay 34 of the 40 wanted, 700.536.
+    second = [order(1, 40.0), order(0, -20.0)]
+    fills = execution.execute_orders(second, 2, np.array([12.0, 20.0]), portfolio.cash)
+    assert [(fill.symbol, fill.lots) for fill in fills] == [(0, -20.0), (1, 34.0)]
+    for fill in fills:
+        portfolio.process_fill(fill)
+    assert portfolio.cash == pytest.approx(717.748 - 700.536)
+    portfolio.mark(np.array([12.0, 20.0]))
+    portfolio.update_variance()
+    portfolio.account()
+    assert portfolio.equity == pytest.approx(17.212 + 30 * 12 + 34 * 20)
+    # The rest of A at 13 brings 30 * 13 * 0.99 * 0.98 = 378.378; the trade made
+    # 232.848 + 378.378 - 515.10 = 96.126.
+    for fill in execution.execute_orders([order(0, -30.0)], 3, np.array([13.0, 20.0]), 0.0):
+        portfolio.process_fill(fill)
+    portfolio.mark(np.array([13.0, 20.0]))
+    portfolio.update_variance()
+    portfolio.account()
+    view = portfolio.get_state()
+    assert view.realised == pytest.approx(96.126)
+    assert view.unrealised == pytest.approx(34 * 20 - 700.536)
+    assert view.equity == pytest.approx(17.212 + 378.378 + 680.0)
+    assert view.equity == pytest.approx(1000.0 + view.realised + view.unrealised)
+    costs = 15.10 + 7.152 + 20.536 + 11.622
+    assert view.metrics["costs_paid"] == pytest.approx(costs)
+    assert sum(fill.cost for fill in view.transactions) == pytest.approx(costs)
+    assert view.metrics["n_trades"] == 1
+    assert execution.statistics.submitted == 1
+    assert (execution.statistics.filled, execution.statistics.cut) == (4, 1)
+
+
+def test_a_portfolio_shares_nothing() -> None:
+    one, two = (PortfolioContainer(("A",), 1000.0, 1.0, 1.0, 0.94, False, 252.0) for _ in range(2))
+    execution = ExecutionContainer(1.0, 0.0, 0.0)
+    before = one.get_state()
+    for fill in execution.execute_orders([order(0, 5.0)], 1, np.array([10.0]), one.cash):
+        one.process_fill(fill)
+    assert two.cash == 1000.0
+    assert two.lots == (0.0,)
+    assert before.transactions == ()
+    assert len(one.get_state().transactions) == 1
+
+
+def test_no_broker_says_so() -> None:
+    import asyncio
+
+    class Recording:
+        async def submit(self, orders: Any) -> list[str]:
+            return [one.id for one in orders]
+
+    with pytest.raises(RuntimeError, match="no broker"):
+        asyncio.run(ExecutionContainer(1.0, 0.0, 0.0).submit_to_real_broker([order(0, 1.0)]))
+    live = ExecutionContainer(1.0, 0.0, 0.0, Recording())
+    assert asyncio.run(live.submit_to_real_broker([order(0, 1.0)])) == ["o0"]
