@@ -74,7 +74,7 @@ def mean_correlation(weighted: float, gross: float, own: float) -> float:
 
 @jit
 def weighted_correlation(
-    correlations: npt.NDArray[np.float64], symbol: int, values: tuple[float, ...]
+    correlations: npt.NDArray[np.float64], symbol: int, values: npt.NDArray[np.float64]
 ) -> float:
     """Sum over the other positions of signed value times correlation with ``symbol``."""
     total = 0.0
@@ -214,3 +214,71 @@ def reject_reason(
     if abs(target) > abs(lots) and abs(target - lots) < min_lots:
         return BELOW_MINIMUM
     return INSIDE_BAND
+
+
+@jit
+def decide(
+    direction: float,
+    strength: float,
+    confidence: float,
+    inverse_volatility: float,
+    scaled_kelly_fraction: float,
+    variance: float,
+    correlations: npt.NDArray[np.float64] | None,
+    symbol: int,
+    values: npt.NDArray[np.float64],
+    values_gross: float,
+    correlation_penalty: float,
+    equity: float,
+    lots: float,
+    barred: float,
+    lot_value: float,
+    cash_left: float,
+    budget_left: float,
+    min_lots: float,
+    rebalance_band: float,
+    short: object,
+) -> tuple[float, float, float, float, float, int, float]:
+    """One symbol's signal through all the rules above, in one call for the event flow.
+
+    Args:
+        direction, strength, confidence: of the signal.
+        inverse_volatility: of the symbol, per bar; 0 where undefined.
+        scaled_kelly_fraction: Kelly fraction times the regime multiplier.
+        variance: of the portfolio, per unit of exposure.
+        correlations: (n_symbols, n_symbols); None for no adjustment.
+        symbol: index.
+        values, values_gross: (n_symbols,) position values as of the last refresh, and their gross.
+        correlation_penalty, equity, lots, lot_value, cash_left, budget_left, min_lots,
+            rebalance_band, short: as of ``order_size``.
+        barred: direction that a stop keeps closed, or 0.
+
+    Returns:
+        (order, target, Kelly value, budget value, cash value, reason, barred).
+    """
+    direction, barred = barred_direction(direction, barred)
+    inverse_variance = smaller(inverse_volatility * inverse_volatility, 1.0 / variance)
+    fraction = kelly_size(scaled_kelly_fraction, strength, confidence, inverse_variance)
+    if correlations is not None:
+        weighted = weighted_correlation(correlations, symbol, values)
+        rho = mean_correlation(weighted, values_gross, values[symbol])
+        if short is not None:
+            rho = rho * direction
+        fraction = fraction * correlation_adjustment(correlation_penalty, rho)
+    order, target, kelly_value, budget_value, cash_value = order_size(
+        direction,
+        fraction,
+        equity,
+        lots,
+        lot_value,
+        inverse_of_lot(lot_value),
+        cash_left,
+        budget_left,
+        min_lots,
+        rebalance_band,
+        short,
+    )
+    reason = reject_reason(
+        direction, lots, min_lots, order, target, kelly_value, budget_value, cash_value, short
+    )
+    return order, target, kelly_value, budget_value, cash_value, reason, barred

@@ -362,12 +362,9 @@ class EventFlow:
                 order = decision.order
                 lot_value = float(bar.close[order.symbol]) * self._rules.lot_size
                 lots = state.lots[order.symbol]
-                state = replace(
-                    state,
-                    cash_left=state.cash_left - cash_taken(order.lots, lot_value),
-                    budget_left=state.budget_left
-                    - budget_taken(order.lots, lots, lot_value, short),
-                )
+                cash_left = state.cash_left - cash_taken(order.lots, lot_value)
+                budget_left = state.budget_left - budget_taken(order.lots, lots, lot_value, short)
+                state = replace(state, cash_left=cash_left, budget_left=budget_left)
                 orders.append(order)
             else:
                 reason = REASONS[decision.reason]

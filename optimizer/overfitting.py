@@ -535,6 +535,10 @@ def superior_predictive_ability(
     -sqrt(2 ln ln n) (consistent) and by m (upper), m = mean(d_k). A p-value is the share of
     resamples whose statistic is above that of the sample; 0 means below 1 / n_resamples.
 
+    The deviations are estimated, and the test rejects too often where the bars hold few blocks. On
+    simulated returns without an edge a level of 10% rejected 9% to 13% with 200 blocks or more, 14%
+    with 40 to 50, and 17% (independent returns) to 24% with 25.
+
     Memory: one copy of ``returns``.
 
     Args:
@@ -721,7 +725,9 @@ def _resample_rows(
     """Rows of the stationary bootstrap, (n_batch, n_obs) at a time; batches do not change them."""
     _check("block_length", block_length, 1.0 <= block_length < np.inf, "at least 1 and finite")
     _check("n_resamples", n_resamples, n_resamples >= 1, "at least 1")
-    return _rows_in_batches(n_obs, block_length, n_resamples, np.random.default_rng([seed, _RESAMPLES]))
+    return _rows_in_batches(
+        n_obs, block_length, n_resamples, np.random.default_rng([seed, _RESAMPLES])
+    )
 
 
 def _rows_in_batches(

@@ -22,17 +22,7 @@ from kernels.codes import (
     PLACED,
 )
 from kernels.execution import stop_price
-from kernels.risk import (
-    barred_direction,
-    correlation_adjustment,
-    inverse_of_lot,
-    kelly_size,
-    mean_correlation,
-    order_size,
-    reject_reason,
-    smaller,
-    weighted_correlation,
-)
+from kernels.risk import decide
 from kernels.signals import (
     average_cross_signal,
     breakout_signal,
@@ -286,40 +276,28 @@ class StatelessRiskManager:
             order_id: of the order.
         """
         state, s = portfolio_state, signal.symbol
-        short = True if risk_config.allow_short else None
-        lots = state.lots[s]
-        direction, barred = barred_direction(signal.direction, state.barred[s])
-        inverse_variance = signal.inverse_volatility * signal.inverse_volatility
-        if state.variance > 0.0:
-            inverse_variance = smaller(inverse_variance, 1.0 / state.variance)
-        fraction = kelly_size(
-            risk_config.kelly_fraction * risk_config.multipliers[regime.code],
+        order, target, kelly_value, budget_value, cash_value, reason, barred = decide(
+            signal.direction,
             signal.strength,
             signal.confidence,
-            inverse_variance,
-        )
-        if correlation_matrix is not None:
-            weighted = weighted_correlation(correlation_matrix, s, state.values)
-            rho = mean_correlation(weighted, state.values_gross, state.values[s])
-            if short is not None:
-                rho = rho * direction
-            fraction = fraction * correlation_adjustment(risk_config.correlation_penalty, rho)
-        lot_value = float(market_data.close[s]) * risk_config.lot_size
-        sizes = order_size(
-            direction,
-            fraction,
+            signal.inverse_volatility,
+            risk_config.kelly_fraction * risk_config.multipliers[regime.code],
+            state.variance,
+            correlation_matrix,
+            s,
+            state.values,
+            state.values_gross,
+            risk_config.correlation_penalty,
             state.equity,
-            lots,
-            lot_value,
-            inverse_of_lot(lot_value),
+            state.lots[s],
+            state.barred[s],
+            float(market_data.close[s]) * risk_config.lot_size,
             state.cash_left,
             state.budget_left,
             risk_config.min_lots,
             risk_config.rebalance_band,
-            short,
+            True if risk_config.allow_short else None,
         )
-        order, target, kelly_value, budget_value, cash_value = sizes
-        reason = reject_reason(direction, lots, risk_config.min_lots, *sizes, short)
         if reason != PLACED:
             return Decision(None, reason, barred)
         return Decision(

@@ -165,7 +165,7 @@ class Fill:
         return abs(self.lots * (self.raw_value - self.cash_per_lot))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PortfolioState:
     """One portfolio at the close of a bar, as the risk manager sees it.
 
@@ -174,7 +174,8 @@ class PortfolioState:
         exposure: gross over equity.
         variance: EWMA of the squared return per unit of exposure.
         lots, barred: of each symbol.
-        values: signed value of each position as of the last refresh of the correlations.
+        values: (n_symbols,), signed value of each position as of the last refresh of the
+            correlations; read-only.
         values_gross: their sum, signs dropped.
         cash_left, budget_left: money that the orders of this bar may still use.
     """
@@ -186,7 +187,7 @@ class PortfolioState:
     variance: float
     lots: tuple[float, ...]
     barred: tuple[float, ...]
-    values: tuple[float, ...]
+    values: FloatArray
     values_gross: float
     cash_left: float
     budget_left: float

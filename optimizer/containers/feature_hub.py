@@ -58,6 +58,7 @@ class FeatureHub:
             n = len(symbols)
             self._correlation_state = np.zeros(kernels.correlation_state_size(correlation[0], n))
             self._matrix = np.zeros((n, n))
+            self._matrix.flags.writeable = False
         self._previous: FloatArray | None = None
         self._latest: Bar | None = None
         self.correlation_refreshed = False

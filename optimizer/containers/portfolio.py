@@ -121,7 +121,7 @@ class PortfolioContainer:
         self._variance = 0.0
         self._sums = _Sums(peak=initial_cash)
         self._values: tuple[float, ...] = (0.0,) * len(symbols)
-        self._reference = self._values
+        self._reference = _frozen(self._values)
         self._reference_gross = 0.0
         self._gross = 0.0
         self.cash = initial_cash
@@ -234,7 +234,7 @@ class PortfolioContainer:
 
     def refresh_correlation(self) -> None:
         """Let the values just marked weigh the correlations until the next refresh."""
-        self._reference = self._values
+        self._reference = _frozen(self._values)
         self._reference_gross = self._gross
 
     def start_period(self) -> None:
@@ -320,3 +320,9 @@ class PortfolioContainer:
             transactions=tuple(self._transactions),
             metrics=self.metrics() if self._sums.n_bars else {},
         )
+
+
+def _frozen(values: tuple[float, ...]) -> FloatArray:
+    array = np.array(values)
+    array.flags.writeable = False
+    return array
