@@ -3,474 +3,53 @@
 ``AnalyticsWriter`` takes rows from the flow, which stays synchronous, and commits them on a thread
 of its own, whole bars at a time. Where the database fails, the rows that it does not hold go to a
 spill file, which ``import_spill`` loads. ``open_reader`` answers what ``barsweep trace`` asks.
-
-Identifiers are pure functions of study, parameter set, bar and symbol. So every insert is
-repeatable: a row that is there already is left as it is, and one that differs under the same key is
-an error, never overwritten. That makes retries, imports and a second start after a kill safe.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import itertools
 import json
 import os
 import shlex
-import sqlite3
 import threading
-import urllib.parse
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizer.analytics_database import (
+    TABLES,
+    Address,
+    AnalyticsError,
+    BarRows,
+    Database,
+    Row,
+    parse_url,
+    schema_of,
+    schema_versions,
+    too_new,
+)
 from optimizer.errors import BarsweepError
 
-Row = tuple[Any, ...]
+__all__ = [
+    "TABLES",
+    "AnalyticsError",
+    "AnalyticsReader",
+    "AnalyticsWriter",
+    "import_spill",
+    "open_reader",
+]
+
 _Result = TypeVar("_Result")
 
-
-class AnalyticsError(BarsweepError, OSError):
-    """An analytics database or spill file that fails: names it, without its password."""
-
-
-# --- Tables -------------------------------------------------------------------------------------
-
-_METADATA = sa.MetaData()
-
-
-def _text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, primary_key=key, nullable=null)
-
-
-def _whole(name: str, *, key: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, primary_key=key, nullable=False, autoincrement=False)
-
-
-def _real(name: str, *, null: bool = False) -> sa.Column[float]:
-    return sa.Column(name, sa.Double, nullable=null)
-
-
-sa.Table(
-    "portfolios",
-    _METADATA,
-    _text("portfolio_id", key=True),
-    _text("study_hash"),
-    _text("strategy"),
-    _text("classifier"),
-    _text("parameters"),
-)
-sa.Table(
-    "bars",
-    _METADATA,
-    _whole("bar", key=True),
-    _text("time"),
-    _text("symbol", key=True),
-    *(_real(name) for name in ("open", "high", "low", "close", "volume")),
-)
-sa.Table(
-    "signals",
-    _METADATA,
-    _text("signal_id", key=True),
-    _text("strategy_key"),
-    _whole("bar"),
-    _text("symbol"),
-    _whole("direction"),
-    _real("strength"),
-    _real("confidence"),
-    _text("features"),
-)
-sa.Table(
-    "regimes",
-    _METADATA,
-    _text("regime_id", key=True),
-    _text("classifier_key"),
-    _whole("bar"),
-    _whole("code"),
-)
-sa.Table(
-    "orders",
-    _METADATA,
-    _text("order_id", key=True),
-    _text("portfolio_id"),
-    _whole("bar"),
-    _text("symbol"),
-    _text("signal_id", null=True),
-    _text("regime_id", null=True),
-    _real("quantity"),
-    *(_real(name, null=True) for name in ("kelly_value", "budget_value", "cash_value")),
-)
-sa.Table(
-    "rejects",
-    _METADATA,
-    _text("reject_id", key=True),
-    _text("portfolio_id"),
-    _whole("bar"),
-    _text("symbol"),
-    _text("signal_id", null=True),
-    _text("reason"),
-)
-sa.Table(
-    "fills",
-    _METADATA,
-    _text("fill_id", key=True),
-    _text("order_id", null=True),
-    _text("portfolio_id"),
-    _whole("bar"),
-    _text("symbol"),
-    _text("kind"),
-    *(_real(name) for name in ("quantity", "price", "cost", "cash_after", "position_after")),
-)
-sa.Table(
-    "equity",
-    _METADATA,
-    _text("portfolio_id", key=True),
-    _whole("bar", key=True),
-    *(_real(name) for name in ("equity", "cash", "exposure", "drawdown")),
-)
-
-TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
-"""Tables by name, in the order in which they are written; a row is a tuple in a table's order.
-
-``bar`` counts from 0; ``time`` is ISO 8601 in UTC; ``parameters`` and ``features`` are JSON objects;
-``direction`` and ``code`` are those of ``kernels.codes``, ``reason`` a name in its ``REASONS``. Values,
-costs and cash are in the currency of the prices, quantities in units. A value that does not apply is
-None, never NaN: an order without a signal, a fill of a stop (no order), a size that has no limit.
-SQLite gives -0.0 back as 0.0; every other float64 comes back bit for bit.
-"""
-
-VERSION_TABLE = "barsweep_schema"  # not Alembic's default, which other programs' databases hold
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_LOCK = 7_230_619_284  # any number that no other program locks
-
 _FLUSH_SECONDS = 0.5
-_BUSY_SECONDS = 5.0
-_COMMAND_SECONDS = 60.0
-_RETRY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _SPILL_FORMAT = "barsweep analytics spill"
-
-
-# --- Addresses and errors -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Address:
-    """Where a database is.
-
-    Attributes:
-        url: with the asynchronous driver.
-        shown: what messages show: never a password.
-        secrets: texts that must not be shown.
-    """
-
-    url: sa.URL = field(repr=False)
-    shown: str
-    secrets: tuple[str, ...] = field(repr=False)
-
-    @property
-    def file(self) -> Path | None:
-        """The file of a SQLite database."""
-        is_file = self.url.get_backend_name() == "sqlite"
-        return Path(str(self.url.database)) if is_file else None
-
-    def reason(self, error: BaseException) -> str:
-        """One short line of what a driver said, without secrets."""
-        cause: BaseException = getattr(error, "orig", None) or error
-        if isinstance(cause.__cause__, Exception) and not isinstance(cause, sqlite3.Error):
-            cause = cause.__cause__  # SQLAlchemy's copy of asyncpg's errors puts the class first
-        lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        text = lines[0]
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text if len(text) <= 300 else text[:300] + " ..."
-
-
-_URL_MEND = (
-    "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / in the password"
-    " written as %40 %3A %2F"
-)
-
-
-def _address(url: str) -> _Address:
-    try:
-        parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):
-        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_MEND}") from None
-    drivers = {
-        "sqlite": "sqlite+aiosqlite",
-        "sqlite+aiosqlite": "sqlite+aiosqlite",
-        "postgres": "postgresql+asyncpg",
-        "postgresql": "postgresql+asyncpg",
-        "postgresql+asyncpg": "postgresql+asyncpg",
-    }
-    if parsed.drivername not in drivers:
-        raise AnalyticsError(
-            f"analytics database: {parsed.drivername!r} is not supported; {_URL_MEND}"
-        )
-    parsed = parsed.set(drivername=drivers[parsed.drivername])
-    if parsed.get_backend_name() == "sqlite":
-        database = parsed.database or ""
-        if parsed.host or not database or database.startswith((":", "file:")) or parsed.query:
-            raise AnalyticsError(
-                "analytics database: SQLite needs a plain file: sqlite:///relative.db or"
-                " sqlite:////absolute.db"
-            )
-        return _Address(parsed, database, ())
-    query = {key: "".join(value) for key, value in parsed.query.items()}
-    if any("@" in part for part in (parsed.host or "", parsed.database or "")):
-        # A password that holds @ unescaped: its rest has become part of the host or the name.
-        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_MEND}")
-    if importlib.util.find_spec("asyncpg") is None:
-        raise AnalyticsError(
-            "analytics database: PostgreSQL needs asyncpg; install it with"
-            " `pip install 'barsweep[postgres]'`"
-        )
-    user = f"{parsed.username}@" if parsed.username else ""
-    port = f":{parsed.port}" if parsed.port else ""
-    shown = f"postgresql://{user}{parsed.host or ''}{port}/{parsed.database or ''}"
-    secrets = (str(parsed.password or ""), query.get("password", ""))
-    return _Address(parsed, shown, tuple(secret for secret in secrets if secret))
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same again may succeed: a lock held by another, a server that starts again."""
-    cause = getattr(error, "orig", None) or error
-    if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
-        return True
-    state = str(getattr(cause, "sqlstate", None) or "")
-    if state:
-        # Connection lost, shut down or starting, too many clients, serialization, deadlock.
-        return state[:2] == "08" or state in ("57P01", "57P02", "57P03", "53300", "40001", "40P01")
-    return isinstance(cause, OSError) and not isinstance(cause, TimeoutError | BarsweepError)
-
-
-# --- The database -------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _BarRows:
-    """Rows of one bar, by table. ``bar`` is None until the bar has ended."""
-
-    bar: int | None = None
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    count: int = 0
-
-
-class _Database:
-    """One open database, used from one event loop.
-
-    Args:
-        address: of the database.
-        read_only: for a reader: no schema change, no lock against writers.
-    """
-
-    def __init__(self, address: _Address, *, read_only: bool = False) -> None:
-        self.address = address
-        self._is_sqlite = address.file is not None
-        self._inserts = {name: self._insert_statement(table) for name, table in TABLES.items()}
-        url = address.url
-        options: dict[str, Any]
-        if self._is_sqlite:
-            # The driver begins no transaction by itself: see _begin.
-            options = {"timeout": _BUSY_SECONDS, "isolation_level": None}
-            if read_only:
-                path = urllib.parse.quote(os.path.abspath(str(url.database)))
-                url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
-        else:
-            options = {
-                "timeout": 10.0,
-                "command_timeout": _COMMAND_SECONDS,
-                "server_settings": {"application_name": "barsweep"},
-            }
-        self.engine: AsyncEngine = create_async_engine(
-            url, connect_args=options, pool_size=1, max_overflow=0
-        )
-        if self._is_sqlite:
-            # A read transaction that turns to writing fails at once where another writes: so a
-            # writer takes its lock when it begins.
-            begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
-
-            @sa.event.listens_for(self.engine.sync_engine, "begin")
-            def _begin(connection: sa.Connection) -> None:
-                connection.exec_driver_sql(begin)
-
-            if not read_only:
-                sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-
-    def _insert_statement(self, table: sa.Table) -> str:
-        """An insert that leaves rows be whose key is there."""
-        if self._is_sqlite:
-            insert = sqlite.insert(table).on_conflict_do_nothing()
-            return str(insert.compile(dialect=sqlite.dialect(paramstyle="qmark")))
-        # Whole columns as arrays: one statement and one round trip, whatever the number of rows.
-        kinds = {sa.Text: "TEXT", sa.BigInteger: "BIGINT", sa.Double: "DOUBLE PRECISION"}
-        columns = list(table.columns)
-        names = ", ".join(f'"{column.name}"' for column in columns)
-        arrays = ", ".join(
-            f"${number}::{kinds[type(column.type)]}[]" for number, column in enumerate(columns, 1)
-        )
-        return (
-            f'INSERT INTO "{table.name}" ({names}) SELECT * FROM unnest({arrays})'
-            " ON CONFLICT DO NOTHING"
-        )
-
-    async def retried(self, act: Any) -> Any:
-        """What ``act()`` gives; failures that may pass are tried again for some seconds."""
-        for delay in (*_RETRY_SECONDS, None):
-            try:
-                return await act()
-            except Exception as error:
-                if delay is None or not _may_pass(error):
-                    raise
-                await asyncio.sleep(delay)
-        raise AssertionError
-
-    async def upgrade(self) -> None:
-        """Bring the schema to the newest version.
-
-        Raises:
-            AnalyticsError: it is newer than this program.
-        """
-
-        async def act() -> None:
-            async with self.engine.begin() as connection:
-                if not self._is_sqlite:  # two first starts at once would both create the tables
-                    lock = f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
-                    await connection.exec_driver_sql(lock)
-                await connection.run_sync(_upgrade, self.address.shown)
-
-        await self.retried(act)
-
-    async def write(self, bars: Sequence[_BarRows]) -> int:
-        """Commit bars in one transaction.
-
-        Returns:
-            how many rows were not there before.
-        """
-
-        async def act() -> int:
-            n_new = 0
-            async with self.engine.begin() as connection:
-                for name in TABLES:
-                    rows = list(itertools.chain.from_iterable(b.rows.get(name, ()) for b in bars))
-                    if rows:
-                        n_new += await self._insert(connection, name, rows)
-            return n_new
-
-        written: int = await self.retried(act)
-        return written
-
-    async def _insert(self, connection: AsyncConnection, name: str, rows: list[Row]) -> int:
-        parameters: Any = (
-            rows if self._is_sqlite else tuple(list(c) for c in zip(*rows, strict=True))
-        )
-        result = await connection.exec_driver_sql(
-            self._inserts[name], parameters, execution_options={"preserve_rowcount": True}
-        )
-        if result.rowcount != len(rows):
-            await self._refuse_others(connection, TABLES[name], rows)
-        return result.rowcount
-
-    async def _refuse_others(
-        self, connection: AsyncConnection, table: sa.Table, rows: Iterable[Row]
-    ) -> None:
-        """Compare rows with what the database holds under their keys."""
-        key = [column.name for column in table.primary_key]
-        places = [list(table.columns.keys()).index(name) for name in key]
-        wanted = iter(rows)
-        while chunk := list(itertools.islice(wanted, 1_000)):
-            keys = [tuple(row[place] for place in places) for row in chunk]
-            chosen = sa.tuple_(*(table.c[name] for name in key)).in_(keys)
-            found = {
-                tuple(row[place] for place in places): tuple(row)
-                for row in await connection.execute(sa.select(table).where(chosen))
-            }
-            for row_key, row in zip(keys, chunk, strict=True):
-                if found.get(row_key) != tuple(row):
-                    raise AnalyticsError(
-                        f"table {table.name} holds another row under {', '.join(key)} ="
-                        f" {', '.join(map(str, row_key))}: what is there comes from another study or"
-                        " version; give this one a database of its own"
-                    )
-
-    async def close(self) -> None:
-        """Give up the connection."""
-        await self.engine.dispose()
-
-
-def _prepare_sqlite(connection: Any, record: object) -> None:
-    cursor = connection.cursor()
-    # WAL with NORMAL is consistent after a kill and after a power cut; the latter may lose the last
-    # commits. The log is folded back every 40 MB and the cache holds 64 MB: fewer random writes.
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "wal_autocheckpoint=10000",
-        "cache_size=-65536",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _schema(connection: sa.Connection) -> str | None:
-    """The version of a database's schema, or None where it has none."""
-    from alembic.runtime.migration import MigrationContext
-
-    options = {"version_table": VERSION_TABLE}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
-
-
-def _alembic() -> Any:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def schema_versions() -> list[str]:
-    """Versions of the schema that this program knows, oldest first."""
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory.from_config(_alembic())
-    return [script.revision for script in scripts.walk_revisions()][::-1]
-
-
-_ALEMBIC_IS_GLOBAL = threading.Lock()
-
-
-def _upgrade(connection: sa.Connection, shown: str) -> None:
-    from alembic import command
-
-    version, known = _schema(connection), schema_versions()
-    if version == known[-1]:
-        return
-    if version is not None and version not in known:
-        raise AnalyticsError(_too_new(shown, version, known))
-    config = _alembic()
-    config.attributes.update(connection=connection, version_table=VERSION_TABLE)
-    with _ALEMBIC_IS_GLOBAL:
-        command.upgrade(config, "head")
-
-
-def _too_new(shown: str, version: str, known: Sequence[str]) -> str:
-    return (
-        f"{shown}: its analytics have schema {version}, this barsweep knows {known[-1]} at most;"
-        " upgrade barsweep or give another database"
-    )
 
 
 # --- Writing ------------------------------------------------------------------------------------
@@ -511,7 +90,7 @@ class AnalyticsWriter:
     ) -> None:
         if max_rows_waiting < 1 or batch_rows < 1:
             raise ValueError("max_rows_waiting and batch_rows must be at least 1")
-        self._address = _address(url)
+        self._address = parse_url(url)
         self._refuse_missing_folder()
         self._spill = _Spill(Path(spill), self._address)
         self._max_rows_waiting = max_rows_waiting
@@ -520,17 +99,17 @@ class AnalyticsWriter:
 
         # The two sides share no lock: Ctrl-C may strike the caller's side anywhere, and a lock that
         # it leaves held would block the other for ever. Each number has one side that sets it.
-        self._open = _BarRows()
+        self._open = BarRows()
         self._added = 0
         self._unannounced = 0
         self._closing = False
         self._done = 0
         self._failed_at: tuple[int | None, str] | None = None
-        self._bars: SimpleQueue[_BarRows | None] = SimpleQueue()
+        self._bars: SimpleQueue[BarRows | None] = SimpleQueue()
         self._progress: SimpleQueue[None] = SimpleQueue()
         self._started: SimpleQueue[AnalyticsError | None] = SimpleQueue()
 
-        self._pending: deque[_BarRows] = deque()
+        self._pending: deque[BarRows] = deque()
         self._no_more = False
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -570,7 +149,7 @@ class AnalyticsWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is not None and self._open.bar is None:
-            self._open = _BarRows()
+            self._open = BarRows()
         try:
             self.close()
         except AnalyticsError as failure:
@@ -636,7 +215,7 @@ class AnalyticsWriter:
             self._bars.put(ended)
             self._added += ended.count
             self._unannounced += ended.count
-        self._open = _BarRows()
+        self._open = BarRows()
         if self._unannounced >= self._batch_rows:
             self._notify()
 
@@ -667,7 +246,7 @@ class AnalyticsWriter:
 
     async def _work(self) -> None:
         self._loop = asyncio.get_running_loop()
-        database = _Database(self._address)
+        database = Database(self._address)
         try:
             try:
                 await database.upgrade()
@@ -696,7 +275,7 @@ class AnalyticsWriter:
             with contextlib.suppress(Exception):  # all that matters is committed, or spilled
                 await database.close()
 
-    async def _next_batch(self) -> list[_BarRows]:
+    async def _next_batch(self) -> list[BarRows]:
         """Whole bars to commit together; empty at the end."""
         late = False
         while True:
@@ -710,7 +289,7 @@ class AnalyticsWriter:
                         self._pending.append(bar)
             full = sum(bar.count for bar in self._pending) >= self._batch_rows
             if self._pending and (full or late or self._no_more):
-                batch: list[_BarRows] = []
+                batch: list[BarRows] = []
                 n_rows = 0
                 while self._pending and n_rows < self._batch_rows:
                     batch.append(self._pending.popleft())
@@ -739,10 +318,10 @@ class _Spill:
         AnalyticsError: the file exists, or its folder does not.
     """
 
-    def __init__(self, path: Path, address: _Address) -> None:
+    def __init__(self, path: Path, address: Address) -> None:
         self.path = path
         self.failed: str | None = None
-        self._shown = address.shown
+        self._address = address
         self._file: BinaryIO | None = None
         self._n_rows = 0
         self._first_lost: int | None = None
@@ -755,7 +334,8 @@ class _Spill:
             raise AnalyticsError(f"{path}: its folder does not exist; create it first")
 
     def _command(self) -> str:
-        return f"barsweep analytics import {shlex.quote(str(self.path))}"
+        words = [str(self.path), "--database", self._address.argument]
+        return f"barsweep analytics import {shlex.join(words)}"
 
     def described(self) -> str:
         """What the file holds and what to do with it, the end of a message."""
@@ -769,7 +349,7 @@ class _Spill:
             " make room there and start the flow again"
         )
 
-    def write(self, bars: Sequence[_BarRows]) -> None:
+    def write(self, bars: Sequence[BarRows]) -> None:
         """Append whole bars; a failure is kept in ``failed``, with the bars before it in the file."""
         for bar in bars:
             if self.failed is not None:
@@ -786,7 +366,11 @@ class _Spill:
                 self._n_rows += bar.count
 
     def _header(self) -> dict[str, Any]:
-        return {"file": _SPILL_FORMAT, "schema": schema_versions()[-1], "database": self._shown}
+        return {
+            "file": _SPILL_FORMAT,
+            "schema": schema_versions()[-1],
+            "database": self._address.shown,
+        }
 
     def _append(self, line: bytes) -> None:
         assert self._file is not None
@@ -830,10 +414,10 @@ def import_spill(spill: Path, url: str) -> int:
             and the same again goes on from there.
     """
     spill = Path(spill)
-    address = _address(url)
+    address = parse_url(url)
 
     async def load() -> int:
-        database = _Database(address)
+        database = Database(address)
         n_new = 0
         try:
             with spill.open("rb") as file:
@@ -858,8 +442,8 @@ def import_spill(spill: Path, url: str) -> int:
         ) from None
 
 
-def _some_bars(bars: Iterator[_BarRows], n_rows: int = 20_000) -> list[_BarRows]:
-    batch: list[_BarRows] = []
+def _some_bars(bars: Iterator[BarRows], n_rows: int = 20_000) -> list[BarRows]:
+    batch: list[BarRows] = []
     for bar in bars:
         batch.append(bar)
         n_rows -= bar.count
@@ -868,7 +452,7 @@ def _some_bars(bars: Iterator[_BarRows], n_rows: int = 20_000) -> list[_BarRows]
     return batch
 
 
-def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[_BarRows]:
+def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
     known = schema_versions()
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
@@ -887,7 +471,7 @@ def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[_BarRows]:
                     for row in of_table
                 ):
                     raise ValueError
-                yield _BarRows(record["bar"], rows, sum(map(len, rows.values())))
+                yield BarRows(record["bar"], rows, sum(map(len, rows.values())))
         except (ValueError, KeyError, TypeError, AttributeError):
             what = "this is no spill file of barsweep" if number == 1 else "this is no bar's rows"
             raise AnalyticsError(f"line {number}: {what}; restore the file") from None
@@ -917,14 +501,14 @@ class AnalyticsReader:
     """
 
     def __init__(self, url: str) -> None:
-        self._address = _address(url)
+        self._address = parse_url(url)
         file = self._address.file
         if file is not None and not file.is_file():
             raise AnalyticsError(f"{file}: no analytics database here; `barsweep flow` writes one")
-        self._database = _Database(self._address, read_only=True)
+        self._database = Database(self._address, read_only=True)
         self._runner = asyncio.Runner()
         try:
-            self._run(self._check_schema())
+            self._run(self._checkschema_of())
         except BaseException:
             self.close()
             raise
@@ -1000,25 +584,26 @@ class AnalyticsReader:
             reason = self._address.reason(error)
             raise AnalyticsError(f"{self._address.shown}: cannot be read: {reason}") from None
 
-    async def _check_schema(self) -> None:
+    async def _checkschema_of(self) -> None:
         async with self._database.engine.connect() as connection:
-            version = await connection.run_sync(_schema)
+            version = await connection.run_sync(schema_of)
         known = schema_versions()
         if version is None:
             raise AnalyticsError(
                 f"{self._address.shown}: holds no analytics; `barsweep flow` writes them"
             )
         if version not in known:
-            raise AnalyticsError(_too_new(self._address.shown, version, known))
+            raise AnalyticsError(too_new(self._address.shown, version, known))
         if version != known[-1]:
             raise AnalyticsError(
                 f"{self._address.shown}: has schema {version}, older than {known[-1]}; any"
                 " `barsweep flow` or `barsweep analytics import` into it upgrades it"
             )
 
-    async def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async def _rows(self, query: sa.Select[Any]) -> Sequence[Any]:
         async with self._database.engine.connect() as connection:
-            return (await connection.execute(query)).all()
+            rows: Sequence[Any] = (await connection.execute(query)).all()
+            return rows
 
     async def _chain(self, fill_id: str) -> dict[str, Any]:
         async with self._database.engine.connect() as connection:

@@ -342,6 +342,8 @@ class Risks(StrEnum):
 
 
 DATABASE = "analytics.db"
+STEPS_PER_SECOND = 25_000
+"""Pace of a traced flow, for the estimate before it starts."""
 
 
 @app.command()
@@ -361,12 +363,20 @@ def flow(
 
     from optimizer.analytics import AnalyticsWriter
     from optimizer.config import load_study
-    from optimizer.event_flow import run_flow
+    from optimizer.event_flow import run_flow, study_specs
+    from optimizer.space import build_space
     from optimizer.study import load_study_bars
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
     folder = out if out is not None else Path("out") / f"{loaded.name}-flow"
+    space = build_space(loaded)
+    count = sum(1 for _ in study_specs(loaded, space, risk.value))
+    steps = count * bars.n_bars * bars.n_symbols
+    _say(
+        f"{count:,} portfolios x {bars.n_bars:,} bars x {bars.n_symbols} symbols: {steps:,} steps,"
+        f" about {steps / STEPS_PER_SECOND:,.0f} s"
+    )
     start = time.perf_counter()
     if no_trace:
         result = run_flow(loaded, bars, risk=risk.value)
@@ -448,12 +458,25 @@ def trace(
             _say(f"{count:>12,}  {reason}")
         return
     assert fill is not None
-    for part, values in reader.chain(fill).items():
-        if not isinstance(values, dict):
-            continue
-        _say(part, "bold")
-        for name, value in values.items():
-            _say(f"  {name:<16} {value}")
+    chain = reader.chain(fill)
+    for part, title in CHAIN.items():
+        if chain.get(part):
+            _say(title, "bold")
+            for name, value in chain[part].items():
+                _say(f"  {name.replace('_', ' '):<16} {value}")
+
+
+CHAIN = {
+    "portfolio": "portfolio",
+    "decision_bar": "bar of the decision",
+    "signal": "signal",
+    "regime": "regime (-1 bear, 0 neutral, 1 bull)",
+    "order": "order: to the smallest of the three values, in whole lots",
+    "bar": "bar of the fill",
+    "fill": "fill",
+    "equity": "portfolio at the close of that bar",
+}
+"""Parts of the chain behind a fill, in the order in which they came about."""
 
 
 analytics = typer.Typer(help="The database that flows write to.", no_args_is_help=True)

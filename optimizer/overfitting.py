@@ -740,7 +740,7 @@ def _rows_in_batches(
         for row in rows:
             starts = random.integers(n_obs, size=n_obs)
             begins = random.random(n_obs) < 1.0 / block_length
-            begins[0] = True
+            # Without a start yet the block is that of the first place.
             latest = np.maximum.accumulate(np.where(begins, steps, 0))
             row[:] = (starts[latest] + steps - latest) % n_obs
         yield rows
