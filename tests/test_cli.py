@@ -232,12 +232,11 @@ def test_export_and_replay(home: Home, tmp_path: Path) -> None:
 
 
 def test_replay_exits_with_1_where_a_metric_differs(home: Home, tmp_path: Path) -> None:
-    found = barsweep("export", home.out, "--out", home.out / "tampered.json")
-    assert found.returncode == 0
-    content = json.loads((home.out / "tampered.json").read_text())
+    path = export_sets(home.out, out=home.out / "tampered.json")
+    content = json.loads(path.read_text())
     content["sets"][0]["in_sample"]["sharpe"] += 1e-9
-    (home.out / "tampered.json").write_text(json.dumps(content))
-    found = barsweep("replay", home.out / "tampered.json", cwd=tmp_path)
+    path.write_text(json.dumps(content))
+    found = barsweep("replay", path, cwd=tmp_path)
     assert found.returncode == 1
     text = plain(found.stdout)
     assert "differs: in-sample sharpe: recorded" in text
@@ -465,9 +464,11 @@ def test_what_is_not_complete_or_feasible_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     search = {"trials": 2, "constraints": ["n_trades >= 10000"]}
-    study = small_study(home.data, search=search, costs={"fill": "close"})
+    study = small_study(home.data, search=search)
     folder = run_study(study, out=tmp_path / "out", workers=1).folder
-    folder.write_manifest({**folder.manifest(), "complete": False})
+    manifest = {**folder.manifest(), "complete": False}
+    manifest["study"]["costs"]["fill"] = "close"
+    folder.write_manifest(manifest)
     text = plain(called_here(monkeypatch, capsys, "show", tmp_path / "out"))
     assert "not complete" in text
     assert "no parameter set is feasible; constraints: n_trades >= 10000" in text

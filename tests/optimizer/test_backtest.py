@@ -588,6 +588,9 @@ def test_nothing_is_decided_while_a_feature_is_undefined(strategy: str) -> None:
 
 def test_one_symbol_needs_no_correlation() -> None:
     bars = random_bars(120, ("AAA",))
-    result = backtest(bars, {**LONG_ONLY, "correlation_penalty": 1.0})
-    assert result.in_sample == backtest(bars, {**LONG_ONLY, "correlation_penalty": 0.0}).in_sample
-    assert result.in_sample["n_trades"] > 0
+    one, none = (
+        backtest(bars, {**WITH_STOPS, "correlation_penalty": penalty}, allow_short=True)
+        for penalty in (1.0, 0.0)
+    )
+    assert one.in_sample == none.in_sample
+    assert one.in_sample["n_trades"] > 0

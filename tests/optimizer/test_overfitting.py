@@ -355,6 +355,7 @@ def test_sets_that_never_trade_count_as_0() -> None:
     assert (found.out_of_sample == 0.0).all()
     assert isnan(found.degradation_slope)
     assert found.probability == 0.0
+    assert found.probability_of_loss == 0.0
 
 
 def test_rows_that_do_not_divide_are_dropped_from_the_start() -> None:
@@ -382,10 +383,11 @@ def test_blocks_of_unequal_length() -> None:
 
 def test_spa_equals_the_reference_on_the_same_resamples() -> None:
     values = noise(60, 6, 9)
-    values[:, 1] += 0.003
+    values[:, 1] += 0.002
     values[:, 2] -= 0.01  # so bad that it does not count in the consistent p-value
     values[:, 3] *= 5.0
-    benchmark = noise(60, 1, 10)[:, 0]
+    values[:, 4] -= 0.0015
+    benchmark = noise(60, 1, 10)[:, 0] + 0.002
     rows = reference.resample_rows(60, 4.0, 300, seed=11)
     statistic, p_values = reference.superior_predictive_ability(
         values - benchmark[:, np.newaxis], rows, 4.0
@@ -423,20 +425,23 @@ def test_spa_and_step_m_of_arch_on_real_returns() -> None:
     # At the border the fewer resamples may decide otherwise.
     doubtful = set(np.flatnonzero(np.abs(stepped.p_values - 0.1) < 0.02).tolist())
     assert set(stepped.survivors.tolist()) ^ survivors <= doubtful
-    assert len(doubtful) < 5
+    assert len(doubtful) < 8
 
 
 def test_size_of_spa_and_step_m() -> None:
-    """No set has an edge: both must reject in about 10 of 100 at 10%, dependence and all."""
-    n_tests = 300
-    spa, stepped = 0, 0
+    """No set has an edge: at 10% both reject in some 10 of 100, though returns depend on the past."""
+    n_tests = 120
+    spa, stepped, careless = 0, 0, 0
     for seed in range(n_tests):
-        shocks = noise(203, 10, seed)
-        values = (shocks[3:] + shocks[2:-1] + shocks[1:-2]) * np.linspace(0.5, 3.0, 10)
-        spa += superior_predictive_ability(values, 0.0, 8, 150, seed).consistent <= 0.1
-        stepped += len(step_m(values, 0.0, 8, 150, seed, level=0.1).survivors) > 0
-    assert 0.03 * n_tests < spa < 0.2 * n_tests
-    assert stepped <= spa + 3
+        shocks = noise(1002, 10, seed)
+        values = (shocks[2:] + shocks[1:-1] + shocks[:-2]) * np.linspace(0.5, 3.0, 10)
+        spa += superior_predictive_ability(values, 0.0, 10, 100, seed).consistent <= 0.1
+        stepped += len(step_m(values, 0.0, 10, 100, seed, level=0.1).survivors) > 0
+        careless += superior_predictive_ability(values, 0.0, 1, 100, seed).consistent <= 0.1
+    assert 0.05 * n_tests < spa < 0.2 * n_tests
+    assert 0.05 * n_tests < stepped < 0.2 * n_tests
+    # Blocks of one bar take the dependence for noise.
+    assert careless > 0.3 * n_tests
 
 
 def test_power_of_spa_and_step_m() -> None:
@@ -469,22 +474,43 @@ def test_a_set_that_equals_the_benchmark_changes_nothing() -> None:
     benchmark = noise(100, 1, 14)[:, 0]
     alone = superior_predictive_ability(values, benchmark, 5, 300, 1)
     with_copy = np.column_stack([values, benchmark])
-    assert superior_predictive_ability(with_copy, benchmark, 5, 300, 1) == alone
+    found = superior_predictive_ability(with_copy, benchmark, 5, 300, 1)
+    assert found.statistic == pytest.approx(alone.statistic, rel=1e-12)
+    assert (found.lower, found.consistent, found.upper) == (
+        alone.lower,
+        alone.consistent,
+        alone.upper,
+    )
     stepped = step_m(with_copy, benchmark, 5, 300, 1, level=0.5)
     assert 3 not in stepped.survivors
     assert stepped.statistics[3] == 0.0
 
 
-def test_many_sets_are_taken_in_chunks() -> None:
-    values = noise(40, 1200, 15)
-    values[:, [3, 700, 1100]] += 0.02
+def test_many_sets_are_taken_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = noise(300, 1200, 15)
+    values[:, [3, 700, 1100]] += 0.004
     few = step_m(values[:, [3, 700, 1100]], 0.0, 2, 200, 1)
     found = step_m(values, 0.0, 2, 200, 1)
-    assert set(found.survivors.tolist()) <= {3, 700, 1100}
+    assert set(found.survivors.tolist()) >= {3, 700, 1100}
+    assert len(found.survivors) <= 4
     assert (found.p_values[[3, 700, 1100]] >= few.p_values).all()
     assert superior_predictive_ability(values, 0.0, 2, 200, 1).best in (3, 700, 1100)
     order = np.argsort(-found.statistics)
     assert (np.diff(found.p_values[order]) >= 0.0).all()
+    spa = superior_predictive_ability(values[:, :50], 0.0, 2, 200, 1)
+    stepped = step_m(values[:, :50], 0.0, 2, 200, 1)
+    monkeypatch.setattr(overfitting, "_SETS_PER_CHUNK", 7)
+    monkeypatch.setattr(overfitting, "_VALUES_PER_BATCH", 9000)  # thirty resamples a batch
+    assert superior_predictive_ability(values[:, :50], 0.0, 2, 200, 1) == spa
+    assert step_m(values[:, :50], 0.0, 2, 200, 1).p_values.tolist() == stepped.p_values.tolist()
+
+
+def test_a_set_survives_at_a_level_equal_to_its_p_value() -> None:
+    values = noise(100, 3, 26) + 0.001
+    p_value = float(step_m(values, 0.0, 2, 100, 1).p_values.min())
+    assert p_value > 0.0
+    assert len(step_m(values, 0.0, 2, 100, 1, level=p_value).survivors) == 1
+    assert len(step_m(values, 0.0, 2, 100, 1, level=p_value * 0.999).survivors) == 0
 
 
 # Effective number of trials

