@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -348,3 +355,52 @@ def test_no_broker_says_so() -> None:
         asyncio.run(ExecutionContainer(1.0, 0.0, 0.0).submit_to_real_broker([order(0, 1.0)]))
     live = ExecutionContainer(1.0, 0.0, 0.0, Recording())
     assert asyncio.run(live.submit_to_real_broker([order(0, 1.0)])) == ["o0"]
+
+
+def test_a_killed_flow_leaves_whole_bars(tmp_path: Path) -> None:
+    text = (STUDIES / "event_flow.toml").read_text()
+    data = STUDIES / "data" / "us_daily.parquet"
+    study = tmp_path / "flow.toml"
+    study.write_text(
+        text.replace('"data/us_daily.parquet"', f'"{data}"\nsymbols = ["SPY", "TLT", "GLD"]')
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "optimizer", "flow", str(study), "--out", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    database = out / "analytics.db"
+    try:
+        deadline = time.monotonic() + 120
+        while count(database, "equity") < 24 * 200:
+            assert running.poll() is None, "the flow ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    bars = count(database, "bars") // 3
+    assert 200 <= bars < 2951
+    assert count(database, "portfolios") == 24
+    assert count(database, "equity") == 24 * bars
+    assert count(database, "signals") == 6 * 3 * bars
+    assert count(database, "regimes") == 4 * bars
+    assert count(database, "orders") + count(database, "rejects") == 24 * 3 * bars
+    with sqlite3.connect(database) as connection:
+        odd = connection.execute(
+            "SELECT COUNT(*) FROM (SELECT bar FROM equity GROUP BY bar HAVING COUNT(*) != 24)"
+        ).fetchone()[0]
+        lost = connection.execute(
+            "SELECT COUNT(*) FROM fills WHERE order_id IS NOT NULL AND order_id NOT IN"
+            " (SELECT order_id FROM orders)"
+        ).fetchone()[0]
+    assert (odd, lost) == (0, 0)
+
+
+def count(database: Path, table: str) -> int:
+    """Rows of a table; 0 while it is not there."""
+    if not database.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        try:
+            return int(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
