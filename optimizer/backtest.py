@@ -19,7 +19,7 @@ from optimizer.bars import require_bars
 from optimizer.catalogue import CLASSIFIERS, METRICS, STRATEGIES, column
 from optimizer.classifiers import fit_regimes, market_returns
 from optimizer.config import Study, study_from_dict
-from optimizer.errors import StudyFileError
+from optimizer.errors import DataError, StudyFileError
 from optimizer.features import (
     FeatureColumns,
     FeatureKey,
@@ -223,6 +223,8 @@ def prepare(
         DataError: too few bars for the warm-up.
     """
     first = study_warm_up(space, rules) if first is None else first
+    if not isinstance(first, int) or first < 0:
+        raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
     lookbacks = _volatility_lookbacks(space)
     volatilities = compute_features(bars, [("volatility", n) for n in lookbacks]).values

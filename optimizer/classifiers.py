@@ -289,6 +289,24 @@ def fit_model(
             return None
 
 
+def compile_classifier(name: str) -> None:
+    """Compile the kernels of a classifier, so that later processes find them in the cache."""
+    if name == "none":
+        return
+    returns = np.empty(4)
+    kernel.market_returns(np.ones((4, 1)), returns)
+    features = market_features(returns, 2)[2:]
+    one, three = np.ones(kernel.N_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
+    if name == "hmm":
+        even, flat = np.full((N_STATES, N_STATES), 1.0 / N_STATES), np.ones((N_STATES, len(one)))
+        model: RegimeModel = HmmModel(0, one, one, three, even, flat, flat)
+    else:
+        codes = np.array([BEAR, NEUTRAL], np.int8)
+        vectors, counts = np.ones((2, len(one))), np.ones(2, np.int64)
+        model = SvmModel(0, one, one, vectors, counts, np.ones((1, 2)), one[:1].copy(), 1.0, codes)
+    model.classify(features, model.carried())
+
+
 def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
     """Whether `fit_regimes` fits a model at ``bar``."""
     if name == "none":

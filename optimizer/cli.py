@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from optimizer.errors import BarsweepError
+from optimizer.errors import BarsweepError, StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 console = Console()
 if not console.is_terminal:
@@ -140,7 +141,10 @@ def run(
     from optimizer.config import load_study
     from optimizer.study import run_study
 
-    loaded = load_study(study).override(seed=seed, trials=trials)
+    loaded = load_study(study)
+    if trials is not None and loaded.search.sampler == "grid":
+        raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
+    loaded = loaded.override(seed=seed, trials=trials)
     with _progress() as on_progress:
         result = run_study(
             loaded,
@@ -164,18 +168,16 @@ def _progress() -> Iterator[Any]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} trials"),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as live:
         task = live.add_task("starting", total=None)
 
         def update(now: StudyProgress) -> None:
             live.update(
-                task, completed=now.trials, total=now.n_trials, description=_progress_text(now)
+                task,
+                completed=now.trials,
+                total=now.n_trials,
+                description=f"{now.trials}/{now.n_trials} trials, {_progress_text(now)}",
             )
 
         yield update
@@ -184,8 +186,10 @@ def _progress() -> Iterator[Any]:
 def _progress_text(now: StudyProgress) -> str:
     pace = now.sets / now.seconds if now.seconds else 0.0
     best = "none feasible yet"
-    if now.best is not None and now.best_out_of_sample is not None:
-        best = f"best {now.best:.3g} in-sample, {now.best_out_of_sample:.3g} out-of-sample"
+    if now.best is not None:
+        best = f"best {now.best:.3g} in-sample"
+        if now.best_out_of_sample is not None:
+            best += f", {now.best_out_of_sample:.3g} out-of-sample"
     return f"{now.sets:,} sets, {pace:,.0f}/s, {best}"
 
 
@@ -229,7 +233,7 @@ def _show(path: Path, top: int) -> None:
     if study.costs.fill == "close":
         _warn_close_fill()
     if frame.empty:
-        constraints = ", ".join(str(one) for one in study.search.constraints)
+        constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
         _say(f"no parameter set is feasible; constraints: {constraints}", "yellow")
     else:
         console.print(_best_table(frame, study.search.objective))
@@ -418,8 +422,6 @@ def flow(
 
 def _flow_database(folder: Path, url: str | None, overwrite: bool) -> str:
     """URL of the database of a new flow; a file of the folder where the study names none."""
-    from optimizer.errors import StudyError
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / name for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")]
@@ -448,7 +450,6 @@ def trace(
 ) -> None:
     """Show the chain behind a fill: bar, features, signal, regime, sizes, order, fill, portfolio."""
     from optimizer.analytics import open_reader
-    from optimizer.errors import StudyError
 
     if (fill is None) == (not rejects):
         raise StudyError("trace: give a FILL_ID, or --rejects")

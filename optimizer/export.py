@@ -18,7 +18,7 @@ from optimizer.backtest import BacktestResult, backtest, single_set_study
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.config import study_from_dict
-from optimizer.errors import ExportError, StudyFileError
+from optimizer.errors import BarsweepError, ExportError, StudyFileError
 from optimizer.event_flow import Parity, compare, run_flow
 from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder, write_atomically
 from optimizer.study import best_sets
@@ -97,7 +97,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         },
         "data": {
             **study["data"],
-            "path": os.path.relpath(data, path.absolute().parent),
+            "path": os.path.relpath(data, path.resolve().parent),
             "hash": manifest["data_hash"],
             "symbols": manifest["symbols"],
         },
@@ -231,7 +231,7 @@ def replay(
         if not 1 <= number <= len(sets):
             raise ExportError(f"{file}: sets: has {len(sets)}, asked for number {number}")
         chosen = sets[number - 1]
-        bars_path = Path(data) if data is not None else file.absolute().parent / source["path"]
+        bars_path = Path(data) if data is not None else file.resolve().parent / source["path"]
         bars = load_bars(
             bars_path.resolve(),
             symbols=source["symbols"],
@@ -270,13 +270,15 @@ def replay(
         recorded_out = chosen.get("out_of_sample")
         if recorded_out is not None:
             differences += _compare("out-of-sample", recorded_out, result.out_of_sample or {})
+        name = str(content["study"]["name"])
     except KeyError as error:
         raise ExportError(f"{file}: {error.args[0]}: missing; export the study again") from None
     except StudyFileError as error:
         raise ExportError(f"{file}: {str(error).removeprefix('<study>: ')}") from None
-    except (TypeError, AttributeError) as error:
+    except BarsweepError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    name = str(content["study"]["name"])
     return Replay(result, chosen, tuple(differences), name, costs, parity)
 
 

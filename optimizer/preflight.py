@@ -53,7 +53,7 @@ class Estimate:
 
 
 def count_trials(study: Study, space: Space) -> int:
-    """Trials of a study: those asked for, but never more than a grid has points."""
+    """Trials of a study: those asked for; of a grid, one for each of its points."""
     if study.search.sampler == "grid" or space.n_points == 1:
         return int(space.n_points or 1)
     return study.search.trials

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,20 @@ OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 COUNTS = ("n_trades", "oos_n_trades")
 
 
+KIND = "barsweep study"
+"""Says in a manifest whose file it is."""
+
+
 def write_atomically(path: Path, write: Any) -> None:
     """Call ``write`` with a temporary file's path and give that its final name once it is on disk."""
     temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -56,6 +65,8 @@ class StudyFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # A name of its own for each run: processes outlive a study and know their arrays by it.
+        self._scratch = path / f"{SCRATCH}-{secrets.token_hex(4)}"
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
@@ -72,10 +83,7 @@ class StudyFolder:
                         f"{path}: already holds files; give another --out, or --overwrite to replace"
                         " a study there"
                     )
-                if not folder.manifest_path.is_file():
-                    raise StudyError(
-                        f"{path}: holds no study, so it is not replaced; empty it first"
-                    )
+                folder.manifest()
                 shutil.rmtree(path)
             (path / RESULTS).mkdir(parents=True)
             folder.write_manifest(manifest)
@@ -108,23 +116,28 @@ class StudyFolder:
     @property
     def scratch_path(self) -> Path:
         """Arrays that workers map while the study runs."""
-        return self.path / SCRATCH
+        return self._scratch
 
     def manifest(self) -> dict[str, Any]:
         """What describes the study.
 
         Raises:
-            StudyError: it cannot be read.
+            StudyError: it cannot be read, or is not a study's.
         """
         try:
-            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
-        except (OSError, ValueError) as error:
+            manifest = json.loads(self.manifest_path.read_text())
+        except (OSError, ValueError, RecursionError) as error:
             raise StudyError(f"{self.manifest_path}: cannot be read: {error}") from None
+        if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+            raise StudyError(
+                f'{self.manifest_path}: not of a study: expected "kind": "{KIND}"; give the folder'
+                " that `barsweep run` wrote"
+            )
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace what describes the study."""
-        text = json.dumps(manifest, indent=1, sort_keys=True)
+        text = json.dumps({"kind": KIND, **manifest}, indent=1, sort_keys=True)
         write_atomically(self.manifest_path, lambda path: path.write_text(text))
 
     def batch_paths(self) -> list[Path]:
@@ -170,14 +183,8 @@ class StudyFolder:
         paths = self.batch_paths()
         if not paths:
             raise StudyError(f"{self.path}: no results yet")
-        tables = []
-        for path in paths:
-            try:
-                tables.append(
-                    pq.read_table(path, columns=None if columns is None else list(columns))
-                )
-            except (OSError, pa.ArrowException) as error:
-                raise StudyError(f"{path}: cannot be read: {error}") from None
+        names = None if columns is None else list(columns)
+        tables = [_read(partial(pq.read_table, path, columns=names), path) for path in paths]
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame
 
@@ -188,8 +195,9 @@ class StudyFolder:
             StudyError: a number is not that of a set of the study.
         """
         wanted = pa.array(numbers, pa.int64())
+        rows = pc.field("set").isin(wanted)
         tables = [
-            pq.read_table(path, filters=pc.field("set").isin(wanted)) for path in self.batch_paths()
+            _read(partial(pq.read_table, path, filters=rows), path) for path in self.batch_paths()
         ]
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set", drop=False)
         missing = [number for number in numbers if number not in frame.index]
@@ -201,12 +209,20 @@ class StudyFolder:
         """Every trial told, in order."""
         found: list[dict[str, Any]] = []
         for path in self.batch_paths():
-            found += json.loads(pq.read_schema(path).metadata[TRIALS_KEY])
+            schema = _read(partial(pq.read_schema, path), path)
+            found += json.loads(schema.metadata[TRIALS_KEY])
         return found
 
     def remove_scratch(self) -> None:
         """Delete the arrays that workers mapped."""
         shutil.rmtree(self.scratch_path, ignore_errors=True)
+
+
+def _read(read: Callable[[], Any], path: Path) -> Any:
+    try:
+        return read()
+    except (OSError, pa.ArrowException) as error:
+        raise StudyError(f"{path}: cannot be read: {error}") from None
 
 
 def result_table(columns: Mapping[str, Any], parameter_names: Sequence[str]) -> pa.Table:

@@ -14,7 +14,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,10 @@ from optimizer.backtest import (
 )
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
+from optimizer.classifiers import compile_classifier
 from optimizer.compile_cache import exclusive
 from optimizer.config import Study
+from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import Estimate, estimate, refuse_what_cannot_fit
 from optimizer.space import Branch, Searched, Space, Value, build_space
@@ -146,6 +148,8 @@ def run_study(
         DataError: the bars cannot be used.
         StudyError: the folder cannot be used, or the study cannot fit the machine.
     """
+    if workers is not None and workers < 0:
+        raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")
     clock = _Clock()
     with clock("load"):
         bars = load_study_bars(study)
@@ -217,13 +221,14 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
 
 def _compile(inputs: Inputs, space: Space) -> None:
     """Compile what the workers will call, once, before they start: they then read numba's cache."""
-    branch = space.branches[0]
+    branch = replace(space.branches[0], constraints=())
     point = {searched.name: searched.first for searched in branch.searched}
-    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes(point))
-    if tile.n_lanes:
-        one = tile.slice(0, 1)
-        codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-        evaluate(inputs.shortened(), [one], dict.fromkeys(one.regime_keys()[0], codes))
+    lanes = branch.lanes(point, 0, 1)
+    tile = Tile(branch.strategy, branch.classifier, branch.market, lanes)
+    codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
+    evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+    for classifier in space.classifiers:
+        compile_classifier(classifier)
 
 
 class _Clock:
@@ -280,7 +285,7 @@ class _Search:
             self._journal.set_metric_names(list(study.search.objective))
         self._sets = 0
         self._told = 0
-        self._best: tuple[float, float] | None = None
+        self._best: tuple[float, float | None] | None = None
 
     def run(self, n_trials: int) -> None:
         start = time.perf_counter()
@@ -369,6 +374,8 @@ class _Search:
         """Tell one trial; the next in order."""
         values = None if score is None else score.values
         violations = {} if score is None or values is None else score.violations
+        if self._study.search.sampler == "cmaes":
+            violations = {}  # it cannot use them; they rank the results all the same
         attributes: dict[str, Any] = {"n_sets": tile.n_lanes}
         if reason:
             attributes["reason"] = reason
@@ -404,7 +411,8 @@ class _Search:
         sign = 1.0 if search.direction[0] == "maximize" else -1.0
         if self._best is None or sign * value > sign * self._best[0]:
             column = METRICS.index(search.objective[0])
-            self._best = (value, float(result.out_of_sample[score.winner, column]))
+            beside = float(result.out_of_sample[score.winner, column])
+            self._best = (value, beside if np.isfinite(beside) else None)
 
     def _store(
         self, number: int, rows: Sequence[dict[str, Any]], frozen: Sequence[FrozenTrial]
@@ -431,7 +439,8 @@ def _trial_record(number: int, trial: FrozenTrial) -> dict[str, Any]:
         "params": trial.params,
         "distributions": {n: distribution_to_json(d) for n, d in trial.distributions.items()},
         "user_attrs": trial.user_attrs,
-        "system_attrs": trial.system_attrs,
+        # CMA-ES leaves its pickled state there: never read back, and not the same bytes twice.
+        "system_attrs": {k: v for k, v in trial.system_attrs.items() if not k.startswith("cma:")},
     }
 
 

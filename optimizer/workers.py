@@ -112,14 +112,19 @@ class Workers:
         _context.cache_clear()
 
     def _start(self) -> None:
-        if self.count > 1:
+        if self.count < 2:
+            return
+        backend = self._study.workers.backend
+        threads = {"inner_max_num_threads": 1} if backend == "loky" else {}
+        try:
             self._parallel = Parallel(
-                n_jobs=self.count,
-                backend=self._study.workers.backend,
-                batch_size=1,
-                max_nbytes=None,
-                **({"inner_max_num_threads": 1} if self._study.workers.backend == "loky" else {}),
+                n_jobs=self.count, backend=backend, batch_size=1, max_nbytes=None, **threads
             ).__enter__()
+        except (ValueError, ImportError) as error:
+            raise StudyError(
+                f'{self._study.source}: [workers] backend = "{backend}": joblib cannot start it:'
+                f" {error}; valid: loky, or a back end that is installed"
+            ) from None
 
     def _map(self, function: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         if self._parallel is None:
