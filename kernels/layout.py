@@ -57,8 +57,7 @@ N_SYMBOL_ROWS = 7
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.
-N_SIGNAL_PARAMETERS = 3
-N_PARAMETER_ROWS = 14
+N_PARAMETER_ROWS = 13
 (
     KELLY_FRACTION,
     MAX_EXPOSURE,
@@ -73,7 +72,6 @@ N_PARAMETER_ROWS = 14
     TRAILING_STOP,  # inf where off
     SIGNAL_0,
     SIGNAL_1,
-    SIGNAL_2,
 ) = _rows(N_PARAMETER_ROWS)
 
 # Columns that a lane reads: two features, the volatility, the regime model.

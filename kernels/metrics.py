@@ -94,7 +94,7 @@ def performance(
     years = n_bars / bars_per_year
     for i in range(rows.shape[1]):
         start, end = start_equity[i], rows[_EQUITY, i]
-        growth = end / start if start > 0.0 else 0.0
+        growth = end / start if start > 0.0 else np.nan
         mean, deviation = mean_and_deviation(n_bars, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i])
         cagr = growth ** (1.0 / years) - 1.0
         downside = np.sqrt(rows[_SUM_DOWNSIDE_2, i] / n_bars)

@@ -454,9 +454,10 @@ def _some_bars(bars: Iterator[BarRows], n_rows: int = 20_000) -> list[BarRows]:
 
 def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
     known = schema_versions()
+    number = 0
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
-            return
+            break
         try:
             record = json.loads(line)
             if number == 1:
@@ -480,6 +481,8 @@ def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
                 f"line 1: schema {version}, this barsweep loads {known[-1]}; use the version of"
                 " barsweep that wrote it"
             )
+    if number < 2:
+        raise AnalyticsError("this is no spill file of barsweep, or its end is missing")
 
 
 # --- Reading ------------------------------------------------------------------------------------

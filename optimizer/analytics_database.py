@@ -8,6 +8,7 @@ an error, never overwritten. That makes retries, imports and a second start afte
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import itertools
 import os
@@ -441,12 +442,13 @@ def _alembic() -> Any:
     return config
 
 
-def schema_versions() -> list[str]:
+@functools.cache
+def schema_versions() -> tuple[str, ...]:
     """Versions of the schema that this program knows, oldest first."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(_alembic())
-    return [script.revision for script in scripts.walk_revisions()][::-1]
+    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
 
 
 _ALEMBIC_IS_GLOBAL = threading.Lock()

@@ -226,6 +226,12 @@ def prepare(
     if not isinstance(first, int) or first < 0:
         raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+    split = bars.n_bars - int((bars.n_bars - first) * holdout)
+    if holdout > 0.0 and bars.n_bars - split < 2:
+        raise DataError(
+            f"{bars.source}: a holdout of {holdout} leaves {bars.n_bars - split} of"
+            f" {bars.n_bars - first} bars; raise [validation] holdout, or set it to 0"
+        )
     lookbacks = _volatility_lookbacks(space)
     volatilities = compute_features(bars, [("volatility", n) for n in lookbacks]).values
     with np.errstate(divide="ignore"):
@@ -244,7 +250,7 @@ def prepare(
         volatility_lookbacks=lookbacks,
         correlations=correlations,
         first=first,
-        split=bars.n_bars - int((bars.n_bars - first) * holdout),
+        split=split,
         rules=rules,
     )
     for array in (inputs.volatilities, inputs.inverse_volatilities, inputs.correlations):
@@ -296,12 +302,18 @@ class Tile:
         return keys, which.ravel().astype(np.int64)
 
 
-def regime_codes(bars: Bars, key: RegimeKey) -> RegimeCodes:
-    """Regime of the market at every bar by one classifier: (n_bars,) codes."""
+def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
+    """Regime of the market at every bar by one classifier, and a warning or nothing.
+
+    Returns:
+        (n_bars,) codes, and why the classifier was never fitted, if so.
+    """
     name, market, parameters = key
     if name == "none":
-        return np.zeros(bars.n_bars, dtype=np.int8)
-    return fit_regimes(market_returns(bars, market), name, dict(parameters)).codes
+        return np.zeros(bars.n_bars, dtype=np.int8), ""
+    regimes = fit_regimes(market_returns(bars, market), name, dict(parameters))
+    never = "" if regimes.n_fits else f"{name}: {regimes.reasons[0]}"
+    return regimes.codes, never
 
 
 @dataclass(frozen=True, eq=False)
@@ -504,6 +516,11 @@ def _run(
         return TileResult(in_sample, np.full_like(in_sample, np.nan))
     state[:, _row(layout.PEAK)] = state[:, _row(layout.EQUITY)]
     state[:, _row(layout.PEAK) + 1 :] = 0.0
+    # A trade that is open at the split starts anew at its value there: what it made before is
+    # in-sample.
+    held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
+    lot_values = bars.close[inputs.split - 1] * rules.lot_size
+    held[:, :, _row(layout.FLOW)] = -(held[:, :, _row(layout.LOTS)] * lot_values[:, np.newaxis])
     return TileResult(in_sample, walk(inputs.split, bars.n_bars))
 
 
@@ -543,7 +560,7 @@ class BacktestResult:
         parameters: as run, defaults filled in; ``strategy`` and ``classifier`` by name.
         equity: money at each close, indexed by the bar's time, from the first decision on.
         fills: one row a fill: time, symbol, quantity (signed units), price after slippage, cost
-            (commission and slippage, money), kind (order or stop).
+            (commission and slippage, money), kind (order, stop, or ruin).
         in_sample, out_of_sample: metrics; the latter None where there is no holdout.
         regimes: the regime code of each bar of ``equity``.
     """
@@ -589,7 +606,7 @@ def backtest(
     inputs = prepare(bars, space, rules, holdout, first_bar)
     tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
     keys, _ = tile.regime_keys()
-    codes = {key: regime_codes(bars, key) for key in keys}
+    codes = {key: fit_key(bars, key)[0] for key in keys}
     recording = _Recording(
         np.full(bars.n_bars, np.nan),
         np.zeros((bars.n_bars, bars.n_symbols, 3)),
@@ -631,7 +648,7 @@ def single_set_study(
     given = dict(parameters)
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise StudyFileError(
             f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(STRATEGIES)}"
         )
@@ -643,6 +660,8 @@ def single_set_study(
     if market is not None:
         tables["classifier"]["market"] = market
     for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise StudyFileError(f"parameters: {name} = {value!r}: expected one number")
         table, key = "risk", name
         for owner in ("strategy", "classifier"):
             prefix = f"{tables[owner]['name']}_"
@@ -682,4 +701,26 @@ def _fill_table(inputs: Inputs, recording: _Recording) -> pd.DataFrame:
     )
     # Stops come between the open and the close: before a fill at the close, after one at the open.
     when = np.where(stopped, 1, 2 if rules.close_fill else 0)
-    return frame.iloc[np.lexsort((symbol, kind, when, at))].reset_index(drop=True)
+    ordered = frame.iloc[np.lexsort((symbol, kind, when, at))]
+    return pd.concat([ordered, _ruin_table(inputs, recording)], ignore_index=True)
+
+
+def _ruin_table(inputs: Inputs, recording: _Recording) -> pd.DataFrame | None:
+    """The positions that ruin closed at the close, if it came: written off, at no cost."""
+    bars = inputs.bars
+    ruined = np.flatnonzero(recording.equity[inputs.first :] == 0.0)
+    if not len(ruined):
+        return None
+    at = inputs.first + int(ruined[0])
+    lots = recording.fills[: at + 1].sum(axis=(0, 2))
+    symbol = np.flatnonzero(lots)
+    return pd.DataFrame(
+        {
+            "timestamp": pd.DatetimeIndex(np.repeat(bars.timestamps[at], len(symbol)), tz="UTC"),
+            "symbol": np.asarray(bars.symbols, dtype=object)[symbol],
+            "quantity": -lots[symbol] * inputs.rules.lot_size,
+            "price": bars.close[at, symbol],
+            "cost": 0.0,
+            "kind": "ruin",
+        }
+    )

@@ -91,7 +91,7 @@ RISK: tuple[Parameter, ...] = (
     Parameter("bear_multiplier", float, 0.6, 0.0, 100.0, "risk", "size in a bear regime"),
     Parameter("correlation_penalty", float, 0.5, 0.0, 1.0, "risk", "cut at a correlation of 1"),
     Parameter("min_order_size", float, 1.0, 0.0, 1e15, "risk", "least order, units"),
-    Parameter("rebalance_band", float, 0.1, 0.0, 100.0, "risk", "least change, share of target"),
+    Parameter("rebalance_band", float, 0.1, 0.0, 1.0, "risk", "least change, share of target"),
     Parameter("stop_loss", float, 0.0, 0.0, 1.0, "risk", "loss from entry that closes; 0 is off"),
     Parameter("take_profit", float, 0.0, 0.0, 100.0, "risk", "gain that closes; 0 is off"),
     Parameter("trailing_stop", float, 0.0, 0.0, 1.0, "risk", "fall from the best price; 0 is off"),

@@ -75,6 +75,9 @@ def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
     try:
         app()
+    except KeyboardInterrupt:
+        errors.print("interrupted; what was written so far is kept", style="red")
+        sys.exit(130)
     except BarsweepError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
@@ -210,14 +213,17 @@ def show(
 
 def _show(path: Path, top: int) -> None:
     from optimizer.config import study_from_dict
+    from optimizer.space import build_space
     from optimizer.store import StudyFolder
     from optimizer.study import best_sets
 
     folder = StudyFolder.open(path)
     manifest = folder.manifest()
     study = study_from_dict(manifest["study"])
-    frame = best_sets(folder, study.search.direction[0], top)
-    counts = folder.results(["trial", "feasible"])
+    frame = best_sets(folder, study.search, top)
+    names = build_space(study).parameter_names
+    counts = folder.results(["trial", "strategy", "classifier", *names, "feasible"])
+    distinct = len(counts) - int(counts.duplicated(["strategy", "classifier", *names]).sum())
     state = "" if manifest["complete"] else " (not complete)"
     first, last = manifest["first_time"][:10], manifest["span"][1][:10]
     holdout = (manifest["holdout_time"] or "")[:10]
@@ -226,7 +232,7 @@ def _show(path: Path, top: int) -> None:
         samples = f"in-sample {first} to {last}, no out-of-sample: [validation] holdout is 0"
     _say("")
     _say(
-        f"{study.name}{state}: {len(counts):,} parameter sets in"
+        f"{study.name}{state}: {len(counts):,} parameter sets ({distinct:,} distinct) in"
         f" {counts['trial'].nunique():,} trials, {int(counts['feasible'].sum()):,} feasible"
     )
     _say(samples)
@@ -235,6 +241,11 @@ def _show(path: Path, top: int) -> None:
     if frame.empty:
         constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
         _say(f"no parameter set is feasible; constraints: {constraints}", "yellow")
+        reasons = [
+            t["user_attrs"]["reason"] for t in folder.trials() if "reason" in t["user_attrs"]
+        ]
+        for reason in dict.fromkeys(reasons):
+            _say(f"{reasons.count(reason)} trials failed: {reason}", "yellow")
     else:
         console.print(_best_table(frame, study.search.objective))
     _say(f"results: {folder.path}/results/*.parquet")

@@ -581,7 +581,8 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
         when = result.equity.index[at]
         differences.append(f"equity at {when}: {mine[at]!r} by events, {theirs[at]!r} vectorized")
     fills = flow.views[number].transactions
-    vectorized = list(result.fills.itertuples(index=False))
+    orders_and_stops = result.fills[result.fills["kind"] != "ruin"]
+    vectorized = list(orders_and_stops.itertuples(index=False))
     if len(fills) != len(vectorized):
         differences.append(f"fills: {len(fills)} by events, {len(vectorized)} vectorized")
     for fill, other in zip(fills, vectorized, strict=False):

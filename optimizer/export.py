@@ -57,7 +57,7 @@ def export_sets(
     study_folder = StudyFolder.open(Path(folder))
     manifest = study_folder.manifest()
     study = study_from_dict(manifest["study"])
-    frame = best_sets(study_folder, study.search.direction[0], top)
+    frame = best_sets(study_folder, study.search, top)
     if frame.empty:
         constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
         raise ExportError(
@@ -252,6 +252,8 @@ def replay(
             **chosen["parameters"],
         }
         costs, allow_short = content["costs"], content["allow_short"]
+        if not isinstance(costs, dict) or not isinstance(chosen["set"], int):
+            raise ExportError(f"{file}: costs and set: expected a table and a whole number")
         market, holdout, first = chosen.get("market"), content["holdout"], content["first_bar"]
         result = backtest(
             bars,
@@ -268,8 +270,8 @@ def replay(
             parity = compare(run_flow(study, bars, first_bar=first), 0, result)
         differences = _compare("in-sample", chosen["in_sample"], result.in_sample)
         recorded_out = chosen.get("out_of_sample")
-        if recorded_out is not None:
-            differences += _compare("out-of-sample", recorded_out, result.out_of_sample or {})
+        if recorded_out is not None or result.out_of_sample is not None:
+            differences += _compare("out-of-sample", recorded_out or {}, result.out_of_sample or {})
         name = str(content["study"]["name"])
     except KeyError as error:
         raise ExportError(f"{file}: {error.args[0]}: missing; export the study again") from None

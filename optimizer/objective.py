@@ -88,6 +88,7 @@ def score_tile(
     if quantile is not None:
         robust = np.quantile(gains[:, lanes], quantile, axis=1)
         values = tuple(float(s * g) for s, g in zip(signs, robust, strict=True))
+        scores = np.where(finite, values[0], np.nan)
     broken = {name: float(v) for name, v in zip(names, violations[:, winner], strict=True)}
     return TileScore(values, winner, scores, feasible, broken)
 

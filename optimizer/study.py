@@ -46,7 +46,7 @@ from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.classifiers import compile_classifier
 from optimizer.compile_cache import exclusive
-from optimizer.config import Study
+from optimizer.config import Search, Study
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import Estimate, estimate, refuse_what_cannot_fit
@@ -103,21 +103,30 @@ class StudyResult:
 
     def best(self, top: int = 10) -> pd.DataFrame:
         """The best feasible parameter sets, best first."""
-        return best_sets(self.folder, self.study.search.direction[0], top)
+        return best_sets(self.folder, self.study.search, top)
 
 
-def best_sets(folder: StudyFolder, direction: str, top: int) -> pd.DataFrame:
+def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
     """The best feasible parameter sets of a study, best first; ties in the order of the trials.
 
-    Sets whose in-sample metrics all agree with those of a better one are the same trades under
-    another name and are left out.
+    By score, then by the objective; with several objectives by the mean rank over them, in which no
+    set comes before one that is better in each. Sets whose in-sample metrics all agree with those of
+    a better one are the same trades under another name and are left out.
     """
-    ranked = folder.results(["set", "feasible", "score", *METRICS])
-    ranked = ranked[ranked["feasible"] & ranked["score"].notna()]
-    ranked = ranked.sort_values("score", ascending=direction == "minimize", kind="stable")
-    ranked = ranked.drop_duplicates(["score", *METRICS]).head(top)
-    wanted = ranked["set"].to_list()
-    return folder.sets(wanted)
+    frame = folder.results(["set", "feasible", "score", *METRICS])
+    frame = frame[frame["feasible"] & frame["score"].notna()]
+    ascending = [direction == "minimize" for direction in search.direction]
+    objective = list(search.objective)
+    if len(objective) > 1:
+        ranks = [
+            frame[name].rank(ascending=up) for name, up in zip(objective, ascending, strict=True)
+        ]
+        keys, up = pd.concat(ranks, axis=1).mean(axis=1).to_frame("rank"), [True]
+    else:
+        keys, up = frame[["score", *objective]], ascending * 2
+    order = keys.sort_values(list(keys.columns), ascending=up, kind="stable").index
+    frame = frame.loc[order].drop_duplicates(["score", *METRICS]).head(top)
+    return folder.sets(frame["set"].to_list())
 
 
 def sampler_seed(seed: int, batch: int) -> int:
@@ -315,8 +324,17 @@ class _Search:
             )
             return [_Asked(task, None) for task in tasks]
         self._optuna.sampler = _sampler(search.sampler, sampler_seed(self._study.seed, batch))
-        trials = [self._optuna.ask() for _ in range(count)]
-        return [_Asked(suggest(self._space, trial), trial) for trial in trials]
+        with self._quiet():
+            trials = [self._optuna.ask() for _ in range(count)]
+            return [_Asked(suggest(self._space, trial), trial) for trial in trials]
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _quiet() -> Iterator[None]:
+        """CMA-ES cannot use constraints and says so; they rank the results all the same."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
+            yield
 
     def _batch(self, number: int, asked: Sequence[_Asked]) -> None:
         tiles = [make_tile(self._space, one.task) for one in asked]
@@ -374,8 +392,6 @@ class _Search:
         """Tell one trial; the next in order."""
         values = None if score is None else score.values
         violations = {} if score is None or values is None else score.violations
-        if self._study.search.sampler == "cmaes":
-            violations = {}  # it cannot use them; they rank the results all the same
         attributes: dict[str, Any] = {"n_sets": tile.n_lanes}
         if reason:
             attributes["reason"] = reason
@@ -391,7 +407,8 @@ class _Search:
                 one.trial.set_user_attr(name, value)
             for name, value in violations.items():
                 one.trial.set_constraint(name, value)
-            return self._optuna.tell(one.trial, values, state=state)
+            with self._quiet():
+                return self._optuna.tell(one.trial, values, state=state)
         branch = self._space.branches[one.task.branch]
         params, distributions = _optuna_parameters(self._space, branch, one.task.point)
         return create_trial(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from optimizer.backtest import (
     Tile,
     TileResult,
     evaluate,
-    regime_codes,
+    fit_key,
 )
 from optimizer.config import Study, study_from_dict
 from optimizer.errors import StudyError
@@ -74,8 +75,8 @@ def _evaluate_pieces(
     return evaluate(inputs, tiles, regimes)
 
 
-def _fit_regime(folder: str, key: RegimeKey) -> RegimeCodes:
-    return regime_codes(_context(folder)[0].bars, key)
+def _fit_regime(folder: str, key: RegimeKey) -> tuple[RegimeCodes, str]:
+    return fit_key(_context(folder)[0].bars, key)
 
 
 class Workers:
@@ -138,22 +139,23 @@ class Workers:
 
     def _alone(self, function: Any, call: tuple[Any, ...]) -> Any:
         """One call after a worker died, so that the call that kills is known by name."""
-        for _ in range(2):
-            try:
-                return self._parallel([delayed(function)(*call)])[0]
-            except TerminatedWorkerError:
-                self._parallel.__exit__(None, None, None)
-                self._start()
-        return None
+        try:
+            return self._parallel([delayed(function)(*call)])[0]
+        except TerminatedWorkerError:
+            self._parallel.__exit__(None, None, None)
+            self._start()
+            return None
 
     def fit_regimes(self, keys: Iterable[RegimeKey]) -> None:
         """Fit the regime models that are not known yet."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._regimes]
         fitted = self._map(_fit_regime, [(self._folder, key) for key in missing])
-        for key, codes in zip(missing, fitted, strict=True):
-            if codes is None:
+        for key, result in zip(missing, fitted, strict=True):
+            if result is None:
                 raise StudyError(f"a worker died twice while fitting the regime model {key!r}")
-            self._regimes[key] = codes
+            self._regimes[key], never_fitted = result
+            if never_fitted:
+                logging.getLogger("barsweep").warning(never_fitted)
 
     def evaluate(self, tasks: Sequence[TileTask], tiles: Sequence[Tile]) -> list[TileResult | None]:
         """Metrics of every parameter set of each task; None where the tile kills its worker.

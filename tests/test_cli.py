@@ -175,7 +175,7 @@ def test_run_prints_plain_lines_where_it_is_no_terminal(home: Home) -> None:
 def test_run_ends_with_the_best_sets_and_the_way_on(home: Home) -> None:
     found = home.ran.stdout
     text = plain(found)
-    assert "40 parameter sets in 10 trials, 40 feasible" in text
+    assert "40 parameter sets (40 distinct) in 10 trials, 40 feasible" in text
     assert "in-sample 2015-03-02" in text
     best = small_study_rows(home).sort_values("sharpe", ascending=False)
     for number in best["set"].head(5):
@@ -277,7 +277,7 @@ def test_run_in_a_terminal_shows_a_bar(home: Home, tmp_path: Path) -> None:
     assert code == 0, text[-3000:]
     assert "Traceback" not in text
     assert "10/10 trials" in text
-    assert "40 parameter sets in 10 trials" in plain(text)
+    assert "40 parameter sets (40 distinct) in 10 trials" in plain(text)
 
 
 # --- Bad input --------------------------------------------------------------------------------

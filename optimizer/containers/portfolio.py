@@ -240,6 +240,8 @@ class PortfolioContainer:
     def start_period(self) -> None:
         """Count metrics anew from here: the holdout starts."""
         self._start_equity = self._previous_equity
+        for position, value in zip(self._positions, self._values, strict=True):
+            position.flow = -value
         self._sums = _Sums(peak=self._previous_equity)
 
     @property

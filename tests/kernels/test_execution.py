@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import inf
+from math import inf, nextafter
 
 import pytest
 from hypothesis import example, given, settings
@@ -48,6 +48,9 @@ def test_costs_by_hand() -> None:
 
 @settings(deadline=None)
 @given(cash=st.floats(0.0, 1e12), cost=st.floats(1e-3, 1e6))
+# A digit less than 304 and 34 lots cost, whose product with the inverse rounds up to whole lots.
+@example(cash=nextafter(304 * 311.91, 0.0), cost=311.91)
+@example(cash=nextafter(34 * 761.34, 0.0), cost=761.34)
 def test_cash_pays_the_lots_and_not_one_more(cash: float, cost: float) -> None:
     lots = payable(cash, cost)
     assert lots >= 0.0

@@ -855,6 +855,13 @@ def test_a_period_that_starts_after_ruin_has_finite_sums() -> None:
     assert np.isfinite(sweep.state).all()
 
 
+def test_a_trade_that_breaks_even_is_not_won() -> None:
+    path = scenario([[1, 1, -1, -1]], [[10, 10, 10, 10]])
+    assert lots_of(path) == [0, 100, 100, 0]
+    row = {name: float(path.sweep.row(name)[0, 0]) for name in SUMS}
+    assert (row["n_trades"], row["n_wins"], row["gross_profit"], row["gross_loss"]) == (1, 0, 0, 0)
+
+
 def test_the_last_position_is_marked_and_not_sold() -> None:
     path = scenario([[1, 1, -1]], [[10, 10, 12]])
     assert lots_of(path) == [0, 100, 100]

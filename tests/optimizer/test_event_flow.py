@@ -84,7 +84,7 @@ COMPARED = {"fills": 0}
     allow_short=st.booleans(),
     fill=st.sampled_from(["next_open", "close"]),
 )
-def test_events_equal_the_sweep(
+def assert_events_equal_the_sweep(
     seed: int,
     n_symbols: int,
     chosen: dict[str, Any],
@@ -119,9 +119,10 @@ def assert_same_metrics(
     )
 
 
-def test_fills_were_compared() -> None:
+def test_events_equal_the_sweep() -> None:
+    assert_events_equal_the_sweep()
     print(f"\n{COMPARED['fills']:,} fills of random studies compared bit for bit")
-    assert COMPARED["fills"] == 0 or COMPARED["fills"] > 1000
+    assert COMPARED["fills"] > 500
 
 
 def test_the_24_portfolios_equal_the_sweep() -> None:
