@@ -98,12 +98,15 @@ class AnalyticsWriter:
         self._widths = {name: {len(table.columns)} for name, table in TABLES.items()}
 
         # The two sides share no lock: Ctrl-C may strike the caller's side anywhere, and a lock that
-        # it leaves held would block the other for ever. Each number has one side that sets it.
+        # it leaves held would block the other for ever. Each number has one side that sets it. Nor
+        # is the thread asked whether it lives: Python 3.11 takes it for dead once Ctrl-C has struck
+        # within is_alive().
         self._open = BarRows()
         self._added = 0
         self._unannounced = 0
         self._closing = False
         self._done = 0
+        self._ended = False
         self._failed_at: tuple[int | None, str] | None = None
         self._bars: SimpleQueue[BarRows | None] = SimpleQueue()
         self._progress: SimpleQueue[None] = SimpleQueue()
@@ -113,11 +116,9 @@ class AnalyticsWriter:
         self._no_more = False
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="barsweep-analytics", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="barsweep-analytics", daemon=True).start()
         failure = self._started.get()
         if failure is not None:
-            self._thread.join()
             raise failure
 
     def _refuse_missing_folder(self) -> None:
@@ -186,10 +187,8 @@ class AnalyticsWriter:
         self._open.bar = bar  # first, so that an exception from here on finds the bar ended
         self._refuse_if_over()
         self._hand_over()
-        while self._added - self._done > self._max_rows_waiting and self._thread.is_alive():
-            # The time limit is for a signal handler that swallowed what was put there.
-            with contextlib.suppress(Empty):
-                self._progress.get(timeout=0.5)
+        while self._added - self._done > self._max_rows_waiting and not self._ended:
+            self._wait_for_progress()
         self._refuse_if_over()
 
     def close(self) -> None:
@@ -204,10 +203,16 @@ class AnalyticsWriter:
         self._hand_over()
         self._bars.put(None)
         self._notify()
-        self._thread.join()
+        while not self._ended:
+            self._wait_for_progress()
         failure = self.failure
         if failure is not None:
             raise failure
+
+    def _wait_for_progress(self) -> None:
+        # The time limit is for a Ctrl-C that struck when something had been taken from there.
+        with contextlib.suppress(Empty):
+            self._progress.get(timeout=0.5)
 
     def _hand_over(self) -> None:
         ended = self._open
@@ -228,7 +233,7 @@ class AnalyticsWriter:
     def _refuse_if_over(self) -> None:
         if self._closing:
             raise ValueError("this writer is closed")
-        if self._spill.failed is not None or not self._thread.is_alive():
+        if self._spill.failed is not None or self._ended:
             raise self.failure or AnalyticsError(f"{self._address.shown}: its writer has ended")
 
     # From here on: the writer's thread.
@@ -242,6 +247,7 @@ class AnalyticsWriter:
             self._spill.failed = self._spill.failed or self._address.reason(error)
             self._started.put(self.failure)
         finally:
+            self._ended = True
             self._progress.put(None)
 
     async def _work(self) -> None:
