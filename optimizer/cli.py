@@ -464,13 +464,13 @@ def trace(
 
     if (fill is None) == (not rejects):
         raise StudyError("trace: give a FILL_ID, or --rejects")
-    reader = open_reader(database or f"sqlite:///{folder.absolute() / DATABASE}")
-    if rejects:
-        for reason, count in reader.reject_counts():
-            _say(f"{count:>12,}  {reason}")
-        return
-    assert fill is not None
-    chain = reader.chain(fill)
+    url = database or f"sqlite:///{folder.absolute() / DATABASE}"
+    with open_reader(url) as reader:
+        if fill is None:
+            for reason, count in reader.reject_counts():
+                _say(f"{count:>12,}  {reason}")
+            return
+        chain = reader.chain(fill)
     for part, title in CHAIN.items():
         if chain.get(part):
             _say(title, "bold")
