@@ -294,7 +294,10 @@ def _cell(value: Any) -> str:
 def export(
     folder: Folder,
     top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 1,
-    format: Annotated[str, typer.Option(help="json, toml, csv or parquet.")] = "json",
+    format: Annotated[
+        Optional[str],
+        typer.Option(help="json, toml, csv or parquet [default: that of --out, else json]."),
+    ] = None,
     out: Annotated[
         Optional[Path], typer.Option(help="The file [default: DIR/best.<format>].")
     ] = None,
@@ -303,6 +306,9 @@ def export(
     from optimizer.errors import ExportError
     from optimizer.export import FORMATS, export_sets
 
+    if format is None:
+        suffix = out.suffix.removeprefix(".") if out is not None else ""
+        format = suffix if suffix in FORMATS else "json"
     for known in FORMATS:
         if format == known:
             path = export_sets(folder, top=top, format=known, out=out)
@@ -314,7 +320,7 @@ def export(
 @app.command()
 def replay(
     file: Annotated[Path, typer.Argument(metavar="BEST.json", help="Export, JSON or TOML.")],
-    number: Annotated[int, typer.Option("--set", min=1, help="Which of its sets.")] = 1,
+    number: Annotated[int, typer.Option("--set", min=1, help="Its place in the file, from 1.")] = 1,
     data: Annotated[Optional[Path], typer.Option(help="The bars, if they have moved.")] = None,
     flow: Annotated[
         Replayed, typer.Option(help="Also one bar at a time through the containers: events.")
@@ -435,8 +441,9 @@ def _flow_database(folder: Path, url: str | None, overwrite: bool) -> str:
     """URL of the database of a new flow; a file of the folder where the study names none."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = [folder / name for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")]
-        if url is None and files[0].exists():
+        names = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "spill.jsonl")
+        files = [folder / name for name in names]
+        if url is None and any(file.exists() for file in files):
             if not overwrite:
                 raise StudyError(
                     f"{folder}: already holds a flow; give another --out, or --overwrite"

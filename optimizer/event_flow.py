@@ -136,6 +136,7 @@ class FlowResult:
         in_sample, out_of_sample: metrics of each portfolio; the latter empty without a holdout.
         rejects: counts of each reason why a signal became no order, over all portfolios.
         n_steps: bars x symbols x portfolios.
+        first: bar of the first decision.
     """
 
     specs: tuple[PortfolioSpec, ...]
@@ -145,6 +146,7 @@ class FlowResult:
     out_of_sample: tuple[dict[str, float], ...]
     rejects: dict[str, int]
     n_steps: int
+    first: int
 
 
 class EventFlow:
@@ -473,6 +475,7 @@ class EventFlow:
             out_of_sample=now if self._in_sample else (),
             rejects=rejects,
             n_steps=len(self._times) * len(self._symbols) * len(specs),
+            first=self._first,
         )
 
 
@@ -581,12 +584,17 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
         when = result.equity.index[at]
         differences.append(f"equity at {when}: {mine[at]!r} by events, {theirs[at]!r} vectorized")
     fills = flow.views[number].transactions
+    symbols = [position.symbol for position in flow.views[number].positions]
+    first = flow.first
     orders_and_stops = result.fills[result.fills["kind"] != "ruin"]
     vectorized = list(orders_and_stops.itertuples(index=False))
     if len(fills) != len(vectorized):
         differences.append(f"fills: {len(fills)} by events, {len(vectorized)} vectorized")
     for fill, other in zip(fills, vectorized, strict=False):
-        if (fill.quantity, fill.price, fill.kind) != (other.quantity, other.price, other.kind):
+        mine_of = (fill.symbol, fill.quantity, fill.price, fill.kind)
+        theirs_of = (symbols.index(str(other.symbol)), other.quantity, other.price, other.kind)
+        when = flow.equity.index[fill.bar - first]
+        if mine_of != theirs_of or when != other.timestamp:
             differences.append(
                 f"fill {fill.id}: {fill.quantity} at {fill.price} by events, {other}"
             )

@@ -18,7 +18,7 @@ from optimizer.backtest import BacktestResult, backtest, single_set_study
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.config import study_from_dict
-from optimizer.errors import BarsweepError, ExportError, StudyFileError
+from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileError
 from optimizer.event_flow import Parity, compare, run_flow
 from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder, write_atomically
 from optimizer.study import best_sets
@@ -229,9 +229,14 @@ def replay(
         sets = content["sets"]
         source = content["data"]
         if not 1 <= number <= len(sets):
-            raise ExportError(f"{file}: sets: has {len(sets)}, asked for number {number}")
+            raise ExportError(
+                f"{file}: sets: has {len(sets)}, asked for number {number}; --set counts from 1, the"
+                " best"
+            )
         chosen = sets[number - 1]
         bars_path = Path(data) if data is not None else file.resolve().parent / source["path"]
+        if not bars_path.exists():
+            raise DataError(f"{bars_path.resolve()}: no such file; name the bars with --data FILE")
         bars = load_bars(
             bars_path.resolve(),
             symbols=source["symbols"],

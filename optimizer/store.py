@@ -83,6 +83,8 @@ class StudyFolder:
                         f"{path}: already holds files; give another --out, or --overwrite to replace"
                         " a study there"
                     )
+                if not folder.manifest_path.is_file():
+                    raise StudyError(f"{path}: holds no study; --overwrite replaces a study only")
                 folder.manifest()
                 shutil.rmtree(path)
             (path / RESULTS).mkdir(parents=True)
