@@ -207,6 +207,26 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
     return space.lookbacks("risk", "volatility_lookback")
 
 
+def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
+    """First bar of the holdout, ``n_bars`` where there is none.
+
+    Args:
+        bars: of all symbols.
+        first: bar of the first decision.
+        holdout: share of the bars from there on, 0 for none.
+
+    Raises:
+        DataError: the share is too small for two bars.
+    """
+    split = bars.n_bars - int((bars.n_bars - first) * holdout)
+    if holdout > 0.0 and bars.n_bars - split < 2:
+        raise DataError(
+            f"{bars.source}: a holdout of {holdout} leaves {bars.n_bars - split} of"
+            f" {bars.n_bars - first} bars; raise [validation] holdout, or set it to 0"
+        )
+    return split
+
+
 def prepare(
     bars: Bars, space: Space, rules: Rules, holdout: float, first: int | None = None
 ) -> Inputs:
@@ -226,12 +246,7 @@ def prepare(
     if not isinstance(first, int) or first < 0:
         raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
-    split = bars.n_bars - int((bars.n_bars - first) * holdout)
-    if holdout > 0.0 and bars.n_bars - split < 2:
-        raise DataError(
-            f"{bars.source}: a holdout of {holdout} leaves {bars.n_bars - split} of"
-            f" {bars.n_bars - first} bars; raise [validation] holdout, or set it to 0"
-        )
+    split = holdout_bar(bars, first, holdout)
     lookbacks = _volatility_lookbacks(space)
     volatilities = compute_features(bars, [("volatility", n) for n in lookbacks]).values
     with np.errstate(divide="ignore"):

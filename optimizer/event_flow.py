@@ -24,6 +24,7 @@ from optimizer.backtest import (
     Rules,
     Tile,
     feature_keys,
+    holdout_bar,
     study_rules,
     study_warm_up,
 )
@@ -524,7 +525,7 @@ def run_flow(
     rules = study_rules(study, space, bars.n_symbols)
     first = study_warm_up(space, rules) if first_bar is None else first_bar
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
-    split = bars.n_bars - int((bars.n_bars - first) * study.validation.holdout)
+    split = holdout_bar(bars, first, study.validation.holdout)
     keys = [
         *feature_keys(space),
         *(("volatility", n) for n in space.lookbacks("risk", "volatility_lookback")),
