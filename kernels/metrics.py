@@ -23,10 +23,12 @@ from kernels.layout import (
     SUM_EXPOSURE,
     SUM_RETURN,
     SUM_RETURN_2,
+    SUM_RETURN_3,
+    SUM_RETURN_4,
     TRADED,
 )
 
-N_METRICS = 15
+N_METRICS = 17
 (
     TOTAL_RETURN,
     CAGR,
@@ -43,11 +45,15 @@ N_METRICS = 15
     FINAL_EQUITY,
     COSTS_PAID,
     RUIN,
+    SKEWNESS,
+    KURTOSIS,
 ) = range(N_METRICS)
 
 # Rows of the simulation's state as plain row numbers.
 _SUM_RETURN = int(SUM_RETURN) // STRIDE
 _SUM_RETURN_2 = int(SUM_RETURN_2) // STRIDE
+_SUM_RETURN_3 = int(SUM_RETURN_3) // STRIDE
+_SUM_RETURN_4 = int(SUM_RETURN_4) // STRIDE
 _SUM_DOWNSIDE_2 = int(SUM_DOWNSIDE_2) // STRIDE
 _SUM_EXPOSURE = int(SUM_EXPOSURE) // STRIDE
 _SUM_EQUITY = int(SUM_EQUITY) // STRIDE
@@ -62,6 +68,10 @@ _GROSS_LOSS = int(GROSS_LOSS) // STRIDE
 _RUINED = int(RUINED) // STRIDE
 
 
+FLAT = 1e-12
+"""Share of the sum of squares below which a spread is rounding alone: the returns do not vary."""
+
+
 @jit
 def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1) of ``n`` values from their power sums."""
@@ -70,6 +80,24 @@ def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, flo
         return mean, np.nan
     variance = (squares - total * mean) / (n - 1)
     return mean, np.sqrt(max(variance, 0.0))
+
+
+@jit
+def skewness_and_kurtosis(
+    n: float, total: float, squares: float, cubes: float, fourths: float
+) -> tuple[float, float]:
+    """Skewness and Pearson's kurtosis (3 for a normal) of ``n`` values, ddof 0, from power sums.
+
+    Accurate while the mean is not large against the deviation, as is so for returns per bar; NaN
+    where the values do not vary.
+    """
+    one, two, three, four = total / n, squares / n, cubes / n, fourths / n
+    second = two - one**2
+    if not second > FLAT * two:
+        return np.nan, np.nan
+    third = three - one * (3.0 * two - 2.0 * one**2)
+    fourth = four - one * (4.0 * three - one * (6.0 * two - 3.0 * one**2))
+    return third / second**1.5, fourth / second**2
 
 
 @jit
@@ -89,7 +117,8 @@ def performance(
         bars_per_year: annualizes.
         out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates
             are fractions; exposure is the mean gross value over equity; turnover is the value of
-            all fills over the mean equity, per year; equity and costs are money.
+            all fills over the mean equity, per year; equity and costs are money; skewness and
+            kurtosis are those of the returns per bar.
     """
     years = n_bars / bars_per_year
     for i in range(rows.shape[1]):
@@ -116,3 +145,10 @@ def performance(
         out[i, FINAL_EQUITY] = end
         out[i, COSTS_PAID] = rows[_COSTS, i]
         out[i, RUIN] = rows[_RUINED, i]
+        out[i, SKEWNESS], out[i, KURTOSIS] = skewness_and_kurtosis(
+            n_bars,
+            rows[_SUM_RETURN, i],
+            rows[_SUM_RETURN_2, i],
+            rows[_SUM_RETURN_3, i],
+            rows[_SUM_RETURN_4, i],
+        )

@@ -1,18 +1,17 @@
-"""Combinatorially symmetric cross-validation over many parameter sets, from sums per block of bars.
+"""Cross-validation over many parameter sets, from sums per block of bars.
 
-A split of the bars is a bit mask over the blocks: bit b is set where block b is in-sample. The sums
-of a split are the sums of the two halves of its mask, each looked up in a table of all subsets of
-half of the blocks, so that a split costs one addition a sum whatever the number of blocks. Sets are
-taken in tiles small enough for the tables to stay in cache.
+A split of the bars is two bit masks over the blocks: bit b of one is set where block b is in-sample,
+of the other where it is out-of-sample. The sums over a mask are the sums of its two halves, each
+looked up in a table of all subsets of half of the blocks, so that a split costs one addition a sum
+whatever the number of blocks. Sets are taken in tiles small enough for the tables to stay in cache,
+and may come in several chunks.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels._jit import jit
-
-FLAT = 1e-12
-"""Share of the sum of squares below which a spread is rounding alone: the returns do not vary."""
+from kernels.metrics import FLAT
 
 TILE = 64
 """Parameter sets of one tile."""
@@ -57,7 +56,9 @@ def subset_sums(
 def select_in_sample(
     sums: npt.NDArray[np.float64],
     squares: npt.NDArray[np.float64],
-    masks: npt.NDArray[np.int64],
+    first_set: int,
+    inside_masks: npt.NDArray[np.int64],
+    outside_masks: npt.NDArray[np.int64],
     n_inside: npt.NDArray[np.float64],
     n_outside: npt.NDArray[np.float64],
     winners: npt.NDArray[np.int64],
@@ -67,31 +68,31 @@ def select_in_sample(
     """The set with the best in-sample Sharpe ratio of every split; of equals the first.
 
     Args:
-        sums: (n_blocks, n_sets), sum of the returns of each block; n_blocks is even.
+        sums: (n_blocks, n_sets), sum of the returns of each block.
         squares: (n_blocks, n_sets), sum of the squared returns.
-        masks: (n_splits,), blocks that are in-sample.
+        first_set: number of the first set of this chunk.
+        inside_masks: (n_splits,), blocks that are in-sample.
+        outside_masks: (n_splits,), blocks that are out-of-sample.
         n_inside: (n_splits,), bars in-sample, >= 2.
         n_outside: (n_splits,), bars out-of-sample, >= 2.
-        winners: (n_splits,), filled with the set chosen.
-        inside: (n_splits,), filled with its in-sample Sharpe ratio per bar.
-        outside: (n_splits,), filled with its out-of-sample Sharpe ratio per bar.
+        winners: (n_splits,), updated: the set chosen.
+        inside: (n_splits,), updated: its in-sample Sharpe ratio per bar; -inf before the first chunk.
+        outside: (n_splits,), updated: its out-of-sample Sharpe ratio per bar.
     """
     n_blocks, n_sets = sums.shape
     half = n_blocks // 2
     low_bits = (1 << half) - 1
-    everything = (1 << n_blocks) - 1
-    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
-    low_squares, high_squares = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
+    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << (n_blocks - half), TILE))
+    low_squares, high_squares = np.empty_like(low_sums), np.empty_like(high_sums)
     row = np.empty(TILE)
-    inside[:] = -np.inf
     for first in range(0, n_sets, TILE):
         width = min(TILE, n_sets - first)
         subset_sums(sums[:half], first, width, low_sums)
         subset_sums(sums[half:], first, width, high_sums)
         subset_sums(squares[:half], first, width, low_squares)
         subset_sums(squares[half:], first, width, high_squares)
-        for split in range(len(masks)):
-            low, high = masks[split] & low_bits, masks[split] >> half
+        for split in range(len(inside_masks)):
+            low, high = inside_masks[split] & low_bits, inside_masks[split] >> half
             n, best = n_inside[split], inside[split]
             # Whether any set is better is a sum, which vectorizes; where it stands is rarely asked.
             n_better = 0
@@ -108,9 +109,8 @@ def select_in_sample(
             for lane in range(width):
                 if row[lane] > best:
                     best, chosen = row[lane], lane
-            rest = everything ^ masks[split]
-            low, high = rest & low_bits, rest >> half
-            winners[split], inside[split] = first + chosen, best
+            low, high = outside_masks[split] & low_bits, outside_masks[split] >> half
+            winners[split], inside[split] = first_set + first + chosen, best
             outside[split] = block_sharpe(
                 n_outside[split],
                 low_sums[low, chosen] + high_sums[high, chosen],
@@ -122,7 +122,7 @@ def select_in_sample(
 def rank_out_of_sample(
     sums: npt.NDArray[np.float64],
     squares: npt.NDArray[np.float64],
-    masks: npt.NDArray[np.int64],
+    outside_masks: npt.NDArray[np.int64],
     n_outside: npt.NDArray[np.float64],
     outside: npt.NDArray[np.float64],
     ranks: npt.NDArray[np.float64],
@@ -130,30 +130,27 @@ def rank_out_of_sample(
     """Rank of every split's winner among all sets out-of-sample, 1 is the worst; equals share.
 
     Args:
-        sums: (n_blocks, n_sets), sum of the returns of each block; n_blocks is even.
+        sums: (n_blocks, n_sets), sum of the returns of each block.
         squares: (n_blocks, n_sets), sum of the squared returns.
-        masks: (n_splits,), blocks that are in-sample.
+        outside_masks: (n_splits,), blocks that are out-of-sample.
         n_outside: (n_splits,), bars out-of-sample, >= 2.
         outside: (n_splits,), the winners' out-of-sample Sharpe ratio by ``select_in_sample``.
-        ranks: (n_splits,), filled: the number of worse sets plus the mean place among the equals,
-            the winner included.
+        ranks: (n_splits,), added to: the number of worse sets of this chunk plus half of its equals,
+            the winner included; 0.5 before the first chunk.
     """
     n_blocks, n_sets = sums.shape
     half = n_blocks // 2
     low_bits = (1 << half) - 1
-    everything = (1 << n_blocks) - 1
-    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
-    low_squares, high_squares = np.empty((1 << half, TILE)), np.empty((1 << half, TILE))
-    ranks[:] = 0.5
+    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << (n_blocks - half), TILE))
+    low_squares, high_squares = np.empty_like(low_sums), np.empty_like(high_sums)
     for first in range(0, n_sets, TILE):
         width = min(TILE, n_sets - first)
         subset_sums(sums[:half], first, width, low_sums)
         subset_sums(sums[half:], first, width, high_sums)
         subset_sums(squares[:half], first, width, low_squares)
         subset_sums(squares[half:], first, width, high_squares)
-        for split in range(len(masks)):
-            rest = everything ^ masks[split]
-            low, high = rest & low_bits, rest >> half
+        for split in range(len(outside_masks)):
+            low, high = outside_masks[split] & low_bits, outside_masks[split] >> half
             n, own = n_outside[split], outside[split]
             n_worse = 0
             n_not_better = 0

@@ -41,6 +41,9 @@ NO_REGIME: RegimeKey = ("none", None, ())
 BLOCKS_PER_CALL = 8
 """Blocks that walk the bars together: enough to share a time tile's features, few for the cache."""
 
+LEAST_BLOCK = 10
+"""Bars below which a block's Sharpe ratio says nothing."""
+
 PRICES = ("open", "high", "low", "close", "volume")
 """Arrays of ``Bars`` beside its timestamps."""
 
@@ -109,6 +112,8 @@ class Inputs:
         correlations: (n_refreshes, n_symbols, n_symbols) from bar ``first`` on; None where unused.
         first: bar of the first decision; the same for every parameter set.
         split: first bar of the holdout; n_bars where there is none.
+        bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
+            ``split``.
         rules: of the study.
     """
 
@@ -120,6 +125,7 @@ class Inputs:
     correlations: FloatArray | None
     first: int
     split: int
+    bounds: tuple[int, ...]
     rules: Rules
 
     _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
@@ -141,22 +147,28 @@ class Inputs:
             "volatility_lookbacks": self.volatility_lookbacks,
             "first": self.first,
             "split": self.split,
+            "bounds": self.bounds,
             "rules": asdict(self.rules),
         }
         (folder / "inputs.json").write_text(json.dumps(head))
 
     def shortened(self) -> Inputs:
         """The same with the walk cut to one bar in and one out of sample: enough to compile."""
-        bars = self.bars
-        stop = self.first + 2
-        few = Bars(
-            symbols=bars.symbols,
-            timestamps=bars.timestamps[:stop],
-            **{name: getattr(bars, name)[:stop] for name in PRICES},
-            bars_per_year=bars.bars_per_year,
-            source=bars.source,
+        few = self.bars.head(self.first + 2)
+        return replace(self, bars=few, split=self.first + 1, bounds=(self.first + 1,))
+
+    def window(self, first: int, split: int, stop: int) -> Inputs:
+        """The same with the first decision at ``first``, a holdout [split, stop), and no blocks."""
+        bars, rules = self.bars.head(stop), self.rules
+        correlations = self.correlations
+        if correlations is not None:
+            correlations = compute_correlations(
+                bars, rules.correlation_lookback, rules.correlation_refresh, first
+            )
+            correlations.flags.writeable = False
+        return replace(
+            self, bars=bars, correlations=correlations, first=first, split=split, bounds=(split,)
         )
-        return replace(self, bars=few, split=self.first + 1)
 
     @classmethod
     def load(cls, folder: Path) -> Inputs:
@@ -183,6 +195,7 @@ class Inputs:
             mapped("correlations") if head["rules"]["correlated"] else None,
             head["first"],
             head["split"],
+            tuple(head["bounds"]),
             Rules(**head["rules"]),
         )
 
@@ -227,8 +240,32 @@ def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
     return split
 
 
+def block_bounds(
+    first: int, split: int, n_blocks: int, least: int = LEAST_BLOCK
+) -> tuple[int, ...]:
+    """Bounds of ``n_blocks`` blocks of equal length that end at ``split``.
+
+    No block is shorter than ``least`` bars: there are fewer, an even number, where the bars do not
+    suffice. Bars that do not divide are left out at the start.
+
+    >>> block_bounds(100, 202, 4)
+    (102, 127, 152, 177, 202)
+    >>> block_bounds(100, 120, 4)
+    (100, 110, 120)
+    """
+    most = (split - first) // least
+    n_blocks = n_blocks if n_blocks <= most else most // 2 * 2
+    length = (split - first) // max(n_blocks, 1)
+    return tuple(split - block * length for block in range(n_blocks, -1, -1))
+
+
 def prepare(
-    bars: Bars, space: Space, rules: Rules, holdout: float, first: int | None = None
+    bars: Bars,
+    space: Space,
+    rules: Rules,
+    holdout: float,
+    first: int | None = None,
+    n_blocks: int = 0,
 ) -> Inputs:
     """Compute once what all parameter sets of a space share.
 
@@ -238,6 +275,7 @@ def prepare(
         rules: of the study.
         holdout: share of the bars after the warm-up that the search never sees, 0 for none.
         first: bar of the first decision; None takes the longest warm-up of the space.
+        n_blocks: blocks of in-sample bars whose return moments are kept, see ``block_bounds``.
 
     Raises:
         DataError: too few bars for the warm-up.
@@ -266,6 +304,7 @@ def prepare(
         correlations=correlations,
         first=first,
         split=split,
+        bounds=block_bounds(first, split, n_blocks),
         rules=rules,
     )
     for array in (inputs.volatilities, inputs.inverse_volatilities, inputs.correlations):
@@ -338,10 +377,26 @@ class TileResult:
     Attributes:
         in_sample: (n_lanes, n_metrics), in the order of ``catalogue.METRICS``.
         out_of_sample: the same over the holdout; all NaN where there is none.
+        moments: (n_lanes, 2, n_blocks), sum of the returns per bar and of their squares over each
+            block of ``Inputs.bounds``.
     """
 
     in_sample: FloatArray
     out_of_sample: FloatArray
+    moments: FloatArray
+
+    @classmethod
+    def joined(cls, parts: Sequence[TileResult]) -> TileResult:
+        """The lanes of several results, in order."""
+        return cls(
+            np.concatenate([part.in_sample for part in parts]),
+            np.concatenate([part.out_of_sample for part in parts]),
+            np.concatenate([part.moments for part in parts]),
+        )
+
+    def lanes(self, places: IntArray) -> TileResult:
+        """Some of the lanes."""
+        return TileResult(self.in_sample[places], self.out_of_sample[places], self.moments[places])
 
 
 @dataclass(eq=False)
@@ -486,8 +541,7 @@ def _run(
     if inputs.correlations is not None:
         values = np.zeros((bars.n_symbols, layout.STRIDE))
 
-    def walk(first: int, last: int) -> FloatArray:
-        begin = _rows(state)[_row(layout.EQUITY)].copy()
+    def walk(first: int, last: int) -> None:
         simulate(
             first,
             last,
@@ -522,13 +576,28 @@ def _run(
             True if rules.allow_short else None,
             True if rules.close_fill else None,
         )
+
+    def metrics(begin: FloatArray, n_bars: int) -> FloatArray:
         out = np.empty((n * layout.LANES, len(METRICS)))
-        performance(_rows(state), begin, last - first, bars.bars_per_year, out)
+        performance(_rows(state), begin, n_bars, bars.bars_per_year, out)
         return out
 
-    in_sample = walk(inputs.first, inputs.split)
+    def returns_so_far() -> FloatArray:
+        rows = state[:, [_row(layout.SUM_RETURN), _row(layout.SUM_RETURN_2)], : layout.LANES]
+        return rows.transpose(0, 2, 1).reshape(-1, 2)
+
+    begin = _rows(state)[_row(layout.EQUITY)].copy()
+    sums = np.empty((len(inputs.bounds), n * layout.LANES, 2))
+    at = inputs.first
+    for i, bound in enumerate(inputs.bounds):
+        walk(at, bound)
+        sums[i] = returns_so_far()
+        at = bound
+    moments = np.ascontiguousarray(np.diff(sums, axis=0).transpose(1, 2, 0))
+    in_sample = metrics(begin, inputs.split - inputs.first)
     if inputs.split == bars.n_bars:
-        return TileResult(in_sample, np.full_like(in_sample, np.nan))
+        return TileResult(in_sample, np.full_like(in_sample, np.nan), moments)
+    begin = _rows(state)[_row(layout.EQUITY)].copy()
     state[:, _row(layout.PEAK)] = state[:, _row(layout.EQUITY)]
     state[:, _row(layout.PEAK) + 1 :] = 0.0
     # A trade that is open at the split starts anew at its value there: what it made before is
@@ -536,7 +605,8 @@ def _run(
     held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
     lot_values = bars.close[inputs.split - 1] * rules.lot_size
     held[:, :, _row(layout.FLOW)] = -(held[:, :, _row(layout.LOTS)] * lot_values[:, np.newaxis])
-    return TileResult(in_sample, walk(inputs.split, bars.n_bars))
+    walk(inputs.split, bars.n_bars)
+    return TileResult(in_sample, metrics(begin, bars.n_bars - inputs.split), moments)
 
 
 def _rows(state: FloatArray) -> FloatArray:
@@ -562,9 +632,8 @@ def evaluate(
         _run(inputs, blocks, start, min(start + BLOCKS_PER_CALL, blocks.n_blocks), None)
         for start in range(0, blocks.n_blocks, BLOCKS_PER_CALL)
     ]
-    in_sample = np.concatenate([part.in_sample for part in parts])
-    out_of_sample = np.concatenate([part.out_of_sample for part in parts])
-    return [TileResult(in_sample[lanes], out_of_sample[lanes]) for lanes in blocks.order]
+    whole = TileResult.joined(parts)
+    return [whole.lanes(places) for places in blocks.order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -622,14 +691,26 @@ def backtest(
     tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
     keys, _ = tile.regime_keys()
     codes = {key: fit_key(bars, key)[0] for key in keys}
+    return record(inputs, tile, codes)
+
+
+def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]) -> BacktestResult:
+    """Run one parameter set and keep its equity and its fills.
+
+    Args:
+        inputs: of the study.
+        tile: of one lane.
+        regimes: codes of the regime model that it names.
+    """
+    bars = inputs.bars
     recording = _Recording(
         np.full(bars.n_bars, np.nan),
         np.zeros((bars.n_bars, bars.n_symbols, 3)),
         np.zeros((bars.n_bars, bars.n_symbols)),
     )
-    blocks = _lay_out([tile], inputs, codes)
-    result = _run(inputs, blocks, 0, 1, recording)
+    result = _run(inputs, _lay_out([tile], inputs, regimes), 0, 1, recording)
     index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
+    codes = regimes[tile.regime_keys()[0][0]]
     values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
     return BacktestResult(
         parameters={"strategy": tile.strategy, "classifier": tile.classifier, **values},
@@ -639,7 +720,7 @@ def backtest(
         out_of_sample=metric_values(result.out_of_sample[0])
         if inputs.split < bars.n_bars
         else None,
-        regimes=pd.Series(codes[keys[0]][inputs.first :], index, name="regime"),
+        regimes=pd.Series(codes[inputs.first :], index, name="regime"),
     )
 
 

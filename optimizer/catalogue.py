@@ -127,8 +127,13 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
     "final_equity": "maximize",
     "costs_paid": "minimize",
     "ruined": "minimize",
+    "skewness": "maximize",
+    "kurtosis": "minimize",
 }
 """The direction in which each metric is better, used where a study file gives none."""
 
 METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
 """Metrics in the order of the result columns."""
+
+MAX_BLOCKS = 24
+"""Most blocks of bars of the statistics of selection: 2.7 million symmetric splits."""

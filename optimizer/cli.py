@@ -18,7 +18,9 @@ from optimizer.errors import BarsweepError, StudyError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from optimizer.config import Study
     from optimizer.preflight import Estimate
+    from optimizer.selection import Selection
     from optimizer.study import Progress as StudyProgress
 
 app = typer.Typer(
@@ -213,17 +215,16 @@ def show(
 
 def _show(path: Path, top: int) -> None:
     from optimizer.config import study_from_dict
-    from optimizer.space import build_space
+    from optimizer.results import best_sets
+    from optimizer.selection import load_selection
     from optimizer.store import StudyFolder
-    from optimizer.study import best_sets
 
     folder = StudyFolder.open(path)
     manifest = folder.manifest()
     study = study_from_dict(manifest["study"])
     frame = best_sets(folder, study.search, top)
-    names = build_space(study).parameter_names
-    counts = folder.results(["trial", "strategy", "classifier", *names, "feasible"])
-    distinct = len(counts) - int(counts.duplicated(["strategy", "classifier", *names]).sum())
+    counts = folder.results(["trial", "feasible"])
+    selection = load_selection(folder)
     state = "" if manifest["complete"] else " (not complete)"
     first, last = manifest["first_time"][:10], manifest["span"][1][:10]
     holdout = (manifest["holdout_time"] or "")[:10]
@@ -232,7 +233,7 @@ def _show(path: Path, top: int) -> None:
         samples = f"in-sample {first} to {last}, no out-of-sample: [validation] holdout is 0"
     _say("")
     _say(
-        f"{study.name}{state}: {len(counts):,} parameter sets ({distinct:,} distinct) in"
+        f"{study.name}{state}: {len(counts):,} parameter sets ({folder.n_distinct():,} distinct) in"
         f" {counts['trial'].nunique():,} trials, {int(counts['feasible'].sum()):,} feasible"
     )
     _say(samples)
@@ -247,27 +248,96 @@ def _show(path: Path, top: int) -> None:
         for reason in dict.fromkeys(reasons):
             _say(f"{reasons.count(reason)} trials failed: {reason}", "yellow")
     else:
-        console.print(_best_table(frame, study.search.objective))
+        console.print(_best_table(frame, study, selection))
+    if selection is not None:
+        _show_selection(selection, manifest["data_hash"])
     _say(f"results: {folder.path}/results/*.parquet")
     if not frame.empty:
         _say(f"next:    barsweep export {folder.path} && barsweep replay {folder.path}/best.json")
 
 
-def _best_table(frame: pd.DataFrame, objective: tuple[str, ...]) -> Table:
-    """One row a set: each metric as in-sample / out-of-sample, then the parameters that vary."""
-    from optimizer.catalogue import METRICS
+VERDICTS = {"holds up": "green", "fragile": "yellow", "likely luck": "red"}
+SIGNS = {1: "+", 0: "~", -1: "-"}
 
-    metrics = [*dict.fromkeys((*objective, *SHOWN))]
-    known = {"set", "trial", "feasible", "score", *METRICS, *(f"oos_{m}" for m in METRICS)}
+
+def _show_selection(selection: Selection, data_hash: str) -> None:
+    """The verdict on the winner and what it rests on."""
+    from optimizer.ledger import n_tried
+    from optimizer.selection import judge
+
+    try:
+        tried = n_tried(data_hash)
+    except StudyError as error:
+        _say(f"{error}; counted are this study's sets alone", "yellow")
+        tried = 0
+    verdict = judge(selection, tried)
+    _say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
+    for reason in verdict.reasons:
+        _say(f"  {SIGNS[reason.weight]} {reason.text}")
+    years = selection.n_bars / selection.bars_per_year
+    if selection.minimum_years is not None:
+        _say(
+            f"luck alone is expected to reach this Sharpe ratio in {selection.minimum_years:.1f} years"
+            f" of so many sets; in-sample has {years:.1f}"
+        )
+    if selection.windows:
+        how = (
+            "a search each" if selection.one_search_per_window else "choosing among all sets tried"
+        )
+        joined = selection.stitched_sharpe
+        _say(
+            f"walk-forward: {len(selection.windows)} windows, {how}; efficiency"
+            f" {_cell(selection.walk_forward_efficiency)}"
+            + ("" if joined is None else f", joined out-of-sample Sharpe ratio {joined:.2f}")
+        )
+    if selection.path_sharpes:
+        low, mid, high = (
+            selection.path_sharpes[i] for i in _quartiles(len(selection.path_sharpes))
+        )
+        _say(
+            f"CPCV: out-of-sample Sharpe ratio over {len(selection.path_sharpes)} paths: quartiles"
+            f" {low:.2f}, {mid:.2f}, {high:.2f}"
+        )
+    if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
+        beside = ""
+        if selection.oos_sharpe_interval is not None:
+            beside = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
+        _say(
+            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{beside};"
+            f" in-sample drawdown {_interval(selection.drawdown_interval)}"
+        )
+
+
+def _quartiles(count: int) -> tuple[int, int, int]:
+    return count // 4, count // 2, min(3 * count // 4, count - 1)
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
+def _best_table(frame: pd.DataFrame, study: Study, selection: Selection | None) -> Table:
+    """One row a set: each metric as in-sample / out-of-sample, its odds, what varies."""
+    from optimizer.space import build_space
+
+    metrics = [*dict.fromkeys((*study.search.objective, *SHOWN))]
+    varying = {
+        "strategy",
+        "classifier",
+        *(name for branch in build_space(study).branches for name in branch.swept),
+        *(one.name for branch in build_space(study).branches for one in branch.searched),
+    }
     names = [
-        name
-        for name in frame.columns
-        if name not in known and frame[name].nunique(dropna=False) > 1
+        name for name in frame.columns if name in varying and frame[name].nunique(dropna=False) > 1
     ]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("set", justify="right", no_wrap=True)
     for name in metrics:
         table.add_column(f"{name.replace('_', ' ')}\nin / out", justify="right", no_wrap=True)
+    odds = {one.number: one for one in selection.sets} if selection is not None else {}
+    if odds:
+        table.add_column("not luck\nDSR", justify="right", no_wrap=True)
+        table.add_column("gain is real\nPSR in / out", justify="right", no_wrap=True)
     table.add_column("what differs between these sets" if len(frame) > 1 else "", overflow="fold")
     for row in frame.to_dict("records"):
         cells = [f"{_cell(row[name])} / {_cell(row[f'oos_{name}'])}" for name in metrics]
@@ -276,6 +346,13 @@ def _best_table(frame: pd.DataFrame, objective: tuple[str, ...]) -> Table:
             for name in names
             if _cell(row[name]) != "-"
         )
+        if odds:
+            one = odds.get(row["set"])
+            cells += (
+                ["-", "-"]
+                if one is None
+                else [_cell(one.dsr), f"{_cell(one.psr)} / {_cell(one.oos_psr)}"]
+            )
         table.add_row(str(row["set"]), *cells, ", ".join(given))
     return table
 
@@ -288,6 +365,31 @@ def _cell(value: Any) -> str:
     if value is None or pd.isna(value):
         return "-"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"
+
+
+@app.command()
+def ledger() -> None:
+    """Show how many parameter sets were ever tried on which bars; each weighs on every winner."""
+    from optimizer.ledger import entries, ledger_path
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("bars", "study", "sets", "last run", "file of bars"):
+        table.add_column(name, justify="right" if name == "sets" else "left", overflow="fold")
+    found = entries()
+    totals: dict[str, int] = {}
+    for one in found:
+        totals[one.data_hash] = totals.get(one.data_hash, 0) + one.n_sets
+        table.add_row(
+            one.data_hash[:12], f"{one.study} {one.study_hash[:8]}", f"{one.n_sets:,}",
+            one.last_run[:16].replace("T", " "), one.data,
+        )  # fmt: skip
+    if not found:
+        _say("nothing tried yet")
+    else:
+        console.print(table)
+        for data_hash, total in totals.items():
+            _say(f"bars {data_hash[:12]}: {total:,} sets in all")
+    _say(f"ledger: {ledger_path()}")
 
 
 @app.command()

@@ -34,6 +34,7 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import (
     CLASSIFIERS,
+    MAX_BLOCKS,
     METRIC_DIRECTIONS,
     METRICS,
     RISK,
@@ -397,9 +398,46 @@ class Search(_Table):
 
 
 class Validation(_Table):
-    """``[validation]``: the last share of bars, which the search never sees; 0 leaves none."""
+    """``[validation]``: how a study's choice is judged.
+
+    Attributes:
+        holdout: the last share of bars, which the search never sees; 0 leaves none.
+        blocks: of in-sample bars whose return moments are kept for every parameter set; from these
+            come the statistics of selection. Even.
+        method: beside those, ``walk_forward`` stitches the equity of choosing on each training
+            window and trading the next block, ``cpcv`` gives the out-of-sample Sharpe ratio over
+            the paths of combinatorial purged cross-validation.
+        train_blocks: of a training window of the walk-forward; None is half of the blocks.
+        anchored: whether every training window starts with the first block.
+        test_blocks: tested together by a split of ``cpcv``.
+        embargo_blocks: left out of training after each tested block of ``cpcv``.
+    """
 
     holdout: Annotated[float, _real(0, 0.9, below=True)] = 0.2
+    blocks: Annotated[int, _whole(2, MAX_BLOCKS)] = 16
+    method: Annotated[
+        Literal["none", "walk_forward", "cpcv"], _name_of("none", "walk_forward", "cpcv")
+    ] = "none"
+    train_blocks: Annotated[int, _whole(1, MAX_BLOCKS)] | None = None
+    anchored: Annotated[bool, BeforeValidator(_read_flag)] = False
+    test_blocks: Annotated[int, _whole(1, MAX_BLOCKS)] = 2
+    embargo_blocks: Annotated[int, _whole(0, MAX_BLOCKS)] = 1
+
+    @model_validator(mode="after")
+    def _fit(self) -> Validation:
+        if self.blocks % 2:
+            refuse_all([(("blocks",), f"got {self.blocks}; expected an even number")])
+        if self.train_blocks is not None and self.train_blocks >= self.blocks:
+            message = f"got {self.train_blocks}; expected less than blocks = {self.blocks}"
+            refuse_all([(("train_blocks",), message)])
+        spared = self.test_blocks * (1 + self.embargo_blocks)
+        if self.method == "cpcv" and spared >= self.blocks:
+            message = (
+                f"got {self.test_blocks}: with embargo_blocks = {self.embargo_blocks} a split may"
+                f" leave none of blocks = {self.blocks} to train on"
+            )
+            refuse_all([(("test_blocks",), message)])
+        return self
 
 
 class Workers(_Table):
@@ -523,7 +561,7 @@ class Study(_Table):
             },
             "costs": self.costs.model_dump(),
             "search": search,
-            "validation": self.validation.model_dump(),
+            "validation": self.validation.model_dump(exclude_none=True),
             "workers": self.workers.model_dump(),
         }
 

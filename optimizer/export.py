@@ -20,8 +20,8 @@ from optimizer.catalogue import METRICS
 from optimizer.config import study_from_dict
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileError
 from optimizer.event_flow import Parity, compare, run_flow
+from optimizer.results import best_sets
 from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder, write_atomically
-from optimizer.study import best_sets
 
 Format = Literal["json", "toml", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")

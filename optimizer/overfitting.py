@@ -31,34 +31,36 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import irfft, rfft
 from scipy.special import ndtr, ndtri
 
-from kernels.overfitting import FLAT, rank_out_of_sample, select_in_sample
+from kernels.metrics import FLAT
+from kernels.overfitting import rank_out_of_sample, select_in_sample
+from optimizer.catalogue import MAX_BLOCKS
 from optimizer.types import FloatArray, IntArray
 
 Number = TypeVar("Number", float, FloatArray)
 """One number, or one for each of several parameter sets."""
 
-MAX_BLOCKS = 24
-"""Most blocks of a probability of backtest overfitting: 2.7 million splits."""
-
 _RESAMPLES = 1994
 """Sets the stream of the resamples apart: bars simulated with the same seed must not be tied to it."""
+
+_SPLITS = 2017
+"""The same for the draw of splits."""
 
 _VALUES_PER_BATCH = 2**22
 _SETS_PER_CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Moments(Generic[Number]):
+class Moments:
     """Moments of returns per period.
 
     Attributes:
@@ -71,14 +73,14 @@ class Moments(Generic[Number]):
     The ratios are NaN where the returns do not vary.
     """
 
-    n_obs: float | FloatArray
-    mean: Number
-    sharpe: Number
-    skew: Number
-    kurtosis: Number
+    n_obs: float
+    mean: float
+    sharpe: float
+    skew: float
+    kurtosis: float
 
 
-def moments_of(returns: npt.ArrayLike) -> Moments[float]:
+def moments_of(returns: npt.ArrayLike) -> Moments:
     """Moments of one series of returns, (n_obs,), from the deviations from its mean.
 
     Raises:
@@ -96,41 +98,6 @@ def moments_of(returns: npt.ArrayLike) -> Moments[float]:
         sharpe=mean / float(np.sqrt(second * len(values) / (len(values) - 1))),
         skew=float(np.mean(deviations**3)) / second**1.5,
         kurtosis=float(np.mean(deviations**4)) / second**2,
-    )
-
-
-def moments_of_sums(
-    n_obs: float | FloatArray, total: Number, squares: Number, cubes: Number, fourths: Number
-) -> Moments[Number]:
-    """Moments from power sums: n, sum r, sum r^2, sum r^3, sum r^4.
-
-    Power sums of disjoint blocks of bars add up, so the moments of any union of blocks follow from
-    the sums of the blocks. They are accurate while a mean is not large against its deviation, as is
-    so for returns per bar.
-
-    Args:
-        n_obs: number of returns, >= 2; a number or, like the sums, one per parameter set.
-        total: sum of the returns.
-        squares: sum of their squares.
-        cubes: sum of their third powers.
-        fourths: sum of their fourth powers.
-
-    Raises:
-        ValueError: ``n_obs`` is below 2.
-    """
-    n = np.asarray(n_obs, np.float64)
-    _check("n_obs", n, n >= 2.0, "at least 2")
-    one, two, three, four = (np.asarray(s) / n for s in (total, squares, cubes, fourths))
-    second = two - one**2
-    second = np.where(second > FLAT * two, second, np.nan)
-    third = three - one * (3.0 * two - 2.0 * one**2)
-    fourth = four - one * (4.0 * three - one * (6.0 * two - 3.0 * one**2))
-    return Moments(
-        n_obs=_number(n),
-        mean=_number(one),
-        sharpe=_number(one / np.sqrt(second * n / (n - 1.0))),
-        skew=_number(third / second**1.5),
-        kurtosis=_number(fourth / second**2),
     )
 
 
@@ -472,16 +439,93 @@ def probability_of_backtest_overfitting_from_moments(
         bars = bars[:, 0]
     for name, values in (("sums", totals), ("squares", second)):
         _check_finite(name, values, ("block", "set"))
+    splits = symmetric_splits(n_blocks)
+    chosen = choose_and_rank(lambda: [(totals, second)], bars, splits, ~splits & (2**n_blocks - 1))
+    return overfitting_of(chosen)
+
+
+def symmetric_splits(n_blocks: int, most: int | None = None, seed: int = 0) -> IntArray:
+    """The splits of combinatorially symmetric cross-validation: every half of the blocks.
+
+    Args:
+        n_blocks: even.
+        most: of more splits, so many are drawn without replacement, and the probability that
+            follows is an estimate with a standard error of at most 0.5 / sqrt(most).
+        seed: of the draw.
+
+    Returns:
+        (n_splits,) bit masks of the blocks in-sample, in lexicographic order of the blocks.
+    """
     halves = np.array(list(combinations(range(n_blocks), n_blocks // 2)), np.int64)
-    masks = (1 << halves).sum(axis=1)
-    n_inside = bars[halves].sum(axis=1)
-    n_outside = bars.sum() - n_inside
-    _check("counts", n_inside.min(), n_inside.min() >= 2.0, "at least 2 bars in every half")
-    winners = np.empty(len(masks), np.int64)
-    inside, outside, ranks = (np.empty(len(masks)) for _ in range(3))
-    select_in_sample(totals, second, masks, n_inside, n_outside, winners, inside, outside)
-    rank_out_of_sample(totals, second, masks, n_outside, outside, ranks)
-    logits = np.log(ranks / (n_sets + 1.0 - ranks))
+    masks: IntArray = (1 << halves).sum(axis=1)
+    if most is not None and most < len(masks):
+        draw = np.random.default_rng([seed, _SPLITS]).choice(len(masks), most, replace=False)
+        masks = masks[np.sort(draw)]
+    return masks
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What the best set in-sample did out-of-sample, for each of several splits.
+
+    Attributes:
+        winners: (n_splits,), the set chosen, by its place among all.
+        in_sample: (n_splits,), its Sharpe ratio in-sample, per bar.
+        out_of_sample: (n_splits,), its Sharpe ratio out-of-sample, per bar.
+        ranks: (n_splits,), its rank out-of-sample, 1 is the worst of the sets.
+        n_sets: number of sets.
+    """
+
+    winners: IntArray
+    in_sample: FloatArray
+    out_of_sample: FloatArray
+    ranks: FloatArray
+    n_sets: int
+
+
+def choose_and_rank(
+    chunks: Callable[[], Iterable[tuple[FloatArray, FloatArray]]],
+    counts: FloatArray,
+    train: IntArray,
+    test: IntArray,
+) -> Choices:
+    """Choose by Sharpe ratio on the training blocks of each split, and judge on its test blocks.
+
+    Args:
+        chunks: gives the sums of the returns and of their squares, each (n_blocks, n_sets of the
+            chunk), chunk by chunk; called twice.
+        counts: (n_blocks,) bars of each block.
+        train, test: (n_splits,) bit masks of the blocks of each split.
+
+    Raises:
+        ValueError: fewer than two sets, or fewer than two bars on a side of a split.
+    """
+    blocks = np.arange(len(counts))
+    n_inside, n_outside = (
+        (((masks[:, np.newaxis] >> blocks) & 1) @ counts).astype(np.float64)
+        for masks in (train, test)
+    )
+    fewest = float(min(n_inside.min(), n_outside.min()))
+    _check("counts", fewest, fewest >= 2.0, "at least 2 bars in every half")
+    winners = np.zeros(len(train), np.int64)
+    inside, outside = np.full(len(train), -np.inf), np.full(len(train), np.nan)
+    n_sets = 0
+    for sums, squares in chunks():
+        select_in_sample(
+            sums, squares, n_sets, train, test, n_inside, n_outside, winners, inside, outside
+        )
+        n_sets += sums.shape[1]
+    _check("n_sets", n_sets, n_sets >= 2, "at least 2")
+    ranks = np.full(len(train), 0.5)
+    for sums, squares in chunks():
+        rank_out_of_sample(sums, squares, test, n_outside, outside, ranks)
+    return Choices(winners, inside, outside, ranks, n_sets)
+
+
+def overfitting_of(chosen: Choices) -> BacktestOverfitting:
+    """The probability of backtest overfitting and what goes with it, from symmetric splits."""
+    inside, outside = chosen.in_sample, chosen.out_of_sample
+    logits = np.log(chosen.ranks / (chosen.n_sets + 1.0 - chosen.ranks))
     centred = inside - inside.mean()
     spread = float(centred @ centred)
     varies = spread > FLAT * float(inside @ inside)
@@ -489,7 +533,7 @@ def probability_of_backtest_overfitting_from_moments(
     return BacktestOverfitting(
         probability=float(np.mean(logits <= 0.0)),
         logits=logits,
-        winners=winners,
+        winners=chosen.winners,
         in_sample=inside,
         out_of_sample=outside,
         degradation_slope=slope,

@@ -1,7 +1,8 @@
-"""The folder of a study: its manifest, one Parquet file per batch of trials, Optuna's journal.
+"""The folder of a study: its manifest, files of results for each batch of trials, Optuna's journal.
 
-A batch is durable once its Parquet file has its final name: that one file holds the results of all
-its parameter sets and, in its metadata, its trials. Optuna's journal is a copy for Optuna's tools.
+A batch has a Parquet file of parameter sets and an array of their return moments. It is durable
+once its Parquet file has its final name: that holds, in its metadata, its trials too. Optuna's journal
+is a copy for Optuna's tools.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
+from optimizer.types import FloatArray
 
 MANIFEST = "study.json"
 RESULTS = "results"
@@ -152,14 +154,18 @@ class StudyFolder:
         rows: Sequence[Mapping[str, Any]],
         parameter_names: Sequence[str],
         trials: Sequence[Mapping[str, Any]],
+        moments: FloatArray,
     ) -> None:
         """Make a batch durable.
+
+        The return moments go first: the batch counts once its Parquet file is there.
 
         Args:
             number: of the batch, from 0.
             rows: results of each tile, see ``result_table``.
             parameter_names: of the study, in order.
             trials: of the batch, plain values.
+            moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
 
         Raises:
             StudyError: it cannot be written.
@@ -169,6 +175,7 @@ class StudyFolder:
         table = pa.concat_tables(tables).unify_dictionaries()
         table = table.replace_schema_metadata({TRIALS_KEY: json.dumps(list(trials)).encode()})
         try:
+            write_atomically(_moments_path(path), partial(_write_array, moments))
             write_atomically(path, lambda part: pq.write_table(table, part, compression="zstd"))
         except OSError as error:
             raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
@@ -189,6 +196,21 @@ class StudyFolder:
         tables = [_read(partial(pq.read_table, path, columns=names), path) for path in paths]
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame
+
+    def moments(self) -> Iterator[tuple[pd.DataFrame, FloatArray]]:
+        """Batch by batch the columns ``set``, ``trial`` and ``feasible`` of its parameter sets, and
+        the sums of their returns per block, (n_sets, 2, n_blocks), see ``TileResult``.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        for path in self.batch_paths():
+            columns = ["set", "trial", "feasible"]
+            frame = _read(partial(pq.read_table, path, columns=columns), path).to_pandas()
+            sums = _read(partial(np.load, _moments_path(path), mmap_mode="r"), path)
+            if len(sums) != len(frame):
+                raise StudyError(f"{_moments_path(path)}: is of another batch than {path.name}")
+            yield frame, sums
 
     def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
         """Rows of some parameter sets, in the order given.
@@ -215,15 +237,40 @@ class StudyFolder:
             found += json.loads(schema.metadata[TRIALS_KEY])
         return found
 
+    def n_distinct(self) -> int:
+        """Parameter sets tried, those of a point that was asked twice counted once."""
+        return sum(distinct_points(self.trials()).values())
+
     def remove_scratch(self) -> None:
         """Delete the arrays that workers mapped."""
         shutil.rmtree(self.scratch_path, ignore_errors=True)
 
 
+def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Parameter sets evaluated at each distinct point of the searched space.
+
+    Args:
+        trials: as ``write_batch`` takes them.
+    """
+    return {
+        json.dumps(trial["params"], sort_keys=True): int(trial["user_attrs"]["n_sets"])
+        for trial in trials
+    }
+
+
+def _moments_path(batch: Path) -> Path:
+    return batch.with_name(batch.stem.replace("batch-", "moments-") + ".npy")
+
+
+def _write_array(values: FloatArray, path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
 def _read(read: Callable[[], Any], path: Path) -> Any:
     try:
         return read()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise StudyError(f"{path}: cannot be read: {error}") from None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import platform
 import time
@@ -34,6 +35,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from scipy.stats import qmc
 
+from optimizer import ledger
 from optimizer.backtest import (
     Inputs,
     Tile,
@@ -46,16 +48,38 @@ from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.classifiers import compile_classifier
 from optimizer.compile_cache import exclusive
-from optimizer.config import Search, Study
+from optimizer.config import Study
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
-from optimizer.preflight import Estimate, estimate, refuse_what_cannot_fit
+from optimizer.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
+from optimizer.results import best_sets
+from optimizer.selection import (
+    WALK_FORWARD,
+    Selection,
+    Window,
+    select,
+    stitched,
+    stitched_sharpe,
+    walk_forward_summary,
+)
 from optimizer.space import Branch, Searched, Space, Value, build_space
-from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder
+from optimizer.store import (
+    OUT_OF_SAMPLE,
+    SCHEMA_VERSION,
+    StudyFolder,
+    distinct_points,
+    write_atomically,
+)
 from optimizer.types import Bars, FloatArray
 from optimizer.workers import TileTask, Workers, make_tile
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+ADAPTIVE = ("tpe", "nsga2", "cmaes")
+"""Samplers that choose points by the values of earlier ones."""
+
+FOLDS = "folds"
+"""Folder of the searches of a walk-forward's windows."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,7 @@ class Progress:
     Attributes:
         trials, n_trials: told, and in all.
         sets: parameter sets evaluated.
+        distinct: the same, those of a point that was asked twice counted once.
         best: in-sample objective of the best feasible set so far, or None.
         best_out_of_sample: the same metric of that set over the holdout, or None.
         seconds: since the first batch was asked.
@@ -73,6 +98,7 @@ class Progress:
     trials: int
     n_trials: int
     sets: int
+    distinct: int
     best: float | None
     best_out_of_sample: float | None
     seconds: float
@@ -104,29 +130,6 @@ class StudyResult:
     def best(self, top: int = 10) -> pd.DataFrame:
         """The best feasible parameter sets, best first."""
         return best_sets(self.folder, self.study.search, top)
-
-
-def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
-    """The best feasible parameter sets of a study, best first; ties in the order of the trials.
-
-    By score, then by the objective; with several objectives by the mean rank over them, in which no
-    set comes before one that is better in each. Sets whose in-sample metrics all agree with those of
-    a better one are the same trades under another name and are left out.
-    """
-    frame = folder.results(["set", "feasible", "score", *METRICS])
-    frame = frame[frame["feasible"] & frame["score"].notna()]
-    ascending = [direction == "minimize" for direction in search.direction]
-    objective = list(search.objective)
-    if len(objective) > 1:
-        ranks = [
-            frame[name].rank(ascending=up) for name, up in zip(objective, ascending, strict=True)
-        ]
-        keys, up = pd.concat(ranks, axis=1).mean(axis=1).to_frame("rank"), [True]
-    else:
-        keys, up = frame[["score", *objective]], ascending * 2
-    order = keys.sort_values(list(keys.columns), ascending=up, kind="stable").index
-    frame = frame.loc[order].drop_duplicates(["score", *METRICS]).head(top)
-    return folder.sets(frame["set"].to_list())
 
 
 def sampler_seed(seed: int, batch: int) -> int:
@@ -171,13 +174,22 @@ def run_study(
     if on_start is not None:
         on_start(needs)
     with clock("features"):
-        inputs = prepare(bars, space, rules, study.validation.holdout)
+        inputs = prepare(
+            bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
+        )
     folder = StudyFolder.create(path, _manifest(study, bars, inputs), overwrite=overwrite)
     try:
         with clock("compile"), exclusive():
             _compile(inputs, space)
         with Workers(folder.scratch_path, study, inputs, needs.workers) as pool:
-            _Search(study, space, inputs, folder, pool, clock, on_progress).run(needs.n_trials)
+            told = _noting(study, bars, on_progress)
+            _Search(study, space, inputs, folder, pool, clock, told).run(needs.n_trials)
+            with clock("selection"):
+                selection = select(study, space, inputs, folder, pool.regimes)
+                if selection is not None and study.validation.method == "walk_forward":
+                    selection = _walk_forward(study, space, inputs, folder, pool, selection)
+                if selection is not None:
+                    selection.save(folder)
     finally:
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
@@ -205,6 +217,94 @@ def software_versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     packages = ("barsweep", "numba", "numpy", "optuna", "scikit-learn", "hmmlearn", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _noting(
+    study: Study, bars: Bars, on_progress: Callable[[Progress], None] | None
+) -> Callable[[Progress], None]:
+    """Notes every batch in the ledger, then calls ``on_progress``."""
+    data = str(study.data_path)
+    noting = True
+
+    def told(progress: Progress) -> None:
+        nonlocal noting
+        if noting:
+            try:
+                ledger.note(
+                    bars.content_hash, study.content_hash, study.name, data, progress.distinct
+                )
+            except StudyError as error:
+                noting = False
+                logging.getLogger("barsweep").warning("%s; this study is not in it", error)
+        if on_progress is not None:
+            on_progress(progress)
+
+    return told
+
+
+def _walk_forward(
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    pool: Workers,
+    selection: Selection,
+) -> Selection:
+    """Stitch the equity of a walk-forward.
+
+    A sampler that goes by the values of earlier trials has seen all in-sample bars, so each window
+    gets a search of its own over its training bars. Of the others every set is known on every
+    block.
+    """
+    if study.search.sampler in ADAPTIVE and space.n_points != 1:
+        windows = [
+            _search_window(study, space, inputs, folder, number, window, pool.count)
+            for number, window in enumerate(selection.windows)
+        ]
+        parts = [part for part in windows if part is not None]
+    else:
+        parts = [(window, folder) for window in selection.windows]
+    if not parts:
+        return replace(selection, windows=())
+    frame = stitched(space, inputs, parts, pool.regimes)
+    path = folder.path / WALK_FORWARD
+    write_atomically(path, lambda part: frame.to_parquet(part, index=False))
+    own = parts[0][1] is not folder
+    return replace(
+        selection,
+        **walk_forward_summary([window for window, _ in parts]),
+        one_search_per_window=own,
+        stitched_sharpe=stitched_sharpe(frame, inputs),
+    )
+
+
+def _search_window(
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    number: int,
+    window: Window,
+    workers: int,
+) -> tuple[Window, StudyFolder] | None:
+    """The search over one training window, judged on the bars after it."""
+    own = inputs.window(window.train_start, window.start, window.stop)
+    path = folder.path / FOLDS / f"{number:02d}"
+    within = StudyFolder.create(path, folder.manifest(), overwrite=True)
+    try:
+        with Workers(within.scratch_path, study, own, workers) as pool:
+            _Search(study, space, own, within, pool, _Clock(), None).run(count_trials(study, space))
+    finally:
+        within.remove_scratch()
+    best = best_sets(within, study.search, 1)
+    if best.empty:
+        return None
+    row = best.iloc[0]
+    before, after = (
+        0.0 if pd.isna(row[name]) else float(row[name]) for name in ("sharpe", "oos_sharpe")
+    )
+    found = replace(window, number=int(row["set"]), in_sample=before, out_of_sample=after)
+    return found, within
 
 
 def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
@@ -294,6 +394,7 @@ class _Search:
             self._journal.set_metric_names(list(study.search.objective))
         self._sets = 0
         self._told = 0
+        self._distinct: dict[str, int] = {}
         self._best: tuple[float, float | None] | None = None
 
     def run(self, n_trials: int) -> None:
@@ -312,7 +413,10 @@ class _Search:
             if self._on_progress is not None:
                 best, beside = self._best if self._best is not None else (None, None)
                 seconds = time.perf_counter() - start
-                self._on_progress(Progress(self._told, n_trials, self._sets, best, beside, seconds))
+                distinct = sum(self._distinct.values())
+                self._on_progress(
+                    Progress(self._told, n_trials, self._sets, distinct, best, beside, seconds)
+                )
 
     def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
         search = self._study.search
@@ -347,6 +451,7 @@ class _Search:
         for i, result in zip(full, evaluated, strict=True):
             results[i] = result
         rows: list[dict[str, Any]] = []
+        moments = [np.empty((0, 2, len(self._inputs.bounds) - 1))]
         frozen: list[FrozenTrial] = []
         for one, tile, result in zip(asked, tiles, results, strict=True):
             if result is None:
@@ -360,9 +465,10 @@ class _Search:
             branch = self._space.branches[one.task.branch]
             score = score_tile(self._study.search, tile.columns, result.in_sample, branch.swept)
             rows.append(self._rows(tile, result, score))
+            moments.append(result.moments)
             frozen.append(self._tell(one, score, tile, result, score.reason))
         with self._clock("storage"):
-            self._store(number, rows, frozen)
+            self._store(number, rows, np.concatenate(moments), frozen)
 
     def _rows(self, tile: Tile, result: TileResult, score: TileScore) -> dict[str, Any]:
         n = tile.n_lanes
@@ -392,7 +498,7 @@ class _Search:
         """Tell one trial; the next in order."""
         values = None if score is None else score.values
         violations = {} if score is None or values is None else score.violations
-        attributes: dict[str, Any] = {"n_sets": tile.n_lanes}
+        attributes: dict[str, Any] = {"n_sets": 0 if result is None else tile.n_lanes}
         if reason:
             attributes["reason"] = reason
         if score is not None and result is not None and values is not None:
@@ -432,11 +538,16 @@ class _Search:
             self._best = (value, beside if np.isfinite(beside) else None)
 
     def _store(
-        self, number: int, rows: Sequence[dict[str, Any]], frozen: Sequence[FrozenTrial]
+        self,
+        number: int,
+        rows: Sequence[dict[str, Any]],
+        moments: FloatArray,
+        frozen: Sequence[FrozenTrial],
     ) -> None:
         first = self._told - len(frozen)
         records = [_trial_record(first + i, trial) for i, trial in enumerate(frozen)]
-        self._folder.write_batch(number, rows, self._space.parameter_names, records)
+        self._distinct |= distinct_points(records)
+        self._folder.write_batch(number, rows, self._space.parameter_names, records, moments)
         self._journal.add_trials(frozen)
 
 

@@ -56,6 +56,20 @@ class Bars:
         """Number of symbols."""
         return len(self.symbols)
 
+    def head(self, stop: int) -> Bars:
+        """The bars before bar ``stop``."""
+        return Bars(
+            symbols=self.symbols,
+            timestamps=self.timestamps[:stop],
+            open=self.open[:stop],
+            high=self.high[:stop],
+            low=self.low[:stop],
+            close=self.close[:stop],
+            volume=self.volume[:stop],
+            bars_per_year=self.bars_per_year,
+            source=self.source,
+        )
+
     def at(self, index: int) -> Bar:
         """The bar of all symbols at one timestamp."""
         return Bar(

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -157,6 +156,12 @@ class Workers:
             if never_fitted:
                 logging.getLogger("barsweep").warning(never_fitted)
 
+    def regimes(self, keys: Iterable[RegimeKey]) -> dict[RegimeKey, RegimeCodes]:
+        """Codes of some regime models, fitted where they are not known yet."""
+        wanted = list(dict.fromkeys(keys))
+        self.fit_regimes(wanted)
+        return {key: self._regimes[key] for key in wanted}
+
     def evaluate(self, tasks: Sequence[TileTask], tiles: Sequence[Tile]) -> list[TileResult | None]:
         """Metrics of every parameter set of each task; None where the tile kills its worker.
 
@@ -165,7 +170,7 @@ class Workers:
             tiles: their parameter sets, as ``make_tile`` gives them; none of them empty.
         """
         keys = [tile.regime_keys()[0] for tile in tiles]
-        self.fit_regimes(key for own in keys for key in own)
+        known = self.regimes(key for own in keys for key in own)
         chunks: list[list[_Piece]] = [[]]
         room = CHUNK_LANES
         for i, (task, tile) in enumerate(zip(tasks, tiles, strict=True)):
@@ -182,7 +187,7 @@ class Workers:
         calls = []
         for chunk in chunks:
             needed = {key for piece in chunk for key in keys[piece.tile]}
-            calls.append((self._folder, chunk, {key: self._regimes[key] for key in needed}))
+            calls.append((self._folder, chunk, {key: known[key] for key in needed}))
         parts: list[list[TileResult | None]] = [[] for _ in tasks]
         for chunk, results in zip(chunks, self._map(_evaluate_pieces, calls), strict=True):
             for i, piece in enumerate(chunk):
@@ -194,7 +199,4 @@ def _joined(parts: Sequence[TileResult | None]) -> TileResult | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
-    return TileResult(
-        np.concatenate([part.in_sample for part in known]),
-        np.concatenate([part.out_of_sample for part in known]),
-    )
+    return TileResult.joined(known)

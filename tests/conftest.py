@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from hypothesis import settings
 
 import optimizer  # noqa: F401
 from optimizer import compile_cache
+
+# No test reads or writes the user's own ledger.
+os.environ["BARSWEEP_LEDGER"] = os.path.join(tempfile.mkdtemp(prefix="barsweep-"), "ledger.db")
 
 _worker = os.environ.get("PYTEST_XDIST_WORKER")
 if _worker:

@@ -69,11 +69,21 @@ def test_choice_and_rank_equal_those_of_a_plain_loop(n_blocks: int, n_sets: int)
     n_inside = np.array([counts[list(group)].sum() for group in groups])
     n_outside = counts.sum() - n_inside
     winners = np.full(len(masks), -1)
-    inside, outside, ranks = (np.full(len(masks), np.nan) for _ in range(3))
-    for array in (sums, squares, masks, n_inside, n_outside):
-        array.flags.writeable = False
-    select_in_sample(sums, squares, masks, n_inside, n_outside, winners, inside, outside)
-    rank_out_of_sample(sums, squares, masks, n_outside, outside, ranks)
+    rest = ~masks & (2**n_blocks - 1)
+    inside, outside = np.full(len(masks), -np.inf), np.full(len(masks), np.nan)
+    ranks = np.full(len(masks), 0.5)
+    for first, last in ((0, n_sets // 3), (n_sets // 3, n_sets)):  # two chunks
+        own = np.ascontiguousarray(sums[:, first:last])
+        own_squares = np.ascontiguousarray(squares[:, first:last])
+        for array in (own, own_squares, masks, rest, n_inside, n_outside):
+            array.flags.writeable = False
+        select_in_sample(
+            own, own_squares, first, masks, rest, n_inside, n_outside, winners, inside, outside
+        )
+    for first, last in ((0, n_sets // 3), (n_sets // 3, n_sets)):
+        own = np.ascontiguousarray(sums[:, first:last])
+        own_squares = np.ascontiguousarray(squares[:, first:last])
+        rank_out_of_sample(own, own_squares, rest, n_outside, outside, ranks)
     for split, group in enumerate(groups):
         ratios = [ratios_of(returns, group)]
         ratios.append(ratios_of(returns, [b for b in range(n_blocks) if b not in group]))
@@ -101,7 +111,10 @@ def test_sets_are_compared_side_by_side(kernel: object) -> None:
     table = numba.types.Array(numba.float64, 2, "C")
     masks, row = numba.int64[::1], numba.float64[::1]
     signature = {
-        "select_in_sample": (table, table, masks, row, row, masks, row, row),
+        "select_in_sample": (
+            *(table, table, numba.int64, masks, masks, row, row),
+            *(masks, row, row),
+        ),
         "rank_out_of_sample": (table, table, masks, row, row, row),
     }[getattr(kernel, "__name__")]  # noqa: B009
     # Compiled anew: what comes from the disk cache has no assembly to show.

@@ -24,7 +24,6 @@ from optimizer.overfitting import (
     minimum_backtest_length,
     minimum_track_record_length,
     moments_of,
-    moments_of_sums,
     probabilistic_sharpe_ratio,
     probability_of_backtest_overfitting,
     probability_of_backtest_overfitting_from_moments,
@@ -199,31 +198,9 @@ def test_moments_equal_the_reference(values: list[float]) -> None:
     assert moments.n_obs == len(values)
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    cuts=st.lists(st.integers(0, 400), min_size=0, max_size=8),
-    drift=st.floats(-0.002, 0.002),
-)
-def test_moments_of_blocks_equal_those_of_the_series(
-    seed: int, cuts: list[int], drift: float
-) -> None:
-    random = np.random.default_rng(seed)
-    returns = drift + 0.01 * random.standard_t(4, (400, 3))
-    blocks = np.split(returns, sorted(cuts))
-    sums = [np.sum([(block**power).sum(axis=0) for block in blocks], axis=0) for power in range(5)]
-    moments = moments_of_sums(*sums)
-    for lane in range(3):
-        direct = moments_of(returns[:, lane])
-        for name in ("n_obs", "mean", "sharpe", "skew", "kurtosis"):
-            found, expected = getattr(moments, name)[lane], getattr(direct, name)
-            assert found == pytest.approx(expected, rel=1e-12, abs=1e-12), name
-
-
 def test_moments_of_returns_that_do_not_vary_are_undefined() -> None:
     constant = moments_of([0.1] * 7)
-    sums = moments_of_sums(7, *(7 * 0.1**power for power in range(1, 5)))
-    for moments in (constant, sums, moments_of(np.zeros(5))):
+    for moments in (constant, moments_of(np.zeros(5))):
         assert isnan(moments.sharpe)
         assert isnan(moments.skew)
         assert isnan(moments.kurtosis)
@@ -640,7 +617,6 @@ BLOCKS = block_moments(GOOD, 4)
         (lambda: minimum_backtest_length(10, nan), "target_sharpe=nan"),
         (lambda: moments_of([0.1]), r"shape \(1,\)"),
         (lambda: moments_of([0.1, inf]), "inf at bar 1"),
-        (lambda: moments_of_sums(1, 0.1, 0.01, 0.001, 0.0001), "n_obs=1"),
         (lambda: probability_of_backtest_overfitting(GOOD, 5), "n_blocks=5"),
         (lambda: probability_of_backtest_overfitting(GOOD, 0), "n_blocks=0"),
         (lambda: probability_of_backtest_overfitting(GOOD, 26), "n_blocks=26"),

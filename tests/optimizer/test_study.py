@@ -21,12 +21,12 @@ from optuna.trial import TrialState
 from optimizer.catalogue import METRICS
 from optimizer.config import Choices, Range, study_from_dict
 from optimizer.errors import DataError, StudyError
+from optimizer.results import best_sets
 from optimizer.space import Searched, build_space
 from optimizer.store import StudyFolder
 from optimizer.study import (
     Progress,
     StudyResult,
-    best_sets,
     bulk_tasks,
     distribution_of,
     grid_tasks,

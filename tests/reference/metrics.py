@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import fsum, nan, sqrt
-from statistics import fmean, stdev
+from statistics import fmean, pstdev, stdev
 
 
 def returns_of(equity: Sequence[float], start: float) -> list[float]:
@@ -19,6 +19,15 @@ def max_drawdown(equity: Sequence[float], start: float) -> float:
     """Deepest fall from the highest equity so far, the start included."""
     path = [start, *equity]
     return max(1.0 - path[bar] / max(path[: bar + 1]) for bar in range(len(path)))
+
+
+def standardized_moment(returns: Sequence[float], power: int) -> float:
+    """Mean of the deviations to ``power``, in standard deviations (ddof 0); NaN if they are flat."""
+    deviation = pstdev(returns)
+    if deviation**2 <= 1e-12 * fmean(r * r for r in returns) or deviation == 0.0:
+        return nan
+    mean = fmean(returns)
+    return fmean(((r - mean) / deviation) ** power for r in returns)
 
 
 def performance(
@@ -62,4 +71,6 @@ def performance(
         "final_equity": equity[-1],
         "costs_paid": costs,
         "ruin": float(ruined),
+        "skewness": standardized_moment(returns, 3),
+        "kurtosis": standardized_moment(returns, 4),
     }

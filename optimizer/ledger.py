@@ -1,0 +1,144 @@
+"""How many parameter sets were ever tried on the same bars, over all studies.
+
+The more sets are tried on some bars, the better the best of them looks by luck alone, whichever
+study tried them. So every study notes in a file of the user's how many distinct sets it has tried on
+which bars, by the content hash of the bars. A study run again is the same study and counts once; a
+set that two studies have in common counts twice, which errs on the side of more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DatabaseError
+
+from optimizer.errors import StudyError
+
+VARIABLE = "BARSWEEP_LEDGER"
+"""Environment variable that names the file; else it is in the user's data folder."""
+
+BUSY_SECONDS = 30
+"""How long to wait for another process that writes."""
+
+_tables = sa.MetaData()
+_studies = sa.Table(
+    "studies",
+    _tables,
+    sa.Column("data_hash", sa.String, primary_key=True),
+    sa.Column("study_hash", sa.String, primary_key=True),
+    sa.Column("study", sa.String, nullable=False),
+    sa.Column("data", sa.String, nullable=False),
+    sa.Column("n_sets", sa.Integer, nullable=False),
+    sa.Column("last_run", sa.String, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one study has tried on some bars.
+
+    Attributes:
+        data_hash: of the bars.
+        study_hash: of the study.
+        study: its name.
+        data: the file of bars, as the study last found it.
+        n_sets: distinct sets tried.
+        last_run: UTC, to the second.
+    """
+
+    data_hash: str
+    study_hash: str
+    study: str
+    data: str
+    n_sets: int
+    last_run: str
+
+
+def ledger_path() -> Path:
+    """The file: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder."""
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE])
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "barsweep" / "ledger.db"
+
+
+@contextmanager
+def _connection() -> Iterator[sa.Connection]:
+    path = ledger_path()
+    engine = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        url = sa.URL.create("sqlite", database=str(path))
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        with engine.begin() as connection:
+            _tables.create_all(connection)
+            yield connection
+    except (OSError, DatabaseError) as error:
+        reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+        raise StudyError(
+            f"{path}: the ledger cannot be used: {reason}; mend or remove the file, or name another"
+            f" with {VARIABLE}"
+        ) from None
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+def note(data_hash: str, study_hash: str, study: str, data: str, n_sets: int) -> None:
+    """Note how many distinct sets a study has tried so far; never lowers what is noted.
+
+    Safe with several processes at once.
+
+    Raises:
+        StudyError: the ledger cannot be used.
+    """
+    values = {
+        "data_hash": data_hash,
+        "study_hash": study_hash,
+        "study": study,
+        "data": data,
+        "n_sets": n_sets,
+        "last_run": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    statement = insert(_studies).values(values)
+    most = sa.func.max(_studies.c.n_sets, statement.excluded.n_sets)
+    with _connection() as connection:
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["data_hash", "study_hash"], set_={**values, "n_sets": most}
+            )
+        )
+
+
+def entries(data_hash: str | None = None) -> list[Entry]:
+    """What was tried, by bars and then by time.
+
+    Args:
+        data_hash: of some bars; None gives all.
+
+    Raises:
+        StudyError: the ledger cannot be used.
+    """
+    query = sa.select(_studies).order_by(_studies.c.data_hash, _studies.c.last_run)
+    if data_hash is not None:
+        query = query.where(_studies.c.data_hash == data_hash)
+    if not ledger_path().exists():
+        return []
+    with _connection() as connection:
+        return [Entry(**row) for row in connection.execute(query).mappings()]
+
+
+def n_tried(data_hash: str) -> int:
+    """Sets ever tried on some bars.
+
+    Raises:
+        StudyError: the ledger cannot be used.
+    """
+    return sum(entry.n_sets for entry in entries(data_hash))

@@ -1,0 +1,703 @@
+"""Is the best set good or lucky? What a finished study knows about its own choice.
+
+All of it comes from what the search left behind: the metrics and the return moments per block of
+every set tried. A few hundred sets are simulated again: a sample, to see how alike the sets are, the
+neighbours of the winner, and the winner itself, for its returns bar by bar.
+
+Ranks over blocks of bars are by Sharpe ratio, whatever the objective of the search.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optimizer.backtest import (
+    Inputs,
+    RegimeCodes,
+    RegimeKey,
+    Tile,
+    block_bounds,
+    evaluate,
+    record,
+)
+from optimizer.catalogue import METRICS
+from optimizer.config import Study, Validation
+from optimizer.errors import StudyError
+from optimizer.folds import combinatorial_paths
+from optimizer.overfitting import (
+    choose_and_rank,
+    deflated_sharpe_ratio,
+    effective_number_of_trials,
+    minimum_backtest_length,
+    overfitting_of,
+    probabilistic_sharpe_ratio,
+    stationary_bootstrap,
+    symmetric_splits,
+)
+from optimizer.results import best_sets
+from optimizer.space import Branch, Space
+from optimizer.store import StudyFolder, write_atomically
+from optimizer.types import FloatArray, IntArray
+
+SELECTION = "selection.json"
+WALK_FORWARD = "walk_forward.parquet"
+"""Stitched equity of a walk-forward, see ``stitched``."""
+
+JUDGED = 10
+"""Best sets that get statistics of their own."""
+
+SET_SPLITS = 250_000_000
+"""Sharpe ratios of sets over splits that the probability of overfitting may take: about a second."""
+
+SAMPLE = 512
+"""Sets whose likeness stands for that of all."""
+
+SAMPLE_BLOCKS = 1024
+"""Blocks of bars over which it is measured."""
+
+BOOTSTRAP_BLOCK = 20.0
+RESAMPLES = 1000
+
+HOLDS_DSR, LUCK_DSR = 0.95, 0.5
+HOLDS_PBO, LUCK_PBO = 0.2, 0.5
+HOLDS_KEPT = 0.5
+HOLDS_NEIGHBOUR = 0.7
+"""Thresholds of the verdict; README explains them."""
+
+Regimes = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
+"""Gives the codes of the regime models asked for."""
+
+
+@dataclass(frozen=True)
+class SetStatistics:
+    """Odds of one set. Sharpe ratios are annualized; probabilities are in 0..1.
+
+    Attributes:
+        number: of the set.
+        sharpe, oos_sharpe: in-sample and over the holdout; None where undefined.
+        psr: probability that its true Sharpe ratio is above 0, had it been the only set tried.
+        skewness, kurtosis: of its in-sample returns per bar.
+        oos_psr: the same from the holdout alone.
+        dsr: probability that it is above what the best of so many sets reaches by luck, from the
+            effective number of sets.
+        raw_dsr: the same from the raw number.
+    """
+
+    number: int
+    sharpe: float | None
+    skewness: float | None
+    kurtosis: float | None
+    oos_sharpe: float | None
+    psr: float | None
+    oos_psr: float | None
+    dsr: float | None = None
+    raw_dsr: float | None = None
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Sets one step away from the winner in one parameter.
+
+    Attributes:
+        n_sets: neighbours; those that a parameter constraint forbids are left out.
+        median, worst: of their in-sample Sharpe ratios, annualized; one without is 0.
+    """
+
+    n_sets: int
+    median: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """One step of a walk-forward.
+
+    Attributes:
+        number: of the set chosen.
+        train_start, start, stop: bars; trained on [train_start, start), traded over [start, stop).
+        in_sample, out_of_sample: Sharpe ratios there, annualized.
+    """
+
+    number: int
+    train_start: int
+    start: int
+    stop: int
+    in_sample: float
+    out_of_sample: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a study knows about its choice.
+
+    Attributes:
+        n_tried: distinct sets tried.
+        n_effective: independent sets that weigh as much (Galwey 2009), scaled up from a sample.
+        sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
+        n_bars: in-sample, from the first decision on.
+        bars_per_year: annualizes.
+        sets: statistics of the best sets, best first.
+        minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
+            is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
+        block_bars: of each block of in-sample bars; empty where there are too few bars.
+        pbo: probability of backtest overfitting; None without blocks.
+        n_splits: splits that it was computed over.
+        logits: of these splits.
+        degradation_slope: out-of-sample over in-sample Sharpe ratio over the splits.
+        probability_of_loss: of the set chosen, out-of-sample, over the splits.
+        windows: of the walk-forward over the in-sample blocks.
+        walk_forward_efficiency: mean out-of-sample over mean in-sample Sharpe ratio of the windows.
+        one_search_per_window: whether each window had a search of its own, on its training bars.
+        stitched_sharpe: of the windows' joined returns, annualized; with ``method =
+            "walk_forward"``, which also writes ``walk_forward.parquet``.
+        path_sharpes: of the paths of combinatorial purged cross-validation, annualized, ascending.
+        neighbours: of the winner, or None.
+        sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
+            stationary bootstrap; the first and the last in-sample. Of a chosen set they are too
+            high.
+    """
+
+    n_tried: int
+    n_effective: float
+    sharpe_deviation: float
+    n_bars: int
+    bars_per_year: float
+    sets: tuple[SetStatistics, ...]
+    minimum_years: float | None = None
+    block_bars: tuple[int, ...] = ()
+    pbo: float | None = None
+    n_splits: int = 0
+    logits: tuple[float, ...] = ()
+    degradation_slope: float | None = None
+    probability_of_loss: float | None = None
+    windows: tuple[Window, ...] = ()
+    walk_forward_efficiency: float | None = None
+    one_search_per_window: bool = False
+    stitched_sharpe: float | None = None
+    path_sharpes: tuple[float, ...] = ()
+    neighbours: Neighbours | None = None
+    sharpe_interval: tuple[float, float] | None = None
+    oos_sharpe_interval: tuple[float, float] | None = None
+    drawdown_interval: tuple[float, float] | None = None
+
+    def save(self, folder: StudyFolder) -> None:
+        """Write ``selection.json``."""
+        text = json.dumps(asdict(self), indent=1, allow_nan=False)
+        write_atomically(folder.path / SELECTION, lambda path: path.write_text(text + "\n"))
+
+
+def load_selection(folder: StudyFolder) -> Selection | None:
+    """What ``Selection.save`` wrote; None where the study has not come so far, or found nothing.
+
+    Raises:
+        StudyError: the file cannot be read.
+    """
+    path = folder.path / SELECTION
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_text())
+        near = raw.pop("neighbours")
+        lists = {name: tuple(v) for name, v in raw.items() if isinstance(v, list)}
+        lists["sets"] = tuple(SetStatistics(**one) for one in raw["sets"])
+        lists["windows"] = tuple(Window(**one) for one in raw["windows"])
+        return Selection(**{**raw, **lists}, neighbours=Neighbours(**near) if near else None)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One ground of a verdict.
+
+    Attributes:
+        text: in words, with the figure and its threshold.
+        weight: 1 speaks for the winner, 0 is in between, -1 speaks against it.
+    """
+
+    text: str
+    weight: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``holds up``, ``fragile`` or ``likely luck``, and why.
+
+    Attributes:
+        words: the verdict.
+        reasons: what it follows from.
+        n_tried: sets ever tried on these bars, over all studies.
+        dsr: of the winner, deflated by all of them.
+    """
+
+    words: str
+    reasons: tuple[Reason, ...]
+    n_tried: int
+    dsr: float | None
+
+
+def judge(selection: Selection, n_tried: int = 0) -> Verdict:
+    """The verdict on a study's winner.
+
+    ``likely luck`` where any ground speaks against it: a deflated Sharpe ratio (DSR) below 0.5, a
+    probability of backtest overfitting (PBO) above 0.5, or no gain over the holdout. ``holds up``
+    where all speak for it: a DSR of at least 0.95, a PBO of at most 0.2, at least half of the
+    in-sample Sharpe ratio over the holdout, and a median neighbour with at least 0.7 of it. Else
+    ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it.
+
+    Args:
+        selection: of the study.
+        n_tried: sets ever tried on the same bars, over all studies, by the ledger.
+    """
+    winner = selection.sets[0]
+    n_tried = max(n_tried, selection.n_tried)
+    # Other studies' sets count as much as this one's own do.
+    effective = selection.n_effective * n_tried / selection.n_tried
+    dsr = _deflated(selection, winner, effective)
+    reasons = [
+        _reason(
+            dsr,
+            dsr is not None and dsr >= HOLDS_DSR,
+            dsr is None or dsr < LUCK_DSR,
+            f"deflated Sharpe ratio {_figure(dsr)} for {n_tried:,} sets tried on these bars, worth"
+            f" {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
+        ),
+        _reason(
+            selection.pbo,
+            selection.pbo is not None and selection.pbo <= HOLDS_PBO,
+            selection.pbo is not None and selection.pbo > LUCK_PBO,
+            f"probability of backtest overfitting {_figure(selection.pbo)}"
+            f" (holds to {HOLDS_PBO}, luck above {LUCK_PBO})",
+        ),
+    ]
+    beside, sharpe = winner.oos_sharpe, winner.sharpe
+    kept = None if beside is None or not sharpe else beside / sharpe
+    reasons.append(
+        _reason(
+            beside,
+            kept is not None and kept >= HOLDS_KEPT and (sharpe or 0.0) > 0.0,
+            beside is not None and beside <= 0.0,
+            f"out-of-sample Sharpe ratio {_figure(beside)} beside {_figure(sharpe)} in-sample"
+            f" (holds from {HOLDS_KEPT:.0%} of it, luck at 0 or below)",
+        )
+    )
+    near = selection.neighbours
+    if near is not None and sharpe:
+        reasons.append(
+            _reason(
+                near.median,
+                near.median >= HOLDS_NEIGHBOUR * sharpe,
+                False,
+                f"median Sharpe ratio of its {near.n_sets} neighbours {_figure(near.median)}"
+                f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
+            )
+        )
+    words = "fragile"
+    if any(reason.weight < 0 for reason in reasons):
+        words = "likely luck"
+    elif all(reason.weight > 0 for reason in reasons):
+        words = "holds up"
+    return Verdict(words, tuple(reasons), n_tried, dsr)
+
+
+def _reason(value: float | None, speaks_for: bool, against: bool, text: str) -> Reason:
+    if value is None and not against:
+        return Reason(text, 0)
+    return Reason(text, -1 if against else int(speaks_for))
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _deflated(selection: Selection, one: SetStatistics, n_trials: float) -> float | None:
+    if one.sharpe is None or one.skewness is None or one.kurtosis is None:
+        return None
+    yearly = math.sqrt(selection.bars_per_year)
+    return deflated_sharpe_ratio(
+        one.sharpe / yearly,
+        selection.n_bars,
+        one.skewness,
+        one.kurtosis,
+        (selection.sharpe_deviation / yearly) ** 2,
+        max(n_trials, 1.0),
+    )
+
+
+# --- From a study's results ---------------------------------------------------------------------
+
+
+def select(
+    study: Study, space: Space, inputs: Inputs, folder: StudyFolder, regimes: Regimes
+) -> Selection | None:
+    """The statistics of a study that has run; None where no set is feasible.
+
+    Raises:
+        StudyError: results cannot be read.
+    """
+    best = best_sets(folder, study.search, JUDGED)
+    if best.empty:
+        return None
+    yearly = math.sqrt(inputs.bars.bars_per_year)
+    n_bars, n_holdout = inputs.split - inputs.first, inputs.bars.n_bars - inputs.split
+    sharpes = folder.results(["sharpe"])["sharpe"].dropna().to_numpy()
+    n_tried = folder.n_distinct()
+    winner = best.iloc[[0]]
+    selection = Selection(
+        n_tried=n_tried,
+        n_effective=_effective(study, space, inputs, folder, regimes, n_tried),
+        sharpe_deviation=float(sharpes.std(ddof=1)) if len(sharpes) > 1 else 0.0,
+        n_bars=n_bars,
+        bars_per_year=inputs.bars.bars_per_year,
+        sets=(),
+    )
+    sets = tuple(_statistics(selection, row, n_holdout, yearly) for row in best.to_dict("records"))
+    sharpe = sets[0].sharpe
+    if sharpe is not None and sharpe > 0.0:
+        years = minimum_backtest_length(selection.n_effective, sharpe)
+        selection = replace(selection, minimum_years=years)
+    selection = replace(selection, sets=sets, **_over_blocks(study, inputs, folder, yearly))
+    return replace(
+        selection,
+        neighbours=_neighbours(space, inputs, winner, regimes),
+        **_intervals(study.seed, set_returns(space, inputs, winner, regimes), inputs, yearly),
+    )
+
+
+def _statistics(
+    selection: Selection, row: Mapping[Any, Any], n_holdout: int, yearly: float
+) -> SetStatistics:
+    def known(name: str) -> float | None:
+        value = row[name]
+        return None if pd.isna(value) else float(value)
+
+    def psr(prefix: str, n_bars: int) -> float | None:
+        values = [known(prefix + name) for name in ("sharpe", "skewness", "kurtosis")]
+        if None in values:
+            return None
+        sharpe, skewness, kurtosis = (float(v or 0.0) for v in values)
+        return _defined(probabilistic_sharpe_ratio(sharpe / yearly, n_bars, skewness, kurtosis))
+
+    one = SetStatistics(
+        number=int(row["set"]),
+        sharpe=known("sharpe"),
+        skewness=known("skewness"),
+        kurtosis=known("kurtosis"),
+        oos_sharpe=known("oos_sharpe"),
+        psr=psr("", selection.n_bars),
+        oos_psr=psr("oos_", n_holdout),
+    )
+    return replace(
+        one,
+        dsr=_deflated(selection, one, selection.n_effective),
+        raw_dsr=_deflated(selection, one, selection.n_tried),
+    )
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
+    """Parameter sets of one strategy under one classifier, as rows of a study's results."""
+    branch = _branch_of(space, rows)
+    columns = {name: rows[name].to_numpy(np.float64) for name in branch.columns}
+    return Tile(branch.strategy, branch.classifier, branch.market, columns)
+
+
+def _branch_of(space: Space, rows: pd.DataFrame) -> Branch:
+    one = rows.iloc[0]
+    return space.branches[space.branch_index(one["strategy"], one["classifier"])]
+
+
+def _effective(
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    regimes: Regimes,
+    n_tried: int,
+) -> float:
+    """Independent sets that weigh as much as those tried.
+
+    From the correlations of a sample's returns over short blocks of bars; the share that is
+    independent falls with the number of sets, so scaling it up errs on the side of more.
+    """
+    numbers = folder.results(["set"])["set"].to_numpy()
+    places = np.unique(np.linspace(0, len(numbers) - 1, SAMPLE).astype(np.int64))
+    rows = folder.sets(numbers[places].tolist())
+    tiles = [
+        tile_of(space, part)
+        for _, part in rows.groupby(["strategy", "classifier"], sort=False, observed=True)
+    ]
+    n_bars = inputs.split - inputs.first
+    shortest = max(1, math.ceil(n_bars / SAMPLE_BLOCKS))
+    bounds = block_bounds(inputs.first, inputs.split, n_bars // shortest, least=1)
+    keys = [key for tile in tiles for key in tile.regime_keys()[0]]
+    results = evaluate(replace(inputs, bounds=bounds), tiles, regimes(keys))
+    returns = np.concatenate([result.moments[:, 0] for result in results]).T
+    if returns.shape[0] < 3:
+        return float(n_tried)
+    share: float = effective_number_of_trials(returns=returns) / returns.shape[1]
+    return max(1.0, min(float(n_tried), share * n_tried))
+
+
+def _over_blocks(
+    study: Study, inputs: Inputs, folder: StudyFolder, yearly: float
+) -> dict[str, Any]:
+    """What follows from the return moments per block of bars."""
+    counts = np.diff(inputs.bounds).astype(np.float64)
+    numbers, n_sets = _feasible_sets(folder)
+    if len(counts) < 2 or n_sets < 2:
+        return {}
+
+    def chunks() -> Iterator[tuple[FloatArray, FloatArray]]:
+        for frame, moments in folder.moments():
+            kept = moments[frame["feasible"].to_numpy()]
+            yield np.ascontiguousarray(kept[:, 0].T), np.ascontiguousarray(kept[:, 1].T)
+
+    n_blocks = len(counts)
+    splits = symmetric_splits(n_blocks, max(SET_SPLITS // n_sets, 100), study.seed)
+    overfitting = overfitting_of(
+        choose_and_rank(chunks, counts, splits, ~splits & (2**n_blocks - 1))
+    )
+    found: dict[str, Any] = {
+        "block_bars": tuple(int(count) for count in counts),
+        "pbo": overfitting.probability,
+        "n_splits": len(splits),
+        "logits": tuple(overfitting.logits.tolist()),
+        "degradation_slope": _defined(overfitting.degradation_slope),
+        "probability_of_loss": overfitting.probability_of_loss,
+    }
+    train, test = walk_forward_masks(study.validation, n_blocks)
+    chosen = choose_and_rank(chunks, counts, train, test)
+    found |= walk_forward_summary(
+        [
+            Window(
+                number=int(numbers[place]),
+                train_start=inputs.bounds[_lowest_bit(train_mask)],
+                start=inputs.bounds[_lowest_bit(test_mask)],
+                stop=inputs.bounds[_lowest_bit(test_mask) + 1],
+                in_sample=before * yearly,
+                out_of_sample=after * yearly,
+            )
+            for place, train_mask, test_mask, before, after in zip(
+                chosen.winners.tolist(),
+                train.tolist(),
+                test.tolist(),
+                chosen.in_sample.tolist(),
+                chosen.out_of_sample.tolist(),
+                strict=True,
+            )
+        ]
+    )
+    if study.validation.method == "cpcv":
+        found["path_sharpes"] = _path_sharpes(study.validation, chunks, counts, yearly)
+    return found
+
+
+def _lowest_bit(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1
+
+
+def _feasible_sets(folder: StudyFolder) -> tuple[IntArray, int]:
+    frame = folder.results(["set", "feasible"])
+    numbers = frame.loc[frame["feasible"], "set"].to_numpy()
+    return numbers, len(numbers)
+
+
+def walk_forward_masks(validation: Validation, n_blocks: int) -> tuple[IntArray, IntArray]:
+    """Training and test blocks of each window of a walk-forward, as bit masks.
+
+    A test is the block after its training blocks. Nothing is purged: a return of a training bar is
+    known at its close, where the parameters of the next block are chosen.
+    """
+    n_train = min(validation.train_blocks or n_blocks // 2, n_blocks - 1)
+    tests = range(n_train, n_blocks)
+    starts = [0 if validation.anchored else test - n_train for test in tests]
+    train = [2**test - 2**start for test, start in zip(tests, starts, strict=True)]
+    return np.array(train), np.array([1 << test for test in tests])
+
+
+def walk_forward_summary(windows: Sequence[Window]) -> dict[str, Any]:
+    """The windows of a walk-forward and its efficiency, None where nothing was gained in-sample."""
+    before = sum(window.in_sample for window in windows)
+    after = sum(window.out_of_sample for window in windows)
+    return {
+        "windows": tuple(windows),
+        "walk_forward_efficiency": after / before if before > 0.0 else None,
+    }
+
+
+def _path_sharpes(
+    validation: Validation,
+    chunks: Callable[[], Iterable[tuple[FloatArray, FloatArray]]],
+    counts: FloatArray,
+    yearly: float,
+) -> tuple[float, ...]:
+    """Annualized Sharpe ratio of each path of combinatorial purged cross-validation.
+
+    Each split chooses on the blocks that are neither tested nor in an embargo, and its test blocks
+    go to the paths. (Lopez de Prado 2018, 12.4.)
+    """
+    n_blocks, n_test = len(counts), min(validation.test_blocks, len(counts) - 1)
+    tested = list(combinations(range(n_blocks), n_test))
+    test = np.array([sum(1 << block for block in blocks) for blocks in tested])
+    spared = test.copy()
+    for distance in range(1, validation.embargo_blocks + 1):
+        spared |= test << distance
+    train = ~spared & (2**n_blocks - 1)
+    if not train.all():
+        raise StudyError(
+            f"[validation] test_blocks = {n_test}, embargo_blocks = {validation.embargo_blocks}: a"
+            f" split leaves none of the {n_blocks} blocks to train on; lower one of them"
+        )
+    winners = choose_and_rank(chunks, counts, train, test).winners
+    chosen = _moments_of(chunks, winners)
+    splits = combinatorial_paths(n_blocks, n_test)
+    blocks = np.arange(n_blocks)
+    total = chosen[splits, 0, blocks].sum(axis=1)
+    squares = chosen[splits, 1, blocks].sum(axis=1)
+    n = counts.sum()
+    variance = (squares - total**2 / n) / (n - 1.0)
+    varies = variance > 0.0
+    sharpes = np.where(varies, total / n / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+    return tuple(np.sort(sharpes * yearly).tolist())
+
+
+def _moments_of(
+    chunks: Callable[[], Iterable[tuple[FloatArray, FloatArray]]], places: IntArray
+) -> FloatArray:
+    """(n_places, 2, n_blocks) moments of the sets at ``places``."""
+    parts: dict[int, FloatArray] = {}
+    first = 0
+    wanted = np.unique(places)
+    for sums, squares in chunks():
+        last = first + sums.shape[1]
+        for place in wanted[(wanted >= first) & (wanted < last)]:
+            parts[int(place)] = np.stack([sums[:, place - first], squares[:, place - first]])
+        first = last
+    return np.stack([parts[int(place)] for place in places])
+
+
+def _neighbours(
+    space: Space, inputs: Inputs, winner: pd.DataFrame, regimes: Regimes
+) -> Neighbours | None:
+    """How the sets one step away from the winner do."""
+    branch = _branch_of(space, winner)
+    own = {name: float(winner[name].iloc[0]) for name in branch.columns}
+    near = [
+        {**own, name: value} for name in branch.columns for value in _steps(branch, name, own[name])
+    ]
+    columns = {name: np.array([one[name] for one in near]) for name in branch.columns}
+    kept = np.ones(len(near), np.bool_)
+    for constraint in branch.constraints:
+        kept &= constraint.holds(columns)
+    if not kept.any():
+        return None
+    columns = {name: values[kept] for name, values in columns.items()}
+    tile = Tile(branch.strategy, branch.classifier, branch.market, columns)
+    result = evaluate(inputs, [tile], regimes(tile.regime_keys()[0]))[0]
+    sharpes = np.nan_to_num(result.in_sample[:, METRICS.index("sharpe")])
+    return Neighbours(len(sharpes), float(np.median(sharpes)), float(sharpes.min()))
+
+
+def _steps(branch: Branch, name: str, value: float) -> list[float]:
+    """The values next to ``value`` of a parameter that varies: a twentieth of a continuous range."""
+    for searched in branch.searched:
+        if searched.name == name and searched.continuous:
+            step = (searched.high - searched.low) / 20.0
+            ends = (max(searched.low, value - step), min(searched.high, value + step))
+            return [end for end in ends if end != value]
+        if searched.name == name:
+            values = sorted(float(searched.value(i)) for i in range(searched.n_values))
+            break
+    else:
+        values = list(branch.values(name))
+    place = int(np.argmin(np.abs(np.array(values) - value)))
+    return [values[i] for i in (place - 1, place + 1) if 0 <= i < len(values)]
+
+
+def set_returns(
+    space: Space, inputs: Inputs, row: pd.DataFrame, regimes: Regimes
+) -> pd.Series[float]:
+    """Returns per bar of one set, from the first decision on.
+
+    Args:
+        space: of the study.
+        inputs: of the study.
+        row: one row of the study's results.
+        regimes: of the study.
+    """
+    tile = tile_of(space, row)
+    equity = record(inputs, tile, regimes(tile.regime_keys()[0])).equity
+    before = equity.shift(1, fill_value=inputs.rules.initial_cash)
+    returns = (equity / before.where(before > 0.0) - 1.0).fillna(0.0)
+    return returns.rename("return")
+
+
+def _intervals(
+    seed: int, returns: pd.Series[float], inputs: Inputs, yearly: float
+) -> dict[str, Any]:
+    """Bootstrap intervals of the winner in-sample and over the holdout."""
+    values = returns.to_numpy()
+    n_bars = inputs.split - inputs.first
+    inside = stationary_bootstrap(values[:n_bars], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+    found: dict[str, Any] = {
+        "sharpe_interval": _scaled(inside.sharpe_interval, yearly),
+        "drawdown_interval": inside.drawdown_interval,
+    }
+    if len(values) > n_bars:
+        beside = stationary_bootstrap(values[n_bars:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+        found["oos_sharpe_interval"] = _scaled(beside.sharpe_interval, yearly)
+    return found
+
+
+def _scaled(interval: tuple[float, float], yearly: float) -> tuple[float, float]:
+    return interval[0] * yearly, interval[1] * yearly
+
+
+def stitched(
+    space: Space,
+    inputs: Inputs,
+    chosen: Sequence[tuple[Window, StudyFolder]],
+    regimes: Regimes,
+) -> pd.DataFrame:
+    """Equity of trading, over each window, the set that was chosen before it.
+
+    Each set is in the position that its own run holds where its window starts; what changing from
+    one set's position to the next one's costs is not charged.
+
+    Args:
+        space: of the study.
+        inputs: of the study.
+        chosen: each window and the folder that holds its set.
+        regimes: of the study.
+
+    Returns:
+        One row a bar: ``timestamp``, ``return``, ``equity`` (money) and ``set``.
+    """
+    parts = []
+    for window, folder in chosen:
+        returns = set_returns(space, inputs, folder.sets([window.number]), regimes)
+        part = returns.iloc[window.start - inputs.first : window.stop - inputs.first]
+        parts.append(part.to_frame().assign(set=window.number))
+    frame = pd.concat(parts).reset_index()
+    frame.insert(2, "equity", inputs.rules.initial_cash * (1.0 + frame["return"]).cumprod())
+    return frame
+
+
+def stitched_sharpe(frame: pd.DataFrame, inputs: Inputs) -> float | None:
+    """Annualized Sharpe ratio of a stitched equity."""
+    deviation = float(frame["return"].std(ddof=1))
+    if not deviation > 0.0:
+        return None
+    return float(frame["return"].mean()) / deviation * math.sqrt(inputs.bars.bars_per_year)
