@@ -23,7 +23,7 @@ SECONDS_PER_FIT = 0.03
 """Time of one fit of a regime model."""
 
 BYTES_PER_ROW = 120
-"""One parameter set in a result file, compressed."""
+"""One parameter set in a result file, compressed; its return moments are 16 bytes a block more."""
 
 BYTES_PER_PROCESS = 250e6
 """An interpreter with the libraries and the compiled kernels."""
@@ -73,6 +73,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     shared = 8.0 * (cells * (6 + n_columns) + refreshes * bars.n_symbols**2)
     rows_in_flight = min(study.search.batch, n_trials) * max(lanes)
     row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
+    moment_bytes = 16.0 * study.validation.blocks
     work = n_sets * cells * NS_PER_STEP * 1e-9 * (1.4 if rules.correlated else 1.0)
     fits = sum(
         bars.n_bars / min(branch.values(f"{branch.classifier}_refit_bars"))
@@ -83,8 +84,10 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         n_trials=n_trials,
         n_sets=n_sets,
         lanes_per_tile=max(lanes),
-        memory_bytes=(workers + 1) * BYTES_PER_PROCESS + shared + rows_in_flight * row_bytes,
-        disk_bytes=shared + n_sets * BYTES_PER_ROW,
+        memory_bytes=(workers + 1) * BYTES_PER_PROCESS
+        + shared
+        + rows_in_flight * (row_bytes + 3 * moment_bytes),
+        disk_bytes=shared + n_sets * (BYTES_PER_ROW + moment_bytes),
         seconds=5.0 + (work + fits * SECONDS_PER_FIT) / min(workers, os.cpu_count() or 1),
         workers=workers,
     )

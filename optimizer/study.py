@@ -116,7 +116,9 @@ class StudyResult:
     Attributes:
         study: as run.
         folder: where everything is.
-        seconds: wall time by part: load, features, compile, regimes, kernels, sampler, storage.
+        seconds: wall time by part: load, features, compile, regimes, kernels, dispatch, sampler,
+            scores, storage, selection, other. Kernels: what the workers spent on parameter sets, over
+            their number; dispatch: what they waited.
     """
 
     study: Study
@@ -193,7 +195,7 @@ def run_study(
     finally:
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
-    return StudyResult(study, folder, dict(clock.seconds))
+    return StudyResult(study, folder, clock.finished())
 
 
 def load_study_bars(study: Study) -> Bars:
@@ -345,6 +347,17 @@ class _Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Book time from one part to another."""
+        self.seconds[source] -= seconds
+        self.seconds[target] = self.seconds.get(target, 0.0) + seconds
+
+    def finished(self) -> dict[str, float]:
+        """All parts, with what belongs to none of them as ``other``."""
+        other = time.perf_counter() - self._start - sum(self.seconds.values())
+        return {**self.seconds, "other": other}
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -445,15 +458,31 @@ class _Search:
         full = [i for i, tile in enumerate(tiles) if tile.n_lanes]
         with self._clock("regimes"):
             self._pool.fit_regimes(key for i in full for key in tiles[i].regime_keys()[0])
-        with self._clock("kernels"):
+        before = self._pool.kernel_seconds
+        with self._clock("dispatch"):
             evaluated = self._pool.evaluate([asked[i].task for i in full], [tiles[i] for i in full])
-        results: list[TileResult | None] = [None] * len(asked)
-        for i, result in zip(full, evaluated, strict=True):
-            results[i] = result
+        self._clock.move(
+            "dispatch", "kernels", (self._pool.kernel_seconds - before) / self._pool.count
+        )
+        with self._clock("scores"):
+            rows, moments, frozen = self._judge(
+                asked, tiles, dict(zip(full, evaluated, strict=True))
+            )
+        with self._clock("storage"):
+            self._store(number, rows, moments, frozen)
+
+    def _judge(
+        self,
+        asked: Sequence[_Asked],
+        tiles: Sequence[Tile],
+        results: Mapping[int, TileResult | None],
+    ) -> tuple[list[dict[str, Any]], FloatArray, list[FrozenTrial]]:
+        """Score every tile of a batch and tell its trial, in order."""
         rows: list[dict[str, Any]] = []
         moments = [np.empty((0, 2, len(self._inputs.bounds) - 1))]
         frozen: list[FrozenTrial] = []
-        for one, tile, result in zip(asked, tiles, results, strict=True):
+        for i, (one, tile) in enumerate(zip(asked, tiles, strict=True)):
+            result = results.get(i)
             if result is None:
                 reason = (
                     "its worker died twice"
@@ -467,8 +496,7 @@ class _Search:
             rows.append(self._rows(tile, result, score))
             moments.append(result.moments)
             frozen.append(self._tell(one, score, tile, result, score.reason))
-        with self._clock("storage"):
-            self._store(number, rows, np.concatenate(moments), frozen)
+        return rows, np.concatenate(moments), frozen
 
     def _rows(self, tile: Tile, result: TileResult, score: TileScore) -> dict[str, Any]:
         n = tile.n_lanes

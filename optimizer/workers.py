@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,12 @@ def _context(folder: str) -> tuple[Inputs, Space]:
 
 def _evaluate_pieces(
     folder: str, pieces: Sequence[_Piece], regimes: Mapping[RegimeKey, RegimeCodes]
-) -> list[TileResult]:
+) -> tuple[list[TileResult], float]:
     inputs, space = _context(folder)
     tiles = [make_tile(space, p.task).slice(p.start, p.stop) for p in pieces]
-    return evaluate(inputs, tiles, regimes)
+    start = time.perf_counter()
+    results = evaluate(inputs, tiles, regimes)
+    return results, time.perf_counter() - start
 
 
 def _fit_regime(folder: str, key: RegimeKey) -> tuple[RegimeCodes, str]:
@@ -86,10 +89,15 @@ class Workers:
         study: of the tiles.
         inputs: of the study.
         count: processes; 1 computes in this one; 0 takes one per core.
+
+    Attributes:
+        count: processes.
+        kernel_seconds: that the processes together have spent on parameter sets.
     """
 
     def __init__(self, folder: Path, study: Study, inputs: Inputs, count: int) -> None:
         self.count = count or os.cpu_count() or 1
+        self.kernel_seconds = 0.0
         self._folder = str(folder)
         self._study = study
         self._regimes: dict[RegimeKey, RegimeCodes] = {}
@@ -189,9 +197,11 @@ class Workers:
             needed = {key for piece in chunk for key in keys[piece.tile]}
             calls.append((self._folder, chunk, {key: known[key] for key in needed}))
         parts: list[list[TileResult | None]] = [[] for _ in tasks]
-        for chunk, results in zip(chunks, self._map(_evaluate_pieces, calls), strict=True):
-            for i, piece in enumerate(chunk):
-                parts[piece.tile].append(None if results is None else results[i])
+        for chunk, answer in zip(chunks, self._map(_evaluate_pieces, calls), strict=True):
+            results, seconds = answer if answer is not None else ([None] * len(chunk), 0.0)
+            self.kernel_seconds += seconds
+            for piece, result in zip(chunk, results, strict=True):
+                parts[piece.tile].append(result)
         return [_joined(own) for own in parts]
 
 

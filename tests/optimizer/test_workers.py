@@ -94,7 +94,7 @@ def test_the_size_of_a_chunk_does_not_matter(
     monkeypatch.setattr(workers, "CHUNK_LANES", chunk_lanes)
     sizes = []
 
-    def counted(folder: str, pieces: Any, regimes: Any) -> list[TileResult]:
+    def counted(folder: str, pieces: Any, regimes: Any) -> tuple[list[TileResult], float]:
         sizes.append(sum(piece.stop - piece.start for piece in pieces))
         return original(folder, pieces, regimes)
 
