@@ -451,6 +451,7 @@ class Study(_Table):
 
     _path: Path | None = PrivateAttr(default=None)
     _base_path: Path = PrivateAttr(default=Path())
+    _overridden: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def name(self) -> str:
@@ -471,6 +472,16 @@ class Study(_Table):
     def source(self) -> str:
         """What messages call this study: its file, or ``<study>``."""
         return "<study>" if self._path is None else str(self._path)
+
+    @property
+    def base_path(self) -> Path:
+        """The folder from which the bars' path counts, absolute."""
+        return self._base_path.resolve()
+
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """Keys that ``override`` took from its caller, as ``search.trials``."""
+        return self._overridden
 
     @property
     def data_path(self) -> Path:
@@ -536,6 +547,7 @@ class Study(_Table):
             StudyFileError: a value is out of bounds.
         """
         content = self.to_dict()
+        overridden = list(self._overridden)
         for table, key, value in (
             ("study", "seed", seed),
             ("search", "trials", trials),
@@ -543,7 +555,10 @@ class Study(_Table):
         ):
             if value is not None:
                 content[table][key] = value
-        return _make_study(content, self._path, self._base_path)
+                overridden.append(f"{table}.{key}")
+        study = _make_study(content, self._path, self._base_path)
+        study._overridden = tuple(dict.fromkeys(overridden))
+        return study
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:

@@ -6,11 +6,16 @@ its parameter sets and, in its metadata, its trials. Optuna's journal is a copy 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +46,7 @@ KIND = "barsweep study"
 
 def write_atomically(path: Path, write: Any) -> None:
     """Call ``write`` with a temporary file's path and give that its final name once it is on disk."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = _part(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -54,6 +59,71 @@ def write_atomically(path: Path, write: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def cannot_write(path: Path, error: OSError) -> StudyError:
+    """The error for a file of a study that could not be written, with the mend."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StudyError(f"{path}: cannot be written: {reason}")
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    return StudyError(
+        f"{path}: cannot be written: {reason} ({free / 1e6:,.0f} MB free on the disk of"
+        f" {existing if existing.is_dir() else existing.parent}); what was written before is kept:"
+        " free space there, then `barsweep resume` goes on"
+    )
+
+
+@contextlib.contextmanager
+def exclusive_use(path: Path) -> Iterator[None]:
+    """Hold the lock of a study's folder, which is made if need be, as long as a study runs in it.
+
+    The lock is the operating system's, on the folder itself: it leaves no file, and it ends with the
+    process, whatever ends that. Where folders cannot be locked (Windows, some network file systems)
+    there is none.
+
+    Raises:
+        StudyError: another process holds it, or the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                f"{path}: another process is running a study there; let it end, or give another --out"
+            ) from None
+        except OSError:
+            logging.getLogger("barsweep").warning(
+                "%s: its file system has no locks; start one study there at a time", path
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class FinishedBatch:
+    """What is recorded of a batch: its file, its trials, how many parameter sets it holds."""
+
+    path: Path
+    trials: Sequence[Mapping[str, Any]]
+    n_sets: int
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 class StudyFolder:
@@ -70,28 +140,42 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
-        """Make the folder of a new study.
+        """Make the folder of a new study. The caller holds ``exclusive_use`` of it.
 
         Raises:
             StudyError: the folder holds something already, or cannot be written.
         """
         folder = cls(path)
+        manifest_part = _part(folder.manifest_path)
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                if not overwrite:
-                    raise StudyError(
-                        f"{path}: already holds files; give another --out, or --overwrite to replace"
-                        " a study there"
-                    )
-                if not folder.manifest_path.is_file():
-                    raise StudyError(f"{path}: holds no study; --overwrite replaces a study only")
-                folder.manifest()
-                shutil.rmtree(path)
-            (path / RESULTS).mkdir(parents=True)
+            if any(one != manifest_part for one in path.iterdir()):
+                folder._refuse_or_clear(overwrite)
             folder.write_manifest(manifest)
+            (path / RESULTS).mkdir(exist_ok=True)
         except OSError as error:
-            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise cannot_write(path, error) from None
         return folder
+
+    def _refuse_or_clear(self, overwrite: bool) -> None:
+        known = self.manifest_path.is_file()
+        if not overwrite:
+            unfinished = known and not self.manifest().get("complete", True)
+            raise StudyError(
+                f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` goes on with"
+                " it; else give another --out, or --overwrite to replace it"
+                if unfinished
+                else f"{self.path}: already holds files; give another --out, or --overwrite to"
+                " replace a study there"
+            )
+        if not known:
+            raise StudyError(f"{self.path}: holds no study; --overwrite replaces a study only")
+        # Killed midway, this is an unfinished study again: the manifest goes last.
+        self.write_manifest({**self.manifest(), "complete": False})
+        for one in self.path.iterdir():
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            elif one != self.manifest_path:
+                one.unlink()
 
     @classmethod
     def open(cls, path: Path) -> StudyFolder:
@@ -138,9 +222,50 @@ class StudyFolder:
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Replace what describes the study."""
+        """Replace what describes the study.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
         text = json.dumps({"kind": KIND, **manifest}, indent=1, sort_keys=True)
-        write_atomically(self.manifest_path, lambda path: path.write_text(text))
+        try:
+            write_atomically(self.manifest_path, lambda path: path.write_text(text))
+        except OSError as error:
+            raise cannot_write(self.manifest_path, error) from None
+
+    def remove_leftovers(self) -> None:
+        """Remove what a process that was killed left unfinished: parts of files, shared arrays."""
+        try:
+            (self.path / RESULTS).mkdir(exist_ok=True)
+            for part in (*self.path.glob("*.part"), *(self.path / RESULTS).glob("*.part")):
+                part.unlink()
+            for scratch in self.path.glob(f"{SCRATCH}-*"):
+                shutil.rmtree(scratch)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def finished_batches(self) -> dict[int, FinishedBatch]:
+        """Every batch that is whole on disk, by its number.
+
+        Each file is read and its checksums compared. One that is damaged is removed, with a warning,
+        and so is to be computed again.
+        """
+        found = {}
+        for path in self.batch_paths():
+            match = re.fullmatch(r"batch-(\d+)", path.stem)
+            if match is None:
+                continue
+            try:
+                table = pq.read_table(path, page_checksum_verification=True)
+                trials = json.loads(table.schema.metadata[TRIALS_KEY])
+            except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+                logging.getLogger("barsweep").warning(
+                    "%s: damaged (%s); it is computed again", path, " ".join(str(error).split())
+                )
+                path.unlink(missing_ok=True)
+                continue
+            found[int(match[1])] = FinishedBatch(path, trials, table.num_rows)
+        return found
 
     def batch_paths(self) -> list[Path]:
         """Result files, in order."""
@@ -169,9 +294,9 @@ class StudyFolder:
         table = pa.concat_tables(tables).unify_dictionaries()
         table = table.replace_schema_metadata({TRIALS_KEY: json.dumps(list(trials)).encode()})
         try:
-            write_atomically(path, lambda part: pq.write_table(table, part, compression="zstd"))
+            write_atomically(path, lambda part: _write_parquet(table, part))
         except OSError as error:
-            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise cannot_write(path, error) from None
 
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
@@ -218,6 +343,10 @@ class StudyFolder:
     def remove_scratch(self) -> None:
         """Delete the arrays that workers mapped."""
         shutil.rmtree(self.scratch_path, ignore_errors=True)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def _read(read: Callable[[], Any], path: Path) -> Any:

@@ -2,13 +2,15 @@
 
 The batch size never depends on the number of workers, results are told in trial order, and the
 sampler is seeded afresh for each batch from (seed, batch number): so any number of workers gives the
-same trials and the same results, bit for bit.
+same trials and the same results, bit for bit. A study is taken up by the same loop: batches that are
+on disk are asked again and told what is recorded, which brings every sampler to the state it had.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 import platform
 import time
@@ -45,13 +47,20 @@ from optimizer.backtest import (
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.classifiers import compile_classifier
-from optimizer.compile_cache import exclusive
+from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.config import Search, Study
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import Estimate, estimate, refuse_what_cannot_fit
 from optimizer.space import Branch, Searched, Space, Value, build_space
-from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder
+from optimizer.store import (
+    OUT_OF_SAMPLE,
+    SCHEMA_VERSION,
+    FinishedBatch,
+    StudyFolder,
+    cannot_write,
+    exclusive_use,
+)
 from optimizer.types import Bars, FloatArray
 from optimizer.workers import TileTask, Workers, make_tile
 
@@ -67,7 +76,8 @@ class Progress:
         sets: parameter sets evaluated.
         best: in-sample objective of the best feasible set so far, or None.
         best_out_of_sample: the same metric of that set over the holdout, or None.
-        seconds: since the first batch was asked.
+        seconds: since the first batch was asked, or the study was taken up.
+        trials_before, sets_before: those that were there when the study was taken up.
     """
 
     trials: int
@@ -76,11 +86,19 @@ class Progress:
     best: float | None
     best_out_of_sample: float | None
     seconds: float
+    trials_before: int = 0
+    sets_before: int = 0
 
     @property
     def seconds_left(self) -> float:
         """Estimated from the pace so far."""
-        return self.seconds / max(self.trials, 1) * (self.n_trials - self.trials)
+        done = max(self.trials - self.trials_before, 1)
+        return self.seconds / done * (self.n_trials - self.trials)
+
+    @property
+    def sets_per_second(self) -> float:
+        """The pace so far."""
+        return (self.sets - self.sets_before) / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,27 +175,86 @@ def run_study(
         DataError: the bars cannot be used.
         StudyError: the folder cannot be used, or the study cannot fit the machine.
     """
+    path = Path("out") / study.name if out is None else Path(out)
+    prepared = prepare_study(study, path, workers, on_start)
+    with exclusive_use(path):
+        manifest = _manifest(study, prepared.bars, prepared.inputs)
+        folder = StudyFolder.create(path, manifest, overwrite=overwrite)
+        return carry_out(prepared, folder, on_progress)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudy:
+    """A study with what its trials share, ready to be carried out."""
+
+    study: Study
+    bars: Bars
+    space: Space
+    inputs: Inputs
+    needs: Estimate
+    clock: _Clock
+
+
+def prepare_study(
+    study: Study,
+    path: Path,
+    workers: int | None,
+    on_start: Callable[[Estimate], None] | None,
+    check: Callable[[Bars], None] | None = None,
+) -> PreparedStudy:
+    """Load the bars, refuse what cannot fit, compute the features.
+
+    Args:
+        study: of which.
+        path: where its results are to go.
+        workers: processes; None takes the study's.
+        on_start: called with the estimate before anything is computed.
+        check: called with the bars, to refuse them.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: the study cannot fit the machine.
+    """
     if workers is not None and workers < 0:
         raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")
     clock = _Clock()
     with clock("load"):
         bars = load_study_bars(study)
+        if check is not None:
+            check(bars)
         space = build_space(study)
         rules = study_rules(study, space, bars.n_symbols)
     count = study.workers.count if workers is None else workers
-    path = Path("out") / study.name if out is None else Path(out)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
         on_start(needs)
     with clock("features"):
         inputs = prepare(bars, space, rules, study.validation.holdout)
-    folder = StudyFolder.create(path, _manifest(study, bars, inputs), overwrite=overwrite)
+    return PreparedStudy(study, bars, space, inputs, needs, clock)
+
+
+def carry_out(
+    prepared: PreparedStudy,
+    folder: StudyFolder,
+    on_progress: Callable[[Progress], None] | None,
+) -> StudyResult:
+    """Evaluate the batches that the folder lacks and mark the study complete.
+
+    The caller holds ``exclusive_use`` of the folder.
+
+    Raises:
+        StudyError: the folder cannot be written, or holds batches that this version does not ask.
+    """
+    study, clock = prepared.study, prepared.clock
     try:
         with clock("compile"), exclusive():
-            _compile(inputs, space)
-        with Workers(folder.scratch_path, study, inputs, needs.workers) as pool:
-            _Search(study, space, inputs, folder, pool, clock, on_progress).run(needs.n_trials)
+            _compile(prepared.inputs, prepared.space)
+        with Workers(folder.scratch_path, study, prepared.inputs, prepared.needs.workers) as pool:
+            search = _Search(
+                study, prepared.space, prepared.inputs, folder, pool, clock, on_progress
+            )
+            search.run(prepared.needs.n_trials)
     finally:
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
@@ -203,7 +280,7 @@ def load_study_bars(study: Study) -> Bars:
 
 def software_versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    packages = ("barsweep", "numba", "numpy", "optuna", "scikit-learn", "hmmlearn", "scipy")
+    packages = ("barsweep", "numba", "numpy", "optuna", "cmaes", "scikit-learn", "hmmlearn", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
@@ -212,6 +289,8 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "study": study.to_dict(),
         "study_source": study.source,
+        "study_folder": str(study.base_path),
+        "overridden": list(study.overridden),
         "study_hash": study.content_hash,
         "data_path": str(study.data_path),
         "data_hash": bars.content_hash,
@@ -224,6 +303,7 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "holdout_time": str(bars.timestamps[inputs.split]) if inputs.split < bars.n_bars else None,
         "bars_per_year": bars.bars_per_year,
         "versions": software_versions(),
+        "kernels": source_key(kernels_folder()),
         "complete": False,
     }
 
@@ -284,35 +364,38 @@ class _Search:
         self._clock = clock
         self._on_progress = on_progress
         self._optuna = optuna.create_study(directions=list(study.search.direction))
-        self._journal = optuna.create_study(
-            study_name=study.name,
-            directions=list(study.search.direction),
-            storage=JournalStorage(JournalFileBackend(str(folder.journal_path))),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._journal.set_metric_names(list(study.search.objective))
+        self._journal = _new_journal(folder, study)
         self._sets = 0
         self._told = 0
         self._best: tuple[float, float | None] | None = None
 
     def run(self, n_trials: int) -> None:
-        start = time.perf_counter()
         size = self._study.search.batch
+        finished = self._folder.finished_batches()
         points = (
             itertools.islice(grid_tasks(self._space), n_trials)
             if self._study.search.sampler == "grid" or self._space.n_points == 1
             else None
         )
+        start, before = time.perf_counter(), (0, 0)
         for batch in range(math.ceil(n_trials / size)):
             count = min(size, n_trials - batch * size)
             with self._clock("sampler"):
                 asked = self._ask(batch, count, points)
-            self._batch(batch, asked)
+            if batch in finished:
+                with self._clock("resume"):
+                    self._tell_again(asked, finished.pop(batch))
+                start, before = time.perf_counter(), (self._told, self._sets)
+                if finished:
+                    continue
+            else:
+                self._batch(batch, asked)
             if self._on_progress is not None:
                 best, beside = self._best if self._best is not None else (None, None)
                 seconds = time.perf_counter() - start
-                self._on_progress(Progress(self._told, n_trials, self._sets, best, beside, seconds))
+                self._on_progress(
+                    Progress(self._told, n_trials, self._sets, best, beside, seconds, *before)
+                )
 
     def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
         search = self._study.search
@@ -399,7 +482,17 @@ class _Search:
             attributes["winner"] = {n: float(c[score.winner]) for n, c in tile.columns.items()}
             attributes["in_sample"] = _finite(result.in_sample[score.winner])
             attributes["out_of_sample"] = _finite(result.out_of_sample[score.winner])
-            self._keep_best(score, result)
+        return self._tell_values(one, values, attributes, violations)
+
+    def _tell_values(
+        self,
+        one: _Asked,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        violations: Mapping[str, float],
+    ) -> FrozenTrial:
+        if values is not None:
+            self._keep_best(values[0], attributes, violations)
         self._told += 1
         state = TrialState.COMPLETE if values is not None else TrialState.FAIL
         if one.trial is not None:
@@ -416,20 +509,43 @@ class _Search:
             values=values,
             params=params,
             distributions=distributions,
-            user_attrs=attributes,
+            user_attrs=dict(attributes),
             constraints=dict(violations),
         )
 
-    def _keep_best(self, score: TileScore, result: TileResult) -> None:
-        if not score.feasible[score.winner] or not np.isfinite(score.scores[score.winner]):
+    def _tell_again(self, asked: Sequence[_Asked], batch: FinishedBatch) -> None:
+        """Tell a batch what is recorded of it, once it is sure that it is the batch asked."""
+        first, frozen = self._told, []
+        for one, record in zip(asked, batch.trials, strict=False):
+            violations = {
+                name.removeprefix(_CONSTRAINT): value
+                for name, value in record["system_attrs"].items()
+                if name.startswith(_CONSTRAINT)
+            }
+            told = self._tell_values(one, record["values"], record["user_attrs"], violations)
+            frozen.append(told)
+            if json.loads(json.dumps(_trial_record(self._told - 1, told))) != record:
+                break
+        else:
+            if len(asked) == len(batch.trials):
+                self._sets += batch.n_sets
+                self._keep_journal(frozen)
+                return
+        raise StudyError(
+            f"{batch.path}: trial {first + len(frozen) - 1} is not the one that this version asks; it"
+            " was made by another version or program: run the study anew with another --out"
+        )
+
+    def _keep_best(
+        self, value: float, attributes: Mapping[str, Any], violations: Mapping[str, float]
+    ) -> None:
+        """Keep the winner of a tile if it is feasible and the best so far."""
+        if any(excess > 0 for excess in violations.values()):
             return
-        value = float(score.scores[score.winner])
         search = self._study.search
         sign = 1.0 if search.direction[0] == "maximize" else -1.0
         if self._best is None or sign * value > sign * self._best[0]:
-            column = METRICS.index(search.objective[0])
-            beside = float(result.out_of_sample[score.winner, column])
-            self._best = (value, beside if np.isfinite(beside) else None)
+            self._best = (value, attributes["out_of_sample"][search.objective[0]])
 
     def _store(
         self, number: int, rows: Sequence[dict[str, Any]], frozen: Sequence[FrozenTrial]
@@ -437,7 +553,35 @@ class _Search:
         first = self._told - len(frozen)
         records = [_trial_record(first + i, trial) for i, trial in enumerate(frozen)]
         self._folder.write_batch(number, rows, self._space.parameter_names, records)
-        self._journal.add_trials(frozen)
+        self._keep_journal(frozen)
+
+    def _keep_journal(self, frozen: Sequence[FrozenTrial]) -> None:
+        try:
+            self._journal.add_trials(frozen)
+        except OSError as error:
+            raise cannot_write(self._folder.journal_path, error) from None
+
+
+def _new_journal(folder: StudyFolder, study: Study) -> optuna.Study:
+    """An empty journal in the place of what a former process left, which may be torn or locked."""
+    try:
+        for path in folder.path.glob(f"{folder.journal_path.name}*"):
+            path.unlink()
+        journal = optuna.create_study(
+            study_name=study.name,
+            directions=list(study.search.direction),
+            storage=JournalStorage(JournalFileBackend(str(folder.journal_path))),
+        )
+    except OSError as error:
+        raise cannot_write(folder.journal_path, error) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        journal.set_metric_names(list(study.search.objective))
+    return journal
+
+
+_CONSTRAINT = "constraints:"
+"""Before the name of each constraint where Optuna keeps by how much it is broken."""
 
 
 def _finite(metrics: FloatArray) -> dict[str, float | None]:
