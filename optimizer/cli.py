@@ -260,6 +260,8 @@ def _progress_text(now: StudyProgress) -> str:
         best = f"best {now.best:.3g} in-sample"
         if now.best_out_of_sample is not None:
             best += f", {now.best_out_of_sample:.3g} out-of-sample"
+    if now.trials == now.trials_before:
+        return f"{now.sets:,} sets are on disk, {best}"
     return f"{now.sets:,} sets, {now.sets_per_second:,.0f}/s, {best}"
 
 

@@ -408,10 +408,13 @@ class Workers(_Table):
     Attributes:
         count: processes; 0 is one per core.
         backend: a joblib back end.
+        tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended; the
+            tile is tried once more and fails then. None sets no limit.
     """
 
     count: Annotated[int, _whole(0, 100_000)] = 0
     backend: Annotated[str, BeforeValidator(filled_text)] = "loky"
+    tile_seconds: Annotated[float, _real(0.1, 1e6)] | None = None
 
 
 class Analytics(_Table):
@@ -535,7 +538,7 @@ class Study(_Table):
             "costs": self.costs.model_dump(),
             "search": search,
             "validation": self.validation.model_dump(),
-            "workers": self.workers.model_dump(),
+            "workers": self.workers.model_dump(exclude_none=True),
         }
 
     def override(

@@ -62,7 +62,7 @@ from optimizer.store import (
     exclusive_use,
 )
 from optimizer.types import Bars, FloatArray
-from optimizer.workers import TileTask, Workers, make_tile
+from optimizer.workers import TileFailure, TileTask, Workers, make_tile
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -280,7 +280,16 @@ def load_study_bars(study: Study) -> Bars:
 
 def software_versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    packages = ("barsweep", "numba", "numpy", "optuna", "cmaes", "scikit-learn", "hmmlearn", "scipy")
+    packages = (
+        "barsweep",
+        "numba",
+        "numpy",
+        "optuna",
+        "cmaes",
+        "scikit-learn",
+        "hmmlearn",
+        "scipy",
+    )
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
@@ -426,19 +435,15 @@ class _Search:
             self._pool.fit_regimes(key for i in full for key in tiles[i].regime_keys()[0])
         with self._clock("kernels"):
             evaluated = self._pool.evaluate([asked[i].task for i in full], [tiles[i] for i in full])
-        results: list[TileResult | None] = [None] * len(asked)
+        nothing = TileFailure("no parameter set keeps the parameter constraints")
+        results: list[TileResult | TileFailure] = [nothing] * len(asked)
         for i, result in zip(full, evaluated, strict=True):
             results[i] = result
         rows: list[dict[str, Any]] = []
         frozen: list[FrozenTrial] = []
         for one, tile, result in zip(asked, tiles, results, strict=True):
-            if result is None:
-                reason = (
-                    "its worker died twice"
-                    if tile.n_lanes
-                    else "no parameter set keeps the parameter constraints"
-                )
-                frozen.append(self._tell(one, None, tile, None, reason))
+            if isinstance(result, TileFailure):
+                frozen.append(self._tell(one, None, tile, None, result.reason))
                 continue
             branch = self._space.branches[one.task.branch]
             score = score_tile(self._study.search, tile.columns, result.in_sample, branch.swept)
