@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from optimizer.bars import load_bars
     from optimizer.config import load_study, study_from_dict
     from optimizer.export import export_sets, replay
+    from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
     from optimizer.types import Bars
 
@@ -32,6 +33,7 @@ __all__ = [
     "load_bars",
     "load_study",
     "replay",
+    "resume_study",
     "run_study",
     "study_from_dict",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "load_bars": "bars",
     "load_study": "config",
     "replay": "export",
+    "resume_study": "resume",
     "run_study": "study",
     "study_from_dict": "config",
 }

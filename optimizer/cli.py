@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from optimizer.preflight import Estimate
     from optimizer.selection import Selection
     from optimizer.study import Progress as StudyProgress
+    from optimizer.study import StudyResult
 
 app = typer.Typer(
     help="Sweep trading-strategy parameters over real bars and export the best sets.",
@@ -73,16 +76,55 @@ def _common(
     pass
 
 
+class _Stopped(BaseException):
+    """SIGINT or SIGTERM came. Not a KeyboardInterrupt, for which click has its own ending."""
+
+    def __init__(self, number: int) -> None:
+        self.code = 128 + number
+        self.name = "interrupted" if number == signal.SIGINT else "terminated"
+        self.advice = ""
+
+
+def _stop(number: int, _: object) -> None:
+    """End in order at the first signal, with what is kept; at the second at once."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda number, _: os._exit(128 + number))
+    raise _Stopped(number)
+
+
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
-    except KeyboardInterrupt:
-        errors.print("interrupted; what was written so far is kept", style="red")
-        sys.exit(130)
-    except BarsweepError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    except _Stopped as stopped:
+        _complain(f"{stopped.name}{stopped.advice}")
+        sys.exit(stopped.code)
+    except MemoryError:
+        _complain("error: out of memory; lower [search] batch, or sweep fewer values in a tile")
         sys.exit(2)
+    except BarsweepError as error:
+        _complain(f"error: {error}")
+        sys.exit(2)
+
+
+def _complain(text: str) -> None:
+    errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Let a study that is stopped say where it is and how to go on."""
+    try:
+        yield
+    except _Stopped as stopped:
+        if (folder / "study.json").is_file():
+            stopped.advice = (
+                f"; what was written so far is kept in {folder}:"
+                f" `barsweep resume {folder}` goes on with it"
+            )
+        raise
 
 
 @app.command()
@@ -150,15 +192,41 @@ def run(
     if trials is not None and loaded.search.sampler == "grid":
         raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
     loaded = loaded.override(seed=seed, trials=trials)
-    with _progress() as on_progress:
+    folder = Path("out") / loaded.name if out is None else out
+    with _resumable(folder), _progress() as on_progress:
         result = run_study(
             loaded,
-            out=out,
+            out=folder,
             workers=workers,
             overwrite=overwrite,
             on_start=_print_estimate,
             on_progress=on_progress,
         )
+    _print_end(result, top)
+
+
+@app.command()
+def resume(
+    folder: Folder,
+    workers: Annotated[
+        Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+) -> None:
+    """Go on with a study that was stopped or killed; the results are as if it had not been."""
+    from optimizer.resume import resume_study
+
+    with _resumable(folder), _progress() as on_progress:
+        result = resume_study(
+            folder, workers=workers, on_start=_print_estimate, on_progress=on_progress
+        )
+    if not result.seconds:
+        _say(f"{folder}: complete, nothing to resume", "green")
+        return
+    _print_end(result, top)
+
+
+def _print_end(result: StudyResult, top: int) -> None:
     total = sum(result.seconds.values())
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
     _say(f"time: {total:.1f} s ({parts})")
@@ -189,13 +257,14 @@ def _progress() -> Iterator[Any]:
 
 
 def _progress_text(now: StudyProgress) -> str:
-    pace = now.sets / now.seconds if now.seconds else 0.0
     best = "none feasible yet"
     if now.best is not None:
         best = f"best {now.best:.3g} in-sample"
         if now.best_out_of_sample is not None:
             best += f", {now.best_out_of_sample:.3g} out-of-sample"
-    return f"{now.sets:,} sets, {pace:,.0f}/s, {best}"
+    if now.trials == now.trials_before:
+        return f"{now.sets:,} sets are on disk, {best}"
+    return f"{now.sets:,} sets, {now.sets_per_second:,.0f}/s, {best}"
 
 
 def _progress_line(now: StudyProgress) -> str:
@@ -225,7 +294,7 @@ def _show(path: Path, top: int) -> None:
     frame = best_sets(folder, study.search, top)
     counts = folder.results(["trial", "feasible"])
     selection = load_selection(folder)
-    state = "" if manifest["complete"] else " (not complete)"
+    state = "" if manifest["complete"] else f" (not complete; `barsweep resume {path}` goes on)"
     first, last = manifest["first_time"][:10], manifest["span"][1][:10]
     holdout = (manifest["holdout_time"] or "")[:10]
     samples = f"in-sample {first} to {holdout}, out-of-sample from there to {last}"

@@ -446,10 +446,13 @@ class Workers(_Table):
     Attributes:
         count: processes; 0 is one per core.
         backend: a joblib back end.
+        tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended; the
+            tile is tried once more and fails then. None sets no limit.
     """
 
     count: Annotated[int, _whole(0, 100_000)] = 0
     backend: Annotated[str, BeforeValidator(filled_text)] = "loky"
+    tile_seconds: Annotated[float, _real(0.1, 1e6)] | None = None
 
 
 class Analytics(_Table):
@@ -489,6 +492,7 @@ class Study(_Table):
 
     _path: Path | None = PrivateAttr(default=None)
     _base_path: Path = PrivateAttr(default=Path())
+    _overridden: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def name(self) -> str:
@@ -509,6 +513,16 @@ class Study(_Table):
     def source(self) -> str:
         """What messages call this study: its file, or ``<study>``."""
         return "<study>" if self._path is None else str(self._path)
+
+    @property
+    def base_path(self) -> Path:
+        """The folder from which the bars' path counts, absolute."""
+        return self._base_path.resolve()
+
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """Keys that ``override`` took from its caller, as ``search.trials``."""
+        return self._overridden
 
     @property
     def data_path(self) -> Path:
@@ -562,7 +576,7 @@ class Study(_Table):
             "costs": self.costs.model_dump(),
             "search": search,
             "validation": self.validation.model_dump(exclude_none=True),
-            "workers": self.workers.model_dump(),
+            "workers": self.workers.model_dump(exclude_none=True),
         }
 
     def override(
@@ -574,6 +588,7 @@ class Study(_Table):
             StudyFileError: a value is out of bounds.
         """
         content = self.to_dict()
+        overridden = list(self._overridden)
         for table, key, value in (
             ("study", "seed", seed),
             ("search", "trials", trials),
@@ -581,7 +596,10 @@ class Study(_Table):
         ):
             if value is not None:
                 content[table][key] = value
-        return _make_study(content, self._path, self._base_path)
+                overridden.append(f"{table}.{key}")
+        study = _make_study(content, self._path, self._base_path)
+        study._overridden = tuple(dict.fromkeys(overridden))
+        return study
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:

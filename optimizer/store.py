@@ -7,11 +7,16 @@ is a copy for Optuna's tools.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +49,7 @@ KIND = "barsweep study"
 
 def write_atomically(path: Path, write: Any) -> None:
     """Call ``write`` with a temporary file's path and give that its final name once it is on disk."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = _part(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -57,6 +62,71 @@ def write_atomically(path: Path, write: Any) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def cannot_write(path: Path, error: OSError) -> StudyError:
+    """The error for a file of a study that could not be written, with the mend."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StudyError(f"{path}: cannot be written: {reason}")
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    return StudyError(
+        f"{path}: cannot be written: {reason} ({free / 1e6:,.0f} MB free on the disk of"
+        f" {existing if existing.is_dir() else existing.parent}); what was written before is kept:"
+        " free space there, then `barsweep resume` goes on"
+    )
+
+
+@contextlib.contextmanager
+def exclusive_use(path: Path) -> Iterator[None]:
+    """Hold the lock of a study's folder, which is made if need be, as long as a study runs in it.
+
+    The lock is the operating system's, on the folder itself: it leaves no file, and it ends with the
+    process, whatever ends that. Where folders cannot be locked (Windows, some network file systems)
+    there is none.
+
+    Raises:
+        StudyError: another process holds it, or the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                f"{path}: another process is running a study there; let it end, or give another --out"
+            ) from None
+        except OSError:
+            logging.getLogger("barsweep").warning(
+                "%s: its file system has no locks; start one study there at a time", path
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class FinishedBatch:
+    """What is recorded of a batch: its file, its trials, how many parameter sets it holds."""
+
+    path: Path
+    trials: Sequence[Mapping[str, Any]]
+    n_sets: int
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 class StudyFolder:
@@ -73,29 +143,43 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
-        """Make the folder of a new study.
+        """Make the folder of a new study. The caller holds ``exclusive_use`` of it.
 
         Raises:
             StudyError: the folder holds something already, or cannot be written.
         """
         folder = cls(path)
+        manifest_part = _part(folder.manifest_path)
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                if not overwrite:
-                    raise StudyError(
-                        f"{path}: already holds files; give another --out, or --overwrite to replace"
-                        " a study there"
-                    )
-                if not folder.manifest_path.is_file():
-                    raise StudyError(f"{path}: holds no study; --overwrite replaces a study only")
-                folder.manifest()
-                shutil.rmtree(path)
-            (path / RESULTS).mkdir(parents=True)
-            (path / MOMENTS).mkdir()
+            if any(one != manifest_part for one in path.iterdir()):
+                folder._refuse_or_clear(overwrite)
             folder.write_manifest(manifest)
+            (path / RESULTS).mkdir(exist_ok=True)
+            (path / MOMENTS).mkdir(exist_ok=True)
         except OSError as error:
-            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise cannot_write(path, error) from None
         return folder
+
+    def _refuse_or_clear(self, overwrite: bool) -> None:
+        known = self.manifest_path.is_file()
+        if not overwrite:
+            unfinished = known and not self.manifest().get("complete", True)
+            raise StudyError(
+                f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` goes on with"
+                " it; else give another --out, or --overwrite to replace it"
+                if unfinished
+                else f"{self.path}: already holds files; give another --out, or --overwrite to"
+                " replace a study there"
+            )
+        if not known:
+            raise StudyError(f"{self.path}: holds no study; --overwrite replaces a study only")
+        # Killed midway, this is an unfinished study again: the manifest goes last.
+        self.write_manifest({**self.manifest(), "complete": False})
+        for one in self.path.iterdir():
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            elif one != self.manifest_path:
+                one.unlink()
 
     @classmethod
     def open(cls, path: Path) -> StudyFolder:
@@ -142,9 +226,53 @@ class StudyFolder:
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Replace what describes the study."""
+        """Replace what describes the study.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
         text = json.dumps({"kind": KIND, **manifest}, indent=1, sort_keys=True)
-        write_atomically(self.manifest_path, lambda path: path.write_text(text))
+        try:
+            write_atomically(self.manifest_path, lambda path: path.write_text(text))
+        except OSError as error:
+            raise cannot_write(self.manifest_path, error) from None
+
+    def remove_leftovers(self) -> None:
+        """Remove what a process that was killed left unfinished: parts of files, shared arrays."""
+        try:
+            (self.path / RESULTS).mkdir(exist_ok=True)
+            for part in (*self.path.glob("*.part"), *(self.path / RESULTS).glob("*.part")):
+                part.unlink()
+            for scratch in self.path.glob(f"{SCRATCH}-*"):
+                shutil.rmtree(scratch)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def finished_batches(self) -> dict[int, FinishedBatch]:
+        """Every batch that is whole on disk, by its number.
+
+        Each file is read and its checksums compared. One that is damaged is removed, with a warning,
+        and so is to be computed again.
+        """
+        found = {}
+        for path in self.batch_paths():
+            match = re.fullmatch(r"batch-(\d+)", path.stem)
+            if match is None:
+                continue
+            try:
+                table = pq.read_table(path, page_checksum_verification=True)
+                trials = json.loads(table.schema.metadata[TRIALS_KEY])
+                moments = np.load(_moments_path(path), mmap_mode="r")
+                if len(moments) != table.num_rows:
+                    raise ValueError(f"{_moments_path(path)} has {len(moments)} sets")
+            except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+                logging.getLogger("barsweep").warning(
+                    "%s: damaged (%s); it is computed again", path, " ".join(str(error).split())
+                )
+                path.unlink(missing_ok=True)
+                continue
+            found[int(match[1])] = FinishedBatch(path, trials, table.num_rows)
+        return found
 
     def batch_paths(self) -> list[Path]:
         """Result files, in order."""
@@ -173,14 +301,13 @@ class StudyFolder:
             StudyError: it cannot be written.
         """
         path = self.path / RESULTS / f"batch-{number:06d}.parquet"
-        tables = [result_table(one, parameter_names) for one in rows or [_NO_ROWS]]
-        table = pa.concat_tables(tables).unify_dictionaries()
+        table = result_table(rows, parameter_names)
         table = table.replace_schema_metadata({TRIALS_KEY: json.dumps(list(trials)).encode()})
         try:
             write_atomically(_moments_path(path), partial(_write_array, moments))
-            write_atomically(path, lambda part: pq.write_table(table, part, compression="zstd"))
+            write_atomically(path, lambda part: _write_parquet(table, part))
         except OSError as error:
-            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise cannot_write(path, error) from None
 
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
@@ -269,6 +396,10 @@ def _write_array(values: FloatArray, path: Path) -> None:
         np.save(file, values, allow_pickle=False)
 
 
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
 def _read(read: Callable[[], Any], path: Path) -> Any:
     try:
         return read()
@@ -276,29 +407,38 @@ def _read(read: Callable[[], Any], path: Path) -> Any:
         raise StudyError(f"{path}: cannot be read: {error}") from None
 
 
-def result_table(columns: Mapping[str, Any], parameter_names: Sequence[str]) -> pa.Table:
+def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
     """Results of a batch with the schema of every batch of the study.
 
     Args:
-        columns: arrays of one length: ``set``, ``trial``, ``strategy``, ``classifier``,
-            ``feasible``, ``score``, the parameters and the metrics. A parameter that is missing has
-            no value in this batch. NaN becomes null.
+        tiles: of each tile arrays of one length: ``set``, ``trial``, ``strategy``, ``classifier``,
+            ``feasible``, ``score``, the parameters and the metrics. A parameter that a tile lacks
+            has no value there. NaN becomes null.
         parameter_names: of the study, in order.
     """
-    n_rows = len(columns["set"])
+    counts = [len(tile["set"]) for tile in tiles]
+
+    def joined(name: str) -> Any:
+        if not tiles:
+            return np.empty(0)
+        parts = (
+            tile[name] if name in tile else np.full(count, np.nan)
+            for tile, count in zip(tiles, counts, strict=True)
+        )
+        return np.concatenate(list(parts))
+
     arrays: dict[str, pa.Array] = {
-        "set": pa.array(columns["set"], pa.int64()),
-        "trial": pa.array(columns["trial"], pa.int32()),
-        "strategy": pa.array(columns["strategy"], pa.string()).dictionary_encode(),
-        "classifier": pa.array(columns["classifier"], pa.string()).dictionary_encode(),
+        "set": pa.array(joined("set"), pa.int64()),
+        "trial": pa.array(joined("trial"), pa.int32()),
     }
-    empty = np.full(n_rows, np.nan)
+    for name in ("strategy", "classifier"):
+        arrays[name] = _repeated([tile[name] for tile in tiles], counts)
     for name in parameter_names:
-        arrays[name] = pa.array(columns.get(name, empty), pa.float64(), from_pandas=True)
-    arrays["feasible"] = pa.array(columns["feasible"], pa.bool_())
-    arrays["score"] = pa.array(columns["score"], pa.float64(), from_pandas=True)
+        arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
+    arrays["feasible"] = pa.array(joined("feasible").astype(np.bool_), pa.bool_())
+    arrays["score"] = pa.array(joined("score"), pa.float64(), from_pandas=True)
     for name in (*METRICS, *OUT_OF_SAMPLE):
-        values = np.asarray(columns[name])
+        values = joined(name)
         if name in COUNTS:
             missing = np.isnan(values)
             whole = np.where(missing, 0, values).astype(np.int64)
@@ -310,11 +450,10 @@ def result_table(columns: Mapping[str, Any], parameter_names: Sequence[str]) -> 
     return pa.table(arrays)
 
 
-_NO_ROWS: dict[str, Any] = {
-    name: []
-    for name in (
-        *("set", "trial", "strategy", "classifier", "feasible", "score"),
-        *METRICS,
-        *OUT_OF_SAMPLE,
+def _repeated(names: Sequence[str], counts: Sequence[int]) -> pa.DictionaryArray:
+    """Each name as often as its tile has rows."""
+    distinct = list(dict.fromkeys(names))
+    places = np.repeat([distinct.index(name) for name in names], counts).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(places, pa.int32()), pa.array(distinct, pa.string())
     )
-}

@@ -2,13 +2,15 @@
 
 The batch size never depends on the number of workers, results are told in trial order, and the
 sampler is seeded afresh for each batch from (seed, batch number): so any number of workers gives the
-same trials and the same results, bit for bit.
+same trials and the same results, bit for bit. A study is taken up by the same loop: batches that are
+on disk are asked again and told what is recorded, which brings every sampler to the state it had.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import math
 import platform
@@ -31,7 +33,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from scipy.stats import qmc
 
@@ -47,7 +49,7 @@ from optimizer.backtest import (
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.classifiers import compile_classifier
-from optimizer.compile_cache import exclusive
+from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.config import Study
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
@@ -66,12 +68,15 @@ from optimizer.space import Branch, Searched, Space, Value, build_space
 from optimizer.store import (
     OUT_OF_SAMPLE,
     SCHEMA_VERSION,
+    FinishedBatch,
     StudyFolder,
+    cannot_write,
     distinct_points,
+    exclusive_use,
     write_atomically,
 )
 from optimizer.types import Bars, FloatArray
-from optimizer.workers import TileTask, Workers, make_tile
+from optimizer.workers import TileFailure, TileTask, Workers, make_tile
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -92,7 +97,8 @@ class Progress:
         distinct: the same, those of a point that was asked twice counted once.
         best: in-sample objective of the best feasible set so far, or None.
         best_out_of_sample: the same metric of that set over the holdout, or None.
-        seconds: since the first batch was asked.
+        seconds: since the first batch was asked, or the study was taken up.
+        trials_before, sets_before: those that were there when the study was taken up.
     """
 
     trials: int
@@ -102,11 +108,19 @@ class Progress:
     best: float | None
     best_out_of_sample: float | None
     seconds: float
+    trials_before: int = 0
+    sets_before: int = 0
 
     @property
     def seconds_left(self) -> float:
         """Estimated from the pace so far."""
-        return self.seconds / max(self.trials, 1) * (self.n_trials - self.trials)
+        done = max(self.trials - self.trials_before, 1)
+        return self.seconds / done * (self.n_trials - self.trials)
+
+    @property
+    def sets_per_second(self) -> float:
+        """The pace so far."""
+        return (self.sets - self.sets_before) / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,15 +176,56 @@ def run_study(
         DataError: the bars cannot be used.
         StudyError: the folder cannot be used, or the study cannot fit the machine.
     """
+    path = Path("out") / study.name if out is None else Path(out)
+    prepared = prepare_study(study, path, workers, on_start)
+    with exclusive_use(path):
+        manifest = _manifest(study, prepared.bars, prepared.inputs)
+        folder = StudyFolder.create(path, manifest, overwrite=overwrite)
+        return carry_out(prepared, folder, on_progress)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudy:
+    """A study with what its trials share, ready to be carried out."""
+
+    study: Study
+    bars: Bars
+    space: Space
+    inputs: Inputs
+    needs: Estimate
+    clock: _Clock
+
+
+def prepare_study(
+    study: Study,
+    path: Path,
+    workers: int | None,
+    on_start: Callable[[Estimate], None] | None,
+    check: Callable[[Bars], None] | None = None,
+) -> PreparedStudy:
+    """Load the bars, refuse what cannot fit, compute the features.
+
+    Args:
+        study: of which.
+        path: where its results are to go.
+        workers: processes; None takes the study's.
+        on_start: called with the estimate before anything is computed.
+        check: called with the bars, to refuse them.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: the study cannot fit the machine.
+    """
     if workers is not None and workers < 0:
         raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")
     clock = _Clock()
     with clock("load"):
         bars = load_study_bars(study)
+        if check is not None:
+            check(bars)
         space = build_space(study)
         rules = study_rules(study, space, bars.n_symbols)
     count = study.workers.count if workers is None else workers
-    path = Path("out") / study.name if out is None else Path(out)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
@@ -179,13 +234,29 @@ def run_study(
         inputs = prepare(
             bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
         )
-    folder = StudyFolder.create(path, _manifest(study, bars, inputs), overwrite=overwrite)
+    return PreparedStudy(study, bars, space, inputs, needs, clock)
+
+
+def carry_out(
+    prepared: PreparedStudy,
+    folder: StudyFolder,
+    on_progress: Callable[[Progress], None] | None,
+) -> StudyResult:
+    """Evaluate the batches that the folder lacks, judge the winner, mark the study complete.
+
+    The caller holds ``exclusive_use`` of the folder.
+
+    Raises:
+        StudyError: the folder cannot be written, or holds batches that this version does not ask.
+    """
+    study, space, inputs, clock = prepared.study, prepared.space, prepared.inputs, prepared.clock
+    told = _noting(study, prepared.bars, on_progress)
     try:
         with clock("compile"), exclusive():
             _compile(inputs, space)
-        with Workers(folder.scratch_path, study, inputs, needs.workers) as pool:
-            told = _noting(study, bars, on_progress)
-            _Search(study, space, inputs, folder, pool, clock, told).run(needs.n_trials)
+        with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
+            search = _Search(study, space, inputs, folder, pool, clock, told)
+            search.run(prepared.needs.n_trials)
             with clock("selection"):
                 selection = select(study, space, inputs, folder, pool.regimes)
                 if selection is not None and study.validation.method == "walk_forward":
@@ -217,7 +288,16 @@ def load_study_bars(study: Study) -> Bars:
 
 def software_versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    packages = ("barsweep", "numba", "numpy", "optuna", "scikit-learn", "hmmlearn", "scipy")
+    packages = (
+        "barsweep",
+        "numba",
+        "numpy",
+        "optuna",
+        "cmaes",
+        "scikit-learn",
+        "hmmlearn",
+        "scipy",
+    )
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
@@ -314,6 +394,8 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "study": study.to_dict(),
         "study_source": study.source,
+        "study_folder": str(study.base_path),
+        "overridden": list(study.overridden),
         "study_hash": study.content_hash,
         "data_path": str(study.data_path),
         "data_hash": bars.content_hash,
@@ -326,6 +408,7 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "holdout_time": str(bars.timestamps[inputs.split]) if inputs.split < bars.n_bars else None,
         "bars_per_year": bars.bars_per_year,
         "versions": software_versions(),
+        "kernels": source_key(kernels_folder()),
         "complete": False,
     }
 
@@ -397,38 +480,42 @@ class _Search:
         self._clock = clock
         self._on_progress = on_progress
         self._optuna = optuna.create_study(directions=list(study.search.direction))
-        self._journal = optuna.create_study(
-            study_name=study.name,
-            directions=list(study.search.direction),
-            storage=JournalStorage(JournalFileBackend(str(folder.journal_path))),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._journal.set_metric_names(list(study.search.objective))
+        self._journal, self._commits = _new_journal(folder, study)
         self._sets = 0
         self._told = 0
         self._distinct: dict[str, int] = {}
         self._best: tuple[float, float | None] | None = None
 
     def run(self, n_trials: int) -> None:
-        start = time.perf_counter()
         size = self._study.search.batch
+        finished = self._folder.finished_batches()
         points = (
             itertools.islice(grid_tasks(self._space), n_trials)
             if self._study.search.sampler == "grid" or self._space.n_points == 1
             else None
         )
+        start, before = time.perf_counter(), (0, 0)
         for batch in range(math.ceil(n_trials / size)):
             count = min(size, n_trials - batch * size)
             with self._clock("sampler"):
                 asked = self._ask(batch, count, points)
-            self._batch(batch, asked)
+            if batch in finished:
+                with self._clock("resume"):
+                    self._tell_again(asked, finished.pop(batch))
+                start, before = time.perf_counter(), (self._told, self._sets)
+                if finished:
+                    continue
+            else:
+                self._batch(batch, asked)
             if self._on_progress is not None:
                 best, beside = self._best if self._best is not None else (None, None)
                 seconds = time.perf_counter() - start
                 distinct = sum(self._distinct.values())
                 self._on_progress(
-                    Progress(self._told, n_trials, self._sets, distinct, best, beside, seconds)
+                    Progress(
+                        *(self._told, n_trials, self._sets, distinct, best, beside, seconds),
+                        *before,
+                    )
                 )
 
     def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
@@ -464,10 +551,12 @@ class _Search:
         self._clock.move(
             "dispatch", "kernels", (self._pool.kernel_seconds - before) / self._pool.count
         )
+        nothing = TileFailure("no parameter set keeps the parameter constraints")
+        results: list[TileResult | TileFailure] = [nothing] * len(asked)
+        for i, result in zip(full, evaluated, strict=True):
+            results[i] = result
         with self._clock("scores"):
-            rows, moments, frozen = self._judge(
-                asked, tiles, dict(zip(full, evaluated, strict=True))
-            )
+            rows, moments, frozen = self._judge(asked, tiles, results)
         with self._clock("storage"):
             self._store(number, rows, moments, frozen)
 
@@ -475,21 +564,15 @@ class _Search:
         self,
         asked: Sequence[_Asked],
         tiles: Sequence[Tile],
-        results: Mapping[int, TileResult | None],
+        results: Sequence[TileResult | TileFailure],
     ) -> tuple[list[dict[str, Any]], FloatArray, list[FrozenTrial]]:
         """Score every tile of a batch and tell its trial, in order."""
         rows: list[dict[str, Any]] = []
         moments = [np.empty((0, 2, len(self._inputs.bounds) - 1))]
         frozen: list[FrozenTrial] = []
-        for i, (one, tile) in enumerate(zip(asked, tiles, strict=True)):
-            result = results.get(i)
-            if result is None:
-                reason = (
-                    "its worker died twice"
-                    if tile.n_lanes
-                    else "no parameter set keeps the parameter constraints"
-                )
-                frozen.append(self._tell(one, None, tile, None, reason))
+        for one, tile, result in zip(asked, tiles, results, strict=True):
+            if isinstance(result, TileFailure):
+                frozen.append(self._tell(one, None, tile, None, result.reason))
                 continue
             branch = self._space.branches[one.task.branch]
             score = score_tile(self._study.search, tile.columns, result.in_sample, branch.swept)
@@ -503,8 +586,8 @@ class _Search:
         columns: dict[str, Any] = {
             "set": np.arange(self._sets, self._sets + n),
             "trial": np.full(n, self._told),
-            "strategy": [tile.strategy] * n,
-            "classifier": [tile.classifier] * n,
+            "strategy": tile.strategy,
+            "classifier": tile.classifier,
             "feasible": score.feasible,
             "score": score.scores,
             **tile.columns,
@@ -533,7 +616,17 @@ class _Search:
             attributes["winner"] = {n: float(c[score.winner]) for n, c in tile.columns.items()}
             attributes["in_sample"] = _finite(result.in_sample[score.winner])
             attributes["out_of_sample"] = _finite(result.out_of_sample[score.winner])
-            self._keep_best(score, result)
+        return self._tell_values(one, values, attributes, violations)
+
+    def _tell_values(
+        self,
+        one: _Asked,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        violations: Mapping[str, float],
+    ) -> FrozenTrial:
+        if values is not None:
+            self._keep_best(values[0], attributes, violations)
         self._told += 1
         state = TrialState.COMPLETE if values is not None else TrialState.FAIL
         if one.trial is not None:
@@ -550,20 +643,44 @@ class _Search:
             values=values,
             params=params,
             distributions=distributions,
-            user_attrs=attributes,
+            user_attrs=dict(attributes),
             constraints=dict(violations),
         )
 
-    def _keep_best(self, score: TileScore, result: TileResult) -> None:
-        if not score.feasible[score.winner] or not np.isfinite(score.scores[score.winner]):
+    def _tell_again(self, asked: Sequence[_Asked], batch: FinishedBatch) -> None:
+        """Tell a batch what is recorded of it, once it is sure that it is the batch asked."""
+        first, frozen = self._told, []
+        for one, record in zip(asked, batch.trials, strict=False):
+            violations = {
+                name.removeprefix(_CONSTRAINT): value
+                for name, value in record["system_attrs"].items()
+                if name.startswith(_CONSTRAINT)
+            }
+            told = self._tell_values(one, record["values"], record["user_attrs"], violations)
+            frozen.append(told)
+            if json.loads(json.dumps(_trial_record(self._told - 1, told))) != record:
+                break
+        else:
+            if len(asked) == len(batch.trials):
+                self._sets += batch.n_sets
+                self._distinct |= distinct_points(batch.trials)
+                self._keep_journal(frozen)
+                return
+        raise StudyError(
+            f"{batch.path}: trial {first + len(frozen) - 1} is not the one that this version asks; it"
+            " was made by another version or program: run the study anew with another --out"
+        )
+
+    def _keep_best(
+        self, value: float, attributes: Mapping[str, Any], violations: Mapping[str, float]
+    ) -> None:
+        """Keep the winner of a tile if it is feasible and the best so far."""
+        if any(excess > 0 for excess in violations.values()):
             return
-        value = float(score.scores[score.winner])
         search = self._study.search
         sign = 1.0 if search.direction[0] == "maximize" else -1.0
         if self._best is None or sign * value > sign * self._best[0]:
-            column = METRICS.index(search.objective[0])
-            beside = float(result.out_of_sample[score.winner, column])
-            self._best = (value, beside if np.isfinite(beside) else None)
+            self._best = (value, attributes["out_of_sample"][search.objective[0]])
 
     def _store(
         self,
@@ -576,7 +693,60 @@ class _Search:
         records = [_trial_record(first + i, trial) for i, trial in enumerate(frozen)]
         self._distinct |= distinct_points(records)
         self._folder.write_batch(number, rows, self._space.parameter_names, records, moments)
-        self._journal.add_trials(frozen)
+        self._keep_journal(frozen)
+
+    def _keep_journal(self, frozen: Sequence[FrozenTrial]) -> None:
+        try:
+            self._journal.add_trials(frozen)
+            self._commits.commit()
+        except OSError as error:
+            raise cannot_write(self._folder.journal_path, error) from None
+
+
+class _OneCommit(BaseJournalBackend):
+    """A journal that is written when told to: one commit a batch, not one a trial."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = JournalFileBackend(str(path))
+        self._logs: list[dict[str, Any]] = []
+        self._n_written = 0
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        # No one else writes: what is in the file has been read already.
+        return self._logs[max(log_number_from - self._n_written, 0) :]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._logs += logs
+
+    def commit(self) -> None:
+        """Write what was appended since."""
+        if self._logs:
+            self._file.append_logs(self._logs)
+            self._n_written += len(self._logs)
+            self._logs = []
+
+
+def _new_journal(folder: StudyFolder, study: Study) -> tuple[optuna.Study, _OneCommit]:
+    """An empty journal in the place of what a former process left, which may be torn or locked."""
+    try:
+        for path in folder.path.glob(f"{folder.journal_path.name}*"):
+            path.unlink()
+        backend = _OneCommit(folder.journal_path)
+        journal = optuna.create_study(
+            study_name=study.name,
+            directions=list(study.search.direction),
+            storage=JournalStorage(backend),
+        )
+    except OSError as error:
+        raise cannot_write(folder.journal_path, error) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        journal.set_metric_names(list(study.search.objective))
+    return journal, backend
+
+
+_CONSTRAINT = "constraints:"
+"""Before the name of each constraint where Optuna keeps by how much it is broken."""
 
 
 def _finite(metrics: FloatArray) -> dict[str, float | None]:

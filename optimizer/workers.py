@@ -3,21 +3,28 @@
 A worker gets the name of a folder of mapped arrays, a branch and the values of the searched
 parameters; it returns numbers. It owns the portfolios of its lanes and shares nothing writable. The
 answer depends neither on how many workers there are nor on how the lanes are cut into chunks.
+
+A worker that dies, runs out of memory or exceeds the time limit takes nothing with it: its processes
+are replaced and its tiles tried again, one by one, so that the one that is to blame fails alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -33,6 +40,13 @@ from optimizer.backtest import (
 from optimizer.config import Study, study_from_dict
 from optimizer.errors import StudyError
 from optimizer.space import Branch, Space, Value, build_space
+from optimizer.store import cannot_write
+
+_OVER_TIME = "over-time"
+"""File by which a worker says that it ended itself."""
+
+_WATCH_SECONDS = 0.5
+"""Time between two looks for the parent."""
 
 CHUNK_LANES = 2048
 """Parameter sets of one task: some 0.1 s of work, far above what a task costs to dispatch."""
@@ -44,6 +58,13 @@ class TileTask:
 
     branch: int
     point: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class TileFailure:
+    """Why a tile has no result."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -68,17 +89,63 @@ def _context(folder: str) -> tuple[Inputs, Space]:
 
 
 def _evaluate_pieces(
-    folder: str, pieces: Sequence[_Piece], regimes: Mapping[RegimeKey, RegimeCodes]
+    folder: str,
+    pieces: Sequence[_Piece],
+    regimes: Mapping[RegimeKey, RegimeCodes],
+    tile_seconds: float | None = None,
 ) -> tuple[list[TileResult], float]:
-    inputs, space = _context(folder)
-    tiles = [make_tile(space, p.task).slice(p.start, p.stop) for p in pieces]
-    start = time.perf_counter()
-    results = evaluate(inputs, tiles, regimes)
-    return results, time.perf_counter() - start
+    with _time_limit(folder, None if tile_seconds is None else tile_seconds * len(pieces)):
+        inputs, space = _context(folder)
+        tiles = [make_tile(space, p.task).slice(p.start, p.stop) for p in pieces]
+        start = time.perf_counter()
+        results = evaluate(inputs, tiles, regimes)
+        return results, time.perf_counter() - start
 
 
 def _fit_regime(folder: str, key: RegimeKey) -> tuple[RegimeCodes, str]:
     return fit_key(_context(folder)[0].bars, key)
+
+
+@contextlib.contextmanager
+def _time_limit(folder: str, seconds: float | None) -> Iterator[None]:
+    """End this worker process if it takes longer: nothing else stops compiled code in a loop."""
+    if seconds is None:
+        yield
+        return
+
+    def end() -> None:
+        Path(folder, _OVER_TIME).touch()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _start_worker(parent: int) -> None:
+    """In each new worker process: leave Ctrl-C to the parent, and end when that is gone.
+
+    A parent that was killed closes no queue that its workers would notice, since they hold both ends
+    of it themselves.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    started_by = os.getppid()
+    leader = psutil.Process(parent)
+
+    def watch() -> None:
+        while os.getppid() == started_by and leader.is_running():
+            threading.Event().wait(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _ready() -> None:
+    """What a worker is asked first, so that all of them are there."""
 
 
 class Workers:
@@ -100,10 +167,19 @@ class Workers:
         self.kernel_seconds = 0.0
         self._folder = str(folder)
         self._study = study
+        self._limit = study.workers.tile_seconds
         self._regimes: dict[RegimeKey, RegimeCodes] = {}
         self._parallel: Any = None
-        inputs.save(folder)
-        (folder / "study.json").write_text(json.dumps(study.to_dict()))
+        if self._limit is not None and (self.count < 2 or study.workers.backend != "loky"):
+            raise StudyError(
+                f"{study.source}: [workers] tile_seconds = {self._limit:g} needs processes that can be"
+                ' ended: take 2 workers or more, and the backend "loky"'
+            )
+        try:
+            inputs.save(folder)
+            (folder / "study.json").write_text(json.dumps(study.to_dict()))
+        except OSError as error:
+            raise cannot_write(folder, error) from None
 
     def __enter__(self) -> Self:
         self._start()
@@ -123,43 +199,74 @@ class Workers:
         if self.count < 2:
             return
         backend = self._study.workers.backend
-        threads = {"inner_max_num_threads": 1} if backend == "loky" else {}
+        own: dict[str, Any] = {}
+        if backend == "loky":
+            own = {
+                "inner_max_num_threads": 1,
+                "initializer": _start_worker,
+                "initargs": (os.getpid(),),
+            }
         try:
             self._parallel = Parallel(
-                n_jobs=self.count, backend=backend, batch_size=1, max_nbytes=None, **threads
+                n_jobs=self.count,
+                backend=backend,
+                batch_size=1,
+                max_nbytes=None,
+                return_as="generator",
+                **own,
             ).__enter__()
         except (ValueError, ImportError) as error:
             raise StudyError(
                 f'{self._study.source}: [workers] backend = "{backend}": joblib cannot start it:'
                 f" {error}; valid: loky, or a back end that is installed"
             ) from None
+        if backend == "loky":
+            with _interrupts_held():
+                list(self._parallel(delayed(_ready)() for _ in range(self.count)))
+
+    def _restart(self) -> None:
+        self._parallel.__exit__(None, None, None)
+        self._start()
 
     def _map(self, function: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What a function gives for each call, or the ``TileFailure`` of one that failed twice."""
         if self._parallel is None:
-            return [function(*call) for call in calls]
-        try:
-            return list(self._parallel(delayed(function)(*call) for call in calls))
-        except TerminatedWorkerError:
-            self._parallel.__exit__(None, None, None)
-            self._start()
-            return [self._alone(function, call) for call in calls]
+            return [_here(function, call) for call in calls]
+        results: list[Any] = []
+        while len(results) < len(calls):
+            try:
+                rest = calls[len(results) :]
+                for result in self._parallel(delayed(function)(*call) for call in rest):
+                    results.append(result)
+            except (TerminatedWorkerError, MemoryError):
+                # Which call killed is not known, only that it was among the next few: joblib hands
+                # out two for each worker. Alone, each shows what it does.
+                self._restart()
+                for call in calls[len(results) : len(results) + 2 * self.count]:
+                    results.append(self._alone(function, call))
+        return results
 
     def _alone(self, function: Any, call: tuple[Any, ...]) -> Any:
-        """One call after a worker died, so that the call that kills is known by name."""
         try:
-            return self._parallel([delayed(function)(*call)])[0]
+            return next(iter(self._parallel([delayed(function)(*call)])))
         except TerminatedWorkerError:
-            self._parallel.__exit__(None, None, None)
-            self._start()
-            return None
+            over_time = Path(self._folder, _OVER_TIME)
+            reason = "its worker died twice"
+            if over_time.exists():
+                over_time.unlink()
+                reason = f"took longer than [workers] tile_seconds = {self._limit:g}"
+        except MemoryError:
+            reason = "its worker ran out of memory twice"
+        self._restart()
+        return TileFailure(reason)
 
     def fit_regimes(self, keys: Iterable[RegimeKey]) -> None:
         """Fit the regime models that are not known yet."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._regimes]
         fitted = self._map(_fit_regime, [(self._folder, key) for key in missing])
         for key, result in zip(missing, fitted, strict=True):
-            if result is None:
-                raise StudyError(f"a worker died twice while fitting the regime model {key!r}")
+            if isinstance(result, TileFailure):
+                raise StudyError(f"the regime model {key!r} cannot be fitted: {result.reason}")
             self._regimes[key], never_fitted = result
             if never_fitted:
                 logging.getLogger("barsweep").warning(never_fitted)
@@ -170,15 +277,17 @@ class Workers:
         self.fit_regimes(wanted)
         return {key: self._regimes[key] for key in wanted}
 
-    def evaluate(self, tasks: Sequence[TileTask], tiles: Sequence[Tile]) -> list[TileResult | None]:
-        """Metrics of every parameter set of each task; None where the tile kills its worker.
+    def evaluate(
+        self, tasks: Sequence[TileTask], tiles: Sequence[Tile]
+    ) -> list[TileResult | TileFailure]:
+        """Metrics of every parameter set of each task, or why it has none.
 
         Args:
             tasks: in the order of the results.
             tiles: their parameter sets, as ``make_tile`` gives them; none of them empty.
         """
         keys = [tile.regime_keys()[0] for tile in tiles]
-        known = self.regimes(key for own in keys for key in own)
+        self.fit_regimes(key for own in keys for key in own)
         chunks: list[list[_Piece]] = [[]]
         room = CHUNK_LANES
         for i, (task, tile) in enumerate(zip(tasks, tiles, strict=True)):
@@ -192,21 +301,62 @@ class Workers:
                     chunks.append([])
                     room = CHUNK_LANES
         chunks = [chunk for chunk in chunks if chunk]
-        calls = []
-        for chunk in chunks:
-            needed = {key for piece in chunk for key in keys[piece.tile]}
-            calls.append((self._folder, chunk, {key: known[key] for key in needed}))
-        parts: list[list[TileResult | None]] = [[] for _ in tasks]
-        for chunk, answer in zip(chunks, self._map(_evaluate_pieces, calls), strict=True):
-            results, seconds = answer if answer is not None else ([None] * len(chunk), 0.0)
-            self.kernel_seconds += seconds
-            for piece, result in zip(chunk, results, strict=True):
+        parts: list[list[TileResult | TileFailure]] = [[] for _ in tasks]
+        for chunk, results in zip(chunks, self._evaluate_chunks(chunks, keys), strict=True):
+            answers: Sequence[TileResult | TileFailure]
+            if not isinstance(results, TileFailure):
+                answers = results
+            elif len(chunk) > 1:
+                # One of its tiles is to blame: each gets a chance of its own.
+                single = self._evaluate_chunks([[piece] for piece in chunk], keys)
+                answers = [one if isinstance(one, TileFailure) else one[0] for one in single]
+            else:
+                answers = [results]
+            for piece, result in zip(chunk, answers, strict=True):
                 parts[piece.tile].append(result)
         return [_joined(own) for own in parts]
 
+    def _evaluate_chunks(
+        self, chunks: Sequence[Sequence[_Piece]], keys: Sequence[Sequence[RegimeKey]]
+    ) -> list[list[TileResult] | TileFailure]:
+        calls = []
+        for chunk in chunks:
+            needed = {key for piece in chunk for key in keys[piece.tile]}
+            codes = {key: self._regimes[key] for key in needed}
+            calls.append((self._folder, chunk, codes, self._limit))
+        found: list[list[TileResult] | TileFailure] = []
+        for answer in self._map(_evaluate_pieces, calls):
+            if not isinstance(answer, TileFailure):
+                answer, seconds = answer
+                self.kernel_seconds += seconds
+            found.append(answer)
+        return found
 
-def _joined(parts: Sequence[TileResult | None]) -> TileResult | None:
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C, which processes started meanwhile inherit: they import in peace."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _here(function: Any, call: tuple[Any, ...]) -> Any:
+    try:
+        return function(*call)
+    except MemoryError:
+        return TileFailure("ran out of memory")
+
+
+def _joined(parts: Sequence[TileResult | TileFailure]) -> TileResult | TileFailure:
+    known: list[TileResult] = []
+    for part in parts:
+        if isinstance(part, TileFailure):
+            return part
+        known.append(part)
     return TileResult.joined(known)

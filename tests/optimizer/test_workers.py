@@ -18,7 +18,7 @@ from optimizer.config import Study
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.space import Space, build_space
 from optimizer.study import load_study_bars, run_study
-from optimizer.workers import TileTask, Workers, make_tile
+from optimizer.workers import TileFailure, TileTask, Workers, make_tile
 from tests.reference.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
@@ -61,10 +61,12 @@ def all_tasks(space: Space) -> tuple[list[TileTask], list[Tile]]:
     return tasks, [make_tile(space, task) for task in tasks]
 
 
-def equal(ones: Sequence[TileResult | None], others: Sequence[TileResult | None]) -> bool:
+def equal(
+    ones: Sequence[TileResult | TileFailure], others: Sequence[TileResult | TileFailure]
+) -> bool:
     return len(ones) == len(others) and all(
-        one is not None
-        and other is not None
+        isinstance(one, TileResult)
+        and isinstance(other, TileResult)
         and np.array_equal(one.in_sample, other.in_sample, equal_nan=True)
         and np.array_equal(one.out_of_sample, other.out_of_sample, equal_nan=True)
         for one, other in zip(ones, others, strict=True)
@@ -94,9 +96,11 @@ def test_the_size_of_a_chunk_does_not_matter(
     monkeypatch.setattr(workers, "CHUNK_LANES", chunk_lanes)
     sizes = []
 
-    def counted(folder: str, pieces: Any, regimes: Any) -> tuple[list[TileResult], float]:
+    def counted(
+        folder: str, pieces: Any, regimes: Any, limit: Any
+    ) -> tuple[list[TileResult], float]:
         sizes.append(sum(piece.stop - piece.start for piece in pieces))
-        return original(folder, pieces, regimes)
+        return original(folder, pieces, regimes, limit)
 
     original = workers._evaluate_pieces
     monkeypatch.setattr(workers, "_evaluate_pieces", counted)
@@ -224,7 +228,7 @@ def test_a_regime_model_that_kills_is_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never_back(function: Any, calls: Any) -> list[Any]:
-        return [None for _ in calls]
+        return [TileFailure("its worker died twice") for _ in calls]
 
     study = small_study(data, classifier={"name": "hmm", "lookback": 10, **FIT})
     inputs, space = prepared(study)

@@ -1,0 +1,143 @@
+"""Going on with a study that broke off, and refusing to where it would not be the same study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from optimizer.compile_cache import kernels_folder, source_key
+from optimizer.config import Study, load_study, study_from_dict
+from optimizer.errors import StudyError
+from optimizer.preflight import Estimate
+from optimizer.store import SCHEMA_VERSION, StudyFolder, exclusive_use
+from optimizer.study import (
+    Progress,
+    StudyResult,
+    carry_out,
+    prepare_study,
+    software_versions,
+)
+from optimizer.types import Bars
+
+_ANEW = "run the study anew with another --out"
+
+
+def resume_study(
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    on_start: Callable[[Estimate], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> StudyResult:
+    """Go on with a study after whatever ended it; the results are those of an undisturbed one.
+
+    Batches that are on disk are told to the sampler again, what was not finished is asked and
+    evaluated anew. A complete study is left as it is.
+
+    Args:
+        folder: that `run_study` wrote.
+        workers: processes; None takes the study's. Never changes a result.
+        on_start: called with the estimate of the whole study before anything is computed.
+        on_progress: called once what is on disk is told, and after every batch from there on.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: there is no study, another process runs it, the study file, the bars or the
+            software changed since it started, or the folder cannot be written.
+    """
+    path = Path(folder)
+    StudyFolder.open(path)
+    with exclusive_use(path):
+        opened = StudyFolder.open(path)
+        manifest = opened.manifest()
+        try:
+            study = study_from_dict(manifest["study"], manifest["study_folder"])
+            if manifest["complete"]:
+                return StudyResult(study, opened)
+            _refuse_other_software(path, manifest)
+            _refuse_changed_study(path, manifest, study)
+        except (KeyError, TypeError) as error:
+            raise StudyError(
+                f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
+                f" up; {_ANEW}"
+            ) from None
+        opened.remove_leftovers()
+        prepared = prepare_study(
+            study, path, workers, on_start, lambda bars: _refuse_changed_bars(path, manifest, bars)
+        )
+        return carry_out(prepared, opened, on_progress)
+
+
+def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        raise StudyError(
+            f"{path}: its files have version {manifest['schema_version']}, this program writes"
+            f" {SCHEMA_VERSION}; {_ANEW}"
+        )
+    recorded, ours = manifest["versions"], software_versions()
+    for name, version in ours.items():
+        if recorded.get(name) != version:
+            raise StudyError(
+                f"{path}: started with {name} {recorded.get(name)}, this is {name} {version}, and"
+                f" results might differ; install {name} {recorded.get(name)}, or {_ANEW}"
+            )
+    if manifest["kernels"] != source_key(kernels_folder()):
+        raise StudyError(
+            f"{path}: the source of barsweep's kernels has changed since the study started; {_ANEW}"
+        )
+
+
+def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study) -> None:
+    """The manifest's copy must be what was run, and the study file, if it is there, must say so too."""
+    if study.content_hash != manifest["study_hash"]:
+        raise StudyError(
+            f'{path}/study.json: its "study" has changed since the study started (the hash of it'
+            f" differs); {_ANEW}"
+        )
+    file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
+    if not file.is_file():
+        return
+    overridden = {"workers", *manifest["overridden"]}
+    for place, before, now in differences(study.to_dict(), load_study(file).to_dict()):
+        keys = {".".join(place[:length]) for length in (1, 2)}
+        if not keys & overridden:
+            raise StudyError(
+                f"{path}: {file} has changed since the study started:"
+                f" [{place[0]}] {' '.join(place[1:])} = {now!r}, it was {before!r}; put it back, or"
+                f" {_ANEW}"
+            )
+
+
+def differences(
+    before: Any, now: Any, place: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Where two studies, as ``Study.to_dict`` gives them, differ: the keys to it, both values."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from differences(before.get(key), now.get(key), (*place, key))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, (one, other) in enumerate(zip(before, now, strict=True), 1):
+            yield from differences(one, other, (*place, f"#{number}"))
+    elif before != now:
+        yield place, before, now
+
+
+def _refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) -> None:
+    if bars.content_hash == manifest["data_hash"]:
+        return
+    span = [str(bars.timestamps[i]) for i in (0, -1)]
+    for what, before, now in (
+        ("symbols", manifest["symbols"], list(bars.symbols)),
+        ("number of bars", manifest["n_bars"], bars.n_bars),
+        ("span", manifest["span"], span),
+    ):
+        if before != now:
+            change = f"the {what} was {before}, is {now}"
+            break
+    else:
+        change = "prices or volumes differ"
+    raise StudyError(
+        f"{path}: the bars in {manifest['data_path']} have changed since the study started: {change};"
+        f" put them back, or {_ANEW}"
+    )

@@ -1,0 +1,188 @@
+"""The command line in processes of their own, to be killed, limited and counted.
+
+They are forked from a clean process that has imported everything (this module, run as a program), so
+that one starts in milliseconds; what runs in them is ``optimizer.cli.main``, as in a shell.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+ORPHAN_SECONDS = 10.0
+
+
+# --- The process that forks -------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Fork a command for each line of standard input; say its process number; note how it ended."""
+    import optimizer.cli
+    import optimizer.resume
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of the keepers
+    for line in sys.stdin.buffer:
+        said, saying = os.pipe()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            pid = os.fork()
+            if pid == 0:
+                _become(**json.loads(line))
+                sys.argv[0] = "barsweep"
+                optimizer.cli.main()
+                sys.exit(0)
+            os.write(saying, str(pid).encode())
+            os.close(saying)
+            status = os.waitpid(pid, 0)[1]
+            _write(Path(json.loads(line)["output"] + ".code"), os.waitstatus_to_exitcode(status))
+            os._exit(0)
+        os.close(saying)
+        sys.stdout.buffer.write(os.read(said, 20) + b"\n")
+        sys.stdout.buffer.flush()
+        os.close(said)
+
+
+def _write(path: Path, code: int) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(str(code))
+    part.rename(path)
+
+
+def _become(arguments: list[str], output: str, prepare: str, own: list[object]) -> None:
+    """Lead a process group, with output to a file, and do what the test prepares."""
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+    sys.argv[1:] = arguments
+    if prepare:
+        module, name = prepare.split(":")
+        getattr(importlib.import_module(module), name)(*own)
+
+
+# --- What tests use ---------------------------------------------------------------------------
+
+
+@cache
+def _server() -> subprocess.Popen[bytes]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.processes"],
+        cwd=Path(__file__).resolve().parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+    atexit.register(end)
+    return server
+
+
+class Command:
+    """``barsweep`` with some arguments, in a process group of its own.
+
+    Args:
+        arguments: of the command line.
+        output: file for what it prints.
+        prepare: ``module:function`` to call in the process before it starts.
+        own: arguments of ``prepare``.
+    """
+
+    def __init__(
+        self, *arguments: object, output: Path, prepare: str = "", own: Sequence[object] = ()
+    ) -> None:
+        self._output, self._code = output, Path(f"{output}.code")
+        output.unlink(missing_ok=True)
+        self._code.unlink(missing_ok=True)
+        server = _server()
+        assert server.stdin is not None and server.stdout is not None
+        order = {"arguments": [str(one) for one in arguments], "output": str(output),
+                 "prepare": prepare, "own": list(own)}  # fmt: skip
+        server.stdin.write(json.dumps(order).encode() + b"\n")
+        server.stdin.flush()
+        self.pid = int(server.stdout.readline())
+
+    def text(self) -> str:
+        """What it printed."""
+        return self._output.read_text() if self._output.exists() else ""
+
+    def family(self) -> list[psutil.Process]:
+        """Its processes: itself and all that it started."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            leader = psutil.Process(self.pid)
+            return [leader, *leader.children(recursive=True)]
+        return []
+
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes."""
+        found = []
+        for one in self.family()[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "resource_tracker" not in " ".join(one.cmdline()):
+                    found.append(one)
+        return found
+
+    def signal(self, number: int, *, group: bool = True) -> None:
+        """To the whole group, as a terminal does, or to the leader alone, as ``kill`` does."""
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self, seconds: float = 120.0) -> int:
+        """Its exit code, negative for a signal; the test fails if it does not end."""
+        if not wait_until(self._code.exists, seconds):
+            self.signal(signal.SIGKILL)
+            raise AssertionError(f"did not end; it said: {self.text()}")
+        return int(self._code.read_text())
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether a condition came true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def survivors(family: Sequence[psutil.Process]) -> list[str]:
+    """Which of some processes still run after the time that they have to end."""
+
+    def alive() -> list[psutil.Process]:
+        found = []
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+        return found
+
+    if wait_until(lambda: not alive(), ORPHAN_SECONDS):
+        return []
+    return [f"{one.pid}" for one in alive()]
+
+
+if __name__ == "__main__":
+    serve()
