@@ -65,12 +65,15 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
     rows: Tables = {"bars": [], "signals": [], "rejects": [], "orders": [], "fills": []}
     for symbol in SYMBOLS:
         signal_id = f"s.k.{bar:07d}.{symbol}.signal"
-        rows["bars"].append((bar, f"t{bar}", symbol, *(real() for _ in range(5))))
-        rows["signals"].append((signal_id, "s.k", bar, symbol, 1, real(), 0.5, '{"sma_20": 1.25}'))
+        bar_id = f"d.{bar:07d}.{symbol}.bar"
+        rows["bars"].append((bar_id, bar, f"t{bar}", symbol, *(real() for _ in range(5))))
+        rows["signals"].append(
+            (signal_id, "s.k", bar, symbol, 1, real(), 0.5, '{"sma_20": 1.25}', bar_id)
+        )
         for portfolio in PORTFOLIOS:
             own = f"{portfolio}.{bar:07d}.{symbol}"
             if portfolio == PORTFOLIOS[0]:
-                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_cash")
+                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_cash", None)
                 rows["rejects"].append(reject)
                 continue
             of_signal = (signal_id, f"s.c.{bar:07d}.regime")
@@ -82,12 +85,17 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
                 order_id = f"{portfolio}.{bar - 1:07d}.{symbol}.order"
                 numbers = (real() for _ in range(5))
                 rows["fills"].append(
-                    (f"{own}.fill", order_id, portfolio, bar, symbol, "order", *numbers)
+                    (
+                        *(f"{own}.fill", order_id, portfolio, bar, symbol, "order"),
+                        *(*numbers, bar_id, None, None),
+                    )
                 )
     rows["regimes"] = [(f"s.c.{bar:07d}.regime", "s.c", bar, -1)]
     rows["equity"] = [(portfolio, bar, *(real() for _ in range(4))) for portfolio in PORTFOLIOS]
     if bar == 0:
-        rows["portfolios"] = [(p, "h", "momentum", "hmm", '{"lookback": 20}') for p in PORTFOLIOS]
+        rows["portfolios"] = [
+            (p, "h", "momentum", "hmm", '{"lookback": 20}', "d") for p in PORTFOLIOS
+        ]
     return rows
 
 
@@ -191,7 +199,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
 
 def whole_bars(tables: Tables) -> int:
     """How many bars the tables hold; fails unless they are the first ones, each of them whole."""
-    n_bars = len({row[0] for row in tables["bars"]})
+    n_bars = len({row[1] for row in tables["bars"]})
     assert tables == expected(range(n_bars))
     return n_bars
 
@@ -235,7 +243,7 @@ def test_floats_come_back_bit_for_bit(place: Place, spill: Path) -> None:
 
 def test_rows_without_a_bar_are_written_when_all_went_well(place: Place, spill: Path) -> None:
     with AnalyticsWriter(place.url, spill) as writer:
-        writer.add("portfolios", [("p", "h", "momentum", "none", "{}")])
+        writer.add("portfolios", [("p", "h", "momentum", "none", "{}", "d")])
     assert place.query("SELECT portfolio_id FROM portfolios") == [("p",)]
 
 
@@ -247,7 +255,7 @@ def test_a_second_start_completes_what_the_first_wrote(place: Place, spill: Path
     assert place.tables() == expected(range(25))
 
 
-@pytest.mark.parametrize(("table", "place_in_row"), [("bars", 3), ("equity", 2), ("fills", 6)])
+@pytest.mark.parametrize(("table", "place_in_row"), [("bars", 4), ("equity", 2), ("fills", 6)])
 def test_other_rows_under_the_same_keys_are_refused(
     place: Place, spill: Path, table: str, place_in_row: int
 ) -> None:
@@ -257,7 +265,7 @@ def test_other_rows_under_the_same_keys_are_refused(
     row[place_in_row] = np.nextafter(row[place_in_row], math.inf)
     writer = AnalyticsWriter(place.url, spill)
     writer.add(table, [tuple(row)])
-    writer.add("portfolios", [("another", "h", "momentum", "none", "{}")])
+    writer.add("portfolios", [("another", "h", "momentum", "none", "{}", "d")])
     writer.end_bar(4)
     with pytest.raises(AnalyticsError, match=f"table {table} holds another row under .*4"):
         writer.close()
@@ -469,7 +477,7 @@ def test_a_table_that_goes_midway(
     assert "fills" in message and "at bar 30:" in message
     n_rows = sum(sum(map(len, rows_of_bar(bar).values())) for bar in range(30, 60))
     assert f"the other {n_rows:,} rows are in {spill}" in message
-    assert f"`barsweep analytics import '{spill}' --database " in message
+    assert f"`barsweep analytics import '{spill}'`" in message
     assert isinstance(caught.value, OSError)
 
     # The database has the bars before, the file the others, and neither has half a bar.
@@ -498,15 +506,33 @@ def test_a_failure_within_an_interrupt_is_told(
 
 
 def test_the_message_is_a_command(tmp_path: Path, spill: Path, impatient: None) -> None:
-    place, other = lite(tmp_path / "a.db"), lite(tmp_path / "b.db")
+    place = lite(tmp_path / "a.db")
     writer = AnalyticsWriter(place.url, spill)
+    definition = place.query("SELECT sql FROM sqlite_master WHERE name = 'equity'")[0][0]
     place.query("DROP TABLE equity")
     add_bars(writer, range(3))
     with pytest.raises(AnalyticsError) as caught:
         writer.close()
     words = shlex.split(str(caught.value).rpartition("load them with `")[2].rstrip("`"))
-    assert words == ["barsweep", "analytics", "import", str(spill), "--database", place.url]
-    assert import_spill(Path(words[3]), other.url) > 0
+    assert words == ["barsweep", "analytics", "import", str(spill)]
+    place.query(definition)
+    assert import_spill(Path(words[3])) > 0
+    assert whole_bars(place.tables()) == 3
+
+
+def test_a_folder_that_moved_takes_its_database_along(tmp_path: Path, impatient: None) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    place = lite(old / "a.db")
+    with pytest.raises(AnalyticsError), AnalyticsWriter(place.url, old / "spill") as writer:
+        definition = place.query("SELECT sql FROM sqlite_master WHERE name = 'equity'")[0][0]
+        place.query("DROP TABLE equity")
+        add_bars(writer, range(3))
+    place.query(definition)
+    old.rename(new)
+    assert import_spill(new / "spill") > 0
+    assert whole_bars(lite(new / "a.db").tables()) == 3
+    assert not old.exists()
 
 
 def test_a_database_locked_for_good(tmp_path: Path, spill: Path, impatient: None) -> None:
@@ -641,6 +667,7 @@ def test_a_torn_end_is_left_out(spilled: Path, new_place: Callable[[], Place]) -
     [
         (1, "{}", "line 1: this is no spill file"),
         (1, '{"file": "barsweep analytics spill", "schema": "99"}', "line 1: schema 99"),
+        (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 2"),
         (3, "[]", "line 3: this is no bar's rows"),
         (3, '{"bar": 1, "rows": {"nothing": [[1]]}}', "line 3: this is no bar's rows"),
         (3, '{"bar": 1, "rows": {"regimes": [["r", "k", 1]]}}', "line 3: this is no bar's rows"),
@@ -705,7 +732,7 @@ def test_a_newer_schema_is_refused(
         lambda: open_reader(place.url),
         lambda: import_spill(spilled, place.url),
     ):
-        with pytest.raises(AnalyticsError, match="have schema 99, this barsweep knows 1 at most"):
+        with pytest.raises(AnalyticsError, match="have schema 99, this barsweep knows 2 at most"):
             act()
     assert place.query("SELECT count(*) FROM bars") == [(0,)]
 
@@ -810,7 +837,7 @@ def test_a_password_is_never_shown(
         postgres_server.execute(name, "DROP TABLE equity")
         add_bars(writer, range(3))
     seen.append(caught.value)
-    assert "barsweep:PASSWORD@127.0.0.1" in str(caught.value)  # where to put it in the command
+    assert "in the environment variable PGPASSWORD" in str(caught.value)
     texts = [caplog.text, *capfd.readouterr(), spill.read_text(), repr(writer.__dict__)]
     texts += ["".join(traceback.format_exception(error)) + repr(error) for error in seen]
     for text in texts:
@@ -830,17 +857,8 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
     with AnalyticsWriter(place.url, spill) as writer:
         add_bars(writer, range(6))
         stop = (
-            "s.p1.0000005.AAA.stop",
-            None,
-            "s.p1",
-            5,
-            "AAA",
-            "stop_loss",
-            -1.0,
-            2.0,
-            0.5,
-            3.0,
-            0.0,
+            *("s.p2.0000005.AAA.stop", None, "s.p2", 5, "AAA", "stop", -1.0, 2.0, 0.5, 3.0, 0.0),
+            *("d.0000005.AAA.bar", "s.p2.0000002.AAA.order", 2.125),
         )
         writer.add("fills", [stop])
         writer.end_bar(5)
@@ -853,8 +871,10 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
     with open_reader(place.url) as reader:
         chain = reader.chain("s.p2.0000004.BBB.fill")
         assert list(chain) == [
-            *("fill", "order", "signal", "regime", "decision_bar", "bar", "equity", "portfolio")
+            *("fill", "order", "opening_order", "signal", "regime", "decision_bar", "bar"),
+            *("equity", "portfolio"),
         ]
+        assert chain["opening_order"] is None
         assert chain["fill"] == named("fills", "s.p2.0000004.BBB.fill")
         assert chain["order"] == named("orders", "s.p2.0000003.BBB.order")
         of_signal = named("signals", "s.k.0000003.BBB.signal")
@@ -867,11 +887,16 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
 
         chain = reader.chain(stop[0])
         assert chain["fill"] == dict(zip(TABLES["fills"].columns.keys(), stop, strict=True))
-        absent = ("order", "signal", "regime", "decision_bar")
-        assert {name: chain[name] for name in absent} == dict.fromkeys(absent)
+        assert chain["order"] is None
+        assert chain["opening_order"] == named("orders", "s.p2.0000002.AAA.order")
+        assert chain["signal"]["signal_id"] == "s.k.0000002.AAA.signal"
+        assert chain["regime"] == named("regimes", "s.c.0000002.regime")
+        assert chain["decision_bar"] == named("bars", "t2", "AAA")
         assert chain["bar"] == named("bars", "t5", "AAA")
 
         assert reader.reject_counts() == [("no_cash", 12)]
+        assert reader.reject_counts({"s.p1"}) == [("no_cash", 12)]
+        assert reader.reject_counts({"s.p2", "another"}) == []
         assert [p["portfolio_id"] for p in reader.portfolios()] == list(PORTFOLIOS)
         columns = TABLES["equity"].columns.keys()
         own = sorted((row for row in tables["equity"] if row[0] == "s.p3"), key=lambda row: row[1])
@@ -892,7 +917,7 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
 
 def test_rejects_are_counted_by_reason(place: Place, spill: Path) -> None:
     reasons = ["no_cash"] * 3 + ["held"] * 5 + ["no_budget"] * 3
-    rows = [(f"r{n}", "p", n, "AAA", None, reason) for n, reason in enumerate(reasons)]
+    rows = [(f"r{n}", "p", n, "AAA", None, reason, None) for n, reason in enumerate(reasons)]
     with AnalyticsWriter(place.url, spill) as writer:
         writer.add("rejects", rows)
     with open_reader(place.url) as reader:

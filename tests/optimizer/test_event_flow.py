@@ -202,10 +202,10 @@ def test_a_difference_is_told() -> None:
 def test_ids_are_a_function_of_study_and_parameters() -> None:
     study = load_study(STUDIES / "event_flow.toml")
     space = build_space(study)
-    once = [spec.id for spec in study_specs(study, space)]
-    assert once == [spec.id for spec in study_specs(study, space)]
+    once = [spec.id for spec in study_specs(study, space, "data")]
+    assert once == [spec.id for spec in study_specs(study, space, "data")]
     assert len(set(once)) == 24
-    assert len(list(study_specs(study, space, "all"))) == 24 * 18
+    assert len(list(study_specs(study, space, "data", "all"))) == 24 * 18
     assert portfolio_specs.__doc__
 
 
@@ -253,10 +253,10 @@ def test_a_trace_holds_the_chain_behind_each_fill() -> None:
 # --- Containers -------------------------------------------------------------------------------
 
 
-def one_bar(index: int, close: float, day: int | None = None) -> Bar:
+def one_bar(index: int, *closes: float, day: int | None = None) -> Bar:
     time = np.datetime64("2020-01-01", "ns") + np.timedelta64(index if day is None else day, "D")
-    price = np.array([close])
-    return Bar(index, time, ("A",), price, price, price, price, price)
+    price = np.array(closes)
+    return Bar(index, time, tuple("ABC"[: len(closes)]), price, price, price, price, price)
 
 
 def test_data_container_refuses_bars_out_of_order() -> None:
@@ -304,7 +304,7 @@ def order(symbol: int, lots: float) -> Order:
 def test_execution_and_portfolio_by_hand() -> None:
     # Slippage 1%, commission 2%, lot size 1, 1,000 of cash, prices 10 and 20.
     execution = ExecutionContainer(1.0, 0.01, 0.02)
-    portfolio = PortfolioContainer(("A", "B"), 1000.0, 1.0, 1.0, 0.94, False, 252.0)
+    portfolio = PortfolioContainer("p", ("A", "B"), 1000.0, 1.0, 1.0, 0.94, False, 252.0)
     prices = np.array([10.0, 20.0])
     first = [order(0, 50.0)]
     execution.submit_orders(first)
@@ -314,7 +314,7 @@ def test_execution_and_portfolio_by_hand() -> None:
         portfolio.process_fill(fill)
     assert execution.active_orders == ()
     assert portfolio.cash == pytest.approx(484.90)
-    portfolio.mark(np.array([11.0, 20.0]))
+    portfolio.mark(one_bar(1, 11.0, 20.0))
     portfolio.update_variance()
     portfolio.account()
     assert portfolio.equity == pytest.approx(484.90 + 550.0)
@@ -326,7 +326,7 @@ def test_execution_and_portfolio_by_hand() -> None:
     for fill in fills:
         portfolio.process_fill(fill)
     assert portfolio.cash == pytest.approx(717.748 - 700.536)
-    portfolio.mark(np.array([12.0, 20.0]))
+    portfolio.mark(one_bar(2, 12.0, 20.0))
     portfolio.update_variance()
     portfolio.account()
     assert portfolio.equity == pytest.approx(17.212 + 30 * 12 + 34 * 20)
@@ -334,7 +334,7 @@ def test_execution_and_portfolio_by_hand() -> None:
     # 232.848 + 378.378 - 515.10 = 96.126.
     for fill in execution.execute_orders([order(0, -30.0)], 3, np.array([13.0, 20.0]), 0.0):
         portfolio.process_fill(fill)
-    portfolio.mark(np.array([13.0, 20.0]))
+    portfolio.mark(one_bar(3, 13.0, 20.0))
     portfolio.update_variance()
     portfolio.account()
     view = portfolio.get_state()
@@ -351,7 +351,9 @@ def test_execution_and_portfolio_by_hand() -> None:
 
 
 def test_a_portfolio_shares_nothing() -> None:
-    one, two = (PortfolioContainer(("A",), 1000.0, 1.0, 1.0, 0.94, False, 252.0) for _ in range(2))
+    one, two = (
+        PortfolioContainer("p", ("A",), 1000.0, 1.0, 1.0, 0.94, False, 252.0) for _ in range(2)
+    )
     execution = ExecutionContainer(1.0, 0.0, 0.0)
     before = one.get_state()
     for fill in execution.execute_orders([order(0, 5.0)], 1, np.array([10.0]), one.cash):
