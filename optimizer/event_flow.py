@@ -379,6 +379,7 @@ class EventFlow:
         rejects: list[tuple[Any, ...]] = []
         state: PortfolioState = one.container.risk_state()
         short = True if self._rules.allow_short else None
+        prefix = correlation_id(one.spec.id, bar.index)
         for signal in signals:
             symbol = self._symbols[signal.symbol]
             decision = StatelessRiskManager.decide(
@@ -399,7 +400,7 @@ class EventFlow:
                 one.rejects[reason] = one.rejects.get(reason, 0) + 1
                 rejects.append(
                     (
-                        correlation_id(one.spec.id, bar.index, symbol, "reject"),
+                        f"{prefix}.{symbol}.reject",
                         one.spec.id,
                         bar.index,
                         symbol,
@@ -453,12 +454,13 @@ class EventFlow:
     ) -> None:
         assert self._trace is not None
         time = str(bar.time)
+        ids = [self._bar_id(bar.index, symbol) for symbol in self._symbols]
         prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
         self._trace.add(
             "bars",
             [
-                (self._bar_id(bar.index, symbol), bar.index, time, symbol, *map(float, row))
-                for symbol, row in zip(self._symbols, prices, strict=True)
+                (id, bar.index, time, symbol, *map(float, row))
+                for id, symbol, row in zip(ids, self._symbols, prices, strict=True)
             ],
         )
         rows = []
@@ -467,18 +469,17 @@ class EventFlow:
             names = (*config.features, config.volatility)
             for signal in own:
                 values = {name: float(features[name][signal.symbol]) for name in names}
-                symbol = self._symbols[signal.symbol]
                 rows.append(
                     (
                         signal.id,
                         key,
                         bar.index,
-                        symbol,
+                        self._symbols[signal.symbol],
                         signal.direction,
                         signal.strength,
                         signal.confidence,
                         json.dumps(values),
-                        self._bar_id(bar.index, symbol),
+                        ids[signal.symbol],
                     )
                 )
         self._trace.add("signals", rows)
