@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from optimizer import cli
 from tests.reference.studies import random_bars, write_bars
 
 if TYPE_CHECKING:
@@ -38,16 +41,34 @@ sampler = "grid"
 
 
 def barsweep(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "optimizer", *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "PGPASSWORD"}
-    return subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**environment, **variables},
-    )
+    """The command in this process, which saves the start of another one."""
+    before = {key: os.environ.pop(key) for key in ("PGPASSWORD",) if key in os.environ}
+    os.environ.update(variables)
+    output, messages = io.StringIO(), io.StringIO()
+    try:
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(messages),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "argv", ["barsweep", *arguments])
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+    finally:
+        for key in variables:
+            del os.environ[key]
+        os.environ.update(before)
+    code = left.value.code
+    assert code is None or isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code or 0, output.getvalue(), messages.getvalue())
+
+
+def pasted(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a line that begins with barsweep."""
+    assert command.startswith("barsweep ")
+    line = f"{shlex.quote(sys.executable)} -m optimizer {command.removeprefix('barsweep ')}"
+    return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=240)
 
 
 def refused(*arguments: str, folder: Path, **variables: str) -> str:
@@ -79,14 +100,14 @@ def with_database(folder: Path, url: str, name: str = "small") -> None:
 
 
 def test_flow_trace_and_their_refusals(folder: Path) -> None:
-    done = barsweep("flow", "small.toml", "--out", "out/a flow's", folder=folder)
+    done = pasted("""barsweep flow small.toml --out "out/a flow's" """, folder)
     assert done.returncode == 0, done.stderr
     # What is announced is what is run: no step of the warm-up's 20 bars counts.
     assert "2 portfolios x 280 bars (after 20 for warm-up) x 3 symbols: 1,680 steps" in done.stdout
     assert "2 portfolios, 1,680 steps of bar x symbol x portfolio" in done.stdout
     command = hinted(done.stdout)
     assert command[:2] == ["trace", "out/a flow's"]
-    chain = barsweep(*command, folder=folder)
+    chain = pasted(done.stdout.rpartition("next:")[2].strip(), folder)
     assert chain.returncode == 0, chain.stderr
     parts = ["bar of the decision", "signal", "regime", "order", "fill", "portfolio at the close"]
     places = [chain.stdout.index(f"\n{part}") for part in parts]
@@ -107,6 +128,8 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
     (folder / "old" / "analytics.db").touch()
     (folder / "mine").mkdir()
     (folder / "mine" / "flow.json").write_text('{"kind": "something of mine"}')
+    once = pasted("barsweep trace nowhere --rejects", folder)
+    assert (once.returncode, once.stderr.count("\n"), once.stdout) == (2, 1, "")
     for wrong, words in (
         (("flow", "small.toml", "--out", "out/a flow's"), "already holds a flow; .* --overwrite"),
         (("flow", "none.toml"), r"none\.toml: no such file"),
