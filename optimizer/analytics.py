@@ -13,8 +13,8 @@ import json
 import os
 import shlex
 import threading
-from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizer.analytics_database import (
+    PASSWORD_MEND,
     TABLES,
     Address,
     AnalyticsError,
@@ -340,12 +341,16 @@ class _Spill:
             raise AnalyticsError(f"{path}: its folder does not exist; create it first")
 
     def _command(self) -> str:
-        words = [str(self.path), "--database", self._address.argument]
-        return f"barsweep analytics import {shlex.join(words)}"
+        return f"barsweep analytics import {shlex.quote(str(self.path.absolute()))}"
+
+    def _advice(self) -> str:
+        """The command that loads the file, which names its database, and what it lacks."""
+        advice = f"load them with `{self._command()}`"
+        return f"{advice}, {PASSWORD_MEND}" if self._address.secrets else advice
 
     def described(self) -> str:
         """What the file holds and what to do with it, the end of a message."""
-        held = f"{self._n_rows:,} rows are in {self.path}: load them with `{self._command()}`"
+        held = f"{self._n_rows:,} rows are in {self.path}: {self._advice()}"
         if self.failed is None:
             return f"the other {held}"
         lost = "the rest" if self._first_lost is None else f"bar {self._first_lost} and all after"
@@ -375,7 +380,7 @@ class _Spill:
         return {
             "file": _SPILL_FORMAT,
             "schema": schema_versions()[-1],
-            "database": self._address.shown,
+            "database": self._address.kept,
         }
 
     def _append(self, line: bytes) -> None:
@@ -403,14 +408,15 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def import_spill(spill: Path, url: str) -> int:
+def import_spill(spill: Path, url: str | None = None) -> int:
     """Load a spill file; rows that are in the database already are skipped.
 
     A last line without its end, from a process killed as it wrote, is left out: it is half a bar.
 
     Args:
         spill: file that ``AnalyticsWriter`` wrote.
-        url: of the database, as for ``AnalyticsWriter``.
+        url: of the database, as for ``AnalyticsWriter``; None takes the one that failed, its password
+            from the environment variable PGPASSWORD.
 
     Returns:
         how many rows were new to the database.
@@ -420,7 +426,7 @@ def import_spill(spill: Path, url: str) -> int:
             and the same again goes on from there.
     """
     spill = Path(spill)
-    address = parse_url(url)
+    address = parse_url(_spilled_database(spill) if url is None else url)
 
     async def load() -> int:
         database = Database(address)
@@ -445,7 +451,31 @@ def import_spill(spill: Path, url: str) -> int:
         at = spill if getattr(error, "filename", None) == str(spill) else address.shown
         raise AnalyticsError(
             f"{at}: the import of {spill} failed: {address.reason(error)}"
+            f"{address.password_mend(error)}"
         ) from None
+
+
+def _spilled_database(spill: Path) -> str:
+    """URL in the header of a spill file."""
+    try:
+        with spill.open("rb") as file:
+            header = json.loads(file.readline())
+        if header["file"] != _SPILL_FORMAT:
+            raise ValueError
+        url = header["database"]
+        if not isinstance(url, str):
+            raise ValueError
+    except OSError as error:
+        raise AnalyticsError(f"{spill}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise AnalyticsError(
+            f"{spill}: line 1: this is no spill file of barsweep; restore the file"
+        ) from None
+    file_of_url = parse_url(url).file
+    if file_of_url is not None and not file_of_url.exists():
+        beside = spill.absolute().parent / file_of_url.name
+        return f"sqlite:///{beside}" if beside.exists() else url  # the folder may have moved
+    return url
 
 
 def _some_bars(bars: Iterator[BarRows], n_rows: int = 20_000) -> list[BarRows]:
@@ -517,7 +547,7 @@ class AnalyticsReader:
         self._database = Database(self._address, read_only=True)
         self._runner = asyncio.Runner()
         try:
-            self._run(self._checkschema_of())
+            self._run(self._check_schema())
         except BaseException:
             self.close()
             raise
@@ -538,26 +568,32 @@ class AnalyticsReader:
         """All that led to a fill and followed from it.
 
         Returns:
-            ``fill``; ``order``, ``signal`` and ``regime`` (each None where there is none: a stop has
-            no order); ``decision_bar``, the symbol's bar at which the order was placed; ``bar``, the
-            one at which it filled; ``equity`` after the fill's bar; ``portfolio``. Features and
-            parameters are dicts.
+            ``fill``; its ``order``, None for a stop and for ruin, and ``opening_order``, the one that
+            opened the position that these closed, None elsewhere; ``signal`` and ``regime`` behind
+            that order; ``decision_bar``, the symbol's bar at which it was placed; ``bar``, the one at
+            which the fill came; ``equity`` after that bar; ``portfolio``. Features and parameters are
+            dicts.
 
         Raises:
             AnalyticsError: there is no such fill; names its neighbours.
         """
         return self._run(self._chain(fill_id))
 
-    def reject_counts(self) -> list[tuple[str, int]]:
-        """Reasons why signals became no orders with how often, the most frequent first."""
+    def reject_counts(self, portfolios: Collection[str] | None = None) -> list[tuple[str, int]]:
+        """Reasons why signals became no orders, or orders no fills, the most frequent first.
+
+        Args:
+            portfolios: identifiers of those to count; None counts all of the database.
+        """
         rejects = TABLES["rejects"]
-        count = sa.func.count()
-        query = (
-            sa.select(rejects.c.reason, count)
-            .group_by(rejects.c.reason)
-            .order_by(count.desc(), rejects.c.reason)
-        )
-        return [(row[0], row[1]) for row in self._run(self._rows(query))]
+        columns = (rejects.c.portfolio_id, rejects.c.reason)
+        query = sa.select(*columns, sa.func.count()).group_by(*columns)
+        wanted = None if portfolios is None else set(portfolios)
+        counts: Counter[str] = Counter()
+        for portfolio_id, reason, count in self._run(self._rows(query)):
+            if wanted is None or portfolio_id in wanted:
+                counts[reason] += count
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
     def portfolios(self) -> list[dict[str, Any]]:
         """All portfolios by identifier, parameters as dicts."""
@@ -590,10 +626,10 @@ class AnalyticsReader:
         except (BarsweepError, KeyboardInterrupt):
             raise
         except Exception as error:
-            reason = self._address.reason(error)
+            reason = f"{self._address.reason(error)}{self._address.password_mend(error)}"
             raise AnalyticsError(f"{self._address.shown}: cannot be read: {reason}") from None
 
-    async def _checkschema_of(self) -> None:
+    async def _check_schema(self) -> None:
         async with self._database.engine.connect() as connection:
             version = await connection.run_sync(schema_of)
         known = schema_versions()
@@ -629,16 +665,19 @@ class AnalyticsReader:
             if fill is None:
                 raise AnalyticsError(await self._no_fill(connection, fill_id))
             order = await one("orders", order_id=fill["order_id"])
-            of_order = order or dict.fromkeys(("signal_id", "regime_id", "bar"))
-            portfolio_id, symbol, bar = fill["portfolio_id"], fill["symbol"], fill["bar"]
+            opening = await one("orders", order_id=fill["opening_order_id"])
+            decided = order or opening or dict.fromkeys(("signal_id", "regime_id"))
+            signal = await one("signals", signal_id=decided["signal_id"])
+            portfolio_id = fill["portfolio_id"]
             return {
                 "fill": fill,
                 "order": order,
-                "signal": await one("signals", signal_id=of_order["signal_id"]),
-                "regime": await one("regimes", regime_id=of_order["regime_id"]),
-                "decision_bar": await one("bars", bar=of_order["bar"], symbol=symbol),
-                "bar": await one("bars", bar=bar, symbol=symbol),
-                "equity": await one("equity", portfolio_id=portfolio_id, bar=bar),
+                "opening_order": opening,
+                "signal": signal,
+                "regime": await one("regimes", regime_id=decided["regime_id"]),
+                "decision_bar": await one("bars", bar_id=signal["bar_id"] if signal else None),
+                "bar": await one("bars", bar_id=fill["bar_id"]),
+                "equity": await one("equity", portfolio_id=portfolio_id, bar=fill["bar"]),
                 "portfolio": await one("portfolios", portfolio_id=portfolio_id),
             }
 

@@ -59,13 +59,15 @@ sa.Table(
     _text("strategy"),
     _text("classifier"),
     _text("parameters"),
+    _text("data_hash"),
 )
 sa.Table(
     "bars",
     _METADATA,
-    _whole("bar", key=True),
+    _text("bar_id", key=True),
+    _whole("bar"),
     _text("time"),
-    _text("symbol", key=True),
+    _text("symbol"),
     *(_real(name) for name in ("open", "high", "low", "close", "volume")),
 )
 sa.Table(
@@ -79,6 +81,7 @@ sa.Table(
     _real("strength"),
     _real("confidence"),
     _text("features"),
+    _text("bar_id"),
 )
 sa.Table(
     "regimes",
@@ -109,6 +112,7 @@ sa.Table(
     _text("symbol"),
     _text("signal_id", null=True),
     _text("reason"),
+    _text("order_id", null=True),
 )
 sa.Table(
     "fills",
@@ -120,6 +124,9 @@ sa.Table(
     _text("symbol"),
     _text("kind"),
     *(_real(name) for name in ("quantity", "price", "cost", "cash_after", "position_after")),
+    _text("bar_id"),
+    _text("opening_order_id", null=True),
+    _real("stop_level", null=True),
 )
 sa.Table(
     "equity",
@@ -133,9 +140,12 @@ TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
 """Tables by name, in the order in which they are written; a row is a tuple in a table's order.
 
 ``bar`` counts from 0; ``time`` is ISO 8601 in UTC; ``parameters`` and ``features`` are JSON objects;
-``direction`` and ``code`` are those of ``kernels.codes``, ``reason`` a name in its ``REASONS``. Values,
-costs and cash are in the currency of the prices, quantities in units. A value that does not apply is
-None, never NaN: an order without a signal, a fill of a stop (no order), a size that has no limit.
+``direction`` and ``code`` are those of ``kernels.codes``; ``reason`` is a name in its ``REASONS``, why a
+signal became no order, or ``optimizer.types.NO_CASH_AT_FILL``, why an order (or a stop's cover, which
+has none) became no fill. ``bar_id`` of a signal is the bar that it was decided at, that of a fill the
+bar that it filled at. Values, costs and cash are in the currency of the prices, quantities in units. A
+value that does not apply is None, never NaN: the order of a stop's fill (which has the one that opened
+the position beside it), a size that has no limit.
 SQLite gives -0.0 back as 0.0; every other float64 comes back bit for bit.
 """
 
@@ -166,11 +176,16 @@ class Address:
     secrets: tuple[str, ...] = field(repr=False)
 
     @property
-    def argument(self) -> str:
-        """The URL as a person would give it, with a word in place of the password."""
-        password = "PASSWORD" if self.url.password else None
-        plain = self.url.set(drivername=self.url.get_backend_name(), password=password, query={})
-        return plain.render_as_string(hide_password=False)
+    def kept(self) -> str:
+        """The URL as a file may keep it: without a password, and good from any folder."""
+        plain = self.url.set(drivername=self.url.get_backend_name())
+        if self.file is not None:
+            return plain.set(database=str(self.file.absolute())).render_as_string()
+        query = {key: value for key, value in plain.query.items() if "password" not in key}
+        # SQLAlchemy's set() takes None for "leave it as it is".
+        return sa.URL.create(
+            plain.drivername, plain.username, None, plain.host, plain.port, plain.database, query
+        ).render_as_string()
 
     @property
     def file(self) -> Path | None:
@@ -189,6 +204,17 @@ class Address:
             text = text.replace(secret, "***")
         return text if len(text) <= 300 else text[:300] + " ..."
 
+    def password_mend(self, error: BaseException) -> str:
+        """The end of a message about a password that is missing, or nothing."""
+        asked = "password" in self.reason(error).lower() and not self.secrets
+        return f"; try again {PASSWORD_MEND}" if asked else ""
+
+
+PASSWORD_MEND = (
+    "with the database's password, which no file keeps, in the environment variable PGPASSWORD (or"
+    " the whole URL in --database)"
+)
+"""What to do where a URL that a file kept lacks its password."""
 
 _URL_MEND = (
     "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / in the password"

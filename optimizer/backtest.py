@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels import layout
+from kernels.execution import buy_cost_per_lot, sell_proceeds_per_lot
 from kernels.metrics import performance
 from kernels.simulation import simulate
 from optimizer.bars import require_bars
@@ -784,6 +785,12 @@ def _fill_table(inputs: Inputs, recording: _Recording) -> pd.DataFrame:
     stopped = kind == 2
     price = np.where(stopped, recording.stop_prices[at, symbol], prices[at, symbol])
     quantity = lots * rules.lot_size
+    per_lot = [
+        (buy_cost_per_lot if change > 0.0 else sell_proceeds_per_lot)(
+            float(one), rules.lot_size, rules.slippage, rules.commission
+        )
+        for change, one in zip(lots, price, strict=True)
+    ]
     paid = price * (1.0 + np.sign(lots) * rules.slippage)
     frame = pd.DataFrame(
         {
@@ -791,7 +798,7 @@ def _fill_table(inputs: Inputs, recording: _Recording) -> pd.DataFrame:
             "symbol": np.asarray(bars.symbols, dtype=object)[symbol],
             "quantity": quantity,
             "price": paid,
-            "cost": np.abs(quantity) * (price * rules.slippage + paid * rules.commission),
+            "cost": np.abs(lots * (price * rules.lot_size - np.array(per_lot))),
             "kind": np.where(stopped, "stop", "order"),
         }
     )

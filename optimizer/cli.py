@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -533,7 +534,6 @@ class Risks(StrEnum):
     ALL = "all"
 
 
-DATABASE = "analytics.db"
 STEPS_PER_SECOND = 25_000
 """Pace of a traced flow, for the estimate before it starts."""
 
@@ -553,29 +553,29 @@ def flow(
     """Run every combination of a study's grid one bar at a time, traced to a database."""
     import time
 
-    from optimizer.analytics import AnalyticsWriter
+    from optimizer.analytics_database import PASSWORD_MEND, parse_url
     from optimizer.config import load_study
-    from optimizer.event_flow import run_flow, study_specs
-    from optimizer.space import build_space
+    from optimizer.event_flow import prepare_flow
+    from optimizer.flow_folder import FlowFolder
     from optimizer.study import load_study_bars
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
+    prepared = prepare_flow(loaded, bars, risk=risk.value)
+    url = loaded.analytics.url
+    has_password = not no_trace and url is not None and bool(parse_url(url).secrets)
     folder = out if out is not None else Path("out") / f"{loaded.name}-flow"
-    space = build_space(loaded)
-    count = sum(1 for _ in study_specs(loaded, space, risk.value))
-    steps = count * bars.n_bars * bars.n_symbols
     _say(
-        f"{count:,} portfolios x {bars.n_bars:,} bars x {bars.n_symbols} symbols: {steps:,} steps,"
-        f" about {steps / STEPS_PER_SECOND:,.0f} s"
+        f"{len(prepared.specs):,} portfolios x {bars.n_bars - prepared.first:,} bars (after"
+        f" {prepared.first} for warm-up) x {bars.n_symbols} symbols: {prepared.n_steps:,} steps,"
+        f" about {prepared.n_steps / STEPS_PER_SECOND:,.0f} s"
     )
     start = time.perf_counter()
     if no_trace:
-        result = run_flow(loaded, bars, risk=risk.value)
+        result = prepared.run()
     else:
-        url = _flow_database(folder, loaded.analytics.url, overwrite)
-        with AnalyticsWriter(url, folder / "spill.jsonl") as trace:
-            result = run_flow(loaded, bars, risk=risk.value, trace=trace)
+        with FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace:
+            result = prepared.run(trace)
     seconds = time.perf_counter() - start
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
@@ -604,26 +604,10 @@ def flow(
     if not no_trace:
         fills = [fill for view in result.views for fill in view.transactions]
         _say(f"trace: {folder}")
+        if has_password:
+            _say(f"to read it, start barsweep {PASSWORD_MEND}", "yellow")
         if fills:
-            _say(f"next:  barsweep trace {folder} {fills[-1].id}")
-
-
-def _flow_database(folder: Path, url: str | None, overwrite: bool) -> str:
-    """URL of the database of a new flow; a file of the folder where the study names none."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "spill.jsonl")
-        files = [folder / name for name in names]
-        if url is None and any(file.exists() for file in files):
-            if not overwrite:
-                raise StudyError(
-                    f"{folder}: already holds a flow; give another --out, or --overwrite"
-                )
-            for file in files:
-                file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StudyError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    return url or f"sqlite:///{folder.absolute() / DATABASE}"
+            _say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
 
 
 @app.command()
@@ -631,21 +615,24 @@ def trace(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a flow.")],
     fill: Annotated[Optional[str], typer.Argument(metavar="[FILL_ID]", help="A fill.")] = None,
     rejects: Annotated[
-        bool, typer.Option("--rejects", help="Count why signals became no order.")
+        bool, typer.Option("--rejects", help="Count why signals became no order, orders no fill.")
     ] = False,
     database: Annotated[
-        Optional[str], typer.Option(help="URL, where the study named its own database.")
+        Optional[str],
+        typer.Option(help="URL, where the flow's has a password that PGPASSWORD does not give."),
     ] = None,
 ) -> None:
     """Show the chain behind a fill: bar, features, signal, regime, sizes, order, fill, portfolio."""
     from optimizer.analytics import open_reader
+    from optimizer.flow_folder import FlowFolder
 
     if (fill is None) == (not rejects):
         raise StudyError("trace: give a FILL_ID, or --rejects")
-    url = database or f"sqlite:///{folder.absolute() / DATABASE}"
-    with open_reader(url) as reader:
+    flow_folder = FlowFolder(folder)
+    record = flow_folder.record()
+    with open_reader(database or flow_folder.database()) as reader:
         if fill is None:
-            for reason, count in reader.reject_counts():
+            for reason, count in reader.reject_counts(record.portfolios):
                 _say(f"{count:>12,}  {reason}")
             return
         chain = reader.chain(fill)
@@ -653,7 +640,8 @@ def trace(
         if chain.get(part):
             _say(title, "bold")
             for name, value in chain[part].items():
-                _say(f"  {name.replace('_', ' '):<16} {value}")
+                if value is not None:
+                    _say(f"  {name.replace('_', ' '):<16} {value}")
 
 
 CHAIN = {
@@ -662,6 +650,7 @@ CHAIN = {
     "signal": "signal",
     "regime": "regime (-1 bear, 0 neutral, 1 bull)",
     "order": "order: to the smallest of the three values, in whole lots",
+    "opening_order": "order that opened the position which this fill closed",
     "bar": "bar of the fill",
     "fill": "fill",
     "equity": "portfolio at the close of that bar",
@@ -677,11 +666,10 @@ app.add_typer(analytics, name="analytics")
 def import_(
     spill: Annotated[Path, typer.Argument(metavar="SPILL", help="Spill file of a flow.")],
     database: Annotated[
-        Optional[str], typer.Option(help="URL [default: the database beside the spill file].")
+        Optional[str], typer.Option(help="URL [default: the database that failed].")
     ] = None,
 ) -> None:
     """Load what a flow could not write to its database."""
     from optimizer.analytics import import_spill
 
-    url = database or f"sqlite:///{spill.absolute().parent / DATABASE}"
-    _say(f"imported {import_spill(spill, url):,} rows")
+    _say(f"imported {import_spill(spill, database):,} rows")

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -36,6 +37,7 @@ from optimizer.containers.data import DataContainer
 from optimizer.containers.execution import ExecutionContainer
 from optimizer.containers.feature_hub import FeatureHub, Indicators
 from optimizer.containers.portfolio import PortfolioContainer, PortfolioView
+from optimizer.features import FeatureKey
 from optimizer.services import (
     ClassifierConfig,
     RiskConfig,
@@ -45,7 +47,18 @@ from optimizer.services import (
     StrategyConfig,
 )
 from optimizer.space import Space, build_space
-from optimizer.types import Bar, Bars, Fill, FloatArray, Order, PortfolioState, Regime, Signal
+from optimizer.types import (
+    NO_CASH_AT_FILL,
+    Bar,
+    Bars,
+    Fill,
+    FloatArray,
+    Order,
+    PortfolioState,
+    Regime,
+    Signal,
+    correlation_id,
+)
 
 
 class Trace(Protocol):
@@ -68,9 +81,9 @@ class PortfolioSpec:
     """One parameter set as the flow runs it.
 
     Attributes:
-        id: a function of the study and the parameters alone.
+        id: a function of the study, its bars and the parameters alone.
         strategy_name, classifier_name: names.
-        parameters: by column name.
+        parameters: by column name, read-only.
         strategy: of its signals.
         signal_key: names the strategy's signals, shared by portfolios with the same strategy.
         regime: the regime model.
@@ -89,10 +102,9 @@ class PortfolioSpec:
     risk: RiskConfig
 
 
-def portfolio_specs(tile: Tile, study_hash: str, allow_short: bool) -> list[PortfolioSpec]:
-    """Every parameter set of a tile as a portfolio of the flow."""
+def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[PortfolioSpec]:
+    """Every parameter set of a tile as a portfolio of the flow; IDs begin with ``owner``."""
     keys, which = tile.regime_keys()
-    study = study_hash[:8]
     specs = []
     for lane in range(tile.n_lanes):
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
@@ -102,14 +114,14 @@ def portfolio_specs(tile: Tile, study_hash: str, allow_short: bool) -> list[Port
         everything = [tile.strategy, tile.classifier, tile.market, parameters]
         specs.append(
             PortfolioSpec(
-                id=f"{study}.{short_hash(everything)}",
+                id=f"{owner}.{short_hash(everything)}",
                 strategy_name=tile.strategy,
                 classifier_name=tile.classifier,
-                parameters=parameters,
+                parameters=MappingProxyType(parameters),
                 strategy=StrategyConfig.of(tile.strategy, parameters),
-                signal_key=f"{study}.{short_hash([tile.strategy, own, lookback])}",
+                signal_key=f"{owner}.{short_hash([tile.strategy, own, lookback])}",
                 regime=regime,
-                regime_key=f"{study}.{short_hash(regime)}",
+                regime_key=f"{owner}.{short_hash(regime)}",
                 risk=RiskConfig.of(parameters, allow_short),
             )
         )
@@ -135,7 +147,8 @@ class FlowResult:
             portfolio's ID.
         views: final state of each portfolio.
         in_sample, out_of_sample: metrics of each portfolio; the latter empty without a holdout.
-        rejects: counts of each reason why a signal became no order, over all portfolios.
+        rejects: counts of each reason why a signal became no order or an order no fill, over all
+            portfolios.
         n_steps: bars x symbols x portfolios.
         first: bar of the first decision.
     """
@@ -161,6 +174,7 @@ class EventFlow:
         keys: features that the strategies read.
         first: bar of the first decision.
         split: first bar of the holdout; None for none.
+        data_hash: of the bars, begins their IDs.
         trace: where to write what happens; None for nowhere.
     """
 
@@ -173,9 +187,11 @@ class EventFlow:
         keys: Sequence[tuple[str, int]],
         first: int,
         split: int | None = None,
+        data_hash: str = "",
         trace: Trace | None = None,
     ) -> None:
         self._symbols = symbols
+        self._data = data_hash[:8]
         self._rules = rules
         self._first = first
         self._split = split
@@ -203,6 +219,7 @@ class EventFlow:
     def _open(self, spec: PortfolioSpec, bars_per_year: float) -> _Portfolio:
         rules = self._rules
         container = PortfolioContainer(
+            spec.id,
             self._symbols,
             rules.initial_cash,
             rules.lot_size,
@@ -254,14 +271,14 @@ class EventFlow:
                 code, self._fitted[key] = StatelessClassifier.classify_regime(
                     self.hub.market_features(market, values["lookback"]), self._fitted[key]
                 )
-            found[key] = Regime(f"{key}.{bar.index:07d}.regime", code)
+            found[key] = Regime(correlation_id(key, bar.index, "regime"), code)
         return found
 
     def _signals(self, bar: Bar, features: Indicators) -> dict[str, list[Signal]]:
         return {
             key: [
                 StatelessStrategy.generate_signal(
-                    features, config, bar, s, f"{key}.{bar.index:07d}.{symbol}.signal"
+                    features, config, bar, s, correlation_id(key, bar.index, symbol, "signal")
                 )
                 for s, symbol in enumerate(self._symbols)
             ]
@@ -281,7 +298,7 @@ class EventFlow:
             self._fill(one, bar, bar.open)
         if rules.stops:
             self._stop(one, bar)
-        container.mark(bar.close)
+        self._trace_fills(one, container.mark(bar))
         container.update_variance()
         if not rules.close_fill:
             container.account()
@@ -290,7 +307,7 @@ class EventFlow:
         one.execution.submit_orders(self._decide(one, bar, signals, regime, matrix))
         if rules.close_fill:
             self._fill(one, bar, bar.close)
-            container.mark(bar.close)
+            self._trace_fills(one, container.mark(bar))
             container.account()
         one.equity.append(container.equity)
         if self._trace is not None:
@@ -303,6 +320,10 @@ class EventFlow:
             fills = one.execution.execute_orders(orders, bar.index, prices, one.container.cash)
             for fill in fills:
                 self._book(one, fill)
+            for order in one.execution.unpaid_orders:
+                self._reject(
+                    one, f"{order.id}.reject", bar, order.symbol, order.signal_id, order.id
+                )
 
     def _stop(self, one: _Portfolio, bar: Bar) -> None:
         container = one.container
@@ -310,36 +331,41 @@ class EventFlow:
         for s, lots in enumerate(held):
             if lots == 0.0:
                 continue
-            price = StatelessRiskManager.stop(container.stop_inputs(s), one.spec.risk, bar, s)
+            position, risk = container.stop_inputs(s), one.spec.risk
+            price = StatelessRiskManager.stop(position, risk, bar, s)
             if price > 0.0:
-                name = f"{one.spec.id}.{bar.index:07d}.{self._symbols[s]}.stop"
+                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "stop")
+                level = StatelessRiskManager.stop_level(position, risk, bar, s, price)
+                opening = container.opening_order_id(s)
                 container.set_barred(s, 1.0 if lots > 0.0 else -1.0)
-                fill = one.execution.close_position(name, bar.index, s, lots, price, container.cash)
+                fill = one.execution.close_position(
+                    name, bar.index, s, lots, price, level, opening, container.cash
+                )
                 if fill is not None:
                     self._book(one, fill)
+                else:
+                    self._reject(one, f"{name}.reject", bar, s, None, None)
         container.carry_best_prices(bar, held)
 
     def _book(self, one: _Portfolio, fill: Fill) -> None:
         one.container.process_fill(fill)
+        self._trace_fills(one, (fill,))
+
+    def _reject(
+        self,
+        one: _Portfolio,
+        id: str,
+        bar: Bar,
+        symbol: int,
+        signal_id: str | None,
+        order_id: str | None,
+    ) -> None:
+        """Count and trace what cash cut to nothing when it was to fill."""
+        one.rejects[NO_CASH_AT_FILL] = one.rejects.get(NO_CASH_AT_FILL, 0) + 1
         if self._trace is not None:
-            after = (one.container.cash, one.container.lots[fill.symbol] * self._rules.lot_size)
-            self._trace.add(
-                "fills",
-                [
-                    (
-                        fill.id,
-                        fill.order_id,
-                        one.spec.id,
-                        fill.bar,
-                        self._symbols[fill.symbol],
-                        fill.kind,
-                        fill.quantity,
-                        fill.price,
-                        fill.cost,
-                        *after,
-                    )
-                ],
-            )
+            name = self._symbols[symbol]
+            row = (id, one.spec.id, bar.index, name, signal_id, NO_CASH_AT_FILL, order_id)
+            self._trace.add("rejects", [row])
 
     def _decide(
         self,
@@ -353,11 +379,11 @@ class EventFlow:
         rejects: list[tuple[Any, ...]] = []
         state: PortfolioState = one.container.risk_state()
         short = True if self._rules.allow_short else None
-        prefix = f"{one.spec.id}.{bar.index:07d}"
+        prefix = correlation_id(one.spec.id, bar.index)
         for signal in signals:
             symbol = self._symbols[signal.symbol]
             decision = StatelessRiskManager.decide(
-                signal, regime, state, one.spec.risk, bar, matrix, f"{prefix}.{symbol}.order"
+                signal, regime, state, one.spec.risk, bar, matrix
             )
             if self._rules.stops:
                 one.container.set_barred(signal.symbol, decision.barred)
@@ -380,6 +406,7 @@ class EventFlow:
                         symbol,
                         signal.id,
                         reason,
+                        None,
                     )
                 )
         if self._trace is not None:
@@ -387,6 +414,36 @@ class EventFlow:
         return orders
 
     # --- Tracing ------------------------------------------------------------------------------
+
+    def _bar_id(self, bar: int, symbol: str) -> str:
+        return correlation_id(self._data, bar, symbol, "bar")
+
+    def _trace_fills(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
+        """Trace fills that the portfolio has booked."""
+        if self._trace is None or not fills:
+            return
+        rows = []
+        for fill in fills:
+            symbol = self._symbols[fill.symbol]
+            rows.append(
+                (
+                    fill.id,
+                    fill.order_id,
+                    one.spec.id,
+                    fill.bar,
+                    symbol,
+                    fill.kind,
+                    fill.quantity,
+                    fill.price,
+                    fill.cost,
+                    one.container.cash,
+                    one.container.lots[fill.symbol] * self._rules.lot_size,
+                    self._bar_id(fill.bar, symbol),
+                    fill.opening_order_id,
+                    fill.stop_level,
+                )
+            )
+        self._trace.add("fills", rows)
 
     def _trace_bar(
         self,
@@ -397,12 +454,13 @@ class EventFlow:
     ) -> None:
         assert self._trace is not None
         time = str(bar.time)
+        ids = [self._bar_id(bar.index, symbol) for symbol in self._symbols]
         prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
         self._trace.add(
             "bars",
             [
-                (bar.index, time, symbol, *map(float, row))
-                for symbol, row in zip(self._symbols, prices, strict=True)
+                (id, bar.index, time, symbol, *map(float, row))
+                for id, symbol, row in zip(ids, self._symbols, prices, strict=True)
             ],
         )
         rows = []
@@ -421,6 +479,7 @@ class EventFlow:
                         signal.strength,
                         signal.confidence,
                         json.dumps(values),
+                        ids[signal.symbol],
                     )
                 )
         self._trace.add("signals", rows)
@@ -481,23 +540,128 @@ class EventFlow:
 
 
 def study_specs(
-    study: Study, space: Space, risk: Literal["first", "all"] = "first"
+    study: Study, space: Space, data_hash: str, risk: Literal["first", "all"] = "first"
 ) -> Iterator[PortfolioSpec]:
     """Every combination of a study's grid as a portfolio.
 
     Args:
         study: whose searched parameters are all listed.
         space: of the study.
+        data_hash: of its bars: other bars under the same study file are another flow.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
 
     Raises:
         StudyFileError: a searched parameter is continuous.
     """
+    owner = short_hash([study.content_hash, data_hash])
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
             tile = Tile(branch.strategy, branch.classifier, branch.market, lanes)
-            yield from portfolio_specs(tile, study.content_hash, study.risk.allow_short)
+            yield from portfolio_specs(tile, owner, study.risk.allow_short)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFlow:
+    """A flow that can run: study and bars have been found fit for each other.
+
+    Attributes:
+        study, bars: of the flow.
+        specs: the portfolios, in order.
+        first: bar of the first decision.
+        split: first bar of the holdout; None for none.
+    """
+
+    study: Study
+    bars: Bars
+    specs: tuple[PortfolioSpec, ...]
+    first: int
+    split: int | None
+    _rules: Rules
+    _keys: tuple[FeatureKey, ...]
+
+    @property
+    def n_steps(self) -> int:
+        """Bars x symbols x portfolios from the first decision on."""
+        return (self.bars.n_bars - self.first) * self.bars.n_symbols * len(self.specs)
+
+    def opened(self, trace: Trace | None) -> EventFlow:
+        """The flow before its first bar."""
+        return EventFlow(
+            self.bars.symbols,
+            self.bars.bars_per_year,
+            self.specs,
+            self._rules,
+            self._keys,
+            self.first,
+            self.split,
+            self.bars.content_hash,
+            trace,
+        )
+
+    def run(self, trace: Trace | None = None) -> FlowResult:
+        """Take every bar through the portfolios.
+
+        Args:
+            trace: where to write what happens.
+        """
+        flow = self.opened(trace)
+        if trace is not None:
+            trace.add(
+                "portfolios",
+                [
+                    (
+                        spec.id,
+                        self.study.content_hash,
+                        spec.strategy_name,
+                        spec.classifier_name,
+                        json.dumps(dict(spec.parameters)),
+                        self.bars.content_hash,
+                    )
+                    for spec in self.specs
+                ],
+            )
+        for index in range(self.bars.n_bars):
+            flow.on_bar(self.bars.at(index))
+        return flow.result()
+
+
+def prepare_flow(
+    study: Study,
+    bars: Bars,
+    *,
+    risk: Literal["first", "all"] = "first",
+    first_bar: int | None = None,
+) -> PreparedFlow:
+    """Every combination of a study's grid, ready to go through the bars; writes nothing.
+
+    Args:
+        study: whose searched parameters are all listed.
+        bars: of the study.
+        risk: see ``study_specs``.
+        first_bar: bar of the first decision; None takes the longest warm-up of the study.
+
+    Raises:
+        StudyFileError: a searched parameter is continuous.
+        DataError: the bars cannot be used.
+    """
+    space = build_space(study)
+    rules = study_rules(study, space, bars.n_symbols)
+    first = study_warm_up(space, rules) if first_bar is None else first_bar
+    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+    split = holdout_bar(bars, first, study.validation.holdout)
+    volatilities = (("volatility", n) for n in space.lookbacks("risk", "volatility_lookback"))
+    prepared = PreparedFlow(
+        study,
+        bars,
+        tuple(study_specs(study, space, bars.content_hash, risk)),
+        first,
+        split if split < bars.n_bars else None,
+        rules,
+        (*feature_keys(space), *volatilities),
+    )
+    prepared.opened(None)  # raises where a market is no symbol of the bars
+    return prepared
 
 
 def run_flow(
@@ -511,53 +675,14 @@ def run_flow(
     """Run every combination of a study's grid through the bars, one bar at a time.
 
     Args:
-        study: whose searched parameters are all listed.
-        bars: of the study.
-        risk: see ``study_specs``.
-        first_bar: bar of the first decision; None takes the longest warm-up of the study.
+        study, bars, risk, first_bar: see ``prepare_flow``.
         trace: where to write what happens.
 
     Raises:
         StudyFileError: a searched parameter is continuous.
         DataError: the bars cannot be used.
     """
-    space = build_space(study)
-    rules = study_rules(study, space, bars.n_symbols)
-    first = study_warm_up(space, rules) if first_bar is None else first_bar
-    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
-    split = holdout_bar(bars, first, study.validation.holdout)
-    keys = [
-        *feature_keys(space),
-        *(("volatility", n) for n in space.lookbacks("risk", "volatility_lookback")),
-    ]
-    specs = list(study_specs(study, space, risk))
-    flow = EventFlow(
-        bars.symbols,
-        bars.bars_per_year,
-        specs,
-        rules,
-        keys,
-        first,
-        split if split < bars.n_bars else None,
-        trace,
-    )
-    if trace is not None:
-        trace.add(
-            "portfolios",
-            [
-                (
-                    spec.id,
-                    study.content_hash,
-                    spec.strategy_name,
-                    spec.classifier_name,
-                    json.dumps(dict(spec.parameters)),
-                )
-                for spec in specs
-            ],
-        )
-    for index in range(bars.n_bars):
-        flow.on_bar(bars.at(index))
-    return flow.result()
+    return prepare_flow(study, bars, risk=risk, first_bar=first_bar).run(trace)
 
 
 @dataclass(frozen=True)
@@ -574,30 +699,52 @@ class Parity:
     differences: tuple[str, ...]
 
 
+def _bits(*values: Any) -> bytes:
+    """What tells floats apart to the last bit: -0.0 is not 0.0, and NaN is itself."""
+    return np.array(values, dtype=np.float64).tobytes()
+
+
 def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
-    """Compare portfolio ``number`` of a flow with a backtest: equity bar by bar and every fill."""
+    """Compare portfolio ``number`` of a flow with a backtest, bit for bit.
+
+    Equity bar by bar with the bars' times; of every fill, those of ruin included, time, symbol,
+    kind, quantity, price and cost.
+    """
     differences = []
-    mine, theirs = flow.equity.iloc[:, number].to_numpy(), result.equity.to_numpy()
+    mine, theirs = flow.equity.iloc[:, number], result.equity
     if len(mine) != len(theirs):
         differences.append(f"equity: {len(mine)} bars by events, {len(theirs)} vectorized")
-    elif (mine != theirs).any():
-        at = int(np.argmax(mine != theirs))
-        when = result.equity.index[at]
-        differences.append(f"equity at {when}: {mine[at]!r} by events, {theirs[at]!r} vectorized")
+    else:
+        times = np.asarray(mine.index) != np.asarray(theirs.index)
+        if times.any():
+            at = int(np.argmax(times))
+            differences.append(
+                f"bar {flow.first + at}: {mine.index[at]} by events, {theirs.index[at]} vectorized"
+            )
+        unlike = mine.to_numpy().view(np.int64) != theirs.to_numpy().view(np.int64)
+        if unlike.any():
+            at = int(np.argmax(unlike))
+            differences.append(
+                f"equity at {theirs.index[at]}: {float(mine.iloc[at])!r} by events,"
+                f" {float(theirs.iloc[at])!r} vectorized"
+            )
     fills = flow.views[number].transactions
     symbols = [position.symbol for position in flow.views[number].positions]
-    first = flow.first
-    orders_and_stops = result.fills[result.fills["kind"] != "ruin"]
-    vectorized = list(orders_and_stops.itertuples(index=False))
+    vectorized = list(result.fills.itertuples(index=False))
     if len(fills) != len(vectorized):
         differences.append(f"fills: {len(fills)} by events, {len(vectorized)} vectorized")
     for fill, other in zip(fills, vectorized, strict=False):
-        mine_of = (fill.symbol, fill.quantity, fill.price, fill.kind)
-        theirs_of = (symbols.index(str(other.symbol)), other.quantity, other.price, other.kind)
-        when = flow.equity.index[fill.bar - first]
-        if mine_of != theirs_of or when != other.timestamp:
+        same = (
+            flow.equity.index[fill.bar - flow.first] == other.timestamp
+            and symbols[fill.symbol] == other.symbol
+            and fill.kind == other.kind
+            and _bits(fill.quantity, fill.price, fill.cost)
+            == _bits(other.quantity, other.price, other.cost)
+        )
+        if not same:
             differences.append(
-                f"fill {fill.id}: {fill.quantity} at {fill.price} by events, {other}"
+                f"fill {fill.id}: {fill.kind} of {fill.quantity!r} at {fill.price!r}, cost"
+                f" {fill.cost!r} by events, {other} vectorized"
             )
             break
     return Parity(len(theirs), len(vectorized), tuple(differences))

@@ -13,9 +13,7 @@ import numpy as np
 
 from kernels.codes import (
     AVERAGE_CROSS,
-    BEAR,
     BREAKOUT,
-    BULL,
     MEAN_REVERSION,
     MOMENTUM,
     NEUTRAL,
@@ -31,7 +29,15 @@ from kernels.signals import (
 )
 from optimizer.catalogue import STRATEGIES, column
 from optimizer.classifiers import RegimeModel
-from optimizer.types import Bar, FloatArray, Order, PortfolioState, Regime, Signal
+from optimizer.types import (
+    Bar,
+    FloatArray,
+    Order,
+    PortfolioState,
+    Regime,
+    Signal,
+    correlation_id,
+)
 
 Columns = Mapping[str, FloatArray]
 """Parameters of lanes by their name in the catalogue, each of shape (n_lanes,)."""
@@ -186,7 +192,9 @@ class RiskConfig:
     """Risk parameters of one portfolio; distances of stops are inf where off."""
 
     kelly_fraction: float
-    multipliers: Mapping[int, float]
+    bear_multiplier: float
+    neutral_multiplier: float
+    bull_multiplier: float
     correlation_penalty: float
     min_lots: float
     rebalance_band: float
@@ -205,11 +213,9 @@ class RiskConfig:
 
         return cls(
             kelly_fraction=parameters["kelly_fraction"],
-            multipliers={
-                BEAR: parameters["bear_multiplier"],
-                NEUTRAL: parameters["neutral_multiplier"],
-                BULL: parameters["bull_multiplier"],
-            },
+            bear_multiplier=parameters["bear_multiplier"],
+            neutral_multiplier=parameters["neutral_multiplier"],
+            bull_multiplier=parameters["bull_multiplier"],
             correlation_penalty=parameters["correlation_penalty"],
             min_lots=parameters["min_order_size"] / parameters["lot_size"],
             rebalance_band=parameters["rebalance_band"],
@@ -219,6 +225,12 @@ class RiskConfig:
             lot_size=parameters["lot_size"],
             allow_short=allow_short,
         )
+
+    def multiplier(self, regime: int) -> float:
+        """Factor of the Kelly fraction in a regime, a code."""
+        if regime == NEUTRAL:
+            return self.neutral_multiplier
+        return self.bull_multiplier if regime > NEUTRAL else self.bear_multiplier
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +259,10 @@ class StatelessRiskManager:
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-        order_id: str = "",
     ) -> Order | None:
         """The order alone; see ``decide``."""
         return StatelessRiskManager.decide(
-            signal, regime, portfolio_state, risk_config, market_data, correlation_matrix, order_id
+            signal, regime, portfolio_state, risk_config, market_data, correlation_matrix
         ).order
 
     @staticmethod
@@ -262,7 +273,6 @@ class StatelessRiskManager:
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-        order_id: str = "",
     ) -> Decision:
         """Size a signal by Kelly, regime and correlation; cap it by budget and cash.
 
@@ -273,7 +283,6 @@ class StatelessRiskManager:
             risk_config: of the portfolio.
             market_data: the bar.
             correlation_matrix: (n_symbols, n_symbols), or None for no adjustment.
-            order_id: of the order.
         """
         state, s = portfolio_state, signal.symbol
         order, target, kelly_value, budget_value, cash_value, reason, barred = decide(
@@ -281,7 +290,7 @@ class StatelessRiskManager:
             signal.strength,
             signal.confidence,
             signal.inverse_volatility,
-            risk_config.kelly_fraction * risk_config.multipliers[regime.code],
+            risk_config.kelly_fraction * risk_config.multiplier(regime.code),
             state.variance,
             correlation_matrix,
             s,
@@ -302,7 +311,9 @@ class StatelessRiskManager:
             return Decision(None, reason, barred)
         return Decision(
             Order(
-                id=order_id,
+                id=correlation_id(
+                    state.portfolio_id, market_data.index, market_data.symbols[s], "order"
+                ),
                 bar=market_data.index,
                 symbol=s,
                 lots=order,
@@ -327,6 +338,29 @@ class StatelessRiskManager:
             float(market_data.open[symbol]),
             float(market_data.high[symbol]),
             float(market_data.low[symbol]),
+            risk_config.stop_loss,
+            risk_config.take_profit,
+            risk_config.trailing_stop,
+        )
+
+    @staticmethod
+    def stop_level(
+        position: tuple[float, float, float],
+        risk_config: RiskConfig,
+        market_data: Bar,
+        symbol: int,
+        price: float,
+    ) -> float:
+        """The level behind a ``price`` that ``stop`` gave: beyond it where the bar opened there."""
+        open_ = float(market_data.open[symbol])
+        gap = price == open_
+        # Without an open, the kernel gives the level itself. A bar that opened beyond one is judged
+        # on its open alone: what came later is not why it was closed.
+        return stop_price(
+            *position,
+            np.nan,
+            open_ if gap else float(market_data.high[symbol]),
+            open_ if gap else float(market_data.low[symbol]),
             risk_config.stop_loss,
             risk_config.take_profit,
             risk_config.trailing_stop,

@@ -12,6 +12,23 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 TimeArray = npt.NDArray[np.datetime64]
 
+NO_CASH_AT_FILL = "no_cash_at_fill"
+"""Reject reason of an order, or of a stop's cover, that cash cut to nothing when it was to fill.
+
+The sweep needs no code for it: it stands beside those of ``kernels.codes`` in a trace.
+"""
+
+
+def correlation_id(owner: str, bar: int, *parts: str) -> str:
+    """What a trace calls a thing of one bar: a function of its owner, the bar and the parts alone.
+
+    Args:
+        owner: ID of the portfolio, strategy or classifier, or the first digits of the bars' hash.
+        bar: index of the bar.
+        parts: the symbol, if it has one, and what it is.
+    """
+    return ".".join((owner, f"{bar:07d}", *parts))
+
 
 @dataclass(frozen=True, eq=False)
 class Bars:
@@ -86,7 +103,7 @@ class Bars:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Bar:
-    """One bar of all symbols; the prices have shape (n_symbols,)."""
+    """One bar of all symbols; the prices have shape (n_symbols,) and become read-only."""
 
     index: int
     time: np.datetime64
@@ -96,6 +113,10 @@ class Bar:
     low: FloatArray
     close: FloatArray
     volume: FloatArray
+
+    def __post_init__(self) -> None:
+        for array in (self.open, self.high, self.low, self.close, self.volume):
+            array.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +174,15 @@ class Fill:
     """A trade done.
 
     Attributes:
-        order_id: None where a stop closed the position.
-        kind: ``order`` or ``stop``.
+        order_id: None where a stop or ruin closed the position.
+        kind: ``order``, ``stop``, or ``ruin``: written off at the close, at no cost.
         lots: signed change of the position.
         quantity: the same in units.
         price: per unit, slippage included.
         raw_value: money per lot at the market's price.
         cash_per_lot: what a lot took or brought, slippage and commission included.
+        opening_order_id: of a stop or ruin, the order that opened the position.
+        stop_level: of a stop, the price that the bar reached or opened beyond.
     """
 
     id: str
@@ -172,6 +195,8 @@ class Fill:
     price: float
     raw_value: float
     cash_per_lot: float
+    opening_order_id: str | None = None
+    stop_level: float | None = None
 
     @property
     def cost(self) -> float:
@@ -184,6 +209,7 @@ class PortfolioState:
     """One portfolio at the close of a bar, as the risk manager sees it.
 
     Attributes:
+        portfolio_id: names the orders.
         cash, equity, gross: money; gross is the value of all positions, signs dropped.
         exposure: gross over equity.
         variance: EWMA of the squared return per unit of exposure.
@@ -194,6 +220,7 @@ class PortfolioState:
         cash_left, budget_left: money that the orders of this bar may still use.
     """
 
+    portfolio_id: str
     cash: float
     equity: float
     gross: float

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import os
 import re
+import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
+
+from optimizer import cli
 from tests.reference.studies import random_bars, write_bars
+
+if TYPE_CHECKING:
+    from tests.postgres import PostgresServer
+
+pytest_plugins = ["tests.postgres"]
 
 STUDY = """
 [study]
@@ -25,45 +40,213 @@ sampler = "grid"
 """
 
 
-def barsweep(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "optimizer", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+def barsweep(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which saves the start of another one."""
+    before = {key: os.environ.pop(key) for key in ("PGPASSWORD",) if key in os.environ}
+    os.environ.update(variables)
+    output, messages = io.StringIO(), io.StringIO()
+    try:
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(messages),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "argv", ["barsweep", *arguments])
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+    finally:
+        for key in variables:
+            del os.environ[key]
+        os.environ.update(before)
+    code = left.value.code
+    assert code is None or isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code or 0, output.getvalue(), messages.getvalue())
 
 
-def test_flow_trace_and_their_refusals(tmp_path: Path) -> None:
+def pasted(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a line that begins with barsweep."""
+    assert command.startswith("barsweep ")
+    line = f"{shlex.quote(sys.executable)} -m optimizer {command.removeprefix('barsweep ')}"
+    return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=240)
+
+
+def refused(*arguments: str, folder: Path, **variables: str) -> str:
+    """The one line by which a command refuses."""
+    done = barsweep(*arguments, folder=folder, **variables)
+    assert done.returncode == 2, (arguments, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def hinted(output: str) -> list[str]:
+    """Arguments of the command that a flow prints for the next step, as a shell would split them."""
+    words = shlex.split(output.rpartition("next:")[2].strip())
+    assert words[0] == "barsweep"
+    return words[1:]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     write_bars(tmp_path / "bars.parquet", random_bars())
     (tmp_path / "small.toml").write_text(STUDY)
-    done = barsweep("flow", "small.toml", folder=tmp_path)
+    return tmp_path
+
+
+def with_database(folder: Path, url: str, name: str = "small") -> None:
+    text = STUDY.replace('"small"', f'"{name}"')
+    (folder / f"{name}.toml").write_text(f"{text}\n[analytics]\nurl = {json.dumps(url)}\n")
+
+
+def test_flow_trace_and_their_refusals(folder: Path) -> None:
+    done = pasted("""barsweep flow small.toml --out "out/a flow's" """, folder)
     assert done.returncode == 0, done.stderr
-    assert "2 portfolios" in done.stdout
-    found = re.search(r"next: +barsweep trace (\S+) (\S+)", done.stdout)
-    assert found is not None
-    folder, fill = found.groups()
-    assert Path(folder) == Path("out/small-flow")
-    chain = barsweep("trace", folder, fill, folder=tmp_path)
+    # What is announced is what is run: no step of the warm-up's 20 bars counts.
+    assert "2 portfolios x 280 bars (after 20 for warm-up) x 3 symbols: 1,680 steps" in done.stdout
+    assert "2 portfolios, 1,680 steps of bar x symbol x portfolio" in done.stdout
+    command = hinted(done.stdout)
+    assert command[:2] == ["trace", "out/a flow's"]
+    chain = pasted(done.stdout.rpartition("next:")[2].strip(), folder)
     assert chain.returncode == 0, chain.stderr
     parts = ["bar of the decision", "signal", "regime", "order", "fill", "portfolio at the close"]
     places = [chain.stdout.index(f"\n{part}") for part in parts]
     assert places == sorted(places)
-    for value in ("kelly value", "budget value", "cash value", "cash after", "momentum_"):
+    for value in ("kelly value", "budget value", "cash value", "cash after", "momentum_", "bar id"):
         assert value in chain.stdout
-    rejects = barsweep("trace", folder, "--rejects", folder=tmp_path)
+    assert "None" not in chain.stdout
+    rejects = barsweep("trace", "out/a flow's", "--rejects", folder=folder)
     assert rejects.returncode == 0
-    assert re.search(r"^ +[\d,]+  no_signal$", rejects.stdout, re.MULTILINE)
+    counted = dict(re.findall(r"^ +([\d,]+)  (\w+)$", rejects.stdout, re.MULTILINE))
+    assert ", ".join(f"{name} {n}" for n, name in counted.items()) in done.stdout
     everything = barsweep(
-        "flow", "small.toml", "--risk", "all", "--no-trace", "--out", "all", folder=tmp_path
+        "flow", "small.toml", "--risk", "all", "--no-trace", "--out", "all", folder=folder
     )
     assert "4 portfolios" in everything.stdout
-    assert not (tmp_path / "all").exists()
+    assert not (folder / "all").exists()
+    (folder / "old").mkdir()
+    (folder / "old" / "analytics.db").touch()
+    (folder / "mine").mkdir()
+    (folder / "mine" / "flow.json").write_text('{"kind": "something of mine"}')
+    once = pasted("barsweep trace nowhere --rejects", folder)
+    assert (once.returncode, once.stderr.count("\n"), once.stdout) == (2, 1, "")
     for wrong, words in (
-        (("flow", "small.toml"), "already holds a flow"),
-        (("trace", folder, "nope"), "no fill 'nope'"),
-        (("trace", folder), "give a FILL_ID, or --rejects"),
-        (("trace", "nowhere", "--rejects"), "no analytics database"),
-        (("analytics", "import", "nothing.jsonl"), "nothing.jsonl"),
+        (("flow", "small.toml", "--out", "out/a flow's"), "already holds a flow; .* --overwrite"),
+        (("flow", "none.toml"), r"none\.toml: no such file"),
+        (("flow", "."), r"\.: a folder; expected a study file"),
+        (("flow", "small.toml", "--out", "small.toml"), r"small\.toml: names a file where a fold"),
+        (("flow", "small.toml", "--out", "small.toml/x"), "names a file where a folder is needed"),
+        (("flow", "small.toml", "--out", "/proc/flow"), "/proc/flow: cannot be written: "),
+        (("flow", "small.toml", "--out", "mine", "--overwrite"), r"flow\.json: not of a flow"),
+        (("trace", "out/a flow's", "nope"), "no fill 'nope'; the nearest are .*fill"),
+        (("trace", "out/a flow's"), "give a FILL_ID, or --rejects"),
+        (("trace", "nowhere", "--rejects"), "nowhere: no flow here"),
+        (("trace", ".", "x"), r"\.: no flow here; expected a folder that `barsweep flow` wrote"),
+        (("trace", "small.toml", "x"), r"small\.toml: no flow here"),
+        (("trace", "old", "x"), "old: holds a flow of an earlier barsweep"),
+        (("trace", "mine", "x"), r"mine/flow\.json: not of a flow"),
+        (("analytics", "import", "nothing.jsonl"), r"nothing\.jsonl: .*No such file"),
+        (("analytics", "import", "small.toml"), r"small\.toml: line 1: this is no spill file"),
     ):
-        refused = barsweep(*wrong, folder=tmp_path)
-        assert refused.returncode == 2, wrong
-        assert words in refused.stderr
-        assert "Traceback" not in refused.stderr
-        assert refused.stderr.count("\n") == 1
+        line = refused(*wrong, folder=folder)
+        assert re.search(words, line), line
+    assert (folder / "mine" / "flow.json").read_text() == '{"kind": "something of mine"}'
+
+
+def test_overwrite_deletes_nothing_before_the_flow_can_start(folder: Path) -> None:
+    assert barsweep("flow", "small.toml", folder=folder).returncode == 0
+    place = folder / "out" / "small-flow"
+    (place / "spill.jsonl").write_text("rows\n")
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert {"flow.json", "analytics.db", "spill.jsonl"} <= before.keys()
+    few = {"market": '[classifier]\nname = "hmm"\nmarket = "ZZZ"\n', "long": "", "gone": ""}
+    for name, more in few.items():
+        text = STUDY.replace("[risk]", f"{more}[risk]")
+        if name == "long":
+            text = text.replace("[5, 10]", "[5, 299]")
+        if name == "gone":
+            text = text.replace("bars.parquet", "gone.parquet")
+        (folder / f"{name}.toml").write_text(text)
+    with_database(folder, "postgresql://u:hunter2@127.0.0.1:1/a", "port")
+    with_database(folder, "sqlite:///nowhere/a.db", "sqlite")
+    for name, words in (
+        ("market", "no symbol 'ZZZ'"),
+        ("long", "needs 299 for warm-up"),
+        ("gone", "gone.parquet: "),
+        ("port", "postgresql://u@127.0.0.1:1/a: cannot be used for analytics: "),
+        ("sqlite", "nowhere/a.db: its folder does not exist"),
+    ):
+        out = ("--out", "out/small-flow", "--overwrite")
+        line = refused("flow", f"{name}.toml", *out, folder=folder)
+        assert words in line
+        assert "hunter2" not in line
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    again = barsweep("flow", "small.toml", "--overwrite", folder=folder)
+    assert again.returncode == 0, again.stderr
+    assert not (place / "spill.jsonl").exists()
+    assert barsweep(*hinted(again.stdout), folder=folder).returncode == 0
+
+
+def test_a_database_that_the_study_names(folder: Path) -> None:
+    with_database(folder, "sqlite:///shared.db", "one")
+    with_database(folder, "sqlite:///shared.db", "two")
+    other = random_bars(200, ("AAA", "BBB"), 5)
+    write_bars(folder / "other.parquet", other)
+    two = folder / "two.toml"
+    two.write_text(two.read_text().replace("bars.parquet", "other.parquet"))
+    for name in ("one", "two"):
+        done = barsweep("flow", f"{name}.toml", folder=folder)
+        assert done.returncode == 0, done.stderr
+        command = hinted(done.stdout)
+        # Read back from another folder: where the database is does not depend on it.
+        (folder / "elsewhere").mkdir(exist_ok=True)
+        command[1] = str(folder / command[1])
+        chain = barsweep(*command, folder=folder / "elsewhere")
+        assert chain.returncode == 0, chain.stderr
+        rejects = barsweep("trace", command[1], "--rejects", folder=folder / "elsewhere")
+        counted = re.findall(r"^ +([\d,]+)  (\w+)$", rejects.stdout, re.MULTILINE)
+        assert ", ".join(f"{reason} {n}" for n, reason in counted) in done.stdout
+    with sqlite3.connect(folder / "shared.db") as connection:
+        assert connection.execute("SELECT count(*) FROM portfolios").fetchone() == (4,)
+    assert not (folder / "out" / "one-flow" / "analytics.db").exists()
+
+
+def test_a_password_is_kept_nowhere(folder: Path, postgres_server: PostgresServer) -> None:
+    url = postgres_server.url(postgres_server.new_database())
+    with_database(folder, url)
+    done = barsweep("flow", "small.toml", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "in the environment variable PGPASSWORD" in done.stdout
+    out = folder / "out" / "small-flow"
+    record = (out / "flow.json").read_text()
+    name = url.rpartition("/")[2]
+    masked = f"postgresql://barsweep@127.0.0.1:{postgres_server.port}/{name}"
+    assert json.loads(record)["database"] == masked
+    command = hinted(done.stdout)
+    line = refused(*command, folder=folder)
+    assert "password authentication failed" in line
+    assert "PGPASSWORD" in line
+    assert "--database" in line
+    given = {"PGPASSWORD": postgres_server.password}
+    for right in (
+        barsweep(*command, folder=folder, **given),
+        barsweep(*command, "--database", url, folder=folder),
+        barsweep("trace", str(out), "--rejects", folder=folder, **given),
+    ):
+        assert right.returncode == 0, right.stderr
+    wrong = refused(*command, folder=folder, PGPASSWORD="hunter2")
+    # Rows that a failed database did not take find their way back in the same manner.
+    spill = folder / "spill.jsonl"
+    header = {"file": "barsweep analytics spill", "schema": "2", "database": masked}
+    bar = {"bar": 1, "rows": {"regimes": [["r", "k", 1, 0]]}}
+    spill.write_text(f"{json.dumps(header)}\n{json.dumps(bar)}\n")
+    missing = refused("analytics", "import", "spill.jsonl", folder=folder)
+    assert "PGPASSWORD" in missing
+    closed = url.replace(str(postgres_server.port), "1")
+    no_port = refused("analytics", "import", "spill.jsonl", "--database", closed, folder=folder)
+    assert "127.0.0.1:1/" in no_port
+    imported = barsweep("analytics", "import", "spill.jsonl", folder=folder, **given)
+    assert imported.stdout == "imported 1 rows\n", imported.stderr
+    secrets = (postgres_server.password, url.partition("barsweep:")[2].partition("@")[0], "hunter2")
+    for text in (record, done.stdout, line, wrong, missing, no_port, imported.stdout):
+        assert not any(secret in text for secret in secrets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot
@@ -49,12 +49,18 @@ class ExecutionContainer:
         self._commission = commission
         self._broker = broker
         self._active: tuple[Order, ...] = ()
+        self._unpaid: tuple[Order, ...] = ()
         self._counts = [0, 0, 0, 0]
 
     @property
     def active_orders(self) -> tuple[Order, ...]:
         """Orders that wait for their fill."""
         return self._active
+
+    @property
+    def unpaid_orders(self) -> tuple[Order, ...]:
+        """Orders of the last execution that cash cut to nothing."""
+        return self._unpaid
 
     @property
     def statistics(self) -> ExecutionStatistics:
@@ -89,7 +95,7 @@ class ExecutionContainer:
         """
         given = {order.id for order in orders}
         self._active = tuple(order for order in self._active if order.id not in given)
-        fills = []
+        fills, unpaid = [], []
         for order in orders:
             if order.lots < 0.0:
                 fill = self._fill(order, bar, order.lots, float(prices[order.symbol]))
@@ -105,6 +111,9 @@ class ExecutionContainer:
                     fill = self._fill(order, bar, lots, price)
                     cash = cash - fill.lots * fill.cash_per_lot
                     fills.append(fill)
+                else:
+                    unpaid.append(order)
+        self._unpaid = tuple(unpaid)
         self._counts[1] += len(fills)
         return fills
 
@@ -112,9 +121,20 @@ class ExecutionContainer:
         return self._trade(f"{order.id}.fill", order.id, bar, order.symbol, "order", lots, price)
 
     def close_position(
-        self, id: str, bar: int, symbol: int, lots: float, price: float, cash: float
+        self,
+        id: str,
+        bar: int,
+        symbol: int,
+        lots: float,
+        price: float,
+        level: float,
+        opening_order_id: str | None,
+        cash: float,
     ) -> Fill | None:
         """Close a position whose stop was reached; a short one as far as cash can pay.
+
+        Returns:
+            the fill, or None where cash pays no lot.
 
         Args:
             id: of the fill.
@@ -122,6 +142,8 @@ class ExecutionContainer:
             symbol: index.
             lots: held, signed.
             price: of the stop, before slippage.
+            level: of the stop.
+            opening_order_id: the order that opened the position.
             cash: of the portfolio.
         """
         change = -lots
@@ -131,7 +153,8 @@ class ExecutionContainer:
         if change == 0.0:
             return None
         self._counts[3] += 1
-        return self._trade(id, None, bar, symbol, "stop", change, price)
+        fill = self._trade(id, None, bar, symbol, "stop", change, price)
+        return replace(fill, opening_order_id=opening_order_id, stop_level=level)
 
     def _trade(
         self,

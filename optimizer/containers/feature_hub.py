@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,8 +13,13 @@ from optimizer.errors import DataError
 from optimizer.features import FeatureKey, new_state, sorted_keys, step
 from optimizer.types import Bar, FloatArray
 
-Indicators = dict[str, FloatArray]
+Indicators = Mapping[str, FloatArray]
 """A bar's features by name, such as ``momentum_60``, each (n_symbols,); NaN during its warm-up."""
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    array.flags.writeable = False
+    return array
 
 
 def indicator_name(key: FeatureKey) -> str:
@@ -57,22 +63,21 @@ class FeatureHub:
         if correlation is not None:
             n = len(symbols)
             self._correlation_state = np.zeros(kernels.correlation_state_size(correlation[0], n))
-            self._matrix = np.zeros((n, n))
-            self._matrix.flags.writeable = False
+            self._matrix = _read_only(np.zeros((n, n)))
         self._previous: FloatArray | None = None
         self._latest: Bar | None = None
         self.correlation_refreshed = False
 
     def calculate_indicators(self, bar: Bar) -> Indicators:
-        """Take the next bar; return its features."""
-        values: Indicators = {}
+        """Take the next bar; return its features, read-only."""
+        values: dict[str, FloatArray] = {}
         for key, states in zip(self._keys, self._states, strict=True):
             column = np.empty(len(self._symbols))
             for s, state in enumerate(states):
                 column[s] = step(
                     key, state, float(bar.high[s]), float(bar.low[s]), float(bar.close[s])
                 )
-            values[indicator_name(key)] = column
+            values[indicator_name(key)] = _read_only(column)
         close = np.array(bar.close)
         for market, columns in self._columns.items():
             own = close[columns]
@@ -84,7 +89,7 @@ class FeatureHub:
         self._update_correlation(bar, close)
         self._previous = close
         self._latest = bar
-        return values
+        return MappingProxyType(values)
 
     def _update_correlation(self, bar: Bar, close: FloatArray) -> None:
         if self._correlation is None:
@@ -97,8 +102,7 @@ class FeatureHub:
         if wanted:
             out[np.isnan(out)] = 0.0
             np.fill_diagonal(out, 1.0)
-            out.flags.writeable = False
-            self._matrix = out
+            self._matrix = _read_only(out)
 
     def get_latest_market_data(self) -> Bar:
         """The bar just taken.
@@ -115,9 +119,9 @@ class FeatureHub:
         return self._matrix if self._correlation is not None else None
 
     def market_features(self, market: str | None, lookback: int) -> FloatArray:
-        """Mean and deviation of the market's last returns, a fresh (1, 2) array."""
-        return self._rings[market, lookback][2].reshape(1, 2).copy()
+        """Mean and deviation of the market's last returns, a fresh (1, 2) array, read-only."""
+        return _read_only(self._rings[market, lookback][2].reshape(1, 2).copy())
 
     def market_returns(self, market: str | None) -> FloatArray:
-        """All log returns of the market so far; 0 at the first bar."""
-        return np.array(self._returns[market])
+        """All log returns of the market so far, read-only; 0 at the first bar."""
+        return _read_only(np.array(self._returns[market]))

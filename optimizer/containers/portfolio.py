@@ -20,16 +20,18 @@ from kernels.portfolio import (
 )
 from kernels.risk import budget
 from optimizer.catalogue import METRICS
-from optimizer.types import Bar, Fill, FloatArray, PortfolioState
+from optimizer.types import Bar, Fill, FloatArray, PortfolioState, correlation_id
 
 
 @dataclass(slots=True)
 class _Position:
     lots: float = 0.0
     flow: float = 0.0
+    basis: float = 0.0
     entry: float = 0.0
     best: float = 0.0
     barred: float = 0.0
+    opening_order_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,8 +59,8 @@ class PositionView:
     Attributes:
         quantity: units, signed.
         value: money, signed, at the last mark.
-        unrealised: profit or loss of the open trade if closed at the mark, costs so far included.
-        entry: mean fill price, kept where stops are watched.
+        unrealised: value less the cost basis, money: its fills at their average, costs included.
+        entry: mean fill price, 0 where nothing is held.
     """
 
     symbol: str
@@ -70,7 +72,17 @@ class PositionView:
 
 @dataclass(frozen=True)
 class PortfolioView:
-    """A portfolio as others may see it: a copy, which shares nothing with it."""
+    """A portfolio as others may see it: a copy, which shares nothing with it.
+
+    Money is as of the last mark, after which no fill should have come in.
+
+    Attributes:
+        realised: profit and loss of all that was closed since the start, on the average-cost basis,
+            costs included: initial cash, realised and unrealised make up the equity. Ruin realises
+            the loss of all the cash there was and forgives what is owed beyond.
+        unrealised: that of the positions held.
+        drawdown, metrics: of the period that ``start_period`` began.
+    """
 
     cash: float
     equity: float
@@ -88,6 +100,7 @@ class PortfolioContainer:
     """One portfolio, which shares no reference with another.
 
     Args:
+        id: of the portfolio.
         symbols: in the order of the bars' columns.
         initial_cash: money.
         lot_size: units per lot.
@@ -99,6 +112,7 @@ class PortfolioContainer:
 
     def __init__(
         self,
+        id: str,
         symbols: tuple[str, ...],
         initial_cash: float,
         lot_size: float,
@@ -107,6 +121,7 @@ class PortfolioContainer:
         allow_short: bool,
         bars_per_year: float,
     ) -> None:
+        self._id = id
         self._symbols = symbols
         self._lot_size = lot_size
         self._max_exposure = max_exposure
@@ -115,6 +130,8 @@ class PortfolioContainer:
         self._bars_per_year = bars_per_year
         self._positions = [_Position() for _ in symbols]
         self._transactions: list[Fill] = []
+        self._initial_cash = initial_cash
+        self._realised = 0.0
         self._start_equity = initial_cash
         self._previous_equity = initial_cash
         self._previous_exposure = 0.0
@@ -138,11 +155,16 @@ class PortfolioContainer:
         position = self._positions[symbol]
         return position.lots, position.entry, position.best
 
+    def opening_order_id(self, symbol: int) -> str | None:
+        """The order that opened a position; None where there is none."""
+        return self._positions[symbol].opening_order_id
+
     def process_fill(self, fill: Fill) -> None:
         """Book a fill: cash, position, costs, and the trade that it may end."""
         position, sums = self._positions[fill.symbol], self._sums
         before = position.lots
         lots = abs(fill.lots)
+        self._realise(position, fill)
         if fill.lots < 0.0:
             position.lots, position.flow, ended, profit = apply_sell(
                 before, position.flow, lots, fill.cash_per_lot, self._short
@@ -163,8 +185,23 @@ class PortfolioContainer:
         else:
             if before == 0.0 or before * position.lots < 0.0:
                 position.best = fill.price
+                position.opening_order_id = fill.order_id
             position.entry = entry_price(before, position.entry, fill.lots, fill.price)
+        if position.lots == 0.0:
+            _forget(position)
         self._transactions.append(fill)
+
+    def _realise(self, position: _Position, fill: Fill) -> None:
+        """Move the share of the cost basis that a fill closes, with its profit, out of it."""
+        side = 1.0 if fill.lots > 0.0 else -1.0
+        lots = abs(fill.lots)
+        closing = min(lots, abs(position.lots)) if position.lots * side < 0.0 else 0.0
+        if closing > 0.0:
+            whole = closing == abs(position.lots)
+            released = position.basis if whole else position.basis * closing / abs(position.lots)
+            position.basis -= released
+            self._realised -= side * closing * fill.cash_per_lot + released
+        position.basis += side * (lots - closing) * fill.cash_per_lot
 
     def _book_trade(self, profit: float) -> None:
         sums = self._sums
@@ -176,6 +213,8 @@ class PortfolioContainer:
     def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
         """Take the bar's extremes into the best prices of the positions held at its stops."""
         for s, (position, lots) in enumerate(zip(self._positions, held, strict=True)):
+            if position.lots == 0.0:
+                continue
             if lots > 0.0:
                 position.best = max(position.best, float(bar.high[s]))
             elif lots < 0.0:
@@ -185,29 +224,54 @@ class PortfolioContainer:
         """Keep which direction of a symbol a stop has closed."""
         self._positions[symbol].barred = barred
 
-    def mark(self, closes: FloatArray) -> None:
-        """Value the positions at ``closes`` (n_symbols,); equity of 0 or less is ruin."""
+    def mark(self, bar: Bar) -> tuple[Fill, ...]:
+        """Value the positions at the bar's close; equity of 0 or less is ruin.
+
+        Returns:
+            the fills by which ruin closed them, booked already; none otherwise.
+        """
         net = gross = 0.0
         values = []
         for s, position in enumerate(self._positions):
-            value = position.lots * (float(closes[s]) * self._lot_size)
+            value = position.lots * (float(bar.close[s]) * self._lot_size)
             net += value
             gross += abs(value)
             values.append(value)
         self._values = tuple(values)
         self._gross = gross if self._short else net
         self.equity = self.cash + net
-        if self.equity <= 0.0:
-            self._close_ruined()
+        return self._close_ruined(bar) if self.equity <= 0.0 else ()
 
-    def _close_ruined(self) -> None:
-        for position, value in zip(self._positions, self._values, strict=True):
+    def _close_ruined(self, bar: Bar) -> tuple[Fill, ...]:
+        fills = []
+        for s, (position, value) in enumerate(zip(self._positions, self._values, strict=True)):
             if position.lots != 0.0:
                 self._book_trade(position.flow + value)
+                fills.append(self._write_off(bar, s))
             position.lots = position.flow = 0.0
+            _forget(position)
+        self._transactions += fills
+        self._realised = -self._initial_cash
         self._values = (0.0,) * len(self._symbols)
         self.cash = self.equity = self._gross = 0.0
         self.ruined = True
+        return tuple(fills)
+
+    def _write_off(self, bar: Bar, symbol: int) -> Fill:
+        position, price = self._positions[symbol], float(bar.close[symbol])
+        return Fill(
+            id=correlation_id(self._id, bar.index, self._symbols[symbol], "ruin"),
+            order_id=None,
+            bar=bar.index,
+            symbol=symbol,
+            kind="ruin",
+            lots=-position.lots,
+            quantity=-position.lots * self._lot_size,
+            price=price,
+            raw_value=price * self._lot_size,
+            cash_per_lot=price * self._lot_size,
+            opening_order_id=position.opening_order_id,
+        )
 
     def update_variance(self) -> None:
         """Take the bar just marked into the portfolio's variance per unit of exposure."""
@@ -252,6 +316,7 @@ class PortfolioContainer:
     def risk_state(self) -> PortfolioState:
         """What the risk manager needs to know, as of the last mark."""
         return PortfolioState(
+            portfolio_id=self._id,
             cash=self.cash,
             equity=self.equity,
             gross=self._gross,
@@ -306,7 +371,7 @@ class PortfolioContainer:
         """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
         positions = tuple(
             PositionView(
-                symbol, p.lots * self._lot_size, value, p.flow + value if p.lots else 0.0, p.entry
+                symbol, p.lots * self._lot_size, value, value - p.basis if p.lots else 0.0, p.entry
             )
             for symbol, p, value in zip(self._symbols, self._positions, self._values, strict=True)
         )
@@ -315,13 +380,19 @@ class PortfolioContainer:
             equity=self.equity,
             exposure=exposure_of(self._gross, self.equity),
             drawdown=self.drawdown,
-            realised=self._sums.profit - self._sums.loss,
+            realised=self._realised,
             unrealised=sum(position.unrealised for position in positions),
             ruined=self.ruined,
             positions=positions,
             transactions=tuple(self._transactions),
             metrics=self.metrics() if self._sums.n_bars else {},
         )
+
+
+def _forget(position: _Position) -> None:
+    """Leave nothing of a position that is closed, save what its stop has barred."""
+    position.basis = position.entry = position.best = 0.0
+    position.opening_order_id = None
 
 
 def _frozen(values: tuple[float, ...]) -> FloatArray:

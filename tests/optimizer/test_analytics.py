@@ -40,6 +40,9 @@ from optimizer.analytics import (
     import_spill,
     open_reader,
 )
+from optimizer.backtest import single_set_study
+from optimizer.event_flow import run_flow
+from tests.reference.studies import random_bars
 
 if TYPE_CHECKING:
     from tests.postgres import PostgresServer
@@ -65,12 +68,15 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
     rows: Tables = {"bars": [], "signals": [], "rejects": [], "orders": [], "fills": []}
     for symbol in SYMBOLS:
         signal_id = f"s.k.{bar:07d}.{symbol}.signal"
-        rows["bars"].append((bar, f"t{bar}", symbol, *(real() for _ in range(5))))
-        rows["signals"].append((signal_id, "s.k", bar, symbol, 1, real(), 0.5, '{"sma_20": 1.25}'))
+        bar_id = f"d.{bar:07d}.{symbol}.bar"
+        rows["bars"].append((bar_id, bar, f"t{bar}", symbol, *(real() for _ in range(5))))
+        rows["signals"].append(
+            (signal_id, "s.k", bar, symbol, 1, real(), 0.5, '{"sma_20": 1.25}', bar_id)
+        )
         for portfolio in PORTFOLIOS:
             own = f"{portfolio}.{bar:07d}.{symbol}"
             if portfolio == PORTFOLIOS[0]:
-                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_cash")
+                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_cash", None)
                 rows["rejects"].append(reject)
                 continue
             of_signal = (signal_id, f"s.c.{bar:07d}.regime")
@@ -82,12 +88,17 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
                 order_id = f"{portfolio}.{bar - 1:07d}.{symbol}.order"
                 numbers = (real() for _ in range(5))
                 rows["fills"].append(
-                    (f"{own}.fill", order_id, portfolio, bar, symbol, "order", *numbers)
+                    (
+                        *(f"{own}.fill", order_id, portfolio, bar, symbol, "order"),
+                        *(*numbers, bar_id, None, None),
+                    )
                 )
     rows["regimes"] = [(f"s.c.{bar:07d}.regime", "s.c", bar, -1)]
     rows["equity"] = [(portfolio, bar, *(real() for _ in range(4))) for portfolio in PORTFOLIOS]
     if bar == 0:
-        rows["portfolios"] = [(p, "h", "momentum", "hmm", '{"lookback": 20}') for p in PORTFOLIOS]
+        rows["portfolios"] = [
+            (p, "h", "momentum", "hmm", '{"lookback": 20}', "d") for p in PORTFOLIOS
+        ]
     return rows
 
 
@@ -191,7 +202,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
 
 def whole_bars(tables: Tables) -> int:
     """How many bars the tables hold; fails unless they are the first ones, each of them whole."""
-    n_bars = len({row[0] for row in tables["bars"]})
+    n_bars = len({row[1] for row in tables["bars"]})
     assert tables == expected(range(n_bars))
     return n_bars
 
@@ -235,7 +246,7 @@ def test_floats_come_back_bit_for_bit(place: Place, spill: Path) -> None:
 
 def test_rows_without_a_bar_are_written_when_all_went_well(place: Place, spill: Path) -> None:
     with AnalyticsWriter(place.url, spill) as writer:
-        writer.add("portfolios", [("p", "h", "momentum", "none", "{}")])
+        writer.add("portfolios", [("p", "h", "momentum", "none", "{}", "d")])
     assert place.query("SELECT portfolio_id FROM portfolios") == [("p",)]
 
 
@@ -247,7 +258,7 @@ def test_a_second_start_completes_what_the_first_wrote(place: Place, spill: Path
     assert place.tables() == expected(range(25))
 
 
-@pytest.mark.parametrize(("table", "place_in_row"), [("bars", 3), ("equity", 2), ("fills", 6)])
+@pytest.mark.parametrize(("table", "place_in_row"), [("bars", 4), ("equity", 2), ("fills", 6)])
 def test_other_rows_under_the_same_keys_are_refused(
     place: Place, spill: Path, table: str, place_in_row: int
 ) -> None:
@@ -257,7 +268,7 @@ def test_other_rows_under_the_same_keys_are_refused(
     row[place_in_row] = np.nextafter(row[place_in_row], math.inf)
     writer = AnalyticsWriter(place.url, spill)
     writer.add(table, [tuple(row)])
-    writer.add("portfolios", [("another", "h", "momentum", "none", "{}")])
+    writer.add("portfolios", [("another", "h", "momentum", "none", "{}", "d")])
     writer.end_bar(4)
     with pytest.raises(AnalyticsError, match=f"table {table} holds another row under .*4"):
         writer.close()
@@ -469,7 +480,7 @@ def test_a_table_that_goes_midway(
     assert "fills" in message and "at bar 30:" in message
     n_rows = sum(sum(map(len, rows_of_bar(bar).values())) for bar in range(30, 60))
     assert f"the other {n_rows:,} rows are in {spill}" in message
-    assert f"`barsweep analytics import '{spill}' --database " in message
+    assert f"`barsweep analytics import '{spill}'`" in message
     assert isinstance(caught.value, OSError)
 
     # The database has the bars before, the file the others, and neither has half a bar.
@@ -498,15 +509,33 @@ def test_a_failure_within_an_interrupt_is_told(
 
 
 def test_the_message_is_a_command(tmp_path: Path, spill: Path, impatient: None) -> None:
-    place, other = lite(tmp_path / "a.db"), lite(tmp_path / "b.db")
+    place = lite(tmp_path / "a.db")
     writer = AnalyticsWriter(place.url, spill)
+    definition = place.query("SELECT sql FROM sqlite_master WHERE name = 'equity'")[0][0]
     place.query("DROP TABLE equity")
     add_bars(writer, range(3))
     with pytest.raises(AnalyticsError) as caught:
         writer.close()
     words = shlex.split(str(caught.value).rpartition("load them with `")[2].rstrip("`"))
-    assert words == ["barsweep", "analytics", "import", str(spill), "--database", place.url]
-    assert import_spill(Path(words[3]), other.url) > 0
+    assert words == ["barsweep", "analytics", "import", str(spill)]
+    place.query(definition)
+    assert import_spill(Path(words[3])) > 0
+    assert whole_bars(place.tables()) == 3
+
+
+def test_a_folder_that_moved_takes_its_database_along(tmp_path: Path, impatient: None) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    place = lite(old / "a.db")
+    with pytest.raises(AnalyticsError), AnalyticsWriter(place.url, old / "spill") as writer:
+        definition = place.query("SELECT sql FROM sqlite_master WHERE name = 'equity'")[0][0]
+        place.query("DROP TABLE equity")
+        add_bars(writer, range(3))
+    place.query(definition)
+    old.rename(new)
+    assert import_spill(new / "spill") > 0
+    assert whole_bars(lite(new / "a.db").tables()) == 3
+    assert not old.exists()
 
 
 def test_a_database_locked_for_good(tmp_path: Path, spill: Path, impatient: None) -> None:
@@ -641,6 +670,7 @@ def test_a_torn_end_is_left_out(spilled: Path, new_place: Callable[[], Place]) -
     [
         (1, "{}", "line 1: this is no spill file"),
         (1, '{"file": "barsweep analytics spill", "schema": "99"}', "line 1: schema 99"),
+        (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 2"),
         (3, "[]", "line 3: this is no bar's rows"),
         (3, '{"bar": 1, "rows": {"nothing": [[1]]}}', "line 3: this is no bar's rows"),
         (3, '{"bar": 1, "rows": {"regimes": [["r", "k", 1]]}}', "line 3: this is no bar's rows"),
@@ -695,6 +725,114 @@ def test_the_migrations_make_the_tables(place: Place, spill: Path) -> None:
     assert place.names() - {analytics_database.VERSION_TABLE} == set(TABLES)
 
 
+def first_schema(place: Place) -> None:
+    """Tables as the first schema had them, with one fill and what led to it."""
+    from alembic import command
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    async def make() -> None:
+        engine = create_async_engine(analytics_database.parse_url(place.url).url)
+        async with engine.begin() as connection:
+            await connection.run_sync(upgrade_to_first)
+        await engine.dispose()
+
+    def upgrade_to_first(connection: sa.Connection) -> None:
+        config = analytics_database._alembic()
+        config.attributes.update(
+            connection=connection, version_table=analytics_database.VERSION_TABLE
+        )
+        command.upgrade(config, "1")
+
+    asyncio.run(make())
+    for bar in (3, 4):
+        place.query(f"INSERT INTO bars VALUES ({bar}, 't{bar}', 'AAA', 1.5, 2.5, 0.5, 2.25, 7.0)")
+    for row in (
+        "portfolios VALUES ('p', 'h', 'momentum', 'none', '{}')",
+        "signals VALUES ('si', 'k', 3, 'AAA', 1, 0.1, 0.5, '{\"sma_2\": 1.25}')",
+        "regimes VALUES ('re', 'c', 3, -1)",
+        "orders VALUES ('or', 'p', 3, 'AAA', 'si', 're', 5.0, 1.0, 2.0, NULL)",
+        "rejects VALUES ('rj', 'p', 4, 'AAA', 'si', 'held')",
+        "fills VALUES ('fi', 'or', 'p', 4, 'AAA', 'order', 5.0, 1.5, 0.1, 9.0, 5.0)",
+        "equity VALUES ('p', 4, 10.0, 9.0, 0.1, 0.0)",
+    ):
+        place.query(f"INSERT INTO {row}")
+
+
+def test_a_database_of_the_first_schema_is_upgraded(place: Place, spill: Path) -> None:
+    first_schema(place)
+    with pytest.raises(AnalyticsError, match="has schema 1, older than 2; any `barsweep flow`"):
+        open_reader(place.url)
+    with AnalyticsWriter(place.url, spill) as writer:
+        add_bars(writer, range(6))
+    with open_reader(place.url) as reader:
+        chain = reader.chain("fi")
+        other = reader.chain("s.p2.0000004.BBB.fill")
+        assert reader.reject_counts({"p"}) == [("held", 1)]
+    assert (chain["bar"]["time"], chain["bar"]["close"], chain["bar"]["bar"]) == ("t4", 2.25, 4)
+    assert (chain["decision_bar"]["time"], chain["decision_bar"]["symbol"]) == ("t3", "AAA")
+    assert chain["signal"]["features"] == {"sma_2": 1.25}
+    assert chain["order"]["quantity"] == 5.0
+    assert chain["fill"]["cash_after"] == 9.0
+    assert (chain["fill"]["opening_order_id"], chain["fill"]["stop_level"]) == (None, None)
+    # Bar 4 of another flow has other prices, and each has its own.
+    assert other["bar"]["bar"] == 4
+    assert other["bar"]["close"] != 2.25
+    assert place.query("SELECT count(*) FROM bars") == [(2 + 12,)]
+
+
+# --- Flows --------------------------------------------------------------------------------------
+
+
+def test_flows_on_different_bars_share_a_database(place: Place, tmp_path: Path) -> None:
+    """Two studies, and one of them again on other bars: each reads back its own."""
+    parameters = {"momentum_lookback": 5, "volatility_lookback": 5, "correlation_lookback": 5}
+    studies = [
+        single_set_study({"strategy": "momentum", **parameters, **own}, {}, False, None, 0.0)
+        for own in ({}, {"kelly_fraction": 0.1}, {})
+    ]
+    all_bars = [random_bars(60, ("AAA", "BBB"), seed) for seed in (1, 2, 3)]
+    flows = []
+    for number, (study, bars) in enumerate(zip(studies, all_bars, strict=True)):
+        with AnalyticsWriter(place.url, tmp_path / f"spill{number}") as writer:
+            flows.append(run_flow(study, bars, trace=writer))
+    assert studies[0].content_hash == studies[2].content_hash
+    first = flows[0].first
+    assert place.query("SELECT count(*) FROM bars") == [(3 * (60 - first) * 2,)]
+    with open_reader(place.url) as reader:
+        for flow, study, bars in zip(flows, studies, all_bars, strict=True):
+            (spec,) = flow.specs
+            fill = flow.views[0].transactions[-1]
+            chain = reader.chain(fill.id)
+            for part, at in (("bar", fill.bar), ("decision_bar", fill.bar - 1)):
+                assert chain[part]["close"] == bars.close[at, fill.symbol]
+                assert chain[part]["volume"] == bars.volume[at, fill.symbol]
+                assert chain[part]["bar_id"].startswith(bars.content_hash[:8])
+            assert chain["portfolio"]["study_hash"] == study.content_hash
+            assert chain["portfolio"]["data_hash"] == bars.content_hash
+            assert dict(reader.reject_counts([spec.id])) == flow.rejects
+            equity = [row["equity"] for row in reader.equity(spec.id)]
+            assert equity == list(flow.equity[spec.id])
+        together = sum(count for _, count in reader.reject_counts())
+    assert together == sum(sum(flow.rejects.values()) for flow in flows)
+
+
+def test_flows_on_the_same_bars_share_them(place: Place, tmp_path: Path) -> None:
+    parameters: dict[str, Any] = {
+        "strategy": "momentum",
+        "momentum_lookback": 5,
+        "correlation_lookback": 5,
+    }
+    bars = random_bars(60, ("AAA", "BBB"))
+    for lookback in (5, 20):
+        study = single_set_study(
+            {**parameters, "volatility_lookback": lookback}, {}, False, None, 0.0
+        )
+        with AnalyticsWriter(place.url, tmp_path / f"spill{lookback}") as writer:
+            run_flow(study, bars, trace=writer)
+    found = place.query("SELECT min(bar), count(*), count(DISTINCT bar_id) FROM bars")
+    assert found == [(5, 55 * 2, 55 * 2)]
+
+
 def test_a_newer_schema_is_refused(
     place: Place, spill: Path, spilled: Path, tmp_path: Path
 ) -> None:
@@ -705,7 +843,7 @@ def test_a_newer_schema_is_refused(
         lambda: open_reader(place.url),
         lambda: import_spill(spilled, place.url),
     ):
-        with pytest.raises(AnalyticsError, match="have schema 99, this barsweep knows 1 at most"):
+        with pytest.raises(AnalyticsError, match="have schema 99, this barsweep knows 2 at most"):
             act()
     assert place.query("SELECT count(*) FROM bars") == [(0,)]
 
@@ -810,7 +948,7 @@ def test_a_password_is_never_shown(
         postgres_server.execute(name, "DROP TABLE equity")
         add_bars(writer, range(3))
     seen.append(caught.value)
-    assert "barsweep:PASSWORD@127.0.0.1" in str(caught.value)  # where to put it in the command
+    assert "in the environment variable PGPASSWORD" in str(caught.value)
     texts = [caplog.text, *capfd.readouterr(), spill.read_text(), repr(writer.__dict__)]
     texts += ["".join(traceback.format_exception(error)) + repr(error) for error in seen]
     for text in texts:
@@ -830,17 +968,8 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
     with AnalyticsWriter(place.url, spill) as writer:
         add_bars(writer, range(6))
         stop = (
-            "s.p1.0000005.AAA.stop",
-            None,
-            "s.p1",
-            5,
-            "AAA",
-            "stop_loss",
-            -1.0,
-            2.0,
-            0.5,
-            3.0,
-            0.0,
+            *("s.p2.0000005.AAA.stop", None, "s.p2", 5, "AAA", "stop", -1.0, 2.0, 0.5, 3.0, 0.0),
+            *("d.0000005.AAA.bar", "s.p2.0000002.AAA.order", 2.125),
         )
         writer.add("fills", [stop])
         writer.end_bar(5)
@@ -853,8 +982,10 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
     with open_reader(place.url) as reader:
         chain = reader.chain("s.p2.0000004.BBB.fill")
         assert list(chain) == [
-            *("fill", "order", "signal", "regime", "decision_bar", "bar", "equity", "portfolio")
+            *("fill", "order", "opening_order", "signal", "regime", "decision_bar", "bar"),
+            *("equity", "portfolio"),
         ]
+        assert chain["opening_order"] is None
         assert chain["fill"] == named("fills", "s.p2.0000004.BBB.fill")
         assert chain["order"] == named("orders", "s.p2.0000003.BBB.order")
         of_signal = named("signals", "s.k.0000003.BBB.signal")
@@ -867,11 +998,16 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
 
         chain = reader.chain(stop[0])
         assert chain["fill"] == dict(zip(TABLES["fills"].columns.keys(), stop, strict=True))
-        absent = ("order", "signal", "regime", "decision_bar")
-        assert {name: chain[name] for name in absent} == dict.fromkeys(absent)
+        assert chain["order"] is None
+        assert chain["opening_order"] == named("orders", "s.p2.0000002.AAA.order")
+        assert chain["signal"]["signal_id"] == "s.k.0000002.AAA.signal"
+        assert chain["regime"] == named("regimes", "s.c.0000002.regime")
+        assert chain["decision_bar"] == named("bars", "t2", "AAA")
         assert chain["bar"] == named("bars", "t5", "AAA")
 
         assert reader.reject_counts() == [("no_cash", 12)]
+        assert reader.reject_counts({"s.p1"}) == [("no_cash", 12)]
+        assert reader.reject_counts({"s.p2", "another"}) == []
         assert [p["portfolio_id"] for p in reader.portfolios()] == list(PORTFOLIOS)
         columns = TABLES["equity"].columns.keys()
         own = sorted((row for row in tables["equity"] if row[0] == "s.p3"), key=lambda row: row[1])
@@ -892,7 +1028,7 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
 
 def test_rejects_are_counted_by_reason(place: Place, spill: Path) -> None:
     reasons = ["no_cash"] * 3 + ["held"] * 5 + ["no_budget"] * 3
-    rows = [(f"r{n}", "p", n, "AAA", None, reason) for n, reason in enumerate(reasons)]
+    rows = [(f"r{n}", "p", n, "AAA", None, reason, None) for n, reason in enumerate(reasons)]
     with AnalyticsWriter(place.url, spill) as writer:
         writer.add("rejects", rows)
     with open_reader(place.url) as reader:
