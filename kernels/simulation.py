@@ -694,8 +694,8 @@ def size_lanes(
             direction, barred = barred_direction(scratch[DIRECTION + b], positions[p + BARRED + b])
             scratch[DIRECTION + b] = direction
             positions[p + BARRED + b] = barred
-    sells = 0
-    buys = 0
+    sells = False
+    buys = False
     for b in range(B):
         direction = scratch[DIRECTION + b]
         fraction = scratch[FRACTION + b]
@@ -725,9 +725,9 @@ def size_lanes(
         positions[p + ORDER + b] = order
         scratch[CASH_LEFT + b] = cash_left - cash_taken(order, lot_value)
         scratch[BUDGET_LEFT + b] = budget_left - budget_taken(order, lots, lot_value, short)
-        sells |= 1 if order < 0.0 else 0
-        buys |= 1 if order > 0.0 else 0
-    return sells * SELL + buys * BUY
+        sells |= order < 0.0
+        buys |= order > 0.0
+    return (SELL if sells else 0) + (BUY if buys else 0)
 
 
 @jit_borrowing
