@@ -24,6 +24,7 @@ from optimizer.backtest import NO_REGIME, Inputs, Tile, evaluate, prepare, study
 from optimizer.config import study_from_dict
 from optimizer.errors import DataError
 from optimizer.machine import (
+    VECTOR,
     Limits,
     Machine,
     Mix,
@@ -55,7 +56,7 @@ class Measurement:
         median_ns: median over the turns.
         gb_s: what it loads and stores, in cache or memory; None where that was not counted.
         limit_ns: least time of one element by the measured limits; None where no limit is stated.
-        limit: "instructions" of the kernel, or "memory".
+        limit: what sets it: "instructions" of the kernel, "memory", or nothing.
         lanes: elements computed side by side; 1 for what goes one after the other.
         instruction_set: widest registers of packed doubles in its assembly.
     """
@@ -669,28 +670,35 @@ def run_bench(turns: int = 30) -> Bench:
     widest = instruction_set(
         "\n".join(case.assembly() for case in kernels if case.lanes == layout.LANES)
     )
-    rows = []
-    for case, (least, median) in zip([*kernels, *wholes], times, strict=True):
-        mix = case.mix() if case.mix is not None else None
-        limit_ns, gb_s, limit = None, None, ""
-        if mix is not None:
-            limit_ns, limit = limits.bound_ns(mix) / 8, "instructions"
-            gb_s = 8.0 * (mix.loads + mix.stores) / least
-        elif case.traffic is not None:
-            limit_ns, limit = case.traffic / limits.read_gb_s, "memory"
-            gb_s = case.traffic / least
-        assembly = case.assembly()
-        rows.append(
-            Measurement(
-                kernel=case.kernel,
-                element=case.element,
-                ns=least,
-                median_ns=median,
-                gb_s=gb_s,
-                limit_ns=limit_ns,
-                limit=limit,
-                lanes=case.lanes,
-                instruction_set=instruction_set(assembly) if assembly else widest,
-            )
-        )
-    return Bench(this_machine(), limits, mixes, tuple(rows))
+    rows = tuple(
+        _measurement(case, *pair, limits, widest)
+        for case, pair in zip([*kernels, *wholes], times, strict=True)
+    )
+    return Bench(this_machine(), limits, mixes, rows)
+
+
+def _measurement(
+    case: Case, least: float, median: float, limits: Limits, widest: str
+) -> Measurement:
+    """A row, with the limit that holds for it; ``widest`` where the case has no assembly."""
+    limit_ns, gb_s, limit = None, None, ""
+    if case.mix is not None:
+        mix = case.mix()
+        limit_ns, limit = limits.bound_ns(mix) / VECTOR, "instructions"
+        # 8 bytes of each lane with every load and store
+        gb_s = 8.0 * (mix.loads + mix.stores) / least
+    elif case.traffic is not None:
+        limit_ns, limit = case.traffic / limits.read_gb_s, "memory"
+        gb_s = case.traffic / least
+    assembly = case.assembly()
+    return Measurement(
+        kernel=case.kernel,
+        element=case.element,
+        ns=least,
+        median_ns=median,
+        gb_s=gb_s,
+        limit_ns=limit_ns,
+        limit=limit,
+        lanes=case.lanes,
+        instruction_set=instruction_set(assembly) if assembly else widest,
+    )

@@ -136,9 +136,9 @@ def _lanes_of(block: Sequence[str], lanes: int) -> int:
         # The counter is an index of the vectors, in doubles, or it is in bytes.
         step, counter = abs(int(added.group(1))), re.escape(added.group(2))
         if any(re.search(rf"\(%\w+,{counter},8\)", other) for other in whole):
-            return step
+            return min(step, lanes)
         if any(re.search(rf"\(%\w+,{counter}\)|\({counter}\)", other) for other in whole):
-            return step // 8
+            return min(step // 8, lanes)
     return lanes
 
 
