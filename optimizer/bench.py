@@ -521,17 +521,25 @@ def _lane_case(
 def _mix_of(kernel: str, blocks: Sequence[Mix], n_symbols: int) -> Mix:
     """Instructions for 8 elements of a phase, from the blocks of its code.
 
-    The longest block is the loop over lanes. What the marks and correlations do for four symbols a
-    pass is divided by them; the mean correlation adds the block that divides.
+    The longest block is the loop over lanes. Marks and correlations are sums that take four symbols a
+    pass: theirs is the block that computes most for each number stored, divided by the four. The mean
+    correlation adds the block that divides.
     """
-    longest = max(blocks, key=lambda mix: sum(mix.parts()), default=Mix())
+
+    def length(mix: Mix) -> float:
+        return sum(mix.parts())
+
+    if kernel not in ("marks", "mean correlation"):
+        return max(blocks, key=length, default=Mix())
+    sums = max(
+        (one for one in blocks if one.stores and not one.divides),
+        key=lambda mix: mix.arithmetic / mix.stores,
+        default=Mix(),
+    )
     if kernel == "marks":
-        return longest.times(0.25)
-    if kernel == "mean correlation":
-        sums = max((b for b in blocks if not b.divides), key=lambda mix: sum(mix.parts()))
-        means = max((b for b in blocks if b.divides), key=lambda mix: sum(mix.parts()))
-        return sums.times(n_symbols / 4) + means
-    return longest
+        return sums.times(0.25)
+    means = max((one for one in blocks if one.divides), key=length, default=Mix())
+    return sums.times(n_symbols / 4) + means
 
 
 def summary_cases() -> list[Case]:
