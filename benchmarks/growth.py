@@ -97,23 +97,32 @@ STARTS = {
 }
 
 
-def start_seconds(arguments: list[str], rounds: int, cache: str | None = None) -> float:
-    """Least time of a new process."""
+def start_seconds(
+    arguments: list[str], rounds: int, cache: str | None = None
+) -> tuple[float, float]:
+    """Least wall time and least processor time of a new process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = cache
-    taken = []
+    wall, processor = [], []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), os.times()
         subprocess.run(
             [sys.executable, *arguments], check=True, capture_output=True, env=environment
         )
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        after = os.times()
+        wall.append(time.perf_counter() - start)
+        processor.append(
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
+    return min(wall), min(processor)
 
 
-def measure_starts(rounds: int) -> dict[str, float]:
-    """Seconds from nothing to the end of each start."""
+def measure_starts(rounds: int) -> dict[str, tuple[float, float]]:
+    """Seconds from nothing to the end of each start, by the wall and of the processor."""
     start_seconds(["-c", FIRST_CALL], 1)
     found = {name: start_seconds(arguments, rounds) for name, arguments in STARTS.items()}
     with tempfile.TemporaryDirectory() as cache:
@@ -142,7 +151,10 @@ def main() -> None:
             for s in series
         ),
     )
-    begins = markdown(("start", "s"), ((name, f"{s:.2f}") for name, s in starts.items()))
+    begins = markdown(
+        ("start", "wall s", "processor s"),
+        ((name, f"{wall:.2f}", f"{own:.2f}") for name, (wall, own) in starts.items()),
+    )
     text = "\n\n".join((describe(this_machine()), growth, begins))
     print(text)
     if arguments.write:
