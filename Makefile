@@ -27,8 +27,9 @@ lint: $(VENV)/installed-dev ## Check style and types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(VENV)/installed-dev ## Measure the simulation against a scalar loop
-	$(BIN)/python -m benchmarks.simulation
+bench: $(VENV)/installed-dev ## Measure kernels, simulation, growth and start
+	$(BIN)/python -m benchmarks.simulation --write
+	$(BIN)/python -m benchmarks.growth --write
 
 .PHONY: clean
 clean: ## Remove the virtual environment, results and caches

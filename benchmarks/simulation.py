@@ -1,128 +1,158 @@
-"""Time of the simulation per bar x symbol x parameter set, beside a scalar loop of the same rules.
+"""Every kernel and the whole simulation beside the machine's limits and a scalar loop.
 
-Run: ``python -m benchmarks.simulation [--repeats N] [--json FILE]``. One core. The variants take
-turns, and each figure is the minimum and the median over the turns of one run, so that a ratio holds
-on a noisy machine.
+Run: ``python -m benchmarks.simulation [--turns N] [--write]``. One core. The variants take turns, and
+each figure is the least time over them, so that a ratio holds on a noisy machine. ``--write`` puts the
+tables into README.md and the figures into results/.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.scalar import scalar_momentum
-from optimizer.backtest import (
-    NO_REGIME,
-    Inputs,
-    Tile,
-    evaluate,
-    prepare,
-    study_rules,
-)
+from benchmarks.tables import describe, markdown, publish
 from optimizer.bars import load_bars
-from optimizer.config import study_from_dict
-from optimizer.space import build_space
-from optimizer.types import Bars
+from optimizer.bench import (
+    CELL,
+    Bench,
+    Case,
+    Measurement,
+    measure,
+    momentum_sets,
+    run_bench,
+    simulation_cases,
+)
 
 DATA = Path(__file__).parent.parent / "studies" / "data" / "us_daily.parquet"
-N_SETS = 512
 SYMBOLS = ("SPY", "QQQ", "IWM", "EEM", "GLD", "TLT", "AAPL", "MSFT", "JPM", "GE")
 
 
-def make_case(bars: Bars, n_sets: int = N_SETS, **risk: Any) -> tuple[Inputs, Tile, Tile]:
-    """Inputs, and momentum parameter sets that share their features or have their own."""
-    content = {
-        "study": {"name": "bench"},
-        "data": {"path": "."},
-        "strategy": {"name": "momentum", "lookback": {"low": 5, "high": 250}},
-        "risk": {"correlation_penalty": 0.0, **risk},
-    }
-    study = study_from_dict(content)
-    space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
-    rng = np.random.default_rng(1)
-    branch = space.branches[0]
-    one = branch.lanes({"momentum_lookback": 60})
-    columns = {name: np.repeat(array, n_sets) for name, array in one.items()}
-    columns["momentum_threshold"] = rng.uniform(0.0, 0.1, n_sets)
-    columns["kelly_fraction"] = rng.uniform(0.1, 0.5, n_sets)
-    columns["rebalance_band"] = rng.uniform(0.05, 0.3, n_sets)
-    own = {**columns, "momentum_lookback": rng.integers(5, 251, n_sets).astype(np.float64)}
-    return inputs, Tile("momentum", "none", None, columns), Tile("momentum", "none", None, own)
-
-
-def nanoseconds(work: Callable[[], object], steps: int) -> float:
-    """Time of one step of ``work``."""
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) / steps * 1e9
-
-
-def measure(repeats: int) -> list[dict[str, Any]]:
-    """Rows of the table: symbols, variant, min and median ns, ratio to the scalar loop."""
+def measure_real_bars(bench: Bench, turns: int) -> list[dict[str, Any]]:
+    """The configurations over the bars of ``us_daily``, and the scalar loop."""
     rows = []
     for symbols in (SYMBOLS[:1], SYMBOLS):
         bars = load_bars(DATA, symbols=symbols)
-        flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
-        inputs, shared, own = make_case(bars)
-        variants: dict[str, tuple[Callable[[], object], int]] = {
-            "scalar loop": (partial(scalar_momentum, inputs, own.slice(0, 64)), 64),
-            "lanes, shared features": (partial(evaluate, inputs, [shared], flat), N_SETS),
-            "lanes, own features": (partial(evaluate, inputs, [own], flat), N_SETS),
-        }
-        for name, risk in (
-            ("shared, correlation", {"correlation_penalty": 0.5}),
-            ("shared, stops", {"stop_loss": 0.1}),
-            ("shared, long/short", {"allow_short": True}),
-        ):
-            if name != "shared, correlation" or len(symbols) > 1:
-                case, tile, _ = make_case(bars, **risk)
-                variants[name] = (partial(evaluate, case, [tile], flat), N_SETS)
-        for work, _ in variants.values():
-            work()
+        inputs, _, own = momentum_sets(bars)
+        few = own.slice(0, 64)
         cells = (bars.n_bars - inputs.first) * bars.n_symbols
-        times: dict[str, list[float]] = {name: [] for name in variants}
-        for _ in range(repeats):
-            for name, (work, sets) in variants.items():
-                times[name].append(nanoseconds(work, cells * sets))
-        base = statistics.median(times["scalar loop"])
-        for name, taken in times.items():
-            median = statistics.median(taken)
+        scalar = Case(
+            "scalar loop", CELL, cells * few.n_lanes, partial(scalar_momentum, inputs, few)
+        )
+        cases = [scalar, *simulation_cases(bars, bench.mixes)]
+        times = measure(cases, turns)
+        for case, (least, median) in zip(cases, times, strict=True):
+            bound = bench.limits.bound_ns(case.mix()) / 8 if case.mix is not None else None
             rows.append(
                 {
                     "symbols": len(symbols),
-                    "variant": name,
-                    "min_ns": round(min(taken), 3),
-                    "median_ns": round(median, 3),
-                    "faster_than_scalar": round(base / median, 2),
+                    "variant": case.kernel.split("symbols, ")[-1].split("symbol, ")[-1],
+                    "min_ns": least,
+                    "median_ns": median,
+                    "faster_than_scalar": times[0][0] / least,
+                    "bound_ns": bound,
+                    "share": None if bound is None else bound / least,
                 }
             )
     return rows
 
 
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def kernel_table(rows: tuple[Measurement, ...]) -> str:
+    """One row a kernel."""
+    return markdown(
+        ("kernel", "element", "ns", "GB/s", "bound ns", "of the bound", "lanes", "registers"),
+        (
+            (
+                r.kernel,
+                r.element,
+                _number(r.ns),
+                _number(r.gb_s, 1),
+                _number(r.limit_ns),
+                _share(r.share),
+                r.lanes,
+                r.instruction_set,
+            )
+            for r in rows
+        ),
+    )
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    rows = measure(arguments.repeats)
-    print(f"{platform.machine()}, {platform.python_version()}, {N_SETS} parameter sets, one core")
-    print("| symbols | variant | min ns | median ns | faster than scalar |")
-    print("| --- | --- | --- | --- | --- |")
-    for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    bench = run_bench(arguments.turns)
+    # What is reported of the simulation is measured on real bars.
+    kernels = replace(
+        bench, rows=tuple(r for r in bench.rows if not r.kernel.startswith("simulation"))
+    )
+    rows = measure_real_bars(bench, max(3, arguments.turns // 2))
+    limits = bench.limits
+    peaks = markdown(
+        ("divide", "arithmetic", "load", "store", "memory read"),
+        [
+            (
+                *(
+                    f"{ns:.3f} ns"
+                    for ns in (
+                        limits.divide_ns,
+                        limits.arithmetic_ns,
+                        limits.load_ns,
+                        limits.store_ns,
+                    )
+                ),
+                f"{limits.read_gb_s:.1f} GB/s",
+            )
+        ],
+    )
+    mixes = markdown(
+        ("phase", "divisions", "other arithmetic", "loads", "stores"),
+        ((name, *(f"{part:.1f}" for part in mix.parts())) for name, mix in bench.mixes.items()),
+    )
+    configurations = markdown(
+        ("symbols", "variant", "min ns", "median ns", "faster than scalar", "bound ns", "reached"),
+        (
+            (
+                r["symbols"],
+                r["variant"],
+                _number(r["min_ns"]),
+                _number(r["median_ns"]),
+                _number(r["faster_than_scalar"], 1),
+                _number(r["bound_ns"]),
+                _share(r["share"]),
+            )
+            for r in rows
+        ),
+    )
+    text = "\n\n".join(
+        (
+            describe(bench.machine),
+            configurations,
+            "Peaks, of one instruction on 8 doubles:",
+            peaks,
+            "Vector instructions for 8 lanes:",
+            mixes,
+            "Each kernel alone:",
+            kernel_table(kernels.rows),
+        )
+    )
+    print(text)
+    if arguments.write:
+        content = {**kernels.to_dict(), "simulation": rows, "limits": asdict(limits)}
+        publish("bench", text, content)
 
 
 if __name__ == "__main__":

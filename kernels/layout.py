@@ -5,7 +5,10 @@ A block is ``LANES`` parameter sets side by side. Row ``k`` of lane ``b`` is ``b
 lets the compiler see that a loop over lanes has no overlap and no negative index, and vectorize it.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 LANES = 64
 STRIDE = LANES + 8
@@ -101,3 +104,18 @@ POSITION_BLOCK = np.uint64(N_SYMBOL_ROWS * STRIDE)
 PARAMETER_BLOCK = np.uint64(N_PARAMETER_ROWS * STRIDE)
 COLUMN_BLOCK = np.uint64(N_COLUMN_ROWS * STRIDE)
 SCRATCH_SIZE = N_SCRATCH_ROWS * STRIDE
+
+CACHE_LINE = 64
+"""Bytes; also the width of the widest vector registers."""
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+    """Zeros that begin on a cache line, and so does every row of ``STRIDE`` numbers in them.
+
+    numpy aligns to 16 bytes. A whole vector that begins there lies on two cache lines, and each load
+    and store of it takes two.
+    """
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(n_bytes + CACHE_LINE, dtype=np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    return room[start : start + n_bytes].view(dtype).reshape(shape)

@@ -157,15 +157,14 @@ def order_size(
     """
     kelly_value = fraction * equity
     if short is None:
-        side = 1.0 if direction == 1.0 else 0.0
         held = lots * lot_value
         budget_value = held + larger(budget_left, 0.0)
         cash_value = held + larger(cash_left, 0.0)
         value = smaller(smaller(kelly_value, budget_value), cash_value)
-        target = side * np.floor(value * inverse_lot_value)
+        target = np.floor(value * inverse_lot_value) if direction == 1.0 else 0.0
         order = target - lots
         small = (order > 0.0) & (order < min_lots)
-        inside = (abs(order) < rebalance_band * target) & (target != 0.0)
+        inside = abs(order) < rebalance_band * target
     else:
         side = direction if abs(direction) == 1.0 else 0.0
         same = lots * lot_value * side
@@ -181,7 +180,7 @@ def order_size(
         target = 0.0 if small & (target * lots < 0.0) else target
         small = small & (target != 0.0)
         order = target - lots
-        inside = (abs(order) < rebalance_band * abs(target)) & (target != 0.0)
+        inside = abs(order) < rebalance_band * abs(target)
     order = 0.0 if small | inside | (direction == _HOLD) else order
     return order, target, kelly_value, budget_value, cash_value
 

@@ -512,7 +512,7 @@ def _lay_out(
 def _blocked(rows: Any) -> Any:
     """(n_rows, n_lanes) as (n_blocks, n_rows, STRIDE)."""
     n_rows, n_lanes = rows.shape
-    blocks = np.zeros((n_lanes // layout.LANES, n_rows, layout.STRIDE), dtype=rows.dtype)
+    blocks = layout.aligned_zeros((n_lanes // layout.LANES, n_rows, layout.STRIDE), rows.dtype)
     blocks[:, :, : layout.LANES] = rows.reshape(n_rows, -1, layout.LANES).transpose(1, 0, 2)
     return blocks
 
@@ -532,15 +532,15 @@ def _run(
     """Simulate blocks ``start`` to ``stop - 1`` in and out of sample."""
     bars, rules = inputs.bars, inputs.rules
     n = stop - start
-    state = np.zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
+    state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
     for offset in (layout.CASH, layout.EQUITY, layout.PEAK):
         state[:, _row(offset)] = rules.initial_cash
-    positions = np.zeros(n * bars.n_symbols * int(layout.POSITION_BLOCK))
+    positions = layout.aligned_zeros((n * bars.n_symbols * int(layout.POSITION_BLOCK),))
     pending = np.zeros((n, bars.n_symbols), dtype=np.uint8)
-    scratch = np.zeros(layout.SCRATCH_SIZE)
+    scratch = layout.aligned_zeros((layout.SCRATCH_SIZE,))
     values = None
     if inputs.correlations is not None:
-        values = np.zeros((bars.n_symbols, layout.STRIDE))
+        values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
 
     def walk(first: int, last: int) -> None:
         simulate(

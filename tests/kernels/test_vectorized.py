@@ -30,7 +30,7 @@ U64, I64, F64, NONE, TRUE = types.uint64, types.int64, types.float64, types.none
 
 OFF = (NONE, NONE, NONE)
 SIGNATURES: dict[str, tuple[Any, ...]] = {
-    "account_lanes": (U64, FLOATS, FLOATS),
+    "account_lanes": (U64, FLOATS, FLOATS, F64),
     "variance_lanes": (U64, FLOATS, FLOATS, F64),
     "mark_lanes": (U64, I64, TABLE, FLOATS, FLOATS, FLOATS, NONE, F64, NONE),
     "fill_lanes": (U64, I64, TABLE, FLOATS, FLOATS, FLAGS, F64, F64, F64, *OFF),
