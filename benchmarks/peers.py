@@ -139,20 +139,20 @@ def sweep(work: Work, bars: Bars) -> tuple[FloatArray, dict[str, float]]:
     """All sets of a work by the product, as a study with everything swept does it.
 
     Returns:
-        (n_sets, 3) final value, Sharpe and drawdown, and the seconds of features and simulation.
+        (n_sets, 3) final value, Sharpe and drawdown, and processor seconds of features and simulation.
     """
-    start = time.perf_counter()
+    start = time.process_time()
     lookbacks, thresholds = list(work.lookbacks), list(work.thresholds)
     swept = {"lookback": {"sweep": lookbacks}, "threshold": {"sweep": thresholds}}
     study = make_study(swept, {"path": str(DATA)})
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
-    prepared = time.perf_counter()
+    prepared = time.process_time()
     branch = space.branches[0]
     tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
     regimes = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
     [result] = evaluate(inputs, [tile], regimes)
-    done = time.perf_counter()
+    done = time.process_time()
     seconds = {"features": prepared - start, "simulation": done - prepared}
     return result.in_sample[:, COLUMNS], seconds
 
@@ -301,7 +301,7 @@ class Worker:
         return answer
 
     def run(self, work: str, case: Path, engine: str, step: int = 1) -> tuple[float, FloatArray]:
-        """Seconds that a work took, and its results.
+        """Processor seconds that a work took (a search: wall), and its results.
 
         Raises:
             PeerError: it failed.
@@ -311,7 +311,8 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        seconds = float(self._read()["seconds"])
+        answer = self._read()
+        seconds = float(answer["wall" if work == "tpe" else "processor"])
         return seconds, np.load(out)
 
 
@@ -383,9 +384,9 @@ def compare(
         agrees = "yes" if agree(apart, plan.tolerance) else "NO"
     row = Comparison(work.name, peer.name, agrees, len(theirs), apart, plan.note)
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         sweep(work, bars)
-        row.ours.append((time.perf_counter() - start) / work.n_sets / work.cells * 1e9)
+        row.ours.append((time.process_time() - start) / work.n_sets / work.cells * 1e9)
         seconds, _ = worker.run(work.name, case, peer.engine, plan.step)
         row.theirs.append(seconds / len(theirs) / work.cells * 1e9)
     return row
@@ -474,7 +475,10 @@ def table(rows: Sequence[Comparison]) -> list[str]:
 
 def search_table(search: Search, peer: str) -> list[str]:
     """Markdown of the search."""
-    lines = ["| search | seconds: min, median | best Sharpe, each round |", "| --- | --- | --- |"]
+    lines = [
+        "| search | wall seconds: min, median | best Sharpe, each round |",
+        "| --- | --- | --- |",
+    ]
     for name, seconds, best in (
         ("our study", search.ours, search.ours_best),
         (f"`study.optimize` over {peer}", search.theirs, search.theirs_best),
@@ -554,7 +558,7 @@ def report(
         f"{today}, {machine()}, load {os.getloadavg()[0]:.1f}; {_versions(found_versions)}.",
         "",
         "ns are per bar x symbol x parameter set: 2,520 bars, everything from signals to metrics,"
-        " without imports, reading bars and compiling.",
+        " without imports, reading bars and compiling; processor time.",
     ]
     for work in (W1, W2):
         own = ", ".join(f"{part} {s * 1e3:.1f} ms" for part, s in split.get(work.name, {}).items())

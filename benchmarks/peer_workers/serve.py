@@ -5,6 +5,7 @@ Runs in a peer's own environment, so it imports numpy alone.
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import sys
@@ -97,8 +98,8 @@ def serve(works: dict[str, Work], packages: Sequence[str]) -> None:
     """Say the versions of ``packages``, then answer requests on stdin until it closes, one JSON a line.
 
     A request has ``work``, ``case`` (npz), ``engine``, ``step`` (every how many sets) and ``out``. The
-    answer is ``{"seconds": ...}`` with the results in ``out`` (npy), or ``{"error": ...}``. The time is
-    that of the work alone: neither imports nor reading the case are in it.
+    answer is ``{"wall": ..., "processor": ...}``, seconds, with the results in ``out`` (npy), or
+    ``{"error": ...}``. The time is that of the work alone: no imports, no reading of the case.
     """
     answers, sys.stdout = sys.stdout, sys.stderr  # a peer may print
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
@@ -107,11 +108,14 @@ def serve(works: dict[str, Work], packages: Sequence[str]) -> None:
         request = json.loads(line)
         try:
             case = Case(Path(request["case"]), request["step"])
-            start = time.perf_counter()
+            gc.collect()  # what cycles of an earlier request hold is not this one's
+            wall, processor = time.perf_counter(), time.process_time()
             results = works[request["work"]](case, request["engine"])
-            seconds = time.perf_counter() - start
+            answer: dict[str, Any] = {
+                "wall": time.perf_counter() - wall,
+                "processor": time.process_time() - processor,
+            }
             np.save(request["out"], results)
-            answer: dict[str, Any] = {"seconds": seconds}
         except Exception as error:  # the driver reports it as this peer's result
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         print(json.dumps(answer), file=answers, flush=True)
