@@ -8,7 +8,7 @@ OUT ?= out/quickstart
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: study
 study: $(VENV)/installed ## Run the quickstart study on real bars, export its best set and replay it
@@ -31,6 +31,12 @@ bench: $(VENV)/installed-dev ## Measure kernels, simulation, growth and start
 	$(BIN)/python -m benchmarks.simulation --write
 	$(BIN)/python -m benchmarks.growth --write
 
+PEERS := vectorbt raptorbt backtesting pybroker
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/installed-dev $(PEERS:%=$(VENV)/peers/%/installed) ## Compare with other programs, results and time
+	$(BIN)/python -m benchmarks.peers --environments $(VENV)/peers $(ARGS)
+
 .PHONY: clean
 clean: ## Remove the virtual environment, results and caches
 	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .hypothesis
@@ -48,3 +54,9 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/installed
+
+# A peer that cannot be installed does not stop the others: the comparison prints pip's reason.
+$(VENV)/peers/%/installed: benchmarks/peer_workers/%.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(@D)
+	@if $(@D)/bin/python -m pip install -q --disable-pip-version-check -r $< 2> $(@D)/pip.txt; \
+		then touch $@; else rm -f $@; tail -n 1 $(@D)/pip.txt >&2; fi
