@@ -1,7 +1,7 @@
-"""How time grows with bars, symbols and parameter sets; how long a start takes.
+"""How time grows with bars, symbols, parameter sets and workers; how long a start takes.
 
 Run: ``python -m benchmarks.growth [--turns N] [--write]``. Each series is fitted with a power law; the
-exponent is the slope of the logarithms, 1 for linear growth.
+exponent is the slope of the logarithms, 1 for linear growth. ``--write`` also draws ``growth.svg``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as pyplot
 import numpy as np
 
-from benchmarks.tables import describe, markdown, publish
+from benchmarks import million
+from benchmarks.tables import FOLDER, describe, markdown, publish
 from optimizer.backtest import NO_REGIME, evaluate
 from optimizer.bench import Case, measure, momentum_sets, simulated_bars
 from optimizer.machine import this_machine
 
 N_BARS, N_SYMBOLS = 2_520, 10
+LONG = 1e9
+"""Elements from which on two turns are enough."""
+
+TILES = 16
+"""Of the study that is run with one worker and with two."""
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -55,33 +63,60 @@ def exponent(sizes: tuple[int, ...], seconds: tuple[float, ...]) -> float:
 
 
 def _case(n_bars: int, n_symbols: int, n_sets: int, penalty: float) -> Case:
-    # The warm-up is not walked.
+    # The warm-up is not walked. Few lookbacks: their columns are what fills the memory.
     bars = simulated_bars(n_bars + 250, n_symbols)
-    inputs, shared, _ = momentum_sets(bars, n_sets, correlation_penalty=penalty)
+    inputs, shared, _ = momentum_sets(bars, n_sets, 249, correlation_penalty=penalty)
     flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
     cells = (bars.n_bars - inputs.first) * n_symbols * n_sets
     return Case("growth", "", cells, partial(evaluate, inputs, [shared], flat))
 
 
 def measure_growth(turns: int) -> list[Series]:
-    """The series; their memory stays below 1 GB."""
+    """The series; their memory stays below 2 GB."""
     plans = {
-        "bars": (0, [(n, 4, 64, 0.0) for n in (1_000, 3_000, 10_000, 30_000)]),
-        "symbols": (1, [(500, n, 64, 0.0) for n in (1, 3, 10, 30, 100)]),
-        "symbols, correlation": (1, [(500, n, 64, 0.5) for n in (2, 4, 8, 16, 32)]),
-        "parameter sets": (2, [(N_BARS, N_SYMBOLS, n, 0.0) for n in (64, 512, 4_096, 16_384)]),
+        "bars": (0, [(n, 4, 64, 0.0) for n in (1_000, 10_000, 100_000, 1_000_000)]),
+        "symbols": (1, [(500, n, 64, 0.0) for n in (1, 3, 10, 30, 100, 500)]),
+        "symbols, correlation": (1, [(500, n, 64, 0.5) for n in (2, 8, 32)]),
+        "symbols, correlation each 20 bars": (1, [(500, n, 64, 0.5) for n in (33, 100, 500)]),
+        "parameter sets": (2, [(N_BARS, N_SYMBOLS, n, 0.0) for n in (64, 512, 4_096, 65_536)]),
     }
     series = []
     for what, (grows, plan) in plans.items():
         sizes, seconds, cell_ns = [], [], []
         for size in plan:
             case = _case(*size)
-            least, _ = measure([case], turns)[0]
+            long = case.elements > LONG
+            least, _ = measure([case], min(turns, 2) if long else turns)[0]
             sizes.append(int(size[grows]))
             seconds.append(least * case.elements / 1e9)
             cell_ns.append(least)
         series.append(Series(what, tuple(sizes), tuple(seconds), tuple(cell_ns)))
     return series
+
+
+def measure_workers() -> dict[int, float]:
+    """Seconds in which so many workers evaluate the same tiles."""
+    found = {}
+    for workers in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            split = million.measure(Path(folder) / "out", TILES, workers)["split"]
+        found[workers] = split["kernels"] + split["dispatch"]
+    return found
+
+
+def draw(series: list[Series], path: Path) -> None:
+    """Time against size, both logarithmic, beside a line of linear growth."""
+    figure, axes = pyplot.subplots(1, len(series), figsize=(3.2 * len(series), 3.0))
+    for one, axis in zip(series, axes, strict=True):
+        first = one.seconds[0] / one.sizes[0]
+        axis.loglog(one.sizes, one.seconds, marker="o", color="#0072b2")
+        axis.loglog(one.sizes, [first * size for size in one.sizes], ls=":", color="#666666")
+        axis.set_title(f"exponent {one.exponent:.2f}", fontsize=9)
+        axis.set_xlabel(one.what, fontsize=9)
+        axis.set_ylabel("seconds", fontsize=9)
+        axis.tick_params(labelsize=8)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 FIRST_CALL = (
@@ -137,6 +172,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     series = measure_growth(arguments.turns)
+    workers = measure_workers()
     starts = measure_starts(arguments.turns)
     growth = markdown(
         ("what grows", "from", "to", "exponent", "ns of bar x symbol x set, from small to large"),
@@ -155,7 +191,12 @@ def main() -> None:
         ("start", "wall s", "processor s"),
         ((name, f"{wall:.2f}", f"{own:.2f}") for name, (wall, own) in starts.items()),
     )
-    text = "\n\n".join((describe(this_machine()), growth, begins))
+    shared = (
+        f"{TILES} tiles of `million.toml`: {workers[1]:.1f} s with 1 worker, {workers[2]:.1f} s with 2,"
+        f" {workers[1] / workers[2]:.2f} times as fast."
+    )
+    picture = "![Time against size](growth.svg)"
+    text = "\n\n".join((describe(this_machine()), growth, picture, shared, begins))
     print(text)
     if arguments.write:
         content = {
@@ -168,8 +209,10 @@ def main() -> None:
                 }
                 for s in series
             ],
+            "workers_s": workers,
             "starts_s": starts,
         }
+        draw(series, FOLDER / "growth.svg")
         publish("growth", text, content)
 
 
