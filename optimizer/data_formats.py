@@ -226,8 +226,8 @@ def _read_json(file: Path) -> Foreign:
     for number, row in enumerate(content, 1):
         if not all(one is None or type(one) in (int, float) for one in row):
             raise DataError(f"{file}, row {number}: holds something else than numbers")
-    columns = [np.array(column, dtype=np.float64) for column in zip(*content, strict=True)]
-    frame = pd.DataFrame(dict(zip(_FREQTRADE, columns, strict=False)))
+    numbers = np.array(content, dtype=np.float64).reshape(-1, len(_FREQTRADE))
+    frame = pd.DataFrame(numbers, columns=list(_FREQTRADE))
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     return _tidy(file, "freqtrade", "row", frame)
 

@@ -219,14 +219,16 @@ def check_out(out: Path, inputs: Sequence[str | os.PathLike[str]], overwrite: bo
     if out.suffix.lower() not in (".parquet", ".pq"):
         raise DataError(f"{out}: the result is a Parquet file; name it *.parquet")
     try:
-        if out.is_dir():
-            raise DataError(f"{out}: is a folder; name a file")
-        if any(Path(path).exists() and out.exists() and out.samefile(path) for path in inputs):
-            raise DataError(f"{out}: is an input too; inputs are never changed, give another --out")
-        if out.exists() and not overwrite:
-            raise DataError(f"{out}: exists; give another --out, or --overwrite")
-    except (OSError, ValueError) as error:
+        is_folder, exists = out.is_dir(), out.exists()
+        is_input = exists and any(Path(one).exists() and out.samefile(one) for one in inputs)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise DataError(f"{out}: cannot be written: {one_line(error)}") from None
+    if is_folder:
+        raise DataError(f"{out}: is a folder; name a file")
+    if is_input:
+        raise DataError(f"{out}: is an input too; inputs are never changed, give another --out")
+    if exists and not overwrite:
+        raise DataError(f"{out}: exists; give another --out, or --overwrite")
 
 
 def write_bars(
@@ -340,16 +342,7 @@ def _bad_rows(rows: Rows, mending: Mending) -> list[Finding]:
         new = flaw.broken & ~seen
         seen |= flaw.broken
         if new.any():
-            kind = (
-                "rows with high or low inside the bar" if flaw.other else f"rows with {flaw.kind}"
-            )
-            kind = {
-                "rows with no value": "without a value",
-                "rows with infinite": "with an infinite value",
-                "rows with negative": "with a negative volume",
-                "rows with not positive": "with a price that is not positive",
-            }.get(kind, kind)
-            found.setdefault(kind, []).extend(np.flatnonzero(new).tolist())
+            found.setdefault(_KINDS[flaw.kind], []).extend(np.flatnonzero(new).tolist())
     return [
         Finding(
             kind, len(where), _place(rows, min(where)), "--drop-bad-rows", mending.drop_bad_rows
