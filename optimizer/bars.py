@@ -17,7 +17,7 @@ import re
 import warnings
 import zlib
 import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -409,10 +409,20 @@ def _read_csv(path: Path) -> Rows:
 # --- Symbols ------------------------------------------------------------------------------------
 
 
+def _refuse_nested(rows: Rows, name: str) -> None:
+    """Refuse lists and tables where a text or a number is expected."""
+    column = rows.frame[name]
+    if pd.api.types.is_object_dtype(column):
+        nested = [not isinstance(value, Hashable) for value in column]
+        if (row := _first(nested)) is not None:
+            rows.refuse(row, f"column {name} holds {rows.cell(name, row)}; expected one value")
+
+
 def _find_symbols(rows: Rows) -> Rows:
     if "symbol" not in rows.frame:
         name = re.sub(r"(\.csv)?\.\w+$", "", Path(rows.source).name, flags=re.IGNORECASE)
         return replace(rows, names=(name,), code=np.zeros(len(rows.frame), dtype=np.int64))
+    _refuse_nested(rows, "symbol")
     column = rows.frame["symbol"]
     code, written = pd.factorize(column)
     names = [str(name).strip() for name in written]
@@ -465,6 +475,7 @@ def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
 
 
 def _read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
+    _refuse_nested(rows, "timestamp")
     column = rows.frame["timestamp"]
     if (row := _first(column.isna())) is not None:
         rows.refuse(row, "column timestamp is empty")
@@ -476,10 +487,7 @@ def _read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
         times = _written_times(rows, column)
     year = times.year
     if (row := _first((year < 1678) | (year > 2261))) is not None:
-        rows.refuse(
-            row,
-            f"timestamp {rows.cell('timestamp', row)} is out of range; years 1678 to 2261 are valid",
-        )
+        _refuse_year(rows, row)
     times = _to_utc(times, zone)
     if (row := _first(times.isna())) is not None:
         rows.refuse(
@@ -488,6 +496,11 @@ def _read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
             "where the clock changes; write timestamps with their offset",
         )
     return replace(rows, time=_without_zone(times))
+
+
+def _refuse_year(rows: Rows, row: int) -> NoReturn:
+    cell = rows.cell("timestamp", row)
+    rows.refuse(row, f"timestamp {cell} is out of range; years 1678 to 2261 are valid")
 
 
 def _without_zone(times: pd.DatetimeIndex) -> TimeArray:
@@ -529,7 +542,9 @@ def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
             f"{unit}; write all in one unit",
         )
     if numbers.dtype.kind == "f":
-        numbers, unit = np.round(numbers * scale), "ns"
+        numbers, unit = np.round(numbers.astype(np.float64) * scale), "ns"
+        if (row := _first(np.abs(numbers) >= 2.0**63)) is not None:
+            _refuse_year(rows, row)
     return pd.DatetimeIndex(numbers.astype(np.int64).view(f"datetime64[{unit}]"), tz="UTC")
 
 

@@ -248,7 +248,7 @@ def _read_text(file: Path) -> Foreign:
     head = [[cell.strip() for cell in row] for row, _ in zip(lines, range(3), strict=False)]
     if not head or not any(head[0]):
         raise DataError(f"{file}: line 1 is blank; it must name the columns or hold a bar")
-    if head[0][0] in ("Price", "Ticker") and len(head) > 2 and head[1][0] in ("Ticker", "Price"):
+    if sorted(row[0] for row in head[:2] if row) == ["Price", "Ticker"]:
         return _read_yfinance(file, text, head)
     bare = _without_header(head[0])
     if bare is not None:
