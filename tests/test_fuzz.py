@@ -10,9 +10,7 @@ import copy
 import datetime
 import decimal
 import gzip
-import io
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,6 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimizer import cli
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.config import load_study
@@ -38,6 +35,7 @@ from optimizer.store import OUT_OF_SAMPLE, StudyFolder
 from optimizer.study import run_study
 from optimizer.types import Bars
 from tests.optimizer import test_data_formats as formats
+from tests.reference.command import barsweep
 from tests.reference.studies import mapping, random_bars, small_study, write_bars
 
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -377,21 +375,6 @@ def _at(content: Any, place: tuple[Any, ...]) -> Any:
 # --- The command line ---------------------------------------------------------------------------
 
 
-def run_command(*arguments: object) -> tuple[Any, str]:
-    """Exit code and standard error of the command line, in this process."""
-    stderr = io.StringIO()
-    before, sys.argv = sys.argv, ["barsweep", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
-            cli.main()
-        code: Any = 0
-    except SystemExit as error:
-        code = error.code or 0
-    finally:
-        sys.argv = before
-    return code, stderr.getvalue()
-
-
 @settings(max_examples=40, suppress_health_check=SLOW)
 @given(damage=damages(), kind=st.sampled_from(["check", "replay", "import"]))
 def test_exit_codes(
@@ -401,16 +384,17 @@ def test_exit_codes(
     if kind == "check":
         path = folder / "command.toml"
         path.write_bytes(damage(tomli_w.dumps(STUDY).encode()))
-        code, text = run_command("check", path)
+        done = barsweep("check", path, folder=home)
     elif kind == "replay":
         path = folder / "command.json"
         path.write_bytes(damage(exported.read_bytes()))
-        code, text = run_command("replay", path)
+        done = barsweep("replay", path, folder=home)
     else:
         path = folder / "command.csv"
         path.write_bytes(damage(formats.YAHOO.encode()))
         out = folder / "command.parquet"
-        code, text = run_command("data", "import", path, "--out", out, "--overwrite")
+        done = barsweep("data", "import", path, "--out", out, "--overwrite", folder=home)
+    code, text = done.returncode, done.stderr
     assert code in ((0, 1, 2) if kind == "replay" else (0, 2)), text
     assert "Traceback" not in text
     if code == 2:
