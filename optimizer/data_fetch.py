@@ -6,8 +6,11 @@ Both libraries are optional and are imported only here. What they return goes th
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,28 +88,46 @@ def _fetch_yahoo(
     bar: str,
 ) -> Iterator[Foreign]:
     library = optional_module("yfinance", "yahoo")
-    try:
-        frame = library.download(
-            list(symbols),
-            start=first.isoformat(),
-            # Yahoo's end is exclusive.
-            end=(last + datetime.timedelta(days=1)).isoformat() if last is not None else None,
-            interval=bar,
-            auto_adjust=False,
-            actions=False,
-            group_by="column",
-            progress=False,
-            multi_level_index=True,
-        )
-    except Exception as error:  # the library lets those of several others through
-        raise DataError(f"{source}: {one_line(error)}") from None
+    with _last_words("yfinance") as words:
+        try:
+            frame = library.download(
+                list(symbols),
+                start=first.isoformat(),
+                # Yahoo's end is exclusive.
+                end=(last + datetime.timedelta(days=1)).isoformat() if last is not None else None,
+                interval=bar,
+                auto_adjust=False,
+                actions=False,
+                group_by="column",
+                progress=False,
+                multi_level_index=True,
+            )
+        except Exception as error:  # the library lets those of several others through
+            raise DataError(f"{source}: {one_line(error)}") from None
     if frame is None or frame.empty:
+        why = f" ({' '.join(words[-1].split())})" if words else ""
         raise DataError(
-            f"{source}: sent no bars of {', '.join(symbols)} from {first}; check the names, the span"
-            " and the connection"
+            f"{source}: sent no bars of {', '.join(symbols)} from {first}{why}; check the names, the"
+            " span and the connection"
         )
     for symbol in symbols:
         yield _yahoo_symbol(source, frame, symbol)
+
+
+@contextlib.contextmanager
+def _last_words(library: str) -> Iterator[list[str]]:
+    """What a library logs, kept for our own message, and its deprecation warnings silenced."""
+    words: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: words.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger(library)
+    propagates, log.propagate = log.propagate, False
+    others, log.handlers = log.handlers, [handler]
+    try:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            yield words
+    finally:
+        log.propagate, log.handlers = propagates, others
 
 
 def _yahoo_symbol(source: str, frame: pd.DataFrame, symbol: str) -> Foreign:
@@ -164,7 +185,7 @@ def _fetch_exchange(
         try:
             rows = _pages(exchange, symbol, bar, begin, until, step)
         except library.BaseError as error:
-            raise DataError(f"{place}: {one_line(error)}") from None
+            raise DataError(f"{place}: {type(error).__name__}: {one_line(error)}") from None
         if not rows:
             raise DataError(f"{place}: sent no bars from {first}; check the symbol and the span")
         table = np.array([row[:6] for row in rows], dtype=np.float64)

@@ -7,8 +7,10 @@ the exchange's for shorter bars, volume as whole numbers where no row is missing
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,22 @@ def test_yahoo_that_fails(
     with pytest.raises(DataError, match=expected) as caught:
         fetch_bars("yahoo", ["SPY"], tmp_path / "bars.parquet", start="2024-01-02")
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_what_yfinance_logs_is_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def download(tickers: list[str], **options: Any) -> None:
+        warnings.warn("inplace is deprecated", DeprecationWarning, stacklevel=1)
+        logging.getLogger("yfinance").error("['SPY']: could not\nresolve host")
+
+    module = types.ModuleType("yfinance")
+    module.download = download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "yfinance", module)
+    expected = r"SPY from 2024-01-02 \(\['SPY'\]: could not resolve host\); check"
+    with pytest.raises(DataError, match=expected):
+        fetch_bars("yahoo", ["SPY"], tmp_path / "bars.parquet", start="2024-01-02")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_yahoo_rows_with_holes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +232,7 @@ def unknown_symbol(*_: Any) -> list[Any]:
     ("fetch", "options", "expected"),
     [
         (no_bars, {}, "toy X/Y: sent no bars from 2024-01-02"),
-        (unknown_symbol, {}, "toy X/Y: toy does not have market symbol X/Y"),
+        (unknown_symbol, {}, "toy X/Y: BaseError: toy does not have market symbol X/Y"),
         (lambda *_: [[1, 2]], {}, "toy X/Y: sent a row that is no"),
         (lambda *_: [None], {}, "toy X/Y: sent a row that is no"),
         (lambda *_: [["a", 1, 1, 1, 1, 1]], {}, "toy X/Y: sent a row that is no"),
