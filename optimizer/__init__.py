@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from optimizer.backtest import BacktestResult, backtest
     from optimizer.bars import load_bars
     from optimizer.config import load_study, study_from_dict
+    from optimizer.data_formats import read_foreign
+    from optimizer.data_import import import_bars
     from optimizer.export import export_sets, replay
     from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
@@ -30,8 +32,10 @@ __all__ = [
     "backtest",
     "errors",
     "export_sets",
+    "import_bars",
     "load_bars",
     "load_study",
+    "read_foreign",
     "replay",
     "resume_study",
     "run_study",
@@ -44,8 +48,10 @@ _HOMES = {
     "StudyResult": "study",
     "backtest": "backtest",
     "export_sets": "export",
+    "import_bars": "data_import",
     "load_bars": "bars",
     "load_study": "config",
+    "read_foreign": "data_formats",
     "replay": "export",
     "resume_study": "resume",
     "run_study": "study",

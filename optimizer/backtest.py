@@ -177,11 +177,13 @@ class Inputs:
         head = json.loads((folder / "inputs.json").read_text())
 
         def mapped(name: str) -> FloatArray:
-            return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+            return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
 
         bars = Bars(
             symbols=tuple(head["symbols"]),
-            timestamps=np.asarray(np.load(folder / "timestamps.npy", mmap_mode="r")),
+            timestamps=np.asarray(
+                np.load(folder / "timestamps.npy", mmap_mode="r", allow_pickle=False)
+            ),
             **{name: mapped(name) for name in PRICES},
             bars_per_year=head["bars_per_year"],
             source=head["source"],

@@ -17,7 +17,7 @@ import re
 import warnings
 import zlib
 import zoneinfo
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -49,11 +49,11 @@ SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz")
 ROUNDING = 1e-9
 """Relative slack of high and low against open and close: the last digits of adjusted prices."""
 
-_MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _SECOND = 1_000_000_000
 _HOUR = 3600 * _SECOND
-_DAY = 24 * _HOUR
-_LONG_BAR = 20 * _HOUR
+DAY = 24 * _HOUR
+LONG_BAR = 20 * _HOUR
 """From here on a bar is a day or longer and follows the calendar: months, holidays, clocks."""
 _CALENDAR_SLACK = 4 / 7
 """A long bar may be as short as this: a week that begins on a Thursday, a February."""
@@ -96,17 +96,46 @@ def load_bars(
         DataError: the file cannot be read, or its bars cannot be used.
     """
     source = str(path)
-    zone = _zone(source, timezone)
+    zone = read_zone(source, timezone)
     if align not in ("inner", "strict"):
         raise DataError(f'{source}: align: got {align!r}; valid: "inner", "strict"')
     rows = _find_symbols(_read(Path(path)))
     rows = _select_symbols(rows, symbols)
     rows = _select_times(_read_times(rows, zone), start, end, zone)
     rows = _read_values(rows)
+    check_rows(rows, zone)
+    bars = _align(rows, align)
+    _log_suspicions(bars)
+    return bars
+
+
+def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneInfo) -> Rows:
+    """Read the times and numbers of a frame of bars, and judge neither order nor values.
+
+    Args:
+        frame: columns symbol, timestamp, open, high, low, close and volume, others ignored; the index
+            numbers the rows for messages.
+        source: the file, for messages.
+        unit: what a row is called, for messages: ``line`` or ``row``.
+        zone: of timestamps that carry none.
+
+    Raises:
+        DataError: a symbol or a time is missing or cannot be read, or a value is no number.
+    """
+    return _read_values(_read_times(_find_symbols(Rows(source, unit, frame)), zone))
+
+
+def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
+    """Refuse rows that are no bars: out of order, repeated, broken, or of several sizes.
+
+    Raises:
+        DataError: names the first such row.
+    """
     _check_order(rows)
-    _check_values(rows)
+    for flaw in flaws(rows.values):
+        if (row := _first(flaw.broken)) is not None:
+            rows.refuse(row, flaw.describe(rows.values, row))
     _check_bar_size(rows, zone)
-    return _align(rows, align)
 
 
 def require_bars(bars: Bars, needed: int, why: str) -> None:
@@ -122,8 +151,8 @@ def require_bars(bars: Bars, needed: int, why: str) -> None:
     """
     if bars.n_bars < needed:
         raise DataError(
-            f"{bars.source}: {bars.n_bars} bars from {_text(bars.timestamps[0])} to "
-            f"{_text(bars.timestamps[-1])}, but at least {needed} are needed: {why}; "
+            f"{bars.source}: {bars.n_bars} bars from {time_text(bars.timestamps[0])} to "
+            f"{time_text(bars.timestamps[-1])}, but at least {needed} are needed: {why}; "
             "take a longer span or shorter lookbacks"
         )
 
@@ -146,9 +175,9 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
     """
     if len(timestamps) < 2:
         raise DataError("the bars in a year cannot be told from fewer than 2 bars")
-    size = _most_common(np.diff(_nanoseconds(timestamps)))
+    size = most_common(np.diff(_nanoseconds(timestamps)))
     for days, per_year in ((300, 1), (80, 4), (20, 12), (5, 52)):
-        if size >= days * _DAY:
+        if size >= days * DAY:
             return float(per_year)
     dates = timestamps.astype("datetime64[D]")
     # 1970-01-01 was a Thursday; Monday is 0. Bars per weekday, over how often each weekday comes.
@@ -158,8 +187,8 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
     bars_on = np.bincount(weekday, minlength=7)[times > 0] / times[times > 0]
     at_weekends = bool((times[5:] > 0).any() and bars_on.min() >= bars_on.max() / 4)
     days_per_year = 365.0 if at_weekends else 252.0
-    if size >= 2 * _DAY:
-        return days_per_year * _DAY / size
+    if size >= 2 * DAY:
+        return days_per_year * DAY / size
     _, bars_per_day = np.unique(dates, return_counts=True)
     return float(np.median(bars_per_day)) * days_per_year
 
@@ -168,8 +197,8 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Rows of a file, in its order, as far as they are read.
+class Rows:
+    """Rows of a file, in its order, as far as they are read; ``values`` are not judged yet.
 
     Attributes:
         source: the file.
@@ -189,7 +218,8 @@ class _Rows:
     time: TimeArray = field(default_factory=lambda: np.empty(0, dtype="datetime64[ns]"))
     values: Mapping[str, FloatArray] = field(default_factory=dict)
 
-    def keep(self, mask: Mask) -> _Rows:
+    def keep(self, mask: Mask) -> Rows:
+        """The marked rows alone."""
         return replace(
             self,
             frame=self.frame[mask],
@@ -198,18 +228,22 @@ class _Rows:
         )
 
     def number(self, row: int) -> str:
+        """What messages call a row."""
         return f"{self.unit} {self.frame.index[row]}"
 
     def symbol(self, row: int) -> str:
+        """The symbol of a row."""
         return self.names[int(self.code[row])]
 
     def cell(self, column: str, row: int) -> str:
+        """What stands in the file, quoted."""
         return repr(str(self.frame[column].iloc[row]))
 
     def refuse(self, row: int, problem: str) -> NoReturn:
+        """Raise a `DataError` that names the row."""
         place = f"{self.source}, {self.number(row)}"
         if len(self.time):
-            place += f" ({self.symbol(row)}, {_text(self.time[row])})"
+            place += f" ({self.symbol(row)}, {time_text(self.time[row])})"
         elif len(self.code):
             place += f" ({self.symbol(row)})"
         raise DataError(f"{place}: {problem}")
@@ -227,7 +261,7 @@ def _first(marked: Any) -> int | None:
     return int(where[0]) if len(where) else None
 
 
-def _text(time: np.datetime64) -> str:
+def time_text(time: np.datetime64) -> str:
     """A time as people write it, without its zeros."""
     text = str(time.astype("datetime64[ns]")).replace("T", " ")
     for zeros in (".000000000", ":00", " 00:00"):
@@ -239,27 +273,30 @@ def _nanoseconds(times: TimeArray) -> IntArray:
     return times.astype("datetime64[ns]").view(np.int64)
 
 
-def _duration(nanoseconds: int) -> str:
-    names = {_DAY: "day", _HOUR: "hour", 60 * _SECOND: "minute", _SECOND: "second", 1: "nanosecond"}
+def duration_text(nanoseconds: int) -> str:
+    """A duration in its largest unit."""
+    names = {DAY: "day", _HOUR: "hour", 60 * _SECOND: "minute", _SECOND: "second", 1: "nanosecond"}
     size = next(size for size in names if nanoseconds >= size)
     count = nanoseconds / size
     return f"{count:g} {names[size]}{'' if count == 1 else 's'}"
 
 
-def _list(names: Iterable[str], limit: int = 20) -> str:
+def list_text(names: Iterable[str], limit: int = 20) -> str:
+    """Names with commas, and how many more there are."""
     shown = list(names)
     more = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """The message of an error of another library, fit to stand in one of ours."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 # --- Reading ------------------------------------------------------------------------------------
 
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     EOFError,
     zlib.error,
@@ -270,7 +307,7 @@ _UNREADABLE = (
 )
 
 
-def _read(path: Path) -> _Rows:
+def _read(path: Path) -> Rows:
     name = path.name.lower()
     try:
         if path.is_dir():
@@ -283,10 +320,10 @@ def _read(path: Path) -> _Rows:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({_one_line(error)})") from error
-    except _UNREADABLE as error:
+        raise DataError(f"{path}: is not UTF-8 text ({one_line(error)})") from error
+    except UNREADABLE as error:
         raise DataError(
-            f"{path}: cannot be read, it may be cut off or of another kind ({_one_line(error)})"
+            f"{path}: cannot be read, it may be cut off or of another kind ({one_line(error)})"
         ) from error
     if rows.frame.empty:
         raise DataError(f"{path}: has no rows")
@@ -309,13 +346,13 @@ def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
     if missing:
         accepted = "; ".join(" or ".join(ACCEPTED_NAMES[name]) for name in missing)
         raise DataError(
-            f"{source}: no column {', '.join(missing)}; found: {_list(header)}; "
+            f"{source}: no column {', '.join(missing)}; found: {list_text(header)}; "
             f"accepted names, in any case: {accepted}"
         )
     return found
 
 
-def _read_parquet(path: Path) -> _Rows:
+def _read_parquet(path: Path) -> Rows:
     # The handle is ours: pyarrow's own would stay open where the file is refused.
     with path.open("rb") as handle, pq.ParquetFile(handle) as file:
         header = file.schema_arrow.names
@@ -324,7 +361,7 @@ def _read_parquet(path: Path) -> _Rows:
     table = table.rename_columns([_standard(name) for name in table.column_names])
     frame = cast(pd.DataFrame, table.to_pandas(date_as_object=False, ignore_metadata=True))
     frame.index = pd.RangeIndex(1, len(frame) + 1)
-    return _Rows(str(path), "row", frame)
+    return Rows(str(path), "row", frame)
 
 
 def _standard(name: str) -> str:
@@ -332,7 +369,7 @@ def _standard(name: str) -> str:
     return next(standard for standard, names in ACCEPTED_NAMES.items() if lowered in names)
 
 
-def _read_csv(path: Path) -> _Rows:
+def _read_csv(path: Path) -> Rows:
     zipped = path.name.lower().endswith(".gz")
     opened: Any = gzip.open if zipped else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -353,7 +390,7 @@ def _read_csv(path: Path) -> _Rows:
             dtype={"symbol": "str"},
             # A symbol may be called NA; everywhere else that is a missing value.
             keep_default_na=False,
-            na_values={name: list(_MISSING) for name in found if name != "symbol"},
+            na_values={name: list(MISSING_TEXTS) for name in found if name != "symbol"},
             index_col=False,
             skipinitialspace=True,
             skip_blank_lines=False,  # so that rows keep the numbers of their lines
@@ -366,16 +403,26 @@ def _read_csv(path: Path) -> _Rows:
     blank = frame.isna()
     if "symbol" in found:
         blank["symbol"] |= frame["symbol"].str.strip() == ""
-    return _Rows(str(path), "line", frame[~blank.all(axis=1)])
+    return Rows(str(path), "line", frame[~blank.all(axis=1)])
 
 
 # --- Symbols ------------------------------------------------------------------------------------
 
 
-def _find_symbols(rows: _Rows) -> _Rows:
+def _refuse_nested(rows: Rows, name: str) -> None:
+    """Refuse lists and tables where a text or a number is expected."""
+    column = rows.frame[name]
+    if pd.api.types.is_object_dtype(column):
+        nested = [not isinstance(value, Hashable) for value in column]
+        if (row := _first(nested)) is not None:
+            rows.refuse(row, f"column {name} holds {rows.cell(name, row)}; expected one value")
+
+
+def _find_symbols(rows: Rows) -> Rows:
     if "symbol" not in rows.frame:
         name = re.sub(r"(\.csv)?\.\w+$", "", Path(rows.source).name, flags=re.IGNORECASE)
         return replace(rows, names=(name,), code=np.zeros(len(rows.frame), dtype=np.int64))
+    _refuse_nested(rows, "symbol")
     column = rows.frame["symbol"]
     code, written = pd.factorize(column)
     names = [str(name).strip() for name in written]
@@ -387,7 +434,7 @@ def _find_symbols(rows: _Rows) -> _Rows:
     return replace(rows, names=tuple(ordered), code=place[code])
 
 
-def _select_symbols(rows: _Rows, symbols: Sequence[str] | str | None) -> _Rows:
+def _select_symbols(rows: Rows, symbols: Sequence[str] | str | None) -> Rows:
     if symbols is None:
         return rows
     wanted = (symbols,) if isinstance(symbols, str) else tuple(symbols)
@@ -400,7 +447,9 @@ def _select_symbols(rows: _Rows, symbols: Sequence[str] | str | None) -> _Rows:
             lowered = {known.lower(): known for known in rows.names}
             near = difflib.get_close_matches(str(name).lower(), lowered, n=1)
             hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
-            raise DataError(f"{rows.source}: no symbol {name!r}{hint} (there: {_list(rows.names)})")
+            raise DataError(
+                f"{rows.source}: no symbol {name!r}{hint} (there: {list_text(rows.names)})"
+            )
     place = np.full(len(rows.names), -1, dtype=np.int64)
     for i, name in enumerate(wanted):
         place[rows.names.index(name)] = i
@@ -411,7 +460,12 @@ def _select_symbols(rows: _Rows, symbols: Sequence[str] | str | None) -> _Rows:
 # --- Times --------------------------------------------------------------------------------------
 
 
-def _zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
+def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
+    """A time zone by its name.
+
+    Raises:
+        DataError: there is none of that name.
+    """
     try:
         return zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -420,7 +474,8 @@ def _zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
         ) from error
 
 
-def _read_times(rows: _Rows, zone: zoneinfo.ZoneInfo) -> _Rows:
+def _read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
+    _refuse_nested(rows, "timestamp")
     column = rows.frame["timestamp"]
     if (row := _first(column.isna())) is not None:
         rows.refuse(row, "column timestamp is empty")
@@ -432,10 +487,7 @@ def _read_times(rows: _Rows, zone: zoneinfo.ZoneInfo) -> _Rows:
         times = _written_times(rows, column)
     year = times.year
     if (row := _first((year < 1678) | (year > 2261))) is not None:
-        rows.refuse(
-            row,
-            f"timestamp {rows.cell('timestamp', row)} is out of range; years 1678 to 2261 are valid",
-        )
+        _refuse_year(rows, row)
     times = _to_utc(times, zone)
     if (row := _first(times.isna())) is not None:
         rows.refuse(
@@ -444,6 +496,11 @@ def _read_times(rows: _Rows, zone: zoneinfo.ZoneInfo) -> _Rows:
             "where the clock changes; write timestamps with their offset",
         )
     return replace(rows, time=_without_zone(times))
+
+
+def _refuse_year(rows: Rows, row: int) -> NoReturn:
+    cell = rows.cell("timestamp", row)
+    rows.refuse(row, f"timestamp {cell} is out of range; years 1678 to 2261 are valid")
 
 
 def _without_zone(times: pd.DatetimeIndex) -> TimeArray:
@@ -464,7 +521,7 @@ def _to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeInde
     return local.tz_convert("UTC")
 
 
-def _epoch_times(rows: _Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
+def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     """Numbers since 1970, their unit told by their magnitude."""
     numbers = column.to_numpy()
     largest = float(np.abs(numbers).max())
@@ -485,11 +542,13 @@ def _epoch_times(rows: _Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
             f"{unit}; write all in one unit",
         )
     if numbers.dtype.kind == "f":
-        numbers, unit = np.round(numbers * scale), "ns"
+        numbers, unit = np.round(numbers.astype(np.float64) * scale), "ns"
+        if (row := _first(np.abs(numbers) >= 2.0**63)) is not None:
+            _refuse_year(rows, row)
     return pd.DatetimeIndex(numbers.astype(np.int64).view(f"datetime64[{unit}]"), tz="UTC")
 
 
-def _written_times(rows: _Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
+def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     """ISO 8601 text, all of it with an offset or none of it."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
@@ -513,8 +572,8 @@ def _written_times(rows: _Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
 
 
 def _select_times(
-    rows: _Rows, start: Moment | None, end: Moment | None, zone: zoneinfo.ZoneInfo
-) -> _Rows:
+    rows: Rows, start: Moment | None, end: Moment | None, zone: zoneinfo.ZoneInfo
+) -> Rows:
     first, last = rows.time.min(), rows.time.max()
     keep = np.ones(len(rows.time), dtype=np.bool_)
     if start is not None:
@@ -524,7 +583,7 @@ def _select_times(
     if not keep.any():
         raise DataError(
             f"{rows.source}: no bars from start {start} to end {end}; "
-            f"the file has {_text(first)} to {_text(last)}"
+            f"the file has {time_text(first)} to {time_text(last)}"
         )
     return rows.keep(keep)
 
@@ -541,7 +600,7 @@ def _bound(source: str, key: str, moment: Moment, zone: zoneinfo.ZoneInfo) -> np
         utc = _without_zone(_to_utc(pd.DatetimeIndex([time]), zone))
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"{source}: {key} {moment!r} is not an ISO date or time ({_one_line(error)})"
+            f"{source}: {key} {moment!r} is not an ISO date or time ({one_line(error)})"
         ) from error
     limit: np.datetime64 = utc[0]
     if np.isnat(limit):
@@ -552,7 +611,7 @@ def _bound(source: str, key: str, moment: Moment, zone: zoneinfo.ZoneInfo) -> np
 # --- Values -------------------------------------------------------------------------------------
 
 
-def _read_values(rows: _Rows) -> _Rows:
+def _read_values(rows: Rows) -> Rows:
     values: dict[str, FloatArray] = {}
     for name in VALUES:
         column = rows.frame[name]
@@ -567,38 +626,120 @@ def _read_values(rows: _Rows) -> _Rows:
     return replace(rows, values=values)
 
 
-def _check_values(rows: _Rows) -> None:
-    for name, column in rows.values.items():
-        if (row := _first(np.isnan(column))) is not None:
-            rows.refuse(row, f"column {name} has no value; complete the bar or drop it")
-        if (row := _first(np.isinf(column))) is not None:
-            rows.refuse(row, f"column {name} is {float(column[row])!r}; it must be finite")
+@dataclass(frozen=True)
+class Flaw:
+    """A rule of bars, and which rows break it.
+
+    Attributes:
+        kind: what is wrong, in a few words.
+        broken: of each row.
+        column: the column at fault.
+        other: the column beside which it is at fault, if any.
+        mend: what the value must be, or what to do.
+    """
+
+    kind: str
+    broken: Mask
+    column: str
+    mend: str
+    other: str | None = None
+
+    def describe(self, values: Mapping[str, FloatArray], row: int) -> str:
+        """What is wrong in a row, and the mend."""
+        value = float(values[self.column][row])
+        if np.isnan(value):
+            return f"column {self.column} has no value; {self.mend}"
+        text = f"column {self.column} is {value!r}"
+        if self.other is not None:
+            text += f", {self.kind} {self.other}, {float(values[self.other][row])!r}"
+        return f"{text}; {self.mend}"
+
+
+def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
+    """Each rule that the values of a bar must keep, and which rows break it.
+
+    Args:
+        values: prices and volume by name, one length.
+    """
+    for name, column in values.items():
+        yield Flaw("no value", np.isnan(column), name, "complete the bar or drop it")
+        yield Flaw("infinite", np.isinf(column), name, "it must be finite")
         if name == "volume":
-            if (row := _first(column < 0)) is not None:
-                rows.refuse(row, f"column volume is {float(column[row])!r}; the least is 0")
-        elif (row := _first(column <= 0)) is not None:
-            rows.refuse(row, f"column {name} is {float(column[row])!r}; prices must be positive")
-    high, low = rows.values["high"], rows.values["low"]
+            yield Flaw("negative", column < 0, name, "the least is 0")
+        else:
+            yield Flaw("not positive", column <= 0, name, "prices must be positive")
+    correct = "correct the bar or drop it"
+    high, low = values["high"], values["low"]
     for name in ("low", "open", "close"):
-        column = rows.values[name]
-        if (row := _first(high < column * (1 - ROUNDING))) is not None:
-            rows.refuse(
-                row,
-                f"column high is {float(high[row])!r}, below {name}, {float(column[row])!r}; "
-                "correct the bar or drop it",
-            )
-        if (row := _first(low > column * (1 + ROUNDING))) is not None:
-            rows.refuse(
-                row,
-                f"column low is {float(low[row])!r}, above {name}, {float(column[row])!r}; "
-                "correct the bar or drop it",
-            )
+        below = high < values[name] * (1 - ROUNDING)
+        yield Flaw("below", below, "high", correct, name)
+        above = low > values[name] * (1 + ROUNDING)
+        yield Flaw("above", above, "low", correct, name)
+
+
+# --- Suspicions -----------------------------------------------------------------------------------
+
+
+def suspected_splits(open_: FloatArray, close: FloatArray) -> list[tuple[int, int, str]]:
+    """Steps of the price from a close to the next open that look like a split left in.
+
+    A ratio of small whole numbers within 3%, whose level the prices keep: the medians of up to 10
+    closes before and after differ by the ratio within 15%.
+
+    Args:
+        open_, close: shape (n_bars, n_symbols).
+
+    Returns:
+        Bar, symbol and ratio, as ``4:1``, in order of time.
+    """
+    found = []
+    step = np.log(close[:-1]) - np.log(open_[1:])
+    nearest = np.argmin(np.abs(step[:, :, None] - _LOG_SPLITS), axis=2)
+    for before, symbol in np.argwhere(np.abs(step - _LOG_SPLITS[nearest]) < 0.03):
+        bar = int(before) + 1
+        levels = (close[max(0, bar - 10) : bar, symbol], close[bar : bar + 10, symbol])
+        kept = np.log(np.median(levels[0])) - np.log(np.median(levels[1]))
+        at = nearest[before, symbol]
+        if abs(kept - _LOG_SPLITS[at]) < 0.15:
+            found.append((bar, int(symbol), f"{_SPLITS[at][0]}:{_SPLITS[at][1]}"))
+    return found
+
+
+_WHOLE_SPLITS = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
+_SPLITS = [(3, 2), *((n, 1) for n in _WHOLE_SPLITS), *((1, n) for n in _WHOLE_SPLITS)]
+_LOG_SPLITS = np.log([new / old for new, old in _SPLITS])
+_LONG_GAP = 14 * DAY
+"""Longer than the holidays of any exchange."""
+
+
+def _log_suspicions(bars: Bars) -> None:
+    """Warn of what may be true and would spoil every result where it is not."""
+    splits = [
+        f"{bars.symbols[symbol]} {ratio} at {time_text(bars.timestamps[bar])}"
+        for bar, symbol, ratio in suspected_splits(bars.open, bars.close)
+    ]
+    if splits:
+        _log.warning(
+            "%s: prices step as by a split that was left in: %s; adjust them, or ignore this where "
+            "the market moved so",
+            bars.source,
+            list_text(splits, 5),
+        )
+    steps = np.diff(_nanoseconds(bars.timestamps))
+    long = np.flatnonzero(steps > max(_LONG_GAP, 3 * most_common(steps)))
+    if len(long):
+        holes = (
+            f"{time_text(bars.timestamps[i])} to {time_text(bars.timestamps[i + 1])}"
+            f" ({duration_text(int(steps[i]))})"
+            for i in long
+        )
+        _log.warning("%s: no bars for long: %s", bars.source, list_text(holes, 5))
 
 
 # --- Calendar -----------------------------------------------------------------------------------
 
 
-def _check_order(rows: _Rows) -> None:
+def _check_order(rows: Rows) -> None:
     """Refuse a symbol's first timestamp that does not come after the one before it."""
     order = np.concatenate(rows.by_symbol())
     backward = np.zeros(len(order), dtype=np.bool_)
@@ -619,18 +760,18 @@ def _check_order(rows: _Rows) -> None:
         )
     rows.refuse(
         row,
-        f"column timestamp is before {_text(rows.time[earlier])} of {rows.number(earlier)}; "
+        f"column timestamp is before {time_text(rows.time[earlier])} of {rows.number(earlier)}; "
         f"sort the file by symbol and timestamp{hint}",
     )
 
 
-def _most_common(steps: IntArray) -> int:
+def most_common(steps: IntArray) -> int:
     """The most common step, the smallest of several."""
     sizes, counts = np.unique(steps, return_counts=True)
     return int(sizes[np.argmax(counts)])
 
 
-def _check_bar_size(rows: _Rows, zone: zoneinfo.ZoneInfo) -> None:
+def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
     """Refuse bars of several sizes.
 
     A symbol's bar size is its most common step. A shorter step is refused; one of a day or more may
@@ -642,19 +783,19 @@ def _check_bar_size(rows: _Rows, zone: zoneinfo.ZoneInfo) -> None:
     if not symbols:
         return
     longest = max(symbols, key=len)
-    shared = _most_common(np.diff(_nanoseconds(rows.time[longest])))
+    shared = most_common(np.diff(_nanoseconds(rows.time[longest])))
     for where in symbols:
         steps = np.diff(_nanoseconds(rows.time[where]))
-        size = _most_common(steps)
+        size = most_common(steps)
         few = len(steps) < 5 and size > shared  # two bars over a weekend are still daily bars
         if not few and not _same_size(size, shared):
             raise DataError(
-                f"{rows.source}: mixed bar sizes: column timestamp steps by {_duration(size)} for "
-                f"{rows.symbol(where[0])}, but by {_duration(shared)} for "
+                f"{rows.source}: mixed bar sizes: column timestamp steps by {duration_text(size)} for "
+                f"{rows.symbol(where[0])}, but by {duration_text(shared)} for "
                 f"{rows.symbol(longest[0])}; keep one bar size in a file, or select symbols of one"
             )
-        short = steps < (size * _CALENDAR_SLACK if size >= _LONG_BAR else size)
-        if short.any() and size < _LONG_BAR:
+        short = steps < (size * _CALENDAR_SLACK if size >= LONG_BAR else size)
+        if short.any() and size < LONG_BAR:
             clock = pd.DatetimeIndex(rows.time[where], tz="UTC").tz_convert(zone)
             short &= np.diff(_nanoseconds(_without_zone(clock))) < size
         wrong = np.flatnonzero(short | _coarser(steps, size))
@@ -662,13 +803,13 @@ def _check_bar_size(rows: _Rows, zone: zoneinfo.ZoneInfo) -> None:
             step = int(steps[wrong[0]])
             rows.refuse(
                 int(where[wrong[0] + 1]),
-                f"mixed bar sizes: column timestamp is {_duration(step)} after the bar before, but "
-                f"most bars of the symbol are {_duration(size)} apart; keep one bar size in a file",
+                f"mixed bar sizes: column timestamp is {duration_text(step)} after the bar before, but "
+                f"most bars of the symbol are {duration_text(size)} apart; keep one bar size in a file",
             )
 
 
 def _same_size(size: int, other: int) -> bool:
-    if min(size, other) < _LONG_BAR:
+    if min(size, other) < LONG_BAR:
         return size == other
     return _CALENDAR_SLACK <= size / other <= 1 / _CALENDAR_SLACK
 
@@ -693,7 +834,7 @@ def _in_run(marked: Mask, length: int) -> Mask:
     return found
 
 
-def _align(rows: _Rows, align: Literal["inner", "strict"]) -> Bars:
+def _align(rows: Rows, align: Literal["inner", "strict"]) -> Bars:
     symbols = rows.by_symbol()
     for name, where in zip(rows.names, symbols, strict=True):
         if not len(where):
@@ -703,14 +844,14 @@ def _align(rows: _Rows, align: Literal["inner", "strict"]) -> Bars:
         _refuse_different_calendars(rows, times)
     common = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), times)
     if not len(common):
-        spans = _list(
-            f"{name} {_text(time[0])} to {_text(time[-1])}"
+        spans = list_text(
+            f"{name} {time_text(time[0])} to {time_text(time[-1])}"
             for name, time in zip(rows.names, times, strict=True)
         )
         raise DataError(f"{rows.source}: no timestamp is common to all symbols: {spans}")
     if len(common) < 2:
         raise DataError(
-            f"{rows.source}: only 1 bar, at {_text(common[0])}, is left after selection; "
+            f"{rows.source}: only 1 bar, at {time_text(common[0])}, is left after selection; "
             "at least 2 are needed"
         )
     _log_dropped(rows, times, len(common))
@@ -727,7 +868,7 @@ def _align(rows: _Rows, align: Literal["inner", "strict"]) -> Bars:
     )
 
 
-def _refuse_different_calendars(rows: _Rows, times: Sequence[TimeArray]) -> None:
+def _refuse_different_calendars(rows: Rows, times: Sequence[TimeArray]) -> None:
     every = reduce(np.union1d, times)
     gaps = []
     for name, time in zip(rows.names, times, strict=True):
@@ -738,12 +879,12 @@ def _refuse_different_calendars(rows: _Rows, times: Sequence[TimeArray]) -> None
         when, name = min(gaps)
         has = next(n for n, t in zip(rows.names, times, strict=True) if when in t)
         raise DataError(
-            f"{rows.source}: symbol {name} has no bar at {_text(when)}, which {has} has; complete "
+            f"{rows.source}: symbol {name} has no bar at {time_text(when)}, which {has} has; complete "
             'the file, or keep the common timestamps with align = "inner"'
         )
 
 
-def _log_dropped(rows: _Rows, times: Sequence[TimeArray], kept: int) -> None:
+def _log_dropped(rows: Rows, times: Sequence[TimeArray], kept: int) -> None:
     dropped = [
         f"{name} {len(time) - kept:,} of {len(time):,}"
         for name, time in zip(rows.names, times, strict=True)
@@ -753,6 +894,6 @@ def _log_dropped(rows: _Rows, times: Sequence[TimeArray], kept: int) -> None:
         _log.warning(
             "%s: bars dropped at timestamps that not all symbols have: %s; %s are left",
             rows.source,
-            _list(dropped),
+            list_text(dropped),
             f"{kept:,}",
         )

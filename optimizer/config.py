@@ -455,6 +455,13 @@ class Workers(_Table):
     tile_seconds: Annotated[float, _real(0.1, 1e6)] | None = None
 
 
+def _read_url(value: object) -> str:
+    """A text; a refusal does not show it, since it may hold a password."""
+    if not isinstance(value, str) or not value.strip():
+        raise refusal('expected a text such as "postgresql://USER:PASSWORD@HOST/NAME"')
+    return value
+
+
 class Analytics(_Table):
     """``[analytics]``: where the event flow writes its trace. Never changes a result.
 
@@ -463,7 +470,7 @@ class Analytics(_Table):
             password, so it is no part of what ``Study.to_dict`` gives and of what a run writes.
     """
 
-    url: Annotated[str, BeforeValidator(filled_text)] | None = None
+    url: Annotated[str, BeforeValidator(_read_url)] | None = None
 
 
 def _read_tables(value: object) -> list[object]:
@@ -825,6 +832,8 @@ def _message(line: Mapping[str, Any]) -> str:
         if len(place) == 1:
             return f"unknown table; {mend(str(place[0]), _TOP_KEYS)}"
         return f"unknown key; {mend(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
+    if place[0] == "analytics":  # it may hold a password
+        return "expected a table with url"
     if line["type"] in ("model_type", "model_attributes_type"):
         return f"got {show(line['input'])}; expected a table"
     return f"got {show(line['input'])}; {line['msg']}"

@@ -6,7 +6,14 @@ prints it and exits with 2.
 
 
 class BarsweepError(Exception):
-    """Base of every error that barsweep raises on purpose."""
+    """Base of every error that barsweep raises on purpose.
+
+    What cannot be printed, as a line break out of a file, is escaped: a message is one line.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__("".join(escaped))
 
 
 class DataError(BarsweepError, ValueError):

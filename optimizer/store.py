@@ -262,7 +262,7 @@ class StudyFolder:
             try:
                 table = pq.read_table(path, page_checksum_verification=True)
                 trials = json.loads(table.schema.metadata[TRIALS_KEY])
-                moments = np.load(_moments_path(path), mmap_mode="r")
+                moments = np.load(_moments_path(path), mmap_mode="r", allow_pickle=False)
                 if len(moments) != table.num_rows:
                     raise ValueError(f"{_moments_path(path)} has {len(moments)} sets")
             except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
@@ -336,7 +336,9 @@ class StudyFolder:
         for path in self.batch_paths():
             columns = ["set", "trial", "feasible"]
             frame = _read(partial(pq.read_table, path, columns=columns), path).to_pandas()
-            sums = _read(partial(np.load, _moments_path(path), mmap_mode="r"), path)
+            sums = _read(
+                partial(np.load, _moments_path(path), mmap_mode="r", allow_pickle=False), path
+            )
             if len(sums) != len(frame):
                 raise StudyError(f"{_moments_path(path)}: is of another batch than {path.name}")
             yield frame, sums

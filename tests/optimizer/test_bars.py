@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.bars import Moment, infer_bars_per_year, load_bars, require_bars
+from optimizer.bars import Moment, infer_bars_per_year, load_bars, require_bars, suspected_splits
 from optimizer.errors import DataError
 from optimizer.types import Bars, TimeArray
 
@@ -875,3 +875,52 @@ def test_every_file_is_closed(tmp_path: Path) -> None:
     pq.write_table(table, path)
     assert "no column close" in check(path)
     path.unlink()
+
+
+# --- Suspicions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(0.25, "4:1"), (2 / 3, "3:2"), (10.0, "1:10"), (0.05, "20:1"), (0.8, None), (0.55, None)],
+)
+def test_suspected_splits(factor: float, expected: str | None) -> None:
+    levels = np.where(np.arange(30) < 12, 100.0, 100.0 * factor)[:, None]
+    found = suspected_splits(levels * 1.01, levels)
+    assert found == ([] if expected is None else [(12, 0, expected)])
+
+
+def test_a_price_that_comes_back_is_no_split() -> None:
+    levels = np.full((30, 1), 100.0)
+    levels[12] = 50.0
+    assert suspected_splits(levels, levels) == []
+
+
+@pytest.mark.parametrize("unit", ["header", "cell", "symbol"])
+def test_line_breaks_in_a_file_do_not_break_the_message(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "a.csv"
+    rows = [list(row) for row in make_rows("X", days(3))]
+    header: list[object] = list(HEADER.split(","))
+    if unit == "header":
+        header[2] = "op\nen"
+    else:
+        rows[1][0 if unit == "symbol" else 3] = "a\nb"
+    if unit == "symbol":
+        rows[1][3] = -1.0
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    assert r"\n" in message(path)
+
+
+@pytest.mark.parametrize("name", ["symbol", "timestamp"])
+@pytest.mark.parametrize("cell", [[1], {"a": 1}])
+def test_nested_cells_are_refused(tmp_path: Path, name: str, cell: object) -> None:
+    frame = pd.DataFrame(make_rows("X", days(2)), columns=HEADER.split(","))
+    frame[name] = pd.Series([cell, cell])
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert re.search(rf"row 1( \(X\))?: column {name} holds", message(tmp_path / "a.parquet"))
+
+
+def test_numbers_past_the_clock_are_refused(tmp_path: Path) -> None:
+    rows = make_rows("X", ["90000000000.5", "90000086400.5"])
+    assert "out of range; years 1678 to 2261" in message(write_csv(tmp_path / "a.csv", rows))
