@@ -136,7 +136,7 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         # A name of its own for each run: processes outlive a study and know their arrays by it.
-        self._scratch = path / f"{SCRATCH}-{secrets.token_hex(4)}"
+        self._scratch = path / f"{SCRATCH}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
@@ -233,16 +233,23 @@ class StudyFolder:
         except OSError as error:
             raise cannot_write(self.manifest_path, error) from None
 
-    def remove_leftovers(self) -> None:
-        """Remove what a process that was killed left unfinished: parts of files, shared arrays."""
+    def remove_leftovers(self) -> list[int]:
+        """Remove what a process that was killed left unfinished: parts of files, shared arrays.
+
+        Returns:
+            The numbers of the processes that left arrays.
+        """
+        processes = []
         try:
             (self.path / RESULTS).mkdir(exist_ok=True)
             for part in (*self.path.glob("*.part"), *(self.path / RESULTS).glob("*.part")):
                 part.unlink()
-            for scratch in self.path.glob(f"{SCRATCH}-*"):
+            for scratch in self.path.glob(f"{SCRATCH}-*-*"):
                 shutil.rmtree(scratch)
+                processes.append(int(scratch.name.split("-")[1]))
         except OSError as error:
             raise cannot_write(self.path, error) from None
+        return processes
 
     def finished_batches(self) -> dict[int, FinishedBatch]:
         """Every batch that is whole on disk, by its number.

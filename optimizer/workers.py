@@ -15,6 +15,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -124,6 +125,16 @@ def _time_limit(folder: str, seconds: float | None) -> Iterator[None]:
         timer.cancel()
 
 
+def remove_shared_memory(process: int) -> None:
+    """Remove what joblib keeps in shared memory for a process that was killed, if that is over."""
+    if psutil.pid_exists(process):
+        return
+    for path in Path("/dev/shm").glob(f"*loky-{process}-*"):
+        path.unlink(missing_ok=True)
+    for path in Path("/dev/shm").glob(f"joblib_memmapping_folder_{process}_*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _start_worker(parent: int) -> None:
     """In each new worker process: leave Ctrl-C to the parent, and end when that is gone.
 
@@ -198,6 +209,8 @@ class Workers:
                 "inner_max_num_threads": 1,
                 "initializer": _start_worker,
                 "initargs": (os.getpid(),),
+                # What is done before a worker dies is kept; other back ends give all or nothing.
+                "return_as": "generator",
             }
         try:
             self._parallel = Parallel(
@@ -205,7 +218,6 @@ class Workers:
                 backend=backend,
                 batch_size=1,
                 max_nbytes=None,
-                return_as="generator",
                 **own,
             ).__enter__()
         except (ValueError, ImportError) as error:

@@ -140,9 +140,15 @@ def test_a_killed_group_leaves_no_process(home: Path, tmp_path: Path) -> None:
     command.kill()
     assert survivors(family) == []
     assert StudyFolder.open(out).manifest()["complete"] is False
+    shared = Path("/dev/shm")
+    assert list(shared.glob(f"*loky-{command.pid}-*")), "what a killed group leaves"
+    leader = command.pid
     command = Command("resume", out, "--workers", 2, output=tmp_path / "output.txt")
     assert command.wait() == 0, command.text()
     assert_same(StudyFolder.open(out), undisturbed)
+    for pid in (leader, command.pid):
+        assert not list(shared.glob(f"*loky-{pid}-*"))
+        assert not list(shared.glob(f"joblib_memmapping_folder_{pid}_*"))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 9, 10])
@@ -156,8 +162,7 @@ def test_a_study_is_taken_up_at_any_batch(kept: int, home: Path, tmp_path: Path)
     seen: list[Progress] = []
     resumed = resume_study(tmp_path / "out", workers=1, on_progress=seen.append)
     assert_same(resumed.folder, undisturbed)
-    first = [progress.trials for progress in seen][0]
-    assert first == (4 * kept if kept else 4)
+    assert seen[0].trials == (4 * kept if kept else 4)
     assert {progress.trials_before for progress in seen} == {4 * kept}
     assert seen[-1].trials == 40
     assert seen[-1].best == undisturbed.best(1)["sharpe"][0]
@@ -170,8 +175,8 @@ def test_what_a_kill_leaves_is_removed(home: Path, tmp_path: Path) -> None:
     folder = broken_off(study, tmp_path / "out", 20)
     (folder.path / "results" / "batch-000005.parquet.part").write_bytes(b"PAR1 torn")
     (folder.path / "study.json.part").write_text('{"kind": "bars')
-    (folder.path / "shared-0123abcd").mkdir()
-    (folder.path / "shared-0123abcd" / "open.npy").write_bytes(bytes(1000))
+    (folder.path / "shared-999999999-0123abcd").mkdir()
+    (folder.path / "shared-999999999-0123abcd" / "open.npy").write_bytes(bytes(1000))
     journal = folder.journal_path.read_bytes()
     folder.journal_path.write_bytes(journal[: len(journal) - 30])
     os.symlink(folder.journal_path, f"{folder.journal_path}.lock")
@@ -423,8 +428,8 @@ def test_overwriting_can_be_cut_anywhere(
 
     with monkeypatch.context() as patched:
         patched.setattr("optimizer.store.shutil.rmtree", killed)
+        other = small_study(home / "bars.parquet", study={"seed": 9})
         with pytest.raises(KeyboardInterrupt):
-            other = small_study(home / "bars.parquet", study={"seed": 9})
             run_study(other, out=tmp_path / "out", workers=1, overwrite=True)
     assert result_hashes(resume_study(tmp_path / "out", workers=1).folder) == expected
 
