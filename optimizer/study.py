@@ -33,6 +33,7 @@ from optuna.distributions import (
 )
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from scipy.stats import qmc
 
@@ -567,6 +568,16 @@ class _Search:
             raise cannot_write(self._folder.journal_path, error) from None
 
 
+class _Unlocked(BaseJournalFileLock):
+    """Stands in for the journal's lock, which outlives a kill: the whole folder is locked."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 def _new_journal(folder: StudyFolder, study: Study) -> optuna.Study:
     """An empty journal in the place of what a former process left, which may be torn or locked."""
     try:
@@ -575,7 +586,7 @@ def _new_journal(folder: StudyFolder, study: Study) -> optuna.Study:
         journal = optuna.create_study(
             study_name=study.name,
             directions=list(study.search.direction),
-            storage=JournalStorage(JournalFileBackend(str(folder.journal_path))),
+            storage=JournalStorage(JournalFileBackend(str(folder.journal_path), _Unlocked())),
         )
     except OSError as error:
         raise cannot_write(folder.journal_path, error) from None

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import json
 import logging
+import multiprocessing.resource_tracker
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 from joblib import Parallel, delayed
+from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from optimizer.backtest import (
@@ -176,8 +178,8 @@ class Workers:
         self._parallel: Any = None
         if self._limit is not None and (self.count < 2 or study.workers.backend != "loky"):
             raise StudyError(
-                f"{study.source}: [workers] tile_seconds = {self._limit:g} needs processes that can be ended:"
-                ' take 2 workers or more, and the backend "loky"'
+                f"{study.source}: [workers] tile_seconds = {self._limit:g} needs processes that can"
+                ' be ended: take 2 workers or more, and the backend "loky"'
             )
         try:
             inputs.save(folder)
@@ -329,6 +331,8 @@ def _interrupts_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    for tracker in (multiprocessing.resource_tracker, loky_resource_tracker):
+        tracker.ensure_running()  # which lets Ctrl-C through again when it starts one
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

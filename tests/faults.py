@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import importlib
 import mmap
 import os
 import resource
@@ -18,8 +19,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from joblib.externals.loky import set_start_method
-from optuna.storages import _in_memory
+from joblib.externals.loky.backend.context import set_start_method
 
 from optimizer import workers
 from optimizer.backtest import Inputs
@@ -44,7 +44,7 @@ def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -
     return evaluate(folder, pieces, regimes, limit)
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)
 def _loop(start: float) -> float:
     while start < np.inf:
         start = start * 0.5 + 1.0
@@ -62,11 +62,10 @@ def evaluate_endlessly(folder: str, pieces: Any, regimes: Any, limit: Any) -> An
 # --- Before the command line starts -----------------------------------------------------------
 
 
-def replace_evaluation(name: str, chunk_lanes: int = workers.CHUNK_LANES) -> None:
-    functions = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
+def replace_evaluation(name: str) -> None:
+    functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
                  "loop": evaluate_endlessly}  # fmt: skip
     workers._evaluate_pieces = functions[name]
-    workers.CHUNK_LANES = chunk_lanes
 
 
 def once_there_are(results: str, n_batches: int, act: Callable[[], object]) -> None:
@@ -138,8 +137,9 @@ def set_the_clock_back() -> None:
             return datetime.datetime.fromtimestamp(earlier(), tz)
 
     time.time = earlier
-    assert _in_memory.datetime is datetime.datetime
-    _in_memory.datetime = Earlier  # type: ignore[misc]
+    optuna_storage: Any = importlib.import_module("optuna.storages._in_memory")
+    assert optuna_storage.datetime is datetime.datetime
+    optuna_storage.datetime = Earlier
 
 
 def fill_disk_after(results: str, n_batches: int, filler: str) -> None:

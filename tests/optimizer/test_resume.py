@@ -7,6 +7,7 @@ import json
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ def assert_journal(folder: StudyFolder) -> None:
         assert (trial.params, trial.user_attrs) == (record["params"], record["user_attrs"])
 
 
+def has_batches(out: Path, count: int) -> bool:
+    return len(list((out / "results").glob("batch-*.parquet"))) >= count
+
+
 def stop_after(n_trials: int) -> Any:
     def stop(progress: Progress) -> None:
         if progress.trials >= n_trials:
@@ -117,7 +122,7 @@ def test_a_killed_study_ends_as_an_undisturbed_one(
         )
         command = Command(*arguments, "--workers", 1, output=output)
         results = out / "results"
-        assert wait_until(lambda n=wanted: len(list(results.glob("*.parquet"))) >= n)  # type: ignore[misc]
+        assert wait_until(partial(has_batches, out, wanted))
         time.sleep(chance.random() * 0.02)
         command.kill()
         interrupted += not StudyFolder.open(out).manifest()["complete"] if results.exists() else 1
@@ -134,7 +139,7 @@ def test_a_killed_group_leaves_no_process(home: Path, tmp_path: Path) -> None:
     undisturbed = run_study(load_study(file), out=tmp_path / "undisturbed", workers=1)
     out = tmp_path / "out"
     command = Command("run", file, "--out", out, "--workers", 2, output=tmp_path / "output.txt")
-    assert wait_until(lambda: len(list((out / "results").glob("*.parquet"))) >= 3)
+    assert wait_until(partial(has_batches, out, 3))
     family = command.family()
     assert len(family) >= 3, "the leader and two workers"
     command.kill()
