@@ -64,7 +64,8 @@ def write_atomically(path: Path, write: Any) -> None:
 def cannot_write(path: Path, error: OSError) -> StudyError:
     """The error for a file of a study that could not be written, with the mend."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    # NumPy says how much it could write and gives no number.
+    if error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StudyError(f"{path}: cannot be written: {reason}")
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free

@@ -21,8 +21,9 @@ import numba
 import numpy as np
 from joblib.externals.loky.backend.context import set_start_method
 
-from optimizer import workers
+from optimizer import study, workers
 from optimizer.backtest import Inputs
+from optimizer.store import StudyFolder
 from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
 
 evaluate = workers._evaluate_pieces
@@ -88,18 +89,49 @@ def limit_files_after(results: str, n_batches: int) -> None:
     once_there_are(results, n_batches, lambda: limit_files(1000))
 
 
-def limit_files_at_scratch() -> None:
-    """The disk is full when the arrays that workers share are written."""
-    save = Inputs.save
+def limit_files_within(owner: Any, name: str, calls: int) -> None:
+    """The disk is full within the n-th call of a method."""
+    method, left = getattr(owner, name), [calls]
 
-    def limited(self: Inputs, folder: Path) -> None:
+    def limited(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0]:
+            return method(*arguments)
         limit_files(1000)
         try:
-            save(self, folder)
+            return method(*arguments)
         finally:
             limit_files(resource.RLIM_INFINITY)
 
-    Inputs.save = limited  # type: ignore[method-assign]
+    setattr(owner, name, limited)
+
+
+def limit_files_at_scratch() -> None:
+    limit_files_within(Inputs, "save", 1)
+
+
+def limit_files_at_journal() -> None:
+    limit_files_within(study._Search, "_keep_journal", 3)
+
+
+def start_together(folder: str, number: int, count: int) -> None:
+    """Wait for the others where a folder is taken; be slow to write that it is."""
+    module: Any = study
+    taken = module.exclusive_use
+    write = StudyFolder.write_manifest
+
+    def wait(path: Path) -> Any:
+        Path(folder, str(number)).touch()
+        while len(list(Path(folder).iterdir())) < count:
+            time.sleep(0.001)
+        return taken(path)
+
+    def write_late(self: StudyFolder, manifest: Any) -> None:
+        time.sleep(0.5)
+        write(self, manifest)
+
+    module.exclusive_use = wait
+    StudyFolder.write_manifest = write_late  # type: ignore[method-assign]
 
 
 def respect_permissions() -> None:
@@ -147,7 +179,7 @@ def fill_disk_after(results: str, n_batches: int, filler: str) -> None:
 
     def fill() -> None:
         with open(filler, "wb", buffering=0) as file:
-            for size in (4096, 1):
+            for size in (2**20, 4096, 1):
                 try:
                     while True:
                         file.write(bytes(size))

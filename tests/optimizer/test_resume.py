@@ -389,8 +389,14 @@ def test_six_starts_at_once(home: Path, tmp_path: Path) -> None:
     file = write_study(home / "six.toml", **tables_of("tpe"))
     undisturbed = run_study(load_study(file), out=tmp_path / "undisturbed", workers=1)
     out = tmp_path / "out"
+    (tmp_path / "started").mkdir()
     commands = [
-        Command("run", file, "--out", out, "--workers", 1, output=tmp_path / f"{n}.txt")
+        Command(
+            *("run", file, "--out", out, "--workers", 1),
+            output=tmp_path / f"{n}.txt",
+            prepare="tests.faults:start_together",
+            own=[str(tmp_path / "started"), n, 6],
+        )
         for n in range(6)
     ]
     codes = [command.wait() for command in commands]
