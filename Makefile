@@ -26,6 +26,10 @@ lint: $(VENV)/installed-dev ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: soak
+soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each and compare (half an hour)
+	$(BIN)/python -m tests.soak
+
 .PHONY: bench
 bench: $(VENV)/installed-dev ## Measure kernels, simulation, growth and start
 	$(BIN)/python -m benchmarks.simulation --write

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -78,19 +79,26 @@ def _common(
 
 
 class _Stopped(BaseException):
-    """SIGINT or SIGTERM came. Not a KeyboardInterrupt, for which click has its own ending."""
+    """SIGINT or SIGTERM came. Not a KeyboardInterrupt, for which click has an ending of its own."""
 
-    def __init__(self, number: int) -> None:
-        self.code = 128 + number
-        self.name = "interrupted" if number == signal.SIGINT else "terminated"
-        self.advice = ""
+
+@dataclass
+class _State:
+    """What the end of the program must know: the signal that came, the study that it stopped."""
+
+    signal: int = 0
+    folder: Path | None = None
+
+
+_state = _State()
 
 
 def _stop(number: int, _: object) -> None:
-    """End in order at the first signal, with what is kept; at the second at once."""
+    """End in order at the first signal, at once at the second: what is written is whole anyway."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda number, _: os._exit(128 + number))
-    raise _Stopped(number)
+    _state.signal = number
+    raise _Stopped
 
 
 def main() -> None:
@@ -99,15 +107,29 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         app()
-    except _Stopped as stopped:
-        _complain(f"{stopped.name}{stopped.advice}")
-        sys.exit(stopped.code)
-    except MemoryError:
-        _complain("error: out of memory; lower [search] batch, or sweep fewer values in a tile")
-        sys.exit(2)
-    except BarsweepError as error:
-        _complain(f"error: {error}")
-        sys.exit(2)
+    except BaseException as error:
+        # A signal may come out as the error of what it cut short.
+        if _state.signal:
+            _complain(_farewell())
+            sys.exit(128 + _state.signal)
+        if isinstance(error, MemoryError):
+            _complain("error: out of memory; lower [search] batch, or sweep fewer values in a tile")
+            sys.exit(2)
+        if isinstance(error, BarsweepError):
+            _complain(f"error: {error}")
+            sys.exit(2)
+        raise
+
+
+def _farewell() -> str:
+    word = "interrupted" if _state.signal == signal.SIGINT else "terminated"
+    folder = _state.folder
+    if folder is None or not (folder / "study.json").is_file():
+        return word
+    return (
+        f"{word}; what was written so far is kept in {folder}: `barsweep resume {folder}` goes on"
+        " with it"
+    )
 
 
 def _complain(text: str) -> None:
@@ -116,16 +138,10 @@ def _complain(text: str) -> None:
 
 @contextlib.contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Let a study that is stopped say where it is and how to go on."""
-    try:
-        yield
-    except _Stopped as stopped:
-        if (folder / "study.json").is_file():
-            stopped.advice = (
-                f"; what was written so far is kept in {folder}:"
-                f" `barsweep resume {folder}` goes on with it"
-            )
-        raise
+    """Where a study is, as long as it runs; see ``_farewell``."""
+    _state.folder = folder
+    yield
+    _state.folder = None
 
 
 @app.command()

@@ -58,6 +58,7 @@ def configure() -> Path:
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     _remove_old(folder)
+    _remove_torn(folder)
     return folder
 
 
@@ -180,3 +181,18 @@ def _remove_old(current: Path) -> None:
         for last_use, path in used[KEPT_KEYS:]:
             if path != current and time.time() - last_use > IDLE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove cached kernels that a loss of power or a full disk cut off; numba compiles them anew.
+
+    numba's files are pickles, which end with a full stop; it raises on one that is cut. Of cuts at
+    random 1 in 256 leaves a full stop at the end and is not found here.
+    """
+    with contextlib.suppress(OSError):
+        for path in (*folder.rglob("*.nbi"), *folder.rglob("*.nbc")):
+            with path.open("rb") as file:
+                whole = os.fstat(file.fileno()).st_size > 0 and file.seek(-1, os.SEEK_END) >= 0
+                whole = whole and file.read(1) == b"."
+            if not whole:
+                path.unlink()

@@ -19,6 +19,7 @@ from optimizer.study import (
     software_versions,
 )
 from optimizer.types import Bars
+from optimizer.workers import remove_shared_memory
 
 _ANEW = "run the study anew with another --out"
 
@@ -62,7 +63,8 @@ def resume_study(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
                 f" up; {_ANEW}"
             ) from None
-        opened.remove_leftovers()
+        for process in opened.remove_leftovers():
+            remove_shared_memory(process)
         prepared = prepare_study(
             study, path, workers, on_start, lambda bars: _refuse_changed_bars(path, manifest, bars)
         )

@@ -67,7 +67,8 @@ def write_atomically(path: Path, write: Any) -> None:
 def cannot_write(path: Path, error: OSError) -> StudyError:
     """The error for a file of a study that could not be written, with the mend."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    # NumPy says how much it could write and gives no number.
+    if error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StudyError(f"{path}: cannot be written: {reason}")
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
@@ -139,7 +140,7 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         # A name of its own for each run: processes outlive a study and know their arrays by it.
-        self._scratch = path / f"{SCRATCH}-{secrets.token_hex(4)}"
+        self._scratch = path / f"{SCRATCH}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
@@ -237,16 +238,23 @@ class StudyFolder:
         except OSError as error:
             raise cannot_write(self.manifest_path, error) from None
 
-    def remove_leftovers(self) -> None:
-        """Remove what a process that was killed left unfinished: parts of files, shared arrays."""
+    def remove_leftovers(self) -> list[int]:
+        """Remove what a process that was killed left unfinished: parts of files, shared arrays.
+
+        Returns:
+            The numbers of the processes that left arrays.
+        """
+        processes = []
         try:
             (self.path / RESULTS).mkdir(exist_ok=True)
             for part in (*self.path.glob("*.part"), *(self.path / RESULTS).glob("*.part")):
                 part.unlink()
-            for scratch in self.path.glob(f"{SCRATCH}-*"):
+            for scratch in self.path.glob(f"{SCRATCH}-*-*"):
                 shutil.rmtree(scratch)
+                processes.append(int(scratch.name.split("-")[1]))
         except OSError as error:
             raise cannot_write(self.path, error) from None
+        return processes
 
     def finished_batches(self) -> dict[int, FinishedBatch]:
         """Every batch that is whole on disk, by its number.

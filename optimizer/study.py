@@ -34,6 +34,7 @@ from optuna.distributions import (
 )
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from scipy.stats import qmc
 
@@ -703,11 +704,21 @@ class _Search:
             raise cannot_write(self._folder.journal_path, error) from None
 
 
+class _Unlocked(BaseJournalFileLock):
+    """Stands in for the journal's lock, which outlives a kill: the whole folder is locked."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 class _OneCommit(BaseJournalBackend):
     """A journal that is written when told to: one commit a batch, not one a trial."""
 
     def __init__(self, path: Path) -> None:
-        self._file = JournalFileBackend(str(path))
+        self._file = JournalFileBackend(str(path), _Unlocked())
         self._logs: list[dict[str, Any]] = []
         self._n_written = 0
 

@@ -14,7 +14,9 @@ import contextlib
 import functools
 import json
 import logging
+import multiprocessing.resource_tracker
 import os
+import shutil
 import signal
 import threading
 import time
@@ -26,6 +28,7 @@ from typing import Any, Self
 
 import psutil
 from joblib import Parallel, delayed
+from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from optimizer.backtest import (
@@ -126,6 +129,16 @@ def _time_limit(folder: str, seconds: float | None) -> Iterator[None]:
         timer.cancel()
 
 
+def remove_shared_memory(process: int) -> None:
+    """Remove what joblib keeps in shared memory for a process that was killed, if that is over."""
+    if psutil.pid_exists(process):
+        return
+    for path in Path("/dev/shm").glob(f"*loky-{process}-*"):
+        path.unlink(missing_ok=True)
+    for path in Path("/dev/shm").glob(f"joblib_memmapping_folder_{process}_*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _start_worker(parent: int) -> None:
     """In each new worker process: leave Ctrl-C to the parent, and end when that is gone.
 
@@ -172,8 +185,8 @@ class Workers:
         self._parallel: Any = None
         if self._limit is not None and (self.count < 2 or study.workers.backend != "loky"):
             raise StudyError(
-                f"{study.source}: [workers] tile_seconds = {self._limit:g} needs processes that can be"
-                ' ended: take 2 workers or more, and the backend "loky"'
+                f"{study.source}: [workers] tile_seconds = {self._limit:g} needs processes that can"
+                ' be ended: take 2 workers or more, and the backend "loky"'
             )
         try:
             inputs.save(folder)
@@ -205,6 +218,8 @@ class Workers:
                 "inner_max_num_threads": 1,
                 "initializer": _start_worker,
                 "initargs": (os.getpid(),),
+                # What is done before a worker dies is kept; other back ends give all or nothing.
+                "return_as": "generator",
             }
         try:
             self._parallel = Parallel(
@@ -212,7 +227,6 @@ class Workers:
                 backend=backend,
                 batch_size=1,
                 max_nbytes=None,
-                return_as="generator",
                 **own,
             ).__enter__()
         except (ValueError, ImportError) as error:
@@ -339,6 +353,8 @@ def _interrupts_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    for tracker in (multiprocessing.resource_tracker, loky_resource_tracker):
+        tracker.ensure_running()  # which lets Ctrl-C through again when it starts one
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -93,6 +93,10 @@ def assert_journal(folder: StudyFolder) -> None:
         assert (trial.params, trial.user_attrs) == (record["params"], record["user_attrs"])
 
 
+def has_batches(out: Path, count: int) -> bool:
+    return len(list((out / "results").glob("batch-*.parquet"))) >= count
+
+
 def stop_after(n_trials: int) -> Any:
     def stop(progress: Progress) -> None:
         if progress.trials >= n_trials:
@@ -127,10 +131,7 @@ def test_a_killed_study_ends_as_an_undisturbed_one(
         )
         command = Command(*arguments, "--workers", 1, output=output)
         results = out / "results"
-        written = partial(
-            lambda folder, n: len(list(folder.glob("*.parquet"))) >= n, results, wanted
-        )
-        assert wait_until(written)
+        assert wait_until(partial(has_batches, out, wanted))
         time.sleep(chance.random() * 0.02)
         command.kill()
         interrupted += not StudyFolder.open(out).manifest()["complete"] if results.exists() else 1
@@ -147,15 +148,21 @@ def test_a_killed_group_leaves_no_process(home: Path, tmp_path: Path) -> None:
     undisturbed = run_study(load_study(file), out=tmp_path / "undisturbed", workers=1)
     out = tmp_path / "out"
     command = Command("run", file, "--out", out, "--workers", 2, output=tmp_path / "output.txt")
-    assert wait_until(lambda: len(list((out / "results").glob("*.parquet"))) >= 3)
+    assert wait_until(partial(has_batches, out, 3))
     family = command.family()
     assert len(family) >= 3, "the leader and two workers"
     command.kill()
     assert survivors(family) == []
     assert StudyFolder.open(out).manifest()["complete"] is False
+    shared = Path("/dev/shm")
+    assert list(shared.glob(f"*loky-{command.pid}-*")), "what a killed group leaves"
+    leader = command.pid
     command = Command("resume", out, "--workers", 2, output=tmp_path / "output.txt")
     assert command.wait() == 0, command.text()
     assert_same(StudyFolder.open(out), undisturbed)
+    for pid in (leader, command.pid):
+        assert not list(shared.glob(f"*loky-{pid}-*"))
+        assert not list(shared.glob(f"joblib_memmapping_folder_{pid}_*"))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 9, 10])
@@ -169,8 +176,7 @@ def test_a_study_is_taken_up_at_any_batch(kept: int, home: Path, tmp_path: Path)
     seen: list[Progress] = []
     resumed = resume_study(tmp_path / "out", workers=1, on_progress=seen.append)
     assert_same(resumed.folder, undisturbed)
-    first = seen[0].trials
-    assert first == (4 * kept if kept else 4)
+    assert seen[0].trials == (4 * kept if kept else 4)
     assert {progress.trials_before for progress in seen} == {4 * kept}
     assert seen[-1].trials == 40
     assert seen[-1].best == undisturbed.best(1)["sharpe"][0]
@@ -183,8 +189,8 @@ def test_what_a_kill_leaves_is_removed(home: Path, tmp_path: Path) -> None:
     folder = broken_off(study, tmp_path / "out", 20)
     (folder.path / "results" / "batch-000005.parquet.part").write_bytes(b"PAR1 torn")
     (folder.path / "study.json.part").write_text('{"kind": "bars')
-    (folder.path / "shared-0123abcd").mkdir()
-    (folder.path / "shared-0123abcd" / "open.npy").write_bytes(bytes(1000))
+    (folder.path / "shared-999999999-0123abcd").mkdir()
+    (folder.path / "shared-999999999-0123abcd" / "open.npy").write_bytes(bytes(1000))
     journal = folder.journal_path.read_bytes()
     folder.journal_path.write_bytes(journal[: len(journal) - 30])
     os.symlink(folder.journal_path, f"{folder.journal_path}.lock")
@@ -392,8 +398,14 @@ def test_six_starts_at_once(home: Path, tmp_path: Path) -> None:
     file = write_study(home / "six.toml", **tables_of("tpe"))
     undisturbed = run_study(load_study(file), out=tmp_path / "undisturbed", workers=1)
     out = tmp_path / "out"
+    (tmp_path / "started").mkdir()
     commands = [
-        Command("run", file, "--out", out, "--workers", 1, output=tmp_path / f"{n}.txt")
+        Command(
+            *("run", file, "--out", out, "--workers", 1),
+            output=tmp_path / f"{n}.txt",
+            prepare="tests.faults:start_together",
+            own=[str(tmp_path / "started"), n, 6],
+        )
         for n in range(6)
     ]
     codes = [command.wait() for command in commands]

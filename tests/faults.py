@@ -1,0 +1,189 @@
+"""Faults for the tests to inject: into the command line before it starts, or into its workers.
+
+What stands in for ``optimizer.workers._evaluate_pieces`` travels to the workers by its name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import importlib
+import mmap
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from joblib.externals.loky.backend.context import set_start_method
+
+from optimizer import study, workers
+from optimizer.backtest import Inputs
+from optimizer.store import StudyFolder
+from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
+
+evaluate = workers._evaluate_pieces
+
+
+# --- In workers -------------------------------------------------------------------------------
+
+
+def _is_fatal(pieces: Any) -> bool:
+    return any(piece.task.point["momentum_lookback"] == FATAL_LOOKBACK for piece in pieces)
+
+
+def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A worker with an address space that is nearly used up, on the tiles of one lookback."""
+    if _is_fatal(pieces):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
+        np.ones(2**26)
+    return evaluate(folder, pieces, regimes, limit)
+
+
+@numba.njit(nogil=True)
+def _loop(start: float) -> float:
+    while start < np.inf:
+        start = start * 0.5 + 1.0
+    return start
+
+
+def evaluate_endlessly(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """Compiled code that never ends, on the tiles of one lookback."""
+    with workers._time_limit(folder, limit):
+        if _is_fatal(pieces):
+            _loop(1.0)
+    return evaluate(folder, pieces, regimes, None)
+
+
+# --- Before the command line starts -----------------------------------------------------------
+
+
+def replace_evaluation(name: str) -> None:
+    functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
+                 "loop": evaluate_endlessly}  # fmt: skip
+    workers._evaluate_pieces = functions[name]
+
+
+def once_there_are(results: str, n_batches: int, act: Callable[[], object]) -> None:
+    """Act once a study has written some batches."""
+
+    def wait() -> None:
+        while len(list(Path(results).glob("*.parquet"))) < n_batches:
+            time.sleep(0.001)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def limit_files(n_bytes: int) -> None:
+    """No file may grow beyond that: to a program the same as a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
+
+
+def limit_files_after(results: str, n_batches: int) -> None:
+    once_there_are(results, n_batches, lambda: limit_files(1000))
+
+
+def limit_files_within(owner: Any, name: str, calls: int) -> None:
+    """The disk is full within the n-th call of a method."""
+    method, left = getattr(owner, name), [calls]
+
+    def limited(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0]:
+            return method(*arguments)
+        limit_files(1000)
+        try:
+            return method(*arguments)
+        finally:
+            limit_files(resource.RLIM_INFINITY)
+
+    setattr(owner, name, limited)
+
+
+def limit_files_at_scratch() -> None:
+    limit_files_within(Inputs, "save", 1)
+
+
+def limit_files_at_journal() -> None:
+    limit_files_within(study._Search, "_keep_journal", 3)
+
+
+def start_together(folder: str, number: int, count: int) -> None:
+    """Wait for the others where a folder is taken; be slow to write that it is."""
+    module: Any = study
+    taken = module.exclusive_use
+    write = StudyFolder.write_manifest
+
+    def wait(path: Path) -> Any:
+        Path(folder, str(number)).touch()
+        while len(list(Path(folder).iterdir())) < count:
+            time.sleep(0.001)
+        return taken(path)
+
+    def write_late(self: StudyFolder, manifest: Any) -> None:
+        time.sleep(0.5)
+        write(self, manifest)
+
+    module.exclusive_use = wait
+    StudyFolder.write_manifest = write_late  # type: ignore[method-assign]
+
+
+def respect_permissions() -> None:
+    """Without the capabilities by which root may write anywhere."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, data) == 0
+    data[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, effective
+    assert libc.capset(header, data) == 0
+
+
+def close_folder_after(results: str, n_batches: int) -> None:
+    respect_permissions()
+    once_there_are(results, n_batches, lambda: Path(results).chmod(0o555))
+
+
+def start_workers_by(method: str) -> None:
+    set_start_method(method)
+
+
+def set_the_clock_back() -> None:
+    """Each look at the clock shows an hour before the last one."""
+    now = [time.time()]
+
+    def earlier() -> float:
+        now[0] -= 3600
+        return now[0]
+
+    class Earlier(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+            return datetime.datetime.fromtimestamp(earlier(), tz)
+
+    time.time = earlier
+    optuna_storage: Any = importlib.import_module("optuna.storages._in_memory")
+    assert optuna_storage.datetime is datetime.datetime
+    optuna_storage.datetime = Earlier
+
+
+def fill_disk_after(results: str, n_batches: int, filler: str) -> None:
+    """Fill the file system to its last byte."""
+
+    def fill() -> None:
+        with open(filler, "wb", buffering=0) as file:
+            for size in (2**20, 4096, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    continue
+
+    once_there_are(results, n_batches, fill)
