@@ -282,8 +282,8 @@ def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
     years = selection.n_bars / selection.bars_per_year
     if selection.minimum_years is not None:
         _say(
-            f"luck alone is expected to reach this Sharpe ratio in {selection.minimum_years:.1f} years"
-            f" of so many sets; in-sample has {years:.1f}"
+            "the luckiest of this study's sets is expected to show this Sharpe ratio over"
+            f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"
         )
     if selection.windows:
         how = "choosing among all sets tried"

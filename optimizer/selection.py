@@ -289,7 +289,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             dsr is not None and dsr >= HOLDS_DSR,
             dsr is None or dsr < LUCK_DSR,
             f"deflated Sharpe ratio {_figure(dsr)} for {n_tried:,} sets tried on these bars, worth"
-            f" {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
+            f" at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
         ),
         _reason(
             selection.pbo,

@@ -46,6 +46,7 @@ from optimizer.selection import (
 from optimizer.space import build_space
 from optimizer.store import StudyFolder
 from optimizer.study import StudyResult, run_study
+from optimizer.types import FloatArray
 from tests.reference.overfitting import Overfitting, expected_maximum, probabilistic_sharpe
 from tests.reference.overfitting import sharpe_of as sharpe
 from tests.reference.selection import (
@@ -338,7 +339,7 @@ def test_windows_do_not_look_ahead(constraints: list[str], data: Path, tmp_path:
 
 
 STEERED: dict[str, Any] = {
-    "search": {"sampler": "tpe", "trials": 20, "batch": 5},
+    "search": {"sampler": "tpe", "trials": 30, "batch": 10},
     "validation": {"blocks": 6, "method": "walk_forward", "train_blocks": 3},
 }
 
@@ -353,14 +354,14 @@ def test_a_search_of_its_own_for_each_window_does_not_look_ahead(
     folds = [StudyFolder.open(one.folder.path / "folds" / f"{i:02d}") for i in range(3)]
     for window, folder in zip(found.windows, folds, strict=True):
         rows = folder.results()
-        assert rows["trial"].nunique() == 20
+        assert rows["trial"].nunique() == 30
         assert window.in_sample == rows["sharpe"].max()
         own = rows[rows["set"] == window.number].iloc[0]
         assert own["sharpe"] == window.in_sample
         assert own["oos_sharpe"] == window.out_of_sample
         assert not list(folder.path.glob("shared-*"))
-    asked = [{json.dumps(trial["params"]) for trial in folder.trials()} for folder in folds]
-    assert asked[0] != asked[1], "each search goes its own way"
+    asked = {json.dumps([trial["params"] for trial in folder.trials()]) for folder in folds}
+    assert len(asked) > 1, "each search goes its own way"
 
     turn = found.windows[1].start
     path = write_bars(tmp_path / "changed" / "bars.parquet", changed(random_bars(), turn, 0.5))
@@ -409,7 +410,7 @@ def test_a_choice_that_moments_cannot_tell_gets_searches_of_its_own(
     if objective == "calmar":
         for place, window in enumerate(selected(result).windows):
             rows = StudyFolder.open(result.folder.path / "folds" / f"{place:02d}").results()
-            best = rows.loc[rows["calmar"].idxmax()]
+            best = rows.sort_values("calmar", ascending=False, kind="stable").iloc[0]
             assert window.number == best["set"]
             assert window.in_sample == best["sharpe"]
 
@@ -474,6 +475,12 @@ def test_too_few_bars_for_a_method_are_refused_before_the_search(
 # --- Statistics of the best sets --------------------------------------------------------------
 
 
+def shape_of(returns: FloatArray) -> tuple[float, int, float, float]:
+    """Sharpe ratio, number, skewness and Pearson's kurtosis."""
+    skewness, kurtosis = stats.skew(returns), stats.kurtosis(returns, fisher=False)
+    return sharpe(returns), len(returns), float(skewness), float(kurtosis)
+
+
 def test_odds_of_the_best_sets(known: Known) -> None:
     found = known.selection
     rows = known.result.results()
@@ -491,11 +498,11 @@ def test_odds_of_the_best_sets(known: Known) -> None:
         assert one.oos_sharpe == pytest.approx(sharpe(outside) * YEARLY)
         assert one.skewness == pytest.approx(stats.skew(inside))
         assert one.kurtosis == pytest.approx(stats.kurtosis(inside, fisher=False))
-        shape = (sharpe(inside), len(inside), stats.skew(inside), stats.kurtosis(inside) + 3.0)
+        shape = shape_of(inside)
         assert one.psr == pytest.approx(probabilistic_sharpe(*shape, 0.0))
         assert one.dsr == pytest.approx(probabilistic_sharpe(*shape, hurdles[0]), rel=1e-6)
         assert one.raw_dsr == pytest.approx(probabilistic_sharpe(*shape, hurdles[1]), rel=1e-6)
-        outer = (sharpe(outside), len(outside), stats.skew(outside), stats.kurtosis(outside) + 3.0)
+        outer = shape_of(outside)
         assert one.oos_psr == pytest.approx(probabilistic_sharpe(*outer, 0.0))
     assert found.sets[0].sharpe is not None
     years = (expected_maximum(1.0, found.n_effective) / found.sets[0].sharpe) ** 2
@@ -741,7 +748,7 @@ def test_reasons_state_the_figures_and_the_thresholds() -> None:
     for text, words in zip(
         texts,
         (
-            ["0.99", "1,234 sets", "56 independent", "holds from 0.95", "luck below 0.5"],
+            ["0.99", "1,234 sets", "at most 56 independent", "holds from 0.95", "luck below 0.5"],
             ["0.10", "holds to 0.2", "luck above 0.5"],
             ["0.59", "0.74 in-sample", "holds from 50%", "luck at 0 or below"],
             ["6 neighbours", "0.66", "holds from 70%"],
@@ -903,7 +910,7 @@ def test_another_objective_is_judged_by_sharpe_ratio_and_says_so(
 
 
 def test_a_winner_that_never_trades(data: Path, tmp_path: Path, capsys: Any) -> None:
-    tables = {
+    tables: dict[str, Any] = {
         "strategy": {"threshold": {"sweep": [0.0, 50.0]}},
         "search": {"objective": "max_drawdown", "direction": "minimize", "trials": 4},
     }
