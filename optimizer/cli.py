@@ -336,7 +336,7 @@ def _show(path: Path, top: int) -> None:
     else:
         console.print(_best_table(frame, study, selection))
     if selection is not None:
-        _show_selection(selection, manifest["data_hash"])
+        _show_selection(selection, study, manifest["data_hash"])
     _say(f"results: {folder.path}/results/*.parquet")
     if not frame.empty:
         _say(f"next:    barsweep export {folder.path} && barsweep replay {folder.path}/best.json")
@@ -346,10 +346,11 @@ VERDICTS = {"holds up": "green", "fragile": "yellow", "likely luck": "red"}
 SIGNS = {1: "+", 0: "~", -1: "-"}
 
 
-def _show_selection(selection: Selection, data_hash: str) -> None:
+def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
     """The verdict on the winner and what it rests on."""
     from optimizer.ledger import n_tried
-    from optimizer.selection import judge
+    from optimizer.selection import judge, steered
+    from optimizer.space import build_space
 
     try:
         tried = n_tried(data_hash)
@@ -360,16 +361,22 @@ def _show_selection(selection: Selection, data_hash: str) -> None:
     _say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
     for reason in verdict.reasons:
         _say(f"  {SIGNS[reason.weight]} {reason.text}")
+    if study.search.objective != ("sharpe",):
+        _say(
+            f"all of these go by Sharpe ratio; the study searched {', '.join(study.search.objective)}"
+        )
     years = selection.n_bars / selection.bars_per_year
     if selection.minimum_years is not None:
         _say(
-            f"luck alone is expected to reach this Sharpe ratio in {selection.minimum_years:.1f} years"
-            f" of so many sets; in-sample has {years:.1f}"
+            "the luckiest of this study's sets is expected to show this Sharpe ratio over"
+            f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"
         )
     if selection.windows:
-        how = (
-            "a search each" if selection.one_search_per_window else "choosing among all sets tried"
-        )
+        how = "choosing among all sets tried"
+        if selection.one_search_per_window:
+            how = "a search each"
+        elif steered(study, build_space(study)):
+            how += " by a search that saw these windows, which flatters"
         joined = selection.stitched_sharpe
         _say(
             f"walk-forward: {len(selection.windows)} windows, {how}; efficiency"

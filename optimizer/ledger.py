@@ -18,6 +18,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.schema import CreateTable
 
 from optimizer.errors import StudyError
 
@@ -62,10 +63,17 @@ class Entry:
 
 
 def ledger_path() -> Path:
-    """The file: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder."""
+    """The file: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
+
+    Raises:
+        StudyError: the user has no home folder.
+    """
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    try:
+        base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    except RuntimeError as error:
+        raise StudyError(f"the ledger has no place: {error}; name a file with {VARIABLE}") from None
     return Path(base) / "barsweep" / "ledger.db"
 
 
@@ -78,9 +86,10 @@ def _connection() -> Iterator[sa.Connection]:
         url = sa.URL.create("sqlite", database=str(path))
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         with engine.begin() as connection:
-            _tables.create_all(connection)
+            # One statement: processes that start at once would both find the table missing.
+            connection.execute(CreateTable(_studies, if_not_exists=True))
             yield connection
-    except (OSError, DatabaseError) as error:
+    except (OSError, ValueError, DatabaseError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         raise StudyError(
             f"{path}: the ledger cannot be used: {reason}; mend or remove the file, or name another"
@@ -129,7 +138,7 @@ def entries(data_hash: str | None = None) -> list[Entry]:
     query = sa.select(_studies).order_by(_studies.c.data_hash, _studies.c.last_run)
     if data_hash is not None:
         query = query.where(_studies.c.data_hash == data_hash)
-    if not ledger_path().exists():
+    if not os.path.lexists(ledger_path()):
         return []
     with _connection() as connection:
         return [Entry(**row) for row in connection.execute(query).mappings()]

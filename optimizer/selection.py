@@ -4,7 +4,10 @@ All of it comes from what the search left behind: the metrics and the return mom
 every set tried. A few hundred sets are simulated again: a sample, to see how alike the sets are, the
 neighbours of the winner, and the winner itself, for its returns bar by bar.
 
-Ranks over blocks of bars are by Sharpe ratio, whatever the objective of the search.
+Ranks over blocks of bars are by Sharpe ratio, whatever the objective of the search. Those of the
+probability of overfitting are among the feasible sets, on both sides of a split alike. A
+walk-forward and CPCV choose among all sets: which of them keep the constraints on results, the bars
+to be traded have a part in.
 """
 
 from __future__ import annotations
@@ -51,14 +54,23 @@ SELECTION = "selection.json"
 WALK_FORWARD = "walk_forward.parquet"
 """Stitched equity of a walk-forward, see ``stitched``."""
 
+ADAPTIVE = ("tpe", "nsga2", "cmaes")
+"""Samplers that choose points by the values of earlier ones."""
+
 JUDGED = 10
 """Best sets that get statistics of their own."""
 
 SET_SPLITS = 250_000_000
 """Sharpe ratios of sets over splits that the probability of overfitting may take: about a second."""
 
+FEWEST_SPLITS, MOST_SPLITS = 100, 20_000
+"""All splits of 16 blocks are 12,870; 20,000 drawn leave a standard error of 0.004 at most."""
+
 SAMPLE = 512
 """Sets whose likeness stands for that of all."""
+
+_SAMPLED = 2009
+"""Sets the stream of that draw apart from others with the study's seed."""
 
 SAMPLE_BLOCKS = 1024
 """Blocks of bars over which it is measured."""
@@ -140,7 +152,8 @@ class Selection:
 
     Attributes:
         n_tried: distinct sets tried.
-        n_effective: independent sets that weigh as much (Galwey 2009), scaled up from a sample.
+        n_effective: independent sets that weigh as much (Galwey 2009), scaled up from a sample, which
+            errs on the side of more.
         sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
         n_bars: in-sample, from the first decision on.
         bars_per_year: annualizes.
@@ -251,7 +264,12 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     probability of backtest overfitting (PBO) above 0.5, or no gain over the holdout. ``holds up``
     where all speak for it: a DSR of at least 0.95, a PBO of at most 0.2, at least half of the
     in-sample Sharpe ratio over the holdout, and a median neighbour with at least 0.7 of it. Else
-    ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it.
+    ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it, and a
+    winner whose returns do not vary, so that it has no Sharpe ratio, is ``likely luck``.
+
+    Sets that other studies tried count as this one's do, but how far apart their Sharpe ratios are is
+    not known: they are taken to vary by what luck alone does over so many bars, or as this study's,
+    whichever is more. So a study of the winner of another one alone is deflated too.
 
     Args:
         selection: of the study.
@@ -259,16 +277,19 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     """
     winner = selection.sets[0]
     n_tried = max(n_tried, selection.n_tried)
-    # Other studies' sets count as much as this one's own do.
     effective = selection.n_effective * n_tried / selection.n_tried
-    dsr = _deflated(selection, winner, effective)
+    own = selection.sharpe_deviation**2
+    others = max(own, selection.bars_per_year / selection.n_bars)
+    share = selection.n_tried / n_tried
+    variance = share * own + (1.0 - share) * others
+    dsr = _deflated(selection, winner, effective, variance)
     reasons = [
         _reason(
             dsr,
             dsr is not None and dsr >= HOLDS_DSR,
             dsr is None or dsr < LUCK_DSR,
             f"deflated Sharpe ratio {_figure(dsr)} for {n_tried:,} sets tried on these bars, worth"
-            f" {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
+            f" at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
         ),
         _reason(
             selection.pbo,
@@ -318,21 +339,55 @@ def _figure(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def _deflated(selection: Selection, one: SetStatistics, n_trials: float) -> float | None:
+def _deflated(
+    selection: Selection, one: SetStatistics, n_trials: float, variance: float
+) -> float | None:
+    """Deflated Sharpe ratio; ``variance`` is that of the sets' annualized Sharpe ratios."""
     if one.sharpe is None or one.skewness is None or one.kurtosis is None:
         return None
     yearly = math.sqrt(selection.bars_per_year)
-    return deflated_sharpe_ratio(
-        one.sharpe / yearly,
-        selection.n_bars,
-        one.skewness,
-        one.kurtosis,
-        (selection.sharpe_deviation / yearly) ** 2,
-        max(n_trials, 1.0),
+    return _defined(
+        deflated_sharpe_ratio(
+            one.sharpe / yearly,
+            selection.n_bars,
+            one.skewness,
+            _possible(one.skewness, one.kurtosis),
+            variance / selection.bars_per_year,
+            max(n_trials, 1.0),
+        )
     )
 
 
 # --- From a study's results ---------------------------------------------------------------------
+
+
+def steered(study: Study, space: Space) -> bool:
+    """Whether the sets that a study tries depend on the results of earlier ones."""
+    return study.search.sampler in ADAPTIVE and space.n_points != 1
+
+
+def require_blocks(study: Study, inputs: Inputs) -> None:
+    """Refuse, before the search, a validation for which there are too few blocks of bars.
+
+    Raises:
+        StudyError: a split of ``cpcv`` would leave nothing to train on, or a ``walk_forward`` has no
+            window.
+    """
+    validation, n_blocks = study.validation, len(inputs.bounds) - 1
+    bars = f"{inputs.split - inputs.first} in-sample bars make {n_blocks} blocks"
+    if validation.method == "walk_forward" and n_blocks < 2:
+        raise StudyError(
+            f'{study.source}: [validation] method = "walk_forward" needs 2 blocks: the {bars}; give'
+            " more bars, or leave method out"
+        )
+    if validation.method == "cpcv":
+        needed = validation.test_blocks * (1 + validation.embargo_blocks) + 1
+        if n_blocks < needed:
+            raise StudyError(
+                f"{study.source}: [validation] test_blocks = {validation.test_blocks} with"
+                f" embargo_blocks = {validation.embargo_blocks} needs {needed} blocks: the {bars};"
+                " give more bars, or lower one of them"
+            )
 
 
 def select(
@@ -384,7 +439,11 @@ def _statistics(
         if None in values:
             return None
         sharpe, skewness, kurtosis = (float(v or 0.0) for v in values)
-        return _defined(probabilistic_sharpe_ratio(sharpe / yearly, n_bars, skewness, kurtosis))
+        return _defined(
+            probabilistic_sharpe_ratio(
+                sharpe / yearly, n_bars, skewness, _possible(skewness, kurtosis)
+            )
+        )
 
     one = SetStatistics(
         number=int(row["set"]),
@@ -395,11 +454,17 @@ def _statistics(
         psr=psr("", selection.n_bars),
         oos_psr=psr("oos_", n_holdout),
     )
+    variance = selection.sharpe_deviation**2
     return replace(
         one,
-        dsr=_deflated(selection, one, selection.n_effective),
-        raw_dsr=_deflated(selection, one, selection.n_tried),
+        dsr=_deflated(selection, one, selection.n_effective, variance),
+        raw_dsr=_deflated(selection, one, selection.n_tried, variance),
     )
+
+
+def _possible(skewness: float, kurtosis: float) -> float:
+    """The kurtosis, at least what the skewness leaves possible: both are rounded power sums."""
+    return max(kurtosis, 1.0 + skewness**2)
 
 
 def _defined(value: float) -> float | None:
@@ -432,8 +497,11 @@ def _effective(
     independent falls with the number of sets, so scaling it up errs on the side of more.
     """
     numbers = folder.results(["set"])["set"].to_numpy()
-    places = np.unique(np.linspace(0, len(numbers) - 1, SAMPLE).astype(np.int64))
-    rows = folder.sets(numbers[places].tolist())
+    if len(numbers) > SAMPLE:
+        # Drawn, for evenly spaced sets may all have the same value of a swept parameter.
+        random = np.random.default_rng([study.seed, _SAMPLED])
+        numbers = np.sort(random.choice(numbers, SAMPLE, replace=False))
+    rows = folder.sets(numbers.tolist())
     tiles = [
         tile_of(space, part)
         for _, part in rows.groupby(["strategy", "classifier"], sort=False, observed=True)
@@ -455,28 +523,34 @@ def _over_blocks(
 ) -> dict[str, Any]:
     """What follows from the return moments per block of bars."""
     counts = np.diff(inputs.bounds).astype(np.float64)
-    numbers, n_sets = _feasible_sets(folder)
-    if len(counts) < 2 or n_sets < 2:
+    every = folder.results(["set", "feasible"])
+    n_feasible = int(every["feasible"].sum())
+    if len(counts) < 2 or len(every) < 2:
         return {}
 
-    def chunks() -> Iterator[tuple[FloatArray, FloatArray]]:
+    def chunks(feasible_alone: bool = False) -> Iterator[tuple[FloatArray, FloatArray]]:
         for frame, moments in folder.moments():
-            kept = moments[frame["feasible"].to_numpy()]
+            kept = moments[frame["feasible"].to_numpy()] if feasible_alone else moments
             yield np.ascontiguousarray(kept[:, 0].T), np.ascontiguousarray(kept[:, 1].T)
 
     n_blocks = len(counts)
-    splits = symmetric_splits(n_blocks, max(SET_SPLITS // n_sets, 100), study.seed)
-    overfitting = overfitting_of(
-        choose_and_rank(chunks, counts, splits, ~splits & (2**n_blocks - 1))
-    )
-    found: dict[str, Any] = {
-        "block_bars": tuple(int(count) for count in counts),
-        "pbo": overfitting.probability,
-        "n_splits": len(splits),
-        "logits": tuple(overfitting.logits.tolist()),
-        "degradation_slope": _defined(overfitting.degradation_slope),
-        "probability_of_loss": overfitting.probability_of_loss,
-    }
+    found: dict[str, Any] = {"block_bars": tuple(int(count) for count in counts)}
+    if n_feasible >= 2:
+        most = min(max(SET_SPLITS // n_feasible, FEWEST_SPLITS), MOST_SPLITS)
+        splits = symmetric_splits(n_blocks, most, study.seed)
+        overfitting = overfitting_of(
+            choose_and_rank(
+                lambda: chunks(feasible_alone=True), counts, splits, ~splits & (2**n_blocks - 1)
+            )
+        )
+        found |= {
+            "pbo": overfitting.probability,
+            "n_splits": len(splits),
+            "logits": tuple(overfitting.logits.tolist()),
+            "degradation_slope": _defined(overfitting.degradation_slope),
+            "probability_of_loss": overfitting.probability_of_loss,
+        }
+    numbers = every["set"].to_numpy()
     train, test = walk_forward_masks(study.validation, n_blocks)
     chosen = choose_and_rank(chunks, counts, train, test)
     found |= walk_forward_summary(
@@ -506,12 +580,6 @@ def _over_blocks(
 
 def _lowest_bit(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
-
-
-def _feasible_sets(folder: StudyFolder) -> tuple[IntArray, int]:
-    frame = folder.results(["set", "feasible"])
-    numbers = frame.loc[frame["feasible"], "set"].to_numpy()
-    return numbers, len(numbers)
 
 
 def walk_forward_masks(validation: Validation, n_blocks: int) -> tuple[IntArray, IntArray]:
@@ -548,18 +616,13 @@ def _path_sharpes(
     Each split chooses on the blocks that are neither tested nor in an embargo, and its test blocks
     go to the paths. (Lopez de Prado 2018, 12.4.)
     """
-    n_blocks, n_test = len(counts), min(validation.test_blocks, len(counts) - 1)
+    n_blocks, n_test = len(counts), validation.test_blocks
     tested = list(combinations(range(n_blocks), n_test))
     test = np.array([sum(1 << block for block in blocks) for blocks in tested])
     spared = test.copy()
     for distance in range(1, validation.embargo_blocks + 1):
         spared |= test << distance
     train = ~spared & (2**n_blocks - 1)
-    if not train.all():
-        raise StudyError(
-            f"[validation] test_blocks = {n_test}, embargo_blocks = {validation.embargo_blocks}: a"
-            f" split leaves none of the {n_blocks} blocks to train on; lower one of them"
-        )
     winners = choose_and_rank(chunks, counts, train, test).winners
     chosen = _moments_of(chunks, winners)
     splits = combinatorial_paths(n_blocks, n_test)
@@ -591,7 +654,7 @@ def _moments_of(
 def _neighbours(
     space: Space, inputs: Inputs, winner: pd.DataFrame, regimes: Regimes
 ) -> Neighbours | None:
-    """How the sets one step away from the winner do."""
+    """How the sets one step away from the winner do, feasible or not."""
     branch = _branch_of(space, winner)
     own = {name: float(winner[name].iloc[0]) for name in branch.columns}
     near = [

@@ -60,7 +60,9 @@ from optimizer.selection import (
     WALK_FORWARD,
     Selection,
     Window,
+    require_blocks,
     select,
+    steered,
     stitched,
     stitched_sharpe,
     walk_forward_summary,
@@ -80,9 +82,6 @@ from optimizer.types import Bars, FloatArray
 from optimizer.workers import TileFailure, TileTask, Workers, make_tile
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-ADAPTIVE = ("tpe", "nsga2", "cmaes")
-"""Samplers that choose points by the values of earlier ones."""
 
 FOLDS = "folds"
 """Folder of the searches of a walk-forward's windows."""
@@ -235,6 +234,7 @@ def prepare_study(
         inputs = prepare(
             bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
         )
+    require_blocks(study, inputs)
     return PreparedStudy(study, bars, space, inputs, needs, clock)
 
 
@@ -335,11 +335,14 @@ def _walk_forward(
 ) -> Selection:
     """Stitch the equity of a walk-forward.
 
-    A sampler that goes by the values of earlier trials has seen all in-sample bars, so each window
-    gets a search of its own over its training bars. Of the others every set is known on every
-    block.
+    Where the sets tried depend on no result and the best is that of the highest Sharpe ratio, all
+    sets are known on every block and the choice of each window follows. Else each window gets a
+    search of its own over its training bars: a sampler that goes by the values of earlier trials has
+    seen all in-sample bars, and constraints on results, other objectives and values of a tile cannot
+    be told from the moments of blocks.
     """
-    if study.search.sampler in ADAPTIVE and space.n_points != 1:
+    own = steered(study, space) or not _by_sharpe_alone(study)
+    if own:
         windows = [
             _search_window(study, space, inputs, folder, number, window, pool.count)
             for number, window in enumerate(selection.windows)
@@ -352,12 +355,21 @@ def _walk_forward(
     frame = stitched(space, inputs, parts, pool.regimes)
     path = folder.path / WALK_FORWARD
     write_atomically(path, lambda part: frame.to_parquet(part, index=False))
-    own = parts[0][1] is not folder
     return replace(
         selection,
         **walk_forward_summary([window for window, _ in parts]),
         one_search_per_window=own,
         stitched_sharpe=stitched_sharpe(frame, inputs),
+    )
+
+
+def _by_sharpe_alone(study: Study) -> bool:
+    search = study.search
+    return (
+        search.objective == ("sharpe",)
+        and search.direction == ("maximize",)
+        and search.tile_value == "best"
+        and not any(constraint.on_result for constraint in search.constraints)
     )
 
 
@@ -381,6 +393,13 @@ def _search_window(
         within.remove_scratch()
     best = best_sets(within, study.search, 1)
     if best.empty:
+        logging.getLogger("barsweep").warning(
+            "walk-forward: no set is feasible over bars %d to %d; bars %d to %d are left out",
+            window.train_start,
+            window.start - 1,
+            window.start,
+            window.stop - 1,
+        )
         return None
     row = best.iloc[0]
     before, after = (

@@ -1,0 +1,268 @@
+"""How often does a study's verdict take luck for skill, and how often does it miss an edge?
+
+Run: ``python -m benchmarks.luck [--studies N] [--processes N]``. Every study searches the same grid of
+momentum sets over bars of its own, made from a seed, so the table is the same on every machine. It
+is printed, and written into ``benchmarks/README.md``.
+
+The bars: 3 symbols, 2,000 days, open equal to the close before. Without an edge returns are
+independent, so no rule can know the next one. With an edge each symbol has a trend, up or down, that
+turns with probability 1/100 a day: a rule of momentum can find it, and how much of it the best set of
+the grid can find is measured on 100,000 further days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from optimizer import ledger
+from optimizer.backtest import Tile, evaluate, prepare, study_rules
+from optimizer.catalogue import METRICS
+from optimizer.config import Study, study_from_dict
+from optimizer.selection import judge, load_selection
+from optimizer.space import build_space
+from optimizer.study import run_study
+from optimizer.types import Bars, FloatArray
+
+README = Path(__file__).with_name("README.md")
+START, END = "<!-- luck:start -->", "<!-- luck:end -->"
+
+N_BARS, N_SYMBOLS, N_LONG = 2_000, 3, 100_000
+DEVIATION = 0.01
+TURN = 0.01
+VERDICTS = ("holds up", "fragile", "likely luck")
+
+Random = np.random.Generator
+Returns = Callable[[Random, int], FloatArray]
+"""Log returns of a number of bars, (n_bars, n_symbols)."""
+
+
+def walk(drift: float = 0.0) -> Returns:
+    """A random walk with a drift per bar."""
+    return lambda random, n: random.normal(drift, DEVIATION, (n, N_SYMBOLS))
+
+
+def clustered(random: Random, n_bars: int) -> FloatArray:
+    """No edge, but fat tails, and a volatility that all symbols share and that comes in clusters."""
+    level = np.empty(n_bars)
+    now = 0.0
+    for bar, shock in enumerate(random.normal(0.0, 0.15, n_bars)):
+        now = 0.97 * now + shock
+        level[bar] = now
+    tails = random.standard_t(4, (n_bars, N_SYMBOLS)) / np.sqrt(2.0)
+    values: FloatArray = DEVIATION * np.exp(level - np.mean(level))[:, np.newaxis] * tails
+    return values
+
+
+def trends(drift: float) -> Returns:
+    """Trends of ``drift`` a bar, up or down, that turn now and then."""
+
+    def draw(random: Random, n_bars: int) -> FloatArray:
+        first = random.integers(2, size=N_SYMBOLS)
+        turns = np.cumsum(random.random((n_bars, N_SYMBOLS)) < TURN, axis=0)
+        sign = 1.0 - 2.0 * ((first + turns) % 2)
+        values: FloatArray = drift * sign + walk()(random, n_bars)
+        return values
+
+    return draw
+
+
+def bars_of(log_returns: FloatArray) -> Bars:
+    """Bars whose open is the close before."""
+    path = np.vstack([np.zeros((1, N_SYMBOLS)), np.cumsum(log_returns, axis=0)])
+    close = 100.0 * np.exp(path)
+    open_, close = close[:-1].copy(), close[1:].copy()
+    days = np.datetime64("1990-01-01", "ns") + np.arange(len(close)) * np.timedelta64(1, "D")
+    return Bars(
+        symbols=tuple(f"S{i}" for i in range(N_SYMBOLS)),
+        timestamps=days,
+        open=open_,
+        high=np.maximum(open_, close),
+        low=np.minimum(open_, close),
+        close=close,
+        volume=np.full_like(close, 1e6),
+        bars_per_year=252.0,
+    )
+
+
+def grid_study(folder: Path) -> Study:
+    """240 momentum sets, long and short, with costs."""
+    return study_from_dict(
+        {
+            "study": {"name": "luck"},
+            "data": {"path": "bars.parquet"},
+            "strategy": {
+                "name": "momentum",
+                "lookback": {"low": 10, "high": 150, "step": 10},
+                "threshold": {"sweep": [0.0, 0.01, 0.02, 0.04]},
+            },
+            "risk": {
+                "allow_short": True,
+                "kelly_fraction": {"sweep": [0.02, 0.1]},
+                "max_exposure": {"sweep": [0.5, 1.0]},
+                "rebalance_band": 0.2,
+                "volatility_lookback": 30,
+            },
+            "search": {"sampler": "grid", "batch": 15},
+            "workers": {"count": 1},
+        },
+        folder,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one study said.
+
+    Attributes:
+        words: its verdict.
+        in_sample, out_of_sample: annualized Sharpe ratios of its best set.
+        psr: of that set in-sample, as if it had been the only one.
+        dsr, pbo, loss, neighbours: as the verdict saw them: deflated Sharpe ratio, probability of
+            overfitting, probability of a loss out-of-sample, median Sharpe ratio of the neighbours.
+    """
+
+    words: str
+    in_sample: float
+    out_of_sample: float
+    psr: float
+    dsr: float
+    pbo: float
+    loss: float
+    neighbours: float
+
+
+def one_study(returns: FloatArray) -> Outcome:
+    """Run the study over bars with these log returns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ[ledger.VARIABLE] = str(folder / "ledger.db")
+        bars = bars_of(returns)
+        prices = ("open", "high", "low", "close", "volume")
+        tables = [
+            pd.DataFrame(
+                {
+                    "symbol": symbol,
+                    "timestamp": bars.timestamps,
+                    **{price: getattr(bars, price)[:, i] for price in prices},
+                }
+            )
+            for i, symbol in enumerate(bars.symbols)
+        ]
+        pd.concat(tables).to_parquet(folder / "bars.parquet", index=False)
+        result = run_study(grid_study(folder), out=folder / "out")
+        selection = load_selection(result.folder)
+    if selection is None:
+        raise RuntimeError("no set has a Sharpe ratio")
+    verdict, best = judge(selection), selection.sets[0]
+    return Outcome(
+        verdict.words,
+        best.sharpe or 0.0,
+        best.oos_sharpe or 0.0,
+        best.psr or 0.0,
+        verdict.dsr or 0.0,
+        float("nan") if selection.pbo is None else selection.pbo,
+        selection.probability_of_loss or 0.0,
+        0.0 if selection.neighbours is None else selection.neighbours.median,
+    )
+
+
+def best_true_sharpe(returns: Returns, seed: int) -> float:
+    """Annualized Sharpe ratio of the best set of the grid over very many bars."""
+    bars = bars_of(returns(np.random.default_rng([seed, N_LONG]), N_LONG))
+    study = grid_study(Path())
+    space = build_space(study)
+    inputs = prepare(bars, space, study_rules(study, space, N_SYMBOLS), holdout=0.0)
+    branch = space.branches[0]
+    tiles = [
+        Tile(branch.strategy, branch.classifier, branch.market, branch.lanes(point))
+        for point in branch.points()
+    ]
+    codes = np.zeros(bars.n_bars, dtype=np.int8)
+    results = evaluate(inputs, tiles, dict.fromkeys(tiles[0].regime_keys()[0], codes))
+    sharpes = np.concatenate([one.in_sample[:, METRICS.index("sharpe")] for one in results])
+    return float(np.nanmax(sharpes))
+
+
+SCENARIOS: tuple[tuple[str, Returns], ...] = (
+    ("no edge: random walks", walk()),
+    ("no edge: fat tails, clustered volatility", clustered),
+    ("no timing edge, but prices drift up 10% a year", walk(0.10 / 252)),
+    *((f"trends of {drift * 1e4:g} bps a day", trends(drift)) for drift in (8e-4, 12e-4, 16e-4, 24e-4)),
+)  # fmt: skip
+
+
+def row_of(name: str, true_sharpe: float, outcomes: list[Outcome]) -> str:
+    """One row of the table."""
+    n = len(outcomes)
+
+    def share(holds: int) -> str:
+        return f"{holds / n:.0%}"
+
+    cells = [
+        name,
+        f"{true_sharpe:.2f}",
+        f"{statistics.fmean(one.in_sample for one in outcomes):.2f}",
+        f"{statistics.fmean(one.out_of_sample for one in outcomes):.2f}",
+        share(sum(one.psr >= 0.95 for one in outcomes)),
+        share(sum(one.dsr >= 0.95 for one in outcomes)),
+        f"{statistics.median(one.pbo for one in outcomes):.2f}",
+        f"{statistics.median(one.loss for one in outcomes):.2f}",
+        *(share(sum(one.words == words for one in outcomes)) for words in VERDICTS),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(n_studies: int, processes: int, details: Path | None) -> str:
+    """The Markdown table."""
+    lines = [
+        "| bars | true Sharpe of the best set | Sharpe of the set chosen, in-sample | out-of-sample"
+        " | naive: PSR from 0.95 | DSR from 0.95 | median PBO | median probability of loss"
+        " | **holds up** | fragile | likely luck |",
+        f"|{' --- |' * 11}",
+    ]
+    everything = []
+    with Parallel(n_jobs=processes) as parallel:
+        for number, (name, returns) in enumerate(SCENARIOS):
+            outcomes = parallel(
+                delayed(one_study)(returns(np.random.default_rng([number, study]), N_BARS))
+                for study in range(n_studies)
+            )
+            true_sharpe = best_true_sharpe(returns, number)
+            lines.append(row_of(name, true_sharpe, outcomes))
+            print(lines[-1], flush=True)
+            everything.append(pd.DataFrame(outcomes).assign(bars=name))
+    if details is not None:
+        pd.concat(everything).to_csv(details, index=False)
+    return "\n".join(lines)
+
+
+def write_between_markers(text: str) -> None:
+    """Replace what stands between the markers in the README of the benchmarks."""
+    before, rest = README.read_text().split(START)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{START}\n{text}\n{END}{after}")
+
+
+def main() -> None:
+    """Print the table and write it into the README."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=100, help="of each kind of bars")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--details", type=Path, help="CSV of every study's figures")
+    given = parser.parse_args()
+    text = table(given.studies, given.processes, given.details)
+    write_between_markers(f"{given.studies} studies a row.\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What a study should know of its own choice, from the full series of returns of every set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from optimizer.backtest import Inputs, Tile, fit_key, prepare, record, study_rules
+from optimizer.folds import combinatorial_purged, recombine
+from optimizer.selection import tile_of
+from optimizer.space import Space, build_space
+from optimizer.study import StudyResult, load_study_bars
+from optimizer.types import FloatArray
+from tests.reference.metrics import returns_of
+from tests.reference.overfitting import sharpe_of
+
+
+def inputs_of(result: StudyResult) -> tuple[Space, Inputs]:
+    """Space and inputs of a study that has run."""
+    study = result.study
+    bars = load_study_bars(study)
+    space = build_space(study)
+    rules = study_rules(study, space, bars.n_symbols)
+    validation = study.validation
+    return space, prepare(bars, space, rules, validation.holdout, n_blocks=validation.blocks)
+
+
+def returns_of_set(inputs: Inputs, tile: Tile) -> FloatArray:
+    """Returns per bar of a tile of one set, from the first decision on."""
+    codes = {key: fit_key(inputs.bars, key)[0] for key in tile.regime_keys()[0]}
+    equity = record(inputs, tile, codes).equity.to_list()
+    return np.array(returns_of(equity, inputs.rules.initial_cash))
+
+
+def returns_of_all(result: StudyResult) -> FloatArray:
+    """Returns of every set tried, (n_bars, n_sets), from the first decision to the last bar."""
+    space, inputs = inputs_of(result)
+    rows = result.results()
+    sets = [tile_of(space, rows.iloc[[i]]) for i in range(len(rows))]
+    return np.stack([returns_of_set(inputs, tile) for tile in sets], axis=1)
+
+
+def best_of(returns: FloatArray) -> tuple[float, int]:
+    """Highest Sharpe ratio of the columns, and the first column that has it."""
+    ratios = [sharpe_of(returns[:, s]) for s in range(returns.shape[1])]
+    return max(ratios), ratios.index(max(ratios))
+
+
+def windows(bounds: Sequence[int], n_train: int, anchored: bool) -> list[tuple[int, int, int]]:
+    """Start of training, start of trading and its end, one block traded at a time."""
+    return [
+        (bounds[0] if anchored else bounds[test - n_train], bounds[test], bounds[test + 1])
+        for test in range(n_train, len(bounds) - 1)
+    ]
+
+
+def path_sharpes(
+    returns: FloatArray, n_blocks: int, n_test: int, embargo_blocks: int
+) -> list[float]:
+    """Sharpe ratio per bar of each path of CPCV, ascending.
+
+    Args:
+        returns: (n_bars, n_sets), of blocks of equal length.
+    """
+    n_bars = len(returns)
+    embargo = embargo_blocks * (n_bars // n_blocks)
+    folds = combinatorial_purged(n_bars, n_blocks, n_test, horizon=0, embargo=embargo)
+    tested = [returns[fold.test, best_of(returns[fold.train])[1]] for fold in folds]
+    return sorted(sharpe_of(path) for path in recombine(tested, n_bars, n_blocks, n_test))
