@@ -24,18 +24,21 @@ from optimizer.backtest import (
     Rules,
     Tile,
     feature_keys,
+    given_features,
     holdout_bar,
     study_rules,
     study_warm_up,
 )
 from optimizer.bars import require_bars
-from optimizer.catalogue import STRATEGIES, column
+from optimizer.catalogue import column
 from optimizer.classifiers import fit_model, fits_at
 from optimizer.config import Study
 from optimizer.containers.data import DataContainer
 from optimizer.containers.execution import ExecutionContainer
 from optimizer.containers.feature_hub import FeatureHub, Indicators
 from optimizer.containers.portfolio import PortfolioContainer, PortfolioView
+from optimizer.custom import strategy_parameters
+from optimizer.features import GivenFeature
 from optimizer.services import (
     ClassifierConfig,
     RiskConfig,
@@ -96,7 +99,10 @@ def portfolio_specs(tile: Tile, study_hash: str, allow_short: bool) -> list[Port
     specs = []
     for lane in range(tile.n_lanes):
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
-        own = {p.name: parameters[column(tile.strategy, p.name)] for p in STRATEGIES[tile.strategy]}
+        own = {
+            p.name: parameters[column(tile.strategy, p.name)]
+            for p in strategy_parameters(tile.strategy, tile.custom)
+        }
         lookback = parameters["volatility_lookback"]
         regime = keys[which[lane]]
         everything = [tile.strategy, tile.classifier, tile.market, parameters]
@@ -106,7 +112,7 @@ def portfolio_specs(tile: Tile, study_hash: str, allow_short: bool) -> list[Port
                 strategy_name=tile.strategy,
                 classifier_name=tile.classifier,
                 parameters=parameters,
-                strategy=StrategyConfig.of(tile.strategy, parameters),
+                strategy=StrategyConfig.of(tile.strategy, parameters, tile.custom),
                 signal_key=f"{study}.{short_hash([tile.strategy, own, lookback])}",
                 regime=regime,
                 regime_key=f"{study}.{short_hash(regime)}",
@@ -162,6 +168,7 @@ class EventFlow:
         first: bar of the first decision.
         split: first bar of the holdout; None for none.
         trace: where to write what happens; None for nowhere.
+        given: features of users' strategies by name.
     """
 
     def __init__(
@@ -174,6 +181,7 @@ class EventFlow:
         first: int,
         split: int | None = None,
         trace: Trace | None = None,
+        given: Mapping[str, GivenFeature] | None = None,
     ) -> None:
         self._symbols = symbols
         self._rules = rules
@@ -195,6 +203,7 @@ class EventFlow:
             keys,
             sorted(lookbacks, key=str),
             schedule if rules.correlated else None,
+            given or {},
         )
         self._portfolios = [self._open(spec, bars_per_year) for spec in specs]
         self._in_sample: tuple[dict[str, float], ...] = ()
@@ -496,7 +505,7 @@ def study_specs(
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
-            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes)
+            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
             yield from portfolio_specs(tile, study.content_hash, study.risk.allow_short)
 
 
@@ -540,6 +549,7 @@ def run_flow(
         first,
         split if split < bars.n_bars else None,
         trace,
+        given_features(space),
     )
     if trace is not None:
         trace.add(

@@ -230,12 +230,13 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
 
 def _compile(inputs: Inputs, space: Space) -> None:
     """Compile what the workers will call, once, before they start: they then read numba's cache."""
-    branch = replace(space.branches[0], constraints=())
-    point = {searched.name: searched.first for searched in branch.searched}
-    lanes = branch.lanes(point, 0, 1)
-    tile = Tile(branch.strategy, branch.classifier, branch.market, lanes)
     codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-    evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+    for one in {branch.custom: branch for branch in space.branches}.values():
+        branch = replace(one, constraints=())
+        point = {searched.name: searched.first for searched in branch.searched}
+        lanes = branch.lanes(point, 0, 1)
+        tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
     for classifier in space.classifiers:
         compile_classifier(classifier)
 
