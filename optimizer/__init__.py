@@ -15,14 +15,21 @@ from optimizer import errors
 from optimizer.compile_cache import configure as _configure
 
 if TYPE_CHECKING:
+    from kernels.codes import FLAT, HOLD, LONG, SHORT
+    from kernels.signals import strength_of_score
     from optimizer.backtest import BacktestResult, backtest
     from optimizer.bars import load_bars
     from optimizer.config import load_study, study_from_dict
     from optimizer.export import export_sets, replay
+    from optimizer.look_ahead import look_ahead_check
     from optimizer.study import StudyResult, run_study
     from optimizer.types import Bars
 
 __all__ = [
+    "FLAT",
+    "HOLD",
+    "LONG",
+    "SHORT",
     "BacktestResult",
     "Bars",
     "StudyResult",
@@ -31,12 +38,18 @@ __all__ = [
     "export_sets",
     "load_bars",
     "load_study",
+    "look_ahead_check",
     "replay",
     "run_study",
+    "strength_of_score",
     "study_from_dict",
 ]
 
 _HOMES = {
+    "FLAT": "custom",
+    "HOLD": "custom",
+    "LONG": "custom",
+    "SHORT": "custom",
     "BacktestResult": "backtest",
     "Bars": "types",
     "StudyResult": "study",
@@ -44,8 +57,10 @@ _HOMES = {
     "export_sets": "export",
     "load_bars": "bars",
     "load_study": "config",
+    "look_ahead_check": "look_ahead",
     "replay": "export",
     "run_study": "study",
+    "strength_of_score": "custom",
     "study_from_dict": "config",
 }
 """The module of each public name."""

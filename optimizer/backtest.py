@@ -261,6 +261,45 @@ def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
     return split
 
 
+TRIED_SIGNALS = 20_000
+"""Signals of a user's strategy that are looked at before a study starts."""
+
+
+def try_signals(inputs: Inputs, space: Space) -> None:
+    """Refuse a user's strategy whose signal is none, at the first parameter set of the study.
+
+    In a sweep such a signal is HOLD, so that a rare case does not end a search of hours.
+
+    Raises:
+        StrategyError: names the place in the user's file, the bar, the symbol and the values.
+    """
+    bars = inputs.bars
+    for branch in {one.custom: one for one in space.branches}.values():
+        if branch.custom is None:
+            continue
+        point = {searched.name: searched.first for searched in branch.searched}
+        lane = replace(branch, constraints=()).lanes(point, 0, 1)
+        tile = Tile(branch.strategy, branch.classifier, branch.market, lane, branch.custom)
+        parameters, columns = _lane_rows(tile, inputs)
+        at = _row(layout.FEATURE_0), _row(layout.VOLATILITY_COLUMN), _row(layout.SIGNAL_0)
+        read = columns[at[0] : at[0] + layout.N_FEATURES, 0]
+        signal = load_custom(branch.custom)
+        step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
+        for t in range(inputs.first, bars.n_bars, step):
+            for s, symbol in enumerate(bars.symbols):
+                given = (
+                    *(float(inputs.features.values[t, s, column]) for column in read),
+                    float(bars.close[t, s]),
+                    float(inputs.volatilities[t, s, columns[at[1], 0]]),
+                    float(inputs.inverse_volatilities[t, s, columns[at[1], 0]]),
+                    *(float(value) for value in parameters[at[2] :, 0]),
+                )
+                problem = signal.problem(given)
+                if problem:
+                    when = str(bars.timestamps[t])[:16]
+                    raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")
+
+
 def prepare(
     bars: Bars, space: Space, rules: Rules, holdout: float, first: int | None = None
 ) -> Inputs:

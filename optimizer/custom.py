@@ -26,6 +26,7 @@ Loading a strategy runs the file. A study is rebuilt from what was declared, wit
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -185,11 +186,13 @@ class CustomKernels:
         simulate: as ``kernels.simulation.simulate``, for this strategy alone.
         signal: as ``kernels.user_signal.user_signal``.
         features: its own features by name.
+        problem: of what ``signal`` is given, why what it says is no signal; empty where it is one.
     """
 
     simulate: Callable[..., None]
     signal: Callable[..., tuple[float, float, float]]
     features: Mapping[str, CustomFeature]
+    problem: Callable[[tuple[float, ...]], str]
 
 
 class CustomFeature:
@@ -284,6 +287,10 @@ def read_custom(path: str | Path, name: str) -> CustomStrategy:
     """
     file = Path(path).resolve()
     content = _read(file)
+    hash_ = hashlib.sha256(content).hexdigest()
+    for known in _loaded:
+        if (known.name, known.path, known.source_hash) == (name, str(file), hash_):
+            return known
     logging.getLogger("barsweep.code").info("runs code from %s", shown(file))
     source = _Source(file, content)
     custom = source.declaration(name)
@@ -592,7 +599,7 @@ def _kernels(custom: CustomStrategy, source: _Source) -> CustomKernels:
     checked = folder / "checked"
     if not checked.exists():
         with exclusive():
-            _compile(signal_module.user_signal, signal, source)
+            _compile(signal_module, signal, source)
             _write(_copy_path(source.hash), source.content)
             checked.touch()
     simulation = simulation.replace(kernels.user_signal.__name__, f"barsweep_{key}_signal")
@@ -608,6 +615,31 @@ def _kernels(custom: CustomStrategy, source: _Source) -> CustomKernels:
             for _, feature, _ in custom.features
             if feature in functions
         },
+        problem=functools.partial(_problem, custom, signal_module, source),
+    )
+
+
+def _problem(
+    custom: CustomStrategy, adapter: ModuleType, source: _Source, given: tuple[float, ...]
+) -> str:
+    said = adapter.said(*given)
+    if adapter.user_signal(*given) == said:
+        return ""
+    names = list(inspect.signature(adapter.user_signal.py_func).parameters)
+    own = [argument for argument, _, _ in custom.features], custom.signal_parameters
+    for letter, arguments in zip("xp", own, strict=True):
+        for i, argument in enumerate(arguments):
+            names[names.index(f"{letter}{i}")] = argument
+    values = ", ".join(
+        f"{name} = {value:.6g}"
+        for name, value in zip(names, given, strict=True)
+        if name in custom.arguments
+    )
+    direction, strength, confidence = said
+    return (
+        f"{shown(source.path)}:{source.functions['signal'].lineno}: signal: direction {direction:g},"
+        f" strength {strength:g}, confidence {confidence:g} with {values}; expected LONG, SHORT,"
+        " FLAT or HOLD, a finite strength of 0 or more, a confidence from 0 to 1:"
     )
 
 
@@ -632,9 +664,15 @@ N_FEATURES = {len(custom.features)}
 
 
 @jit
-def user_signal({", ".join(arguments)}):
+def said({", ".join(arguments)}):
     direction, strength, confidence = _signal({", ".join(given)})
-    return usable_signal(float(direction), float(strength), float(confidence))
+    return float(direction), float(strength), float(confidence)
+
+
+@jit
+def user_signal({", ".join(arguments)}):
+    direction, strength, confidence = said({", ".join(arguments)})
+    return usable_signal(direction, strength, confidence)
 '''
 
 
@@ -766,7 +804,9 @@ def _compile(adapter: Any, signal: Any, source: _Source) -> None:
                 f"signal: returns {found}; expected three numbers: (direction, strength,"
                 " confidence)",
             )
-        adapter.compile((numba_types.float64,) * len(inspect.signature(adapter.py_func).parameters))
+        count = len(inspect.signature(adapter.user_signal.py_func).parameters)
+        for function in (adapter.said, adapter.user_signal):
+            function.compile((numba_types.float64,) * count)
     except StrategyError:
         raise
     except Exception as error:

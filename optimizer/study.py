@@ -41,6 +41,7 @@ from optimizer.backtest import (
     evaluate,
     prepare,
     study_rules,
+    try_signals,
 )
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
@@ -174,6 +175,7 @@ def run_study(
         inputs = prepare(bars, space, rules, study.validation.holdout)
     folder = StudyFolder.create(path, _manifest(study, bars, inputs), overwrite=overwrite)
     try:
+        try_signals(inputs, space)
         with clock("compile"), exclusive():
             _compile(inputs, space)
         with Workers(folder.scratch_path, study, inputs, needs.workers) as pool:
