@@ -37,6 +37,6 @@ def jit_borrowing(function: F) -> F:
 
 
 def jit_into_callers(function: Callable[..., object]) -> Any:
-    """As ``jit``, for a function that is compiled into its callers alone, which are cached."""
-    options: dict[str, Any] = {**_OPTIONS, "cache": False, "forceinline": True}
+    """For a function of numbers that is compiled into its callers alone, which are cached."""
+    options: dict[str, Any] = {**_OPTIONS, "cache": False, "forceinline": True, "_nrt": False}
     return numba.njit(**options)(function)

@@ -26,6 +26,7 @@ Loading a strategy runs the file. A study is rebuilt from what was declared, wit
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -34,7 +35,9 @@ import logging
 import math
 import os
 import re
+import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +55,7 @@ from kernels._jit import jit_into_callers
 from kernels.codes import FLAT, HOLD, LONG, SHORT
 from kernels.signals import strength_of_score
 from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, STRATEGIES, Parameter, column
-from optimizer.compile_cache import exclusive
+from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import StrategyError
 from optimizer.features import FEATURE_NAMES, MAX_LOOKBACK, least_lookback
 from optimizer.types import FloatArray
@@ -76,6 +79,9 @@ __all__ = [
 
 GIVEN_ARGUMENTS = ("close", "volatility", "inverse_volatility")
 """Arguments of ``signal`` that need no declaration."""
+
+KEPT_STRATEGIES = 50
+"""Compiled strategies that are kept; each edit of a file makes another, of some 1 MB."""
 
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
 """Arguments that a feature's function may have, beside ``lookback``."""
@@ -318,8 +324,8 @@ def load_custom(custom: CustomStrategy) -> CustomKernels:
     except StrategyError:
         content = b""
     if hashlib.sha256(content).hexdigest() != custom.source_hash:
-        kept = _copy_path(custom.source_hash)
-        content = kept.read_bytes() if kept.is_file() else b""
+        kept = next(_folder().glob(f"*/{custom.source_hash}.py"), None)
+        content = kept.read_bytes() if kept is not None else b""
         if hashlib.sha256(content).hexdigest() != custom.source_hash:
             raise StrategyError(
                 f"{shown(path)}: {'has changed' if path.exists() else 'is gone'} since the study"
@@ -582,8 +588,17 @@ def _folder() -> Path:
     return folder
 
 
-def _copy_path(hash_: str) -> Path:
-    return _folder() / f"{hash_}.py"
+def _remove_old() -> None:
+    """Remove strategies beyond the youngest, with what numba keeps of them beside the folder."""
+    with contextlib.suppress(OSError):
+        used = sorted(
+            ((path.stat().st_mtime, path.parent) for path in _folder().glob("*/checked")),
+            reverse=True,
+        )
+        for last_use, path in used[KEPT_STRATEGIES:]:
+            if time.time() - last_use > IDLE_SECONDS:
+                for one in (path, *path.parent.parent.glob(f"{path.name}_*")):
+                    shutil.rmtree(one, ignore_errors=True)
 
 
 def _kernels(custom: CustomStrategy, source: _Source) -> CustomKernels:
@@ -600,8 +615,12 @@ def _kernels(custom: CustomStrategy, source: _Source) -> CustomKernels:
     if not checked.exists():
         with exclusive():
             _compile(signal_module, signal, source)
-            _write(_copy_path(source.hash), source.content)
+            _write(folder / f"{source.hash}.py", source.content)
             checked.touch()
+            _remove_old()
+    else:
+        with contextlib.suppress(OSError):
+            os.utime(checked)
     simulation = simulation.replace(kernels.user_signal.__name__, f"barsweep_{key}_signal")
     module = _module(folder, f"barsweep_{key}_simulation", simulation, {})
     functions: dict[str, Any] = {
@@ -643,8 +662,37 @@ def _problem(
     )
 
 
+@functools.cache
 def _simulation() -> str:
-    return inspect.getsource(kernels.simulation)
+    """Source of the simulation's functions that depend on the user's; the others are imported.
+
+    The whole module would do, at twice the time to compile.
+    """
+    text = inspect.getsource(kernels.simulation)
+    tree = ast.parse(text)
+    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    used = {
+        name: {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        for name, node in functions.items()
+    }
+    kept = {
+        alias.name
+        for node in imports
+        if isinstance(node, ast.ImportFrom) and node.module == kernels.user_signal.__name__
+        for alias in node.names
+    }
+    while grown := {name for name in functions if name not in kept and used[name] & kept}:
+        kept |= grown
+    lines = text.splitlines()
+    others = [name for name in functions if name not in kept]
+    for name in others:
+        node = functions[name]
+        for line in range(node.decorator_list[0].lineno - 1, node.end_lineno or 0):
+            lines[line] = ""
+    after = max(node.end_lineno or 0 for node in imports)
+    lines.insert(after, f"from {kernels.simulation.__name__} import {', '.join(others)}")
+    return "\n".join(lines)
 
 
 def _adapter(custom: CustomStrategy) -> str:
@@ -776,57 +824,73 @@ def _check_syntax(source: _Source, function: str) -> None:
             if isinstance(one, ast.Constant) and isinstance(one.value, (str, bytes)):
                 source.refuse(one.lineno, f"{function}: a text is a Python object; use numbers")
             if function == "signal" and isinstance(one, ast.Return):
-                wrong = one.value is None or (
-                    isinstance(one.value, ast.Tuple) and len(one.value.elts) != 3
-                )
-                if wrong:
-                    text = ast.unparse(one.value) if one.value is not None else "nothing"
+                value = one.value
+                nothing = value is None or (isinstance(value, ast.Constant) and not value.value)
+                if nothing or (isinstance(value, ast.Tuple) and len(value.elts) != 3):
+                    text = ast.unparse(value) if value is not None else "nothing"
                     source.refuse(
                         one.lineno,
                         f"signal: returns {text}; expected (direction, strength, confidence)",
                     )
 
 
-def _compile(adapter: Any, signal: Any, source: _Source) -> None:
-    """Compile the scalar form, so that mistakes come to light here."""
-    line = source.functions["signal"].lineno
-    count = len(inspect.signature(signal.py_func).parameters)
+def _compile(adapter: ModuleType, signal: Any, source: _Source) -> None:
+    """Compile the scalar forms, so that mistakes come to light here."""
+    node = source.functions["signal"]
+    returns = [one for one in ast.walk(node) if isinstance(one, ast.Return)]
+    # Of several returns the one that does not look like the three numbers.
+    odd = [one for one in returns if not isinstance(one.value, ast.Tuple)] or returns
+    line = odd[0].lineno if odd else node.lineno
+    expected = "expected three numbers: (direction, strength, confidence)"
     try:
-        signal.compile((numba_types.float64,) * count)
+        signal.compile((numba_types.float64,) * len(inspect.signature(signal.py_func).parameters))
         found = signal.nopython_signatures[0].return_type
+        if isinstance(found, (numba_types.Optional, numba_types.NoneType)):
+            source.refuse(node.lineno, f"signal: it may end without a return; {expected}")
         numbers = (numba_types.Integer, numba_types.Float)
         three = isinstance(found, numba_types.BaseTuple) and len(found) == 3
         if not three or not all(isinstance(one, numbers) for one in found):
-            body = ast.walk(source.functions["signal"])
-            returns = [node.lineno for node in body if isinstance(node, ast.Return)]
-            source.refuse(
-                returns[0] if returns else line,
-                f"signal: returns {found}; expected three numbers: (direction, strength,"
-                " confidence)",
-            )
+            source.refuse(line, f"signal: returns {found}; {expected}")
         count = len(inspect.signature(adapter.user_signal.py_func).parameters)
         for function in (adapter.said, adapter.user_signal):
             function.compile((numba_types.float64,) * count)
     except StrategyError:
         raise
     except Exception as error:
-        text = str(error)
-        places = re.findall(r'File "([^"]+)", line (\d+)|\bat ([^\s()]+) \((\d+)\)', text)
-        lines = [
-            int(a or b)
-            for one, a, two, b in places
-            if os.path.basename(one or two) == source.path.name
-        ]
-        source.refuse(lines[-1] if lines else line, f"signal: cannot be compiled: {_reason(text)}")
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+        if "Can't unify return type" in text:
+            source.refuse(line, f"signal: its returns differ in kind; {expected}")
+        message = (
+            f"signal: cannot be compiled: {_reason(text, source)}; use numbers, comparisons, math,"
+            " if and tuples alone"
+        )
+        source.refuse(_line_in(text, source) or node.lineno, message)
 
 
-def _reason(text: str) -> str:
-    """The one line of numba's page that says what is wrong."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def _line_in(text: str, source: _Source) -> int | None:
+    """The line that numba's page is about: named last, or that of a name in quotes."""
+    places = re.findall(r'File "([^"]+)", line (\d+)|\bat ([^\s()]+) \((\d+)\)', text)
+    lines = [
+        int(first or second)
+        for one, first, other, second in places
+        if os.path.basename(one or other) == source.path.name
+    ]
+    if lines:
+        return lines[-1]
+    for name in re.findall(r"'(\w+)'", text):
+        for function in source.functions:
+            line = _line_naming(source, function, name)
+            if line != source.functions[function].lineno:
+                return line
+    return None
+
+
+def _reason(text: str, source: _Source) -> str:
+    """The part of numba's page that says what is wrong."""
+    code = {line.strip() for line in source.content.decode(errors="replace").splitlines()}
     skipped = ("Failed in", "During:", "File ", "<source", "There are", "- ", "Overload", "^")
-    useful = [line for line in lines if not line.startswith(skipped)]
-    reason = " ".join(useful[:3]) or text
+    lines = [line.strip() for line in text.splitlines()]
+    useful = [line for line in lines if line not in code and not line.startswith(skipped)]
+    reason = " ".join(useful[:3]) or " ".join(text.split())
     reason = re.sub(r"Function\(<(?:built-in )?function (\w+)[^>]*>\)", r"\1()", reason)
-    reason = reason.replace("unicode_type", "text").replace("none", "None")
-    return f"{reason[:240]}; use numbers, comparisons, math, if and tuples alone"
+    return reason.replace(" >>>", "").replace("unicode_type", "text")[:240].rstrip(" :")
