@@ -256,6 +256,10 @@ class Strategy(_Table):
     def _read(cls, raw: object, info: ValidationInfo) -> object:
         table = _expect_table(raw)
         if "path" not in table:
+            given = table.get("name")
+            if isinstance(given, str) and given not in STRATEGIES:
+                message = f"got {show(given)}; {mend(given, list(STRATEGIES))}; one of your own"
+                refuse_all([(("name",), f'{message} takes path = "{given}.py" beside its name')])
             name, parameters = _read_component(table, STRATEGIES)
             return {"name": name, "parameters": _read_parameters(table, parameters, ("name",))}
         name = _read_custom_name(table)

@@ -369,9 +369,7 @@ def test_a_second_start_compiles_nothing(home: Path) -> None:
         return done.stdout.split()
 
     assert int(start()[0]) > 3
-    assert start() == ["0"]
-    # Its time of change is not what counts: a copy and a touched file are the same strategy.
-    (home / "mine.py").touch()
+    (home / "mine.py").touch()  # the content counts, not the time of change
     assert start() == ["0"]
 
 
@@ -563,7 +561,6 @@ def test_the_command_line_gives_one_line_and_says_whose_code_it_runs(home: Path)
     assert done.stdout.splitlines()[0] == "runs code from mine.py"
     for text, words in (
         (MOMENTUM.replace("momentum > threshold", "momentum > [threshold]"), "mine.py:13: signal"),
-        ("import sys\nsys.exit(1)\n", "mine.py:2: running the file: ended the program"),
         (None, "mine.py: no such file"),
     ):
         (home / "mine.py").unlink()
