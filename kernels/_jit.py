@@ -34,3 +34,9 @@ def jit_borrowing(function: F) -> F:
     # `_nrt` is an option of numba that its type stubs leave out.
     options: dict[str, Any] = {**_OPTIONS, "_nrt": False}
     return cast(F, numba.njit(**options)(function))
+
+
+def jit_into_callers(function: Callable[..., object]) -> Any:
+    """For a function of numbers that is compiled into its callers alone, which are cached."""
+    options: dict[str, Any] = {**_OPTIONS, "cache": False, "forceinline": True, "_nrt": False}
+    return numba.njit(**options)(function)

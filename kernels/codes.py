@@ -6,8 +6,8 @@ SHORT, FLAT, LONG, HOLD = -1, 0, 1, 2
 BEAR, NEUTRAL, BULL = -1, 0, 1
 """Regime of the market."""
 
-MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT = 0, 1, 2, 3
-"""Signal kernels; sma_cross and ema_cross differ in their features alone."""
+MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT, CUSTOM = 0, 1, 2, 3, 4
+"""Signal kernels; sma_cross and ema_cross differ in their features alone. CUSTOM is a user's."""
 
 PLACED, NO_SIGNAL, HELD, UNCHANGED, NO_EDGE, NO_BUDGET, NO_CASH, BELOW_MINIMUM, INSIDE_BAND = range(
     9

@@ -60,7 +60,10 @@ N_SYMBOL_ROWS = 7
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.
-N_PARAMETER_ROWS = 13
+N_SIGNALS = 8
+"""Most parameters that a signal takes."""
+
+N_PARAMETER_ROWS = 11 + N_SIGNALS
 (
     KELLY_FRACTION,
     MAX_EXPOSURE,
@@ -75,14 +78,32 @@ N_PARAMETER_ROWS = 13
     TRAILING_STOP,  # inf where off
     SIGNAL_0,
     SIGNAL_1,
+    SIGNAL_2,
+    SIGNAL_3,
+    SIGNAL_4,
+    SIGNAL_5,
+    SIGNAL_6,
+    SIGNAL_7,
 ) = _rows(N_PARAMETER_ROWS)
 
-# Columns that a lane reads: two features, the volatility, the regime model.
-N_COLUMN_ROWS = 4
-FEATURE_0, FEATURE_1, VOLATILITY_COLUMN, REGIME_COLUMN = _rows(N_COLUMN_ROWS)
+# Columns that a lane reads: features, the volatility, the regime model.
+N_FEATURES = 6
+"""Most features that a signal takes."""
+
+N_COLUMN_ROWS = N_FEATURES + 2
+(
+    FEATURE_0,
+    FEATURE_1,
+    FEATURE_2,
+    FEATURE_3,
+    FEATURE_4,
+    FEATURE_5,
+    VOLATILITY_COLUMN,
+    REGIME_COLUMN,
+) = _rows(N_COLUMN_ROWS)
 
 # Working rows of one bar, never carried.
-N_SCRATCH_ROWS = 12
+N_SCRATCH_ROWS = 10 + N_FEATURES
 (
     GROSS,
     EQUITY_NOW,
@@ -94,6 +115,10 @@ N_SCRATCH_ROWS = 12
     FRACTION,
     X0,  # gathered features, volatility and its inverse
     X1,
+    X2,
+    X3,
+    X4,
+    X5,
     X_VOLATILITY,
     X_INVERSE_VOLATILITY,
 ) = _rows(N_SCRATCH_ROWS)

@@ -7,13 +7,15 @@ score, at most 1. Between its thresholds a rule says HOLD: a position stays unti
 threshold, without any state in the strategy.
 """
 
+import numpy as np
+
 from kernels._jit import jit
-from kernels.codes import HOLD, LONG, SHORT
+from kernels.codes import FLAT, HOLD, LONG, SHORT
 
 INFORMATION_COEFFICIENT = 0.05
 MAX_SCORE = 3.0
 
-_LONG, _SHORT, _HOLD = float(LONG), float(SHORT), float(HOLD)
+_LONG, _SHORT, _HOLD, _FLAT = float(LONG), float(SHORT), float(HOLD), float(FLAT)
 
 
 @jit
@@ -97,3 +99,24 @@ def breakout_signal(
     score = abs(close - average) * inverse_close * inverse_sqrt_lookback * inverse_volatility
     strength, confidence = strength_of_score(score, volatility)
     return direction, strength, confidence
+
+
+@jit
+def usable_signal(
+    direction: float, strength: float, confidence: float
+) -> tuple[float, float, float]:
+    """A user's signal, or HOLD where it is none: a position then stays as it is.
+
+    A signal has one of the four directions, a finite strength >= 0 and a confidence in 0..1.
+    """
+    known = (
+        (direction == _LONG) | (direction == _SHORT) | (direction == _HOLD) | (direction == _FLAT)
+    )
+    usable = (
+        known & (strength >= 0.0) & (strength < np.inf) & (confidence >= 0.0) & (confidence <= 1.0)
+    )
+    return (
+        direction if usable else _HOLD,
+        strength if usable else 0.0,
+        confidence if usable else 0.0,
+    )

@@ -40,6 +40,10 @@ from kernels.layout import (
     EXPOSURE,
     FEATURE_0,
     FEATURE_1,
+    FEATURE_2,
+    FEATURE_3,
+    FEATURE_4,
+    FEATURE_5,
     FLOW,
     FRACTION,
     GROSS,
@@ -65,8 +69,15 @@ from kernels.layout import (
     SCALED_KELLY,
     SIGNAL_0,
     SIGNAL_1,
+    SIGNAL_2,
+    SIGNAL_3,
+    SIGNAL_4,
+    SIGNAL_5,
+    SIGNAL_6,
+    SIGNAL_7,
     STATE_BLOCK,
     STOP_LOSS,
+    STRIDE,
     SUM_DOWNSIDE_2,
     SUM_EQUITY,
     SUM_EXPOSURE,
@@ -81,6 +92,10 @@ from kernels.layout import (
     VOLATILITY_COLUMN,
     X0,
     X1,
+    X2,
+    X3,
+    X4,
+    X5,
     X_INVERSE_VOLATILITY,
     X_VOLATILITY,
     B,
@@ -114,11 +129,13 @@ from kernels.signals import (
     mean_reversion_signal,
     momentum_signal,
 )
+from kernels.user_signal import GIVEN, N_FEATURES, user_signal
 
 TIME_TILE = 16
 """Bars that one block walks before the next block does, so that their features stay in cache."""
 
 SELL, BUY = 1, 2
+_STRIDE = np.uint64(STRIDE)
 _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(k) for k in range(5))
 
 Index = int | np.uint64
@@ -707,6 +724,59 @@ def signal_lanes(
 
 
 @jit_borrowing
+def user_lanes(
+    q: Index,
+    c: Index,
+    t: int,
+    s: Index,
+    features: Floats,
+    columns: Columns,
+    parameters: Floats,
+    scratch: Floats,
+    close: float,
+    vol: float,
+    ivol: float,
+    shared: bool,
+) -> None:
+    """As ``signal_lanes``, for a user's strategy: it gathers the features itself.
+
+    Features and parameters that the user's function does not take are loads that the compiler drops.
+    """
+    if shared:
+        x0 = features[t, s, columns[c + FEATURE_0]]
+        x1 = features[t, s, columns[c + FEATURE_1]]
+        x2 = features[t, s, columns[c + FEATURE_2]]
+        x3 = features[t, s, columns[c + FEATURE_3]]
+        x4 = features[t, s, columns[c + FEATURE_4]]
+        x5 = features[t, s, columns[c + FEATURE_5]]
+        for b in range(B):
+            d, e, f = user_signal(
+                x0, x1, x2, x3, x4, x5, close, vol, ivol,
+                parameters[q + SIGNAL_0 + b], parameters[q + SIGNAL_1 + b],
+                parameters[q + SIGNAL_2 + b], parameters[q + SIGNAL_3 + b],
+                parameters[q + SIGNAL_4 + b], parameters[q + SIGNAL_5 + b],
+                parameters[q + SIGNAL_6 + b], parameters[q + SIGNAL_7 + b],
+            )  # fmt: skip
+            put_signal(scratch, b, d, e, f, ivol)
+    else:
+        for row in range(np.uint64(N_FEATURES)):
+            for b in range(B):
+                column = columns[c + FEATURE_0 + row * _STRIDE + b]
+                scratch[X0 + row * _STRIDE + b] = features[t, s, column]
+        for b in range(B):
+            iv = scratch[X_INVERSE_VOLATILITY + b]
+            d, e, f = user_signal(
+                scratch[X0 + b], scratch[X1 + b], scratch[X2 + b], scratch[X3 + b],
+                scratch[X4 + b], scratch[X5 + b], close, scratch[X_VOLATILITY + b], iv,
+                parameters[q + SIGNAL_0 + b], parameters[q + SIGNAL_1 + b],
+                parameters[q + SIGNAL_2 + b], parameters[q + SIGNAL_3 + b],
+                parameters[q + SIGNAL_4 + b], parameters[q + SIGNAL_5 + b],
+                parameters[q + SIGNAL_6 + b], parameters[q + SIGNAL_7 + b],
+            )  # fmt: skip
+            put_signal(scratch, b, d, e, f, iv)
+
+
+@jit_borrowing
 def size_lanes(
     p: Index,
     q: Index,
@@ -837,7 +907,12 @@ def decide_lanes(
                     column = columns[c + VOLATILITY_COLUMN + b]
                     scratch[X_VOLATILITY + b] = volatilities[t, s, column]
                     scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]
-        signal_lanes(q, strategy, parameters, scratch, closes[t, s], x0, x1, vol, ivol, shared)
+        if GIVEN:
+            user_lanes(
+                q, c, t, s, features, columns, parameters, scratch, closes[t, s], vol, ivol, shared
+            )  # fmt: skip
+        else:
+            signal_lanes(q, strategy, parameters, scratch, closes[t, s], x0, x1, vol, ivol, shared)
         pending[k, s] = size_lanes(
             p, q, positions, parameters, scratch, closes[t, s] * lot_size, correlation, stops, short
         )

@@ -15,17 +15,24 @@ from optimizer import errors
 from optimizer.compile_cache import configure as _configure
 
 if TYPE_CHECKING:
+    from kernels.codes import FLAT, HOLD, LONG, SHORT
+    from kernels.signals import strength_of_score
     from optimizer.backtest import BacktestResult, backtest
     from optimizer.bars import load_bars
     from optimizer.config import load_study, study_from_dict
     from optimizer.data_formats import read_foreign
     from optimizer.data_import import import_bars
     from optimizer.export import export_sets, replay
+    from optimizer.look_ahead import look_ahead_check
     from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
     from optimizer.types import Bars
 
 __all__ = [
+    "FLAT",
+    "HOLD",
+    "LONG",
+    "SHORT",
     "BacktestResult",
     "Bars",
     "StudyResult",
@@ -35,14 +42,20 @@ __all__ = [
     "import_bars",
     "load_bars",
     "load_study",
+    "look_ahead_check",
     "read_foreign",
     "replay",
     "resume_study",
     "run_study",
+    "strength_of_score",
     "study_from_dict",
 ]
 
 _HOMES = {
+    "FLAT": "custom",
+    "HOLD": "custom",
+    "LONG": "custom",
+    "SHORT": "custom",
     "BacktestResult": "backtest",
     "Bars": "types",
     "StudyResult": "study",
@@ -51,10 +64,12 @@ _HOMES = {
     "import_bars": "data_import",
     "load_bars": "bars",
     "load_study": "config",
+    "look_ahead_check": "look_ahead",
     "read_foreign": "data_formats",
     "replay": "export",
     "resume_study": "resume",
     "run_study": "study",
+    "strength_of_score": "custom",
     "study_from_dict": "config",
 }
 """The module of each public name."""

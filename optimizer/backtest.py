@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from optimizer.bars import require_bars
 from optimizer.catalogue import CLASSIFIERS, METRICS, STRATEGIES, column
 from optimizer.classifiers import fit_regimes, market_returns
 from optimizer.config import Study, study_from_dict
-from optimizer.errors import DataError, StudyFileError
+from optimizer.custom import CustomFeature, CustomStrategy, load_custom, strategy_parameters
+from optimizer.errors import DataError, StrategyError, StudyFileError
 from optimizer.features import (
     FeatureColumns,
     FeatureKey,
@@ -28,7 +30,7 @@ from optimizer.features import (
     compute_features,
     warm_up,
 )
-from optimizer.services import STRATEGY_KERNELS
+from optimizer.services import strategy_kernel
 from optimizer.space import Space, Value, build_space
 from optimizer.types import Bars, FloatArray, IntArray
 
@@ -206,10 +208,42 @@ class Inputs:
 def feature_keys(space: Space) -> list[FeatureKey]:
     """Every feature column that a parameter set of the space may read."""
     keys: set[FeatureKey] = set()
-    for strategy in {branch.strategy for branch in space.branches}:
-        for feature, parameter in STRATEGY_KERNELS[strategy].features:
+    for strategy, custom in {(branch.strategy, branch.custom) for branch in space.branches}:
+        for feature, parameter in strategy_kernel(strategy, custom).features:
             keys.update((feature, n) for n in space.lookbacks(strategy, parameter))
-    return sorted(keys)
+    # The kernels read one column at least.
+    return sorted(keys) or [("close", 1)]
+
+
+def given_features(space: Space) -> dict[str, CustomFeature]:
+    """The features of users' own strategies, by name."""
+    customs = dict.fromkeys(branch.custom for branch in space.branches)
+    return {
+        name: feature
+        for custom in customs
+        if custom is not None
+        for name, feature in load_custom(custom).features.items()
+    }
+
+
+def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, CustomFeature]) -> None:
+    """Refuse a user's feature that is not finite at a bar after its warm-up.
+
+    Raises:
+        StrategyError: names the place in the user's file, the bar and the symbol.
+    """
+    for i, (name, lookback) in enumerate(columns.keys):
+        if name not in given:
+            continue
+        wrong = np.argwhere(~np.isfinite(columns.values[lookback:, :, i]))
+        if len(wrong):
+            t, s = int(wrong[0, 0]) + lookback, int(wrong[0, 1])
+            raise StrategyError(
+                f"{given[name].place}: feature {name} with lookback {lookback}:"
+                f" {columns.values[t, s, i]} at {str(bars.timestamps[t])[:16]} of"
+                f" {bars.symbols[s]} (bar {t}); give a number at every bar after the first"
+                f" {lookback}, or a longer lookback"
+            )
 
 
 def study_warm_up(space: Space, rules: Rules) -> int:
@@ -262,6 +296,45 @@ def block_bounds(
     return tuple(split - block * length for block in range(n_blocks, -1, -1))
 
 
+TRIED_SIGNALS = 20_000
+"""Signals of a user's strategy that are looked at before a study starts."""
+
+
+def try_signals(inputs: Inputs, space: Space) -> None:
+    """Refuse a user's strategy whose signal is none, at the first parameter set of the study.
+
+    In a sweep such a signal is HOLD, so that a rare case does not end a search of hours.
+
+    Raises:
+        StrategyError: names the place in the user's file, the bar, the symbol and the values.
+    """
+    bars = inputs.bars
+    for branch in {one.custom: one for one in space.branches}.values():
+        if branch.custom is None:
+            continue
+        point = {searched.name: searched.first for searched in branch.searched}
+        lane = replace(branch, constraints=()).lanes(point, 0, 1)
+        tile = Tile(branch.strategy, branch.classifier, branch.market, lane, branch.custom)
+        parameters, columns = _lane_rows(tile, inputs)
+        at = _row(layout.FEATURE_0), _row(layout.VOLATILITY_COLUMN), _row(layout.SIGNAL_0)
+        read = columns[at[0] : at[0] + layout.N_FEATURES, 0]
+        signal = load_custom(branch.custom)
+        step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
+        for t in range(inputs.first, bars.n_bars, step):
+            for s, symbol in enumerate(bars.symbols):
+                given = (
+                    *(float(inputs.features.values[t, s, column]) for column in read),
+                    float(bars.close[t, s]),
+                    float(inputs.volatilities[t, s, columns[at[1], 0]]),
+                    float(inputs.inverse_volatilities[t, s, columns[at[1], 0]]),
+                    *(float(value) for value in parameters[at[2] :, 0]),
+                )
+                problem = signal.problem(given)
+                if problem:
+                    when = str(bars.timestamps[t])[:16]
+                    raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")
+
+
 def prepare(
     bars: Bars,
     space: Space,
@@ -282,6 +355,7 @@ def prepare(
 
     Raises:
         DataError: too few bars for the warm-up.
+        StrategyError: a user's feature fails, or is not finite after its warm-up.
     """
     first = study_warm_up(space, rules) if first is None else first
     if not isinstance(first, int) or first < 0:
@@ -298,9 +372,12 @@ def prepare(
             bars, rules.correlation_lookback, rules.correlation_refresh, first
         )
     volatilities = np.nan_to_num(volatilities)
+    given = given_features(space)
+    features = compute_features(bars, feature_keys(space), given)
+    require_finite(bars, features, given)
     inputs = Inputs(
         bars=bars,
-        features=compute_features(bars, feature_keys(space)),
+        features=features,
         volatilities=volatilities,
         inverse_volatilities=1.0 / usable,
         volatility_lookbacks=lookbacks,
@@ -325,12 +402,14 @@ class Tile:
         classifier: name.
         market: symbol whose regime it is; None for the index.
         columns: every numeric parameter by its column name, each of shape (n_lanes,).
+        custom: the strategy, where it is a user's.
     """
 
     strategy: str
     classifier: str
     market: str | None
     columns: Mapping[str, FloatArray]
+    custom: CustomStrategy | None = None
 
     @property
     def n_lanes(self) -> int:
@@ -412,6 +491,7 @@ class _Blocks:
     parameters: FloatArray
     regimes: RegimeCodes
     order: list[IntArray] = field(default_factory=list)
+    customs: list[CustomStrategy | None] = field(default_factory=list)
 
     @property
     def n_blocks(self) -> int:
@@ -444,8 +524,11 @@ def _row(offset: np.uint64) -> int:
 
 def _lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.uint64]]:
     """Parameter rows and column rows of a tile's lanes, (rows, n_lanes); regimes left at 0."""
-    kernel = STRATEGY_KERNELS[tile.strategy]
-    own = {p.name: tile.columns[column(tile.strategy, p.name)] for p in STRATEGIES[tile.strategy]}
+    kernel = strategy_kernel(tile.strategy, tile.custom)
+    own = {
+        p.name: tile.columns[column(tile.strategy, p.name)]
+        for p in strategy_parameters(tile.strategy, tile.custom)
+    }
     parameters = np.zeros((layout.N_PARAMETER_ROWS, tile.n_lanes))
     for name, offset in _RISK_ROWS.items():
         parameters[_row(offset)] = tile.columns[name]
@@ -453,14 +536,13 @@ def _lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.u
         distance = tile.columns[name]
         parameters[_row(offset)] = np.where(distance > 0.0, distance, np.inf)
     parameters[_row(layout.MIN_LOTS)] = tile.columns["min_order_size"] / inputs.rules.lot_size
-    first, second = kernel.signal(own)
-    parameters[_row(layout.SIGNAL_0)] = first
-    parameters[_row(layout.SIGNAL_1)] = second
+    for row, values in enumerate(kernel.signal(own)):
+        parameters[_row(layout.SIGNAL_0) + row] = values
     columns = np.zeros((layout.N_COLUMN_ROWS, tile.n_lanes), dtype=np.uint64)
     for row, (feature, lookback) in enumerate(kernel.features):
         distinct, which = np.unique(own[lookback], return_inverse=True)
         places = np.array([inputs.features.index((feature, int(n))) for n in distinct])
-        columns[row] = places[which.ravel()]
+        columns[_row(layout.FEATURE_0) + row] = places[which.ravel()]
     columns[_row(layout.VOLATILITY_COLUMN)] = _positions_of(
         tile.columns["volatility_lookback"], inputs.volatility_lookbacks
     )
@@ -472,7 +554,7 @@ def _lay_out(
 ) -> _Blocks:
     """Put the lanes of all tiles into blocks, those of one strategy together."""
     models: list[RegimeKey] = []
-    by_code: dict[int, list[int]] = {}
+    by_code: dict[tuple[int, str], list[int]] = {}
     rows: list[tuple[FloatArray, npt.NDArray[np.uint64]]] = []
     for i, tile in enumerate(tiles):
         parameters, columns = _lane_rows(tile, inputs)
@@ -481,10 +563,12 @@ def _lay_out(
         places = np.array([models.index(key) for key in keys])
         columns[_row(layout.REGIME_COLUMN)] = places[which]
         rows.append((parameters, columns))
-        by_code.setdefault(STRATEGY_KERNELS[tile.strategy].code, []).append(i)
+        code = strategy_kernel(tile.strategy, tile.custom).code
+        by_code.setdefault((code, tile.strategy if tile.custom else ""), []).append(i)
     order: list[IntArray] = [np.empty(0, dtype=np.int64)] * len(tiles)
     parts, strategies, at = [], [], 0
-    for code, members in sorted(by_code.items()):
+    customs: list[CustomStrategy | None] = []
+    for (code, _), members in sorted(by_code.items()):
         parameters = np.concatenate([rows[i][0] for i in members], axis=1)
         columns = np.concatenate([rows[i][1] for i in members], axis=1)
         n_lanes = parameters.shape[1]
@@ -501,6 +585,7 @@ def _lay_out(
             )
         )
         strategies += [code] * ((n_lanes + padding) // layout.LANES)
+        customs += [tiles[members[0]].custom] * ((n_lanes + padding) // layout.LANES)
         at += n_lanes + padding
     parameters = _blocked(np.concatenate([p for p, _ in parts], axis=1))
     columns = _blocked(np.concatenate([c for _, c in parts], axis=1))
@@ -508,7 +593,7 @@ def _lay_out(
     shared = (lanes == lanes[:, :, :1]).all(axis=(1, 2))
     codes = np.stack([regimes[key] for key in models], axis=1)
     codes.flags.writeable = False
-    return _Blocks(np.array(strategies), shared, columns, parameters, codes, order)
+    return _Blocks(np.array(strategies), shared, columns, parameters, codes, order, customs)
 
 
 def _blocked(rows: Any) -> Any:
@@ -531,8 +616,10 @@ class _Recording:
 def _run(
     inputs: Inputs, blocks: _Blocks, start: int, stop: int, recording: _Recording | None
 ) -> TileResult:
-    """Simulate blocks ``start`` to ``stop - 1`` in and out of sample."""
+    """Simulate blocks ``start`` to ``stop - 1``, of one kernel, in and out of sample."""
     bars, rules = inputs.bars, inputs.rules
+    custom = blocks.customs[start]
+    walk_bars = simulate if custom is None else load_custom(custom).simulate
     n = stop - start
     state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
     for offset in (layout.CASH, layout.EQUITY, layout.PEAK):
@@ -545,7 +632,7 @@ def _run(
         values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
 
     def walk(first: int, last: int) -> None:
-        simulate(
+        walk_bars(
             first,
             last,
             bars.open,
@@ -631,12 +718,19 @@ def evaluate(
         regimes: codes of each regime model that the tiles name.
     """
     blocks = _lay_out(tiles, inputs, regimes)
-    parts = [
-        _run(inputs, blocks, start, min(start + BLOCKS_PER_CALL, blocks.n_blocks), None)
-        for start in range(0, blocks.n_blocks, BLOCKS_PER_CALL)
-    ]
+    parts = [_run(inputs, blocks, start, stop, None) for start, stop in _calls(blocks)]
     whole = TileResult.joined(parts)
     return [whole.lanes(places) for places in blocks.order]
+
+
+def _calls(blocks: _Blocks) -> Iterator[tuple[int, int]]:
+    """Blocks that walk the bars together: some, of one kernel."""
+    start = 0
+    for _, group in itertools.groupby(blocks.customs):
+        end = start + len(list(group))
+        for first in range(start, end, BLOCKS_PER_CALL):
+            yield first, min(first + BLOCKS_PER_CALL, end)
+        start = end
 
 
 @dataclass(frozen=True, eq=False)
@@ -669,6 +763,7 @@ def backtest(
     market: str | None = None,
     holdout: float = 0.0,
     first_bar: int | None = None,
+    strategy_path: str | Path | None = None,
 ) -> BacktestResult:
     """Run one parameter set through the bars, by the kernels of the sweep.
 
@@ -681,17 +776,19 @@ def backtest(
         market: as in the study file's ``[classifier]``.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
+        strategy_path: Python file of a user's own strategy; None for a built-in.
 
     Raises:
         StudyFileError: an unknown parameter, or a value out of bounds.
+        StrategyError: the user's strategy cannot be used.
         DataError: too few bars, or an unknown market.
     """
-    study = single_set_study(parameters, costs or {}, allow_short, market, holdout)
+    study = single_set_study(parameters, costs or {}, allow_short, market, holdout, strategy_path)
     space = build_space(study)
     rules = study_rules(study, space, bars.n_symbols)
     branch = space.branches[0]
     inputs = prepare(bars, space, rules, holdout, first_bar)
-    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
+    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}), branch.custom)
     keys, _ = tile.regime_keys()
     codes = {key: fit_key(bars, key)[0] for key in keys}
     return record(inputs, tile, codes)
@@ -738,6 +835,7 @@ def single_set_study(
     allow_short: bool,
     market: str | None,
     holdout: float,
+    strategy_path: str | Path | None = None,
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
 
@@ -747,12 +845,13 @@ def single_set_study(
     given = dict(parameters)
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
-    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+    own = strategy_path is not None
+    if not isinstance(strategy, str) or (strategy not in STRATEGIES and not own):
         raise StudyFileError(
             f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(STRATEGIES)}"
         )
     tables: dict[str, dict[str, Any]] = {
-        "strategy": {"name": strategy},
+        "strategy": {"name": strategy, **({"path": str(strategy_path)} if own else {})},
         "classifier": {"name": classifier},
         "risk": {"allow_short": allow_short},
     }

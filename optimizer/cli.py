@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from optimizer.selection import Selection
     from optimizer.study import Progress as StudyProgress
     from optimizer.study import StudyResult
+    from optimizer.types import Bars
 
 app = typer.Typer(
     help="Sweep trading-strategy parameters over real bars and export the best sets.",
@@ -103,6 +105,10 @@ def _stop(number: int, _: object) -> None:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    code = logging.getLogger("barsweep.code")
+    code.setLevel(logging.INFO)
+    code.addHandler(_Code())
+    code.propagate = False
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -144,10 +150,25 @@ def _resumable(folder: Path) -> Iterator[None]:
     _state.folder = None
 
 
+class _Code(logging.Handler):
+    """Says whose code is run, before it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
+
+
 @app.command()
-def check(study: StudyFile) -> None:
+def check(
+    study: StudyFile,
+    look_ahead: Annotated[
+        bool,
+        typer.Option(
+            "--look-ahead", help="Also look for what reads ahead, on cut bars; exit 1 if any does."
+        ),
+    ] = False,
+) -> None:
     """Validate a study and its bars, and estimate parameter sets, memory, disk and time."""
-    from optimizer.backtest import study_rules, study_warm_up
+    from optimizer.backtest import prepare, study_rules, study_warm_up, try_signals
     from optimizer.bars import require_bars
     from optimizer.config import load_study
     from optimizer.preflight import estimate, refuse_what_cannot_fit
@@ -161,6 +182,10 @@ def check(study: StudyFile) -> None:
     warm_up = study_warm_up(space, rules)
     require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
+    if look_ahead:
+        _check_look_ahead(loaded, bars)
+    if any(branch.custom for branch in space.branches):
+        try_signals(prepare(bars, space, rules, loaded.validation.holdout), space)
     _say(f"{study}: valid", "green")
     _say(
         f"bars: {bars.n_bars:,} x {bars.n_symbols} symbols, {str(bars.timestamps[0])[:16]} to"
@@ -170,6 +195,17 @@ def check(study: StudyFile) -> None:
     if rules.close_fill:
         _warn_close_fill()
     refuse_what_cannot_fit(needs, Path("out"))
+
+
+def _check_look_ahead(study: Study, bars: Bars) -> None:
+    from optimizer.look_ahead import look_ahead_check
+
+    found = look_ahead_check(study, bars)
+    for one in found:
+        _say(f"look-ahead: {one}", "red")
+    if found:
+        raise typer.Exit(1)
+    _say("look-ahead: none; features, signals and regimes are the same whatever follows", "green")
 
 
 def _print_estimate(needs: Estimate) -> None:
@@ -548,6 +584,18 @@ def replay(
             " fills agree bit for bit with the vectorized result"
         )
     _say("identical: every recorded metric is reproduced bit for bit", "green")
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+) -> None:
+    """Write a project with a strategy of your own: study, strategy, test, bars."""
+    from optimizer.new_project import write_project
+
+    for file in write_project(folder):
+        _say(f"wrote {file}")
+    _say(f"next:  barsweep run {folder / 'study.toml'} --out {folder / 'out'}")
 
 
 class Risks(StrEnum):

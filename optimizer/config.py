@@ -44,6 +44,7 @@ from optimizer.catalogue import (
     column,
 )
 from optimizer.constraints import Constraint, read_constraint
+from optimizer.custom import CustomStrategy, custom_from_dict, read_custom
 from optimizer.errors import StudyFileError
 from optimizer.settings import (
     Choices,
@@ -241,17 +242,76 @@ def _read_component(
 
 
 class Strategy(_Table):
-    """``[strategy]``: a strategy and the settings of all its parameters."""
+    """``[strategy]``: a strategy and the settings of all its parameters.
+
+    Attributes:
+        custom: what the user's file declares, where the strategy is a user's own.
+    """
 
     name: str
     parameters: dict[str, Setting]
+    custom: CustomStrategy | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, raw: object) -> object:
+    def _read(cls, raw: object, info: ValidationInfo) -> object:
         table = _expect_table(raw)
-        name, parameters = _read_component(table, STRATEGIES)
-        return {"name": name, "parameters": _read_parameters(table, parameters, ("name",))}
+        if "path" not in table:
+            given = table.get("name")
+            if isinstance(given, str) and given not in STRATEGIES:
+                message = f"got {show(given)}; {mend(given, list(STRATEGIES))}; one of your own"
+                refuse_all([(("name",), f'{message} takes path = "{given}.py" beside its name')])
+            name, parameters = _read_component(table, STRATEGIES)
+            return {"name": name, "parameters": _read_parameters(table, parameters, ("name",))}
+        name = _read_custom_name(table)
+        if "declared" in table:
+            try:
+                custom = custom_from_dict(table)
+            except (KeyError, TypeError, ValueError):
+                raise refusal("declared: not as barsweep wrote it; leave it out") from None
+            table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
+        else:
+            customs: Mapping[tuple[str, str], CustomStrategy] = info.context or {}
+            custom = customs[str(table["path"]), name]
+        settings = _read_parameters(table, custom.parameters, ("name", "path"))
+        return {"name": name, "parameters": settings, "custom": custom}
+
+
+_CUSTOM_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def _read_custom_name(table: Mapping[str, object]) -> str:
+    """Name of a user's strategy, which becomes the prefix of its columns."""
+    path, name = table["path"], table.get("name")
+    if not isinstance(path, str) or not path.strip():
+        refuse_all([(("path",), f'got {show(path)}; expected a file such as "my_strategy.py"')])
+    if name is None:
+        refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
+    taken = (*STRATEGIES, *CLASSIFIERS, "risk")
+    if name in taken:
+        refuse_all([(("name",), f"got {show(name)}, a built-in's name; give it another")])
+    if not isinstance(name, str) or not _CUSTOM_NAME.fullmatch(name):
+        message = f"got {show(name)}; expected small letters, digits and _, a letter first"
+        refuse_all([(("name",), message)])
+    return str(name)
+
+
+def _read_customs(raw: Mapping[str, Any], base_path: Path) -> dict[tuple[str, str], CustomStrategy]:
+    """Every strategy of the user's own, by path and name. Runs their files.
+
+    Raises:
+        StrategyError: with the place in the user's file.
+    """
+    tables = raw.get("strategy", ())
+    customs = {}
+    for table in tables if isinstance(tables, (list, tuple)) else [tables]:
+        if isinstance(table, Mapping) and "path" in table and "declared" not in table:
+            try:
+                name = _read_custom_name(table)
+            except ValidationError:
+                continue  # the study's own reading refuses it
+            customs[str(table["path"]), name] = read_custom(base_path / table["path"], name)
+    return customs
 
 
 class Classifier(_Table):
@@ -544,6 +604,11 @@ class Study(_Table):
         default spelled out makes a difference.
         """
         content = {table: keys for table, keys in self.to_dict().items() if table != "workers"}
+        # Of a user's strategy the file's content counts, not where it lies.
+        content["strategy"] = [
+            {key: value for key, value in strategy.items() if key != "path"}
+            for strategy in content["strategy"]
+        ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -565,7 +630,11 @@ class Study(_Table):
             "study": self.heading.model_dump(),
             "data": data,
             "strategy": [
-                {"name": strategy.name, **_settings_to_dict(strategy.parameters)}
+                {
+                    "name": strategy.name,
+                    **({} if strategy.custom is None else strategy.custom.to_dict()),
+                    **_settings_to_dict(strategy.parameters),
+                }
                 for strategy in self.strategies
             ],
             "classifier": [
@@ -742,8 +811,9 @@ def _make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> S
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
+    customs = _read_customs(raw, base_path)
     try:
-        study = Study.model_validate(raw)
+        study = Study.model_validate(raw, context=customs)
     except ValidationError as error:
         raise StudyFileError(_one_line(f"{source}: {_summary(error, raw)}")) from None
     study._path = path

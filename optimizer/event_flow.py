@@ -25,19 +25,21 @@ from optimizer.backtest import (
     Rules,
     Tile,
     feature_keys,
+    given_features,
     holdout_bar,
     study_rules,
     study_warm_up,
 )
 from optimizer.bars import require_bars
-from optimizer.catalogue import STRATEGIES, column
+from optimizer.catalogue import column
 from optimizer.classifiers import fit_model, fits_at
 from optimizer.config import Study
 from optimizer.containers.data import DataContainer
 from optimizer.containers.execution import ExecutionContainer
 from optimizer.containers.feature_hub import FeatureHub, Indicators
 from optimizer.containers.portfolio import PortfolioContainer, PortfolioView
-from optimizer.features import FeatureKey
+from optimizer.custom import strategy_parameters
+from optimizer.features import FeatureKey, GivenFeature
 from optimizer.services import (
     ClassifierConfig,
     RiskConfig,
@@ -108,7 +110,10 @@ def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[Portfolio
     specs = []
     for lane in range(tile.n_lanes):
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
-        own = {p.name: parameters[column(tile.strategy, p.name)] for p in STRATEGIES[tile.strategy]}
+        own = {
+            p.name: parameters[column(tile.strategy, p.name)]
+            for p in strategy_parameters(tile.strategy, tile.custom)
+        }
         lookback = parameters["volatility_lookback"]
         regime = keys[which[lane]]
         everything = [tile.strategy, tile.classifier, tile.market, parameters]
@@ -118,7 +123,7 @@ def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[Portfolio
                 strategy_name=tile.strategy,
                 classifier_name=tile.classifier,
                 parameters=MappingProxyType(parameters),
-                strategy=StrategyConfig.of(tile.strategy, parameters),
+                strategy=StrategyConfig.of(tile.strategy, parameters, tile.custom),
                 signal_key=f"{owner}.{short_hash([tile.strategy, own, lookback])}",
                 regime=regime,
                 regime_key=f"{owner}.{short_hash(regime)}",
@@ -176,6 +181,7 @@ class EventFlow:
         split: first bar of the holdout; None for none.
         data_hash: of the bars, begins their IDs.
         trace: where to write what happens; None for nowhere.
+        given: features of users' strategies by name.
     """
 
     def __init__(
@@ -189,6 +195,7 @@ class EventFlow:
         split: int | None = None,
         data_hash: str = "",
         trace: Trace | None = None,
+        given: Mapping[str, GivenFeature] | None = None,
     ) -> None:
         self._symbols = symbols
         self._data = data_hash[:8]
@@ -211,6 +218,7 @@ class EventFlow:
             keys,
             sorted(lookbacks, key=str),
             schedule if rules.correlated else None,
+            given or {},
         )
         self._portfolios = [self._open(spec, bars_per_year) for spec in specs]
         self._in_sample: tuple[dict[str, float], ...] = ()
@@ -557,7 +565,7 @@ def study_specs(
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
-            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes)
+            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
             yield from portfolio_specs(tile, owner, study.risk.allow_short)
 
 
@@ -579,6 +587,7 @@ class PreparedFlow:
     split: int | None
     _rules: Rules
     _keys: tuple[FeatureKey, ...]
+    _given: Mapping[str, GivenFeature]
 
     @property
     def n_steps(self) -> int:
@@ -597,6 +606,7 @@ class PreparedFlow:
             self.split,
             self.bars.content_hash,
             trace,
+            self._given,
         )
 
     def run(self, trace: Trace | None = None) -> FlowResult:
@@ -659,6 +669,7 @@ def prepare_flow(
         split if split < bars.n_bars else None,
         rules,
         (*feature_keys(space), *volatilities),
+        given_features(space),
     )
     prepared.opened(None)  # raises where a market is no symbol of the bars
     return prepared

@@ -18,6 +18,7 @@ from optimizer.backtest import BacktestResult, backtest, single_set_study
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.config import study_from_dict
+from optimizer.custom import shown, source_hash
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileError
 from optimizer.event_flow import Parity, compare, run_flow
 from optimizer.results import best_sets
@@ -103,6 +104,14 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         },
         "costs": study["costs"],
         "allow_short": study["risk"]["allow_short"],
+        "strategies": {
+            strategy["name"]: {
+                "path": os.path.relpath(strategy["path"], path.resolve().parent),
+                "hash": strategy["source_hash"],
+            }
+            for strategy in study["strategy"]
+            if "path" in strategy
+        },
         "holdout": study["validation"]["holdout"],
         "first_bar": manifest["first_bar"],
         "versions": manifest["versions"],
@@ -220,7 +229,8 @@ def replay(
         events: run it through the event flow too, and compare equity and fills.
 
     Raises:
-        ExportError: the file cannot be used, or the bars are not those of the study.
+        ExportError: the file cannot be used, or the bars or the strategy are not those of the study.
+        StrategyError: the user's strategy cannot be used.
         DataError: the bars cannot be used.
     """
     file = Path(path)
@@ -256,6 +266,16 @@ def replay(
             "classifier": chosen["classifier"],
             **chosen["parameters"],
         }
+        own = content.get("strategies", {}).get(chosen["strategy"])
+        strategy_path = None if own is None else file.resolve().parent / own["path"]
+        if strategy_path is not None:
+            found = source_hash(strategy_path)
+            if found != own["hash"]:
+                raise ExportError(
+                    f"{file}: strategies {chosen['strategy']}: {shown(strategy_path.resolve())} has"
+                    f" changed since the study ran (hash {found[:12]}, recorded"
+                    f" {str(own['hash'])[:12]}); put the file of then back, or run the study again"
+                )
         costs, allow_short = content["costs"], content["allow_short"]
         if not isinstance(costs, dict) or not isinstance(chosen["set"], int):
             raise ExportError(f"{file}: costs and set: expected a table and a whole number")
@@ -268,10 +288,11 @@ def replay(
             market=market,
             holdout=holdout,
             first_bar=first,
+            strategy_path=strategy_path,
         )
         parity = None
         if events:
-            study = single_set_study(parameters, costs, allow_short, market, holdout)
+            study = single_set_study(parameters, costs, allow_short, market, holdout, strategy_path)
             parity = compare(run_flow(study, bars, first_bar=first), 0, result)
         differences = _compare("in-sample", chosen["in_sample"], result.in_sample)
         recorded_out = chosen.get("out_of_sample")

@@ -7,7 +7,7 @@ Thin over `kernels.features`, whose steps the event flow takes one bar at a time
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index as as_integer
 
@@ -39,7 +39,16 @@ from optimizer.errors import StrategyError
 from optimizer.types import Bars, FloatArray
 
 FeatureKey = tuple[str, int]
-"""Name and lookback of a feature, such as ``("momentum", 60)``. ``("close", 1)`` is the close."""
+"""Name and lookback of a feature, such as ``("momentum", 60)``. ``("close", 1)`` is the close.
+
+A feature of a user's strategy has the strategy's name and a dot before its own.
+"""
+
+GivenFeature = Callable[[Mapping[str, FloatArray], int], FloatArray]
+"""A user's feature: of the bars of one symbol (open, high, low, close, volume by name, each
+(n_bars,)) and the lookback to its values (n_bars,), NaN at the first ``lookback``."""
+
+_NONE_GIVEN: Mapping[str, GivenFeature] = {}
 
 MAX_LOOKBACK = 100_000
 """Longest lookback, in bars; the catalogue's bound."""
@@ -66,6 +75,7 @@ class _Feature:
 
 _CLOSE = ("close",)
 _BAR = ("high", "low", "close")
+_FIELDS = ("open", "high", "low", "close", "volume")
 _FEATURES = {
     "atr": _Feature(1, 0, _BAR, atr_state_size, atr_step, atr),
     "ema": _Feature(1, -1, _CLOSE, ema_state_size, ema_step, ema),
@@ -99,9 +109,16 @@ def _check(key: FeatureKey) -> FeatureKey:
         raise StrategyError(f"a feature key is (name, lookback), got {key!r}") from None
     if name == "close":
         return name, _check_lookback(name, lookback, 1, 1)
+    if isinstance(name, str) and "." in name:
+        return name, _check_lookback(name, lookback, 1)
     if not isinstance(name, str) or name not in _FEATURES:
         raise StrategyError(f"unknown feature {name!r}: known are {', '.join(FEATURE_NAMES)}")
     return name, _check_lookback(name, lookback, _FEATURES[name].least)
+
+
+def least_lookback(name: str) -> int:
+    """Shortest lookback at which a built-in feature is defined."""
+    return _FEATURES[name].least
 
 
 def warm_up(feature_name: str, lookback: int) -> int:
@@ -117,7 +134,9 @@ def warm_up(feature_name: str, lookback: int) -> int:
     if feature_name == "correlation":
         return _check_lookback(feature_name, lookback, _LEAST_CORRELATION)
     name, bars = _check((feature_name, lookback))
-    return 0 if name == "close" else bars + _FEATURES[name].delay
+    if name == "close":
+        return 0
+    return bars if "." in name else bars + _FEATURES[name].delay
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,24 +192,32 @@ def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
     return tuple(sorted({_check(key) for key in keys}))
 
 
-def compute_features(bars: Bars, keys: Sequence[FeatureKey]) -> FeatureColumns:
+def compute_features(
+    bars: Bars, keys: Sequence[FeatureKey], given: Mapping[str, GivenFeature] = _NONE_GIVEN
+) -> FeatureColumns:
     """Compute each feature of each symbol.
 
     Args:
         bars: n_bars may be fewer than a lookback; that column is NaN throughout.
         keys: in any order; repeated ones are computed once.
+        given: features of users' strategies by name.
 
     Raises:
-        StrategyError: an unknown name, or a lookback out of bounds.
+        StrategyError: an unknown name, a lookback out of bounds, or a user's feature that fails.
     """
     columns = sorted_keys(keys)
     values = np.empty((bars.n_bars, bars.n_symbols, len(columns)))
     # Copies, each symbol's bars side by side. Also writeable: numba compiles a kernel once more for
     # read-only inputs.
-    by_symbol = {name: np.array(getattr(bars, name).T, order="C") for name in _BAR}
+    by_symbol = {name: np.array(getattr(bars, name).T, order="C") for name in _FIELDS}
     for column, (name, lookback) in enumerate(columns):
         if name == "close":
             values[:, :, column] = bars.close
+            continue
+        if "." in name:
+            for symbol in range(bars.n_symbols):
+                own = {field: array[symbol] for field, array in by_symbol.items()}
+                values[:, symbol, column] = given[name](own, lookback)
             continue
         feature = _FEATURES[name]
         inputs = [by_symbol[one] for one in feature.inputs]

@@ -475,7 +475,7 @@ def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
     """Parameter sets of one strategy under one classifier, as rows of a study's results."""
     branch = _branch_of(space, rows)
     columns = {name: rows[name].to_numpy(np.float64) for name in branch.columns}
-    return Tile(branch.strategy, branch.classifier, branch.market, columns)
+    return Tile(branch.strategy, branch.classifier, branch.market, columns, branch.custom)
 
 
 def _branch_of(space: Space, rows: pd.DataFrame) -> Branch:
@@ -667,7 +667,7 @@ def _neighbours(
     if not kept.any():
         return None
     columns = {name: values[kept] for name, values in columns.items()}
-    tile = Tile(branch.strategy, branch.classifier, branch.market, columns)
+    tile = Tile(branch.strategy, branch.classifier, branch.market, columns, branch.custom)
     result = evaluate(inputs, [tile], regimes(tile.regime_keys()[0]))[0]
     sharpes = np.nan_to_num(result.in_sample[:, METRICS.index("sharpe")])
     return Neighbours(len(sharpes), float(np.median(sharpes)), float(sharpes.min()))

@@ -14,12 +14,14 @@ import numpy as np
 from kernels.codes import (
     AVERAGE_CROSS,
     BREAKOUT,
+    CUSTOM,
     MEAN_REVERSION,
     MOMENTUM,
     NEUTRAL,
     PLACED,
 )
 from kernels.execution import stop_price
+from kernels.layout import N_FEATURES, N_SIGNALS
 from kernels.risk import decide
 from kernels.signals import (
     average_cross_signal,
@@ -27,8 +29,9 @@ from kernels.signals import (
     mean_reversion_signal,
     momentum_signal,
 )
-from optimizer.catalogue import STRATEGIES, column
+from optimizer.catalogue import column
 from optimizer.classifiers import RegimeModel
+from optimizer.custom import CustomStrategy, load_custom, strategy_parameters
 from optimizer.types import (
     Bar,
     FloatArray,
@@ -45,20 +48,20 @@ Columns = Mapping[str, FloatArray]
 
 @dataclass(frozen=True)
 class StrategyKernel:
-    """How a strategy of the catalogue maps onto a signal kernel.
+    """How a strategy maps onto a signal kernel.
 
     Attributes:
         code: of the signal kernel.
-        features: the one or two features that it takes, with the parameter that is their lookback.
-        signal: the two signal parameters of each lane, from its strategy parameters.
+        features: those that it takes, with the parameter that is their lookback.
+        signal: the signal parameters of each lane, from its strategy parameters.
     """
 
     code: int
     features: tuple[tuple[str, str], ...]
-    signal: Callable[[Columns], tuple[FloatArray, FloatArray]]
+    signal: Callable[[Columns], tuple[FloatArray, ...]]
 
 
-def _scaled_by(lookback: str, threshold: str) -> Callable[[Columns], tuple[FloatArray, FloatArray]]:
+def _scaled_by(lookback: str, threshold: str) -> Callable[[Columns], tuple[FloatArray, ...]]:
     return lambda columns: (columns[threshold], 1.0 / np.sqrt(columns[lookback]))
 
 
@@ -83,6 +86,18 @@ STRATEGY_KERNELS: dict[str, StrategyKernel] = {
 }
 
 
+def strategy_kernel(name: str, custom: CustomStrategy | None = None) -> StrategyKernel:
+    """How a built-in strategy, or a user's where one is given, maps onto its kernel."""
+    if custom is None:
+        return STRATEGY_KERNELS[name]
+    names = custom.signal_parameters
+    return StrategyKernel(
+        CUSTOM,
+        tuple((feature, lookback) for _, feature, lookback in custom.features),
+        lambda columns: tuple(columns[name] for name in names),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class StrategyConfig:
     """One strategy with its parameters, as the event flow runs it.
@@ -91,27 +106,32 @@ class StrategyConfig:
         name: of the strategy.
         features: names of its features in the hub's values.
         volatility: name of the volatility by which its signals are sized.
-        first, second: the signal parameters.
+        signal: the signal parameters.
+        custom: a user's signal, as ``kernels.user_signal``; None for a built-in strategy.
     """
 
     name: str
     features: tuple[str, ...]
     volatility: str
-    first: float
-    second: float
+    signal: tuple[float, ...]
+    custom: Callable[..., tuple[float, float, float]] | None = None
 
     @classmethod
-    def of(cls, name: str, parameters: Mapping[str, float]) -> StrategyConfig:
+    def of(
+        cls, name: str, parameters: Mapping[str, float], custom: CustomStrategy | None = None
+    ) -> StrategyConfig:
         """From parameters by column name."""
-        kernel = STRATEGY_KERNELS[name]
-        own = {p.name: np.array([parameters[column(name, p.name)]]) for p in STRATEGIES[name]}
-        first, second = kernel.signal(own)
+        kernel = strategy_kernel(name, custom)
+        own = {
+            p.name: np.array([parameters[column(name, p.name)]])
+            for p in strategy_parameters(name, custom)
+        }
         return cls(
             name,
             tuple(f"{feature}_{int(own[lookback][0])}" for feature, lookback in kernel.features),
             f"volatility_{int(parameters['volatility_lookback'])}",
-            float(first[0]),
-            float(second[0]),
+            tuple(float(values[0]) for values in kernel.signal(own)),
+            None if custom is None else load_custom(custom).signal,
         )
 
 
@@ -137,23 +157,30 @@ class StatelessStrategy:
         """
         volatility = float(features[config.volatility][symbol])
         inverse = 1.0 / volatility if volatility > 0.0 else 0.0
-        x0 = float(features[config.features[0]][symbol])
         close = float(market_data.close[symbol])
+        if config.custom is not None:
+            x = [float(features[name][symbol]) for name in config.features]
+            x += [0.0] * (N_FEATURES - len(x))
+            p = [*config.signal, *[0.0] * (N_SIGNALS - len(config.signal))]
+            found = config.custom(*x, close, volatility, inverse, *p)
+            return Signal(signal_id, symbol, *found, volatility, inverse)
+        x0 = float(features[config.features[0]][symbol])
+        first, second = config.signal
         code = STRATEGY_KERNELS[config.name].code
         if code == MOMENTUM:
-            found = momentum_signal(x0, volatility, inverse, config.first, config.second)
+            found = momentum_signal(x0, volatility, inverse, first, second)
         elif code == MEAN_REVERSION:
-            found = mean_reversion_signal(x0, volatility, config.first, config.second)
+            found = mean_reversion_signal(x0, volatility, first, second)
         else:
             x1 = float(features[config.features[1]][symbol])
             inverse_close = 1.0 / close
             if code == AVERAGE_CROSS:
                 found = average_cross_signal(
-                    x0, x1, inverse_close, volatility, inverse, config.first, config.second
+                    x0, x1, inverse_close, volatility, inverse, first, second
                 )
             else:
                 found = breakout_signal(
-                    x0, x1, close, inverse_close, volatility, inverse, config.first, config.second
+                    x0, x1, close, inverse_close, volatility, inverse, first, second
                 )
         return Signal(signal_id, symbol, *found, volatility, inverse)
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from optimizer.catalogue import CLASSIFIERS, RISK, STRATEGIES, Parameter, column
+from optimizer.catalogue import CLASSIFIERS, RISK, Parameter, column
 from optimizer.config import (
     Choices,
     Classifier,
@@ -23,6 +23,7 @@ from optimizer.config import (
     Study,
     Sweep,
 )
+from optimizer.custom import CustomStrategy, strategy_parameters
 from optimizer.errors import StudyFileError
 from optimizer.types import FloatArray
 
@@ -119,6 +120,7 @@ class Branch:
         columns: names of all its numeric parameters, in the order of the catalogue.
         constraints: those that can be judged on its parameters alone.
         source: what messages call the study.
+        custom: the strategy, where it is a user's.
     """
 
     strategy: str
@@ -130,6 +132,7 @@ class Branch:
     columns: tuple[str, ...]
     constraints: tuple[Constraint, ...] = ()
     source: str = "<study>"
+    custom: CustomStrategy | None = None
 
     @property
     def n_lanes(self) -> int:
@@ -327,7 +330,11 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
     owned: list[tuple[str, Parameter, Setting]] = [
         (column(owner, parameter.name), parameter, settings[parameter.name])
         for owner, parameters, settings in (
-            (strategy.name, STRATEGIES[strategy.name], strategy.parameters),
+            (
+                strategy.name,
+                strategy_parameters(strategy.name, strategy.custom),
+                strategy.parameters,
+            ),
             (classifier.name, CLASSIFIERS[classifier.name], classifier.parameters),
             ("risk", RISK, study.risk.parameters),
         )
@@ -359,6 +366,7 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
             if set(constraint.names) <= set(columns)
         ),
         source=study.source,
+        custom=strategy.custom,
     )
 
 

@@ -46,6 +46,7 @@ from optimizer.backtest import (
     evaluate,
     prepare,
     study_rules,
+    try_signals,
 )
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
@@ -253,6 +254,7 @@ def carry_out(
     study, space, inputs, clock = prepared.study, prepared.space, prepared.inputs, prepared.clock
     told = _noting(study, prepared.bars, on_progress)
     try:
+        try_signals(inputs, space)
         with clock("compile"), exclusive():
             _compile(inputs, space)
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
@@ -435,12 +437,13 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
 
 def _compile(inputs: Inputs, space: Space) -> None:
     """Compile what the workers will call, once, before they start: they then read numba's cache."""
-    branch = replace(space.branches[0], constraints=())
-    point = {searched.name: searched.first for searched in branch.searched}
-    lanes = branch.lanes(point, 0, 1)
-    tile = Tile(branch.strategy, branch.classifier, branch.market, lanes)
     codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-    evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+    for one in {branch.custom: branch for branch in space.branches}.values():
+        branch = replace(one, constraints=())
+        point = {searched.name: searched.first for searched in branch.searched}
+        lanes = branch.lanes(point, 0, 1)
+        tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
     for classifier in space.classifiers:
         compile_classifier(classifier)
 

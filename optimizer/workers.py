@@ -81,7 +81,9 @@ class _Piece:
 def make_tile(space: Space, task: TileTask) -> Tile:
     """All parameter sets of a task, those that break a parameter constraint left out."""
     branch: Branch = space.branches[task.branch]
-    return Tile(branch.strategy, branch.classifier, branch.market, branch.lanes(task.point))
+    return Tile(
+        branch.strategy, branch.classifier, branch.market, branch.lanes(task.point), branch.custom
+    )
 
 
 @functools.lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ import numpy as np
 from kernels import features as kernels
 from kernels.regimes import market_features_step, market_return_step
 from optimizer.errors import DataError
-from optimizer.features import FeatureKey, new_state, sorted_keys, step
+from optimizer.features import FeatureKey, GivenFeature, new_state, sorted_keys, step
 from optimizer.types import Bar, FloatArray
 
 Indicators = Mapping[str, FloatArray]
@@ -27,6 +27,29 @@ def indicator_name(key: FeatureKey) -> str:
     return f"{key[0]}_{key[1]}"
 
 
+class _History:
+    """All bars so far, each symbol's side by side."""
+
+    _FIELDS = ("open", "high", "low", "close", "volume")
+
+    def __init__(self, n_symbols: int) -> None:
+        self.n_bars = 0
+        self._arrays = {name: np.empty((n_symbols, 1024)) for name in self._FIELDS}
+
+    def add(self, bar: Bar) -> None:
+        """Take the next bar."""
+        for name, array in self._arrays.items():
+            if self.n_bars == array.shape[1]:
+                array = np.concatenate((array, np.empty_like(array)), axis=1)
+                self._arrays[name] = array
+            array[:, self.n_bars] = getattr(bar, name)
+        self.n_bars += 1
+
+    def of(self, symbol: int) -> dict[str, FloatArray]:
+        """Bars of one symbol, each field (n_bars,)."""
+        return {name: array[symbol, : self.n_bars] for name, array in self._arrays.items()}
+
+
 class FeatureHub:
     """Features of all symbols, one bar at a time.
 
@@ -36,6 +59,8 @@ class FeatureHub:
         market_lookbacks: windows of the market's features, for classifiers, by market: a symbol,
             or None for the equal-weighted index.
         correlation: (lookback, refresh, first bar) of the correlation matrix; None for none.
+        given: features of users' strategies by name, computed anew at each bar from the bars so
+            far: time grows with their square.
     """
 
     def __init__(
@@ -44,9 +69,13 @@ class FeatureHub:
         keys: Sequence[FeatureKey],
         market_lookbacks: Sequence[tuple[str | None, int]] = (),
         correlation: tuple[int, int, int] | None = None,
+        given: Mapping[str, GivenFeature] | None = None,
     ) -> None:
         self._symbols = symbols
-        self._keys = sorted_keys(keys)
+        every = sorted_keys(keys)
+        self._keys = [key for key in every if "." not in key[0]]
+        self._given = [(key, (given or {})[key[0]]) for key in every if "." in key[0]]
+        self._history = _History(len(symbols))
         self._states = [[new_state(key) for _ in symbols] for key in self._keys]
         self._columns: dict[str | None, list[int]] = {}
         for market, _ in market_lookbacks:
@@ -78,6 +107,13 @@ class FeatureHub:
                     key, state, float(bar.high[s]), float(bar.low[s]), float(bar.close[s])
                 )
             values[indicator_name(key)] = _read_only(column)
+        if self._given:
+            self._history.add(bar)
+            for key, feature in self._given:
+                column = np.full(len(self._symbols), np.nan)
+                for s in range(len(self._symbols) if self._history.n_bars > key[1] else 0):
+                    column[s] = feature(self._history.of(s), key[1])[-1]
+                values[indicator_name(key)] = _read_only(column)
         close = np.array(bar.close)
         for market, columns in self._columns.items():
             own = close[columns]

@@ -1,0 +1,72 @@
+"""A strategy of the user's own beside the built-in of the same rule: momentum.
+
+Run: ``python -m benchmarks.custom_strategy [--repeats N]``. One core; the two take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.simulation import DATA, SYMBOLS
+from optimizer.backtest import NO_REGIME, Tile, evaluate
+from optimizer.bars import load_bars
+from optimizer.bench import Case, measure, momentum_sets
+from optimizer.custom import read_custom
+
+SOURCE = """
+import math
+
+from optimizer import HOLD, LONG, SHORT, strength_of_score
+
+PARAMETERS = {"lookback": (60, 1, 100_000), "threshold": (0.0, 0.0, 100.0)}
+FEATURES = {"momentum": ("momentum", "lookback")}
+
+
+def signal(momentum, volatility, inverse_volatility, threshold, lookback):
+    score = abs(momentum) * (1.0 / math.sqrt(lookback)) * inverse_volatility
+    strength, confidence = strength_of_score(score, volatility)
+    if momentum > threshold:
+        return LONG, strength, confidence
+    if momentum < -threshold:
+        return SHORT, strength, confidence
+    return HOLD, strength, confidence
+"""
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=15)
+    repeats = parser.parse_args().repeats
+    print("| symbols | lanes | built-in, ns | custom, ns | custom / built-in |")
+    print("| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mine.py"
+        path.write_text(SOURCE)
+        custom = read_custom(path, "mine")
+        for symbols in (SYMBOLS[:1], SYMBOLS):
+            bars = load_bars(DATA, symbols=symbols)
+            flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+            inputs, *tiles = momentum_sets(bars)
+            for name, tile in zip(("shared features", "own features"), tiles, strict=True):
+                columns = {k.replace("momentum_", "mine_"): v for k, v in tile.columns.items()}
+                mine: Tile = replace(tile, strategy="mine", columns=columns, custom=custom)
+                work = [partial(evaluate, inputs, [one], flat) for one in (tile, mine)]
+                first, second = (one()[0] for one in work)
+                assert (first.in_sample == second.in_sample)[~np.isnan(first.in_sample)].all()
+                steps = (bars.n_bars - inputs.first) * bars.n_symbols * tile.n_lanes
+                cases = [Case(name, "", steps, one) for one in work]
+                (_, built_in), (_, own) = measure(cases, repeats)
+                ratio = own / built_in
+                row = (len(symbols), name, f"{built_in:.2f}", f"{own:.2f}", f"{ratio:.2f}")
+                print("| " + " | ".join(map(str, row)) + " |")
+
+
+if __name__ == "__main__":
+    main()

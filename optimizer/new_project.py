@@ -1,0 +1,35 @@
+"""A project of the user's own, to start from."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from optimizer.errors import StudyError
+
+FILES = ("study.toml", "my_strategy.py", "test_my_strategy.py", "README.md", "bars.parquet")
+
+
+def write_project(folder: str | Path) -> list[Path]:
+    """Write a study, a strategy, its test and bars; all of it runs as it is, from any place.
+
+    Args:
+        folder: new or empty.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StudyError: the folder holds something, or cannot be written.
+    """
+    path = Path(folder)
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise StudyError(f"{path}: already holds files; give a new folder")
+        path.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            content = resources.files("optimizer").joinpath("project", name).read_bytes()
+            (path / name).write_bytes(content)
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return [path / name for name in FILES]

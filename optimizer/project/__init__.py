@@ -1,0 +1,1 @@
+"""The files of `barsweep new`, copied as they are."""

@@ -1,0 +1,88 @@
+"""Strategies as users write them, for the tests."""
+
+from __future__ import annotations
+
+MOMENTUM = """
+import math
+
+from optimizer import HOLD, LONG, SHORT, strength_of_score
+
+PARAMETERS = {"lookback": (60, 1, 500), "threshold": (0.0, 0.0, 100.0)}
+FEATURES = {"momentum": ("momentum", "lookback")}
+
+
+def signal(momentum, volatility, inverse_volatility, threshold, lookback):
+    score = abs(momentum) * (1.0 / math.sqrt(lookback)) * inverse_volatility
+    strength, confidence = strength_of_score(score, volatility)
+    if momentum > threshold:
+        return LONG, strength, confidence
+    if momentum < -threshold:
+        return SHORT, strength, confidence
+    return HOLD, strength, confidence
+"""
+"""The built-in momentum once more."""
+
+MANY = '''
+import numpy as np
+
+from optimizer import FLAT, HOLD, LONG, SHORT
+
+PARAMETERS = {
+    "fast": (5, 2, 100),
+    "slow": (20, 2, 100),
+    "band": (0.01, 0.0, 1.0),
+    "oversold": (30.0, 0.0, 100.0),
+    "overbought": (70.0, 0.0, 100.0),
+    "low_range": (0.1, 0.0, 1.0),
+    "high_range": (0.9, 0.0, 1.0),
+    "edge": (0.0005, 0.0, 1.0),
+    "trust": (0.6, 0.0, 1.0),
+    "least_volume": (0.5, 0.0, 10.0),
+}
+SCALE = 2.0
+
+
+def place_in_range(high, low, close, lookback):
+    place = np.full(len(close), np.nan)
+    for t in range(lookback, len(close)):
+        lowest, highest = low[t - lookback : t + 1].min(), high[t - lookback : t + 1].max()
+        place[t] = (close[t] - lowest) / (highest - lowest)
+    return place
+
+
+def relative_volume(volume, lookback):
+    before = np.concatenate(([0.0], np.cumsum(volume)))
+    mean = np.full(len(volume), np.nan)
+    mean[lookback:] = (before[lookback + 1 :] - before[1:-lookback]) / lookback
+    return volume / mean
+
+
+FEATURES = {
+    "fast_average": ("sma", "fast"),
+    "slow_average": ("sma", "slow"),
+    "strength_index": ("rsi", "fast"),
+    "moved": ("momentum", "slow"),
+    "place": (place_in_range, "slow"),
+    "busy": (relative_volume, "fast"),
+}
+
+
+def stronger(edge, moved):
+    return edge * (1.0 + SCALE * abs(moved))
+
+
+def signal(
+    busy, trust, close, fast_average, slow_average, band, strength_index, oversold, overbought,
+    place, low_range, high_range, moved, edge, volatility, inverse_volatility, least_volume,
+):
+    """Every feature and every parameter, in an order of its own."""
+    if busy < least_volume:
+        return HOLD, 0.0, 0.0
+    strength = stronger(edge, moved) * min(2.0, 0.01 * inverse_volatility) + 0.01 * volatility
+    if fast_average > slow_average * (1.0 + band) and strength_index < overbought:
+        return (FLAT if place > high_range else LONG), strength, trust
+    if fast_average < slow_average * (1.0 - band) and strength_index > oversold:
+        return (HOLD if place < low_range else SHORT), strength * close / slow_average, trust
+    return HOLD, 0, 0
+'''
+"""As many features and parameters as there may be, two features of its own, a function of its own."""
