@@ -86,24 +86,27 @@ N_PARAMETER_ROWS = 11 + N_SIGNALS
     SIGNAL_7,
 ) = _rows(N_PARAMETER_ROWS)
 
-# Columns that a lane reads: features, the volatility, the regime model.
+# Columns that a lane reads: two features, the volatility, the regime model; a user's strategy has
+# features of its own, behind those, so that the built-in ones stay close together.
 N_FEATURES = 6
-"""Most features that a signal takes."""
+"""Most features that a user's signal takes."""
 
-N_COLUMN_ROWS = N_FEATURES + 2
+N_COLUMN_ROWS = 4 + N_FEATURES
 (
     FEATURE_0,
     FEATURE_1,
-    FEATURE_2,
-    FEATURE_3,
-    FEATURE_4,
-    FEATURE_5,
     VOLATILITY_COLUMN,
     REGIME_COLUMN,
+    USER_FEATURE_0,
+    USER_FEATURE_1,
+    USER_FEATURE_2,
+    USER_FEATURE_3,
+    USER_FEATURE_4,
+    USER_FEATURE_5,
 ) = _rows(N_COLUMN_ROWS)
 
 # Working rows of one bar, never carried.
-N_SCRATCH_ROWS = 10 + N_FEATURES
+N_SCRATCH_ROWS = 12 + N_FEATURES
 (
     GROSS,
     EQUITY_NOW,
@@ -115,12 +118,14 @@ N_SCRATCH_ROWS = 10 + N_FEATURES
     FRACTION,
     X0,  # gathered features, volatility and its inverse
     X1,
-    X2,
-    X3,
-    X4,
-    X5,
     X_VOLATILITY,
     X_INVERSE_VOLATILITY,
+    USER_X0,
+    USER_X1,
+    USER_X2,
+    USER_X3,
+    USER_X4,
+    USER_X5,
 ) = _rows(N_SCRATCH_ROWS)
 
 # Lengths in the flat buffers: one block of lanes, and for positions one symbol of one block.

@@ -40,10 +40,6 @@ from kernels.layout import (
     EXPOSURE,
     FEATURE_0,
     FEATURE_1,
-    FEATURE_2,
-    FEATURE_3,
-    FEATURE_4,
-    FEATURE_5,
     FLOW,
     FRACTION,
     GROSS,
@@ -88,14 +84,22 @@ from kernels.layout import (
     TAKE_PROFIT,
     TRADED,
     TRAILING_STOP,
+    USER_FEATURE_0,
+    USER_FEATURE_1,
+    USER_FEATURE_2,
+    USER_FEATURE_3,
+    USER_FEATURE_4,
+    USER_FEATURE_5,
+    USER_X0,
+    USER_X1,
+    USER_X2,
+    USER_X3,
+    USER_X4,
+    USER_X5,
     VARIANCE,
     VOLATILITY_COLUMN,
     X0,
     X1,
-    X2,
-    X3,
-    X4,
-    X5,
     X_INVERSE_VOLATILITY,
     X_VOLATILITY,
     B,
@@ -743,12 +747,12 @@ def user_lanes(
     Features and parameters that the user's function does not take are loads that the compiler drops.
     """
     if shared:
-        x0 = features[t, s, columns[c + FEATURE_0]]
-        x1 = features[t, s, columns[c + FEATURE_1]]
-        x2 = features[t, s, columns[c + FEATURE_2]]
-        x3 = features[t, s, columns[c + FEATURE_3]]
-        x4 = features[t, s, columns[c + FEATURE_4]]
-        x5 = features[t, s, columns[c + FEATURE_5]]
+        x0 = features[t, s, columns[c + USER_FEATURE_0]]
+        x1 = features[t, s, columns[c + USER_FEATURE_1]]
+        x2 = features[t, s, columns[c + USER_FEATURE_2]]
+        x3 = features[t, s, columns[c + USER_FEATURE_3]]
+        x4 = features[t, s, columns[c + USER_FEATURE_4]]
+        x5 = features[t, s, columns[c + USER_FEATURE_5]]
         for b in range(B):
             d, e, f = user_signal(
                 x0, x1, x2, x3, x4, x5, close, vol, ivol,
@@ -761,13 +765,13 @@ def user_lanes(
     else:
         for row in range(np.uint64(N_FEATURES)):
             for b in range(B):
-                column = columns[c + FEATURE_0 + row * _STRIDE + b]
-                scratch[X0 + row * _STRIDE + b] = features[t, s, column]
+                column = columns[c + USER_FEATURE_0 + row * _STRIDE + b]
+                scratch[USER_X0 + row * _STRIDE + b] = features[t, s, column]
         for b in range(B):
             iv = scratch[X_INVERSE_VOLATILITY + b]
             d, e, f = user_signal(
-                scratch[X0 + b], scratch[X1 + b], scratch[X2 + b], scratch[X3 + b],
-                scratch[X4 + b], scratch[X5 + b], close, scratch[X_VOLATILITY + b], iv,
+                scratch[USER_X0 + b], scratch[USER_X1 + b], scratch[USER_X2 + b], scratch[USER_X3 + b],
+                scratch[USER_X4 + b], scratch[USER_X5 + b], close, scratch[X_VOLATILITY + b], iv,
                 parameters[q + SIGNAL_0 + b], parameters[q + SIGNAL_1 + b],
                 parameters[q + SIGNAL_2 + b], parameters[q + SIGNAL_3 + b],
                 parameters[q + SIGNAL_4 + b], parameters[q + SIGNAL_5 + b],

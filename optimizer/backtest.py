@@ -316,7 +316,7 @@ def try_signals(inputs: Inputs, space: Space) -> None:
         lane = replace(branch, constraints=()).lanes(point, 0, 1)
         tile = Tile(branch.strategy, branch.classifier, branch.market, lane, branch.custom)
         parameters, columns = _lane_rows(tile, inputs)
-        at = _row(layout.FEATURE_0), _row(layout.VOLATILITY_COLUMN), _row(layout.SIGNAL_0)
+        at = _row(layout.USER_FEATURE_0), _row(layout.VOLATILITY_COLUMN), _row(layout.SIGNAL_0)
         read = columns[at[0] : at[0] + layout.N_FEATURES, 0]
         signal = load_custom(branch.custom)
         step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
@@ -539,10 +539,11 @@ def _lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.u
     for row, values in enumerate(kernel.signal(own)):
         parameters[_row(layout.SIGNAL_0) + row] = values
     columns = np.zeros((layout.N_COLUMN_ROWS, tile.n_lanes), dtype=np.uint64)
+    first = _row(layout.FEATURE_0 if tile.custom is None else layout.USER_FEATURE_0)
     for row, (feature, lookback) in enumerate(kernel.features):
         distinct, which = np.unique(own[lookback], return_inverse=True)
         places = np.array([inputs.features.index((feature, int(n))) for n in distinct])
-        columns[_row(layout.FEATURE_0) + row] = places[which.ravel()]
+        columns[first + row] = places[which.ravel()]
     columns[_row(layout.VOLATILITY_COLUMN)] = _positions_of(
         tile.columns["volatility_lookback"], inputs.volatility_lookbacks
     )
