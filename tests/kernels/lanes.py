@@ -129,7 +129,7 @@ class Sweep:
         for k, block in enumerate(blocks):
             for b in range(layout.LANES):
                 lane = block[min(b, len(block) - 1)]
-                columns[k, :, b] = lane.columns
+                columns[k, : len(lane.columns), b] = lane.columns
                 for name in (
                     "kelly_fraction",
                     "max_exposure",
