@@ -100,8 +100,7 @@ def _stop(number: int, _: object) -> None:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         app()
     except BaseException as error:
@@ -116,6 +115,10 @@ def main() -> None:
             _complain(f"error: {error}")
             sys.exit(2)
         raise
+    finally:
+        if not _state.signal:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 def _farewell() -> str:
