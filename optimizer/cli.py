@@ -109,8 +109,7 @@ def main() -> None:
     code.setLevel(logging.INFO)
     code.addHandler(_Code())
     code.propagate = False
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         app()
     except BaseException as error:
@@ -125,6 +124,10 @@ def main() -> None:
             _complain(f"error: {error}")
             sys.exit(2)
         raise
+    finally:
+        if not _state.signal:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 def _farewell() -> str:

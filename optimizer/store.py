@@ -92,6 +92,8 @@ def exclusive_use(path: Path) -> Iterator[None]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StudyError(f"{path}: is a file; give another --out") from None
     except OSError as error:
         raise cannot_write(path, error) from None
     try:
