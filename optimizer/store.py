@@ -28,6 +28,7 @@ from optimizer.types import FloatArray
 
 MANIFEST = "study.json"
 RESULTS = "results"
+MOMENTS = "moments"
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
 SCHEMA_VERSION = 1
@@ -90,6 +91,7 @@ class StudyFolder:
                 folder.manifest()
                 shutil.rmtree(path)
             (path / RESULTS).mkdir(parents=True)
+            (path / MOMENTS).mkdir()
             folder.write_manifest(manifest)
         except OSError as error:
             raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
@@ -259,7 +261,8 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _moments_path(batch: Path) -> Path:
-    return batch.with_name(batch.stem.replace("batch-", "moments-") + ".npy")
+    # A folder of its own: other programs read the one of results as a whole.
+    return batch.parent.parent / MOMENTS / f"{batch.stem}.npy"
 
 
 def _write_array(values: FloatArray, path: Path) -> None:
