@@ -400,6 +400,7 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _moments_path(batch: Path) -> Path:
+    # A folder of its own: other programs read the one of results as a whole.
     return batch.parent.parent / MOMENTS / f"{batch.stem}.npy"
 
 

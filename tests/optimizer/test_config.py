@@ -125,7 +125,9 @@ def test_direction_follows_the_metric() -> None:
         study = study_from_dict(mapping(search={"objective": metric}))
         assert study.search.direction == (METRIC_DIRECTIONS[metric],)
     minimized = {m for m in METRICS if METRIC_DIRECTIONS[m] == "minimize"}
-    assert minimized == {"volatility", "max_drawdown", "turnover", "costs_paid", "ruined"}
+    assert minimized == {
+        "volatility", "max_drawdown", "turnover", "costs_paid", "ruined", "kurtosis",
+    }  # fmt: skip
     study = study_from_dict(
         mapping(search={"objective": ["sharpe", "max_drawdown"], "sampler": "nsga2"})
     )
