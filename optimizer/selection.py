@@ -78,8 +78,9 @@ SAMPLE_BLOCKS = 1024
 BOOTSTRAP_BLOCK = 20.0
 RESAMPLES = 1000
 
-HOLDS_DSR, LUCK_DSR = 0.95, 0.5
+HOLDS_DSR, LUCK_DSR = 0.95, 0.9
 HOLDS_PBO, LUCK_PBO = 0.2, 0.5
+HOLDS_LOSS, LUCK_LOSS = 0.05, 0.1
 HOLDS_KEPT = 0.5
 HOLDS_NEIGHBOUR = 0.7
 """Thresholds of the verdict; README explains them."""
@@ -260,10 +261,12 @@ class Verdict:
 def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     """The verdict on a study's winner.
 
-    ``likely luck`` where any ground speaks against it: a deflated Sharpe ratio (DSR) below 0.5, a
-    probability of backtest overfitting (PBO) above 0.5, or no gain over the holdout. ``holds up``
-    where all speak for it: a DSR of at least 0.95, a PBO of at most 0.2, at least half of the
-    in-sample Sharpe ratio over the holdout, and a median neighbour with at least 0.7 of it. Else
+    ``likely luck`` where any ground speaks against it: a deflated Sharpe ratio (DSR) below 0.9, a
+    probability of backtest overfitting (PBO) above 0.5 with a probability of loss above 0.1, or no
+    gain over the holdout. ``holds up`` where all speak for it: a DSR of at least 0.95, a PBO of at
+    most 0.2 or a probability of loss of at most 0.05, at least half of the in-sample Sharpe ratio over
+    the holdout, and a median neighbour with at least 0.7 of it. A PBO near 0.5 alone is no luck: where
+    all sets have the edge alike, the choice among them does not matter. Else
     ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it, and a
     winner whose returns do not vary, so that it has no Sharpe ratio, is ``likely luck``.
 
@@ -283,6 +286,8 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     share = selection.n_tried / n_tried
     variance = share * own + (1.0 - share) * others
     dsr = _deflated(selection, winner, effective, variance)
+    pbo, loss = selection.pbo, selection.probability_of_loss
+    loss = 1.0 if loss is None else loss
     reasons = [
         _reason(
             dsr,
@@ -292,11 +297,12 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             f" at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
         ),
         _reason(
-            selection.pbo,
-            selection.pbo is not None and selection.pbo <= HOLDS_PBO,
-            selection.pbo is not None and selection.pbo > LUCK_PBO,
-            f"probability of backtest overfitting {_figure(selection.pbo)}"
-            f" (holds to {HOLDS_PBO}, luck above {LUCK_PBO})",
+            pbo,
+            pbo is not None and (pbo <= HOLDS_PBO or loss <= HOLDS_LOSS),
+            pbo is not None and pbo > LUCK_PBO and loss > LUCK_LOSS,
+            f"probability of backtest overfitting {_figure(pbo)}, of a loss"
+            f" {_figure(selection.probability_of_loss)} (holds to {HOLDS_PBO} or {HOLDS_LOSS}, luck above"
+            f" {LUCK_PBO} and {LUCK_LOSS})",
         ),
     ]
     beside, sharpe = winner.oos_sharpe, winner.sharpe
