@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ JOURNAL = "optuna.journal"
 SCRATCH = "shared"
 SCHEMA_VERSION = 1
 TRIALS_KEY = b"barsweep.trials"
+MOMENTS_KEY = b"barsweep.moments"
+"""In a batch's metadata: SHA-256 of its return moments."""
 
 OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 COUNTS = ("n_trades", "oos_n_trades")
@@ -245,12 +248,17 @@ class StudyFolder:
 
         Returns:
             The numbers of the processes that left arrays.
+
+        Raises:
+            StudyError: they cannot be removed.
         """
         processes = []
         try:
-            (self.path / RESULTS).mkdir(exist_ok=True)
-            for part in (*self.path.glob("*.part"), *(self.path / RESULTS).glob("*.part")):
-                part.unlink()
+            for name in (RESULTS, MOMENTS):
+                (self.path / name).mkdir(exist_ok=True)
+            for folder in (self.path, self.path / RESULTS, self.path / MOMENTS):
+                for part in folder.glob("*.part"):
+                    part.unlink()
             for scratch in self.path.glob(f"{SCRATCH}-*-*"):
                 shutil.rmtree(scratch)
                 processes.append(int(scratch.name.split("-")[1]))
@@ -272,9 +280,9 @@ class StudyFolder:
             try:
                 table = pq.read_table(path, page_checksum_verification=True)
                 trials = json.loads(table.schema.metadata[TRIALS_KEY])
-                moments = np.load(_moments_path(path), mmap_mode="r", allow_pickle=False)
-                if len(moments) != table.num_rows:
-                    raise ValueError(f"{_moments_path(path)} has {len(moments)} sets")
+                moments = np.load(_moments_path(path), allow_pickle=False)
+                if _digest(moments) != table.schema.metadata[MOMENTS_KEY]:
+                    raise ValueError(f"{_moments_path(path)} is not what was written")
             except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
                 logging.getLogger("barsweep").warning(
                     "%s: damaged (%s); it is computed again", path, " ".join(str(error).split())
@@ -312,7 +320,9 @@ class StudyFolder:
         """
         path = self.path / RESULTS / f"batch-{number:06d}.parquet"
         table = result_table(rows, parameter_names)
-        table = table.replace_schema_metadata({TRIALS_KEY: json.dumps(list(trials)).encode()})
+        table = table.replace_schema_metadata(
+            {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: _digest(moments)}
+        )
         try:
             write_atomically(_moments_path(path), partial(_write_array, moments))
             write_atomically(path, lambda part: _write_parquet(table, part))
@@ -397,6 +407,10 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         json.dumps(trial["params"], sort_keys=True): int(trial["user_attrs"]["n_sets"])
         for trial in trials
     }
+
+
+def _digest(moments: FloatArray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(moments).tobytes()).hexdigest().encode()
 
 
 def _moments_path(batch: Path) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -208,6 +209,7 @@ def test_the_start_of_a_folder_can_be_cut_anywhere(home: Path, tmp_path: Path) -
     for path in other.batch_paths():
         path.unlink()
     (other.path / "results").rmdir()
+    shutil.rmtree(other.path / "moments")
     assert len(resume_study(other.path, workers=1).folder.trials()) == 10
 
 
@@ -239,6 +241,28 @@ def test_a_damaged_batch_is_computed_again(
     assert len(lines) == 1
     assert str(path) in lines[0]
     assert "it is computed again" in lines[0]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "a changed byte", "of another batch"])
+def test_a_batch_with_damaged_moments_is_computed_again(
+    damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = small_study(home / "bars.parquet", **tables_of("random"))
+    undisturbed = run_study(study, out=tmp_path / "undisturbed", workers=1)
+    folder = broken_off(study, tmp_path / "out", 24)
+    files = sorted((folder.path / "moments").iterdir())
+    content = bytearray(files[2].read_bytes())
+    if damage == "cut":
+        files[2].write_bytes(content[:-9])
+    elif damage == "a changed byte":
+        content[-5] ^= 1
+        files[2].write_bytes(content)
+    elif damage == "of another batch":
+        files[2].write_bytes(files[1].read_bytes())
+    else:
+        files[2].unlink()
+    assert_same(resume_study(tmp_path / "out", workers=1).folder, undisturbed)
+    assert ["it is computed again" in record.message for record in caplog.records] == [True]
 
 
 # --- The same study or none -------------------------------------------------------------------
