@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from optimizer.bars import load_bars
     from optimizer.config import load_study, study_from_dict
     from optimizer.export import export_sets, replay
+    from optimizer.report import write_report
     from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
     from optimizer.types import Bars
@@ -36,6 +37,7 @@ __all__ = [
     "resume_study",
     "run_study",
     "study_from_dict",
+    "write_report",
 ]
 
 _HOMES = {
@@ -50,6 +52,7 @@ _HOMES = {
     "resume_study": "resume",
     "run_study": "study",
     "study_from_dict": "config",
+    "write_report": "report",
 }
 """The module of each public name."""
 

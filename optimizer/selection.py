@@ -308,6 +308,47 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     return Verdict(words, tuple(reasons), n_tried, dsr)
 
 
+def remarks(selection: Selection) -> list[str]:
+    """What a study knows beside the verdict, one sentence a line."""
+    lines = []
+    if selection.minimum_years is not None:
+        years = selection.n_bars / selection.bars_per_year
+        lines.append(
+            f"luck alone is expected to reach this Sharpe ratio in {selection.minimum_years:.1f} years"
+            f" of so many sets; in-sample has {years:.1f}"
+        )
+    if selection.windows:
+        how = (
+            "a search each" if selection.one_search_per_window else "choosing among all sets tried"
+        )
+        efficiency, joined = selection.walk_forward_efficiency, selection.stitched_sharpe
+        lines.append(
+            f"walk-forward: {len(selection.windows)} windows, {how}; efficiency"
+            f" {'-' if efficiency is None else f'{efficiency:.3g}'}"
+            + ("" if joined is None else f", joined out-of-sample Sharpe ratio {joined:.2f}")
+        )
+    n_paths = len(selection.path_sharpes)
+    if n_paths:
+        places = (n_paths // 4, n_paths // 2, min(3 * n_paths // 4, n_paths - 1))
+        quartiles = ", ".join(f"{selection.path_sharpes[place]:.2f}" for place in places)
+        lines.append(
+            f"CPCV: out-of-sample Sharpe ratio over {n_paths} paths: quartiles {quartiles}"
+        )
+    if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
+        beside = ""
+        if selection.oos_sharpe_interval is not None:
+            beside = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
+        lines.append(
+            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{beside};"
+            f" in-sample drawdown {_interval(selection.drawdown_interval)}"
+        )
+    return lines
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
 def _reason(value: float | None, speaks_for: bool, against: bool, text: str) -> Reason:
     if value is None and not against:
         return Reason(text, 0)
