@@ -203,9 +203,7 @@ def _axes(
 ) -> tuple[tuple[Axis, ...], dict[str, float]]:
     log = {one.name for branch in space.branches for one in branch.searched if one.log}
     known = {"set", "trial", "feasible", "score"}
-    names = [
-        name for name in space.parameter_names if name in sets.columns and name not in known
-    ]
+    names = [name for name in space.parameter_names if name in sets.columns and name not in known]
     candidates = ["strategy", "classifier", *names] if len(sets) else []
     columns = {
         name: sets[name].astype(str) if sets[name].dtype.name == "category" else sets[name]
@@ -272,9 +270,7 @@ def run_again(content: Content, bars: Bars, row: Mapping[Any, Any]) -> RunAgain:
     Raises:
         DataError: the bars cannot be used.
     """
-    branch = content.space.branches[
-        content.space.branch_index(row["strategy"], row["classifier"])
-    ]
+    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
     own = {name: float(row[name]) for name in branch.columns}
     alone = replace(branch, fixed={**branch.fixed, **own}, searched=(), swept={}, constraints=())
     space = Space((alone,))
@@ -310,9 +306,7 @@ def buy_and_hold(winner: RunAgain) -> FloatArray:
         (n_bars from the first decision on,) money.
     """
     bars, first, rules = winner.inputs.bars, winner.inputs.first, winner.inputs.rules
-    growth = bars.close[first:] / (
-        bars.close[first] if rules.close_fill else bars.open[first + 1]
-    )
+    growth = bars.close[first:] / (bars.close[first] if rules.close_fill else bars.open[first + 1])
     if not rules.close_fill:
         growth[0] = 1.0
     return np.asarray(rules.initial_cash * growth.mean(axis=1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -102,6 +103,11 @@ TEMPLATE = go.layout.Template(
             "font": {"family": _FONT, "color": LIGHT["ink"]},
         },
         "bargap": 0.08,
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": LIGHT["grey"],
+            "activecolor": LIGHT["ink"],
+        },
     }
 )
 
@@ -114,6 +120,11 @@ def safe(text: object) -> str:
 def metric_title(name: str) -> str:
     """A metric in words, with its unit."""
     return TITLES.get(name, name.replace("_", " "))
+
+
+def metric_name(name: str) -> str:
+    """A metric in words."""
+    return metric_title(name).split(",")[0]
 
 
 def tick_format(name: str) -> str:
@@ -143,7 +154,7 @@ def thinned(values: FloatArray, most: int = MOST_POINTS) -> IntArray:
         return np.arange(n)
     edges = np.linspace(0, n, most // 2, dtype=np.int64)
     places = [0, n - 1]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges.tolist()):
         part = np.nan_to_num(values[start:stop])
         places += [start + int(part.argmin()), start + int(part.argmax())]
     return np.unique(places)
@@ -179,9 +190,14 @@ def equity(winner: RunAgain, median: RunAgain) -> go.Figure:
     )
     made.update_layout(template=TEMPLATE, height=520, hovermode="x unified")
     for name, values, color, dash in (
-        (f"winner, set {winner.number}", winner.result.equity.to_numpy(), "blue", "solid"),
+        (
+            f"winner, set {winner.number}",
+            winner.result.equity.to_numpy(np.float64),
+            "blue",
+            "solid",
+        ),
         ("buy and hold", buy_and_hold(winner), "orange", "dash"),
-        (f"median set {median.number}", median.result.equity.to_numpy(), "grey", "dot"),
+        (f"median set {median.number}", median.result.equity.to_numpy(np.float64), "grey", "dot"),
     ):
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         made.add_trace(_line(times, values, name, color, dash, hovertemplate=show), 1, 1)
@@ -356,7 +372,7 @@ def importance(content: Content) -> go.Figure:
     )
     greatest = max(content.shares.values(), default=0.0)
     made.update_xaxes(
-        title_text=f"share of the variance of {safe(content.objective)}",
+        title_text="share of variance",
         tickformat=".0%",
         range=[0, max(greatest * 1.15, 0.01)],
     )
@@ -415,7 +431,7 @@ def parallel(content: Content) -> go.Figure | None:
                 font={"size": 11, "color": LIGHT["muted"]},
             )  # fmt: skip
         made.add_annotation(
-            x=i, y=-0.2, yanchor="top", text=safe(_folded(name)), showarrow=False,
+            x=i, y=-0.2, yanchor="top", text=_folded(name), showarrow=False,
             font={"size": 12},
         )  # fmt: skip
     made.update_xaxes(visible=False, range=[-0.5, len(axes) + 0.5])
@@ -425,7 +441,8 @@ def parallel(content: Content) -> go.Figure | None:
 
 
 def _folded(name: str) -> str:
-    return name.replace("_", " ")
+    """A name over several lines, so that it does not run into its neighbour's."""
+    return safe(name).replace("_", "<br>")
 
 
 def history(content: Content) -> go.Figure | None:
@@ -461,7 +478,7 @@ def history(content: Content) -> go.Figure | None:
             y=np.array(values)[places].astype(np.float32),
             name="trial",
             mode="markers",
-            marker={"size": 5, "color": LIGHT["grey"], "opacity": 0.7},
+            marker={"size": 6, "color": LIGHT["grey"], "opacity": 0.8},
             hovertemplate=f"trial %{{x}}: %{{y:{show}}}<extra></extra>",
         )
     )
@@ -491,8 +508,9 @@ def overfitting(content: Content) -> go.Figure | None:
     if selection is None or selection.pbo is None or not selection.logits:
         return None
     logits = np.array(selection.logits)
-    reach = max(float(np.abs(logits).max()), 0.5)
-    counts, edges = np.histogram(logits, bins=40, range=(-reach, reach))
+    reach = max(float(np.quantile(np.abs(logits), 0.99)), 0.5)
+    within = np.clip(logits, -reach, reach)
+    counts, edges = np.histogram(within, bins=40, range=(-reach, reach))
     middles = _middles(edges)
     made = figure(380, barmode="overlay", bargap=0.02)
     for name, which, color in (
@@ -510,7 +528,7 @@ def overfitting(content: Content) -> go.Figure | None:
             )
         )
     made.add_vline(x=0, line={"color": LIGHT["ink"], "dash": "dash", "width": 1})
-    made.update_xaxes(title_text="logit of the out-of-sample rank of the set chosen in-sample")
+    made.update_xaxes(title_text="logit of the rank out-of-sample")
     made.update_yaxes(title_text="share of the splits", tickformat=".0%")
     return made
 
@@ -621,10 +639,14 @@ def refusals(rejects: Mapping[str, int], n_decisions: int, names: Sequence[str])
             orientation="h",
             marker={"color": LIGHT["blue"]},
             text=[f"{rejects[name]:,}" for name in shown],
-            textposition="auto",
+            textposition="outside",
+            cliponaxis=False,
             hovertemplate="%{y}: %{customdata:,}, %{x:.1%}<extra></extra>",
         )
     )
-    made.update_xaxes(title_text="share of all decisions", tickformat=".0%")
+    greatest = max((rejects[name] for name in shown), default=0) / max(n_decisions, 1)
+    made.update_xaxes(
+        title_text="share of all decisions", tickformat=".0%", range=[0, max(greatest * 1.2, 0.01)]
+    )
     made.update_yaxes(type="category", showgrid=False)
     return made

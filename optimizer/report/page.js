@@ -5,11 +5,14 @@
   const touch = matchMedia("(pointer: coarse)").matches;
   const PRINTED_WIDTH = 660; // CSS pixels between the margins of an A4 page
   const state = { printing: false, log: {} };
-  const config = {
+  const small = matchMedia("(max-width: 40rem)");
+  const config = () => ({
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-  };
+    showSendToCloud: false, // nothing leaves the file
+    displayModeBar: touch || small.matches ? false : "hover",
+    modeBarButtons: [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+  });
 
   // Figures are written in the light palette; in the dark each colour becomes its counterpart.
   const dress = (value, dark) => {
@@ -36,14 +39,14 @@
     if (state.printing) Object.assign(layout, { width: PRINTED_WIDTH, autosize: false });
     if (touch) layout.dragmode = false;
     if (state.log[plot.dataset.figure]) layout.yaxis = { ...layout.yaxis, type: "log" };
-    return Plotly.react(plot, made.data, layout, config);
+    return Plotly.react(plot, made.data, layout, config());
   };
 
   const plots = [...document.querySelectorAll(".plot")];
   const drawAll = () => plots.forEach(draw);
   Promise.all(plots.map(draw)).then(() => { document.documentElement.dataset.drawn = "yes"; });
 
-  night.addEventListener("change", drawAll);
+  for (const query of [night, small]) query.addEventListener("change", drawAll);
   const print = (now) => { if (state.printing !== now) { state.printing = now; drawAll(); } };
   matchMedia("print").addEventListener("change", (event) => print(event.matches));
   addEventListener("beforeprint", () => print(true));

@@ -19,9 +19,10 @@ from plotly.offline import get_plotlyjs
 from kernels.codes import REASONS
 from optimizer.report import figures
 from optimizer.report.content import Content
-from optimizer.report.figures import DARK, LIGHT, PERCENT, TEMPLATE, metric_title
+from optimizer.report.figures import DARK, LIGHT, PERCENT, TEMPLATE, metric_name, metric_title
 from optimizer.report.trades import costs_by_year, monthly_returns
 from optimizer.selection import remarks
+from optimizer.types import FloatArray
 
 MOST_TRADES = 1000
 """Rows of the trades table; the last ones are kept."""
@@ -29,9 +30,12 @@ MOST_TRADES = 1000
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics of the table of the best sets, beside the objectives."""
 
+NONE = "-"
+"""Stands for what is undefined."""
+
 TONES = {"holds up": "good", "fragile": "middling", "likely luck": "bad"}
 SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
-         -1: ("−", "bad", "speaks against it")}  # fmt: skip
+         -1: ("-", "bad", "speaks against it")}  # fmt: skip
 
 WHY = {
     "no_signal": "the strategy wants no position and holds none",
@@ -109,15 +113,14 @@ def _spec(content: Content, made: Mapping[str, go.Figure]) -> str:
     """Figures, heatmaps of every pair and colours, as JSON that may stand in a script element."""
     heatmaps: dict[str, Any] = {}
     places = {axis.name: place for place, axis in enumerate(content.axes)}
-    seen = [cells for grid in content.grids for cells in (grid.median, grid.best)]
-    finite = np.concatenate([c[np.isfinite(c)] for c in seen]) if seen else np.empty(0)
-    # One outlier must not take all the colours.
-    ends = np.quantile(finite, [0.02, 1.0] if content.maximize else [0.0, 0.98]) if len(finite) else ()
-    for grid in content.grids if len(finite) else ():
-        pair = f"{places[grid.x.name]}-{places[grid.y.name]}"
-        heatmaps[pair] = {
-            "median": _plain(figures.heatmap(content, grid, "median", ends)),
-            "best": _plain(figures.heatmap(content, grid, "best", ends)),
+    ends = {
+        "median": _color_ends(content, [grid.median for grid in content.grids]),
+        "best": _color_ends(content, [grid.best for grid in content.grids]),
+    }
+    for grid in content.grids:
+        heatmaps[f"{places[grid.x.name]}-{places[grid.y.name]}"] = {
+            "median": _plain(figures.heatmap(content, grid, "median", ends["median"])),
+            "best": _plain(figures.heatmap(content, grid, "best", ends["best"])),
         }
     spec = {
         "figures": {name: _plain(figure) for name, figure in made.items()},
@@ -127,6 +130,16 @@ def _spec(content: Content, made: Mapping[str, go.Figure]) -> str:
     }
     text: str = to_json_plotly(spec)
     return text.replace("<", "\\u003c")
+
+
+def _color_ends(content: Content, cells: Sequence[FloatArray]) -> tuple[float, float]:
+    """What the colours of all pairs span: one outlier must not take them all."""
+    known = [one[np.isfinite(one)] for one in cells]
+    if not sum(len(one) for one in known):
+        return 0.0, 1.0
+    shares = [0.02, 1.0] if content.maximize else [0.0, 0.98]
+    low, high = np.quantile(np.concatenate(known), shares)
+    return float(low), float(high)
 
 
 def _plain(figure: go.Figure) -> dict[str, Any]:
@@ -157,7 +170,9 @@ def _figure(
         f' aria-label="{_text(label)}"></div>'
     )
     if wide:
-        plot = f'<div class="wide" tabindex="0" role="region" aria-label="{_text(label)}">{plot}</div>'
+        plot = (
+            f'<div class="wide" tabindex="0" role="region" aria-label="{_text(label)}">{plot}</div>'
+        )
     return f"<figure>{controls}{plot}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
@@ -173,7 +188,7 @@ def _tiles(values: Iterable[tuple[str, str, str]]) -> str:
 def _value(name: str, value: Any) -> str:
     """A metric as it is read: percent where it is a share."""
     if value is None or pd.isna(value):
-        return "–"
+        return NONE
     if isinstance(value, str):
         return value
     number = float(value)
@@ -195,7 +210,9 @@ def _head(names: Sequence[str], text: Sequence[str] = (), sortable: bool = False
 
 def _scroll(table: str, label: str, tall: bool = False) -> str:
     kind = "scroll tall" if tall else "scroll"
-    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{_text(label)}">{table}</div>'
+    return (
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{_text(label)}">{table}</div>'
+    )
 
 
 # --- Sections -------------------------------------------------------------------------------------
@@ -278,7 +295,7 @@ def _best_table(content: Content) -> str:
     odds = {} if content.selection is None else {o.number: o for o in content.selection.sets}
     varying = [axis.name for axis in content.axes if axis.name in frame.columns]
     varying = [name for name in varying if frame[name].nunique(dropna=False) > 1]
-    names = ["set", *(metric_title(name) for name in metrics)]
+    names = ["set", *(metric_name(name) for name in metrics)]
     names += ["DSR", "PSR"] if odds else []
     names += ["what differs"] if varying else []
     rows = []
@@ -337,7 +354,7 @@ def _selection(content: Content, made: dict[str, go.Figure]) -> str:
     selection = content.selection
     out = []
     if selection is not None:
-        out += [f"<p>{_text(line)}</p>" for line in remarks(selection)]
+        out += [f"<p>{_text(line[:1].upper() + line[1:])}.</p>" for line in remarks(selection)]
     scatter = figures.in_and_out(content)
     n_sets = len(content.sets)
     if scatter is not None:
@@ -365,7 +382,7 @@ def _selection(content: Content, made: dict[str, go.Figure]) -> str:
                 f"Over {selection.n_splits:,} ways to split the in-sample bars in two halves: how the"
                 " set that is best in one half ranks in the other. The probability of backtest"
                 " overfitting (PBO) is the share of splits at or below 0, where it is no better than"
-                " the median set.",
+                " the median set. The outermost bars hold all beyond.",
             )
         )
     windows = figures.walk_forward(content)
@@ -395,7 +412,7 @@ def _parameters(content: Content, made: dict[str, go.Figure]) -> str:
     axes = content.axes
     if not axes:
         return "<p>No parameter varies between the sets tried.</p>" if len(content.sets) else ""
-    objective = metric_title(content.objective)
+    objective = metric_name(content.objective)
     out = ["<h3>Which parameters matter</h3>"]
     out.append(
         _figure(
@@ -411,30 +428,25 @@ def _parameters(content: Content, made: dict[str, go.Figure]) -> str:
     )
     if content.grids:
         out.append("<h3>Two parameters at a time</h3>")
-        first = content.grids[0]
-        n_axes = max(i for i, axis in enumerate(axes) if axis is first.x) + 1
-        n_axes = len({id(axis) for grid in content.grids for axis in (grid.x, grid.y)})
-        controls = _pair_controls([axis.name for axis in axes[:n_axes]])
+        n_axes = len({axis.name for grid in content.grids for axis in (grid.x, grid.y)})
         less = (
             f" Offered are the {n_axes} most important of {len(axes)} parameters."
             if n_axes < len(axes)
             else ""
         )
-        key = "heatmap"
-        ends = (0.0, 1.0)
+        first = figures.heatmap(content, content.grids[0], "median", (0.0, 1.0))
         out.append(
             _figure(
-                made,
-                key,
-                figures.heatmap(content, first, "median", ends),
+                {},  # its place alone: every pair is in the page already
+                "heatmap",
+                first,
                 "The objective over two parameters, the plateau outlined",
                 f"In-sample {objective} over two parameters; the others are summed up by their median"
                 " or their best. Outlined is the plateau: cells within 10% of the best cell's value."
-                f" White cells were not tried.{less}",
-                controls,
+                f" Empty cells were not tried.{less}",
+                _pair_controls([axis.name for axis in axes[:n_axes]]),
             )
         )
-        made.pop(key)  # every pair is in the page already
     lines = figures.parallel(content)
     if lines is not None:
         out.append("<h3>Sets as lines</h3>")
@@ -488,9 +500,7 @@ def _winner(content: Content, made: dict[str, go.Figure]) -> str:
     if content.best.empty:
         return ""
     row = content.best.iloc[0]
-    branch = content.space.branches[
-        content.space.branch_index(row["strategy"], row["classifier"])
-    ]
+    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
     searched = {one.name for one in branch.searched}
     pairs = [("strategy", row["strategy"], ""), ("classifier", row["classifier"], "")]
     pairs += [
@@ -570,11 +580,11 @@ def _trades(content: Content) -> str:
                 ("trades", f"{len(closed):,}", f"{len(trades) - len(closed)} still open"),
                 (
                     "winning",
-                    f"{(closed['profit'] > 0).mean():.0%}" if len(closed) else "–",
+                    f"{(closed['profit'] > 0).mean():.0%}" if len(closed) else NONE,
                     "of those closed",
                 ),
-                ("mean return", f"{closed['return'].mean():.2%}" if len(closed) else "–", ""),
-                ("bars held", f"{closed['bars'].median():,.0f}" if len(closed) else "–", "median"),
+                ("mean return", f"{closed['return'].mean():.2%}" if len(closed) else NONE, ""),
+                ("bars held", f"{closed['bars'].median():,.0f}" if len(closed) else NONE, "median"),
                 ("gross profit", f"{gains:,.0f}", f"{losses:,.0f} gross loss"),
             ]
         )
@@ -639,7 +649,7 @@ def _costs(content: Content, made: dict[str, go.Figure]) -> str:
     by_year = costs_by_year(result.fills, result.equity)
     total = float(by_year.sum())
     before = float(result.equity.iloc[-1]) - rules.initial_cash + total
-    share = f"{total / before:.1%}" if before > 0 else "–"
+    share = f"{total / before:.1%}" if before > 0 else NONE
     years = len(result.equity) / winner.inputs.bars.bars_per_year
     out = _tiles(
         [
@@ -704,6 +714,3 @@ def _refusals(content: Content, made: dict[str, go.Figure]) -> str:
     head = _head(["reason", "count", "share", "kind", "what it means"],
                  ("reason", "kind", "what it means"))  # fmt: skip
     return "".join(out) + _scroll(f"<table>{head}<tbody>{rows}</tbody></table>", "Refusals")
-
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ def axis_of(values: pd.Series, log: bool = False) -> Axis:
     edges = spaced(low, high, N_BINS + 1)
     of_distinct = np.searchsorted(edges[1:-1], np.asarray(distinct, np.float64), side="right")
     binned = np.where(codes < 0, -1, of_distinct[codes])
-    labels = [f"{a:.3g} to {b:.3g}" for a, b in zip(edges, edges[1:], strict=False)]
+    labels = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
     return Axis(name, tuple(labels), binned.astype(np.int16))
 
 

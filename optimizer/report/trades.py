@@ -81,19 +81,19 @@ def round_trips(
             }
         )
 
-    for fill in fills.itertuples(index=False):
-        symbol, left = str(fill.symbol), float(fill.quantity)
-        price, rate = float(fill.price), 0.0 if fill.kind == "ruin" else rules.commission
+    for fill in fills.to_dict("records"):
+        symbol, left = str(fill["symbol"]), float(fill["quantity"])
+        price, rate = float(fill["price"]), 0.0 if fill["kind"] == "ruin" else rules.commission
         while abs(left) > rules.lot_size / 2:
-            one = held.setdefault(symbol, _Position(np.sign(left), fill.timestamp))
+            one = held.setdefault(symbol, _Position(np.sign(left), fill["timestamp"]))
             part = left
             if left * one.side < 0 and abs(left) > abs(one.quantity):
                 part = -one.quantity
-            share = part / float(fill.quantity)
-            one.add(part, price, abs(part) * price * rate, float(fill.cost) * share)
+            share = part / float(fill["quantity"])
+            one.add(part, price, abs(part) * price * rate, float(fill["cost"]) * share)
             left -= part
             if abs(one.quantity) < rules.lot_size / 2:
-                end(symbol, held.pop(symbol), fill.timestamp, str(fill.kind))
+                end(symbol, held.pop(symbol), fill["timestamp"], str(fill["kind"]))
     for symbol, one in held.items():
         end(symbol, one, times[-1], "open")
     frame = pd.DataFrame(rows)
