@@ -197,7 +197,7 @@ def equity(winner: RunAgain, median: RunAgain) -> go.Figure:
             "solid",
         ),
         ("buy and hold", buy_and_hold(winner), "orange", "dash"),
-        (f"median set {median.number}", median.result.equity.to_numpy(np.float64), "grey", "dot"),
+        (f"median set {median.number}", np.asarray(median.result.equity), "grey", "dot"),
     ):
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         made.add_trace(_line(times, values, name, color, dash, hovertemplate=show), 1, 1)
