@@ -27,7 +27,7 @@ from optimizer.ledger import n_tried
 from optimizer.report.sweep import Axis, Grid, axis_of, grids, variance_shares
 from optimizer.report.trades import round_trips
 from optimizer.results import best_sets
-from optimizer.selection import JUDGED, Selection, Verdict, judge, load_selection
+from optimizer.selection import JUDGED, WALK_FORWARD, Selection, Verdict, judge, load_selection
 from optimizer.space import Space, build_space
 from optimizer.store import StudyFolder
 from optimizer.study import load_study_bars
@@ -84,6 +84,7 @@ class Content:
         market: (n_bars from the first decision,) price that regimes are judged on, or of the index.
         rejects: of the winner, counts by reason; None where they were not counted.
         n_decisions: signals behind them.
+        stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
     manifest: Mapping[str, Any]
@@ -107,6 +108,7 @@ class Content:
     market: FloatArray | None = None
     rejects: Mapping[str, int] | None = None
     n_decisions: int = 0
+    stitched: pd.DataFrame | None = None
 
 
 def gather(path: Path) -> Content:
@@ -249,7 +251,18 @@ def _with_winner(content: Content, folder: StudyFolder) -> Content:
         market=_price(bars, winner.tile.market, log_market)[-len(times) :],
         rejects=rejects,
         n_decisions=n_decisions,
+        stitched=_stitched(folder),
     )
+
+
+def _stitched(folder: StudyFolder) -> pd.DataFrame | None:
+    path = folder.path / WALK_FORWARD
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path, columns=["timestamp", "equity"])
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
 
 
 def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray:

@@ -180,8 +180,13 @@ def _line(
     )
 
 
-def equity(winner: RunAgain, median: RunAgain) -> go.Figure:
-    """Equity and drawdown of the winner, the median set and buy-and-hold; the holdout shaded."""
+def equity(winner: RunAgain, median: RunAgain, stitched: pd.DataFrame | None = None) -> go.Figure:
+    """Equity and drawdown of the winner, the median set and buy-and-hold; the holdout shaded.
+
+    Args:
+        winner, median: sets of the study.
+        stitched: equity of a walk-forward by ``timestamp``, if there is one.
+    """
     cash = winner.inputs.rules.initial_cash
     index = pd.DatetimeIndex(winner.result.equity.index)
     times = milliseconds(index)
@@ -189,16 +194,22 @@ def equity(winner: RunAgain, median: RunAgain) -> go.Figure:
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.05
     )
     made.update_layout(template=TEMPLATE, height=520, hovermode="x unified")
-    for name, values, color, dash in (
+    lines: list[tuple[str, FloatArray, str, str]] = [
         (
             f"winner, set {winner.number}",
-            winner.result.equity.to_numpy(np.float64),
+            np.asarray(winner.result.equity, np.float64),
             "blue",
             "solid",
         ),
         ("buy and hold", buy_and_hold(winner), "orange", "dash"),
-        (f"median set {median.number}", np.asarray(median.result.equity), "grey", "dot"),
-    ):
+        (
+            f"median set {median.number}",
+            np.asarray(median.result.equity, np.float64),
+            "grey",
+            "dot",
+        ),
+    ]
+    for name, values, color, dash in lines:
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         made.add_trace(_line(times, values, name, color, dash, hovertemplate=show), 1, 1)
         fall = _line(
@@ -206,6 +217,12 @@ def equity(winner: RunAgain, median: RunAgain) -> go.Figure:
             hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         made.add_trace(fall, 2, 1)
+    if stitched is not None:
+        own = milliseconds(pd.DatetimeIndex(stitched["timestamp"]))
+        name = "walk-forward, joined"
+        show = f"{name}: %{{y:,.0f}}<extra></extra>"
+        values = np.asarray(stitched["equity"], np.float64)
+        made.add_trace(_line(own, values, name, "teal", "dashdot", hovertemplate=show), 1, 1)
     made.update_yaxes(title_text="equity, money", tickformat="~s", row=1, col=1)
     made.update_yaxes(title_text="drawdown", tickformat=".0%", row=2, col=1)
     made.update_xaxes(type="date", hoverformat="%Y-%m-%d %H:%M")

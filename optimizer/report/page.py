@@ -334,7 +334,7 @@ def _equity(content: Content, made: dict[str, go.Figure]) -> str:
     return _figure(
         made,
         "equity",
-        figures.equity(content.winner, content.median),
+        figures.equity(content.winner, content.median, content.stitched),
         "Equity and drawdown of the winner, buy and hold and the median set",
         f"Equity and the fall from its peak, at each close from the first decision ({first}) on."
         f" Buy and hold: equal money in {'each of ' if len(symbols) > 1 else ''}{len(symbols)}"
@@ -345,7 +345,12 @@ def _equity(content: Content, made: dict[str, go.Figure]) -> str:
             else " at the open after the first decision"
         )
         + ", nothing rebalanced, no costs. The median set is the middle one of all feasible sets by"
-        " score. The shaded bars are the holdout, which the search never saw.",
+        " score. The shaded bars are the holdout, which the search never saw."
+        + (
+            ""
+            if content.stitched is None
+            else " Walk-forward: over each window the set that its search chose before it."
+        ),
         controls,
     )
 

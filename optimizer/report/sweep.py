@@ -46,7 +46,7 @@ def axis_of(values: pd.Series, log: bool = False) -> Axis:
     codes, distinct = pd.factorize(values, sort=True)
     name = str(values.name)
     if len(distinct) <= MOST_VALUES:
-        labels = [one if isinstance(one, str) else f"{one:g}" for one in distinct]
+        labels = [one if isinstance(one, str) else f"{one:.4g}" for one in distinct]
         return Axis(name, tuple(labels), codes.astype(np.int16))
     low, high = float(distinct[0]), float(distinct[-1])
     spaced = np.geomspace if log and low > 0.0 else np.linspace

@@ -73,7 +73,7 @@ def test_a_fill_that_turns_a_position_round_ends_one_trade_and_starts_the_next()
 
 @pytest.fixture(scope="module")
 def result() -> BacktestResult:
-    parameters = {
+    parameters: dict[str, str | float] = {
         **{"strategy": "momentum", "momentum_lookback": 10, "momentum_threshold": 0.01},
         **{"kelly_fraction": 0.1, "stop_loss": 0.05, "correlation_lookback": 20},
     }
@@ -134,7 +134,8 @@ def test_grids_are_those_of_a_group_by(maximize: bool) -> None:
     for one in found:
         coded = pd.DataFrame({"x": one.x.codes, "y": one.y.codes, "value": frame["value"]})
         groups = coded[(coded["x"] >= 0) & (coded["y"] >= 0)].dropna().groupby(["y", "x"])["value"]
-        for (y, x), values in groups:
+        for place, values in groups:
+            y, x = np.asarray(place, np.int64).tolist()
             assert one.counts[y, x] == len(values)
             assert one.median[y, x] == pytest.approx(values.median())
             assert one.best[y, x] == (values.max() if maximize else values.min())
@@ -308,6 +309,23 @@ def test_several_objectives(tmp_path: Path) -> None:
     history = {trace["name"]: trace for trace in spec(page)["figures"]["history"]["data"]}
     best = history["best so far"]["y"]
     assert best == sorted(best, reverse=True)
+
+
+def test_a_walk_forward_is_drawn(tmp_path: Path) -> None:
+    folder = ran(tmp_path, validation={"method": "walk_forward", "blocks": 4})
+    drawn = {
+        one["name"] for one in spec(write_report(folder).read_text())["figures"]["equity"]["data"]
+    }
+    assert "walk-forward, joined" in drawn
+
+
+@pytest.mark.parametrize("objective", ["sharpe", "total_return"])
+def test_sets_that_never_trade(tmp_path: Path, objective: str) -> None:
+    folder = ran(tmp_path, risk={"kelly_fraction": 0.0}, search={"objective": objective})
+    said = words(write_report(folder).read_text())
+    # Without returns there is no Sharpe ratio, and so no winner; a total return of 0 is one.
+    assert ("No parameter set is feasible" in said) == (objective == "sharpe")
+    assert ("The winner never traded" in said) == (objective == "total_return")
 
 
 def test_a_study_that_broke_off(plain: Path, tmp_path: Path) -> None:
