@@ -229,8 +229,8 @@ def _with_winner(content: Content, folder: StudyFolder) -> Content:
         again = winner.result.in_sample[content.objective]
         if not (recorded == again or (pd.isna(recorded) and pd.isna(again))):
             raise StudyError(
-                f"set {winner.number} run again has {content.objective} {again!r}, recorded is"
-                f" {recorded!r}: the program has changed since"
+                f"set {winner.number} run again has {content.objective} {float(again)!r}, recorded is"
+                f" {float(recorded)!r}: the program has changed since"
             )
         feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]

@@ -33,6 +33,9 @@ LIGHT = {
     "teal": "#0b7a66",
     "grey": "#7c8793",
     "veil": "#8795a5",
+    "few": "#c3d4e7",
+    "some": "#4a80b8",
+    "many": "#0b2a4e",
 }
 DARK = {
     "ink": "#e4eaf0",
@@ -45,6 +48,9 @@ DARK = {
     "teal": "#4cc9ae",
     "grey": "#8b97a4",
     "veil": "#64748a",
+    "few": "#3b5a7d",
+    "some": "#86b0da",
+    "many": "#fff2ae",
 }
 """Colours by name; CSS and figures share them."""
 
@@ -52,7 +58,7 @@ MOST_POINTS = 3000
 """Points of a line; more are thinned to the extremes of short stretches."""
 
 MOST_TRIALS = 3000
-BINS = 60
+FEWEST_BINS, MOST_BINS = 15, 60
 BEST_LINES, OTHER_LINES = 500, 1500
 MOST_LINE_AXES = 9
 
@@ -263,7 +269,8 @@ def in_and_out(content: Content) -> go.Figure | None:
             low, high = min(low, best[column]), max(high, best[column])
         pad = (high - low) * 0.03 or max(abs(high) * 0.1, 1e-9)
         ranges.append((low - pad, high + pad))
-    counts, x, y = np.histogram2d(both[:, 0], both[:, 1], bins=BINS, range=ranges)
+    bins = int(np.clip(2 * np.sqrt(len(both)), FEWEST_BINS, MOST_BINS))
+    counts, x, y = np.histogram2d(both[:, 0], both[:, 1], bins=bins, range=ranges)
     made = figure(480, showlegend=True)
     shown = np.where(counts > 0, counts, np.nan).T
     top = int(np.log10(max(counts.max(), 1.0)))
@@ -274,8 +281,9 @@ def in_and_out(content: Content) -> go.Figure | None:
             y=_middles(y),
             z=np.log10(shown).astype(np.float32),
             customdata=shown.astype(np.float32),
-            colorscale="Cividis",
+            colorscale=[[0.0, LIGHT["few"]], [0.5, LIGHT["some"]], [1.0, LIGHT["many"]]],
             zmin=0,
+            zmax=max(float(np.log10(counts.max())), 0.5) if counts.any() else 0.5,
             hoverongaps=False,
             colorbar={
                 "title": {"text": "sets"},
@@ -622,7 +630,13 @@ def regimes(winner: RunAgain, market: FloatArray) -> go.Figure:
     )  # fmt: skip
     made.update_layout(
         yaxis={"visible": False, "range": [0, 1], "fixedrange": True},
-        yaxis2={**_AXIS, "overlaying": "y", "side": "left", "title": {"text": safe(name)}},
+        yaxis2={
+            **_AXIS,
+            "tickmode": "auto",
+            "overlaying": "y",
+            "side": "left",
+            "title": {"text": safe(name)},
+        },
     )
     made.update_xaxes(type="date", title_text="date (UTC)", hoverformat="%Y-%m-%d %H:%M")
     return made

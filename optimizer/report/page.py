@@ -370,9 +370,8 @@ def _selection(content: Content, made: dict[str, go.Figure]) -> str:
             "scatter",
             scatter,
             "Counts of all sets by in-sample and out-of-sample result",
-            f"All {n_sets:,} sets, feasible or not, counted in {figures.BINS} x {figures.BINS} bins;"
-            " colours in steps of ten times as many. On the dashed line a set is as good"
-            " out-of-sample as in-sample. The outermost thousandth on each side may lie outside.",
+            f"All {n_sets:,} sets, feasible or not, counted in bins, the colours by the logarithm."
+            " On the dashed line a set is as good out-of-sample as in-sample. The outermost thousandth on each side may lie outside.",
         )
     )
     logits = figures.overfitting(content)
@@ -454,6 +453,12 @@ def _parameters(content: Content, made: dict[str, go.Figure]) -> str:
         )
     lines = figures.parallel(content)
     if lines is not None:
+        sample = f"All {len(content.sets):,} sets"
+        if len(content.sets) > figures.BEST_LINES + figures.OTHER_LINES:
+            sample = (
+                f"The best {figures.BEST_LINES} sets and {figures.OTHER_LINES:,} of the others, evenly"
+                " spaced by rank"
+            )
         out.append("<h3>Sets as lines</h3>")
         out.append(
             _figure(
@@ -461,9 +466,8 @@ def _parameters(content: Content, made: dict[str, go.Figure]) -> str:
                 "parallel",
                 lines,
                 "Sets as lines over their parameters and their objective",
-                f"The best {figures.BEST_LINES} sets and {figures.OTHER_LINES:,} of the others, evenly"
-                " spaced by rank, each a line over its parameters (by place among the values tried, a"
-                f" little apart) and its {objective}. A click on the legend hides or shows a group.",
+                f"{sample}, each a line over its parameters (by place among the values tried, a little"
+                f" apart) and its {objective}. A click on the legend hides or shows a group.",
                 wide=True,
             )
         )
@@ -557,7 +561,7 @@ def _months(table: pd.DataFrame) -> str:
             share = round(min(abs(value) / largest, 1.0) * 60)
             tone = "" if month == 13 else f' style="--share:{share}%"'
             kind = "gain" if value > 0 else "loss"
-            cells.append(f'<td class="{kind}"{tone}>{100 * value:.1f}</td>')
+            cells.append(f'<td class="{kind}"{tone}>{100 * value:z.1f}</td>')
         rows.append(f'<tr><th scope="row">{year}</th>{"".join(cells)}</tr>')
     table_html = (
         f'<table class="months">{_head(["year", *_MONTHS, "whole year"])}'
