@@ -36,7 +36,7 @@ from optimizer.types import Bars, FloatArray
 FLOW_STEPS = 1_000_000
 """Steps of bar x symbol up to which the winner is run bar by bar to count refusals."""
 
-MOST_AXES = 12
+MOST_AXES = 10
 """Parameters with a place in heatmaps: the most important ones."""
 
 

@@ -359,13 +359,12 @@ def heatmap(
         )
     )
     x, y = outline(plateau(cells, content.maximize))
-    for width, color in ((4.0, "paper"), (2.0, "orange")):
-        made.add_trace(
-            go.Scatter(
-                x=x, y=y, mode="lines", hoverinfo="skip", showlegend=False,
-                line={"color": LIGHT[color], "width": width},
-            )
-        )  # fmt: skip
+    made.add_trace(
+        go.Scatter(
+            x=np.array(x, np.float32), y=np.array(y, np.float32), mode="lines", hoverinfo="skip",
+            showlegend=False, line={"color": LIGHT["orange"], "width": 3},
+        )
+    )  # fmt: skip
     for axis, along in ((made.layout.xaxis, grid.x), (made.layout.yaxis, grid.y)):
         labels = along.labels
         axis.update(
@@ -439,7 +438,7 @@ def parallel(content: Content) -> go.Figure | None:
         y[:, width - 2] = (values[sets] - low) / ((high - low) or 1.0)
         made.add_trace(
             go.Scatter(
-                x=np.tile(np.arange(width, dtype=np.float32), len(sets)), y=y.ravel(), name=name,
+                x=np.tile(np.arange(width, dtype=np.int8), len(sets)), y=y.ravel(), name=name,
                 mode="lines", opacity=opacity, line={"color": LIGHT[color], "width": thickness},
             )
         )  # fmt: skip

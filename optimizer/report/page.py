@@ -314,7 +314,9 @@ def _best_table(content: Content) -> str:
             ]
         if varying:
             given = ", ".join(
-                f"{name} {_value('', row[name])}" for name in varying if not pd.isna(row[name])
+                f"{name.removeprefix(row['strategy'] + '_')} {_value('', row[name])}"
+                for name in varying
+                if not pd.isna(row[name])
             )
             cells.append(f'<td class="fold">{_text(given)}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -371,7 +373,8 @@ def _selection(content: Content, made: dict[str, go.Figure]) -> str:
             scatter,
             "Counts of all sets by in-sample and out-of-sample result",
             f"All {n_sets:,} sets, feasible or not, counted in bins, the colours by the logarithm."
-            " On the dashed line a set is as good out-of-sample as in-sample. The outermost thousandth on each side may lie outside.",
+            " On the dashed line a set is as good out-of-sample as in-sample. The outermost"
+            " thousandth on each side may lie outside.",
         )
     )
     logits = figures.overfitting(content)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from optimizer.types import FloatArray
 
-MOST_VALUES = 20
+MOST_VALUES = 25
 """Distinct values of a parameter up to which each has a cell of its own; more go into bins."""
 
 N_BINS = 16
@@ -119,20 +119,30 @@ def plateau(cells: FloatArray, maximize: bool) -> npt.NDArray[np.bool_]:
 
 
 def outline(inside: npt.NDArray[np.bool_]) -> tuple[list[float | None], list[float | None]]:
-    """The edges between cells inside and outside as x and y of lines, None between two lines.
+    """The borders between cells inside and outside as x and y of lines, None between two lines.
 
     Cell (i, j) reaches from j - 0.5 to j + 0.5 in x and from i - 0.5 to i + 0.5 in y.
     """
     padded = np.pad(inside, 1)
     x: list[float | None] = []
     y: list[float | None] = []
-    for i, j in np.argwhere(padded[:, 1:] != padded[:, :-1]):
-        x += [j - 0.5, j - 0.5, None]
-        y += [i - 1.5, i - 0.5, None]
-    for i, j in np.argwhere(padded[1:, :] != padded[:-1, :]):
-        x += [j - 1.5, j - 0.5, None]
-        y += [i - 0.5, i - 0.5, None]
+    upright = padded[:, 1:] != padded[:, :-1]
+    for j in range(upright.shape[1]):
+        for start, stop in _stretches(upright[:, j]):
+            x += [j - 0.5, j - 0.5, None]
+            y += [start - 1.5, stop - 1.5, None]
+    level = padded[1:, :] != padded[:-1, :]
+    for i in range(level.shape[0]):
+        for start, stop in _stretches(level[i]):
+            x += [start - 1.5, stop - 1.5, None]
+            y += [i - 0.5, i - 0.5, None]
     return x, y
+
+
+def _stretches(flags: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """First and one past the last place of each stretch of True; the first and last are False."""
+    ends: list[list[int]] = np.flatnonzero(flags[1:] != flags[:-1]).reshape(-1, 2).tolist()
+    return [[start + 1, stop + 1] for start, stop in ends]
 
 
 def variance_shares(axes: Sequence[Axis], values: FloatArray) -> dict[str, float]:

@@ -172,9 +172,18 @@ def test_an_outline_runs_between_inside_and_outside(inside: Any) -> None:
             if at(i, j) != at(i + 1, j):
                 expected.add((j - 0.5, i + 0.5, j + 0.5, i + 0.5))
     x, y = outline(inside)
-    lines = {(x[k], y[k], x[k + 1], y[k + 1]) for k in range(0, len(x), 3)}
-    assert lines == expected
-    assert len(x) == len(y) == 3 * len(expected)
+    lines = []
+    for k in range(0, len(x), 3):
+        (x0, x1, no_x), (y0, y1, no_y) = x[k : k + 3], y[k : k + 3]
+        assert no_x is no_y is None
+        assert x0 is not None and x1 is not None and y0 is not None and y1 is not None
+        n = int(x1 - x0 + y1 - y0)
+        step_x, step_y = (x1 - x0) / n, (y1 - y0) / n
+        for one in range(n):
+            at_x, at_y = x0 + one * step_x, y0 + one * step_y
+            lines.append((at_x, at_y, at_x + step_x, at_y + step_y))
+    assert len(lines) == len(set(lines))
+    assert set(lines) == expected
 
 
 def test_a_thinned_line_keeps_its_extremes() -> None:
