@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optimizer.data_import import import_bars
     from optimizer.export import export_sets, replay
     from optimizer.look_ahead import look_ahead_check
+    from optimizer.report import write_report
     from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
     from optimizer.types import Bars
@@ -49,6 +50,7 @@ __all__ = [
     "run_study",
     "strength_of_score",
     "study_from_dict",
+    "write_report",
 ]
 
 _HOMES = {
@@ -71,6 +73,7 @@ _HOMES = {
     "run_study": "study",
     "strength_of_score": "custom",
     "study_from_dict": "config",
+    "write_report": "report",
 }
 """The module of each public name."""
 

@@ -388,8 +388,7 @@ SIGNS = {1: "+", 0: "~", -1: "-"}
 def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
     """The verdict on the winner and what it rests on."""
     from optimizer.ledger import n_tried
-    from optimizer.selection import judge, steered
-    from optimizer.space import build_space
+    from optimizer.selection import judge, remarks
 
     try:
         tried = n_tried(data_hash)
@@ -400,52 +399,8 @@ def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
     _say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
     for reason in verdict.reasons:
         _say(f"  {SIGNS[reason.weight]} {reason.text}")
-    if study.search.objective != ("sharpe",):
-        _say(
-            f"all of these go by Sharpe ratio; the study searched {', '.join(study.search.objective)}"
-        )
-    years = selection.n_bars / selection.bars_per_year
-    if selection.minimum_years is not None:
-        _say(
-            "the luckiest of this study's sets is expected to show this Sharpe ratio over"
-            f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"
-        )
-    if selection.windows:
-        how = "choosing among all sets tried"
-        if selection.one_search_per_window:
-            how = "a search each"
-        elif steered(study, build_space(study)):
-            how += " by a search that saw these windows, which flatters"
-        joined = selection.stitched_sharpe
-        _say(
-            f"walk-forward: {len(selection.windows)} windows, {how}; efficiency"
-            f" {_cell(selection.walk_forward_efficiency)}"
-            + ("" if joined is None else f", joined out-of-sample Sharpe ratio {joined:.2f}")
-        )
-    if selection.path_sharpes:
-        low, mid, high = (
-            selection.path_sharpes[i] for i in _quartiles(len(selection.path_sharpes))
-        )
-        _say(
-            f"CPCV: out-of-sample Sharpe ratio over {len(selection.path_sharpes)} paths: quartiles"
-            f" {low:.2f}, {mid:.2f}, {high:.2f}"
-        )
-    if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
-        beside = ""
-        if selection.oos_sharpe_interval is not None:
-            beside = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
-        _say(
-            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{beside};"
-            f" in-sample drawdown {_interval(selection.drawdown_interval)}"
-        )
-
-
-def _quartiles(count: int) -> tuple[int, int, int]:
-    return count // 4, count // 2, min(3 * count // 4, count - 1)
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+    for line in remarks(selection, study):
+        _say(line)
 
 
 def _best_table(frame: pd.DataFrame, study: Study, selection: Selection | None) -> Table:
@@ -497,6 +452,19 @@ def _cell(value: Any) -> str:
     if value is None or pd.isna(value):
         return "-"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"
+
+
+@app.command()
+def report(
+    folder: Folder,
+    out: Annotated[
+        Optional[Path], typer.Option(help="The file [default: DIR/report.html].")
+    ] = None,
+) -> None:
+    """Write a study's report: one HTML file with figures and tables that opens offline."""
+    from optimizer.report import write_report
+
+    _say(f"report: {write_report(folder, out)}")
 
 
 @app.command()

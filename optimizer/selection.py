@@ -46,7 +46,7 @@ from optimizer.overfitting import (
     symmetric_splits,
 )
 from optimizer.results import best_sets
-from optimizer.space import Branch, Space
+from optimizer.space import Branch, Space, build_space
 from optimizer.store import StudyFolder, write_atomically
 from optimizer.types import FloatArray, IntArray
 
@@ -78,7 +78,7 @@ SAMPLE_BLOCKS = 1024
 BOOTSTRAP_BLOCK = 20.0
 RESAMPLES = 1000
 
-HOLDS_DSR, LUCK_DSR = 0.95, 0.9
+HOLDS_DSR, LUCK_DSR = 0.95, 0.8
 HOLDS_PBO, LUCK_PBO = 0.2, 0.5
 HOLDS_LOSS, LUCK_LOSS = 0.05, 0.1
 HOLDS_KEPT = 0.5
@@ -261,7 +261,7 @@ class Verdict:
 def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     """The verdict on a study's winner.
 
-    ``likely luck`` where any ground speaks against it: a deflated Sharpe ratio (DSR) below 0.9, a
+    ``likely luck`` where any ground speaks against it: a deflated Sharpe ratio (DSR) below 0.8, a
     probability of backtest overfitting (PBO) above 0.5 with a probability of loss above 0.1, or no
     gain over the holdout. ``holds up`` where all speak for it: a DSR of at least 0.95, a PBO of at
     most 0.2 or a probability of loss of at most 0.05, at least half of the in-sample Sharpe ratio over
@@ -333,6 +333,52 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     elif all(reason.weight > 0 for reason in reasons):
         words = "holds up"
     return Verdict(words, tuple(reasons), n_tried, dsr)
+
+
+def remarks(selection: Selection, study: Study) -> list[str]:
+    """What a study knows beside the verdict, one sentence a line."""
+    lines = []
+    if study.search.objective != ("sharpe",):
+        searched = ", ".join(study.search.objective)
+        lines.append(f"all of these go by Sharpe ratio; the study searched {searched}")
+    if selection.minimum_years is not None:
+        years = selection.n_bars / selection.bars_per_year
+        lines.append(
+            "the luckiest of this study's sets is expected to show this Sharpe ratio over"
+            f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"
+        )
+    if selection.windows:
+        how = "choosing among all sets tried"
+        if selection.one_search_per_window:
+            how = "a search each"
+        elif steered(study, build_space(study)):
+            how += " by a search that saw these windows, which flatters"
+        efficiency, joined = selection.walk_forward_efficiency, selection.stitched_sharpe
+        lines.append(
+            f"walk-forward: {len(selection.windows)} windows, {how}; efficiency"
+            f" {'-' if efficiency is None else f'{efficiency:.3g}'}"
+            + ("" if joined is None else f", joined out-of-sample Sharpe ratio {joined:.2f}")
+        )
+    n_paths = len(selection.path_sharpes)
+    if n_paths:
+        places = (n_paths // 4, n_paths // 2, min(3 * n_paths // 4, n_paths - 1))
+        quartiles = ", ".join(f"{selection.path_sharpes[place]:.2f}" for place in places)
+        lines.append(
+            f"CPCV: out-of-sample Sharpe ratio over {n_paths} paths: quartiles {quartiles}"
+        )
+    if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
+        beside = ""
+        if selection.oos_sharpe_interval is not None:
+            beside = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
+        lines.append(
+            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{beside};"
+            f" in-sample drawdown {_interval(selection.drawdown_interval)}"
+        )
+    return lines
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.2f} to {ends[1]:.2f}"
 
 
 def _reason(value: float | None, speaks_for: bool, against: bool, text: str) -> Reason:

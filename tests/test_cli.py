@@ -33,7 +33,7 @@ from tests.reference.studies import (
 )
 
 BARSWEEP = Path(sys.executable).with_name("barsweep")
-COMMANDS = ("check", "run", "show", "export", "replay")
+COMMANDS = ("check", "run", "show", "report", "export", "replay")
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -699,8 +699,8 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
         (chosen(), "holds up"),
         (chosen(0.9505), "holds up"),
         (chosen(0.9495), "fragile"),
-        (chosen(0.9005), "fragile"),
-        (chosen(0.8995), "likely luck"),
+        (chosen(0.8005), "fragile"),
+        (chosen(0.7995), "likely luck"),
         (chosen(pbo=0.2), "holds up"),
         (chosen(pbo=0.201), "fragile"),
         (chosen(pbo=0.5), "fragile"),
@@ -753,7 +753,7 @@ def test_reasons_state_the_figures_and_the_thresholds() -> None:
     for text, words in zip(
         texts,
         (
-            ["0.99", "1,234 sets", "at most 56 independent", "holds from 0.95", "luck below 0.9"],
+            ["0.99", "1,234 sets", "at most 56 independent", "holds from 0.95", "luck below 0.8"],
             ["0.10, of a loss 0.20", "holds to 0.2 or 0.05", "luck above 0.5 and 0.1"],
             ["0.59", "0.74 in-sample", "holds from 50%", "luck at 0 or below"],
             ["6 neighbours", "0.66", "holds from 70%"],
