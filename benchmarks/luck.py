@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from benchmarks.tables import publish
 from optimizer import ledger
 from optimizer.backtest import Tile, evaluate, prepare, study_rules
 from optimizer.catalogue import METRICS
@@ -32,9 +33,6 @@ from optimizer.selection import judge, load_selection
 from optimizer.space import build_space
 from optimizer.study import run_study
 from optimizer.types import Bars, FloatArray
-
-README = Path(__file__).with_name("README.md")
-START, END = "<!-- luck:start -->", "<!-- luck:end -->"
 
 N_BARS, N_SYMBOLS, N_LONG = 2_000, 3, 100_000
 DEVIATION = 0.01
@@ -222,8 +220,10 @@ def row_of(name: str, true_sharpe: float, outcomes: list[Outcome]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(n_studies: int, processes: int, details: Path | None) -> str:
-    """The Markdown table."""
+def table(
+    n_studies: int, processes: int, details: Path | None
+) -> tuple[str, dict[str, dict[str, int]]]:
+    """The Markdown table, and how often each verdict was said of each kind of bars."""
     lines = [
         "| bars | true Sharpe of the best set | Sharpe of the set chosen, in-sample | out-of-sample"
         " | naive: PSR from 0.95 | DSR from 0.95 | median PBO | median probability of loss"
@@ -243,14 +243,11 @@ def table(n_studies: int, processes: int, details: Path | None) -> str:
             everything.append(pd.DataFrame(outcomes).assign(bars=name))
     if details is not None:
         pd.concat(everything).to_csv(details, index=False)
-    return "\n".join(lines)
-
-
-def write_between_markers(text: str) -> None:
-    """Replace what stands between the markers in the README of the benchmarks."""
-    before, rest = README.read_text().split(START)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{START}\n{text}\n{END}{after}")
+    words = {
+        str(one["bars"].iloc[0]): {word: int((one["words"] == word).sum()) for word in VERDICTS}
+        for one in everything
+    }
+    return "\n".join(lines), words
 
 
 def main() -> None:
@@ -260,8 +257,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--details", type=Path, help="CSV of every study's figures")
     given = parser.parse_args()
-    text = table(given.studies, given.processes, given.details)
-    write_between_markers(f"{given.studies} studies a row.\n\n{text}")
+    text, rows = table(given.studies, given.processes, given.details)
+    publish("luck", f"{given.studies} studies a row.\n\n{text}", rows)
 
 
 if __name__ == "__main__":
