@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from optimizer.data_formats import read_foreign
     from optimizer.data_import import import_bars
     from optimizer.export import export_sets, replay
+    from optimizer.figures import heatmap
+    from optimizer.overview import compare_studies, list_studies, set_record
+    from optimizer.results import find_sets
     from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
+    from optimizer.tearsheet import daily_returns, write_tearsheet
     from optimizer.types import Bars
 
 __all__ = [
@@ -30,16 +34,23 @@ __all__ = [
     "Bars",
     "StudyResult",
     "backtest",
+    "compare_studies",
+    "daily_returns",
     "errors",
     "export_sets",
+    "find_sets",
+    "heatmap",
     "import_bars",
+    "list_studies",
     "load_bars",
     "load_study",
     "read_foreign",
     "replay",
     "resume_study",
     "run_study",
+    "set_record",
     "study_from_dict",
+    "write_tearsheet",
 ]
 
 _HOMES = {
@@ -47,15 +58,22 @@ _HOMES = {
     "Bars": "types",
     "StudyResult": "study",
     "backtest": "backtest",
+    "compare_studies": "overview",
+    "daily_returns": "tearsheet",
     "export_sets": "export",
+    "find_sets": "results",
+    "heatmap": "figures",
     "import_bars": "data_import",
+    "list_studies": "overview",
     "load_bars": "bars",
     "load_study": "config",
     "read_foreign": "data_formats",
     "replay": "export",
     "resume_study": "resume",
     "run_study": "study",
+    "set_record": "overview",
     "study_from_dict": "config",
+    "write_tearsheet": "tearsheet",
 }
 """The module of each public name."""
 
