@@ -336,14 +336,14 @@ def show(
 ) -> None:
     """Show a study's best parameter sets, in-sample beside out-of-sample, or one set in full."""
     chosen = bool(where.strip()) or sort is not None or infeasible
+    if ascending is not None and sort is None:
+        raise StudyError("show: --ascending and --descending need a --sort")
     if number is not None:
         if chosen:
             raise StudyError("show: give a SET, or --where, --sort and --infeasible, not both")
         _show_set(folder, number)
     elif chosen:
         _show_found(folder, where, sort, ascending, top, infeasible)
-    elif ascending is not None:
-        raise StudyError("show: --ascending and --descending need a --sort")
     else:
         _show(folder, top)
 

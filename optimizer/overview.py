@@ -268,12 +268,14 @@ def set_rows(
         frame: rows of the study's results.
         study: of them.
         selection: of the study, for the odds of its best sets.
-        more: metrics to show beside the usual ones.
+        more: metrics to show in the place of some of the usual ones.
 
     Returns:
         The titles, of one or two lines, and the cells of each row.
     """
-    metrics = [*dict.fromkeys((*study.search.objective, *SHOWN, *more))]
+    metrics = [*dict.fromkeys((*study.search.objective, *more, *SHOWN))]
+    if more:
+        metrics = metrics[: max(len({*study.search.objective, *more}), len(SHOWN))]
     branches = build_space(study).branches
     varying = {
         "strategy",
@@ -284,7 +286,9 @@ def set_rows(
     names = [
         name for name in frame.columns if name in varying and frame[name].nunique(dropna=False) > 1
     ]
-    odds = {one.number: one for one in selection.sets} if selection is not None else {}
+    here = set(frame["set"])
+    known_odds = selection.sets if selection is not None else ()
+    odds = {one.number: one for one in known_odds if one.number in here}
     titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
     if odds:
         titles += ["not luck\nDSR", "gain is real\nPSR in / out"]

@@ -146,7 +146,10 @@ def column_of(
             return found[0]
         if found:
             raise StudyError(f"{place}: {show(name)} may be {' or '.join(found)}; name one")
-    raise StudyError(f"{place}: no column {show(name)}; {mend(name, columns)}")
+    oos = name.startswith("oos_")
+    near = [one for one in columns if one.startswith("oos_") == oos]
+    more = "" if oos or len(near) == len(columns) else ", and metrics out-of-sample as oos_..."
+    raise StudyError(f"{place}: no column {show(name)}; {mend(name, near)}{more}")
 
 
 def _conditions(
