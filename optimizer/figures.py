@@ -144,7 +144,9 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
         StudyError: the file cannot be written.
     """
     path = Path(out)
-    text = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    text = figure.to_html(
+        include_plotlyjs=True, full_html=True, config={"displaylogo": False}, default_height="95vh"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
+import signal
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ import pytest
 from optimizer.dashboard import dashboard_server
 from optimizer.errors import StudyError
 from optimizer.study import Progress, StudyResult, run_study
+from tests.processes import Command, wait_until
 from tests.reference.command import barsweep
 from tests.reference.studies import random_bars, result_hashes, small_study, write_bars
 
@@ -62,6 +66,16 @@ def trials(address: str) -> list[dict[str, Any]]:
     return found
 
 
+def comes_to(address: str, count: int) -> bool:
+    """Whether it shows so many trials; it looks again after two seconds at the earliest."""
+    end = time.monotonic() + 30.0
+    while len(trials(address)) != count:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def test_it_shows_the_trials(result: StudyResult) -> None:
     before = sorted(result.folder.path.iterdir())
     with serving(result.folder.path) as address:
@@ -71,6 +85,22 @@ def test_it_shows_the_trials(result: StudyResult) -> None:
     recorded = [one["values"][0] for one in result.folder.trials()]
     assert [float(one["values"][0]) for one in shown] == recorded
     assert sorted(result.folder.path.iterdir()) == before
+
+
+def test_the_command_says_where_it_is_and_ends_at_an_interrupt(
+    result: StudyResult, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna_dashboard")
+    command = Command("dashboard", result.folder.path, "--port", 0, output=tmp_path / "said")
+    try:
+        assert wait_until(lambda: "Ctrl-C" in command.text()), command.text()
+        found = re.search(r"http://127\.0\.0\.1:\d+", command.text())
+        assert found is not None
+        assert len(trials(found[0])) == 10
+    finally:
+        command.signal(signal.SIGINT)
+    assert command.wait() == 130
+    assert "Traceback" not in command.text()
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
@@ -90,17 +120,17 @@ def test_a_study_that_runs_is_shown_and_comes_to_the_same(
     bars: Path, result: StudyResult, tmp_path: Path
 ) -> None:
     """Asked after every batch, from the process that runs it, whose lock the folder has."""
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, bool]] = []
     with contextlib.ExitStack() as stack:
         addresses: list[str] = []
 
         def told(now: Progress) -> None:
             if not addresses:
                 addresses.append(stack.enter_context(serving(tmp_path / "out")))
-            seen.append((now.trials, len(trials(addresses[0]))))
+            seen.append((now.trials, comes_to(addresses[0], now.trials)))
 
         run = run_study(small_study(bars), out=tmp_path / "out", workers=1, on_progress=told)
-    assert seen == [(4, 4), (8, 8), (10, 10)]
+    assert seen == [(4, True), (8, True), (10, True)]
     assert result_hashes(run.folder) == result_hashes(result.folder)
 
 
@@ -114,10 +144,10 @@ def test_a_journal_that_is_replaced_is_read_anew(result: StudyResult, tmp_path: 
         part = journal.with_suffix(".new")
         part.write_bytes(b"".join(lines[:-3]))
         part.replace(journal)
-        assert len(trials(address)) == 7
+        assert len(trials(address)) == 7  # at once: nothing of the former one is kept
         with journal.open("ab") as file:  # the rest, and a line that is half written
             file.write(b"".join(lines[-3:]) + lines[-1][:20])
-        assert len(trials(address)) == 10
+        assert comes_to(address, 10)
 
 
 def test_mistakes_are_named(

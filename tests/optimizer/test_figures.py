@@ -38,8 +38,8 @@ def test_a_cell_is_the_median_of_its_feasible_sets(result: StudyResult, metric: 
         pivot = frame.pivot_table(
             index="kelly_fraction", columns="momentum_lookback", values=name, aggfunc="median"
         )
-        assert [float(one) for one in trace.x] == list(pivot.columns)
-        assert [float(one) for one in trace.y] == list(pivot.index)
+        np.testing.assert_array_equal([float(one) for one in trace.x], pivot.columns.to_numpy())
+        np.testing.assert_array_equal([float(one) for one in trace.y], pivot.index.to_numpy())
         np.testing.assert_allclose(np.array(trace.z, dtype=float), pivot.to_numpy(), rtol=1e-12)
         counts = np.array(trace.customdata, dtype=float)[:, :, 2]
         assert np.nansum(counts) == len(frame)

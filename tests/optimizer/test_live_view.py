@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import tomli_w
 from rich.console import Console
 
-from optimizer.live_view import batch_event, live_view, plain_line
+from optimizer.live_view import _View, batch_event, live_view, plain_line
 from optimizer.store import StudyFolder
 from optimizer.study import Progress, run_study
 from tests.processes import Command
@@ -64,7 +65,7 @@ def test_json_lines_of_a_run_and_of_what_is_taken_up(home: Path, tmp_path: Path)
         assert one["sets_per_second"] > 0
         assert one["seconds_left"] >= 0
         assert 0 < one["worker_use"] <= 1
-    best = results.loc[results["sharpe"].idxmax()]
+    best = results.sort_values("sharpe").iloc[-1]
     assert batches[-1]["best"] == best["sharpe"]
     assert batches[-1]["best_out_of_sample"] == best["oos_sharpe"]
     assert batches[-1]["seconds_left"] == 0
@@ -156,11 +157,9 @@ def test_a_terminal_shows_all_that_is_known() -> None:
 
 
 def test_the_time_left_runs_on_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    import optimizer.live_view as module
-
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    view = module._View()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    view = _View()
     view.tell(progress())
     now[0] += 10.0
     assert view._left(progress()) == "14 s left"

@@ -62,8 +62,8 @@ def test_a_condition_holds_as_pandas_says(
 
 
 def test_columns_can_be_compared_with_each_other(folder: Path, frame: pd.DataFrame) -> None:
-    found = find_sets(folder, where="oos_sharpe > sharpe", sort="set", top=1000)
-    wanted = frame[frame["feasible"] & (frame["oos_sharpe"] > frame["sharpe"])]
+    found = find_sets(folder, where="n_trades > momentum_lookback", sort="set", top=1000)
+    wanted = frame[frame["feasible"] & (frame["n_trades"] > frame["momentum_lookback"])]
     assert 0 < len(wanted) < len(frame)
     assert found["set"].to_list() == distinct(wanted)
 
@@ -167,21 +167,17 @@ def test_results_open_as_readme_says(
     folder: Path, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    lines = [
-        line
-        for block in blocks
-        if "polars" in block
-        for line in block.splitlines()
-        if "out/quickstart" in line
-    ]
-    assert [line.split(" = ")[0] for line in lines] == ["in_pandas", "in_polars", "in_duckdb"]
+    (block,) = [one for one in blocks if "polars" in one]
     shutil.copytree(folder, tmp_path / "out" / "quickstart")
     monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {}
-    exec("import duckdb, pandas, polars\n" + "\n".join(lines), found)
-    pandas, polars, best = found["in_pandas"], found["in_polars"], found["in_duckdb"]
-    assert pandas["sharpe"].to_list() == frame["sharpe"].to_list()
-    assert polars["sharpe"].to_list() == frame["sharpe"].to_list()
-    assert polars["strategy"].to_list() == frame["strategy"].to_list()
-    wanted = frame[frame["feasible"]].sort_values("sharpe", ascending=False)["sharpe"]
-    assert best.fetchdf()["sharpe"].to_list() == wanted.head(10).to_list()
+    names: dict[str, Any] = {}
+    exec(block, names)
+    in_pandas, in_polars = names["in_pandas"], names["in_polars"]
+    in_duckdb = names["in_duckdb"].fetchdf()
+    for found, wanted in (
+        (in_pandas, frame),
+        (in_polars, frame),
+        (in_duckdb.sort_values("set"), frame[frame["feasible"]]),
+    ):
+        for name in ("set", "strategy", "momentum_lookback", "sharpe", "n_trades", "feasible"):
+            assert list(found[name]) == list(wanted[name])
