@@ -529,7 +529,7 @@ def _table() -> Table:
 
 
 def _cell(value: Any) -> str:
-    from optimizer.overview import cell
+    from optimizer.results import cell
 
     return cell(value)
 

@@ -19,8 +19,7 @@ from optimizer.config import Study, study_from_dict
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.export import set_document
 from optimizer.ledger import n_tried
-from optimizer.results import best_sets, ranked
-from optimizer.resume import differences
+from optimizer.results import best_sets, cell, ranked
 from optimizer.selection import (
     Selection,
     SetStatistics,
@@ -32,7 +31,6 @@ from optimizer.selection import (
 from optimizer.settings import show
 from optimizer.space import build_space
 from optimizer.store import MANIFEST, OUT_OF_SAMPLE, StudyFolder, is_in_use
-from optimizer.study import load_study_bars
 
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics that tables show, in-sample beside out-of-sample."""
@@ -250,15 +248,6 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
 # --- Tables of sets -----------------------------------------------------------------------------
 
 
-def cell(value: Any) -> str:
-    """A value as tables show it: three digits, ``-`` for what is undefined."""
-    if isinstance(value, str):
-        return value
-    if value is None or pd.isna(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"
-
-
 def set_rows(
     frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
@@ -358,6 +347,8 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         StudyError: one of them is no study or cannot be read.
     """
+    from optimizer.resume import differences  # brings Optuna, which the other views do without
+
     folders = [StudyFolder.open(Path(path)) for path in (first, second)]
     manifests = [folder.manifest() for folder in folders]
     one, other = manifests
@@ -382,6 +373,8 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
 
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
     """The best set of ``folder`` in ``other``, whose manifest that is."""
+    from optimizer.study import load_study_bars
+
     own = folder.manifest()["study"]
     best = best_sets(folder, study_from_dict(own).search, 1) if folder.batch_paths() else None
     if best is None or best.empty:

@@ -194,3 +194,12 @@ def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
     # Null, which is undefined, holds in no comparison.
     values = {name: pd.to_numeric(frame[name]).astype("float64") for name in one.names}
     return one.holds(values)
+
+
+def cell(value: Any) -> str:
+    """A value as tables show it: three digits, ``-`` for what is undefined."""
+    if isinstance(value, str):
+        return value
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"

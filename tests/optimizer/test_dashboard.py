@@ -39,7 +39,6 @@ def result(bars: Path) -> StudyResult:
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of a dashboard that runs."""
-    pytest.importorskip("optuna_dashboard")
     with dashboard_server(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -90,7 +89,6 @@ def test_it_shows_the_trials(result: StudyResult) -> None:
 def test_the_command_says_where_it_is_and_ends_at_an_interrupt(
     result: StudyResult, tmp_path: Path
 ) -> None:
-    pytest.importorskip("optuna_dashboard")
     command = Command("dashboard", result.folder.path, "--port", 0, output=tmp_path / "said")
     try:
         assert wait_until(lambda: "Ctrl-C" in command.text()), command.text()
@@ -161,7 +159,6 @@ def test_mistakes_are_named(
         done = barsweep("dashboard", result.folder.path, folder=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "pip install 'barsweep[dashboard]'" in done.stderr
-    pytest.importorskip("optuna_dashboard")
     with (
         dashboard_server(result.folder.path, 0) as server,
         pytest.raises(StudyError, match=f"--port {server.server_port}"),

@@ -111,7 +111,8 @@ def test_another_kind_of_file_is_refused(export: Path, replayed: Replay, tmp_pat
 
 
 def test_quantstats_takes_the_returns(export: Path, replayed: Replay, tmp_path: Path) -> None:
-    quantstats = pytest.importorskip("quantstats", exc_type=ImportError)
+    import quantstats
+
     returns = daily_returns(replayed)
     theirs = quantstats.stats.max_drawdown(returns)
     assert theirs == pytest.approx(empyrical.max_drawdown(returns), rel=1e-9)
