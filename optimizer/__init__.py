@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from optimizer.data_formats import read_foreign
     from optimizer.data_import import import_bars
     from optimizer.export import export_sets, replay
+    from optimizer.figures import heatmap
     from optimizer.look_ahead import look_ahead_check
+    from optimizer.overview import compare_studies, list_studies, set_record
     from optimizer.report import write_report
+    from optimizer.results import find_sets
     from optimizer.resume import resume_study
     from optimizer.study import StudyResult, run_study
+    from optimizer.tearsheet import daily_returns, write_tearsheet
     from optimizer.types import Bars
 
 __all__ = [
@@ -38,9 +42,14 @@ __all__ = [
     "Bars",
     "StudyResult",
     "backtest",
+    "compare_studies",
+    "daily_returns",
     "errors",
     "export_sets",
+    "find_sets",
+    "heatmap",
     "import_bars",
+    "list_studies",
     "load_bars",
     "load_study",
     "look_ahead_check",
@@ -48,9 +57,11 @@ __all__ = [
     "replay",
     "resume_study",
     "run_study",
+    "set_record",
     "strength_of_score",
     "study_from_dict",
     "write_report",
+    "write_tearsheet",
 ]
 
 _HOMES = {
@@ -62,8 +73,13 @@ _HOMES = {
     "Bars": "types",
     "StudyResult": "study",
     "backtest": "backtest",
+    "compare_studies": "overview",
+    "daily_returns": "tearsheet",
     "export_sets": "export",
+    "find_sets": "results",
+    "heatmap": "figures",
     "import_bars": "data_import",
+    "list_studies": "overview",
     "load_bars": "bars",
     "load_study": "config",
     "look_ahead_check": "look_ahead",
@@ -71,9 +87,11 @@ _HOMES = {
     "replay": "export",
     "resume_study": "resume",
     "run_study": "study",
+    "set_record": "overview",
     "strength_of_score": "custom",
     "study_from_dict": "config",
     "write_report": "report",
+    "write_tearsheet": "tearsheet",
 }
 """The module of each public name."""
 

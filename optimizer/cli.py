@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from optimizer.errors import BarsweepError, StudyError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from optimizer.config import Study
     from optimizer.preflight import Estimate
     from optimizer.selection import Selection
-    from optimizer.study import Progress as StudyProgress
     from optimizer.study import StudyResult
     from optimizer.types import Bars
 
@@ -52,15 +52,19 @@ StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TO
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `barsweep run` wrote.")]
 
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print nothing but what `barsweep show` prints at the end.")
+]
+JsonLines = Annotated[
+    bool, typer.Option("--json-lines", help="Print a line of JSON a batch and nothing else.")
+]
+
+
 class Replayed(StrEnum):
     """How a set is replayed."""
 
     VECTORIZED = "vectorized"
     EVENTS = "events"
-
-
-SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
-"""Metrics that tables show, in-sample beside out-of-sample."""
 
 
 def _version(wanted: bool) -> None:
@@ -239,6 +243,8 @@ def run(
     seed: Annotated[Optional[int], typer.Option(help="Replaces [study] seed.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a study that --out holds.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Run a study: search, evaluate every tile, write results, show the best sets."""
     from optimizer.config import load_study
@@ -249,16 +255,17 @@ def run(
         raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
     loaded = loaded.override(seed=seed, trials=trials)
     folder = Path("out") / loaded.name if out is None else out
-    with _resumable(folder), _progress() as on_progress:
+    shown = _Shown(quiet, json_lines)
+    with _resumable(folder), shown.progress() as on_progress:
         result = run_study(
             loaded,
             out=folder,
             workers=workers,
             overwrite=overwrite,
-            on_start=_print_estimate,
+            on_start=shown.start,
             on_progress=on_progress,
         )
-    _print_end(result, top)
+    shown.end(result, top)
 
 
 @app.command()
@@ -268,74 +275,189 @@ def resume(
         Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Go on with a study that was stopped or killed; the results are as if it had not been."""
     from optimizer.resume import resume_study
 
-    with _resumable(folder), _progress() as on_progress:
+    shown = _Shown(quiet, json_lines)
+    with _resumable(folder), shown.progress() as on_progress:
         result = resume_study(
-            folder, workers=workers, on_start=_print_estimate, on_progress=on_progress
+            folder, workers=workers, on_start=shown.start, on_progress=on_progress
         )
-    if not result.seconds:
-        _say(f"{folder}: complete, nothing to resume", "green")
-        return
-    _print_end(result, top)
+    shown.end(result, top)
 
 
-def _print_end(result: StudyResult, top: int) -> None:
-    total = sum(result.seconds.values())
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
-    _say(f"time: {total:.1f} s ({parts})")
-    _show(result.folder.path, top)
+class _Shown:
+    """How a study that runs is shown, and its end.
 
+    Args:
+        quiet: nothing but what ``show`` prints.
+        json_lines: objects for machines, and nothing else on standard output.
+    """
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Any]:
-    """A live bar on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
-        yield lambda now: _say(_progress_line(now))
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def __init__(self, quiet: bool, json_lines: bool) -> None:
+        if quiet and json_lines:
+            raise StudyError("--quiet and --json-lines: give one of them")
+        self._quiet, self._json = quiet, json_lines
 
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as live:
-        task = live.add_task("starting", total=None)
+    def start(self, needs: Estimate) -> None:
+        if not self._quiet and not self._json:
+            _print_estimate(needs)
 
-        def update(now: StudyProgress) -> None:
-            live.update(
-                task,
-                completed=now.trials,
-                total=now.n_trials,
-                description=f"{now.trials}/{now.n_trials} trials, {_progress_text(now)}",
+    def progress(self) -> contextlib.AbstractContextManager[Any]:
+        """What to call after every batch."""
+        from optimizer import live_view
+
+        if self._json:
+            return contextlib.nullcontext(
+                lambda now: live_view.print_event(live_view.batch_event(now))
             )
+        if self._quiet:
+            return contextlib.nullcontext()
+        if not console.is_terminal:
+            return contextlib.nullcontext(lambda now: _say(live_view.plain_line(now)))
+        return live_view.live_view(console)
 
-        yield update
+    def end(self, result: StudyResult, top: int) -> None:
+        if self._json:
+            from optimizer.live_view import done_event, print_event
+            from optimizer.overview import study_verdict
+
+            print_event(done_event(result, study_verdict(result.folder)))
+            return
+        if not result.seconds and not self._quiet:
+            _say(f"{result.folder.path}: complete, nothing to resume", "green")
+            return
+        if not self._quiet:
+            total = sum(result.seconds.values())
+            parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
+            _say(f"time: {total:.1f} s ({parts})")
+        _show(result.folder.path, top)
 
 
-def _progress_text(now: StudyProgress) -> str:
-    best = "none feasible yet"
-    if now.best is not None:
-        best = f"best {now.best:.3g} in-sample"
-        if now.best_out_of_sample is not None:
-            best += f", {now.best_out_of_sample:.3g} out-of-sample"
-    if now.trials == now.trials_before:
-        return f"{now.sets:,} sets are on disk, {best}"
-    return f"{now.sets:,} sets, {now.sets_per_second:,.0f}/s, {best}"
+@app.command("list")
+def list_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder that holds studies.")
+    ] = Path("out"),
+) -> None:
+    """List the studies in a folder and below it, by time."""
+    from optimizer.overview import list_studies
 
-
-def _progress_line(now: StudyProgress) -> str:
-    return (
-        f"{now.trials}/{now.n_trials} trials, {_progress_text(now)}, {now.seconds_left:.0f} s left"
-    )
+    found = list_studies(folder)
+    if not found:
+        _say(f"{folder}: no studies; `barsweep run` writes one")
+        return
+    table = _table()
+    for name in ("folder", "study", "state", "sets", "best in / out", "verdict", "written, UTC"):
+        table.add_column(name, justify="right" if name in ("sets", "best in / out") else "left",
+                         overflow="fold")  # fmt: skip
+    for one in found:
+        best = "-"
+        if one.best is not None:
+            best = f"{one.objective} {_cell(one.best)} / {_cell(one.best_out_of_sample)}"
+        table.add_row(
+            Text(str(one.path)), Text(one.name), one.state, f"{one.n_sets:,}", best, one.verdict or "-",
+            f"{one.when:%Y-%m-%d %H:%M}" if one.when is not None else "-",
+        )  # fmt: skip
+    console.print(table)
+    for one in found:
+        if one.problem:
+            _say(one.problem, "yellow")
 
 
 @app.command()
 def show(
     folder: Folder,
+    number: Annotated[
+        Optional[int], typer.Argument(metavar="[SET]", help="One set, to show in full.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(help='Sets to show, as "n_trades >= 50 and max_drawdown < 0.2".')
+    ] = "",
+    sort: Annotated[
+        Optional[str], typer.Option(help="Column to sort by [default: the study's order].")
+    ] = None,
+    ascending: Annotated[
+        Optional[bool],
+        typer.Option("--ascending/--descending", help="[default: the better first]"),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 10,
+    infeasible: Annotated[
+        bool, typer.Option("--infeasible", help="Sets that break the study's constraints too.")
+    ] = False,
 ) -> None:
-    """Show a study's best parameter sets, in-sample beside out-of-sample."""
-    _show(folder, top)
+    """Show a study's best parameter sets, in-sample beside out-of-sample, or one set in full."""
+    chosen = bool(where.strip()) or sort is not None or infeasible
+    if ascending is not None and sort is None:
+        raise StudyError("show: --ascending and --descending need a --sort")
+    if number is not None:
+        if chosen:
+            raise StudyError("show: give a SET, or --where, --sort and --infeasible, not both")
+        _show_set(folder, number)
+    elif chosen:
+        _show_found(folder, where, sort, ascending, top, infeasible)
+    else:
+        _show(folder, top)
+
+
+def _show_set(path: Path, number: int) -> None:
+    from optimizer.overview import set_record
+
+    one = set_record(path, number)
+    _say(
+        f"set {one.number}, trial {one.trial}: {one.strategy}, classifier {one.classifier},"
+        f" {'feasible' if one.feasible else 'not feasible'}, score {_cell(one.score)}"
+    )
+    _say("parameters", "bold")
+    width = max(map(len, one.parameters))
+    for name, value in one.parameters.items():
+        _say(f"  {name:<{width}}  {value}")
+    table = _table()
+    table.add_column("metric")
+    for name in ("in-sample", "out-of-sample"):
+        table.add_column(name, justify="right")
+    for name, value in one.in_sample.items():
+        table.add_row(name, _cell(value), _cell((one.out_of_sample or {}).get(name)))
+    console.print(table)
+    if one.odds is None:
+        _say("odds: unknown until the study is complete")
+        return
+    _say(
+        f"odds: not luck (DSR) {_cell(one.odds.dsr)}; gain is real (PSR) {_cell(one.odds.psr)}"
+        f" in-sample, {_cell(one.odds.oos_psr)} out-of-sample"
+    )
+
+
+def _show_found(
+    path: Path, where: str, sort: str | None, ascending: bool | None, top: int, infeasible: bool
+) -> None:
+    from optimizer.catalogue import METRICS
+    from optimizer.config import study_from_dict
+    from optimizer.constraints import read_condition
+    from optimizer.results import find_sets
+    from optimizer.selection import load_selection
+    from optimizer.store import StudyFolder
+
+    frame = find_sets(
+        path, where=where, sort=sort, ascending=ascending, top=top, infeasible=infeasible
+    )
+    folder = StudyFolder.open(path)
+    study = study_from_dict(folder.manifest()["study"])
+    if study.costs.fill == "close":
+        _warn_close_fill()
+    named = [name for one in read_condition(where) for name in one.names] if where.strip() else []
+    named += [sort] if sort is not None else []
+    if any(name.startswith("oos_") for name in named):
+        _say("chosen by the holdout, which is not out-of-sample any more for such a choice",
+             "yellow")  # fmt: skip
+    if frame.empty:
+        _say("no set meets the condition", "yellow")
+        return
+    more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
+    console.print(_best_table(frame, study, load_selection(folder), more))
 
 
 def _show(path: Path, top: int) -> None:
@@ -403,55 +525,117 @@ def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
         _say(line)
 
 
-def _best_table(frame: pd.DataFrame, study: Study, selection: Selection | None) -> Table:
+def _best_table(
+    frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
+) -> Table:
     """One row a set: each metric as in-sample / out-of-sample, its odds, what varies."""
-    from optimizer.space import build_space
+    from optimizer.overview import set_rows
 
-    metrics = [*dict.fromkeys((*study.search.objective, *SHOWN))]
-    varying = {
-        "strategy",
-        "classifier",
-        *(name for branch in build_space(study).branches for name in branch.swept),
-        *(one.name for branch in build_space(study).branches for one in branch.searched),
-    }
-    names = [
-        name for name in frame.columns if name in varying and frame[name].nunique(dropna=False) > 1
-    ]
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("set", justify="right", no_wrap=True)
-    for name in metrics:
-        table.add_column(f"{name.replace('_', ' ')}\nin / out", justify="right", no_wrap=True)
-    odds = {one.number: one for one in selection.sets} if selection is not None else {}
-    if odds:
-        table.add_column("not luck\nDSR", justify="right", no_wrap=True)
-        table.add_column("gain is real\nPSR in / out", justify="right", no_wrap=True)
-    table.add_column("what differs between these sets" if len(frame) > 1 else "", overflow="fold")
-    for row in frame.to_dict("records"):
-        cells = [f"{_cell(row[name])} / {_cell(row[f'oos_{name}'])}" for name in metrics]
-        given = (
-            f"{name.removeprefix(str(row['strategy']) + '_')} {_cell(row[name])}"
-            for name in names
-            if _cell(row[name]) != "-"
-        )
-        if odds:
-            one = odds.get(row["set"])
-            cells += (
-                ["-", "-"]
-                if one is None
-                else [_cell(one.dsr), f"{_cell(one.psr)} / {_cell(one.oos_psr)}"]
-            )
-        table.add_row(str(row["set"]), *cells, ", ".join(given))
+    titles, rows = set_rows(frame, study, selection, more)
+    table = _table()
+    for title in titles[:-1]:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column(titles[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _cell(value: Any) -> str:
-    import pandas as pd
+def _table() -> Table:
+    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
 
-    if isinstance(value, str):
-        return value
-    if value is None or pd.isna(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"
+
+def _cell(value: Any) -> str:
+    from optimizer.results import cell
+
+    return cell(value)
+
+
+@app.command()
+def compare(
+    first: Folder,
+    second: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of another study.")],
+) -> None:
+    """Compare two studies: best sets, verdicts, what differs in study files and bars."""
+    from optimizer.overview import compare_studies, difference_text
+
+    found = compare_studies(first, second)
+    pair = (found.first, found.second)
+    table = _table()
+    table.add_column("")
+    for one in pair:
+        table.add_column(str(one.path), overflow="fold")
+    for name, cells in (
+        ("study", [Text(one.name) for one in pair]),
+        ("state", [one.state for one in pair]),
+        ("parameter sets", [f"{one.n_sets:,}" for one in pair]),
+        ("objective", [one.objective for one in pair]),
+        ("best in / out", [f"{_cell(o.best)} / {_cell(o.best_out_of_sample)}" for o in pair]),
+        ("verdict", [one.verdict or "-" for one in pair]),
+    ):
+        table.add_row(name, *cells)
+    for title, rows in (
+        ("study files differ in", found.study_differences),
+        ("bars differ in", found.data_differences),
+    ):
+        if rows:
+            table.add_row(f"[bold]{title}")
+        for name, before, now in rows:
+            table.add_row(Text(name), Text(difference_text(before)), Text(difference_text(now)))
+    console.print(table)
+    for title, rows in (("study files", found.study_differences), ("bars", found.data_differences)):
+        if not rows:
+            _say(f"{title}: the same")
+    for crossed, own, other in (
+        (found.first_in_second, first, second),
+        (found.second_in_first, second, first),
+    ):
+        if crossed is None:
+            continue
+        if crossed.in_sample is None:
+            _say(f"best set of {own} cannot be tried in {other}: {crossed.problem}", "yellow")
+            continue
+        where = "not tried there, simulated now by its costs and holdout"
+        if crossed.found is not None:
+            rank = "not feasible" if crossed.rank is None else f"rank {crossed.rank:,}"
+            where = f"set {crossed.found} there, {rank}"
+        beside = (crossed.out_of_sample or {}).get("sharpe")
+        _say(
+            f"best set of {own}, {crossed.number}, in {other}: Sharpe ratio"
+            f" {_cell(crossed.in_sample['sharpe'])} / {_cell(beside)} ({where})"
+        )
+
+
+@app.command()
+def plot(
+    folder: Folder,
+    heatmap: Annotated[
+        tuple[str, str], typer.Option(metavar="X Y", help="Two parameters, as lookback threshold.")
+    ],
+    metric: Annotated[str, typer.Option(help="What the colours show.")] = "sharpe",
+    out: Annotated[
+        Optional[Path], typer.Option(help="HTML file [default: DIR/heatmap-X-Y.html].")
+    ] = None,
+) -> None:
+    """Draw a metric over two parameters into an HTML file that opens offline."""
+    from optimizer import figures
+
+    figure = figures.heatmap(folder, *heatmap, metric)
+    path = out if out is not None else folder / f"heatmap-{heatmap[0]}-{heatmap[1]}.html"
+    _say(f"figure: {figures.write_figure(figure, path)}")
+
+
+@app.command()
+def dashboard(
+    folder: Folder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+) -> None:
+    """Open optuna-dashboard on a study, also while it runs (extra `dashboard`); read-only."""
+    from optimizer.dashboard import HOST, dashboard_server
+
+    with dashboard_server(folder, port) as server:
+        _say(f"dashboard: http://{HOST}:{server.server_port}/ (Ctrl-C ends it)")
+        server.serve_forever()
 
 
 @app.command()
@@ -472,7 +656,7 @@ def ledger() -> None:
     """Show how many parameter sets were ever tried on which bars; each weighs on every winner."""
     from optimizer.ledger import entries, ledger_path
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table()
     for name in ("bars", "study", "sets", "last run", "file of bars"):
         table.add_column(name, justify="right" if name == "sets" else "left", overflow="fold")
     found = entries()
@@ -527,6 +711,10 @@ def replay(
     flow: Annotated[
         Replayed, typer.Option(help="Also one bar at a time through the containers: events.")
     ] = Replayed.VECTORIZED,
+    returns: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Write its daily returns, .csv or .parquet."),
+    ] = None,
 ) -> None:
     """Run an exported set again from its file and compare; exit 1 where a metric differs."""
     from optimizer.export import replay as replay_set
@@ -549,6 +737,10 @@ def replay(
         _say(f"differs: {line}", "red")
     if result.differences or unlike:
         raise typer.Exit(1)
+    if returns is not None:
+        from optimizer.tearsheet import write_returns
+
+        _say(f"returns: {write_returns(result, returns)}")
     if result.parity is not None:
         _say(
             f"event flow: equity of {result.parity.n_bars:,} bars and {result.parity.n_fills:,}"
@@ -567,6 +759,35 @@ def new(
     for file in write_project(folder):
         _say(f"wrote {file}")
     _say(f"next:  barsweep run {folder / 'study.toml'} --out {folder / 'out'}")
+
+
+@app.command()
+def tearsheet(
+    file: Annotated[Path, typer.Argument(metavar="BEST.json", help="Export, JSON or TOML.")],
+    number: Annotated[int, typer.Option("--set", min=1, help="Its place in the file, from 1.")] = 1,
+    data: Annotated[Optional[Path], typer.Option(help="The bars, if they have moved.")] = None,
+    benchmark: Annotated[
+        Optional[str], typer.Option(help="Symbol of the bars to hold it against.")
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="HTML file [default: tearsheet.html beside BEST.json].")
+    ] = None,
+) -> None:
+    """Write a tearsheet of an exported set, made by quantstats (extra `tearsheet`)."""
+    from optimizer.export import replay as replay_set
+    from optimizer.tearsheet import write_tearsheet
+
+    replayed = replay_set(file, number=number, data=data)
+    if replayed.costs.get("fill") == "close":
+        _warn_close_fill()
+    if replayed.differences:
+        _say(
+            f"{len(replayed.differences)} metrics differ from what is recorded; `barsweep replay"
+            f" {file}` lists them",
+            "yellow",
+        )
+    path = out if out is not None else file.parent / "tearsheet.html"
+    _say(f"tearsheet: {write_tearsheet(replayed, path, benchmark)}")
 
 
 class Risks(StrEnum):
@@ -619,7 +840,7 @@ def flow(
         with FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace:
             result = prepared.run(trace)
     seconds = time.perf_counter() - start
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table()
     for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
         table.add_column(name, justify="left" if name in ("portfolio", "strategy") else "right")
     for number, (spec, view) in enumerate(zip(result.specs, result.views, strict=True)):
@@ -738,7 +959,7 @@ def bench(
         f" {limits.arithmetic_ns:.2f}, load {limits.load_ns:.2f}, store {limits.store_ns:.2f};"
         f" memory {limits.read_gb_s:.1f} GB/s"
     )
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table()
     for name in ("kernel", "element"):
         table.add_column(name)
     for name in ("ns", "GB/s", "of the limit", "lanes", "registers"):

@@ -22,6 +22,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _OPERAND = rf"({_NUMBER}|[A-Za-z_]\w*)"
 _CONSTRAINT = re.compile(rf"\s*{_OPERAND}\s*(<=|<|>=|>|==)\s*{_OPERAND}\s*", re.ASCII)
+_AND = re.compile(r"\s+and\s+", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,12 @@ def read_constraint(raw: object) -> Constraint:
     if not any(isinstance(side, str) for side in sides):
         raise refusal(f"{show(raw)} compares two numbers; name a metric or a parameter")
     return Constraint(sides[0], sign, sides[1])
+
+
+def read_condition(text: str) -> tuple[Constraint, ...]:
+    """Parse comparisons joined by ``and``, such as ``n_trades >= 50 and max_drawdown < 0.2``.
+
+    Raises:
+        PydanticCustomError: a part is not a comparison.
+    """
+    return tuple(read_constraint(part) for part in _AND.split(text.strip()))

@@ -23,6 +23,7 @@ from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileErr
 from optimizer.event_flow import Parity, compare, run_flow
 from optimizer.results import best_sets
 from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder, write_atomically
+from optimizer.types import Bars
 
 Format = Literal["json", "toml", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
@@ -115,11 +116,17 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "holdout": study["validation"]["holdout"],
         "first_bar": manifest["first_bar"],
         "versions": manifest["versions"],
-        "sets": [_set(row, study) for row in frame.to_dict("records")],
+        "sets": [set_document(row, study) for row in frame.to_dict("records")],
     }
 
 
-def _set(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, Any]:
+def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, Any]:
+    """One parameter set as an export holds it.
+
+    Args:
+        row: of the study's results.
+        study: as ``Study.to_dict`` gives it.
+    """
     known = {"set", "trial", "strategy", "classifier", "feasible", "score"}
     markets = {one["name"]: one.get("market") for one in study["classifier"]}
     parameters = {
@@ -176,9 +183,10 @@ class Replay:
         result: of the run.
         recorded: the set as exported.
         differences: metrics that differ in any bit; empty where it is reproduced exactly.
-        parity: the event flow beside the vectorized result, where it was asked for.
         study: name of the study that it came from.
         costs: as the study file's ``[costs]``.
+        bars: that it ran on.
+        parity: the event flow beside the vectorized result, where it was asked for.
     """
 
     result: BacktestResult
@@ -186,6 +194,7 @@ class Replay:
     differences: tuple[Difference, ...]
     study: str
     costs: Mapping[str, Any]
+    bars: Bars
     parity: Parity | None = None
 
 
@@ -307,7 +316,7 @@ def replay(
         raise
     except (TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    return Replay(result, chosen, tuple(differences), name, costs, parity)
+    return Replay(result, chosen, tuple(differences), name, costs, bars, parity)
 
 
 def _compare(

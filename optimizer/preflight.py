@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -113,3 +114,18 @@ def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
             f"{out}: the study writes about {needs.disk_bytes / 1e9:.1f} GB and the disk has"
             f" {free / 1e9:.1f} GB free; give an --out on another disk, or lower [search] trials"
         )
+
+
+def memory_in_use() -> int:
+    """Bytes of memory of this process and all that it started.
+
+    On Linux a page that several of them map counts once in all (proportional set size); elsewhere
+    it counts in each.
+    """
+    own = psutil.Process()
+    total = 0
+    for one in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            full = one.memory_full_info()
+            total += getattr(full, "pss", full.rss)
+    return total

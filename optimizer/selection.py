@@ -479,6 +479,17 @@ def select(
     )
 
 
+def set_statistics(selection: Selection, row: Mapping[Any, Any], n_holdout: int) -> SetStatistics:
+    """Odds of any set of a study, as those of its best.
+
+    Args:
+        selection: of the study.
+        row: of the set, as in the study's results.
+        n_holdout: bars of the holdout.
+    """
+    return _statistics(selection, row, n_holdout, math.sqrt(selection.bars_per_year))
+
+
 def _statistics(
     selection: Selection, row: Mapping[Any, Any], n_holdout: int, yearly: float
 ) -> SetStatistics:

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -108,7 +109,11 @@ def exclusive_use(path: Path) -> Iterator[None]:
         return
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # by one who looked with `is_in_use`, perhaps
+                time.sleep(0.1)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StudyError(
                 f"{path}: another process is running a study there; let it end, or give another --out"
@@ -120,6 +125,26 @@ def exclusive_use(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process holds ``exclusive_use`` of a study's folder; no where it cannot be told."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        # For an instant this is a lock too, though one that others who look can share.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 @dataclass(frozen=True)
@@ -345,6 +370,26 @@ class StudyFolder:
         tables = [_read(partial(pq.read_table, path, columns=names), path) for path in paths]
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame
+
+    def columns(self) -> list[str]:
+        """Names of the columns of the results, in order.
+
+        Raises:
+            StudyError: there are none, or a file cannot be read.
+        """
+        paths = self.batch_paths()
+        if not paths:
+            raise StudyError(f"{self.path}: no results yet")
+        return list(_read(partial(pq.read_schema, paths[0]), paths[0]).names)
+
+    def n_sets(self) -> int:
+        """Parameter sets evaluated so far.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        paths = self.batch_paths()
+        return sum(_read(partial(pq.read_metadata, path), path).num_rows for path in paths)
 
     def moments(self) -> Iterator[tuple[pd.DataFrame, FloatArray]]:
         """Batch by batch the columns ``set``, ``trial`` and ``feasible`` of its parameter sets, and

@@ -55,7 +55,13 @@ from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.config import Study
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
-from optimizer.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
+from optimizer.preflight import (
+    Estimate,
+    count_trials,
+    estimate,
+    memory_in_use,
+    refuse_what_cannot_fit,
+)
 from optimizer.results import best_sets
 from optimizer.selection import (
     WALK_FORWARD,
@@ -100,6 +106,8 @@ class Progress:
         best_out_of_sample: the same metric of that set over the holdout, or None.
         seconds: since the first batch was asked, or the study was taken up.
         trials_before, sets_before: those that were there when the study was taken up.
+        worker_use: share of the workers' time since then that they spent on parameter sets, 0..1.
+        memory_bytes: of this process and its workers, see ``memory_in_use``.
     """
 
     trials: int
@@ -111,6 +119,8 @@ class Progress:
     seconds: float
     trials_before: int = 0
     sets_before: int = 0
+    worker_use: float = 0.0
+    memory_bytes: int = 0
 
     @property
     def seconds_left(self) -> float:
@@ -122,6 +132,11 @@ class Progress:
     def sets_per_second(self) -> float:
         """The pace so far."""
         return (self.sets - self.sets_before) / self.seconds if self.seconds else 0.0
+
+    @property
+    def trials_per_second(self) -> float:
+        """The pace so far."""
+        return (self.trials - self.trials_before) / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +162,12 @@ class StudyResult:
     def best(self, top: int = 10) -> pd.DataFrame:
         """The best feasible parameter sets, best first."""
         return best_sets(self.folder, self.study.search, top)
+
+    def _repr_html_(self) -> str:
+        """The best sets and the verdict, for notebooks."""
+        from optimizer.overview import study_html
+
+        return study_html(self.folder)
 
 
 def sampler_seed(seed: int, batch: int) -> int:
@@ -534,10 +555,13 @@ class _Search:
                 best, beside = self._best if self._best is not None else (None, None)
                 seconds = time.perf_counter() - start
                 distinct = sum(self._distinct.values())
+                busy = self._pool.kernel_seconds / self._pool.count
                 self._on_progress(
                     Progress(
                         *(self._told, n_trials, self._sets, distinct, best, beside, seconds),
                         *before,
+                        worker_use=min(busy / seconds, 1.0) if seconds else 0.0,
+                        memory_bytes=memory_in_use(),
                     )
                 )
 
