@@ -26,6 +26,14 @@ lint: $(VENV)/installed-dev ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(VENV)/installed-dev ## Build the documentation into build/site; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+
+.PHONY: wheel-test
+wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is here and use it
+	$(BIN)/python -m tests.wheel
+
 .PHONY: soak
 soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each and compare (half an hour)
 	$(BIN)/python -m tests.soak

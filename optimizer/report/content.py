@@ -21,6 +21,7 @@ from optimizer.backtest import (
 )
 from optimizer.classifiers import market_returns
 from optimizer.config import Study, study_from_dict
+from optimizer.custom import load_custom
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.event_flow import EventFlow, portfolio_specs
 from optimizer.ledger import n_tried
@@ -290,7 +291,7 @@ def run_again(content: Content, bars: Bars, row: Mapping[Any, Any]) -> RunAgain:
     rules = study_rules(content.study, space, bars.n_symbols)
     holdout = content.study.validation.holdout
     inputs = prepare(bars, space, rules, holdout, content.manifest["first_bar"])
-    tile = Tile(alone.strategy, alone.classifier, alone.market, alone.lanes({}))
+    tile = Tile(alone.strategy, alone.classifier, alone.market, alone.lanes({}), alone.custom)
     codes = {key: fit_key(bars, key)[0] for key in tile.regime_keys()[0]}
     return RunAgain(int(row["set"]), row, inputs, tile, record(inputs, tile, codes))
 
@@ -303,7 +304,16 @@ def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int
         return None, 0
     specs = portfolio_specs(winner.tile, study.content_hash, rules.allow_short)
     keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
-    flow = EventFlow(bars.symbols, bars.bars_per_year, specs, rules, keys, inputs.first)
+    custom = winner.tile.custom
+    flow = EventFlow(
+        bars.symbols,
+        bars.bars_per_year,
+        specs,
+        rules,
+        keys,
+        inputs.first,
+        given=None if custom is None else load_custom(custom).features,
+    )
     for index in range(bars.n_bars):
         flow.on_bar(bars.at(index))
     found = flow.result()

@@ -36,3 +36,9 @@ def barsweep(*arguments: object, folder: Path) -> Done:
         sys.argv = argv
         os.chdir(here)
     return Done(code, stdout.getvalue(), stderr.getvalue())
+
+
+def settle(folder: str, ledger: str) -> None:
+    """In a process that is to become a command: its folder, and a ledger that no other has."""
+    os.chdir(folder)
+    os.environ["BARSWEEP_LEDGER"] = ledger
