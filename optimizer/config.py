@@ -92,6 +92,12 @@ __all__ = [
 SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 TILE_VALUES = ("best", "median", "plateau")
 
+CLUSTERS = {
+    "dask": 'start one with `dask scheduler` and `dask worker`, address = "tcp://HOST:8786"',
+    "ray": 'start one with `ray start --head`, address = "auto" or "ray://HOST:10001"',
+}
+"""Back ends that are a cluster at an address, and how to come by one."""
+
 
 def _whole(low: int, high: int) -> BeforeValidator:
     return BeforeValidator(lambda value: bounded(value, int, low, high))
@@ -504,15 +510,29 @@ class Workers(_Table):
     """``[workers]``: who computes. Never changes a result.
 
     Attributes:
-        count: processes; 0 is one per core.
-        backend: a joblib back end.
+        count: processes; 0 is one per core. A Dask cluster is used whole.
+        backend: a joblib back end; ``dask`` and ``ray`` are clusters.
+        address: of the cluster.
         tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended; the
             tile is tried once more and fails then. None sets no limit.
     """
 
     count: Annotated[int, _whole(0, 100_000)] = 0
     backend: Annotated[str, BeforeValidator(filled_text)] = "loky"
+    address: Annotated[str, BeforeValidator(filled_text)] | None = None
     tile_seconds: Annotated[float, _real(0.1, 1e6)] | None = None
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Workers:
+        start = CLUSTERS.get(self.backend)
+        if start is not None and self.address is None:
+            refuse_all([(("address",), f'missing for backend = "{self.backend}"; {start}')])
+        if start is None and self.address is not None:
+            message = f'got {show(self.address)} for backend = "{self.backend}", which has none'
+            refuse_all(
+                [(("address",), f"{message}; leave it out, or take {' or '.join(CLUSTERS)}")]
+            )
+        return self
 
 
 def _read_url(value: object) -> str:

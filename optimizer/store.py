@@ -12,12 +12,14 @@ import errno
 import json
 import logging
 import os
+import platform
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,21 @@ def exclusive_use(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = (
+        "barsweep",
+        "numba",
+        "numpy",
+        "optuna",
+        "cmaes",
+        "scikit-learn",
+        "hmmlearn",
+        "scipy",
+    )
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 @dataclass(frozen=True)

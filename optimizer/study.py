@@ -13,12 +13,10 @@ import itertools
 import json
 import logging
 import math
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +41,15 @@ from optimizer.backtest import (
     Inputs,
     Tile,
     TileResult,
-    evaluate,
     prepare,
     study_rules,
     try_signals,
 )
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
-from optimizer.classifiers import compile_classifier
+from optimizer.cluster import compile_kernels, count_slots
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
-from optimizer.config import Study
+from optimizer.config import CLUSTERS, Study
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
@@ -77,6 +74,7 @@ from optimizer.store import (
     cannot_write,
     distinct_points,
     exclusive_use,
+    software_versions,
     write_atomically,
 )
 from optimizer.types import Bars, FloatArray
@@ -227,6 +225,8 @@ def prepare_study(
         space = build_space(study)
         rules = study_rules(study, space, bars.n_symbols)
     count = study.workers.count if workers is None else workers
+    if study.workers.backend in CLUSTERS:
+        count = count_slots(study, count)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
@@ -256,7 +256,7 @@ def carry_out(
     try:
         try_signals(inputs, space)
         with clock("compile"), exclusive():
-            _compile(inputs, space)
+            compile_kernels(inputs, space)
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
             search = _Search(study, space, inputs, folder, pool, clock, told)
             search.run(prepared.needs.n_trials)
@@ -287,21 +287,6 @@ def load_study_bars(study: Study) -> Bars:
         align=data.align,
         timezone=data.timezone,
     )
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    packages = (
-        "barsweep",
-        "numba",
-        "numpy",
-        "optuna",
-        "cmaes",
-        "scikit-learn",
-        "hmmlearn",
-        "scipy",
-    )
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def _noting(
@@ -433,19 +418,6 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "kernels": source_key(kernels_folder()),
         "complete": False,
     }
-
-
-def _compile(inputs: Inputs, space: Space) -> None:
-    """Compile what the workers will call, once, before they start: they then read numba's cache."""
-    codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-    for one in {branch.custom: branch for branch in space.branches}.values():
-        branch = replace(one, constraints=())
-        point = {searched.name: searched.first for searched in branch.searched}
-        lanes = branch.lanes(point, 0, 1)
-        tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
-        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
-    for classifier in space.classifiers:
-        compile_classifier(classifier)
 
 
 class _Clock:

@@ -11,6 +11,7 @@ import importlib
 import mmap
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +44,18 @@ def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
         np.ones(2**26)
     return evaluate(folder, pieces, regimes, limit)
+
+
+def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """The first worker that comes to the tiles of one lookback dies at them."""
+    if _is_fatal(pieces):
+        try:
+            Path(os.environ["BARSWEEP_DIED"]).touch(exist_ok=False)
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate(shared, pieces, regimes, limit)
 
 
 @numba.njit(nogil=True)
