@@ -408,6 +408,13 @@ def _read_tile_value(value: object) -> object:
     return value
 
 
+def _read_storage(value: object) -> str:
+    """An address; a refusal does not show it, since it may hold a password."""
+    if not isinstance(value, str) or not value.startswith("postgresql://"):
+        raise refusal('expected a text such as "postgresql://USER@HOST/NAME"')
+    return value
+
+
 class Search(_Table):
     """``[search]``: how the searched space is walked and what is best.
 
@@ -418,6 +425,8 @@ class Search(_Table):
         objective: metrics, one or more.
         direction: of each objective.
         tile_value: how a tile's lanes make one trial's value.
+        storage: PostgreSQL database by which several coordinators share the study; None shares it with
+            nobody. It may hold a password, so ``Study.to_dict`` leaves it out, and no file holds it.
     """
 
     sampler: Annotated[
@@ -430,6 +439,7 @@ class Search(_Table):
     tile_value: Annotated[
         Literal["best", "median", "plateau"] | Quantile, BeforeValidator(_read_tile_value)
     ] = "best"
+    storage: Annotated[str, BeforeValidator(_read_storage)] | None = None
     constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
 
     @field_validator("direction", mode="before")
@@ -635,11 +645,11 @@ class Study(_Table):
     def to_dict(self) -> dict[str, Any]:
         """The study as plain mappings, lists, texts and numbers, defaults filled in.
 
-        ``[analytics]`` is left out: its URL may hold a password.
+        ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
 
         ``study_from_dict`` makes the same study of it, and a TOML or JSON writer a file.
         """
-        search = self.search.model_dump()
+        search = self.search.model_dump(exclude={"storage"})
         for key in ("objective", "direction"):
             search[key] = search[key][0] if len(search[key]) == 1 else list(search[key])
         search["constraints"] = [str(constraint) for constraint in self.search.constraints]
@@ -684,6 +694,8 @@ class Study(_Table):
             StudyFileError: a value is out of bounds.
         """
         content = self.to_dict()
+        if self.search.storage is not None:
+            content["search"]["storage"] = self.search.storage
         overridden = list(self._overridden)
         for table, key, value in (
             ("study", "seed", seed),

@@ -55,6 +55,11 @@ def resume_study(
             study = study_from_dict(manifest["study"], manifest["study_folder"])
             if manifest["complete"]:
                 return StudyResult(study, opened)
+            if manifest.get("coordinated"):
+                raise StudyError(
+                    f"{path}: of a study that several coordinators share ([search] storage): run the"
+                    " study file again with another --out; it does what is left to do"
+                )
             _refuse_other_software(path, manifest)
             _refuse_changed_study(path, manifest, study)
         except (KeyError, TypeError) as error:

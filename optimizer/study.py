@@ -50,6 +50,7 @@ from optimizer.catalogue import METRICS
 from optimizer.cluster import compile_kernels, count_slots
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.config import CLUSTERS, Study
+from optimizer.coordination import Coordinator
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
@@ -258,8 +259,17 @@ def carry_out(
         with clock("compile"), exclusive():
             compile_kernels(inputs, space)
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
-            search = _Search(study, space, inputs, folder, pool, clock, told)
-            search.run(prepared.needs.n_trials)
+            with contextlib.ExitStack() as opened:
+                others = _coordinator(prepared, folder)
+                if others is not None:
+                    opened.enter_context(others)
+                search = _Search(study, space, inputs, folder, pool, clock, told, others)
+                search.run(prepared.needs.n_trials)
+            if not folder.batch_paths():
+                raise StudyError(
+                    f"{folder.path}: other coordinators have done all {prepared.needs.n_trials} trials;"
+                    " their results are in their folders"
+                )
             with clock("selection"):
                 selection = select(study, space, inputs, folder, pool.regimes)
                 if selection is not None and study.validation.method == "walk_forward":
@@ -270,6 +280,19 @@ def carry_out(
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
     return StudyResult(study, folder, clock.finished())
+
+
+def _coordinator(prepared: PreparedStudy, folder: StudyFolder) -> Coordinator | None:
+    study = prepared.study
+    if study.search.storage is None:
+        return None
+    return Coordinator(
+        study.search.storage,
+        study.source,
+        f"{study.content_hash} {prepared.bars.content_hash}",
+        study.search.direction,
+        str(folder.path),
+    )
 
 
 def load_study_bars(study: Study) -> Bars:
@@ -416,6 +439,7 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "bars_per_year": bars.bars_per_year,
         "versions": software_versions(),
         "kernels": source_key(kernels_folder()),
+        "coordinated": study.search.storage is not None,
         "complete": False,
     }
 
@@ -466,6 +490,7 @@ class _Search:
         pool: Workers,
         clock: _Clock,
         on_progress: Callable[[Progress], None] | None,
+        coordinator: Coordinator | None = None,
     ) -> None:
         self._study = study
         self._space = space
@@ -474,6 +499,7 @@ class _Search:
         self._pool = pool
         self._clock = clock
         self._on_progress = on_progress
+        self._coordinator = coordinator
         self._optuna = optuna.create_study(directions=list(study.search.direction))
         self._journal, self._commits = _new_journal(folder, study)
         self._sets = 0
@@ -482,6 +508,10 @@ class _Search:
         self._best: tuple[float, float | None] | None = None
 
     def run(self, n_trials: int) -> None:
+        """Ask and evaluate batches until there are enough trials."""
+        if self._coordinator is not None:
+            self._run_with_others(self._coordinator, n_trials)
+            return
         size = self._study.search.batch
         finished = self._folder.finished_batches()
         points = (
@@ -502,16 +532,58 @@ class _Search:
                     continue
             else:
                 self._batch(batch, asked)
-            if self._on_progress is not None:
-                best, beside = self._best if self._best is not None else (None, None)
-                seconds = time.perf_counter() - start
-                distinct = sum(self._distinct.values())
-                self._on_progress(
-                    Progress(
-                        *(self._told, n_trials, self._sets, distinct, best, beside, seconds),
-                        *before,
-                    )
+            self._report(n_trials, start, before)
+
+    def _report(self, n_trials: int, start: float, before: tuple[int, int] = (0, 0)) -> None:
+        if self._on_progress is not None:
+            best, beside = self._best if self._best is not None else (None, None)
+            seconds = time.perf_counter() - start
+            distinct = sum(self._distinct.values())
+            self._on_progress(
+                Progress(
+                    *(self._told, n_trials, self._sets, distinct, best, beside, seconds), *before
                 )
+            )
+
+    def _run_with_others(self, coordinator: Coordinator, n_trials: int) -> None:
+        """Batches at points that no other coordinator has, until all of them have enough trials."""
+        search, start = self._study.search, time.perf_counter()
+
+        def sampler(number: int) -> optuna.samplers.BaseSampler:
+            return _sampler(search.sampler, sampler_seed(self._study.seed, number))
+
+        def sequence() -> Iterator[Mapping[str, Any]]:
+            kind = "qmc" if search.sampler == "qmc" else "random"
+            tasks: Iterator[TileTask] = grid_tasks(self._space)
+            if search.sampler != "grid" and self._space.n_points != 1:
+                # Twice as many as wanted: some repeat others.
+                tasks = itertools.chain.from_iterable(
+                    bulk_tasks(self._space, kind, self._study.seed, first, search.batch)
+                    for first in range(0, 2 * n_trials + search.batch, search.batch)
+                )
+            for task in tasks:
+                branch = self._space.branches[task.branch]
+                yield _optuna_parameters(self._space, branch, task.point)[0]
+
+        steers = search.sampler in ("tpe", "nsga2", "cmaes") and self._space.n_points != 1
+        for number in itertools.count():
+            tasks: dict[int, TileTask] = {}
+
+            def choose(trial: Trial, tasks: dict[int, TileTask] = tasks) -> None:
+                tasks[trial.number] = suggest(self._space, trial)
+
+            with self._clock("sampler"), self._quiet():
+                trials = coordinator.ask(
+                    search.batch, n_trials, sampler if steers else None, sequence, choose
+                )
+            if not trials:
+                return
+            asked = [_Asked(tasks[trial.number], None) for trial in trials]
+            frozen = self._batch(number, asked)
+            with self._clock("storage"), self._quiet():
+                for trial, record in zip(trials, frozen, strict=True):
+                    coordinator.tell(trial, record)
+            self._report(n_trials, start)
 
     def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
         search = self._study.search
@@ -535,7 +607,7 @@ class _Search:
             warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
             yield
 
-    def _batch(self, number: int, asked: Sequence[_Asked]) -> None:
+    def _batch(self, number: int, asked: Sequence[_Asked]) -> list[FrozenTrial]:
         tiles = [make_tile(self._space, one.task) for one in asked]
         full = [i for i, tile in enumerate(tiles) if tile.n_lanes]
         with self._clock("regimes"):
@@ -554,6 +626,7 @@ class _Search:
             rows, moments, frozen = self._judge(asked, tiles, results)
         with self._clock("storage"):
             self._store(number, rows, moments, frozen)
+        return frozen
 
     def _judge(
         self,

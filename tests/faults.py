@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from joblib.externals.loky.backend.context import set_start_method
 
-from optimizer import study, workers
+from optimizer import coordination, study, workers
 from optimizer.backtest import Inputs
 from optimizer.store import StudyFolder
 from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
@@ -80,6 +80,13 @@ def replace_evaluation(name: str) -> None:
     functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
                  "loop": evaluate_endlessly}  # fmt: skip
     workers._evaluate_pieces = functions[name]
+
+
+def coordinate(name: str) -> None:
+    """One of several coordinators, who count as dead soon."""
+    coordination.HEARTBEAT_SECONDS, coordination.GRACE_SECONDS = 1, 3
+    if name:
+        replace_evaluation(name)
 
 
 def once_there_are(results: str, n_batches: int, act: Callable[[], object]) -> None:
