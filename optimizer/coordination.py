@@ -162,6 +162,8 @@ class Coordinator:
         while True:
             with self._errors(), self._exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                # Optuna beats for its own loop alone; here ``_beat`` does.
+                warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
                 fail_stale_trials(self.study)
                 known = self.study.get_trials(deepcopy=False)
                 live = [one for one in known if _counts(one)]
@@ -205,8 +207,11 @@ class Coordinator:
         """
         with self._errors():
             try:
-                for name, value in {**record.user_attrs, FOLDER: self._folder}.items():
-                    trial.set_user_attr(name, value)
+                # Each is a round trip; the winner and its metrics are in the folder.
+                for name in ("n_sets", "reason"):
+                    if name in record.user_attrs:
+                        trial.set_user_attr(name, record.user_attrs[name])
+                trial.set_user_attr(FOLDER, self._folder)
                 for name, value in record.constraints.items():
                     trial.set_constraint(name, value)
                 self.study.tell(trial, record.values, state=record.state)

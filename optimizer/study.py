@@ -79,7 +79,7 @@ from optimizer.store import (
     write_atomically,
 )
 from optimizer.types import Bars, FloatArray
-from optimizer.workers import TileFailure, TileTask, Workers, make_tile
+from optimizer.workers import TileFailure, TileTask, Workers, make_tile, process_count
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -179,9 +179,10 @@ def run_study(
     path = Path("out") / study.name if out is None else Path(out)
     prepared = prepare_study(study, path, workers, on_start)
     with exclusive_use(path):
+        coordinator = _coordinator(prepared, path)
         manifest = _manifest(study, prepared.bars, prepared.inputs)
         folder = StudyFolder.create(path, manifest, overwrite=overwrite)
-        return carry_out(prepared, folder, on_progress)
+        return carry_out(prepared, folder, on_progress, coordinator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +227,7 @@ def prepare_study(
         space = build_space(study)
         rules = study_rules(study, space, bars.n_symbols)
     count = study.workers.count if workers is None else workers
-    if study.workers.backend in CLUSTERS:
-        count = count_slots(study, count)
+    count = count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
@@ -244,10 +244,12 @@ def carry_out(
     prepared: PreparedStudy,
     folder: StudyFolder,
     on_progress: Callable[[Progress], None] | None,
+    coordinator: Coordinator | None = None,
 ) -> StudyResult:
     """Evaluate the batches that the folder lacks, judge the winner, mark the study complete.
 
-    The caller holds ``exclusive_use`` of the folder.
+    The caller holds ``exclusive_use`` of the folder. With a coordinator the folder gets the batches
+    that it is handed, and the winner is the best of these.
 
     Raises:
         StudyError: the folder cannot be written, or holds batches that this version does not ask.
@@ -260,10 +262,9 @@ def carry_out(
             compile_kernels(inputs, space)
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
             with contextlib.ExitStack() as opened:
-                others = _coordinator(prepared, folder)
-                if others is not None:
-                    opened.enter_context(others)
-                search = _Search(study, space, inputs, folder, pool, clock, told, others)
+                if coordinator is not None:
+                    opened.enter_context(coordinator)
+                search = _Search(study, space, inputs, folder, pool, clock, told, coordinator)
                 search.run(prepared.needs.n_trials)
             if not folder.batch_paths():
                 raise StudyError(
@@ -282,7 +283,7 @@ def carry_out(
     return StudyResult(study, folder, clock.finished())
 
 
-def _coordinator(prepared: PreparedStudy, folder: StudyFolder) -> Coordinator | None:
+def _coordinator(prepared: PreparedStudy, path: Path) -> Coordinator | None:
     study = prepared.study
     if study.search.storage is None:
         return None
@@ -291,7 +292,7 @@ def _coordinator(prepared: PreparedStudy, folder: StudyFolder) -> Coordinator | 
         study.source,
         f"{study.content_hash} {prepared.bars.content_hash}",
         study.search.direction,
-        str(folder.path),
+        str(path),
     )
 
 
