@@ -29,6 +29,7 @@ lint: $(VENV)/installed-dev ## Check style and types
 .PHONY: soak
 soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each and compare (half an hour)
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m benchmarks.memory
 
 .PHONY: test-ray
 test-ray: $(VENV)/installed-dev ## Install Ray (80 MB to load, 240 MB on disk) and test it as a back end
@@ -39,7 +40,6 @@ test-ray: $(VENV)/installed-dev ## Install Ray (80 MB to load, 240 MB on disk) a
 bench: $(VENV)/installed-dev ## Measure kernels, simulation, growth and start
 	$(BIN)/python -m benchmarks.simulation --write
 	$(BIN)/python -m benchmarks.growth --write
-	$(BIN)/python -m benchmarks.memory
 
 PEERS := vectorbt raptorbt backtesting pybroker
 

@@ -30,6 +30,9 @@ MANY_SETS = {
     "threshold": {"sweep": {"low": 0.0, "high": 0.1, "step": 0.001}},
     "lookback": {"low": 5, "high": 100, "step": 5},
 }
+MOST_BYTES = 2**32
+"""No study here may take more memory or disk."""
+
 CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
     # (bars, symbols, tables)
     "one lane a trial": (
@@ -168,6 +171,8 @@ def main() -> None:
             f" | {use.disk / 1e6:,.2f} | {use.estimated_disk / use.disk:.2f} |",
             flush=True,
         )
+        if max(use.memory, use.disk) > MOST_BYTES:
+            sys.exit(f"{name}: more than 4 GiB: {use}")
 
 
 if __name__ == "__main__":

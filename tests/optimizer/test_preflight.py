@@ -240,4 +240,4 @@ def threads() -> tuple[int, int]:
     import sklearn.svm  # noqa: F401
     from threadpoolctl import threadpool_info
 
-    return numba.config.NUMBA_NUM_THREADS, max(one["num_threads"] for one in threadpool_info())
+    return numba.get_num_threads(), max(one["num_threads"] for one in threadpool_info())
