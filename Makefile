@@ -37,6 +37,12 @@ wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is h
 .PHONY: soak
 soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each and compare (half an hour)
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m benchmarks.memory
+
+.PHONY: test-ray
+test-ray: $(VENV)/installed-dev ## Install Ray (80 MB to load, 240 MB on disk) and test it as a back end
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -q tests/optimizer/test_cluster.py -k ray
 
 .PHONY: bench
 bench: $(VENV)/installed-dev ## Measure kernels, simulation, growth and start

@@ -38,7 +38,7 @@ from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.config import Study, study_from_dict
 from optimizer.space import build_space
-from optimizer.study import software_versions
+from optimizer.store import software_versions
 from optimizer.types import Bars, FloatArray
 
 HERE = Path(__file__).parent

@@ -92,6 +92,12 @@ __all__ = [
 SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 TILE_VALUES = ("best", "median", "plateau")
 
+CLUSTERS = {
+    "dask": 'start one with `dask scheduler` and `dask worker`, address = "tcp://HOST:8786"',
+    "ray": 'start one with `ray start --head`, address = "auto" or "ray://HOST:10001"',
+}
+"""Back ends that are a cluster at an address, and how to come by one."""
+
 
 def _whole(low: int, high: int) -> BeforeValidator:
     return BeforeValidator(lambda value: bounded(value, int, low, high))
@@ -402,6 +408,13 @@ def _read_tile_value(value: object) -> object:
     return value
 
 
+def _read_storage(value: object) -> str:
+    """An address; a refusal does not show it, since it may hold a password."""
+    if not isinstance(value, str) or not value.startswith("postgresql://"):
+        raise refusal('expected a text such as "postgresql://USER@HOST/NAME"')
+    return value
+
+
 class Search(_Table):
     """``[search]``: how the searched space is walked and what is best.
 
@@ -412,6 +425,8 @@ class Search(_Table):
         objective: metrics, one or more.
         direction: of each objective.
         tile_value: how a tile's lanes make one trial's value.
+        storage: PostgreSQL database by which several coordinators share the study; None shares it with
+            nobody. It may hold a password, so ``Study.to_dict`` leaves it out, and no file holds it.
     """
 
     sampler: Annotated[
@@ -424,6 +439,7 @@ class Search(_Table):
     tile_value: Annotated[
         Literal["best", "median", "plateau"] | Quantile, BeforeValidator(_read_tile_value)
     ] = "best"
+    storage: Annotated[str, BeforeValidator(_read_storage)] | None = None
     constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
 
     @field_validator("direction", mode="before")
@@ -504,15 +520,29 @@ class Workers(_Table):
     """``[workers]``: who computes. Never changes a result.
 
     Attributes:
-        count: processes; 0 is one per core.
-        backend: a joblib back end.
+        count: processes; 0 is one per core. A Dask cluster is used whole.
+        backend: a joblib back end; ``dask`` and ``ray`` are clusters.
+        address: of the cluster.
         tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended; the
             tile is tried once more and fails then. None sets no limit.
     """
 
     count: Annotated[int, _whole(0, 100_000)] = 0
     backend: Annotated[str, BeforeValidator(filled_text)] = "loky"
+    address: Annotated[str, BeforeValidator(filled_text)] | None = None
     tile_seconds: Annotated[float, _real(0.1, 1e6)] | None = None
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Workers:
+        start = CLUSTERS.get(self.backend)
+        if start is not None and self.address is None:
+            refuse_all([(("address",), f'missing for backend = "{self.backend}"; {start}')])
+        if start is None and self.address is not None:
+            message = f'got {show(self.address)} for backend = "{self.backend}", which has none'
+            refuse_all(
+                [(("address",), f"{message}; leave it out, or take {' or '.join(CLUSTERS)}")]
+            )
+        return self
 
 
 def _read_url(value: object) -> str:
@@ -615,11 +645,11 @@ class Study(_Table):
     def to_dict(self) -> dict[str, Any]:
         """The study as plain mappings, lists, texts and numbers, defaults filled in.
 
-        ``[analytics]`` is left out: its URL may hold a password.
+        ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
 
         ``study_from_dict`` makes the same study of it, and a TOML or JSON writer a file.
         """
-        search = self.search.model_dump()
+        search = self.search.model_dump(exclude={"storage"})
         for key in ("objective", "direction"):
             search[key] = search[key][0] if len(search[key]) == 1 else list(search[key])
         search["constraints"] = [str(constraint) for constraint in self.search.constraints]
@@ -664,6 +694,8 @@ class Study(_Table):
             StudyFileError: a value is out of bounds.
         """
         content = self.to_dict()
+        if self.search.storage is not None:
+            content["search"]["storage"] = self.search.storage
         overridden = list(self._overridden)
         for table, key, value in (
             ("study", "seed", seed),

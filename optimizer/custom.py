@@ -58,9 +58,11 @@ __all__ = [
     "CustomStrategy",
     "custom_from_dict",
     "load_custom",
+    "provide_custom",
     "read_custom",
     "shown",
     "source_hash",
+    "source_of",
     "strategy_parameters",
     "strength_of_score",
 ]
@@ -96,13 +98,36 @@ _loaded: dict[CustomStrategy, CustomKernels] = {}
 def load_custom(custom: CustomStrategy) -> CustomKernels:
     """What a strategy runs by. Runs its file; compiles nothing that has been compiled before.
 
-    Where the file has changed since, the copy that was kept beside the compiled kernels is run.
+    Raises:
+        StrategyError: the file is gone or changed, and there is no copy.
+    """
+    if custom not in _loaded:
+        provide_custom(custom, source_of(custom))
+    return _loaded[custom]
+
+
+def provide_custom(custom: CustomStrategy, content: bytes) -> None:
+    """Make a strategy ready to run from the content of its file, which need not be on this machine.
+
+    Runs it; compiles nothing that has been compiled before.
+
+    Raises:
+        StrategyError: the content is not that of the strategy, or cannot be compiled.
+    """
+    if custom in _loaded:
+        return
+    path = Path(custom.path)
+    if hashlib.sha256(content).hexdigest() != custom.source_hash:
+        raise StrategyError(f"{shown(path)}: not the file of then ({custom.source_hash[:12]})")
+    _loaded[custom] = compile_strategy(custom, StrategyFile(path, content))
+
+
+def source_of(custom: CustomStrategy) -> bytes:
+    """Content of a strategy's file. Where that has changed, of the copy kept beside the kernels.
 
     Raises:
         StrategyError: the file is gone or changed, and there is no copy.
     """
-    if custom in _loaded:
-        return _loaded[custom]
     path = Path(custom.path)
     try:
         content = read_bytes(path)
@@ -116,5 +141,4 @@ def load_custom(custom: CustomStrategy) -> CustomKernels:
                 f"{shown(path)}: {'has changed' if path.exists() else 'is gone'} since the study"
                 f" ran (recorded hash {custom.source_hash[:12]}); put the file of then back"
             )
-    _loaded[custom] = compile_strategy(custom, StrategyFile(path, content))
-    return _loaded[custom]
+    return content

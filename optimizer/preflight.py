@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from joblib import cpu_count
 
 from optimizer.backtest import Rules, feature_keys
 from optimizer.catalogue import METRICS
-from optimizer.config import Study
+from optimizer.config import CLUSTERS, Study
 from optimizer.errors import StudyError
 from optimizer.space import Space
 from optimizer.types import Bars
@@ -23,11 +24,27 @@ NS_PER_STEP = 2.5
 SECONDS_PER_FIT = 0.03
 """Time of one fit of a regime model."""
 
-BYTES_PER_ROW = 120
-"""One parameter set in a result file, compressed; its return moments are 16 bytes a block more."""
+BYTES_PER_ROW = 280
+"""One parameter set in a result file, compressed; its return moments are 16 bytes a block more. Sets
+that trade alike compress better."""
 
-BYTES_PER_PROCESS = 250e6
-"""An interpreter with the libraries and the compiled kernels."""
+BYTES_PER_TRIAL = 7_400
+"""One trial in a result file, where its text stands twice, and in the journal."""
+
+BYTES_PER_BATCH = 22_000
+"""What a result file holds beside rows and trials."""
+
+BYTES_PER_BAR = 110
+"""One bar in ``selection.json``."""
+
+LIBRARY_BYTES = 245e6
+"""The libraries, which the processes of one machine share."""
+
+BYTES_PER_PROCESS = 120e6
+"""What an interpreter with the compiled kernels holds for itself."""
+
+MODEL_BYTES = 50e6
+"""The same of the libraries that fit regime models."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +55,11 @@ class Estimate:
         n_trials: tiles.
         n_sets: parameter sets in all, before parameter constraints drop some.
         lanes_per_tile: parameter sets of the largest tile.
-        memory_bytes: of parent and workers together.
+        memory_bytes: of parent and workers together; of the parent where the workers are a cluster's.
         disk_bytes: of results and shared arrays.
         seconds: wall time, roughly.
         workers: processes.
+        shared_bytes: of the bars, features and correlations, once; part of both.
     """
 
     n_trials: int
@@ -51,6 +69,7 @@ class Estimate:
     disk_bytes: float
     seconds: float
     workers: int
+    shared_bytes: float = 0.0
 
 
 def count_trials(study: Study, space: Space) -> int:
@@ -62,7 +81,10 @@ def count_trials(study: Study, space: Space) -> int:
 
 def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int) -> Estimate:
     """Estimate what a study will take on this machine."""
-    workers = workers or os.cpu_count() or 1
+    cores = int(cpu_count())
+    on_cluster = study.workers.backend in CLUSTERS
+    if not on_cluster:
+        workers = min(workers or cores, cores)
     n_trials = count_trials(study, space)
     lanes = [branch.n_lanes for branch in space.branches]
     n_sets = n_trials * max(lanes)
@@ -81,16 +103,26 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         for branch in {branch.classifier: branch for branch in space.branches}.values()
         if branch.classifier != "none"
     )
+    processes = 1 if on_cluster or workers < 2 else 1 + workers
+    own = BYTES_PER_PROCESS + (MODEL_BYTES if fits else 0.0)
+    n_batches = math.ceil(n_trials / study.search.batch)
     return Estimate(
         n_trials=n_trials,
         n_sets=n_sets,
         lanes_per_tile=max(lanes),
-        memory_bytes=(workers + 1) * BYTES_PER_PROCESS
-        + shared
+        # Shared arrays count twice: in this process, and mapped from their files by all.
+        memory_bytes=LIBRARY_BYTES
+        + processes * own
+        + 2 * shared
         + rows_in_flight * (row_bytes + 3 * moment_bytes),
-        disk_bytes=shared + n_sets * (BYTES_PER_ROW + moment_bytes),
-        seconds=5.0 + (work + fits * SECONDS_PER_FIT) / min(workers, os.cpu_count() or 1),
+        disk_bytes=(0.0 if on_cluster else shared)
+        + n_sets * (BYTES_PER_ROW + moment_bytes)
+        + n_trials * BYTES_PER_TRIAL
+        + n_batches * BYTES_PER_BATCH
+        + bars.n_bars * BYTES_PER_BAR,
+        seconds=5.0 + (work + fits * SECONDS_PER_FIT) / workers,
         workers=workers,
+        shared_bytes=shared,
     )
 
 
@@ -104,8 +136,9 @@ def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
     if needs.memory_bytes > available:
         raise StudyError(
             f"the study needs about {needs.memory_bytes / 1e9:.1f} GB of memory and"
-            f" {available / 1e9:.1f} GB is free; lower [search] batch, sweep fewer values in a tile"
-            f" (now {needs.lanes_per_tile:,}), or search fewer lookbacks"
+            f" {available / 1e9:.1f} GB is free; lower [workers] count (now {needs.workers}), lower"
+            f" [search] batch, sweep fewer values in a tile (now {needs.lanes_per_tile:,}), or, of"
+            f" {2 * needs.shared_bytes / 1e9:.1f} GB for bars and features, search fewer lookbacks"
         )
     existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free

@@ -10,13 +10,12 @@ from optimizer.compile_cache import kernels_folder, source_key
 from optimizer.config import Study, load_study, study_from_dict
 from optimizer.errors import StudyError
 from optimizer.preflight import Estimate
-from optimizer.store import SCHEMA_VERSION, StudyFolder, exclusive_use
+from optimizer.store import SCHEMA_VERSION, StudyFolder, exclusive_use, software_versions
 from optimizer.study import (
     Progress,
     StudyResult,
     carry_out,
     prepare_study,
-    software_versions,
 )
 from optimizer.types import Bars
 from optimizer.workers import remove_shared_memory
@@ -56,6 +55,11 @@ def resume_study(
             study = study_from_dict(manifest["study"], manifest["study_folder"])
             if manifest["complete"]:
                 return StudyResult(study, opened)
+            if manifest.get("coordinated"):
+                raise StudyError(
+                    f"{path}: of a study that several coordinators share ([search] storage): run the"
+                    " study file again with another --out; it does what is left to do"
+                )
             _refuse_other_software(path, manifest)
             _refuse_changed_study(path, manifest, study)
         except (KeyError, TypeError) as error:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,21 @@ def is_in_use(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = (
+        "barsweep",
+        "numba",
+        "numpy",
+        "optuna",
+        "cmaes",
+        "scikit-learn",
+        "hmmlearn",
+        "scipy",
+    )
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 @dataclass(frozen=True)

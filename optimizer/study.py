@@ -13,12 +13,10 @@ import itertools
 import json
 import logging
 import math
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +41,16 @@ from optimizer.backtest import (
     Inputs,
     Tile,
     TileResult,
-    evaluate,
     prepare,
     study_rules,
     try_signals,
 )
 from optimizer.bars import load_bars
 from optimizer.catalogue import METRICS
-from optimizer.classifiers import compile_classifier
+from optimizer.cluster import compile_kernels, count_slots
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
-from optimizer.config import Study
+from optimizer.config import CLUSTERS, Study
+from optimizer.coordination import Coordinator
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import (
@@ -83,10 +81,11 @@ from optimizer.store import (
     cannot_write,
     distinct_points,
     exclusive_use,
+    software_versions,
     write_atomically,
 )
 from optimizer.types import Bars, FloatArray
-from optimizer.workers import TileFailure, TileTask, Workers, make_tile
+from optimizer.workers import TileFailure, TileTask, Workers, make_tile, process_count
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -201,9 +200,10 @@ def run_study(
     path = Path("out") / study.name if out is None else Path(out)
     prepared = prepare_study(study, path, workers, on_start)
     with exclusive_use(path):
+        coordinator = _coordinator(prepared, path)
         manifest = _manifest(study, prepared.bars, prepared.inputs)
         folder = StudyFolder.create(path, manifest, overwrite=overwrite)
-        return carry_out(prepared, folder, on_progress)
+        return carry_out(prepared, folder, on_progress, coordinator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +248,7 @@ def prepare_study(
         space = build_space(study)
         rules = study_rules(study, space, bars.n_symbols)
     count = study.workers.count if workers is None else workers
+    count = count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
@@ -264,10 +265,12 @@ def carry_out(
     prepared: PreparedStudy,
     folder: StudyFolder,
     on_progress: Callable[[Progress], None] | None,
+    coordinator: Coordinator | None = None,
 ) -> StudyResult:
     """Evaluate the batches that the folder lacks, judge the winner, mark the study complete.
 
-    The caller holds ``exclusive_use`` of the folder.
+    The caller holds ``exclusive_use`` of the folder. With a coordinator the folder gets the batches
+    that it is handed, and the winner is the best of these.
 
     Raises:
         StudyError: the folder cannot be written, or holds batches that this version does not ask.
@@ -277,10 +280,18 @@ def carry_out(
     try:
         try_signals(inputs, space)
         with clock("compile"), exclusive():
-            _compile(inputs, space)
+            compile_kernels(inputs, space)
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
-            search = _Search(study, space, inputs, folder, pool, clock, told)
-            search.run(prepared.needs.n_trials)
+            with contextlib.ExitStack() as opened:
+                if coordinator is not None:
+                    opened.enter_context(coordinator)
+                search = _Search(study, space, inputs, folder, pool, clock, told, coordinator)
+                search.run(prepared.needs.n_trials)
+            if not folder.batch_paths():
+                raise StudyError(
+                    f"{folder.path}: other coordinators have done all {prepared.needs.n_trials} trials;"
+                    " their results are in their folders"
+                )
             with clock("selection"):
                 selection = select(study, space, inputs, folder, pool.regimes)
                 if selection is not None and study.validation.method == "walk_forward":
@@ -291,6 +302,19 @@ def carry_out(
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
     return StudyResult(study, folder, clock.finished())
+
+
+def _coordinator(prepared: PreparedStudy, path: Path) -> Coordinator | None:
+    study = prepared.study
+    if study.search.storage is None:
+        return None
+    return Coordinator(
+        study.search.storage,
+        study.source,
+        f"{study.content_hash} {prepared.bars.content_hash}",
+        study.search.direction,
+        str(path),
+    )
 
 
 def load_study_bars(study: Study) -> Bars:
@@ -308,21 +332,6 @@ def load_study_bars(study: Study) -> Bars:
         align=data.align,
         timezone=data.timezone,
     )
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    packages = (
-        "barsweep",
-        "numba",
-        "numpy",
-        "optuna",
-        "cmaes",
-        "scikit-learn",
-        "hmmlearn",
-        "scipy",
-    )
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def _noting(
@@ -452,21 +461,9 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "bars_per_year": bars.bars_per_year,
         "versions": software_versions(),
         "kernels": source_key(kernels_folder()),
+        "coordinated": study.search.storage is not None,
         "complete": False,
     }
-
-
-def _compile(inputs: Inputs, space: Space) -> None:
-    """Compile what the workers will call, once, before they start: they then read numba's cache."""
-    codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-    for one in {branch.custom: branch for branch in space.branches}.values():
-        branch = replace(one, constraints=())
-        point = {searched.name: searched.first for searched in branch.searched}
-        lanes = branch.lanes(point, 0, 1)
-        tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
-        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
-    for classifier in space.classifiers:
-        compile_classifier(classifier)
 
 
 class _Clock:
@@ -515,6 +512,7 @@ class _Search:
         pool: Workers,
         clock: _Clock,
         on_progress: Callable[[Progress], None] | None,
+        coordinator: Coordinator | None = None,
     ) -> None:
         self._study = study
         self._space = space
@@ -523,6 +521,7 @@ class _Search:
         self._pool = pool
         self._clock = clock
         self._on_progress = on_progress
+        self._coordinator = coordinator
         self._optuna = optuna.create_study(directions=list(study.search.direction))
         self._journal, self._commits = _new_journal(folder, study)
         self._sets = 0
@@ -531,6 +530,10 @@ class _Search:
         self._best: tuple[float, float | None] | None = None
 
     def run(self, n_trials: int) -> None:
+        """Ask and evaluate batches until there are enough trials."""
+        if self._coordinator is not None:
+            self._run_with_others(self._coordinator, n_trials)
+            return
         size = self._study.search.batch
         finished = self._folder.finished_batches()
         points = (
@@ -551,19 +554,62 @@ class _Search:
                     continue
             else:
                 self._batch(batch, asked)
-            if self._on_progress is not None:
-                best, beside = self._best if self._best is not None else (None, None)
-                seconds = time.perf_counter() - start
-                distinct = sum(self._distinct.values())
-                busy = self._pool.kernel_seconds / self._pool.count
-                self._on_progress(
-                    Progress(
-                        *(self._told, n_trials, self._sets, distinct, best, beside, seconds),
-                        *before,
-                        worker_use=min(busy / seconds, 1.0) if seconds else 0.0,
-                        memory_bytes=memory_in_use(),
-                    )
+            self._report(n_trials, start, before)
+
+    def _report(self, n_trials: int, start: float, before: tuple[int, int] = (0, 0)) -> None:
+        if self._on_progress is not None:
+            best, beside = self._best if self._best is not None else (None, None)
+            seconds = time.perf_counter() - start
+            distinct = sum(self._distinct.values())
+            busy = self._pool.kernel_seconds / self._pool.count
+            self._on_progress(
+                Progress(
+                    *(self._told, n_trials, self._sets, distinct, best, beside, seconds),
+                    *before,
+                    worker_use=min(busy / seconds, 1.0) if seconds else 0.0,
+                    memory_bytes=memory_in_use(),
                 )
+            )
+
+    def _run_with_others(self, coordinator: Coordinator, n_trials: int) -> None:
+        """Batches at points that no other coordinator has, until all of them have enough trials."""
+        search, start = self._study.search, time.perf_counter()
+
+        def sampler(number: int) -> optuna.samplers.BaseSampler:
+            return _sampler(search.sampler, sampler_seed(self._study.seed, number))
+
+        def sequence() -> Iterator[Mapping[str, Any]]:
+            kind = "qmc" if search.sampler == "qmc" else "random"
+            tasks: Iterator[TileTask] = grid_tasks(self._space)
+            if search.sampler != "grid" and self._space.n_points != 1:
+                # Twice as many as wanted: some repeat others.
+                tasks = itertools.chain.from_iterable(
+                    bulk_tasks(self._space, kind, self._study.seed, first, search.batch)
+                    for first in range(0, 2 * n_trials + search.batch, search.batch)
+                )
+            for task in tasks:
+                branch = self._space.branches[task.branch]
+                yield _optuna_parameters(self._space, branch, task.point)[0]
+
+        steers = search.sampler in ("tpe", "nsga2", "cmaes") and self._space.n_points != 1
+        for number in itertools.count():
+            tasks: dict[int, TileTask] = {}
+
+            def choose(trial: Trial, tasks: dict[int, TileTask] = tasks) -> None:
+                tasks[trial.number] = suggest(self._space, trial)
+
+            with self._clock("sampler"), self._quiet():
+                trials = coordinator.ask(
+                    search.batch, n_trials, sampler if steers else None, sequence, choose
+                )
+            if not trials:
+                return
+            asked = [_Asked(tasks[trial.number], None) for trial in trials]
+            frozen = self._batch(number, asked)
+            with self._clock("storage"), self._quiet():
+                for trial, record in zip(trials, frozen, strict=True):
+                    coordinator.tell(trial, record)
+            self._report(n_trials, start)
 
     def _ask(self, batch: int, count: int, points: Iterator[TileTask] | None) -> list[_Asked]:
         search = self._study.search
@@ -587,7 +633,7 @@ class _Search:
             warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
             yield
 
-    def _batch(self, number: int, asked: Sequence[_Asked]) -> None:
+    def _batch(self, number: int, asked: Sequence[_Asked]) -> list[FrozenTrial]:
         tiles = [make_tile(self._space, one.task) for one in asked]
         full = [i for i, tile in enumerate(tiles) if tile.n_lanes]
         with self._clock("regimes"):
@@ -606,6 +652,7 @@ class _Search:
             rows, moments, frozen = self._judge(asked, tiles, results)
         with self._clock("storage"):
             self._store(number, rows, moments, frozen)
+        return frozen
 
     def _judge(
         self,

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -40,7 +40,8 @@ from optimizer.backtest import (
     evaluate,
     fit_key,
 )
-from optimizer.config import Study, study_from_dict
+from optimizer.cluster import Engine, connected, context_of
+from optimizer.config import CLUSTERS, Study, study_from_dict
 from optimizer.errors import StudyError
 from optimizer.space import Branch, Space, Value, build_space
 from optimizer.store import cannot_write
@@ -86,33 +87,38 @@ def make_tile(space: Space, task: TileTask) -> Tile:
     )
 
 
+def _context(shared: Any) -> tuple[Inputs, Space]:
+    """Of what tasks are handed: a folder's name, or what was sent to a cluster."""
+    return _mapped(shared) if isinstance(shared, str) else context_of(shared)
+
+
 @functools.lru_cache(maxsize=2)
-def _context(folder: str) -> tuple[Inputs, Space]:
+def _mapped(folder: str) -> tuple[Inputs, Space]:
     path = Path(folder)
     study = study_from_dict(json.loads((path / "study.json").read_text()))
     return Inputs.load(path), build_space(study)
 
 
 def _evaluate_pieces(
-    folder: str,
+    shared: Any,
     pieces: Sequence[_Piece],
     regimes: Mapping[RegimeKey, RegimeCodes],
     tile_seconds: float | None = None,
 ) -> tuple[list[TileResult], float]:
-    with _time_limit(folder, None if tile_seconds is None else tile_seconds * len(pieces)):
-        inputs, space = _context(folder)
+    with _time_limit(shared, None if tile_seconds is None else tile_seconds * len(pieces)):
+        inputs, space = _context(shared)
         tiles = [make_tile(space, p.task).slice(p.start, p.stop) for p in pieces]
         start = time.perf_counter()
         results = evaluate(inputs, tiles, regimes)
         return results, time.perf_counter() - start
 
 
-def _fit_regime(folder: str, key: RegimeKey) -> tuple[RegimeCodes, str]:
-    return fit_key(_context(folder)[0].bars, key)
+def _fit_regime(shared: Any, key: RegimeKey) -> tuple[RegimeCodes, str]:
+    return fit_key(_context(shared)[0].bars, key)
 
 
 @contextlib.contextmanager
-def _time_limit(folder: str, seconds: float | None) -> Iterator[None]:
+def _time_limit(folder: Any, seconds: float | None) -> Iterator[None]:
     """End this worker process if it takes longer: nothing else stops compiled code in a loop."""
     if seconds is None:
         yield
@@ -163,6 +169,19 @@ def _ready() -> None:
     """What a worker is asked first, so that all of them are there."""
 
 
+def process_count(wanted: int) -> int:
+    """Processes on this machine: as many as wanted, 0 for all, and never more than it has cores."""
+    cores = int(cpu_count())
+    if wanted > cores:
+        logging.getLogger("barsweep").warning(
+            "%d workers were asked for, this machine has %d cores: it takes %d",
+            wanted,
+            cores,
+            cores,
+        )
+    return min(wanted or cores, cores)
+
+
 class Workers:
     """Processes that evaluate tiles of one study. Use as a context manager.
 
@@ -170,7 +189,8 @@ class Workers:
         folder: where the shared arrays are to be written; the caller removes it.
         study: of the tiles.
         inputs: of the study.
-        count: processes; 1 computes in this one; 0 takes one per core.
+        count: processes; 1 computes in this one; 0 takes one per core. No more than the cores are
+            taken; a cluster decides itself.
 
     Attributes:
         count: processes.
@@ -178,9 +198,14 @@ class Workers:
     """
 
     def __init__(self, folder: Path, study: Study, inputs: Inputs, count: int) -> None:
-        self.count = count or os.cpu_count() or 1
+        self._cluster = study.workers.backend in CLUSTERS
+        self.count = count if self._cluster else process_count(count)
         self.kernel_seconds = 0.0
-        self._folder = str(folder)
+        self._folder = folder
+        self._inputs = inputs
+        self._shared: Any = str(folder)
+        self._engine: Engine | None = None
+        self._open = contextlib.ExitStack()
         self._study = study
         self._limit = study.workers.tile_seconds
         self._regimes: dict[RegimeKey, RegimeCodes] = {}
@@ -190,13 +215,19 @@ class Workers:
                 f"{study.source}: [workers] tile_seconds = {self._limit:g} needs processes that can"
                 ' be ended: take 2 workers or more, and the backend "loky"'
             )
-        try:
-            inputs.save(folder)
-            (folder / "study.json").write_text(json.dumps(study.to_dict()))
-        except OSError as error:
-            raise cannot_write(folder, error) from None
+        if not self._cluster:
+            try:
+                inputs.save(folder)
+                (folder / "study.json").write_text(json.dumps(study.to_dict()))
+            except OSError as error:
+                raise cannot_write(folder, error) from None
 
     def __enter__(self) -> Self:
+        if self._cluster:
+            self._engine = self._open.enter_context(
+                connected(self._study, self._inputs, self.count)
+            )
+            self.count, self._shared = self._engine.count, self._engine.parcel
         self._start()
         return self
 
@@ -208,25 +239,27 @@ class Workers:
     ) -> None:
         if self._parallel is not None:
             self._parallel.__exit__(kind, error, trace)
-        _context.cache_clear()
+        self._open.close()
+        _mapped.cache_clear()
 
     def _start(self) -> None:
-        if self.count < 2:
+        if self.count < 2 and not self._cluster:
             return
         backend = self._study.workers.backend
-        own: dict[str, Any] = {}
+        own: dict[str, Any] = {"backend": backend}
         if backend == "loky":
-            own = {
+            own |= {
                 "inner_max_num_threads": 1,
                 "initializer": _start_worker,
                 "initargs": (os.getpid(),),
                 # What is done before a worker dies is kept; other back ends give all or nothing.
                 "return_as": "generator",
             }
+        elif self._engine is not None:
+            own = dict(self._engine.options)
         try:
             self._parallel = Parallel(
                 n_jobs=self.count,
-                backend=backend,
                 batch_size=1,
                 max_nbytes=None,
                 **own,
@@ -240,6 +273,12 @@ class Workers:
             with _interrupts_held():
                 list(self._parallel(delayed(_ready)() for _ in range(self.count)))
 
+    @property
+    def _deaths(self) -> tuple[type[BaseException], ...]:
+        """What is raised when a worker died."""
+        of_cluster = () if self._engine is None else self._engine.deaths
+        return (TerminatedWorkerError, MemoryError, *of_cluster)
+
     def _restart(self) -> None:
         self._parallel.__exit__(None, None, None)
         self._start()
@@ -249,37 +288,45 @@ class Workers:
         if self._parallel is None:
             return [_here(function, call) for call in calls]
         results: list[Any] = []
+        gone = () if self._engine is None else self._engine.gone
         while len(results) < len(calls):
             try:
                 rest = calls[len(results) :]
                 for result in self._parallel(delayed(function)(*call) for call in rest):
                     results.append(result)
-            except (TerminatedWorkerError, MemoryError):
+            except self._deaths:
                 # Which call killed is not known, only that it was among the next few: joblib hands
                 # out two for each worker. Alone, each shows what it does.
                 self._restart()
                 for call in calls[len(results) : len(results) + 2 * self.count]:
                     results.append(self._alone(function, call))
+            except gone as error:
+                table = self._study.workers
+                raise StudyError(
+                    f"{self._study.source}: the {table.backend} cluster at {table.address} is gone"
+                    f" ({type(error).__name__}); what was written before is kept: start it again, then"
+                    " `barsweep resume` goes on"
+                ) from None
         return results
 
     def _alone(self, function: Any, call: tuple[Any, ...]) -> Any:
         try:
             return next(iter(self._parallel([delayed(function)(*call)])))
-        except TerminatedWorkerError:
+        except MemoryError:
+            reason = "its worker ran out of memory twice"
+        except self._deaths:
             over_time = Path(self._folder, _OVER_TIME)
             reason = "its worker died twice"
             if over_time.exists():
                 over_time.unlink()
                 reason = f"took longer than [workers] tile_seconds = {self._limit:g}"
-        except MemoryError:
-            reason = "its worker ran out of memory twice"
         self._restart()
         return TileFailure(reason)
 
     def fit_regimes(self, keys: Iterable[RegimeKey]) -> None:
         """Fit the regime models that are not known yet."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._regimes]
-        fitted = self._map(_fit_regime, [(self._folder, key) for key in missing])
+        fitted = self._map(_fit_regime, [(self._shared, key) for key in missing])
         for key, result in zip(missing, fitted, strict=True):
             if isinstance(result, TileFailure):
                 raise StudyError(f"the regime model {key!r} cannot be fitted: {result.reason}")
@@ -339,7 +386,7 @@ class Workers:
         for chunk in chunks:
             needed = {key for piece in chunk for key in keys[piece.tile]}
             codes = {key: self._regimes[key] for key in needed}
-            calls.append((self._folder, chunk, codes, self._limit))
+            calls.append((self._shared, chunk, codes, self._limit))
         found: list[list[TileResult] | TileFailure] = []
         for answer in self._map(_evaluate_pieces, calls):
             if not isinstance(answer, TileFailure):

@@ -11,6 +11,7 @@ import importlib
 import mmap
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import numba
 import numpy as np
 from joblib.externals.loky.backend.context import set_start_method
 
-from optimizer import study, workers
+from optimizer import coordination, study, workers
 from optimizer.backtest import Inputs
 from optimizer.store import StudyFolder
 from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
@@ -43,6 +44,18 @@ def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
         np.ones(2**26)
     return evaluate(folder, pieces, regimes, limit)
+
+
+def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """The first worker that comes to the tiles of one lookback dies at them."""
+    if _is_fatal(pieces):
+        try:
+            Path(os.environ["BARSWEEP_DIED"]).touch(exist_ok=False)
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate(shared, pieces, regimes, limit)
 
 
 @numba.njit(nogil=True)
@@ -67,6 +80,13 @@ def replace_evaluation(name: str) -> None:
     functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
                  "loop": evaluate_endlessly}  # fmt: skip
     workers._evaluate_pieces = functions[name]
+
+
+def coordinate(name: str) -> None:
+    """One of several coordinators, who count as dead soon."""
+    coordination.HEARTBEAT_SECONDS, coordination.GRACE_SECONDS = 1, 3
+    if name:
+        replace_evaluation(name)
 
 
 def once_there_are(results: str, n_batches: int, act: Callable[[], object]) -> None:

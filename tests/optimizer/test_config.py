@@ -409,6 +409,9 @@ NAN, INF = float("nan"), float("inf")
         ({"workers": {"count": -1}}, ["[workers] count: got -1"]),
         ({"workers": {"backend": ""}}, ['[workers] backend: got ""']),
         ({"workers": {"tile_seconds": 0}}, ["[workers] tile_seconds: got 0"]),
+        ({"workers": {"backend": "dask"}}, ["[workers] address: missing", "dask scheduler"]),
+        ({"workers": {"backend": "ray"}}, ["[workers] address: missing", "ray start --head"]),
+        ({"workers": {"address": "tcp://h:1"}}, ['[workers] address: got "tcp://h:1"', "loky"]),
         (
             {"search": {"sampler": "grid"}, "risk": {"kelly_fraction": {"low": 0.1, "high": 0.2}}},
             ["[risk] kelly_fraction: {low = 0.1, high = 0.2}", "give it a step"],
@@ -734,8 +737,8 @@ def test_hash_changes_with_everything_that_can_change_a_result() -> None:
     assert len(hashes | {base}) == len(changes) + 1
     for change in (
         {"workers": {"count": 3}},
-        {"workers": {"backend": "dask"}},
         {"workers": {"tile_seconds": 5}},
+        {"workers": {"backend": "dask", "address": "tcp://h:1"}},
     ):
         assert study_from_dict(mapping(**change)).content_hash == base
 

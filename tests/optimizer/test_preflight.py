@@ -10,14 +10,18 @@ from typing import Any
 
 import psutil
 import pytest
+import tomli_w
+from joblib import cpu_count
 
+from benchmarks.memory import measure
 from optimizer import preflight
 from optimizer.backtest import study_rules
 from optimizer.config import study_from_dict
 from optimizer.errors import StudyError
 from optimizer.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
 from optimizer.space import build_space
-from optimizer.study import run_study
+from optimizer.study import prepare_study, run_study
+from optimizer.workers import Workers
 from tests.reference.studies import mapping, random_bars, small_study, write_bars
 
 BARS = random_bars(120)
@@ -74,16 +78,25 @@ def test_sets_are_trials_times_the_sweep() -> None:
 
 
 def test_workers_are_one_per_core_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    monkeypatch.setattr(preflight, "cpu_count", lambda: 7)
     assert needs(workers=0).workers == 7
     assert needs(workers=3).workers == 3
+    assert needs(workers=8).workers == 7
+
+
+def test_workers_of_a_cluster_are_not_limited_by_this_machine() -> None:
+    study = study_from_dict(mapping(workers={"backend": "dask", "address": "tcp://far:8786"}))
+    space = build_space(study)
+    far = estimate(study, space, BARS, study_rules(study, space, BARS.n_symbols), 1000)
+    assert far.workers == 1000
+    assert far.memory_bytes == needs(workers=1).memory_bytes
 
 
 def test_more_work_takes_more() -> None:
     less, more = needs(), needs(search={"trials": 100_000})
     assert more.seconds > less.seconds
     assert more.disk_bytes > less.disk_bytes
-    assert needs(workers=8).memory_bytes > needs(workers=1).memory_bytes
+    assert needs(workers=2).memory_bytes > needs(workers=1).memory_bytes
     wide = needs(strategy={"threshold": {"sweep": {"low": 0.0, "high": 1.0, "step": 0.001}}})
     assert wide.memory_bytes > less.memory_bytes
     fits = needs(classifier={"name": "hmm", "refit_bars": 1, "train_bars": 30})
@@ -181,17 +194,50 @@ def test_the_estimate_is_told_before_anything_is_computed(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_results_take_about_the_disk_that_was_estimated(tmp_path: Path) -> None:
-    """Within a factor of three, so that a refusal means something."""
+WIDE = {
+    "strategy": {"threshold": {"sweep": {"low": 0.0, "high": 0.1, "step": 0.001}}},
+    "risk": {"kelly_fraction": {"sweep": {"low": 0.01, "high": 0.3, "step": 0.001}}},
+    "search": {"trials": 4, "batch": 2},
+}
+NARROW = {
+    "strategy": {"threshold": 0.01},
+    "risk": {"kelly_fraction": 0.1},
+    "search": {"trials": 200, "batch": 20},
+}
+
+
+@pytest.mark.parametrize("tables", [WIDE, NARROW], ids=["wide tiles", "one set a trial"])
+def test_a_study_takes_the_memory_and_disk_that_were_estimated(
+    tables: dict[str, Any], tmp_path: Path
+) -> None:
+    """A real run with two workers, watched from outside; each figure within a quarter.
+
+    Less memory may be seen where other programs map the same libraries.
+    """
+    data = write_bars(tmp_path / "bars.parquet", random_bars(1000))
+    file = tmp_path / "study.toml"
+    file.write_text(tomli_w.dumps(mapping(data.name, **tables)))
+    use = measure(file, tmp_path / "out", workers=2)
+    assert 0.75 < use.estimated_disk / use.disk < 1.25, use
+    assert 0.75 < use.estimated_memory / use.memory < 1.5, use
+
+
+def test_workers_times_threads_are_no_more_than_the_cores(tmp_path: Path) -> None:
     data = write_bars(tmp_path / "bars.parquet", BARS)
-    study = small_study(
-        data,
-        strategy={"threshold": {"sweep": {"low": 0.0, "high": 0.1, "step": 0.001}}},
-        risk={"kelly_fraction": {"sweep": {"low": 0.01, "high": 0.3, "step": 0.01}}},
-        search={"trials": 8, "batch": 4},
-    )
-    result = run_study(study, out=tmp_path / "out", workers=1)
-    rows = len(result.results())
-    assert rows == 8 * 101 * 30
-    size = sum(path.stat().st_size for path in result.folder.batch_paths())
-    assert preflight.BYTES_PER_ROW * rows / 3 < size < preflight.BYTES_PER_ROW * rows * 3
+    study = small_study(data)
+    inputs = prepare_study(study, tmp_path, 1, None).inputs
+    with Workers(tmp_path / "shared", study, inputs, cpu_count() + 1) as pool:
+        assert pool.count == cpu_count()
+        if pool.count > 1:
+            seen = pool._map(threads, [() for _ in range(2 * pool.count)])
+            assert {numba for numba, _ in seen} == {1}
+            assert {most for _, most in seen} == {1}
+
+
+def threads() -> tuple[int, int]:
+    """In a worker: threads of numba, and the most of any library of linear algebra or OpenMP."""
+    import numba
+    import sklearn.svm  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    return numba.get_num_threads(), max(one["num_threads"] for one in threadpool_info())

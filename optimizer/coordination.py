@@ -1,0 +1,230 @@
+"""One study, several coordinators: the trials of all of them in one PostgreSQL database.
+
+Points are handed out under a lock of the database, so that none is handed out twice. A trial is told
+once its results are on disk in the folder of its coordinator. One whose coordinator died has no
+heartbeat: the next to ask marks it failed, and its point is free again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from optimizer.catalogue import Direction
+from optimizer.errors import StudyError
+from optimizer.store import software_versions
+
+HEARTBEAT_SECONDS = 5
+GRACE_SECONDS = 60
+"""Without a heartbeat for so long a coordinator counts as dead."""
+
+_POLL_SECONDS = 0.5
+_TRIES = 20
+"""Points that a sampler may repeat before the next free one of a fixed sequence is taken."""
+
+FOLDER = "folder"
+"""Attribute of a told trial: the folder that holds its results."""
+
+
+def point_of(params: Mapping[str, Any]) -> str:
+    """A point of the searched space as a key."""
+    return json.dumps(dict(params), sort_keys=True)
+
+
+class Coordinator:
+    """One of the processes that share a study. Use as a context manager.
+
+    Args:
+        url: of a PostgreSQL database; its password is not shown anywhere.
+        source: what messages call the study.
+        content: of study and bars, a hash; coordinators of another one have another study.
+        directions: of the objectives.
+        folder: of the results of this one.
+
+    Raises:
+        StudyError: the driver is not installed, or the database cannot be used.
+    """
+
+    def __init__(
+        self, url: str, source: str, content: str, directions: Sequence[Direction], folder: str
+    ) -> None:
+        self._source = source
+        self._folder = folder
+        self._held: set[int] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        software = json.dumps(software_versions(), sort_keys=True)
+        key = hashlib.sha256(f"{content}\0{software}".encode()).hexdigest()
+        self._lock = int(key[:15], 16)
+        try:
+            import psycopg  # noqa: F401
+
+            place = sqlalchemy.engine.make_url(url).set(drivername="postgresql+psycopg")
+            self._place = place.render_as_string(hide_password=True)
+            self._engine = sqlalchemy.create_engine(place, pool_pre_ping=True)
+        except ImportError:
+            raise StudyError(
+                f"{source}: [search] storage needs a package that is not installed (psycopg); install"
+                " it: pip install 'barsweep[postgres]'"
+            ) from None
+        except ArgumentError:
+            raise StudyError(
+                f"{source}: [search] storage: not the address of a database; expected"
+                ' "postgresql://USER@HOST/NAME"'
+            ) from None
+        with self._errors(), self._exclusive(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._storage = RDBStorage(
+                place.render_as_string(hide_password=False),
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+            self.study = optuna.create_study(
+                study_name=f"barsweep-{key[:32]}",
+                storage=self._storage,
+                directions=[*directions],
+                load_if_exists=True,
+            )
+
+    def __enter__(self) -> Coordinator:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what was asked and not told, so that others need not wait for it."""
+        self._stop.set()
+        self._thread.join()
+        with contextlib.suppress(SQLAlchemyError, optuna.exceptions.OptunaError):
+            for trial in self._held:
+                self._storage.set_trial_state_values(trial, TrialState.FAIL)
+        self._storage.engine.dispose()
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
+            reason = " ".join(str(getattr(cause, "orig", None) or type(cause).__name__).split())
+            raise StudyError(
+                f"{self._source}: [search] storage: {self._place}: {reason}; what was told is kept:"
+                " mend it and run again"
+            ) from None
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the database's lock of this study, which ends with the connection."""
+        with self._engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:n)"), {"n": self._lock})
+            yield
+            connection.rollback()
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:n)"), {"n": self._lock})
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(SQLAlchemyError, optuna.exceptions.OptunaError):
+                for trial in tuple(self._held):
+                    self._storage.record_heartbeat(trial)
+
+    def ask(
+        self,
+        count: int,
+        n_trials: int,
+        sampler: Callable[[int], optuna.samplers.BaseSampler] | None,
+        sequence: Callable[[], Iterator[Mapping[str, Any]]],
+        suggest: Callable[[Trial], object],
+    ) -> list[Trial]:
+        """Trials at points that no coordinator has; empty once the study is complete.
+
+        Waits while the study has no more points to give and others are at work on theirs, since what
+        they leave when they die is to be done.
+
+        Args:
+            count: trials wanted.
+            n_trials: of the whole study.
+            sampler: for the number of trials so far; None takes the sequence alone.
+            sequence: parameters of points in a fixed order.
+            suggest: lets a trial choose all its parameters.
+        """
+        while True:
+            with self._errors(), self._exclusive(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                # Optuna beats for its own loop alone; here ``_beat`` does.
+                warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+                fail_stale_trials(self.study)
+                known = self.study.get_trials(deepcopy=False)
+                live = [one for one in known if _counts(one)]
+                taken = {point_of(one.params) for one in live}
+                wanted = min(count, n_trials - len(live))
+                found: list[Trial] = []
+                if sampler is not None:
+                    self.study.sampler = sampler(len(known))
+                    tries = 0
+                    while len(found) < wanted and tries < _TRIES:
+                        tries += not self._take(found, taken, suggest)
+                points = (one for one in sequence() if point_of(one) not in taken)
+                while len(found) < wanted and (point := next(points, None)) is not None:
+                    self.study.enqueue_trial(dict(point))
+                    self._take(found, taken, suggest)
+            if found or all(one.state != TrialState.RUNNING for one in live):
+                return found
+            time.sleep(_POLL_SECONDS)
+
+    def _take(
+        self, found: list[Trial], taken: set[str], suggest: Callable[[Trial], object]
+    ) -> bool:
+        """Ask for one trial; give it back, unless its point is new."""
+        trial = self.study.ask()
+        suggest(trial)
+        point = point_of(trial.params)
+        if point in taken:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return False
+        taken.add(point)
+        self._storage.record_heartbeat(trial._trial_id)
+        self._held.add(trial._trial_id)
+        found.append(trial)
+        return True
+
+    def tell(self, trial: Trial, record: FrozenTrial) -> None:
+        """Tell a trial whose results are on disk.
+
+        Raises:
+            StudyError: it was given up, or the database cannot be reached.
+        """
+        with self._errors():
+            try:
+                # Each is a round trip; the winner and its metrics are in the folder.
+                for name in ("n_sets", "reason"):
+                    if name in record.user_attrs:
+                        trial.set_user_attr(name, record.user_attrs[name])
+                trial.set_user_attr(FOLDER, self._folder)
+                for name, value in record.constraints.items():
+                    trial.set_constraint(name, value)
+                self.study.tell(trial, record.values, state=record.state)
+            except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                raise StudyError(
+                    f"{self._source}: [search] storage: trial {trial.number} was given up, since this"
+                    f" process gave no sign for {GRACE_SECONDS} s; another does it: run again"
+                ) from None
+        self._held.discard(trial._trial_id)
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial is being done or is done; a failed one is if its failure is a result."""
+    if trial.state == TrialState.FAIL:
+        return FOLDER in trial.user_attrs
+    return trial.state in (TrialState.RUNNING, TrialState.COMPLETE)
