@@ -74,12 +74,15 @@ FLAT = 1e-12
 
 @jit
 def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, float]:
-    """Mean and sample standard deviation (ddof 1) of ``n`` values from their power sums."""
+    """Mean and sample standard deviation (ddof 1) of ``n`` values from their power sums.
+
+    The deviation is 0 where the values do not vary beyond rounding.
+    """
     mean = total / n
     if n < 2:
         return mean, np.nan
-    variance = (squares - total * mean) / (n - 1)
-    return mean, np.sqrt(max(variance, 0.0))
+    spread = squares - total * mean
+    return mean, np.sqrt(spread / (n - 1)) if spread > FLAT * squares else 0.0
 
 
 @jit

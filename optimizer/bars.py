@@ -359,7 +359,10 @@ def _read_parquet(path: Path) -> Rows:
         found = _find_columns(str(path), header)
         table = file.read(columns=[header[i] for i in found.values()])
     table = table.rename_columns([_standard(name) for name in table.column_names])
-    frame = cast(pd.DataFrame, table.to_pandas(date_as_object=False, ignore_metadata=True))
+    try:
+        frame = cast(pd.DataFrame, table.to_pandas(date_as_object=False, ignore_metadata=True))
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path}: holds a value that is none ({one_line(error)})") from error
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     return Rows(str(path), "row", frame)
 

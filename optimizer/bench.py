@@ -554,6 +554,7 @@ def summary_cases() -> list[Case]:
     start = np.ones(n)
     n_blocks, n_sets = 12, 1_024
     masks = np.array([sum(1 << b for b in c) for c in combinations(range(n_blocks), n_blocks // 2)])
+    rest = ~masks & (2**n_blocks - 1)
     sums = rng.normal(0.0, 0.1, (n_blocks, n_sets))
     squares = rng.uniform(0.01, 0.02, (n_blocks, n_sets))
     half = np.full(len(masks), 600.0)
@@ -573,7 +574,7 @@ def summary_cases() -> list[Case]:
             "split x set",
             split_sets,
             overfitting.select_in_sample,
-            (sums, squares, masks, half, half, winners, inside, outside),
+            (sums, squares, 0, masks, rest, half, half, winners, inside, outside),
             lanes=overfitting.TILE,
         ),
         repeated_case(
@@ -581,7 +582,7 @@ def summary_cases() -> list[Case]:
             "split x set",
             split_sets,
             overfitting.rank_out_of_sample,
-            (sums, squares, masks, half, outside, ranks),
+            (sums, squares, rest, half, outside, ranks),
             lanes=overfitting.TILE,
         ),
     ]

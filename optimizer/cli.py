@@ -912,7 +912,7 @@ CHAIN = {
     "decision_bar": "bar of the decision",
     "signal": "signal",
     "regime": "regime (-1 bear, 0 neutral, 1 bull)",
-    "order": "order: to the smallest of the three values, in whole lots",
+    "order": "order: an entry goes to the smallest of the three values, in whole lots; an exit to 0",
     "opening_order": "order that opened the position which this fill closed",
     "bar": "bar of the fill",
     "fill": "fill",

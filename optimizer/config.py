@@ -633,7 +633,33 @@ class Study(_Table):
         Defaults are filled in, so neither formatting, nor the order of keys, nor the folder, nor a
         default spelled out makes a difference.
         """
-        content = {table: keys for table, keys in self.to_dict().items() if table != "workers"}
+        return self._hash_without(("workers",))
+
+    @property
+    def space_hash(self) -> str:
+        """SHA-256 of what can change which parameter sets are tried and how they trade.
+
+        Neither the name, nor the objective, nor how the choice is judged makes a difference, nor how
+        many trials are asked for: two studies with one hash try sets of one sequence.
+        """
+        judged = ("objective", "direction", "tile_value", "constraints", "trials")
+        return self._hash_without(
+            ("workers",),
+            {
+                "study": ("name",),
+                "validation": tuple(self.validation.model_dump().keys() - {"holdout"}),
+                "search": judged
+                if self.search.sampler in ("grid", "random", "qmc")
+                else ("trials",),
+            },
+        )
+
+    def _hash_without(
+        self, tables: Sequence[str], keys: Mapping[str, Sequence[str]] | None = None
+    ) -> str:
+        content = {name: table for name, table in self.to_dict().items() if name not in tables}
+        for name, left_out in (keys or {}).items():
+            content[name] = {k: v for k, v in content[name].items() if k not in left_out}
         # Of a user's strategy the file's content counts, not where it lies.
         content["strategy"] = [
             {key: value for key, value in strategy.items() if key != "path"}

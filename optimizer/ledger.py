@@ -2,8 +2,8 @@
 
 The more sets are tried on some bars, the better the best of them looks by luck alone, whichever
 study tried them. So every study notes in a file of the user's how many distinct sets it has tried on
-which bars, by the content hash of the bars. A study run again is the same study and counts once; a
-set that two studies have in common counts twice, which errs on the side of more.
+which bars, by the content hash of the bars. A study run again, renamed, or judged otherwise counts
+once; a set that two studies have in common counts twice, which errs on the side of more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Entry:
 
     Attributes:
         data_hash: of the bars.
-        study_hash: of the study.
+        study_hash: of its space, see ``Study.space_hash``.
         study: its name.
         data: the file of bars, as the study last found it.
         n_sets: distinct sets tried.

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kernels.overfitting import block_sharpe
 from optimizer.backtest import (
     Inputs,
     RegimeCodes,
@@ -298,11 +299,11 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
         ),
         _reason(
             pbo,
-            pbo is not None and (pbo <= HOLDS_PBO or loss <= HOLDS_LOSS),
+            pbo is not None and (pbo <= HOLDS_PBO or (pbo <= LUCK_PBO and loss <= HOLDS_LOSS)),
             pbo is not None and pbo > LUCK_PBO and loss > LUCK_LOSS,
             f"probability of backtest overfitting {_figure(pbo)}, of a loss"
-            f" {_figure(selection.probability_of_loss)} (holds to {HOLDS_PBO} or {HOLDS_LOSS}, luck above"
-            f" {LUCK_PBO} and {LUCK_LOSS})",
+            f" {_figure(selection.probability_of_loss)} (holds to {HOLDS_PBO}, or to {LUCK_PBO} with"
+            f" {HOLDS_LOSS}; luck above {LUCK_PBO} with {LUCK_LOSS})",
         ),
     ]
     beside, sharpe = winner.oos_sharpe, winner.sharpe
@@ -317,16 +318,18 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
         )
     )
     near = selection.neighbours
-    if near is not None and sharpe:
-        reasons.append(
-            _reason(
-                near.median,
-                near.median >= HOLDS_NEIGHBOUR * sharpe,
-                False,
-                f"median Sharpe ratio of its {near.n_sets} neighbours {_figure(near.median)}"
-                f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
-            )
+    beside_it = "unknown: it has none" if near is None else f"of its {near.n_sets} neighbours"
+    median = None if near is None else near.median
+    reasons.append(
+        _reason(
+            median,
+            median is not None and sharpe is not None and median >= HOLDS_NEIGHBOUR * sharpe > 0.0,
+            False,
+            f"median Sharpe ratio {beside_it}"
+            + ("" if median is None else f" {_figure(median)}")
+            + f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
         )
+    )
     words = "fragile"
     if any(reason.weight < 0 for reason in reasons):
         words = "likely luck"
@@ -341,7 +344,7 @@ def remarks(selection: Selection, study: Study) -> list[str]:
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
         lines.append(f"all of these go by Sharpe ratio; the study searched {searched}")
-    if selection.minimum_years is not None:
+    if selection.minimum_years:
         years = selection.n_bars / selection.bars_per_year
         lines.append(
             "the luckiest of this study's sets is expected to show this Sharpe ratio over"
@@ -388,7 +391,7 @@ def _reason(value: float | None, speaks_for: bool, against: bool, text: str) -> 
 
 
 def _figure(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}"
+    return "unknown" if value is None else f"{value:.3f}"
 
 
 def _deflated(
@@ -455,7 +458,8 @@ def select(
         return None
     yearly = math.sqrt(inputs.bars.bars_per_year)
     n_bars, n_holdout = inputs.split - inputs.first, inputs.bars.n_bars - inputs.split
-    sharpes = folder.results(["sharpe"])["sharpe"].dropna().to_numpy()
+    sharpes = folder.results(["sharpe"])["sharpe"].to_numpy()
+    sharpes = sharpes[np.isfinite(sharpes)]
     n_tried = folder.n_distinct()
     winner = best.iloc[[0]]
     selection = Selection(
@@ -692,11 +696,9 @@ def _path_sharpes(
     blocks = np.arange(n_blocks)
     total = chosen[splits, 0, blocks].sum(axis=1)
     squares = chosen[splits, 1, blocks].sum(axis=1)
-    n = counts.sum()
-    variance = (squares - total**2 / n) / (n - 1.0)
-    varies = variance > 0.0
-    sharpes = np.where(varies, total / n / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-    return tuple(np.sort(sharpes * yearly).tolist())
+    n = float(counts.sum())
+    sharpes = [block_sharpe(n, float(t), float(q)) for t, q in zip(total, squares, strict=True)]
+    return tuple(sorted(sharpe * yearly for sharpe in sharpes))
 
 
 def _moments_of(

@@ -335,9 +335,18 @@ def load_study_bars(study: Study) -> Bars:
 
 
 def _noting(
-    study: Study, bars: Bars, on_progress: Callable[[Progress], None] | None
+    study: Study,
+    bars: Bars,
+    on_progress: Callable[[Progress], None] | None,
+    part: str = "",
 ) -> Callable[[Progress], None]:
-    """Notes every batch in the ledger, then calls ``on_progress``."""
+    """Notes every batch in the ledger, then calls ``on_progress``.
+
+    Args:
+        study, bars: of the sets.
+        on_progress: or None.
+        part: of the study, where it has several searches.
+    """
     data = str(study.data_path)
     noting = True
 
@@ -345,9 +354,8 @@ def _noting(
         nonlocal noting
         if noting:
             try:
-                ledger.note(
-                    bars.content_hash, study.content_hash, study.name, data, progress.distinct
-                )
+                key, name = study.space_hash + part, study.name + part
+                ledger.note(bars.content_hash, key, name, data, progress.distinct)
             except StudyError as error:
                 noting = False
                 logging.getLogger("barsweep").warning("%s; this study is not in it", error)
@@ -417,10 +425,12 @@ def _search_window(
     """The search over one training window, judged on the bars after it."""
     own = inputs.window(window.train_start, window.start, window.stop)
     path = folder.path / FOLDS / f"{number:02d}"
+    path.mkdir(parents=True, exist_ok=True)
     within = StudyFolder.create(path, folder.manifest(), overwrite=True)
+    told = _noting(study, inputs.bars, None, f" window {number}")
     try:
         with Workers(within.scratch_path, study, own, workers) as pool:
-            _Search(study, space, own, within, pool, _Clock(), None).run(count_trials(study, space))
+            _Search(study, space, own, within, pool, _Clock(), told).run(count_trials(study, space))
     finally:
         within.remove_scratch()
     best = best_sets(within, study.search, 1)

@@ -74,7 +74,7 @@ def compare(folder: StudyFolder, whole: StudyFolder) -> list[str]:
         "journal": found == [trial["values"] for trial in whole.trials()],
         "manifest": folder.manifest()["complete"] is True,
         "leftovers": sorted(path.name for path in folder.path.iterdir())
-        == ["optuna.journal", "results", "study.json"],
+        == ["moments", "optuna.journal", "results", "selection.json", "study.json"],
     }
     return [name for name, holds in checks.items() if not holds]
 

@@ -708,7 +708,9 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
         (chosen(pbo=0.9, probability_of_loss=0.101), "likely luck"),
         (chosen(pbo=0.9, probability_of_loss=0.1), "fragile"),
         (chosen(pbo=0.9, probability_of_loss=0.051), "fragile"),
-        (chosen(pbo=0.9, probability_of_loss=0.05), "holds up"),
+        (chosen(pbo=0.9, probability_of_loss=0.05), "fragile"),
+        (chosen(pbo=0.5, probability_of_loss=0.05), "holds up"),
+        (chosen(pbo=0.5, probability_of_loss=0.051), "fragile"),
         (chosen(pbo=None), "fragile"),
         (chosen(beside=0.501), "holds up"),
         (chosen(beside=0.499), "fragile"),
@@ -719,7 +721,7 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
         (chosen(near=0.701), "holds up"),
         (chosen(near=0.699), "fragile"),
         (chosen(near=-5.0), "fragile"),
-        (chosen(neighbours=None), "holds up"),
+        (chosen(neighbours=None), "fragile"),
     ],
 )
 def test_verdict(found: Selection, words: str) -> None:
@@ -754,7 +756,11 @@ def test_reasons_state_the_figures_and_the_thresholds() -> None:
         texts,
         (
             ["0.99", "1,234 sets", "at most 56 independent", "holds from 0.95", "luck below 0.8"],
-            ["0.10, of a loss 0.20", "holds to 0.2 or 0.05", "luck above 0.5 and 0.1"],
+            [
+                "0.100, of a loss 0.200",
+                "holds to 0.2, or to 0.5 with 0.05",
+                "luck above 0.5 with 0.1",
+            ],
             ["0.59", "0.74 in-sample", "holds from 50%", "luck at 0 or below"],
             ["6 neighbours", "0.66", "holds from 70%"],
         ),
