@@ -222,6 +222,8 @@ def _print_estimate(needs: Estimate) -> None:
         f" {needs.disk_bytes / 1e6:,.0f} MB disk, about {needs.seconds:,.0f} s with"
         f" {needs.workers} worker{'s' if needs.workers > 1 else ''}"
     )
+    if needs.n_windows:
+        _say(f"walk-forward: then as long a search for each of {needs.n_windows} windows")
 
 
 def _warn_close_fill() -> None:

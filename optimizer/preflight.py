@@ -15,6 +15,7 @@ from optimizer.backtest import Rules, feature_keys
 from optimizer.catalogue import METRICS
 from optimizer.config import CLUSTERS, Study
 from optimizer.errors import StudyError
+from optimizer.selection import needs_own_searches
 from optimizer.space import Space
 from optimizer.types import Bars
 
@@ -59,6 +60,7 @@ class Estimate:
         disk_bytes: of results and shared arrays.
         seconds: wall time, roughly.
         workers: processes.
+        n_windows: windows of a walk-forward that get a search of their own, as long as the study's.
         shared_bytes: of the bars, features and correlations, once; part of both.
     """
 
@@ -70,6 +72,7 @@ class Estimate:
     seconds: float
     workers: int
     shared_bytes: float = 0.0
+    n_windows: int = 0
 
 
 def count_trials(study: Study, space: Space) -> int:
@@ -103,6 +106,11 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         for branch in {branch.classifier: branch for branch in space.branches}.values()
         if branch.classifier != "none"
     )
+    validation, n_windows, share = study.validation, 0, 0.0
+    if validation.method == "walk_forward" and needs_own_searches(study, space):
+        n_train = validation.train_blocks or validation.blocks // 2
+        n_windows = validation.blocks - n_train
+        share = n_windows * (n_train + 1) / validation.blocks
     processes = 1 if on_cluster or workers < 2 else 1 + workers
     own = BYTES_PER_PROCESS + (MODEL_BYTES if fits else 0.0)
     n_batches = math.ceil(n_trials / study.search.batch)
@@ -120,7 +128,8 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         + n_trials * BYTES_PER_TRIAL
         + n_batches * BYTES_PER_BATCH
         + bars.n_bars * BYTES_PER_BAR,
-        seconds=5.0 + (work + fits * SECONDS_PER_FIT) / workers,
+        seconds=5.0 + ((1.0 + share) * work + fits * SECONDS_PER_FIT) / workers,
+        n_windows=n_windows,
         workers=workers,
         shared_bytes=shared,
     )

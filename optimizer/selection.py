@@ -421,6 +421,24 @@ def steered(study: Study, space: Space) -> bool:
     return study.search.sampler in ADAPTIVE and space.n_points != 1
 
 
+def needs_own_searches(study: Study, space: Space) -> bool:
+    """Whether a walk-forward needs a search for each window.
+
+    Not where the sets tried depend on no result and the best is that of the highest Sharpe ratio: the
+    choice of each window then follows from the moments of blocks. A sampler that goes by the values of
+    earlier trials has seen all in-sample bars, and constraints on results, other objectives and values
+    of a tile cannot be told from the moments.
+    """
+    search = study.search
+    by_sharpe_alone = (
+        search.objective == ("sharpe",)
+        and search.direction == ("maximize",)
+        and search.tile_value == "best"
+        and not any(constraint.on_result for constraint in search.constraints)
+    )
+    return steered(study, space) or not by_sharpe_alone
+
+
 def require_blocks(study: Study, inputs: Inputs) -> None:
     """Refuse, before the search, a validation for which there are too few blocks of bars.
 

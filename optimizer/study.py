@@ -65,9 +65,9 @@ from optimizer.selection import (
     WALK_FORWARD,
     Selection,
     Window,
+    needs_own_searches,
     require_blocks,
     select,
-    steered,
     stitched,
     stitched_sharpe,
     walk_forward_summary,
@@ -375,13 +375,10 @@ def _walk_forward(
 ) -> Selection:
     """Stitch the equity of a walk-forward.
 
-    Where the sets tried depend on no result and the best is that of the highest Sharpe ratio, all
-    sets are known on every block and the choice of each window follows. Else each window gets a
-    search of its own over its training bars: a sampler that goes by the values of earlier trials has
-    seen all in-sample bars, and constraints on results, other objectives and values of a tile cannot
-    be told from the moments of blocks.
+    Each window chooses among all sets, which are known on every block, or has a search of its own
+    over its training bars, see ``needs_own_searches``.
     """
-    own = steered(study, space) or not _by_sharpe_alone(study)
+    own = needs_own_searches(study, space)
     if own:
         windows = [
             _search_window(study, space, inputs, folder, number, window, pool.count)
@@ -400,16 +397,6 @@ def _walk_forward(
         **walk_forward_summary([window for window, _ in parts]),
         one_search_per_window=own,
         stitched_sharpe=stitched_sharpe(frame, inputs),
-    )
-
-
-def _by_sharpe_alone(study: Study) -> bool:
-    search = study.search
-    return (
-        search.objective == ("sharpe",)
-        and search.direction == ("maximize",)
-        and search.tile_value == "best"
-        and not any(constraint.on_result for constraint in search.constraints)
     )
 
 

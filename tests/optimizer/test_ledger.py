@@ -159,7 +159,7 @@ def test_a_study_notes_the_distinct_sets_it_tried(data: Path, tmp_path: Path) ->
     result = run(data, tmp_path / "out")
     (entry,) = entries()
     assert entry.data_hash == hash_of(result)
-    assert entry.study_hash == result.study.content_hash
+    assert entry.study_hash == result.study.space_hash
     assert (entry.study, entry.data) == ("small", str(data))
     assert entry.n_sets == result.folder.n_distinct() == len(result.results()) == 24
 
@@ -207,7 +207,7 @@ def test_a_second_study_lowers_the_first_one_s_deflated_sharpe_ratio(
     assert after.dsr < before.dsr
     cli._show(first.folder.path, 3)
     shown = capsys.readouterr().out
-    assert f"deflated Sharpe ratio {after.dsr:.2f} for 224 sets tried on these bars" in shown
+    assert f"deflated Sharpe ratio {after.dsr:.3f} for 224 sets tried on these bars" in shown
 
 
 def spoil(path: Path, how: str) -> None:

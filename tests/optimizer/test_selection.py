@@ -761,7 +761,7 @@ def test_reasons_state_the_figures_and_the_thresholds() -> None:
                 "holds to 0.2, or to 0.5 with 0.05",
                 "luck above 0.5 with 0.1",
             ],
-            ["0.59", "0.74 in-sample", "holds from 50%", "luck at 0 or below"],
+            ["0.589", "0.736 in-sample", "holds from 50%", "luck at 0 or below"],
             ["6 neighbours", "0.66", "holds from 70%"],
         ),
         strict=True,
