@@ -488,14 +488,17 @@ def choose_and_rank(
     counts: FloatArray,
     train: IntArray,
     test: IntArray,
+    *,
+    ranked: bool = True,
 ) -> Choices:
     """Choose by Sharpe ratio on the training blocks of each split, and judge on its test blocks.
 
     Args:
         chunks: gives the sums of the returns and of their squares, each (n_blocks, n_sets of the
-            chunk), chunk by chunk; called twice.
+            chunk), chunk by chunk; called once, and once more for the ranks.
         counts: (n_blocks,) bars of each block.
         train, test: (n_splits,) bit masks of the blocks of each split.
+        ranked: whether the ranks are wanted, which takes as long again; else they are NaN.
 
     Raises:
         ValueError: fewer than two sets, or fewer than two bars on a side of a split.
@@ -516,8 +519,8 @@ def choose_and_rank(
         )
         n_sets += sums.shape[1]
     _check("n_sets", n_sets, n_sets >= 2, "at least 2")
-    ranks = np.full(len(train), 0.5)
-    for sums, squares in chunks():
+    ranks = np.full(len(train), 0.5 if ranked else np.nan)
+    for sums, squares in chunks() if ranked else ():
         rank_out_of_sample(sums, squares, test, n_outside, outside, ranks)
     return Choices(winners, inside, outside, ranks, n_sets)
 

@@ -637,7 +637,7 @@ def _over_blocks(
         }
     numbers = every["set"].to_numpy()
     train, test = walk_forward_masks(study.validation, n_blocks)
-    chosen = choose_and_rank(chunks, counts, train, test)
+    chosen = choose_and_rank(chunks, counts, train, test, ranked=False)
     found |= walk_forward_summary(
         [
             Window(
@@ -708,7 +708,7 @@ def _path_sharpes(
     for distance in range(1, validation.embargo_blocks + 1):
         spared |= test << distance
     train = ~spared & (2**n_blocks - 1)
-    winners = choose_and_rank(chunks, counts, train, test).winners
+    winners = choose_and_rank(chunks, counts, train, test, ranked=False).winners
     chosen = _moments_of(chunks, winners)
     splits = combinatorial_paths(n_blocks, n_test)
     blocks = np.arange(n_blocks)
