@@ -1,6 +1,6 @@
 """A million parameter sets: wall time and its split, memory, result size.
 
-Run: ``python -m benchmarks.million [--trials N] [--workers N] [--json FILE]``. Runs
+Run: ``python -m benchmarks.million [--trials N] [--workers N] [--write]``. Runs
 ``benchmarks/million.toml`` in a process of its own, watches the memory of that process and of its
 workers, and compares the wall time with the kernels' own. ``--trials`` takes fewer of its 256 tiles,
 to see what grows.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks.tables import describe, markdown, publish
+from optimizer.machine import this_machine
 
 STUDY = Path(__file__).with_name("million.toml")
 BYTES = 1e6
@@ -45,13 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=0, help="tiles; 0 is the whole grid")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--write", action="store_true", help="publish the table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder) / "out", arguments.trials, arguments.workers)
     print(table(figures))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.write:
+        publish("million", f"{describe(this_machine())}\n\n{table(figures)}", figures)
 
 
 def measure(out: Path, trials: int, workers: int) -> dict[str, Any]:
@@ -76,8 +77,6 @@ def measure(out: Path, trials: int, workers: int) -> dict[str, Any]:
         "peak_parent_mb": peaks[0] / BYTES,
         "peak_workers_mb": peaks[1] / BYTES,
         "disk_mb": sum(path.stat().st_size for path in files) / BYTES,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python"
-        f" {platform.python_version()}",
     }
 
 
@@ -119,10 +118,8 @@ def table(figures: dict[str, Any]) -> str:
         "peak memory of the parent": f"{figures['peak_parent_mb']:,.0f} MB",
         "peak memory of the workers": f"{figures['peak_workers_mb']:,.0f} MB",
         "results on disk": f"{figures['disk_mb']:,.0f} MB",
-        "machine": figures["machine"],
     }
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join(["| what | figure |", "| --- | --- |", *lines])
+    return markdown(("what", "figure"), rows.items())
 
 
 if __name__ == "__main__":

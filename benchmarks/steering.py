@@ -1,8 +1,8 @@
 """What steering costs a trial: asking, scoring and making it durable, beside the sampler's own cost.
 
-Run: ``python -m benchmarks.steering [--trials N]``. One parameter set a trial and short bars, so that
-next to nothing but steering is left. The sampler's own cost is that of a bare ``ask`` and ``tell`` in
-memory, in batches of the same size.
+Run: ``python -m benchmarks.steering [--trials N] [--write]``. One parameter set a trial and short bars,
+so that next to nothing but steering is left. The sampler's own cost is that of a bare ``ask`` and
+``tell`` in memory, in batches of the same size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 
 import optuna
 
+from benchmarks.tables import describe, markdown, publish
 from optimizer.config import study_from_dict
+from optimizer.machine import this_machine
 from optimizer.space import build_space
 from optimizer.study import _sampler, run_study, sampler_seed, suggest
 
@@ -68,9 +70,10 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1024)
-    trials = parser.parse_args().trials
-    print("| sampler | the sampler itself, ms a trial | all else, ms a trial | storage alone |")
-    print("| --- | --- | --- | --- |")
+    parser.add_argument("--write", action="store_true", help="publish the table")
+    arguments = parser.parse_args()
+    trials = arguments.trials
+    found: dict[str, tuple[float, float, float]] = {}
     for sampler in SAMPLERS:
         study = study_from_dict(study_of(sampler, trials))
         with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +81,14 @@ def main() -> None:
         own = bare(sampler, trials, study.search.batch)
         rest = sum(seconds[name] for name in OWN) - own
         each = [1e3 * value / trials for value in (own, rest, seconds["storage"])]
-        print(f"| {sampler} | {each[0]:.2f} | {each[1]:.2f} | {each[2]:.2f} |")
+        found[sampler] = (each[0], each[1], each[2])
+    text = markdown(
+        ("sampler", "the sampler itself, ms a trial", "all else, ms a trial", "storage alone"),
+        ((name, *(f"{value:.2f}" for value in each)) for name, each in found.items()),
+    )
+    print(text)
+    if arguments.write:
+        publish("steering", f"{describe(this_machine())}\n\n{text}", found)
 
 
 if __name__ == "__main__":
