@@ -221,7 +221,11 @@ PEERS = (
         "raptorbt",
         "",
         {
-            "w1": Plan(1, (1e-9, 2e-3, 1e-9), "its Sharpe leaves out the first bar's return"),
+            "w1": Plan(
+                1,
+                (1e-9, 2e-3, 1e-9),
+                "its Sharpe is computed otherwise; that of its equity curve agrees",
+            ),
             "w2": Plan(
                 1,
                 None,
