@@ -20,11 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as pyplot
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from benchmarks.tables import publish
+from benchmarks.tables import FOLDER, publish
 from optimizer import ledger
 from optimizer.backtest import Tile, evaluate, prepare, study_rules
 from optimizer.catalogue import METRICS
@@ -222,8 +223,8 @@ def row_of(name: str, true_sharpe: float, outcomes: list[Outcome]) -> str:
 
 def table(
     n_studies: int, processes: int, details: Path | None
-) -> tuple[str, dict[str, dict[str, int]]]:
-    """The Markdown table, and how often each verdict was said of each kind of bars."""
+) -> tuple[str, dict[str, float], dict[str, dict[str, int]]]:
+    """The Markdown table; of each kind of bars the true Sharpe ratio and how often each verdict."""
     lines = [
         "| bars | true Sharpe of the best set | Sharpe of the set chosen, in-sample | out-of-sample"
         " | naive: PSR from 0.95 | DSR from 0.95 | median PBO | median probability of loss"
@@ -231,6 +232,7 @@ def table(
         f"|{' --- |' * 11}",
     ]
     everything = []
+    sharpes: dict[str, float] = {}
     with Parallel(n_jobs=processes) as parallel:
         for number, (name, returns) in enumerate(SCENARIOS):
             outcomes = parallel(
@@ -238,6 +240,7 @@ def table(
                 for study in range(n_studies)
             )
             true_sharpe = best_true_sharpe(returns, number)
+            sharpes[name] = true_sharpe
             lines.append(row_of(name, true_sharpe, outcomes))
             print(lines[-1], flush=True)
             everything.append(pd.DataFrame(outcomes).assign(bars=name))
@@ -247,7 +250,22 @@ def table(
         str(one["bars"].iloc[0]): {word: int((one["words"] == word).sum()) for word in VERDICTS}
         for one in everything
     }
-    return "\n".join(lines), words
+    return "\n".join(lines), sharpes, words
+
+
+def draw(sharpes: dict[str, float], rows: dict[str, dict[str, int]], path: Path) -> None:
+    """How often each verdict is said, against the true Sharpe ratio of an edge."""
+    figure, axes = pyplot.subplots(figsize=(5.0, 3.2))
+    edges = sorted((sharpes[name], row) for name, row in rows.items() if "drift" not in name)
+    styles = zip(VERDICTS, ("#009e73", "#e69f00", "#d55e00"), ("o", "s", "^"), strict=True)
+    for words, colour, marker in styles:
+        shares = [row[words] / sum(row.values()) for _, row in edges]
+        axes.plot([at for at, _ in edges], shares, label=words, color=colour, marker=marker)
+    axes.set_xlabel("true Sharpe ratio of the best set")
+    axes.set_ylabel("share of studies")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -257,8 +275,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--details", type=Path, help="CSV of every study's figures")
     given = parser.parse_args()
-    text, rows = table(given.studies, given.processes, given.details)
-    publish("luck", f"{given.studies} studies a row.\n\n{text}", rows)
+    text, sharpes, rows = table(given.studies, given.processes, given.details)
+    draw(sharpes, rows, FOLDER / "luck.svg")
+    picture = "![Verdicts against the true Sharpe ratio](luck.svg)"
+    content = {"studies": given.studies, "true_sharpe": sharpes, "verdicts": rows}
+    publish("luck", f"{given.studies} studies a row.\n\n{text}\n\n{picture}", content)
 
 
 if __name__ == "__main__":
