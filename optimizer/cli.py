@@ -515,7 +515,7 @@ def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
     from optimizer.selection import judge, remarks
 
     try:
-        tried = n_tried(data_hash)
+        tried = n_tried(data_hash, study.space_hash, selection.n_tried)
     except StudyError as error:
         _say(f"{error}; counted are this study's sets alone", "yellow")
         tried = 0

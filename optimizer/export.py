@@ -22,7 +22,13 @@ from optimizer.custom import shown, source_hash
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileError
 from optimizer.event_flow import Parity, compare, run_flow
 from optimizer.results import best_sets
-from optimizer.store import OUT_OF_SAMPLE, SCHEMA_VERSION, StudyFolder, write_atomically
+from optimizer.store import (
+    OUT_OF_SAMPLE,
+    SCHEMA_VERSION,
+    StudyFolder,
+    refuse_to_replace,
+    write_atomically,
+)
 from optimizer.types import Bars
 
 Format = Literal["json", "toml", "csv", "parquet"]
@@ -67,6 +73,7 @@ def export_sets(
             f" [search] constraints ({constraints})"
         )
     path = Path(out) if out is not None else study_folder.path / f"best.{format}"
+    refuse_to_replace(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if format == "csv":

@@ -16,7 +16,13 @@ from optimizer.config import study_from_dict
 from optimizer.errors import StudyError
 from optimizer.results import best_sets, column_of, owners_of
 from optimizer.settings import mend, show
-from optimizer.store import OUT_OF_SAMPLE, StudyFolder, cannot_write, write_atomically
+from optimizer.store import (
+    OUT_OF_SAMPLE,
+    StudyFolder,
+    cannot_write,
+    refuse_to_replace,
+    write_atomically,
+)
 
 MOST_CELLS = 40
 """Distinct values of a parameter that get a cell each; more are put into ``BINS`` of equal width."""
@@ -147,6 +153,7 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
     text = figure.to_html(
         include_plotlyjs=True, full_html=True, config={"displaylogo": False}, default_height="95vh"
     )
+    refuse_to_replace(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

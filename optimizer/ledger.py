@@ -144,10 +144,18 @@ def entries(data_hash: str | None = None) -> list[Entry]:
         return [Entry(**row) for row in connection.execute(query).mappings()]
 
 
-def n_tried(data_hash: str) -> int:
+def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:
     """Sets ever tried on some bars.
+
+    Args:
+        data_hash: of the bars.
+        space_hash: of a study that may have noted its sets in another ledger, or in none.
+        own: its distinct sets.
 
     Raises:
         StudyError: the ledger cannot be used.
     """
-    return sum(entry.n_sets for entry in entries(data_hash))
+    found = {entry.study_hash: entry.n_sets for entry in entries(data_hash)}
+    if space_hash:
+        found[space_hash] = max(found.get(space_hash, 0), own)
+    return sum(found.values())

@@ -148,9 +148,10 @@ def study_verdict(folder: StudyFolder) -> Verdict | None:
     selection = load_selection(folder)
     if selection is None:
         return None
-    tried = 0
+    tried, manifest = 0, folder.manifest()
+    study = study_from_dict(manifest["study"], manifest.get("study_folder", "."))
     with contextlib.suppress(StudyError):
-        tried = n_tried(folder.manifest()["data_hash"])
+        tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
     return judge(selection, tried)
 
 

@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,10 @@ COUNTS = ("n_trades", "oos_n_trades")
 
 KIND = "barsweep study"
 """Says in a manifest whose file it is."""
+
+
+OWN_FILES = (MANIFEST, JOURNAL, "selection.json", "walk_forward.parquet")
+"""Files of a study beside its batches."""
 
 
 def write_atomically(path: Path, write: Any) -> None:
@@ -175,6 +180,37 @@ class FinishedBatch:
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Refuse to write over what is no output of a command: a study's own files, a study file, bars.
+
+    Raises:
+        StudyError: the file is one of these.
+    """
+    what = _what_would_be_lost(path) if path.is_file() else ""
+    if what:
+        raise StudyError(f"{path}: is {what}, which would be lost; give another --out")
+
+
+def _what_would_be_lost(path: Path) -> str:
+    folder = path.parent
+    if path.name in OWN_FILES and (folder / MANIFEST).is_file():
+        return "one of the study's own files"
+    if folder.name in (RESULTS, MOMENTS) and (folder.parent / MANIFEST).is_file():
+        return "one of the study's own files"
+    names: Iterable[str] = ()
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        if path.suffix == ".toml":
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            return "a study file" if "study" in content and "kind" not in content else ""
+        if path.suffix == ".parquet":
+            names = pq.read_schema(path).names
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8") as file:
+                names = file.readline().split(",")
+    found = {name.strip().lower() for name in names}
+    return "a file of bars" if {"open", "close"} <= found else ""
 
 
 class StudyFolder:
@@ -447,6 +483,11 @@ class StudyFolder:
         found: list[dict[str, Any]] = []
         for path in self.batch_paths():
             schema = _read(partial(pq.read_schema, path), path)
+            if TRIALS_KEY not in (schema.metadata or {}):
+                raise StudyError(
+                    f"{path}: is no batch of this study; remove it, and `barsweep resume {self.path}`"
+                    " goes on"
+                )
             found += json.loads(schema.metadata[TRIALS_KEY])
         return found
 

@@ -18,7 +18,7 @@ from optimizer.data_import import optional_module
 from optimizer.errors import ExportError
 from optimizer.export import Replay
 from optimizer.settings import mend, show
-from optimizer.store import write_atomically
+from optimizer.store import refuse_to_replace, write_atomically
 
 
 def daily_returns(replayed: Replay) -> pd.Series[float]:
@@ -65,6 +65,7 @@ def write_returns(replayed: Replay, out: str | Path) -> Path:
     if path.suffix not in (".csv", ".parquet"):
         raise ExportError(f"{path}: returns are written as .csv or .parquet")
     frame = daily_returns(replayed).to_frame()
+    refuse_to_replace(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, frame.to_csv if path.suffix == ".csv" else frame.to_parquet)
@@ -87,6 +88,7 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
             file cannot be written.
     """
     path = Path(out)
+    refuse_to_replace(path)
     returns = daily_returns(replayed)
     beside = benchmark_returns(replayed, benchmark) if benchmark is not None else None
     with _their_words():

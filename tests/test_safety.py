@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from optimizer.backtest import Inputs
 from optimizer.bars import load_bars
 from optimizer.config import load_study, study_from_dict
 from optimizer.data_import import import_bars
-from optimizer.errors import StudyFileError
+from optimizer.errors import StudyError, StudyFileError
+from optimizer.export import export_sets
+from optimizer.report import write_report
+from optimizer.study import run_study
 from tests.reference.command import barsweep
 from tests.reference.studies import mapping, random_bars, write_bars
 
@@ -272,3 +275,27 @@ def test_a_misspelt_table_does_not_show_its_password(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError) as caught:
         load_study(study)
     assert SECRET not in str(caught.value)
+
+
+def test_outputs_replace_nothing_but_outputs(tmp_path: Path) -> None:
+    bars = write_bars(tmp_path / "bars.parquet", random_bars())
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(mapping("bars.parquet")))
+    run_study(load_study(tmp_path / "study.toml"), out=tmp_path / "out", workers=1)
+    folder = tmp_path / "out"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    batch = folder / "results" / "batch-000000.parquet"
+    attempts: tuple[tuple[Path, Callable[[Path], Path]], ...] = (
+        (folder / "study.json", lambda out: export_sets(folder, out=out)),
+        (folder / "selection.json", lambda out: export_sets(folder, out=out)),
+        (batch, lambda out: export_sets(folder, format="parquet", out=out)),
+        (bars, lambda out: export_sets(folder, format="parquet", out=out)),
+        (tmp_path / "study.toml", lambda out: export_sets(folder, format="toml", out=out)),
+        (folder / "study.json", lambda out: write_report(folder, out)),
+    )
+    for out, write in attempts:
+        with pytest.raises(StudyError, match="would be lost"):
+            write(out)
+    assert {path: path.read_bytes() for path in files} == before
+    for _ in range(2):  # its own output is replaced
+        export_sets(folder, format="toml", out=tmp_path / "best.toml")

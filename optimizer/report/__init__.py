@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimizer.store import cannot_write, write_atomically
+from optimizer.store import cannot_write, refuse_to_replace, write_atomically
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -31,6 +31,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
     text = page(gather(Path(folder)))
+    refuse_to_replace(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -160,7 +160,7 @@ def gather(path: Path) -> Content:
     verdict = None
     if selection is not None:
         try:
-            tried = n_tried(data_hash)
+            tried = n_tried(data_hash, study.space_hash, selection.n_tried)
         except StudyError as error:
             notes.append(f"{error}; counted are this study's sets alone.")
             tried = 0
