@@ -111,8 +111,9 @@ def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
     code = logging.getLogger("barsweep.code")
     code.setLevel(logging.INFO)
-    code.addHandler(_Code())
     code.propagate = False
+    says = _Code()
+    code.addHandler(says)
     before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         app()
@@ -129,6 +130,7 @@ def main() -> None:
             sys.exit(2)
         raise
     finally:
+        code.removeHandler(says)
         if not _state.signal:
             for one, handler in before.items():
                 signal.signal(one, handler)

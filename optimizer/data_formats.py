@@ -131,11 +131,13 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
         if file.stat().st_size == 0:
             raise DataError(f"{file}: is empty")
         found = _read(file)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except UnicodeError as error:
         raise DataError(f"{file}: is not UTF-8 or UTF-16 text ({one_line(error)})") from None
-    except (*UNREADABLE, RecursionError, json.JSONDecodeError, OverflowError) as error:
+    except (*UNREADABLE, RecursionError, OverflowError, ValueError) as error:
         raise DataError(
             f"{file}: cannot be read, it may be cut off or of another kind ({one_line(error)})"
         ) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -522,8 +523,10 @@ def _moments_path(batch: Path) -> Path:
 
 
 def _write_array(values: FloatArray, path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
+    # By way of memory: where the disk is full, numpy's own writing does not say so.
+    content = io.BytesIO()
+    np.save(content, values, allow_pickle=False)
+    path.write_bytes(content.getbuffer())
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

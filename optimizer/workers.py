@@ -203,7 +203,8 @@ class Workers:
         self.kernel_seconds = 0.0
         self._folder = folder
         self._inputs = inputs
-        self._shared: Any = str(folder)
+        # Processes that outlive a study may stand in another folder than this one.
+        self._shared: Any = str(folder.absolute())
         self._engine: Engine | None = None
         self._open = contextlib.ExitStack()
         self._study = study
