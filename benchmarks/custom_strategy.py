@@ -18,25 +18,7 @@ from optimizer.backtest import NO_REGIME, Tile, evaluate
 from optimizer.bars import load_bars
 from optimizer.bench import Case, measure, momentum_sets
 from optimizer.custom import read_custom
-
-SOURCE = """
-import math
-
-from optimizer import HOLD, LONG, SHORT, strength_of_score
-
-PARAMETERS = {"lookback": (60, 1, 100_000), "threshold": (0.0, 0.0, 100.0)}
-FEATURES = {"momentum": ("momentum", "lookback")}
-
-
-def signal(momentum, volatility, inverse_volatility, threshold, lookback):
-    score = abs(momentum) * (1.0 / math.sqrt(lookback)) * inverse_volatility
-    strength, confidence = strength_of_score(score, volatility)
-    if momentum > threshold:
-        return LONG, strength, confidence
-    if momentum < -threshold:
-        return SHORT, strength, confidence
-    return HOLD, strength, confidence
-"""
+from tests.reference.strategies import MOMENTUM
 
 
 def main() -> None:
@@ -48,7 +30,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.py"
-        path.write_text(SOURCE)
+        path.write_text(MOMENTUM)
         custom = read_custom(path, "mine")
         for symbols in (SYMBOLS[:1], SYMBOLS):
             bars = load_bars(DATA, symbols=symbols)

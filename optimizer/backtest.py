@@ -32,7 +32,7 @@ from optimizer.features import (
 )
 from optimizer.services import strategy_kernel
 from optimizer.space import Space, Value, build_space
-from optimizer.types import Bars, FloatArray, IntArray
+from optimizer.types import Bars, BoolArray, FloatArray, IntArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
 """A classifier, the market's symbol (None: the index), and the classifier's parameters."""
@@ -486,7 +486,7 @@ class _Blocks:
     """Lanes laid out in blocks for the simulation; ``order`` is the place of each lane."""
 
     strategies: IntArray
-    shared: npt.NDArray[np.bool_]
+    shared: BoolArray
     columns: npt.NDArray[np.uint64]
     parameters: FloatArray
     regimes: RegimeCodes

@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optimizer.errors import DataError
-from optimizer.types import Bars, FloatArray, IntArray, TimeArray
+from optimizer.types import Bars, BoolArray, FloatArray, IntArray, TimeArray
 
 Moment = str | datetime.date | np.datetime64
 """A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
@@ -59,8 +58,6 @@ _CALENDAR_SLACK = 4 / 7
 """A long bar may be as short as this: a week that begins on a Thursday, a February."""
 
 _log = logging.getLogger("barsweep")
-
-Mask = npt.NDArray[np.bool_]
 
 
 def load_bars(
@@ -218,7 +215,7 @@ class Rows:
     time: TimeArray = field(default_factory=lambda: np.empty(0, dtype="datetime64[ns]"))
     values: Mapping[str, FloatArray] = field(default_factory=dict)
 
-    def keep(self, mask: Mask) -> Rows:
+    def keep(self, mask: BoolArray) -> Rows:
         """The marked rows alone."""
         return replace(
             self,
@@ -642,7 +639,7 @@ class Flaw:
     """
 
     kind: str
-    broken: Mask
+    broken: BoolArray
     column: str
     mend: str
     other: str | None = None
@@ -817,7 +814,7 @@ def _same_size(size: int, other: int) -> bool:
     return _CALENDAR_SLACK <= size / other <= 1 / _CALENDAR_SLACK
 
 
-def _coarser(steps: IntArray, size: int) -> Mask:
+def _coarser(steps: IntArray, size: int) -> BoolArray:
     """Steps that belong to bars of a larger size.
 
     Twenty equal steps in a row that are longer than the bar, or ten in a row of 12 bars or more (as
@@ -828,7 +825,7 @@ def _coarser(steps: IntArray, size: int) -> Mask:
     return _in_run(alike, 19) | _in_run(steps >= 12 * size, 10)
 
 
-def _in_run(marked: Mask, length: int) -> Mask:
+def _in_run(marked: BoolArray, length: int) -> BoolArray:
     """Which elements lie in a run of at least ``length`` marked ones."""
     edges = np.diff(np.concatenate(([0], marked.astype(np.int8), [0])))
     found = np.zeros(len(marked), dtype=np.bool_)

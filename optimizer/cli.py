@@ -513,15 +513,12 @@ SIGNS = {1: "+", 0: "~", -1: "-"}
 
 def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
     """The verdict on the winner and what it rests on."""
-    from optimizer.ledger import n_tried
-    from optimizer.selection import judge, remarks
+    from optimizer.overview import verdict_on
+    from optimizer.selection import remarks
 
-    try:
-        tried = n_tried(data_hash, study.space_hash, selection.n_tried)
-    except StudyError as error:
-        _say(f"{error}; counted are this study's sets alone", "yellow")
-        tried = 0
-    verdict = judge(selection, tried)
+    verdict, problem = verdict_on(selection, study, data_hash)
+    if problem:
+        _say(problem, "yellow")
     _say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
     for reason in verdict.reasons:
         _say(f"  {SIGNS[reason.weight]} {reason.text}")

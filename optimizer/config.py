@@ -90,6 +90,8 @@ __all__ = [
 ]
 
 SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
+ADAPTIVE = SAMPLERS[:3]
+"""Samplers that choose points by the values of earlier ones."""
 TILE_VALUES = ("best", "median", "plateau")
 
 CLUSTERS = {
@@ -648,9 +650,7 @@ class Study(_Table):
             {
                 "study": ("name",),
                 "validation": tuple(self.validation.model_dump().keys() - {"holdout"}),
-                "search": judged
-                if self.search.sampler in ("grid", "random", "qmc")
-                else ("trials",),
+                "search": ("trials",) if self.search.sampler in ADAPTIVE else judged,
             },
         )
 

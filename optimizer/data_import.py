@@ -24,7 +24,6 @@ from optimizer.bars import (
     DAY,
     LONG_BAR,
     VALUES,
-    Mask,
     Rows,
     check_rows,
     duration_text,
@@ -40,7 +39,7 @@ from optimizer.bars import (
 from optimizer.data_formats import ADJUSTED, Foreign, read_foreign
 from optimizer.errors import DataError
 from optimizer.store import write_atomically
-from optimizer.types import FloatArray, IntArray, TimeArray
+from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
 
 
 @dataclass(frozen=True)
@@ -325,8 +324,8 @@ def _place(rows: Rows, row: int) -> str:
     return f"{rows.source}, {rows.number(row)} ({when})"
 
 
-def _broken(rows: Rows) -> Mask:
-    broken: Mask = np.logical_or.reduce([flaw.broken for flaw in flaws(rows.values)])
+def _broken(rows: Rows) -> BoolArray:
+    broken: BoolArray = np.logical_or.reduce([flaw.broken for flaw in flaws(rows.values)])
     return broken
 
 

@@ -19,9 +19,7 @@ from optimizer.settings import mend, show
 from optimizer.store import (
     OUT_OF_SAMPLE,
     StudyFolder,
-    cannot_write,
-    refuse_to_replace,
-    write_atomically,
+    write_output,
 )
 
 MOST_CELLS = 40
@@ -153,12 +151,7 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
     text = figure.to_html(
         include_plotlyjs=True, full_html=True, config={"displaylogo": False}, default_height="95vh"
     )
-    refuse_to_replace(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    write_output(path, text)
     return path
 
 

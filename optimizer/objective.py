@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
 from optimizer.catalogue import METRICS
 from optimizer.config import Constraint, Quantile, Search
-from optimizer.types import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
+from optimizer.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, eq=False)

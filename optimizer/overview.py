@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,10 +136,21 @@ class Comparison:
 # --- Verdict and summaries ----------------------------------------------------------------------
 
 
+def verdict_on(selection: Selection, study: Study, data_hash: str) -> tuple[Verdict, str]:
+    """The verdict on a study's winner, deflated by all sets that the ledger has for its bars.
+
+    Returns:
+        The verdict, and why the study's own sets alone count; empty where they do not.
+    """
+    try:
+        tried = n_tried(data_hash, study.space_hash, selection.n_tried)
+    except StudyError as error:
+        return judge(selection), f"{error}; counted are this study's sets alone"
+    return judge(selection, tried), ""
+
+
 def study_verdict(folder: StudyFolder) -> Verdict | None:
     """The verdict on a study's winner; None before the end, or where no set is feasible.
-
-    Where the ledger cannot be used, the study's own sets alone count.
 
     Raises:
         StudyError: the study cannot be read.
@@ -148,11 +158,9 @@ def study_verdict(folder: StudyFolder) -> Verdict | None:
     selection = load_selection(folder)
     if selection is None:
         return None
-    tried, manifest = 0, folder.manifest()
+    manifest = folder.manifest()
     study = study_from_dict(manifest["study"], manifest.get("study_folder", "."))
-    with contextlib.suppress(StudyError):
-        tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
-    return judge(selection, tried)
+    return verdict_on(selection, study, manifest["data_hash"])[0]
 
 
 def list_studies(folder: str | Path = "out") -> list[StudySummary]:

@@ -33,7 +33,7 @@ from optimizer.backtest import (
     record,
 )
 from optimizer.catalogue import METRICS
-from optimizer.config import Study, Validation
+from optimizer.config import ADAPTIVE, Study, Validation
 from optimizer.errors import StudyError
 from optimizer.folds import combinatorial_paths
 from optimizer.overfitting import (
@@ -48,15 +48,8 @@ from optimizer.overfitting import (
 )
 from optimizer.results import best_sets
 from optimizer.space import Branch, Space, build_space
-from optimizer.store import StudyFolder, write_atomically
+from optimizer.store import SELECTION, StudyFolder, write_atomically
 from optimizer.types import FloatArray, IntArray
-
-SELECTION = "selection.json"
-WALK_FORWARD = "walk_forward.parquet"
-"""Stitched equity of a walk-forward, see ``stitched``."""
-
-ADAPTIVE = ("tpe", "nsga2", "cmaes")
-"""Samplers that choose points by the values of earlier ones."""
 
 JUDGED = 10
 """Best sets that get statistics of their own."""
@@ -476,24 +469,25 @@ def select(
         return None
     yearly = math.sqrt(inputs.bars.bars_per_year)
     n_bars, n_holdout = inputs.split - inputs.first, inputs.bars.n_bars - inputs.split
-    sharpes = folder.results(["sharpe"])["sharpe"].to_numpy()
+    every = folder.results(["set", "feasible", "sharpe"])
+    numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
     sharpes = sharpes[np.isfinite(sharpes)]
     n_tried = folder.n_distinct()
     winner = best.iloc[[0]]
     selection = Selection(
         n_tried=n_tried,
-        n_effective=_effective(study, space, inputs, folder, regimes, n_tried),
+        n_effective=_effective(study, space, inputs, folder, numbers, regimes, n_tried),
         sharpe_deviation=float(sharpes.std(ddof=1)) if len(sharpes) > 1 else 0.0,
         n_bars=n_bars,
         bars_per_year=inputs.bars.bars_per_year,
         sets=(),
     )
-    sets = tuple(_statistics(selection, row, n_holdout, yearly) for row in best.to_dict("records"))
+    sets = tuple(set_statistics(selection, row, n_holdout) for row in best.to_dict("records"))
     sharpe = sets[0].sharpe
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
-    selection = replace(selection, sets=sets, **_over_blocks(study, inputs, folder, yearly))
+    selection = replace(selection, sets=sets, **_over_blocks(study, inputs, folder, every, yearly))
     return replace(
         selection,
         neighbours=_neighbours(space, inputs, winner, regimes),
@@ -509,12 +503,8 @@ def set_statistics(selection: Selection, row: Mapping[Any, Any], n_holdout: int)
         row: of the set, as in the study's results.
         n_holdout: bars of the holdout.
     """
-    return _statistics(selection, row, n_holdout, math.sqrt(selection.bars_per_year))
+    yearly = math.sqrt(selection.bars_per_year)
 
-
-def _statistics(
-    selection: Selection, row: Mapping[Any, Any], n_holdout: int, yearly: float
-) -> SetStatistics:
     def known(name: str) -> float | None:
         value = row[name]
         return None if pd.isna(value) else float(value)
@@ -573,6 +563,7 @@ def _effective(
     space: Space,
     inputs: Inputs,
     folder: StudyFolder,
+    numbers: IntArray,
     regimes: Regimes,
     n_tried: int,
 ) -> float:
@@ -581,7 +572,6 @@ def _effective(
     From the correlations of a sample's returns over short blocks of bars; the share that is
     independent falls with the number of sets, so scaling it up errs on the side of more.
     """
-    numbers = folder.results(["set"])["set"].to_numpy()
     if len(numbers) > SAMPLE:
         # Drawn, for evenly spaced sets may all have the same value of a swept parameter.
         random = np.random.default_rng([study.seed, _SAMPLED])
@@ -604,18 +594,17 @@ def _effective(
 
 
 def _over_blocks(
-    study: Study, inputs: Inputs, folder: StudyFolder, yearly: float
+    study: Study, inputs: Inputs, folder: StudyFolder, every: pd.DataFrame, yearly: float
 ) -> dict[str, Any]:
     """What follows from the return moments per block of bars."""
     counts = np.diff(inputs.bounds).astype(np.float64)
-    every = folder.results(["set", "feasible"])
     n_feasible = int(every["feasible"].sum())
     if len(counts) < 2 or len(every) < 2:
         return {}
 
     def chunks(feasible_alone: bool = False) -> Iterator[tuple[FloatArray, FloatArray]]:
-        for frame, moments in folder.moments():
-            kept = moments[frame["feasible"].to_numpy()] if feasible_alone else moments
+        for feasible, moments in folder.moments():
+            kept = moments[feasible] if feasible_alone else moments
             yield np.ascontiguousarray(kept[:, 0].T), np.ascontiguousarray(kept[:, 1].T)
 
     n_blocks = len(counts)

@@ -35,11 +35,15 @@ import pyarrow.parquet as pq
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.types import FloatArray
+from optimizer.types import BoolArray, FloatArray
 
 MANIFEST = "study.json"
 RESULTS = "results"
 MOMENTS = "moments"
+SELECTION = "selection.json"
+WALK_FORWARD = "walk_forward.parquet"
+"""Stitched equity of a walk-forward."""
+
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
 SCHEMA_VERSION = 1
@@ -55,7 +59,7 @@ KIND = "barsweep study"
 """Says in a manifest whose file it is."""
 
 
-OWN_FILES = (MANIFEST, JOURNAL, "selection.json", "walk_forward.parquet")
+OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD)
 """Files of a study beside its batches."""
 
 
@@ -192,6 +196,20 @@ def refuse_to_replace(path: Path) -> None:
     what = _what_would_be_lost(path) if path.is_file() else ""
     if what:
         raise StudyError(f"{path}: is {what}, which would be lost; give another --out")
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write what a command gives, in a folder that is made if need be.
+
+    Raises:
+        StudyError: the file is not to be replaced, or cannot be written.
+    """
+    refuse_to_replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
 
 def _what_would_be_lost(path: Path) -> str:
@@ -445,22 +463,22 @@ class StudyFolder:
         paths = self.batch_paths()
         return sum(_read(partial(pq.read_metadata, path), path).num_rows for path in paths)
 
-    def moments(self) -> Iterator[tuple[pd.DataFrame, FloatArray]]:
-        """Batch by batch the columns ``set``, ``trial`` and ``feasible`` of its parameter sets, and
-        the sums of their returns per block, (n_sets, 2, n_blocks), see ``TileResult``.
+    def moments(self) -> Iterator[tuple[BoolArray, FloatArray]]:
+        """Batch by batch which of its parameter sets are feasible, (n_sets,), and the sums of their
+        returns per block, (n_sets, 2, n_blocks), see ``TileResult``.
 
         Raises:
             StudyError: a file cannot be read.
         """
         for path in self.batch_paths():
-            columns = ["set", "trial", "feasible"]
-            frame = _read(partial(pq.read_table, path, columns=columns), path).to_pandas()
+            read = partial(pq.read_table, path, columns=["feasible"])
+            feasible = _read(read, path)["feasible"].to_numpy()
             sums = _read(
                 partial(np.load, _moments_path(path), mmap_mode="r", allow_pickle=False), path
             )
-            if len(sums) != len(frame):
+            if len(sums) != len(feasible):
                 raise StudyError(f"{_moments_path(path)}: is of another batch than {path.name}")
-            yield frame, sums
+            yield feasible, sums
 
     def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
         """Rows of some parameter sets, in the order given.

@@ -62,12 +62,12 @@ from optimizer.preflight import (
 )
 from optimizer.results import best_sets
 from optimizer.selection import (
-    WALK_FORWARD,
     Selection,
     Window,
     needs_own_searches,
     require_blocks,
     select,
+    steered,
     stitched,
     stitched_sharpe,
     walk_forward_summary,
@@ -76,6 +76,7 @@ from optimizer.space import Branch, Searched, Space, Value, build_space
 from optimizer.store import (
     OUT_OF_SAMPLE,
     SCHEMA_VERSION,
+    WALK_FORWARD,
     FinishedBatch,
     StudyFolder,
     cannot_write,
@@ -588,7 +589,7 @@ class _Search:
                 branch = self._space.branches[task.branch]
                 yield _optuna_parameters(self._space, branch, task.point)[0]
 
-        steers = search.sampler in ("tpe", "nsga2", "cmaes") and self._space.n_points != 1
+        steers = steered(self._study, self._space)
         for number in itertools.count():
             tasks: dict[int, TileTask] = {}
 

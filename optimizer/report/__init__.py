@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimizer.store import cannot_write, refuse_to_replace, write_atomically
+from optimizer.store import write_output
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -31,10 +31,5 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
     text = page(gather(Path(folder)))
-    refuse_to_replace(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    write_output(path, text)
     return path

@@ -24,13 +24,13 @@ from optimizer.config import Study, study_from_dict
 from optimizer.custom import load_custom
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.event_flow import EventFlow, portfolio_specs
-from optimizer.ledger import n_tried
+from optimizer.overview import verdict_on
 from optimizer.report.sweep import Axis, Grid, axis_of, grids, variance_shares
 from optimizer.report.trades import round_trips
 from optimizer.results import best_sets
-from optimizer.selection import JUDGED, WALK_FORWARD, Selection, Verdict, judge, load_selection
+from optimizer.selection import JUDGED, Selection, Verdict, load_selection
 from optimizer.space import Space, build_space
-from optimizer.store import StudyFolder
+from optimizer.store import WALK_FORWARD, StudyFolder
 from optimizer.study import load_study_bars
 from optimizer.types import Bars, FloatArray
 
@@ -159,12 +159,9 @@ def gather(path: Path) -> Content:
     selection = load_selection(folder)
     verdict = None
     if selection is not None:
-        try:
-            tried = n_tried(data_hash, study.space_hash, selection.n_tried)
-        except StudyError as error:
-            notes.append(f"{error}; counted are this study's sets alone.")
-            tried = 0
-        verdict = judge(selection, tried)
+        verdict, problem = verdict_on(selection, study, data_hash)
+        if problem:
+            notes.append(f"{problem}.")
     elif not best.empty:
         notes.append("There is no verdict yet: the statistics of selection come with the end.")
     values = sets[objective].to_numpy(np.float64)

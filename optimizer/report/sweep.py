@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from optimizer.types import FloatArray
+from optimizer.types import BoolArray, FloatArray
 
 MOST_VALUES = 25
 """Distinct values of a parameter up to which each has a cell of its own; more go into bins."""
@@ -105,7 +105,7 @@ def grids(axes: Sequence[Axis], values: FloatArray, maximize: bool) -> Iterator[
         )
 
 
-def plateau(cells: FloatArray, maximize: bool) -> npt.NDArray[np.bool_]:
+def plateau(cells: FloatArray, maximize: bool) -> BoolArray:
     """Which cells are within 10% of the best cell's value.
 
     >>> plateau(np.array([[1.0, 0.95, 0.5, np.nan]]), True)
@@ -118,7 +118,7 @@ def plateau(cells: FloatArray, maximize: bool) -> npt.NDArray[np.bool_]:
     return np.asarray(cells >= best - slack if maximize else cells <= best + slack)
 
 
-def outline(inside: npt.NDArray[np.bool_]) -> tuple[list[float | None], list[float | None]]:
+def outline(inside: BoolArray) -> tuple[list[float | None], list[float | None]]:
     """The borders between cells inside and outside as x and y of lines, None between two lines.
 
     Cell (i, j) reaches from j - 0.5 to j + 0.5 in x and from i - 0.5 to i + 0.5 in y.
@@ -139,7 +139,7 @@ def outline(inside: npt.NDArray[np.bool_]) -> tuple[list[float | None], list[flo
     return x, y
 
 
-def _stretches(flags: npt.NDArray[np.bool_]) -> list[list[int]]:
+def _stretches(flags: BoolArray) -> list[list[int]]:
     """First and one past the last place of each stretch of True; the first and last are False."""
     ends: list[list[int]] = np.flatnonzero(flags[1:] != flags[:-1]).reshape(-1, 2).tolist()
     return [[start + 1, stop + 1] for start, stop in ends]

@@ -7,7 +7,7 @@ import math
 
 from optimizer import HOLD, LONG, SHORT, strength_of_score
 
-PARAMETERS = {"lookback": (60, 1, 500), "threshold": (0.0, 0.0, 100.0)}
+PARAMETERS = {"lookback": (60, 1, 100_000), "threshold": (0.0, 0.0, 100.0)}
 FEATURES = {"momentum": ("momentum", "lookback")}
 
 
