@@ -269,7 +269,8 @@ def set_rows(
         more: metrics to show in the place of some of the usual ones.
 
     Returns:
-        The titles, of one or two lines, and the cells of each row.
+        The titles, of one or two lines, and the cells of each row; the last one is of buying and
+        holding, where the study has come to its end.
     """
     metrics = [*dict.fromkeys((*study.search.objective, *more, *SHOWN))]
     if more:
@@ -307,6 +308,10 @@ def set_rows(
                 else [cell(one.dsr), f"{cell(one.psr)} / {cell(one.oos_psr)}"]
             )
         rows.append([str(row["set"]), *cells, ", ".join(given)])
+    if selection is not None and selection.held is not None:
+        inside, beside = selection.held.in_sample, selection.held.out_of_sample
+        cells = [f"{cell(inside.get(name))} / {cell(beside.get(name))}" for name in metrics]
+        rows.append(["-", *cells, *(["-", "-"] if odds else []), "buy and hold, without costs"])
     return titles, rows
 
 

@@ -32,6 +32,7 @@ from optimizer.backtest import (
     evaluate,
     record,
 )
+from optimizer.buy_and_hold import Held, held_metrics
 from optimizer.catalogue import METRICS
 from optimizer.config import ADAPTIVE, Study, Validation
 from optimizer.errors import StudyError
@@ -168,6 +169,7 @@ class Selection:
             "walk_forward"``, which also writes ``walk_forward.parquet``.
         path_sharpes: of the paths of combinatorial purged cross-validation, annualized, ascending.
         neighbours: of the winner, or None.
+        held: metrics of buying every symbol and holding it.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
             stationary bootstrap; the first and the last in-sample. Of a chosen set they are too
             high.
@@ -192,6 +194,7 @@ class Selection:
     stitched_sharpe: float | None = None
     path_sharpes: tuple[float, ...] = ()
     neighbours: Neighbours | None = None
+    held: Held | None = None
     sharpe_interval: tuple[float, float] | None = None
     oos_sharpe_interval: tuple[float, float] | None = None
     drawdown_interval: tuple[float, float] | None = None
@@ -213,11 +216,15 @@ def load_selection(folder: StudyFolder) -> Selection | None:
         return None
     try:
         raw = json.loads(path.read_text())
-        near = raw.pop("neighbours")
+        near, held = raw.pop("neighbours"), raw.pop("held", None)
         lists = {name: tuple(v) for name, v in raw.items() if isinstance(v, list)}
         lists["sets"] = tuple(SetStatistics(**one) for one in raw["sets"])
         lists["windows"] = tuple(Window(**one) for one in raw["windows"])
-        return Selection(**{**raw, **lists}, neighbours=Neighbours(**near) if near else None)
+        return Selection(
+            **{**raw, **lists},
+            neighbours=Neighbours(**near) if near else None,
+            held=Held(**held) if held else None,
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
 
@@ -259,7 +266,8 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     probability of backtest overfitting (PBO) above 0.5 with a probability of loss above 0.1, or no
     gain over the holdout. ``holds up`` where all speak for it: a DSR of at least 0.95, a PBO of at
     most 0.2 or a probability of loss of at most 0.05, at least half of the in-sample Sharpe ratio over
-    the holdout, and a median neighbour with at least 0.7 of it. A PBO near 0.5 alone is no luck: where
+    the holdout, a median neighbour with at least 0.7 of it, and a Sharpe ratio above that of buying
+    and holding, in-sample and out-of-sample. A PBO near 0.5 alone is no luck: where
     all sets have the edge alike, the choice among them does not matter. Else
     ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it, and a
     winner whose returns do not vary, so that it has no Sharpe ratio, is ``likely luck``.
@@ -323,6 +331,18 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             + f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
         )
     )
+    held = selection.held
+    market = None if held is None else held.in_sample.get("sharpe")
+    oos_market = None if held is None else held.out_of_sample.get("sharpe")
+    reasons.append(
+        _reason(
+            market,
+            _above(sharpe, market) and _above(beside, oos_market),
+            False,
+            f"Sharpe ratio of buying and holding {_figure(market)} in-sample, {_figure(oos_market)}"
+            " out-of-sample (holds above both)",
+        )
+    )
     words = "fragile"
     if any(reason.weight < 0 for reason in reasons):
         words = "likely luck"
@@ -381,6 +401,10 @@ def _reason(value: float | None, speaks_for: bool, against: bool, text: str) -> 
     if value is None and not against:
         return Reason(text, 0)
     return Reason(text, -1 if against else int(speaks_for))
+
+
+def _above(value: float | None, market: float | None) -> bool:
+    return value is not None and market is not None and value > market
 
 
 def _figure(value: float | None) -> str:
@@ -491,6 +515,7 @@ def select(
     return replace(
         selection,
         neighbours=_neighbours(space, inputs, winner, regimes),
+        held=held_metrics(inputs),
         **_intervals(study.seed, set_returns(space, inputs, winner, regimes), inputs, yearly),
     )
 

@@ -315,18 +315,3 @@ def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int
         flow.on_bar(bars.at(index))
     found = flow.result()
     return found.rejects, found.n_steps
-
-
-def buy_and_hold(winner: RunAgain) -> FloatArray:
-    """Equity of equal money in every symbol, bought as the first decision would fill, then held.
-
-    Fractional units, no costs, nothing rebalanced.
-
-    Returns:
-        (n_bars from the first decision on,) money.
-    """
-    bars, first, rules = winner.inputs.bars, winner.inputs.first, winner.inputs.rules
-    growth = bars.close[first:] / (bars.close[first] if rules.close_fill else bars.open[first + 1])
-    if not rules.close_fill:
-        growth[0] = 1.0
-    return np.asarray(rules.initial_cash * growth.mean(axis=1))

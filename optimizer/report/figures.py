@@ -18,7 +18,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from kernels.codes import BEAR, BULL, NEUTRAL
-from optimizer.report.content import Content, RunAgain, buy_and_hold
+from optimizer.buy_and_hold import buy_and_hold
+from optimizer.report.content import Content, RunAgain
 from optimizer.report.sweep import Grid, outline, plateau
 from optimizer.types import FloatArray, IntArray
 
@@ -207,7 +208,7 @@ def equity(winner: RunAgain, median: RunAgain, stitched: pd.DataFrame | None = N
             "blue",
             "solid",
         ),
-        ("buy and hold", buy_and_hold(winner), "orange", "dash"),
+        ("buy and hold", buy_and_hold(winner.inputs), "orange", "dash"),
         (
             f"median set {median.number}",
             np.asarray(median.result.equity, np.float64),

@@ -24,7 +24,7 @@ from optimizer.backtest import BacktestResult, backtest, study_rules
 from optimizer.config import study_from_dict
 from optimizer.errors import StudyError
 from optimizer.report import write_report
-from optimizer.report.content import Content, buy_and_hold, gather
+from optimizer.report.content import Content, gather
 from optimizer.report.figures import thinned
 from optimizer.report.sweep import axis_of, grids, outline, plateau, variance_shares
 from optimizer.report.trades import costs_by_year, monthly_returns, round_trips
@@ -225,17 +225,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def content(plain: Path) -> Content:
     return gather(plain)
-
-
-def test_buying_and_holding_is_equal_money_in_each_symbol(content: Content) -> None:
-    assert content.winner is not None
-    bars, first = content.winner.inputs.bars, content.winner.inputs.first
-    equity = buy_and_hold(content.winner)
-    bought = [100_000.0 / 3 / bars.open[first + 1, s] for s in range(3)]
-    assert equity[0] == 100_000.0
-    for place in (1, 7, -1):
-        held = sum(units * bars.close[first:][place, s] for s, units in enumerate(bought))
-        assert equity[place] == pytest.approx(held)
 
 
 def test_the_winner_is_run_as_it_was_and_its_refusals_are_counted(content: Content) -> None:

@@ -27,6 +27,7 @@ from optimizer.backtest import (
     single_set_study,
     study_rules,
 )
+from optimizer.buy_and_hold import Held
 from optimizer.catalogue import METRICS
 from optimizer.config import study_from_dict
 from optimizer.errors import StudyError, StudyFileError
@@ -688,6 +689,7 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
             "pbo": 0.1,
             "probability_of_loss": 0.2,
             "neighbours": near,
+            "held": Held({"sharpe": 0.5 * own}, {"sharpe": 0.3 * own}),
             **changes,
         }
     )
@@ -722,6 +724,12 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
         (chosen(near=0.699), "fragile"),
         (chosen(near=-5.0), "fragile"),
         (chosen(neighbours=None), "fragile"),
+        (chosen(held=Held({"sharpe": 0.73}, {"sharpe": 0.58})), "holds up"),
+        (chosen(held=Held({"sharpe": 0.74}, {"sharpe": 0.58})), "fragile"),
+        (chosen(held=Held({"sharpe": 0.73}, {"sharpe": 0.6})), "fragile"),
+        (chosen(held=Held({"sharpe": None}, {"sharpe": 0.5})), "fragile"),
+        (chosen(held=Held({"sharpe": 0.5}, {})), "fragile"),
+        (chosen(held=None), "fragile"),
     ],
 )
 def test_verdict(found: Selection, words: str) -> None:
@@ -738,7 +746,7 @@ def test_a_low_deflated_sharpe_ratio_alone_is_luck() -> None:
     verdict = judge(found)
     assert verdict.dsr is not None
     assert verdict.dsr < 0.5
-    assert [reason.weight for reason in verdict.reasons] == [-1, 1, 1, 1]
+    assert [reason.weight for reason in verdict.reasons] == [-1, 1, 1, 1, 1]
     assert verdict.words == "likely luck"
 
 
@@ -763,6 +771,7 @@ def test_reasons_state_the_figures_and_the_thresholds() -> None:
             ],
             ["0.589", "0.736 in-sample", "holds from 50%", "luck at 0 or below"],
             ["6 neighbours", "0.66", "holds from 70%"],
+            ["buying and holding 0.368 in-sample, 0.221 out-of-sample", "holds above both"],
         ),
         strict=True,
     ):
