@@ -320,6 +320,15 @@ def _best_table(content: Content) -> str:
             )
             cells.append(f'<td class="fold">{_text(given)}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
+    held = content.selection.held if content.selection is not None else None
+    if held is not None:
+        cells = [
+            f"<td>{_value(name, held.in_sample.get(name))} /"
+            f" {_value(name, held.out_of_sample.get(name))}</td>"
+            for name in metrics
+        ]
+        cells += ["<td></td>"] * (len(names) - 1 - len(metrics))
+        rows.append(f'<tr><th scope="row">buy and<br>hold</th>{"".join(cells)}</tr>')
     head = _head(names, ("what differs",))
     return _scroll(f"<table>{head}<tbody>{''.join(rows)}</tbody></table>", "The best sets")
 
