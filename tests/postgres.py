@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 
-def _programs() -> Path | None:
+def installed_server() -> Path | None:
     """The folder of the newest installed server."""
     on_path = shutil.which("initdb")
     if on_path:
@@ -38,6 +38,7 @@ class PostgresServer:
 
     Args:
         programs: folder of ``initdb`` and ``postgres``.
+        flush: whether commits wait for the disk.
 
     Attributes:
         port: on loopback.
@@ -46,8 +47,9 @@ class PostgresServer:
 
     password = "s3cret@pa/ss:w%rd"
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, flush: bool = False) -> None:
         self._programs = programs
+        self._flush = "on" if flush else "off"
         # The server refuses to run as root, and its user must reach the folder.
         self._user = "postgres" if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="barsweep-postgres-"))
@@ -82,7 +84,7 @@ class PostgresServer:
                 [
                     *(str(self._programs / "postgres"), "-D", str(self._folder / "data")),
                     *("-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._folder)),
-                    *("-c", "fsync=off", "-c", "max_connections=20"),
+                    *("-c", f"fsync={self._flush}", "-c", "max_connections=20"),
                 ],
                 stdout=log,
                 stderr=log,
@@ -146,7 +148,7 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    programs = _programs()
+    programs = installed_server()
     if programs is None:
         pytest.skip("no PostgreSQL server is installed; .ci/postgres installs Debian's")
     server = PostgresServer(programs)

@@ -1,0 +1,100 @@
+"""What many machines cost: a task sent by each back end, a trial through a shared database.
+
+Run: ``python -m benchmarks.machines [--tasks N] [--trials N] [--write]``. A task is a tile of 2,048
+parameter sets on a few bars, so that sending it is most of what it takes; a trial is one parameter
+set. Dask is a scheduler and two workers on loopback, PostgreSQL a server on loopback that flushes
+each commit to the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.steering import DATA, study_of
+from benchmarks.tables import describe, markdown, publish
+from optimizer.config import study_from_dict
+from optimizer.machine import this_machine
+from optimizer.study import run_study
+from tests.optimizer.test_cluster import running
+from tests.postgres import PostgresServer, installed_server
+
+PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
+
+
+def wide(tasks: int, workers: Mapping[str, Any]) -> dict[str, Any]:
+    """A study of one task a trial."""
+    return {
+        "study": {"name": "tasks"},
+        "data": {"path": str(DATA), "symbols": ["SPY"], "start": "2016-06-01"},
+        "strategy": {
+            "name": "momentum",
+            "lookback": {"low": 5, "high": 100},
+            "threshold": {"sweep": [place / 1000 for place in range(64)]},
+        },
+        "risk": {"kelly_fraction": {"sweep": [(1 + place) / 100 for place in range(32)]}},
+        "search": {"sampler": "random", "trials": tasks, "batch": 64},
+        "workers": {"count": 2, **workers},
+    }
+
+
+def seconds_of(tables: dict[str, Any], workers: int | None = None) -> Mapping[str, float]:
+    """Seconds of a study by part."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = study_from_dict(tables)
+        return run_study(study, out=Path(folder) / "out", workers=workers).seconds
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=512)
+    parser.add_argument("--trials", type=int, default=256)
+    parser.add_argument("--write", action="store_true", help="publish the table")
+    arguments = parser.parse_args()
+    tasks, trials = arguments.tasks, arguments.trials
+    found: dict[str, float] = {}
+
+    def sent(name: str, workers: Mapping[str, Any]) -> None:
+        seconds_of(wide(8, workers))  # compiles, fills caches
+        seconds = seconds_of(wide(tasks, workers))
+        found[f"dispatch by {name}, a task"] = seconds["dispatch"] / tasks
+
+    sent("loky", {})
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "dask", 2) as cluster:
+        address = {"backend": "dask", "address": cluster.address}
+        scheduler = psutil.Process(cluster.scheduler.pid)
+        before = sum(scheduler.cpu_times()[:2])
+        sent("Dask", address)
+        used = sum(scheduler.cpu_times()[:2]) - before
+        found["the Dask scheduler, processor, a task"] = used / (tasks + 8)
+
+    for sampler in ("random", "tpe"):
+        seconds = seconds_of(study_of(sampler, trials), workers=1)
+        found[f"{sampler}, one coordinator without a database: ask"] = seconds["sampler"] / trials
+    programs = installed_server()
+    assert programs is not None, "no PostgreSQL server is installed"
+    server = PostgresServer(programs, flush=True)
+    try:
+        server.start()
+        for sampler in ("random", "tpe"):
+            tables = study_of(sampler, trials)
+            tables["search"]["storage"] = server.url(server.new_database())
+            seconds = seconds_of(tables, workers=1)
+            found[f"{sampler}, PostgreSQL: ask, a trial"] = seconds["sampler"] / trials
+            found[f"{sampler}, PostgreSQL: tell, a trial"] = seconds["storage"] / trials
+    finally:
+        server.remove()
+    text = markdown(("operation", "ms"), ((k, f"{1e3 * v:.2f}") for k, v in found.items()))
+    print(text)
+    if arguments.write:
+        publish("machines", f"{describe(this_machine())}\n\n{text}", found, readme=PAGE)
+
+
+if __name__ == "__main__":
+    main()
