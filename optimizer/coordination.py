@@ -14,12 +14,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import optuna
 import sqlalchemy
+from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage, fail_stale_trials
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from optimizer.catalogue import Direction
@@ -31,11 +33,30 @@ GRACE_SECONDS = 60
 """Without a heartbeat for so long a coordinator counts as dead."""
 
 _POLL_SECONDS = 0.5
-_TRIES = 20
-"""Points that a sampler may repeat before the next free one of a fixed sequence is taken."""
 
 FOLDER = "folder"
-"""Attribute of a told trial: the folder that holds its results."""
+"""Attribute of a trial: the folder of its coordinator, which holds its results once it is told."""
+
+REASON = "reason"
+"""Attribute of a trial: why it has no value."""
+
+Task = TypeVar("Task")
+
+
+@dataclass(frozen=True)
+class Point(Generic[Task]):
+    """A point of the searched space.
+
+    Attributes:
+        task: there.
+        params, distributions: of a trial there, by name.
+        sampler_state: what a sampler wants to find again with the trial.
+    """
+
+    task: Task
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    sampler_state: Mapping[str, Any] = field(default_factory=dict)
 
 
 def point_of(params: Mapping[str, Any]) -> str:
@@ -91,7 +112,7 @@ class Coordinator:
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
             )
-            self.study = optuna.create_study(
+            self._study = optuna.create_study(
                 study_name=f"barsweep-{key[:32]}",
                 storage=self._storage,
                 directions=[*directions],
@@ -143,10 +164,8 @@ class Coordinator:
         self,
         count: int,
         n_trials: int,
-        sampler: Callable[[int], optuna.samplers.BaseSampler] | None,
-        sequence: Callable[[], Iterator[Mapping[str, Any]]],
-        suggest: Callable[[Trial], object],
-    ) -> list[Trial]:
+        points: Callable[[Sequence[FrozenTrial]], Iterator[Point[Task]]],
+    ) -> list[tuple[int, Task]]:
         """Trials at points that no coordinator has; empty once the study is complete.
 
         Waits while the study has no more points to give and others are at work on theirs, since what
@@ -155,76 +174,72 @@ class Coordinator:
         Args:
             count: trials wanted.
             n_trials: of the whole study.
-            sampler: for the number of trials so far; None takes the sequence alone.
-            sequence: parameters of points in a fixed order.
-            suggest: lets a trial choose all its parameters.
+            points: to choose from, in order, when these are the trials so far.
+
+        Returns:
+            The key of each trial and the task at its point.
         """
         while True:
             with self._errors(), self._exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                # Optuna beats for its own loop alone; here ``_beat`` does.
-                warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
-                fail_stale_trials(self.study)
-                known = self.study.get_trials(deepcopy=False)
+                fail_stale_trials(self._study)
+                known = self._study.get_trials(deepcopy=False)
                 live = [one for one in known if _counts(one)]
                 taken = {point_of(one.params) for one in live}
                 wanted = min(count, n_trials - len(live))
-                found: list[Trial] = []
-                if sampler is not None:
-                    self.study.sampler = sampler(len(known))
-                    tries = 0
-                    while len(found) < wanted and tries < _TRIES:
-                        tries += not self._take(found, taken, suggest)
-                points = (one for one in sequence() if point_of(one) not in taken)
-                while len(found) < wanted and (point := next(points, None)) is not None:
-                    self.study.enqueue_trial(dict(point))
-                    self._take(found, taken, suggest)
+                found: list[tuple[int, Task]] = []
+                for point in points(known) if wanted > 0 else ():
+                    key = point_of(point.params)
+                    if key in taken:
+                        continue
+                    taken.add(key)
+                    found.append((self._take(point), point.task))
+                    if len(found) == wanted:
+                        break
             if found or all(one.state != TrialState.RUNNING for one in live):
                 return found
             time.sleep(_POLL_SECONDS)
 
-    def _take(
-        self, found: list[Trial], taken: set[str], suggest: Callable[[Trial], object]
-    ) -> bool:
-        """Ask for one trial; give it back, unless its point is new."""
-        trial = self.study.ask()
-        suggest(trial)
-        point = point_of(trial.params)
-        if point in taken:
-            self.study.tell(trial, state=TrialState.FAIL)
-            return False
-        taken.add(point)
-        self._storage.record_heartbeat(trial._trial_id)
-        self._held.add(trial._trial_id)
-        found.append(trial)
-        return True
+    def _take(self, point: Point[Any]) -> int:
+        # In one transaction: asked of the study itself, each parameter would be one of its own.
+        trial = self._storage.create_new_trial(
+            self._study._study_id,
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=dict(point.params),
+                distributions=dict(point.distributions),
+                user_attrs={FOLDER: self._folder},
+                system_attrs=dict(point.sampler_state),
+            ),
+        )
+        self._storage.record_heartbeat(trial)
+        self._held.add(trial)
+        return trial
 
-    def tell(self, trial: Trial, record: FrozenTrial) -> None:
-        """Tell a trial whose results are on disk.
+    def tell(self, trial: int, record: FrozenTrial) -> None:
+        """Tell a trial whose results are on disk. The winner and its metrics stay in the folder.
 
         Raises:
             StudyError: it was given up, or the database cannot be reached.
         """
         with self._errors():
             try:
-                # Each is a round trip; the winner and its metrics are in the folder.
-                for name in ("n_sets", "reason"):
-                    if name in record.user_attrs:
-                        trial.set_user_attr(name, record.user_attrs[name])
-                trial.set_user_attr(FOLDER, self._folder)
-                for name, value in record.constraints.items():
-                    trial.set_constraint(name, value)
-                self.study.tell(trial, record.values, state=record.state)
-            except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                if REASON in record.user_attrs:
+                    reason = record.user_attrs[REASON]
+                    self._storage.set_trial_user_attr(trial, REASON, reason)
+                for name, violation in record.system_attrs.items():
+                    self._storage.set_trial_system_attr(trial, name, violation)
+                self._storage.set_trial_state_values(trial, record.state, record.values)
+            except optuna.exceptions.UpdateFinishedTrialError:
                 raise StudyError(
-                    f"{self._source}: [search] storage: trial {trial.number} was given up, since this"
-                    f" process gave no sign for {GRACE_SECONDS} s; another does it: run again"
+                    f"{self._source}: [search] storage: a trial was given up, since this process gave"
+                    f" no sign for {GRACE_SECONDS} s; another does it: run again"
                 ) from None
-        self._held.discard(trial._trial_id)
+        self._held.discard(trial)
 
 
 def _counts(trial: FrozenTrial) -> bool:
     """Whether a trial is being done or is done; a failed one is if its failure is a result."""
     if trial.state == TrialState.FAIL:
-        return FOLDER in trial.user_attrs
+        return REASON in trial.user_attrs
     return trial.state in (TrialState.RUNNING, TrialState.COMPLETE)

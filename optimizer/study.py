@@ -50,7 +50,7 @@ from optimizer.catalogue import METRICS
 from optimizer.cluster import compile_kernels, count_slots
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.config import CLUSTERS, Study
-from optimizer.coordination import Coordinator
+from optimizer.coordination import Coordinator, Point
 from optimizer.errors import StudyError
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import (
@@ -92,6 +92,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 FOLDS = "folds"
 """Folder of the searches of a walk-forward's windows."""
+
+REPEATS = 20
+"""Points that a sampler may repeat before the next free one of a fixed sequence is taken."""
 
 
 @dataclass(frozen=True)
@@ -573,10 +576,7 @@ class _Search:
         """Batches at points that no other coordinator has, until all of them have enough trials."""
         search, start = self._study.search, time.perf_counter()
 
-        def sampler(number: int) -> optuna.samplers.BaseSampler:
-            return _sampler(search.sampler, sampler_seed(self._study.seed, number))
-
-        def sequence() -> Iterator[Mapping[str, Any]]:
+        def sequence() -> Iterator[Point[TileTask]]:
             kind = "qmc" if search.sampler == "qmc" else "random"
             tasks: Iterator[TileTask] = grid_tasks(self._space)
             if search.sampler != "grid" and self._space.n_points != 1:
@@ -587,25 +587,32 @@ class _Search:
                 )
             for task in tasks:
                 branch = self._space.branches[task.branch]
-                yield _optuna_parameters(self._space, branch, task.point)[0]
+                yield Point(task, *_optuna_parameters(self._space, branch, task.point))
 
-        steers = steered(self._study, self._space)
+        def suggested(known: Sequence[FrozenTrial]) -> Iterator[Point[TileTask]]:
+            # In memory: asked of the database, each parameter is some round trips to it.
+            own = optuna.create_study(directions=[*search.direction])
+            own.add_trials(known)
+            own.sampler = _sampler(search.sampler, sampler_seed(self._study.seed, len(known)))
+            while True:
+                trial = own.ask()
+                task = suggest(self._space, trial)
+                record = own.get_trials(deepcopy=False)[trial.number]
+                yield Point(task, record.params, record.distributions, record.system_attrs)
+
+        def points(known: Sequence[FrozenTrial]) -> Iterator[Point[TileTask]]:
+            if steered(self._study, self._space):
+                yield from itertools.islice(suggested(known), search.batch + REPEATS)
+            yield from sequence()
+
         for number in itertools.count():
-            tasks: dict[int, TileTask] = {}
-
-            def choose(trial: Trial, tasks: dict[int, TileTask] = tasks) -> None:
-                tasks[trial.number] = suggest(self._space, trial)
-
             with self._clock("sampler"), self._quiet():
-                trials = coordinator.ask(
-                    search.batch, n_trials, sampler if steers else None, sequence, choose
-                )
-            if not trials:
+                taken = coordinator.ask(search.batch, n_trials, points)
+            if not taken:
                 return
-            asked = [_Asked(tasks[trial.number], None) for trial in trials]
-            frozen = self._batch(number, asked)
-            with self._clock("storage"), self._quiet():
-                for trial, record in zip(trials, frozen, strict=True):
+            frozen = self._batch(number, [_Asked(task, None) for _, task in taken])
+            with self._clock("storage"):
+                for (trial, _), record in zip(taken, frozen, strict=True):
                     coordinator.tell(trial, record)
             self._report(n_trials, start)
 

@@ -13,7 +13,7 @@ import sqlalchemy
 import tomli_w
 
 from optimizer.config import load_study
-from optimizer.coordination import FOLDER, point_of
+from optimizer.coordination import FOLDER, REASON, point_of
 from optimizer.errors import StudyError, StudyFileError
 from optimizer.resume import resume_study
 from optimizer.store import StudyFolder
@@ -40,7 +40,7 @@ def write_study(home: Path, url: str, **search: Any) -> Path:
 
 
 def trials_in(url: str) -> list[optuna.trial.FrozenTrial]:
-    """What counts in the database: all trials that were told with a folder."""
+    """What counts in the database: the trials that were told, with a value or why they have none."""
     place = sqlalchemy.engine.make_url(url).set(drivername="postgresql+psycopg")
     storage = optuna.storages.RDBStorage(place.render_as_string(hide_password=False))
     [name] = optuna.get_all_study_names(storage)
@@ -48,7 +48,9 @@ def trials_in(url: str) -> list[optuna.trial.FrozenTrial]:
     trials = study.get_trials()
     storage.engine.dispose()
     assert not [t for t in trials if t.state.name in ("RUNNING", "WAITING")]
-    return [trial for trial in trials if FOLDER in trial.user_attrs]
+    return [
+        trial for trial in trials if trial.state.name == "COMPLETE" or REASON in trial.user_attrs
+    ]
 
 
 def objective(trials: Any) -> dict[str, Any]:
