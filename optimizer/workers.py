@@ -49,6 +49,9 @@ from optimizer.store import cannot_write
 _OVER_TIME = "over-time"
 """File by which a worker says that it ended itself."""
 
+_STARTS = 3
+"""How often workers that die while they start are started."""
+
 _WATCH_SECONDS = 0.5
 """Time between two looks for the parent."""
 
@@ -246,6 +249,25 @@ class Workers:
     def _start(self) -> None:
         if self.count < 2 and not self._cluster:
             return
+        if self._study.workers.backend != "loky":
+            self._connect()
+            return
+        for _ in range(_STARTS):
+            self._connect()
+            try:
+                with _interrupts_held():
+                    list(self._parallel(delayed(_ready)() for _ in range(self.count)))
+                return
+            except self._deaths:
+                self._parallel.__exit__(None, None, None)
+        self._parallel = None
+        raise StudyError(
+            f"{self._study.source}: the workers were ended while they started, {_STARTS} times in a"
+            " row; see what ends them (a limit of memory, the log of the system), or take [workers]"
+            " count = 1"
+        )
+
+    def _connect(self) -> None:
         backend = self._study.workers.backend
         own: dict[str, Any] = {"backend": backend}
         if backend == "loky":
@@ -270,9 +292,6 @@ class Workers:
                 f'{self._study.source}: [workers] backend = "{backend}": joblib cannot start it:'
                 f" {error}; valid: loky, or a back end that is installed"
             ) from None
-        if backend == "loky":
-            with _interrupts_held():
-                list(self._parallel(delayed(_ready)() for _ in range(self.count)))
 
     @property
     def _deaths(self) -> tuple[type[BaseException], ...]:

@@ -150,9 +150,13 @@ class Command:
         self.signal(signal.SIGKILL)
         self.wait()
 
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._code.exists()
+
     def wait(self, seconds: float = 120.0) -> int:
         """Its exit code, negative for a signal; the test fails if it does not end."""
-        if not wait_until(self._code.exists, seconds):
+        if not wait_until(self.ended, seconds):
             self.signal(signal.SIGKILL)
             raise AssertionError(f"did not end; it said: {self.text()}")
         return int(self._code.read_text())
