@@ -50,7 +50,9 @@ TWO_WORKERS_EVERY = 5
 SHARES = {"grid": 0.2, "random": 0.3, "qmc": 0.2, "tpe": 0.08, "cmaes": 0.11, "nsga2": 0.11}
 """Of the trials of the second loop: a resume plays the slow samplers' trials again, each time."""
 
-TRIALS_PER_FAULT = 50
+TRIALS_PER_FAULT = 100
+"""On average and roughly, of those that come while a study runs."""
+
 BATCH = 10
 START_SECONDS = 4.0
 """In which some faults come, at a random moment: workers start, and what is on disk is told again."""
@@ -262,6 +264,7 @@ class LongStudy:
     sampler: str
     trials: int
     seed: int = 0
+    trials_per_fault: int = TRIALS_PER_FAULT
     faults: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     losses: list[str] = field(default_factory=list)
@@ -379,7 +382,7 @@ class LongStudy:
         """One process, from its start to its end, whatever ends it."""
         chance, out = self._chance, self._out
         fresh = not (out / "study.json").is_file()
-        spacing = max(2 * TRIALS_PER_FAULT // BATCH, 2)
+        spacing = max(2 * self.trials_per_fault // BATCH - 4, 2)
         prepared: dict[str, tuple[object, ...]] = {"run_out_of_memory_at": (str(self._starve),)}
         expected = {0: "complete"}
         if chance.random() < 0.2:
