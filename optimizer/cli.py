@@ -225,7 +225,11 @@ def _print_estimate(needs: Estimate) -> None:
         f" {needs.workers} worker{'s' if needs.workers > 1 else ''}"
     )
     if needs.n_windows:
-        _say(f"walk-forward: then as long a search for each of {needs.n_windows} windows")
+        _say(
+            f"walk-forward: {needs.n_windows} searches more, one for each window:"
+            f" {needs.n_windows * needs.n_trials:,} trials, up to"
+            f" {needs.n_windows * needs.n_sets:,} parameter sets; memory, disk and time include them"
+        )
 
 
 def _warn_close_fill() -> None:

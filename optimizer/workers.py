@@ -292,6 +292,8 @@ class Workers:
                 f'{self._study.source}: [workers] backend = "{backend}": joblib cannot start it:'
                 f" {error}; valid: loky, or a back end that is installed"
             ) from None
+        except TimeoutError:
+            raise self._gone("has no worker") from None
 
     @property
     def _deaths(self) -> tuple[type[BaseException], ...]:
@@ -321,13 +323,15 @@ class Workers:
                 for call in calls[len(results) : len(results) + 2 * self.count]:
                     results.append(self._alone(function, call))
             except gone as error:
-                table = self._study.workers
-                raise StudyError(
-                    f"{self._study.source}: the {table.backend} cluster at {table.address} is gone"
-                    f" ({type(error).__name__}); what was written before is kept: start it again, then"
-                    " `barsweep resume` goes on"
-                ) from None
+                raise self._gone(f"is gone ({type(error).__name__})") from None
         return results
+
+    def _gone(self, what: str) -> StudyError:
+        table = self._study.workers
+        return StudyError(
+            f"{self._study.source}: the {table.backend} cluster at {table.address} {what}; what was"
+            " written before is kept: start it again, then `barsweep resume` goes on"
+        )
 
     def _alone(self, function: Any, call: tuple[Any, ...]) -> Any:
         try:

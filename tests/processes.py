@@ -172,7 +172,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return True
 
 
-def survivors(family: Sequence[psutil.Process]) -> list[str]:
+def survivors(family: Sequence[psutil.Process], seconds: float = ORPHAN_SECONDS) -> list[str]:
     """Which of some processes still run after the time that they have to end."""
 
     def alive() -> list[psutil.Process]:
@@ -183,7 +183,7 @@ def survivors(family: Sequence[psutil.Process]) -> list[str]:
                     found.append(one)
         return found
 
-    if wait_until(lambda: not alive(), ORPHAN_SECONDS):
+    if wait_until(lambda: not alive(), seconds):
         return []
     return [f"{one.pid}" for one in alive()]
 

@@ -57,6 +57,10 @@ BATCH = 10
 START_SECONDS = 4.0
 """In which some faults come, at a random moment: workers start, and what is on disk is told again."""
 
+END_SECONDS = 60.0
+"""For the last process of a study to end after it. Workers look for their parent twice a second, but
+not before they have imported, which takes long on a machine that is loaded ten times over."""
+
 SURVIVED = ("a worker killed", "a worker out of memory", "a second process")
 SIGNALS = {
     "the parent killed": signal.SIGKILL,
@@ -229,7 +233,7 @@ class Watch:
         """Stop looking; which of the processes go on after the time that they have to end."""
         self._over.set()
         self._thread.join()
-        return survivors(list(self.family.values()))
+        return survivors(list(self.family.values()), END_SECONDS)
 
 
 def growth(rows: list[tuple[float, float]]) -> float:
@@ -467,7 +471,8 @@ class LongStudy:
         self.losses += [f"{name} is gone" for name in self._kept - set(hashes)]
         self._kept |= set(hashes) - foreign
         if code >= 0 and ended_by not in ("Ctrl-C three times", None):
-            left = [*self._out.rglob("*.part"), *self._out.glob("shared-*")]
+            # It may have been stopped before it came to remove what a former one left.
+            left = self._out.glob(f"shared-{command.pid}-*")
             self.losses += [f"{path} left after {ended_by}" for path in left]
         most = max((value for _, value in watch.parent), default=0.0)
         if most > self._peak + PARENT_GROWTH + PARENT_GROWTH_PER_TRIAL * self.trials:
