@@ -177,6 +177,29 @@ def limit_files_at_journal() -> None:
     limit_files_within(study._Search, "_keep_journal", 3)
 
 
+class _Interrupts:
+    """Ctrl-C comes while one of these is finalized."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # the handler runs between two of these
+            pass
+
+
+def interrupt_within_a_finalizer() -> None:
+    """After the second batch."""
+    search: Any = study._Search
+    report, left = search._report, [2]
+
+    def interrupted(self: Any, *arguments: Any) -> None:
+        report(self, *arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            _Interrupts()
+
+    search._report = interrupted
+
+
 def start_together(folder: str, number: int, count: int) -> None:
     """Wait for the others where a folder is taken; be slow to write that it is."""
     module: Any = study

@@ -76,9 +76,12 @@ FAULTS = (*SURVIVED, *SIGNALS, *AT_A_START, *AT_REST)
 WORKER_GROWTH = 16e6
 """Bytes by which a worker may grow from the first quarter of a study to its end."""
 
-PARENT_GROWTH = 16e6
-PARENT_GROWTH_PER_TRIAL = 40e3
+PARENT_GROWTH = 8e6
+PARENT_GROWTH_PER_TRIAL = 16e3
 """The same of the parent, which holds all trials: for itself and for each trial."""
+
+RESUMED_PER_TRIAL = 40e3
+"""Bytes for each trial by which a parent that takes up a study may exceed an undisturbed one's most."""
 
 
 @dataclass
@@ -261,7 +264,7 @@ class LongStudy:
     order it left no file but its own. After the end of the study: all that ``compare`` compares, the
     ledger's count, and nothing in the folder of temporary files or, by the numbers of all processes,
     in shared memory. In the undisturbed study memory is flat within ``WORKER_GROWTH`` and
-    ``PARENT_GROWTH``; in the disturbed one no process takes more than the bounds beyond that.
+    ``PARENT_GROWTH``; in the disturbed one no parent takes more than ``RESUMED_PER_TRIAL`` beyond that.
     """
 
     home: Path
@@ -475,7 +478,7 @@ class LongStudy:
             left = self._out.glob(f"shared-{command.pid}-*")
             self.losses += [f"{path} left after {ended_by}" for path in left]
         most = max((value for _, value in watch.parent), default=0.0)
-        if most > self._peak + PARENT_GROWTH + PARENT_GROWTH_PER_TRIAL * self.trials:
+        if most > self._peak + PARENT_GROWTH + RESUMED_PER_TRIAL * self.trials:
             self.losses.append(f"a parent took {most / 1e6:.0f} MB: {self.memory}")
 
     def _compare_ledger(self) -> None:
