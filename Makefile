@@ -35,7 +35,7 @@ wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is h
 	$(BIN)/python -m tests.wheel
 
 .PHONY: soak
-soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each and compare (half an hour)
+soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each, hurt ten thousand trials, compare (over an hour)
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m benchmarks.memory
 

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -107,6 +108,17 @@ def _stop(number: int, _: object) -> None:
     raise _Stopped
 
 
+def _not_raised(ignored: sys.UnraisableHookArgs) -> None:
+    """A signal came within a finalizer, whose errors Python reports and drops: let it come again."""
+    if ignored.exc_type is not _Stopped:
+        sys.__unraisablehook__(ignored)
+        return
+    number, thread = _state.signal, threading.main_thread().ident
+    signal.signal(number, _stop)
+    if thread is not None:
+        threading.Timer(0.02, signal.pthread_kill, (thread, number)).start()
+
+
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
     code = logging.getLogger("barsweep.code")
@@ -115,6 +127,7 @@ def main() -> None:
     says = _Code()
     code.addHandler(says)
     before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    sys.unraisablehook = _not_raised
     try:
         app()
     except BaseException as error:
@@ -131,6 +144,7 @@ def main() -> None:
         raise
     finally:
         code.removeHandler(says)
+        sys.unraisablehook = sys.__unraisablehook__
         if not _state.signal:
             for one, handler in before.items():
                 signal.signal(one, handler)
@@ -225,7 +239,11 @@ def _print_estimate(needs: Estimate) -> None:
         f" {needs.workers} worker{'s' if needs.workers > 1 else ''}"
     )
     if needs.n_windows:
-        _say(f"walk-forward: then as long a search for each of {needs.n_windows} windows")
+        _say(
+            f"walk-forward: {needs.n_windows} searches more, one for each window:"
+            f" {needs.n_windows * needs.n_trials:,} trials, up to"
+            f" {needs.n_windows * needs.n_sets:,} parameter sets; memory, disk and time include them"
+        )
 
 
 def _warn_close_fill() -> None:

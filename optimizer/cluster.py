@@ -35,6 +35,9 @@ from optimizer.store import software_versions
 CONNECT_SECONDS = 10
 """Time for a scheduler to answer, and for a first worker to be there."""
 
+REPLACE_SECONDS = 60
+"""Time for a worker to be there again where the last one died."""
+
 _CLOSE_SECONDS = 2
 _KEPT_CONTEXTS = 2
 
@@ -285,11 +288,28 @@ def _dask(study: Study, shipped: Shipped | None, wanted: int) -> Iterator[Engine
 
 
 def _dask_backend(client: Any) -> Any:
-    """joblib's, which does all in this process where there is one slot: the next may come later."""
-    with parallel_config(backend="dask", client=client):
+    """joblib's, with two changes.
+
+    It does all in this process where there is one slot: the next may come later. And it never hears
+    of a task that Dask gave up, and would wait for it for ever.
+    """
+    with parallel_config(backend="dask", client=client, wait_for_workers_timeout=REPLACE_SECONDS):
         backend, _ = get_active_backend()
-    slots = backend.effective_n_jobs
+    slots, submit = backend.effective_n_jobs, backend.submit
+
+    def submitted(task: Any, callback: Any = None) -> Any:
+        future = submit(task, callback)
+
+        def failed(done: Any) -> None:
+            error = done.exception()
+            if error is not None and callback is not None:
+                callback(error)
+
+        future.add_done_callback(failed)
+        return future
+
     backend.effective_n_jobs = lambda n_jobs: max(2, slots(n_jobs))
+    backend.submit = submitted
     return backend
 
 

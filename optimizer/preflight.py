@@ -22,6 +22,9 @@ from optimizer.types import Bars
 NS_PER_STEP = 2.5
 """Time of one bar x symbol x parameter set on one core, features shared; measured by `make bench`."""
 
+SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
+"""Time that a sampler takes for a trial; the others take less than a thousandth."""
+
 SECONDS_PER_FIT = 0.03
 """Time of one fit of a regime model."""
 
@@ -54,13 +57,14 @@ class Estimate:
 
     Attributes:
         n_trials: tiles.
-        n_sets: parameter sets in all, before parameter constraints drop some.
+        n_sets: parameter sets of the study's search, before parameter constraints drop some.
         lanes_per_tile: parameter sets of the largest tile.
         memory_bytes: of parent and workers together; of the parent where the workers are a cluster's.
         disk_bytes: of results and shared arrays.
         seconds: wall time, roughly.
         workers: processes.
-        n_windows: windows of a walk-forward that get a search of their own, as long as the study's.
+        n_windows: windows of a walk-forward that get a search of their own, of as many trials and
+            sets as the study's; they are part of memory, disk and time.
         shared_bytes: of the bars, features and correlations, once; part of both.
     """
 
@@ -111,9 +115,12 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         n_train = validation.train_blocks or validation.blocks // 2
         n_windows = validation.blocks - n_train
         share = n_windows * (n_train + 1) / validation.blocks
+    searches = 1 + n_windows
+    copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
     processes = 1 if on_cluster or workers < 2 else 1 + workers
     own = BYTES_PER_PROCESS + (MODEL_BYTES if fits else 0.0)
     n_batches = math.ceil(n_trials / study.search.batch)
+    sampling = n_trials * SECONDS_PER_TRIAL.get(study.search.sampler, 0.0)
     return Estimate(
         n_trials=n_trials,
         n_sets=n_sets,
@@ -121,14 +128,16 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         # Shared arrays count twice: in this process, and mapped from their files by all.
         memory_bytes=LIBRARY_BYTES
         + processes * own
-        + 2 * shared
+        + (1 + copies) * shared
         + rows_in_flight * (row_bytes + 3 * moment_bytes),
-        disk_bytes=(0.0 if on_cluster else shared)
-        + n_sets * (BYTES_PER_ROW + moment_bytes)
-        + n_trials * BYTES_PER_TRIAL
-        + n_batches * BYTES_PER_BATCH
+        # A window's sets have no moments.
+        disk_bytes=(0.0 if on_cluster else copies * shared)
+        + n_sets * (searches * BYTES_PER_ROW + moment_bytes)
+        + searches * (n_trials * BYTES_PER_TRIAL + n_batches * BYTES_PER_BATCH)
         + bars.n_bars * BYTES_PER_BAR,
-        seconds=5.0 + ((1.0 + share) * work + fits * SECONDS_PER_FIT) / workers,
+        seconds=5.0
+        + ((1.0 + share) * work + searches * fits * SECONDS_PER_FIT) / workers
+        + searches * sampling,
         n_windows=n_windows,
         workers=workers,
         shared_bytes=shared,

@@ -67,8 +67,10 @@ def resume_study(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
                 f" up; {_ANEW}"
             ) from None
-        for process in opened.remove_leftovers():
+        # First, since the folder's leftovers name the processes: this may be killed midway too.
+        for process in opened.processes_left():
             remove_shared_memory(process)
+        opened.remove_leftovers()
         prepared = prepare_study(
             study, path, workers, on_start, lambda bars: _refuse_changed_bars(path, manifest, bars)
         )

@@ -49,7 +49,11 @@ SCRATCH = "shared"
 SCHEMA_VERSION = 1
 TRIALS_KEY = b"barsweep.trials"
 MOMENTS_KEY = b"barsweep.moments"
-"""In a batch's metadata: SHA-256 of its return moments."""
+"""In a batch's metadata: SHA-256 of the file of its return moments."""
+CHECKSUM_KEY = b"barsweep.sha256"
+"""In a batch's file metadata: SHA-256 of the file itself, taken with zeros in this place."""
+
+_NO_DIGEST = b"0" * 64
 
 OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 COUNTS = ("n_trades", "oos_n_trades")
@@ -340,33 +344,34 @@ class StudyFolder:
         except OSError as error:
             raise cannot_write(self.manifest_path, error) from None
 
-    def remove_leftovers(self) -> list[int]:
-        """Remove what a process that was killed left unfinished: parts of files, shared arrays.
+    def processes_left(self) -> list[int]:
+        """Numbers of the processes that were killed here: their shared arrays are still there."""
+        return [int(path.name.split("-")[1]) for path in self._scratches()]
 
-        Returns:
-            The numbers of the processes that left arrays.
+    def remove_leftovers(self) -> None:
+        """Remove what a process that was killed left unfinished: parts of files, shared arrays.
 
         Raises:
             StudyError: they cannot be removed.
         """
-        processes = []
         try:
             for name in (RESULTS, MOMENTS):
                 (self.path / name).mkdir(exist_ok=True)
             for folder in (self.path, self.path / RESULTS, self.path / MOMENTS):
                 for part in folder.glob("*.part"):
                     part.unlink()
-            for scratch in self.path.glob(f"{SCRATCH}-*-*"):
+            for scratch in self._scratches():
                 shutil.rmtree(scratch)
-                processes.append(int(scratch.name.split("-")[1]))
         except OSError as error:
             raise cannot_write(self.path, error) from None
-        return processes
+
+    def _scratches(self) -> list[Path]:
+        return sorted(self.path.glob(f"{SCRATCH}-*-*"))
 
     def finished_batches(self) -> dict[int, FinishedBatch]:
         """Every batch that is whole on disk, by its number.
 
-        Each file is read and its checksums compared. One that is damaged is removed, with a warning,
+        Each file is read and its checksum compared. One that is damaged is removed, with a warning,
         and so is to be computed again.
         """
         found = {}
@@ -375,10 +380,12 @@ class StudyFolder:
             if match is None:
                 continue
             try:
-                table = pq.read_table(path, page_checksum_verification=True)
-                trials = json.loads(table.schema.metadata[TRIALS_KEY])
-                moments = np.load(_moments_path(path), allow_pickle=False)
-                if _digest(moments) != table.schema.metadata[MOMENTS_KEY]:
+                content = path.read_bytes()
+                if not _is_whole(content):
+                    raise ValueError("its checksum is not that of its content")
+                metadata = pq.read_metadata(pa.BufferReader(content))
+                trials = json.loads(metadata.metadata[TRIALS_KEY])
+                if _digest(_moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
                     raise ValueError(f"{_moments_path(path)} is not what was written")
             except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
                 logging.getLogger("barsweep").warning(
@@ -386,7 +393,7 @@ class StudyFolder:
                 )
                 path.unlink(missing_ok=True)
                 continue
-            found[int(match[1])] = FinishedBatch(path, trials, table.num_rows)
+            found[int(match[1])] = FinishedBatch(path, trials, metadata.num_rows)
         return found
 
     def batch_paths(self) -> list[Path]:
@@ -416,13 +423,14 @@ class StudyFolder:
             StudyError: it cannot be written.
         """
         path = self.path / RESULTS / f"batch-{number:06d}.parquet"
-        table = result_table(rows, parameter_names)
-        table = table.replace_schema_metadata(
-            {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: _digest(moments)}
+        sums = _array_file(moments)
+        table = result_table(rows, parameter_names).replace_schema_metadata(
+            {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: _digest(sums)}
         )
+        content = _parquet_file(table)
         try:
-            write_atomically(_moments_path(path), partial(_write_array, moments))
-            write_atomically(path, lambda part: _write_parquet(table, part))
+            write_atomically(_moments_path(path), lambda part: part.write_bytes(sums))
+            write_atomically(path, lambda part: part.write_bytes(content))
         except OSError as error:
             raise cannot_write(path, error) from None
 
@@ -531,8 +539,8 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
-def _digest(moments: FloatArray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(moments).tobytes()).hexdigest().encode()
+def _digest(content: bytes | bytearray) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _moments_path(batch: Path) -> Path:
@@ -540,15 +548,34 @@ def _moments_path(batch: Path) -> Path:
     return batch.parent.parent / MOMENTS / f"{batch.stem}.npy"
 
 
-def _write_array(values: FloatArray, path: Path) -> None:
+def _array_file(values: FloatArray) -> bytes:
     # By way of memory: where the disk is full, numpy's own writing does not say so.
     content = io.BytesIO()
     np.save(content, values, allow_pickle=False)
-    path.write_bytes(content.getbuffer())
+    return content.getvalue()
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+def _parquet_file(table: pa.Table) -> bytearray:
+    """A Parquet file that carries its own checksum: pages have theirs, but its footer has none."""
+    stream = io.BytesIO()
+    with pq.ParquetWriter(
+        stream, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({CHECKSUM_KEY: _NO_DIGEST})
+    content = bytearray(stream.getvalue())
+    place = content.rindex(_NO_DIGEST, content.rindex(CHECKSUM_KEY))
+    content[place : place + len(_NO_DIGEST)] = _digest(content)
+    return content
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the checksum of a batch's Parquet file is that of its content."""
+    key = content.rfind(CHECKSUM_KEY)
+    found = re.compile(rb"[0-9a-f]{64}").search(content, max(key, 0))
+    if key < 0 or found is None:
+        return False
+    return _digest(content[: found.start()] + _NO_DIGEST + content[found.end() :]) == found[0]
 
 
 def _read(read: Callable[[], Any], path: Path) -> Any:

@@ -86,7 +86,14 @@ from optimizer.store import (
     write_atomically,
 )
 from optimizer.types import Bars, FloatArray
-from optimizer.workers import TileFailure, TileTask, Workers, make_tile, process_count
+from optimizer.workers import (
+    TileFailure,
+    TileTask,
+    Workers,
+    make_tile,
+    process_count,
+    remove_shared_memory,
+)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -206,6 +213,9 @@ def run_study(
     with exclusive_use(path):
         coordinator = _coordinator(prepared, path)
         manifest = _manifest(study, prepared.bars, prepared.inputs)
+        if overwrite:
+            for process in StudyFolder(path).processes_left():
+                remove_shared_memory(process)
         folder = StudyFolder.create(path, manifest, overwrite=overwrite)
         return carry_out(prepared, folder, on_progress, coordinator)
 

@@ -49,6 +49,9 @@ from optimizer.store import cannot_write
 _OVER_TIME = "over-time"
 """File by which a worker says that it ended itself."""
 
+_STARTS = 3
+"""How often workers that die while they start are started."""
+
 _WATCH_SECONDS = 0.5
 """Time between two looks for the parent."""
 
@@ -246,6 +249,25 @@ class Workers:
     def _start(self) -> None:
         if self.count < 2 and not self._cluster:
             return
+        if self._study.workers.backend != "loky":
+            self._connect()
+            return
+        for _ in range(_STARTS):
+            self._connect()
+            try:
+                with _interrupts_held():
+                    list(self._parallel(delayed(_ready)() for _ in range(self.count)))
+                return
+            except self._deaths:
+                self._parallel.__exit__(None, None, None)
+        self._parallel = None
+        raise StudyError(
+            f"{self._study.source}: the workers were ended while they started, {_STARTS} times in a"
+            " row; see what ends them (a limit of memory, the log of the system), or take [workers]"
+            " count = 1"
+        )
+
+    def _connect(self) -> None:
         backend = self._study.workers.backend
         own: dict[str, Any] = {"backend": backend}
         if backend == "loky":
@@ -270,9 +292,8 @@ class Workers:
                 f'{self._study.source}: [workers] backend = "{backend}": joblib cannot start it:'
                 f" {error}; valid: loky, or a back end that is installed"
             ) from None
-        if backend == "loky":
-            with _interrupts_held():
-                list(self._parallel(delayed(_ready)() for _ in range(self.count)))
+        except TimeoutError:
+            raise self._gone("has no worker") from None
 
     @property
     def _deaths(self) -> tuple[type[BaseException], ...]:
@@ -302,13 +323,15 @@ class Workers:
                 for call in calls[len(results) : len(results) + 2 * self.count]:
                     results.append(self._alone(function, call))
             except gone as error:
-                table = self._study.workers
-                raise StudyError(
-                    f"{self._study.source}: the {table.backend} cluster at {table.address} is gone"
-                    f" ({type(error).__name__}); what was written before is kept: start it again, then"
-                    " `barsweep resume` goes on"
-                ) from None
+                raise self._gone(f"is gone ({type(error).__name__})") from None
         return results
+
+    def _gone(self, what: str) -> StudyError:
+        table = self._study.workers
+        return StudyError(
+            f"{self._study.source}: the {table.backend} cluster at {table.address} {what}; what was"
+            " written before is kept: start it again, then `barsweep resume` goes on"
+        )
 
     def _alone(self, function: Any, call: tuple[Any, ...]) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import optimizer  # noqa: F401
 from optimizer import compile_cache
 
 # No test reads or writes the user's own ledger.
-os.environ["BARSWEEP_LEDGER"] = os.path.join(tempfile.mkdtemp(prefix="barsweep-"), "ledger.db")
+_own = tempfile.mkdtemp(prefix="barsweep-")
+os.environ["BARSWEEP_LEDGER"] = os.path.join(_own, "ledger.db")
+
+
+def pytest_unconfigure() -> None:
+    """At the end of each pytest process, and not in what it forked."""
+    shutil.rmtree(_own, ignore_errors=True)
+
 
 _worker = os.environ.get("PYTEST_XDIST_WORKER")
 if _worker:

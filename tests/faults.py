@@ -12,9 +12,10 @@ import mmap
 import os
 import resource
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,7 @@ def _is_fatal(pieces: Any) -> bool:
 def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
     """A worker with an address space that is nearly used up, on the tiles of one lookback."""
     if _is_fatal(pieces):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
-        np.ones(2**26)
+        _use_up_memory()
     return evaluate(folder, pieces, regimes, limit)
 
 
@@ -56,6 +55,31 @@ def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) ->
         else:
             os.kill(os.getpid(), signal.SIGKILL)
     return evaluate(shared, pieces, regimes, limit)
+
+
+def evaluate_out_of_memory_once(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A worker runs out of memory each time that there is the file to say so, which it removes."""
+    try:
+        Path(os.environ["BARSWEEP_OUT_OF_MEMORY"]).unlink()
+    except FileNotFoundError:
+        return evaluate(folder, pieces, regimes, limit)
+    _use_up_memory()
+    return evaluate(folder, pieces, regimes, limit)
+
+
+def _use_up_memory() -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
+    np.ones(2**26)
+
+
+def die_at_the_start() -> None:
+    """A worker dies while it starts, as often as the file has bytes."""
+    path = Path(os.environ["BARSWEEP_DEATHS"])
+    left = path.stat().st_size
+    if left:
+        os.truncate(path, left - 1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @numba.njit(nogil=True)
@@ -76,10 +100,29 @@ def evaluate_endlessly(folder: str, pieces: Any, regimes: Any, limit: Any) -> An
 # --- Before the command line starts -----------------------------------------------------------
 
 
+def prepare_all(steps: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    """Several of these functions, each with its arguments."""
+    for name, arguments in steps:
+        globals()[name](*arguments)
+
+
+def keep_to(folder: str, ledger: str) -> None:
+    """Temporary files and the ledger have their own places."""
+    os.environ["BARSWEEP_LEDGER"] = ledger
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
 def replace_evaluation(name: str) -> None:
     functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
                  "loop": evaluate_endlessly}  # fmt: skip
     workers._evaluate_pieces = functions[name]
+
+
+def run_out_of_memory_at(file: str) -> None:
+    """A worker runs out of memory whenever the file is there."""
+    os.environ["BARSWEEP_OUT_OF_MEMORY"] = file
+    replaced: Any = workers
+    replaced._evaluate_pieces = evaluate_out_of_memory_once
 
 
 def coordinate(name: str) -> None:
@@ -132,6 +175,29 @@ def limit_files_at_scratch() -> None:
 
 def limit_files_at_journal() -> None:
     limit_files_within(study._Search, "_keep_journal", 3)
+
+
+class _Interrupts:
+    """Ctrl-C comes while one of these is finalized."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # the handler runs between two of these
+            pass
+
+
+def interrupt_within_a_finalizer() -> None:
+    """After the second batch."""
+    search: Any = study._Search
+    report, left = search._report, [2]
+
+    def interrupted(self: Any, *arguments: Any) -> None:
+        report(self, *arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            _Interrupts()
+
+    search._report = interrupted
 
 
 def start_together(folder: str, number: int, count: int) -> None:

@@ -150,9 +150,13 @@ class Command:
         self.signal(signal.SIGKILL)
         self.wait()
 
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._code.exists()
+
     def wait(self, seconds: float = 120.0) -> int:
         """Its exit code, negative for a signal; the test fails if it does not end."""
-        if not wait_until(self._code.exists, seconds):
+        if not wait_until(self.ended, seconds):
             self.signal(signal.SIGKILL)
             raise AssertionError(f"did not end; it said: {self.text()}")
         return int(self._code.read_text())
@@ -168,7 +172,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return True
 
 
-def survivors(family: Sequence[psutil.Process]) -> list[str]:
+def survivors(family: Sequence[psutil.Process], seconds: float = ORPHAN_SECONDS) -> list[str]:
     """Which of some processes still run after the time that they have to end."""
 
     def alive() -> list[psutil.Process]:
@@ -179,7 +183,7 @@ def survivors(family: Sequence[psutil.Process]) -> list[str]:
                     found.append(one)
         return found
 
-    if wait_until(lambda: not alive(), ORPHAN_SECONDS):
+    if wait_until(lambda: not alive(), seconds):
         return []
     return [f"{one.pid}" for one in alive()]
 

@@ -142,6 +142,19 @@ def test_ctrl_c_while_the_workers_start(whole: Undisturbed, out: Path, tmp_path:
     assert_resumes(whole, out)
 
 
+def test_ctrl_c_within_a_finalizer(whole: Undisturbed, out: Path, tmp_path: Path) -> None:
+    """Python drops what is raised there; the study would go on, with a traceback."""
+    command = Command(
+        *("run", whole.file, "--out", out, "--workers", 1),
+        output=tmp_path / "text",
+        prepare="tests.faults:interrupt_within_a_finalizer",
+    )
+    assert command.wait() == 130
+    assert len(errors_of(command)) == 1, command.text()
+    assert 2 <= n_batches(out) < len(whole.hashes)
+    assert_resumes(whole, out)
+
+
 def test_a_second_ctrl_c_stops_at_once(whole: Undisturbed, out: Path, tmp_path: Path) -> None:
     command = Command("run", whole.file, "--out", out, "--workers", 2, output=tmp_path / "text")
     assert wait_until(partial(has_batches, out, 2))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import tomli_w
 
@@ -22,12 +23,15 @@ from optimizer import cluster, workers
 from optimizer.cluster import Shipped, context_of
 from optimizer.config import load_study
 from optimizer.errors import StudyError
+from optimizer.resume import resume_study
 from optimizer.store import SCRATCH, StudyFolder
 from optimizer.study import prepare_study, run_study
 from tests.faults import evaluate_and_die_once
 from tests.processes import wait_until
 from tests.reference.command import barsweep
 from tests.reference.studies import (
+    FATAL_LOOKBACK,
+    evaluate_or_die,
     mapping,
     random_bars,
     result_hashes,
@@ -58,22 +62,27 @@ class Cluster:
     Args:
         folder: for what they write.
         n_workers: of one thread each.
+        nannies: start each worker again that died, as ``dask worker`` does by default.
     """
 
-    def __init__(self, folder: Path, n_workers: int) -> None:
+    def __init__(self, folder: Path, n_workers: int, *, nannies: bool = False) -> None:
         self._folder = folder
+        self._nanny = "--nanny" if nannies else "--no-nanny"
         self._said = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", self._said)
         assert wait_until(lambda: self._said.exists() and self._said.read_text().endswith("}"))
         self.address = json.loads(self._said.read_text())["address"]
         self.workers = [self.add_worker() for _ in range(n_workers)]
+        self.wait_for_workers(n_workers)
+
+    def wait_for_workers(self, count: int) -> None:
         import distributed
 
         with distributed.Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(n_workers, timeout=60)
+            client.wait_for_workers(count, timeout=60)
 
     def add_worker(self) -> subprocess.Popen[bytes]:
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny")
+        return self._start("worker", self.address, "--nthreads", "1", self._nanny)
 
     def _start(self, kind: str, *arguments: object) -> subprocess.Popen[bytes]:
         own = self._folder / f"{kind}-{len(list(self._folder.iterdir()))}"
@@ -90,14 +99,20 @@ class Cluster:
 
     def close(self) -> None:
         for process in (*self.workers, self.scheduler):
-            process.kill()
+            family: list[psutil.Process] = []
+            with contextlib.suppress(psutil.NoSuchProcess):
+                nanny = psutil.Process(process.pid)
+                family = [nanny, *nanny.children(recursive=True)]
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
             process.wait()
 
 
 @contextlib.contextmanager
-def running(folder: Path, n_workers: int) -> Iterator[Cluster]:
+def running(folder: Path, n_workers: int, *, nannies: bool = False) -> Iterator[Cluster]:
     folder.mkdir()
-    found = Cluster(folder, n_workers)
+    found = Cluster(folder, n_workers, nannies=nannies)
     try:
         yield found
     finally:
@@ -180,6 +195,58 @@ def test_the_only_worker_killed_at_a_tile(
         assert own.workers[0].wait(10) == -signal.SIGKILL
         assert own.workers[1].poll() is None
     assert died.exists()
+    assert result_hashes(found) == result_hashes(whole)
+
+
+def test_a_tile_that_kills_dask_workers_fails_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the scheduler gives it up (``allowed-failures``), it is tried alone, then it fails."""
+    tables: dict[str, Any] = {
+        "strategy": {"lookback": {"choices": [10, FATAL_LOOKBACK, 20]}},
+        "risk": {"max_exposure": 1.0, "volatility_lookback": 20},
+        "search": {"sampler": "grid", "batch": 3},
+    }
+    healthy = run_study(small_study(data, **tables), out=tmp_path / "healthy", workers=1)
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with running(tmp_path / "cluster", 2, nannies=True) as own:
+        monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_or_die)
+        study = small_study(data, workers=on(own.address), **tables)
+        folder = run_study(study, out=tmp_path / "dask").folder
+    trials = folder.trials()
+    assert [trial["state"] for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[1]["params"] == {"momentum_lookback": FATAL_LOOKBACK}
+    assert trials[1]["user_attrs"]["reason"] == "its worker died twice"
+    rows, found = healthy.results(), folder.results()
+    kept = rows[rows["trial"] != 1].drop(columns="set").reset_index(drop=True)
+    assert found.drop(columns="set").equals(kept)
+    assert folder.manifest()["complete"] is True
+
+
+def test_no_dask_worker_comes_back(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only one dies at a tile each time, and nothing starts it again: one line."""
+    monkeypatch.setattr(cluster, "REPLACE_SECONDS", 2)
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    tables: dict[str, Any] = {
+        "strategy": {"lookback": {"choices": [10, FATAL_LOOKBACK, 20]}},
+        "risk": {"max_exposure": 1.0, "volatility_lookback": 20},
+        "search": {"sampler": "grid", "batch": 1},
+    }
+    whole = run_study(small_study(data, **tables), out=tmp_path / "whole", workers=1).folder
+    with running(tmp_path / "cluster", 1) as own:
+        with monkeypatch.context() as patched:
+            patched.setattr(workers, "_evaluate_pieces", evaluate_or_die)
+            study = small_study(data, workers=on(own.address), **tables)
+            with pytest.raises(
+                StudyError, match=r"cluster at tcp.* has no worker; .* `barsweep resume`"
+            ):
+                run_study(study, out=tmp_path / "dask")
+        assert len(StudyFolder(tmp_path / "dask").trials()) == 1
+        own.workers.append(own.add_worker())
+        own.wait_for_workers(1)
+        found = resume_study(tmp_path / "dask").folder
     assert result_hashes(found) == result_hashes(whole)
 
 

@@ -103,6 +103,26 @@ def test_more_work_takes_more() -> None:
     assert fits.seconds > less.seconds
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "cmaes"])
+def test_the_searches_of_windows_are_part_of_it(sampler: str) -> None:
+    search = {"sampler": sampler, "trials": 1000}
+    walk = {"method": "walk_forward", "blocks": 8, "train_blocks": 3}
+    risk = {"correlation_penalty": 0.0}
+    plain = needs(search=search, risk=risk, validation={"blocks": 8})
+    whole = needs(search=search, risk=risk, validation=walk)
+    assert (plain.n_windows, whole.n_windows) == (0, 5)
+    assert whole.n_sets == plain.n_sets == 4000
+    rows = 5 * (4000 * preflight.BYTES_PER_ROW + 1000 * preflight.BYTES_PER_TRIAL)
+    assert whole.disk_bytes > plain.disk_bytes + rows
+    assert whole.memory_bytes == plain.memory_bytes + plain.shared_bytes
+    # The sampler takes as long for each; a window of 3 + 1 blocks has half the bars.
+    of_sampler = 5 * 1000 * preflight.SECONDS_PER_TRIAL[sampler]
+    of_sets = 5 / 2 * 4000 * BARS.n_bars * BARS.n_symbols * preflight.NS_PER_STEP * 1e-9 / 2
+    assert whole.seconds - plain.seconds == pytest.approx(of_sampler + of_sets)
+    # The best Sharpe ratio of a random search is told from the blocks: no window has its own.
+    assert needs(search={"sampler": "random"}, validation=walk).n_windows == 0
+
+
 def test_a_huge_grid_is_counted_at_once() -> None:
     sweeps = {
         f"{name}_multiplier": {"low": 0.0, "high": 100.0, "step": 1e-6}
@@ -199,6 +219,12 @@ WIDE = {
     "risk": {"kelly_fraction": {"sweep": {"low": 0.01, "high": 0.3, "step": 0.001}}},
     "search": {"trials": 4, "batch": 2},
 }
+WALK = {
+    "strategy": {"threshold": {"sweep": {"low": 0.0, "high": 0.05, "step": 0.01}}},
+    "risk": {"kelly_fraction": {"sweep": {"low": 0.05, "high": 0.2, "step": 0.05}}},
+    "search": {"sampler": "tpe", "trials": 40, "batch": 4},
+    "validation": {"method": "walk_forward", "blocks": 6},
+}
 NARROW = {
     "strategy": {"threshold": 0.01},
     "risk": {"kelly_fraction": 0.1},
@@ -206,7 +232,9 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize("tables", [WIDE, NARROW], ids=["wide tiles", "one set a trial"])
+@pytest.mark.parametrize(
+    "tables", [WIDE, NARROW, WALK], ids=["wide tiles", "one set a trial", "a search per window"]
+)
 def test_a_study_takes_the_memory_and_disk_that_were_estimated(
     tables: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -243,6 +243,58 @@ def test_a_damaged_batch_is_computed_again(
     assert "it is computed again" in lines[0]
 
 
+def test_a_changed_bit_is_found_anywhere(home: Path, tmp_path: Path) -> None:
+    """In the trials' text and the footer too, for which Parquet has no checksum."""
+    study = small_study(home / "bars.parquet", **tables_of("random"))
+    folder = broken_off(study, tmp_path / "out", 4)
+    batch, chance = folder.batch_paths()[0], random.Random(0)
+    for path in (batch, folder.path / "moments" / f"{batch.stem}.npy"):
+        content = path.read_bytes()
+        for _ in range(300):
+            place = chance.randrange(len(content))
+            changed = bytearray(content)
+            changed[place] ^= 1 << chance.randrange(8)
+            path.write_bytes(changed)
+            whole = batch.read_bytes()
+            assert folder.finished_batches() == {}, f"{path}: byte {place}"
+            batch.write_bytes(whole)
+        path.write_bytes(content)
+    assert list(folder.finished_batches()) == [0]
+
+
+@pytest.mark.parametrize("then", ["resume", "overwrite"])
+def test_what_a_kill_leaves_in_shared_memory_is_removed(
+    then: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the number of the process, even where the one that tidies is killed at it."""
+    study = small_study(home / "bars.parquet")
+    folder = broken_off(study, tmp_path / "out", 4)
+    scratch = folder.path / "shared-999999999-0123abcd"
+    scratch.mkdir()
+    left = Path("/dev/shm/sem.loky-999999999-abcdefgh")
+    left.touch()
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    def again() -> StudyResult:
+        if then == "resume":
+            return resume_study(folder.path, workers=1)
+        return run_study(study, out=folder.path, workers=1, overwrite=True)
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("optimizer.store.shutil.rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                again()
+        assert left.exists() <= scratch.exists()
+        again()
+        assert not left.exists()
+        assert not scratch.exists()
+    finally:
+        left.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "a changed byte", "of another batch"])
 def test_a_batch_with_damaged_moments_is_computed_again(
     damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from optimizer import workers
 from optimizer.backtest import Inputs, Tile, TileResult, evaluate, prepare, study_rules
 from optimizer.config import Study
 from optimizer.errors import BarsweepError, StudyError
+from optimizer.resume import resume_study
 from optimizer.space import Space, build_space
 from optimizer.study import load_study_bars, run_study
 from optimizer.workers import TileFailure, TileTask, Workers, make_tile
+from tests.faults import die_at_the_start
 from tests.reference.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
@@ -197,6 +200,34 @@ def test_a_worker_killed_at_work_is_replaced(tmp_path: Path) -> None:
     assert len(killer.killed) == 1
     assert result_hashes(survived.folder) == result_hashes(alone.folder)
     assert survived.folder.manifest()["complete"]
+
+
+@pytest.mark.parametrize(("deaths", "survived"), [(1, True), (100, False)])
+def test_workers_killed_while_they_start(
+    deaths: int, survived: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are started again, and not for ever."""
+    count = tmp_path / "deaths"
+    count.write_bytes(bytes(deaths))
+    monkeypatch.setenv("BARSWEEP_DEATHS", str(count))
+    # Workers of a former test may wait for work: they are past their start.
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    study = small_study(data)
+    monkeypatch.setattr(workers, "_ready", die_at_the_start)
+    if survived:
+        found = run_study(study, out=tmp_path / "killed", workers=2)
+        alone = run_study(study, out=tmp_path / "alone", workers=1)
+        assert result_hashes(found.folder) == result_hashes(alone.folder)
+        assert count.stat().st_size == 0
+        return
+    with pytest.raises(
+        StudyError, match=r"ended while they started, 3 times in a row; .*count = 1"
+    ):
+        run_study(study, out=tmp_path / "killed", workers=2)
+    assert count.stat().st_size <= 97
+    assert not list((tmp_path / "killed").glob("shared-*"))
+    monkeypatch.undo()
+    assert len(resume_study(tmp_path / "killed", workers=2).folder.trials()) == 10
 
 
 def test_a_tile_that_kills_twice_fails_alone(

@@ -1,0 +1,85 @@
+"""The soak program itself, for some seconds: ``make soak`` runs it for an hour."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from optimizer.config import load_study
+from optimizer.store import StudyFolder
+from optimizer.study import run_study
+from tests.reference.studies import random_bars, write_bars
+from tests.soak import (
+    SAMPLERS,
+    LongStudy,
+    compare,
+    growth,
+    share_out,
+    write_study,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_bars(tmp_path / "bars.parquet", random_bars())
+    return tmp_path
+
+
+def test_nothing_is_lost_to_faults_at_random(home: Path) -> None:
+    study = LongStudy(home, "nsga2", 240, trials_per_fault=60)
+    study.run()
+    assert study.losses == []
+    assert study.faults.total() >= 2
+    assert study.starts <= 1 + study.faults.total()
+
+
+def test_a_difference_is_named(home: Path) -> None:
+    """Else the soak could find no loss."""
+    file = write_study(home, "random", 12)
+    whole = run_study(load_study(file), out=home / "whole", workers=1).folder
+    batch, moments = "results/batch-000001.parquet", "moments/batch-000001.npy"
+
+    def found(change: str) -> list[str]:
+        shutil.rmtree(home / "hurt", ignore_errors=True)
+        hurt = StudyFolder(Path(shutil.copytree(whole.path, home / "hurt")))
+        if change == "of another study":
+            shutil.copy(hurt.path / "results/batch-000000.parquet", hurt.path / batch)
+        elif change == "moments":
+            (hurt.path / moments).write_bytes((hurt.path / moments).read_bytes()[:-1] + b"!")
+        elif change == "journal":
+            lines = hurt.journal_path.read_text().splitlines()
+            hurt.journal_path.write_text("\n".join(lines[:-1]) + "\n")
+        elif change == "selection":
+            path = hurt.path / "selection.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "more": 1}))
+        elif change == "unfinished":
+            hurt.write_manifest({**hurt.manifest(), "complete": False})
+        elif change == "left":
+            (hurt.path / "shared-1-2").mkdir()
+        return compare(hurt, whole)
+
+    assert found("nothing") == []
+    assert found("of another study") == [
+        "results differ", "trials differ", "numbers of trials differ", "numbers of sets differ",
+    ]  # fmt: skip
+    assert found("moments") == ["moments differ"]
+    assert found("journal") == ["journal differ"]
+    assert found("selection") == ["selection differ"]
+    assert found("unfinished") == ["manifest differ"]
+    assert found("left") == ["leftovers differ"]
+
+
+def test_growth_is_that_of_the_search() -> None:
+    rows = [(0.0, 90.0), (0.1, 100.0), (0.25, 104.0), (0.5, 900.0), (0.95, 110.0), (1.0, 500.0)]
+    assert growth(rows) == 110.0 - 104.0
+    assert growth(rows[:3]) == 0.0
+
+
+def test_trials_are_shared_out() -> None:
+    shares = share_out(10_000, SAMPLERS)
+    assert list(shares) == list(SAMPLERS)
+    assert 10_000 <= sum(shares.values()) <= 10_200
+    assert share_out(100, ("tpe",)) == {"tpe": 80}
