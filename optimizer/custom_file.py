@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import math
+import os
 import re
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
+import numpy as np
 from numba.core.registry import CPUDispatcher
 
 from kernels import layout
@@ -146,6 +150,31 @@ def read_bytes(path: Path) -> bytes:
         raise StrategyError(f"{shown(path)}: cannot be read: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def users_code() -> Iterator[None]:
+    """While a user's Python code runs: it neither ends nor disturbs the program unnoticed.
+
+    ``os._exit`` raises SystemExit (not in a fork or another thread, which it is for), what is printed
+    goes to stderr, and the working folder and numpy's way with errors are afterwards what they were.
+    """
+    leave, process, thread = os._exit, os.getpid(), threading.get_ident()
+    folder = os.getcwd()
+
+    def refuse(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != (process, thread):
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+    try:
+        with contextlib.redirect_stdout(sys.stderr), np.errstate():
+            yield
+    finally:
+        os._exit = leave
+        if os.getpid() == process:
+            os.chdir(folder)
+
+
 class StrategyFile:
     """A user's file that has been run.
 
@@ -174,7 +203,8 @@ class StrategyFile:
         self.module.__file__ = str(path)
         sys.modules[self.module.__name__] = self.module
         try:
-            exec(code, self.module.__dict__)
+            with users_code():
+                exec(code, self.module.__dict__)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
