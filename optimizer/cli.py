@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -159,6 +160,7 @@ def main() -> None:
     code.propagate = False
     says = _Code()
     code.addHandler(says)
+    _state.quiet = False
     before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _signals_watched():
@@ -303,12 +305,12 @@ def run(
     from optimizer.config import load_study
     from optimizer.study import run_study
 
+    shown = _Shown(quiet, json_lines)
     loaded = load_study(study)
     if trials is not None and loaded.search.sampler == "grid":
         raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
     loaded = loaded.override(seed=seed, trials=trials)
     folder = Path("out") / loaded.name if out is None else out
-    shown = _Shown(quiet, json_lines)
     with _resumable(folder), shown.progress() as on_progress:
         result = run_study(
             loaded,
@@ -543,13 +545,12 @@ def _show(path: Path, top: int) -> None:
     if frame.empty:
         constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
         _say(f"no parameter set is feasible; constraints: {constraints}", "yellow")
-        reasons = [
-            t["user_attrs"]["reason"] for t in folder.trials() if "reason" in t["user_attrs"]
-        ]
-        for reason in dict.fromkeys(reasons):
-            _say(f"{reasons.count(reason)} trials failed: {reason}", "yellow")
     else:
         console.print(_best_table(frame, study, selection))
+    reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
+    del reasons[None]
+    for reason, count in reasons.most_common(5):
+        _say(f"{count} trial{'s' if count > 1 else ''} failed: {reason}", "yellow")
     if selection is not None:
         _show_selection(selection, study, manifest["data_hash"])
     _say(f"results: {folder.path}/results/*.parquet")

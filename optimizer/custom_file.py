@@ -69,7 +69,8 @@ class CustomStrategy:
             "path": self.path,
             "source_hash": self.source_hash,
             "declared": {
-                "parameters": {p.name: [p.default, p.low, p.high] for p in self.parameters},
+                # A list: their order is that of columns, and JSON may be written with sorted keys.
+                "parameters": [[p.name, p.default, p.low, p.high] for p in self.parameters],
                 "features": [list(feature) for feature in self.features],
                 "arguments": list(self.arguments),
             },
@@ -90,8 +91,8 @@ def custom_from_dict(content: Mapping[str, Any]) -> CustomStrategy:
         path=str(content["path"]),
         source_hash=str(content["source_hash"]),
         parameters=tuple(
-            _parameter(name, default, low, high, name in lookbacks)
-            for name, (default, low, high) in declared["parameters"].items()
+            _parameter(str(name), default, low, high, name in lookbacks)
+            for name, default, low, high in declared["parameters"]
         ),
         features=features,
         arguments=tuple(str(name) for name in declared["arguments"]),
