@@ -19,7 +19,8 @@ import pytest
 import tomli_w
 
 from optimizer.config import load_study, study_from_dict
-from optimizer.custom import read_custom, strategies_folder
+from optimizer.custom import read_custom
+from optimizer.custom_kernels import strategies_folder
 from optimizer.errors import StrategyError, StudyError
 from optimizer.export import export_sets, replay
 from optimizer.resume import resume_study
