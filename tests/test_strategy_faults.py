@@ -322,7 +322,7 @@ def test_a_file_that_goes_or_changes_after_the_start(home: Path) -> None:
     assert result_hashes(resumed) == result_hashes(whole.folder)
 
 
-def test_a_file_that_is_nowhere_is_named(home: Path) -> None:
+def test_workers_name_a_file_that_is_nowhere(home: Path) -> None:
     """Neither in its place nor beside the compiled kernels."""
     (home / "mine.py").write_text(f"{FAULTY}# nowhere\n")
     study = study_from_dict(load_study(write_study(home, NONE)).to_dict(), home)
@@ -332,4 +332,4 @@ def test_a_file_that_is_nowhere_is_named(home: Path) -> None:
     for path in strategies_folder().glob(f"*/{custom.source_hash}.py"):
         path.unlink()
     with pytest.raises(StrategyError, match=r"mine\.py: is gone since the study ran .* put"):
-        run_study(study, out=home / "out", workers=1)
+        run_study(study, out=home / "out", workers=2)
