@@ -37,6 +37,15 @@ def jit_borrowing(function: F) -> F:
 
 
 def jit_into_callers(function: Callable[..., object]) -> Any:
-    """For a function of numbers that is compiled into its callers alone, which are cached."""
-    options: dict[str, Any] = {**_OPTIONS, "cache": False, "forceinline": True, "_nrt": False}
+    """For a user's function of numbers, compiled into its callers alone, which are cached.
+
+    An index out of range raises: numba would read whatever lies there.
+    """
+    options: dict[str, Any] = {
+        **_OPTIONS,
+        "cache": False,
+        "forceinline": True,
+        "boundscheck": True,
+        "_nrt": False,
+    }
     return numba.njit(**options)(function)

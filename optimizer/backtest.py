@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -620,7 +621,8 @@ def _run(
     """Simulate blocks ``start`` to ``stop - 1``, of one kernel, in and out of sample."""
     bars, rules = inputs.bars, inputs.rules
     custom = blocks.customs[start]
-    walk_bars = simulate if custom is None else load_custom(custom).simulate
+    users = None if custom is None else load_custom(custom)
+    walk_bars = simulate if users is None else functools.partial(users.call, users.simulate)
     n = stop - start
     state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
     for offset in (layout.CASH, layout.EQUITY, layout.PEAK):

@@ -7,8 +7,10 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -91,19 +93,26 @@ class _Stopped(BaseException):
 
 @dataclass
 class _State:
-    """What the end of the program must know: the signal that came, the study that it stopped."""
+    """The signal that came, the study that it stopped, whether stdout is for results alone."""
 
     signal: int = 0
     folder: Path | None = None
+    quiet: bool = False
 
 
 _state = _State()
 
 
+_end_at_once = os._exit  # which is another thing while a user's code runs
+
+GRACE_SECONDS = 3.0
+"""After which a signal ends the program that did not come to hear of it."""
+
+
 def _stop(number: int, _: object) -> None:
     """End in order at the first signal, at once at the second: what is written is whole anyway."""
     for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda number, _: os._exit(128 + number))
+        signal.signal(one, lambda number, _: _end_at_once(128 + number))
     _state.signal = number
     raise _Stopped
 
@@ -119,6 +128,42 @@ def _not_raised(ignored: sys.UnraisableHookArgs) -> None:
         threading.Timer(0.02, signal.pthread_kill, (thread, number)).start()
 
 
+@contextlib.contextmanager
+def _signals_watched() -> Iterator[None]:
+    """End the program at a signal though it is in compiled code, as a user's loop without an end.
+
+    Python calls ``_stop`` between two of its own instructions alone. The number of the signal comes
+    through a socket meanwhile, and so to a thread.
+    """
+    ours, pythons = socket.socketpair()
+    pythons.setblocking(False)
+    before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        with ours:
+            number = 0
+            while number not in (signal.SIGINT, signal.SIGTERM):
+                came = ours.recv(1)
+                if not came:
+                    return
+                number = came[0]
+            ours.settimeout(GRACE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                if not ours.recv(1):
+                    return
+            if not _state.signal:
+                _state.signal = number
+                _complain(_farewell())
+                _end_at_once(128 + number)
+
+    threading.Thread(target=watch, name="signal watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        pythons.close()
+
+
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
     code = logging.getLogger("barsweep.code")
@@ -126,10 +171,12 @@ def main() -> None:
     code.propagate = False
     says = _Code()
     code.addHandler(says)
+    _state.quiet = False
     before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
     sys.unraisablehook = _not_raised
     try:
-        app()
+        with _signals_watched():
+            app()
     except BaseException as error:
         # A signal may come out as the error of what it cut short.
         if _state.signal:
@@ -174,10 +221,13 @@ def _resumable(folder: Path) -> Iterator[None]:
 
 
 class _Code(logging.Handler):
-    """Says whose code is run, before it is."""
+    """Says whose code is run, before it is; on stderr where stdout is for something else."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage())
+        if _state.quiet:
+            errors.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+        else:
+            _say(record.getMessage())
 
 
 @app.command()
@@ -272,12 +322,12 @@ def run(
     from optimizer.config import load_study
     from optimizer.study import run_study
 
+    shown = _Shown(quiet, json_lines)
     loaded = load_study(study)
     if trials is not None and loaded.search.sampler == "grid":
         raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
     loaded = loaded.override(seed=seed, trials=trials)
     folder = Path("out") / loaded.name if out is None else out
-    shown = _Shown(quiet, json_lines)
     with _resumable(folder), shown.progress() as on_progress:
         result = run_study(
             loaded,
@@ -323,6 +373,7 @@ class _Shown:
         if quiet and json_lines:
             raise StudyError("--quiet and --json-lines: give one of them")
         self._quiet, self._json = quiet, json_lines
+        _state.quiet = quiet or json_lines
 
     def start(self, needs: Estimate) -> None:
         if not self._quiet and not self._json:
@@ -511,13 +562,12 @@ def _show(path: Path, top: int) -> None:
     if frame.empty:
         constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
         _say(f"no parameter set is feasible; constraints: {constraints}", "yellow")
-        reasons = [
-            t["user_attrs"]["reason"] for t in folder.trials() if "reason" in t["user_attrs"]
-        ]
-        for reason in dict.fromkeys(reasons):
-            _say(f"{reasons.count(reason)} trials failed: {reason}", "yellow")
     else:
         console.print(_best_table(frame, study, selection))
+    reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
+    del reasons[None]
+    for reason, count in reasons.most_common(5):
+        _say(f"{count} trial{'s' if count > 1 else ''} failed: {reason}", "yellow")
     if selection is not None:
         _show_selection(selection, study, manifest["data_hash"])
     _say(f"results: {folder.path}/results/*.parquet")

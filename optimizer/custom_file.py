@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import math
+import os
 import re
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
+import numpy as np
 from numba.core.registry import CPUDispatcher
 
 from kernels import layout
@@ -65,7 +69,8 @@ class CustomStrategy:
             "path": self.path,
             "source_hash": self.source_hash,
             "declared": {
-                "parameters": {p.name: [p.default, p.low, p.high] for p in self.parameters},
+                # A list: their order is that of columns, and JSON may be written with sorted keys.
+                "parameters": [[p.name, p.default, p.low, p.high] for p in self.parameters],
                 "features": [list(feature) for feature in self.features],
                 "arguments": list(self.arguments),
             },
@@ -86,8 +91,8 @@ def custom_from_dict(content: Mapping[str, Any]) -> CustomStrategy:
         path=str(content["path"]),
         source_hash=str(content["source_hash"]),
         parameters=tuple(
-            _parameter(name, default, low, high, name in lookbacks)
-            for name, (default, low, high) in declared["parameters"].items()
+            _parameter(str(name), default, low, high, name in lookbacks)
+            for name, default, low, high in declared["parameters"]
         ),
         features=features,
         arguments=tuple(str(name) for name in declared["arguments"]),
@@ -146,6 +151,31 @@ def read_bytes(path: Path) -> bytes:
         raise StrategyError(f"{shown(path)}: cannot be read: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def users_code() -> Iterator[None]:
+    """While a user's Python code runs: it neither ends nor disturbs the program unnoticed.
+
+    ``os._exit`` raises SystemExit (not in a fork or another thread, which it is for), what is printed
+    goes to stderr, and the working folder and numpy's way with errors are afterwards what they were.
+    """
+    leave, process, thread = os._exit, os.getpid(), threading.get_ident()
+    folder = os.getcwd()
+
+    def refuse(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != (process, thread):
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+    try:
+        with contextlib.redirect_stdout(sys.stderr), np.errstate():
+            yield
+    finally:
+        os._exit = leave
+        if os.getpid() == process:
+            os.chdir(folder)
+
+
 class StrategyFile:
     """A user's file that has been run.
 
@@ -174,7 +204,8 @@ class StrategyFile:
         self.module.__file__ = str(path)
         sys.modules[self.module.__name__] = self.module
         try:
-            exec(code, self.module.__dict__)
+            with users_code():
+                exec(code, self.module.__dict__)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -33,8 +33,15 @@ import kernels.simulation
 import kernels.user_signal
 from kernels._jit import jit_into_callers
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
-from optimizer.custom_file import CustomStrategy, StrategyFile, line_of, said_by, shown
-from optimizer.errors import StrategyError
+from optimizer.custom_file import (
+    CustomStrategy,
+    StrategyFile,
+    line_of,
+    said_by,
+    shown,
+    users_code,
+)
+from optimizer.errors import SignalError, StrategyError
 from optimizer.types import FloatArray
 
 KEPT_STRATEGIES = 50
@@ -51,6 +58,9 @@ _REFUSED: tuple[tuple[tuple[type[ast.AST], ...], str], ...] = (
     ((ast.JoinedStr,), "a text is a Python object; use numbers"),
     ((ast.FunctionDef, ast.Lambda, ast.ClassDef), "define it at the top of the file"),
 )
+_RAISED = (ArithmeticError, LookupError, ValueError)
+"""What compiled code of numbers can raise."""
+
 _IMPURE = ("print", "open", "input", "random", "globals", "eval", "exec")
 
 
@@ -63,12 +73,25 @@ class CustomKernels:
         signal: as ``kernels.user_signal.user_signal``.
         features: its own features by name.
         problem: of what ``signal`` is given, why what it says is no signal; empty where it is one.
+        place: of ``signal``: file and line, for messages.
     """
 
     simulate: Callable[..., None]
     signal: Callable[..., tuple[float, float, float]]
     features: Mapping[str, CustomFeature]
     problem: Callable[[tuple[float, ...]], str]
+    place: str
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``simulate`` or ``signal``.
+
+        Raises:
+            SignalError: the user's function raised, as an index out of range does.
+        """
+        try:
+            return function(*arguments)
+        except _RAISED as error:
+            raise SignalError(f"{self.place}: signal: {said_by(error)}") from None
 
 
 class CustomFeature:
@@ -105,8 +128,11 @@ class CustomFeature:
             given["lookback"] = lookback
         n_bars = len(bars["close"])
         try:
-            with np.errstate(all="ignore"):
-                values = np.array(self._function(**given), dtype=np.float64)
+            with users_code(), np.errstate(all="ignore"):
+                returned = self._function(**given)
+                if np.iscomplexobj(returned):
+                    raise TypeError("returned complex numbers")
+                values = np.array(returned, dtype=np.float64)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -192,15 +218,20 @@ def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKern
             if feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
+        place=f"{shown(source.path)}:{source.functions['signal'].lineno}",
     )
 
 
 def _problem(
     custom: CustomStrategy, adapter: ModuleType, source: StrategyFile, given: tuple[float, ...]
 ) -> str:
-    said = adapter.said(*given)
-    if adapter.user_signal(*given) == said:
-        return ""
+    try:
+        said = adapter.said(*given)
+        if adapter.user_signal(*given) == said:
+            return ""
+        answer = "direction {:g}, strength {:g}, confidence {:g}".format(*said)
+    except _RAISED as error:
+        answer = said_by(error)
     names = list(inspect.signature(adapter.user_signal.py_func).parameters)
     own = [argument for argument, _, _ in custom.features], custom.signal_parameters
     for letter, arguments in zip("xp", own, strict=True):
@@ -211,11 +242,10 @@ def _problem(
         for name, value in zip(names, given, strict=True)
         if name in custom.arguments
     )
-    direction, strength, confidence = said
     return (
-        f"{shown(source.path)}:{source.functions['signal'].lineno}: signal: direction {direction:g},"
-        f" strength {strength:g}, confidence {confidence:g} with {values}; expected LONG, SHORT,"
-        " FLAT or HOLD, a finite strength of 0 or more, a confidence from 0 to 1:"
+        f"{shown(source.path)}:{source.functions['signal'].lineno}: signal: {answer} with {values};"
+        " expected LONG, SHORT, FLAT or HOLD, a finite strength of 0 or more, a confidence from 0 to"
+        " 1:"
     )
 
 
@@ -311,7 +341,8 @@ def _compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
     frozen: list[str] = []
     done: dict[str, Any] = {}
 
-    def visit(name: str) -> Any:
+    def visit(name: str, callers: tuple[str, ...] = ()) -> Any:
+        callers = (*callers, name)
         value = getattr(source.module, name)
         function = value.py_func if isinstance(value, CPUDispatcher) else value
         _check_syntax(source, name)
@@ -321,13 +352,19 @@ def _compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
                 source.refuse(
                     _line_naming(source, name, used), f"{name}: {used}: not a pure function"
                 )
+            if used in callers:
+                source.refuse(
+                    _line_naming(source, name, used),
+                    f"{name}: calls {'itself' if used == name else f'{used}, its caller'}; nothing stops"
+                    " a recursion that runs too deep: use a loop with an end",
+                )
             if used in done or used not in vars(source.module):
                 continue
             other = vars(source.module)[used]
             own = other.py_func if isinstance(other, CPUDispatcher) else other
             if isinstance(own, FunctionType):
                 if own.__module__ == source.module.__name__:
-                    visit(used)
+                    visit(used, callers)
                 elif not own.__module__.startswith(("kernels.", "numpy", "numba")):
                     source.refuse(
                         _line_naming(source, name, used),

@@ -28,6 +28,10 @@ class StrategyError(BarsweepError, ValueError):
     """A user's strategy that cannot be loaded, compiled or evaluated."""
 
 
+class SignalError(StrategyError):
+    """A user's signal raised while it ran."""
+
+
 class StudyError(BarsweepError, RuntimeError):
     """A study that cannot start, go on or be read: names its folder."""
 

@@ -61,7 +61,7 @@ def resume_study(
                     " study file again with another --out; it does what is left to do"
                 )
             _refuse_other_software(path, manifest)
-            _refuse_changed_study(path, manifest, study)
+            study = _refuse_changed_study(path, manifest, study)
         except (KeyError, TypeError) as error:
             raise StudyError(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
@@ -96,8 +96,11 @@ def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study) -> None:
-    """The manifest's copy must be what was run, and the study file, if it is there, must say so too."""
+def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study) -> Study:
+    """The manifest's copy must be what was run, and the study file, if it is there, must say so too.
+
+    ``[workers]``, which changes no result, is the study file's of now.
+    """
     if study.content_hash != manifest["study_hash"]:
         raise StudyError(
             f'{path}/study.json: its "study" has changed since the study started (the hash of it'
@@ -105,9 +108,10 @@ def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study)
         )
     file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
     if not file.is_file():
-        return
+        return study
+    written = load_study(file)
     overridden = {"workers", *manifest["overridden"]}
-    for place, before, now in differences(study.to_dict(), load_study(file).to_dict()):
+    for place, before, now in differences(study.to_dict(), written.to_dict()):
         keys = {".".join(place[:length]) for length in (1, 2)}
         if not keys & overridden:
             raise StudyError(
@@ -115,6 +119,9 @@ def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study)
                 f" [{place[0]}] {' '.join(place[1:])} = {now!r}, it was {before!r}; put it back, or"
                 f" {_ANEW}"
             )
+    if any(key.startswith("workers") for key in manifest["overridden"]):
+        return study
+    return study.model_copy(update={"workers": written.workers})
 
 
 def differences(

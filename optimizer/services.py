@@ -6,6 +6,7 @@ symbol at a time. Every piece of state comes in as an argument, and nothing is m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -122,6 +123,7 @@ class StrategyConfig:
     ) -> StrategyConfig:
         """From parameters by column name."""
         kernel = strategy_kernel(name, custom)
+        users = None if custom is None else load_custom(custom)
         own = {
             p.name: np.array([parameters[column(name, p.name)]])
             for p in strategy_parameters(name, custom)
@@ -131,7 +133,7 @@ class StrategyConfig:
             tuple(f"{feature}_{int(own[lookback][0])}" for feature, lookback in kernel.features),
             f"volatility_{int(parameters['volatility_lookback'])}",
             tuple(float(values[0]) for values in kernel.signal(own)),
-            None if custom is None else load_custom(custom).signal,
+            None if users is None else functools.partial(users.call, users.signal),
         )
 
 

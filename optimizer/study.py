@@ -272,6 +272,8 @@ def prepare_study(
             bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
         )
     require_blocks(study, inputs)
+    if study.workers.tile_seconds is None:
+        try_signals(inputs, space)
     return PreparedStudy(study, bars, space, inputs, needs, clock)
 
 
@@ -292,10 +294,11 @@ def carry_out(
     study, space, inputs, clock = prepared.study, prepared.space, prepared.inputs, prepared.clock
     told = _noting(study, prepared.bars, on_progress)
     try:
-        try_signals(inputs, space)
-        with clock("compile"), exclusive():
-            compile_kernels(inputs, space)
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
+            if study.workers.tile_seconds is not None:
+                pool.try_signals()
+            with clock("compile"), exclusive():
+                compile_kernels(inputs, space)
             with contextlib.ExitStack() as opened:
                 if coordinator is not None:
                     opened.enter_context(coordinator)

@@ -39,10 +39,12 @@ from optimizer.backtest import (
     TileResult,
     evaluate,
     fit_key,
+    try_signals,
 )
 from optimizer.cluster import Engine, connected, context_of
 from optimizer.config import CLUSTERS, Study, study_from_dict
-from optimizer.errors import StudyError
+from optimizer.custom import shown
+from optimizer.errors import SignalError, StrategyError, StudyError
 from optimizer.space import Branch, Space, Value, build_space
 from optimizer.store import cannot_write
 
@@ -107,13 +109,21 @@ def _evaluate_pieces(
     pieces: Sequence[_Piece],
     regimes: Mapping[RegimeKey, RegimeCodes],
     tile_seconds: float | None = None,
-) -> tuple[list[TileResult], float]:
+) -> tuple[list[TileResult], float] | TileFailure:
     with _time_limit(shared, None if tile_seconds is None else tile_seconds * len(pieces)):
         inputs, space = _context(shared)
         tiles = [make_tile(space, p.task).slice(p.start, p.stop) for p in pieces]
         start = time.perf_counter()
-        results = evaluate(inputs, tiles, regimes)
+        try:
+            results = evaluate(inputs, tiles, regimes)
+        except SignalError as error:
+            return TileFailure(str(error))
         return results, time.perf_counter() - start
+
+
+def _try_signals(shared: Any, tile_seconds: float | None) -> None:
+    with _time_limit(shared, tile_seconds):
+        try_signals(*_context(shared))
 
 
 def _fit_regime(shared: Any, key: RegimeKey) -> tuple[RegimeCodes, str]:
@@ -346,6 +356,22 @@ class Workers:
                 reason = f"took longer than [workers] tile_seconds = {self._limit:g}"
         self._restart()
         return TileFailure(reason)
+
+    def try_signals(self) -> None:
+        """As ``backtest.try_signals``, in a process that is ended at the time limit.
+
+        Raises:
+            StrategyError: a user's signal is none, raises, or takes longer.
+        """
+        if not any(one.custom for one in self._study.strategies):
+            return
+        (found,) = self._map(_try_signals, [(self._shared, self._limit)])
+        if isinstance(found, TileFailure):
+            files = {one.custom.path: None for one in self._study.strategies if one.custom}
+            raise StrategyError(
+                f"{', '.join(map(shown, files))}: signal at the first parameter set: {found.reason};"
+                " end every loop, or raise the limit"
+            )
 
     def fit_regimes(self, keys: Iterable[RegimeKey]) -> None:
         """Fit the regime models that are not known yet."""

@@ -241,6 +241,11 @@ def start_workers_by(method: str) -> None:
     set_start_method(method)
 
 
+def errors_elsewhere(path: str) -> None:
+    """Standard error to a file of its own."""
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), 2)
+
+
 def set_the_clock_back() -> None:
     """Each look at the clock shows an hour before the last one."""
     now = [time.time()]

@@ -431,6 +431,13 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ("import math", "import sys; sys.exit(3)", 1, "ended the program"),
         ("import math", "1 / 0", 1, "ZeroDivisionError"),
         ("def signal", "def signals", 1, "no function signal"),
+        (
+            "def signal",
+            "signal = lambda close: (LONG, 0.1, 1.0)\ndef signals",
+            18,
+            "no function sig",
+        ),
+        (LONG_LINE, "        return signal(momentum, near, volatility, 0.0)", 20, "calls itself"),
         ("(0.02, 0.0, 1.0)", "(2.0, 0.0, 1.0)", 7, "default 2.0 is not within 0.0 to 1.0"),
         ("(0.02, 0.0, 1.0)", "0.02", 7, "expected (default, lowest, highest)"),
         ("(60, 2, 500)", "(60.0, 2, 500)", 6, "expected whole numbers"),
@@ -495,6 +502,9 @@ def test_a_constant_of_the_file_counts(mine: Callable[[str], Path], edit: str) -
             "return np.where(np.arange(len(close)) == 200, np.nan, close)",
             r" with lookback 60: nan at \d{4}-\d\d-\d\dT00:00 of AAA \(bar 200\)",
         ),
+        ("return np.append(close[:-1], np.inf)", r" with lookback 60: inf at .* \(bar 299\)"),
+        ("return np.append(close[:-1], -np.inf)", r" with lookback 60: -inf at .* \(bar 299\)"),
+        ("return close * 1j", "TypeError: returned complex numbers"),
     ],
 )
 def test_a_feature_that_fails_is_named_before_anything_starts(

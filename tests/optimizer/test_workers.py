@@ -101,7 +101,7 @@ def test_the_size_of_a_chunk_does_not_matter(
 
     def counted(
         folder: str, pieces: Any, regimes: Any, limit: Any
-    ) -> tuple[list[TileResult], float]:
+    ) -> tuple[list[TileResult], float] | TileFailure:
         sizes.append(sum(piece.stop - piece.start for piece in pieces))
         return original(folder, pieces, regimes, limit)
 
