@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_nothing_is_lost_to_faults_at_random(home: Path) -> None:
-    study = LongStudy(home, "nsga2", 240, trials_per_fault=60)
+    study = LongStudy(home, "nsga2", 240, trials_per_fault=100)
     study.run()
     assert study.losses == []
     assert study.faults.total() >= 2

@@ -126,7 +126,8 @@ def test_a_killed_study_ends_as_an_undisturbed_one(
     chance = random.Random(sampler)
     out, output = tmp_path / "out", tmp_path / "output.txt"
     done, interrupted = 0, 0
-    for wanted in sorted(chance.randrange(n_batches) for _ in range(KILLS)):
+    # Not the last batch: the study may have ended before a kill that waits for it.
+    for wanted in sorted(chance.randrange(n_batches - 1) for _ in range(KILLS)):
         arguments = (
             ("resume", out) if (out / "study.json").is_file() else ("run", file, "--out", out)
         )
