@@ -17,9 +17,11 @@ from optimizer.errors import StudyError
 from optimizer.results import best_sets, column_of, owners_of
 from optimizer.settings import mend, show
 from optimizer.store import (
+    HTML,
     OUT_OF_SAMPLE,
     StudyFolder,
     cannot_write,
+    check_output,
     refuse_to_replace,
     write_atomically,
 )
@@ -150,6 +152,7 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
         StudyError: the file cannot be written.
     """
     path = Path(out)
+    check_output(path, HTML, "a figure")
     text = figure.to_html(
         include_plotlyjs=True, full_html=True, config={"displaylogo": False}, default_height="95vh"
     )

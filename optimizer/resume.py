@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import kernels_folder, source_key
 from optimizer.config import Study, load_study, study_from_dict
-from optimizer.errors import StudyError
-from optimizer.preflight import Estimate
-from optimizer.store import SCHEMA_VERSION, StudyFolder, exclusive_use, software_versions
+from optimizer.errors import BarsweepError, StudyError
+from optimizer.preflight import Estimate, count_trials
+from optimizer.space import build_space
+from optimizer.store import (
+    MISSING,
+    SCHEMA_VERSION,
+    StudyFolder,
+    exclusive_use,
+    software_versions,
+)
 from optimizer.study import (
     Progress,
     StudyResult,
@@ -33,7 +43,8 @@ def resume_study(
     """Go on with a study after whatever ended it; the results are those of an undisturbed one.
 
     Batches that are on disk are told to the sampler again, what was not finished is asked and
-    evaluated anew. A complete study is left as it is.
+    evaluated anew. A complete study is left as it is, unless a batch of it is missing or damaged:
+    that is computed again.
 
     Args:
         folder: that `run_study` wrote.
@@ -53,15 +64,17 @@ def resume_study(
         manifest = opened.manifest()
         try:
             study = study_from_dict(manifest["study"], manifest["study_folder"])
-            if manifest["complete"]:
+            damage = opened.damage(_n_batches(study, manifest)) if manifest["complete"] else None
+            if manifest["complete"] and damage is None:
                 return StudyResult(study, opened)
-            if manifest.get("coordinated"):
-                raise StudyError(
-                    f"{path}: of a study that several coordinators share ([search] storage): run the"
-                    " study file again with another --out; it does what is left to do"
-                )
-            _refuse_other_software(path, manifest)
-            _refuse_changed_study(path, manifest, study)
+            with _naming(damage):
+                if manifest.get("coordinated"):
+                    raise StudyError(
+                        f"{path}: of a study that several coordinators share ([search] storage): run"
+                        " the study file again with another --out; it does what is left to do"
+                    )
+                _refuse_other_software(path, manifest)
+                _refuse_changed_study(path, manifest, study)
         except (KeyError, TypeError) as error:
             raise StudyError(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
@@ -69,10 +82,39 @@ def resume_study(
             ) from None
         for process in opened.remove_leftovers():
             remove_shared_memory(process)
-        prepared = prepare_study(
-            study, path, workers, on_start, lambda bars: _refuse_changed_bars(path, manifest, bars)
-        )
+        with _naming(damage):
+            prepared = prepare_study(
+                study,
+                path,
+                workers,
+                on_start,
+                lambda bars: _refuse_changed_bars(path, manifest, bars),
+            )
+        if damage is not None:
+            opened.write_manifest({**manifest, "complete": False})
+            if damage[1] == MISSING:  # what is damaged is named where it is read again
+                logging.getLogger("barsweep").warning("%s: %s; it is computed again", *damage)
         return carry_out(prepared, opened, on_progress)
+
+
+def _n_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
+    """Batches that a study has in the end; None where it shares them with others."""
+    if manifest.get("coordinated"):
+        return None
+    return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
+
+
+@contextlib.contextmanager
+def _naming(damage: tuple[Path, str] | None) -> Iterator[None]:
+    """Where a complete study cannot be taken up, says why it would have to be."""
+    try:
+        yield
+    except BarsweepError as error:
+        if damage is None:
+            raise
+        raise StudyError(
+            f"{damage[0]}: {damage[1]}, and it cannot be computed again: {error}"
+        ) from None
 
 
 def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:

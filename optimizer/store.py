@@ -47,6 +47,8 @@ TRIALS_KEY = b"barsweep.trials"
 MOMENTS_KEY = b"barsweep.moments"
 """In a batch's metadata: SHA-256 of its return moments."""
 
+MISSING = "missing"
+
 OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 COUNTS = ("n_trades", "oos_n_trades")
 
@@ -181,6 +183,25 @@ class FinishedBatch:
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
+
+
+def check_output(path: Path, endings: Sequence[str], what: str) -> None:
+    """``refuse_to_replace``, and refuse a name that says something else than what is written.
+
+    Args:
+        path: of the file.
+        endings: that it may have, in any case.
+        what: will be written, the start of a sentence.
+
+    Raises:
+        StudyError: it has another, or none, or it would be lost.
+    """
+    refuse_to_replace(path)
+    if path.suffix.lower() not in endings:
+        raise StudyError(f"{path}: {what} is written to a file that ends in {' or '.join(endings)}")
+
+
+HTML = (".html", ".htm")
 
 
 def refuse_to_replace(path: Path) -> None:
@@ -357,19 +378,34 @@ class StudyFolder:
             if match is None:
                 continue
             try:
-                table = pq.read_table(path, page_checksum_verification=True)
-                trials = json.loads(table.schema.metadata[TRIALS_KEY])
-                moments = np.load(_moments_path(path), allow_pickle=False)
-                if _digest(moments) != table.schema.metadata[MOMENTS_KEY]:
-                    raise ValueError(f"{_moments_path(path)} is not what was written")
-            except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-                logging.getLogger("barsweep").warning(
-                    "%s: damaged (%s); it is computed again", path, " ".join(str(error).split())
-                )
+                found[int(match[1])] = _read_batch(path)
+            except ValueError as error:
+                logging.getLogger("barsweep").warning("%s: %s; it is computed again", path, error)
                 path.unlink(missing_ok=True)
-                continue
-            found[int(match[1])] = FinishedBatch(path, trials, table.num_rows)
         return found
+
+    def damage(self, n_batches: int | None) -> tuple[Path, str] | None:
+        """The first batch that is missing or damaged, and which of these; None where all are whole.
+
+        Each file is read and its checksums compared.
+
+        Args:
+            n_batches: that there must be; None where only those that are there can be judged.
+        """
+        paths = self.batch_paths()
+        if n_batches is not None:
+            paths = [self._batch_path(number) for number in range(n_batches)]
+        for path in paths:
+            if not path.is_file():
+                return path, MISSING
+            try:
+                _read_batch(path)
+            except ValueError as error:
+                return path, str(error)
+        return None
+
+    def _batch_path(self, number: int) -> Path:
+        return self.path / RESULTS / f"batch-{number:06d}.parquet"
 
     def batch_paths(self) -> list[Path]:
         """Result files, in order."""
@@ -397,7 +433,7 @@ class StudyFolder:
         Raises:
             StudyError: it cannot be written.
         """
-        path = self.path / RESULTS / f"batch-{number:06d}.parquet"
+        path = self._batch_path(number)
         table = result_table(rows, parameter_names)
         table = table.replace_schema_metadata(
             {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: _digest(moments)}
@@ -511,6 +547,23 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         json.dumps(trial["params"], sort_keys=True): int(trial["user_attrs"]["n_sets"])
         for trial in trials
     }
+
+
+def _read_batch(path: Path) -> FinishedBatch:
+    """A batch, its checksums compared.
+
+    Raises:
+        ValueError: it is damaged; says how.
+    """
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        trials = json.loads(table.schema.metadata[TRIALS_KEY])
+        moments = np.load(_moments_path(path), allow_pickle=False)
+        if _digest(moments) != table.schema.metadata[MOMENTS_KEY]:
+            raise ValueError(f"{_moments_path(path)} is not what was written")
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
+    return FinishedBatch(path, trials, table.num_rows)
 
 
 def _digest(moments: FloatArray) -> bytes:

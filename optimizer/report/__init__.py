@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimizer.store import cannot_write, refuse_to_replace, write_atomically
+from optimizer.store import HTML, cannot_write, check_output, refuse_to_replace, write_atomically
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -30,6 +30,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     from optimizer.report.page import page
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
+    check_output(path, HTML, "a report")
     text = page(gather(Path(folder)))
     refuse_to_replace(path)
     try:
