@@ -179,7 +179,15 @@ def test_a_flow_that_is_stopped_says_what_stays(folder: Path) -> None:
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     database = folder / "traced" / "analytics.db"
-    assert wait_until(lambda: database.exists() or process.poll() is not None)
+
+    def traced() -> bool:
+        if process.poll() is not None:
+            return True
+        with contextlib.suppress(sqlite3.Error), sqlite3.connect(database) as connection:
+            return bool(connection.execute("SELECT count(*) FROM portfolios").fetchone()[0])
+        return False
+
+    assert wait_until(lambda: database.exists() and traced())
     process.terminate()
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 143, messages
