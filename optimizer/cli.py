@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import logging
 import os
 import re
@@ -110,6 +112,8 @@ def _stop(number: int, _: object) -> None:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot spell is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = logging.getLogger("barsweep.code")
     code.setLevel(logging.INFO)
     code.propagate = False
@@ -133,6 +137,12 @@ def main() -> None:
             sys.exit(2)
         if isinstance(error, UsageError):
             _complain_of_use(error)
+            sys.exit(2)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            # What waits to be printed would fail again at the end of the interpreter.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            where = error.filename or "standard output"
+            _complain(f"error: {where}: cannot be written: {error.strerror}")
             sys.exit(2)
         raise
     finally:

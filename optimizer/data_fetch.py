@@ -62,6 +62,10 @@ def fetch_bars(
     """
     if not symbols:
         raise DataError(f"{source}: no symbols to fetch; name at least one")
+    if not all(map(str.strip, (source, *symbols))):
+        raise DataError(
+            f"a source or a symbol is empty; sources are {_VALID.removeprefix('valid: ')}"
+        )
     check_out(Path(out), (), overwrite)
     first = _day("--start", start)
     last = _day("--end", end) if end is not None else None

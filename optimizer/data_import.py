@@ -208,6 +208,8 @@ def import_bars(
     """
     if not paths:
         raise DataError("no files to import; name at least one")
+    if symbol is not None and not symbol.strip():
+        raise DataError("--symbol: empty; name the symbol, or leave it out")
     check_out(Path(out), paths, overwrite)
     _refuse_twice(paths)
     foreign = [read_foreign(path, symbol) for path in paths]
@@ -258,7 +260,7 @@ def write_bars(
     Args and errors are those of `import_bars`.
     """
     wanted = mending if mending is not None else Mending()
-    zone = read_zone(str(out), timezone)
+    zone = read_zone("--timezone", timezone)
     sessions = _calendar(calendar) if calendar is not None else None
     lost = [_without_time(one, wanted) for one in foreign]
     parts = [_rows(one, wanted, zone) for one, _ in lost]

@@ -162,7 +162,7 @@ def _conditions(
     try:
         read = read_condition(where)
     except PydanticCustomError as error:
-        raise StudyError(f"where: {error.message()}") from None
+        raise StudyError(f"where: {error.message()}; several are joined by and") from None
     found = []
     for one in read:
         text = [name for name in one.names if name in TEXT]

@@ -13,6 +13,7 @@ from optimizer.compile_cache import kernels_folder, source_key
 from optimizer.config import Study, load_study, study_from_dict
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.preflight import Estimate, count_trials
+from optimizer.selection import SELECTION, load_selection
 from optimizer.space import build_space
 from optimizer.store import (
     MISSING,
@@ -30,6 +31,7 @@ from optimizer.study import (
 from optimizer.types import Bars
 from optimizer.workers import remove_shared_memory
 
+UNREADABLE = "cannot be read"
 _ANEW = "run the study anew with another --out"
 
 
@@ -64,9 +66,11 @@ def resume_study(
         manifest = opened.manifest()
         try:
             study = study_from_dict(manifest["study"], manifest["study_folder"])
-            damage = opened.damage(_n_batches(study, manifest)) if manifest["complete"] else None
-            if manifest["complete"] and damage is None:
-                return StudyResult(study, opened)
+            damage = None
+            if manifest["complete"]:
+                damage = opened.damage(_n_batches(study, manifest)) or _unreadable_selection(opened)
+                if damage is None:
+                    return StudyResult(study, opened)
             with _naming(damage):
                 if manifest.get("coordinated"):
                     raise StudyError(
@@ -92,7 +96,10 @@ def resume_study(
             )
         if damage is not None:
             opened.write_manifest({**manifest, "complete": False})
-            if damage[1] == MISSING:  # what is damaged is named where it is read again
+            if damage[1] in (
+                MISSING,
+                UNREADABLE,
+            ):  # what is damaged is named where it is read again
                 logging.getLogger("barsweep").warning("%s: %s; it is computed again", *damage)
         return carry_out(prepared, opened, on_progress)
 
@@ -102,6 +109,15 @@ def _n_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
     if manifest.get("coordinated"):
         return None
     return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
+
+
+def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
+    """The file of a study's verdict, where it is there and cannot be read."""
+    try:
+        load_selection(folder)
+    except StudyError:
+        return folder.path / SELECTION, UNREADABLE
+    return None
 
 
 @contextlib.contextmanager

@@ -226,7 +226,10 @@ def load_selection(folder: StudyFolder) -> Selection | None:
         lists["windows"] = tuple(Window(**one) for one in raw["windows"])
         return Selection(**{**raw, **lists}, neighbours=Neighbours(**near) if near else None)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
+        raise StudyError(
+            f"{path}: cannot be read: {error}; `barsweep resume {folder.path}`"
+            " judges the study again"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,14 @@ KIND = "barsweep study"
 """Says in a manifest whose file it is."""
 
 
+_MANIFEST_KEYS = (
+    "schema_version", "study", "study_source", "study_folder", "study_hash", "data_path", "data_hash",
+    "symbols", "n_bars", "first_bar", "holdout_bar", "span", "first_time", "holdout_time",
+    "bars_per_year", "versions", "kernels", "complete",
+)  # fmt: skip
+"""What every manifest says."""
+
+
 OWN_FILES = (MANIFEST, JOURNAL, "selection.json", "walk_forward.parquet")
 """Files of a study beside its batches."""
 
@@ -329,6 +337,12 @@ class StudyFolder:
                 f'{self.manifest_path}: not of a study: expected "kind": "{KIND}"; give the folder'
                 " that `barsweep run` wrote"
             )
+        missing = [name for name in _MANIFEST_KEYS if name not in manifest]
+        if missing:
+            raise StudyError(
+                f"{self.manifest_path}: {missing[0]!r} is missing; put the file back as it was, or run"
+                " the study anew with another --out"
+            )
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -557,11 +571,13 @@ def _read_batch(path: Path) -> FinishedBatch:
     """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
+        if not {TRIALS_KEY, MOMENTS_KEY} <= (table.schema.metadata or {}).keys():
+            raise ValueError("is no batch of this study")
         trials = json.loads(table.schema.metadata[TRIALS_KEY])
         moments = np.load(_moments_path(path), allow_pickle=False)
         if _digest(moments) != table.schema.metadata[MOMENTS_KEY]:
             raise ValueError(f"{_moments_path(path)} is not what was written")
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
     return FinishedBatch(path, trials, table.num_rows)
 
@@ -590,7 +606,9 @@ def _read(read: Callable[[], Any], path: Path) -> Any:
     try:
         return read()
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StudyError(f"{path}: cannot be read: {error}") from None
+        raise StudyError(
+            f"{path}: cannot be read: {error}; `barsweep resume {path.parent.parent}` computes it again"
+        ) from None
 
 
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -73,6 +78,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
          "link.csv: given twice, also as a.csv; name each file once"),
         ("data fetch nosource X --start 2020-01-01 --out o.parquet",
          "valid: yahoo, or an exchange of ccxt, such as binance"),
+        ("data import a.csv --out o.parquet --symbol |", "--symbol: empty; name the symbol"),
+        ("data import a.csv --symbol X --timezone Nowhere --out o.parquet",
+         "--timezone: no time zone 'Nowhere'"),
+        ("data fetch --start 2020-01-01 --out o.parquet yahoo |", "a source or a symbol is empty"),
+        ("show out --where |n_trades > 5 or sharpe > 1", "; several are joined by and"),
         # Endings.
         ("plot out --heatmap lookback threshold --out x.png",
          "x.png: a figure is written to a file that ends in .html or .htm"),
@@ -101,6 +111,65 @@ def test_what_a_user_typed_cannot_break_the_line(home: Home) -> None:
     done = barsweep("sh\now", folder=home.path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def command(*arguments: object, folder: Path, **given: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, with the output that is given."""
+    return subprocess.run(
+        [sys.executable, "-m", "optimizer", *map(str, arguments)],
+        cwd=folder, stderr=subprocess.PIPE, text=True, timeout=120, check=False, **given,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_output_that_cannot_be_written_is_one_line(home: Home) -> None:
+    with open("/dev/full", "w") as full:
+        done = command("list", ".", folder=home.path, stdout=full)
+    assert done.returncode == 2
+    words = "error: standard output: cannot be written: No space left on device\n"
+    assert done.stderr == words
+
+
+def test_what_a_terminal_cannot_spell_is_escaped(home: Home, tmp_path: Path) -> None:
+    ascii_alone = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = command("data", "import", home.path / "a.csv", "--symbol", "\u00fc", "--out", "o.parquet",
+                   folder=tmp_path, env=ascii_alone, stdout=subprocess.PIPE)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xfc: 2 bars" in done.stdout
+    assert pd.read_parquet(tmp_path / "o.parquet")["symbol"].unique().tolist() == ["\u00fc"]
+
+
+@pytest.mark.parametrize("key", ["data_hash", "study_folder", "span"])
+def test_a_manifest_that_lacks_a_key_is_named(key: str, home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.out, tmp_path / "out")
+    manifest = json.loads((home.out / "study.json").read_text())
+    del manifest[key]
+    (tmp_path / "out" / "study.json").write_text(json.dumps(manifest))
+    for arguments in (
+        ["show", "out"],
+        ["show", "out", 0],
+        ["export", "out"],
+        ["report", "out"],
+        ["resume", "out"],
+        ["plot", "out", "--heatmap", "lookback", "threshold"],
+    ):
+        done = barsweep(*arguments, folder=tmp_path)
+        assert done.returncode == 2, arguments
+        assert done.stderr.count("\n") == 1
+        assert f"out/study.json: '{key}' is missing; put the file back" in done.stderr
+
+
+def test_a_torn_batch_names_the_command_that_mends_it(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.out, tmp_path / "out")
+    batch = StudyFolder.open(tmp_path / "out").batch_paths()[0]
+    batch.write_bytes(batch.read_bytes()[:100])
+    done = barsweep("show", "out", folder=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"error: out/results/batch-000000\.parquet: cannot be read: .*; `barsweep resume out`"
+        r" computes it again\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"], ["analytics"]])

@@ -279,7 +279,7 @@ def test_a_complete_study_says_so(home: Path, tmp_path: Path) -> None:
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files] == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "moments", "first gone", "last gone"])
+@pytest.mark.parametrize("damage", ["cut", "moments", "first gone", "last gone", "verdict"])
 def test_a_complete_study_with_a_damaged_batch_is_mended(
     damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,6 +296,9 @@ def test_a_complete_study_with_a_damaged_batch_is_mended(
         content = bytearray(moments.read_bytes())
         content[-1] ^= 1
         moments.write_bytes(content)
+    elif damage == "verdict":
+        broken = out / "selection.json"
+        broken.write_bytes(broken.read_bytes()[:50])
     else:
         broken.unlink()
     manifest = folder.manifest()
@@ -303,7 +306,10 @@ def test_a_complete_study_with_a_damaged_batch_is_mended(
     folder.write_manifest({**manifest, "versions": {**manifest["versions"], "numba": "0.1"}})
     with pytest.raises(StudyError) as refused:
         resume_study(out, workers=1)
-    words = (str(broken), "missing" if "gone" in damage else "damaged", "cannot be computed again")
+    kind = {"cut": "damaged", "moments": "damaged", "verdict": "cannot be read"}.get(
+        damage, "missing"
+    )
+    words = (str(broken), kind, "cannot be computed again")
     assert [word for word in (*words, "numba 0.1") if word not in str(refused.value)] == []
     assert folder.batch_paths() == [one for one in batches if "gone" not in damage or one != broken]
     folder.write_manifest(manifest)
