@@ -756,6 +756,13 @@ class BacktestResult:
     out_of_sample: dict[str, float] | None
     regimes: pd.Series[int]
 
+    @property
+    def open_positions(self) -> dict[str, float]:
+        """Signed units held after the last bar, by symbol; they are marked there, and no trades yet."""
+        lot = float(self.parameters["lot_size"])
+        lots = (self.fills.groupby("symbol", sort=False)["quantity"].sum() / lot).round()
+        return {str(symbol): float(n) * lot for symbol, n in lots.items() if n != 0}
+
 
 def backtest(
     bars: Bars,

@@ -28,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optimizer.errors import DataError
+from optimizer.errors import DataError, counted
 from optimizer.types import Bars, BoolArray, FloatArray, IntArray, TimeArray
 
 Moment = str | datetime.date | np.datetime64
@@ -148,7 +148,7 @@ def require_bars(bars: Bars, needed: int, why: str) -> None:
     """
     if bars.n_bars < needed:
         raise DataError(
-            f"{bars.source}: {bars.n_bars} bars from {time_text(bars.timestamps[0])} to "
+            f"{bars.source}: {counted(bars.n_bars, 'bar')} from {time_text(bars.timestamps[0])} to "
             f"{time_text(bars.timestamps[-1])}, but at least {needed} are needed: {why}; "
             "take a longer span or shorter lookbacks"
         )
@@ -228,6 +228,10 @@ class Rows:
         """What messages call a row."""
         return f"{self.unit} {self.frame.index[row]}"
 
+    def at(self, row: int) -> str:
+        """The file and the row, as messages name them; rows of several files name theirs."""
+        return f"{self.source}, {self.number(row)}" if self.unit else str(self.frame.index[row])
+
     def symbol(self, row: int) -> str:
         """The symbol of a row."""
         return self.names[int(self.code[row])]
@@ -238,7 +242,7 @@ class Rows:
 
     def refuse(self, row: int, problem: str) -> NoReturn:
         """Raise a `DataError` that names the row."""
-        place = f"{self.source}, {self.number(row)}"
+        place = self.at(row)
         if len(self.time):
             place += f" ({self.symbol(row)}, {time_text(self.time[row])})"
         elif len(self.code):
@@ -581,9 +585,10 @@ def _select_times(
     if end is not None:
         keep &= rows.time <= _bound(rows.source, "end", end, zone)
     if not keep.any():
+        limits = {"from start": start, "to end": end}
+        span = " ".join(f"{key} {limit}" for key, limit in limits.items() if limit is not None)
         raise DataError(
-            f"{rows.source}: no bars from start {start} to end {end}; "
-            f"the file has {time_text(first)} to {time_text(last)}"
+            f"{rows.source}: no bars {span}; the file has {time_text(first)} to {time_text(last)}"
         )
     return rows.keep(keep)
 

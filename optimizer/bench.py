@@ -22,7 +22,7 @@ from kernels._jit import jit_borrowing
 from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
 from optimizer.backtest import NO_REGIME, Inputs, Tile, evaluate, prepare, study_rules
 from optimizer.config import study_from_dict
-from optimizer.errors import DataError
+from optimizer.errors import DataError, counted
 from optimizer.machine import (
     VECTOR,
     Limits,
@@ -614,7 +614,7 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
         tile = shared if shares else own
         cases.append(
             Case(
-                f"simulation, {n} symbol{'s' if n > 1 else ''}, {name}",
+                f"simulation, {counted(n, 'symbol')}, {name}",
                 CELL,
                 (bars.n_bars - inputs.first) * n * tile.n_lanes,
                 lambda inputs=inputs, tile=tile: evaluate(inputs, [tile], flat),  # type: ignore[misc]

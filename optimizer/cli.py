@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from optimizer.errors import BarsweepError, StudyError
+from optimizer.errors import BarsweepError, ExportError, StudyError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +169,8 @@ def _signals_watched() -> Iterator[None]:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot spell is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = logging.getLogger("barsweep.code")
     code.setLevel(logging.INFO)
     code.propagate = False
@@ -176,7 +181,10 @@ def main() -> None:
     sys.unraisablehook = _not_raised
     try:
         with _signals_watched():
-            app()
+            done = app(prog_name="barsweep", standalone_mode=False) or 0
+        sys.exit(done)
+    except SystemExit:
+        raise
     except BaseException as error:
         # A signal may come out as the error of what it cut short.
         if _state.signal:
@@ -188,6 +196,15 @@ def main() -> None:
         if isinstance(error, BarsweepError):
             _complain(f"error: {error}")
             sys.exit(2)
+        if isinstance(error, UsageError):
+            _complain_of_use(error)
+            sys.exit(2)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            # What waits to be printed would fail again at the end of the interpreter.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            where = error.filename or "standard output"
+            _complain(f"error: {where}: cannot be written: {error.strerror}")
+            sys.exit(2)
         raise
     finally:
         code.removeHandler(says)
@@ -197,10 +214,35 @@ def main() -> None:
                 signal.signal(one, handler)
 
 
+UsageError = typer.BadParameter.__mro__[1]
+"""What typer raises for wrong options and arguments: click's, or that of its own copy of click."""
+
+
+def _complain_of_use(error: Any) -> None:
+    """One line for a wrong option or argument; the help, where it was asked for by giving nothing."""
+    context = error.ctx
+    if context is not None and error.message == context.get_help():
+        typer.echo(error.message, err=True)
+        return
+    command = context.command_path if context is not None else "barsweep"
+    # Messages of several sentences, some of them pydantic's.
+    text = re.sub(r": (Value error, |Input )", ": ", error.format_message().rstrip("."))
+    text = text[0].lower() + text[1:].replace(". Did", "; did")
+    text += " " if text.endswith("?") else "; "
+    _complain(f"error: {StudyError(f'{command}: {text}see `{command} --help`')}")
+
+
 def _farewell() -> str:
     word = "interrupted" if _state.signal == signal.SIGINT else "terminated"
     folder = _state.folder
-    if folder is None or not (folder / "study.json").is_file():
+    if folder is None:
+        return word
+    if (folder / "flow.json").is_file():
+        return (
+            f"{word}; the bars traced so far stay in {folder}, and a flow cannot go on from there:"
+            " `barsweep flow --overwrite` begins it anew, or remove the folder"
+        )
+    if not (folder / "study.json").is_file():
         return word
     return (
         f"{word}; what was written so far is kept in {folder}: `barsweep resume {folder}` goes on"
@@ -214,7 +256,7 @@ def _complain(text: str) -> None:
 
 @contextlib.contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Where a study is, as long as it runs; see ``_farewell``."""
+    """Where a study or a flow is, as long as it runs; see ``_farewell``."""
     _state.folder = folder
     yield
     _state.folder = None
@@ -261,7 +303,7 @@ def check(
         try_signals(prepare(bars, space, rules, loaded.validation.holdout), space)
     _say(f"{study}: valid", "green")
     _say(
-        f"bars: {bars.n_bars:,} x {bars.n_symbols} symbols, {str(bars.timestamps[0])[:16]} to"
+        f"bars: {bars.n_bars:,} x {counted(bars.n_symbols, 'symbol')}, {str(bars.timestamps[0])[:16]} to"
         f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}"
     )
     _print_estimate(needs)
@@ -283,16 +325,17 @@ def _check_look_ahead(study: Study, bars: Bars) -> None:
 
 def _print_estimate(needs: Estimate) -> None:
     _say(
-        f"estimate: {needs.n_trials:,} trials, up to {needs.n_sets:,} parameter sets"
+        f"estimate: {counted(needs.n_trials, 'trial')}, up to {counted(needs.n_sets, 'parameter set')}"
         f" ({needs.lanes_per_tile:,} a trial), {needs.memory_bytes / 1e6:,.0f} MB memory,"
         f" {needs.disk_bytes / 1e6:,.0f} MB disk, about {needs.seconds:,.0f} s with"
-        f" {needs.workers} worker{'s' if needs.workers > 1 else ''}"
+        f" {counted(needs.workers, 'worker')}"
     )
     if needs.n_windows:
         _say(
-            f"walk-forward: {needs.n_windows} searches more, one for each window:"
-            f" {needs.n_windows * needs.n_trials:,} trials, up to"
-            f" {needs.n_windows * needs.n_sets:,} parameter sets; memory, disk and time include them"
+            f"walk-forward: one search more for each of {counted(needs.n_windows, 'window')}:"
+            f" {counted(needs.n_windows * needs.n_trials, 'trial')}, up to"
+            f" {counted(needs.n_windows * needs.n_sets, 'parameter set')}; memory, disk and time"
+            " include them"
         )
 
 
@@ -448,8 +491,9 @@ def show(
         Optional[int], typer.Argument(metavar="[SET]", help="One set, to show in full.")
     ] = None,
     where: Annotated[
-        str, typer.Option(help='Sets to show, as "n_trades >= 50 and max_drawdown < 0.2".')
-    ] = "",
+        Optional[str],
+        typer.Option(help='Sets to show, as "n_trades >= 50 and max_drawdown < 0.2".'),
+    ] = None,
     sort: Annotated[
         Optional[str], typer.Option(help="Column to sort by [default: the study's order].")
     ] = None,
@@ -463,7 +507,11 @@ def show(
     ] = False,
 ) -> None:
     """Show a study's best parameter sets, in-sample beside out-of-sample, or one set in full."""
-    chosen = bool(where.strip()) or sort is not None or infeasible
+    if where is not None and not where.strip():
+        raise StudyError(
+            'show: --where is empty; give a condition, as "n_trades >= 50", or leave it out'
+        )
+    chosen = where is not None or sort is not None or infeasible
     if ascending is not None and sort is None:
         raise StudyError("show: --ascending and --descending need a --sort")
     if number is not None:
@@ -471,7 +519,7 @@ def show(
             raise StudyError("show: give a SET, or --where, --sort and --infeasible, not both")
         _show_set(folder, number)
     elif chosen:
-        _show_found(folder, where, sort, ascending, top, infeasible)
+        _show_found(folder, where or "", sort, ascending, top, infeasible)
     else:
         _show(folder, top)
 
@@ -495,12 +543,33 @@ def _show_set(path: Path, number: int) -> None:
     for name, value in one.in_sample.items():
         table.add_row(name, _cell(value), _cell((one.out_of_sample or {}).get(name)))
     console.print(table)
+    _say(f"open after the last bar: {_open_positions(path, number)}")
     if one.odds is None:
         _say("odds: unknown until the study is complete")
         return
     _say(
         f"odds: not luck (DSR) {_cell(one.odds.dsr)}; gain is real (PSR) {_cell(one.odds.psr)}"
         f" in-sample, {_cell(one.odds.oos_psr)} out-of-sample"
+    )
+
+
+def _open_positions(path: Path, number: int) -> str:
+    from optimizer.overview import open_positions
+
+    try:
+        return _positions(open_positions(path, number))
+    except BarsweepError as error:
+        return f"unknown: {error}"
+
+
+def _positions(found: Mapping[str, float]) -> str:
+    """Positions as text; what is open is no trade yet."""
+    if not found:
+        return "no position"
+    held = ", ".join(f"{symbol} {units:,.12g}" for symbol, units in found.items())
+    return (
+        f"{counted(len(found), 'position')} ({held}), marked at the last close; n_trades, win_rate"
+        " and profit_factor count closed trades alone"
     )
 
 
@@ -553,8 +622,9 @@ def _show(path: Path, top: int) -> None:
         samples = f"in-sample {first} to {last}, no out-of-sample: [validation] holdout is 0"
     _say("")
     _say(
-        f"{study.name}{state}: {len(counts):,} parameter sets ({folder.n_distinct():,} distinct) in"
-        f" {counts['trial'].nunique():,} trials, {int(counts['feasible'].sum()):,} feasible"
+        f"{study.name}{state}: {counted(len(counts), 'parameter set')} ({folder.n_distinct():,}"
+        f" distinct) in {counted(counts['trial'].nunique(), 'trial')},"
+        f" {int(counts['feasible'].sum()):,} feasible"
     )
     _say(samples)
     if study.costs.fill == "close":
@@ -567,12 +637,16 @@ def _show(path: Path, top: int) -> None:
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):
-        _say(f"{count} trial{'s' if count > 1 else ''} failed: {reason}", "yellow")
+        _say(f"{counted(count, 'trial')} failed: {reason}", "yellow")
     if selection is not None:
         _show_selection(selection, study, manifest["data_hash"])
     _say(f"results: {folder.path}/results/*.parquet")
     if not frame.empty:
-        _say(f"next:    barsweep export {folder.path} && barsweep replay {folder.path}/best.json")
+        name = shlex.quote(str(folder.path))
+        best = shlex.quote(str(folder.path / "best.json"))
+        _say(
+            f"next:    barsweep export {name} && barsweep replay {best}, or barsweep report {name}"
+        )
 
 
 VERDICTS = {"holds up": "green", "fragile": "yellow", "likely luck": "red"}
@@ -741,7 +815,7 @@ def ledger() -> None:
     else:
         console.print(table)
         for data_hash, total in totals.items():
-            _say(f"bars {data_hash[:12]}: {total:,} sets in all")
+            _say(f"bars {data_hash[:12]}: {counted(total, 'set')} in all")
     _say(f"ledger: {ledger_path()}")
 
 
@@ -758,12 +832,15 @@ def export(
     ] = None,
 ) -> None:
     """Write the best parameter sets to a file."""
-    from optimizer.errors import ExportError
     from optimizer.export import FORMATS, export_sets
 
     if format is None:
-        suffix = out.suffix.removeprefix(".") if out is not None else ""
-        format = suffix if suffix in FORMATS else "json"
+        format = out.suffix.removeprefix(".").lower() if out is not None else "json"
+        if format not in FORMATS:
+            endings = ", ".join(f".{one}" for one in FORMATS)
+            raise ExportError(
+                f"{out}: an export is written to a file that ends in one of {endings}"
+            )
     for known in FORMATS:
         if format == known:
             path = export_sets(folder, top=top, format=known, out=out)
@@ -788,13 +865,17 @@ def replay(
     """Run an exported set again from its file and compare; exit 1 where a metric differs."""
     from optimizer.export import replay as replay_set
 
+    if returns is not None:
+        from optimizer.tearsheet import check_returns_file
+
+        check_returns_file(returns)
     result = replay_set(file, number=number, data=data, events=flow is Replayed.EVENTS)
     if result.costs.get("fill") == "close":
         _warn_close_fill()
     final = float(result.result.equity.iloc[-1])
     _say(
-        f"replayed set {result.recorded['set']} of {result.study}: {len(result.result.fills):,}"
-        f" fills, final equity {final:,.2f}"
+        f"replayed set {result.recorded['set']} of {result.study}:"
+        f" {counted(len(result.result.fills), 'fill')}, final equity {final:,.2f}"
     )
     for one in result.differences:
         _say(
@@ -812,8 +893,8 @@ def replay(
         _say(f"returns: {write_returns(result, returns)}")
     if result.parity is not None:
         _say(
-            f"event flow: equity of {result.parity.n_bars:,} bars and {result.parity.n_fills:,}"
-            " fills agree bit for bit with the vectorized result"
+            f"event flow: equity of {counted(result.parity.n_bars, 'bar')} and"
+            f" {counted(result.parity.n_fills, 'fill')} agree bit for bit with the vectorized result"
         )
     _say("identical: every recorded metric is reproduced bit for bit", "green")
 
@@ -851,8 +932,8 @@ def tearsheet(
         _warn_close_fill()
     if replayed.differences:
         _say(
-            f"{len(replayed.differences)} metrics differ from what is recorded; `barsweep replay"
-            f" {file}` lists them",
+            f"not as recorded: {counted(len(replayed.differences), 'metric')}; `barsweep replay"
+            f" {shlex.quote(str(file))}` lists them",
             "yellow",
         )
     path = out if out is not None else file.parent / "tearsheet.html"
@@ -881,8 +962,12 @@ def flow(
     ] = Risks.FIRST,
     overwrite: Annotated[bool, typer.Option(help="Replace a flow that --out holds.")] = False,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no database.")] = False,
+    max_seconds: Annotated[
+        float, typer.Option(min=0, help="Refuse a flow that is estimated to take longer.")
+    ] = 120.0,
 ) -> None:
     """Run every combination of a study's grid one bar at a time, traced to a database."""
+    import math
     import time
 
     from optimizer.analytics_database import PASSWORD_MEND, parse_url
@@ -894,19 +979,30 @@ def flow(
     loaded = load_study(study)
     bars = load_study_bars(loaded)
     prepared = prepare_flow(loaded, bars, risk=risk.value)
+    estimated = prepared.n_steps / STEPS_PER_SECOND
+    if estimated > max_seconds:
+        raise StudyError(
+            f"{study}: {counted(len(prepared.specs), 'portfolio')} one bar at a time take about"
+            f" {estimated:,.0f} s, more than --max-seconds {max_seconds:g}; list fewer values in the"
+            f" study, or go on with --max-seconds {math.ceil(estimated)}"
+        )
     url = loaded.analytics.url
     has_password = not no_trace and url is not None and bool(parse_url(url).secrets)
     folder = out if out is not None else Path("out") / f"{loaded.name}-flow"
     _say(
-        f"{len(prepared.specs):,} portfolios x {bars.n_bars - prepared.first:,} bars (after"
-        f" {prepared.first} for warm-up) x {bars.n_symbols} symbols: {prepared.n_steps:,} steps,"
-        f" about {prepared.n_steps / STEPS_PER_SECOND:,.0f} s"
+        f"{counted(len(prepared.specs), 'portfolio')} x"
+        f" {counted(bars.n_bars - prepared.first, 'bar')} (after {prepared.first} for warm-up) x"
+        f" {counted(bars.n_symbols, 'symbol')}: {counted(prepared.n_steps, 'step')}, about"
+        f" {estimated:,.0f} s"
     )
     start = time.perf_counter()
     if no_trace:
         result = prepared.run()
     else:
-        with FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace:
+        with (
+            _resumable(folder),
+            FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace,
+        ):
             result = prepared.run(trace)
     seconds = time.perf_counter() - start
     table = _table()
@@ -928,8 +1024,8 @@ def flow(
     rejects = sorted(result.rejects.items(), key=lambda item: -item[1])
     _say(f"no order: {', '.join(f'{name} {count:,}' for name, count in rejects)}")
     _say(
-        f"{len(result.specs)} portfolios, {result.n_steps:,} steps of bar x symbol x portfolio in"
-        f" {seconds:.1f} s, {result.n_steps / seconds:,.0f} a second"
+        f"{counted(len(result.specs), 'portfolio')}, {counted(result.n_steps, 'step')} of bar x"
+        f" symbol x portfolio in {seconds:.1f} s, {result.n_steps / seconds:,.0f} a second"
     )
     if loaded.costs.fill == "close":
         _warn_close_fill()
@@ -1052,7 +1148,7 @@ def bench(
     console.print(table)
     if old is not None:
         slower = sum(change.slower for change in changes.values())
-        _say(f"{slower} of {len(changes)} kernels are slower by more than {NOISE:.0%}")
+        _say(f"slower by more than {NOISE:.0%}: {slower} of {counted(len(changes), 'kernel')}")
 
 
 analytics = typer.Typer(help="The database that flows write to.", no_args_is_help=True)
@@ -1069,7 +1165,7 @@ def import_(
     """Load what a flow could not write to its database."""
     from optimizer.analytics import import_spill
 
-    _say(f"imported {import_spill(spill, database):,} rows")
+    _say(f"imported {counted(import_spill(spill, database), 'row')}")
 
 
 # --- Bars from elsewhere --------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from optimizer.catalogue import (
 )
 from optimizer.constraints import Constraint, read_constraint
 from optimizer.custom import CustomStrategy, custom_from_dict, read_custom
-from optimizer.errors import StudyFileError
+from optimizer.errors import StudyFileError, counted
 from optimizer.settings import (
     Choices,
     Place,
@@ -920,7 +920,7 @@ def _summary(error: ValidationError, raw: Mapping[str, Any]) -> str:
     lines = error.errors(include_url=False)
     first = min(lines, key=lambda line: _position(line["loc"], raw))
     more = len(lines) - 1
-    ending = f" (and {more} more error{'s' if more > 1 else ''})" if more else ""
+    ending = f" (and {counted(more, 'more error')})" if more else ""
     return f"{_place(first['loc'], raw)}: {_message(first)}{ending}"
 
 

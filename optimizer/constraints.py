@@ -18,10 +18,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     ">": operator.gt,
     "==": operator.eq,
+    "!=": lambda left, right: (left < right) | (left > right),  # NaN never holds
 }
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _OPERAND = rf"({_NUMBER}|[A-Za-z_]\w*)"
-_CONSTRAINT = re.compile(rf"\s*{_OPERAND}\s*(<=|<|>=|>|==)\s*{_OPERAND}\s*", re.ASCII)
+_CONSTRAINT = re.compile(rf"\s*{_OPERAND}\s*(<=|<|>=|>|==|!=)\s*{_OPERAND}\s*", re.ASCII)
+_QUOTED = re.compile(r"""(["'])([A-Za-z_]\w*)\1""", re.ASCII)
 _AND = re.compile(r"\s+and\s+", re.ASCII | re.IGNORECASE)
 
 
@@ -97,7 +99,9 @@ def read_constraint(raw: object) -> Constraint:
 def read_condition(text: str) -> tuple[Constraint, ...]:
     """Parse comparisons joined by ``and``, such as ``n_trades >= 50 and max_drawdown < 0.2``.
 
+    A name may stand in quotes, as in ``classifier == 'hmm'``.
+
     Raises:
         PydanticCustomError: a part is not a comparison.
     """
-    return tuple(read_constraint(part) for part in _AND.split(text.strip()))
+    return tuple(read_constraint(_QUOTED.sub(r"\2", part)) for part in _AND.split(text.strip()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import difflib
 import logging
 import os
 import warnings
@@ -24,6 +25,7 @@ from optimizer.data_import import ImportReport, Mending, check_out, optional_mod
 from optimizer.errors import DataError
 
 YAHOO = "yahoo"
+_VALID = f"valid: {YAHOO}, or an exchange of ccxt, such as binance, coinbase, kraken or okx"
 _COLUMNS = {
     **{name.title(): name for name in VALUES},
     "Adj Close": ADJUSTED,
@@ -60,6 +62,10 @@ def fetch_bars(
     """
     if not symbols:
         raise DataError(f"{source}: no symbols to fetch; name at least one")
+    if not all(map(str.strip, (source, *symbols))):
+        raise DataError(
+            f"a source or a symbol is empty; sources are {_VALID.removeprefix('valid: ')}"
+        )
     check_out(Path(out), (), overwrite)
     first = _day("--start", start)
     last = _day("--end", end) if end is not None else None
@@ -68,6 +74,11 @@ def fetch_bars(
     fetch = _fetch_yahoo if source.lower() == YAHOO else _fetch_exchange
     foreign = list(fetch(source.lower(), tuple(dict.fromkeys(symbols)), first, last, bar))
     return write_bars(foreign, out, calendar=calendar, mending=mending)
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, [YAHOO, *valid], n=1)
+    return f'did you mean "{near[0]}"? ' if near else ""
 
 
 def _day(option: str, text: str) -> datetime.date:
@@ -166,9 +177,12 @@ def _fetch_exchange(
     last: datetime.date | None,
     bar: str,
 ) -> Iterator[Foreign]:
-    library = optional_module("ccxt", "crypto")
+    try:
+        library = optional_module("ccxt", "crypto")
+    except DataError as error:
+        raise DataError(f"{source}: {error}; {_VALID}") from None
     if source not in library.exchanges:
-        raise DataError(f"{source}: no such source; valid: {YAHOO}, or an exchange that ccxt knows")
+        raise DataError(f"{source}: no such source; {_nearest(source, library.exchanges)}{_VALID}")
     exchange = getattr(library, source)({"enableRateLimit": True})
     if not exchange.has.get("fetchOHLCV"):
         raise DataError(f"{source}: the exchange gives no bars; take another")

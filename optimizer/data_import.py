@@ -37,7 +37,7 @@ from optimizer.bars import (
     time_text,
 )
 from optimizer.data_formats import ADJUSTED, Foreign, read_foreign
-from optimizer.errors import DataError
+from optimizer.errors import DataError, counted
 from optimizer.store import write_atomically
 from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
 
@@ -61,8 +61,7 @@ class Finding:
     mended: bool
 
     def __str__(self) -> str:
-        rows = "row" if self.count == 1 else "rows"
-        return f"{self.count:,} {rows} {self.kind}, first {self.first}"
+        return f"{counted(self.count, 'row')} {self.kind}, first {self.first}"
 
 
 @dataclass(frozen=True)
@@ -125,20 +124,24 @@ class ImportReport:
 
     def _symbol_lines(self, one: SymbolReport) -> Iterator[str]:
         size = f" of {duration_text(one.bar_size)}" if one.bar_size else ""
-        count = f"{one.bars:,} bar{'' if one.bars == 1 else 's'}"
-        yield f"{one.symbol}: {count}{size}, {time_text(one.first)} to {time_text(one.last)} UTC"
+        span = f"{time_text(one.first)} to {time_text(one.last)} UTC"
+        yield f"{one.symbol}: {counted(one.bars, 'bar')}{size}, {span}"
         if one.missing_days:
-            of = f"sessions of {self.calendar}" if self.calendar else "days that usually have bars"
-            yield f"  missing: {len(one.missing_days):,} {of}: {_runs(one.missing_days)}"
+            count = len(one.missing_days)
+            of = f"{count:,} of the days that usually have bars"
+            if self.calendar:
+                of = f"{counted(count, 'session')} of {self.calendar}"
+            yield f"  missing: {of}: {_runs(one.missing_days)}"
         elif self.calendar and one.bar_size <= DAY:
             yield f"  no session of {self.calendar} is missing"
         if one.unexpected_days:
             yield (
-                f"  {len(one.unexpected_days):,} days with bars are no session of {self.calendar}:"
+                f"  {counted(len(one.unexpected_days), 'day')} with bars, but no session of"
+                f" {self.calendar}:"
                 f" {_runs(one.unexpected_days)}"
             )
         if one.missing_bars:
-            yield f"  missing: {one.missing_bars:,} bars between others of the same day"
+            yield f"  missing: {counted(one.missing_bars, 'bar')} between others of the same day"
         if one.longest_gap is not None:
             size_, before, after = one.longest_gap
             between = f"{time_text(before)} to {time_text(after)}"
@@ -204,9 +207,22 @@ def import_bars(
     """
     if not paths:
         raise DataError("no files to import; name at least one")
+    if symbol is not None and not symbol.strip():
+        raise DataError("--symbol: empty; name the symbol, or leave it out")
     check_out(Path(out), paths, overwrite)
+    _refuse_twice(paths)
     foreign = [read_foreign(path, symbol) for path in paths]
     return write_bars(foreign, out, timezone=timezone, calendar=calendar, mending=mending)
+
+
+def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuse a file that is named twice, perhaps by two names."""
+    seen: dict[str, str | os.PathLike[str]] = {}
+    for path in paths:
+        first = seen.setdefault(os.path.realpath(path), path)
+        if first is not path:
+            other = "" if os.fspath(first) == os.fspath(path) else f", also as {os.fspath(first)}"
+            raise DataError(f"{os.fspath(path)}: given twice{other}; name each file once")
 
 
 def check_out(out: Path, inputs: Sequence[str | os.PathLike[str]], overwrite: bool) -> None:
@@ -243,7 +259,7 @@ def write_bars(
     Args and errors are those of `import_bars`.
     """
     wanted = mending if mending is not None else Mending()
-    zone = read_zone(str(out), timezone)
+    zone = read_zone("--timezone", timezone)
     sessions = _calendar(calendar) if calendar is not None else None
     lost = [_without_time(one, wanted) for one in foreign]
     parts = [_rows(one, wanted, zone) for one, _ in lost]
@@ -321,7 +337,7 @@ def _rows(one: Foreign, mending: Mending, zone: zoneinfo.ZoneInfo) -> Rows:
 
 def _place(rows: Rows, row: int) -> str:
     when = f"{rows.symbol(row)}, {time_text(rows.time[row])}"
-    return f"{rows.source}, {rows.number(row)} ({when})"
+    return f"{rows.at(row)} ({when})"
 
 
 def _broken(rows: Rows) -> BoolArray:
@@ -431,7 +447,7 @@ def _table(rows: Rows) -> pa.Table:
 
 def _source_line(one: Foreign) -> str:
     symbols = list_text(map(str, one.frame["symbol"].unique()), 10)
-    line = f"{one.source}: {one.format}, {len(one.frame):,} rows, {symbols} ({one.symbol_from})"
+    line = f"{one.source}: {one.format}, {counted(len(one.frame), 'row')}, {symbols} ({one.symbol_from})"
     notes = list(one.notes)
     if ADJUSTED in one.frame:
         pair = one.frame[[ADJUSTED, "close"]].apply(pd.to_numeric, errors="coerce")

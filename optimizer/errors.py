@@ -5,6 +5,11 @@ prints it and exits with 2.
 """
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in the singular where it is 1: ``1 trial``, ``2,048 trials``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 class BarsweepError(Exception):
     """Base of every error that barsweep raises on purpose.
 

@@ -26,7 +26,7 @@ from optimizer.store import (
     OUT_OF_SAMPLE,
     SCHEMA_VERSION,
     StudyFolder,
-    refuse_to_replace,
+    check_output,
     write_atomically,
 )
 from optimizer.types import Bars
@@ -73,7 +73,7 @@ def export_sets(
             f" [search] constraints ({constraints})"
         )
     path = Path(out) if out is not None else study_folder.path / f"best.{format}"
-    refuse_to_replace(path)
+    check_output(path, (f".{format}",), f"an export in the format {format}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if format == "csv":
@@ -212,17 +212,18 @@ def load_export(path: str | Path) -> dict[str, Any]:
         ExportError: it cannot be read, or is not one; names the file and the key.
     """
     file = Path(path)
-    if file.suffix not in (".json", ".toml"):
+    suffix = file.suffix.lower()
+    if suffix not in (".json", ".toml"):
         raise ExportError(
             f"{file}: replay reads .json and .toml exports; got {file.suffix or 'no suffix'}"
         )
     try:
         text = file.read_bytes().decode()
-        content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        content = json.loads(text) if suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ExportError(f"{file}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ExportError(f"{file}: cannot be read as {file.suffix[1:].upper()}: {error}") from None
+        raise ExportError(f"{file}: cannot be read as {suffix[1:].upper()}: {error}") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ExportError(f'{file}: not an export of barsweep: expected kind = "{KIND}"')
     if content.get("schema_version") != SCHEMA_VERSION:

@@ -17,8 +17,10 @@ from optimizer.errors import StudyError
 from optimizer.results import best_sets, column_of, owners_of
 from optimizer.settings import mend, show
 from optimizer.store import (
+    HTML,
     OUT_OF_SAMPLE,
     StudyFolder,
+    check_output,
     write_output,
 )
 
@@ -148,6 +150,7 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
         StudyError: the file cannot be written.
     """
     path = Path(out)
+    check_output(path, HTML, "a figure")
     text = figure.to_html(
         include_plotlyjs=True, full_html=True, config={"displaylogo": False}, default_height="95vh"
     )

@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from optimizer.errors import counted
+
 if TYPE_CHECKING:
     from optimizer.selection import Verdict
     from optimizer.study import Progress, StudyResult
@@ -23,11 +25,11 @@ OnProgress = Callable[["Progress"], None]
 
 def plain_line(now: Progress) -> str:
     """One batch in one line, for what is not a terminal."""
-    counts = f"{now.sets:,} sets, {now.sets_per_second:,.0f}/s"
+    counts = f"{counted(now.sets, 'set')}, {now.sets_per_second:,.0f}/s"
     if now.trials == now.trials_before:
-        counts = f"{now.sets:,} sets are on disk"
+        counts = f"{counted(now.sets, 'set')} on disk"
     left = f"{now.seconds_left:.0f} s left"
-    return f"{now.trials}/{now.n_trials} trials, {counts}, {_best(now)}, {left}"
+    return f"{now.trials:,}/{counted(now.n_trials, 'trial')}, {counts}, {_best(now)}, {left}"
 
 
 def batch_event(now: Progress) -> dict[str, Any]:
@@ -93,11 +95,11 @@ class _View:
             line.add_row(ProgressBar(width=30, pulse=True), f"first batch, {waited:.0f} s")
             return Group(line)
         bar = ProgressBar(total=now.n_trials, completed=now.trials, width=30)
-        line.add_row(bar, f"{now.trials}/{now.n_trials} trials", self._left(now))
-        second = f"{now.sets:,} sets are on disk"
+        line.add_row(bar, f"{now.trials:,}/{counted(now.n_trials, 'trial')}", self._left(now))
+        second = f"{counted(now.sets, 'set')} on disk"
         if now.trials > now.trials_before:
             second = (
-                f"{now.sets:,} sets, {now.sets_per_second:,.0f} sets/s,"
+                f"{counted(now.sets, 'set')}, {now.sets_per_second:,.0f} sets/s,"
                 f" {now.trials_per_second:.3g} trials/s"
             )
         third = f"workers {now.worker_use:.0%} in kernels, {now.memory_bytes / 1e6:,.0f} MB memory"

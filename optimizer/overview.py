@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from optimizer.backtest import backtest
+from optimizer.backtest import BacktestResult, backtest
 from optimizer.catalogue import METRICS
 from optimizer.config import Study, study_from_dict
-from optimizer.errors import BarsweepError, StudyError
+from optimizer.errors import BarsweepError, StudyError, counted
 from optimizer.export import set_document
 from optimizer.ledger import n_tried
 from optimizer.results import best_sets, cell, ranked
@@ -254,6 +254,28 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     )
 
 
+def open_positions(folder: str | Path, number: int) -> dict[str, float]:
+    """Positions that one parameter set of a study holds after the last bar, simulated anew.
+
+    Returns:
+        Signed units by symbol.
+
+    Raises:
+        StudyError: there is no study, no such set in it, the simulation differs from what is
+            recorded, or its strategy is a user's, whose code is not run to show a set.
+        DataError: the bars cannot be used.
+    """
+    opened = StudyFolder.open(Path(folder))
+    manifest = opened.manifest()
+    document = set_document(opened.sets([number]).to_dict("records")[0], manifest["study"])
+    if any("path" in one for one in manifest["study"]["strategy"]):
+        raise StudyError("the study has a strategy of your own; `barsweep replay` says it")
+    result = _again(document, opened)
+    if result.in_sample["final_equity"] != document["in_sample"]["final_equity"]:
+        raise StudyError("a simulation now differs from what is recorded")
+    return result.open_positions
+
+
 # --- Tables of sets -----------------------------------------------------------------------------
 
 
@@ -326,7 +348,7 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
     """
     manifest = folder.manifest()
     study = study_from_dict(manifest["study"])
-    title = f"<b>{html.escape(study.name)}</b>: {folder.n_sets():,} parameter sets"
+    title = f"<b>{html.escape(study.name)}</b>: {counted(folder.n_sets(), 'parameter set')}"
     if study.costs.fill == "close":
         title += '; <code>fill = "close"</code>, which is optimistic'
     frame = best_sets(folder, study.search, top) if folder.batch_paths() else pd.DataFrame()
@@ -387,20 +409,13 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
 
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
     """The best set of ``folder`` in ``other``, whose manifest that is."""
-    from optimizer.study import load_study_bars
-
     own = folder.manifest()["study"]
     best = best_sets(folder, study_from_dict(own).search, 1) if folder.batch_paths() else None
     if best is None or best.empty:
         return None
     document = set_document(best.to_dict("records")[0], own)
     number = int(document["set"])
-    parameters = {
-        "strategy": document["strategy"],
-        "classifier": document["classifier"],
-        **document["parameters"],
-    }
-    found = _number_of(parameters, other) if other.batch_paths() else None
+    found = _number_of(_parameters(document), other) if other.batch_paths() else None
     if found is not None:
         search = study_from_dict(manifest["study"]).search
         frame = other.results(["set", "feasible", "score", *search.objective])
@@ -409,22 +424,42 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
         rank = order.index(found) + 1 if found in order else None
         return Crossed(number, found, rank, there["in_sample"], there["out_of_sample"])
     try:
-        study = study_from_dict(manifest["study"], manifest["study_folder"])
-        bars = load_study_bars(study)
-        if bars.content_hash != manifest["data_hash"]:
-            raise StudyError(f"{study.data_path}: holds other bars than the study had")
-        result = backtest(
-            bars,
-            parameters,
-            costs=manifest["study"]["costs"],
-            allow_short=study.risk.allow_short,
-            market=document["market"],
-            holdout=study.validation.holdout,
-            first_bar=max(manifest["first_bar"], folder.manifest()["first_bar"]),
-        )
+        result = _again(document, other, folder.manifest()["first_bar"])
     except BarsweepError as error:
         return Crossed(number, problem=str(error))
     return Crossed(number, in_sample=result.in_sample, out_of_sample=result.out_of_sample)
+
+
+def _again(document: Mapping[str, Any], folder: StudyFolder, first_bar: int = 0) -> BacktestResult:
+    """A set, as an export holds it, simulated on the bars of a study and by its rules.
+
+    Args:
+        document: the set.
+        folder: of the study.
+        first_bar: of the first decision, at the earliest.
+    """
+    from optimizer.study import load_study_bars
+
+    manifest = folder.manifest()
+    study = study_from_dict(manifest["study"], manifest["study_folder"])
+    bars = load_study_bars(study)
+    if bars.content_hash != manifest["data_hash"]:
+        raise StudyError(f"{study.data_path}: holds other bars than the study had")
+    return backtest(
+        bars,
+        _parameters(document),
+        costs=manifest["study"]["costs"],
+        allow_short=study.risk.allow_short,
+        market=document["market"],
+        holdout=study.validation.holdout,
+        first_bar=max(manifest["first_bar"], first_bar),
+    )
+
+
+def _parameters(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a set as an export holds it, by column name."""
+    names = ("strategy", "classifier")
+    return {**{name: document[name] for name in names}, **document["parameters"]}
 
 
 def _number_of(parameters: Mapping[str, Any], folder: StudyFolder) -> int | None:

@@ -82,7 +82,8 @@ def find_sets(
     Args:
         folder: of the study.
         where: comparisons of columns and numbers joined by ``and``, such as ``n_trades >= 50 and
-            max_drawdown < 0.2``. A parameter may go without the name of its strategy.
+            max_drawdown < 0.2``; ``strategy`` and ``classifier`` with a name, by ``==`` or ``!=``.
+            A parameter may go without the name of its strategy.
         sort: a column; None takes the study's own order, best first.
         ascending: None puts the better metric first, and the lower value of anything else.
         top: sets, at most.
@@ -161,16 +162,16 @@ def _conditions(
     try:
         read = read_condition(where)
     except PydanticCustomError as error:
-        raise StudyError(f"where: {error.message()}") from None
+        raise StudyError(f"where: {error.message()}; several are joined by and") from None
     found = []
     for one in read:
         text = [name for name in one.names if name in TEXT]
         if text:
             place = TEXT.index(text[0])
-            if one.operator != "==" or len(one.names) != 2 or one.left == one.right:
+            if one.operator not in ("==", "!=") or len(one.names) != 2 or one.left == one.right:
                 raise StudyError(
                     f"where: {one}: {text[0]} is a name; compare it so: {text[0]} =="
-                    f" {owners[place][0]}"
+                    f" {owners[place][0]}, or with !="
                 )
             value = one.right if one.left == text[0] else one.left
             if value not in owners[place]:
@@ -178,7 +179,7 @@ def _conditions(
                     f"where: no {text[0]} {show(value)} in this study;"
                     f" {mend(str(value), owners[place])}"
                 )
-            found.append(Constraint(text[0], "==", value))
+            found.append(Constraint(text[0], one.operator, value))
             continue
         left, right = (
             column_of(side, columns, owners, "where") if isinstance(side, str) else side
@@ -190,7 +191,8 @@ def _conditions(
 
 def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
     if one.left in TEXT:
-        return frame[str(one.left)].astype(str) == one.right
+        same = frame[str(one.left)].astype(str) == one.right
+        return same if one.operator == "==" else ~same
     # Null, which is undefined, holds in no comparison.
     values = {name: pd.to_numeric(frame[name]).astype("float64") for name in one.names}
     return one.holds(values)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import kernels_folder, source_key
 from optimizer.config import Study, load_study, study_from_dict
-from optimizer.errors import StudyError
-from optimizer.preflight import Estimate
-from optimizer.store import SCHEMA_VERSION, StudyFolder, exclusive_use, software_versions
+from optimizer.errors import BarsweepError, StudyError
+from optimizer.preflight import Estimate, count_trials
+from optimizer.selection import load_selection
+from optimizer.space import build_space
+from optimizer.store import (
+    MISSING,
+    SCHEMA_VERSION,
+    SELECTION,
+    StudyFolder,
+    exclusive_use,
+    software_versions,
+)
 from optimizer.study import (
     Progress,
     StudyResult,
@@ -20,6 +32,7 @@ from optimizer.study import (
 from optimizer.types import Bars
 from optimizer.workers import remove_shared_memory
 
+UNREADABLE = "cannot be read"
 _ANEW = "run the study anew with another --out"
 
 
@@ -33,7 +46,8 @@ def resume_study(
     """Go on with a study after whatever ended it; the results are those of an undisturbed one.
 
     Batches that are on disk are told to the sampler again, what was not finished is asked and
-    evaluated anew. A complete study is left as it is.
+    evaluated anew. A complete study is left as it is, unless a batch of it is missing or damaged:
+    that is computed again.
 
     Args:
         folder: that `run_study` wrote.
@@ -53,15 +67,19 @@ def resume_study(
         manifest = opened.manifest()
         try:
             study = study_from_dict(manifest["study"], manifest["study_folder"])
+            damage = None
             if manifest["complete"]:
-                return StudyResult(study, opened)
-            if manifest.get("coordinated"):
-                raise StudyError(
-                    f"{path}: of a study that several coordinators share ([search] storage): run the"
-                    " study file again with another --out; it does what is left to do"
-                )
-            _refuse_other_software(path, manifest)
-            study = _refuse_changed_study(path, manifest, study)
+                damage = opened.damage(_n_batches(study, manifest)) or _unreadable_selection(opened)
+                if damage is None:
+                    return StudyResult(study, opened)
+            with _naming(damage):
+                if manifest.get("coordinated"):
+                    raise StudyError(
+                        f"{path}: of a study that several coordinators share ([search] storage): run"
+                        " the study file again with another --out; it does what is left to do"
+                    )
+                _refuse_other_software(path, manifest)
+                study = _refuse_changed_study(path, manifest, study)
         except (KeyError, TypeError) as error:
             raise StudyError(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
@@ -71,10 +89,51 @@ def resume_study(
         for process in opened.processes_left():
             remove_shared_memory(process)
         opened.remove_leftovers()
-        prepared = prepare_study(
-            study, path, workers, on_start, lambda bars: _refuse_changed_bars(path, manifest, bars)
-        )
+        with _naming(damage):
+            prepared = prepare_study(
+                study,
+                path,
+                workers,
+                on_start,
+                lambda bars: _refuse_changed_bars(path, manifest, bars),
+            )
+        if damage is not None:
+            opened.write_manifest({**manifest, "complete": False})
+            if damage[1] in (
+                MISSING,
+                UNREADABLE,
+            ):  # what is damaged is named where it is read again
+                logging.getLogger("barsweep").warning("%s: %s; it is computed again", *damage)
         return carry_out(prepared, opened, on_progress)
+
+
+def _n_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
+    """Batches that a study has in the end; None where it shares them with others."""
+    if manifest.get("coordinated"):
+        return None
+    return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
+
+
+def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
+    """The file of a study's verdict, where it is there and cannot be read."""
+    try:
+        load_selection(folder)
+    except StudyError:
+        return folder.path / SELECTION, UNREADABLE
+    return None
+
+
+@contextlib.contextmanager
+def _naming(damage: tuple[Path, str] | None) -> Iterator[None]:
+    """Where a complete study cannot be taken up, says why it would have to be."""
+    try:
+        yield
+    except BarsweepError as error:
+        if damage is None:
+            raise
+        raise StudyError(
+            f"{damage[0]}: {damage[1]}, and it cannot be computed again: {error}"
+        ) from None
 
 
 def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from optimizer.backtest import (
 from optimizer.buy_and_hold import Held, held_metrics
 from optimizer.catalogue import METRICS
 from optimizer.config import ADAPTIVE, Study, Validation
-from optimizer.errors import StudyError
+from optimizer.errors import StudyError, counted
 from optimizer.folds import combinatorial_paths
 from optimizer.overfitting import (
     choose_and_rank,
@@ -226,7 +226,10 @@ def load_selection(folder: StudyFolder) -> Selection | None:
             held=Held(**held) if held else None,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
+        raise StudyError(
+            f"{path}: cannot be read: {error}; `barsweep resume {folder.path}`"
+            " judges the study again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -295,8 +298,9 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             dsr,
             dsr is not None and dsr >= HOLDS_DSR,
             dsr is None or dsr < LUCK_DSR,
-            f"deflated Sharpe ratio {_figure(dsr)} for {n_tried:,} sets tried on these bars, worth"
-            f" at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below {LUCK_DSR})",
+            f"deflated Sharpe ratio {_figure(dsr)} for {counted(n_tried, 'set')} tried on these bars,"
+            f" worth at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below"
+            f" {LUCK_DSR})",
         ),
         _reason(
             pbo,
@@ -319,7 +323,9 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
         )
     )
     near = selection.neighbours
-    beside_it = "unknown: it has none" if near is None else f"of its {near.n_sets} neighbours"
+    beside_it = (
+        "unknown: it has none" if near is None else f"of its {counted(near.n_sets, 'neighbour')}"
+    )
     median = None if near is None else near.median
     reasons.append(
         _reason(
@@ -371,7 +377,7 @@ def remarks(selection: Selection, study: Study) -> list[str]:
             how += " by a search that saw these windows, which flatters"
         efficiency, joined = selection.walk_forward_efficiency, selection.stitched_sharpe
         lines.append(
-            f"walk-forward: {len(selection.windows)} windows, {how}; efficiency"
+            f"walk-forward: {counted(len(selection.windows), 'window')}, {how}; efficiency"
             f" {'-' if efficiency is None else f'{efficiency:.3g}'}"
             + ("" if joined is None else f", joined out-of-sample Sharpe ratio {joined:.2f}")
         )

@@ -55,12 +55,22 @@ CHECKSUM_KEY = b"barsweep.sha256"
 
 _NO_DIGEST = b"0" * 64
 
+MISSING = "missing"
+
 OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 COUNTS = ("n_trades", "oos_n_trades")
 
 
 KIND = "barsweep study"
 """Says in a manifest whose file it is."""
+
+
+_MANIFEST_KEYS = (
+    "schema_version", "study", "study_source", "study_folder", "study_hash", "data_path", "data_hash",
+    "symbols", "n_bars", "first_bar", "holdout_bar", "span", "first_time", "holdout_time",
+    "bars_per_year", "versions", "kernels", "complete",
+)  # fmt: skip
+"""What every manifest says."""
 
 
 OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD)
@@ -189,6 +199,25 @@ class FinishedBatch:
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
+
+
+def check_output(path: Path, endings: Sequence[str], what: str) -> None:
+    """``refuse_to_replace``, and refuse a name that says something else than what is written.
+
+    Args:
+        path: of the file.
+        endings: that it may have, in any case.
+        what: will be written, the start of a sentence.
+
+    Raises:
+        StudyError: it has another, or none, or it would be lost.
+    """
+    refuse_to_replace(path)
+    if path.suffix.lower() not in endings:
+        raise StudyError(f"{path}: {what} is written to a file that ends in {' or '.join(endings)}")
+
+
+HTML = (".html", ".htm")
 
 
 def refuse_to_replace(path: Path) -> None:
@@ -330,6 +359,12 @@ class StudyFolder:
                 f'{self.manifest_path}: not of a study: expected "kind": "{KIND}"; give the folder'
                 " that `barsweep run` wrote"
             )
+        missing = [name for name in _MANIFEST_KEYS if name not in manifest]
+        if missing:
+            raise StudyError(
+                f"{self.manifest_path}: {missing[0]!r} is missing; put the file back as it was, or run"
+                " the study anew with another --out"
+            )
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -380,21 +415,34 @@ class StudyFolder:
             if match is None:
                 continue
             try:
-                content = path.read_bytes()
-                if not _is_whole(content):
-                    raise ValueError("its checksum is not that of its content")
-                metadata = pq.read_metadata(pa.BufferReader(content))
-                trials = json.loads(metadata.metadata[TRIALS_KEY])
-                if _digest(_moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
-                    raise ValueError(f"{_moments_path(path)} is not what was written")
-            except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-                logging.getLogger("barsweep").warning(
-                    "%s: damaged (%s); it is computed again", path, " ".join(str(error).split())
-                )
+                found[int(match[1])] = _read_batch(path)
+            except ValueError as error:
+                logging.getLogger("barsweep").warning("%s: %s; it is computed again", path, error)
                 path.unlink(missing_ok=True)
-                continue
-            found[int(match[1])] = FinishedBatch(path, trials, metadata.num_rows)
         return found
+
+    def damage(self, n_batches: int | None) -> tuple[Path, str] | None:
+        """The first batch that is missing or damaged, and which of these; None where all are whole.
+
+        Each file is read and its checksums compared.
+
+        Args:
+            n_batches: that there must be; None where only those that are there can be judged.
+        """
+        paths = self.batch_paths()
+        if n_batches is not None:
+            paths = [self._batch_path(number) for number in range(n_batches)]
+        for path in paths:
+            if not path.is_file():
+                return path, MISSING
+            try:
+                _read_batch(path)
+            except ValueError as error:
+                return path, str(error)
+        return None
+
+    def _batch_path(self, number: int) -> Path:
+        return self.path / RESULTS / f"batch-{number:06d}.parquet"
 
     def batch_paths(self) -> list[Path]:
         """Result files, in order."""
@@ -422,7 +470,7 @@ class StudyFolder:
         Raises:
             StudyError: it cannot be written.
         """
-        path = self.path / RESULTS / f"batch-{number:06d}.parquet"
+        path = self._batch_path(number)
         sums = _array_file(moments)
         table = result_table(rows, parameter_names).replace_schema_metadata(
             {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: _digest(sums)}
@@ -539,6 +587,27 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
+def _read_batch(path: Path) -> FinishedBatch:
+    """A batch, its checksums compared.
+
+    Raises:
+        ValueError: it is damaged; says how.
+    """
+    try:
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise ValueError("its checksum is not that of its content")
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
+            raise ValueError("is no batch of this study")
+        trials = json.loads(metadata.metadata[TRIALS_KEY])
+        if _digest(_moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
+            raise ValueError(f"{_moments_path(path)} is not what was written")
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
+    return FinishedBatch(path, trials, metadata.num_rows)
+
+
 def _digest(content: bytes | bytearray) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
@@ -582,7 +651,9 @@ def _read(read: Callable[[], Any], path: Path) -> Any:
     try:
         return read()
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StudyError(f"{path}: cannot be read: {error}") from None
+        raise StudyError(
+            f"{path}: cannot be read: {error}; `barsweep resume {path.parent.parent}` computes it again"
+        ) from None
 
 
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:

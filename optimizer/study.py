@@ -51,7 +51,7 @@ from optimizer.cluster import compile_kernels, count_slots
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.config import CLUSTERS, Study
 from optimizer.coordination import Coordinator, Point
-from optimizer.errors import StudyError
+from optimizer.errors import StudyError, counted
 from optimizer.objective import TileScore, score_tile
 from optimizer.preflight import (
     Estimate,
@@ -306,8 +306,8 @@ def carry_out(
                 search.run(prepared.needs.n_trials)
             if not folder.batch_paths():
                 raise StudyError(
-                    f"{folder.path}: other coordinators have done all {prepared.needs.n_trials} trials;"
-                    " their results are in their folders"
+                    f"{folder.path}: other coordinators have done all"
+                    f" {counted(prepared.needs.n_trials, 'trial')}; their results are in their folders"
                 )
             with clock("selection"):
                 selection = select(study, space, inputs, folder, pool.regimes)

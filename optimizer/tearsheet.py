@@ -18,7 +18,7 @@ from optimizer.data_import import optional_module
 from optimizer.errors import ExportError
 from optimizer.export import Replay
 from optimizer.settings import mend, show
-from optimizer.store import refuse_to_replace, write_atomically
+from optimizer.store import HTML, check_output, write_atomically
 
 
 def daily_returns(replayed: Replay) -> pd.Series[float]:
@@ -55,20 +55,29 @@ def _daily(values: pd.Series[float], before: float) -> pd.Series[float]:
     return returns.where(np.isfinite(returns), 0.0)
 
 
+def check_returns_file(path: Path) -> None:
+    """Refuse a file that ``write_returns`` would not write, before anything is computed.
+
+    Raises:
+        StudyError: the name of the file says neither CSV nor Parquet, or it holds something else.
+    """
+    check_output(path, (".csv", ".parquet"), "a table of returns")
+
+
 def write_returns(replayed: Replay, out: str | Path) -> Path:
     """Write ``daily_returns`` as CSV or Parquet: a column ``date`` and one of returns.
 
     Raises:
-        ExportError: the name of the file says neither, or it cannot be written.
+        ExportError: it cannot be written.
+        StudyError: see ``check_returns_file``.
     """
     path = Path(out)
-    if path.suffix not in (".csv", ".parquet"):
-        raise ExportError(f"{path}: returns are written as .csv or .parquet")
+    check_returns_file(path)
     frame = daily_returns(replayed).to_frame()
-    refuse_to_replace(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, frame.to_csv if path.suffix == ".csv" else frame.to_parquet)
+        is_csv = path.suffix.lower() == ".csv"
+        write_atomically(path, frame.to_csv if is_csv else frame.to_parquet)
     except OSError as error:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
     return path
@@ -88,7 +97,7 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
             file cannot be written.
     """
     path = Path(out)
-    refuse_to_replace(path)
+    check_output(path, HTML, "a tearsheet")
     returns = daily_returns(replayed)
     beside = benchmark_returns(replayed, benchmark) if benchmark is not None else None
     with _their_words():

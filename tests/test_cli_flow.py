@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from optimizer import cli
+from tests.processes import wait_until
 from tests.reference.studies import random_bars, write_bars
 
 if TYPE_CHECKING:
@@ -153,6 +154,50 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
     assert (folder / "mine" / "flow.json").read_text() == '{"kind": "something of mine"}'
 
 
+def test_a_long_flow_is_refused_unless_it_is_let(folder: Path) -> None:
+    """1,680 steps are estimated at 0.07 s."""
+    line = refused("flow", "small.toml", "--max-seconds", "0.01", folder=folder)
+    assert "small.toml: 2 portfolios" in line
+    assert "more than --max-seconds 0.01" in line
+    assert not (folder / "out").exists()
+    (let,) = re.findall(r"go on with (--max-seconds \d+)$", line)
+    done = barsweep("flow", "small.toml", *let.split(), folder=folder)
+    assert done.returncode == 0, done.stderr
+    write_bars(folder / "bars.parquet", random_bars(20_000))
+    many = STUDY.replace("[5, 10]", str(list(range(2, 60))))
+    (folder / "many.toml").write_text(many)
+    line = refused("flow", "many.toml", folder=folder)
+    assert "58 portfolios" in line
+    assert "more than --max-seconds 120" in line
+
+
+def test_a_flow_that_is_stopped_says_what_stays(folder: Path) -> None:
+    write_bars(folder / "bars.parquet", random_bars(3000))
+    (folder / "small.toml").write_text(STUDY.replace("[5, 10]", str(list(range(2, 26)))))
+    command = [sys.executable, "-m", "optimizer", "flow", "small.toml", "--out", "traced"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    database = folder / "traced" / "analytics.db"
+
+    def traced() -> bool:
+        if process.poll() is not None:
+            return True
+        with contextlib.suppress(sqlite3.Error), sqlite3.connect(database) as connection:
+            return bool(connection.execute("SELECT count(*) FROM portfolios").fetchone()[0])
+        return False
+
+    assert wait_until(lambda: database.exists() and traced())
+    process.terminate()
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 143, messages
+    assert messages == (
+        "terminated; the bars traced so far stay in traced, and a flow cannot go on from there:"
+        " `barsweep flow --overwrite` begins it anew, or remove the folder\n"
+    )
+    assert barsweep("trace", "traced", "--rejects", folder=folder).returncode == 0
+
+
 def test_overwrite_deletes_nothing_before_the_flow_can_start(folder: Path) -> None:
     assert barsweep("flow", "small.toml", folder=folder).returncode == 0
     place = folder / "out" / "small-flow"
@@ -246,7 +291,7 @@ def test_a_password_is_kept_nowhere(folder: Path, postgres_server: PostgresServe
     no_port = refused("analytics", "import", "spill.jsonl", "--database", closed, folder=folder)
     assert "127.0.0.1:1/" in no_port
     imported = barsweep("analytics", "import", "spill.jsonl", folder=folder, **given)
-    assert imported.stdout == "imported 1 rows\n", imported.stderr
+    assert imported.stdout == "imported 1 row\n", imported.stderr
     secrets = (postgres_server.password, url.partition("barsweep:")[2].partition("@")[0], "hunter2")
     for text in (record, done.stdout, line, wrong, missing, no_port, imported.stdout):
         assert not any(secret in text for secret in secrets)

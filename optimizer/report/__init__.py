@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimizer.store import write_output
+from optimizer.store import HTML, check_output, write_output
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -30,6 +30,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     from optimizer.report.page import page
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
+    check_output(path, HTML, "a report")
     text = page(gather(Path(folder)))
     write_output(path, text)
     return path

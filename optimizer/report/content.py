@@ -22,7 +22,7 @@ from optimizer.backtest import (
 from optimizer.classifiers import market_returns
 from optimizer.config import Study, study_from_dict
 from optimizer.custom import load_custom
-from optimizer.errors import BarsweepError, StudyError
+from optimizer.errors import BarsweepError, StudyError, counted
 from optimizer.event_flow import EventFlow, portfolio_specs
 from optimizer.overview import verdict_on
 from optimizer.report.sweep import Axis, Grid, axis_of, grids, variance_shares
@@ -140,8 +140,8 @@ def gather(path: Path) -> Content:
     notes = []
     if not complete:
         notes.append(
-            f"The study is not complete: {len(trials):,} trials so far. `barsweep resume {path}` goes"
-            " on with it."
+            f"The study is not complete: {counted(len(trials), 'trial')} so far."
+            f" `barsweep resume {path}` goes on with it."
         )
     if study.costs.fill == "close":
         notes.append(

@@ -17,6 +17,7 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from kernels.codes import REASONS
+from optimizer.errors import counted
 from optimizer.report import figures
 from optimizer.report.content import Content
 from optimizer.report.figures import DARK, LIGHT, PERCENT, TEMPLATE, metric_name, metric_title
@@ -228,9 +229,9 @@ def _facts(content: Content) -> str:
     symbols = manifest["symbols"]
     shown = ", ".join(symbols[:12]) + (", ..." if len(symbols) > 12 else "")
     return _text(
-        f"{len(sets):,} parameter sets ({content.n_distinct:,} distinct) in"
-        f" {len(content.trials):,} trials, {int(sets['feasible'].sum()):,} feasible; {span}."
-        f" {len(symbols)} symbol{'s' if len(symbols) > 1 else ''}: {shown}."
+        f"{counted(len(sets), 'parameter set')} ({content.n_distinct:,} distinct) in"
+        f" {counted(len(content.trials), 'trial')}, {int(sets['feasible'].sum()):,} feasible; {span}."
+        f" {counted(len(symbols), 'symbol')}: {shown}."
         f" {manifest['bars_per_year']:,.6g} bars a year."
     )
 
@@ -245,7 +246,10 @@ def _verdict(content: Content) -> str:
             if "reason" in trial["user_attrs"]
         ]
         items = [f"constraints: {constraints or 'none given'}"]
-        items += [f"{reasons.count(one):,} trials failed: {one}" for one in dict.fromkeys(reasons)]
+        items += [
+            f"{counted(reasons.count(one), 'trial')} failed: {one}"
+            for one in dict.fromkeys(reasons)
+        ]
         listed = "".join(f"<li>{_text(item)}</li>" for item in items)
         out.append(
             '<div class="verdict bad"><p class="words">No parameter set is feasible</p>'
@@ -348,8 +352,8 @@ def _equity(content: Content, made: dict[str, go.Figure]) -> str:
         figures.equity(content.winner, content.median, content.stitched),
         "Equity and drawdown of the winner, buy and hold and the median set",
         f"Equity and the fall from its peak, at each close from the first decision ({first}) on."
-        f" Buy and hold: equal money in {'each of ' if len(symbols) > 1 else ''}{len(symbols)}"
-        f" symbol{'s' if len(symbols) > 1 else ''}, bought"
+        f" Buy and hold: equal money in {'each of ' if len(symbols) > 1 else ''}"
+        f"{counted(len(symbols), 'symbol')}, bought"
         + (
             " at the close of the first decision"
             if content.winner.inputs.rules.close_fill
@@ -516,7 +520,7 @@ def _search(content: Content, made: dict[str, go.Figure]) -> str:
         f"Sampler {search.sampler}. A trial is one point of the searched parameters; its value is the"
         f" {content.objective} of its tile (tile_value = {search.tile_value}). The best so far is of"
         " feasible trials; dashed is what that trial's winner does out-of-sample, which the search"
-        f" never sees.{f' {failed:,} trials have no value.' if failed else ''}",
+        f" never sees.{' Without a value: ' + counted(failed, 'trial') + '.' if failed else ''}",
     )
 
 

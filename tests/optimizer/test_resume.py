@@ -332,6 +332,46 @@ def test_a_complete_study_says_so(home: Path, tmp_path: Path) -> None:
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files] == before
 
 
+@pytest.mark.parametrize("damage", ["cut", "moments", "first gone", "last gone", "verdict"])
+def test_a_complete_study_with_a_damaged_batch_is_mended(
+    damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed = run_study(small_study(home / "bars.parquet"), out=tmp_path / "whole", workers=1)
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed.folder.path, out)
+    folder = StudyFolder.open(out)
+    batches = folder.batch_paths()
+    broken = batches[-1 if damage == "last gone" else 0]
+    if damage == "cut":
+        broken.write_bytes(broken.read_bytes()[:-9])
+    elif damage == "moments":
+        moments = out / "moments" / f"{broken.stem}.npy"
+        content = bytearray(moments.read_bytes())
+        content[-1] ^= 1
+        moments.write_bytes(content)
+    elif damage == "verdict":
+        broken = out / "selection.json"
+        broken.write_bytes(broken.read_bytes()[:50])
+    else:
+        broken.unlink()
+    manifest = folder.manifest()
+    # Where it cannot be computed again, nothing is removed, and the file is named all the same.
+    folder.write_manifest({**manifest, "versions": {**manifest["versions"], "numba": "0.1"}})
+    with pytest.raises(StudyError) as refused:
+        resume_study(out, workers=1)
+    kind = {"cut": "damaged", "moments": "damaged", "verdict": "cannot be read"}.get(
+        damage, "missing"
+    )
+    words = (str(broken), kind, "cannot be computed again")
+    assert [word for word in (*words, "numba 0.1") if word not in str(refused.value)] == []
+    assert folder.batch_paths() == [one for one in batches if "gone" not in damage or one != broken]
+    folder.write_manifest(manifest)
+    assert_same(resume_study(out, workers=1).folder, undisturbed)
+    (said,) = [one.getMessage() for one in caplog.records if "computed again" in one.message]
+    assert said.startswith(str(broken))
+    assert not resume_study(out, workers=1).seconds
+
+
 def test_run_points_to_resume(home: Path, tmp_path: Path) -> None:
     study = small_study(home / "bars.parquet")
     broken_off(study, tmp_path / "out", 4)

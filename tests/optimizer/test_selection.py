@@ -848,7 +848,7 @@ def test_a_damaged_selection_is_one_error(damage: str, known: Known, tmp_path: P
     path = tmp_path / "selection.json"
     spoilt = DAMAGES[damage](path.read_text())
     path.write_bytes(spoilt if isinstance(spoilt, bytes) else spoilt.encode())
-    with pytest.raises(StudyError, match=r"selection\.json: cannot be read: .*run the study again"):
+    with pytest.raises(StudyError, match=r"selection\.json: cannot be read: .*barsweep resume"):
         load_selection(folder)
 
 
