@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
 
 from hypothesis import settings
 
 import optimizer  # noqa: F401
-from optimizer import compile_cache
+from tests.compiled import own_folder, share
 
 # No test reads or writes the user's own ledger.
 os.environ["BARSWEEP_LEDGER"] = os.path.join(tempfile.mkdtemp(prefix="barsweep-"), "ledger.db")
 
 _worker = os.environ.get("PYTEST_XDIST_WORKER")
 if _worker:
-    # Several processes that compile into one folder at once can leave it broken.
-    _shared = Path(os.environ["NUMBA_CACHE_DIR"])
-    os.environ["NUMBA_CACHE_DIR"] = str(_shared.parent / f"tests-{_worker}")
-    compile_cache.configure()
+    own_folder(_worker)
+    share()
 
 settings.register_profile(
     "barsweep", deadline=None, max_examples=50, derandomize="CI" in os.environ

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.compiled import share
+
 ORPHAN_SECONDS = 10.0
 
 
@@ -32,6 +34,7 @@ def serve() -> None:
     import optimizer.cli
     import optimizer.resume
 
+    share()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of the keepers
     for line in sys.stdin.buffer:
         said, saying = os.pipe()
