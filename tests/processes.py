@@ -161,13 +161,13 @@ class Command:
         return int(self._code.read_text())
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether a condition came true in time."""
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0, pause: float = 0.002) -> bool:
+    """Whether a condition came true in time; between two looks is a pause."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.002)
+        time.sleep(pause)
     return True
 
 
