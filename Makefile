@@ -17,14 +17,22 @@ study: $(VENV)/installed ## Run the quickstart study on real bars, export its be
 	$(BIN)/barsweep replay $(OUT)/best.json
 
 .PHONY: test
-test: lint ## Lint, check types, run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+test: style ## Lint, check types, run the tests
+	@$(MAKE) --no-print-directory -j types tests
 
 .PHONY: lint
-lint: $(VENV)/installed-dev ## Check style and types
+lint: style types ## Check style and types
+
+.PHONY: style types tests
+style: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+tests: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 .PHONY: docs
 docs: $(VENV)/installed-dev ## Build the documentation into build/site; needs no network
@@ -70,7 +78,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/installed
 
 # A peer that cannot be installed does not stop the others: the comparison prints pip's reason.

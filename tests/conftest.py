@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 from hypothesis import settings
 
 import optimizer  # noqa: F401
-from optimizer import compile_cache
+from tests.compiled import own_folder, share
 
 # No test reads or writes the user's own ledger.
 _own = tempfile.mkdtemp(prefix="barsweep-")
@@ -24,10 +23,8 @@ def pytest_unconfigure() -> None:
 
 _worker = os.environ.get("PYTEST_XDIST_WORKER")
 if _worker:
-    # Several processes that compile into one folder at once can leave it broken.
-    _shared = Path(os.environ["NUMBA_CACHE_DIR"])
-    os.environ["NUMBA_CACHE_DIR"] = str(_shared.parent / f"tests-{_worker}")
-    compile_cache.configure()
+    own_folder(_worker)
+    share()
 
 settings.register_profile(
     "barsweep", deadline=None, max_examples=50, derandomize="CI" in os.environ

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.compiled import share
+
 ORPHAN_SECONDS = 10.0
 
 
@@ -32,6 +34,7 @@ def serve() -> None:
     import optimizer.cli
     import optimizer.resume
 
+    share()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of the keepers
     for line in sys.stdin.buffer:
         said, saying = os.pipe()
@@ -162,13 +165,13 @@ class Command:
         return int(self._code.read_text())
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether a condition came true in time."""
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0, pause: float = 0.002) -> bool:
+    """Whether a condition came true in time; between two looks is a pause."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.002)
+        time.sleep(pause)
     return True
 
 

@@ -23,6 +23,8 @@ from optimizer.catalogue import METRICS
 from optimizer.export import export_sets, load_export
 from optimizer.store import StudyFolder
 from optimizer.study import run_study
+from tests.reference.command import Done
+from tests.reference.command import barsweep as barsweep_here
 from tests.reference.studies import (
     changed,
     mapping,
@@ -60,7 +62,7 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def assert_refused(found: subprocess.CompletedProcess[str], *words: str) -> None:
+def assert_refused(found: subprocess.CompletedProcess[str] | Done, *words: str) -> None:
     """Exit code 2 and one line on stderr that holds ``words``."""
     assert found.returncode == 2, found.stdout + found.stderr
     assert "Traceback" not in found.stderr + found.stdout
@@ -236,7 +238,7 @@ def test_replay_exits_with_1_where_a_metric_differs(home: Home, tmp_path: Path) 
     content = json.loads(path.read_text())
     content["sets"][0]["in_sample"]["sharpe"] += 1e-9
     path.write_text(json.dumps(content))
-    found = barsweep("replay", path, cwd=tmp_path)
+    found = barsweep_here("replay", path, folder=tmp_path)
     assert found.returncode == 1
     text = plain(found.stdout)
     assert "differs: in-sample sharpe: recorded" in text
@@ -289,44 +291,6 @@ def test_no_study_file(tmp_path: Path) -> None:
     assert found.stdout == ""
 
 
-def test_an_unknown_key(home: Home, tmp_path: Path) -> None:
-    study = home.write(tmp_path / "study.toml", search={"trails": 3})
-    assert_refused(barsweep("run", study), str(study), "trails", 'did you mean "trials"')
-
-
-def test_bad_bars(home: Home, tmp_path: Path) -> None:
-    bars = random_bars(100)
-    bars.close.flags.writeable = True
-    bars.close[57, 1] = -1.0
-    write_bars(tmp_path / "data" / "bars.parquet", bars)
-    study = home.write(tmp_path / "study.toml")
-    found = barsweep("run", study, "--out", tmp_path / "out")
-    assert_refused(found, "bars.parquet", "BBB", "close", "-1")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_in_use(home: Home) -> None:
-    before = sorted(path.stat().st_mtime_ns for path in home.out.rglob("*.parquet"))
-    found = barsweep("run", home.study, "--workers", 1, cwd=home.path)
-    assert_refused(found, "out/small", "already holds files", "--overwrite")
-    assert sorted(path.stat().st_mtime_ns for path in home.out.rglob("*.parquet")) == before
-
-
-def test_no_study_in_the_folder(tmp_path: Path) -> None:
-    assert_refused(barsweep("show", tmp_path), str(tmp_path), "no study here")
-
-
-def test_an_unknown_format(home: Home) -> None:
-    found = barsweep("export", home.out, "--format", "xml")
-    assert_refused(found, "'xml'", "json, toml, csv, parquet")
-
-
-def test_a_tampered_export(home: Home, tmp_path: Path) -> None:
-    path = tmp_path / "best.json"
-    path.write_text('{"kind": "barsweep parameter sets", "schema_version": 1')
-    assert_refused(barsweep("replay", path), str(path), "cannot be read as JSON")
-
-
 # What needs no process of its own: the same `main`, called here.
 
 
@@ -341,6 +305,47 @@ def refused_here(
     lines = output.err.splitlines()
     assert len(lines) == 1, output.err
     return lines[0]
+
+
+def test_an_unknown_key(home: Home, tmp_path: Path) -> None:
+    study = home.write(tmp_path / "study.toml", search={"trails": 3})
+    found = barsweep_here("run", study, folder=tmp_path)
+    assert_refused(found, str(study), "trails", 'did you mean "trials"')
+
+
+def test_bad_bars(home: Home, tmp_path: Path) -> None:
+    bars = random_bars(100)
+    bars.close.flags.writeable = True
+    bars.close[57, 1] = -1.0
+    write_bars(tmp_path / "data" / "bars.parquet", bars)
+    study = home.write(tmp_path / "study.toml")
+    found = barsweep_here("run", study, "--out", "out", folder=tmp_path)
+    assert_refused(found, "bars.parquet", "BBB", "close", "-1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_use(home: Home) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in home.out.rglob("*.parquet"))
+    found = barsweep_here("run", home.study, "--workers", 1, folder=home.path)
+    assert_refused(found, "out/small", "already holds files", "--overwrite")
+    assert sorted(path.stat().st_mtime_ns for path in home.out.rglob("*.parquet")) == before
+
+
+def test_no_study_in_the_folder(tmp_path: Path) -> None:
+    found = barsweep_here("show", tmp_path, folder=tmp_path)
+    assert_refused(found, str(tmp_path), "no study here")
+
+
+def test_an_unknown_format(home: Home) -> None:
+    found = barsweep_here("export", home.out, "--format", "xml", folder=home.path)
+    assert_refused(found, "'xml'", "json, toml, csv, parquet")
+
+
+def test_a_tampered_export(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "best.json"
+    path.write_text('{"kind": "barsweep parameter sets", "schema_version": 1')
+    found = barsweep_here("replay", path, folder=tmp_path)
+    assert_refused(found, str(path), "cannot be read as JSON")
 
 
 @pytest.mark.parametrize(

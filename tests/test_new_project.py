@@ -12,38 +12,46 @@ import pytest
 
 from optimizer.errors import StudyError
 from optimizer.new_project import FILES, write_project
+from tests.processes import Command
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(folder: Path, *arguments: str, module: str = "optimizer") -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+def ran(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What a command says."""
+    output, ledger = folder / "said.txt", folder / "ledger.db"
+    prepare, own = "tests.reference.command:settle", (str(folder), str(ledger))
+    done = Command(*arguments, output=output, prepare=prepare, own=own)
+    assert done.wait() == code, done.text()
+    assert "Traceback" not in done.text()
+    return done.text()
+
+
+def test_a_new_project_is_checked_run_exported_replayed_and_tested(tmp_path: Path) -> None:
+    assert "next:" in ran(tmp_path, "new", "project")
+    folder = tmp_path / "project"
+    checked = ran(folder, "check", "study.toml", "--look-ahead")
+    assert "look-ahead: none" in checked and "study.toml: valid" in checked
+    said = ran(folder, "run", "study.toml", "--out", "out", "--trials", "8")
+    assert "runs code from my_strategy.py" in said
+    assert "my_study: 512 parameter sets" in said
+    ran(folder, "export", "out")
+    exported = json.loads((folder / "out" / "best.json").read_text())
+    assert exported["strategies"]["my_strategy"]["path"] == "../my_strategy.py"
+    replayed = ran(folder, "replay", "out/best.json", "--flow", "events")
+    assert "agree bit for bit" in replayed and "identical" in replayed
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_a_new_project_is_checked_run_exported_replayed_and_tested(tmp_path: Path) -> None:
-    assert "next:" in run(tmp_path, "new", "project")
-    folder = tmp_path / "project"
-    checked = run(folder, "check", "study.toml", "--look-ahead")
-    assert "look-ahead: none" in checked and "study.toml: valid" in checked
-    ran = run(folder, "run", "study.toml", "--out", "out", "--trials", "8")
-    assert "runs code from my_strategy.py" in ran
-    assert "my_study: 512 parameter sets" in ran
-    run(folder, "export", "out")
-    exported = json.loads((folder / "out" / "best.json").read_text())
-    assert exported["strategies"]["my_strategy"]["path"] == "../my_strategy.py"
-    replayed = run(folder, "replay", "out/best.json", "--flow", "events")
-    assert "agree bit for bit" in replayed and "identical" in replayed
-    assert "2 passed" in run(folder, "-q", "-p", "no:cacheprovider", module="pytest")
+    assert tested.returncode == 0 and "2 passed" in tested.stdout, tested.stdout + tested.stderr
     # The test that comes with it does find a strategy that cheats.
     strategy = folder / "my_strategy.py"
     text = strategy.read_text()
@@ -51,17 +59,8 @@ def test_a_new_project_is_checked_run_exported_replayed_and_tested(tmp_path: Pat
     strategy.write_text(
         text.replace("return close / ", "close = pd.Series(close).shift(-1)\n    return close / ")
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "optimizer", "check", "study.toml", "--look-ahead"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "look-ahead: feature my_strategy.near_peak_60 of " in done.stdout
-    assert "Traceback" not in done.stderr
+    found = ran(folder, "check", "study.toml", "--look-ahead", code=1)
+    assert "look-ahead: feature my_strategy.near_peak_60 of " in found
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

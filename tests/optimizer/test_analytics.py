@@ -42,6 +42,7 @@ from optimizer.analytics import (
 )
 from optimizer.backtest import single_set_study
 from optimizer.event_flow import run_flow
+from tests.reference.rows import PORTFOLIOS, Tables, add_bars, rows_of_bar
 from tests.reference.studies import random_bars
 
 if TYPE_CHECKING:
@@ -50,63 +51,9 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.postgres"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-Tables = dict[str, list[tuple[Any, ...]]]
-SYMBOLS = ("AAA", "BBB")
-PORTFOLIOS = ("s.p1", "s.p2", "s.p3")
 
 
 # --- Rows of a flow, and where they go ----------------------------------------------------------
-
-
-def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
-    """Every table's rows of a bar, from the bar's number alone."""
-    random_floats = random.Random(bar)
-
-    def real() -> float:
-        return random_floats.uniform(-1e6, 1e6) + shift
-
-    rows: Tables = {"bars": [], "signals": [], "rejects": [], "orders": [], "fills": []}
-    for symbol in SYMBOLS:
-        signal_id = f"s.k.{bar:07d}.{symbol}.signal"
-        bar_id = f"d.{bar:07d}.{symbol}.bar"
-        rows["bars"].append((bar_id, bar, f"t{bar}", symbol, *(real() for _ in range(5))))
-        rows["signals"].append(
-            (signal_id, "s.k", bar, symbol, 1, real(), 0.5, '{"sma_20": 1.25}', bar_id)
-        )
-        for portfolio in PORTFOLIOS:
-            own = f"{portfolio}.{bar:07d}.{symbol}"
-            if portfolio == PORTFOLIOS[0]:
-                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_cash", None)
-                rows["rejects"].append(reject)
-                continue
-            of_signal = (signal_id, f"s.c.{bar:07d}.regime")
-            sizes = (real(), real(), None)
-            rows["orders"].append(
-                (f"{own}.order", portfolio, bar, symbol, *of_signal, real(), *sizes)
-            )
-            if bar > 0:
-                order_id = f"{portfolio}.{bar - 1:07d}.{symbol}.order"
-                numbers = (real() for _ in range(5))
-                rows["fills"].append(
-                    (
-                        *(f"{own}.fill", order_id, portfolio, bar, symbol, "order"),
-                        *(*numbers, bar_id, None, None),
-                    )
-                )
-    rows["regimes"] = [(f"s.c.{bar:07d}.regime", "s.c", bar, -1)]
-    rows["equity"] = [(portfolio, bar, *(real() for _ in range(4))) for portfolio in PORTFOLIOS]
-    if bar == 0:
-        rows["portfolios"] = [
-            (p, "h", "momentum", "hmm", '{"lookback": 20}', "d") for p in PORTFOLIOS
-        ]
-    return rows
-
-
-def add_bars(writer: AnalyticsWriter, bars: Sequence[int]) -> None:
-    for bar in bars:
-        for name, rows in rows_of_bar(bar).items():
-            writer.add(name, rows)
-        writer.end_bar(bar)
 
 
 def expected(bars: Sequence[int]) -> Tables:
@@ -350,7 +297,7 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from optimizer.analytics import AnalyticsWriter
-from tests.optimizer.test_analytics import add_bars
+from tests.reference.rows import add_bars
 url, spill = sys.argv[1:]
 try:
     with AnalyticsWriter(url, Path(spill), max_rows_waiting=2_000, batch_rows=300) as writer:
@@ -593,7 +540,7 @@ WRITE_WITH_LITTLE_ROOM = """
 import resource, sys
 from pathlib import Path
 from optimizer.analytics import AnalyticsError, AnalyticsWriter
-from tests.optimizer.test_analytics import add_bars
+from tests.reference.rows import add_bars
 url, spill, limit, n_bars = sys.argv[1:]
 n_ended = 0
 try:

@@ -81,7 +81,7 @@ def test_one_of_two_coordinators_is_killed(
             return False
         return 0 < states["RUNNING"] <= 4 and states["COMPLETE"] + states["RUNNING"] == 48
 
-    assert wait_until(only_one_is_left, 90), [c.text() for c in commands.values()]
+    assert wait_until(only_one_is_left, 90, 0.02), [c.text() for c in commands.values()]
     commands["one"].signal(signal.SIGKILL)
     assert commands["two"].wait(60) == 0, commands["two"].text()
 

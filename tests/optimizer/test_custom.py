@@ -32,6 +32,7 @@ from optimizer.export import export_sets, replay
 from optimizer.space import build_space
 from optimizer.study import run_study
 from tests.kernels.test_vectorized import F64, FLOATS, I64, U64, assembly, packed
+from tests.reference.command import barsweep
 from tests.reference.strategies import MANY, MOMENTUM
 from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
 
@@ -555,18 +556,7 @@ def test_a_column_that_a_built_in_has_is_refused(home: Path) -> None:
 def test_the_command_line_gives_one_line_and_says_whose_code_it_runs(home: Path) -> None:
     content = mapping(strategy={"name": "mine", "path": "mine.py", **SPACE})
     (home / "study.toml").write_text(tomli_w.dumps(content))
-
-    def check() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "optimizer", "check", "study.toml"],
-            cwd=home,
-            env={**os.environ, "PYTHONPATH": str(Path(optimizer.__file__).parent.parent)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    done = check()
+    done = barsweep("check", "study.toml", folder=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "runs code from mine.py"
     for text, words in (
@@ -576,7 +566,7 @@ def test_the_command_line_gives_one_line_and_says_whose_code_it_runs(home: Path)
         (home / "mine.py").unlink()
         if text is not None:
             (home / "mine.py").write_text(text)
-        done = check()
+        done = barsweep("check", "study.toml", folder=home)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert done.stderr.startswith("error: ") and words in done.stderr

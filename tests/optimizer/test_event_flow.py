@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from optimizer import classifiers
 from optimizer.backtest import backtest, single_set_study
 from optimizer.bars import load_bars
 from optimizer.catalogue import RISK
@@ -52,6 +53,22 @@ def random_bars(seed: int, n_bars: int, n_symbols: int, jump: float) -> Bars:
     times = np.datetime64("2020-01-01", "ns") + np.arange(n_bars) * np.timedelta64(1, "D")
     names = tuple(f"S{k}" for k in range(n_symbols))
     return Bars(names, times, open_, high, low, close, np.ones_like(close), 365.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_fit_a_window() -> Iterator[None]:
+    """The same window is fitted once for all flows and sweeps: nothing in a fit is random."""
+    fit, fitted = classifiers._fit, {}
+
+    def once(name: str, bar: int, features: Any, returns: Any, values: dict[str, int]) -> Any:
+        key = (name, bar, features.tobytes(), returns.tobytes(), *sorted(values.items()))
+        if key not in fitted:
+            fitted[key] = fit(name, bar, features, returns, values)
+        return fitted[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifiers, "_fit", once)
+        yield
 
 
 STRATEGY_SETS: list[dict[str, Any]] = [

@@ -8,7 +8,8 @@ import os
 import random
 import shutil
 import time
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("home")
     write_bars(path / "bars.parquet", random_bars())
     return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed_by(home: Path) -> Callable[[str], StudyResult]:
+    """The study of a sampler when nothing goes wrong; each is run once."""
+
+    @cache
+    def run(sampler: str) -> StudyResult:
+        study = small_study(home / "bars.parquet", **tables_of(sampler))
+        return run_study(study, out=home / "undisturbed" / sampler, workers=1)
+
+    return run
 
 
 def tables_of(sampler: str) -> dict[str, Any]:
@@ -117,10 +130,10 @@ def broken_off(study: Any, out: Path, n_trials: int) -> StudyFolder:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_killed_study_ends_as_an_undisturbed_one(
-    sampler: str, home: Path, tmp_path: Path
+    sampler: str, home: Path, undisturbed_by: Callable[[str], StudyResult], tmp_path: Path
 ) -> None:
     file = write_study(home / f"{sampler}.toml", **tables_of(sampler))
-    undisturbed = run_study(load_study(file), out=tmp_path / "undisturbed", workers=1)
+    undisturbed = undisturbed_by(sampler)
     n_batches = len(undisturbed.folder.batch_paths())
     assert n_batches >= 10
     chance = random.Random(sampler)
@@ -145,9 +158,11 @@ def test_a_killed_study_ends_as_an_undisturbed_one(
     assert_same(resume_study(out, workers=1).folder, undisturbed)
 
 
-def test_a_killed_group_leaves_no_process(home: Path, tmp_path: Path) -> None:
+def test_a_killed_group_leaves_no_process(
+    home: Path, undisturbed_by: Callable[[str], StudyResult], tmp_path: Path
+) -> None:
     file = write_study(home / "group.toml", **tables_of("tpe"))
-    undisturbed = run_study(load_study(file), out=tmp_path / "undisturbed", workers=1)
+    undisturbed = undisturbed_by("tpe")
     out = tmp_path / "out"
     command = Command("run", file, "--out", out, "--workers", 2, output=tmp_path / "output.txt")
     assert wait_until(partial(has_batches, out, 3))
@@ -168,10 +183,11 @@ def test_a_killed_group_leaves_no_process(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 9, 10])
-def test_a_study_is_taken_up_at_any_batch(kept: int, home: Path, tmp_path: Path) -> None:
-    study = small_study(home / "bars.parquet", **tables_of("nsga2"))
-    undisturbed = run_study(study, out=tmp_path / "undisturbed", workers=1)
-    folder = run_study(study, out=tmp_path / "out", workers=1).folder
+def test_a_study_is_taken_up_at_any_batch(
+    kept: int, undisturbed_by: Callable[[str], StudyResult], tmp_path: Path
+) -> None:
+    undisturbed = undisturbed_by("nsga2")
+    folder = StudyFolder(shutil.copytree(undisturbed.folder.path, tmp_path / "out"))
     for path in folder.batch_paths()[kept:]:
         path.unlink()
     folder.write_manifest({**folder.manifest(), "complete": False})
@@ -184,10 +200,12 @@ def test_a_study_is_taken_up_at_any_batch(kept: int, home: Path, tmp_path: Path)
     assert seen[-1].best == undisturbed.best(1)["sharpe"][0]
 
 
-def test_what_a_kill_leaves_is_removed(home: Path, tmp_path: Path) -> None:
+def test_what_a_kill_leaves_is_removed(
+    home: Path, undisturbed_by: Callable[[str], StudyResult], tmp_path: Path
+) -> None:
     """A batch half written, shared arrays, a torn and locked journal."""
     study = small_study(home / "bars.parquet", **tables_of("tpe"))
-    undisturbed = run_study(study, out=tmp_path / "undisturbed", workers=1)
+    undisturbed = undisturbed_by("tpe")
     folder = broken_off(study, tmp_path / "out", 20)
     (folder.path / "results" / "batch-000005.parquet.part").write_bytes(b"PAR1 torn")
     (folder.path / "study.json.part").write_text('{"kind": "bars')
@@ -216,10 +234,14 @@ def test_the_start_of_a_folder_can_be_cut_anywhere(home: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "a changed byte", "zeros", "no trials"])
 def test_a_damaged_batch_is_computed_again(
-    damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str,
+    home: Path,
+    undisturbed_by: Callable[[str], StudyResult],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     study = small_study(home / "bars.parquet", **tables_of("cmaes"))
-    undisturbed = run_study(study, out=tmp_path / "undisturbed", workers=1)
+    undisturbed = undisturbed_by("cmaes")
     folder = broken_off(study, tmp_path / "out", 24)
     path = folder.batch_paths()[2]
     content = bytearray(path.read_bytes())
@@ -298,10 +320,14 @@ def test_what_a_kill_leaves_in_shared_memory_is_removed(
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "a changed byte", "of another batch"])
 def test_a_batch_with_damaged_moments_is_computed_again(
-    damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str,
+    home: Path,
+    undisturbed_by: Callable[[str], StudyResult],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     study = small_study(home / "bars.parquet", **tables_of("random"))
-    undisturbed = run_study(study, out=tmp_path / "undisturbed", workers=1)
+    undisturbed = undisturbed_by("random")
     folder = broken_off(study, tmp_path / "out", 24)
     files = sorted((folder.path / "moments").iterdir())
     content = bytearray(files[2].read_bytes())
