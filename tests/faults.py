@@ -12,6 +12,7 @@ import mmap
 import os
 import resource
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -144,7 +145,12 @@ def once_there_are(results: str, n_batches: int, act: Callable[[], object]) -> N
 
 
 def limit_files(n_bytes: int) -> None:
-    """No file may grow beyond that: to a program the same as a full disk."""
+    """No file may grow beyond that: to a program the same as a full disk.
+
+    Python would leave cut bytecode of what it imports then, for all tests that come after.
+    """
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # for the workers
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
 
 

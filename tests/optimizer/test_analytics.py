@@ -542,6 +542,7 @@ from pathlib import Path
 from optimizer.analytics import AnalyticsError, AnalyticsWriter
 from tests.reference.rows import add_bars
 url, spill, limit, n_bars = sys.argv[1:]
+sys.dont_write_bytecode = True  # which Python would leave cut
 n_ended = 0
 try:
     with AnalyticsWriter(url, Path(spill), max_rows_waiting=2_000, batch_rows=500) as writer:

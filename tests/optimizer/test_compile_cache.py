@@ -155,7 +155,8 @@ def test_full_disk_counts_as_unwritable(tmp_path: Path, monkeypatch: pytest.Monk
 def test_write_that_fails_counts_as_unwritable(tmp_path: Path) -> None:
     """A quota is not seen in the free space: here a limit on the size of files."""
     code = (
-        "import resource\n"
+        "import resource, sys\n"
+        "sys.dont_write_bytecode = True  # which Python would leave cut\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "import optimizer, os; print(os.environ['NUMBA_CACHE_DIR'])"
     )

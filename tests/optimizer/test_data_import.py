@@ -229,7 +229,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [
-            *(sys.executable, "-c", code, "data", "import", str(source)),
+            # -B: no bytecode, which Python would leave cut.
+            *(sys.executable, "-B", "-c", code, "data", "import", str(source)),
             *("--out", str(out), "--overwrite"),
         ],
         capture_output=True,
