@@ -391,7 +391,7 @@ def test_start_and_end_are_of_the_time_zone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"start": "2018-01-01"}, "no bars from start 2018-01-01 to end None; the file has"),
+        ({"start": "2018-01-01"}, "no bars from start 2018-01-01; the file has"),
         ({"start": "2017-01-05", "end": "2017-01-03"}, "no bars from start 2017-01-05 to end"),
         ({"start": "yesterday?"}, "start 'yesterday?' is not an ISO date or time"),
         ({"end": "2017-13-01"}, "end '2017-13-01' is not an ISO date or time"),

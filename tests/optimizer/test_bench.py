@@ -283,7 +283,7 @@ def test_the_table_marks_what_got_slower(
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert "1.50 slower" in lines["one"]
     assert "1.00" in lines["two"] and "slower" not in lines["two"]
-    assert "1 of 2 kernels are slower by more than 10%" in out
+    assert "slower by more than 10%: 1 of 2 kernels" in out
 
     code, out, err = called(monkeypatch, capsys, "--compare", old, "--json")
     assert code in (0, None) and err == ""
