@@ -2,8 +2,8 @@
 
 Run: ``python -m benchmarks.machines [--tasks N] [--trials N] [--write]``. A task is a tile of 2,048
 parameter sets on a few bars, so that sending it is most of what it takes; a trial is one parameter
-set. Dask is a scheduler and two workers on loopback, PostgreSQL a server on loopback that flushes
-each commit to the disk.
+set. Dask is a scheduler and two workers on loopback, Ray (where it is installed) a local cluster,
+PostgreSQL a server on loopback that flushes each commit to the disk.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def seconds_of(tables: dict[str, Any], workers: int | None = None) -> Mapping[st
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=512)
+    parser.add_argument("--tasks", type=int, default=2048)
     parser.add_argument("--trials", type=int, default=256)
     parser.add_argument("--write", action="store_true", help="publish the table")
     arguments = parser.parse_args()
@@ -74,6 +75,9 @@ def main() -> None:
         used = sum(scheduler.cpu_times()[:2]) - before
         found["the Dask scheduler, processor, a task"] = used / (tasks + 8)
 
+    if find_spec("ray") is not None:
+        sent("Ray", {"backend": "ray", "address": "local"})
+
     for sampler in ("random", "tpe"):
         seconds = seconds_of(study_of(sampler, trials), workers=1)
         found[f"{sampler}, one coordinator without a database: ask"] = seconds["sampler"] / trials
@@ -93,7 +97,7 @@ def main() -> None:
     text = markdown(("operation", "ms"), ((k, f"{1e3 * v:.2f}") for k, v in found.items()))
     print(text)
     if arguments.write:
-        publish("machines", f"{describe(this_machine())}\n\n{text}", found, readme=PAGE)
+        publish("machines", f"{describe(this_machine())}\n\n{text}", found, page=PAGE)
 
 
 if __name__ == "__main__":

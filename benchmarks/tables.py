@@ -1,4 +1,4 @@
-"""Tables of README.md and files of results/, written by the scripts beside them."""
+"""Tables of README.md and other pages, and files of results/, written by the scripts beside them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from optimizer.machine import Machine
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
+RESULTS = FOLDER / "results"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -27,19 +28,20 @@ def describe(machine: Machine) -> str:
     )
 
 
-def publish(name: str, text: str, content: Any, readme: Path = README) -> None:
-    """Put ``text`` between the markers of ``name`` in the README, ``content`` into results/.
+def publish(
+    name: str, text: str, content: Any, page: Path = README, results: Path = RESULTS
+) -> None:
+    """Put ``text`` between the markers of ``name`` in the page, ``content`` into results/.
 
     Raises:
-        ValueError: the README has no such markers.
+        ValueError: the page has no such markers.
     """
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    whole = readme.read_text(encoding="utf-8")
+    whole = page.read_text(encoding="utf-8")
     before, opened, rest = whole.partition(start)
     _, closed, after = rest.partition(end)
     if not opened or not closed:
-        raise ValueError(f"{readme}: no {start} followed by {end}")
-    readme.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
-    results = readme.parent / "results"
+        raise ValueError(f"{page}: no {start} followed by {end}")
+    page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -319,11 +319,11 @@ def test_a_table_stands_between_its_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- a:start -->\nold\n<!-- a:end -->\nafter\n")
     table = markdown(("x", "y"), [(1, 2)])
-    publish("a", table, {"x": 1}, readme)
-    publish("a", table, {"x": 1}, readme)
+    publish("a", table, {"x": 1}, readme, tmp_path / "results")
+    publish("a", table, {"x": 1}, readme, tmp_path / "results")
     assert readme.read_text() == (
         "before\n<!-- a:start -->\n\n| x | y |\n| --- | --- |\n| 1 | 2 |\n\n<!-- a:end -->\nafter\n"
     )
     assert json.loads((tmp_path / "results" / "a.json").read_text()) == {"x": 1}
     with pytest.raises(ValueError, match="no <!-- b:start -->"):
-        publish("b", table, {}, readme)
+        publish("b", table, {}, readme, tmp_path / "results")
