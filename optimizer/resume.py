@@ -99,10 +99,8 @@ def resume_study(
             )
         if damage is not None:
             opened.write_manifest({**manifest, "complete": False})
-            if damage[1] in (
-                MISSING,
-                UNREADABLE,
-            ):  # what is damaged is named where it is read again
+            # What is damaged is named where it is read again.
+            if damage[1] in (MISSING, UNREADABLE):
                 logging.getLogger("barsweep").warning("%s: %s; it is computed again", *damage)
         return carry_out(prepared, opened, on_progress)
 
