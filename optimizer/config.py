@@ -873,7 +873,7 @@ def _make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> S
     try:
         study = Study.model_validate(raw, context=customs)
     except ValidationError as error:
-        raise StudyFileError(_one_line(f"{source}: {_summary(error, raw)}")) from None
+        raise StudyFileError(f"{source}: {_summary(error, raw)}") from None
     study._path = path
     study._base_path = base_path
     return study
@@ -883,25 +883,23 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except IsADirectoryError:
-        raise StudyFileError(_one_line(f"{path}: a folder; expected a study file (TOML)")) from None
+        raise StudyFileError(f"{path}: a folder; expected a study file (TOML)") from None
     except FileNotFoundError:
-        raise StudyFileError(_one_line(f"{path}: no such file")) from None
+        raise StudyFileError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise StudyFileError(_one_line(f"{path}: cannot be read: {reason}")) from None
+        raise StudyFileError(f"{path}: cannot be read: {reason}") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise StudyFileError(
-            _one_line(f"{path}: line {line}: not UTF-8; save the file as UTF-8")
-        ) from None
+        raise StudyFileError(f"{path}: line {line}: not UTF-8; save the file as UTF-8") from None
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise StudyFileError(_one_line(f"{path}: not TOML: nested too deep")) from None
+        raise StudyFileError(f"{path}: not TOML: nested too deep") from None
     except ValueError as error:
-        raise StudyFileError(_one_line(f"{path}: {_syntax_error(error, text)}")) from None
+        raise StudyFileError(f"{path}: {_syntax_error(error, text)}") from None
 
 
 def _syntax_error(error: ValueError, text: str) -> str:
@@ -965,7 +963,3 @@ def _message(line: Mapping[str, Any]) -> str:
     if line["type"] in ("model_type", "model_attributes_type"):
         return f"got {show(line['input'])}; expected a table"
     return f"got {show(line['input'])}; {line['msg']}"
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
