@@ -22,7 +22,7 @@ from benchmarks.tables import describe, markdown, publish
 from optimizer.config import study_from_dict
 from optimizer.machine import this_machine
 from optimizer.study import run_study
-from tests.optimizer.test_cluster import running
+from tests.dask_cluster import running
 from tests.postgres import PostgresServer, installed_server
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
