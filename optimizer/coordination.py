@@ -40,6 +40,11 @@ FOLDER = "folder"
 REASON = "reason"
 """Attribute of a trial: why it has no value."""
 
+_UNSIGNED = sqlalchemy.text(
+    "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING'"
+    " AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+)
+
 Task = TypeVar("Task")
 
 
@@ -183,6 +188,7 @@ class Coordinator:
             with self._errors(), self._exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 fail_stale_trials(self._study)
+                self._fail_unsigned_trials()
                 known = self._study.get_trials(deepcopy=False)
                 live = [one for one in known if _counts(one)]
                 taken = {point_of(one.params) for one in live}
@@ -199,6 +205,16 @@ class Coordinator:
             if found or all(one.state != TrialState.RUNNING for one in live):
                 return found
             time.sleep(_POLL_SECONDS)
+
+    def _fail_unsigned_trials(self) -> None:
+        """Give up trials of coordinators that died before the first heartbeat; Optuna leaves them.
+
+        Under the lock no living one is between adding a trial and its heartbeat.
+        """
+        with self._engine.connect() as connection:
+            found = connection.execute(_UNSIGNED, {"study": self._study._study_id}).scalars().all()
+        for trial in found:
+            self._storage.set_trial_state_values(trial, TrialState.FAIL)
 
     def _take(self, point: Point[Any]) -> int:
         # In one transaction: asked of the study itself, each parameter would be one of its own.

@@ -110,6 +110,26 @@ def test_one_of_two_coordinators_is_killed(
     assert "other coordinators have done all 48 trials" in again
 
 
+def test_a_coordinator_killed_before_its_first_heartbeat(postgres_url: str, tmp_path: Path) -> None:
+    """Optuna itself would leave that trial RUNNING for ever, and others would wait for it."""
+    file = write_study(tmp_path, postgres_url, sampler="random", trials=8, batch=4)
+    killed = Command(
+        *("run", file, "--out", tmp_path / "one", "--workers", 1),
+        output=tmp_path / "text",
+        prepare="tests.faults:die_before_the_first_heartbeat",
+    )
+    assert killed.wait(60) == -signal.SIGKILL, killed.text()
+    command = Command(
+        *("run", file, "--out", tmp_path / "two", "--workers", 1),
+        output=tmp_path / "text",
+        prepare="tests.faults:coordinate",
+        own=[""],
+    )
+    assert command.wait(60) == 0, command.text()
+    told = trials_in(postgres_url)
+    assert len({point_of(trial.params) for trial in told}) == len(told) == 8
+
+
 def run_study_refusal(file: Path, out: Path) -> str:
     with pytest.raises(StudyError) as error:
         run_study(load_study(file), out=out, workers=1)
