@@ -877,6 +877,7 @@ def replay(
         f"replayed set {result.recorded['set']} of {result.study}:"
         f" {counted(len(result.result.fills), 'fill')}, final equity {final:,.2f}"
     )
+    _say(f"open after the last bar: {_positions(result.result.open_positions)}")
     for one in result.differences:
         _say(
             f"differs: {one.sample} {one.metric}: recorded {one.recorded}, replayed {one.replayed}",

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from optimizer.backtest import BacktestResult, backtest
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import METRICS, STRATEGIES
 from optimizer.config import Study, study_from_dict
 from optimizer.errors import BarsweepError, StudyError, counted
 from optimizer.export import set_document
@@ -268,8 +268,6 @@ def open_positions(folder: str | Path, number: int) -> dict[str, float]:
     opened = StudyFolder.open(Path(folder))
     manifest = opened.manifest()
     document = set_document(opened.sets([number]).to_dict("records")[0], manifest["study"])
-    if any("path" in one for one in manifest["study"]["strategy"]):
-        raise StudyError("the study has a strategy of your own; `barsweep replay` says it")
     result = _again(document, opened)
     if result.in_sample["final_equity"] != document["in_sample"]["final_equity"]:
         raise StudyError("a simulation now differs from what is recorded")
@@ -392,6 +390,7 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
         in_files = tuple(
             (f"[{place[0]}] {' '.join(place[1:])}".rstrip(), before, now)
             for place, before, now in differences(one["study"], other["study"])
+            if "declared" not in place  # which follows from a strategy file, whose hash is compared
         )
         in_data = tuple(
             (name.replace("_", " "), one[name], other[name])
@@ -437,8 +436,15 @@ def _again(document: Mapping[str, Any], folder: StudyFolder, first_bar: int = 0)
         document: the set.
         folder: of the study.
         first_bar: of the first decision, at the earliest.
+
+    Raises:
+        StudyError: its strategy is a user's, whose code is not run to show a set, or the bars have
+            changed.
     """
     from optimizer.study import load_study_bars
+
+    if document["strategy"] not in STRATEGIES:
+        raise StudyError("its strategy is your own, whose code `barsweep replay` alone runs")
 
     manifest = folder.manifest()
     study = study_from_dict(manifest["study"], manifest["study_folder"])

@@ -40,6 +40,15 @@ def test_a_new_project_is_checked_run_exported_replayed_and_tested(tmp_path: Pat
     assert exported["strategies"]["my_strategy"]["path"] == "../my_strategy.py"
     replayed = ran(folder, "replay", "out/best.json", "--flow", "events")
     assert "agree bit for bit" in replayed and "identical" in replayed
+    # What only looks at results runs no code of the user's.
+    best = str(exported["sets"][0]["set"])
+    assert "open after the last bar: " in replayed
+    seen = ran(folder, "show", "out", best)
+    assert "unknown: its strategy is your own, whose code `barsweep replay` alone runs" in seen
+    ran(folder, "run", "study.toml", "--out", "less", "--trials", "1")
+    compared = ran(folder, "compare", "out", "less")
+    assert "cannot be tried in less: its strategy is your own" in compared.replace("\n", " ")
+    assert "declared" not in compared
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=folder,
