@@ -213,6 +213,8 @@ def load_export(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     suffix = file.suffix.lower()
+    if file.is_dir():
+        raise ExportError(f"{file}: a folder; expected a file that `barsweep export` wrote")
     if suffix not in (".json", ".toml"):
         raise ExportError(
             f"{file}: replay reads .json and .toml exports; got {file.suffix or 'no suffix'}"

@@ -24,7 +24,9 @@ def write_project(folder: str | Path) -> list[Path]:
     """
     path = Path(folder)
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.is_file():
+            raise StudyError(f"{path}: is a file; give a new folder")
+        if path.exists() and any(path.iterdir()):
             raise StudyError(f"{path}: already holds files; give a new folder")
         path.mkdir(parents=True, exist_ok=True)
         for name in FILES:

@@ -162,8 +162,8 @@ def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
     free = shutil.disk_usage(existing).free
     if needs.disk_bytes > free:
         raise StudyError(
-            f"{out}: the study writes about {needs.disk_bytes / 1e9:.1f} GB and the disk has"
-            f" {free / 1e9:.1f} GB free; give an --out on another disk, or lower [search] trials"
+            f"{out}: the study writes about {needs.disk_bytes / 1e6:,.0f} MB and the disk has"
+            f" {free / 1e6:,.0f} MB free; give an --out on another disk, or lower [search] trials"
         )
 
 

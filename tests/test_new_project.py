@@ -76,5 +76,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("mine")
     with pytest.raises(StudyError, match="already holds files"):
         write_project(tmp_path)
+    with pytest.raises(StudyError, match="is a file"):
+        write_project(tmp_path / "study.toml")
     assert (tmp_path / "study.toml").read_text() == "mine"
     assert [path.name for path in write_project(tmp_path / "a" / "b")] == list(FILES)

@@ -436,6 +436,13 @@ def test_what_is_no_export_is_refused(text: str, words: str, home: Path) -> None
     assert "changed.json" in str(error.value)
 
 
+def test_a_folder_is_no_export(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExportError, match=r"a folder; expected a file that `barsweep export` wrote"
+    ):
+        replay(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

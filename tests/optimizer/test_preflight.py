@@ -168,8 +168,8 @@ def test_too_small_a_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         refuse_what_cannot_fit(found, out)
     message = str(error.value)
     assert str(out) in message
-    assert f"{found.disk_bytes / 1e9:.1f} GB" in message
-    assert "2.0 GB free" in message
+    assert f"{found.disk_bytes / 1e6:,.0f} MB" in message
+    assert "2,000 MB free" in message
     assert "trials" in message
 
 
