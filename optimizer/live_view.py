@@ -25,11 +25,11 @@ OnProgress = Callable[["Progress"], None]
 
 def plain_line(now: Progress) -> str:
     """One batch in one line, for what is not a terminal."""
-    counts = f"{counted(now.sets, 'set')}, {now.sets_per_second:,.0f}/s"
-    if now.trials == now.trials_before:
-        counts = f"{counted(now.sets, 'set')} on disk"
-    left = f"{now.seconds_left:.0f} s left"
-    return f"{now.trials:,}/{counted(now.n_trials, 'trial')}, {counts}, {_best(now)}, {left}"
+    done = f"{now.trials:,}/{counted(now.n_trials, 'trial')}, {counted(now.sets, 'set')}"
+    if now.trials == now.trials_before:  # no pace is known yet
+        return f"{done} on disk, {_best(now)}"
+    pace, left = f"{now.sets_per_second:,.0f}/s", f"{now.seconds_left:.0f} s left"
+    return f"{done}, {pace}, {_best(now)}, {left}"
 
 
 def batch_event(now: Progress) -> dict[str, Any]:

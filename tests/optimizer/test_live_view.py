@@ -139,7 +139,7 @@ def test_lines_for_what_is_not_a_terminal() -> None:
         "16/64 trials, 32,000 sets, 4,000/s, best 1.25 in-sample, 0.5 out-of-sample, 24 s left"
     )
     taken_up = progress(trials_before=16, sets_before=32_000, seconds=0.0, best=None)
-    assert "32,000 sets on disk, none feasible yet" in plain_line(taken_up)
+    assert plain_line(taken_up) == "16/64 trials, 32,000 sets on disk, none feasible yet"
     assert batch_event(taken_up)["worker_use"] is None
 
 
