@@ -545,7 +545,7 @@ def _show_set(path: Path, number: int) -> None:
     console.print(table)
     _say(f"open after the last bar: {_open_positions(path, number)}")
     if one.odds is None:
-        _say("odds: unknown until the study is complete")
+        _say("odds: unknown until the study is complete and has a winner")
         return
     _say(
         f"odds: not luck (DSR) {_cell(one.odds.dsr)}; gain is real (PSR) {_cell(one.odds.psr)}"
@@ -604,7 +604,7 @@ def _show_found(
 
 def _show(path: Path, top: int) -> None:
     from optimizer.config import study_from_dict
-    from optimizer.results import best_sets
+    from optimizer.results import best_sets, no_best
     from optimizer.selection import load_selection
     from optimizer.store import StudyFolder
 
@@ -630,8 +630,7 @@ def _show(path: Path, top: int) -> None:
     if study.costs.fill == "close":
         _warn_close_fill()
     if frame.empty:
-        constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
-        _say(f"no parameter set is feasible; constraints: {constraints}", "yellow")
+        _say(no_best(folder, study.search), "yellow")
     else:
         console.print(_best_table(frame, study, selection))
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())

@@ -21,7 +21,7 @@ from optimizer.config import study_from_dict
 from optimizer.custom import shown, source_hash
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileError
 from optimizer.event_flow import Parity, compare, run_flow
-from optimizer.results import best_sets
+from optimizer.results import best_sets, no_best
 from optimizer.store import (
     OUT_OF_SAMPLE,
     SCHEMA_VERSION,
@@ -67,10 +67,9 @@ def export_sets(
     study = study_from_dict(manifest["study"])
     frame = best_sets(study_folder, study.search, top)
     if frame.empty:
-        constraints = ", ".join(str(one) for one in study.search.constraints) or "none given"
         raise ExportError(
-            f"{folder}: no parameter set is feasible, so there is nothing to export; relax"
-            f" [search] constraints ({constraints})"
+            f"{folder}: nothing to export: {no_best(study_folder, study.search)}; relax [search]"
+            " constraints, or try other values"
         )
     path = Path(out) if out is not None else study_folder.path / f"best.{format}"
     check_output(path, (f".{format}",), f"an export in the format {format}")

@@ -18,7 +18,7 @@ from optimizer.config import Study, study_from_dict
 from optimizer.errors import BarsweepError, StudyError, counted
 from optimizer.export import set_document
 from optimizer.ledger import n_tried
-from optimizer.results import best_sets, cell, ranked
+from optimizer.results import best_sets, cell, no_best, ranked
 from optimizer.selection import (
     Selection,
     SetStatistics,
@@ -351,7 +351,8 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
         title += '; <code>fill = "close"</code>, which is optimistic'
     frame = best_sets(folder, study.search, top) if folder.batch_paths() else pd.DataFrame()
     if frame.empty:
-        return f"<p>{title}; none is feasible</p>"
+        why = no_best(folder, study.search) if folder.batch_paths() else "none evaluated yet"
+        return f"<p>{title}; {html.escape(why)}</p>"
     titles, rows = set_rows(frame, study, load_selection(folder))
     head = "".join(f"<th>{html.escape(one).replace(chr(10), '<br>')}</th>" for one in titles)
     body = "".join(

@@ -31,6 +31,14 @@ def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
     return _distinct(folder, ranked(frame[frame["feasible"]], search), top)
 
 
+def no_best(folder: StudyFolder, search: Search) -> str:
+    """Why ``best_sets`` is empty."""
+    if folder.results(["feasible"])["feasible"].any():
+        return f"no feasible parameter set has a finite {' and '.join(search.objective)}"
+    constraints = ", ".join(str(one) for one in search.constraints)
+    return f"no parameter set is feasible; constraints: {constraints or 'none given'}"
+
+
 def ranked(frame: pd.DataFrame, search: Search) -> list[int]:
     """Numbers of the sets that have a score, best first, as ``best_sets`` orders them.
 

@@ -27,7 +27,7 @@ from optimizer.event_flow import EventFlow, portfolio_specs
 from optimizer.overview import verdict_on
 from optimizer.report.sweep import Axis, Grid, axis_of, grids, variance_shares
 from optimizer.report.trades import round_trips
-from optimizer.results import best_sets
+from optimizer.results import best_sets, no_best
 from optimizer.selection import JUDGED, Selection, Verdict, load_selection
 from optimizer.space import Space, build_space
 from optimizer.store import WALK_FORWARD, StudyFolder
@@ -74,6 +74,7 @@ class Content:
         n_distinct: sets, those tried twice counted once.
         trials: as ``StudyFolder.trials``.
         best: whole rows of the best sets.
+        none_best: why there is none; empty where there is.
         selection, verdict: None where the study is not complete or found nothing.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
@@ -97,6 +98,7 @@ class Content:
     n_distinct: int
     trials: list[dict[str, Any]]
     best: pd.DataFrame
+    none_best: str
     selection: Selection | None
     verdict: Verdict | None
     notes: tuple[str, ...]
@@ -176,6 +178,7 @@ def gather(path: Path) -> Content:
         n_distinct=folder.n_distinct(),
         trials=trials,
         best=best,
+        none_best=no_best(folder, study.search) if best.empty else "",
         selection=selection,
         verdict=verdict,
         notes=tuple(notes),

@@ -239,20 +239,20 @@ def _facts(content: Content) -> str:
 def _verdict(content: Content) -> str:
     out = []
     if content.best.empty:
-        constraints = ", ".join(str(one) for one in content.study.search.constraints)
+        why, _, constraints = content.none_best.partition("; ")
         reasons = [
             str(trial["user_attrs"]["reason"])
             for trial in content.trials
             if "reason" in trial["user_attrs"]
         ]
-        items = [f"constraints: {constraints or 'none given'}"]
+        items = [constraints] if constraints else []
         items += [
             f"{counted(reasons.count(one), 'trial')} failed: {one}"
             for one in dict.fromkeys(reasons)
         ]
         listed = "".join(f"<li>{_text(item)}</li>" for item in items)
         out.append(
-            '<div class="verdict bad"><p class="words">No parameter set is feasible</p>'
+            f'<div class="verdict bad"><p class="words">{_text(why[0].upper() + why[1:])}</p>'
             f"<ul>{listed}</ul></div>"
         )
     elif content.verdict is None or content.selection is None:

@@ -269,6 +269,7 @@ def test_a_notebook_shows_the_best_sets_and_the_verdict(home: Home) -> None:
 def test_a_notebook_shows_a_study_with_nothing_feasible(home: Home, tmp_path: Path) -> None:
     search = {"constraints": ["n_trades >= 100000"]}
     result = run_study(small_study(home.bars, search=search), out=tmp_path / "out", workers=1)
-    assert "none is feasible" in result._repr_html_()
+    said = "no parameter set is feasible; constraints: n_trades &gt;= 100000"
+    assert said in result._repr_html_()
     summary = list_studies(tmp_path)[0]
     assert (summary.state, summary.best, summary.verdict) == ("complete", None, None)
