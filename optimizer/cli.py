@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from optimizer.config import Study
     from optimizer.preflight import Estimate
-    from optimizer.selection import Selection
+    from optimizer.selection import Selection, Verdict
     from optimizer.study import StudyResult
     from optimizer.types import Bars
 
@@ -439,9 +439,9 @@ class _Shown:
     def end(self, result: StudyResult, top: int) -> None:
         if self._json:
             from optimizer.live_view import done_event, print_event
-            from optimizer.overview import study_verdict
+            from optimizer.overview import judged
 
-            print_event(done_event(result, study_verdict(result.folder)))
+            print_event(done_event(result, judged(result.folder).verdict))
             return
         if not result.seconds and not self._quiet:
             _say(f"{result.folder.path}: complete, nothing to resume", "green")
@@ -579,8 +579,8 @@ def _show_found(
     from optimizer.catalogue import METRICS
     from optimizer.config import study_from_dict
     from optimizer.constraints import read_condition
+    from optimizer.overview import judged
     from optimizer.results import find_sets
-    from optimizer.selection import load_selection
     from optimizer.store import StudyFolder
 
     frame = find_sets(
@@ -599,13 +599,13 @@ def _show_found(
         _say("no set meets the condition", "yellow")
         return
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
-    console.print(_best_table(frame, study, load_selection(folder), more))
+    console.print(_best_table(frame, study, judged(folder).selection, more))
 
 
 def _show(path: Path, top: int) -> None:
     from optimizer.config import study_from_dict
+    from optimizer.overview import judged
     from optimizer.results import best_sets, no_best
-    from optimizer.selection import load_selection
     from optimizer.store import StudyFolder
 
     folder = StudyFolder.open(path)
@@ -613,7 +613,7 @@ def _show(path: Path, top: int) -> None:
     study = study_from_dict(manifest["study"])
     frame = best_sets(folder, study.search, top)
     counts = folder.results(["trial", "feasible"])
-    selection = load_selection(folder)
+    selection, verdict, problem = judged(folder)
     state = "" if manifest["complete"] else f" (not complete; `barsweep resume {path}` goes on)"
     first, last = manifest["first_time"][:10], manifest["span"][1][:10]
     holdout = (manifest["holdout_time"] or "")[:10]
@@ -637,8 +637,10 @@ def _show(path: Path, top: int) -> None:
     del reasons[None]
     for reason, count in reasons.most_common(5):
         _say(f"{counted(count, 'trial')} failed: {reason}", "yellow")
-    if selection is not None:
-        _show_selection(selection, study, manifest["data_hash"])
+    if problem:
+        _say(problem, "yellow")
+    if selection is not None and verdict is not None:
+        _show_verdict(selection, verdict, study)
     _say(f"results: {folder.path}/results/*.parquet")
     if not frame.empty:
         name = shlex.quote(str(folder.path))
@@ -652,14 +654,10 @@ VERDICTS = {"holds up": "green", "fragile": "yellow", "likely luck": "red"}
 SIGNS = {1: "+", 0: "~", -1: "-"}
 
 
-def _show_selection(selection: Selection, study: Study, data_hash: str) -> None:
+def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
     """The verdict on the winner and what it rests on."""
-    from optimizer.overview import verdict_on
     from optimizer.selection import remarks
 
-    verdict, problem = verdict_on(selection, study, data_hash)
-    if problem:
-        _say(problem, "yellow")
     _say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
     for reason in verdict.reasons:
         _say(f"  {SIGNS[reason.weight]} {reason.text}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -23,6 +23,7 @@ from optimizer.selection import (
     Selection,
     SetStatistics,
     Verdict,
+    deflated,
     judge,
     load_selection,
     set_statistics,
@@ -136,31 +137,37 @@ class Comparison:
 # --- Verdict and summaries ----------------------------------------------------------------------
 
 
-def verdict_on(selection: Selection, study: Study, data_hash: str) -> tuple[Verdict, str]:
-    """The verdict on a study's winner, deflated by all sets that the ledger has for its bars.
+class Judged(NamedTuple):
+    """What can be said of a study's best sets, given all that was ever tried on its bars.
 
-    Returns:
-        The verdict, and why the study's own sets alone count; empty where they do not.
+    Attributes:
+        selection: with the odds deflated so; None before the end, or where no set is best.
+        verdict: on the winner; None likewise.
+        problem: why the study's own sets alone count; empty where they do not.
     """
-    try:
-        tried = n_tried(data_hash, study.space_hash, selection.n_tried)
-    except StudyError as error:
-        return judge(selection), f"{error}; counted are this study's sets alone"
-    return judge(selection, tried), ""
+
+    selection: Selection | None
+    verdict: Verdict | None
+    problem: str = ""
 
 
-def study_verdict(folder: StudyFolder) -> Verdict | None:
-    """The verdict on a study's winner; None before the end, or where no set is feasible.
+def judged(folder: StudyFolder) -> Judged:
+    """A study's best sets and the verdict, deflated by all sets that the ledger has for its bars.
 
     Raises:
-        StudyError: the study cannot be read.
+        StudyError: the folder cannot be read.
     """
     selection = load_selection(folder)
     if selection is None:
-        return None
+        return Judged(None, None)
     manifest = folder.manifest()
     study = study_from_dict(manifest["study"], manifest.get("study_folder", "."))
-    return verdict_on(selection, study, manifest["data_hash"])[0]
+    tried, problem = 0, ""
+    try:
+        tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
+    except StudyError as error:
+        problem = f"{error}; counted are this study's sets alone"
+    return Judged(deflated(selection, tried), judge(selection, tried), problem)
 
 
 def list_studies(folder: str | Path = "out") -> list[StudySummary]:
@@ -195,7 +202,7 @@ def summarize(folder: str | Path) -> StudySummary:
         complete, written = manifest["complete"], opened.batch_paths()
         best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
         row = {} if best.empty else best.to_dict("records")[0]
-        verdict = study_verdict(opened)
+        verdict = judged(opened).verdict
         latest = max(one.stat().st_mtime for one in (opened.manifest_path, *written))
         return StudySummary(
             path,
@@ -236,10 +243,11 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
         raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")
     row = opened.sets([number]).to_dict("records")[0]
     document = set_document(row, manifest["study"])
-    selection = load_selection(opened)
+    selection, verdict, _ = judged(opened)
     odds = None
-    if selection is not None:
-        odds = set_statistics(selection, row, manifest["n_bars"] - manifest["holdout_bar"])
+    if selection is not None and verdict is not None:
+        n_holdout = manifest["n_bars"] - manifest["holdout_bar"]
+        odds = set_statistics(selection, row, n_holdout, verdict.n_tried)
     return SetRecord(
         number,
         document["trial"],
@@ -285,7 +293,7 @@ def set_rows(
     Args:
         frame: rows of the study's results.
         study: of them.
-        selection: of the study, for the odds of its best sets.
+        selection: of the study, for the odds of its best sets, see ``judged``.
         more: metrics to show in the place of some of the usual ones.
 
     Returns:
@@ -344,8 +352,7 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
     Raises:
         StudyError: the study cannot be read.
     """
-    manifest = folder.manifest()
-    study = study_from_dict(manifest["study"])
+    study = study_from_dict(folder.manifest()["study"])
     title = f"<b>{html.escape(study.name)}</b>: {counted(folder.n_sets(), 'parameter set')}"
     if study.costs.fill == "close":
         title += '; <code>fill = "close"</code>, which is optimistic'
@@ -353,21 +360,21 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
     if frame.empty:
         why = no_best(folder, study.search) if folder.batch_paths() else "none evaluated yet"
         return f"<p>{title}; {html.escape(why)}</p>"
-    titles, rows = set_rows(frame, study, load_selection(folder))
+    selection, verdict, _ = judged(folder)
+    titles, rows = set_rows(frame, study, selection)
     head = "".join(f"<th>{html.escape(one).replace(chr(10), '<br>')}</th>" for one in titles)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(one)}</td>' for one in row)}</tr>" for row in rows
     )
-    verdict = study_verdict(folder)
-    judged = ""
+    words = ""
     if verdict is not None:
         reasons = "".join(f"<li>{html.escape(one.text)}</li>" for one in verdict.reasons)
-        judged = (
+        words = (
             f'<p>set {rows[0][0]}: <b style="color:{COLORS[verdict.words]}">{verdict.words}</b></p>'
             f"<ul>{reasons}</ul>"
         )
     return (
-        f"<p>{title}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{judged}"
+        f"<p>{title}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{words}"
     )
 
 

@@ -95,7 +95,7 @@ class SetStatistics:
         skewness, kurtosis: of its in-sample returns per bar.
         oos_psr: the same from the holdout alone.
         dsr: probability that it is above what the best of so many sets reaches by luck, from the
-            effective number of sets.
+            effective number of sets; of the study's own as they are stored, see ``deflated``.
         raw_dsr: the same from the raw number.
     """
 
@@ -275,22 +275,13 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it, and a
     winner whose returns do not vary, so that it has no Sharpe ratio, is ``likely luck``.
 
-    Sets that other studies tried count as this one's do, but how far apart their Sharpe ratios are is
-    not known: they are taken to vary by what luck alone does over so many bars, or as this study's,
-    whichever is more. So a study of the winner of another one alone is deflated too.
-
     Args:
         selection: of the study.
         n_tried: sets ever tried on the same bars, over all studies, by the ledger.
     """
     winner = selection.sets[0]
-    n_tried = max(n_tried, selection.n_tried)
-    effective = selection.n_effective * n_tried / selection.n_tried
-    own = selection.sharpe_deviation**2
-    others = max(own, selection.bars_per_year / selection.n_bars)
-    share = selection.n_tried / n_tried
-    variance = share * own + (1.0 - share) * others
-    dsr = _deflated(selection, winner, effective, variance)
+    n_tried, effective, _ = _tries(selection, n_tried)
+    dsr = _deflated(selection, winner, n_tried).dsr
     pbo, loss = selection.pbo, selection.probability_of_loss
     loss = 1.0 if loss is None else loss
     reasons = [
@@ -357,6 +348,36 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     return Verdict(words, tuple(reasons), n_tried, dsr)
 
 
+def _tries(selection: Selection, n_tried: int) -> tuple[int, float, float]:
+    """Sets tried on the bars, how many independent ones they are worth, variance of Sharpe ratios.
+
+    Sets that other studies tried count as this one's do, but how far apart their Sharpe ratios are is
+    not known: they are taken to vary by what luck alone does over so many bars, or as this study's,
+    whichever is more. So a study of the winner of another one alone is deflated too.
+    """
+    n_tried = max(n_tried, selection.n_tried)
+    own = selection.sharpe_deviation**2
+    others = max(own, selection.bars_per_year / selection.n_bars)
+    share = selection.n_tried / n_tried
+    variance = share * own + (1.0 - share) * others
+    return n_tried, selection.n_effective * n_tried / selection.n_tried, variance
+
+
+def deflated(selection: Selection, n_tried: int) -> Selection:
+    """The same with the odds of its sets deflated by all sets ever tried on the bars, as ``judge``."""
+    sets = tuple(_deflated(selection, one, n_tried) for one in selection.sets)
+    return replace(selection, sets=sets)
+
+
+def _deflated(selection: Selection, one: SetStatistics, n_tried: int) -> SetStatistics:
+    n_tried, effective, variance = _tries(selection, n_tried)
+    return replace(
+        one,
+        dsr=_deflated_sharpe(selection, one, effective, variance),
+        raw_dsr=_deflated_sharpe(selection, one, n_tried, variance),
+    )
+
+
 def remarks(selection: Selection, study: Study) -> list[str]:
     """What a study knows beside the verdict, one sentence a line."""
     lines = []
@@ -417,7 +438,7 @@ def _figure(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
 
 
-def _deflated(
+def _deflated_sharpe(
     selection: Selection, one: SetStatistics, n_trials: float, variance: float
 ) -> float | None:
     """Deflated Sharpe ratio; ``variance`` is that of the sets' annualized Sharpe ratios."""
@@ -526,13 +547,16 @@ def select(
     )
 
 
-def set_statistics(selection: Selection, row: Mapping[Any, Any], n_holdout: int) -> SetStatistics:
+def set_statistics(
+    selection: Selection, row: Mapping[Any, Any], n_holdout: int, n_tried: int = 0
+) -> SetStatistics:
     """Odds of any set of a study, as those of its best.
 
     Args:
         selection: of the study.
         row: of the set, as in the study's results.
         n_holdout: bars of the holdout.
+        n_tried: as in ``judge``.
     """
     yearly = math.sqrt(selection.bars_per_year)
 
@@ -560,12 +584,7 @@ def set_statistics(selection: Selection, row: Mapping[Any, Any], n_holdout: int)
         psr=psr("", selection.n_bars),
         oos_psr=psr("oos_", n_holdout),
     )
-    variance = selection.sharpe_deviation**2
-    return replace(
-        one,
-        dsr=_deflated(selection, one, selection.n_effective, variance),
-        raw_dsr=_deflated(selection, one, selection.n_tried, variance),
-    )
+    return _deflated(selection, one, n_tried)
 
 
 def _possible(skewness: float, kurtosis: float) -> float:

@@ -24,11 +24,11 @@ from optimizer.config import Study, study_from_dict
 from optimizer.custom import load_custom
 from optimizer.errors import BarsweepError, StudyError, counted
 from optimizer.event_flow import EventFlow, portfolio_specs
-from optimizer.overview import verdict_on
+from optimizer.overview import judged
 from optimizer.report.sweep import Axis, Grid, axis_of, grids, variance_shares
 from optimizer.report.trades import round_trips
 from optimizer.results import best_sets, no_best
-from optimizer.selection import JUDGED, Selection, Verdict, load_selection
+from optimizer.selection import JUDGED, Selection, Verdict
 from optimizer.space import Space, build_space
 from optimizer.store import WALK_FORWARD, StudyFolder
 from optimizer.study import load_study_bars
@@ -125,7 +125,6 @@ def gather(path: Path) -> Content:
     try:
         study = study_from_dict(manifest["study"], manifest["study_folder"])
         complete = bool(manifest["complete"])
-        data_hash = str(manifest["data_hash"])
     except (KeyError, TypeError) as error:
         raise StudyError(
             f"{folder.manifest_path}: {error} is missing or unusable; run the study again"
@@ -158,13 +157,10 @@ def gather(path: Path) -> Content:
     if not manifest["holdout_time"]:
         notes.append("No holdout: nothing here is out-of-sample.")
     best = best_sets(folder, study.search, JUDGED) if len(sets) else sets
-    selection = load_selection(folder)
-    verdict = None
-    if selection is not None:
-        verdict, problem = verdict_on(selection, study, data_hash)
-        if problem:
-            notes.append(f"{problem}.")
-    elif not best.empty:
+    selection, verdict, problem = judged(folder)
+    if problem:
+        notes.append(f"{problem}.")
+    if selection is None and not best.empty:
         notes.append("There is no verdict yet: the statistics of selection come with the end.")
     values = sets[objective].to_numpy(np.float64)
     axes, shares = _axes(sets, space, values)

@@ -16,6 +16,8 @@ import pytest
 from optimizer import cli, ledger
 from optimizer.errors import StudyError
 from optimizer.ledger import entries, ledger_path, n_tried, note
+from optimizer.overview import judged
+from optimizer.results import cell
 from optimizer.selection import judge, load_selection
 from optimizer.study import StudyResult, load_study_bars, run_study
 from tests.reference.studies import random_bars, small_study, write_bars
@@ -198,6 +200,7 @@ def test_a_second_study_lowers_the_first_one_s_deflated_sharpe_ratio(
     assert found is not None
     before = judge(found, n_tried(hash_of(first)))
     assert before.n_tried == 24
+    number = found.sets[0].number
     assert before.dsr == pytest.approx(found.sets[0].dsr)
     run(data, tmp_path / "second", study={"seed": 9}, search={"trials": 50})
     after = judge(found, n_tried(hash_of(first)))
@@ -208,6 +211,9 @@ def test_a_second_study_lowers_the_first_one_s_deflated_sharpe_ratio(
     cli._show(first.folder.path, 3)
     shown = capsys.readouterr().out
     assert f"deflated Sharpe ratio {after.dsr:.3f} for 224 sets tried on these bars" in shown
+    assert judged(first.folder).verdict == after
+    [best] = [line for line in shown.splitlines() if line.strip().startswith(f"{number} ")]
+    assert f" {cell(after.dsr)} " in best, "the table's odds are those of the verdict"
 
 
 def spoil(path: Path, how: str) -> None:

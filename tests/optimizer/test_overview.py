@@ -16,7 +16,7 @@ from optimizer.backtest import backtest
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
 from optimizer.ledger import n_tried
-from optimizer.overview import compare_studies, list_studies, set_record
+from optimizer.overview import compare_studies, judged, list_studies, set_record
 from optimizer.selection import judge, load_selection
 from optimizer.store import StudyFolder, exclusive_use
 from optimizer.study import StudyResult, run_study
@@ -127,8 +127,9 @@ def test_one_set_in_full(home: Home) -> None:
 
 
 def test_odds_of_a_set_are_those_of_the_study(home: Home) -> None:
-    selection = load_selection(home.small.folder)
-    assert selection is not None
+    selection, verdict, problem = judged(home.small.folder)
+    assert selection is not None and verdict is not None and problem == ""
+    assert selection.sets[0].dsr == verdict.dsr
     for known in selection.sets[:3]:
         assert set_record(home.small.folder.path, known.number).odds == known
     beyond = {one.number for one in selection.sets}
