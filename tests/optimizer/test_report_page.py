@@ -296,6 +296,15 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, width: int) -> None:
     assert width > 700 or box[1] > box[0]  # the table scrolls in its own box
 
 
+def test_a_long_name_stays_in_its_tile(page: Page) -> None:
+    assert page.js(
+        "const name = document.querySelector('.tiles dt'), before = name.textContent;"
+        "name.textContent = 'my_strategy_'.repeat(4);"
+        "const fits = name.scrollWidth <= name.clientWidth;"
+        "name.textContent = before; return fits"
+    )
+
+
 def test_print_is_light_and_fits_the_paper(page: Page) -> None:
     page.emulate(dark=True)
     page.until(f"{INK} === arguments[0]", rgb(DARK["ink"]))
