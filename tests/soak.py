@@ -271,7 +271,6 @@ class LongStudy:
     sampler: str
     trials: int
     seed: int = 0
-    trials_per_fault: int = TRIALS_PER_FAULT
     faults: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     losses: list[str] = field(default_factory=list)
@@ -389,7 +388,7 @@ class LongStudy:
         """One process, from its start to its end, whatever ends it."""
         chance, out = self._chance, self._out
         fresh = not (out / "study.json").is_file()
-        spacing = max(2 * self.trials_per_fault // BATCH - 4, 2)
+        spacing = max(2 * TRIALS_PER_FAULT // BATCH - 4, 2)
         prepared: dict[str, tuple[object, ...]] = {"run_out_of_memory_at": (str(self._starve),)}
         expected = {0: "complete"}
         if chance.random() < 0.2:
@@ -515,18 +514,20 @@ def main() -> None:
         lost = lost or bool(losses)
 
     with tempfile.TemporaryDirectory(prefix="barsweep-soak-") as name:
-        home = Path(name)
-        os.environ["BARSWEEP_LEDGER"] = str(home / "ledger.db")
-        write_bars(home / "bars.parquet", random_bars())
+        os.environ["BARSWEEP_LEDGER"] = str(Path(name) / "ledger.db")
+        killed, hurt = Path(name) / "killed", Path(name) / "hurt"
+        for home in (killed, hurt):
+            home.mkdir()
+            write_bars(home / "bars.parquet", random_bars())
         for sampler in given.samplers if given.kills else ():
             start = time.monotonic()
-            figures = soak(home, sampler, given.kills, given.seed)
+            figures = soak(killed, sampler, given.kills, given.seed)
             report(figures.line(sampler, time.monotonic() - start), figures.losses)
         faults: Counter[str] = Counter()
         shares = share_out(given.trials, tuple(given.samplers)) if given.trials else {}
         for sampler, trials in shares.items():
             start = time.monotonic()
-            study = LongStudy(home, sampler, trials, given.seed)
+            study = LongStudy(hurt, sampler, trials, given.seed)
             study.run()
             report(study.line(time.monotonic() - start), study.losses)
             faults += study.faults

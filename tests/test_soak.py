@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,9 @@ from optimizer.study import run_study
 from tests.reference.studies import random_bars, write_bars
 from tests.soak import (
     SAMPLERS,
-    LongStudy,
     compare,
     growth,
+    main,
     share_out,
     write_study,
 )
@@ -28,12 +31,24 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_is_lost_to_faults_at_random(home: Path) -> None:
-    study = LongStudy(home, "nsga2", 240, trials_per_fault=100)
-    study.run()
-    assert study.losses == []
-    assert study.faults.total() >= 2
-    assert study.starts <= 1 + study.faults.total()
+def test_nothing_is_lost_at_random_moments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both loops, one after the other as `make soak` runs them."""
+    monkeypatch.setenv("BARSWEEP_LEDGER", os.environ["BARSWEEP_LEDGER"])  # to be put back
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["soak", "--kills", "1", "--trials", "160", "--samplers", "nsga2", "--seed", "1"],
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().out
+    assert not end.value.code, said
+    assert said.count(" 0 losses") == 2
+    assert "1 kills" in said
+    faults = re.search(r"160 trials, (\d+) faults", said)
+    assert faults is not None and int(faults[1]) >= 2
 
 
 def test_a_difference_is_named(home: Path) -> None:
