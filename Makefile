@@ -50,7 +50,7 @@ soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moment
 .PHONY: test-ray
 test-ray: $(VENV)/installed-dev ## Install Ray (80 MB to load, 240 MB on disk) and test it as a back end
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	$(BIN)/python -m pytest -q tests/optimizer/test_cluster.py -k ray
+	$(BIN)/python -m pytest -q tests/optimizer/engine/test_cluster.py -k ray
 
 .PHONY: bench
 bench: $(VENV)/installed-dev ## Measure kernels, simulation, growth and start

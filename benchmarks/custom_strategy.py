@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.simulation import DATA, SYMBOLS
-from optimizer.backtest import NO_REGIME, Tile, evaluate
-from optimizer.bars import load_bars
-from optimizer.bench import Case, measure, momentum_sets
-from optimizer.custom import read_custom
+from optimizer.bars.load import load_bars
+from optimizer.bench.cases import Case, momentum_sets
+from optimizer.bench.suite import measure
+from optimizer.strategies.user import read_custom
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import NO_REGIME
+from optimizer.sweep.tiles import Tile
 from tests.reference.strategies import MOMENTUM
 
 

@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from optimizer.analytics import AnalyticsWriter
-from optimizer.bars import load_bars
-from optimizer.config import load_study
-from optimizer.event_flow import run_flow
+from optimizer.analytics.writer import AnalyticsWriter
+from optimizer.bars.load import load_bars
+from optimizer.flow.prepared import run_flow
+from optimizer.study_file.load import load_study
 
 STUDY = Path(__file__).parent.parent / "studies" / "event_flow.toml"
 

@@ -21,9 +21,11 @@ import numpy as np
 
 from benchmarks import million
 from benchmarks.tables import FOLDER, describe, markdown, publish
-from optimizer.backtest import NO_REGIME, evaluate
-from optimizer.bench import Case, measure, momentum_sets, simulated_bars
-from optimizer.machine import this_machine
+from optimizer.bench.cases import Case, momentum_sets, simulated_bars
+from optimizer.bench.machine import this_machine
+from optimizer.bench.suite import measure
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import NO_REGIME
 
 N_BARS, N_SYMBOLS = 2_520, 10
 LONG = 1e9

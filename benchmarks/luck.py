@@ -26,13 +26,16 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from benchmarks.tables import FOLDER, publish
-from optimizer import ledger
-from optimizer.backtest import Tile, evaluate, prepare, study_rules
 from optimizer.catalogue import METRICS
-from optimizer.config import Study, study_from_dict
-from optimizer.selection import judge, load_selection
-from optimizer.space import build_space
-from optimizer.study import run_study
+from optimizer.search.run import run_study
+from optimizer.selection.record import load_selection
+from optimizer.selection.verdict import judge
+from optimizer.store import ledger
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import prepare, study_rules
+from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
 N_BARS, N_SYMBOLS, N_LONG = 2_000, 3, 100_000

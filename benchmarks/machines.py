@@ -19,9 +19,9 @@ import psutil
 
 from benchmarks.steering import DATA, study_of
 from benchmarks.tables import describe, markdown, publish
-from optimizer.config import study_from_dict
-from optimizer.machine import this_machine
-from optimizer.study import run_study
+from optimizer.bench.machine import this_machine
+from optimizer.search.run import run_study
+from optimizer.study_file.study import study_from_dict
 from tests.dask_cluster import running
 from tests.postgres import PostgresServer, installed_server
 

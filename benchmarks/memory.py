@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from optimizer.config import load_study, study_from_dict
+from optimizer.study_file.load import load_study
+from optimizer.study_file.study import study_from_dict
 from tests.reference.studies import mapping, random_bars, write_bars
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,7 +111,7 @@ def _size(folder: Path) -> float:
 
 def run(file: Path, out: Path, workers: int) -> None:
     """Run a study; print what it was estimated to take."""
-    from optimizer.study import run_study
+    from optimizer.search.run import run_study
 
     told: list[list[float]] = []
     run_study(

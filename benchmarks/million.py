@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks.tables import describe, markdown, publish
-from optimizer.machine import this_machine
+from optimizer.bench.machine import this_machine
 
 STUDY = Path(__file__).with_name("million.toml")
 BYTES = 1e6
@@ -82,7 +82,7 @@ def measure(out: Path, trials: int, workers: int) -> dict[str, Any]:
 
 def count_sets(out: Path) -> int:
     """Parameter sets in the result files."""
-    from optimizer.store import StudyFolder
+    from optimizer.store.folder import StudyFolder
 
     return len(StudyFolder.open(out).results(["set"]))
 

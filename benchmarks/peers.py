@@ -33,13 +33,15 @@ import numpy as np
 
 from benchmarks.simulation import DATA, SYMBOLS
 from optimizer import run_study
-from optimizer.backtest import NO_REGIME, PRICES, Tile, evaluate, prepare, study_rules
-from optimizer.bars import load_bars
+from optimizer.bars.load import load_bars
 from optimizer.catalogue import METRICS
-from optimizer.config import Study, study_from_dict
-from optimizer.space import build_space
-from optimizer.store import software_versions
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import NO_REGIME, PRICES, prepare, study_rules
+from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
+from optimizer.versions import software_versions
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"

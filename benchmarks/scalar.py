@@ -13,7 +13,8 @@ from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_p
 from kernels.portfolio import bar_return, drawdown, exposure_of, next_variance
 from kernels.risk import inverse_of_lot, kelly_size, order_size
 from kernels.signals import momentum_signal
-from optimizer.backtest import Inputs, Tile
+from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.tiles import Tile
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,17 +15,11 @@ from typing import Any
 
 from benchmarks.scalar import scalar_momentum
 from benchmarks.tables import describe, markdown, publish
-from optimizer.bars import load_bars
-from optimizer.bench import (
-    CELL,
-    Bench,
-    Case,
-    Measurement,
-    measure,
-    momentum_sets,
-    run_bench,
-    simulation_cases,
-)
+from optimizer.bars.load import load_bars
+from optimizer.bench.cases import CELL, Case, momentum_sets
+from optimizer.bench.lane_cases import simulation_cases
+from optimizer.bench.record import Bench, Measurement
+from optimizer.bench.suite import measure, run_bench
 
 DATA = Path(__file__).parent.parent / "studies" / "data" / "us_daily.parquet"
 SYMBOLS = ("SPY", "QQQ", "IWM", "EEM", "GLD", "TLT", "AAPL", "MSFT", "JPM", "GE")

@@ -16,10 +16,11 @@ from typing import Any
 import optuna
 
 from benchmarks.tables import describe, markdown, publish
-from optimizer.config import study_from_dict
-from optimizer.machine import this_machine
-from optimizer.space import build_space
-from optimizer.study import _sampler, run_study, sampler_seed, suggest
+from optimizer.bench.machine import this_machine
+from optimizer.search.points import new_sampler, sampler_seed, suggest
+from optimizer.search.run import run_study
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import study_from_dict
 
 DATA = Path(__file__).parent.parent / "studies" / "data" / "us_daily.parquet"
 SAMPLERS = ("random", "qmc", "tpe", "nsga2", "cmaes")
@@ -57,7 +58,7 @@ def bare(sampler: str, trials: int, batch: int) -> float:
     study = optuna.create_study(direction="maximize")
     start = time.perf_counter()
     for number in range(-(-trials // batch)):
-        study.sampler = _sampler(sampler, sampler_seed(0, number))
+        study.sampler = new_sampler(sampler, sampler_seed(0, number))
         asked = [study.ask() for _ in range(min(batch, trials - number * batch))]
         for trial in asked:
             suggest(space, trial)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimizer.machine import Machine
+from optimizer.bench.machine import Machine
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"

@@ -7,8 +7,6 @@ What it does at once is choose the folder of compiled kernels, before any kernel
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from optimizer import errors
@@ -17,21 +15,25 @@ from optimizer.compile_cache import configure as _configure
 if TYPE_CHECKING:
     from kernels.codes import FLAT, HOLD, LONG, SHORT
     from kernels.signals import strength_of_score
-    from optimizer.backtest import BacktestResult, backtest
-    from optimizer.bars import load_bars
-    from optimizer.config import load_study, study_from_dict
-    from optimizer.data_formats import read_foreign
-    from optimizer.data_import import import_bars
-    from optimizer.export import export_sets, replay
-    from optimizer.figures import heatmap
-    from optimizer.look_ahead import look_ahead_check
-    from optimizer.overview import compare_studies, list_studies, set_record
-    from optimizer.report import write_report
-    from optimizer.results import find_sets
-    from optimizer.resume import resume_study
-    from optimizer.study import StudyResult, run_study
-    from optimizer.tearsheet import daily_returns, write_tearsheet
+    from optimizer.bars.foreign import read_foreign
+    from optimizer.bars.importing import import_bars
+    from optimizer.bars.load import load_bars
+    from optimizer.flow.look_ahead import look_ahead_check
+    from optimizer.review.compare import compare_studies
+    from optimizer.review.records import list_studies, set_record
+    from optimizer.review.replay import replay
+    from optimizer.search.result import StudyResult
+    from optimizer.search.resume import resume_study
+    from optimizer.search.run import run_study
+    from optimizer.store.export import export_sets
+    from optimizer.store.query import find_sets
+    from optimizer.study_file.load import load_study
+    from optimizer.study_file.study import study_from_dict
+    from optimizer.sweep.single_set import BacktestResult, backtest
     from optimizer.types import Bars
+    from optimizer.views.heatmap import heatmap
+    from optimizer.views.report import write_report
+    from optimizer.views.tearsheet import daily_returns, write_tearsheet
 
 __all__ = [
     "FLAT",
@@ -65,33 +67,33 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FLAT": "custom",
-    "HOLD": "custom",
-    "LONG": "custom",
-    "SHORT": "custom",
-    "BacktestResult": "backtest",
-    "Bars": "types",
-    "StudyResult": "study",
-    "backtest": "backtest",
-    "compare_studies": "overview",
-    "daily_returns": "tearsheet",
-    "export_sets": "export",
-    "find_sets": "results",
-    "heatmap": "figures",
-    "import_bars": "data_import",
-    "list_studies": "overview",
-    "load_bars": "bars",
-    "load_study": "config",
-    "look_ahead_check": "look_ahead",
-    "read_foreign": "data_formats",
-    "replay": "export",
-    "resume_study": "resume",
-    "run_study": "study",
-    "set_record": "overview",
-    "strength_of_score": "custom",
-    "study_from_dict": "config",
-    "write_report": "report",
-    "write_tearsheet": "tearsheet",
+    "backtest": "optimizer.sweep.single_set",
+    "compare_studies": "optimizer.review.compare",
+    "daily_returns": "optimizer.views.tearsheet",
+    "export_sets": "optimizer.store.export",
+    "find_sets": "optimizer.store.query",
+    "heatmap": "optimizer.views.heatmap",
+    "import_bars": "optimizer.bars.importing",
+    "list_studies": "optimizer.review.records",
+    "load_bars": "optimizer.bars.load",
+    "load_study": "optimizer.study_file.load",
+    "look_ahead_check": "optimizer.flow.look_ahead",
+    "read_foreign": "optimizer.bars.foreign",
+    "replay": "optimizer.review.replay",
+    "resume_study": "optimizer.search.resume",
+    "run_study": "optimizer.search.run",
+    "set_record": "optimizer.review.records",
+    "strength_of_score": "kernels.signals",
+    "study_from_dict": "optimizer.study_file.study",
+    "write_report": "optimizer.views.report",
+    "write_tearsheet": "optimizer.views.tearsheet",
+    "BacktestResult": "optimizer.sweep.single_set",
+    "Bars": "optimizer.types",
+    "FLAT": "kernels.codes",
+    "HOLD": "kernels.codes",
+    "LONG": "kernels.codes",
+    "SHORT": "kernels.codes",
+    "StudyResult": "optimizer.search.result",
 }
 """The module of each public name."""
 
@@ -102,25 +104,10 @@ if not TYPE_CHECKING:  # a module's __getattr__ would let every misspelt name pa
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps ``optimizer.backtest`` the function, whose module has the same name.
-
-    The import system binds a module it has loaded as an attribute of its package.
-    ``from optimizer.backtest import ...`` does not look there.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

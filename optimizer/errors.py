@@ -4,10 +4,7 @@ Each message stands on one line and names the file, the place in it and the mend
 prints it and exits with 2.
 """
 
-
-def counted(number: int, what: str) -> str:
-    """A number and what it counts, in the singular where it is 1: ``1 trial``, ``2,048 trials``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+from __future__ import annotations
 
 
 class BarsweepError(Exception):

@@ -25,9 +25,11 @@ import numpy as np
 from joblib.externals.loky.backend.context import set_start_method
 from optuna.storages import RDBStorage
 
-from optimizer import coordination, study, workers
-from optimizer.backtest import Inputs
-from optimizer.store import StudyFolder
+from optimizer.engine import coordination, workers
+from optimizer.search import loop
+from optimizer.search import run as search_run
+from optimizer.store.folder import StudyFolder
+from optimizer.sweep.inputs import Inputs
 from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
 
 evaluate = workers._evaluate_pieces
@@ -195,7 +197,7 @@ def limit_files_at_scratch() -> None:
 
 
 def limit_files_at_journal() -> None:
-    limit_files_within(study._Search, "_keep_journal", 3)
+    limit_files_within(loop.Search, "_keep_journal", 3)
 
 
 class _Interrupts:
@@ -209,7 +211,7 @@ class _Interrupts:
 
 def interrupt_within_a_finalizer() -> None:
     """After the second batch."""
-    search: Any = study._Search
+    search: Any = loop.Search
     report, left = search._report, [2]
 
     def interrupted(self: Any, *arguments: Any) -> None:
@@ -223,7 +225,7 @@ def interrupt_within_a_finalizer() -> None:
 
 def start_together(folder: str, number: int, count: int) -> None:
     """Wait for the others where a folder is taken; be slow to write that it is."""
-    module: Any = study
+    module: Any = search_run
     taken = module.exclusive_use
     write = StudyFolder.write_manifest
 

@@ -31,8 +31,8 @@ ORPHAN_SECONDS = 10.0
 
 def serve() -> None:
     """Fork a command for each line of standard input; say its process number; note how it ended."""
-    import optimizer.cli
-    import optimizer.resume
+    import optimizer.cli.main
+    import optimizer.search.resume
 
     share()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of the keepers
@@ -44,7 +44,7 @@ def serve() -> None:
             if pid == 0:
                 _become(**json.loads(line))
                 sys.argv[0] = "barsweep"
-                optimizer.cli.main()
+                optimizer.cli.main.main()
                 sys.exit(0)
             os.write(saying, str(pid).encode())
             os.close(saying)

@@ -37,9 +37,9 @@ import tomli_w
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from optimizer.config import load_study
-from optimizer.store import StudyFolder
-from optimizer.study import run_study
+from optimizer.search.run import run_study
+from optimizer.store.folder import StudyFolder
+from optimizer.study_file.load import load_study
 from tests.processes import Command, survivors, wait_until
 from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
 

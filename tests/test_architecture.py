@@ -139,13 +139,13 @@ def direct_compilers_in_kernels(root: Path) -> list[str]:
 
 def containers_that_know_each_other(root: Path) -> list[str]:
     problems = []
-    folder = root / "optimizer" / "containers"
+    folder = root / "optimizer" / "flow" / "containers"
     for path in sorted(folder.glob("*.py")):
         if path.name == "__init__.py":
             continue
-        own = f"optimizer.containers.{path.stem}"
+        own = f"optimizer.flow.containers.{path.stem}"
         for line, name in imports(path, root):
-            inside = name.startswith("optimizer.containers.")
+            inside = name.startswith("optimizer.flow.containers.")
             if inside and name != own and not name.startswith(f"{own}."):
                 problems.append(f"{path.relative_to(root)}:{line} imports {name}")
     return problems
@@ -154,8 +154,8 @@ def containers_that_know_each_other(root: Path) -> list[str]:
 def ways_to_optuna(root: Path) -> list[str]:
     """Chains of imports from the workers to Optuna through our own modules."""
     problems = []
-    chains = {"optimizer.workers": ["optimizer.workers"]}
-    waiting = ["optimizer.workers"]
+    chains = {"optimizer.engine.workers": ["optimizer.engine.workers"]}
+    waiting = ["optimizer.engine.workers"]
     while waiting:
         module = waiting.pop(0)
         path = module_path(module, root)
@@ -285,14 +285,14 @@ def test_a_kernel_with_a_compiler_of_its_own_is_found(copy: Path, file: str, tex
 @pytest.mark.parametrize(
     "text",
     [
-        "from optimizer.containers import beta",
-        "import optimizer.containers.beta",
+        "from optimizer.flow.containers import beta",
+        "import optimizer.flow.containers.beta",
         "from . import beta",
         "from .beta import Beta",
     ],
 )
 def test_a_container_that_knows_another_is_found(copy: Path, text: str) -> None:
-    folder = copy / "optimizer" / "containers"
+    folder = copy / "optimizer" / "flow" / "containers"
     add(folder / "beta.py", "from optimizer.types import Bars")
     assert containers_that_know_each_other(copy) == []
     add(folder / "alpha.py", text)
@@ -350,12 +350,12 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_workers_run_without_optuna() -> None:
-    assert loaded_after("import optimizer.workers", "optuna", "numba") == {"numba"}
+    assert loaded_after("import optimizer.engine.workers", "optuna", "numba") == {"numba"}
 
 
 def test_public_names_are_what_they_say() -> None:
     code = (
-        "import optimizer, optimizer.study, types\n"  # loads the module optimizer.backtest too
+        "import optimizer, types\n"
         "values = [getattr(optimizer, name) for name in optimizer.__all__]\n"
         "print([n for n, v in zip(optimizer.__all__, values) if isinstance(v, types.ModuleType)])\n"
         "from optimizer import backtest\n"

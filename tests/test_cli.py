@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 import tomli_w
 
-from optimizer import cli
 from optimizer.catalogue import METRICS
-from optimizer.export import export_sets, load_export
-from optimizer.store import StudyFolder
-from optimizer.study import run_study
+from optimizer.cli import main
+from optimizer.search.run import run_study
+from optimizer.store.export import export_sets, load_export
+from optimizer.store.folder import StudyFolder
 from tests.reference.command import Done
 from tests.reference.command import barsweep as barsweep_here
 from tests.reference.studies import (
@@ -299,7 +299,7 @@ def refused_here(
 ) -> str:
     monkeypatch.setattr(sys, "argv", ["barsweep", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     output = capsys.readouterr()
     assert end.value.code == 2
     lines = output.err.splitlines()
@@ -421,7 +421,7 @@ def called_here(
 ) -> str:
     monkeypatch.setattr(sys, "argv", ["barsweep", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     output = capsys.readouterr()
     assert end.value.code in (0, None), output.err
     return output.out

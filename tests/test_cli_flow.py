@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from optimizer import cli
+from optimizer.cli import main
 from tests.processes import wait_until
 from tests.reference.studies import random_bars, write_bars
 
@@ -55,7 +55,7 @@ def barsweep(*arguments: str, folder: Path, **variables: str) -> subprocess.Comp
         ):
             patch.setattr(sys, "argv", ["barsweep", *arguments])
             with pytest.raises(SystemExit) as left:
-                cli.main()
+                main.main()
     finally:
         for key in variables:
             del os.environ[key]

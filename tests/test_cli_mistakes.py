@@ -16,12 +16,13 @@ import pytest
 import tomli_w
 
 from optimizer.catalogue import METRICS
-from optimizer.errors import counted
-from optimizer.export import export_sets, replay
-from optimizer.overview import open_positions
-from optimizer.results import find_sets
-from optimizer.store import StudyFolder
-from optimizer.study import run_study
+from optimizer.review.replay import replay
+from optimizer.review.rerun import open_positions
+from optimizer.search.run import run_study
+from optimizer.store.export import export_sets
+from optimizer.store.folder import StudyFolder
+from optimizer.store.query import find_sets
+from optimizer.text import counted
 from tests.reference.command import barsweep
 from tests.reference.studies import mapping, random_bars, small_study, write_bars
 

@@ -33,8 +33,8 @@ import pytest
 import optimizer
 from kernels import risk
 from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, STRATEGIES
-from optimizer.config import study_from_dict
-from optimizer.new_project import FILES, write_project
+from optimizer.project.new import FILES, write_project
+from optimizer.study_file.study import study_from_dict
 from tests.processes import Command
 from tests.wheel import VERSIONS, build_wheel
 
@@ -283,7 +283,7 @@ def test_every_command_is_in_the_table() -> None:
     """The commands that there are, and no others."""
     import typer.main
 
-    from optimizer.cli import app
+    from optimizer.cli.app import app
 
     def paths(command: Any, name: str) -> set[str]:
         inner = getattr(command, "commands", {})

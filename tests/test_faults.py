@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 import tomli_w
 
-from optimizer.backtest import TileResult
 from optimizer.catalogue import METRICS
-from optimizer.config import load_study
+from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
-from optimizer.resume import resume_study
-from optimizer.store import StudyFolder
-from optimizer.study import run_study
-from optimizer.workers import Workers
+from optimizer.search.resume import resume_study
+from optimizer.search.run import run_study
+from optimizer.store.folder import StudyFolder
+from optimizer.study_file.load import load_study
+from optimizer.sweep.tiles import TileResult
 from tests.processes import Command, survivors, wait_until
 from tests.reference.studies import (
     FATAL_LOOKBACK,

@@ -25,16 +25,18 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimizer.bars import load_bars
+from optimizer.bars.importing import Mending, import_bars
+from optimizer.bars.load import load_bars
 from optimizer.catalogue import METRICS
-from optimizer.config import load_study
-from optimizer.data_import import Mending, import_bars
 from optimizer.errors import BarsweepError, DataError
-from optimizer.export import export_sets, load_export, replay
-from optimizer.store import OUT_OF_SAMPLE, StudyFolder
-from optimizer.study import run_study
+from optimizer.review.replay import replay
+from optimizer.search.run import run_study
+from optimizer.store.export import export_sets, load_export
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import OUT_OF_SAMPLE
+from optimizer.study_file.load import load_study
 from optimizer.types import Bars
-from tests.optimizer import test_data_formats as formats
+from tests.optimizer.bars import test_foreign as formats
 from tests.reference.command import barsweep
 from tests.reference.studies import mapping, random_bars, small_study, write_bars
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from optimizer.errors import StudyError
-from optimizer.new_project import FILES, write_project
+from optimizer.project.new import FILES, write_project
 from tests.processes import Command
 
 ROOT = Path(__file__).parent.parent

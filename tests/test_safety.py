@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import tomli_w
 
-from optimizer.backtest import Inputs
-from optimizer.bars import load_bars
-from optimizer.config import load_study, study_from_dict
-from optimizer.data_import import import_bars
+from optimizer.bars.importing import import_bars
+from optimizer.bars.load import load_bars
 from optimizer.errors import StudyError, StudyFileError
-from optimizer.export import export_sets
-from optimizer.report import write_report
-from optimizer.study import run_study
+from optimizer.search.run import run_study
+from optimizer.store.export import export_sets
+from optimizer.study_file.load import load_study
+from optimizer.study_file.study import study_from_dict
+from optimizer.sweep.inputs import Inputs
+from optimizer.views.report import write_report
 from tests.reference.command import barsweep
 from tests.reference.studies import mapping, random_bars, write_bars
 
@@ -146,7 +147,7 @@ def test_nothing_unpickles() -> None:
         if (problems := list(ways_to_run_what_a_file_holds(path.read_text(encoding="utf-8"))))
     }
     # A strategy that the user names is the one way to run code, and its path is printed.
-    (problem,) = found.pop("optimizer/custom_file.py")
+    (problem,) = found.pop("optimizer/strategies/user_file.py")
     assert problem.endswith("exec")
     assert found == {}
 

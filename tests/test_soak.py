@@ -11,18 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from optimizer.config import load_study
-from optimizer.store import StudyFolder
-from optimizer.study import run_study
+from optimizer.search.run import run_study
+from optimizer.store.folder import StudyFolder
+from optimizer.study_file.load import load_study
 from tests.reference.studies import random_bars, write_bars
-from tests.soak import (
-    SAMPLERS,
-    compare,
-    growth,
-    main,
-    share_out,
-    write_study,
-)
+from tests.soak import SAMPLERS, compare, growth, main, share_out, write_study
 
 
 @pytest.fixture

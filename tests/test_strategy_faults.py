@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 import tomli_w
 
-from optimizer.config import load_study, study_from_dict
-from optimizer.custom import read_custom
-from optimizer.custom_kernels import strategies_folder
 from optimizer.errors import StrategyError, StudyError
-from optimizer.export import export_sets, replay
-from optimizer.resume import resume_study
-from optimizer.store import StudyFolder
-from optimizer.study import run_study
+from optimizer.review.replay import replay
+from optimizer.search.resume import resume_study
+from optimizer.search.run import run_study
+from optimizer.store.export import export_sets
+from optimizer.store.folder import StudyFolder
+from optimizer.strategies.user import read_custom
+from optimizer.strategies.user_kernels import strategies_folder
+from optimizer.study_file.load import load_study
+from optimizer.study_file.study import study_from_dict
 from tests.processes import Command, survivors, wait_until
 from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
 from tests.test_faults import errors_of, has_batches

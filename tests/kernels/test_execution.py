@@ -9,12 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kernels.execution import (
-    affordable_lots,
-    buy_cost_per_lot,
-    sell_proceeds_per_lot,
-    stop_price,
-)
+from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot, stop_price
 from tests.reference.simulation import ParameterSet, Position, stop_at
 
 prices = st.floats(0.01, 1e5)

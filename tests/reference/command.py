@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from optimizer import cli
+from optimizer.cli import main
 
 
 class Done(NamedTuple):
@@ -29,7 +29,7 @@ def barsweep(*arguments: object, folder: Path) -> Done:
     code = 0
     try:
         with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
-            cli.main()
+            main.main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     finally:

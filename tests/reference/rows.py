@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optimizer.analytics import AnalyticsWriter
+    from optimizer.analytics.writer import AnalyticsWriter
 
 Tables = dict[str, list[tuple[Any, ...]]]
 SYMBOLS = ("AAA", "BBB")

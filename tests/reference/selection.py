@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimizer.backtest import Inputs, Tile, fit_key, prepare, record, study_rules
-from optimizer.folds import combinatorial_purged, recombine
-from optimizer.selection import tile_of
-from optimizer.space import Space, build_space
-from optimizer.study import StudyResult, load_study_bars
+from optimizer.search.result import StudyResult
+from optimizer.selection.folds import combinatorial_purged, recombine
+from optimizer.selection.sets import tile_of
+from optimizer.study_file.bars import load_study_bars
+from optimizer.study_file.space import Space, build_space
+from optimizer.sweep.inputs import Inputs, fit_key, prepare, study_rules
+from optimizer.sweep.single_set import record
+from optimizer.sweep.tiles import Tile
 from optimizer.types import FloatArray
 from tests.reference.metrics import returns_of
 from tests.reference.overfitting import sharpe_of

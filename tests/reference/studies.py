@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer import workers
-from optimizer.config import Study, study_from_dict
-from optimizer.store import StudyFolder
+from optimizer.engine import workers
+from optimizer.store.folder import StudyFolder
+from optimizer.study_file.study import Study, study_from_dict
 from optimizer.types import Bars
 
 SYMBOLS = ("AAA", "BBB", "CCC")

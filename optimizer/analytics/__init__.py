@@ -1,0 +1,1 @@
+"""The analytics database of the event flow."""

@@ -1,0 +1,68 @@
+"""Versions of the analytics database's schema, and the upgrade to the newest."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from optimizer.analytics.address import AnalyticsError
+from optimizer.analytics.tables import VERSION_TABLE
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def schema_of(connection: sa.Connection) -> str | None:
+    """The version of a database's schema, or None where it has none."""
+    from alembic.runtime.migration import MigrationContext
+
+    options = {"version_table": VERSION_TABLE}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _alembic() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@functools.cache
+def schema_versions() -> tuple[str, ...]:
+    """Versions of the schema that this program knows, oldest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic())
+    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
+
+
+_ALEMBIC_IS_GLOBAL = threading.Lock()
+
+
+def upgrade(connection: sa.Connection, shown: str) -> None:
+    """Upgrade a database's tables to the newest version; ``shown`` names it in errors."""
+    from alembic import command
+
+    version, known = schema_of(connection), schema_versions()
+    if version == known[-1]:
+        return
+    if version is not None and version not in known:
+        raise AnalyticsError(too_new(shown, version, known))
+    config = _alembic()
+    config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+    with _ALEMBIC_IS_GLOBAL:
+        command.upgrade(config, "head")
+
+
+def too_new(shown: str, version: str, known: Sequence[str]) -> str:
+    """The message about a schema that a later barsweep made."""
+    return (
+        f"{shown}: its analytics have schema {version}, this barsweep knows {known[-1]} at most;"
+        " upgrade barsweep or give another database"
+    )

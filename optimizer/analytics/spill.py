@@ -1,0 +1,226 @@
+"""The file that keeps events while the analytics database cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from optimizer.analytics.address import PASSWORD_MEND, Address, AnalyticsError, parse_url
+from optimizer.analytics.database import Database
+from optimizer.analytics.schema import schema_versions
+from optimizer.analytics.tables import TABLES, BarRows
+
+_SPILL_FORMAT = "barsweep analytics spill"
+
+
+class Spill:
+    """The file of what a database failed to take: JSON lines, a header, then one line per bar.
+
+    Args:
+        path: of the file; created with the first bar.
+        address: of the database.
+
+    Raises:
+        AnalyticsError: the file exists, or its folder does not.
+    """
+
+    def __init__(self, path: Path, address: Address) -> None:
+        self.path = path
+        self.failed: str | None = None
+        self._address = address
+        self._file: BinaryIO | None = None
+        self._n_rows = 0
+        self._first_lost: int | None = None
+        if path.exists():
+            raise AnalyticsError(
+                f"{path}: holds rows that an earlier flow could not write; load them with"
+                f" `{self._command()}` and remove it"
+            )
+        if not path.parent.is_dir():
+            raise AnalyticsError(f"{path}: its folder does not exist; create it first")
+
+    def _command(self) -> str:
+        return f"barsweep analytics import {shlex.quote(str(self.path.absolute()))}"
+
+    def _advice(self) -> str:
+        """The command that loads the file, which names its database, and what it lacks."""
+        advice = f"load them with `{self._command()}`"
+        return f"{advice}, {PASSWORD_MEND}" if self._address.secrets else advice
+
+    def described(self) -> str:
+        """What the file holds and what to do with it, the end of a message."""
+        held = f"{self._n_rows:,} rows are in {self.path}: {self._advice()}"
+        if self.failed is None:
+            return f"the other {held}"
+        lost = "the rest" if self._first_lost is None else f"bar {self._first_lost} and all after"
+        held = f"{held}; " if self._n_rows else ""
+        return (
+            f"{held}{lost} could not be written to {self.path} either ({self.failed}) and is lost:"
+            " make room there and start the flow again"
+        )
+
+    def write(self, bars: Sequence[BarRows]) -> None:
+        """Append whole bars; a failure is kept in ``failed``, with the bars before it in the file."""
+        for bar in bars:
+            if self.failed is not None:
+                return
+            line = json.dumps({"bar": bar.bar, "rows": bar.rows}, default=_plain).encode()
+            try:
+                if self._file is None:
+                    self._file = self.path.open("xb")
+                    self._append(json.dumps(self._header()).encode())
+                self._append(line)
+            except OSError as error:
+                self.failed, self._first_lost = error.strerror or str(error), bar.bar
+            else:
+                self._n_rows += bar.count
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "file": _SPILL_FORMAT,
+            "schema": schema_versions()[-1],
+            "database": self._address.kept,
+        }
+
+    def _append(self, line: bytes) -> None:
+        assert self._file is not None
+        end = self._file.tell()
+        try:
+            self._file.write(line + b"\n")
+            self._file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)
+            raise
+
+    def close(self) -> None:
+        """Make the file durable."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._file.fileno())
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+
+def _plain(value: Any) -> Any:
+    """A plain value for what JSON does not know: numpy's scalars, or else the text of it."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def import_spill(spill: Path, url: str | None = None) -> int:
+    """Load a spill file; rows that are in the database already are skipped.
+
+    A last line without its end, from a process killed as it wrote, is left out: it is half a bar.
+
+    Args:
+        spill: file that ``AnalyticsWriter`` wrote.
+        url: of the database, as for ``AnalyticsWriter``; None takes the one that failed, its password
+            from the environment variable PGPASSWORD.
+
+    Returns:
+        how many rows were new to the database.
+
+    Raises:
+        AnalyticsError: the file or the database cannot be used; what was loaded until then stays,
+            and the same again goes on from there.
+    """
+    spill = Path(spill)
+    address = parse_url(_spilled_database(spill) if url is None else url)
+
+    async def load() -> int:
+        database = Database(address)
+        n_new = 0
+        try:
+            with spill.open("rb") as file:
+                bars = _spilled_bars(spill, file)
+                batch = _some_bars(bars)
+                await database.upgrade()
+                while batch:
+                    n_new += await database.write(batch)
+                    batch = _some_bars(bars)
+        finally:
+            await database.close()
+        return n_new
+
+    try:
+        return asyncio.run(load())
+    except AnalyticsError as error:
+        raise AnalyticsError(f"{spill}: {error}") from None
+    except Exception as error:
+        at = spill if getattr(error, "filename", None) == str(spill) else address.shown
+        raise AnalyticsError(
+            f"{at}: the import of {spill} failed: {address.reason(error)}"
+            f"{address.password_mend(error)}"
+        ) from None
+
+
+def _spilled_database(spill: Path) -> str:
+    """URL in the header of a spill file."""
+    try:
+        with spill.open("rb") as file:
+            header = json.loads(file.readline())
+        if header["file"] != _SPILL_FORMAT:
+            raise ValueError
+        url = header["database"]
+        if not isinstance(url, str):
+            raise ValueError
+    except OSError as error:
+        raise AnalyticsError(f"{spill}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise AnalyticsError(
+            f"{spill}: line 1: this is no spill file of barsweep; restore the file"
+        ) from None
+    file_of_url = parse_url(url).file
+    if file_of_url is not None and not file_of_url.exists():
+        beside = spill.absolute().parent / file_of_url.name
+        return f"sqlite:///{beside}" if beside.exists() else url  # the folder may have moved
+    return url
+
+
+def _some_bars(bars: Iterator[BarRows], n_rows: int = 20_000) -> list[BarRows]:
+    batch: list[BarRows] = []
+    for bar in bars:
+        batch.append(bar)
+        n_rows -= bar.count
+        if n_rows <= 0:
+            break
+    return batch
+
+
+def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
+    known = schema_versions()
+    number = 0
+    for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            record = json.loads(line)
+            if number == 1:
+                if record["file"] != _SPILL_FORMAT:
+                    raise ValueError
+                version = str(record["schema"])
+            else:
+                rows = {name: [tuple(row) for row in rows] for name, rows in record["rows"].items()}
+                if any(
+                    len(row) != len(TABLES[name].columns)
+                    for name, of_table in rows.items()
+                    for row in of_table
+                ):
+                    raise ValueError
+                yield BarRows(record["bar"], rows, sum(map(len, rows.values())))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            what = "this is no spill file of barsweep" if number == 1 else "this is no bar's rows"
+            raise AnalyticsError(f"line {number}: {what}; restore the file") from None
+        if number == 1 and version != known[-1]:
+            raise AnalyticsError(
+                f"line 1: schema {version}, this barsweep loads {known[-1]}; use the version of"
+                " barsweep that wrote it"
+            )
+    if number < 2:
+        raise AnalyticsError("this is no spill file of barsweep, or its end is missing")

@@ -1,0 +1,136 @@
+"""Tables of the analytics database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+Row = tuple[Any, ...]
+
+
+_METADATA = sa.MetaData()
+
+
+def _text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, primary_key=key, nullable=null)
+
+
+def _whole(name: str, *, key: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, primary_key=key, nullable=False, autoincrement=False)
+
+
+def _real(name: str, *, null: bool = False) -> sa.Column[float]:
+    return sa.Column(name, sa.Double, nullable=null)
+
+
+sa.Table(
+    "portfolios",
+    _METADATA,
+    _text("portfolio_id", key=True),
+    _text("study_hash"),
+    _text("strategy"),
+    _text("classifier"),
+    _text("parameters"),
+    _text("data_hash"),
+)
+sa.Table(
+    "bars",
+    _METADATA,
+    _text("bar_id", key=True),
+    _whole("bar"),
+    _text("time"),
+    _text("symbol"),
+    *(_real(name) for name in ("open", "high", "low", "close", "volume")),
+)
+sa.Table(
+    "signals",
+    _METADATA,
+    _text("signal_id", key=True),
+    _text("strategy_key"),
+    _whole("bar"),
+    _text("symbol"),
+    _whole("direction"),
+    _real("strength"),
+    _real("confidence"),
+    _text("features"),
+    _text("bar_id"),
+)
+sa.Table(
+    "regimes",
+    _METADATA,
+    _text("regime_id", key=True),
+    _text("classifier_key"),
+    _whole("bar"),
+    _whole("code"),
+)
+sa.Table(
+    "orders",
+    _METADATA,
+    _text("order_id", key=True),
+    _text("portfolio_id"),
+    _whole("bar"),
+    _text("symbol"),
+    _text("signal_id", null=True),
+    _text("regime_id", null=True),
+    _real("quantity"),
+    *(_real(name, null=True) for name in ("kelly_value", "budget_value", "cash_value")),
+)
+sa.Table(
+    "rejects",
+    _METADATA,
+    _text("reject_id", key=True),
+    _text("portfolio_id"),
+    _whole("bar"),
+    _text("symbol"),
+    _text("signal_id", null=True),
+    _text("reason"),
+    _text("order_id", null=True),
+)
+sa.Table(
+    "fills",
+    _METADATA,
+    _text("fill_id", key=True),
+    _text("order_id", null=True),
+    _text("portfolio_id"),
+    _whole("bar"),
+    _text("symbol"),
+    _text("kind"),
+    *(_real(name) for name in ("quantity", "price", "cost", "cash_after", "position_after")),
+    _text("bar_id"),
+    _text("opening_order_id", null=True),
+    _real("stop_level", null=True),
+)
+sa.Table(
+    "equity",
+    _METADATA,
+    _text("portfolio_id", key=True),
+    _whole("bar", key=True),
+    *(_real(name) for name in ("equity", "cash", "exposure", "drawdown")),
+)
+
+TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
+"""Tables by name, in the order in which they are written; a row is a tuple in a table's order.
+
+``bar`` counts from 0; ``time`` is ISO 8601 in UTC; ``parameters`` and ``features`` are JSON objects;
+``direction`` and ``code`` are those of ``kernels.codes``; ``reason`` is a name in its ``REASONS``, why a
+signal became no order, or ``optimizer.types.NO_CASH_AT_FILL``, why an order (or a stop's cover, which
+has none) became no fill. ``bar_id`` of a signal is the bar that it was decided at, that of a fill the
+bar that it filled at. Values, costs and cash are in the currency of the prices, quantities in units. A
+value that does not apply is None, never NaN: the order of a stop's fill (which has the one that opened
+the position beside it), a size that has no limit.
+SQLite gives -0.0 back as 0.0; every other float64 comes back bit for bit.
+"""
+
+VERSION_TABLE = "barsweep_schema"  # not Alembic's default, which other programs' databases hold
+
+
+@dataclass(slots=True)
+class BarRows:
+    """Rows of one bar, by table. ``bar`` is None until the bar has ended."""
+
+    bar: int | None = None
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    count: int = 0

@@ -1,0 +1,1 @@
+"""Bars: read, check, import and fetch them."""

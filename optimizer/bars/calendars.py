@@ -1,0 +1,93 @@
+"""Trading days that are missing, by an exchange's calendar."""
+
+from __future__ import annotations
+
+import warnings
+import zoneinfo
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.import_report import Days
+from optimizer.bars.times import DAY, LONG_BAR
+from optimizer.errors import DataError
+from optimizer.extras import optional_module
+from optimizer.text import one_line
+from optimizer.types import IntArray, TimeArray
+
+
+def trading_days(
+    times: TimeArray, zone: zoneinfo.ZoneInfo, size: int, calendar: Any | None
+) -> TimeArray:
+    """The day of each bar: as dated where all begin at midnight UTC, else by the exchange's clock."""
+    midnight = (times.view(np.int64) % DAY == 0).all()
+    if midnight and size >= LONG_BAR:
+        return times.astype("datetime64[D]")
+    clock = pd.DatetimeIndex(times, tz="UTC").tz_convert(zone if calendar is None else calendar.tz)
+    return clock.tz_localize(None).to_numpy().astype("datetime64[D]")
+
+
+def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Days]:
+    """Days without bars that should have some, and days with bars that should have none."""
+    if not 0 < size <= DAY + DAY // 2:
+        return (), ()
+    there = np.unique(days)
+    if calendar is not None:
+        sessions = _sessions(calendar, there[0], there[-1])
+        return tuple(np.setdiff1d(sessions, there)), tuple(np.setdiff1d(there, sessions))
+    every = np.arange(there[0], there[-1] + np.timedelta64(1, "D"))
+    # 1970-01-01 was a Thursday; Monday is 0. A weekday is usual where half of its days have bars.
+    weekday = (every.astype(np.int64) + 3) % 7
+    has = np.isin(every, there)
+    usual = np.array([has[weekday == day].mean() >= 0.5 for day in range(7) if day in weekday])
+    known = np.isin(weekday, np.unique(weekday)[usual])
+    return tuple(every[known & ~has]), ()
+
+
+def bars_missing(days: TimeArray, steps: IntArray, size: int) -> int:
+    """Bars missing within trading days, where consecutive bars are further apart than one bar."""
+    if not 0 < size < LONG_BAR:
+        return 0
+    inside = steps[days[1:] == days[:-1]]
+    return int((inside // size - 1).clip(min=0).sum())
+
+
+def longest_gap(
+    times: TimeArray, steps: IntArray, size: int
+) -> tuple[int, np.datetime64, np.datetime64] | None:
+    """The longest gap between two bars: nanoseconds, the bars before and after; None without one."""
+    if not len(steps) or int(steps.max()) <= size:
+        return None
+    at = int(np.argmax(steps))
+    return int(steps[at]), times[at], times[at + 1]
+
+
+def open_calendar(code: str) -> Any:
+    """An exchange's calendar by its code, as XNYS."""
+    library = optional_module("exchange_calendars", "calendars")
+    try:
+        with _their_warnings():
+            return library.get_calendar(code)
+    except (library.errors.CalendarError, ValueError) as error:
+        raise DataError(
+            f"--calendar {code}: {one_line(error)}; codes are those of exchange-calendars, as XNYS"
+            " or 24/7"
+        ) from None
+
+
+def _sessions(calendar: Any, first: np.datetime64, last: np.datetime64) -> TimeArray:
+    library = optional_module("exchange_calendars", "calendars")
+    try:
+        with _their_warnings():
+            # The calendar as loaded spans 20 years; these are as many as the bars need.
+            whole = library.get_calendar(calendar.name, start=str(first - 7), end=str(last + 7))
+            days: TimeArray = whole.sessions.to_numpy().astype("datetime64[D]")
+    except (library.errors.CalendarError, ValueError) as error:
+        raise DataError(f"--calendar {calendar.name}: {one_line(error)}") from None
+    return days[(days >= first) & (days <= last)]
+
+
+def _their_warnings() -> warnings.catch_warnings[Any]:
+    """Silence what the calendar library makes pandas warn of; it concerns its authors."""
+    return warnings.catch_warnings(action="ignore", category=DeprecationWarning)

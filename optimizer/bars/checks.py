@@ -1,0 +1,224 @@
+"""What bars must satisfy, and what looks suspicious in them."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.rows import Rows, first_row
+from optimizer.bars.times import LONG_BAR, duration_text, most_common, time_text, to_nanoseconds
+from optimizer.bars.timestamps import without_zone
+from optimizer.errors import DataError
+from optimizer.text import counted
+from optimizer.types import Bars, BoolArray, FloatArray, IntArray
+
+ROUNDING = 1e-9
+"""Relative slack of high and low against open and close: the last digits of adjusted prices."""
+_CALENDAR_SLACK = 4 / 7
+"""A long bar may be as short as this: a week that begins on a Thursday, a February."""
+
+
+def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
+    """Refuse rows that are no bars: out of order, repeated, broken, or of several sizes.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    _check_order(rows)
+    for flaw in flaws(rows.values):
+        if (row := first_row(flaw.broken)) is not None:
+            rows.refuse(row, flaw.describe(rows.values, row))
+    _check_bar_size(rows, zone)
+
+
+def require_bars(bars: Bars, needed: int, why: str) -> None:
+    """Refuse bars that are too few.
+
+    Args:
+        bars: of any symbols.
+        needed: bars that are needed at least.
+        why: what needs them, for the message.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    if bars.n_bars < needed:
+        raise DataError(
+            f"{bars.source}: {counted(bars.n_bars, 'bar')} from {time_text(bars.timestamps[0])} to "
+            f"{time_text(bars.timestamps[-1])}, but at least {needed} are needed: {why}; "
+            "take a longer span or shorter lookbacks"
+        )
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """A rule of bars, and which rows break it.
+
+    Attributes:
+        kind: what is wrong, in a few words.
+        broken: of each row.
+        column: the column at fault.
+        other: the column beside which it is at fault, if any.
+        mend: what the value must be, or what to do.
+    """
+
+    kind: str
+    broken: BoolArray
+    column: str
+    mend: str
+    other: str | None = None
+
+    def describe(self, values: Mapping[str, FloatArray], row: int) -> str:
+        """What is wrong in a row, and the mend."""
+        value = float(values[self.column][row])
+        if np.isnan(value):
+            return f"column {self.column} has no value; {self.mend}"
+        text = f"column {self.column} is {value!r}"
+        if self.other is not None:
+            text += f", {self.kind} {self.other}, {float(values[self.other][row])!r}"
+        return f"{text}; {self.mend}"
+
+
+def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
+    """Each rule that the values of a bar must keep, and which rows break it.
+
+    Args:
+        values: prices and volume by name, one length.
+    """
+    for name, column in values.items():
+        yield Flaw("no value", np.isnan(column), name, "complete the bar or drop it")
+        yield Flaw("infinite", np.isinf(column), name, "it must be finite")
+        if name == "volume":
+            yield Flaw("negative", column < 0, name, "the least is 0")
+        else:
+            yield Flaw("not positive", column <= 0, name, "prices must be positive")
+    correct = "correct the bar or drop it"
+    high, low = values["high"], values["low"]
+    for name in ("low", "open", "close"):
+        below = high < values[name] * (1 - ROUNDING)
+        yield Flaw("below", below, "high", correct, name)
+        above = low > values[name] * (1 + ROUNDING)
+        yield Flaw("above", above, "low", correct, name)
+
+
+def suspected_splits(open_: FloatArray, close: FloatArray) -> list[tuple[int, int, str]]:
+    """Steps of the price from a close to the next open that look like a split left in.
+
+    A ratio of small whole numbers within 3%, whose level the prices keep: the medians of up to 10
+    closes before and after differ by the ratio within 15%.
+
+    Args:
+        open_, close: shape (n_bars, n_symbols).
+
+    Returns:
+        Bar, symbol and ratio, as ``4:1``, in order of time.
+    """
+    found = []
+    step = np.log(close[:-1]) - np.log(open_[1:])
+    nearest = np.argmin(np.abs(step[:, :, None] - _LOG_SPLITS), axis=2)
+    for before, symbol in np.argwhere(np.abs(step - _LOG_SPLITS[nearest]) < 0.03):
+        bar = int(before) + 1
+        levels = (close[max(0, bar - 10) : bar, symbol], close[bar : bar + 10, symbol])
+        kept = np.log(np.median(levels[0])) - np.log(np.median(levels[1]))
+        at = nearest[before, symbol]
+        if abs(kept - _LOG_SPLITS[at]) < 0.15:
+            found.append((bar, int(symbol), f"{_SPLITS[at][0]}:{_SPLITS[at][1]}"))
+    return found
+
+
+_WHOLE_SPLITS = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
+_SPLITS = [(3, 2), *((n, 1) for n in _WHOLE_SPLITS), *((1, n) for n in _WHOLE_SPLITS)]
+_LOG_SPLITS = np.log([new / old for new, old in _SPLITS])
+
+
+def _check_order(rows: Rows) -> None:
+    """Refuse a symbol's first timestamp that does not come after the one before it."""
+    order = np.concatenate(rows.by_symbol())
+    backward = np.zeros(len(order), dtype=np.bool_)
+    before = np.zeros(len(order), dtype=np.int64)
+    before[order[1:]] = order[:-1]
+    backward[order[1:]] = (np.diff(rows.code[order]) == 0) & (
+        np.diff(to_nanoseconds(rows.time)[order]) <= 0
+    )
+    row = first_row(backward)
+    if row is None:
+        return
+    earlier = int(before[row])
+    hint = "" if "symbol" in rows.frame else ", or add a symbol column"
+    if rows.time[row] == rows.time[earlier]:
+        rows.refuse(
+            row,
+            f"column timestamp repeats {rows.number(earlier)}; keep one bar for each time{hint}",
+        )
+    rows.refuse(
+        row,
+        f"column timestamp is before {time_text(rows.time[earlier])} of {rows.number(earlier)}; "
+        f"sort the file by symbol and timestamp{hint}",
+    )
+
+
+def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
+    """Refuse bars of several sizes.
+
+    A symbol's bar size is its most common step. A shorter step is refused; one of a day or more may
+    shrink with the calendar, and one within a day where the clock of ``zone`` changes. Longer steps
+    are nights, weekends, holidays, halts and missing bars, but not where many in a row are alike or
+    all are far longer.
+    """
+    symbols = [where for where in rows.by_symbol() if len(where) > 1]
+    if not symbols:
+        return
+    longest = max(symbols, key=len)
+    shared = most_common(np.diff(to_nanoseconds(rows.time[longest])))
+    for where in symbols:
+        steps = np.diff(to_nanoseconds(rows.time[where]))
+        size = most_common(steps)
+        few = len(steps) < 5 and size > shared  # two bars over a weekend are still daily bars
+        if not few and not _same_size(size, shared):
+            raise DataError(
+                f"{rows.source}: mixed bar sizes: column timestamp steps by {duration_text(size)} for "
+                f"{rows.symbol(where[0])}, but by {duration_text(shared)} for "
+                f"{rows.symbol(longest[0])}; keep one bar size in a file, or select symbols of one"
+            )
+        short = steps < (size * _CALENDAR_SLACK if size >= LONG_BAR else size)
+        if short.any() and size < LONG_BAR:
+            clock = pd.DatetimeIndex(rows.time[where], tz="UTC").tz_convert(zone)
+            short &= np.diff(to_nanoseconds(without_zone(clock))) < size
+        wrong = np.flatnonzero(short | _coarser(steps, size))
+        if len(wrong):
+            step = int(steps[wrong[0]])
+            rows.refuse(
+                int(where[wrong[0] + 1]),
+                f"mixed bar sizes: column timestamp is {duration_text(step)} after the bar before, but "
+                f"most bars of the symbol are {duration_text(size)} apart; keep one bar size in a file",
+            )
+
+
+def _same_size(size: int, other: int) -> bool:
+    if min(size, other) < LONG_BAR:
+        return size == other
+    return _CALENDAR_SLACK <= size / other <= 1 / _CALENDAR_SLACK
+
+
+def _coarser(steps: IntArray, size: int) -> BoolArray:
+    """Steps that belong to bars of a larger size.
+
+    Twenty equal steps in a row that are longer than the bar, or ten in a row of 12 bars or more (as
+    days among hours, or months among days).
+    """
+    longer = steps > size
+    alike = np.concatenate(([False], longer[1:] & (steps[1:] == steps[:-1])))
+    return _in_run(alike, 19) | _in_run(steps >= 12 * size, 10)
+
+
+def _in_run(marked: BoolArray, length: int) -> BoolArray:
+    """Which elements lie in a run of at least ``length`` marked ones."""
+    edges = np.diff(np.concatenate(([0], marked.astype(np.int8), [0])))
+    found = np.zeros(len(marked), dtype=np.bool_)
+    for start, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        found[start:stop] = stop - start >= length
+    return found

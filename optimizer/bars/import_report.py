@@ -1,0 +1,145 @@
+"""What an import found in each symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from optimizer.bars.times import DAY, duration_text, time_text
+from optimizer.errors import DataError
+from optimizer.text import counted, list_text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of flaw in the rows read.
+
+    Attributes:
+        kind: what is wrong with a row.
+        count: rows.
+        first: the first of them, as a message names it.
+        option: what asks for its mending.
+        mended: whether it was asked for.
+    """
+
+    kind: str
+    count: int
+    first: str
+    option: str
+    mended: bool
+
+    def __str__(self) -> str:
+        return f"{counted(self.count, 'row')} {self.kind}, first {self.first}"
+
+
+@dataclass(frozen=True)
+class SymbolReport:
+    """What is written of one symbol.
+
+    Attributes:
+        bars: how many.
+        first, last: times in UTC.
+        bar_size: nanoseconds, the most common step; 0 where there is one bar.
+        missing_days: days without a bar, on which bars are usual; with a calendar its sessions.
+        unexpected_days: days with bars that are no session of the calendar.
+        missing_bars: bars lacking between others of the same day.
+        longest_gap: its nanoseconds and the times of the bars around it.
+        zero_volume: bars with no volume.
+        splits: time and ratio of each step that looks like a split left in.
+    """
+
+    symbol: str
+    bars: int
+    first: np.datetime64
+    last: np.datetime64
+    bar_size: int
+    missing_days: tuple[np.datetime64, ...]
+    unexpected_days: tuple[np.datetime64, ...]
+    missing_bars: int
+    longest_gap: tuple[int, np.datetime64, np.datetime64] | None
+    zero_volume: int
+    splits: tuple[tuple[np.datetime64, str], ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What was found and what was mended.
+
+    Attributes:
+        sources: a line for each file: the format recognised, rows, symbols, notes.
+        findings: flaws of the rows, mended or not.
+        symbols: what is written of each.
+        calendar: the exchange calendar that days were compared with.
+        out: the file written; None where the bars were refused.
+    """
+
+    sources: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    symbols: tuple[SymbolReport, ...]
+    calendar: str | None
+    out: Path | None
+
+    def lines(self) -> Iterator[str]:
+        """The report for people, line by line."""
+        yield from self.sources
+        for one in self.findings:
+            what = "mended" if one.mended else "not mended"
+            yield f"found: {one}; {what} ({one.option})"
+        for symbol in self.symbols:
+            yield from self._symbol_lines(symbol)
+        if self.out is not None:
+            yield f"written: {self.out}"
+
+    def _symbol_lines(self, one: SymbolReport) -> Iterator[str]:
+        size = f" of {duration_text(one.bar_size)}" if one.bar_size else ""
+        span = f"{time_text(one.first)} to {time_text(one.last)} UTC"
+        yield f"{one.symbol}: {counted(one.bars, 'bar')}{size}, {span}"
+        if one.missing_days:
+            count = len(one.missing_days)
+            of = f"{count:,} of the days that usually have bars"
+            if self.calendar:
+                of = f"{counted(count, 'session')} of {self.calendar}"
+            yield f"  missing: {of}: {runs_of_days(one.missing_days)}"
+        elif self.calendar and one.bar_size <= DAY:
+            yield f"  no session of {self.calendar} is missing"
+        if one.unexpected_days:
+            yield (
+                f"  {counted(len(one.unexpected_days), 'day')} with bars, but no session of"
+                f" {self.calendar}:"
+                f" {runs_of_days(one.unexpected_days)}"
+            )
+        if one.missing_bars:
+            yield f"  missing: {counted(one.missing_bars, 'bar')} between others of the same day"
+        if one.longest_gap is not None:
+            size_, before, after = one.longest_gap
+            between = f"{time_text(before)} to {time_text(after)}"
+            yield f"  longest step: {duration_text(size_)}, {between}"
+        if one.zero_volume:
+            yield f"  volume 0: {one.zero_volume:,} of them"
+        if one.splits:
+            splits = list_text((f"{ratio} at {time_text(at)}" for at, ratio in one.splits), 5)
+            yield f"  looks like a split left in: {splits}"
+
+
+class ImportRefusedError(DataError):
+    """Bars with flaws whose mending was not asked for; carries the report."""
+
+    def __init__(self, message: str, report: ImportReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+Days = tuple[np.datetime64, ...]
+
+
+def runs_of_days(days: Days, limit: int = 5) -> str:
+    """Days as first..last where they follow each other but for a weekend."""
+    texts = []
+    numbers = np.array(days).astype("datetime64[D]")
+    cuts = np.flatnonzero(np.diff(numbers).astype(np.int64) > 3) + 1
+    for run in np.split(numbers, cuts):
+        texts.append(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}")
+    return list_text(texts, limit)

@@ -1,0 +1,362 @@
+"""Foreign bars into our own tidy Parquet file, with a report of what was found.
+
+Nothing is mended unless it is asked for. The rules that bars must keep are those of
+``optimizer.bars``; what is written passes them, or nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import zoneinfo
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optimizer.bars.calendars import (
+    bars_missing,
+    day_gaps,
+    longest_gap,
+    open_calendar,
+    trading_days,
+)
+from optimizer.bars.checks import check_rows, flaws, suspected_splits
+from optimizer.bars.foreign import ADJUSTED, Foreign, read_foreign
+from optimizer.bars.import_report import Finding, ImportRefusedError, ImportReport, SymbolReport
+from optimizer.bars.load import read_rows
+from optimizer.bars.rows import VALUES, Rows
+from optimizer.bars.times import most_common, time_text
+from optimizer.bars.timestamps import read_zone
+from optimizer.errors import DataError
+from optimizer.files import write_atomically
+from optimizer.text import counted, list_text, one_line
+from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
+
+
+@dataclass(frozen=True)
+class Mending:
+    """What an import may change; all off unless asked for.
+
+    Attributes:
+        drop_bad_rows: leave out rows that break a rule of bars, or have no time.
+        drop_duplicates: of rows with one time and symbol keep the first.
+        sort: order the rows of each symbol by time.
+        adjust: multiply prices by adjusted close / close.
+        zero_volume: write a volume of 0 where a file has no such column.
+    """
+
+    drop_bad_rows: bool = False
+    drop_duplicates: bool = False
+    sort: bool = False
+    adjust: bool = False
+    zero_volume: bool = False
+
+
+def import_bars(
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    symbol: str | None = None,
+    timezone: str = "UTC",
+    calendar: str | None = None,
+    mending: Mending | None = None,
+    overwrite: bool = False,
+) -> ImportReport:
+    """Write foreign files as one tidy Parquet file of bars.
+
+    Args:
+        paths: files; several of one symbol follow each other, as monthly exports do.
+        out: a ``.parquet`` file, written whole or not at all.
+        symbol: name of the symbol, for files of one symbol that do not name it.
+        timezone: of timestamps that carry none, as ``America/New_York``.
+        calendar: code of an exchange, as ``XNYS``, whose sessions the days are compared with.
+        mending: what may be changed; None is nothing.
+        overwrite: replace ``out``.
+
+    Raises:
+        ImportRefusedError: the rows have flaws whose mending is not asked for. Nothing is written.
+        DataError: a file or the result cannot be read, recognised or written.
+    """
+    if not paths:
+        raise DataError("no files to import; name at least one")
+    if symbol is not None and not symbol.strip():
+        raise DataError("--symbol: empty; name the symbol, or leave it out")
+    check_out(Path(out), paths, overwrite)
+    _refuse_twice(paths)
+    foreign = [read_foreign(path, symbol) for path in paths]
+    return write_bars(foreign, out, timezone=timezone, calendar=calendar, mending=mending)
+
+
+def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuse a file that is named twice, perhaps by two names."""
+    seen: dict[str, str | os.PathLike[str]] = {}
+    for path in paths:
+        first = seen.setdefault(os.path.realpath(path), path)
+        if first is not path:
+            other = "" if os.fspath(first) == os.fspath(path) else f", also as {os.fspath(first)}"
+            raise DataError(f"{os.fspath(path)}: given twice{other}; name each file once")
+
+
+def check_out(out: Path, inputs: Sequence[str | os.PathLike[str]], overwrite: bool) -> None:
+    """Refuse an output file that may not be written, before any work.
+
+    Raises:
+        DataError: it is no Parquet file by its name, is one of the inputs, or exists.
+    """
+    if out.suffix.lower() not in (".parquet", ".pq"):
+        raise DataError(f"{out}: the result is a Parquet file; name it *.parquet")
+    try:
+        is_folder, exists = out.is_dir(), out.exists()
+        is_input = exists and any(Path(one).exists() and out.samefile(one) for one in inputs)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise DataError(f"{out}: cannot be written: {one_line(error)}") from None
+    if is_folder:
+        raise DataError(f"{out}: is a folder; name a file")
+    if is_input:
+        raise DataError(f"{out}: is an input too; inputs are never changed, give another --out")
+    if exists and not overwrite:
+        raise DataError(f"{out}: exists; give another --out, or --overwrite")
+
+
+def write_bars(
+    foreign: Sequence[Foreign],
+    out: str | os.PathLike[str],
+    *,
+    timezone: str = "UTC",
+    calendar: str | None = None,
+    mending: Mending | None = None,
+) -> ImportReport:
+    """Check bars that were read, mend what is asked for, and write them.
+
+    Args and errors are those of `import_bars`.
+    """
+    wanted = mending if mending is not None else Mending()
+    zone = read_zone("--timezone", timezone)
+    sessions = open_calendar(calendar) if calendar is not None else None
+    lost = [_without_time(one, wanted) for one in foreign]
+    parts = [_rows(one, wanted, zone) for one, _ in lost]
+    findings = [finding for _, finding in lost if finding is not None]
+    for part in parts:
+        findings += _bad_rows(part, wanted)
+    rows = _joined([_good(part) if wanted.drop_bad_rows else part for part in parts])
+    if not len(rows.time):
+        raise DataError(f"{rows.source}: no row is left without its bad ones")
+    rows, more = _mend_order(rows, wanted)
+    findings += more
+    sources = tuple(map(_source_line, foreign))
+    report = ImportReport(sources, tuple(findings), (), calendar, None)
+    open_ = [one for one in findings if not one.mended]
+    if open_:
+        what = "; ".join(map(str, open_))
+        options = " ".join(dict.fromkeys(one.option for one in open_))
+        raise ImportRefusedError(f"{what}; mend the file, or have it mended with {options}", report)
+    try:
+        check_rows(rows, zone)
+    except DataError as error:
+        raise ImportRefusedError(str(error), report) from None
+    symbols = tuple(_symbol_reports(rows, zone, sessions))
+    path = Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = _table(rows)
+        write_atomically(path, lambda part: pq.write_table(table, part, compression="zstd"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return replace(report, symbols=symbols, out=path)
+
+
+def _without_time(one: Foreign, mending: Mending) -> tuple[Foreign, Finding | None]:
+    """The rows that have a time, and a finding of those that have none."""
+    empty = one.frame["timestamp"].isna()
+    if not empty.any():
+        return one, None
+    first = f"{one.source}, {one.unit} {one.frame.index[int(np.argmax(empty))]}"
+    finding = Finding(
+        "without a time", int(empty.sum()), first, "--drop-bad-rows", mending.drop_bad_rows
+    )
+    kept = one.frame[~empty]
+    if kept.empty:
+        raise DataError(f"{one.source}: no row has a time")
+    return replace(one, frame=kept), finding
+
+
+def _rows(one: Foreign, mending: Mending, zone: zoneinfo.ZoneInfo) -> Rows:
+    frame = one.frame
+    if "volume" not in frame:
+        if not mending.zero_volume:
+            raise DataError(
+                f"{one.source}: no column volume; have 0 written with --zero-volume, or add one"
+            )
+        frame = frame.assign(volume=0.0)
+    rows = read_rows(frame, one.source, one.unit, zone)
+    if not mending.adjust:
+        return rows
+    if ADJUSTED not in frame:
+        raise DataError(
+            f"{one.source}: --adjust: there is no column of adjusted closes; found format"
+            f" {one.format}"
+        )
+    adjusted = pd.to_numeric(frame[ADJUSTED], errors="coerce").to_numpy(np.float64)
+    with np.errstate(all="ignore"):
+        factor = adjusted / rows.values["close"]
+        values = {n: v if n == "volume" else v * factor for n, v in rows.values.items()}
+    values["close"] = adjusted
+    return replace(rows, values=values)
+
+
+def _place(rows: Rows, row: int) -> str:
+    when = f"{rows.symbol(row)}, {time_text(rows.time[row])}"
+    return f"{rows.at(row)} ({when})"
+
+
+def _broken(rows: Rows) -> BoolArray:
+    broken: BoolArray = np.logical_or.reduce([flaw.broken for flaw in flaws(rows.values)])
+    return broken
+
+
+def _good(rows: Rows) -> Rows:
+    return _picked(rows, np.flatnonzero(~_broken(rows)))
+
+
+def _bad_rows(rows: Rows, mending: Mending) -> list[Finding]:
+    """One finding for each kind of flaw; a row counts for the first rule that it breaks."""
+    found: dict[str, list[int]] = {}
+    seen = np.zeros(len(rows.time), dtype=np.bool_)
+    for flaw in flaws(rows.values):
+        new = flaw.broken & ~seen
+        seen |= flaw.broken
+        if new.any():
+            found.setdefault(_KINDS[flaw.kind], []).extend(np.flatnonzero(new).tolist())
+    return [
+        Finding(
+            kind, len(where), _place(rows, min(where)), "--drop-bad-rows", mending.drop_bad_rows
+        )
+        for kind, where in found.items()
+    ]
+
+
+_KINDS = {
+    "no value": "without a value",
+    "infinite": "with an infinite value",
+    "negative": "with a negative volume",
+    "not positive": "with a price that is not positive",
+    "below": "with a high below another price",
+    "above": "with a low above another price",
+}
+"""What the report calls a flaw of `optimizer.bars.flaws`."""
+
+
+def _picked(rows: Rows, where: IntArray) -> Rows:
+    return replace(
+        rows,
+        frame=rows.frame.iloc[where],
+        code=rows.code[where],
+        time=rows.time[where],
+        values={name: values[where] for name, values in rows.values.items()},
+    )
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """Rows of all files, in their order, numbered by file and line."""
+    if len(parts) == 1:
+        return parts[0]
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    place = {name: i for i, name in enumerate(names)}
+    codes = [np.array([place[n] for n in p.names], dtype=np.int64)[p.code] for p in parts]
+    numbers = [f"{p.unit} {number} of {p.source}" for p in parts for number in p.frame.index]
+    return Rows(
+        f"{len(parts)} files",
+        "",
+        pd.DataFrame({"symbol": [names[c] for code in codes for c in code]}, index=numbers),
+        names,
+        np.concatenate(codes),
+        np.concatenate([part.time for part in parts]),
+        {name: np.concatenate([part.values[name] for part in parts]) for name in VALUES},
+    )
+
+
+def _mend_order(rows: Rows, mending: Mending) -> tuple[Rows, list[Finding]]:
+    """Rows without repeated times, in order, as far as that is asked for."""
+    findings = []
+    frame = pd.DataFrame({"code": rows.code, "time": rows.time})
+    repeated = frame.duplicated().to_numpy()
+    if repeated.any():
+        whole = pd.DataFrame({**frame, **rows.values})
+        alike = int(whole.duplicated().to_numpy()[repeated].sum())
+        count = int(repeated.sum())
+        kind = "at a time that the symbol had before"
+        if alike < count:
+            kind += f" ({count - alike:,} with other values, of which the first is kept)"
+        first = _place(rows, int(np.argmax(repeated)))
+        findings.append(Finding(kind, count, first, "--drop-duplicates", mending.drop_duplicates))
+        if mending.drop_duplicates:
+            rows = _picked(rows, np.flatnonzero(~repeated))
+            frame = frame[~repeated]
+    latest = frame.groupby("code")["time"].cummax().to_numpy()
+    backward = rows.time < latest
+    if backward.any():
+        first = _place(rows, int(np.argmax(backward)))
+        kind = "out of order in time"
+        findings.append(Finding(kind, int(backward.sum()), first, "--sort", mending.sort))
+        if mending.sort:
+            rows = _picked(rows, np.lexsort((rows.time, rows.code)).astype(np.int64))
+    return rows, findings
+
+
+def _table(rows: Rows) -> pa.Table:
+    names = pa.array([rows.names[code] for code in rows.code], pa.string())
+    times = pa.array(rows.time.astype("datetime64[ns]"), pa.timestamp("ns"))
+    columns: dict[str, Any] = {"symbol": names.dictionary_encode().cast(pa.string())}
+    columns["timestamp"] = times.cast(pa.timestamp("ns", tz="UTC"))
+    return pa.table({**columns, **{name: pa.array(rows.values[name]) for name in VALUES}})
+
+
+def _source_line(one: Foreign) -> str:
+    symbols = list_text(map(str, one.frame["symbol"].unique()), 10)
+    line = f"{one.source}: {one.format}, {counted(len(one.frame), 'row')}, {symbols} ({one.symbol_from})"
+    notes = list(one.notes)
+    if ADJUSTED in one.frame:
+        pair = one.frame[[ADJUSTED, "close"]].apply(pd.to_numeric, errors="coerce")
+        apart = float((pair[ADJUSTED] / pair["close"] - 1).abs().max())
+        if apart > 1e-6:
+            notes.append(f"adjusted closes differ by up to {apart:.1%}; --adjust uses them")
+    return "; ".join([line, *notes])
+
+
+def _symbol_reports(
+    rows: Rows, zone: zoneinfo.ZoneInfo, calendar: Any | None
+) -> Iterator[SymbolReport]:
+    for name, where in zip(rows.names, rows.by_symbol(), strict=True):
+        if not len(where):
+            continue
+        times = rows.time[where].astype("datetime64[ns]")
+        values = {column: rows.values[column][where] for column in VALUES}
+        steps = np.diff(times.view(np.int64)).astype(np.int64)
+        size = most_common(steps) if len(steps) else 0
+        days = trading_days(times, zone, size, calendar)
+        missing, unexpected = day_gaps(days, size, calendar)
+        yield SymbolReport(
+            name,
+            len(where),
+            times[0],
+            times[-1],
+            size,
+            missing,
+            unexpected,
+            bars_missing(days, steps, size),
+            longest_gap(times, steps, size),
+            int((values["volume"] == 0).sum()),
+            _splits(times, values),
+        )
+
+
+def _splits(
+    times: TimeArray, values: Mapping[str, FloatArray]
+) -> tuple[tuple[np.datetime64, str], ...]:
+    found = suspected_splits(values["open"][:, None], values["close"][:, None])
+    return tuple((times[bar], ratio) for bar, _, ratio in found)

@@ -1,0 +1,270 @@
+"""Load the bars of a study from a file."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import logging
+import os
+import re
+import zoneinfo
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.checks import check_rows, suspected_splits
+from optimizer.bars.read import find_symbols, read_table
+from optimizer.bars.rows import VALUES, Rows, first_row
+from optimizer.bars.times import (
+    DAY,
+    duration_text,
+    infer_bars_per_year,
+    most_common,
+    time_text,
+    to_nanoseconds,
+)
+from optimizer.bars.timestamps import read_times, read_zone, to_utc, without_zone
+from optimizer.errors import DataError
+from optimizer.text import list_text, one_line
+from optimizer.types import Bars, FloatArray, TimeArray
+
+Moment = str | datetime.date | np.datetime64
+"""A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
+
+_log = logging.getLogger("barsweep")
+
+
+def load_bars(
+    path: str | os.PathLike[str],
+    symbols: Sequence[str] | str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    *,
+    align: Literal["inner", "strict"] = "inner",
+    timezone: str = "UTC",
+) -> Bars:
+    """Read bars of one or several symbols.
+
+    The file is tidy long: a row for each symbol and bar, with the columns symbol (or ticker),
+    timestamp (or datetime, date, time), open, high, low, close and volume, named in any case;
+    others are ignored. Without a symbol column the file holds one symbol, named as the file. The
+    rows of a symbol are in order of time. Timestamps are dates, times with or without an offset, or
+    seconds, milliseconds, microseconds or nanoseconds since 1970.
+
+    Args:
+        path: a ``.parquet``, ``.pq``, ``.csv`` or ``.csv.gz`` file.
+        symbols: which symbols, in the order of the result's columns; None takes all, by name.
+        start: first time, inclusive; a date is the start of that day.
+        end: last time, inclusive; a date includes that whole day.
+        align: ``inner`` keeps the timestamps that all symbols have, and logs how many are dropped;
+            ``strict`` refuses symbols whose timestamps differ. Nothing is ever filled.
+        timezone: of timestamps, ``start`` and ``end`` that carry none, as ``America/New_York``.
+
+    Returns:
+        The bars, timestamps in UTC.
+
+    Raises:
+        DataError: the file cannot be read, or its bars cannot be used.
+    """
+    source = str(path)
+    zone = read_zone(source, timezone)
+    if align not in ("inner", "strict"):
+        raise DataError(f'{source}: align: got {align!r}; valid: "inner", "strict"')
+    rows = find_symbols(read_table(Path(path)))
+    rows = _select_symbols(rows, symbols)
+    rows = _select_times(read_times(rows, zone), start, end, zone)
+    rows = _read_values(rows)
+    check_rows(rows, zone)
+    bars = _align(rows, align)
+    _log_suspicions(bars)
+    return bars
+
+
+def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneInfo) -> Rows:
+    """Read the times and numbers of a frame of bars, and judge neither order nor values.
+
+    Args:
+        frame: columns symbol, timestamp, open, high, low, close and volume, others ignored; the index
+            numbers the rows for messages.
+        source: the file, for messages.
+        unit: what a row is called, for messages: ``line`` or ``row``.
+        zone: of timestamps that carry none.
+
+    Raises:
+        DataError: a symbol or a time is missing or cannot be read, or a value is no number.
+    """
+    return _read_values(read_times(find_symbols(Rows(source, unit, frame)), zone))
+
+
+def _select_symbols(rows: Rows, symbols: Sequence[str] | str | None) -> Rows:
+    if symbols is None:
+        return rows
+    wanted = (symbols,) if isinstance(symbols, str) else tuple(symbols)
+    if not wanted:
+        raise DataError(f"{rows.source}: no symbols are selected; name some, or None for all")
+    for i, name in enumerate(wanted):
+        if name in wanted[:i]:
+            raise DataError(f"{rows.source}: symbol {name!r} is selected twice")
+        if name not in rows.names:
+            lowered = {known.lower(): known for known in rows.names}
+            near = difflib.get_close_matches(str(name).lower(), lowered, n=1)
+            hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
+            raise DataError(
+                f"{rows.source}: no symbol {name!r}{hint} (there: {list_text(rows.names)})"
+            )
+    place = np.full(len(rows.names), -1, dtype=np.int64)
+    for i, name in enumerate(wanted):
+        place[rows.names.index(name)] = i
+    code = place[rows.code]
+    return replace(rows, names=wanted, code=code).keep(code >= 0)
+
+
+def _select_times(
+    rows: Rows, start: Moment | None, end: Moment | None, zone: zoneinfo.ZoneInfo
+) -> Rows:
+    first, last = rows.time.min(), rows.time.max()
+    keep = np.ones(len(rows.time), dtype=np.bool_)
+    if start is not None:
+        keep &= rows.time >= _bound(rows.source, "start", start, zone)
+    if end is not None:
+        keep &= rows.time <= _bound(rows.source, "end", end, zone)
+    if not keep.any():
+        limits = {"from start": start, "to end": end}
+        span = " ".join(f"{key} {limit}" for key, limit in limits.items() if limit is not None)
+        raise DataError(
+            f"{rows.source}: no bars {span}; the file has {time_text(first)} to {time_text(last)}"
+        )
+    return rows.keep(keep)
+
+
+def _bound(source: str, key: str, moment: Moment, zone: zoneinfo.ZoneInfo) -> np.datetime64:
+    """A limit in UTC; the end of a day is its last nanosecond."""
+    is_date = (
+        isinstance(moment, datetime.date) and not isinstance(moment, datetime.datetime)
+    ) or re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(moment).strip())
+    try:
+        time = pd.Timestamp(moment)
+        if is_date and key == "end":
+            time += pd.Timedelta(days=1)
+        utc = without_zone(to_utc(pd.DatetimeIndex([time]), zone))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{source}: {key} {moment!r} is not an ISO date or time ({one_line(error)})"
+        ) from error
+    limit: np.datetime64 = utc[0]
+    if np.isnat(limit):
+        raise DataError(f"{source}: {key} {moment!r} is no time of the clock in {zone.key}")
+    return limit - np.timedelta64(1, "ns") if is_date and key == "end" else limit
+
+
+def _read_values(rows: Rows) -> Rows:
+    values: dict[str, FloatArray] = {}
+    for name in VALUES:
+        column = rows.frame[name]
+        if pd.api.types.is_bool_dtype(column) or column.dtype.kind in "cmM":
+            rows.refuse(0, f"column {name} is not of numbers but of {column.dtype}")
+        if not pd.api.types.is_numeric_dtype(column):
+            written = column.notna()
+            column = pd.to_numeric(column, errors="coerce")
+            if (row := first_row(column.isna() & written)) is not None:
+                rows.refuse(row, f"column {name} is not a number: {rows.cell(name, row)}")
+        values[name] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return replace(rows, values=values)
+
+
+_LONG_GAP = 14 * DAY
+"""Longer than the holidays of any exchange."""
+
+
+def _log_suspicions(bars: Bars) -> None:
+    """Warn of what may be true and would spoil every result where it is not."""
+    splits = [
+        f"{bars.symbols[symbol]} {ratio} at {time_text(bars.timestamps[bar])}"
+        for bar, symbol, ratio in suspected_splits(bars.open, bars.close)
+    ]
+    if splits:
+        _log.warning(
+            "%s: prices step as by a split that was left in: %s; adjust them, or ignore this where "
+            "the market moved so",
+            bars.source,
+            list_text(splits, 5),
+        )
+    steps = np.diff(to_nanoseconds(bars.timestamps))
+    long = np.flatnonzero(steps > max(_LONG_GAP, 3 * most_common(steps)))
+    if len(long):
+        holes = (
+            f"{time_text(bars.timestamps[i])} to {time_text(bars.timestamps[i + 1])}"
+            f" ({duration_text(int(steps[i]))})"
+            for i in long
+        )
+        _log.warning("%s: no bars for long: %s", bars.source, list_text(holes, 5))
+
+
+def _align(rows: Rows, align: Literal["inner", "strict"]) -> Bars:
+    symbols = rows.by_symbol()
+    for name, where in zip(rows.names, symbols, strict=True):
+        if not len(where):
+            raise DataError(f"{rows.source}: symbol {name} has no bars from start to end")
+    times = [rows.time[where] for where in symbols]
+    if align == "strict":
+        _refuse_different_calendars(rows, times)
+    common = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), times)
+    if not len(common):
+        spans = list_text(
+            f"{name} {time_text(time[0])} to {time_text(time[-1])}"
+            for name, time in zip(rows.names, times, strict=True)
+        )
+        raise DataError(f"{rows.source}: no timestamp is common to all symbols: {spans}")
+    if len(common) < 2:
+        raise DataError(
+            f"{rows.source}: only 1 bar, at {time_text(common[0])}, is left after selection; "
+            "at least 2 are needed"
+        )
+    _log_dropped(rows, times, len(common))
+    picked = np.stack(
+        [where[np.searchsorted(time, common)] for where, time in zip(symbols, times, strict=True)],
+        axis=1,
+    )
+    return Bars(
+        symbols=rows.names,
+        timestamps=common.astype("datetime64[ns]"),
+        bars_per_year=infer_bars_per_year(common),
+        source=rows.source,
+        **{name: np.ascontiguousarray(rows.values[name][picked]) for name in VALUES},
+    )
+
+
+def _refuse_different_calendars(rows: Rows, times: Sequence[TimeArray]) -> None:
+    every = reduce(np.union1d, times)
+    gaps = []
+    for name, time in zip(rows.names, times, strict=True):
+        lacking = np.setdiff1d(every, time, assume_unique=True)
+        if len(lacking):
+            gaps.append((lacking[0], name))
+    if gaps:
+        when, name = min(gaps)
+        has = next(n for n, t in zip(rows.names, times, strict=True) if when in t)
+        raise DataError(
+            f"{rows.source}: symbol {name} has no bar at {time_text(when)}, which {has} has; complete "
+            'the file, or keep the common timestamps with align = "inner"'
+        )
+
+
+def _log_dropped(rows: Rows, times: Sequence[TimeArray], kept: int) -> None:
+    dropped = [
+        f"{name} {len(time) - kept:,} of {len(time):,}"
+        for name, time in zip(rows.names, times, strict=True)
+        if len(time) > kept
+    ]
+    if dropped:
+        _log.warning(
+            "%s: bars dropped at timestamps that not all symbols have: %s; %s are left",
+            rows.source,
+            list_text(dropped),
+            f"{kept:,}",
+        )

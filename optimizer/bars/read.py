@@ -1,0 +1,173 @@
+"""Read a table of bars from Parquet or CSV, and find its columns and symbols."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import warnings
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optimizer.bars.rows import VALUES, Rows, first_row
+from optimizer.errors import DataError
+from optimizer.text import list_text, one_line
+
+ACCEPTED_NAMES: Mapping[str, tuple[str, ...]] = {
+    "symbol": ("symbol", "ticker"),
+    "timestamp": ("timestamp", "datetime", "date", "time"),
+    **{name: (name,) for name in VALUES},
+}
+"""Column names that are understood, in any case."""
+
+SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz")
+
+MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    csv.Error,
+    pa.ArrowException,
+    pd.errors.ParserError,
+    pd.errors.ParserWarning,
+)
+
+
+def read_table(path: Path) -> Rows:
+    """Read a Parquet or CSV file, with its columns under their standard names."""
+    name = path.name.lower()
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; name one file of it ({', '.join(SUFFIXES)})")
+        if not name.endswith(SUFFIXES):
+            raise DataError(f"{path}: unsupported kind of file; valid: {', '.join(SUFFIXES)}")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: is empty")
+        rows = _read_csv(path) if name.endswith(SUFFIXES[2:]) else _read_parquet(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({one_line(error)})") from error
+    except UNREADABLE as error:
+        raise DataError(
+            f"{path}: cannot be read, it may be cut off or of another kind ({one_line(error)})"
+        ) from error
+    if rows.frame.empty:
+        raise DataError(f"{path}: has no rows")
+    return rows
+
+
+def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
+    """Where each standard column stands."""
+    found: dict[str, int] = {}
+    for standard, names in ACCEPTED_NAMES.items():
+        places = [i for i, name in enumerate(header) if name.strip().lower() in names]
+        if len(places) > 1:
+            both = ", ".join(header[i] for i in places)
+            raise DataError(
+                f"{source}: several columns could be {standard}: {both}; keep or rename one"
+            )
+        if places:
+            found[standard] = places[0]
+    missing = [name for name in ACCEPTED_NAMES if name not in found and name != "symbol"]
+    if missing:
+        accepted = "; ".join(" or ".join(ACCEPTED_NAMES[name]) for name in missing)
+        raise DataError(
+            f"{source}: no column {', '.join(missing)}; found: {list_text(header)}; "
+            f"accepted names, in any case: {accepted}"
+        )
+    return found
+
+
+def _read_parquet(path: Path) -> Rows:
+    # The handle is ours: pyarrow's own would stay open where the file is refused.
+    with path.open("rb") as handle, pq.ParquetFile(handle) as file:
+        header = file.schema_arrow.names
+        found = _find_columns(str(path), header)
+        table = file.read(columns=[header[i] for i in found.values()])
+    table = table.rename_columns([_standard(name) for name in table.column_names])
+    try:
+        frame = cast(pd.DataFrame, table.to_pandas(date_as_object=False, ignore_metadata=True))
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path}: holds a value that is none ({one_line(error)})") from error
+    frame.index = pd.RangeIndex(1, len(frame) + 1)
+    return Rows(str(path), "row", frame)
+
+
+def _standard(name: str) -> str:
+    lowered = name.strip().lower()
+    return next(standard for standard, names in ACCEPTED_NAMES.items() if lowered in names)
+
+
+def _read_csv(path: Path) -> Rows:
+    zipped = path.name.lower().endswith(".gz")
+    opened: Any = gzip.open if zipped else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
+    if not any(name.strip() for name in header):
+        raise DataError(f"{path}: line 1 is blank; it must name the columns")
+    found = _find_columns(str(path), header)
+    names = [f"other column {i}" for i in range(len(header))]
+    for standard, place in found.items():
+        names[place] = standard
+    with warnings.catch_warnings():
+        # Lines longer than the header: pandas would drop what stands beyond it.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        frame = pd.read_csv(
+            path,
+            header=0,
+            names=names,
+            dtype={"symbol": "str"},
+            # A symbol may be called NA; everywhere else that is a missing value.
+            keep_default_na=False,
+            na_values={name: list(MISSING_TEXTS) for name in found if name != "symbol"},
+            index_col=False,
+            skipinitialspace=True,
+            skip_blank_lines=False,  # so that rows keep the numbers of their lines
+            low_memory=False,
+            encoding="utf-8-sig",
+            compression="gzip" if zipped else None,
+        )
+    frame = frame[list(found)]
+    frame.index = pd.RangeIndex(2, len(frame) + 2)
+    blank = frame.isna()
+    if "symbol" in found:
+        blank["symbol"] |= frame["symbol"].str.strip() == ""
+    return Rows(str(path), "line", frame[~blank.all(axis=1)])
+
+
+def refuse_nested(rows: Rows, name: str) -> None:
+    """Refuse lists and tables where a text or a number is expected."""
+    column = rows.frame[name]
+    if pd.api.types.is_object_dtype(column):
+        nested = [not isinstance(value, Hashable) for value in column]
+        if (row := first_row(nested)) is not None:
+            rows.refuse(row, f"column {name} holds {rows.cell(name, row)}; expected one value")
+
+
+def find_symbols(rows: Rows) -> Rows:
+    """Make the symbol column text, and refuse rows that have none."""
+    if "symbol" not in rows.frame:
+        name = re.sub(r"(\.csv)?\.\w+$", "", Path(rows.source).name, flags=re.IGNORECASE)
+        return replace(rows, names=(name,), code=np.zeros(len(rows.frame), dtype=np.int64))
+    refuse_nested(rows, "symbol")
+    column = rows.frame["symbol"]
+    code, written = pd.factorize(column)
+    names = [str(name).strip() for name in written]
+    empty = [-1, *(place for place, name in enumerate(names) if not name)]
+    if (row := first_row(np.isin(code, empty))) is not None:
+        rows.refuse(row, "column symbol is empty")
+    ordered = sorted(set(names))
+    place = np.array([ordered.index(name) for name in names], dtype=np.int64)
+    return replace(rows, names=tuple(ordered), code=place[code])

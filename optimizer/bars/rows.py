@@ -1,0 +1,86 @@
+"""Rows of a file of bars, with their places in it for error messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.times import time_text
+from optimizer.errors import DataError
+from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
+
+PRICES = ("open", "high", "low", "close")
+VALUES = (*PRICES, "volume")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a file, in its order, as far as they are read; ``values`` are not judged yet.
+
+    Attributes:
+        source: the file.
+        unit: what a row is called: ``line`` of a CSV file, ``row`` of a Parquet file.
+        frame: columns under their standard names; the index is the number of the line or row.
+        names: symbols.
+        code: of each row, the symbol's place in ``names``; empty until it is known.
+        time: of each row, in UTC; empty until it is known.
+        values: of each row, by column; empty until they are known.
+    """
+
+    source: str
+    unit: str
+    frame: pd.DataFrame
+    names: tuple[str, ...] = ()
+    code: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    time: TimeArray = field(default_factory=lambda: np.empty(0, dtype="datetime64[ns]"))
+    values: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def keep(self, mask: BoolArray) -> Rows:
+        """The marked rows alone."""
+        return replace(
+            self,
+            frame=self.frame[mask],
+            code=self.code[mask],
+            time=self.time[mask] if len(self.time) else self.time,
+        )
+
+    def number(self, row: int) -> str:
+        """What messages call a row."""
+        return f"{self.unit} {self.frame.index[row]}"
+
+    def at(self, row: int) -> str:
+        """The file and the row, as messages name them; rows of several files name theirs."""
+        return f"{self.source}, {self.number(row)}" if self.unit else str(self.frame.index[row])
+
+    def symbol(self, row: int) -> str:
+        """The symbol of a row."""
+        return self.names[int(self.code[row])]
+
+    def cell(self, column: str, row: int) -> str:
+        """What stands in the file, quoted."""
+        return repr(str(self.frame[column].iloc[row]))
+
+    def refuse(self, row: int, problem: str) -> NoReturn:
+        """Raise a `DataError` that names the row."""
+        place = self.at(row)
+        if len(self.time):
+            place += f" ({self.symbol(row)}, {time_text(self.time[row])})"
+        elif len(self.code):
+            place += f" ({self.symbol(row)})"
+        raise DataError(f"{place}: {problem}")
+
+    def by_symbol(self) -> list[IntArray]:
+        """Row positions of each symbol, in the file's order."""
+        order = np.argsort(self.code, kind="stable")
+        counts = np.bincount(self.code, minlength=len(self.names))
+        return np.split(order, np.cumsum(counts)[:-1])
+
+
+def first_row(marked: Any) -> int | None:
+    """Position of the first marked row."""
+    where = np.flatnonzero(np.asarray(marked, dtype=np.bool_))
+    return int(where[0]) if len(where) else None

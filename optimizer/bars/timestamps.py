@@ -1,0 +1,129 @@
+"""Read the column of times: epochs, text, time zones."""
+
+from __future__ import annotations
+
+import zoneinfo
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.read import refuse_nested
+from optimizer.bars.rows import Rows, first_row
+from optimizer.bars.times import SECOND
+from optimizer.errors import DataError
+from optimizer.types import TimeArray
+
+
+def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
+    """A time zone by its name.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    try:
+        return zoneinfo.ZoneInfo(timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise DataError(
+            f"{source}: no time zone {timezone!r}; write it as UTC or America/New_York"
+        ) from error
+
+
+def read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
+    """Replace the column of times, in whatever form it has, by UTC times."""
+    refuse_nested(rows, "timestamp")
+    column = rows.frame["timestamp"]
+    if (row := first_row(column.isna())) is not None:
+        rows.refuse(row, "column timestamp is empty")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        times = pd.DatetimeIndex(column)
+    elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        times = _epoch_times(rows, column)
+    else:
+        times = _written_times(rows, column)
+    year = times.year
+    if (row := first_row((year < 1678) | (year > 2261))) is not None:
+        _refuse_year(rows, row)
+    times = to_utc(times, zone)
+    if (row := first_row(times.isna())) is not None:
+        rows.refuse(
+            row,
+            f"timestamp {rows.cell('timestamp', row)} does not exist or comes twice in {zone.key}, "
+            "where the clock changes; write timestamps with their offset",
+        )
+    return replace(rows, time=without_zone(times))
+
+
+def _refuse_year(rows: Rows, row: int) -> NoReturn:
+    cell = rows.cell("timestamp", row)
+    rows.refuse(row, f"timestamp {cell} is out of range; years 1678 to 2261 are valid")
+
+
+def without_zone(times: pd.DatetimeIndex) -> TimeArray:
+    """UTC times as numpy holds them, without a zone."""
+    return times.tz_localize(None).as_unit("ns").to_numpy()
+
+
+def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex:
+    """Times in UTC, NaT where a time of day does not exist or is ambiguous in the zone."""
+    if times.tz is not None:
+        return times.tz_convert("UTC")
+    local = times.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    if local.isna().any():
+        # Where the clock changes at midnight, the day begins all the same.
+        begins = times.tz_localize(
+            zone, ambiguous=np.ones(len(times), dtype=np.bool_), nonexistent="shift_forward"
+        )
+        local = local.where(local.notna() | (times != times.normalize()), begins)
+    return local.tz_convert("UTC")
+
+
+def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
+    """Numbers since 1970, their unit told by their magnitude."""
+    numbers = column.to_numpy()
+    largest = float(np.abs(numbers).max())
+    if not 1e8 <= largest < 2**63:
+        # As seconds these end in 1973: far more likely they are dates such as 20170103.
+        rows.refuse(
+            0,
+            f"timestamp {rows.cell('timestamp', 0)} is no time since 1970 in seconds or "
+            "milliseconds; write dates as 2017-01-03",
+        )
+    bounds = ((1e11, "s", SECOND), (1e14, "ms", 1_000_000), (1e17, "us", 1000), (np.inf, "ns", 1))
+    unit, scale = next((unit, scale) for bound, unit, scale in bounds if largest < bound)
+    # Times of one file lie within a few decades; a value a thousandth as large has another unit.
+    if (row := first_row(np.abs(numbers) < largest / 100.0)) is not None:
+        rows.refuse(
+            row,
+            f"timestamp {rows.cell('timestamp', row)} has another unit than the others, read as "
+            f"{unit}; write all in one unit",
+        )
+    if numbers.dtype.kind == "f":
+        numbers, unit = np.round(numbers.astype(np.float64) * scale), "ns"
+        if (row := first_row(np.abs(numbers) >= 2.0**63)) is not None:
+            _refuse_year(rows, row)
+    return pd.DatetimeIndex(numbers.astype(np.int64).view(f"datetime64[{unit}]"), tz="UTC")
+
+
+def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
+    """ISO 8601 text, all of it with an offset or none of it."""
+    code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
+    texts = pd.Series([str(text).strip() for text in written], dtype="str")
+    aware = texts.str.contains(r":\d\d.*?(?:Z|[+-]\d\d(?::?\d\d)?)$", regex=True)
+    aware_row = aware.to_numpy(dtype=np.bool_)[code]
+    if (row := first_row(aware_row != aware_row[0])) is not None:
+        rows.refuse(
+            row,
+            f"timestamp {rows.cell('timestamp', row)} and the first, {rows.cell('timestamp', 0)}, "
+            "differ in having an offset; write all with one, or none",
+        )
+    times = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=bool(aware_row[0]))
+    unread = times.isna() | (texts.str.len() < len("2017-01-03"))
+    if (row := first_row(unread.to_numpy()[code])) is not None:
+        rows.refuse(
+            row,
+            f"timestamp {rows.cell('timestamp', row)} is not an ISO date or time; "
+            "write it as 2017-01-03 or 2017-01-03 14:30",
+        )
+    return pd.DatetimeIndex(times)[code]

@@ -1,0 +1,289 @@
+"""Cases of the lane kernels and of the whole simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kernels import layout, simulation
+from kernels._jit import jit_borrowing
+from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
+from optimizer.bench.cases import CELL, Case, momentum_sets, repeated_case
+from optimizer.bench.machine import Mix, instruction_mix
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import NO_REGIME
+from optimizer.text import counted
+from optimizer.types import Bars, FloatArray
+
+
+@dataclass(eq=False)
+class _Block:
+    """Buffers of one block of lanes in the middle of a simulation, and what it reads."""
+
+    n_symbols: int
+    state: FloatArray = field(init=False)
+    positions: FloatArray = field(init=False)
+    parameters: FloatArray = field(init=False)
+    scratch: FloatArray = field(init=False)
+    values: FloatArray = field(init=False)
+    prices: FloatArray = field(init=False)
+    pending: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(3)
+        n = self.n_symbols
+        zeros = layout.aligned_zeros
+        self.state = zeros((int(layout.STATE_BLOCK),))
+        self.positions = zeros((n * int(layout.POSITION_BLOCK),))
+        self.parameters = zeros((int(layout.PARAMETER_BLOCK),))
+        self.scratch = zeros((layout.SCRATCH_SIZE,))
+        self.values = zeros((n, layout.STRIDE))
+        self.values[:] = rng.uniform(0.0, 9_000.0, self.values.shape)
+        self.prices = np.full((1, n), 100.0)
+        self.prices.flags.writeable = False
+        self.pending = np.zeros((1, n), dtype=np.uint8)
+
+        def fill(rows: FloatArray, offset: Any, low: float, high: float) -> None:
+            rows[int(offset) : int(offset) + layout.LANES] = rng.uniform(low, high, layout.LANES)
+
+        for offset, low, high in (
+            (layout.CASH, 1e4, 5e4),
+            (layout.EQUITY, 9.9e4, 1.01e5),
+            (layout.EXPOSURE, 0.4, 0.9),
+            (layout.VARIANCE, 1e-4, 2e-4),
+            (layout.PEAK, 1e5, 1.1e5),
+        ):
+            fill(self.state, offset, low, high)
+        for offset, low, high in (
+            (layout.KELLY_FRACTION, 0.1, 0.5),
+            (layout.MAX_EXPOSURE, 1.0, 1.0),
+            (layout.BEAR_MULTIPLIER, 0.6, 0.6),
+            (layout.NEUTRAL_MULTIPLIER, 1.0, 1.0),
+            (layout.BULL_MULTIPLIER, 1.2, 1.2),
+            (layout.CORRELATION_PENALTY, 0.5, 0.5),
+            (layout.MIN_LOTS, 1.0, 1.0),
+            (layout.REBALANCE_BAND, 0.05, 0.3),
+            (layout.STOP_LOSS, 0.1, 0.3),
+            (layout.TAKE_PROFIT, 0.1, 0.3),
+            (layout.TRAILING_STOP, 0.1, 0.3),
+            (layout.SIGNAL_0, 0.0, 0.1),
+            (layout.SIGNAL_1, 0.1, 0.2),
+        ):
+            fill(self.parameters, offset, low, high)
+        for offset, low, high in (
+            (layout.GROSS, 4e4, 9e4),
+            (layout.EQUITY_NOW, 1e5, 1e5),
+            (layout.CASH_LEFT, 1e4, 5e4),
+            (layout.BUDGET_LEFT, 1e4, 5e4),
+            (layout.SCALED_KELLY, 0.1, 0.5),
+            (layout.INVERSE_VARIANCE, 5e3, 1e4),
+            (layout.DIRECTION, 1.0, 1.0),
+            (layout.FRACTION, 0.05, 0.2),
+        ):
+            fill(self.scratch, offset, low, high)
+        for s in range(n):
+            at = s * int(layout.POSITION_BLOCK)
+            for offset, low, high in (
+                (layout.LOTS, 10.0, 90.0),
+                (layout.FLOW, -9e3, -1e3),
+                (layout.ENTRY, 95.0, 105.0),
+                (layout.BEST, 100.0, 105.0),
+            ):
+                fill(self.positions, at + int(offset), low, high)
+
+
+_RULES = {
+    "momentum": MOMENTUM,
+    "mean reversion": MEAN_REVERSION,
+    "average cross": AVERAGE_CROSS,
+    "breakout": BREAKOUT,
+}
+
+
+def _signals(strategy: int, shared: bool) -> Callable[..., None]:
+    """``signal_lanes`` of one rule, the others compiled out."""
+    lanes = simulation.signal_lanes
+
+    @jit_borrowing
+    def signals(
+        q: Any, parameters: Any, scratch: Any, close: float, x0: float, x1: float, vol: float
+    ) -> None:
+        lanes(q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, shared)
+
+    return signals
+
+
+def lane_cases(n_symbols: int) -> list[Case]:
+    """Each phase of the simulation alone, on one block of lanes in the first-level cache."""
+    zero, off = np.uint64(0), (None, None, None)
+    per_call = {"calls": 500, "lanes": layout.LANES}
+    lanes = layout.LANES
+    cases = []
+    for name, code in _RULES.items():
+        block = _Block(1)
+        arguments = (zero, block.parameters, block.scratch, 100.0, 0.05, 0.04, 0.01)
+        for suffix, shared in (("", True), (", own features", False)):
+            if name == "momentum" or shared:
+                cases.append(
+                    _lane_case(
+                        f"signal {name}{suffix}",
+                        CELL,
+                        lanes,
+                        _signals(code, shared),
+                        arguments,
+                        per_call,
+                    )
+                )
+
+    def add(name: str, element: str, n: int, function: Any, arguments: Sequence[Any]) -> None:
+        cases.append(_lane_case(name, element, lanes * n, function, arguments, per_call))
+
+    for name, options in (
+        ("", off),
+        (", correlation", (True, None, None)),
+        (", long/short", (None, None, True)),
+    ):
+        b = _Block(1)
+        add(
+            f"sizing{name}",
+            CELL,
+            1,
+            simulation.size_lanes,
+            (zero, zero, b.positions, b.parameters, b.scratch, 100.0, *options),
+        )
+    b = _Block(n_symbols)
+    add(
+        "marks",
+        CELL,
+        n_symbols,
+        simulation.mark_lanes,
+        (zero, 0, b.prices, b.state, b.positions, b.scratch, None, 1.0, None),
+    )
+    b = _Block(n_symbols)
+    matrix = np.full((1, n_symbols, n_symbols), 0.5)
+    matrix.flags.writeable = False
+    add(
+        "mean correlation",
+        CELL,
+        n_symbols,
+        simulation.rho_lanes,
+        (zero, 0, matrix, b.positions, b.scratch, b.values),
+    )
+    b = _Block(1)
+    add("accounts", "bar x set", 1, simulation.account_lanes, (zero, b.state, b.scratch, 0.94))
+    b = _Block(1)
+    add(
+        "stops",
+        CELL,
+        1,
+        simulation.stop_lanes,
+        (
+            zero,
+            0,
+            b.prices,
+            np.full((1, 1), 101.0),
+            np.full((1, 1), 99.0),
+            b.state,
+            b.positions,
+            b.parameters,
+            1.0,
+            0.0,
+            0.0,
+            None,
+            None,
+            None,
+        ),
+    )
+    return cases
+
+
+def _lane_case(
+    kernel: str,
+    element: str,
+    elements: int,
+    function: Any,
+    arguments: Sequence[Any],
+    details: Mapping[str, Any],
+) -> Case:
+    case = repeated_case(kernel, element, elements, function, arguments, **details)
+    case.mix = lambda: _mix_of(kernel, instruction_mix(case.assembly()), elements // layout.LANES)
+    return case
+
+
+def _mix_of(kernel: str, blocks: Sequence[Mix], n_symbols: int) -> Mix:
+    """Instructions for 8 elements of a phase, from the blocks of its code.
+
+    The longest block is the loop over lanes. Marks and correlations are sums that take four symbols a
+    pass: theirs is the block that computes most for each number stored, divided by the four. The mean
+    correlation adds the block that divides.
+    """
+
+    def length(mix: Mix) -> float:
+        return sum(mix.parts())
+
+    if kernel not in ("marks", "mean correlation"):
+        return max(blocks, key=length, default=Mix())
+    sums = max(
+        (one for one in blocks if one.stores and not one.divides),
+        key=lambda mix: mix.arithmetic / mix.stores,
+        default=Mix(),
+    )
+    if kernel == "marks":
+        return sums.times(0.25)
+    means = max((one for one in blocks if one.divides), key=length, default=Mix())
+    return sums.times(n_symbols / 4) + means
+
+
+CONFIGURATIONS: tuple[tuple[str, bool, Mapping[str, Any]], ...] = (
+    ("shared features", True, {}),
+    ("own lookbacks", False, {}),
+    ("shared, correlation", True, {"correlation_penalty": 0.5}),
+    ("shared, stops", True, {"stop_loss": 0.1}),
+    ("shared, long/short", True, {"allow_short": True}),
+)
+
+
+def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
+    """The whole simulation, metrics included, in its main configurations.
+
+    Args:
+        bars: of all symbols.
+        mixes: of the phases by their names; the limit of a configuration is that of its phases.
+    """
+    flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+    n = bars.n_symbols
+    cases = []
+    for name, shares, risk_parameters in CONFIGURATIONS:
+        if "correlation" in name and n == 1:
+            continue
+        inputs, shared, own = momentum_sets(bars, **risk_parameters)
+        tile = shared if shares else own
+        cases.append(
+            Case(
+                f"simulation, {counted(n, 'symbol')}, {name}",
+                CELL,
+                (bars.n_bars - inputs.first) * n * tile.n_lanes,
+                lambda inputs=inputs, tile=tile: evaluate(inputs, [tile], flat),  # type: ignore[misc]
+                lanes=layout.LANES,
+                mix=lambda name=name: bound_mix(name, n, mixes),  # type: ignore[misc]
+            )
+        )
+    return cases
+
+
+def bound_mix(configuration: str, n_symbols: int, mixes: Mapping[str, Mix]) -> Mix:
+    """Instructions for 8 cells of a configuration: its phases, without fills.
+
+    Fills depend on the orders, so the bound leaves them out, and what it says is too little rather
+    than too much.
+    """
+    option = configuration.removeprefix("shared, ")
+    signals = "signal momentum" + (", own features" if configuration == "own lookbacks" else "")
+    sizing = f"sizing, {option}" if option in ("correlation", "long/short") else "sizing"
+    mix = mixes[signals] + mixes[sizing] + mixes["marks"] + mixes["accounts"].times(1 / n_symbols)
+    if option == "correlation":
+        mix += mixes["mean correlation"]
+    return mix + mixes["stops"] if option == "stops" else mix

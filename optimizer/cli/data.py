@@ -1,0 +1,121 @@
+"""Commands that import and fetch bars."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from optimizer.cli.app import app, say
+
+if TYPE_CHECKING:
+    pass
+
+data = typer.Typer(help="Bars from other programs and from the net.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+OutFile = Annotated[Path, typer.Option("--out", help="The Parquet file to write.")]
+Calendar = Annotated[
+    Optional[str],
+    typer.Option(help="Exchange whose sessions the days are compared with, as XNYS."),
+]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace --out.")]
+DropBadRows = Annotated[
+    bool, typer.Option("--drop-bad-rows", help="Leave out rows that are no bars.")
+]
+DropDuplicates = Annotated[
+    bool, typer.Option("--drop-duplicates", help="Of rows with one time keep the first.")
+]
+Adjust = Annotated[
+    bool, typer.Option("--adjust", help="Scale prices to adjusted closes, where a file has them.")
+]
+
+
+@data.command("import")
+def import_data(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Exports to read.")],
+    out: OutFile,
+    symbol: Annotated[
+        Optional[str], typer.Option(help="Name of the symbol, where the file has none.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Of times that carry none.")] = "UTC",
+    calendar: Calendar = None,
+    drop_bad_rows: DropBadRows = False,
+    drop_duplicates: DropDuplicates = False,
+    sort: Annotated[bool, typer.Option("--sort", help="Order rows by symbol and time.")] = False,
+    adjust: Adjust = False,
+    zero_volume: Annotated[
+        bool, typer.Option("--zero-volume", help="Write 0 where a file has no volume.")
+    ] = False,
+    overwrite: Replace = False,
+) -> None:
+    """Read exports of Yahoo, Stooq, Binance, freqtrade, MetaTrader or Alpaca; write tidy bars."""
+    from optimizer.bars.importing import Mending, import_bars
+
+    mending = Mending(drop_bad_rows, drop_duplicates, sort, adjust, zero_volume)
+    with _import_report() as show_report:
+        show_report(
+            import_bars(
+                files,
+                out,
+                symbol=symbol,
+                timezone=timezone,
+                calendar=calendar,
+                mending=mending,
+                overwrite=overwrite,
+            )
+        )
+
+
+@data.command("fetch")
+def fetch_data(
+    source: Annotated[str, typer.Argument(help="yahoo, or an exchange of ccxt, as binance.")],
+    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOLS...", help="As SPY, BTC/USDT.")],
+    start: Annotated[str, typer.Option(help="First day, as 2015-01-31.")],
+    out: OutFile,
+    end: Annotated[Optional[str], typer.Option(help="Last day [default: until now].")] = None,
+    bar: Annotated[str, typer.Option(help="Size of a bar, as 1d, 1h, 5m.")] = "1d",
+    calendar: Calendar = None,
+    drop_bad_rows: DropBadRows = False,
+    drop_duplicates: DropDuplicates = False,
+    adjust: Adjust = False,
+    overwrite: Replace = False,
+) -> None:
+    """Download bars from Yahoo (extra `yahoo`) or a crypto exchange (extra `crypto`)."""
+    from optimizer.bars.fetch import fetch_bars
+    from optimizer.bars.importing import Mending
+
+    mending = Mending(drop_bad_rows, drop_duplicates, adjust=adjust)
+    with _import_report() as show_report:
+        show_report(
+            fetch_bars(
+                source,
+                symbols,
+                out,
+                start=start,
+                end=end,
+                bar=bar,
+                calendar=calendar,
+                mending=mending,
+                overwrite=overwrite,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _import_report() -> Iterator[Any]:
+    """Prints an import's report, also where the bars are refused in the end."""
+    from optimizer.bars.import_report import ImportRefusedError, ImportReport
+
+    def show_report(report: ImportReport) -> None:
+        for line in report.lines():
+            say(line)
+
+    try:
+        yield show_report
+    except ImportRefusedError as error:
+        show_report(error.report)
+        raise

@@ -1,0 +1,181 @@
+"""Commands of the event flow and its analytics database."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from optimizer.cli.app import StudyFile, app, console, format_cell, new_table, say, warn_close_fill
+from optimizer.cli.interruption import resumable
+from optimizer.errors import StudyError
+from optimizer.text import counted
+
+if TYPE_CHECKING:
+    pass
+
+
+class Risks(StrEnum):
+    """Which risk configurations a flow runs."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+STEPS_PER_SECOND = 25_000
+"""Pace of a traced flow, for the estimate before it starts."""
+
+
+@app.command()
+def flow(
+    study: StudyFile,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder [default: out/<study name>-flow].")
+    ] = None,
+    risk: Annotated[
+        Risks, typer.Option(help="The first swept value of each risk parameter, or all.")
+    ] = Risks.FIRST,
+    overwrite: Annotated[bool, typer.Option(help="Replace a flow that --out holds.")] = False,
+    no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no database.")] = False,
+    max_seconds: Annotated[
+        float, typer.Option(min=0, help="Refuse a flow that is estimated to take longer.")
+    ] = 120.0,
+) -> None:
+    """Run every combination of a study's grid one bar at a time, traced to a database."""
+    import math
+    import time
+
+    from optimizer.analytics.address import PASSWORD_MEND, parse_url
+    from optimizer.flow.folder import FlowFolder
+    from optimizer.flow.prepared import prepare_flow
+    from optimizer.study_file.bars import load_study_bars
+    from optimizer.study_file.load import load_study
+
+    loaded = load_study(study)
+    bars = load_study_bars(loaded)
+    prepared = prepare_flow(loaded, bars, risk=risk.value)
+    estimated = prepared.n_steps / STEPS_PER_SECOND
+    if estimated > max_seconds:
+        raise StudyError(
+            f"{study}: {counted(len(prepared.specs), 'portfolio')} one bar at a time take about"
+            f" {estimated:,.0f} s, more than --max-seconds {max_seconds:g}; list fewer values in the"
+            f" study, or go on with --max-seconds {math.ceil(estimated)}"
+        )
+    url = loaded.analytics.url
+    has_password = not no_trace and url is not None and bool(parse_url(url).secrets)
+    folder = out if out is not None else Path("out") / f"{loaded.name}-flow"
+    say(
+        f"{counted(len(prepared.specs), 'portfolio')} x"
+        f" {counted(bars.n_bars - prepared.first, 'bar')} (after {prepared.first} for warm-up) x"
+        f" {counted(bars.n_symbols, 'symbol')}: {counted(prepared.n_steps, 'step')}, about"
+        f" {estimated:,.0f} s"
+    )
+    start = time.perf_counter()
+    if no_trace:
+        result = prepared.run()
+    else:
+        with (
+            resumable(folder),
+            FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace,
+        ):
+            result = prepared.run(trace)
+    seconds = time.perf_counter() - start
+    table = new_table()
+    for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
+        table.add_column(name, justify="left" if name in ("portfolio", "strategy") else "right")
+    for number, (spec, view) in enumerate(zip(result.specs, result.views, strict=True)):
+        beside = result.out_of_sample[number]["sharpe"] if result.out_of_sample else None
+        features = " ".join(spec.strategy.features)
+        lookback = dict(spec.regime[2]).get("lookback", "")
+        table.add_row(
+            spec.id,
+            f"{spec.strategy_name} {features}",
+            f"{spec.classifier_name} {lookback}",
+            f"{format_cell(result.in_sample[number]['sharpe'])} / {format_cell(beside)}",
+            str(len(view.transactions)),
+            f"{view.equity:,.2f}",
+        )
+    console.print(table)
+    rejects = sorted(result.rejects.items(), key=lambda item: -item[1])
+    say(f"no order: {', '.join(f'{name} {count:,}' for name, count in rejects)}")
+    say(
+        f"{counted(len(result.specs), 'portfolio')}, {counted(result.n_steps, 'step')} of bar x"
+        f" symbol x portfolio in {seconds:.1f} s, {result.n_steps / seconds:,.0f} a second"
+    )
+    if loaded.costs.fill == "close":
+        warn_close_fill()
+    if not no_trace:
+        fills = [fill for view in result.views for fill in view.transactions]
+        say(f"trace: {folder}")
+        if has_password:
+            say(f"to read it, start barsweep {PASSWORD_MEND}", "yellow")
+        if fills:
+            say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
+
+
+@app.command()
+def trace(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a flow.")],
+    fill: Annotated[Optional[str], typer.Argument(metavar="[FILL_ID]", help="A fill.")] = None,
+    rejects: Annotated[
+        bool, typer.Option("--rejects", help="Count why signals became no order, orders no fill.")
+    ] = False,
+    database: Annotated[
+        Optional[str],
+        typer.Option(help="URL, where the flow's has a password that PGPASSWORD does not give."),
+    ] = None,
+) -> None:
+    """Show the chain behind a fill: bar, features, signal, regime, sizes, order, fill, portfolio."""
+    from optimizer.analytics.reader import open_reader
+    from optimizer.flow.folder import FlowFolder
+
+    if (fill is None) == (not rejects):
+        raise StudyError("trace: give a FILL_ID, or --rejects")
+    flow_folder = FlowFolder(folder)
+    record = flow_folder.record()
+    with open_reader(database or flow_folder.database()) as reader:
+        if fill is None:
+            for reason, count in reader.reject_counts(record.portfolios):
+                say(f"{count:>12,}  {reason}")
+            return
+        chain = reader.chain(fill)
+    for part, title in CHAIN.items():
+        if chain.get(part):
+            say(title, "bold")
+            for name, value in chain[part].items():
+                if value is not None:
+                    say(f"  {name.replace('_', ' '):<16} {value}")
+
+
+CHAIN = {
+    "portfolio": "portfolio",
+    "decision_bar": "bar of the decision",
+    "signal": "signal",
+    "regime": "regime (-1 bear, 0 neutral, 1 bull)",
+    "order": "order: an entry goes to the smallest of the three values, in whole lots; an exit to 0",
+    "opening_order": "order that opened the position which this fill closed",
+    "bar": "bar of the fill",
+    "fill": "fill",
+    "equity": "portfolio at the close of that bar",
+}
+"""Parts of the chain behind a fill, in the order in which they came about."""
+
+
+analytics = typer.Typer(help="The database that flows write to.", no_args_is_help=True)
+app.add_typer(analytics, name="analytics")
+
+
+@analytics.command("import")
+def import_(
+    spill: Annotated[Path, typer.Argument(metavar="SPILL", help="Spill file of a flow.")],
+    database: Annotated[
+        Optional[str], typer.Option(help="URL [default: the database that failed].")
+    ] = None,
+) -> None:
+    """Load what a flow could not write to its database."""
+    from optimizer.analytics.spill import import_spill
+
+    say(f"imported {counted(import_spill(spill, database), 'row')}")

@@ -1,0 +1,204 @@
+"""Commands that check, run and resume a study."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from optimizer.cli.app import (
+    Folder,
+    JsonLines,
+    Quiet,
+    StudyFile,
+    app,
+    console,
+    say,
+    warn_close_fill,
+)
+from optimizer.cli.interruption import command_state, resumable
+from optimizer.cli.results import show_study
+from optimizer.errors import StudyError
+from optimizer.text import counted
+
+if TYPE_CHECKING:
+    from optimizer.search.preflight import Estimate
+    from optimizer.search.result import StudyResult
+    from optimizer.study_file.study import Study
+    from optimizer.types import Bars
+
+
+@app.command()
+def check(
+    study: StudyFile,
+    look_ahead: Annotated[
+        bool,
+        typer.Option(
+            "--look-ahead", help="Also look for what reads ahead, on cut bars; exit 1 if any does."
+        ),
+    ] = False,
+) -> None:
+    """Validate a study and its bars, and estimate parameter sets, memory, disk and time."""
+    from optimizer.bars.checks import require_bars
+    from optimizer.search.preflight import estimate, refuse_what_cannot_fit
+    from optimizer.study_file.bars import load_study_bars
+    from optimizer.study_file.load import load_study
+    from optimizer.study_file.space import build_space
+    from optimizer.sweep.evaluate import try_signals
+    from optimizer.sweep.inputs import prepare, study_rules, study_warm_up
+
+    loaded = load_study(study)
+    bars = load_study_bars(loaded)
+    space = build_space(loaded)
+    rules = study_rules(loaded, space, bars.n_symbols)
+    warm_up = study_warm_up(space, rules)
+    require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
+    needs = estimate(loaded, space, bars, rules, loaded.workers.count)
+    if look_ahead:
+        _check_look_ahead(loaded, bars)
+    if any(branch.custom for branch in space.branches):
+        try_signals(prepare(bars, space, rules, loaded.validation.holdout), space)
+    say(f"{study}: valid", "green")
+    say(
+        f"bars: {bars.n_bars:,} x {counted(bars.n_symbols, 'symbol')}, {str(bars.timestamps[0])[:16]} to"
+        f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}"
+    )
+    _print_estimate(needs)
+    if rules.close_fill:
+        warn_close_fill()
+    refuse_what_cannot_fit(needs, Path("out"))
+
+
+def _check_look_ahead(study: Study, bars: Bars) -> None:
+    from optimizer.flow.look_ahead import look_ahead_check
+
+    found = look_ahead_check(study, bars)
+    for one in found:
+        say(f"look-ahead: {one}", "red")
+    if found:
+        raise typer.Exit(1)
+    say("look-ahead: none; features, signals and regimes are the same whatever follows", "green")
+
+
+def _print_estimate(needs: Estimate) -> None:
+    say(
+        f"estimate: {counted(needs.n_trials, 'trial')}, up to {counted(needs.n_sets, 'parameter set')}"
+        f" ({needs.lanes_per_tile:,} a trial), {needs.memory_bytes / 1e6:,.0f} MB memory,"
+        f" {needs.disk_bytes / 1e6:,.0f} MB disk, about {needs.seconds:,.0f} s with"
+        f" {counted(needs.workers, 'worker')}"
+    )
+    if needs.n_windows:
+        say(
+            f"walk-forward: one search more for each of {counted(needs.n_windows, 'window')}:"
+            f" {counted(needs.n_windows * needs.n_trials, 'trial')}, up to"
+            f" {counted(needs.n_windows * needs.n_sets, 'parameter set')}; memory, disk and time"
+            " include them"
+        )
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder for the results [default: out/<study name>].")
+    ] = None,
+    workers: Annotated[
+        Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
+    ] = None,
+    trials: Annotated[Optional[int], typer.Option(help="Replaces [search] trials.")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Replaces [study] seed.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a study that --out holds.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
+) -> None:
+    """Run a study: search, evaluate every tile, write results, show the best sets."""
+    from optimizer.search.run import run_study
+    from optimizer.study_file.load import load_study
+
+    shown = _Shown(quiet, json_lines)
+    loaded = load_study(study)
+    if trials is not None and loaded.search.sampler == "grid":
+        raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
+    loaded = loaded.override(seed=seed, trials=trials)
+    folder = Path("out") / loaded.name if out is None else out
+    with resumable(folder), shown.progress() as on_progress:
+        result = run_study(
+            loaded,
+            out=folder,
+            workers=workers,
+            overwrite=overwrite,
+            on_start=shown.start,
+            on_progress=on_progress,
+        )
+    shown.end(result, top)
+
+
+@app.command()
+def resume(
+    folder: Folder,
+    workers: Annotated[
+        Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
+) -> None:
+    """Go on with a study that was stopped or killed; the results are as if it had not been."""
+    from optimizer.search.resume import resume_study
+
+    shown = _Shown(quiet, json_lines)
+    with resumable(folder), shown.progress() as on_progress:
+        result = resume_study(
+            folder, workers=workers, on_start=shown.start, on_progress=on_progress
+        )
+    shown.end(result, top)
+
+
+class _Shown:
+    """How a study that runs is shown, and its end.
+
+    Args:
+        quiet: nothing but what ``show`` prints.
+        json_lines: objects for machines, and nothing else on standard output.
+    """
+
+    def __init__(self, quiet: bool, json_lines: bool) -> None:
+        if quiet and json_lines:
+            raise StudyError("--quiet and --json-lines: give one of them")
+        self._quiet, self._json = quiet, json_lines
+        command_state.quiet = quiet or json_lines
+
+    def start(self, needs: Estimate) -> None:
+        if not self._quiet and not self._json:
+            _print_estimate(needs)
+
+    def progress(self) -> contextlib.AbstractContextManager[Any]:
+        """What to call after every batch."""
+        from optimizer.views import live
+
+        if self._json:
+            return contextlib.nullcontext(lambda now: live.print_event(live.batch_event(now)))
+        if self._quiet:
+            return contextlib.nullcontext()
+        if not console.is_terminal:
+            return contextlib.nullcontext(lambda now: say(live.plain_line(now)))
+        return live.live_view(console)
+
+    def end(self, result: StudyResult, top: int) -> None:
+        if self._json:
+            from optimizer.review.records import judged
+            from optimizer.views.live import done_event, print_event
+
+            print_event(done_event(result, judged(result.folder).verdict))
+            return
+        if not result.seconds and not self._quiet:
+            say(f"{result.folder.path}: complete, nothing to resume", "green")
+            return
+        if not self._quiet:
+            total = sum(result.seconds.values())
+            parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
+            say(f"time: {total:.1f} s ({parts})")
+        show_study(result.folder.path, top)

@@ -1,0 +1,1 @@
+"""Worker processes: on this machine, on a cluster, and several coordinators."""

@@ -1,0 +1,164 @@
+"""The folder of a flow: what ran, where its trace is, and the rows that its database failed to take."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from optimizer.analytics.address import AnalyticsError, parse_url
+from optimizer.analytics.writer import AnalyticsWriter
+from optimizer.errors import StudyError
+from optimizer.files import write_atomically
+from optimizer.flow.prepared import PreparedFlow
+
+RECORD = "flow.json"
+DATABASE = "analytics.db"
+SPILL = "spill.jsonl"
+KIND = "barsweep flow"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FlowRecord:
+    """What a flow was.
+
+    Attributes:
+        study: name.
+        study_hash, data_hash: of the study and of its bars.
+        database: URL without a password; None is the file in the folder.
+        portfolios: IDs, in order.
+    """
+
+    study: str
+    study_hash: str
+    data_hash: str
+    database: str | None
+    portfolios: tuple[str, ...]
+
+
+class FlowFolder:
+    """Files of one flow.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _own_database(self) -> str:
+        return f"sqlite:///{self.path.absolute() / DATABASE}"
+
+    @contextlib.contextmanager
+    def tracing(
+        self, flow: PreparedFlow, url: str | None, *, overwrite: bool
+    ) -> Iterator[AnalyticsWriter]:
+        """Write a flow's trace; what the folder held is gone once the database has been opened.
+
+        Args:
+            flow: that will run.
+            url: of the database; None takes a file in the folder.
+            overwrite: replace a flow that the folder holds.
+
+        Raises:
+            StudyError: the folder holds a flow already, or cannot be written.
+            AnalyticsError: the database cannot be used, or failed midway.
+        """
+        record = FlowRecord(
+            study=flow.study.name,
+            study_hash=flow.study.content_hash,
+            data_hash=flow.bars.content_hash,
+            database=None if url is None else parse_url(url).kept,
+            portfolios=tuple(spec.id for spec in flow.specs),
+        )
+        with self._replacing(overwrite):
+            content = {"kind": KIND, "schema_version": SCHEMA_VERSION, **asdict(record)}
+            text = json.dumps(content, indent=1)
+            write_atomically(self.path / RECORD, lambda part: part.write_text(f"{text}\n"))
+            writer = AnalyticsWriter(url or self._own_database(), self.path / SPILL)
+        with writer:
+            yield writer
+
+    @contextlib.contextmanager
+    def _replacing(self, overwrite: bool) -> Iterator[None]:
+        """Move the files of an earlier flow out of the way; back where the block fails."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            names = (RECORD, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", SPILL)
+            files = [self.path / name for name in names]
+            earlier = [file for file in files if file.exists()]
+            if earlier and not overwrite:
+                raise StudyError(
+                    f"{self.path}: already holds a flow; give another --out, or --overwrite"
+                )
+            if earlier and files[0].exists():
+                self.record()
+            aside = {file: file.with_name(f"{file.name}.old") for file in earlier}
+            for file, place in aside.items():
+                file.replace(place)
+            try:
+                yield
+            except BaseException:
+                for file in files:
+                    file.unlink(missing_ok=True)
+                for file, place in aside.items():
+                    place.replace(file)
+                raise
+            for place in aside.values():
+                place.unlink()
+        except (StudyError, AnalyticsError):
+            raise
+        except (FileExistsError, NotADirectoryError):
+            raise StudyError(f"{self.path}: names a file where a folder is needed") from None
+        except OSError as error:
+            raise StudyError(f"{self.path}: cannot be written: {error.strerror or error}") from None
+
+    def record(self) -> FlowRecord:
+        """What the flow was.
+
+        Raises:
+            StudyError: there is none in the folder, or its record cannot be read.
+        """
+        file = self.path / RECORD
+        try:
+            content = json.loads(file.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            if (self.path / DATABASE).is_file():
+                raise StudyError(
+                    f"{self.path}: holds a flow of an earlier barsweep, without {RECORD}; run it"
+                    " again with `barsweep flow --overwrite`"
+                ) from None
+            raise StudyError(
+                f"{self.path}: no flow here; expected a folder that `barsweep flow` wrote"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StudyError(f"{file}: cannot be read: {reason}") from None
+        known = {"kind": KIND, "schema_version": SCHEMA_VERSION}
+        try:
+            if {key: content[key] for key in known} != known:
+                raise ValueError
+            database, portfolios = content["database"], content["portfolios"]
+            study, study_hash, data_hash = (
+                content[name] for name in ("study", "study_hash", "data_hash")
+            )
+            texts = [study, study_hash, data_hash, *portfolios, database or ""]
+            if not isinstance(portfolios, list) or not all(isinstance(one, str) for one in texts):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise StudyError(
+                f"{file}: not of a flow that this barsweep wrote; expected"
+                f' "kind": "{KIND}", "schema_version": {SCHEMA_VERSION}'
+            ) from None
+        return FlowRecord(study, study_hash, data_hash, database, tuple(portfolios))
+
+    def database(self) -> str:
+        """URL of the flow's database, without a password.
+
+        Raises:
+            StudyError: there is no flow in the folder, or its record cannot be read.
+        """
+        return self.record().database or self._own_database()

@@ -1,0 +1,179 @@
+"""The check that features, strategies and classifiers read no bar ahead of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from optimizer.bars.checks import require_bars
+from optimizer.flow.containers.feature_hub import indicator_name
+from optimizer.flow.services import StatelessStrategy, StrategyConfig
+from optimizer.market.features import compute_features, warm_up
+from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import RegimeKey, feature_keys, fit_key, given_features
+from optimizer.sweep.tiles import Tile
+from optimizer.types import Bars, FloatArray
+
+N_CUTS = 4
+"""Places at which the bars are cut."""
+
+SIGNAL_BARS = 50
+"""Bars before a cut at which signals are compared: what reads ahead shows at the last of them."""
+
+Key = tuple[str, str, str]
+"""What a column is of (feature, signal, regime), its name, and the symbol or nothing."""
+
+
+@dataclass(frozen=True)
+class LookAhead:
+    """Something that changes when the bars after it do.
+
+    Attributes:
+        kind: ``feature``, ``signal`` or ``regime``.
+        name: its column: ``momentum_60``, a strategy's name, a classifier's.
+        symbol: of the first bar that changes; empty for a regime.
+        bar, time: the first bar that changes.
+        cut: bars up to here were the same.
+        with_later_bars, without: its value there with the bars that follow, and with these cut off
+            or replaced.
+    """
+
+    kind: str
+    name: str
+    symbol: str
+    bar: int
+    time: str
+    cut: int
+    with_later_bars: float
+    without: float
+
+    def __str__(self) -> str:
+        """One line."""
+        of = f" of {self.symbol}" if self.symbol else ""
+        return (
+            f"{self.kind} {self.name}{of} at {self.time} (bar {self.bar}) is"
+            f" {self.with_later_bars:.6g}, and {self.without:.6g} when the bars from {self.cut} on"
+            " are others"
+        )
+
+
+def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
+    """Find what reads ahead: run the study's features, strategies and classifiers on cut bars.
+
+    The bars are cut at some places. What follows a cut is left out, and replaced by other prices;
+    everything up to the cut must come out the same, bit for bit. Each feature is taken at every
+    lookback of the study; each strategy and classifier at its first parameter set.
+
+    Args:
+        study: whose features, strategies and classifiers are to be checked.
+        bars: of the study.
+
+    Returns:
+        The first bar at which each of them changes; empty where none does.
+
+    Raises:
+        DataError: too few bars.
+        StrategyError: a user's strategy fails.
+    """
+    space = build_space(study)
+    checked = _Checked(space)
+    least = max(64, checked.warm_up + N_CUTS + 1)
+    require_bars(bars, least, f"the look-ahead check needs {least} of them")
+    rng = np.random.default_rng(bars.n_bars)
+    # The last cut leaves one bar out: what reads but the next bar changes there.
+    inside = rng.integers(checked.warm_up + 1, bars.n_bars - 1, N_CUTS - 1)
+    cuts = sorted({*inside.tolist(), bars.n_bars - 1})
+    whole = checked.outputs(bars, [(max(0, cut - SIGNAL_BARS), cut) for cut in cuts])
+    found: dict[tuple[str, str], LookAhead] = {}
+    for cut in cuts:
+        span = [(max(0, cut - SIGNAL_BARS), cut)]
+        for other in (_shortened(bars, cut), _replaced(bars, cut, rng)):
+            for key, values in checked.outputs(other, span).items():
+                expected, actual = whole[key][:cut], values[:cut]
+                differs = ~((expected == actual) | (np.isnan(expected) & np.isnan(actual)))
+                if key[0] == "signal":
+                    differs[: span[0][0]] = False
+                if not differs.any():
+                    continue
+                bar = int(np.argmax(differs.any(axis=1)))
+                part = int(np.argmax(differs[bar]))
+                known = found.get(key[:2])
+                if known is None or bar < known.bar:
+                    found[key[:2]] = LookAhead(
+                        *key, bar, str(bars.timestamps[bar])[:16], cut,
+                        float(expected[bar, part]), float(actual[bar, part]),
+                    )  # fmt: skip
+    return list(found.values())
+
+
+class _Checked:
+    """What of a study is checked."""
+
+    def __init__(self, space: Space) -> None:
+        self._given = given_features(space)
+        self._strategies: dict[str, StrategyConfig] = {}
+        self._regimes: dict[str, RegimeKey] = {}
+        for branch in space.branches:
+            point = {searched.name: searched.first for searched in branch.searched}
+            lanes = replace(branch, constraints=()).lanes(point, 0, 1)
+            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+            first = {name: float(values[0]) for name, values in lanes.items()}
+            self._strategies.setdefault(
+                branch.strategy, StrategyConfig.of(branch.strategy, first, branch.custom)
+            )
+            self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
+        lookbacks = space.lookbacks("risk", "volatility_lookback")
+        self._keys = [*feature_keys(space), *(("volatility", n) for n in lookbacks)]
+        self.warm_up = max(warm_up(*key) for key in self._keys)
+
+    def outputs(self, bars: Bars, spans: Sequence[tuple[int, int]]) -> dict[Key, FloatArray]:
+        """Everything at every bar, each (n_bars, parts); signals at the bars of ``spans`` alone."""
+        columns = compute_features(bars, self._keys, self._given)
+        found: dict[Key, FloatArray] = {}
+        by_name = {
+            indicator_name(key): columns.values[:, :, i] for i, key in enumerate(columns.keys)
+        }
+        for name, values in by_name.items():
+            for s, symbol in enumerate(bars.symbols):
+                found["feature", name, symbol] = values[:, s : s + 1]
+        for name, config in self._strategies.items():
+            signals = np.full((bars.n_symbols, bars.n_bars, 3), np.nan)
+            for t in sorted({t for start, stop in spans for t in range(start, stop)}):
+                for s, signal in enumerate(_signals(by_name, config, bars, t)):
+                    signals[s, t] = signal
+            for s, symbol in enumerate(bars.symbols):
+                found["signal", name, symbol] = signals[s]
+        for name, key in self._regimes.items():
+            if name != "none":
+                codes: npt.NDArray[np.int8] = fit_key(bars, key)[0]
+                found["regime", name, ""] = codes.astype(np.float64)[:, np.newaxis]
+        return found
+
+
+def _signals(
+    features: Mapping[str, FloatArray], config: StrategyConfig, bars: Bars, t: int
+) -> Iterator[tuple[float, float, float]]:
+    now = {name: values[t] for name, values in features.items()}
+    bar = bars.at(t)
+    for s in range(bars.n_symbols):
+        signal = StatelessStrategy.generate_signal(now, config, bar, s, "")
+        yield signal.direction, signal.strength, signal.confidence
+
+
+_PRICES = ("open", "high", "low", "close")
+
+
+def _shortened(bars: Bars, cut: int) -> Bars:
+    arrays = {name: getattr(bars, name)[:cut] for name in (*_PRICES, "volume", "timestamps")}
+    return replace(bars, **arrays)
+
+
+def _replaced(bars: Bars, cut: int, rng: np.random.Generator) -> Bars:
+    """Other bars from ``cut`` on: scaled by one factor a bar, so that high stays above low."""
+    factors = np.ones((bars.n_bars, 1))
+    factors[cut:] = rng.uniform(0.25, 4.0, (bars.n_bars - cut, 1))
+    return replace(bars, **{name: getattr(bars, name) * factors for name in (*_PRICES, "volume")})

@@ -1,0 +1,100 @@
+"""The portfolios of an event flow: which parameter sets run, and their IDs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from optimizer.catalogue import column
+from optimizer.flow.services import RiskConfig, StrategyConfig
+from optimizer.strategies.user_file import strategy_parameters
+from optimizer.study_file.space import Space
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import RegimeKey
+from optimizer.sweep.tiles import Tile
+
+
+def short_hash(value: object) -> str:
+    """Eight hexadecimal digits of a JSON value, for correlation IDs."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, eq=False)
+class PortfolioSpec:
+    """One parameter set as the flow runs it.
+
+    Attributes:
+        id: a function of the study, its bars and the parameters alone.
+        strategy_name, classifier_name: names.
+        parameters: by column name, read-only.
+        strategy: of its signals.
+        signal_key: names the strategy's signals, shared by portfolios with the same strategy.
+        regime: the regime model.
+        regime_key: names the classifier's regimes.
+        risk: of its sizing.
+    """
+
+    id: str
+    strategy_name: str
+    classifier_name: str
+    parameters: Mapping[str, float]
+    strategy: StrategyConfig
+    signal_key: str
+    regime: RegimeKey
+    regime_key: str
+    risk: RiskConfig
+
+
+def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[PortfolioSpec]:
+    """Every parameter set of a tile as a portfolio of the flow; IDs begin with ``owner``."""
+    keys, which = tile.regime_keys()
+    specs = []
+    for lane in range(tile.n_lanes):
+        parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
+        own = {
+            p.name: parameters[column(tile.strategy, p.name)]
+            for p in strategy_parameters(tile.strategy, tile.custom)
+        }
+        lookback = parameters["volatility_lookback"]
+        regime = keys[which[lane]]
+        everything = [tile.strategy, tile.classifier, tile.market, parameters]
+        specs.append(
+            PortfolioSpec(
+                id=f"{owner}.{short_hash(everything)}",
+                strategy_name=tile.strategy,
+                classifier_name=tile.classifier,
+                parameters=MappingProxyType(parameters),
+                strategy=StrategyConfig.of(tile.strategy, parameters, tile.custom),
+                signal_key=f"{owner}.{short_hash([tile.strategy, own, lookback])}",
+                regime=regime,
+                regime_key=f"{owner}.{short_hash(regime)}",
+                risk=RiskConfig.of(parameters, allow_short),
+            )
+        )
+    return specs
+
+
+def study_specs(
+    study: Study, space: Space, data_hash: str, risk: Literal["first", "all"] = "first"
+) -> Iterator[PortfolioSpec]:
+    """Every combination of a study's grid as a portfolio.
+
+    Args:
+        study: whose searched parameters are all listed.
+        space: of the study.
+        data_hash: of its bars: other bars under the same study file are another flow.
+        risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
+
+    Raises:
+        StudyFileError: a searched parameter is continuous.
+    """
+    owner = short_hash([study.content_hash, data_hash])
+    for branch in space.branches:
+        for point in branch.points():
+            lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
+            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+            yield from portfolio_specs(tile, owner, study.risk.allow_short)

@@ -1,0 +1,151 @@
+"""Prepare and run the event flow of a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from optimizer.bars.checks import require_bars
+from optimizer.flow.event_flow import EventFlow, FlowResult, Trace
+from optimizer.flow.portfolios import PortfolioSpec, study_specs
+from optimizer.market.features import FeatureKey, GivenFeature
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import (
+    Rules,
+    feature_keys,
+    given_features,
+    holdout_bar,
+    study_rules,
+    study_warm_up,
+)
+from optimizer.types import Bars
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFlow:
+    """A flow that can run: study and bars have been found fit for each other.
+
+    Attributes:
+        study, bars: of the flow.
+        specs: the portfolios, in order.
+        first: bar of the first decision.
+        split: first bar of the holdout; None for none.
+    """
+
+    study: Study
+    bars: Bars
+    specs: tuple[PortfolioSpec, ...]
+    first: int
+    split: int | None
+    _rules: Rules
+    _keys: tuple[FeatureKey, ...]
+    _given: Mapping[str, GivenFeature]
+
+    @property
+    def n_steps(self) -> int:
+        """Bars x symbols x portfolios from the first decision on."""
+        return (self.bars.n_bars - self.first) * self.bars.n_symbols * len(self.specs)
+
+    def opened(self, trace: Trace | None) -> EventFlow:
+        """The flow before its first bar."""
+        return EventFlow(
+            self.bars.symbols,
+            self.bars.bars_per_year,
+            self.specs,
+            self._rules,
+            self._keys,
+            self.first,
+            self.split,
+            self.bars.content_hash,
+            trace,
+            self._given,
+        )
+
+    def run(self, trace: Trace | None = None) -> FlowResult:
+        """Take every bar through the portfolios.
+
+        Args:
+            trace: where to write what happens.
+        """
+        flow = self.opened(trace)
+        if trace is not None:
+            trace.add(
+                "portfolios",
+                [
+                    (
+                        spec.id,
+                        self.study.content_hash,
+                        spec.strategy_name,
+                        spec.classifier_name,
+                        json.dumps(dict(spec.parameters)),
+                        self.bars.content_hash,
+                    )
+                    for spec in self.specs
+                ],
+            )
+        for index in range(self.bars.n_bars):
+            flow.on_bar(self.bars.at(index))
+        return flow.result()
+
+
+def prepare_flow(
+    study: Study,
+    bars: Bars,
+    *,
+    risk: Literal["first", "all"] = "first",
+    first_bar: int | None = None,
+) -> PreparedFlow:
+    """Every combination of a study's grid, ready to go through the bars; writes nothing.
+
+    Args:
+        study: whose searched parameters are all listed.
+        bars: of the study.
+        risk: see ``study_specs``.
+        first_bar: bar of the first decision; None takes the longest warm-up of the study.
+
+    Raises:
+        StudyFileError: a searched parameter is continuous.
+        DataError: the bars cannot be used.
+    """
+    space = build_space(study)
+    rules = study_rules(study, space, bars.n_symbols)
+    first = study_warm_up(space, rules) if first_bar is None else first_bar
+    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+    split = holdout_bar(bars, first, study.validation.holdout)
+    volatilities = (("volatility", n) for n in space.lookbacks("risk", "volatility_lookback"))
+    prepared = PreparedFlow(
+        study,
+        bars,
+        tuple(study_specs(study, space, bars.content_hash, risk)),
+        first,
+        split if split < bars.n_bars else None,
+        rules,
+        (*feature_keys(space), *volatilities),
+        given_features(space),
+    )
+    prepared.opened(None)  # raises where a market is no symbol of the bars
+    return prepared
+
+
+def run_flow(
+    study: Study,
+    bars: Bars,
+    *,
+    risk: Literal["first", "all"] = "first",
+    first_bar: int | None = None,
+    trace: Trace | None = None,
+) -> FlowResult:
+    """Run every combination of a study's grid through the bars, one bar at a time.
+
+    Args:
+        study, bars, risk, first_bar: see ``prepare_flow``.
+        trace: where to write what happens.
+
+    Raises:
+        StudyFileError: a searched parameter is continuous.
+        DataError: the bars cannot be used.
+    """
+    return prepare_flow(study, bars, risk=risk, first_bar=first_bar).run(trace)

@@ -1,0 +1,242 @@
+"""Fit regime models on past bars only, and classify with them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels import regimes as kernel
+from kernels.codes import BEAR, NEUTRAL
+from optimizer.catalogue import CLASSIFIERS
+from optimizer.errors import DataError, StudyFileError
+from optimizer.market.hmm import HmmModel, fit_hmm
+from optimizer.market.regime_models import N_STATES, CodeArray, FitError, RegimeModel
+from optimizer.market.svm import SvmModel, fit_svm
+from optimizer.types import Bars, FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Regimes:
+    """Regime of each bar, and how the fits went.
+
+    Attributes:
+        codes: shape (n_bars,), int8: -1 bear, 0 neutral, 1 bull.
+        models: the fitted models, by ascending bar.
+        n_failed: fits that gave no model; the model before stayed in force, or none.
+        reasons: one line for each failed fit, or why there was none to make.
+    """
+
+    codes: CodeArray
+    models: tuple[RegimeModel, ...] = ()
+    n_failed: int = 0
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def n_fits(self) -> int:
+        """Number of fits that gave a model."""
+        return len(self.models)
+
+
+def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
+    """Log returns of the market: one symbol, or all of them in equal weights.
+
+    The index has the mean of the symbols' simple returns at each bar, compounded from 1. One symbol
+    is the same computation with a single column.
+
+    Returns:
+        Shape (n_bars,), per bar; 0 at the first, which has no bar before it.
+
+    Raises:
+        DataError: if ``symbol`` is not among the bars'.
+    """
+    close = bars.close
+    if symbol is not None:
+        if symbol not in bars.symbols:
+            raise DataError(
+                f"{bars.source}: no symbol {symbol!r} to take as the market: "
+                f"name one of {', '.join(bars.symbols)}, or none for their equal-weighted index"
+            )
+        column = bars.symbols.index(symbol)
+        close = close[:, column : column + 1]
+    returns = np.empty(len(close))
+    kernel.market_returns(np.array(close, order="C"), returns)
+    return returns
+
+
+def market_features(returns: FloatArray, lookback: int) -> FloatArray:
+    """Mean and standard deviation (ddof 1) of the last ``lookback`` log returns.
+
+    Returns:
+        Shape (n_bars, 2), per bar; NaN at the first ``lookback - 1`` bars.
+    """
+    features = np.empty((len(returns), kernel.N_FEATURES))
+    ring, seen = np.zeros(lookback), np.zeros(1, np.int64)
+    kernel.market_features(np.require(returns, np.float64, ["C", "W"]), ring, seen, features)
+    return features
+
+
+def training_window(bar: int, train_bars: int) -> slice:
+    """Bars that a fit at ``bar`` sees: the last ``train_bars`` up to and with ``bar``."""
+    return slice(bar - train_bars + 1, bar + 1)
+
+
+def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -> Regimes:
+    """Fit a classifier walk-forward and classify each bar by the model then in force.
+
+    The first fit is at bar ``lookback + train_bars``, the next ones every ``refit_bars``; all bars
+    before the first are neutral. A fit sees the features of the last ``train_bars`` bars, and the
+    regime of a bar depends on that bar and the ones before it alone.
+
+    Args:
+        returns: shape (n_bars,), log returns of the market, from `market_returns`.
+        name: a classifier of the catalogue: ``none``, ``hmm`` or ``svm``.
+        parameters: the classifier's parameters; the catalogue's defaults where it is silent.
+
+    Raises:
+        DataError: if a return is NaN or infinite.
+        StudyFileError: if the classifier or a parameter is unknown, or a value out of bounds.
+    """
+    values = _values(name, parameters)
+    wrong = np.flatnonzero(~np.isfinite(returns))
+    if wrong.size:
+        raise DataError(
+            f"market returns: bar {wrong[0]}: {returns[wrong[0]]} is not a finite number: "
+            "correct or drop that bar"
+        )
+    n_bars = len(returns)
+    codes = np.full(n_bars, NEUTRAL, np.int8)
+    if name == "none":
+        return Regimes(codes)
+    first = values["lookback"] + values["train_bars"]
+    if first >= n_bars:
+        return Regimes(
+            codes,
+            reasons=(
+                f"{n_bars} bars, and the first fit of {name} needs {first + 1} "
+                "(lookback + train_bars + 1): neutral throughout",
+            ),
+        )
+
+    features = market_features(returns, values["lookback"])
+    models: list[RegimeModel] = []
+    reasons: list[str] = []
+    carried = np.empty(0)
+    with _quiet_on_one_thread():
+        for bar in range(first, n_bars, values["refit_bars"]):
+            window = training_window(bar, values["train_bars"])
+            try:
+                models.append(_fit(name, bar, features[window], returns[window], values))
+                carried = models[-1].carried()
+            except FitError as reason:
+                reasons.append(f"{name} fit at bar {bar}: {reason}")
+            if models:
+                stretch = slice(bar, bar + values["refit_bars"])
+                codes[stretch] = models[-1].classify(features[stretch], carried)
+    return Regimes(codes, tuple(models), len(reasons), tuple(reasons))
+
+
+def fit_model(
+    name: str, bar: int, returns: FloatArray, parameters: Mapping[str, int]
+) -> RegimeModel | None:
+    """Fit at one bar, as `fit_regimes` does there; None where the window gives no usable model.
+
+    Args:
+        name: ``hmm`` or ``svm``.
+        bar: of the fit.
+        returns: shape (bar + 1,) or longer, log returns of the market; later ones are not read.
+        parameters: the classifier's parameters; the catalogue's defaults where it is silent.
+
+    Raises:
+        StudyFileError: if the classifier or a parameter is unknown, or a value out of bounds.
+    """
+    values = _values(name, parameters)
+    window = training_window(bar, values["train_bars"])
+    features = market_features(returns[: bar + 1], values["lookback"])[window]
+    with _quiet_on_one_thread():
+        try:
+            return _fit(name, bar, features, returns[window], values)
+        except FitError:
+            return None
+
+
+def compile_classifier(name: str) -> None:
+    """Compile the kernels of a classifier, so that later processes find them in the cache."""
+    if name == "none":
+        return
+    returns = np.empty(4)
+    kernel.market_returns(np.ones((4, 1)), returns)
+    features = market_features(returns, 2)[2:]
+    one, three = np.ones(kernel.N_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
+    if name == "hmm":
+        even, flat = np.full((N_STATES, N_STATES), 1.0 / N_STATES), np.ones((N_STATES, len(one)))
+        model: RegimeModel = HmmModel(0, one, one, three, even, flat, flat)
+    else:
+        codes = np.array([BEAR, NEUTRAL], np.int8)
+        vectors, counts = np.ones((2, len(one))), np.ones(2, np.int64)
+        model = SvmModel(0, one, one, vectors, counts, np.ones((1, 2)), one[:1].copy(), 1.0, codes)
+    model.classify(features, model.carried())
+
+
+def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
+    """Whether `fit_regimes` fits a model at ``bar``."""
+    if name == "none":
+        return False
+    values = _values(name, parameters)
+    since = bar - values["lookback"] - values["train_bars"]
+    return since >= 0 and since % values["refit_bars"] == 0
+
+
+def _fit(
+    name: str, bar: int, features: FloatArray, returns: FloatArray, values: Mapping[str, int]
+) -> RegimeModel:
+    if name == "hmm":
+        return fit_hmm(bar, features)
+    return fit_svm(bar, features, returns, values["horizon"])
+
+
+def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:
+    if name not in CLASSIFIERS:
+        raise StudyFileError(f"classifier {name!r}: unknown: use one of {', '.join(CLASSIFIERS)}")
+    known = {parameter.name: parameter for parameter in CLASSIFIERS[name]}
+    for key in parameters:
+        if key not in known:
+            raise StudyFileError(
+                f"classifier {name}: {key!r}: unknown: it takes {', '.join(known) or 'nothing'}"
+            )
+    values = {key: int(parameters.get(key, known[key].default)) for key in known}
+    for key, value in values.items():
+        if not known[key].low <= value <= known[key].high:
+            raise StudyFileError(
+                f"classifier {name}: {key} = {value}: must lie in "
+                f"{known[key].low:g} .. {known[key].high:g}"
+            )
+    return values
+
+
+@contextmanager
+def _quiet_on_one_thread() -> Iterator[None]:
+    """Fit on one thread, so that no sum depends on the number of threads, and without chatter.
+
+    Convergence is judged from the result, so hmmlearn's log and numerical warnings say nothing new.
+    """
+    # Here and not above: they take a second to import, and a study without a classifier or a worker
+    # that only applies models needs neither. They come before the limit, which reaches loaded
+    # libraries alone.
+    import hmmlearn.hmm  # noqa: F401
+    import sklearn.svm  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    logger = logging.getLogger("hmmlearn")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Recorded studies: read, compared, simulated again."""

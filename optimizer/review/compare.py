@@ -1,0 +1,138 @@
+"""Two studies side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimizer.catalogue import METRICS
+from optimizer.errors import BarsweepError, StudyError
+from optimizer.review.records import StudySummary, summarize
+from optimizer.review.rerun import parameters_of, rerun_set
+from optimizer.store.export import set_document
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import OUT_OF_SAMPLE
+from optimizer.store.query import best_sets, ranked
+from optimizer.study_file.study import study_from_dict
+from optimizer.text import show
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """The best set of one study under the rules of another on the same bars.
+
+    Attributes:
+        number: of the set, in the study that it is the best of.
+        found: its number in the other study; None where that did not try it.
+        rank: there, 1 being the best feasible set; None where it is not feasible or was not tried.
+        in_sample, out_of_sample: metrics under the other's costs and holdout: recorded where it was
+            tried, else simulated now.
+        problem: why there are none.
+    """
+
+    number: int
+    found: int | None = None
+    rank: int | None = None
+    in_sample: Mapping[str, Any] | None = None
+    out_of_sample: Mapping[str, Any] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two studies side by side.
+
+    Attributes:
+        first, second: their summaries.
+        study_differences: key of the study file, value in the first, value in the second.
+        data_differences: the same of the bars; empty where they are the same.
+        first_in_second, second_in_first: the best set of one in the other; None where the bars
+            differ or there is no best set.
+    """
+
+    first: StudySummary
+    second: StudySummary
+    study_differences: tuple[tuple[str, Any, Any], ...]
+    data_differences: tuple[tuple[str, Any, Any], ...]
+    first_in_second: Crossed | None
+    second_in_first: Crossed | None
+
+
+_OF_BARS = ("data_hash", "data_path", "symbols", "n_bars", "span", "first_time", "holdout_time")
+
+
+def compare_studies(first: str | Path, second: str | Path) -> Comparison:
+    """Two studies side by side; where their bars are the same, the best set of each in the other.
+
+    Raises:
+        StudyError: one of them is no study or cannot be read.
+    """
+    from optimizer.study_file.differences import (
+        differences,  # brings Optuna, which the other views do without
+    )
+
+    folders = [StudyFolder.open(Path(path)) for path in (first, second)]
+    manifests = [folder.manifest() for folder in folders]
+    one, other = manifests
+    try:
+        in_files = tuple(
+            (f"[{place[0]}] {' '.join(place[1:])}".rstrip(), before, now)
+            for place, before, now in differences(one["study"], other["study"])
+            if "declared" not in place  # which follows from a strategy file, whose hash is compared
+        )
+        in_data = tuple(
+            (name.replace("_", " "), one[name], other[name])
+            for name in _OF_BARS
+            if one[name] != other[name]
+        )
+        same = one["data_hash"] == other["data_hash"]
+        crossed = [
+            _cross(folders[i], folders[1 - i], manifests[1 - i]) if same else None for i in (0, 1)
+        ]
+    except KeyError as error:
+        raise StudyError(f"{first}, {second}: study.json: {error} is missing") from None
+    return Comparison(summarize(first), summarize(second), in_files, in_data, *crossed)
+
+
+def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
+    """The best set of ``folder`` in ``other``, whose manifest that is."""
+    own = folder.manifest()["study"]
+    best = best_sets(folder, study_from_dict(own).search, 1) if folder.batch_paths() else None
+    if best is None or best.empty:
+        return None
+    document = set_document(best.to_dict("records")[0], own)
+    number = int(document["set"])
+    found = _number_of(parameters_of(document), other) if other.batch_paths() else None
+    if found is not None:
+        search = study_from_dict(manifest["study"]).search
+        frame = other.results(["set", "feasible", "score", *search.objective])
+        order = ranked(frame[frame["feasible"]], search)
+        there = set_document(other.sets([found]).to_dict("records")[0], manifest["study"])
+        rank = order.index(found) + 1 if found in order else None
+        return Crossed(number, found, rank, there["in_sample"], there["out_of_sample"])
+    try:
+        result = rerun_set(document, other, folder.manifest()["first_bar"])
+    except BarsweepError as error:
+        return Crossed(number, problem=str(error))
+    return Crossed(number, in_sample=result.in_sample, out_of_sample=result.out_of_sample)
+
+
+def _number_of(parameters: Mapping[str, Any], folder: StudyFolder) -> int | None:
+    """The first set of a study with exactly these parameters."""
+    other = {"set", "trial", "feasible", "score", *METRICS, *OUT_OF_SAMPLE}
+    names = [name for name in folder.columns() if name not in other]
+    if not parameters.keys() <= set(names):
+        return None
+    frame = folder.results(["set", *names])
+    for name in names:
+        value = parameters.get(name)
+        column = frame[name]
+        frame = frame[column.isna() if value is None else column == value]
+    return None if frame.empty else int(frame["set"].iloc[0])
+
+
+def difference_text(value: Any) -> str:
+    """A value of a difference, as a study file would state it, cut short."""
+    return show(value, 40)

@@ -1,0 +1,203 @@
+"""Studies and parameter sets as they are recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from optimizer.errors import BarsweepError, StudyError
+from optimizer.files import is_in_use
+from optimizer.selection.odds import deflated, set_statistics
+from optimizer.selection.record import Selection, SetStatistics, load_selection
+from optimizer.selection.verdict import Verdict, judge
+from optimizer.store.export import set_document
+from optimizer.store.folder import StudyFolder
+from optimizer.store.ledger import n_tried
+from optimizer.store.names import MANIFEST
+from optimizer.store.query import best_sets
+from optimizer.study_file.study import study_from_dict
+
+StudyState = Literal["complete", "running", "stopped", "unreadable"]
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """One study in a line.
+
+    Attributes:
+        path: its folder.
+        name: of the study.
+        state: ``running`` where a process works in the folder, ``stopped`` where ``barsweep resume``
+            would go on, ``unreadable`` where ``problem`` says why.
+        n_sets: parameter sets evaluated.
+        objective: the first that it searched by.
+        best, best_out_of_sample: that metric of the best set; None where there is none.
+        verdict: in words; None before the end, or where no set is feasible.
+        when: its files were last written, UTC.
+        problem: why it cannot be read.
+    """
+
+    path: Path
+    name: str
+    state: StudyState
+    n_sets: int = 0
+    objective: str = ""
+    best: float | None = None
+    best_out_of_sample: float | None = None
+    verdict: str | None = None
+    when: datetime | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SetRecord:
+    """One parameter set in full.
+
+    Attributes:
+        number, trial: of the set.
+        strategy, classifier: names.
+        feasible: whether it keeps the study's constraints.
+        score: by which its tile was judged; None where undefined.
+        parameters: all that it has, by column.
+        in_sample, out_of_sample: metrics, None where undefined; the latter None without a holdout.
+        odds: None where the study has not come to its end.
+    """
+
+    number: int
+    trial: int
+    strategy: str
+    classifier: str
+    feasible: bool
+    score: float | None
+    parameters: Mapping[str, Any]
+    in_sample: Mapping[str, Any]
+    out_of_sample: Mapping[str, Any] | None
+    odds: SetStatistics | None
+
+
+class Judged(NamedTuple):
+    """What can be said of a study's best sets, given all that was ever tried on its bars.
+
+    Attributes:
+        selection: with the odds deflated so; None before the end, or where no set is best.
+        verdict: on the winner; None likewise.
+        problem: why the study's own sets alone count; empty where they do not.
+    """
+
+    selection: Selection | None
+    verdict: Verdict | None
+    problem: str = ""
+
+
+def judged(folder: StudyFolder) -> Judged:
+    """A study's best sets and the verdict, deflated by all sets that the ledger has for its bars.
+
+    Raises:
+        StudyError: the folder cannot be read.
+    """
+    selection = load_selection(folder)
+    if selection is None:
+        return Judged(None, None)
+    manifest = folder.manifest()
+    study = study_from_dict(manifest["study"], manifest.get("study_folder", "."))
+    tried, problem = 0, ""
+    try:
+        tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
+    except StudyError as error:
+        problem = f"{error}; counted are this study's sets alone"
+    return Judged(deflated(selection, tried), judge(selection, tried), problem)
+
+
+def list_studies(folder: str | Path = "out") -> list[StudySummary]:
+    """The studies in a folder and in those below it, by time.
+
+    Raises:
+        StudyError: there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise StudyError(f"{root}: no such folder; name the one that holds studies")
+    found = [summarize(path) for path in _study_folders(root)]
+    return sorted(found, key=lambda one: (one.when or datetime.min.replace(tzinfo=UTC), one.path))
+
+
+def _study_folders(root: Path) -> Iterator[Path]:
+    for path, below, files in os.walk(root):
+        if MANIFEST in files:
+            below.clear()  # what lies in a study is its own
+            yield Path(path)
+        below.sort()
+
+
+def summarize(folder: str | Path) -> StudySummary:
+    """One study in a line; one that cannot be read says why in ``problem``."""
+    path = Path(folder)
+    try:
+        opened = StudyFolder.open(path)
+        manifest = opened.manifest()
+        study = study_from_dict(manifest["study"])
+        objective = study.search.objective[0]
+        complete, written = manifest["complete"], opened.batch_paths()
+        best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
+        row = {} if best.empty else best.to_dict("records")[0]
+        verdict = judged(opened).verdict
+        latest = max(one.stat().st_mtime for one in (opened.manifest_path, *written))
+        return StudySummary(
+            path,
+            study.name,
+            "complete" if complete else "running" if is_in_use(path) else "stopped",
+            opened.n_sets(),
+            objective,
+            known(row.get(objective)),
+            known(row.get(f"oos_{objective}")),
+            verdict.words if verdict is not None else None,
+            datetime.fromtimestamp(latest, UTC),
+        )
+    except (BarsweepError, KeyError, TypeError, OSError) as error:
+        problem = f"{error!r} is missing" if isinstance(error, KeyError) else str(error)
+        return StudySummary(path, path.name, "unreadable", problem=problem)
+
+
+def known(value: Any) -> float | None:
+    """A number, or None for what is undefined."""
+    return None if value is None or pd.isna(value) else float(value)
+
+
+def set_record(folder: str | Path, number: int) -> SetRecord:
+    """One parameter set of a study in full.
+
+    Raises:
+        StudyError: there is no study, or no such set in it.
+    """
+    opened = StudyFolder.open(Path(folder))
+    if not opened.batch_paths():
+        raise StudyError(f"{opened.path}: no results yet")
+    manifest = opened.manifest()
+    n_sets = opened.n_sets()
+    if not 0 <= number < n_sets:
+        raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")
+    row = opened.sets([number]).to_dict("records")[0]
+    document = set_document(row, manifest["study"])
+    selection, verdict, _ = judged(opened)
+    odds = None
+    if selection is not None and verdict is not None:
+        n_holdout = manifest["n_bars"] - manifest["holdout_bar"]
+        odds = set_statistics(selection, row, n_holdout, verdict.n_tried)
+    return SetRecord(
+        number,
+        document["trial"],
+        document["strategy"],
+        document["classifier"],
+        bool(row["feasible"]),
+        known(row["score"]),
+        document["parameters"],
+        document["in_sample"],
+        document["out_of_sample"],
+        odds,
+    )

@@ -1,0 +1,73 @@
+"""Tables of parameter sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from optimizer.selection.record import Selection
+from optimizer.store.query import cell
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import Study
+
+SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
+"""Metrics that tables show, in-sample beside out-of-sample."""
+
+
+def set_rows(
+    frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """A table of sets: each metric as in-sample / out-of-sample, the odds, what differs.
+
+    Args:
+        frame: rows of the study's results.
+        study: of them.
+        selection: of the study, for the odds of its best sets, see ``judged``.
+        more: metrics to show in the place of some of the usual ones.
+
+    Returns:
+        The titles, of one or two lines, and the cells of each row; the last one is of buying and
+        holding, where the study has come to its end.
+    """
+    metrics = [*dict.fromkeys((*study.search.objective, *more, *SHOWN))]
+    if more:
+        metrics = metrics[: max(len({*study.search.objective, *more}), len(SHOWN))]
+    branches = build_space(study).branches
+    varying = {
+        "strategy",
+        "classifier",
+        *(name for branch in branches for name in branch.swept),
+        *(one.name for branch in branches for one in branch.searched),
+    }
+    names = [
+        name for name in frame.columns if name in varying and frame[name].nunique(dropna=False) > 1
+    ]
+    here = set(frame["set"])
+    known_odds = selection.sets if selection is not None else ()
+    odds = {one.number: one for one in known_odds if one.number in here}
+    titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
+    if odds:
+        titles += ["not luck\nDSR", "gain is real\nPSR in / out"]
+    titles.append("what differs between these sets" if len(frame) > 1 else "")
+    rows = []
+    for row in frame.to_dict("records"):
+        cells = [f"{cell(row[name])} / {cell(row[f'oos_{name}'])}" for name in metrics]
+        given = (
+            f"{name.removeprefix(str(row['strategy']) + '_')} {cell(row[name])}"
+            for name in names
+            if cell(row[name]) != "-"
+        )
+        if odds:
+            one = odds.get(row["set"])
+            cells += (
+                ["-", "-"]
+                if one is None
+                else [cell(one.dsr), f"{cell(one.psr)} / {cell(one.oos_psr)}"]
+            )
+        rows.append([str(row["set"]), *cells, ", ".join(given)])
+    if selection is not None and selection.held is not None:
+        inside, beside = selection.held.in_sample, selection.held.out_of_sample
+        cells = [f"{cell(inside.get(name))} / {cell(beside.get(name))}" for name in metrics]
+        rows.append(["-", *cells, *(["-", "-"] if odds else []), "buy and hold, without costs"])
+    return titles, rows

@@ -1,0 +1,1 @@
+"""The search: Optuna asks, workers evaluate, the study folder keeps."""

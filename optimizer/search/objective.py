@@ -1,0 +1,157 @@
+"""What one trial is worth: the objective over the parameter sets of its tile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from optimizer.catalogue import METRICS
+from optimizer.study_file.constraints import Constraint
+from optimizer.study_file.tables import Quantile, Search
+from optimizer.types import BoolArray, FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TileScore:
+    """Value of a tile.
+
+    Attributes:
+        values: one per objective; None where no parameter set has a finite one.
+        winner: lane that stands for the tile.
+        scores: (n_lanes,), what the lanes are ranked by, in the sense of the first direction.
+        feasible: (n_lanes,), whether every constraint on results holds in-sample.
+        violations: by how much the winner breaks each constraint on results; 0 where it holds.
+        reason: why there are no values.
+    """
+
+    values: tuple[float, ...] | None
+    winner: int
+    scores: FloatArray
+    feasible: BoolArray
+    violations: Mapping[str, float]
+    reason: str = ""
+
+
+def score_tile(
+    search: Search,
+    columns: Mapping[str, FloatArray],
+    in_sample: FloatArray,
+    swept: Mapping[str, tuple[float, ...]],
+) -> TileScore:
+    """Judge the parameter sets of one tile by their in-sample metrics alone.
+
+    With several objectives the winner is the set with the best mean rank.
+
+    Args:
+        search: objectives, directions, tile value and constraints.
+        columns: parameters, each (n_lanes,).
+        in_sample: (n_lanes, n_metrics) in the order of ``METRICS``.
+        swept: the values of each swept parameter, ascending.
+    """
+    metrics = {name: in_sample[:, i] for i, name in enumerate(METRICS)}
+    names, feasible, violations = _constraints(search, {**columns, **metrics}, len(in_sample))
+    signs = [1.0 if direction == "maximize" else -1.0 for direction in search.direction]
+    gains = np.stack([s * metrics[name] for s, name in zip(signs, search.objective, strict=True)])
+    if search.tile_value == "plateau":
+        gains = np.stack([plateau(gain, columns, swept) for gain in gains])
+    finite = np.isfinite(gains).all(axis=0)
+    scores = np.where(finite, gains[0] * signs[0], np.nan)
+    if not finite.any():
+        objectives = " and ".join(search.objective)
+        return TileScore(
+            None,
+            0,
+            scores,
+            feasible,
+            {},
+            f"{objectives}: not finite for any parameter set of the tile",
+        )
+    candidates = finite & feasible
+    if not candidates.any():
+        # The nearest to feasible stands for the tile, so that a sampler learns where to go.
+        excess = np.where(finite, np.maximum(violations, 0.0).sum(axis=0), np.inf)
+        candidates = finite & (excess == excess.min())
+    lanes = np.flatnonzero(candidates)
+    order = rankdata(gains[:, lanes], axis=1).mean(axis=0)
+    if len(search.objective) == 1:
+        order = gains[0, lanes]
+    winner = int(lanes[np.argmax(order)])
+    values = tuple(float(s * g) for s, g in zip(signs, gains[:, winner], strict=True))
+    quantile = 0.5 if search.tile_value == "median" else None
+    if isinstance(search.tile_value, Quantile):
+        quantile = search.tile_value.quantile
+    if quantile is not None:
+        robust = np.quantile(gains[:, lanes], quantile, axis=1)
+        values = tuple(float(s * g) for s, g in zip(signs, robust, strict=True))
+        scores = np.where(finite, values[0], np.nan)
+    broken = {name: float(v) for name, v in zip(names, violations[:, winner], strict=True)}
+    return TileScore(values, winner, scores, feasible, broken)
+
+
+def _constraints(
+    search: Search, values: Mapping[str, FloatArray], n_lanes: int
+) -> tuple[list[str], BoolArray, FloatArray]:
+    """Constraints on results, which lanes keep them all, and by how much each lane breaks each."""
+    on_result = [
+        one
+        for one in search.constraints
+        if one.on_result and all(name in values for name in one.names)
+    ]
+    feasible = np.ones(n_lanes, dtype=np.bool_)
+    violations = np.zeros((len(on_result), n_lanes))
+    for row, constraint in enumerate(on_result):
+        holds = np.broadcast_to(constraint.holds(values), n_lanes)
+        feasible &= holds
+        violations[row] = np.where(holds, 0.0, _excess(constraint, values))
+    return [str(one) for one in on_result], feasible, violations
+
+
+def _excess(constraint: Constraint, values: Mapping[str, FloatArray]) -> FloatArray:
+    left, right = (
+        values[side] if isinstance(side, str) else np.asarray(side, dtype=np.float64)
+        for side in (constraint.left, constraint.right)
+    )
+    distance = np.abs(left - right)
+    # A strict comparison is broken by equality too, and NaN is as far from holding as can be.
+    return np.where(np.isfinite(distance), np.maximum(distance, 1e-12), 1e12)
+
+
+def plateau(
+    gains: FloatArray,
+    columns: Mapping[str, FloatArray],
+    swept: Mapping[str, tuple[float, ...]],
+) -> FloatArray:
+    """Each lane's mean over itself and its neighbours, at most one step away in every parameter.
+
+    Lanes that constraints left out, and values that are not finite, do not count.
+
+    Args:
+        gains: (n_lanes,).
+        columns: parameters, each (n_lanes,).
+        swept: the values of each swept parameter, ascending.
+    """
+    if not swept:
+        return gains
+    shape = tuple(len(values) for values in swept.values())
+    place = tuple(
+        np.searchsorted(np.asarray(values), columns[name]) for name, values in swept.items()
+    )
+    total, count = np.zeros(shape), np.zeros(shape)
+    finite = np.isfinite(gains)
+    total[place] = np.where(finite, gains, 0.0)
+    count[place] = finite
+    for axis in range(len(shape)):
+        total, count = _with_neighbours(total, axis), _with_neighbours(count, axis)
+    means = np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
+    return np.where(finite, means[place], np.nan)
+
+
+def _with_neighbours(values: FloatArray, axis: int) -> FloatArray:
+    padding = [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)]
+    padded = np.pad(values, padding)
+    n = values.shape[axis]
+    before, own, after = (np.take(padded, range(k, k + n), axis) for k in range(3))
+    return before + own + after

@@ -1,0 +1,183 @@
+"""What a study will take, before it starts: parameter sets, memory, disk and time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from joblib import cpu_count
+
+from optimizer.catalogue import METRICS
+from optimizer.errors import StudyError
+from optimizer.selection.walk_forward import needs_own_searches
+from optimizer.study_file.space import Space
+from optimizer.study_file.study import Study
+from optimizer.study_file.tables import CLUSTERS
+from optimizer.sweep.inputs import Rules, feature_keys
+from optimizer.types import Bars
+
+NS_PER_STEP = 2.5
+"""Time of one bar x symbol x parameter set on one core, features shared; measured by `make bench`."""
+
+SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
+"""Time that a sampler takes for a trial; the others take less than a thousandth."""
+
+SECONDS_PER_FIT = 0.03
+"""Time of one fit of a regime model."""
+
+BYTES_PER_ROW = 280
+"""One parameter set in a result file, compressed; its return moments are 16 bytes a block more. Sets
+that trade alike compress better."""
+
+BYTES_PER_TRIAL = 7_400
+"""One trial in a result file, where its text stands twice, and in the journal."""
+
+BYTES_PER_BATCH = 22_000
+"""What a result file holds beside rows and trials."""
+
+BYTES_PER_BAR = 110
+"""One bar in ``selection.json``."""
+
+LIBRARY_BYTES = 245e6
+"""The libraries, which the processes of one machine share."""
+
+BYTES_PER_PROCESS = 120e6
+"""What an interpreter with the compiled kernels holds for itself."""
+
+MODEL_BYTES = 50e6
+"""The same of the libraries that fit regime models."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will take.
+
+    Attributes:
+        n_trials: tiles.
+        n_sets: parameter sets of the study's search, before parameter constraints drop some.
+        lanes_per_tile: parameter sets of the largest tile.
+        memory_bytes: of parent and workers together; of the parent where the workers are a cluster's.
+        disk_bytes: of results and shared arrays.
+        seconds: wall time, roughly.
+        workers: processes.
+        n_windows: windows of a walk-forward that get a search of their own, of as many trials and
+            sets as the study's; they are part of memory, disk and time.
+        shared_bytes: of the bars, features and correlations, once; part of both.
+    """
+
+    n_trials: int
+    n_sets: int
+    lanes_per_tile: int
+    memory_bytes: float
+    disk_bytes: float
+    seconds: float
+    workers: int
+    shared_bytes: float = 0.0
+    n_windows: int = 0
+
+
+def count_trials(study: Study, space: Space) -> int:
+    """Trials of a study: those asked for; of a grid, one for each of its points."""
+    if study.search.sampler == "grid" or space.n_points == 1:
+        return int(space.n_points or 1)
+    return study.search.trials
+
+
+def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int) -> Estimate:
+    """Estimate what a study will take on this machine."""
+    cores = int(cpu_count())
+    on_cluster = study.workers.backend in CLUSTERS
+    if not on_cluster:
+        workers = min(workers or cores, cores)
+    n_trials = count_trials(study, space)
+    lanes = [branch.n_lanes for branch in space.branches]
+    n_sets = n_trials * max(lanes)
+    if study.search.sampler == "grid" and space.n_sets is not None:
+        n_sets = space.n_sets
+    cells = bars.n_bars * bars.n_symbols
+    n_columns = len(feature_keys(space)) + 2 * len(space.lookbacks("risk", "volatility_lookback"))
+    refreshes = bars.n_bars / rules.correlation_refresh if rules.correlated else 0
+    shared = 8.0 * (cells * (6 + n_columns) + refreshes * bars.n_symbols**2)
+    rows_in_flight = min(study.search.batch, n_trials) * max(lanes)
+    row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
+    moment_bytes = 16.0 * study.validation.blocks
+    work = n_sets * cells * NS_PER_STEP * 1e-9 * (1.4 if rules.correlated else 1.0)
+    fits = sum(
+        bars.n_bars / min(branch.values(f"{branch.classifier}_refit_bars"))
+        for branch in {branch.classifier: branch for branch in space.branches}.values()
+        if branch.classifier != "none"
+    )
+    validation, n_windows, share = study.validation, 0, 0.0
+    if validation.method == "walk_forward" and needs_own_searches(study, space):
+        n_train = validation.train_blocks or validation.blocks // 2
+        n_windows = validation.blocks - n_train
+        share = n_windows * (n_train + 1) / validation.blocks
+    searches = 1 + n_windows
+    copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
+    processes = 1 if on_cluster or workers < 2 else 1 + workers
+    own = BYTES_PER_PROCESS + (MODEL_BYTES if fits else 0.0)
+    n_batches = math.ceil(n_trials / study.search.batch)
+    sampling = n_trials * SECONDS_PER_TRIAL.get(study.search.sampler, 0.0)
+    return Estimate(
+        n_trials=n_trials,
+        n_sets=n_sets,
+        lanes_per_tile=max(lanes),
+        # Shared arrays count twice: in this process, and mapped from their files by all.
+        memory_bytes=LIBRARY_BYTES
+        + processes * own
+        + (1 + copies) * shared
+        + rows_in_flight * (row_bytes + 3 * moment_bytes),
+        # A window's sets have no moments.
+        disk_bytes=(0.0 if on_cluster else copies * shared)
+        + n_sets * (searches * BYTES_PER_ROW + moment_bytes)
+        + searches * (n_trials * BYTES_PER_TRIAL + n_batches * BYTES_PER_BATCH)
+        + bars.n_bars * BYTES_PER_BAR,
+        seconds=5.0
+        + ((1.0 + share) * work + searches * fits * SECONDS_PER_FIT) / workers
+        + searches * sampling,
+        n_windows=n_windows,
+        workers=workers,
+        shared_bytes=shared,
+    )
+
+
+def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
+    """Compare an estimate with the machine.
+
+    Raises:
+        StudyError: memory or disk is too small; names the numbers and the setting to change.
+    """
+    available = psutil.virtual_memory().available
+    if needs.memory_bytes > available:
+        raise StudyError(
+            f"the study needs about {needs.memory_bytes / 1e9:.1f} GB of memory and"
+            f" {available / 1e9:.1f} GB is free; lower [workers] count (now {needs.workers}), lower"
+            f" [search] batch, sweep fewer values in a tile (now {needs.lanes_per_tile:,}), or, of"
+            f" {2 * needs.shared_bytes / 1e9:.1f} GB for bars and features, search fewer lookbacks"
+        )
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if needs.disk_bytes > free:
+        raise StudyError(
+            f"{out}: the study writes about {needs.disk_bytes / 1e6:,.0f} MB and the disk has"
+            f" {free / 1e6:,.0f} MB free; give an --out on another disk, or lower [search] trials"
+        )
+
+
+def memory_in_use() -> int:
+    """Bytes of memory of this process and all that it started.
+
+    On Linux a page that several of them map counts once in all (proportional set size); elsewhere
+    it counts in each.
+    """
+    own = psutil.Process()
+    total = 0
+    for one in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            full = one.memory_full_info()
+            total += getattr(full, "pss", full.rss)
+    return total

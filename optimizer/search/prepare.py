@@ -1,0 +1,78 @@
+"""Prepare a study: bars, space, estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from optimizer.engine.cluster import count_slots
+from optimizer.engine.workers import process_count
+from optimizer.errors import StudyError
+from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
+from optimizer.search.progress import Clock
+from optimizer.selection.select import require_blocks
+from optimizer.study_file.bars import load_study_bars
+from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.study import Study
+from optimizer.study_file.tables import CLUSTERS
+from optimizer.sweep.evaluate import try_signals
+from optimizer.sweep.inputs import Inputs, prepare, study_rules
+from optimizer.types import Bars
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudy:
+    """A study with what its trials share, ready to be carried out."""
+
+    study: Study
+    bars: Bars
+    space: Space
+    inputs: Inputs
+    needs: Estimate
+    clock: Clock
+
+
+def prepare_study(
+    study: Study,
+    path: Path,
+    workers: int | None,
+    on_start: Callable[[Estimate], None] | None,
+    check: Callable[[Bars], None] | None = None,
+) -> PreparedStudy:
+    """Load the bars, refuse what cannot fit, compute the features.
+
+    Args:
+        study: of which.
+        path: where its results are to go.
+        workers: processes; None takes the study's.
+        on_start: called with the estimate before anything is computed.
+        check: called with the bars, to refuse them.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: the study cannot fit the machine.
+    """
+    if workers is not None and workers < 0:
+        raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")
+    clock = Clock()
+    with clock("load"):
+        bars = load_study_bars(study)
+        if check is not None:
+            check(bars)
+        space = build_space(study)
+        rules = study_rules(study, space, bars.n_symbols)
+    count = study.workers.count if workers is None else workers
+    count = count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
+    needs = estimate(study, space, bars, rules, count)
+    refuse_what_cannot_fit(needs, path)
+    if on_start is not None:
+        on_start(needs)
+    with clock("features"):
+        inputs = prepare(
+            bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
+        )
+    require_blocks(study, inputs)
+    if study.workers.tile_seconds is None:
+        try_signals(inputs, space)
+    return PreparedStudy(study, bars, space, inputs, needs, clock)

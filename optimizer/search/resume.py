@@ -1,0 +1,197 @@
+"""Going on with a study that broke off, and refusing to where it would not be the same study."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from optimizer.compile_cache import kernels_folder, source_key
+from optimizer.engine.workers import remove_shared_memory
+from optimizer.errors import BarsweepError, StudyError
+from optimizer.files import exclusive_use
+from optimizer.search.preflight import Estimate, count_trials
+from optimizer.search.prepare import prepare_study
+from optimizer.search.progress import Progress
+from optimizer.search.result import StudyResult
+from optimizer.search.run import carry_out
+from optimizer.selection.record import load_selection
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import MISSING, SCHEMA_VERSION, SELECTION
+from optimizer.study_file.differences import differences
+from optimizer.study_file.load import load_study
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import Study, study_from_dict
+from optimizer.types import Bars
+from optimizer.versions import software_versions
+
+UNREADABLE = "cannot be read"
+_ANEW = "run the study anew with another --out"
+
+
+def resume_study(
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    on_start: Callable[[Estimate], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> StudyResult:
+    """Go on with a study after whatever ended it; the results are those of an undisturbed one.
+
+    Batches that are on disk are told to the sampler again, what was not finished is asked and
+    evaluated anew. A complete study is left as it is, unless a batch of it is missing or damaged:
+    that is computed again.
+
+    Args:
+        folder: that `run_study` wrote.
+        workers: processes; None takes the study's. Never changes a result.
+        on_start: called with the estimate of the whole study before anything is computed.
+        on_progress: called once what is on disk is told, and after every batch from there on.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: there is no study, another process runs it, the study file, the bars or the
+            software changed since it started, or the folder cannot be written.
+    """
+    path = Path(folder)
+    StudyFolder.open(path)
+    with exclusive_use(path):
+        opened = StudyFolder.open(path)
+        manifest = opened.manifest()
+        try:
+            study = study_from_dict(manifest["study"], manifest["study_folder"])
+            damage = None
+            if manifest["complete"]:
+                damage = opened.damage(_n_batches(study, manifest)) or _unreadable_selection(opened)
+                if damage is None:
+                    return StudyResult(study, opened)
+            with _naming(damage):
+                if manifest.get("coordinated"):
+                    raise StudyError(
+                        f"{path}: of a study that several coordinators share ([search] storage): run"
+                        " the study file again with another --out; it does what is left to do"
+                    )
+                _refuse_other_software(path, manifest)
+                study = _refuse_changed_study(path, manifest, study)
+        except (KeyError, TypeError) as error:
+            raise StudyError(
+                f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
+                f" up; {_ANEW}"
+            ) from None
+        # First, since the folder's leftovers name the processes: this may be killed midway too.
+        for process in opened.processes_left():
+            remove_shared_memory(process)
+        opened.remove_leftovers()
+        with _naming(damage):
+            prepared = prepare_study(
+                study,
+                path,
+                workers,
+                on_start,
+                lambda bars: _refuse_changed_bars(path, manifest, bars),
+            )
+        if damage is not None:
+            opened.write_manifest({**manifest, "complete": False})
+            # What is damaged is named where it is read again.
+            if damage[1] in (MISSING, UNREADABLE):
+                logging.getLogger("barsweep").warning("%s: %s; it is computed again", *damage)
+        return carry_out(prepared, opened, on_progress)
+
+
+def _n_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
+    """Batches that a study has in the end; None where it shares them with others."""
+    if manifest.get("coordinated"):
+        return None
+    return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
+
+
+def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
+    """The file of a study's verdict, where it is there and cannot be read."""
+    try:
+        load_selection(folder)
+    except StudyError:
+        return folder.path / SELECTION, UNREADABLE
+    return None
+
+
+@contextlib.contextmanager
+def _naming(damage: tuple[Path, str] | None) -> Iterator[None]:
+    """Where a complete study cannot be taken up, says why it would have to be."""
+    try:
+        yield
+    except BarsweepError as error:
+        if damage is None:
+            raise
+        raise StudyError(
+            f"{damage[0]}: {damage[1]}, and it cannot be computed again: {error}"
+        ) from None
+
+
+def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        raise StudyError(
+            f"{path}: its files have version {manifest['schema_version']}, this program writes"
+            f" {SCHEMA_VERSION}; {_ANEW}"
+        )
+    recorded, ours = manifest["versions"], software_versions()
+    for name, version in ours.items():
+        if recorded.get(name) != version:
+            raise StudyError(
+                f"{path}: started with {name} {recorded.get(name)}, this is {name} {version}, and"
+                f" results might differ; install {name} {recorded.get(name)}, or {_ANEW}"
+            )
+    if manifest["kernels"] != source_key(kernels_folder()):
+        raise StudyError(
+            f"{path}: the source of barsweep's kernels has changed since the study started; {_ANEW}"
+        )
+
+
+def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study) -> Study:
+    """The manifest's copy must be what was run, and the study file, if it is there, must say so too.
+
+    ``[workers]``, which changes no result, is the study file's of now.
+    """
+    if study.content_hash != manifest["study_hash"]:
+        raise StudyError(
+            f'{path}/study.json: its "study" has changed since the study started (the hash of it'
+            f" differs); {_ANEW}"
+        )
+    file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
+    if not file.is_file():
+        return study
+    written = load_study(file)
+    overridden = {"workers", *manifest["overridden"]}
+    for place, before, now in differences(study.to_dict(), written.to_dict()):
+        keys = {".".join(place[:length]) for length in (1, 2)}
+        if not keys & overridden:
+            raise StudyError(
+                f"{path}: {file} has changed since the study started:"
+                f" [{place[0]}] {' '.join(place[1:])} = {now!r}, it was {before!r}; put it back, or"
+                f" {_ANEW}"
+            )
+    if any(key.startswith("workers") for key in manifest["overridden"]):
+        return study
+    return study.model_copy(update={"workers": written.workers})
+
+
+def _refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) -> None:
+    if bars.content_hash == manifest["data_hash"]:
+        return
+    span = [str(bars.timestamps[i]) for i in (0, -1)]
+    for what, before, now in (
+        ("symbols", manifest["symbols"], list(bars.symbols)),
+        ("number of bars", manifest["n_bars"], bars.n_bars),
+        ("span", manifest["span"], span),
+    ):
+        if before != now:
+            change = f"the {what} was {before}, is {now}"
+            break
+    else:
+        change = "prices or volumes differ"
+    raise StudyError(
+        f"{path}: the bars in {manifest['data_path']} have changed since the study started: {change};"
+        f" put them back, or {_ANEW}"
+    )

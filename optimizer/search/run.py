@@ -1,0 +1,146 @@
+"""Run a study from its file to its verdict."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optimizer.compile_cache import exclusive, kernels_folder, source_key
+from optimizer.engine.cluster import compile_kernels
+from optimizer.engine.coordination import Coordinator
+from optimizer.engine.workers import Workers, remove_shared_memory
+from optimizer.errors import StudyError
+from optimizer.files import exclusive_use
+from optimizer.search.loop import Search
+from optimizer.search.preflight import Estimate
+from optimizer.search.prepare import PreparedStudy, prepare_study
+from optimizer.search.progress import Progress
+from optimizer.search.result import StudyResult
+from optimizer.search.windows import noting_in_ledger, walk_forward_searches
+from optimizer.selection.select import select
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import SCHEMA_VERSION
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import Inputs
+from optimizer.text import counted
+from optimizer.types import Bars
+from optimizer.versions import software_versions
+
+
+def run_study(
+    study: Study,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    on_start: Callable[[Estimate], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> StudyResult:
+    """Run a study from its bars to its result files.
+
+    Args:
+        study: as `load_study` gives it.
+        out: folder for the results, new or empty; None takes ``out/<study name>``.
+        workers: processes; None takes the study's. Never changes a result.
+        overwrite: replace a study that ``out`` holds.
+        on_start: called with the estimate before anything is computed.
+        on_progress: called after every batch.
+
+    Raises:
+        DataError: the bars cannot be used.
+        StudyError: the folder cannot be used, or the study cannot fit the machine.
+    """
+    path = Path("out") / study.name if out is None else Path(out)
+    prepared = prepare_study(study, path, workers, on_start)
+    with exclusive_use(path):
+        coordinator = _coordinator(prepared, path)
+        manifest = _manifest(study, prepared.bars, prepared.inputs)
+        if overwrite:
+            for process in StudyFolder(path).processes_left():
+                remove_shared_memory(process)
+        folder = StudyFolder.create(path, manifest, overwrite=overwrite)
+        return carry_out(prepared, folder, on_progress, coordinator)
+
+
+def carry_out(
+    prepared: PreparedStudy,
+    folder: StudyFolder,
+    on_progress: Callable[[Progress], None] | None,
+    coordinator: Coordinator | None = None,
+) -> StudyResult:
+    """Evaluate the batches that the folder lacks, judge the winner, mark the study complete.
+
+    The caller holds ``exclusive_use`` of the folder. With a coordinator the folder gets the batches
+    that it is handed, and the winner is the best of these.
+
+    Raises:
+        StudyError: the folder cannot be written, or holds batches that this version does not ask.
+    """
+    study, space, inputs, clock = prepared.study, prepared.space, prepared.inputs, prepared.clock
+    told = noting_in_ledger(study, prepared.bars, on_progress)
+    try:
+        with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
+            if study.workers.tile_seconds is not None:
+                pool.try_signals()
+            with clock("compile"), exclusive():
+                compile_kernels(inputs, space)
+            with contextlib.ExitStack() as opened:
+                if coordinator is not None:
+                    opened.enter_context(coordinator)
+                search = Search(study, space, inputs, folder, pool, clock, told, coordinator)
+                search.run(prepared.needs.n_trials)
+            if not folder.batch_paths():
+                raise StudyError(
+                    f"{folder.path}: other coordinators have done all"
+                    f" {counted(prepared.needs.n_trials, 'trial')}; their results are in their folders"
+                )
+            with clock("selection"):
+                selection = select(study, space, inputs, folder, pool.regimes)
+                if selection is not None and study.validation.method == "walk_forward":
+                    selection = walk_forward_searches(study, space, inputs, folder, pool, selection)
+                if selection is not None:
+                    selection.save(folder)
+    finally:
+        folder.remove_scratch()
+    folder.write_manifest({**folder.manifest(), "complete": True})
+    return StudyResult(study, folder, clock.finished())
+
+
+def _coordinator(prepared: PreparedStudy, path: Path) -> Coordinator | None:
+    study = prepared.study
+    if study.search.storage is None:
+        return None
+    return Coordinator(
+        study.search.storage,
+        study.source,
+        f"{study.content_hash} {prepared.bars.content_hash}",
+        study.search.direction,
+        str(path),
+    )
+
+
+def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": study.to_dict(),
+        "study_source": study.source,
+        "study_folder": str(study.base_path),
+        "overridden": list(study.overridden),
+        "study_hash": study.content_hash,
+        "data_path": str(study.data_path),
+        "data_hash": bars.content_hash,
+        "symbols": list(bars.symbols),
+        "n_bars": bars.n_bars,
+        "first_bar": inputs.first,
+        "holdout_bar": inputs.split,
+        "span": [str(bars.timestamps[i]) for i in (0, -1)],
+        "first_time": str(bars.timestamps[inputs.first]),
+        "holdout_time": str(bars.timestamps[inputs.split]) if inputs.split < bars.n_bars else None,
+        "bars_per_year": bars.bars_per_year,
+        "versions": software_versions(),
+        "kernels": source_key(kernels_folder()),
+        "coordinated": study.search.storage is not None,
+        "complete": False,
+    }

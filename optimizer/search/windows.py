@@ -1,0 +1,133 @@
+"""Walk-forward with a search in each window."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+
+from optimizer.engine.workers import Workers
+from optimizer.errors import StudyError
+from optimizer.files import write_atomically
+from optimizer.search.loop import Search
+from optimizer.search.preflight import count_trials
+from optimizer.search.progress import Clock, Progress
+from optimizer.selection.record import Selection, Window, stitched_sharpe
+from optimizer.selection.walk_forward import needs_own_searches, stitched, walk_forward_summary
+from optimizer.store import ledger
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import WALK_FORWARD
+from optimizer.store.query import best_sets
+from optimizer.study_file.space import Space
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import Inputs
+from optimizer.types import Bars
+
+FOLDS = "folds"
+"""Folder of the searches of a walk-forward's windows."""
+
+
+def noting_in_ledger(
+    study: Study,
+    bars: Bars,
+    on_progress: Callable[[Progress], None] | None,
+    part: str = "",
+) -> Callable[[Progress], None]:
+    """Notes every batch in the ledger, then calls ``on_progress``.
+
+    Args:
+        study, bars: of the sets.
+        on_progress: or None.
+        part: of the study, where it has several searches.
+    """
+    data = str(study.data_path)
+    noting = True
+
+    def told(progress: Progress) -> None:
+        nonlocal noting
+        if noting:
+            try:
+                key, name = study.space_hash + part, study.name + part
+                ledger.note(bars.content_hash, key, name, data, progress.distinct)
+            except StudyError as error:
+                noting = False
+                logging.getLogger("barsweep").warning("%s; this study is not in it", error)
+        if on_progress is not None:
+            on_progress(progress)
+
+    return told
+
+
+def walk_forward_searches(
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    pool: Workers,
+    selection: Selection,
+) -> Selection:
+    """Stitch the equity of a walk-forward.
+
+    Each window chooses among all sets, which are known on every block, or has a search of its own
+    over its training bars, see ``needs_own_searches``.
+    """
+    own = needs_own_searches(study, space)
+    if own:
+        windows = [
+            _search_window(study, space, inputs, folder, number, window, pool.count)
+            for number, window in enumerate(selection.windows)
+        ]
+        parts = [part for part in windows if part is not None]
+    else:
+        parts = [(window, folder) for window in selection.windows]
+    if not parts:
+        return replace(selection, windows=())
+    frame = stitched(space, inputs, parts, pool.regimes)
+    path = folder.path / WALK_FORWARD
+    write_atomically(path, lambda part: frame.to_parquet(part, index=False))
+    return replace(
+        selection,
+        **walk_forward_summary([window for window, _ in parts]),
+        one_search_per_window=own,
+        stitched_sharpe=stitched_sharpe(frame, inputs),
+    )
+
+
+def _search_window(
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    number: int,
+    window: Window,
+    workers: int,
+) -> tuple[Window, StudyFolder] | None:
+    """The search over one training window, judged on the bars after it."""
+    own = inputs.window(window.train_start, window.start, window.stop)
+    path = folder.path / FOLDS / f"{number:02d}"
+    path.mkdir(parents=True, exist_ok=True)
+    within = StudyFolder.create(path, folder.manifest(), overwrite=True)
+    told = noting_in_ledger(study, inputs.bars, None, f" window {number}")
+    try:
+        with Workers(within.scratch_path, study, own, workers) as pool:
+            Search(study, space, own, within, pool, Clock(), told).run(count_trials(study, space))
+    finally:
+        within.remove_scratch()
+    best = best_sets(within, study.search, 1)
+    if best.empty:
+        logging.getLogger("barsweep").warning(
+            "walk-forward: no set is feasible over bars %d to %d; bars %d to %d are left out",
+            window.train_start,
+            window.start - 1,
+            window.start,
+            window.stop - 1,
+        )
+        return None
+    row = best.iloc[0]
+    before, after = (
+        0.0 if pd.isna(row[name]) else float(row[name]) for name in ("sharpe", "oos_sharpe")
+    )
+    found = replace(window, number=int(row["set"]), in_sample=before, out_of_sample=after)
+    return found, within

@@ -1,0 +1,1 @@
+"""Honest selection: what the best result of many is worth."""

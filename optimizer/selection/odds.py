@@ -1,0 +1,113 @@
+"""Odds of the best sets, deflated by the number of sets tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from optimizer.selection.record import Selection, SetStatistics
+from optimizer.selection.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio
+
+
+def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
+    """Sets tried on the bars, how many independent ones they are worth, variance of Sharpe ratios.
+
+    Sets that other studies tried count as this one's do, but how far apart their Sharpe ratios are is
+    not known: they are taken to vary by what luck alone does over so many bars, or as this study's,
+    whichever is more. So a study of the winner of another one alone is deflated too.
+    """
+    n_tried = max(n_tried, selection.n_tried)
+    own = selection.sharpe_deviation**2
+    others = max(own, selection.bars_per_year / selection.n_bars)
+    share = selection.n_tried / n_tried
+    variance = share * own + (1.0 - share) * others
+    return n_tried, selection.n_effective * n_tried / selection.n_tried, variance
+
+
+def deflated(selection: Selection, n_tried: int) -> Selection:
+    """The same with the odds of its sets deflated by all sets ever tried on the bars, as ``judge``."""
+    sets = tuple(deflated_statistics(selection, one, n_tried) for one in selection.sets)
+    return replace(selection, sets=sets)
+
+
+def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) -> SetStatistics:
+    """Statistics of one set, deflated by ``n_tried`` sets."""
+    n_tried, effective, variance = tries_of(selection, n_tried)
+    return replace(
+        one,
+        dsr=_deflated_sharpe(selection, one, effective, variance),
+        raw_dsr=_deflated_sharpe(selection, one, n_tried, variance),
+    )
+
+
+def _deflated_sharpe(
+    selection: Selection, one: SetStatistics, n_trials: float, variance: float
+) -> float | None:
+    """Deflated Sharpe ratio; ``variance`` is that of the sets' annualized Sharpe ratios."""
+    if one.sharpe is None or one.skewness is None or one.kurtosis is None:
+        return None
+    yearly = math.sqrt(selection.bars_per_year)
+    return none_if_nan(
+        deflated_sharpe_ratio(
+            one.sharpe / yearly,
+            selection.n_bars,
+            one.skewness,
+            _possible(one.skewness, one.kurtosis),
+            variance / selection.bars_per_year,
+            max(n_trials, 1.0),
+        )
+    )
+
+
+def set_statistics(
+    selection: Selection, row: Mapping[Any, Any], n_holdout: int, n_tried: int = 0
+) -> SetStatistics:
+    """Odds of any set of a study, as those of its best.
+
+    Args:
+        selection: of the study.
+        row: of the set, as in the study's results.
+        n_holdout: bars of the holdout.
+        n_tried: as in ``judge``.
+    """
+    yearly = math.sqrt(selection.bars_per_year)
+
+    def known(name: str) -> float | None:
+        value = row[name]
+        return None if pd.isna(value) else float(value)
+
+    def psr(prefix: str, n_bars: int) -> float | None:
+        values = [known(prefix + name) for name in ("sharpe", "skewness", "kurtosis")]
+        if None in values:
+            return None
+        sharpe, skewness, kurtosis = (float(v or 0.0) for v in values)
+        return none_if_nan(
+            probabilistic_sharpe_ratio(
+                sharpe / yearly, n_bars, skewness, _possible(skewness, kurtosis)
+            )
+        )
+
+    one = SetStatistics(
+        number=int(row["set"]),
+        sharpe=known("sharpe"),
+        skewness=known("skewness"),
+        kurtosis=known("kurtosis"),
+        oos_sharpe=known("oos_sharpe"),
+        psr=psr("", selection.n_bars),
+        oos_psr=psr("oos_", n_holdout),
+    )
+    return deflated_statistics(selection, one, n_tried)
+
+
+def _possible(skewness: float, kurtosis: float) -> float:
+    """The kurtosis, at least what the skewness leaves possible: both are rounded power sums."""
+    return max(kurtosis, 1.0 + skewness**2)
+
+
+def none_if_nan(value: float) -> float | None:
+    """The value, or None where it is not a number."""
+    return value if math.isfinite(value) else None

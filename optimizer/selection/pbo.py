@@ -1,0 +1,247 @@
+"""Probability of backtest overfitting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.metrics import FLAT
+from kernels.overfitting import rank_out_of_sample, select_in_sample
+from optimizer.catalogue import MAX_BLOCKS
+from optimizer.selection.arguments import as_returns, require, require_finite
+from optimizer.types import FloatArray, IntArray
+
+_SPLITS = 2017
+"""The same for the draw of splits."""
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestOverfitting:
+    """Outcome of combinatorially symmetric cross-validation.
+
+    The arrays have one entry per split, (n_splits,), in lexicographic order of the blocks that are
+    in-sample: for four blocks 01, 02, 03, 12, 13, 23.
+
+    Attributes:
+        probability: share of splits in which the set chosen in-sample is in the lower half
+            out-of-sample (logit <= 0): PBO.
+        logits: ln(w / (1 - w)) of the chosen set's relative rank out-of-sample w = rank / (N + 1).
+        winners: the set chosen, by its column.
+        in_sample: its Sharpe ratio in-sample, per bar.
+        out_of_sample: its Sharpe ratio out-of-sample, per bar.
+        degradation_slope: of the regression of ``out_of_sample`` on ``in_sample`` by least squares;
+            NaN if the latter does not vary. Below 0: the better in-sample, the worse afterwards.
+        degradation_intercept: of the same regression, per bar.
+        probability_of_loss: share of splits in which ``out_of_sample`` is negative.
+    """
+
+    probability: float
+    logits: FloatArray
+    winners: IntArray
+    in_sample: FloatArray
+    out_of_sample: FloatArray
+    degradation_slope: float
+    degradation_intercept: float
+    probability_of_loss: float
+
+
+def probability_of_backtest_overfitting(
+    returns: npt.ArrayLike, n_blocks: int
+) -> BacktestOverfitting:
+    """How often the best in-sample is below the median out-of-sample (Bailey et al. 2017).
+
+    Combinatorially symmetric cross-validation (CSCV): the bars are cut into ``n_blocks`` blocks of
+    equal length; every half of the blocks is in-sample once and the other half out-of-sample. Rows
+    that do not divide are dropped from the start. The choice is by Sharpe ratio. Of sets equal
+    in-sample the first is chosen; sets equal out-of-sample share the mean of their ranks. A set that
+    does not vary in a half counts as a Sharpe ratio of 0 there.
+
+    Args:
+        returns: (n_bars, n_sets), returns per bar.
+        n_blocks: even, 2 .. 24; 16 gives 12,870 splits.
+
+    Raises:
+        ValueError: ``n_blocks`` is odd or out of its range, there are fewer than two sets or two bars
+            a half, or a return is not finite.
+    """
+    return probability_of_backtest_overfitting_from_moments(*block_moments(returns, n_blocks))
+
+
+def block_moments(returns: npt.ArrayLike, n_blocks: int) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Counts, sums and sums of squares per block of equal length.
+
+    Rows that do not divide are dropped from the start, so that the last bars always count.
+
+    Args:
+        returns: (n_bars, n_sets).
+        n_blocks: 1 .. n_bars.
+
+    Returns:
+        (n_blocks,) bars, (n_blocks, n_sets) sums and (n_blocks, n_sets) sums of squares.
+
+    Raises:
+        ValueError: there are not so many bars, or a return is not finite.
+    """
+    values = as_returns(returns, 2)
+    n_bars, n_sets = values.shape
+    require("n_blocks", n_blocks, 1 <= n_blocks <= n_bars, f"in 1 .. {n_bars}, the bars")
+    length = n_bars // n_blocks
+    sums, squares = np.empty((n_blocks, n_sets)), np.empty((n_blocks, n_sets))
+    for block in range(n_blocks):
+        start = n_bars - (n_blocks - block) * length
+        part = values[start : start + length]
+        sums[block] = part.sum(axis=0)
+        squares[block] = np.einsum("ij,ij->j", part, part)
+    return np.full(n_blocks, length), sums, squares
+
+
+def probability_of_backtest_overfitting_from_moments(
+    counts: npt.ArrayLike, sums: npt.ArrayLike, squares: npt.ArrayLike
+) -> BacktestOverfitting:
+    """As ``probability_of_backtest_overfitting``, from the power sums of blocks of bars.
+
+    The Sharpe ratio over any blocks follows from the sums of their counts, returns and squared
+    returns, so no series of returns is needed. A hundred thousand sets and 16 blocks, 2.6e9 Sharpe
+    ratios, take some seconds; memory beyond the arguments is O(n_splits).
+
+    Args:
+        counts: bars of each block, (n_blocks,), or (n_blocks, n_sets) with equal columns.
+        sums: sum of the returns, (n_blocks, n_sets).
+        squares: sum of the squared returns, (n_blocks, n_sets).
+
+    Raises:
+        ValueError: shapes that do not fit, an odd number of blocks or more than 24, fewer than two
+            sets, fewer than two bars in a half, sets with different bars, or a sum not finite.
+    """
+    totals = np.ascontiguousarray(sums, np.float64)
+    second = np.ascontiguousarray(squares, np.float64)
+    bars = np.asarray(counts, np.float64)
+    if totals.ndim != 2 or second.shape != totals.shape:
+        raise ValueError(
+            "sums and squares must have the same shape (n_blocks, n_sets) "
+            f"(got {totals.shape} and {second.shape})"
+        )
+    n_blocks, n_sets = totals.shape
+    if bars.shape not in ((n_blocks,), totals.shape):
+        raise ValueError(f"counts must be ({n_blocks},) or {totals.shape} (got {bars.shape})")
+    even = n_blocks % 2 == 0 and 2 <= n_blocks <= MAX_BLOCKS
+    require("n_blocks", n_blocks, even, f"even and in 2 .. {MAX_BLOCKS}")
+    require("n_sets", n_sets, n_sets >= 2, "at least 2")
+    if bars.ndim == 2:
+        if (bars != bars[:, :1]).any():
+            block, column = np.argwhere(bars != bars[:, :1])[0]
+            raise ValueError(
+                f"counts must be the same for all sets: block {block} has {bars[block, 0]:g} bars "
+                f"in set 0 (got {bars[block, column]:g} in set {column})"
+            )
+        bars = bars[:, 0]
+    for name, values in (("sums", totals), ("squares", second)):
+        require_finite(name, values, ("block", "set"))
+    splits = symmetric_splits(n_blocks)
+    chosen = choose_and_rank(lambda: [(totals, second)], bars, splits, ~splits & (2**n_blocks - 1))
+    return overfitting_of(chosen)
+
+
+def symmetric_splits(n_blocks: int, most: int | None = None, seed: int = 0) -> IntArray:
+    """The splits of combinatorially symmetric cross-validation: every half of the blocks.
+
+    Args:
+        n_blocks: even.
+        most: of more splits, so many are drawn without replacement, and the probability that
+            follows is an estimate with a standard error of at most 0.5 / sqrt(most).
+        seed: of the draw.
+
+    Returns:
+        (n_splits,) bit masks of the blocks in-sample, in lexicographic order of the blocks.
+    """
+    halves = np.array(list(combinations(range(n_blocks), n_blocks // 2)), np.int64)
+    masks: IntArray = (1 << halves).sum(axis=1)
+    if most is not None and most < len(masks):
+        draw = np.random.default_rng([seed, _SPLITS]).choice(len(masks), most, replace=False)
+        masks = masks[np.sort(draw)]
+    return masks
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What the best set in-sample did out-of-sample, for each of several splits.
+
+    Attributes:
+        winners: (n_splits,), the set chosen, by its place among all.
+        in_sample: (n_splits,), its Sharpe ratio in-sample, per bar.
+        out_of_sample: (n_splits,), its Sharpe ratio out-of-sample, per bar.
+        ranks: (n_splits,), its rank out-of-sample, 1 is the worst of the sets.
+        n_sets: number of sets.
+    """
+
+    winners: IntArray
+    in_sample: FloatArray
+    out_of_sample: FloatArray
+    ranks: FloatArray
+    n_sets: int
+
+
+def choose_and_rank(
+    chunks: Callable[[], Iterable[tuple[FloatArray, FloatArray]]],
+    counts: FloatArray,
+    train: IntArray,
+    test: IntArray,
+    *,
+    ranked: bool = True,
+) -> Choices:
+    """Choose by Sharpe ratio on the training blocks of each split, and judge on its test blocks.
+
+    Args:
+        chunks: gives the sums of the returns and of their squares, each (n_blocks, n_sets of the
+            chunk), chunk by chunk; called once, and once more for the ranks.
+        counts: (n_blocks,) bars of each block.
+        train, test: (n_splits,) bit masks of the blocks of each split.
+        ranked: whether the ranks are wanted, which takes as long again; else they are NaN.
+
+    Raises:
+        ValueError: fewer than two sets, or fewer than two bars on a side of a split.
+    """
+    blocks = np.arange(len(counts))
+    n_inside, n_outside = (
+        (((masks[:, np.newaxis] >> blocks) & 1) @ counts).astype(np.float64)
+        for masks in (train, test)
+    )
+    fewest = float(min(n_inside.min(), n_outside.min()))
+    require("counts", fewest, fewest >= 2.0, "at least 2 bars in every half")
+    winners = np.zeros(len(train), np.int64)
+    inside, outside = np.full(len(train), -np.inf), np.full(len(train), np.nan)
+    n_sets = 0
+    for sums, squares in chunks():
+        select_in_sample(
+            sums, squares, n_sets, train, test, n_inside, n_outside, winners, inside, outside
+        )
+        n_sets += sums.shape[1]
+    require("n_sets", n_sets, n_sets >= 2, "at least 2")
+    ranks = np.full(len(train), 0.5 if ranked else np.nan)
+    for sums, squares in chunks() if ranked else ():
+        rank_out_of_sample(sums, squares, test, n_outside, outside, ranks)
+    return Choices(winners, inside, outside, ranks, n_sets)
+
+
+def overfitting_of(chosen: Choices) -> BacktestOverfitting:
+    """The probability of backtest overfitting and what goes with it, from symmetric splits."""
+    inside, outside = chosen.in_sample, chosen.out_of_sample
+    logits = np.log(chosen.ranks / (chosen.n_sets + 1.0 - chosen.ranks))
+    centred = inside - inside.mean()
+    spread = float(centred @ centred)
+    varies = spread > FLAT * float(inside @ inside)
+    slope = float(centred @ outside) / spread if varies else np.nan
+    return BacktestOverfitting(
+        probability=float(np.mean(logits <= 0.0)),
+        logits=logits,
+        winners=chosen.winners,
+        in_sample=inside,
+        out_of_sample=outside,
+        degradation_slope=slope,
+        degradation_intercept=float(outside.mean() - slope * inside.mean()),
+        probability_of_loss=float(np.mean(outside < 0.0)),
+    )

@@ -1,0 +1,172 @@
+"""What is recorded of a study's selection."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from optimizer.errors import StudyError
+from optimizer.files import write_atomically
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import SELECTION
+from optimizer.sweep.buy_and_hold import Held
+from optimizer.sweep.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class SetStatistics:
+    """Odds of one set. Sharpe ratios are annualized; probabilities are in 0..1.
+
+    Attributes:
+        number: of the set.
+        sharpe, oos_sharpe: in-sample and over the holdout; None where undefined.
+        psr: probability that its true Sharpe ratio is above 0, had it been the only set tried.
+        skewness, kurtosis: of its in-sample returns per bar.
+        oos_psr: the same from the holdout alone.
+        dsr: probability that it is above what the best of so many sets reaches by luck, from the
+            effective number of sets; of the study's own as they are stored, see ``deflated``.
+        raw_dsr: the same from the raw number.
+    """
+
+    number: int
+    sharpe: float | None
+    skewness: float | None
+    kurtosis: float | None
+    oos_sharpe: float | None
+    psr: float | None
+    oos_psr: float | None
+    dsr: float | None = None
+    raw_dsr: float | None = None
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Sets one step away from the winner in one parameter.
+
+    Attributes:
+        n_sets: neighbours; those that a parameter constraint forbids are left out.
+        median, worst: of their in-sample Sharpe ratios, annualized; one without is 0.
+    """
+
+    n_sets: int
+    median: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """One step of a walk-forward.
+
+    Attributes:
+        number: of the set chosen.
+        train_start, start, stop: bars; trained on [train_start, start), traded over [start, stop).
+        in_sample, out_of_sample: Sharpe ratios there, annualized.
+    """
+
+    number: int
+    train_start: int
+    start: int
+    stop: int
+    in_sample: float
+    out_of_sample: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a study knows about its choice.
+
+    Attributes:
+        n_tried: distinct sets tried.
+        n_effective: independent sets that weigh as much (Galwey 2009), scaled up from a sample, which
+            errs on the side of more.
+        sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
+        n_bars: in-sample, from the first decision on.
+        bars_per_year: annualizes.
+        sets: statistics of the best sets, best first.
+        minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
+            is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
+        block_bars: of each block of in-sample bars; empty where there are too few bars.
+        pbo: probability of backtest overfitting; None without blocks.
+        n_splits: splits that it was computed over.
+        logits: of these splits.
+        degradation_slope: out-of-sample over in-sample Sharpe ratio over the splits.
+        probability_of_loss: of the set chosen, out-of-sample, over the splits.
+        windows: of the walk-forward over the in-sample blocks.
+        walk_forward_efficiency: mean out-of-sample over mean in-sample Sharpe ratio of the windows.
+        one_search_per_window: whether each window had a search of its own, on its training bars.
+        stitched_sharpe: of the windows' joined returns, annualized; with ``method =
+            "walk_forward"``, which also writes ``walk_forward.parquet``.
+        path_sharpes: of the paths of combinatorial purged cross-validation, annualized, ascending.
+        neighbours: of the winner, or None.
+        held: metrics of buying every symbol and holding it.
+        sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
+            stationary bootstrap; the first and the last in-sample. Of a chosen set they are too
+            high.
+    """
+
+    n_tried: int
+    n_effective: float
+    sharpe_deviation: float
+    n_bars: int
+    bars_per_year: float
+    sets: tuple[SetStatistics, ...]
+    minimum_years: float | None = None
+    block_bars: tuple[int, ...] = ()
+    pbo: float | None = None
+    n_splits: int = 0
+    logits: tuple[float, ...] = ()
+    degradation_slope: float | None = None
+    probability_of_loss: float | None = None
+    windows: tuple[Window, ...] = ()
+    walk_forward_efficiency: float | None = None
+    one_search_per_window: bool = False
+    stitched_sharpe: float | None = None
+    path_sharpes: tuple[float, ...] = ()
+    neighbours: Neighbours | None = None
+    held: Held | None = None
+    sharpe_interval: tuple[float, float] | None = None
+    oos_sharpe_interval: tuple[float, float] | None = None
+    drawdown_interval: tuple[float, float] | None = None
+
+    def save(self, folder: StudyFolder) -> None:
+        """Write ``selection.json``."""
+        text = json.dumps(asdict(self), indent=1, allow_nan=False)
+        write_atomically(folder.path / SELECTION, lambda path: path.write_text(text + "\n"))
+
+
+def load_selection(folder: StudyFolder) -> Selection | None:
+    """What ``Selection.save`` wrote; None where the study has not come so far, or found nothing.
+
+    Raises:
+        StudyError: the file cannot be read.
+    """
+    path = folder.path / SELECTION
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_text())
+        near, held = raw.pop("neighbours"), raw.pop("held", None)
+        lists = {name: tuple(v) for name, v in raw.items() if isinstance(v, list)}
+        lists["sets"] = tuple(SetStatistics(**one) for one in raw["sets"])
+        lists["windows"] = tuple(Window(**one) for one in raw["windows"])
+        return Selection(
+            **{**raw, **lists},
+            neighbours=Neighbours(**near) if near else None,
+            held=Held(**held) if held else None,
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StudyError(
+            f"{path}: cannot be read: {error}; `barsweep resume {folder.path}`"
+            " judges the study again"
+        ) from None
+
+
+def stitched_sharpe(frame: pd.DataFrame, inputs: Inputs) -> float | None:
+    """Annualized Sharpe ratio of a stitched equity."""
+    deviation = float(frame["return"].std(ddof=1))
+    if not deviation > 0.0:
+        return None
+    return float(frame["return"].mean()) / deviation * math.sqrt(inputs.bars.bars_per_year)

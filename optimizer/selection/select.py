@@ -1,0 +1,164 @@
+"""Judge the best sets of a study."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optimizer.errors import StudyError
+from optimizer.selection.bootstrap import stationary_bootstrap
+from optimizer.selection.neighbours import find_neighbours
+from optimizer.selection.odds import set_statistics
+from optimizer.selection.record import Selection
+from optimizer.selection.sets import Regimes, set_returns, tile_of
+from optimizer.selection.sharpe import effective_number_of_trials, minimum_backtest_length
+from optimizer.selection.walk_forward import judge_over_blocks
+from optimizer.store.folder import StudyFolder
+from optimizer.store.query import best_sets
+from optimizer.study_file.space import Space
+from optimizer.study_file.study import Study
+from optimizer.sweep.buy_and_hold import held_metrics
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import Inputs, block_bounds
+from optimizer.types import IntArray
+
+JUDGED = 10
+"""Best sets that get statistics of their own."""
+
+SAMPLE = 512
+"""Sets whose likeness stands for that of all."""
+
+_SAMPLED = 2009
+"""Sets the stream of that draw apart from others with the study's seed."""
+
+SAMPLE_BLOCKS = 1024
+"""Blocks of bars over which it is measured."""
+
+BOOTSTRAP_BLOCK = 20.0
+RESAMPLES = 1000
+
+
+def require_blocks(study: Study, inputs: Inputs) -> None:
+    """Refuse, before the search, a validation for which there are too few blocks of bars.
+
+    Raises:
+        StudyError: a split of ``cpcv`` would leave nothing to train on, or a ``walk_forward`` has no
+            window.
+    """
+    validation, n_blocks = study.validation, len(inputs.bounds) - 1
+    bars = f"{inputs.split - inputs.first} in-sample bars make {n_blocks} blocks"
+    if validation.method == "walk_forward" and n_blocks < 2:
+        raise StudyError(
+            f'{study.source}: [validation] method = "walk_forward" needs 2 blocks: the {bars}; give'
+            " more bars, or leave method out"
+        )
+    if validation.method == "cpcv":
+        needed = validation.test_blocks * (1 + validation.embargo_blocks) + 1
+        if n_blocks < needed:
+            raise StudyError(
+                f"{study.source}: [validation] test_blocks = {validation.test_blocks} with"
+                f" embargo_blocks = {validation.embargo_blocks} needs {needed} blocks: the {bars};"
+                " give more bars, or lower one of them"
+            )
+
+
+def select(
+    study: Study, space: Space, inputs: Inputs, folder: StudyFolder, regimes: Regimes
+) -> Selection | None:
+    """The statistics of a study that has run; None where no set is feasible.
+
+    Raises:
+        StudyError: results cannot be read.
+    """
+    best = best_sets(folder, study.search, JUDGED)
+    if best.empty:
+        return None
+    yearly = math.sqrt(inputs.bars.bars_per_year)
+    n_bars, n_holdout = inputs.split - inputs.first, inputs.bars.n_bars - inputs.split
+    every = folder.results(["set", "feasible", "sharpe"])
+    numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
+    sharpes = sharpes[np.isfinite(sharpes)]
+    n_tried = folder.n_distinct()
+    winner = best.iloc[[0]]
+    selection = Selection(
+        n_tried=n_tried,
+        n_effective=_effective(study, space, inputs, folder, numbers, regimes, n_tried),
+        sharpe_deviation=float(sharpes.std(ddof=1)) if len(sharpes) > 1 else 0.0,
+        n_bars=n_bars,
+        bars_per_year=inputs.bars.bars_per_year,
+        sets=(),
+    )
+    sets = tuple(set_statistics(selection, row, n_holdout) for row in best.to_dict("records"))
+    sharpe = sets[0].sharpe
+    if sharpe is not None and sharpe > 0.0:
+        years = minimum_backtest_length(selection.n_effective, sharpe)
+        selection = replace(selection, minimum_years=years)
+    selection = replace(
+        selection, sets=sets, **judge_over_blocks(study, inputs, folder, every, yearly)
+    )
+    return replace(
+        selection,
+        neighbours=find_neighbours(space, inputs, winner, regimes),
+        held=held_metrics(inputs),
+        **_intervals(study.seed, set_returns(space, inputs, winner, regimes), inputs, yearly),
+    )
+
+
+def _effective(
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    numbers: IntArray,
+    regimes: Regimes,
+    n_tried: int,
+) -> float:
+    """Independent sets that weigh as much as those tried.
+
+    From the correlations of a sample's returns over short blocks of bars; the share that is
+    independent falls with the number of sets, so scaling it up errs on the side of more.
+    """
+    if len(numbers) > SAMPLE:
+        # Drawn, for evenly spaced sets may all have the same value of a swept parameter.
+        random = np.random.default_rng([study.seed, _SAMPLED])
+        numbers = np.sort(random.choice(numbers, SAMPLE, replace=False))
+    rows = folder.sets(numbers.tolist())
+    tiles = [
+        tile_of(space, part)
+        for _, part in rows.groupby(["strategy", "classifier"], sort=False, observed=True)
+    ]
+    n_bars = inputs.split - inputs.first
+    shortest = max(1, math.ceil(n_bars / SAMPLE_BLOCKS))
+    bounds = block_bounds(inputs.first, inputs.split, n_bars // shortest, least=1)
+    keys = [key for tile in tiles for key in tile.regime_keys()[0]]
+    results = evaluate(replace(inputs, bounds=bounds), tiles, regimes(keys))
+    returns = np.concatenate([result.moments[:, 0] for result in results]).T
+    if returns.shape[0] < 3:
+        return float(n_tried)
+    share: float = effective_number_of_trials(returns=returns) / returns.shape[1]
+    return max(1.0, min(float(n_tried), share * n_tried))
+
+
+def _intervals(
+    seed: int, returns: pd.Series[float], inputs: Inputs, yearly: float
+) -> dict[str, Any]:
+    """Bootstrap intervals of the winner in-sample and over the holdout."""
+    values = returns.to_numpy()
+    n_bars = inputs.split - inputs.first
+    inside = stationary_bootstrap(values[:n_bars], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+    found: dict[str, Any] = {
+        "sharpe_interval": _scaled(inside.sharpe_interval, yearly),
+        "drawdown_interval": inside.drawdown_interval,
+    }
+    if len(values) > n_bars:
+        beside = stationary_bootstrap(values[n_bars:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+        found["oos_sharpe_interval"] = _scaled(beside.sharpe_interval, yearly)
+    return found
+
+
+def _scaled(interval: tuple[float, float], yearly: float) -> tuple[float, float]:
+    return interval[0] * yearly, interval[1] * yearly

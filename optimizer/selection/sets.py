@@ -1,0 +1,47 @@
+"""Recorded sets as tiles, and their returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from optimizer.study_file.space import Branch, Space
+from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.single_set import record
+from optimizer.sweep.tiles import Tile
+
+Regimes = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
+"""Gives the codes of the regime models asked for."""
+
+
+def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
+    """Parameter sets of one strategy under one classifier, as rows of a study's results."""
+    branch = branch_of(space, rows)
+    columns = {name: rows[name].to_numpy(np.float64) for name in branch.columns}
+    return Tile(branch.strategy, branch.classifier, branch.market, columns, branch.custom)
+
+
+def branch_of(space: Space, rows: pd.DataFrame) -> Branch:
+    """The branch of the space that a row of results belongs to."""
+    one = rows.iloc[0]
+    return space.branches[space.branch_index(one["strategy"], one["classifier"])]
+
+
+def set_returns(
+    space: Space, inputs: Inputs, row: pd.DataFrame, regimes: Regimes
+) -> pd.Series[float]:
+    """Returns per bar of one set, from the first decision on.
+
+    Args:
+        space: of the study.
+        inputs: of the study.
+        row: one row of the study's results.
+        regimes: of the study.
+    """
+    tile = tile_of(space, row)
+    equity = record(inputs, tile, regimes(tile.regime_keys()[0])).equity
+    before = equity.shift(1, fill_value=inputs.rules.initial_cash)
+    returns = (equity / before.where(before > 0.0) - 1.0).fillna(0.0)
+    return returns.rename("return")

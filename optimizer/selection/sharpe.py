@@ -1,0 +1,281 @@
+"""Sharpe ratios corrected for length, shape and the number of trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+
+from kernels.metrics import FLAT
+from optimizer.selection.arguments import Number, as_returns, require, scalar_or_array
+from optimizer.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of returns per period.
+
+    Attributes:
+        n_obs: number of returns.
+        mean: arithmetic mean.
+        sharpe: mean over standard deviation (ddof 1), per period.
+        skew: of the sample (ddof 0).
+        kurtosis: Pearson's, of the sample (ddof 0).
+
+    The ratios are NaN where the returns do not vary.
+    """
+
+    n_obs: float
+    mean: float
+    sharpe: float
+    skew: float
+    kurtosis: float
+
+
+def moments_of(returns: npt.ArrayLike) -> Moments:
+    """Moments of one series of returns, (n_obs,), from the deviations from its mean.
+
+    Raises:
+        ValueError: fewer than two returns, or one that is not finite.
+    """
+    values = as_returns(returns, 1)
+    mean = float(values.mean())
+    deviations = values - mean
+    second = float(np.mean(deviations**2))
+    if second <= FLAT * float(np.mean(values**2)):
+        return Moments(float(len(values)), mean, np.nan, np.nan, np.nan)
+    return Moments(
+        n_obs=float(len(values)),
+        mean=mean,
+        sharpe=mean / float(np.sqrt(second * len(values) / (len(values) - 1))),
+        skew=float(np.mean(deviations**3)) / second**1.5,
+        kurtosis=float(np.mean(deviations**4)) / second**2,
+    )
+
+
+def probabilistic_sharpe_ratio(
+    sharpe: Number,
+    n_obs: float | FloatArray,
+    skew: Number,
+    kurtosis: Number,
+    benchmark_sharpe: float | FloatArray = 0.0,
+) -> Number:
+    """Probability that the true Sharpe ratio is above a benchmark (Bailey, López de Prado 2012).
+
+    PSR(b) = Phi((SR - b) sqrt(n - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)), with Phi the
+    standard normal distribution: the standard error of a Sharpe ratio of independent returns that
+    need not be normal.
+
+    Twenty-four months with a monthly Sharpe ratio of 0.458 (their section 3): with that skew and
+    kurtosis less certain than normal returns would be.
+
+    >>> round(probabilistic_sharpe_ratio(0.458, 24, skew=-2.448, kurtosis=10.164), 3)
+    0.913
+    >>> round(probabilistic_sharpe_ratio(0.458, 24, skew=0.0, kurtosis=3.0), 3)
+    0.982
+
+    Args:
+        sharpe: estimated Sharpe ratio, per period.
+        n_obs: number of returns, >= 2.
+        skew: of the returns.
+        kurtosis: Pearson's, of the returns; at least 1 + skew^2, as of any distribution.
+        benchmark_sharpe: to be beaten, per period.
+
+    Raises:
+        ValueError: ``n_obs`` or ``kurtosis`` is too small.
+    """
+    n = np.asarray(n_obs, np.float64)
+    require("n_obs", n, n >= 2.0, "at least 2")
+    error = np.sqrt(_variance_factor(sharpe, skew, kurtosis) / (n - 1.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        probability: Number = scalar_or_array(ndtr((np.asarray(sharpe) - benchmark_sharpe) / error))
+    return probability
+
+
+def expected_maximum_sharpe(variance_of_sharpes: float, n_trials: float) -> float:
+    """Expected highest Sharpe ratio of trials none of which has an edge.
+
+    sqrt(V) ((1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e))), g the Euler-Mascheroni constant, for
+    independent trials with true Sharpe ratio 0 (Bailey, López de Prado 2014, eq. 1; Bailey et al.
+    2014, eq. 4). The approximation is for large N; below 2 it would fall under the expected maximum
+    of one trial, 0, and 0 is returned there.
+
+    >>> round(expected_maximum_sharpe(1.0, 10), 2)
+    1.57
+
+    Args:
+        variance_of_sharpes: V, of the trials' Sharpe ratios (ddof 1), in the unit of the result
+            squared: per period, if that is to be per period.
+        n_trials: N >= 1, the number of independent trials; it need not be whole.
+
+    Raises:
+        ValueError: a negative variance, or less than one trial.
+    """
+    variance, n = float(variance_of_sharpes), float(n_trials)
+    require("variance_of_sharpes", variance, not variance < 0.0, "at least 0")
+    require("n_trials", n, 1.0 <= n < np.inf, "at least 1 and finite")
+    if n == 1.0:
+        return 0.0
+    # 1 - 1/N would round for many trials: the quantiles are taken in the lower tail.
+    score = -(1.0 - np.euler_gamma) * ndtri(1.0 / n) - np.euler_gamma * ndtri(1.0 / (n * np.e))
+    return float(np.sqrt(variance) * max(score, 0.0))
+
+
+def deflated_sharpe_ratio(
+    sharpe: Number,
+    n_obs: float | FloatArray,
+    skew: Number,
+    kurtosis: Number,
+    variance_of_sharpes: float,
+    n_trials: float,
+) -> Number:
+    """Probability that the best of many trials has an edge (Bailey, López de Prado 2014, eq. 2).
+
+    The probabilistic Sharpe ratio against the expected maximum of ``n_trials`` trials without one.
+
+    The paper's example: an annual Sharpe ratio of 2.5 over five years of 250 days, the best of 100
+    trials whose annual Sharpe ratios have a variance of 1/2.
+
+    >>> year = 250
+    >>> round(deflated_sharpe_ratio(2.5 / year**0.5, 1250, -3.0, 10.0, 0.5 / year, 100), 4)
+    0.9004
+
+    Args:
+        sharpe: estimated Sharpe ratio of the chosen trial, per period.
+        n_obs: number of returns, >= 2.
+        skew: of its returns.
+        kurtosis: Pearson's, of its returns.
+        variance_of_sharpes: of all trials' Sharpe ratios per period (ddof 1).
+        n_trials: number of independent trials, >= 1; see ``effective_number_of_trials``.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    hurdle = expected_maximum_sharpe(variance_of_sharpes, n_trials)
+    return probabilistic_sharpe_ratio(sharpe, n_obs, skew, kurtosis, hurdle)
+
+
+def minimum_track_record_length(
+    sharpe: Number,
+    skew: Number,
+    kurtosis: Number,
+    benchmark_sharpe: float = 0.0,
+    confidence: float = 0.95,
+) -> Number:
+    """Number of returns needed to be confident of beating a benchmark (Bailey, López de Prado 2012).
+
+    1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (Phi^-1(confidence) / (SR - b))^2: from so many
+    returns on the probabilistic Sharpe ratio reaches ``confidence``. In periods, not rounded;
+    infinite if the Sharpe ratio does not exceed the benchmark.
+
+    Daily normal returns, an annual Sharpe ratio of 2 against 1: 2.73 years.
+
+    >>> year = 250
+    >>> days = minimum_track_record_length(2 / year**0.5, 0.0, 3.0, 1 / year**0.5)
+    >>> round(days / year, 2)
+    2.73
+
+    Args:
+        sharpe: estimated Sharpe ratio, per period.
+        skew: of the returns.
+        kurtosis: Pearson's, of the returns.
+        benchmark_sharpe: to be beaten, per period.
+        confidence: in [0.5, 1).
+
+    Raises:
+        ValueError: ``kurtosis`` or ``confidence`` is out of its range.
+    """
+    require("confidence", confidence, 0.5 <= confidence < 1.0, "in [0.5, 1)")
+    excess = np.asarray(sharpe, np.float64) - benchmark_sharpe
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        squared = (ndtri(confidence) / excess) ** 2
+        length = 1.0 + _variance_factor(sharpe, skew, kurtosis) * squared
+    periods: Number = scalar_or_array(np.where(excess <= 0.0, np.inf, length))
+    return periods
+
+
+def minimum_backtest_length(n_trials: float, target_sharpe: float) -> float:
+    """Years below which luck alone is expected to reach a Sharpe ratio (Bailey et al. 2014, eq. 6).
+
+    (E[max_N] / target)^2, where E[max_N] is the expected maximum of N independent standard normal
+    variables: over so many years the best of ``n_trials`` trials without an edge is expected to show
+    an annual Sharpe ratio of ``target_sharpe``. A shorter backtest cannot tell it from luck.
+
+    Five years allow 45 trials at an annual Sharpe ratio of 1:
+
+    >>> minimum_backtest_length(45, 1.0) < 5.0 < minimum_backtest_length(46, 1.0)
+    True
+
+    Args:
+        n_trials: number of independent trials, >= 1.
+        target_sharpe: annual Sharpe ratio, > 0.
+
+    Raises:
+        ValueError: less than one trial, or a target that is not positive.
+    """
+    require("target_sharpe", target_sharpe, target_sharpe > 0.0, "positive")
+    return (expected_maximum_sharpe(1.0, n_trials) / target_sharpe) ** 2
+
+
+def effective_number_of_trials(
+    *, returns: npt.ArrayLike | None = None, correlation: npt.ArrayLike | None = None
+) -> float:
+    """Number of independent trials that weigh as much as correlated ones (Galwey 2009).
+
+    (sum sqrt(l))^2 / sum l over the eigenvalues l of the correlation matrix, negative ones taken as
+    0: N for N uncorrelated trials, 1 for copies of one. The sum of squares in place of the square
+    roots (participation ratio) and the entropy give far lower numbers where all trials share one
+    factor, though the maximum over the others is what luck lives on, and so a hurdle too low.
+
+    Eigenvalues see linear dependence only, and no more trials than returns: from ``returns`` the
+    number is at most n_obs - 1, and it is that of the sample of sets given. Show it beside the raw
+    number, which is the upper bound.
+
+    Two pairs of copies, independent of each other:
+
+    >>> round(effective_number_of_trials(correlation=np.kron(np.eye(2), np.ones((2, 2)))), 6)
+    2.0
+
+    Args:
+        returns: (n_obs, n_sets), returns of the sets over the same bars. Sets that do not vary are
+            left out: one that never trades cannot be chosen by luck.
+        correlation: (n_sets, n_sets), in place of returns.
+
+    Raises:
+        ValueError: both or none are given, or the matrix is not a correlation matrix.
+    """
+    if (returns is None) == (correlation is None):
+        raise ValueError("give either returns or correlation (got both or none)")
+    if returns is not None:
+        values = as_returns(returns, 2)
+        deviations = values - values.mean(axis=0)
+        norms = np.einsum("ij,ij->j", deviations, deviations)
+        varies = norms > FLAT * np.einsum("ij,ij->j", values, values)
+        if not varies.any():
+            return 1.0
+        scaled = deviations[:, varies] / np.sqrt(norms[varies])
+        # The smaller of the two products has the same eigenvalues but for zeros.
+        wide = scaled.shape[1] > scaled.shape[0]
+        matrix = scaled @ scaled.T if wide else scaled.T @ scaled
+    else:
+        matrix = np.asarray(correlation, np.float64)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+            raise ValueError(f"correlation must be square (got shape {matrix.shape})")
+        if not np.allclose(np.diag(matrix), 1.0) or not np.allclose(matrix, matrix.T):
+            raise ValueError("correlation must be symmetric with a diagonal of 1, without NaN")
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    # Rounding leaves zeros at some 1e-16 of the largest, and a square root would make them 1e-8.
+    eigenvalues = eigenvalues[eigenvalues > eigenvalues[-1] * len(matrix) * np.finfo(float).eps]
+    return float(np.sqrt(eigenvalues).sum() ** 2 / eigenvalues.sum())
+
+
+def _variance_factor(sharpe: Any, skew: Any, kurtosis: Any) -> FloatArray:
+    """Squared standard error of a Sharpe ratio, times n - 1 (Bailey, López de Prado 2012)."""
+    ratio, third, fourth = (np.asarray(x, np.float64) for x in (sharpe, skew, kurtosis))
+    possible = ~(fourth < (1.0 + third**2) * (1.0 - 1e-9))
+    require("kurtosis", fourth, possible, "at least 1 + skew^2 (Pearson's: 3 is normal)")
+    # Not negative for any distribution, but for rounding.
+    return np.asarray(np.maximum(1.0 - third * ratio + (fourth - 1.0) / 4.0 * ratio**2, 0.0))

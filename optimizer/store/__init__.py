@@ -1,0 +1,1 @@
+"""What a study keeps: its folder, queries, exports, the ledger."""

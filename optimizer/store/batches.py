@@ -1,0 +1,175 @@
+"""One batch of results: its Parquet file, its moments, its checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optimizer.catalogue import METRICS
+from optimizer.errors import StudyError
+from optimizer.store.names import COUNTS, MOMENTS, OUT_OF_SAMPLE
+from optimizer.types import FloatArray
+
+TRIALS_KEY = b"barsweep.trials"
+MOMENTS_KEY = b"barsweep.moments"
+"""In a batch's metadata: SHA-256 of the file of its return moments."""
+CHECKSUM_KEY = b"barsweep.sha256"
+"""In a batch's file metadata: SHA-256 of the file itself, taken with zeros in this place."""
+
+_NO_DIGEST = b"0" * 64
+
+
+@dataclass(frozen=True)
+class FinishedBatch:
+    """What is recorded of a batch: its file, its trials, how many parameter sets it holds."""
+
+    path: Path
+    trials: Sequence[Mapping[str, Any]]
+    n_sets: int
+
+
+def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Parameter sets evaluated at each distinct point of the searched space.
+
+    Args:
+        trials: as ``write_batch`` takes them.
+    """
+    return {
+        json.dumps(trial["params"], sort_keys=True): int(trial["user_attrs"]["n_sets"])
+        for trial in trials
+    }
+
+
+def read_batch(path: Path) -> FinishedBatch:
+    """A batch, its checksums compared.
+
+    Raises:
+        ValueError: it is damaged; says how.
+    """
+    try:
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise ValueError("its checksum is not that of its content")
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
+            raise ValueError("is no batch of this study")
+        trials = json.loads(metadata.metadata[TRIALS_KEY])
+        if digest(moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
+            raise ValueError(f"{moments_path(path)} is not what was written")
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
+    return FinishedBatch(path, trials, metadata.num_rows)
+
+
+def digest(content: bytes | bytearray) -> bytes:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def moments_path(batch: Path) -> Path:
+    """The file of moments beside a batch's results."""
+    # A folder of its own: other programs read the one of results as a whole.
+    return batch.parent.parent / MOMENTS / f"{batch.stem}.npy"
+
+
+def array_file(values: FloatArray) -> bytes:
+    """An array as the content of a ``.npy`` file."""
+    # By way of memory: where the disk is full, numpy's own writing does not say so.
+    content = io.BytesIO()
+    np.save(content, values, allow_pickle=False)
+    return content.getvalue()
+
+
+def parquet_file(table: pa.Table) -> bytearray:
+    """A Parquet file that carries its own checksum: pages have theirs, but its footer has none."""
+    stream = io.BytesIO()
+    with pq.ParquetWriter(
+        stream, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({CHECKSUM_KEY: _NO_DIGEST})
+    content = bytearray(stream.getvalue())
+    place = content.rindex(_NO_DIGEST, content.rindex(CHECKSUM_KEY))
+    content[place : place + len(_NO_DIGEST)] = digest(content)
+    return content
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether the checksum of a batch's Parquet file is that of its content."""
+    key = content.rfind(CHECKSUM_KEY)
+    found = re.compile(rb"[0-9a-f]{64}").search(content, max(key, 0))
+    if key < 0 or found is None:
+        return False
+    return digest(content[: found.start()] + _NO_DIGEST + content[found.end() :]) == found[0]
+
+
+def read_parquet(read: Callable[[], Any], path: Path) -> Any:
+    """Call a reader of a batch file; what goes wrong names the file."""
+    try:
+        return read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StudyError(
+            f"{path}: cannot be read: {error}; `barsweep resume {path.parent.parent}` computes it again"
+        ) from None
+
+
+def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
+    """Results of a batch with the schema of every batch of the study.
+
+    Args:
+        tiles: of each tile arrays of one length: ``set``, ``trial``, ``strategy``, ``classifier``,
+            ``feasible``, ``score``, the parameters and the metrics. A parameter that a tile lacks
+            has no value there. NaN becomes null.
+        parameter_names: of the study, in order.
+    """
+    counts = [len(tile["set"]) for tile in tiles]
+
+    def joined(name: str) -> Any:
+        if not tiles:
+            return np.empty(0)
+        parts = (
+            tile[name] if name in tile else np.full(count, np.nan)
+            for tile, count in zip(tiles, counts, strict=True)
+        )
+        return np.concatenate(list(parts))
+
+    arrays: dict[str, pa.Array] = {
+        "set": pa.array(joined("set"), pa.int64()),
+        "trial": pa.array(joined("trial"), pa.int32()),
+    }
+    for name in ("strategy", "classifier"):
+        arrays[name] = _repeated([tile[name] for tile in tiles], counts)
+    for name in parameter_names:
+        arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
+    arrays["feasible"] = pa.array(joined("feasible").astype(np.bool_), pa.bool_())
+    arrays["score"] = pa.array(joined("score"), pa.float64(), from_pandas=True)
+    for name in (*METRICS, *OUT_OF_SAMPLE):
+        values = joined(name)
+        if name in COUNTS:
+            missing = np.isnan(values)
+            whole = np.where(missing, 0, values).astype(np.int64)
+            arrays[name] = pa.array(whole, pa.int64(), mask=missing)
+        elif name in ("ruined", "oos_ruined"):
+            arrays[name] = pa.array(values > 0, pa.bool_(), mask=np.isnan(values))
+        else:
+            arrays[name] = pa.array(values, pa.float64(), from_pandas=True)
+    return pa.table(arrays)
+
+
+def _repeated(names: Sequence[str], counts: Sequence[int]) -> pa.DictionaryArray:
+    """Each name as often as its tile has rows."""
+    distinct = list(dict.fromkeys(names))
+    places = np.repeat([distinct.index(name) for name in names], counts).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(places, pa.int32()), pa.array(distinct, pa.string())
+    )

@@ -1,0 +1,194 @@
+"""Export parameter sets, and read an export."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from optimizer.catalogue import METRICS
+from optimizer.errors import ExportError
+from optimizer.files import write_atomically
+from optimizer.store.folder import StudyFolder
+from optimizer.store.guards import check_output
+from optimizer.store.names import OUT_OF_SAMPLE, SCHEMA_VERSION
+from optimizer.store.query import best_sets, no_best
+from optimizer.study_file.study import study_from_dict
+
+Format = Literal["json", "toml", "csv", "parquet"]
+FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
+KIND = "barsweep parameter sets"
+
+
+def export_sets(
+    folder: str | Path,
+    *,
+    top: int = 1,
+    format: Format = "json",
+    out: str | Path | None = None,
+) -> Path:
+    """Write the best parameter sets of a study to a file.
+
+    JSON and TOML carry all that `replay` needs; CSV and Parquet are tables for other tools.
+
+    Args:
+        folder: of the study.
+        top: sets, best first.
+        format: of the file.
+        out: the file; None takes ``best.<format>`` in the folder.
+
+    Returns:
+        The file written.
+
+    Raises:
+        StudyError: there is no study in the folder, or it has no results.
+        ExportError: no set is feasible, or the file cannot be written.
+    """
+    if top < 1:
+        raise ExportError(f"--top must be 1 or more, got {top}")
+    study_folder = StudyFolder.open(Path(folder))
+    manifest = study_folder.manifest()
+    study = study_from_dict(manifest["study"])
+    frame = best_sets(study_folder, study.search, top)
+    if frame.empty:
+        raise ExportError(
+            f"{folder}: nothing to export: {no_best(study_folder, study.search)}; relax [search]"
+            " constraints, or try other values"
+        )
+    path = Path(out) if out is not None else study_folder.path / f"best.{format}"
+    check_output(path, (f".{format}",), f"an export in the format {format}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if format == "csv":
+            write_atomically(path, lambda part: frame.to_csv(part, index=False))
+        elif format == "parquet":
+            write_atomically(path, lambda part: frame.to_parquet(part, index=False))
+        else:
+            content = _document(manifest, frame, path)
+            text = (
+                json.dumps(content, indent=1, allow_nan=False)
+                if format == "json"
+                else tomli_w.dumps(_without_none(content))
+            )
+            write_atomically(path, lambda part: part.write_text(text + "\n"))
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> dict[str, Any]:
+    study = manifest["study"]
+    data = Path(manifest["data_path"])
+    return {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "study": {
+            "name": study["study"]["name"],
+            "hash": manifest["study_hash"],
+            "seed": study["study"]["seed"],
+        },
+        "data": {
+            **study["data"],
+            "path": os.path.relpath(data, path.resolve().parent),
+            "hash": manifest["data_hash"],
+            "symbols": manifest["symbols"],
+        },
+        "costs": study["costs"],
+        "allow_short": study["risk"]["allow_short"],
+        "strategies": {
+            strategy["name"]: {
+                "path": os.path.relpath(strategy["path"], path.resolve().parent),
+                "hash": strategy["source_hash"],
+            }
+            for strategy in study["strategy"]
+            if "path" in strategy
+        },
+        "holdout": study["validation"]["holdout"],
+        "first_bar": manifest["first_bar"],
+        "versions": manifest["versions"],
+        "sets": [set_document(row, study) for row in frame.to_dict("records")],
+    }
+
+
+def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, Any]:
+    """One parameter set as an export holds it.
+
+    Args:
+        row: of the study's results.
+        study: as ``Study.to_dict`` gives it.
+    """
+    known = {"set", "trial", "strategy", "classifier", "feasible", "score"}
+    markets = {one["name"]: one.get("market") for one in study["classifier"]}
+    parameters = {
+        name: plain_values(value)
+        for name, value in row.items()
+        if name not in known and name not in METRICS and name not in OUT_OF_SAMPLE
+    }
+    out_of_sample = {n: plain_values(row[o]) for n, o in zip(METRICS, OUT_OF_SAMPLE, strict=True)}
+    return {
+        "set": int(row["set"]),
+        "trial": int(row["trial"]),
+        "strategy": row["strategy"],
+        "classifier": row["classifier"],
+        "market": markets.get(row["classifier"]),
+        "parameters": {name: value for name, value in parameters.items() if value is not None},
+        "in_sample": {name: plain_values(row[name]) for name in METRICS},
+        "out_of_sample": out_of_sample if out_of_sample["final_equity"] is not None else None,
+    }
+
+
+def plain_values(value: Any) -> Any:
+    """A value in plain Python types; NaN becomes None."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if value is None or pd.isna(value):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: what is undefined is left out."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value
+
+
+def load_export(path: str | Path) -> dict[str, Any]:
+    """Read an export file.
+
+    Raises:
+        ExportError: it cannot be read, or is not one; names the file and the key.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if file.is_dir():
+        raise ExportError(f"{file}: a folder; expected a file that `barsweep export` wrote")
+    if suffix not in (".json", ".toml"):
+        raise ExportError(
+            f"{file}: replay reads .json and .toml exports; got {file.suffix or 'no suffix'}"
+        )
+    try:
+        text = file.read_bytes().decode()
+        content = json.loads(text) if suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError:
+        raise ExportError(f"{file}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ExportError(f"{file}: cannot be read as {suffix[1:].upper()}: {error}") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise ExportError(f'{file}: not an export of barsweep: expected kind = "{KIND}"')
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ExportError(
+            f"{file}: schema_version: got {content.get('schema_version')!r}; this barsweep reads"
+            f" {SCHEMA_VERSION}: export the study again"
+        )
+    return content

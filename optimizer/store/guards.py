@@ -1,0 +1,79 @@
+"""Refuse to write over files that are not a command's output."""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optimizer.errors import StudyError
+from optimizer.files import cannot_write, write_atomically
+from optimizer.store.names import MANIFEST, MOMENTS, OWN_FILES, RESULTS
+
+
+def check_output(path: Path, endings: Sequence[str], what: str) -> None:
+    """``refuse_to_replace``, and refuse a name that says something else than what is written.
+
+    Args:
+        path: of the file.
+        endings: that it may have, in any case.
+        what: will be written, the start of a sentence.
+
+    Raises:
+        StudyError: it has another, or none, or it would be lost.
+    """
+    refuse_to_replace(path)
+    if path.suffix.lower() not in endings:
+        raise StudyError(f"{path}: {what} is written to a file that ends in {' or '.join(endings)}")
+
+
+HTML = (".html", ".htm")
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Refuse to write over what is no output of a command: a study's own files, a study file, bars.
+
+    Raises:
+        StudyError: the file is one of these.
+    """
+    what = _what_would_be_lost(path) if path.is_file() else ""
+    if what:
+        raise StudyError(f"{path}: is {what}, which would be lost; give another --out")
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write what a command gives, in a folder that is made if need be.
+
+    Raises:
+        StudyError: the file is not to be replaced, or cannot be written.
+    """
+    refuse_to_replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _what_would_be_lost(path: Path) -> str:
+    folder = path.parent
+    if path.name in OWN_FILES and (folder / MANIFEST).is_file():
+        return "one of the study's own files"
+    if folder.name in (RESULTS, MOMENTS) and (folder.parent / MANIFEST).is_file():
+        return "one of the study's own files"
+    names: Iterable[str] = ()
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        if path.suffix == ".toml":
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            return "a study file" if "study" in content and "kind" not in content else ""
+        if path.suffix == ".parquet":
+            names = pq.read_schema(path).names
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8") as file:
+                names = file.readline().split(",")
+    found = {name.strip().lower() for name in names}
+    return "a file of bars" if {"open", "close"} <= found else ""

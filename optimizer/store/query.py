@@ -1,0 +1,216 @@
+"""Parameter sets out of a study's result files: the best, those of a condition, one by its number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic_core import PydanticCustomError
+
+from optimizer.catalogue import METRIC_DIRECTIONS, METRICS
+from optimizer.errors import StudyError
+from optimizer.store.folder import StudyFolder
+from optimizer.study_file.constraints import Constraint, read_condition
+from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.tables import Search
+from optimizer.text import mend, show
+
+TEXT = ("strategy", "classifier")
+"""Columns of names."""
+
+
+def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
+    """The best feasible parameter sets of a study, best first; ties in the order of the trials.
+
+    By score, then by the objective; with several objectives by the mean rank over them, in which no
+    set comes before one that is better in each. Sets whose in-sample metrics all agree with those of
+    a better one are the same trades under another name and are left out.
+    """
+    frame = folder.results(["set", "feasible", "score", *search.objective])
+    return _distinct(folder, ranked(frame[frame["feasible"]], search), top)
+
+
+def no_best(folder: StudyFolder, search: Search) -> str:
+    """Why ``best_sets`` is empty."""
+    if folder.results(["feasible"])["feasible"].any():
+        return f"no feasible parameter set has a finite {' and '.join(search.objective)}"
+    constraints = ", ".join(str(one) for one in search.constraints)
+    return f"no parameter set is feasible; constraints: {constraints or 'none given'}"
+
+
+def ranked(frame: pd.DataFrame, search: Search) -> list[int]:
+    """Numbers of the sets that have a score, best first, as ``best_sets`` orders them.
+
+    Args:
+        frame: the columns ``set``, ``score`` and the objectives.
+        search: of the study.
+    """
+    objective = list(search.objective)
+    frame = frame[frame["score"].notna()]
+    ascending = [direction == "minimize" for direction in search.direction]
+    if len(objective) > 1:
+        ranks = [
+            frame[name].rank(ascending=up) for name, up in zip(objective, ascending, strict=True)
+        ]
+        keys, up = pd.concat(ranks, axis=1).mean(axis=1).to_frame("rank"), [True]
+    else:
+        keys, up = frame[["score", *objective]], ascending * 2
+    order = keys.sort_values(list(keys.columns), ascending=up, kind="stable").index
+    return frame["set"].loc[order].to_list()
+
+
+def _distinct(folder: StudyFolder, numbers: Sequence[int], top: int) -> pd.DataFrame:
+    """Whole rows of the first sets that are not the same trades as one before them.
+
+    Rows of a few candidates alone are read, more where many of them are the same.
+    """
+    n_read = 4 * top
+    while True:
+        rows = folder.sets(numbers[:n_read])
+        found = rows.drop_duplicates(["score", *METRICS]).head(top).reset_index(drop=True)
+        if len(found) == top or n_read >= len(numbers):
+            return found
+        n_read *= 8
+
+
+def find_sets(
+    folder: str | Path,
+    *,
+    where: str = "",
+    sort: str | None = None,
+    ascending: bool | None = None,
+    top: int = 10,
+    infeasible: bool = False,
+) -> pd.DataFrame:
+    """Parameter sets of a study that meet a condition, in an order.
+
+    Sets whose in-sample metrics all agree with those of one before them are left out.
+
+    Args:
+        folder: of the study.
+        where: comparisons of columns and numbers joined by ``and``, such as ``n_trades >= 50 and
+            max_drawdown < 0.2``; ``strategy`` and ``classifier`` with a name, by ``==`` or ``!=``.
+            A parameter may go without the name of its strategy.
+        sort: a column; None takes the study's own order, best first.
+        ascending: None puts the better metric first, and the lower value of anything else.
+        top: sets, at most.
+        infeasible: sets that break the study's constraints too.
+
+    Returns:
+        One row a set: ``set``, ``trial``, ``strategy``, ``classifier``, the parameters,
+        ``feasible``, ``score``, the metrics, the same out-of-sample as ``oos_``.
+
+    Raises:
+        StudyError: there is no study or no result, or the condition or a column is not one.
+    """
+    opened = StudyFolder.open(Path(folder))
+    study = opened.manifest()["study"]
+    search = study_from_dict(study).search
+    columns, owners = opened.columns(), owners_of(study)
+    conditions = _conditions(where, columns, owners)
+    sort = None if sort is None else column_of(sort, columns, owners, "sort")
+    names = {name for one in conditions for name in one.names if name in columns}
+    wanted = dict.fromkeys(["set", "feasible", "score", *search.objective, *sorted(names)])
+    frame = opened.results([*wanted, *([sort] if sort is not None and sort not in wanted else [])])
+    if not infeasible:
+        frame = frame[frame["feasible"]]
+    for one in conditions:
+        frame = frame[_holds(one, frame)]
+    if sort is None:
+        return _distinct(opened, ranked(frame, search), top)
+    if ascending is None:
+        ascending = METRIC_DIRECTIONS.get(sort.removeprefix("oos_"), "minimize") == "minimize"
+        if sort == "score":
+            ascending = search.direction[0] == "minimize"
+    ordered = frame.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
+    return _distinct(opened, ordered["set"].to_list(), top)
+
+
+def owners_of(study: Mapping[str, Any]) -> list[list[str]]:
+    """Names of a study's strategies and of its classifiers.
+
+    Args:
+        study: as ``Study.to_dict`` gives it.
+    """
+    return [[one["name"] for one in study[table]] for table in TEXT]
+
+
+def column_of(
+    name: str, columns: Sequence[str], owners: Sequence[Sequence[str]], place: str
+) -> str:
+    """The column that a name means: itself, or a parameter that is named without its owner.
+
+    ``lookback`` is ``momentum_lookback`` in a study of that one strategy; a strategy's parameter
+    comes before a classifier's.
+
+    Raises:
+        StudyError: no column or several; names the nearest.
+    """
+    if name in columns:
+        return name
+    for group in owners:
+        found = [f"{owner}_{name}" for owner in group if f"{owner}_{name}" in columns]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise StudyError(f"{place}: {show(name)} may be {' or '.join(found)}; name one")
+    oos = name.startswith("oos_")
+    near = [one for one in columns if one.startswith("oos_") == oos]
+    more = "" if oos or len(near) == len(columns) else ", and metrics out-of-sample as oos_..."
+    raise StudyError(f"{place}: no column {show(name)}; {mend(name, near)}{more}")
+
+
+def _conditions(
+    where: str, columns: Sequence[str], owners: Sequence[Sequence[str]]
+) -> list[Constraint]:
+    """The comparisons of a condition, each name a column's, or a text beside a column of names."""
+    if not where.strip():
+        return []
+    try:
+        read = read_condition(where)
+    except PydanticCustomError as error:
+        raise StudyError(f"where: {error.message()}; several are joined by and") from None
+    found = []
+    for one in read:
+        text = [name for name in one.names if name in TEXT]
+        if text:
+            place = TEXT.index(text[0])
+            if one.operator not in ("==", "!=") or len(one.names) != 2 or one.left == one.right:
+                raise StudyError(
+                    f"where: {one}: {text[0]} is a name; compare it so: {text[0]} =="
+                    f" {owners[place][0]}, or with !="
+                )
+            value = one.right if one.left == text[0] else one.left
+            if value not in owners[place]:
+                raise StudyError(
+                    f"where: no {text[0]} {show(value)} in this study;"
+                    f" {mend(str(value), owners[place])}"
+                )
+            found.append(Constraint(text[0], one.operator, value))
+            continue
+        left, right = (
+            column_of(side, columns, owners, "where") if isinstance(side, str) else side
+            for side in (one.left, one.right)
+        )
+        found.append(Constraint(left, one.operator, right))
+    return found
+
+
+def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
+    if one.left in TEXT:
+        same = frame[str(one.left)].astype(str) == one.right
+        return same if one.operator == "==" else ~same
+    # Null, which is undefined, holds in no comparison.
+    values = {name: pd.to_numeric(frame[name]).astype("float64") for name in one.names}
+    return one.holds(values)
+
+
+def cell(value: Any) -> str:
+    """A value as tables show it: three digits, ``-`` for what is undefined."""
+    if isinstance(value, str):
+        return value
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""Strategies: built in, and the user's own."""

@@ -1,0 +1,1 @@
+"""The study file: its tables, its checks, and the space that it spans."""

@@ -1,0 +1,59 @@
+"""Load a study file."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from optimizer.errors import StudyFileError
+from optimizer.study_file.study import Study, make_study
+
+
+def load_study(path: str | os.PathLike[str]) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: a TOML file. The bars' path in it counts from its folder.
+
+    Raises:
+        StudyFileError: the file cannot be read, is not TOML, or breaks a rule. One line.
+    """
+    file = Path(path)
+    return make_study(_read_toml(file), file, file.parent)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except IsADirectoryError:
+        raise StudyFileError(f"{path}: a folder; expected a study file (TOML)") from None
+    except FileNotFoundError:
+        raise StudyFileError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise StudyFileError(f"{path}: cannot be read: {reason}") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise StudyFileError(f"{path}: line {line}: not UTF-8; save the file as UTF-8") from None
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise StudyFileError(f"{path}: not TOML: nested too deep") from None
+    except ValueError as error:
+        raise StudyFileError(f"{path}: {_syntax_error(error, text)}") from None
+
+
+def _syntax_error(error: ValueError, text: str) -> str:
+    match = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", str(error), re.S)
+    if match is None:
+        return f"not TOML: {error}"
+    reason, place = match.groups()
+    if place == "end of document":
+        lines = text.split("\n")
+        place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
+    return f"{place}: not TOML: {reason}"

@@ -1,0 +1,93 @@
+"""One line for each mistake in a study file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from optimizer.catalogue import STRATEGIES
+from optimizer.study_file.tables import (
+    Analytics,
+    Costs,
+    Data,
+    Heading,
+    Search,
+    Table,
+    Validation,
+    Workers,
+)
+from optimizer.study_file.values import Place
+from optimizer.text import counted, mend, show
+
+_TABLES: dict[str, type[Table]] = {
+    "study": Heading,
+    "data": Data,
+    "costs": Costs,
+    "search": Search,
+    "validation": Validation,
+    "workers": Workers,
+    "analytics": Analytics,
+}
+_TOP_KEYS = ("study", "data", "strategy", "classifier", "risk", *list(_TABLES)[2:])
+_MISSING = {
+    ("study",): '[study] with name = "my_study"',
+    ("study", "name"): 'name = "my_study"',
+    ("data",): '[data] with path = "bars.parquet"',
+    ("data", "path"): 'path = "bars.parquet"',
+    ("strategy",): f"[strategy] with name = one of {', '.join(STRATEGIES)}",
+}
+
+
+def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
+    """The error that stands first in the file, and how many more there are."""
+    lines = error.errors(include_url=False)
+    first = min(lines, key=lambda line: _position(line["loc"], raw))
+    more = len(lines) - 1
+    ending = f" (and {counted(more, 'more error')})" if more else ""
+    return f"{_place(first['loc'], raw)}: {_message(first)}{ending}"
+
+
+def _position(place: Place, raw: object) -> tuple[float, ...]:
+    """Sorts places as they stand in the file; what is missing comes last in its table."""
+    position: list[float] = []
+    for part in place:
+        if isinstance(raw, Mapping) and isinstance(part, str):
+            position.append(list(raw).index(part) if part in raw else math.inf)
+            raw = raw.get(part)
+        elif isinstance(raw, (list, tuple)) and isinstance(part, int):
+            position.append(part)
+            raw = raw[part]
+        # else: a lone [strategy], which was made a list of one
+    return tuple(position)
+
+
+def _place(place: Place, raw: Mapping[str, Any]) -> str:
+    """``[risk] lot_size``, ``[[strategy]] #2 fast``, ``[search] constraints #1``."""
+    table, *rest = place
+    label = f"[{table}]"
+    if rest and isinstance(rest[0], int):
+        index = rest.pop(0)
+        if isinstance(raw.get(str(table)), (list, tuple)):
+            label = f"[[{table}]] #{int(index) + 1}"
+    keys = (f"#{part + 1}" if isinstance(part, int) else part for part in rest)
+    return " ".join((label, *keys))
+
+
+def _message(line: Mapping[str, Any]) -> str:
+    place = line["loc"]
+    if line["type"] == "study_file":
+        return str(line["msg"])
+    if line["type"] == "missing":
+        return f"missing; add {_MISSING[place]}"
+    if line["type"] == "extra_forbidden":
+        if len(place) == 1:
+            return f"unknown table; {mend(str(place[0]), _TOP_KEYS)}"
+        return f"unknown key; {mend(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
+    if place[0] == "analytics":  # it may hold a password
+        return "expected a table with url"
+    if line["type"] in ("model_type", "model_attributes_type"):
+        return f"got {show(line['input'])}; expected a table"
+    return f"got {show(line['input'])}; {line['msg']}"

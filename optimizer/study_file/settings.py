@@ -1,0 +1,214 @@
+"""What a study file gives to one parameter: one value, a range, choices or a sweep."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Real
+
+from optimizer.catalogue import Parameter
+from optimizer.study_file.values import Number, bounded, distinct, listed, only_keys, refusal
+from optimizer.text import show
+
+MAX_SWEEP = 1_000_000
+"""Values of one swept parameter. A tile holds every one of them in memory."""
+
+
+def _exact(number: Number) -> Fraction:
+    """What the shortest decimal digits of ``number`` say: 1/10 for 0.1."""
+    return Fraction(number) if isinstance(number, int) else Fraction(repr(float(number)))
+
+
+@functools.lru_cache(maxsize=256)
+def _common_denominator(low: Number, step: Number) -> tuple[int, int, int]:
+    first, increment = _exact(low), _exact(step)
+    denominator = math.lcm(first.denominator, increment.denominator)
+    return (
+        first.numerator * (denominator // first.denominator),
+        increment.numerator * (denominator // increment.denominator),
+        denominator,
+    )
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included, in steps of ``step``.
+
+    The numbers are those that the decimal digits of ``low`` and ``step`` say, each rounded once to
+    the nearest float: ``Range(0.0, 0.3, 0.1)`` holds 0.3 and not 0.30000000000000004.
+
+    Attributes:
+        low, high: of one type, int or float.
+        step: None where the range is continuous (floats alone).
+        log: whether a sampler draws from it in the logarithm.
+    """
+
+    low: Number
+    high: Number
+    step: Number | None = None
+    log: bool = False
+
+    @property
+    def n_values(self) -> int | None:
+        """How many numbers it holds; None where it is continuous."""
+        if self.step is None:
+            return 1 if self.low == self.high else None
+        return self.nearest_index(self.high) + 1
+
+    def value(self, index: int) -> Number:
+        """Number ``index``, from 0."""
+        if self.step is None:
+            return self.low
+        if isinstance(self.low, int) and isinstance(self.step, int):
+            return self.low + index * self.step
+        low, step, denominator = _common_denominator(self.low, self.step)
+        return (low + index * step) / denominator
+
+    def values(self) -> tuple[Number, ...]:
+        """All its numbers, ascending; of a continuous range the low end alone."""
+        return tuple(self.value(index) for index in range(self.n_values or 1))
+
+    def nearest_index(self, number: Number) -> int:
+        """The index whose number is nearest to ``number``; of a continuous range 0."""
+        return 0 if self.step is None else round(self.steps_to(number))
+
+    def steps_to(self, number: Number) -> Fraction:
+        """Steps from ``low`` to ``number``, exact."""
+        return (_exact(number) - _exact(self.low)) / _exact(self.step or 1)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Numbers of which each trial takes one, in the order of the study file."""
+
+    choices: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Numbers that every trial tries, all of them, ascending.
+
+    Attributes:
+        sweep: a list, or a range with a step.
+    """
+
+    sweep: tuple[Number, ...] | Range
+
+    @property
+    def values(self) -> tuple[Number, ...]:
+        """The swept numbers."""
+        return self.sweep.values() if isinstance(self.sweep, Range) else self.sweep
+
+
+Setting = int | float | Range | Choices | Sweep
+"""What a study file gives to one parameter: one value, searched, or swept."""
+
+_FORMS = "a number, {low, high, step, log}, {choices = [...]} or {sweep = [...]}"
+
+
+def _read_range(parameter: Parameter, raw: Mapping[str, object], *, swept: bool) -> Range:
+    kind = parameter.kind
+    only_keys(raw, ("low", "high", "step", "log"))
+    for key in ("low", "high"):
+        if key not in raw:
+            raise refusal(f"no {key} in {show(raw)}; a range needs low and high")
+    low = bounded(raw["low"], kind, parameter.low, parameter.high)
+    high = bounded(raw["high"], kind, parameter.low, parameter.high)
+    if low > high:
+        raise refusal(f"low = {show(low)} is above high = {show(high)}; exchange them")
+    log = raw.get("log", False)
+    if not isinstance(log, bool):
+        raise refusal(f"log = {show(log)}; expected true or false")
+    if log and swept:
+        raise refusal("log in a sweep; leave it out, or list the values: {sweep = [...]}")
+    if log and "step" in raw:
+        raise refusal("log and step together; leave one out")
+    if log and low <= 0:
+        raise refusal(f"log needs a low above 0, got low = {show(low)}")
+    if "step" not in raw:
+        if kind is float and swept:
+            raise refusal(f"no step in {show(raw)}; a sweep needs one, such as step = 0.05")
+        return Range(low, high, 1 if kind is int else None, log)
+    step = bounded(raw["step"], kind, -math.inf, math.inf)
+    if step <= 0:
+        raise refusal(f"step = {show(step)}; expected a step above 0")
+    return _whole_steps(parameter, Range(low, high, step))
+
+
+def _whole_steps(parameter: Parameter, given: Range) -> Range:
+    """``given`` with its high end on the grid, or a refusal that names the nearest high ends."""
+    steps = given.steps_to(given.high)
+    end = given.value(round(steps))
+    # A high end computed in floats (3 * 0.1) misses the grid by a rounding error only.
+    if math.isclose(end, given.high, rel_tol=1e-12) and end <= parameter.high:
+        return Range(given.low, end, given.step)
+    nearest = [given.value(math.floor(steps)), given.value(math.ceil(steps))]
+    ends = " or ".join(show(high) for high in nearest if high <= parameter.high)
+    raise refusal(
+        f"high = {show(given.high)} is no whole number of steps of {show(given.step)} from "
+        f"low = {show(given.low)}; use high = {ends}"
+    )
+
+
+def _read_values(parameter: Parameter, raw: object) -> tuple[Number, ...]:
+    values = tuple(
+        bounded(value, parameter.kind, parameter.low, parameter.high) for value in listed(raw)
+    )
+    distinct(values)
+    return values
+
+
+def _read_sweep(parameter: Parameter, raw: object) -> Sweep:
+    if isinstance(raw, Mapping):
+        swept = _read_range(parameter, raw, swept=True)
+        n_values = swept.n_values or 1
+        if n_values > MAX_SWEEP:
+            raise refusal(f"{n_values} swept values; at most {MAX_SWEEP}: take a larger step")
+        return Sweep(swept)
+    # Sorted, so that neighbours in the list are neighbours in the parameter.
+    return Sweep(tuple(sorted(_read_values(parameter, raw))))
+
+
+def read_setting(parameter: Parameter, raw: object) -> Setting:
+    """The setting that a study file gives to ``parameter``.
+
+    Raises:
+        PydanticCustomError: it is of no known form, or leaves the parameter's type or bounds.
+    """
+    if isinstance(raw, (Mapping, list, tuple)) and parameter.role == "fixed":
+        raise refusal(f"got {show(raw)}; one value holds for the whole study: write a number")
+    if isinstance(raw, Mapping):
+        if "sweep" in raw:
+            only_keys(raw, ("sweep",))
+            return _read_sweep(parameter, raw["sweep"])
+        if "choices" in raw:
+            only_keys(raw, ("choices",))
+            return Choices(_read_values(parameter, raw["choices"]))
+        only_keys(raw, ("low", "high", "step", "log", "choices", "sweep"))
+        return _read_range(parameter, raw, swept=False)
+    if isinstance(raw, (list, tuple)):
+        raise refusal(
+            f"got the list {show(raw)}; write {{choices = {show(raw)}}} to search it or "
+            f"{{sweep = {show(raw)}}} to sweep it"
+        )
+    if not isinstance(raw, Real):
+        raise refusal(f"got {show(raw)}; expected {_FORMS}")
+    return bounded(raw, parameter.kind, parameter.low, parameter.high)
+
+
+def setting_to_dict(setting: Setting) -> object:
+    """``setting`` as it stands in a study file."""
+    if isinstance(setting, Range):
+        written: dict[str, object] = {"low": setting.low, "high": setting.high}
+        if setting.log:
+            return {**written, "log": True}
+        return written if setting.step is None else {**written, "step": setting.step}
+    if isinstance(setting, Choices):
+        return {"choices": list(setting.choices)}
+    if isinstance(setting, Sweep):
+        swept = setting.sweep
+        return {"sweep": setting_to_dict(swept) if isinstance(swept, Range) else list(swept)}
+    return setting

@@ -1,0 +1,372 @@
+"""The space of parameter sets that a study spans: branches, searched points, tiles of swept lanes.
+
+Nothing here is as large as the space: points and lanes are computed from their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from optimizer.catalogue import CLASSIFIERS, RISK, Parameter, column
+from optimizer.errors import StudyFileError
+from optimizer.strategies.user_file import CustomStrategy, strategy_parameters
+from optimizer.study_file.components import Classifier, Strategy
+from optimizer.study_file.constraints import Constraint
+from optimizer.study_file.settings import Choices, Range, Setting, Sweep
+from optimizer.study_file.study import Study
+from optimizer.types import FloatArray
+
+Value = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One searched parameter.
+
+    Attributes:
+        name: its column.
+        kind: ``categorical`` where the study file lists choices.
+        low, high: both included; of choices the least and the greatest.
+        step: None where the parameter is continuous or categorical.
+        log: whether a sampler draws from it in the logarithm.
+        choices: in the order of the study file; empty unless categorical.
+    """
+
+    name: str
+    kind: Literal["int", "float", "categorical"]
+    low: int | float
+    high: int | float
+    step: int | float | None = None
+    log: bool = False
+    choices: tuple[int | float, ...] = ()
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it has values without number."""
+        return not self.choices and self._range.n_values is None
+
+    @property
+    def n_values(self) -> int:
+        """How many values it can take.
+
+        Raises:
+            StudyFileError: it is continuous.
+        """
+        n_values = len(self.choices) or self._range.n_values
+        if n_values is None:
+            raise StudyFileError(
+                f"{self.name}: the range from {self.low} to {self.high} is continuous; give it a"
+                " step to list its values"
+            )
+        return n_values
+
+    @property
+    def first(self) -> int | float:
+        """Its first value."""
+        return self.choices[0] if self.choices else self.low
+
+    def value(self, index: int) -> int | float:
+        """Value ``index`` of ``n_values``, from 0."""
+        return self.choices[index] if self.choices else self._range.value(index)
+
+    def snap(self, value: Value) -> int | float:
+        """The parameter's own value nearest to ``value``, which a sampler may miss by a rounding.
+
+        Raises:
+            ValueError: ``value`` is further off than a rounding.
+        """
+        if not isinstance(value, str):
+            if self.choices:
+                nearest = min(self.choices, key=lambda choice: abs(choice - value))
+            elif self.step is not None and math.isfinite(value):
+                nearest = self._range.value(self._range.nearest_index(value))
+            else:
+                nearest = float(value)
+            inside = self.low <= nearest <= self.high
+            if inside and math.isclose(nearest, value, rel_tol=1e-9, abs_tol=1e-12):
+                return nearest
+        raise ValueError(f"{self.name} = {value!r}: not a value of {self}")
+
+    @property
+    def _range(self) -> Range:
+        return Range(self.low, self.high, self.step, self.log)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The parameter sets of one strategy under one classifier.
+
+    A point of its searched parameters is a tile: the cross product of the swept ones.
+
+    Attributes:
+        strategy, classifier: names.
+        market: the symbol whose regime it is; None is the index of all symbols.
+        fixed: value of each parameter that is neither searched nor swept, and ``allow_short``.
+        searched: in the order of the catalogue: strategy, classifier, risk.
+        swept: values of each swept parameter, ascending. First those that change what a lane reads
+            (lookbacks, regime models), so that lanes side by side share it; each group in the order
+            of the catalogue.
+        columns: names of all its numeric parameters, in the order of the catalogue.
+        constraints: those that can be judged on its parameters alone.
+        source: what messages call the study.
+        custom: the strategy, where it is a user's.
+    """
+
+    strategy: str
+    classifier: str
+    market: str | None
+    fixed: Mapping[str, Value]
+    searched: tuple[Searched, ...]
+    swept: Mapping[str, tuple[float, ...]]
+    columns: tuple[str, ...]
+    constraints: tuple[Constraint, ...] = ()
+    source: str = "<study>"
+    custom: CustomStrategy | None = None
+
+    @property
+    def n_lanes(self) -> int:
+        """Parameter sets of one tile, before constraints."""
+        return math.prod(len(values) for values in self.swept.values())
+
+    @property
+    def n_points(self) -> int | None:
+        """Points of the searched space; None where a searched parameter is continuous."""
+        if any(searched.continuous for searched in self.searched):
+            return None
+        return math.prod(searched.n_values for searched in self.searched)
+
+    def point(self, index: int) -> dict[str, Value]:
+        """Point ``index`` of ``n_points``, from 0; the last searched parameter changes fastest.
+
+        Raises:
+            StudyFileError: a searched parameter is continuous.
+        """
+        values: list[Value] = []
+        for searched in reversed(self.searched):
+            index, place = divmod(index, self._n_values(searched))
+            values.append(searched.value(place))
+        return dict(
+            zip((searched.name for searched in self.searched), reversed(values), strict=True)
+        )
+
+    def points(self) -> Iterator[dict[str, Value]]:
+        """All points, one at a time.
+
+        Points whose every lane breaks a constraint are among them.
+
+        Raises:
+            StudyFileError: at once, where a searched parameter is continuous.
+        """
+        n_points = math.prod(self._n_values(searched) for searched in self.searched)
+        return map(self.point, range(n_points))
+
+    def lanes(
+        self, point: Mapping[str, Value], start: int = 0, stop: int | None = None
+    ) -> dict[str, FloatArray]:
+        """The parameter sets of the tile at ``point``.
+
+        Args:
+            point: value of each searched parameter.
+            start: first lane wanted, counted before constraints.
+            stop: the lane after the last one; None takes all.
+
+        Returns:
+            All of ``columns``, each (n_lanes,) float64 and read-only: the cross product of the
+            swept values, the last name of ``swept`` fastest, without the lanes that break a
+            constraint. There may be none left.
+
+        Raises:
+            ValueError: ``point`` names other parameters than the searched ones, or has a value
+                that one of them cannot take.
+        """
+        names = [searched.name for searched in self.searched]
+        if set(point) != set(names):
+            raise ValueError(f"point with {sorted(point)}; expected {sorted(names)}")
+        single = {name: self._number(name) for name in self.columns if name in self.fixed}
+        single |= {one.name: one.snap(point[one.name]) for one in self.searched}
+        lane = np.arange(start, self.n_lanes if stop is None else min(stop, self.n_lanes))
+        swept: dict[str, FloatArray] = {}
+        stride = self.n_lanes
+        for name, values in self.swept.items():
+            stride //= len(values)
+            swept[name] = np.asarray(values, dtype=np.float64)[lane // stride % len(values)]
+        kept = np.ones(len(lane), dtype=np.bool_)
+        for constraint in self.constraints:
+            kept &= constraint.holds({**single, **swept})
+        n_kept = int(np.count_nonzero(kept))
+        tile: dict[str, FloatArray] = {}
+        for name in self.columns:
+            if name in swept:
+                tile[name] = swept[name] if n_kept == len(lane) else swept[name][kept]
+                tile[name].flags.writeable = False
+            else:
+                tile[name] = np.broadcast_to(np.float64(single[name]), n_kept)
+        return tile
+
+    def values(self, name: str) -> tuple[float, ...]:
+        """The values that column ``name`` takes in this branch, ascending.
+
+        Of a searched range of floats the two ends alone: it may hold too many to list.
+
+        Raises:
+            KeyError: the branch has no such column.
+        """
+        if name in self.swept:
+            return self.swept[name]
+        for searched in self.searched:
+            if searched.name == name:
+                if searched.kind == "float":
+                    return tuple(sorted({searched.low, searched.high}))
+                return tuple(sorted(searched.value(i) for i in range(searched.n_values)))
+        return (self._number(name),)
+
+    def _number(self, name: str) -> float:
+        value = self.fixed[name]
+        if isinstance(value, str):
+            raise KeyError(name)
+        return value
+
+    def _n_values(self, searched: Searched) -> int:
+        try:
+            return searched.n_values
+        except StudyFileError as error:
+            raise StudyFileError(f"{self.source}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Space:
+    """All parameter sets that a study may try.
+
+    Attributes:
+        branches: each strategy under each classifier, in the order of the study file.
+    """
+
+    branches: tuple[Branch, ...]
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names, in the order of the study file."""
+        return tuple(dict.fromkeys(branch.strategy for branch in self.branches))
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Names, in the order of the study file."""
+        return tuple(dict.fromkeys(branch.classifier for branch in self.branches))
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Columns of all branches, each once, in order of first appearance."""
+        return tuple(dict.fromkeys(name for branch in self.branches for name in branch.columns))
+
+    @property
+    def n_points(self) -> int | None:
+        """Points of all branches; None where one is continuous."""
+        counts = [branch.n_points for branch in self.branches]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def n_sets(self) -> int | None:
+        """Parameter sets of all branches, before constraints; None where one is continuous."""
+        if self.n_points is None:
+            return None
+        return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
+
+    def branch_index(self, strategy: str, classifier: str) -> int:
+        """Place in ``branches`` of a strategy under a classifier.
+
+        Raises:
+            KeyError: there is no such branch.
+        """
+        for index, branch in enumerate(self.branches):
+            if (branch.strategy, branch.classifier) == (strategy, classifier):
+                return index
+        raise KeyError((strategy, classifier))
+
+    def lookbacks(self, owner: str, parameter: str) -> tuple[int, ...]:
+        """Every value that a lookback takes anywhere in the space, ascending.
+
+        Args:
+            owner: a strategy, a classifier, or ``risk``.
+            parameter: its whole-number parameter.
+
+        Raises:
+            KeyError: no branch has it.
+        """
+        name = column(owner, parameter)
+        found = {
+            int(value)
+            for branch in self.branches
+            if name in branch.columns
+            for value in branch.values(name)
+        }
+        if not found:
+            raise KeyError(name)
+        return tuple(sorted(found))
+
+
+def build_space(study: Study) -> Space:
+    """Lay out the space of a study."""
+    return Space(
+        tuple(
+            _branch(study, strategy, classifier)
+            for strategy in study.strategies
+            for classifier in study.classifiers
+        )
+    )
+
+
+def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
+    owned: list[tuple[str, Parameter, Setting]] = [
+        (column(owner, parameter.name), parameter, settings[parameter.name])
+        for owner, parameters, settings in (
+            (
+                strategy.name,
+                strategy_parameters(strategy.name, strategy.custom),
+                strategy.parameters,
+            ),
+            (classifier.name, CLASSIFIERS[classifier.name], classifier.parameters),
+            ("risk", RISK, study.risk.parameters),
+        )
+        for parameter in parameters
+    ]
+    fixed: dict[str, Value] = {"allow_short": study.risk.allow_short}
+    searched: list[Searched] = []
+    swept: list[tuple[str, Parameter, tuple[float, ...]]] = []
+    for name, parameter, setting in owned:
+        if isinstance(setting, Sweep):
+            swept.append((name, parameter, setting.values))
+        elif isinstance(setting, (Range, Choices)):
+            searched.append(_searched(name, parameter, setting))
+        else:
+            fixed[name] = setting
+    swept.sort(key=lambda item: item[1].role not in ("feature", "regime"))
+    columns = tuple(name for name, _, _ in owned)
+    return Branch(
+        strategy=strategy.name,
+        classifier=classifier.name,
+        market=classifier.market,
+        fixed=fixed,
+        searched=tuple(searched),
+        swept={name: values for name, _, values in swept},
+        columns=columns,
+        constraints=tuple(
+            constraint
+            for constraint in study.search.constraints
+            if set(constraint.names) <= set(columns)
+        ),
+        source=study.source,
+        custom=strategy.custom,
+    )
+
+
+def _searched(name: str, parameter: Parameter, setting: Range | Choices) -> Searched:
+    if isinstance(setting, Choices):
+        choices = setting.choices
+        return Searched(name, "categorical", min(choices), max(choices), choices=choices)
+    kind: Literal["int", "float"] = "int" if parameter.kind is int else "float"
+    return Searched(name, kind, setting.low, setting.high, setting.step, setting.log)

@@ -1,0 +1,233 @@
+"""A study: all tables of a study file together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+
+from optimizer.errors import StudyFileError
+from optimizer.study_file.components import Classifier, Risk, Strategy, read_customs, read_tables
+from optimizer.study_file.cross_checks import cross_checks
+from optimizer.study_file.messages import summarize_errors
+from optimizer.study_file.settings import Setting, setting_to_dict
+from optimizer.study_file.tables import (
+    ADAPTIVE,
+    Analytics,
+    Costs,
+    Data,
+    Heading,
+    Search,
+    Table,
+    Validation,
+    Workers,
+)
+from optimizer.study_file.values import refuse_all
+from optimizer.text import show
+
+
+class Study(Table):
+    """A study, checked. Made by ``load_study`` or ``study_from_dict``."""
+
+    heading: Heading = Field(alias="study")
+    data: Data
+    strategies: Annotated[tuple[Strategy, ...], BeforeValidator(read_tables)] = Field(
+        alias="strategy"
+    )
+    classifiers: Annotated[tuple[Classifier, ...], BeforeValidator(read_tables)] = Field(
+        default_factory=lambda: (Classifier.model_validate({"name": "none"}),), alias="classifier"
+    )
+    risk: Risk = Field(default_factory=lambda: Risk.model_validate({}))
+    costs: Costs = Costs()
+    search: Search = Search()
+    validation: Validation = Validation()
+    workers: Workers = Workers()
+    analytics: Analytics = Analytics()
+
+    _path: Path | None = PrivateAttr(default=None)
+    _base_path: Path = PrivateAttr(default=Path())
+    _overridden: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def name(self) -> str:
+        """The study's name, fit for a file name."""
+        return self.heading.name
+
+    @property
+    def seed(self) -> int:
+        """The seed of all its random numbers."""
+        return self.heading.seed
+
+    @property
+    def path(self) -> Path | None:
+        """The study file; None where the study came from a mapping."""
+        return self._path
+
+    @property
+    def source(self) -> str:
+        """What messages call this study: its file, or ``<study>``."""
+        return "<study>" if self._path is None else str(self._path)
+
+    @property
+    def base_path(self) -> Path:
+        """The folder from which the bars' path counts, absolute."""
+        return self._base_path.resolve()
+
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """Keys that ``override`` took from its caller, as ``search.trials``."""
+        return self._overridden
+
+    @property
+    def data_path(self) -> Path:
+        """The file of bars, absolute."""
+        return (self._base_path / self.data.path).resolve()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of everything that can change a result: of all tables but ``[workers]``.
+
+        Defaults are filled in, so neither formatting, nor the order of keys, nor the folder, nor a
+        default spelled out makes a difference.
+        """
+        return self._hash_without(("workers",))
+
+    @property
+    def space_hash(self) -> str:
+        """SHA-256 of what can change which parameter sets are tried and how they trade.
+
+        Neither the name, nor the objective, nor how the choice is judged makes a difference, nor how
+        many trials are asked for: two studies with one hash try sets of one sequence.
+        """
+        judged = ("objective", "direction", "tile_value", "constraints", "trials")
+        return self._hash_without(
+            ("workers",),
+            {
+                "study": ("name",),
+                "validation": tuple(self.validation.model_dump().keys() - {"holdout"}),
+                "search": ("trials",) if self.search.sampler in ADAPTIVE else judged,
+            },
+        )
+
+    def _hash_without(
+        self, tables: Sequence[str], keys: Mapping[str, Sequence[str]] | None = None
+    ) -> str:
+        content = {name: table for name, table in self.to_dict().items() if name not in tables}
+        for name, left_out in (keys or {}).items():
+            content[name] = {k: v for k, v in content[name].items() if k not in left_out}
+        # Of a user's strategy the file's content counts, not where it lies.
+        content["strategy"] = [
+            {key: value for key, value in strategy.items() if key != "path"}
+            for strategy in content["strategy"]
+        ]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study as plain mappings, lists, texts and numbers, defaults filled in.
+
+        ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
+
+        ``study_from_dict`` makes the same study of it, and a TOML or JSON writer a file.
+        """
+        search = self.search.model_dump(exclude={"storage"})
+        for key in ("objective", "direction"):
+            search[key] = search[key][0] if len(search[key]) == 1 else list(search[key])
+        search["constraints"] = [str(constraint) for constraint in self.search.constraints]
+        data = self.data.model_dump(exclude_none=True)
+        if "symbols" in data:
+            data["symbols"] = list(data["symbols"])
+        return {
+            "study": self.heading.model_dump(),
+            "data": data,
+            "strategy": [
+                {
+                    "name": strategy.name,
+                    **({} if strategy.custom is None else strategy.custom.to_dict()),
+                    **_settings_to_dict(strategy.parameters),
+                }
+                for strategy in self.strategies
+            ],
+            "classifier": [
+                {
+                    "name": classifier.name,
+                    **({} if classifier.market is None else {"market": classifier.market}),
+                    **_settings_to_dict(classifier.parameters),
+                }
+                for classifier in self.classifiers
+            ],
+            "risk": {
+                "allow_short": self.risk.allow_short,
+                **_settings_to_dict(self.risk.parameters),
+            },
+            "costs": self.costs.model_dump(),
+            "search": search,
+            "validation": self.validation.model_dump(exclude_none=True),
+            "workers": self.workers.model_dump(exclude_none=True),
+        }
+
+    def override(
+        self, *, seed: int | None = None, trials: int | None = None, workers: int | None = None
+    ) -> Study:
+        """This study with what a command line may change; None leaves a value as it is.
+
+        Raises:
+            StudyFileError: a value is out of bounds.
+        """
+        content = self.to_dict()
+        if self.search.storage is not None:
+            content["search"]["storage"] = self.search.storage
+        overridden = list(self._overridden)
+        for table, key, value in (
+            ("study", "seed", seed),
+            ("search", "trials", trials),
+            ("workers", "count", workers),
+        ):
+            if value is not None:
+                content[table][key] = value
+                overridden.append(f"{table}.{key}")
+        study = make_study(content, self._path, self._base_path)
+        study._overridden = tuple(dict.fromkeys(overridden))
+        return study
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Study:
+        refuse_all(cross_checks(self))
+        return self
+
+
+def _settings_to_dict(parameters: Mapping[str, Setting]) -> dict[str, object]:
+    return {name: setting_to_dict(setting) for name, setting in parameters.items()}
+
+
+def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
+    """Check a study given as the mapping that its file would be parsed to.
+
+    Args:
+        mapping: tables by name; NumPy numbers and tuples are taken for numbers and lists.
+        base_path: the folder from which the bars' path counts.
+
+    Raises:
+        StudyFileError: a rule is broken. One line, which calls the study ``<study>``.
+    """
+    return make_study(mapping, None, Path(base_path))
+
+
+def make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> Study:
+    """Build a study; all of its mistakes are raised as one error, a line each."""
+    source = "<study>" if path is None else str(path)
+    if not isinstance(raw, Mapping):
+        raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
+    customs = read_customs(raw, base_path)
+    try:
+        study = Study.model_validate(raw, context=customs)
+    except ValidationError as error:
+        raise StudyFileError(f"{source}: {summarize_errors(error, raw)}") from None
+    study._path = path
+    study._base_path = base_path
+    return study

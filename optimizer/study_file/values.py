@@ -1,0 +1,103 @@
+"""Read plain values of a study file, and word their refusals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from optimizer.text import mend, show
+
+Number = int | float
+Place = tuple[str | int, ...]
+Problem = tuple[Place, str]
+"""Where in a study file, and what is wrong there."""
+
+
+def refusal(message: str) -> PydanticCustomError:
+    """The error that a reader of one value raises; pydantic adds the place."""
+    # The message is passed as data: as the template itself, braces in it would be substituted.
+    return PydanticCustomError("study_file", "{text}", {"text": message})
+
+
+def refuse_all(problems: Iterable[Problem]) -> None:
+    """Raise all ``problems`` at once; pydantic puts its own place before theirs."""
+    lines = [
+        InitErrorDetails(type=refusal(message), loc=place, input=None)
+        for place, message in problems
+    ]
+    if lines:
+        raise ValidationError.from_exception_data("study", lines)
+
+
+def bounded(
+    value: object,
+    kind: type[int] | type[float],
+    low: float,
+    high: float,
+    *,
+    below: bool = False,
+) -> Number:
+    """``value`` as a finite ``kind`` from ``low`` to ``high``; ``below`` excludes ``high``."""
+    wanted = "a whole number" if kind is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise refusal(f"got {show(value)}; expected {wanted}")
+    if kind is int:
+        if not isinstance(value, Integral):
+            raise refusal(f"got {show(value)}; expected {wanted}")
+        number: Number = int(value)
+    else:
+        try:
+            number = float(value) + 0.0  # -0.0 and 0.0 are one value
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise refusal(f"got {show(value)}; expected a finite number")
+    if not (low <= number < high if below else low <= number <= high):
+        ends = f"{low:.12g} to {high:.12g}"
+        bounds = f"at least {low:.12g} and below {high:.12g}" if below else ends
+        raise refusal(f"got {show(value)}; expected {wanted}, {bounds}")
+    return number
+
+
+def one_of(value: object, valid: Sequence[str]) -> str:
+    """``value`` where it is one of the ``valid`` names."""
+    if not isinstance(value, str) or value not in valid:
+        raise refusal(f"got {show(value)}; {mend(str(value), valid)}")
+    return value
+
+
+def filled_text(value: object) -> str:
+    """``value`` where it is a text and not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise refusal(f"got {show(value)}; expected a text, not empty")
+    return value
+
+
+def listed(value: object) -> list[Any]:
+    """``value`` where it is a list and not empty."""
+    if not isinstance(value, (list, tuple)):
+        raise refusal(f"got {show(value)}; expected a list")
+    if not value:
+        raise refusal("an empty list; give at least one value")
+    return list(value)
+
+
+def distinct(values: Sequence[object], message: str = "give each value once") -> None:
+    """Refuse ``values`` that repeat one."""
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise refusal(f"{show(value)} stands twice; {message}")
+        seen.add(value)
+
+
+def only_keys(raw: Mapping[str, object], valid: Sequence[str]) -> None:
+    """Refuse a key that is not ``valid``."""
+    for key in raw:
+        if key not in valid:
+            raise refusal(f"unknown key {key} in {show(raw)}; {mend(str(key), valid)}")

@@ -1,0 +1,1 @@
+"""One way through the bars: many parameter sets at once, in lanes."""

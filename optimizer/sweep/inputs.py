@@ -1,0 +1,358 @@
+"""What a sweep computes once for all parameter sets: features, regimes, rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from optimizer.bars.checks import require_bars
+from optimizer.errors import DataError, StrategyError
+from optimizer.market.features import (
+    FeatureColumns,
+    FeatureKey,
+    compute_correlations,
+    compute_features,
+    warm_up,
+)
+from optimizer.market.regimes import fit_regimes, market_returns
+from optimizer.strategies.built_in import strategy_kernel
+from optimizer.strategies.user import load_custom
+from optimizer.strategies.user_kernels import CustomFeature
+from optimizer.study_file.space import Space
+from optimizer.study_file.study import Study
+from optimizer.types import Bars, FloatArray
+
+RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
+"""A classifier, the market's symbol (None: the index), and the classifier's parameters."""
+
+RegimeCodes = npt.NDArray[np.int8]
+
+NO_REGIME: RegimeKey = ("none", None, ())
+
+LEAST_BLOCK = 10
+"""Bars below which a block's Sharpe ratio says nothing."""
+
+PRICES = ("open", "high", "low", "close", "volume")
+"""Arrays of ``Bars`` beside its timestamps."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for every parameter set of a study.
+
+    Attributes:
+        initial_cash: money.
+        commission, slippage: fractions of the traded value and of the price.
+        lot_size: units.
+        ewma_decay: of the portfolio's variance.
+        allow_short, close_fill: see the study file.
+        stops: whether any parameter set has a stop.
+        correlated: whether any has a correlation penalty.
+        correlation_lookback, correlation_refresh: bars.
+    """
+
+    initial_cash: float
+    commission: float
+    slippage: float
+    lot_size: float
+    ewma_decay: float
+    allow_short: bool
+    close_fill: bool
+    stops: bool
+    correlated: bool
+    correlation_lookback: int
+    correlation_refresh: int
+
+
+def study_rules(study: Study, space: Space, n_symbols: int) -> Rules:
+    """The rules of a study; options that no parameter set uses are off."""
+
+    def any_positive(name: str) -> bool:
+        return any(max(branch.values(name)) > 0 for branch in space.branches)
+
+    fixed = space.branches[0].fixed
+    exact = n_symbols <= int(fixed["correlation_exact_symbols"])
+    return Rules(
+        initial_cash=study.costs.initial_cash,
+        commission=study.costs.commission_bps / 1e4,
+        slippage=study.costs.slippage_bps / 1e4,
+        lot_size=float(fixed["lot_size"]),
+        ewma_decay=float(fixed["ewma_decay"]),
+        allow_short=study.risk.allow_short,
+        close_fill=study.costs.fill == "close",
+        stops=any(any_positive(name) for name in ("stop_loss", "take_profit", "trailing_stop")),
+        correlated=n_symbols > 1 and any_positive("correlation_penalty"),
+        correlation_lookback=int(fixed["correlation_lookback"]),
+        correlation_refresh=1 if exact else int(fixed["correlation_refresh"]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Everything that the parameter sets of a study share, read-only.
+
+    Attributes:
+        bars: of all symbols.
+        features: columns of every lookback of the space.
+        volatilities: (n_bars, n_symbols, n_lookbacks) per bar, with its inverse beside it, which is
+            0 where the volatility is 0.
+        volatility_lookbacks: of its columns, ascending.
+        correlations: (n_refreshes, n_symbols, n_symbols) from bar ``first`` on; None where unused.
+        first: bar of the first decision; the same for every parameter set.
+        split: first bar of the holdout; n_bars where there is none.
+        bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
+            ``split``.
+        rules: of the study.
+    """
+
+    bars: Bars
+    features: FeatureColumns
+    volatilities: FloatArray
+    inverse_volatilities: FloatArray
+    volatility_lookbacks: tuple[int, ...]
+    correlations: FloatArray | None
+    first: int
+    split: int
+    bounds: tuple[int, ...]
+    rules: Rules
+
+    _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays to ``folder`` for workers to map."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("timestamps", *PRICES):
+            np.save(folder / f"{name}.npy", getattr(self.bars, name))
+        np.save(folder / "features.npy", self.features.values)
+        for name in self._ARRAYS:
+            if getattr(self, name) is not None:
+                np.save(folder / f"{name}.npy", getattr(self, name))
+        head = {
+            "symbols": self.bars.symbols,
+            "bars_per_year": self.bars.bars_per_year,
+            "source": self.bars.source,
+            "keys": self.features.keys,
+            "volatility_lookbacks": self.volatility_lookbacks,
+            "first": self.first,
+            "split": self.split,
+            "bounds": self.bounds,
+            "rules": asdict(self.rules),
+        }
+        (folder / "inputs.json").write_text(json.dumps(head))
+
+    def shortened(self) -> Inputs:
+        """The same with the walk cut to one bar in and one out of sample: enough to compile."""
+        few = self.bars.head(self.first + 2)
+        return replace(self, bars=few, split=self.first + 1, bounds=(self.first + 1,))
+
+    def window(self, first: int, split: int, stop: int) -> Inputs:
+        """The same with the first decision at ``first``, a holdout [split, stop), and no blocks."""
+        bars, rules = self.bars.head(stop), self.rules
+        correlations = self.correlations
+        if correlations is not None:
+            correlations = compute_correlations(
+                bars, rules.correlation_lookback, rules.correlation_refresh, first
+            )
+            correlations.flags.writeable = False
+        return replace(
+            self, bars=bars, correlations=correlations, first=first, split=split, bounds=(split,)
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Inputs:
+        """Map what ``save`` wrote."""
+        head = json.loads((folder / "inputs.json").read_text())
+
+        def mapped(name: str) -> FloatArray:
+            return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+
+        bars = Bars(
+            symbols=tuple(head["symbols"]),
+            timestamps=np.asarray(
+                np.load(folder / "timestamps.npy", mmap_mode="r", allow_pickle=False)
+            ),
+            **{name: mapped(name) for name in PRICES},
+            bars_per_year=head["bars_per_year"],
+            source=head["source"],
+        )
+        keys = tuple((name, lookback) for name, lookback in head["keys"])
+        return cls(
+            bars,
+            FeatureColumns(keys, mapped("features")),
+            mapped("volatilities"),
+            mapped("inverse_volatilities"),
+            tuple(head["volatility_lookbacks"]),
+            mapped("correlations") if head["rules"]["correlated"] else None,
+            head["first"],
+            head["split"],
+            tuple(head["bounds"]),
+            Rules(**head["rules"]),
+        )
+
+
+def feature_keys(space: Space) -> list[FeatureKey]:
+    """Every feature column that a parameter set of the space may read."""
+    keys: set[FeatureKey] = set()
+    for strategy, custom in {(branch.strategy, branch.custom) for branch in space.branches}:
+        for feature, parameter in strategy_kernel(strategy, custom).features:
+            keys.update((feature, n) for n in space.lookbacks(strategy, parameter))
+    # The kernels read one column at least.
+    return sorted(keys) or [("close", 1)]
+
+
+def given_features(space: Space) -> dict[str, CustomFeature]:
+    """The features of users' own strategies, by name."""
+    customs = dict.fromkeys(branch.custom for branch in space.branches)
+    return {
+        name: feature
+        for custom in customs
+        if custom is not None
+        for name, feature in load_custom(custom).features.items()
+    }
+
+
+def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, CustomFeature]) -> None:
+    """Refuse a user's feature that is not finite at a bar after its warm-up.
+
+    Raises:
+        StrategyError: names the place in the user's file, the bar and the symbol.
+    """
+    for i, (name, lookback) in enumerate(columns.keys):
+        if name not in given:
+            continue
+        wrong = np.argwhere(~np.isfinite(columns.values[lookback:, :, i]))
+        if len(wrong):
+            t, s = int(wrong[0, 0]) + lookback, int(wrong[0, 1])
+            raise StrategyError(
+                f"{given[name].place}: feature {name} with lookback {lookback}:"
+                f" {columns.values[t, s, i]} at {str(bars.timestamps[t])[:16]} of"
+                f" {bars.symbols[s]} (bar {t}); give a number at every bar after the first"
+                f" {lookback}, or a longer lookback"
+            )
+
+
+def study_warm_up(space: Space, rules: Rules) -> int:
+    """Bars before the first decision: the longest warm-up of the study's space."""
+    longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
+    longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
+    return max(longest, rules.correlation_lookback) if rules.correlated else longest
+
+
+def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
+    return space.lookbacks("risk", "volatility_lookback")
+
+
+def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
+    """First bar of the holdout, ``n_bars`` where there is none.
+
+    Args:
+        bars: of all symbols.
+        first: bar of the first decision.
+        holdout: share of the bars from there on, 0 for none.
+
+    Raises:
+        DataError: the share is too small for two bars.
+    """
+    split = bars.n_bars - int((bars.n_bars - first) * holdout)
+    if holdout > 0.0 and bars.n_bars - split < 2:
+        raise DataError(
+            f"{bars.source}: a holdout of {holdout} leaves {bars.n_bars - split} of"
+            f" {bars.n_bars - first} bars; raise [validation] holdout, or set it to 0"
+        )
+    return split
+
+
+def block_bounds(
+    first: int, split: int, n_blocks: int, least: int = LEAST_BLOCK
+) -> tuple[int, ...]:
+    """Bounds of ``n_blocks`` blocks of equal length that end at ``split``.
+
+    No block is shorter than ``least`` bars: there are fewer, an even number, where the bars do not
+    suffice. Bars that do not divide are left out at the start.
+
+    >>> block_bounds(100, 202, 4)
+    (102, 127, 152, 177, 202)
+    >>> block_bounds(100, 120, 4)
+    (100, 110, 120)
+    """
+    most = (split - first) // least
+    n_blocks = n_blocks if n_blocks <= most else most // 2 * 2
+    length = (split - first) // max(n_blocks, 1)
+    return tuple(split - block * length for block in range(n_blocks, -1, -1))
+
+
+def prepare(
+    bars: Bars,
+    space: Space,
+    rules: Rules,
+    holdout: float,
+    first: int | None = None,
+    n_blocks: int = 0,
+) -> Inputs:
+    """Compute once what all parameter sets of a space share.
+
+    Args:
+        bars: of all symbols.
+        space: of the study.
+        rules: of the study.
+        holdout: share of the bars after the warm-up that the search never sees, 0 for none.
+        first: bar of the first decision; None takes the longest warm-up of the space.
+        n_blocks: blocks of in-sample bars whose return moments are kept, see ``block_bounds``.
+
+    Raises:
+        DataError: too few bars for the warm-up.
+        StrategyError: a user's feature fails, or is not finite after its warm-up.
+    """
+    first = study_warm_up(space, rules) if first is None else first
+    if not isinstance(first, int) or first < 0:
+        raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
+    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+    split = holdout_bar(bars, first, holdout)
+    lookbacks = _volatility_lookbacks(space)
+    volatilities = compute_features(bars, [("volatility", n) for n in lookbacks]).values
+    with np.errstate(divide="ignore"):
+        usable = np.where(volatilities > 0.0, volatilities, np.inf)
+    correlations = None
+    if rules.correlated:
+        correlations = compute_correlations(
+            bars, rules.correlation_lookback, rules.correlation_refresh, first
+        )
+    volatilities = np.nan_to_num(volatilities)
+    given = given_features(space)
+    features = compute_features(bars, feature_keys(space), given)
+    require_finite(bars, features, given)
+    inputs = Inputs(
+        bars=bars,
+        features=features,
+        volatilities=volatilities,
+        inverse_volatilities=1.0 / usable,
+        volatility_lookbacks=lookbacks,
+        correlations=correlations,
+        first=first,
+        split=split,
+        bounds=block_bounds(first, split, n_blocks),
+        rules=rules,
+    )
+    for array in (inputs.volatilities, inputs.inverse_volatilities, inputs.correlations):
+        if array is not None:
+            array.flags.writeable = False
+    return inputs
+
+
+def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
+    """Regime of the market at every bar by one classifier, and a warning or nothing.
+
+    Returns:
+        (n_bars,) codes, and why the classifier was never fitted, if so.
+    """
+    name, market, parameters = key
+    if name == "none":
+        return np.zeros(bars.n_bars, dtype=np.int8), ""
+    regimes = fit_regimes(market_returns(bars, market), name, dict(parameters))
+    never = "" if regimes.n_fits else f"{name}: {regimes.reasons[0]}"
+    return regimes.codes, never

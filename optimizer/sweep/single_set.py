@@ -1,0 +1,173 @@
+"""Backtest one parameter set, with its fills and equity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optimizer.catalogue import METRICS, STRATEGIES
+from optimizer.errors import StudyFileError
+from optimizer.study_file.space import Value, build_space
+from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep.evaluate import Recording, simulate_blocks
+from optimizer.sweep.fills_table import fill_table
+from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare, study_rules
+from optimizer.sweep.tiles import Tile, lay_out_blocks
+from optimizer.types import Bars, FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestResult:
+    """One parameter set in full.
+
+    Attributes:
+        parameters: as run, defaults filled in; ``strategy`` and ``classifier`` by name.
+        equity: money at each close, indexed by the bar's time, from the first decision on.
+        fills: one row a fill: time, symbol, quantity (signed units), price after slippage, cost
+            (commission and slippage, money), kind (order, stop, or ruin).
+        in_sample, out_of_sample: metrics; the latter None where there is no holdout.
+        regimes: the regime code of each bar of ``equity``.
+    """
+
+    parameters: dict[str, Value]
+    equity: pd.Series[float]
+    fills: pd.DataFrame
+    in_sample: dict[str, float]
+    out_of_sample: dict[str, float] | None
+    regimes: pd.Series[int]
+
+    @property
+    def open_positions(self) -> dict[str, float]:
+        """Signed units held after the last bar, by symbol; they are marked there, and no trades yet."""
+        lot = float(self.parameters["lot_size"])
+        lots = (self.fills.groupby("symbol", sort=False)["quantity"].sum() / lot).round()
+        return {str(symbol): float(n) * lot for symbol, n in lots.items() if n != 0}
+
+
+def backtest(
+    bars: Bars,
+    parameters: Mapping[str, Value],
+    *,
+    costs: Mapping[str, Any] | None = None,
+    allow_short: bool = False,
+    market: str | None = None,
+    holdout: float = 0.0,
+    first_bar: int | None = None,
+    strategy_path: str | Path | None = None,
+) -> BacktestResult:
+    """Run one parameter set through the bars, by the kernels of the sweep.
+
+    Args:
+        bars: of all symbols.
+        parameters: by column name, such as ``{"strategy": "momentum", "momentum_lookback": 60}``;
+            ``classifier`` defaults to ``none``, the others to the catalogue.
+        costs: as the study file's ``[costs]``.
+        allow_short: as in the study file's ``[risk]``.
+        market: as in the study file's ``[classifier]``.
+        holdout: share of the bars after the warm-up that counts as out-of-sample.
+        first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
+        strategy_path: Python file of a user's own strategy; None for a built-in.
+
+    Raises:
+        StudyFileError: an unknown parameter, or a value out of bounds.
+        StrategyError: the user's strategy cannot be used.
+        DataError: too few bars, or an unknown market.
+    """
+    study = single_set_study(parameters, costs or {}, allow_short, market, holdout, strategy_path)
+    space = build_space(study)
+    rules = study_rules(study, space, bars.n_symbols)
+    branch = space.branches[0]
+    inputs = prepare(bars, space, rules, holdout, first_bar)
+    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}), branch.custom)
+    keys, _ = tile.regime_keys()
+    codes = {key: fit_key(bars, key)[0] for key in keys}
+    return record(inputs, tile, codes)
+
+
+def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]) -> BacktestResult:
+    """Run one parameter set and keep its equity and its fills.
+
+    Args:
+        inputs: of the study.
+        tile: of one lane.
+        regimes: codes of the regime model that it names.
+    """
+    bars = inputs.bars
+    recording = Recording(
+        np.full(bars.n_bars, np.nan),
+        np.zeros((bars.n_bars, bars.n_symbols, 3)),
+        np.zeros((bars.n_bars, bars.n_symbols)),
+    )
+    result = simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
+    index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
+    codes = regimes[tile.regime_keys()[0][0]]
+    values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
+    return BacktestResult(
+        parameters={"strategy": tile.strategy, "classifier": tile.classifier, **values},
+        equity=pd.Series(recording.equity[inputs.first :], index, name="equity"),
+        fills=fill_table(inputs, recording),
+        in_sample=metric_values(result.in_sample[0]),
+        out_of_sample=metric_values(result.out_of_sample[0])
+        if inputs.split < bars.n_bars
+        else None,
+        regimes=pd.Series(codes[inputs.first :], index, name="regime"),
+    )
+
+
+def metric_values(row: FloatArray) -> dict[str, float]:
+    """Metrics of one parameter set by name."""
+    return {name: float(value) for name, value in zip(METRICS, row, strict=True)}
+
+
+def single_set_study(
+    parameters: Mapping[str, Value],
+    costs: Mapping[str, Any],
+    allow_short: bool,
+    market: str | None,
+    holdout: float,
+    strategy_path: str | Path | None = None,
+) -> Study:
+    """A study of one parameter set; see ``backtest``.
+
+    Raises:
+        StudyFileError: an unknown parameter, or a value out of bounds.
+    """
+    given = dict(parameters)
+    strategy = given.pop("strategy", None)
+    classifier = given.pop("classifier", "none")
+    own = strategy_path is not None
+    if not isinstance(strategy, str) or (strategy not in STRATEGIES and not own):
+        raise StudyFileError(
+            f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(STRATEGIES)}"
+        )
+    tables: dict[str, dict[str, Any]] = {
+        "strategy": {"name": strategy, **({"path": str(strategy_path)} if own else {})},
+        "classifier": {"name": classifier},
+        "risk": {"allow_short": allow_short},
+    }
+    if market is not None:
+        tables["classifier"]["market"] = market
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise StudyFileError(f"parameters: {name} = {value!r}: expected one number")
+        table, key = "risk", name
+        for owner in ("strategy", "classifier"):
+            prefix = f"{tables[owner]['name']}_"
+            if name.startswith(prefix):
+                table, key = owner, name.removeprefix(prefix)
+        whole = isinstance(value, float) and value.is_integer()
+        tables[table][key] = int(value) if whole else value
+    return study_from_dict(
+        {
+            "study": {"name": "backtest"},
+            "data": {"path": "."},
+            **tables,
+            "costs": dict(costs),
+            "validation": {"holdout": holdout},
+        }
+    )

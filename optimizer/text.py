@@ -1,0 +1,62 @@
+"""Words of messages: counts, lists, values and names, cut to a readable length."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in the singular where it is 1: ``1 trial``, ``2,048 trials``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def list_text(names: Iterable[str], limit: int = 20) -> str:
+    """Names with commas, and how many more there are."""
+    shown = list(names)
+    more = len(shown) - limit
+    return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error of another library, fit to stand in one of ours."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def shown(path: str | Path) -> str:
+    """A path as messages give it: relative where it lies under the current folder."""
+    path = Path(path)
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def show(value: object, limit: int = 60) -> str:
+    """``value`` as it would stand in a study file, cut to ``limit`` characters."""
+    text = _written(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _written(value: object) -> str:
+    if isinstance(value, (bool, str)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return repr(float(value))
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    try:
+        return str(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number too long to print"
+
+
+def mend(name: str, valid: Sequence[str]) -> str:
+    """The nearest valid name, if one is near, and the list of all."""
+    near = difflib.get_close_matches(name.lower(), valid, n=1)
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    return f"{hint}valid: {', '.join(valid)}"

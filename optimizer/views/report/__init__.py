@@ -1,0 +1,36 @@
+"""One self-contained HTML file that shows a study: ``write_report``.
+
+The page opens offline and asks for nothing outside itself, which its content security policy
+enforces. Whatever has a row for each set is binned, so its size does not grow with the study.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optimizer.store.guards import HTML, check_output, write_output
+
+
+def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a study, finished or not.
+
+    Args:
+        folder: that ``run_study`` wrote.
+        out: the file; None takes ``report.html`` in the folder.
+
+    Returns:
+        The file written.
+
+    Raises:
+        StudyError: there is no study in the folder, it has no results yet, or a file cannot be read
+            or written.
+    """
+    # Here and not above: plotly and what it draws take a second to import.
+    from optimizer.views.report.content import gather
+    from optimizer.views.report.page import page
+
+    path = Path(out) if out is not None else Path(folder) / "report.html"
+    check_output(path, HTML, "a report")
+    text = page(gather(Path(folder)))
+    write_output(path, text)
+    return path

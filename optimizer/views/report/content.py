@@ -1,0 +1,315 @@
+"""All that a report shows, gathered from a study's folder and from its winner, run once more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optimizer.errors import BarsweepError, StudyError
+from optimizer.flow.event_flow import EventFlow
+from optimizer.flow.portfolios import portfolio_specs
+from optimizer.market.regimes import market_returns
+from optimizer.review.records import judged
+from optimizer.selection.record import Selection
+from optimizer.selection.select import JUDGED
+from optimizer.selection.verdict import Verdict
+from optimizer.store.folder import StudyFolder
+from optimizer.store.names import WALK_FORWARD
+from optimizer.store.query import best_sets, no_best
+from optimizer.strategies.user import load_custom
+from optimizer.study_file.bars import load_study_bars
+from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep.inputs import Inputs, fit_key, prepare, study_rules
+from optimizer.sweep.single_set import BacktestResult, record
+from optimizer.sweep.tiles import Tile
+from optimizer.text import counted
+from optimizer.types import Bars, FloatArray
+from optimizer.views.report.sweep import Axis, Grid, axis_of, grids, variance_shares
+from optimizer.views.report.trades import round_trips
+
+FLOW_STEPS = 1_000_000
+"""Steps of bar x symbol up to which the winner is run bar by bar to count refusals."""
+
+MOST_AXES = 10
+"""Parameters with a place in heatmaps: the most important ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunAgain:
+    """One set of the study, run again.
+
+    Attributes:
+        number: of the set.
+        row: of the study's results.
+        inputs: of the run.
+        tile: of one lane.
+        result: of the run.
+    """
+
+    number: int
+    row: Mapping[str, Any]
+    inputs: Inputs
+    tile: Tile
+    result: BacktestResult
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a report shows.
+
+    Attributes:
+        manifest: of the study.
+        study, space: as they were run.
+        objective: the first one, over which figures are drawn.
+        maximize: whether more of it is better.
+        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective in- and
+            out-of-sample, and every parameter that varies.
+        n_distinct: sets, those tried twice counted once.
+        trials: as ``StudyFolder.trials``.
+        best: whole rows of the best sets.
+        none_best: why there is none; empty where there is.
+        selection, verdict: None where the study is not complete or found nothing.
+        notes: what the reader must know first, one sentence each.
+        axes: parameters that vary, the most important first.
+        shares: variance share of each.
+        grids: of every two of the first axes.
+        winner, median: the best feasible set and the middle one by score, run again; None where
+            there is none, or the bars are not to be had.
+        trades: of the winner, see ``round_trips``.
+        market: (n_bars from the first decision,) price that regimes are judged on, or of the index.
+        rejects: of the winner, counts by reason; None where they were not counted.
+        n_decisions: signals behind them.
+        stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
+    """
+
+    manifest: Mapping[str, Any]
+    study: Study
+    space: Space
+    objective: str
+    maximize: bool
+    sets: pd.DataFrame
+    n_distinct: int
+    trials: list[dict[str, Any]]
+    best: pd.DataFrame
+    none_best: str
+    selection: Selection | None
+    verdict: Verdict | None
+    notes: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    shares: Mapping[str, float]
+    grids: tuple[Grid, ...]
+    winner: RunAgain | None = None
+    median: RunAgain | None = None
+    trades: pd.DataFrame | None = None
+    market: FloatArray | None = None
+    rejects: Mapping[str, int] | None = None
+    n_decisions: int = 0
+    stitched: pd.DataFrame | None = None
+
+
+def gather(path: Path) -> Content:
+    """Read a study's folder, run its winner and its median set again, count what was refused.
+
+    Raises:
+        StudyError: there is no study, nothing to show of it, or a file cannot be read.
+    """
+    folder = StudyFolder.open(path)
+    manifest = folder.manifest()
+    try:
+        study = study_from_dict(manifest["study"], manifest["study_folder"])
+        complete = bool(manifest["complete"])
+    except (KeyError, TypeError) as error:
+        raise StudyError(
+            f"{folder.manifest_path}: {error} is missing or unusable; run the study again"
+        ) from None
+    space = build_space(study)
+    trials = folder.trials()
+    if not trials:
+        raise StudyError(
+            f"{path}: no results yet, so there is nothing to report; `barsweep resume {path}` goes on"
+        )
+    objective = study.search.objective[0]
+    maximize = study.search.direction[0] == "maximize"
+    sets = _sets(folder, space, objective)
+    notes = []
+    if not complete:
+        notes.append(
+            f"The study is not complete: {counted(len(trials), 'trial')} so far."
+            f" `barsweep resume {path}` goes on with it."
+        )
+    if study.costs.fill == "close":
+        notes.append(
+            'fill = "close": orders fill at the close that decides them, which is optimistic.'
+        )
+    if len(study.search.objective) > 1:
+        others = ", ".join(study.search.objective[1:])
+        notes.append(
+            f"Several objectives: figures show the first, {objective}; the best sets are those of the"
+            f" best mean rank over it and {others}."
+        )
+    if not manifest["holdout_time"]:
+        notes.append("No holdout: nothing here is out-of-sample.")
+    best = best_sets(folder, study.search, JUDGED) if len(sets) else sets
+    selection, verdict, problem = judged(folder)
+    if problem:
+        notes.append(f"{problem}.")
+    if selection is None and not best.empty:
+        notes.append("There is no verdict yet: the statistics of selection come with the end.")
+    values = sets[objective].to_numpy(np.float64)
+    axes, shares = _axes(sets, space, values)
+    content = Content(
+        manifest=manifest,
+        study=study,
+        space=space,
+        objective=objective,
+        maximize=maximize,
+        sets=sets,
+        n_distinct=folder.n_distinct(),
+        trials=trials,
+        best=best,
+        none_best=no_best(folder, study.search) if best.empty else "",
+        selection=selection,
+        verdict=verdict,
+        notes=tuple(notes),
+        axes=axes,
+        shares=shares,
+        grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
+    )
+    return content if best.empty else _with_winner(content, folder)
+
+
+def _sets(folder: StudyFolder, space: Space, objective: str) -> pd.DataFrame:
+    varying = dict.fromkeys(
+        name for branch in space.branches for name in (*_searched(branch), *branch.swept)
+    )
+    columns = ["set", "trial", "strategy", "classifier", *varying, "feasible", "score"]
+    return folder.results([*dict.fromkeys([*columns, objective, f"oos_{objective}"])])
+
+
+def _searched(branch: Any) -> tuple[str, ...]:
+    return tuple(one.name for one in branch.searched)
+
+
+def _axes(
+    sets: pd.DataFrame, space: Space, values: FloatArray
+) -> tuple[tuple[Axis, ...], dict[str, float]]:
+    log = {one.name for branch in space.branches for one in branch.searched if one.log}
+    known = {"set", "trial", "feasible", "score"}
+    names = [name for name in space.parameter_names if name in sets.columns and name not in known]
+    candidates = ["strategy", "classifier", *names] if len(sets) else []
+    columns = {
+        name: sets[name].astype(str) if sets[name].dtype.name == "category" else sets[name]
+        for name in candidates
+    }
+    axes = [axis_of(column, name in log) for name, column in columns.items()]
+    axes = [axis for axis in axes if len(axis.labels) > 1]
+    shares = variance_shares(axes, values)
+    by_name = {axis.name: axis for axis in axes}
+    return tuple(by_name[name] for name in shares), shares
+
+
+def _with_winner(content: Content, folder: StudyFolder) -> Content:
+    manifest = content.manifest
+    try:
+        bars = load_study_bars(content.study)
+        if bars.content_hash != manifest["data_hash"]:
+            raise StudyError(f"{manifest['data_path']}: holds other bars than the study had")
+        winner = run_again(content, bars, content.best.iloc[0].to_dict())
+        recorded = content.best.iloc[0][content.objective]
+        again = winner.result.in_sample[content.objective]
+        if not (recorded == again or (pd.isna(recorded) and pd.isna(again))):
+            raise StudyError(
+                f"set {winner.number} run again has {content.objective} {float(again)!r}, recorded is"
+                f" {float(recorded)!r}: the program has changed since"
+            )
+        feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]
+        middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
+        median = run_again(content, bars, folder.sets([int(middle)]).iloc[0].to_dict())
+    except BarsweepError as error:
+        note = f"Equity, trades, regimes and refusals are left out: {error}."
+        return replace(content, notes=(*content.notes, note))
+    inputs = winner.inputs
+    closes = dict(zip(bars.symbols, bars.close[-1].tolist(), strict=True))
+    times = pd.DatetimeIndex(winner.result.equity.index)
+    rejects, n_decisions = _rejects(winner, content.study)
+    log_market = np.cumsum(market_returns(bars, winner.tile.market))[inputs.first :]
+    return replace(
+        content,
+        winner=winner,
+        median=median,
+        trades=round_trips(winner.result.fills, times, closes, inputs.rules),
+        market=_price(bars, winner.tile.market, log_market)[-len(times) :],
+        rejects=rejects,
+        n_decisions=n_decisions,
+        stitched=_stitched(folder),
+    )
+
+
+def _stitched(folder: StudyFolder) -> pd.DataFrame | None:
+    path = folder.path / WALK_FORWARD
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path, columns=["timestamp", "equity"])
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
+
+
+def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray:
+    """A symbol's closes, or the index of all symbols, 100 at the first decision."""
+    if symbol is not None:
+        return bars.close[:, bars.symbols.index(symbol)]
+    return np.asarray(100.0 * np.exp(log_market - log_market[0]))
+
+
+def run_again(content: Content, bars: Bars, row: Mapping[Any, Any]) -> RunAgain:
+    """Run one set of a study.
+
+    Args:
+        content: of the study.
+        bars: of the study.
+        row: of its results.
+
+    Raises:
+        DataError: the bars cannot be used.
+    """
+    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
+    own = {name: float(row[name]) for name in branch.columns}
+    alone = replace(branch, fixed={**branch.fixed, **own}, searched=(), swept={}, constraints=())
+    space = Space((alone,))
+    rules = study_rules(content.study, space, bars.n_symbols)
+    holdout = content.study.validation.holdout
+    inputs = prepare(bars, space, rules, holdout, content.manifest["first_bar"])
+    tile = Tile(alone.strategy, alone.classifier, alone.market, alone.lanes({}), alone.custom)
+    codes = {key: fit_key(bars, key)[0] for key in tile.regime_keys()[0]}
+    return RunAgain(int(row["set"]), row, inputs, tile, record(inputs, tile, codes))
+
+
+def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int]:
+    """Why signals of the winner became no order, counted by the event flow."""
+    inputs = winner.inputs
+    bars, rules = inputs.bars, inputs.rules
+    if bars.n_bars * bars.n_symbols > FLOW_STEPS:
+        return None, 0
+    specs = portfolio_specs(winner.tile, study.content_hash, rules.allow_short)
+    keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
+    custom = winner.tile.custom
+    flow = EventFlow(
+        bars.symbols,
+        bars.bars_per_year,
+        specs,
+        rules,
+        keys,
+        inputs.first,
+        given=None if custom is None else load_custom(custom).features,
+    )
+    for index in range(bars.n_bars):
+        flow.on_bar(bars.at(index))
+    found = flow.result()
+    return found.rejects, found.n_steps

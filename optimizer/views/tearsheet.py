@@ -1,0 +1,155 @@
+"""Daily returns of an exported set, in the form that others' programs take, and their tearsheet."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.times import infer_bars_per_year
+from optimizer.errors import ExportError
+from optimizer.extras import optional_module
+from optimizer.files import write_atomically
+from optimizer.review.replay import Replay
+from optimizer.store.guards import HTML, check_output
+from optimizer.text import mend, one_line, show
+
+
+def daily_returns(replayed: Replay) -> pd.Series[float]:
+    """Returns of each day that has a bar, as quantstats, pyfolio and empyrical take them.
+
+    Returns:
+        Fractions, from the first decision to the last bar, the first relative to the initial cash;
+        indexed by the day in UTC, without a time zone; named after the study and the set.
+    """
+    equity = replayed.result.equity
+    name = f"{replayed.study} set {replayed.recorded['set']}"
+    return _daily(equity, float(replayed.costs["initial_cash"])).rename(name)
+
+
+def benchmark_returns(replayed: Replay, symbol: str) -> pd.Series[float]:
+    """Daily returns of holding one symbol of the study's bars, on the days of ``daily_returns``.
+
+    Raises:
+        ExportError: the bars do not have the symbol.
+    """
+    bars = replayed.bars
+    if symbol not in bars.symbols:
+        raise ExportError(f"--benchmark: no symbol {show(symbol)}; {mend(symbol, bars.symbols)}")
+    equity = replayed.result.equity
+    close = pd.Series(bars.close[-len(equity) :, bars.symbols.index(symbol)], equity.index)
+    return _daily(close, float(close.iloc[0])).rename(symbol)
+
+
+def _daily(values: pd.Series[float], before: float) -> pd.Series[float]:
+    index = pd.DatetimeIndex(values.index)
+    last = values.groupby(index.tz_localize(None).normalize().rename("date")).last()
+    returns = last / last.shift(1, fill_value=before) - 1.0
+    # After ruin there is nothing to have a return on.
+    return returns.where(np.isfinite(returns), 0.0)
+
+
+def check_returns_file(path: Path) -> None:
+    """Refuse a file that ``write_returns`` would not write, before anything is computed.
+
+    Raises:
+        StudyError: the name of the file says neither CSV nor Parquet, or it holds something else.
+    """
+    check_output(path, (".csv", ".parquet"), "a table of returns")
+
+
+def write_returns(replayed: Replay, out: str | Path) -> Path:
+    """Write ``daily_returns`` as CSV or Parquet: a column ``date`` and one of returns.
+
+    Raises:
+        ExportError: it cannot be written.
+        StudyError: see ``check_returns_file``.
+    """
+    path = Path(out)
+    check_returns_file(path)
+    frame = daily_returns(replayed).to_frame()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_csv = path.suffix.lower() == ".csv"
+        write_atomically(path, frame.to_csv if is_csv else frame.to_parquet)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = None) -> Path:
+    """Write the tearsheet that quantstats (extra ``tearsheet``) makes of a set's daily returns.
+
+    Args:
+        replayed: the set.
+        out: an HTML file, which opens with no network.
+        benchmark: a symbol of the study's bars to hold it against.
+
+    Raises:
+        DataError: quantstats is not installed.
+        ExportError: the bars do not have the benchmark, quantstats cannot use the returns, or the
+            file cannot be written.
+    """
+    path = Path(out)
+    check_output(path, HTML, "a tearsheet")
+    returns = daily_returns(replayed)
+    beside = benchmark_returns(replayed, benchmark) if benchmark is not None else None
+    with _their_words():
+        quantstats = _quantstats()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda part: _write(quantstats, returns, beside, part))
+        except OSError as error:
+            raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
+        except Exception as error:  # whatever it stumbles over in the returns
+            raise ExportError(
+                f"{path}: quantstats can make no tearsheet of these {len(returns)} returns:"
+                f" {one_line(error)}; write them with `barsweep replay --returns` instead"
+            ) from None
+    return path
+
+
+def _quantstats() -> Any:
+    import importlib
+
+    with contextlib.suppress(ImportError):  # quantstats draws with it: no window is wanted
+        importlib.import_module("matplotlib").use("Agg")
+    return optional_module("quantstats", "tearsheet")
+
+
+def _write(
+    quantstats: Any, returns: pd.Series[float], beside: pd.Series[float] | None, path: Path
+) -> None:
+    days = pd.DatetimeIndex(returns.index).to_numpy("datetime64[ns]")
+    quantstats.reports.html(
+        returns,
+        benchmark=beside,
+        title=str(returns.name),
+        periods_per_year=round(infer_bars_per_year(days)),
+        output=str(path),
+        **({} if beside is None else {"benchmark_title": str(beside.name)}),
+    )
+    # Its page asks a server for an icon.
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'<link rel="shortcut icon"[^>]*>', "", text), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _their_words() -> Iterator[None]:
+    """Keeps quiet what libraries say about fonts and about each other."""
+    fonts = logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    fonts.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        fonts.setLevel(level)

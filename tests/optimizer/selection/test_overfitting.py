@@ -1,0 +1,672 @@
+"""Overfitting statistics against the papers, other libraries, slow references and their purpose."""
+
+from __future__ import annotations
+
+import doctest
+from collections.abc import Callable
+from functools import cache
+from math import inf, isnan, nan, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from optimizer.selection import bootstrap, pbo, sharpe, superiority
+from optimizer.selection.bootstrap import stationary_bootstrap
+from optimizer.selection.pbo import (
+    block_moments,
+    probability_of_backtest_overfitting,
+    probability_of_backtest_overfitting_from_moments,
+)
+from optimizer.selection.sharpe import (
+    deflated_sharpe_ratio,
+    effective_number_of_trials,
+    expected_maximum_sharpe,
+    minimum_backtest_length,
+    minimum_track_record_length,
+    moments_of,
+    probabilistic_sharpe_ratio,
+)
+from optimizer.selection.superiority import step_m, superior_predictive_ability
+from optimizer.types import FloatArray
+from tests.reference import overfitting as reference
+
+DAILY = Path(__file__).parents[3] / "studies" / "data" / "us_daily.parquet"
+YEAR = 250
+
+
+@cache
+def closes() -> pd.DataFrame:
+    bars = pd.read_parquet(DAILY)
+    return bars.pivot(index="timestamp", columns="symbol", values="close")
+
+
+@cache
+def momentum_returns(*symbols: str) -> FloatArray:
+    """Daily returns of 40 momentum rules a symbol, (3000, 40 * n_symbols).
+
+    Each is long on the day after a close above that of 5, 10, .. 200 days before.
+    """
+    close = closes()
+    columns = []
+    for symbol in symbols:
+        gain = close[symbol].pct_change()
+        for lookback in range(5, 205, 5):
+            long = close[symbol] > close[symbol].shift(lookback)
+            columns.append((long.astype(float).shift(1) * gain).iloc[201:])
+    returns = np.column_stack(columns)
+    returns.flags.writeable = False
+    return returns
+
+
+def noise(n_bars: int, n_sets: int, seed: int) -> FloatArray:
+    return np.random.default_rng(seed).normal(0.0, 0.01, (n_bars, n_sets))
+
+
+def test_worked_examples() -> None:
+    results = [doctest.testmod(module) for module in (bootstrap, pbo, sharpe, superiority)]
+    assert sum(result.attempted for result in results) >= 8
+    assert sum(result.failed for result in results) == 0
+
+
+# Sharpe ratios
+
+
+def test_deflated_sharpe_ratio_of_the_paper() -> None:
+    # Bailey, López de Prado 2014, "A numerical example".
+    sharpe, variance = 2.5 / sqrt(YEAR), 0.5 / YEAR
+    assert expected_maximum_sharpe(variance, 100) == pytest.approx(0.1132, abs=5e-5)
+    skewed = [deflated_sharpe_ratio(sharpe, 1250, -3.0, 10.0, variance, n) for n in (100, 46, 47)]
+    assert skewed[:2] == pytest.approx([0.9004, 0.9505], abs=5e-5)
+    assert skewed[2] < 0.95
+    # Were the returns normal, 88 trials would pass at 95%.
+    normal = [deflated_sharpe_ratio(sharpe, 1250, 0.0, 3.0, variance, n) for n in (88, 89)]
+    assert normal[0] == pytest.approx(0.9505, abs=5e-5)
+    assert normal[0] >= 0.95 > normal[1]
+
+
+@pytest.mark.parametrize(
+    ("periods", "skew", "kurtosis", "years"),
+    [(250, 0.0, 3.0, 2.73), (52, 0.0, 3.0, 2.83), (12, 0.0, 3.0, 3.24), (12, -0.72, 5.78, 4.99)],
+)
+def test_minimum_track_record_lengths_of_the_paper(
+    periods: int, skew: float, kurtosis: float, years: float
+) -> None:
+    # Bailey, López de Prado 2012: an annual Sharpe ratio of 2 against 1 at 95%.
+    root = sqrt(periods)
+    length = minimum_track_record_length(2 / root, skew, kurtosis, 1 / root)
+    assert length / periods == pytest.approx(years, abs=0.005)
+
+
+def test_minimum_backtest_length_of_the_paper() -> None:
+    # Bailey et al. 2014: five years allow no more than 45 trials; E[max of 10] is 1.57.
+    assert minimum_backtest_length(45, 1.0) == pytest.approx(5.0, abs=0.01)
+    assert minimum_backtest_length(46, 1.0) > 5.0
+    assert expected_maximum_sharpe(1.0, 10) == pytest.approx(1.57, abs=0.006)
+    assert minimum_backtest_length(45, 2.0) == pytest.approx(5.0 / 4.0, abs=0.005)
+    assert minimum_backtest_length(1, 1.0) == 0.0
+
+
+@settings(deadline=None)
+@given(
+    sharpe=st.floats(-0.5, 0.5),
+    benchmark=st.floats(-0.3, 0.3),
+    n_obs=st.integers(2, 5000),
+    skew=st.floats(-3.0, 3.0),
+    excess=st.floats(0.1, 20.0),
+)
+def test_probabilistic_sharpe_ratio_and_track_record_length(
+    sharpe: float, benchmark: float, n_obs: int, skew: float, excess: float
+) -> None:
+    kurtosis = 1.0 + skew**2 + excess
+    probability = probabilistic_sharpe_ratio(sharpe, n_obs, skew, kurtosis, benchmark)
+    expected = reference.probabilistic_sharpe(sharpe, n_obs, skew, kurtosis, benchmark)
+    assert probability == pytest.approx(expected, rel=1e-9, abs=1e-14)
+    length = minimum_track_record_length(sharpe, skew, kurtosis, benchmark, confidence=0.9)
+    if sharpe <= benchmark:
+        assert length == inf
+    elif 2.0 <= length < 1e12:
+        there = reference.probabilistic_sharpe(sharpe, length, skew, kurtosis, benchmark)
+        assert there == pytest.approx(0.9, rel=1e-6)
+
+
+def test_one_call_for_many_sets_equals_one_each() -> None:
+    sharpe = np.array([0.1, -0.05, nan, 0.02])
+    skew, kurtosis = np.array([0.5, -2.0, nan, 0.0]), np.array([4.0, 9.0, nan, 3.0])
+    probability = probabilistic_sharpe_ratio(sharpe, 500, skew, kurtosis, 0.01)
+    deflated = deflated_sharpe_ratio(sharpe, 500, skew, kurtosis, 0.001, 50)
+    length = minimum_track_record_length(sharpe, skew, kurtosis, 0.01)
+    for i in (0, 1, 3):
+        one = (float(sharpe[i]), float(skew[i]), float(kurtosis[i]))
+        expected = probabilistic_sharpe_ratio(one[0], 500, *one[1:], 0.01)
+        assert isinstance(expected, float)
+        assert probability[i] == expected
+        assert deflated[i] == deflated_sharpe_ratio(one[0], 500, *one[1:], 0.001, 50)
+        assert length[i] == minimum_track_record_length(*one, 0.01)
+    assert isnan(probability[2])
+    assert isnan(deflated[2])
+    assert isnan(length[2])
+
+
+@pytest.mark.parametrize("n_trials", [5, 10, 100, 1000])
+def test_expected_maximum_is_near_the_integral(n_trials: int) -> None:
+    exact = reference.exact_expected_maximum(n_trials)
+    assert expected_maximum_sharpe(4.0, n_trials) == pytest.approx(2.0 * exact, rel=0.03)
+
+
+@settings(deadline=None)
+@given(n=st.floats(2.5, 1e7), variance=st.floats(1e-6, 10.0))
+def test_expected_maximum_equals_the_formula(n: float, variance: float) -> None:
+    expected = reference.expected_maximum(variance, n)
+    assert expected_maximum_sharpe(variance, n) == pytest.approx(expected, rel=1e-7)
+
+
+def test_expected_maximum_of_few_and_of_very_many_trials() -> None:
+    few = [expected_maximum_sharpe(1.0, n) for n in (1.0, 1.1, 1.5, 2.0, 3.0)]
+    assert few[0] == 0.0
+    assert few == sorted(few)
+    # sqrt(2 ln N) bounds it (Bailey et al. 2014), and 1 - 1/N must not round.
+    assert 8.0 < expected_maximum_sharpe(1.0, 1e18) < sqrt(2 * np.log(1e18))
+
+
+@settings(deadline=None)
+@given(sharpe=st.floats(-0.1, 0.2), trials=st.lists(st.floats(2.0, 1e8), min_size=2, max_size=2))
+def test_deflated_sharpe_ratio_falls_with_trials(sharpe: float, trials: list[float]) -> None:
+    few, many = sorted(trials)
+    assume(many > 1.1 * few)
+    values = [deflated_sharpe_ratio(sharpe, 500, -0.5, 5.0, 0.001, n) for n in (1, few, many)]
+    assert values[0] >= values[1] >= values[2]
+    assert values[1] > values[2] or values[1] < 1e-12
+    undeflated = probabilistic_sharpe_ratio(sharpe, 500, -0.5, 5.0)
+    assert values[0] == undeflated
+
+
+# Moments
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=200))
+def test_moments_equal_the_reference(values: list[float]) -> None:
+    assume(np.std(values) > 1e-4)
+    moments = moments_of(values)
+    expected = reference.moments(values)
+    found = (moments.mean, moments.sharpe, moments.skew, moments.kurtosis)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
+    assert moments.n_obs == len(values)
+
+
+def test_moments_of_returns_that_do_not_vary_are_undefined() -> None:
+    constant = moments_of([0.1] * 7)
+    for moments in (constant, moments_of(np.zeros(5))):
+        assert isnan(moments.sharpe)
+        assert isnan(moments.skew)
+        assert isnan(moments.kurtosis)
+    assert constant.mean == pytest.approx(0.1)
+
+
+def test_moments_of_a_symmetric_two_point_distribution() -> None:
+    moments = moments_of([1.0, -1.0] * 50)
+    assert (moments.mean, moments.skew, moments.kurtosis) == (0.0, 0.0, 1.0)
+    # The least kurtosis there is does not offend the Sharpe ratio's error.
+    skewed = moments_of([3.0, -1.0, -1.0, -1.0] * 25)
+    assert skewed.kurtosis == pytest.approx(1.0 + skewed.skew**2)
+    assert 0.0 <= probabilistic_sharpe_ratio(0.1, 100, skewed.skew, skewed.kurtosis) <= 1.0
+
+
+# Probability of backtest overfitting
+
+
+@pytest.mark.parametrize("n_blocks", [4, 6, 8])
+@pytest.mark.parametrize("symbols", [("EEM", "XOM"), ("GLD", "AAPL", "TLT")])
+def test_pbo_equals_brute_force_on_real_returns(symbols: tuple[str, ...], n_blocks: int) -> None:
+    returns = momentum_returns(*symbols)[5:]  # 2995 bars: some are dropped
+    found = probability_of_backtest_overfitting(returns, n_blocks)
+    expected = reference.Overfitting(returns, n_blocks)
+    assert found.winners.tolist() == expected.winners
+    assert found.probability == expected.probability
+    assert found.probability_of_loss == expected.loss
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.in_sample, expected.inside, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found.out_of_sample, expected.outside, rtol=1e-12, atol=1e-13)
+    assert found.degradation_slope == pytest.approx(expected.slope, rel=1e-9)
+    assert found.degradation_intercept == pytest.approx(expected.intercept, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "n_blocks", "pbo", "loss", "slope", "mean_logit"),
+    [
+        (("EEM", "XOM", "WMT", "TLT"), 8, 61 / 70, 29 / 70, -0.9357019390, -0.9253703731),
+        (("EEM", "XOM", "WMT", "TLT"), 10, 205 / 252, 84 / 252, -1.4392035147, -0.9587392960),
+        (("SPY", "GLD", "AAPL", "GE"), 8, 0.0, 0.0, -0.8352444792, 3.8441165637),
+        (("SPY", "GLD", "AAPL", "GE"), 10, 12 / 252, 1 / 252, -0.5164171371, 3.6782077510),
+    ],
+)
+def test_pbo_of_pypbo_on_real_returns(
+    symbols: tuple[str, ...],
+    n_blocks: int,
+    pbo: float,
+    loss: float,
+    slope: float,
+    mean_logit: float,
+) -> None:
+    # Computed with esvhd/pypbo at commit ddbc631, metric mean / std(ddof=1), threshold 0.
+    found = probability_of_backtest_overfitting(momentum_returns(*symbols), n_blocks)
+    assert found.probability == pytest.approx(pbo, abs=1e-12)
+    assert found.probability_of_loss == pytest.approx(loss, abs=1e-12)
+    assert found.degradation_slope == pytest.approx(slope, abs=1e-9)
+    assert found.logits.mean() == pytest.approx(mean_logit, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_sets=st.integers(2, 9),
+    n_blocks=st.sampled_from([2, 4, 6]),
+    n_bars=st.integers(24, 90),
+)
+def test_pbo_from_block_moments_equals_the_direct_one(
+    seed: int, n_sets: int, n_blocks: int, n_bars: int
+) -> None:
+    random = np.random.default_rng(seed)
+    returns = 0.01 * random.standard_t(4, (n_bars, n_sets))
+    returns[:, 0] *= random.random(n_bars) < 0.2  # trades seldom, maybe never
+    counts, sums, squares = block_moments(returns, n_blocks)
+    per_set = np.repeat(counts[:, np.newaxis], n_sets, axis=1)
+    found = probability_of_backtest_overfitting_from_moments(per_set, sums, squares)
+    expected = reference.Overfitting(returns, n_blocks)
+    assert found.winners.tolist() == expected.winners
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.in_sample, expected.inside, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.out_of_sample, expected.outside, rtol=1e-12, atol=1e-12)
+    assert found.probability == expected.probability
+
+
+def test_pbo_of_noise_is_near_a_half() -> None:
+    values = [
+        probability_of_backtest_overfitting(noise(400, 50, seed), 8).probability
+        for seed in range(40)
+    ]
+    # 40 studies of noise: the mean has a standard error of about 0.03.
+    assert np.mean(values) == pytest.approx(0.5, abs=0.1)
+
+
+def test_pbo_of_one_dominant_set_is_0() -> None:
+    returns = noise(640, 200, 3)
+    returns[:, 137] += 0.02
+    found = probability_of_backtest_overfitting(returns, 16)
+    assert found.probability == 0.0
+    assert (found.winners == 137).all()
+    assert found.probability_of_loss == 0.0
+    assert len(found.logits) == 12870
+    # First of 200 everywhere: rank 200 of 201.
+    np.testing.assert_allclose(found.logits, np.log(200.0), rtol=1e-12)
+
+
+def test_pbo_of_sets_that_swap_fortunes_is_1() -> None:
+    # Each set wins in one half of the blocks and loses in the other.
+    returns = noise(400, 2, 4) * 0.01
+    returns[:200] += [0.01, -0.01]
+    returns[200:] += [-0.01, 0.01]
+    found = probability_of_backtest_overfitting(returns, 2)
+    assert found.probability == 1.0
+    assert found.probability_of_loss == 1.0
+    assert found.winners.tolist() == [0, 1]
+
+
+def test_equal_sets_share_their_rank_and_the_first_is_chosen() -> None:
+    series = noise(80, 1, 5)
+    found = probability_of_backtest_overfitting(np.repeat(series, 70, axis=1), 4)
+    assert (found.winners == 0).all()
+    np.testing.assert_allclose(found.logits, 0.0, atol=1e-12)
+    assert found.probability == 1.0
+
+
+def test_sets_that_never_trade_count_as_0() -> None:
+    returns = np.column_stack([np.full(40, 0.0), noise(40, 1, 6)[:, 0] - 1.0])
+    found = probability_of_backtest_overfitting(returns, 4)
+    assert (found.winners == 0).all()
+    assert (found.in_sample == 0.0).all()
+    assert (found.out_of_sample == 0.0).all()
+    assert isnan(found.degradation_slope)
+    assert found.probability == 0.0
+    assert found.probability_of_loss == 0.0
+
+
+def test_rows_that_do_not_divide_are_dropped_from_the_start() -> None:
+    returns = noise(66, 5, 7)
+    counts, sums, squares = block_moments(returns, 8)
+    assert counts.tolist() == [8] * 8
+    np.testing.assert_allclose(sums[0], returns[2:10].sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(squares[-1], (returns[-8:] ** 2).sum(axis=0), rtol=1e-12)
+
+
+def test_blocks_of_unequal_length() -> None:
+    returns = noise(60, 3, 8)
+    parts = np.split(returns, [10, 25, 45])
+    sums = np.array([part.sum(axis=0) for part in parts])
+    squares = np.array([(part**2).sum(axis=0) for part in parts])
+    found = probability_of_backtest_overfitting_from_moments([10, 15, 20, 15], sums, squares)
+    first = np.concatenate(parts[:2])
+    ratios = first.mean(axis=0) / first.std(axis=0, ddof=1)
+    assert found.winners[0] == ratios.argmax()
+    assert found.in_sample[0] == pytest.approx(ratios.max(), rel=1e-12)
+
+
+# Superior predictive ability, StepM
+
+
+def test_spa_equals_the_reference_on_the_same_resamples() -> None:
+    values = noise(60, 6, 9)
+    values[:, 1] += 0.002
+    values[:, 2] -= 0.01  # so bad that it does not count in the consistent p-value
+    values[:, 3] *= 5.0
+    values[:, 4] -= 0.0015
+    benchmark = noise(60, 1, 10)[:, 0] + 0.002
+    rows = reference.resample_rows(60, 4.0, 300, seed=11)
+    statistic, p_values = reference.superior_predictive_ability(
+        values - benchmark[:, np.newaxis], rows, 4.0
+    )
+    found = superior_predictive_ability(values, benchmark, 4.0, 300, 11)
+    assert found.statistic == pytest.approx(statistic, rel=1e-9)
+    assert [found.lower, found.consistent, found.upper] == pytest.approx(p_values, abs=1e-12)
+    assert found.lower < found.consistent < found.upper
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_step_m_equals_the_stepwise_algorithm(seed: int, level: float) -> None:
+    values = noise(50, 8, seed)
+    values[:, :5] += [0.01, 0.006, 0.004, 0.003, 0.002]
+    rows = reference.resample_rows(50, 3.0, 200, seed=seed)
+    expected = reference.step_m(values, rows, 3.0, level)
+    found = step_m(values, 0.0, 3.0, 200, seed, level)
+    assert found.survivors.tolist() == expected
+    assert expected
+
+
+def test_spa_and_step_m_of_arch_on_real_returns() -> None:
+    # Computed with arch 8.0.0 on differences divided by its own deviations, since its SPA does not
+    # studentize; 10,000 resamples, here fewer.
+    returns = momentum_returns("SPY", "GLD", "AAPL", "GE")
+    market = closes()["SPY"].pct_change().to_numpy()[-len(returns) :]
+    found = superior_predictive_ability(returns, market, 10, 4000, 1)
+    assert found.statistic == pytest.approx(3.617899184115463, rel=1e-9)
+    assert found.best == 80
+    p_values = (found.lower, found.consistent, found.upper)
+    assert p_values == pytest.approx((0.0029, 0.0075, 0.0078), abs=0.004)
+    survivors = {80, 89, 91, 93, 94, 95, 96, 98, 99, 100, 101, 102, 104}
+    stepped = step_m(returns, market, 10, 4000, 1, level=0.1)
+    # At the border the fewer resamples may decide otherwise.
+    doubtful = set(np.flatnonzero(np.abs(stepped.p_values - 0.1) < 0.02).tolist())
+    assert set(stepped.survivors.tolist()) ^ survivors <= doubtful
+    assert len(doubtful) < 8
+
+
+def test_size_of_spa_and_step_m() -> None:
+    """No set has an edge: at 10% both reject in some 10 of 100, though returns depend on the past."""
+    n_tests = 120
+    spa, stepped, careless = 0, 0, 0
+    for seed in range(n_tests):
+        shocks = noise(1002, 10, seed)
+        values = (shocks[2:] + shocks[1:-1] + shocks[:-2]) * np.linspace(0.5, 3.0, 10)
+        spa += superior_predictive_ability(values, 0.0, 10, 100, seed).consistent <= 0.1
+        stepped += len(step_m(values, 0.0, 10, 100, seed, level=0.1).survivors) > 0
+        careless += superior_predictive_ability(values, 0.0, 1, 100, seed).consistent <= 0.1
+    assert 0.05 * n_tests < spa < 0.2 * n_tests
+    assert 0.05 * n_tests < stepped < 0.2 * n_tests
+    # Blocks of one bar take the dependence for noise.
+    assert careless > 0.3 * n_tests
+
+
+def test_power_of_spa_and_step_m() -> None:
+    detected, named, false = 0, 0, 0
+    for seed in range(40):
+        values = noise(500, 20, seed)
+        values[:, 7] += 0.0025  # an annual Sharpe ratio of 4
+        values[:, 12] -= 0.01
+        detected += superior_predictive_ability(values, 0.0, 5, 200, seed).consistent <= 0.05
+        survivors = step_m(values, 0.0, 5, 200, seed).survivors.tolist()
+        named += 7 in survivors
+        false += any(survivor != 7 for survivor in survivors)
+    assert detected >= 36
+    assert named >= 34
+    assert false <= 6
+
+
+def test_bounds_of_spa_are_ordered_and_volatility_does_not_matter() -> None:
+    values = noise(200, 12, 12) - 0.0005
+    found = superior_predictive_ability(values, 0.0, 5, 500, 1)
+    assert found.lower <= found.consistent <= found.upper
+    scaled = superior_predictive_ability(values * np.geomspace(0.1, 10.0, 12), 0.0, 5, 500, 1)
+    assert scaled.statistic == pytest.approx(found.statistic, rel=1e-9)
+    assert scaled.upper == pytest.approx(found.upper, abs=0.005)
+    assert scaled.best == found.best
+
+
+def test_a_set_that_equals_the_benchmark_changes_nothing() -> None:
+    values = noise(100, 3, 13)
+    benchmark = noise(100, 1, 14)[:, 0]
+    alone = superior_predictive_ability(values, benchmark, 5, 300, 1)
+    with_copy = np.column_stack([values, benchmark])
+    found = superior_predictive_ability(with_copy, benchmark, 5, 300, 1)
+    assert found.statistic == pytest.approx(alone.statistic, rel=1e-12)
+    assert (found.lower, found.consistent, found.upper) == (
+        alone.lower,
+        alone.consistent,
+        alone.upper,
+    )
+    stepped = step_m(with_copy, benchmark, 5, 300, 1, level=0.5)
+    assert 3 not in stepped.survivors
+    assert stepped.statistics[3] == 0.0
+
+
+def test_many_sets_are_taken_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = noise(300, 1200, 15)
+    values[:, [3, 700, 1100]] += 0.004
+    few = step_m(values[:, [3, 700, 1100]], 0.0, 2, 200, 1)
+    found = step_m(values, 0.0, 2, 200, 1)
+    assert set(found.survivors.tolist()) >= {3, 700, 1100}
+    assert len(found.survivors) <= 4
+    assert (found.p_values[[3, 700, 1100]] >= few.p_values).all()
+    assert superior_predictive_ability(values, 0.0, 2, 200, 1).best in (3, 700, 1100)
+    order = np.argsort(-found.statistics)
+    assert (np.diff(found.p_values[order]) >= 0.0).all()
+    spa = superior_predictive_ability(values[:, :50], 0.0, 2, 200, 1)
+    stepped = step_m(values[:, :50], 0.0, 2, 200, 1)
+    monkeypatch.setattr(superiority, "_SETS_PER_CHUNK", 7)
+    monkeypatch.setattr(bootstrap, "_VALUES_PER_BATCH", 9000)  # thirty resamples a batch
+    assert superior_predictive_ability(values[:, :50], 0.0, 2, 200, 1) == spa
+    assert step_m(values[:, :50], 0.0, 2, 200, 1).p_values.tolist() == stepped.p_values.tolist()
+
+
+def test_a_set_survives_at_a_level_equal_to_its_p_value() -> None:
+    values = noise(100, 3, 26) + 0.001
+    p_value = float(step_m(values, 0.0, 2, 100, 1).p_values.min())
+    assert p_value > 0.0
+    assert len(step_m(values, 0.0, 2, 100, 1, level=p_value).survivors) == 1
+    assert len(step_m(values, 0.0, 2, 100, 1, level=p_value * 0.999).survivors) == 0
+
+
+# Effective number of trials
+
+
+@pytest.mark.parametrize(("n", "rho"), [(2, 0.0), (10, 0.3), (50, 0.9), (7, -0.1)])
+def test_effective_number_of_equally_correlated_trials(n: int, rho: float) -> None:
+    # The eigenvalues are 1 + (n - 1) rho once and 1 - rho for the others.
+    correlation = np.full((n, n), rho) + (1.0 - rho) * np.eye(n)
+    expected = (sqrt(1.0 + (n - 1) * rho) + (n - 1) * sqrt(1.0 - rho)) ** 2 / n
+    assert effective_number_of_trials(correlation=correlation) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("n_obs", "n_sets"), [(300, 20), (20, 300), (50, 50)])
+def test_effective_number_of_returns_is_that_of_their_correlations(n_obs: int, n_sets: int) -> None:
+    values = noise(n_obs, n_sets, 16) + noise(n_obs, 1, 17)
+    found = effective_number_of_trials(returns=values)
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(values.T))
+    eigenvalues = np.where(eigenvalues > 1e-9, eigenvalues, 0.0)
+    assert found == pytest.approx(np.sqrt(eigenvalues).sum() ** 2 / n_sets, rel=1e-6)
+    assert 1.0 <= found <= min(n_sets, n_obs - 1)
+
+
+def test_copies_are_one_trial_and_sets_that_never_trade_none() -> None:
+    values = noise(100, 4, 18)
+    plain = effective_number_of_trials(returns=values)
+    assert 3.8 < plain <= 4.0
+    idle = np.column_stack([values, np.zeros((100, 3))])
+    assert effective_number_of_trials(returns=idle) == pytest.approx(plain)
+    copies = np.repeat(values[:, :1], 30, axis=1) * np.linspace(0.5, 2.0, 30)
+    assert effective_number_of_trials(returns=copies) == pytest.approx(1.0, abs=1e-6)
+    assert effective_number_of_trials(returns=np.zeros((10, 3))) == 1.0
+
+
+def test_effective_number_gives_the_maximum_of_correlated_sharpe_ratios() -> None:
+    """Its purpose: the hurdle from it is near the true expected maximum, that from N above it."""
+    random = np.random.default_rng(19)
+    n = 200
+    distance = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    correlation = 0.95**distance  # neighbours in a grid of lookbacks
+    sharpes = np.linalg.cholesky(correlation) @ random.standard_normal((n, 4000))
+    true = sharpes.max(axis=0).mean()
+    variance = float(sharpes.var(axis=0, ddof=1).mean())
+    effective = effective_number_of_trials(correlation=correlation)
+    assert expected_maximum_sharpe(variance, effective) == pytest.approx(true, rel=0.05)
+    assert expected_maximum_sharpe(variance, n) > 1.1 * true
+
+
+# Stationary bootstrap
+
+
+def test_bootstrap_equals_the_reference_on_the_same_resamples() -> None:
+    values = noise(80, 1, 20)[:, 0] + 0.001
+    resamples = [values[rows] for rows in reference.resample_rows(80, 6.0, 400, seed=21)]
+    sharpes = [reference.sharpe_of(series) for series in resamples]
+    drawdowns = [reference.max_drawdown(series.tolist()) for series in resamples]
+    found = stationary_bootstrap(values, 6.0, 400, 21, confidence=0.9)
+    assert found.sharpe == pytest.approx(reference.sharpe_of(values), rel=1e-12)
+    assert found.drawdown == pytest.approx(reference.max_drawdown(values.tolist()), rel=1e-12)
+    assert found.sharpe_interval == pytest.approx(np.percentile(sharpes, [5, 95]), rel=1e-9)
+    assert found.drawdown_interval == pytest.approx(np.percentile(drawdowns, [5, 95]), rel=1e-9)
+
+
+def test_bootstrap_depends_on_its_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = noise(50, 1, 22)[:, 0]
+    first = stationary_bootstrap(values, 5, 100, 1)
+    assert stationary_bootstrap(values, 5, 100, 1) == first
+    assert stationary_bootstrap(values, 5, 100, 2) != first
+    monkeypatch.setattr(bootstrap, "_VALUES_PER_BATCH", 350)  # seven resamples a batch
+    assert stationary_bootstrap(values, 5, 100, 1) == first
+
+
+def test_bootstrap_interval_of_independent_returns_has_the_known_width() -> None:
+    values = noise(1000, 1, 23)[:, 0]
+    found = stationary_bootstrap(values, 1, 2000, 1)
+    low, high = found.sharpe_interval
+    assert low < found.sharpe < high
+    # The standard error of a small Sharpe ratio is 1 / sqrt(n) per period.
+    assert high - low == pytest.approx(2 * 1.96 / sqrt(1000), rel=0.1)
+    wider = stationary_bootstrap(values, 1, 2000, 1, confidence=0.99).sharpe_interval
+    assert wider[0] < low < high < wider[1]
+
+
+def test_blocks_keep_the_dependence_of_returns() -> None:
+    shocks = noise(2010, 1, 24)[:, 0]
+    values = np.convolve(shocks, np.ones(10), "valid")  # each shock lasts ten bars
+    widths = [np.diff(stationary_bootstrap(values, n, 300, 1).sharpe_interval) for n in (1, 60)]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_bootstrap_of_a_series_that_loses_everything() -> None:
+    found = stationary_bootstrap([0.1, -1.0, 0.2, 0.1], 2, 50, 1)
+    assert found.drawdown == 1.0
+    assert found.drawdown_interval[1] == 1.0
+    still = stationary_bootstrap(np.zeros(10), 2, 50, 1)
+    assert still.sharpe_interval == (0.0, 0.0)
+    assert still.drawdown_interval == (0.0, 0.0)
+
+
+# Bad arguments
+
+GOOD = noise(40, 3, 25)
+HOLE = GOOD.copy()
+HOLE[7, 2] = nan
+BLOCKS = block_moments(GOOD, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: probabilistic_sharpe_ratio(0.1, 1, 0.0, 3.0), "n_obs=1"),
+        (lambda: probabilistic_sharpe_ratio(0.1, 10, 2.0, 3.0), "kurtosis=3"),
+        (lambda: probabilistic_sharpe_ratio(0.1, 10, 0.0, 0.0), "kurtosis=0"),
+        (
+            lambda: probabilistic_sharpe_ratio(
+                np.array([0.1, 0.2]), np.array([10.0, 1.0]), np.zeros(2), np.full(2, 3.0)
+            ),
+            "n_obs=1",
+        ),
+        (lambda: expected_maximum_sharpe(-0.5, 10), "variance_of_sharpes=-0.5"),
+        (lambda: expected_maximum_sharpe(0.5, 0.5), "n_trials=0.5"),
+        (lambda: expected_maximum_sharpe(0.5, inf), "n_trials=inf"),
+        (lambda: deflated_sharpe_ratio(0.1, 10, 0.0, 3.0, 0.1, 0), "n_trials=0"),
+        (lambda: minimum_track_record_length(0.1, 0.0, 3.0, confidence=0.4), "confidence=0.4"),
+        (lambda: minimum_track_record_length(0.1, 0.0, 3.0, confidence=1.0), "confidence=1"),
+        (lambda: minimum_backtest_length(10, 0.0), "target_sharpe=0"),
+        (lambda: minimum_backtest_length(10, nan), "target_sharpe=nan"),
+        (lambda: moments_of([0.1]), r"shape \(1,\)"),
+        (lambda: moments_of([0.1, inf]), "inf at bar 1"),
+        (lambda: probability_of_backtest_overfitting(GOOD, 5), "n_blocks=5"),
+        (lambda: probability_of_backtest_overfitting(GOOD, 0), "n_blocks=0"),
+        (lambda: probability_of_backtest_overfitting(GOOD, 26), "n_blocks=26"),
+        (lambda: probability_of_backtest_overfitting(GOOD, 41), "n_blocks=41"),
+        (lambda: probability_of_backtest_overfitting(GOOD[:, :1], 4), "n_sets=1"),
+        (lambda: probability_of_backtest_overfitting(GOOD[:3], 2), "2 bars in every half"),
+        (lambda: probability_of_backtest_overfitting(HOLE, 4), "nan at bar 7, set 2"),
+        (lambda: probability_of_backtest_overfitting(GOOD[:, 0], 4), r"shape \(40,\)"),
+        (
+            lambda: probability_of_backtest_overfitting_from_moments(
+                BLOCKS[0], BLOCKS[1], BLOCKS[2][:, :2]
+            ),
+            r"\(4, 3\) and \(4, 2\)",
+        ),
+        (
+            lambda: probability_of_backtest_overfitting_from_moments([10, 10], *BLOCKS[1:]),
+            r"got \(2,\)",
+        ),
+        (
+            lambda: probability_of_backtest_overfitting_from_moments(
+                np.array([[10, 10, 9]] * 4), *BLOCKS[1:]
+            ),
+            "9 in set 2",
+        ),
+        (
+            lambda: probability_of_backtest_overfitting_from_moments(
+                BLOCKS[0], BLOCKS[1] * nan, BLOCKS[2]
+            ),
+            "sums must be finite .* block 0, set 0",
+        ),
+        (lambda: superior_predictive_ability(GOOD, 0.0, 0.5, 10, 1), "block_length=0.5"),
+        (lambda: superior_predictive_ability(GOOD, 0.0, 5, 0, 1), "n_resamples=0"),
+        (lambda: superior_predictive_ability(GOOD[:2], 0.0, 5, 10, 1), "n_bars=2"),
+        (lambda: superior_predictive_ability(GOOD, np.zeros(39), 5, 10, 1), r"shape \(39,\)"),
+        (lambda: superior_predictive_ability(HOLE, 0.0, 5, 10, 1), "nan at bar 7, set 2"),
+        (lambda: superior_predictive_ability(GOOD, nan, 5, 10, 1), "benchmark must be finite"),
+        (lambda: superior_predictive_ability(GOOD * 0.0 + 0.1, 0.0, 5, 10, 1), "set 0 .* 0.1"),
+        (lambda: step_m(GOOD, 0.0, 5, 10, 1, level=0.0), "level=0"),
+        (lambda: step_m(GOOD, 0.0, 5, 10, 1, level=1.0), "level=1"),
+        (lambda: effective_number_of_trials(), "either returns or correlation"),
+        (lambda: effective_number_of_trials(returns=GOOD, correlation=np.eye(2)), "either"),
+        (lambda: effective_number_of_trials(correlation=np.ones((2, 3))), r"shape \(2, 3\)"),
+        (lambda: effective_number_of_trials(correlation=2 * np.eye(2)), "diagonal of 1"),
+        (lambda: effective_number_of_trials(correlation=np.array([[1.0, 0.5], [0, 1]])), "symm"),
+        (lambda: stationary_bootstrap([0.1, -1.5, 0.1], 2, 10, 1), "returns=-1.5"),
+        (lambda: stationary_bootstrap([0.1, 0.2], inf, 10, 1), "block_length=inf"),
+        (lambda: stationary_bootstrap([0.1, 0.2], 2, 10, 1, confidence=1.0), "confidence=1"),
+    ],
+)
+def test_bad_arguments_are_named_with_their_value(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -1,0 +1,1019 @@
+"""What a study says about its own choice, beside the same from the full series of returns."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import NormalDist, median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from optimizer.catalogue import METRICS
+from optimizer.cli import results
+from optimizer.errors import StudyError, StudyFileError
+from optimizer.search.result import StudyResult
+from optimizer.search.run import run_study
+from optimizer.selection import select, sets, walk_forward
+from optimizer.selection.bootstrap import stationary_bootstrap
+from optimizer.selection.pbo import probability_of_backtest_overfitting, symmetric_splits
+from optimizer.selection.record import Neighbours, Selection, SetStatistics, Window, load_selection
+from optimizer.selection.verdict import judge
+from optimizer.store.folder import StudyFolder
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import study_from_dict
+from optimizer.sweep.buy_and_hold import Held
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import block_bounds, prepare, study_rules
+from optimizer.sweep.single_set import single_set_study
+from optimizer.sweep.tiles import Tile
+from optimizer.types import FloatArray
+from tests.reference.overfitting import Overfitting, expected_maximum, probabilistic_sharpe
+from tests.reference.overfitting import sharpe_of as sharpe
+from tests.reference.selection import (
+    best_of,
+    inputs_of,
+    path_sharpes,
+    returns_of_all,
+    returns_of_set,
+    windows,
+)
+from tests.reference.studies import (
+    changed,
+    mapping,
+    random_bars,
+    result_hashes,
+    small_study,
+    write_bars,
+)
+
+YEARLY = math.sqrt(252.0)
+GRID: dict[str, Any] = {
+    "risk": {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}},
+    "search": {"sampler": "grid", "batch": 10},
+    "validation": {"blocks": 6},
+}
+"""8 lookbacks x 3 exposures x 2 volatility lookbacks x 4 swept: 192 sets in 5 batches."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
+
+
+def run(data: Path, out: Path, /, workers: int = 1, **tables: Any) -> StudyResult:
+    return run_study(small_study(data, **tables), out=out, workers=workers)
+
+
+def selected(result: StudyResult) -> Selection:
+    found = load_selection(result.folder)
+    assert found is not None
+    return found
+
+
+def merged(*tables: dict[str, Any]) -> dict[str, Any]:
+    """Tables of several studies, key by key."""
+    found: dict[str, Any] = {}
+    for one in tables:
+        for name, table in one.items():
+            found[name] = {**found.get(name, {}), **table}
+    return found
+
+
+class Known:
+    """The small grid, what it says, and the returns of all of its sets."""
+
+    def __init__(self, result: StudyResult) -> None:
+        self.result = result
+        self.selection = selected(result)
+        self.space, self.inputs = inputs_of(result)
+        self.returns = returns_of_all(result)
+        self.n_inside = self.inputs.split - self.inputs.first
+
+    def between(self, start: int, stop: int) -> Any:
+        """Returns of all sets over bars [start, stop)."""
+        return self.returns[start - self.inputs.first : stop - self.inputs.first]
+
+    @property
+    def in_blocks(self) -> Any:
+        return self.between(self.inputs.bounds[0], self.inputs.split)
+
+
+@pytest.fixture(scope="module")
+def known(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Known:
+    return Known(run(data, tmp_path_factory.mktemp("grid") / "out", **GRID))
+
+
+# --- Moments ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 10_000),
+    st.integers(110, 300),
+    st.sampled_from([0, 2, 4, 10, 24]),
+    st.sampled_from([0.0, 0.3]),
+    st.fixed_dictionaries(
+        {
+            "momentum_lookback": st.integers(2, 50),
+            "momentum_threshold": st.sampled_from([0.0, 0.01, 0.05]),
+            "kelly_fraction": st.floats(0.01, 1.0),
+            "max_exposure": st.floats(0.1, 1.0),
+            "stop_loss": st.sampled_from([0.0, 0.02]),
+            "correlation_penalty": st.sampled_from([0.0, 0.5]),
+        }
+    ),
+    st.booleans(),
+)
+def test_moments_of_blocks_equal_those_of_the_returns(
+    seed: int, n_bars: int, n_blocks: int, holdout: float, parameters: Any, short: bool
+) -> None:
+    parameters = {"strategy": "momentum", "correlation_lookback": 20, **parameters}
+    study = single_set_study(parameters, {}, short, None, holdout)
+    bars = random_bars(n_bars, seed=seed)
+    space = build_space(study)
+    inputs = prepare(bars, space, study_rules(study, space, 3), holdout, n_blocks=n_blocks)
+    branch = space.branches[0]
+    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
+    codes = {key: np.zeros(n_bars, np.int8) for key in tile.regime_keys()[0]}
+    result = evaluate(inputs, [tile], codes)[0]
+    returns = returns_of_set(inputs, tile)
+
+    bounds = [bound - inputs.first for bound in inputs.bounds]
+    assert bounds == sorted(set(bounds))
+    assert inputs.bounds[-1] == inputs.split
+    assert len({stop - start for start, stop in pairwise(bounds)}) <= 1
+    assert result.moments.shape == (1, 2, len(bounds) - 1)
+    for block, (start, stop) in enumerate(pairwise(bounds)):
+        part = returns[start:stop]
+        total, squares = result.moments[0, :, block]
+        assert total == pytest.approx(math.fsum(part), rel=0.0, abs=1e-12)
+        assert squares == pytest.approx(math.fsum(r * r for r in part), rel=0.0, abs=1e-12)
+
+    n_inside = inputs.split - inputs.first
+    for row, part in (
+        (result.in_sample[0], returns[:n_inside]),
+        (result.out_of_sample[0], returns[n_inside:]),
+    ):
+        if not len(part) or np.ptp(part) == 0.0:
+            assert np.isnan(row[METRICS.index("skewness")])
+            assert np.isnan(row[METRICS.index("kurtosis")])
+            continue
+        assert row[METRICS.index("skewness")] == pytest.approx(stats.skew(part), rel=1e-7, abs=1e-7)
+        assert row[METRICS.index("kurtosis")] == pytest.approx(
+            stats.kurtosis(part, fisher=False), rel=1e-7
+        )
+
+    plain = evaluate(replace(inputs, bounds=(inputs.split,)), [tile], codes)[0]
+    np.testing.assert_array_equal(plain.in_sample, result.in_sample)
+    np.testing.assert_array_equal(plain.out_of_sample, result.out_of_sample)
+
+
+@given(st.integers(0, 300), st.integers(1, 400), st.integers(0, 12), st.integers(1, 20))
+def test_blocks_are_of_equal_length_and_end_at_the_holdout(
+    first: int, n_bars: int, half: int, least: int
+) -> None:
+    bounds = block_bounds(first, first + n_bars, 2 * half, least)
+    lengths = np.diff(bounds)
+    assert bounds[-1] == first + n_bars
+    assert len(lengths) % 2 == 0
+    assert len(lengths) == min(2 * half, n_bars // least // 2 * 2)
+    if len(lengths):
+        assert len(set(lengths.tolist())) == 1
+        assert lengths[0] >= least
+        assert 0 <= bounds[0] - first < len(lengths)
+
+
+def test_the_results_of_a_study_are_the_same_with_any_blocks(known: Known, tmp_path: Path) -> None:
+    other = run(
+        known.result.study.data_path,
+        tmp_path / "out",
+        **merged(GRID, {"validation": {"blocks": 2}}),
+    )
+    pd.testing.assert_frame_equal(known.result.results(), other.results())
+
+
+# --- Probability of backtest overfitting ------------------------------------------------------
+
+
+def test_pbo_of_a_study_equals_that_of_its_returns(known: Known) -> None:
+    found = known.selection
+    assert len(known.result.folder.batch_paths()) == 5
+    assert found.block_bars == tuple(np.diff(known.inputs.bounds))
+    assert found.n_splits == 20
+    direct = probability_of_backtest_overfitting(known.in_blocks, 6)
+    assert found.pbo == direct.probability
+    np.testing.assert_allclose(found.logits, direct.logits, rtol=1e-12)
+    brute = Overfitting(known.in_blocks, 6)
+    assert found.pbo == pytest.approx(brute.probability)
+    assert found.probability_of_loss == pytest.approx(brute.loss)
+    assert found.degradation_slope == pytest.approx(brute.slope)
+
+
+def test_pbo_is_among_the_feasible_sets(data: Path, known: Known, tmp_path: Path) -> None:
+    limit = float(known.result.results()["max_drawdown"].median())
+    tables = merged(GRID, {"search": {"constraints": [f"max_drawdown <= {limit}"]}})
+    found = selected(run(data, tmp_path / "out", **tables))
+    feasible = (known.result.results()["max_drawdown"] <= limit).to_numpy()
+    assert 0 < feasible.sum() < len(feasible)
+    brute = Overfitting(known.in_blocks[:, feasible], 6)
+    assert found.pbo == pytest.approx(brute.probability)
+    np.testing.assert_allclose(sorted(found.logits), sorted(brute.logits), rtol=1e-9)
+
+
+def test_splits_that_are_drawn_are_of_all_splits_and_seeded(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = symmetric_splits(10).tolist()
+    assert len(everything) == math.comb(10, 5) == len(set(everything))
+    drawn = symmetric_splits(10, 50, seed=1).tolist()
+    assert drawn == [mask for mask in everything if mask in set(drawn)]
+    assert len(set(drawn)) == 50
+    assert drawn == symmetric_splits(10, 50, seed=1).tolist()
+    assert drawn != symmetric_splits(10, 50, seed=2).tolist()
+    assert symmetric_splits(10, 252, seed=1).tolist() == everything
+
+    tables = merged(GRID, {"validation": {"blocks": 10}})
+    whole = selected(run(data, tmp_path / "whole", **tables))
+    assert whole.n_splits == len(whole.logits) == 252
+    monkeypatch.setattr(walk_forward, "MOST_SPLITS", 50)
+    some = selected(run(data, tmp_path / "some", **tables))
+    assert some.n_splits == len(some.logits) == 50
+    assert set(some.logits) <= set(whole.logits)
+    places = [everything.index(mask) for mask in symmetric_splits(10, 50, seed=3).tolist()]
+    assert some.logits == tuple(whole.logits[place] for place in places)
+    monkeypatch.setattr(walk_forward, "SET_SPLITS", 192 * 110)
+    monkeypatch.setattr(walk_forward, "MOST_SPLITS", 20_000)
+    assert selected(run(data, tmp_path / "fewer", **tables)).n_splits == 110
+
+
+# --- Walk-forward -----------------------------------------------------------------------------
+
+
+def assert_windows(known: Known, found: Selection, n_train: int, anchored: bool) -> None:
+    """Each window chose the best of its training bars, and says what that did afterwards."""
+    expected = windows(known.inputs.bounds, n_train, anchored)
+    assert [(w.train_start, w.start, w.stop) for w in found.windows] == expected
+    for window in found.windows:
+        best, _ = best_of(known.between(window.train_start, window.start))
+        own = known.returns[:, window.number]
+        before = own[window.train_start - known.inputs.first : window.start - known.inputs.first]
+        after = own[window.start - known.inputs.first : window.stop - known.inputs.first]
+        assert sharpe(before) == pytest.approx(best)
+        assert window.in_sample == pytest.approx(best * YEARLY)
+        assert window.out_of_sample == pytest.approx(sharpe(after) * YEARLY, abs=1e-12)
+    gained, kept = (
+        sum(getattr(w, name) for w in found.windows) for name in ("in_sample", "out_of_sample")
+    )
+    assert gained > 0.0
+    assert found.walk_forward_efficiency == pytest.approx(kept / gained)
+
+
+def test_every_study_has_the_windows_of_a_walk_forward(known: Known) -> None:
+    assert_windows(known, known.selection, 3, anchored=False)
+    assert known.selection.stitched_sharpe is None
+    assert not (known.result.folder.path / "walk_forward.parquet").exists()
+
+
+@pytest.mark.parametrize(("train", "anchored"), [(2, False), (1, True), (5, False)])
+def test_walk_forward_equals_joining_by_hand(
+    train: int, anchored: bool, known: Known, tmp_path: Path
+) -> None:
+    validation = {"method": "walk_forward", "train_blocks": train, "anchored": anchored}
+    result = run(
+        known.result.study.data_path, tmp_path / "out", **merged(GRID, {"validation": validation})
+    )
+    found = selected(result)
+    assert not found.one_search_per_window
+    assert not (result.folder.path / "folds").exists()
+    assert_windows(known, found, train, anchored)
+    joined = np.concatenate([known.between(w.start, w.stop)[:, w.number] for w in found.windows])
+    frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
+    assert list(frame.columns) == ["timestamp", "return", "equity", "set"]
+    np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+    np.testing.assert_allclose(frame["equity"], 100_000.0 * np.cumprod(1.0 + joined), rtol=1e-12)
+    assert frame["set"].to_list() == [
+        w.number for w in found.windows for _ in range(w.start, w.stop)
+    ]
+    times = known.inputs.bars.timestamps[found.windows[0].start : found.windows[-1].stop]
+    assert (frame["timestamp"].dt.tz_localize(None).to_numpy() == times).all()
+    assert found.stitched_sharpe == pytest.approx(sharpe(joined) * YEARLY)
+
+
+@pytest.mark.parametrize("constraints", [[], ["max_drawdown <= 0.08"]])
+def test_windows_do_not_look_ahead(constraints: list[str], data: Path, tmp_path: Path) -> None:
+    """Bars after a window's training change nothing in its choice, not by feasibility either."""
+    tables = merged(GRID, {"search": {"constraints": constraints}})
+    one = run(data, tmp_path / "one", **tables)
+    turn = selected(one).windows[1].start
+    path = write_bars(tmp_path / "changed" / "bars.parquet", changed(random_bars(), turn, 0.4))
+    other = run(path, tmp_path / "other", **tables)
+    feasible = [result.results()["feasible"] for result in (one, other)]
+    assert feasible[0].equals(feasible[1]) == (not constraints)
+    before, after = selected(one).windows, selected(other).windows
+    for place in (0, 1):
+        assert before[place].number == after[place].number
+        assert before[place].in_sample == after[place].in_sample
+    assert before[0].out_of_sample == after[0].out_of_sample
+    assert before[1].out_of_sample != after[1].out_of_sample
+    assert before[2].in_sample != after[2].in_sample
+
+
+STEERED: dict[str, Any] = {
+    "search": {"sampler": "tpe", "trials": 30, "batch": 10},
+    "validation": {"blocks": 6, "method": "walk_forward", "train_blocks": 3},
+}
+
+
+def test_a_search_of_its_own_for_each_window_does_not_look_ahead(
+    data: Path, tmp_path: Path
+) -> None:
+    one = run(data, tmp_path / "one", **STEERED)
+    found = selected(one)
+    assert found.one_search_per_window
+    assert [w.start for w in found.windows] == list(inputs_of(one)[1].bounds[3:6])
+    folds = [StudyFolder.open(one.folder.path / "folds" / f"{i:02d}") for i in range(3)]
+    for window, folder in zip(found.windows, folds, strict=True):
+        rows = folder.results()
+        assert rows["trial"].nunique() == 30
+        assert window.in_sample == rows["sharpe"].max()
+        own = rows[rows["set"] == window.number].iloc[0]
+        assert own["sharpe"] == window.in_sample
+        assert own["oos_sharpe"] == window.out_of_sample
+        assert not list(folder.path.glob("shared-*"))
+    asked = {json.dumps([trial["params"] for trial in folder.trials()]) for folder in folds}
+    assert len(asked) > 1, "each search goes its own way"
+
+    turn = found.windows[1].start
+    path = write_bars(tmp_path / "changed" / "bars.parquet", changed(random_bars(), turn, 0.5))
+    other = run(path, tmp_path / "other", **STEERED)
+    for place in (0, 1):
+        again = StudyFolder.open(other.folder.path / "folds" / f"{place:02d}")
+        assert again.trials()[0]["params"] == folds[place].trials()[0]["params"]
+        before, after = found.windows[place], selected(other).windows[place]
+        assert before.number == after.number
+        assert before.in_sample == after.in_sample
+        names = ["set", "score", "momentum_lookback", "max_exposure", *METRICS]
+        pd.testing.assert_frame_equal(folds[place].results()[names], again.results()[names])
+    assert found.windows[1].out_of_sample != selected(other).windows[1].out_of_sample
+    assert found.windows[2].in_sample != selected(other).windows[2].in_sample
+
+
+def test_stitched_equity_of_searches_of_their_own(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", **STEERED)
+    space, inputs = inputs_of(result)
+    joined: list[float] = []
+    for place, window in enumerate(selected(result).windows):
+        folder = StudyFolder.open(result.folder.path / "folds" / f"{place:02d}")
+        tile = sets.tile_of(space, folder.sets([window.number]))
+        returns = returns_of_set(inputs, tile)
+        joined += returns[window.start - inputs.first : window.stop - inputs.first].tolist()
+    frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
+    np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"constraints": ["max_drawdown <= 0.5"]},
+        {"objective": "calmar"},
+        {"tile_value": "median"},
+        {"objective": ["sharpe", "max_drawdown"], "direction": ["maximize", "minimize"]},
+    ],
+)
+def test_a_choice_that_moments_cannot_tell_gets_searches_of_its_own(
+    search: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    tables = {"search": {"trials": 5, **search}, "validation": STEERED["validation"]}
+    result = run(data, tmp_path / "out", **tables)
+    assert selected(result).one_search_per_window
+    objective = search.get("objective", "sharpe")
+    if objective == "calmar":
+        for place, window in enumerate(selected(result).windows):
+            rows = StudyFolder.open(result.folder.path / "folds" / f"{place:02d}").results()
+            best = rows.sort_values("calmar", ascending=False, kind="stable").iloc[0]
+            assert window.number == best["set"]
+            assert window.in_sample == best["sharpe"]
+
+
+def test_a_window_without_a_feasible_set_is_left_out_with_a_warning(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of the bars hold fewer trades than all of them."""
+    limit = 55
+    tables = merged(
+        STEERED, {"search": {"sampler": "random", "constraints": [f"n_trades >= {limit}"]}}
+    )
+    with caplog.at_level(logging.WARNING, "barsweep"):
+        result = run(data, tmp_path / "out", **tables)
+    found = selected(result)
+    folds = [result.folder.path / "folds" / f"{i:02d}" for i in range(3)]
+    feasible = [bool(StudyFolder.open(fold).results()["feasible"].any()) for fold in folds]
+    assert not all(feasible), "a test of nothing"
+    assert len(found.windows) == sum(feasible)
+    assert caplog.text.count("walk-forward: no set is feasible over bars") == 3 - sum(feasible)
+
+
+# --- Combinatorial purged cross-validation ----------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_test", "embargo"), [(1, 0), (2, 1), (3, 0)])
+def test_paths_of_cpcv_equal_those_of_the_returns(
+    n_test: int, embargo: int, known: Known, tmp_path: Path
+) -> None:
+    validation = {"method": "cpcv", "test_blocks": n_test, "embargo_blocks": embargo}
+    found = selected(
+        run(
+            known.result.study.data_path,
+            tmp_path / "out",
+            **merged(GRID, {"validation": validation}),
+        )
+    )
+    expected = path_sharpes(known.in_blocks, 6, n_test, embargo)
+    assert len(found.path_sharpes) == math.comb(5, n_test - 1)
+    np.testing.assert_allclose(found.path_sharpes, np.array(expected) * YEARLY, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("validation", "words"),
+    [
+        ({"method": "cpcv", "test_blocks": 3}, ["test_blocks = 3", "needs 7 blocks", "make 6 blocks"]),
+        ({"method": "walk_forward"}, ['method = "walk_forward"', "make 0 blocks"]),
+    ],
+)  # fmt: skip
+def test_too_few_bars_for_a_method_are_refused_before_the_search(
+    validation: dict[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    n_bars = 130 if validation["method"] == "cpcv" else 62
+    path = write_bars(tmp_path / "bars.parquet", random_bars(n_bars))
+    with pytest.raises(StudyError) as raised:
+        run(path, tmp_path / "out", validation={"blocks": 16, **validation})
+    for word in ("[validation]", *words):
+        assert word in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+# --- Statistics of the best sets --------------------------------------------------------------
+
+
+def shape_of(returns: FloatArray) -> tuple[float, int, float, float]:
+    """Sharpe ratio, number, skewness and Pearson's kurtosis."""
+    skewness, kurtosis = stats.skew(returns), stats.kurtosis(returns, fisher=False)
+    return sharpe(returns), len(returns), float(skewness), float(kurtosis)
+
+
+def test_odds_of_the_best_sets(known: Known) -> None:
+    found = known.selection
+    rows = known.result.results()
+    best = known.result.best(10)
+    assert [one.number for one in found.sets] == best["set"].to_list()
+    assert found.n_tried == len(rows) == 192
+    assert found.n_bars == known.n_inside
+    assert found.bars_per_year == 252.0
+    assert found.sharpe_deviation == pytest.approx(np.std(rows["sharpe"].dropna(), ddof=1))
+    variance = (found.sharpe_deviation / YEARLY) ** 2
+    hurdles = [expected_maximum(variance, n) for n in (found.n_effective, found.n_tried)]
+    for one in found.sets:
+        inside, outside = np.split(known.returns[:, one.number], [known.n_inside])
+        assert one.sharpe == pytest.approx(sharpe(inside) * YEARLY)
+        assert one.oos_sharpe == pytest.approx(sharpe(outside) * YEARLY)
+        assert one.skewness == pytest.approx(stats.skew(inside))
+        assert one.kurtosis == pytest.approx(stats.kurtosis(inside, fisher=False))
+        shape = shape_of(inside)
+        assert one.psr == pytest.approx(probabilistic_sharpe(*shape, 0.0))
+        assert one.dsr == pytest.approx(probabilistic_sharpe(*shape, hurdles[0]), rel=1e-6)
+        assert one.raw_dsr == pytest.approx(probabilistic_sharpe(*shape, hurdles[1]), rel=1e-6)
+        outer = shape_of(outside)
+        assert one.oos_psr == pytest.approx(probabilistic_sharpe(*outer, 0.0))
+    assert found.sets[0].sharpe is not None
+    years = (expected_maximum(1.0, found.n_effective) / found.sets[0].sharpe) ** 2
+    assert found.minimum_years == pytest.approx(years, rel=1e-6)
+
+
+def test_no_minimum_of_years_for_a_winner_that_loses(data: Path, tmp_path: Path) -> None:
+    found = selected(
+        run(
+            data,
+            tmp_path / "out",
+            search={"trials": 4, "direction": "minimize"},
+            costs={"commission_bps": 300.0},
+        )
+    )
+    assert found.sets[0].sharpe is not None
+    assert found.sets[0].sharpe < 0.0
+    assert found.minimum_years is None
+
+
+def test_the_effective_number_lies_between_1_and_that_tried(known: Known) -> None:
+    assert 1.0 <= known.selection.n_effective < known.selection.n_tried
+
+
+COPIES: dict[str, Any] = {
+    "strategy": {"lookback": 10, "threshold": 0.0},
+    "risk": {
+        "kelly_fraction": 0.1,
+        "max_exposure": 0.6,
+        "volatility_lookback": 20,
+        "take_profit": {"sweep": {"low": 3.0, "high": 4.0, "step": 0.05}},
+    },
+    "search": {"trials": 1},
+}
+"""21 sets that are the same trades: a gain of 300% never comes."""
+
+
+def test_copies_of_one_set_are_worth_one(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", **COPIES)
+    found = selected(result)
+    assert found.n_tried == 21
+    assert result.results()["final_equity"].nunique() == 1
+    assert found.n_effective == pytest.approx(1.0)
+    assert len(found.sets) == 1, "the same trades under another name are left out"
+    assert found.sharpe_deviation == pytest.approx(0.0, abs=1e-12)
+    assert found.sets[0].dsr == pytest.approx(found.sets[0].psr)
+    assert found.neighbours is not None
+    assert found.neighbours.median == pytest.approx(found.sets[0].sharpe)
+
+
+def test_the_effective_number_of_a_sample_is_scaled_up(
+    data: Path, known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "SAMPLE", 48)
+    some = selected(run(data, tmp_path / "some", **GRID)).n_effective
+    again = selected(run(data, tmp_path / "again", **GRID)).n_effective
+    assert some == again
+    assert known.selection.n_effective < some < 192 / 48 * known.selection.n_effective
+    assert selected(run(data, tmp_path / "one", **COPIES)).n_effective == pytest.approx(1.0)
+
+
+def test_neighbours_are_the_sets_one_step_away(known: Known) -> None:
+    rows = known.result.results()
+    winner = known.result.best(1).iloc[0]
+    names = ("momentum_lookback", "momentum_threshold", "kelly_fraction", "max_exposure",
+             "volatility_lookback")  # fmt: skip
+    near: list[float] = []
+    for name in names:
+        values = sorted(rows[name].unique())
+        place = values.index(winner[name])
+        others = (
+            rows[[n for n in names if n != name]].eq(winner[list(names)].drop(name)).all(axis=1)
+        )
+        for step in (place - 1, place + 1):
+            if 0 <= step < len(values):
+                one = rows[others & (rows[name] == values[step])]
+                assert len(one) == 1
+                near.append(float(one["sharpe"].iloc[0]))
+    found = known.selection.neighbours
+    assert found is not None
+    assert found.n_sets == len(near)
+    assert found.median == median(near)
+    assert found.worst == min(near)
+
+
+def test_neighbours_keep_the_constraints_on_parameters(
+    data: Path, known: Known, tmp_path: Path
+) -> None:
+    """The best lookback has no neighbour below where a constraint forbids it."""
+    lookback = int(known.result.best(1)["momentum_lookback"].iloc[0])
+    tables = merged(GRID, {"search": {"constraints": [f"momentum_lookback >= {lookback}"]}})
+    found = selected(run(data, tmp_path / "out", **tables)).neighbours
+    assert found is not None
+    assert known.selection.neighbours is not None
+    assert lookback > 5
+    assert found.n_sets == known.selection.neighbours.n_sets - 1
+
+
+def test_a_step_of_a_continuous_parameter_is_a_twentieth_of_its_range(
+    data: Path, tmp_path: Path
+) -> None:
+    tables = merged(
+        COPIES, {"risk": {"take_profit": 0.0, "max_exposure": {"low": 0.3, "high": 1.0}}}
+    )
+    result = run(data, tmp_path / "out", **tables, study={"seed": 5})
+    space, inputs = inputs_of(result)
+    row = result.best(1)
+    exposure = float(row["max_exposure"].iloc[0])
+    assert 0.335 < exposure < 0.965
+    near = []
+    for value in (exposure - 0.035, exposure + 0.035):
+        returns = returns_of_set(inputs, sets.tile_of(space, row.assign(max_exposure=value)))
+        near.append(sharpe(returns[: inputs.split - inputs.first]) * YEARLY)
+    found = selected(result).neighbours
+    assert found is not None
+    assert found.n_sets == 2
+    assert found.median == pytest.approx(sum(near) / 2)
+    assert found.worst == pytest.approx(min(near))
+
+
+def test_intervals_are_the_bootstrap_of_the_winner(known: Known) -> None:
+    found = known.selection
+    winner = known.returns[:, found.sets[0].number]
+    inside = stationary_bootstrap(winner[: known.n_inside], 20.0, 1000, seed=3)
+    outside = stationary_bootstrap(winner[known.n_inside :], 20.0, 1000, seed=3)
+    for one, expected in (
+        (found.sharpe_interval, [end * YEARLY for end in inside.sharpe_interval]),
+        (found.oos_sharpe_interval, [end * YEARLY for end in outside.sharpe_interval]),
+        (found.drawdown_interval, inside.drawdown_interval),
+    ):
+        assert one == pytest.approx(expected, rel=1e-9)
+
+
+def test_returns_of_a_set_are_those_of_its_equity(known: Known) -> None:
+    row = known.result.best(1)
+    returns = sets.set_returns(
+        known.space, known.inputs, row, lambda keys: {k: np.zeros(300, np.int8) for k in keys}
+    )
+    np.testing.assert_allclose(returns, known.returns[:, int(row["set"].iloc[0])], atol=1e-15)
+
+
+# --- The verdict ------------------------------------------------------------------------------
+
+NORMAL = NormalDist()
+N_BARS = 2520
+
+
+def annual_sharpe(probability: float) -> float:
+    """Sharpe ratio whose PSR over ``N_BARS`` normal returns is ``probability``."""
+    score = NORMAL.inv_cdf(probability)
+    return score / math.sqrt(N_BARS - 1.0 - score**2 / 2.0) * YEARLY
+
+
+def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any) -> Selection:
+    """A study of one set that holds up, but for the changes: its DSR is its PSR.
+
+    Args:
+        probability: deflated Sharpe ratio of the winner.
+        beside: its out-of-sample Sharpe ratio, as a share of the one in-sample.
+        changes: attributes of ``Selection``.
+    """
+    own = annual_sharpe(probability)
+    one = SetStatistics(
+        number=4,
+        sharpe=own,
+        skewness=0.0,
+        kurtosis=3.0,
+        oos_sharpe=None if beside is None else beside * own,
+        psr=probability,
+        oos_psr=0.9,
+        dsr=probability,
+        raw_dsr=probability,
+    )
+    near = Neighbours(6, changes.pop("near", 0.9) * own, -1.0)
+    return Selection(
+        **{
+            "n_tried": 1,
+            "n_effective": 1.0,
+            "sharpe_deviation": 0.0,
+            "n_bars": N_BARS,
+            "bars_per_year": 252.0,
+            "sets": (one,),
+            "pbo": 0.1,
+            "probability_of_loss": 0.2,
+            "neighbours": near,
+            "held": Held({"sharpe": 0.5 * own}, {"sharpe": 0.3 * own}),
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (chosen(), "holds up"),
+        (chosen(0.9505), "holds up"),
+        (chosen(0.9495), "fragile"),
+        (chosen(0.8005), "fragile"),
+        (chosen(0.7995), "likely luck"),
+        (chosen(pbo=0.2), "holds up"),
+        (chosen(pbo=0.201), "fragile"),
+        (chosen(pbo=0.5), "fragile"),
+        (chosen(pbo=0.501), "likely luck"),
+        (chosen(pbo=0.9, probability_of_loss=0.101), "likely luck"),
+        (chosen(pbo=0.9, probability_of_loss=0.1), "fragile"),
+        (chosen(pbo=0.9, probability_of_loss=0.051), "fragile"),
+        (chosen(pbo=0.9, probability_of_loss=0.05), "fragile"),
+        (chosen(pbo=0.5, probability_of_loss=0.05), "holds up"),
+        (chosen(pbo=0.5, probability_of_loss=0.051), "fragile"),
+        (chosen(pbo=None), "fragile"),
+        (chosen(beside=0.501), "holds up"),
+        (chosen(beside=0.499), "fragile"),
+        (chosen(beside=0.001), "fragile"),
+        (chosen(beside=0.0), "likely luck"),
+        (chosen(beside=-0.1), "likely luck"),
+        (chosen(beside=None), "fragile"),
+        (chosen(near=0.701), "holds up"),
+        (chosen(near=0.699), "fragile"),
+        (chosen(near=-5.0), "fragile"),
+        (chosen(neighbours=None), "fragile"),
+        (chosen(held=Held({"sharpe": 0.73}, {"sharpe": 0.58})), "holds up"),
+        (chosen(held=Held({"sharpe": 0.74}, {"sharpe": 0.58})), "fragile"),
+        (chosen(held=Held({"sharpe": 0.73}, {"sharpe": 0.6})), "fragile"),
+        (chosen(held=Held({"sharpe": None}, {"sharpe": 0.5})), "fragile"),
+        (chosen(held=Held({"sharpe": 0.5}, {})), "fragile"),
+        (chosen(held=None), "fragile"),
+    ],
+)
+def test_verdict(found: Selection, words: str) -> None:
+    verdict = judge(found)
+    assert verdict.words == words
+    weights = [reason.weight for reason in verdict.reasons]
+    assert (words == "likely luck") == (-1 in weights)
+    assert (words == "holds up") == (set(weights) == {1})
+
+
+def test_a_low_deflated_sharpe_ratio_alone_is_luck() -> None:
+    """A positive Sharpe ratio below the hurdle of many sets."""
+    found = chosen(0.99, n_tried=1000, n_effective=1000.0, sharpe_deviation=0.4)
+    verdict = judge(found)
+    assert verdict.dsr is not None
+    assert verdict.dsr < 0.5
+    assert [reason.weight for reason in verdict.reasons] == [-1, 1, 1, 1, 1]
+    assert verdict.words == "likely luck"
+
+
+def test_a_winner_without_a_sharpe_ratio_is_luck() -> None:
+    none = SetStatistics(1, None, None, None, None, None, None)
+    verdict = judge(chosen(sets=(none,)))
+    assert verdict.words == "likely luck"
+    assert verdict.dsr is None
+    assert "deflated Sharpe ratio unknown" in verdict.reasons[0].text
+
+
+def test_reasons_state_the_figures_and_the_thresholds() -> None:
+    texts = [reason.text for reason in judge(chosen(n_tried=1234, n_effective=56.0)).reasons]
+    for text, words in zip(
+        texts,
+        (
+            ["0.99", "1,234 sets", "at most 56 independent", "holds from 0.95", "luck below 0.8"],
+            [
+                "0.100, of a loss 0.200",
+                "holds to 0.2, or to 0.5 with 0.05",
+                "luck above 0.5 with 0.1",
+            ],
+            ["0.589", "0.736 in-sample", "holds from 50%", "luck at 0 or below"],
+            ["6 neighbours", "0.66", "holds from 70%"],
+            ["buying and holding 0.368 in-sample, 0.221 out-of-sample", "holds above both"],
+        ),
+        strict=True,
+    ):
+        for word in words:
+            assert word in text
+
+
+def test_sets_of_other_studies_deflate_the_winner() -> None:
+    found = chosen(0.99, n_tried=10, n_effective=5.0, sharpe_deviation=0.1)
+    alone = judge(found)
+    assert alone.dsr == judge(found, 10).dsr == judge(found, 3).dsr
+    dsr = [judge(found, n).dsr or 0.0 for n in (10, 20, 100, 10_000, 1_000_000)]
+    assert dsr == sorted(dsr, reverse=True)
+    assert len(set(dsr)) == 5
+    # 90 of 100 sets are of other studies: half of them independent, apart as luck alone has it.
+    variance = 0.1 * 0.1**2 / 252.0 + 0.9 / N_BARS
+    own = annual_sharpe(0.99) / YEARLY
+    expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, expected_maximum(variance, 50.0))
+    assert judge(found, 100).dsr == pytest.approx(expected)
+    assert judge(found, 100).n_tried == 100
+
+
+def test_the_winner_of_a_study_tried_alone_in_another_one_is_deflated_all_the_same() -> None:
+    found = chosen(0.99)
+    assert judge(found).words == "holds up"
+    assert (judge(found, 10_000).dsr or 0.0) < 0.5
+    assert judge(found, 10_000).words == "likely luck"
+
+
+def test_other_studies_whose_sets_are_like_these_do_not_lower_the_spread() -> None:
+    """Sets further apart than luck has them stay so."""
+    wide = chosen(0.99, n_tried=10, n_effective=10.0, sharpe_deviation=2.0)
+    own = annual_sharpe(0.99) / YEARLY
+    hurdle = expected_maximum(2.0**2 / 252.0, 20.0)
+    expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, hurdle)
+    assert judge(wide, 20).dsr == pytest.approx(expected)
+
+
+# --- What a study leaves ----------------------------------------------------------------------
+
+
+def test_a_selection_is_read_as_it_was_written(tmp_path: Path, known: Known) -> None:
+    full = replace(
+        known.selection,
+        windows=(Window(3, 10, 20, 30, 1.5, -0.5),),
+        stitched_sharpe=0.5,
+        path_sharpes=(-0.5, 0.25),
+    )
+    empty = chosen(neighbours=None, pbo=None)
+    for place, one in enumerate((known.selection, full, empty)):
+        folder = StudyFolder(tmp_path / str(place))
+        folder.path.mkdir()
+        one.save(folder)
+        assert load_selection(folder) == one
+    assert load_selection(StudyFolder(tmp_path / "nothing")) is None
+
+
+DAMAGES: dict[str, Any] = {
+    "empty": lambda text: "",
+    "cut": lambda text: text[: len(text) // 2],
+    "a list": lambda text: "[1, 2]",
+    "not text": lambda text: b"\xff\xfe\x00",
+    "no sets": lambda text: text.replace('"sets"', '"sats"'),
+    "another key": lambda text: text.replace('"pbo"', '"odds"'),
+    "another key of a set": lambda text: text.replace('"psr"', '"odds"'),
+    "sets is a number": lambda text: json.dumps({**json.loads(text), "sets": 3}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_selection_is_one_error(damage: str, known: Known, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    known.selection.save(folder)
+    path = tmp_path / "selection.json"
+    spoilt = DAMAGES[damage](path.read_text())
+    path.write_bytes(spoilt if isinstance(spoilt, bytes) else spoilt.encode())
+    with pytest.raises(StudyError, match=r"selection\.json: cannot be read: .*barsweep resume"):
+        load_selection(folder)
+
+
+def test_no_feasible_set_is_no_selection(data: Path, tmp_path: Path, capsys: Any) -> None:
+    result = run(data, tmp_path / "out", search={"trials": 3, "constraints": ["sharpe >= 99"]})
+    assert load_selection(result.folder) is None
+    results.show_study(result.folder.path, 3)
+    shown = capsys.readouterr().out
+    assert "no parameter set is feasible" in shown
+    assert not any(words in shown for words in results.VERDICTS)
+
+
+def test_one_feasible_set_has_no_pbo(data: Path, known: Known, tmp_path: Path) -> None:
+    best = known.result.results()["sharpe"].max()
+    tables = merged(GRID, {"search": {"constraints": [f"sharpe >= {best}"]}})
+    result = run(data, tmp_path / "out", **tables)
+    assert result.results()["feasible"].sum() == 1
+    found = selected(result)
+    assert found.pbo is None
+    assert found.windows == known.selection.windows
+
+
+def test_a_study_of_one_set(data: Path, tmp_path: Path, capsys: Any) -> None:
+    found = run(data, tmp_path / "out", **merged(COPIES, {"risk": {"take_profit": 0.0}}))
+    one = selected(found)
+    assert one.n_tried == 1
+    assert one.n_effective == 1.0
+    assert one.pbo is None
+    assert one.windows == ()
+    assert one.neighbours is None
+    assert one.sets[0].dsr == pytest.approx(one.sets[0].psr)
+    results.show_study(found.folder.path, 3)
+    assert "set 0: " in capsys.readouterr().out
+
+
+def test_no_holdout(data: Path, tmp_path: Path, capsys: Any) -> None:
+    result = run(data, tmp_path / "out", search={"trials": 3}, validation={"holdout": 0.0})
+    found = selected(result)
+    assert found.sets[0].oos_sharpe is None
+    assert found.sets[0].oos_psr is None
+    assert found.oos_sharpe_interval is None
+    assert judge(found).words != "holds up"
+    results.show_study(result.folder.path, 3)
+    assert "out-of-sample Sharpe ratio unknown" in capsys.readouterr().out
+
+
+def test_too_few_bars_for_blocks(tmp_path: Path, capsys: Any) -> None:
+    path = write_bars(tmp_path / "bars.parquet", random_bars(65))
+    result = run(path, tmp_path / "out", search={"trials": 3})
+    found = selected(result)
+    assert found.block_bars == ()
+    assert found.pbo is None
+    assert found.windows == ()
+    assert found.neighbours is not None
+    assert judge(found).words != "holds up"
+    results.show_study(result.folder.path, 3)
+    assert "probability of backtest overfitting unknown" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"objective": "max_drawdown", "direction": "minimize"},
+        {"objective": ["sharpe", "max_drawdown"], "direction": ["maximize", "minimize"]},
+        {"objective": "total_return"},
+    ],
+)
+def test_another_objective_is_judged_by_sharpe_ratio_and_says_so(
+    search: dict[str, Any], data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    result = run(data, tmp_path / "out", search=search)
+    found = selected(result)
+    assert found.sets[0].number == result.best(1)["set"].iloc[0]
+    assert found.sets[0].sharpe == pytest.approx(result.best(1)["sharpe"].iloc[0])
+    results.show_study(result.folder.path, 3)
+    shown = capsys.readouterr().out
+    names = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
+    assert f"all of these go by Sharpe ratio; the study searched {', '.join(names)}" in shown
+
+
+def test_a_winner_that_never_trades(data: Path, tmp_path: Path, capsys: Any) -> None:
+    tables: dict[str, Any] = {
+        "strategy": {"threshold": {"sweep": [0.0, 50.0]}},
+        "search": {"objective": "max_drawdown", "direction": "minimize", "trials": 4},
+    }
+    result = run(data, tmp_path / "out", **tables)
+    found = selected(result)
+    assert found.sets[0].sharpe is None
+    assert found.sets[0].dsr is None
+    assert found.minimum_years is None
+    assert judge(found).words == "likely luck"
+    results.show_study(result.folder.path, 3)
+    assert "deflated Sharpe ratio unknown" in capsys.readouterr().out
+
+
+def test_a_sampler_that_saw_the_windows_is_said_to_flatter(
+    data: Path, known: Known, tmp_path: Path, capsys: Any
+) -> None:
+    result = run(data, tmp_path / "out", search=STEERED["search"])
+    results.show_study(result.folder.path, 3)
+    assert "by a search that saw these windows, which flatters" in capsys.readouterr().out
+    results.show_study(known.result.folder.path, 3)
+    shown = capsys.readouterr().out
+    assert "3 windows, choosing among all sets tried; efficiency" in shown
+    assert "flatters" not in shown
+
+
+def test_show_prints_the_verdict_and_its_reasons(known: Known, capsys: Any) -> None:
+    results.show_study(known.result.folder.path, 3)
+    lines = capsys.readouterr().out.splitlines()
+    verdict = judge(known.selection)
+    place = lines.index(f"set {known.selection.sets[0].number}: {verdict.words}")
+    signs = {1: "+", 0: "~", -1: "-"}
+    for offset, reason in enumerate(verdict.reasons, 1):
+        line = lines[place + offset]
+        assert line.startswith(f"  {signs[reason.weight]} ")
+        assert f"(holds {reason.text.rsplit('(holds ', 1)[1]}" in line
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [merged(GRID, {"validation": {"method": "cpcv", "test_blocks": 2}}), STEERED],
+    ids=["grid", "tpe"],
+)
+def test_any_number_of_workers_gives_the_same_bytes(
+    tables: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    one, two = (run(data, tmp_path / str(n), workers=n, **tables) for n in (1, 2))
+    assert result_hashes(one.folder) == result_hashes(two.folder)
+    names = {p.relative_to(one.folder.path) for p in one.folder.path.rglob("*") if p.is_file()}
+    assert names == {
+        p.relative_to(two.folder.path) for p in two.folder.path.rglob("*") if p.is_file()
+    }
+    kept = [name for name in names if name.suffix in (".npy", ".parquet")]
+    for name in [Path("selection.json"), *kept]:
+        assert (one.folder.path / name).read_bytes() == (two.folder.path / name).read_bytes(), name
+
+
+# --- [validation] -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("validation", "words"),
+    [
+        ({"blocks": 7}, ["[validation] blocks: got 7", "expected an even number"]),
+        ({"blocks": 0}, ["[validation] blocks: got 0"]),
+        ({"blocks": 26}, ["[validation] blocks: got 26", "24"]),
+        ({"blocks": 4.5}, ["[validation] blocks: got 4.5"]),
+        ({"method": "walk"}, ["[validation] method: got", "walk_forward"]),
+        ({"method": 3}, ["[validation] method: got 3"]),
+        ({"blocks": 8, "train_blocks": 8}, ["[validation] train_blocks: got 8", "blocks = 8"]),
+        ({"train_blocks": 0}, ["[validation] train_blocks: got 0"]),
+        ({"anchored": "yes"}, ["[validation] anchored: got", "true"]),
+        ({"blocks": 6, "method": "cpcv", "test_blocks": 3},
+         ["[validation] test_blocks: got 3", "embargo_blocks = 1", "blocks = 6"]),
+        ({"test_blocks": 0}, ["[validation] test_blocks: got 0"]),
+        ({"embargo_blocks": -1}, ["[validation] embargo_blocks: got -1"]),
+        ({"embargo": 1}, ["[validation] embargo: unknown key", "embargo_blocks"]),
+        ({"holdout": 0.9}, ["[validation] holdout: got 0.9"]),
+    ],
+)  # fmt: skip
+def test_wrong_values_of_validation_are_one_line(
+    validation: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(StudyFileError) as raised:
+        study_from_dict(mapping(validation=validation))
+    assert "\n" not in str(raised.value)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_values_of_validation_that_fit() -> None:
+    for validation in (
+        {"blocks": 6, "method": "cpcv", "test_blocks": 3, "embargo_blocks": 0},
+        {"blocks": 8, "train_blocks": 7, "anchored": True, "method": "walk_forward"},
+        {"blocks": 24},
+    ):
+        found = study_from_dict(mapping(validation=validation))
+        assert study_from_dict(found.to_dict()).validation == found.validation

@@ -1,0 +1,109 @@
+"""Figures: what they show, against pandas, and that their files need no network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optimizer.errors import StudyError
+from optimizer.search.result import StudyResult
+from optimizer.search.run import run_study
+from optimizer.views import heatmap as heatmap_module
+from optimizer.views.heatmap import heatmap
+from tests.reference.command import barsweep
+from tests.reference.studies import random_bars, small_study, write_bars
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    path = tmp_path_factory.mktemp("figures")
+    bars = write_bars(path / "bars.parquet", random_bars())
+    search = {"constraints": ["max_drawdown <= 0.12"]}
+    return run_study(small_study(bars, search=search), out=path / "out", workers=1)
+
+
+@pytest.mark.parametrize("metric", ["sharpe", "n_trades"])
+def test_a_cell_is_the_median_of_its_feasible_sets(result: StudyResult, metric: str) -> None:
+    figure = heatmap(result.folder.path, "lookback", "kelly_fraction", metric)
+    frame = result.results()
+    frame = frame[frame["feasible"]]
+    for trace, name in zip(
+        [one for one in figure.data if one.type == "heatmap"],
+        [metric, f"oos_{metric}"],
+        strict=True,
+    ):
+        pivot = frame.pivot_table(
+            index="kelly_fraction", columns="momentum_lookback", values=name, aggfunc="median"
+        )
+        np.testing.assert_array_equal([float(one) for one in trace.x], pivot.columns.to_numpy())
+        np.testing.assert_array_equal([float(one) for one in trace.y], pivot.index.to_numpy())
+        np.testing.assert_allclose(np.array(trace.z, dtype=float), pivot.to_numpy(), rtol=1e-12)
+        counts = np.array(trace.customdata, dtype=float)[:, :, 2]
+        assert np.nansum(counts) == len(frame)
+
+
+def test_the_star_is_on_the_best_set(result: StudyResult) -> None:
+    best = result.best(1).iloc[0]
+    stars = [one for one in heatmap(result.folder.path, "lookback", "threshold").data
+             if one.type == "scatter"]  # fmt: skip
+    assert len(stars) == 2
+    for star in stars:
+        assert float(star.x[0]) == best["momentum_lookback"]
+        assert float(star.y[0]) == best["momentum_threshold"]
+
+
+def test_many_values_are_put_into_bins(
+    result: StudyResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heatmap_module, "MOST_CELLS", 3)
+    monkeypatch.setattr(heatmap_module, "BINS", 4)
+    trace = heatmap(result.folder.path, "max_exposure", "threshold", "oos_sharpe").data[0]
+    frame = result.results()
+    frame = frame[frame["feasible"] & frame["oos_sharpe"].notna()]
+    assert len(trace.x) == 4
+    bins = pd.cut(frame["max_exposure"], 4, labels=False)
+    counts = np.nan_to_num(np.array(trace.customdata, dtype=float)[:, :, 2]).sum(axis=0)
+    assert counts.tolist() == [(bins == i).sum() for i in range(4)]
+
+
+def test_less_is_better_for_a_drawdown(result: StudyResult) -> None:
+    path = result.folder.path
+    down = heatmap(path, "lookback", "threshold", "max_drawdown").layout.coloraxis.reversescale
+    up = heatmap(path, "lookback", "threshold", "sharpe").layout.coloraxis.reversescale
+    assert (down, up) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("lookbak", "threshold"), '"lookbak"'),
+        (("lookback", "momentum_lookback"), "two parameters"),
+        (("sharpe", "lookback"), 'no column "sharpe"'),
+        (("lookback", "bull_multiplier"), "bull_multiplier is 1.2 in every set"),
+        (("lookback", "threshold", "sharp"), 'did you mean "sharpe"?'),
+    ],
+)
+def test_a_mistake_is_named(result: StudyResult, names: tuple[str, ...], words: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(words)):
+        heatmap(result.folder.path, *names)
+
+
+def test_the_file_needs_no_network(result: StudyResult, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "map.html"
+    done = barsweep("plot", result.folder.path, "--heatmap", "lookback", "threshold", "--out", out,
+                    folder=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout
+    text = out.read_text(encoding="utf-8")
+    assert "Plotly.newPlot" in text
+    tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text)
+    assert not [
+        tag for tag in tags if re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", tag)
+    ]
+    assert out.stat().st_size < 8e6
+    wrong = barsweep("plot", result.folder.path, "--heatmap", "x", "threshold", folder=tmp_path)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
