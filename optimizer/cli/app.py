@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from optimizer.text import counted
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Sweep trading-strategy parameters over real bars and export the best sets.",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from optimizer.cli.app import app, console, errors, format_cell, new_table, say
 from optimizer.text import counted
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from optimizer.cli.app import app, say
-
-if TYPE_CHECKING:
-    pass
 
 data = typer.Typer(help="Bars from other programs and from the net.", no_args_is_help=True)
 app.add_typer(data, name="data")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -13,9 +13,6 @@ from optimizer.cli.app import StudyFile, app, console, format_cell, new_table, s
 from optimizer.cli.interruption import resumable
 from optimizer.errors import StudyError
 from optimizer.text import counted
-
-if TYPE_CHECKING:
-    pass
 
 
 class Risks(StrEnum):

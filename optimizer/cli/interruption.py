@@ -11,12 +11,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optimizer.cli.app import errors
-
-if TYPE_CHECKING:
-    pass
 
 
 class _Stopped(BaseException):

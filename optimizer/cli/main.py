@@ -9,10 +9,11 @@ import os
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
+from optimizer.cli import bench, data, flow, project, replay, results, study, views  # noqa: F401
 from optimizer.cli.app import app, errors, say
 from optimizer.cli.interruption import (
     command_state,
@@ -23,9 +24,6 @@ from optimizer.cli.interruption import (
     signals_watched,
 )
 from optimizer.errors import BarsweepError, StudyError
-
-if TYPE_CHECKING:
-    pass
 
 
 def main() -> None:

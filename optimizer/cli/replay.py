@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from optimizer.cli.app import app, positions_text, say, warn_close_fill
 from optimizer.text import counted
-
-if TYPE_CHECKING:
-    pass
 
 
 class Replayed(StrEnum):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from optimizer.cli.app import Folder, app, say, warn_close_fill
 from optimizer.text import counted
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()
