@@ -15,7 +15,7 @@ from kernels._jit import jit
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-N_FEATURES = 2
+N_MARKET_FEATURES = 2
 """Features of the market: mean and standard deviation of its log returns."""
 
 

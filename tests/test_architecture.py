@@ -401,10 +401,8 @@ def test_every_kernel_is_compiled_alike() -> None:
     from numba.core.registry import CPUDispatcher
 
     seen = 0
-    for path in sorted((ROOT / "kernels").glob("*.py")):
-        module = importlib.import_module(
-            f"kernels.{path.stem}" if path.stem[0] != "_" else "kernels"
-        )
+    for path in sorted((ROOT / "kernels").rglob("*.py")):
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for name, value in vars(module).items():
             if isinstance(value, CPUDispatcher):
                 seen += 1

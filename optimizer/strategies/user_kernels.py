@@ -1,20 +1,20 @@
 """A user's strategy compiled: the user's function in the middle of the simulation, cached by numba.
 
-numba caches no function that takes another as an argument, and misses its cache on closures. So two
-modules are written for each strategy, to the folder of compiled kernels, under a name made of the hash
-of all that goes into them: one in the place of ``kernels.user_signal``, and the simulation that imports
-it.
+numba does not cache a function that takes another as an argument, and its cache never hits for a
+closure. So for each strategy modules are written to the folder of compiled kernels: one that takes the
+place of ``kernels.user_signal``, and a copy of each module of ``kernels`` that depends on it, importing
+its counterparts. Their names hold the hash of everything that goes into them.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import shutil
 import sys
 import time
@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+import kernels.lanes.decisions
+import kernels.lanes.user_signals
 import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
@@ -41,8 +43,10 @@ from optimizer.strategies.user_file import (
 from optimizer.text import shown
 from optimizer.types import FloatArray
 
+BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation)
+"""The modules that depend on ``kernels.user_signal``, each after those that it imports."""
 KEPT_STRATEGIES = 50
-"""Compiled strategies that are kept; each edit of a file makes another, of some 1 MB."""
+"""Compiled strategies that are kept; each edit of a file adds one, of about 1 MB."""
 _RAISED = (ArithmeticError, LookupError, ValueError)
 """What compiled code of numbers can raise."""
 
@@ -170,13 +174,15 @@ def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKern
     """
     signal, frozen = compiled_signal(source)
     adapter = _adapter(custom)
-    simulation = _simulation()
-    key = hashlib.sha256(
-        "\0".join((source.hash, adapter, simulation, *frozen)).encode()
-    ).hexdigest()[:20]
-    # Modules of files that stay as they are: by these numba knows what it has compiled.
+    texts = [inspect.getsource(module) for module in BOUND]
+    content = "\0".join((source.hash, adapter, *texts, *frozen))
+    key = hashlib.sha256(content.encode()).hexdigest()[:20]
+    names = _own_names(key)
+    # numba recognizes what it has compiled by the path and the time of these files.
     folder = strategies_folder() / key
-    signal_module = _module(folder, f"barsweep_{key}_signal", adapter, {"_signal": signal})
+    signal_module = _module(
+        folder, names[kernels.user_signal.__name__], adapter, {"_signal": signal}
+    )
     checked = folder / "checked"
     if not checked.exists():
         with exclusive():
@@ -187,13 +193,13 @@ def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKern
     else:
         with contextlib.suppress(OSError):
             os.utime(checked)
-    simulation = simulation.replace(kernels.user_signal.__name__, f"barsweep_{key}_signal")
-    module = _module(folder, f"barsweep_{key}_simulation", simulation, {})
+    for module, text in zip(BOUND, texts, strict=True):
+        simulation = _module(folder, names[module.__name__], _bound(text, names), {})
     functions: dict[str, Any] = {
         f"{custom.name}.{name}": getattr(source.module, name, None) for name in source.functions
     }
     return CustomKernels(
-        simulate=module.simulate,
+        simulate=simulation.simulate,
         signal=signal_module.user_signal,
         features={
             feature: CustomFeature(functions[feature], feature, source.path)
@@ -232,37 +238,17 @@ def _problem(
     )
 
 
-@functools.cache
-def _simulation() -> str:
-    """Source of the simulation's functions that depend on the user's; the others are imported.
+def _bound(text: str, names: Mapping[str, str]) -> str:
+    """Source of a module with the modules that it imports replaced by name."""
+    for name, own in names.items():
+        text = re.sub(rf"\b{re.escape(name)}\b", own, text)
+    return text
 
-    The whole module would do, at twice the time to compile.
-    """
-    text = inspect.getsource(kernels.simulation)
-    tree = ast.parse(text)
-    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    used = {
-        name: {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-        for name, node in functions.items()
-    }
-    kept = {
-        alias.name
-        for node in imports
-        if isinstance(node, ast.ImportFrom) and node.module == kernels.user_signal.__name__
-        for alias in node.names
-    }
-    while grown := {name for name in functions if name not in kept and used[name] & kept}:
-        kept |= grown
-    lines = text.splitlines()
-    others = [name for name in functions if name not in kept]
-    for name in others:
-        node = functions[name]
-        for line in range(node.decorator_list[0].lineno - 1, node.end_lineno or 0):
-            lines[line] = ""
-    after = max(node.end_lineno or 0 for node in imports)
-    lines.insert(after, f"from {kernels.simulation.__name__} import {', '.join(others)}")
-    return "\n".join(lines)
+
+def _own_names(key: str) -> dict[str, str]:
+    """Name of each module that is written for a strategy, by that of its counterpart."""
+    modules = (kernels.user_signal, *BOUND)
+    return {one.__name__: f"barsweep_{key}_{one.__name__.split('.')[-1]}" for one in modules}
 
 
 def _adapter(custom: CustomStrategy) -> str:
@@ -272,13 +258,13 @@ def _adapter(custom: CustomStrategy) -> str:
     stub: Any = kernels.user_signal.user_signal
     arguments = inspect.signature(stub.py_func).parameters
     given = (features.get(a) or signals.get(a) or a for a in custom.arguments)
-    return f'''"""A user's signal, in the place of kernels.user_signal. Written by optimizer.custom."""
+    return f'''"""A user's signal, in the place of kernels.user_signal. Written by barsweep."""
 
 from kernels._jit import jit
 from kernels.signals import usable_signal
 
 GIVEN = True
-N_FEATURES = {len(custom.features)}
+N_USER_FEATURES = {len(custom.features)}
 
 
 @jit

@@ -17,7 +17,11 @@ import numba
 import pytest
 from numba import types
 
-from kernels import portfolio, simulation
+from kernels import portfolio
+from kernels.lanes.accounts import account_lanes, variance_lanes
+from kernels.lanes.fills import fill_lanes
+from kernels.lanes.marks import mark_lanes
+from kernels.lanes.sizing import size_lanes
 
 pytestmark = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
@@ -28,6 +32,13 @@ TABLE = types.Array(types.float64, 2, "C", readonly=True)
 FLAGS = types.Array(types.uint8, 2, "C")
 U64, I64, F64, NONE, TRUE = types.uint64, types.int64, types.float64, types.none, types.boolean
 
+KERNELS: dict[str, Callable[..., Any]] = {
+    "account_lanes": account_lanes,
+    "variance_lanes": variance_lanes,
+    "mark_lanes": mark_lanes,
+    "fill_lanes": fill_lanes,
+    "size_lanes": size_lanes,
+}
 OFF = (NONE, NONE, NONE)
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "account_lanes": (U64, FLOATS, FLOATS, F64),
@@ -65,12 +76,6 @@ def packed(name: str, text: str) -> list[str]:
     return re.findall(rf"\bv?{name}\b[^\n]*%{registers()}\d+", text)
 
 
-def kernel(name: str) -> Callable[..., Any]:
-    """A lane function of the simulation."""
-    function: Callable[..., Any] = getattr(simulation, name)
-    return function
-
-
 @pytest.mark.parametrize(
     ("name", "operations"),
     [
@@ -82,7 +87,7 @@ def kernel(name: str) -> Callable[..., Any]:
     ],
 )
 def test_lanes_are_vectorized(name: str, operations: tuple[str, ...]) -> None:
-    text = assembly(kernel(name), SIGNATURES[name])
+    text = assembly(KERNELS[name], SIGNATURES[name])
     for operation in operations:
         assert packed(operation, text), f"{name} has no packed {operation}"
 
@@ -92,7 +97,7 @@ def test_lanes_are_vectorized(name: str, operations: tuple[str, ...]) -> None:
 def test_selects_and_whole_lots_are_vectorized(
     name: str, signatures: dict[str, tuple[Any, ...]]
 ) -> None:
-    text = assembly(kernel(name), signatures[name])
+    text = assembly(KERNELS[name], signatures[name])
     assert packed("minpd", text), "no packed minimum"
     assert packed("roundpd", text) or packed("rndscalepd", text), "no packed rounding"
 
