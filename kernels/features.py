@@ -35,7 +35,7 @@ from kernels._jit import jit
 from kernels.arrays import FloatArray
 
 _ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
-"""Largest error that rounding of two prices causes in their log return; a smaller deviation is no move."""
+"""Bound on the error that rounding two prices causes in their log return; less is no move."""
 
 
 @jit

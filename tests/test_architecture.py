@@ -414,3 +414,19 @@ def test_every_kernel_is_compiled_alike() -> None:
                 assert options["nogil"] is True, name
                 assert not isinstance(kernel._cache, NullCache), name
     assert seen > 20
+
+
+def test_every_kernel_that_depends_on_a_users_signal_is_compiled_for_it() -> None:
+    from optimizer.strategies.user_kernels import BOUND
+
+    imported = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): {n for _, n in imports(path, ROOT)}
+        for path in (ROOT / "kernels").rglob("*.py")
+    }
+    depends = {"kernels.user_signal"}
+    while more := {name for name, used in imported.items() if used & depends} - depends:
+        depends |= more
+    names = [module.__name__ for module in BOUND]
+    assert {"kernels.user_signal", *names} == depends
+    for position, name in enumerate(names):
+        assert not imported[name] & set(names[position:]), f"{name} comes too early"

@@ -24,13 +24,13 @@ LOOKBACKS = (2, 3, 14, 30)
 
 @dataclass(frozen=True)
 class Feature:
-    """The three kernels of a feature, its reference and what it takes."""
+    """The three kernels of a feature, its reference and its inputs."""
 
     name: str
     first_bar: int
-    """First defined bar, less the lookback."""
+    """First defined bar minus the lookback."""
     inputs: tuple[int, ...] = (2,)
-    """Places in (high, low, close)."""
+    """Positions in (high, low, close)."""
 
     @property
     def series(self) -> Callable[..., None]:
@@ -44,7 +44,7 @@ class Feature:
 
     @property
     def reference(self) -> Callable[..., list[float]]:
-        """The slow and obvious way."""
+        """The reference in plain Python."""
         return cast(Callable[..., list[float]], getattr(reference, self.name))
 
     def state(self, lookback: int) -> FloatArray:
@@ -52,13 +52,13 @@ class Feature:
         return np.zeros(getattr(features, f"{self.name}_state_size")(lookback))
 
     def take(self, bars: Sequence[FloatArray]) -> list[FloatArray]:
-        """Its inputs out of high, low and close."""
+        """Its inputs, picked from high, low and close."""
         return [np.ascontiguousarray(bars[place]) for place in self.inputs]
 
     def compute(
         self, bars: Sequence[FloatArray], lookback: int, state: FloatArray | None = None
     ) -> FloatArray:
-        """Its values over high, low and close, from a fresh state or the one given."""
+        """Its values over high, low and close, from the given state or a fresh one."""
         taken = self.take(bars)
         out = np.full(len(taken[0]), -1.0)
         self.series(*taken, lookback, self.state(lookback) if state is None else state, out)
@@ -89,7 +89,7 @@ def walk(n_bars: int, seed: int, scale: float = 0.01) -> tuple[FloatArray, Float
 
 @st.composite
 def bars_of(draw: st.DrawFn, least: int = 0) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Bars that stand still, step over few levels, or leap over many orders of magnitude."""
+    """Bars that stay constant, move between few levels, or jump by many orders of magnitude."""
     prices = draw(
         st.one_of(
             st.lists(st.integers(1, 4).map(float), min_size=least, max_size=50),
@@ -113,7 +113,7 @@ def test_equals_the_reference(feature: Feature, bars: Sequence[FloatArray], look
     lookback = max(lookback, least(feature))
     expected = feature.reference(*(list(one) for one in feature.take(bars)), lookback)
     actual = feature.compute(bars, lookback)
-    # RSI: the reference goes by way of 100 - 100 / (1 + x), which loses digits next to 0.
+    # RSI: the reference computes 100 - 100 / (1 + x), which loses digits near 0.
     near = 1e-11 if feature.name == "rsi" else 1e-14
     np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=near)
 
@@ -176,7 +176,7 @@ def test_a_feature_that_reads_one_bar_ahead_is_caught(feature: Feature) -> None:
 
 
 def test_a_feature_that_looks_ahead_only_while_bars_follow_is_caught() -> None:
-    # Cutting the bars off alone would not show this one: it falls back to the present at the end.
+    # Truncating the bars alone would miss this one, because it uses the present bar at the end.
     def peek(close: FloatArray) -> FloatArray:
         ahead = np.minimum(np.arange(len(close)) + 1, len(close) - 1)
         return close[ahead] / close - 1.0
@@ -230,7 +230,7 @@ def test_volatility_is_exact_at_a_large_price_offset(lookback: int) -> None:
 def test_does_not_drift_over_a_million_bars(name: str, lookback: int) -> None:
     close = walk(1_000_000, seed=6, scale=0.001)[2]
     actual = BY_NAME[name].compute((close, close, close), lookback)
-    # The average keeps less than 1e-16 of what lies 20 lookbacks back.
+    # The average keeps less than 1e-16 of values that are 20 lookbacks old.
     past = 20 * lookback if name == "ema" else lookback
     for end in (500_003, 1_000_000 - lookback // 2, 1_000_000):
         fresh = BY_NAME[name].reference(list(close[end - past - 1 : end]), lookback)[-1]
@@ -301,7 +301,7 @@ def test_log_return_is_right_to_the_last_digits(previous: float, close: float) -
 
 
 def closes(n_bars: int, n_symbols: int, seed: int) -> FloatArray:
-    """Closes of symbols that share a part of their returns."""
+    """Closes of symbols whose returns share a common part."""
     random = np.random.default_rng(seed)
     shared = random.normal(0.0, 0.01, (n_bars, 1))
     own = random.normal(0.0, 0.01, (n_bars, n_symbols))
@@ -331,7 +331,7 @@ def test_correlation_equals_pandas_and_the_reference(lookback: int) -> None:
     assert np.isnan(actual[:lookback]).all()
     returns = pd.DataFrame(np.log(close)).diff()
     expected = returns.rolling(lookback).corr().to_numpy().reshape(150, 4, 4)
-    # With few returns two series may be still but for a little, and pandas carries its sums.
+    # With few returns two series may be nearly constant, and pandas carries running sums.
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-7 if lookback == 3 else 1e-11)
     for bar in range(lookback, 150, 37):
         window = close[bar - lookback : bar + 1]
@@ -430,7 +430,7 @@ def test_correlation_does_not_drift_over_a_million_bars(lookback: int) -> None:
     random = np.random.default_rng(6)
     path = np.cumsum(random.normal(0.0, 0.001, (1_000_000, 2)), axis=0)
     path[:, 1] += path[:, 0]
-    # A wild first half, which must leave nothing behind.
+    # The volatile first half must leave no trace.
     path[:500_000] *= 10.0
     close = 1e3 * np.exp(path - path[-1])
     actual = correlations(close, lookback, first_bar=999_998)

@@ -1,7 +1,7 @@
-"""The lanes are computed side by side: the compiled loops hold packed operations.
+"""The compiled loops over lanes contain packed operations.
 
-A loop that the compiler cannot vectorize still gives the right numbers, several times slower, and
-nothing else would say so.
+A loop that the compiler cannot vectorize still gives the right numbers, only several times slower. No
+other test would notice.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ WITH_OPTIONS: dict[str, tuple[Any, ...]] = {
 
 @cache
 def assembly(function: Callable[..., Any], signature: tuple[Any, ...]) -> str:
-    """Assembly of a kernel, compiled anew: what comes from the disk cache has none to show."""
+    """Assembly of a kernel, compiled here because a cached kernel has lost it."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
     compiled = numba.njit(**options)(getattr(function, "py_func"))  # noqa: B009
     compiled.compile(signature)
@@ -63,7 +63,7 @@ def assembly(function: Callable[..., Any], signature: tuple[Any, ...]) -> str:
 
 
 def registers() -> str:
-    """Pattern of the widest vector registers: four floats or more, two on an old processor."""
+    """Pattern for the widest vector registers: of four floats or more, or two on an old processor."""
     features = llvm.get_host_cpu_features()
     # With AVX-512 the compiler may still prefer 256 bits, as it does on some processors.
     if features.get("avx512f"):
@@ -72,7 +72,7 @@ def registers() -> str:
 
 
 def packed(name: str, text: str) -> list[str]:
-    """Instructions ``name`` on whole vectors of doubles in registers of full width."""
+    """Instructions ``name`` on registers of full width."""
     return re.findall(rf"\bv?{name}\b[^\n]*%{registers()}\d+", text)
 
 
@@ -103,7 +103,7 @@ def test_selects_and_whole_lots_are_vectorized(
 
 
 def test_a_scalar_function_has_no_packed_operations() -> None:
-    # The patterns tell the one from the other.
+    # This shows that the patterns distinguish the two.
     text = assembly(portfolio.drawdown, (F64, F64))
     assert re.search(r"\bv?divsd\b", text)
     assert not packed("divpd", text)
