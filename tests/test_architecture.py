@@ -263,6 +263,8 @@ def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
     assert foreign_imports_of_kernels(copy) == []
     add(copy / "kernels" / "risk.py", text)
     assert len(foreign_imports_of_kernels(copy)) >= 1
+    add(copy / "kernels" / "lanes" / "marks.py", text)
+    assert len(foreign_imports_of_kernels(copy)) >= 2
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,7 @@ def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
     [
         ("risk.py", "import numba\n@numba.njit\ndef double(x):\n    return 2 * x"),
         ("risk.py", "from numba import njit"),
+        ("lanes/marks.py", "from numba import njit"),
         ("risk.py", "import numba as nb\ndouble = nb.vectorize(lambda x: 2 * x)"),
         ("risk.py", "double = jit(lambda x: 2 * x, fastmath=True)"),
         ("_jit.py", "_OTHERS = {'fastmath': True}"),

@@ -48,7 +48,7 @@ BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation
 KEPT_STRATEGIES = 50
 """Compiled strategies that are kept; each edit of a file adds one, of about 1 MB."""
 _RAISED = (ArithmeticError, LookupError, ValueError)
-"""What compiled code of numbers can raise."""
+"""Errors that compiled code on numbers can raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +56,12 @@ class CustomKernels:
     """A user's strategy, ready to run.
 
     Attributes:
-        simulate: as ``kernels.simulation.simulate``, for this strategy alone.
+        simulate: as ``kernels.simulation.simulate``, for this strategy only.
         signal: as ``kernels.user_signal.user_signal``.
         features: its own features by name.
-        problem: of what ``signal`` is given, why what it says is no signal; empty where it is one.
-        place: of ``signal``: file and line, for messages.
+        problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
+            an empty string if it is.
+        place: file and line of ``signal``, for messages.
     """
 
     simulate: Callable[..., None]
@@ -73,7 +74,7 @@ class CustomKernels:
         """Call ``simulate`` or ``signal``.
 
         Raises:
-            SignalError: the user's function raised, as an index out of range does.
+            SignalError: the user's function raised, for example at an index out of range.
         """
         try:
             return function(*arguments)
@@ -82,11 +83,11 @@ class CustomKernels:
 
 
 class CustomFeature:
-    """A feature of the user's file.
+    """A feature from the user's file.
 
     Args:
-        function: the user's.
-        name: in messages.
+        function: the user's function.
+        name: of the feature, for messages.
         path: of the user's file.
     """
 
@@ -99,14 +100,17 @@ class CustomFeature:
         self._takes_lookback = "lookback" in arguments
 
     def __call__(self, bars: Mapping[str, FloatArray], lookback: int) -> FloatArray:
-        """Values at all bars of one symbol, NaN at the first ``lookback``.
+        """Values at all bars of one symbol.
 
         Args:
             bars: open, high, low, close, volume, each (n_bars,).
             lookback: bars.
 
+        Returns:
+            (n_bars,), NaN at the first ``lookback`` bars.
+
         Raises:
-            StrategyError: the function raised, or returned something else.
+            StrategyError: the function raised, or did not return one number per bar.
         """
         given: dict[str, Any] = {name: bars[name].view() for name in self._inputs}
         for array in given.values():
@@ -137,7 +141,7 @@ class CustomFeature:
 
     @property
     def line(self) -> int:
-        """Where it stands in the file."""
+        """Line of its definition in the file."""
         return self._function.__code__.co_firstlineno
 
     @property
@@ -147,14 +151,14 @@ class CustomFeature:
 
 
 def strategies_folder() -> Path:
-    """Where strategies are kept: beside the compiled kernels, whose key is that of our sources."""
+    """Folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
     folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "strategies"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _remove_old() -> None:
-    """Remove strategies beyond the youngest, with what numba keeps of them beside the folder."""
+    """Remove all but the most recently used strategies, and numba's cache files of the removed ones."""
     with contextlib.suppress(OSError):
         used = sorted(
             ((path.stat().st_mtime, path.parent) for path in strategies_folder().glob("*/checked")),
@@ -167,7 +171,14 @@ def _remove_old() -> None:
 
 
 def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKernels:
-    """Make a strategy ready to run; compile its signal where that was never done.
+    """Make a strategy ready to run. Its signal is compiled here if it is not in the cache.
+
+    Args:
+        custom: the strategy.
+        source: its file.
+
+    Returns:
+        The compiled strategy. ``simulate`` compiles at its first call.
 
     Raises:
         StrategyError: it cannot be compiled; names the place in the user's file.
@@ -252,7 +263,7 @@ def _own_names(key: str) -> dict[str, str]:
 
 
 def _adapter(custom: CustomStrategy) -> str:
-    """Source of the module that takes the place of ``kernels.user_signal``."""
+    """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
     features = {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
     signals = {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}
     stub: Any = kernels.user_signal.user_signal
