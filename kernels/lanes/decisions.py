@@ -84,6 +84,8 @@ def decide_lanes(
                 c, t, s, features, volatilities, inverse_volatilities, columns, scratch, strategy,
                 same_volatility,
             )  # fmt: skip
+        # numba compiles the calls with None and with True separately, so neither has a choice between
+        # shared and own values inside its loop over lanes.
         if GIVEN:
             if shared:
                 user_lanes(

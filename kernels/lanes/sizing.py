@@ -64,6 +64,7 @@ def regime_lanes(
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
     if shared:
+        # One row for the whole block, so that the loop is a plain product.
         code = regimes[t, columns[c + REGIME_COLUMN]]
         row = NEUTRAL_MULTIPLIER
         if code > NEUTRAL:
