@@ -318,7 +318,7 @@ def test_a_study_goes_on_with_the_file_that_it_began_with(home: Path) -> None:
     assert custom is not None
     code = (
         "import json, sys, optimizer\n"
-        "from optimizer.custom import load_custom\n"
+        "from optimizer.strategies.user import load_custom\n"
         "study = optimizer.study_from_dict(json.loads(sys.argv[1]))\n"
         "print(load_custom(study.strategies[0].custom).signal(*[0.5] * 9, *[0.1] * 8)[0])\n"
     )
