@@ -18,7 +18,7 @@ from optimizer.backtest import NO_REGIME, Tile, evaluate
 from optimizer.bars import load_bars
 from optimizer.bench import Case, measure, momentum_sets
 from optimizer.custom import read_custom
-from tests.reference.strategies import MOMENTUM
+from tests.support.strategies import MOMENTUM
 
 
 def main() -> None:

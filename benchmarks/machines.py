@@ -22,8 +22,8 @@ from benchmarks.tables import describe, markdown, publish
 from optimizer.config import study_from_dict
 from optimizer.machine import this_machine
 from optimizer.study import run_study
-from tests.dask_cluster import running
-from tests.postgres import PostgresServer, installed_server
+from tests.support.dask_cluster import running
+from tests.support.postgres import PostgresServer, installed_server
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 

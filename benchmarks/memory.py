@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 from optimizer.config import load_study, study_from_dict
-from tests.reference.studies import mapping, random_bars, write_bars
+from tests.support.studies import mapping, random_bars, write_bars
 
 ROOT = Path(__file__).resolve().parent.parent
 MANY_SETS = {

@@ -9,7 +9,7 @@ import tempfile
 from hypothesis import settings
 
 import optimizer  # noqa: F401
-from tests.compiled import own_folder, share
+from tests.support.compiled import own_folder, share
 
 # No test reads or writes the user's own ledger.
 _own = tempfile.mkdtemp(prefix="barsweep-")

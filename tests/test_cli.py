@@ -23,9 +23,9 @@ from optimizer.catalogue import METRICS
 from optimizer.export import export_sets, load_export
 from optimizer.store import StudyFolder
 from optimizer.study import run_study
-from tests.reference.command import Done
-from tests.reference.command import barsweep as barsweep_here
-from tests.reference.studies import (
+from tests.support.command import Done
+from tests.support.command import barsweep as barsweep_here
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,

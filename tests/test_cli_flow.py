@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from optimizer import cli
-from tests.processes import wait_until
-from tests.reference.studies import random_bars, write_bars
+from tests.support.processes import wait_until
+from tests.support.studies import random_bars, write_bars
 
 if TYPE_CHECKING:
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.support.postgres"]
 
 STUDY = """
 [study]

@@ -22,8 +22,8 @@ from optimizer.overview import open_positions
 from optimizer.results import find_sets
 from optimizer.store import StudyFolder
 from optimizer.study import run_study
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 
 class Home:

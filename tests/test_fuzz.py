@@ -35,8 +35,8 @@ from optimizer.store import OUT_OF_SAMPLE, StudyFolder
 from optimizer.study import run_study
 from optimizer.types import Bars
 from tests.optimizer import test_data_formats as formats
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 

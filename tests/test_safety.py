@@ -23,8 +23,8 @@ from optimizer.errors import StudyError, StudyFileError
 from optimizer.export import export_sets
 from optimizer.report import write_report
 from optimizer.study import run_study
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, write_bars
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = ("../../above", "/tmp/barsweep-absolute", "BTC/USDT:USDT", "x'; drop table fills; --")

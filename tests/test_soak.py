@@ -14,8 +14,7 @@ import pytest
 from optimizer.config import load_study
 from optimizer.store import StudyFolder
 from optimizer.study import run_study
-from tests.reference.studies import random_bars, write_bars
-from tests.soak import (
+from tests.support.soak import (
     SAMPLERS,
     compare,
     growth,
@@ -23,6 +22,7 @@ from tests.soak import (
     share_out,
     write_study,
 )
+from tests.support.studies import random_bars, write_bars
 
 
 @pytest.fixture

@@ -42,13 +42,13 @@ from optimizer.analytics import (
 )
 from optimizer.backtest import single_set_study
 from optimizer.event_flow import run_flow
-from tests.reference.rows import PORTFOLIOS, Tables, add_bars, rows_of_bar
-from tests.reference.studies import random_bars
+from tests.support.rows import PORTFOLIOS, Tables, add_bars, rows_of_bar
+from tests.support.studies import random_bars
 
 if TYPE_CHECKING:
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.support.postgres"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -297,7 +297,7 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from optimizer.analytics import AnalyticsWriter
-from tests.reference.rows import add_bars
+from tests.support.rows import add_bars
 url, spill = sys.argv[1:]
 try:
     with AnalyticsWriter(url, Path(spill), max_rows_waiting=2_000, batch_rows=300) as writer:
@@ -540,7 +540,7 @@ WRITE_WITH_LITTLE_ROOM = """
 import resource, sys
 from pathlib import Path
 from optimizer.analytics import AnalyticsError, AnalyticsWriter
-from tests.reference.rows import add_bars
+from tests.support.rows import add_bars
 url, spill, limit, n_bars = sys.argv[1:]
 sys.dont_write_bytecode = True  # which Python would leave cut
 n_ended = 0

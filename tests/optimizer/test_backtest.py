@@ -33,7 +33,7 @@ from optimizer.errors import BarsweepError, DataError, StudyFileError
 from optimizer.space import Space, build_space
 from optimizer.types import Bars
 from tests.reference.metrics import performance
-from tests.reference.studies import changed, mapping, random_bars
+from tests.support.studies import changed, mapping, random_bars
 
 CASH = 50_000.0
 COSTS = {"commission_bps": 7.0, "slippage_bps": 11.0, "initial_cash": CASH}

@@ -37,7 +37,7 @@ from optimizer.classifiers import (
 from optimizer.errors import DataError, StudyFileError
 from optimizer.types import Bars
 from tests.reference import regimes as reference
-from tests.reference.causality import assert_causal
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -21,10 +21,10 @@ from optimizer.errors import StudyError
 from optimizer.resume import resume_study
 from optimizer.store import SCRATCH, StudyFolder
 from optimizer.study import prepare_study, run_study
-from tests.dask_cluster import ROOT, Cluster, running
-from tests.faults import evaluate_and_die_once
-from tests.reference.command import barsweep
-from tests.reference.studies import (
+from tests.support.command import barsweep
+from tests.support.dask_cluster import ROOT, Cluster, running
+from tests.support.faults import evaluate_and_die_once
+from tests.support.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
     mapping,

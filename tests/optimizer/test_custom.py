@@ -32,9 +32,9 @@ from optimizer.export import export_sets, replay
 from optimizer.space import build_space
 from optimizer.study import run_study
 from tests.kernels.test_vectorized import F64, FLOATS, I64, U64, assembly, packed
-from tests.reference.command import barsweep
-from tests.reference.strategies import MANY, MOMENTUM
-from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
+from tests.support.command import barsweep
+from tests.support.strategies import MANY, MOMENTUM
+from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import pytest
 from optimizer.dashboard import dashboard_server
 from optimizer.errors import StudyError
 from optimizer.study import Progress, StudyResult, run_study
-from tests.processes import Command, wait_until
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, result_hashes, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.processes import Command, wait_until
+from tests.support.studies import random_bars, result_hashes, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

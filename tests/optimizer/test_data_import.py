@@ -15,7 +15,7 @@ import pytest
 from optimizer.bars import load_bars
 from optimizer.data_import import ImportRefusedError, ImportReport, Mending, import_bars
 from optimizer.errors import DataError
-from tests.reference.studies import random_bars, write_bars
+from tests.support.studies import random_bars, write_bars
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume"
 

@@ -20,7 +20,7 @@ from optimizer.errors import BarsweepError, DataError, ExportError, StudyError
 from optimizer.export import KIND, Replay, export_sets, load_export, replay
 from optimizer.store import StudyFolder
 from optimizer.study import StudyResult, run_study
-from tests.reference.studies import changed, random_bars, small_study, write_bars
+from tests.support.studies import changed, random_bars, small_study, write_bars
 
 FIT = {"train_bars": 60, "refit_bars": 60}
 

@@ -13,8 +13,8 @@ from optimizer import figures
 from optimizer.errors import StudyError
 from optimizer.figures import heatmap
 from optimizer.study import StudyResult, run_study
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

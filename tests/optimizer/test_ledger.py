@@ -20,7 +20,7 @@ from optimizer.overview import judged
 from optimizer.results import cell
 from optimizer.selection import judge, load_selection
 from optimizer.study import StudyResult, load_study_bars, run_study
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.studies import random_bars, small_study, write_bars
 
 OWN = Path.home() / ".local" / "share" / "barsweep" / "ledger.db"
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from optimizer.live_view import _View, batch_event, live_view, plain_line
 from optimizer.store import StudyFolder
 from optimizer.study import Progress, run_study
-from tests.processes import Command
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.processes import Command
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 KEYS = [
     "event", "trials", "n_trials", "sets", "sets_per_second", "best", "best_out_of_sample",

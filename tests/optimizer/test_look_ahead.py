@@ -14,7 +14,7 @@ from optimizer.backtest import RegimeCodes, RegimeKey
 from optimizer.config import study_from_dict
 from optimizer.errors import DataError
 from optimizer.types import Bars
-from tests.reference.studies import mapping, random_bars
+from tests.support.studies import mapping, random_bars
 
 FILE = """
 import numpy as np

@@ -20,8 +20,8 @@ from optimizer.overview import compare_studies, judged, list_studies, set_record
 from optimizer.selection import judge, load_selection
 from optimizer.store import StudyFolder, exclusive_use
 from optimizer.study import StudyResult, run_study
-from tests.reference.command import barsweep
-from tests.reference.studies import changed, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import changed, random_bars, small_study, write_bars
 
 
 class Home:

@@ -22,7 +22,7 @@ from optimizer.preflight import Estimate, count_trials, estimate, refuse_what_ca
 from optimizer.space import build_space
 from optimizer.study import prepare_study, run_study
 from optimizer.workers import Workers
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 BARS = random_bars(120)
 

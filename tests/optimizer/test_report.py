@@ -31,7 +31,7 @@ from optimizer.report.trades import costs_by_year, monthly_returns, round_trips
 from optimizer.space import build_space
 from optimizer.store import StudyFolder
 from optimizer.study import run_study
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 # --- Trades ---------------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ from optimizer.results import best_sets
 from optimizer.resume import resume_study
 from optimizer.store import StudyFolder, exclusive_use
 from optimizer.study import Progress, StudyResult, run_study
-from tests.processes import Command, survivors, wait_until
-from tests.reference.studies import (
+from tests.support.processes import Command, survivors, wait_until
+from tests.support.studies import (
     mapping,
     random_bars,
     result_hashes,
@@ -546,7 +546,7 @@ def test_six_starts_at_once(home: Path, tmp_path: Path) -> None:
         Command(
             *("run", file, "--out", out, "--workers", 1),
             output=tmp_path / f"{n}.txt",
-            prepare="tests.faults:start_together",
+            prepare="tests.support.faults:start_together",
             own=[str(tmp_path / "started"), n, 6],
         )
         for n in range(6)

@@ -58,7 +58,7 @@ from tests.reference.selection import (
     returns_of_set,
     windows,
 )
-from tests.reference.studies import (
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,

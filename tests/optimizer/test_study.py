@@ -34,7 +34,7 @@ from optimizer.study import (
     sampler_seed,
     value_at,
 )
-from tests.reference.studies import (
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,

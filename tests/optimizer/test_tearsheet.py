@@ -18,8 +18,8 @@ from optimizer.errors import ExportError
 from optimizer.export import Replay, export_sets, replay
 from optimizer.study import run_study
 from optimizer.tearsheet import benchmark_returns, daily_returns, write_returns
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from optimizer.resume import resume_study
 from optimizer.space import Space, build_space
 from optimizer.study import load_study_bars, run_study
 from optimizer.workers import TileFailure, TileTask, Workers, make_tile
-from tests.faults import die_at_the_start
-from tests.reference.studies import (
+from tests.support.faults import die_at_the_start
+from tests.support.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
     random_bars,

@@ -28,7 +28,7 @@ from optuna.storages import RDBStorage
 from optimizer import coordination, study, workers
 from optimizer.backtest import Inputs
 from optimizer.store import StudyFolder
-from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
+from tests.support.studies import FATAL_LOOKBACK, evaluate_or_die
 
 evaluate = workers._evaluate_pieces
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.compiled import share
+from tests.support.compiled import share
 
 ORPHAN_SECONDS = 10.0
 
@@ -82,8 +82,8 @@ def _become(arguments: list[str], output: str, prepare: str, own: list[object]) 
 @cache
 def _server() -> subprocess.Popen[bytes]:
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.processes"],
-        cwd=Path(__file__).resolve().parent.parent,
+        [sys.executable, "-m", "tests.support.processes"],
+        cwd=Path(__file__).resolve().parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
