@@ -1,19 +1,22 @@
 """The command line in processes of their own, to be killed, limited and counted.
 
-They are forked from a clean process that has imported everything (this module, run as a program), so
-that one starts in milliseconds; what runs in them is ``optimizer.cli.main``, as in a shell.
+They are forked from a process that has imported everything and has carried out a study (this module,
+run as a program), so that one starts in milliseconds and finds its kernels loaded; what runs in them is
+``optimizer.cli.main``, as in a shell.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -32,9 +35,9 @@ ORPHAN_SECONDS = 10.0
 def serve() -> None:
     """Fork a command for each line of standard input; say its process number; note how it ended."""
     import optimizer.cli
-    import optimizer.resume
 
     share()
+    _warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of the keepers
     for line in sys.stdin.buffer:
         said, saying = os.pipe()
@@ -55,6 +58,30 @@ def serve() -> None:
         sys.stdout.buffer.write(os.read(said, 20) + b"\n")
         sys.stdout.buffer.flush()
         os.close(said)
+
+
+def _warm_up() -> None:
+    """Import, compile and load once what a fork would each time.
+
+    What is there then is kept from the garbage collector, which would copy its pages in every fork.
+    """
+    import optimizer.resume
+    import tests.support.faults  # noqa: F401
+    from optimizer.study import run_study
+    from tests.support.studies import random_bars, small_study, write_bars
+
+    ledger = os.environ.get("BARSWEEP_LEDGER")
+    with tempfile.TemporaryDirectory(prefix="barsweep-") as name:
+        folder = Path(name)
+        os.environ["BARSWEEP_LEDGER"] = str(folder / "ledger.db")
+        study = small_study(write_bars(folder / "bars.parquet", random_bars()))
+        run_study(study, out=folder / "out", workers=1)
+        optimizer.resume.resume_study(folder / "out", workers=1)
+    del os.environ["BARSWEEP_LEDGER"]
+    if ledger is not None:
+        os.environ["BARSWEEP_LEDGER"] = ledger
+    gc.collect()
+    gc.freeze()
 
 
 def _write(path: Path, code: int) -> None:
