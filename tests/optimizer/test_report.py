@@ -6,8 +6,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from optimizer.report.trades import costs_by_year, monthly_returns, round_trips
 from optimizer.space import build_space
 from optimizer.store import StudyFolder
 from optimizer.study import run_study
+from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 # --- Trades ---------------------------------------------------------------------------------------
@@ -353,12 +352,7 @@ def test_nothing_to_show_is_one_error(tmp_path: Path, plain: Path) -> None:
     shutil.copytree(plain, tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
     for path in (tmp_path / "out" / "results").glob("*"):
         path.unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "optimizer", "report", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = barsweep("report", tmp_path / "out", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "no results yet" in done.stderr
     assert len(done.stderr.splitlines()) == 1
