@@ -23,8 +23,6 @@ from tests.support.studies import random_bars, write_bars
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.support.postgres"]
-
 STUDY = """
 [study]
 name = "small"

@@ -48,8 +48,6 @@ from tests.support.studies import random_bars
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.support.postgres"]
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

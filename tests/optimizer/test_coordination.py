@@ -24,7 +24,6 @@ from tests.support.studies import mapping, random_bars, small_study, write_bars
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.support.postgres"]
 pytest.importorskip("psycopg")
 
 STATES = "SELECT state::text, count(*) FROM trials GROUP BY state"

@@ -33,11 +33,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
-
-
 def run(data: Path, out: Path, /, **tables: Any) -> StudyResult:
     search = {"trials": 6, **tables.pop("search", {})}
     return run_study(small_study(data, search=search, **tables), out=out, workers=1)

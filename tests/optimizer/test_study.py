@@ -56,11 +56,6 @@ TWO_BY_TWO: dict[str, Any] = {
 STEPPED = {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
-
-
 def run(data: Path, out: Path, **tables: Any) -> StudyResult:
     return run_study(small_study(data, **tables), out=out, workers=1)
 
