@@ -18,13 +18,12 @@ from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
-from tests.processes import Command, wait_until
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.processes import Command, wait_until
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 if TYPE_CHECKING:
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.postgres"]
 pytest.importorskip("psycopg")
 
 STATES = "SELECT state::text, count(*) FROM trials GROUP BY state"
@@ -68,7 +67,7 @@ def test_one_of_two_coordinators_is_killed(
         name: Command(
             *("run", file, "--out", tmp_path / name, "--workers", 1),
             output=tmp_path / f"{name}.txt",
-            prepare="tests.faults:coordinate",
+            prepare="tests.support.faults:coordinate",
             own=[fault],
         )
         for name, fault in (("one", "loop"), ("two", ""))
@@ -116,13 +115,13 @@ def test_a_coordinator_killed_before_its_first_heartbeat(postgres_url: str, tmp_
     killed = Command(
         *("run", file, "--out", tmp_path / "one", "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:die_before_the_first_heartbeat",
+        prepare="tests.support.faults:die_before_the_first_heartbeat",
     )
     assert killed.wait(60) == -signal.SIGKILL, killed.text()
     command = Command(
         *("run", file, "--out", tmp_path / "two", "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:coordinate",
+        prepare="tests.support.faults:coordinate",
         own=[""],
     )
     assert command.wait(60) == 0, command.text()

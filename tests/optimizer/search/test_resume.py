@@ -33,8 +33,14 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import load_study
-from tests.processes import Command, survivors, wait_until
-from tests.reference.studies import mapping, random_bars, result_hashes, small_study, write_bars
+from tests.support.processes import Command, survivors, wait_until
+from tests.support.studies import (
+    mapping,
+    random_bars,
+    result_hashes,
+    small_study,
+    write_bars,
+)
 
 SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 KILLS = 2
@@ -544,7 +550,7 @@ def test_six_starts_at_once(home: Path, tmp_path: Path) -> None:
         Command(
             *("run", file, "--out", out, "--workers", 1),
             output=tmp_path / f"{n}.txt",
-            prepare="tests.faults:start_together",
+            prepare="tests.support.faults:start_together",
             own=[str(tmp_path / "started"), n, 6],
         )
         for n in range(6)

@@ -47,7 +47,7 @@ from tests.reference.selection import (
     returns_of_set,
     windows,
 )
-from tests.reference.studies import (
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,
@@ -63,11 +63,6 @@ GRID: dict[str, Any] = {
     "validation": {"blocks": 6},
 }
 """8 lookbacks x 3 exposures x 2 volatility lookbacks x 4 swept: 192 sets in 5 batches."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
 
 
 def run(data: Path, out: Path, /, workers: int = 1, **tables: Any) -> StudyResult:

@@ -14,8 +14,8 @@ from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.views import heatmap as heatmap_module
 from optimizer.views.heatmap import heatmap
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")
