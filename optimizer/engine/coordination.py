@@ -26,6 +26,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from optimizer.catalogue import Direction
 from optimizer.errors import StudyError
+from optimizer.store.batches import point_key
 from optimizer.versions import software_versions
 
 HEARTBEAT_SECONDS = 5
@@ -62,11 +63,6 @@ class Point(Generic[Task]):
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
-
-
-def point_of(params: Mapping[str, Any]) -> str:
-    """A point of the searched space as a key."""
-    return json.dumps(dict(params), sort_keys=True)
 
 
 class Coordinator:
@@ -191,11 +187,11 @@ class Coordinator:
                 self._fail_unsigned_trials()
                 known = self._study.get_trials(deepcopy=False)
                 live = [one for one in known if _counts(one)]
-                taken = {point_of(one.params) for one in live}
+                taken = {point_key(one.params) for one in live}
                 wanted = min(count, n_trials - len(live))
                 found: list[tuple[int, Task]] = []
                 for point in points(known) if wanted > 0 else ():
-                    key = point_of(point.params)
+                    key = point_key(point.params)
                     if key in taken:
                         continue
                     taken.add(key)

@@ -9,8 +9,8 @@ from pathlib import Path
 from optimizer.engine.cluster import count_slots
 from optimizer.engine.workers import process_count
 from optimizer.errors import StudyError
+from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
-from optimizer.search.progress import Clock
 from optimizer.selection.select import require_blocks
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space

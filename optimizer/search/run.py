@@ -13,10 +13,11 @@ from optimizer.engine.coordination import Coordinator
 from optimizer.engine.workers import Workers, remove_shared_memory
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
+from optimizer.search.asker import new_asker
 from optimizer.search.loop import Search
 from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import PreparedStudy, prepare_study
-from optimizer.search.progress import Progress
+from optimizer.search.progress import Progress, Tally
 from optimizer.search.result import StudyResult
 from optimizer.search.windows import noting_in_ledger, walk_forward_searches
 from optimizer.selection.select import select
@@ -89,8 +90,10 @@ def carry_out(
             with contextlib.ExitStack() as opened:
                 if coordinator is not None:
                     opened.enter_context(coordinator)
-                search = Search(study, space, inputs, folder, pool, clock, told, coordinator)
-                search.run(prepared.needs.n_trials)
+                n_trials = prepared.needs.n_trials
+                asker = new_asker(study, space, n_trials, coordinator)
+                tally = Tally(study.search, n_trials)
+                Search(study, space, inputs, folder, pool, asker, tally, clock, told).run()
             if not folder.batch_paths():
                 raise StudyError(
                     f"{folder.path}: other coordinators have done all"

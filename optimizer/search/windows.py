@@ -11,9 +11,11 @@ import pandas as pd
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
 from optimizer.files import write_atomically
+from optimizer.search.asker import new_asker
+from optimizer.search.clock import Clock
 from optimizer.search.loop import Search
 from optimizer.search.preflight import count_trials
-from optimizer.search.progress import Clock, Progress
+from optimizer.search.progress import Progress, Tally
 from optimizer.selection.record import Selection, Window, stitched_sharpe
 from optimizer.selection.walk_forward import needs_own_searches, stitched, walk_forward_summary
 from optimizer.store import ledger
@@ -110,9 +112,11 @@ def _search_window(
     path.mkdir(parents=True, exist_ok=True)
     within = StudyFolder.create(path, folder.manifest(), overwrite=True)
     told = noting_in_ledger(study, inputs.bars, None, f" window {number}")
+    n_trials = count_trials(study, space)
+    asker, tally = new_asker(study, space, n_trials), Tally(study.search, n_trials)
     try:
         with Workers(within.scratch_path, study, own, workers) as pool:
-            Search(study, space, own, within, pool, Clock(), told).run(count_trials(study, space))
+            Search(study, space, own, within, pool, asker, tally, Clock(), told).run()
     finally:
         within.remove_scratch()
     best = best_sets(within, study.search, 1)

@@ -31,23 +31,36 @@ _NO_DIGEST = b"0" * 64
 
 @dataclass(frozen=True)
 class FinishedBatch:
-    """What is recorded of a batch: its file, its trials, how many parameter sets it holds."""
+    """What is recorded of a batch.
+
+    Attributes:
+        path: its file.
+        trials: as ``StudyFolder.write_batch`` took them.
+    """
 
     path: Path
     trials: Sequence[Mapping[str, Any]]
-    n_sets: int
+
+
+def point_key(params: Mapping[str, Any]) -> str:
+    """A point of the searched space as a text: equal points give equal texts.
+
+    Args:
+        params: value of each searched parameter by name.
+    """
+    return json.dumps(dict(params), sort_keys=True)
 
 
 def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Parameter sets evaluated at each distinct point of the searched space.
 
     Args:
-        trials: as ``write_batch`` takes them.
+        trials: as ``StudyFolder.write_batch`` takes them.
+
+    Returns:
+        Number of sets by ``point_key``.
     """
-    return {
-        json.dumps(trial["params"], sort_keys=True): int(trial["user_attrs"]["n_sets"])
-        for trial in trials
-    }
+    return {point_key(one["params"]): int(one["user_attrs"]["n_sets"]) for one in trials}
 
 
 def read_batch(path: Path) -> FinishedBatch:
@@ -68,7 +81,7 @@ def read_batch(path: Path) -> FinishedBatch:
             raise ValueError(f"{moments_path(path)} is not what was written")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
-    return FinishedBatch(path, trials, metadata.num_rows)
+    return FinishedBatch(path, trials)
 
 
 def digest(content: bytes | bytearray) -> bytes:
