@@ -25,7 +25,7 @@ from optimizer.search.points import (
     sampler_seed,
     suggest,
 )
-from optimizer.selection.walk_forward import steered
+from optimizer.selection.steering import steered
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 

@@ -13,7 +13,8 @@ from joblib import cpu_count
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.selection.walk_forward import needs_own_searches
+from optimizer.selection.steering import needs_own_searches
+from optimizer.selection.walk_forward import walk_forward_folds
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
@@ -113,9 +114,9 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     )
     validation, n_windows, share = study.validation, 0, 0.0
     if validation.method == "walk_forward" and needs_own_searches(study, space):
-        n_train = validation.train_blocks or validation.blocks // 2
-        n_windows = validation.blocks - n_train
-        share = n_windows * (n_train + 1) / validation.blocks
+        folds = walk_forward_folds(validation, validation.blocks)
+        n_windows = len(folds)
+        share = sum(len(one.train) + len(one.test) for one in folds) / validation.blocks
     searches = 1 + n_windows
     copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
     processes = 1 if on_cluster or workers < 2 else 1 + workers

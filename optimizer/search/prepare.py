@@ -11,7 +11,7 @@ from optimizer.engine.workers import process_count
 from optimizer.errors import StudyError
 from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
-from optimizer.selection.select import require_blocks
+from optimizer.selection.blocks import require_blocks
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study

@@ -8,7 +8,7 @@ import numpy as np
 
 from optimizer.catalogue import METRICS
 from optimizer.search.objective import TileScore
-from optimizer.store.names import OUT_OF_SAMPLE
+from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.sweep.tiles import Tile, TileResult
 
 

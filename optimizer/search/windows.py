@@ -16,8 +16,9 @@ from optimizer.search.clock import Clock
 from optimizer.search.loop import Search
 from optimizer.search.preflight import count_trials
 from optimizer.search.progress import Progress, Tally
-from optimizer.selection.record import Selection, Window, stitched_sharpe
-from optimizer.selection.walk_forward import needs_own_searches, stitched, walk_forward_summary
+from optimizer.selection.record import Selection, Window
+from optimizer.selection.steering import needs_own_searches
+from optimizer.selection.walk_forward import stitched, stitched_sharpe, walk_forward_summary
 from optimizer.store import ledger
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import WALK_FORWARD
@@ -93,7 +94,7 @@ def walk_forward_searches(
         selection,
         **walk_forward_summary([window for window, _ in parts]),
         one_search_per_window=own,
-        stitched_sharpe=stitched_sharpe(frame, inputs),
+        stitched_sharpe=stitched_sharpe(frame, inputs.bars.bars_per_year),
     )
 
 

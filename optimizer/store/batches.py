@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.store.names import COUNTS, MOMENTS, OUT_OF_SAMPLE
+from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
+from optimizer.store.names import MOMENTS
 from optimizer.types import FloatArray
 
 TRIALS_KEY = b"barsweep.trials"
@@ -160,7 +161,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
         "set": pa.array(joined("set"), pa.int64()),
         "trial": pa.array(joined("trial"), pa.int32()),
     }
-    for name in ("strategy", "classifier"):
+    for name in NAMES:
         arrays[name] = _repeated([tile[name] for tile in tiles], counts)
     for name in parameter_names:
         arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
@@ -172,7 +173,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
             missing = np.isnan(values)
             whole = np.where(missing, 0, values).astype(np.int64)
             arrays[name] = pa.array(whole, pa.int64(), mask=missing)
-        elif name in ("ruined", "oos_ruined"):
+        elif name in FLAGS:
             arrays[name] = pa.array(values > 0, pa.bool_(), mask=np.isnan(values))
         else:
             arrays[name] = pa.array(values, pa.float64(), from_pandas=True)

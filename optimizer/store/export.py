@@ -16,9 +16,10 @@ import tomli_w
 from optimizer.catalogue import METRICS
 from optimizer.errors import ExportError
 from optimizer.files import write_atomically
+from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import check_output
-from optimizer.store.names import OUT_OF_SAMPLE, SCHEMA_VERSION
+from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.query import best_sets, no_best
 from optimizer.study_file.study import study_from_dict
 
@@ -124,13 +125,8 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
         row: of the study's results.
         study: as ``Study.to_dict`` gives it.
     """
-    known = {"set", "trial", "strategy", "classifier", "feasible", "score"}
     markets = {one["name"]: one.get("market") for one in study["classifier"]}
-    parameters = {
-        name: plain_values(value)
-        for name, value in row.items()
-        if name not in known and name not in METRICS and name not in OUT_OF_SAMPLE
-    }
+    parameters = {name: plain_values(row[name]) for name in parameter_columns(row)}
     out_of_sample = {n: plain_values(row[o]) for n, o in zip(METRICS, OUT_OF_SAMPLE, strict=True)}
     return {
         "set": int(row["set"]),

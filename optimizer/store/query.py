@@ -11,14 +11,12 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import METRIC_DIRECTIONS, METRICS
 from optimizer.errors import StudyError
+from optimizer.store.columns import NAMES
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.constraints import Constraint, read_condition
 from optimizer.study_file.study import study_from_dict
 from optimizer.study_file.tables import Search
 from optimizer.text import mend, show
-
-TEXT = ("strategy", "classifier")
-"""Columns of names."""
 
 
 def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
@@ -134,7 +132,7 @@ def owners_of(study: Mapping[str, Any]) -> list[list[str]]:
     Args:
         study: as ``Study.to_dict`` gives it.
     """
-    return [[one["name"] for one in study[table]] for table in TEXT]
+    return [[one["name"] for one in study[table]] for table in NAMES]
 
 
 def column_of(
@@ -174,9 +172,9 @@ def _conditions(
         raise StudyError(f"where: {error.message()}; several are joined by and") from None
     found = []
     for one in read:
-        text = [name for name in one.names if name in TEXT]
+        text = [name for name in one.names if name in NAMES]
         if text:
-            place = TEXT.index(text[0])
+            place = NAMES.index(text[0])
             if one.operator not in ("==", "!=") or len(one.names) != 2 or one.left == one.right:
                 raise StudyError(
                     f"where: {one}: {text[0]} is a name; compare it so: {text[0]} =="
@@ -199,7 +197,7 @@ def _conditions(
 
 
 def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
-    if one.left in TEXT:
+    if one.left in NAMES:
         same = frame[str(one.left)].astype(str) == one.right
         return same if one.operator == "==" else ~same
     # Null, which is undefined, holds in no comparison.

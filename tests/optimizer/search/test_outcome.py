@@ -20,7 +20,7 @@ from optimizer.search.outcome import (
 )
 from optimizer.search.progress import Tally
 from optimizer.search.rows import result_columns
-from optimizer.store.names import OUT_OF_SAMPLE
+from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.study_file.tables import Search
 from optimizer.sweep.tiles import Tile, TileResult
 
