@@ -99,7 +99,7 @@ def _sharpe_and_drawdown(paths: FloatArray) -> tuple[FloatArray, FloatArray]:
     spread = ((paths - mean[:, np.newaxis]) ** 2).sum(axis=1)
     varies = spread > FLAT * (paths**2).sum(axis=1)
     deviation = np.sqrt(np.where(varies, spread, 1.0) / (paths.shape[1] - 1))
-    equity = np.cumprod(1.0 + paths, axis=1)
+    equity = np.asarray(np.cumprod(1.0 + paths, axis=1), np.float64)
     return np.where(varies, mean / deviation, 0.0), drawdowns(equity, 1.0).max(axis=1)
 
 
