@@ -31,9 +31,9 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
+from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
-from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.study_file.load import load_study
 from optimizer.types import Bars
 from tests.optimizer import test_data_formats as formats

@@ -13,9 +13,9 @@ from plotly.subplots import make_subplots
 
 from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, STRATEGIES, column
 from optimizer.errors import StudyError
+from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
-from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.store.query import best_sets, column_of, owners_of
 from optimizer.study_file.study import study_from_dict
 from optimizer.text import mend, show
@@ -51,10 +51,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     """
     opened = StudyFolder.open(Path(folder))
     study = opened.manifest()["study"]
-    known = {"set", "trial", "strategy", "classifier", "feasible", "score"}
-    parameters = [
-        name for name in opened.columns() if name not in {*known, *METRICS, *OUT_OF_SAMPLE}
-    ]
+    parameters = parameter_columns(opened.columns())
     x, y = (column_of(name, parameters, owners_of(study), "heatmap") for name in (x, y))
     if x == y:
         raise StudyError(f"heatmap: {show(x)} twice; name two parameters")

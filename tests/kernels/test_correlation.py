@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.reference.causality import assert_causal
 
 from kernels import correlation as kernel
 from tests.reference import features as reference
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 

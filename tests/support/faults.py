@@ -26,7 +26,7 @@ from joblib.externals.loky.backend.context import set_start_method
 from optuna.storages import RDBStorage
 
 from optimizer.engine import coordination, workers
-from optimizer.search import loop
+from optimizer.search import journal, loop
 from optimizer.search import run as search_run
 from optimizer.store.folder import StudyFolder
 from optimizer.sweep.inputs import Inputs
@@ -197,7 +197,7 @@ def limit_files_at_scratch() -> None:
 
 
 def limit_files_at_journal() -> None:
-    limit_files_within(loop.Search, "_keep_journal", 3)
+    limit_files_within(journal.Journal, "add", 3)
 
 
 class _Interrupts:

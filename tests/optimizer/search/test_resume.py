@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from optimizer.errors import DataError, StudyError
 from optimizer.files import exclusive_use
-from optimizer.search import loop
+from optimizer.search import asker
 from optimizer.search.points import bulk_tasks
 from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
@@ -508,10 +508,10 @@ def test_points_of_another_version_are_refused(
     study = small_study(home / "bars.parquet", search={"sampler": sampler})
     folder = broken_off(study, tmp_path / "out", 8)
     before = result_hashes(folder)
-    monkeypatch.setattr(loop, "sampler_seed", lambda seed, batch: seed + batch)
+    monkeypatch.setattr(asker, "sampler_seed", lambda seed, batch: seed + batch)
     bulk = bulk_tasks
     monkeypatch.setattr(
-        loop, "bulk_tasks", lambda space, name, seed, *rest: bulk(space, name, 99, *rest)
+        asker, "bulk_tasks", lambda space, name, seed, *rest: bulk(space, name, 99, *rest)
     )
     with pytest.raises(StudyError, match=r"batch-000000\.parquet: trial 0 is not the one"):
         resume_study(tmp_path / "out", workers=1)
