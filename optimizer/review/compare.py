@@ -10,7 +10,7 @@ from typing import Any
 from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.review.records import StudySummary, summarize
-from optimizer.review.rerun import parameters_of, rerun_set
+from optimizer.review.rerun import Terms, parameters_of, rerun_built_in
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import OUT_OF_SAMPLE
@@ -113,7 +113,7 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
         rank = order.index(found) + 1 if found in order else None
         return Crossed(number, found, rank, there["in_sample"], there["out_of_sample"])
     try:
-        result = rerun_set(document, other, folder.manifest()["first_bar"])
+        result = rerun_built_in(document, Terms.of_study(manifest), folder.manifest()["first_bar"])
     except BarsweepError as error:
         return Crossed(number, problem=str(error))
     return Crossed(number, in_sample=result.in_sample, out_of_sample=result.out_of_sample)

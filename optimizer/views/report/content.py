@@ -15,22 +15,21 @@ from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
 from optimizer.review.records import judged
+from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
 from optimizer.selection.verdict import Verdict
+from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
 from optimizer.strategies.user import load_custom
-from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
-from optimizer.sweep.inputs import Inputs, fit_key, prepare, study_rules
-from optimizer.sweep.single_set import BacktestResult, record
-from optimizer.sweep.tiles import Tile
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
-from optimizer.views.report.sweep import Axis, Grid, axis_of, grids, variance_shares
+from optimizer.views.binning import Axis, axis_of, log_parameters
+from optimizer.views.report.sweep import Grid, grids, variance_shares
 from optimizer.views.report.trades import round_trips
 
 FLOW_STEPS = 1_000_000
@@ -38,25 +37,6 @@ FLOW_STEPS = 1_000_000
 
 MOST_AXES = 10
 """Parameters with a place in heatmaps: the most important ones."""
-
-
-@dataclass(frozen=True, eq=False)
-class RunAgain:
-    """One set of the study, run again.
-
-    Attributes:
-        number: of the set.
-        row: of the study's results.
-        inputs: of the run.
-        tile: of one lane.
-        result: of the run.
-    """
-
-    number: int
-    row: Mapping[str, Any]
-    inputs: Inputs
-    tile: Tile
-    result: BacktestResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +84,8 @@ class Content:
     axes: tuple[Axis, ...]
     shares: Mapping[str, float]
     grids: tuple[Grid, ...]
-    winner: RunAgain | None = None
-    median: RunAgain | None = None
+    winner: Rerun | None = None
+    median: Rerun | None = None
     trades: pd.DataFrame | None = None
     market: FloatArray | None = None
     rejects: Mapping[str, int] | None = None
@@ -199,7 +179,7 @@ def _searched(branch: Any) -> tuple[str, ...]:
 def _axes(
     sets: pd.DataFrame, space: Space, values: FloatArray
 ) -> tuple[tuple[Axis, ...], dict[str, float]]:
-    log = {one.name for branch in space.branches for one in branch.searched if one.log}
+    log = log_parameters(space)
     known = {"set", "trial", "feasible", "score"}
     names = [name for name in space.parameter_names if name in sets.columns and name not in known]
     candidates = ["strategy", "classifier", *names] if len(sets) else []
@@ -217,20 +197,23 @@ def _axes(
 def _with_winner(content: Content, folder: StudyFolder) -> Content:
     manifest = content.manifest
     try:
-        bars = load_study_bars(content.study)
-        if bars.content_hash != manifest["data_hash"]:
-            raise StudyError(f"{manifest['data_path']}: holds other bars than the study had")
-        winner = run_again(content, bars, content.best.iloc[0].to_dict())
+        terms = Terms.of_study(manifest)
+        bars = terms.bars()
+
+        def simulated(row: Mapping[Any, Any]) -> Rerun:
+            return rerun_set(set_document(row, manifest["study"]), terms, bars)
+
+        winner = simulated(content.best.iloc[0].to_dict())
         recorded = content.best.iloc[0][content.objective]
         again = winner.result.in_sample[content.objective]
         if not (recorded == again or (pd.isna(recorded) and pd.isna(again))):
             raise StudyError(
-                f"set {winner.number} run again has {content.objective} {float(again)!r}, recorded is"
-                f" {float(recorded)!r}: the program has changed since"
+                f"set {winner.number} simulated again has {content.objective} {float(again)!r}, recorded"
+                f" is {float(recorded)!r}: barsweep has changed since"
             )
         feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
-        median = run_again(content, bars, folder.sets([int(middle)]).iloc[0].to_dict())
+        median = simulated(folder.sets([int(middle)]).iloc[0].to_dict())
     except BarsweepError as error:
         note = f"Equity, trades, regimes and refusals are left out: {error}."
         return replace(content, notes=(*content.notes, note))
@@ -268,30 +251,7 @@ def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))
 
 
-def run_again(content: Content, bars: Bars, row: Mapping[Any, Any]) -> RunAgain:
-    """Run one set of a study.
-
-    Args:
-        content: of the study.
-        bars: of the study.
-        row: of its results.
-
-    Raises:
-        DataError: the bars cannot be used.
-    """
-    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
-    own = {name: float(row[name]) for name in branch.columns}
-    alone = replace(branch, fixed={**branch.fixed, **own}, searched=(), swept={}, constraints=())
-    space = Space((alone,))
-    rules = study_rules(content.study, space, bars.n_symbols)
-    holdout = content.study.validation.holdout
-    inputs = prepare(bars, space, rules, holdout, content.manifest["first_bar"])
-    tile = Tile(alone.strategy, alone.classifier, alone.market, alone.lanes({}), alone.custom)
-    codes = {key: fit_key(bars, key)[0] for key in tile.regime_keys()[0]}
-    return RunAgain(int(row["set"]), row, inputs, tile, record(inputs, tile, codes))
-
-
-def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int]:
+def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
     """Why signals of the winner became no order, counted by the event flow."""
     inputs = winner.inputs
     bars, rules = inputs.bars, inputs.rules

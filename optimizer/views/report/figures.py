@@ -18,9 +18,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from kernels.codes import BEAR, BULL, NEUTRAL
+from optimizer.review.rerun import Rerun
 from optimizer.sweep.buy_and_hold import buy_and_hold
 from optimizer.types import FloatArray, IntArray
-from optimizer.views.report.content import Content, RunAgain
+from optimizer.views.report.content import Content
 from optimizer.views.report.sweep import Grid, outline, plateau
 
 LIGHT = {
@@ -187,7 +188,7 @@ def _line(
     )
 
 
-def equity(winner: RunAgain, median: RunAgain, stitched: pd.DataFrame | None = None) -> go.Figure:
+def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -> go.Figure:
     """Equity and drawdown of the winner, the median set and buy-and-hold; the holdout shaded.
 
     Args:
@@ -238,7 +239,7 @@ def equity(winner: RunAgain, median: RunAgain, stitched: pd.DataFrame | None = N
     return made
 
 
-def _shade_holdout(made: go.Figure, winner: RunAgain) -> None:
+def _shade_holdout(made: go.Figure, winner: Rerun) -> None:
     inputs = winner.inputs
     if inputs.split >= inputs.bars.n_bars:
         return
@@ -591,7 +592,7 @@ def walk_forward(content: Content) -> go.Figure | None:
 REGIMES = {BULL: ("bull", "blue"), NEUTRAL: ("neutral", "veil"), BEAR: ("bear", "orange")}
 
 
-def regimes(winner: RunAgain, market: FloatArray) -> go.Figure:
+def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
     """The market's price, with the regime of each bar behind it."""
     series = winner.result.regimes
     codes, times = series.to_numpy(), milliseconds(pd.DatetimeIndex(series.index))

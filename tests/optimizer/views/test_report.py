@@ -27,10 +27,11 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.inputs import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
+from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
 from optimizer.views.report.content import Content, gather
 from optimizer.views.report.figures import thinned
-from optimizer.views.report.sweep import axis_of, grids, outline, plateau, variance_shares
+from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
 from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
 from tests.reference.studies import mapping, random_bars, small_study, write_bars
 
