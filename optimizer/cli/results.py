@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from optimizer.cli.console import (
@@ -105,6 +104,7 @@ def show(
 
 def _show_set(path: Path, number: int) -> None:
     from optimizer.review.records import set_record
+    from optimizer.review.tables import ODDS_LEGEND
 
     one = set_record(path, number)
     say(
@@ -127,9 +127,10 @@ def _show_set(path: Path, number: int) -> None:
         say("odds: unknown until the study is complete and has a winner")
         return
     say(
-        f"odds: not luck (DSR) {format_cell(one.odds.dsr)}; gain is real (PSR)"
-        f" {format_cell(one.odds.psr)} in-sample, {format_cell(one.odds.oos_psr)} out-of-sample"
+        f"odds: DSR {format_cell(one.odds.dsr)}, PSR {format_cell(one.odds.psr)} in-sample,"
+        f" PSR {format_cell(one.odds.oos_psr)} out-of-sample"
     )
+    say(ODDS_LEGEND, "dim")
 
 
 def _open_positions(path: Path, number: int) -> str:
@@ -167,7 +168,7 @@ def _show_found(
         say("no set meets the condition", "yellow")
         return
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
-    console.print(_best_table(frame, study, judged(folder).selection, more))
+    _print_sets(frame, study, judged(folder).selection, more)
 
 
 def show_study(path: Path, top: int) -> None:
@@ -203,7 +204,7 @@ def show_study(path: Path, top: int) -> None:
     if frame.empty:
         say(no_best(folder, study.search), "yellow")
     else:
-        console.print(_best_table(frame, study, selection))
+        _print_sets(frame, study, selection)
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):
@@ -234,17 +235,19 @@ def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
         say(line)
 
 
-def _best_table(
+def _print_sets(
     frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
-) -> Table:
-    """One row per set: each metric as in-sample / out-of-sample, its odds, what differs."""
-    from optimizer.review.tables import set_rows
+) -> None:
+    """Print one row per set: each metric as in-sample / out-of-sample, its odds, what differs."""
+    from optimizer.review.tables import ODDS_LEGEND, set_table
 
-    titles, rows = set_rows(frame, study, selection, more)
+    found = set_table(frame, study, selection, more)
     table = new_table()
-    for title in titles[:-1]:
+    for title in found.titles[:-1]:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column(titles[-1], overflow="fold")
-    for row in rows:
+    table.add_column(found.titles[-1], overflow="fold")
+    for row in found.rows:
         table.add_row(*row)
-    return table
+    console.print(table)
+    if found.has_odds:
+        say(ODDS_LEGEND, "dim")

@@ -1,12 +1,7 @@
-"""The figures of a report, as plotly objects.
-
-Their colours are those of the light palette; a page that is shown dark replaces each by its
-counterpart. Both are told apart by the colour-blind, and lines differ in their dashes as well.
-"""
+"""The figures of a report, as plotly objects."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -22,39 +17,15 @@ from optimizer.review.rerun import Rerun
 from optimizer.sweep.buy_and_hold import buy_and_hold
 from optimizer.types import FloatArray, IntArray
 from optimizer.views.report.content import Content
+from optimizer.views.report.formats import (
+    TITLES,
+    hover_format,
+    metric_title,
+    safe,
+    tick_format,
+)
+from optimizer.views.report.style import AXIS, LIGHT, TEMPLATE, figure
 from optimizer.views.report.sweep import Grid, outline, plateau
-
-LIGHT = {
-    "ink": "#1c2733",
-    "muted": "#5a6775",
-    "grid": "#dde3ea",
-    "paper": "#fefefe",
-    "panel": "#f4f6f9",
-    "blue": "#0a66b7",
-    "orange": "#b8540a",
-    "teal": "#0b7a66",
-    "grey": "#7c8793",
-    "veil": "#8795a5",
-    "few": "#c3d4e7",
-    "some": "#4a80b8",
-    "many": "#0b2a4e",
-}
-DARK = {
-    "ink": "#e4eaf0",
-    "muted": "#9caab8",
-    "grid": "#2c3845",
-    "paper": "#10161d",
-    "panel": "#18212b",
-    "blue": "#62b5f6",
-    "orange": "#f2a154",
-    "teal": "#4cc9ae",
-    "grey": "#8b97a4",
-    "veil": "#64748a",
-    "few": "#3b5a7d",
-    "some": "#86b0da",
-    "many": "#fff2ae",
-}
-"""Colours by name; CSS and figures share them."""
 
 MOST_POINTS = 3000
 """Points of a line; more are thinned to the extremes of short stretches."""
@@ -63,91 +34,6 @@ MOST_TRIALS = 3000
 FEWEST_BINS, MOST_BINS = 15, 60
 BEST_LINES, OTHER_LINES = 500, 1500
 MOST_LINE_AXES = 9
-
-TITLES = {
-    "sharpe": "Sharpe ratio, annualized",
-    "sortino": "Sortino ratio, annualized",
-    "calmar": "Calmar ratio",
-    "cagr": "growth a year",
-    "volatility": "volatility a year",
-    "total_return": "total return",
-    "max_drawdown": "greatest drawdown",
-    "exposure": "mean exposure, share of equity",
-    "win_rate": "winning trades",
-    "n_trades": "trades",
-    "profit_factor": "gross profit over gross loss",
-    "final_equity": "final equity, money",
-    "costs_paid": "costs paid, money",
-    "turnover": "turnover",
-}
-PERCENT = {"cagr", "volatility", "total_return", "max_drawdown", "exposure", "win_rate"}
-"""Metrics that are read as percent."""
-
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_AXIS = {
-    "gridcolor": LIGHT["grid"],
-    "linecolor": LIGHT["veil"],
-    "zerolinecolor": LIGHT["grid"],
-    "showline": True,
-    "ticks": "outside",
-    "tickcolor": LIGHT["veil"],
-    "ticklen": 4,
-    "automargin": True,
-    "title": {"standoff": 8},
-}
-TEMPLATE = go.layout.Template(
-    layout={
-        "font": {"family": _FONT, "size": 13, "color": LIGHT["ink"]},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "colorway": [LIGHT[name] for name in ("blue", "orange", "teal", "grey")],
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
-        "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
-        "hoverlabel": {
-            "bgcolor": LIGHT["paper"],
-            "bordercolor": LIGHT["veil"],
-            "font": {"family": _FONT, "color": LIGHT["ink"]},
-        },
-        "bargap": 0.08,
-        "modebar": {
-            "bgcolor": "rgba(0,0,0,0)",
-            "color": LIGHT["grey"],
-            "activecolor": LIGHT["ink"],
-        },
-    }
-)
-
-
-def safe(text: object) -> str:
-    """A name as plotly shows it: its text reads some HTML."""
-    return html.escape(str(text), quote=False)
-
-
-def metric_title(name: str) -> str:
-    """A metric in words, with its unit."""
-    return TITLES.get(name, name.replace("_", " "))
-
-
-def metric_name(name: str) -> str:
-    """A metric in words."""
-    return metric_title(name).split(",")[0]
-
-
-def tick_format(name: str) -> str:
-    """How a metric's ticks are written."""
-    return ".0%" if name in PERCENT else "~g"
-
-
-def hover_format(name: str) -> str:
-    """How a metric's value is written."""
-    return ".1%" if name in PERCENT else ".3~g"
-
-
-def figure(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the report's style."""
-    return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
 
 
 def milliseconds(times: pd.DatetimeIndex) -> FloatArray:
@@ -632,7 +518,7 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
     made.update_layout(
         yaxis={"visible": False, "range": [0, 1], "fixedrange": True},
         yaxis2={
-            **_AXIS,
+            **AXIS,
             "tickmode": "auto",
             "overlaying": "y",
             "side": "left",

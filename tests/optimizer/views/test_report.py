@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +372,27 @@ def test_a_report_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match=r"page\.html: cannot be written"):
         write_report(plain, tmp_path / "file" / "page.html")
+
+
+class Tags(HTMLParser):
+    """The elements of a page that may load or run something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "img", "iframe", "object", "link", "b"):
+            self.found.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_names_of_symbols_are_text(tmp_path: Path) -> None:
+    symbols = ("<img src=x onerror=alert(1)>", "</script><b>B", 'C"&amp;')
+    write_bars(tmp_path / "bars.parquet", random_bars(symbols=symbols))
+    run_study(small_study(tmp_path / "bars.parquet"), out=tmp_path / "out", workers=1)
+    page = write_report(tmp_path / "out").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.found == ["script"] * 3  # figures as data, plotly, the page's own
+    assert all(symbol in words(page) for symbol in symbols)
