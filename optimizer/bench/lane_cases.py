@@ -11,8 +11,9 @@ import numpy as np
 from kernels import layout, simulation
 from kernels._jit import jit_borrowing
 from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
-from optimizer.bench.cases import CELL, Case, momentum_sets, repeated_case
-from optimizer.bench.machine import Mix, instruction_mix
+from optimizer.bench.assembly import Mix, instruction_mix
+from optimizer.bench.case import CELL, Case, repeated_case
+from optimizer.bench.inputs import momentum_sets
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME
 from optimizer.text import counted

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optimizer.bench.machine import Limits, Machine, Mix
+from optimizer.bench.assembly import Mix
+from optimizer.bench.limits import Limits
+from optimizer.bench.machine import Machine
 from optimizer.errors import DataError
 
 SCHEMA_VERSION = 1

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kernels import layout
-from optimizer.bench.cases import (
-    N_BARS,
-    N_SYMBOLS,
-    Case,
-    feature_cases,
-    regime_cases,
-    simulated_bars,
-    summary_cases,
-)
+from optimizer.bench.assembly import VECTOR, instruction_set
+from optimizer.bench.case import Case
+from optimizer.bench.inputs import N_BARS, N_SYMBOLS, simulated_bars
+from optimizer.bench.kernel_cases import feature_cases, regime_cases, summary_cases
 from optimizer.bench.lane_cases import lane_cases, simulation_cases
-from optimizer.bench.machine import VECTOR, Limits, instruction_set, measure_limits, this_machine
+from optimizer.bench.limits import Limits, measure_limits
+from optimizer.bench.machine import this_machine
 from optimizer.bench.record import Bench, Measurement
 
 
