@@ -32,11 +32,22 @@ class Mix:
         return Mix(*(a + b for a, b in zip(self.parts(), other.parts(), strict=True)))
 
     def times(self, factor: float) -> Mix:
-        """Each count times ``factor``."""
+        """Scale every count.
+
+        Args:
+            factor: by which it is multiplied.
+
+        Returns:
+            A new mix.
+        """
         return Mix(*(part * factor for part in self.parts()))
 
     def parts(self) -> tuple[float, float, float, float]:
-        """The four counts."""
+        """The four counts.
+
+        Returns:
+            In the order of the attributes.
+        """
         return self.divides, self.arithmetic, self.loads, self.stores
 
 
@@ -45,7 +56,14 @@ _COMPUTES_ON_BITS = re.compile(r"v?p(and|andn|or|xor|ternlog|srl|sll|sra|add|sub
 
 
 def instruction_set(assembly: str) -> str:
-    """Widest registers that hold packed doubles: "AVX-512 zmm", ...; "scalar" if none do."""
+    """The widest registers that hold packed doubles.
+
+    Args:
+        assembly: x86 code in AT&T syntax.
+
+    Returns:
+        "AVX-512 zmm", "AVX2 ymm" or "SSE2 xmm"; "scalar" if there are no packed doubles.
+    """
     for register, name in _SETS.items():
         if re.search(rf"\bv?(add|sub|mul|div|min|max)pd\b[^\n]*%{register}\d", assembly):
             return f"{name} {register}"
@@ -53,10 +71,17 @@ def instruction_set(assembly: str) -> str:
 
 
 def instruction_mix(assembly: str, lanes: int = layout.LANES) -> list[Mix]:
-    """Vector instructions of every block of x86 code that has some, in the order of the text.
+    """Count the vector instructions of each block of code.
 
-    A block is an innermost loop, or a stretch of code outside of them. A loop that counts lanes takes
-    as many a turn as it adds to the counter; any other block was unrolled over all ``lanes``.
+    A block is an innermost loop, or a stretch of code outside of loops. A loop that counts lanes
+    handles as many per turn as it adds to its counter; any other block is unrolled over all lanes.
+
+    Args:
+        assembly: x86 code in AT&T syntax.
+        lanes: over which a block without a loop is unrolled.
+
+    Returns:
+        Instructions for 8 lanes of each block that has any, in the order of the text.
     """
     blocks = (_count(block, _lanes_of(block, lanes)) for block in _blocks(assembly))
     return [mix for mix in blocks if any(mix.parts())]

@@ -13,9 +13,12 @@ from optimizer.bench.assembly import Mix
 
 
 class Repeated:
-    """A kernel called many times from compiled code, so that a call from Python does not weigh.
+    """A kernel called many times from compiled code, so that the call from Python does not count.
 
-    Compiled anew, since what comes from the disk cache has no assembly to show.
+    It is compiled again, since code from the disk cache comes without its assembly.
+
+    Args:
+        kernel: a function that numba has compiled.
     """
 
     def __init__(self, kernel: Callable[..., Any]) -> None:
@@ -27,16 +30,22 @@ class Repeated:
         self._repeat: Any = numba.jit(**options)(repeat)
 
     def __call__(self, n: int, *arguments: Any) -> None:
-        """Call the kernel ``n`` times."""
+        """Call the kernel many times.
+
+        Args:
+            n: how many times.
+            arguments: of each call.
+        """
         self._repeat(n, arguments)
 
     @property
     def assembly(self) -> str:
-        """Of what was called so far."""
+        """The assembly of every signature called so far."""
         return "\n".join(self._repeat.inspect_asm().values())
 
 
 CELL = "bar x symbol x set"
+"""The element of the simulation and its phases."""
 
 
 @dataclass(eq=False)
@@ -44,14 +53,15 @@ class Case:
     """Work to be timed.
 
     Attributes:
-        kernel, element: names.
-        elements: how many one call of ``work`` computes.
+        kernel: its name, unique among all cases.
+        element: name of what is counted, such as "bar x symbol".
+        elements: how many elements one call of ``work`` computes.
         work: what is timed.
         reset: restores what ``work`` changes; not timed.
-        assembly: of the kernel, once ``work`` has been called.
-        lanes: computed side by side.
-        traffic: bytes of an element to and from memory, where that is what limits it.
-        mix: of an element times 8, where its instructions are what limits it.
+        assembly: gives the assembly of the kernel once ``work`` has been called.
+        lanes: how many elements are computed side by side.
+        traffic: bytes per element to and from memory; None where memory is not the limit.
+        mix: gives the instructions for 8 elements; None where instructions are not the limit.
     """
 
     kernel: str
@@ -74,7 +84,19 @@ def repeated_case(
     calls: int = 1,
     **details: Any,
 ) -> Case:
-    """``calls`` calls of one kernel, its arrays restored before each turn."""
+    """A case of repeated calls of one kernel; its arrays are restored before each turn.
+
+    Args:
+        kernel, element: names, see ``Case``.
+        elements: how many elements one call computes.
+        function: the kernel.
+        arguments: of every call; arrays that it may write to are restored.
+        calls: how many calls are timed together.
+        details: further attributes of the case.
+
+    Returns:
+        The case.
+    """
     repeated = Repeated(function)
     kept = [(a, a.copy()) for a in arguments if isinstance(a, np.ndarray) and a.flags.writeable]
 

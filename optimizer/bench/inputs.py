@@ -13,10 +13,19 @@ from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 
 N_BARS, N_SYMBOLS, N_SETS = 1_000, 10, 512
+"""Size of the benchmark."""
 
 
 def simulated_bars(n_bars: int, n_symbols: int) -> Bars:
-    """Bars of correlated random walks; the same for the same arguments."""
+    """Bars of correlated random walks.
+
+    Args:
+        n_bars: hourly bars.
+        n_symbols: symbols.
+
+    Returns:
+        The same bars for the same arguments.
+    """
     rng = np.random.default_rng(4)
     market = rng.normal(3e-4, 0.008, (n_bars, 1))
     close = 100.0 * np.exp(np.cumsum(market + rng.normal(0.0, 0.01, (n_bars, n_symbols)), axis=0))
@@ -38,9 +47,16 @@ def simulated_bars(n_bars: int, n_symbols: int) -> Bars:
 def momentum_sets(
     bars: Bars, n_sets: int = N_SETS, shortest: int = 5, **risk_parameters: Any
 ) -> tuple[Inputs, Tile, Tile]:
-    """Inputs, and momentum parameter sets that share their features or have their own.
+    """Momentum parameter sets that share their features, and others that have their own.
 
-    Lookbacks are from ``shortest`` to 250 bars.
+    Args:
+        bars: of all symbols.
+        n_sets: parameter sets of each kind.
+        shortest: shortest lookback in bars; the longest is 250.
+        risk_parameters: as in ``[risk]`` of a study file.
+
+    Returns:
+        The inputs of both, the sets with one lookback, and the sets with lookbacks of their own.
     """
     content = {
         "study": {"name": "bench"},

@@ -13,7 +13,14 @@ from optimizer.types import Bars
 
 
 def feature_cases(bars: Bars) -> list[Case]:
-    """Each feature over the bars of one symbol, and the correlations of all."""
+    """Cases of the features.
+
+    Args:
+        bars: of several symbols.
+
+    Returns:
+        Each feature over the bars of the first symbol, and the correlations of all symbols.
+    """
     n, lookback = bars.n_bars, 60
     high, low, close = (np.array(getattr(bars, m)[:, 0]) for m in ("high", "low", "close"))
     out = np.empty(n)
@@ -46,7 +53,14 @@ def feature_cases(bars: Bars) -> list[Case]:
 
 
 def regime_cases(n_bars: int) -> list[Case]:
-    """The steps of the regime models over simulated observations."""
+    """Cases of the regime models, over simulated observations.
+
+    Args:
+        n_bars: how many observations.
+
+    Returns:
+        The features of the market, the filter of the HMM and the decision of the SVM.
+    """
     rng = np.random.default_rng(2)
     observations = rng.normal(size=(n_bars, 2))
     hmm = (
@@ -77,7 +91,12 @@ def regime_cases(n_bars: int) -> list[Case]:
 
 
 def summary_cases() -> list[Case]:
-    """Metrics, the order of one portfolio, and the probability of backtest overfitting."""
+    """Cases of what is computed once per set, or once per order of the event flow.
+
+    Returns:
+        The decision of one order, the metrics, and the two steps of the probability of backtest
+        overfitting.
+    """
     rng = np.random.default_rng(5)
     n = 4_096
     rows = rng.uniform(1.0, 2.0, (layout.N_LANE_ROWS, n))

@@ -16,13 +16,13 @@ from optimizer.types import FloatArray
 
 @dataclass(frozen=True)
 class Limits:
-    """Least time of one vector instruction on 8 doubles, in ns, and of memory, in GB/s.
+    """The peaks of one core.
 
     Attributes:
-        divide_ns: division.
-        arithmetic_ns: addition, multiplication, minimum and maximum in equal parts.
-        load_ns, store_ns: from and to the first-level cache.
-        read_gb_s: memory beyond every cache.
+        divide_ns: least time of a division of 8 doubles, ns.
+        arithmetic_ns: the same of an addition, multiplication, minimum or maximum, on average.
+        load_ns, store_ns: the same of a load from and a store to the first-level cache.
+        read_gb_s: reading memory beyond every cache, GB/s.
     """
 
     divide_ns: float
@@ -32,10 +32,16 @@ class Limits:
     read_gb_s: float
 
     def bound_ns(self, mix: Mix) -> float:
-        """Least time for 8 lanes: that of the busiest unit.
+        """The least time for 8 lanes: that of the busiest unit.
 
-        The divider, arithmetic, loads and stores go on side by side: kernels are measured that take
-        less than the sum of the first two.
+        Divisions, arithmetic, loads and stores overlap: some kernels measured take less than the sum
+        of the first two.
+
+        Args:
+            mix: instructions for 8 lanes.
+
+        Returns:
+            Nanoseconds.
         """
         return max(
             mix.divides * self.divide_ns,
@@ -59,7 +65,7 @@ def _divide(x: FloatArray, n: int, a: float, b: float) -> None:
 
 @jit_borrowing
 def _compute(x: FloatArray, n: int, a: float, b: float) -> None:
-    # Four chains side by side: the units are busy while each waits for its own last result.
+    # Four independent chains keep the units busy while each waits for its own last result.
     for _ in range(n):
         for i in range(_ROW):
             y0, y1, y2, y3 = x[i], x[_ROW + i], x[_ROW + _ROW + i], x[_ROW + _ROW + _ROW + i]
@@ -101,13 +107,21 @@ def _read(x: FloatArray, largest: FloatArray) -> None:
             largest[b] = value if value > largest[b] else largest[b]
 
 
-_MEMORY = 2**24  # doubles: 134 MB, more than the caches of today
+_MEMORY = 2**24  # doubles: 134 MB, larger than any cache
 _TURNS = 200
-"""Turns of a peak kernel in one measurement: some 20 us, seldom interrupted."""
+"""Turns of a peak kernel in one measurement: about 20 us, which is rarely interrupted."""
 
 
 def best_time(work: Callable[[], object], rounds: int) -> float:
-    """Least processor time of ``rounds`` calls, in ns; the first call is not counted."""
+    """The least processor time of several calls.
+
+    Args:
+        work: what is timed.
+        rounds: how many calls; one more, the first, is not timed.
+
+    Returns:
+        Nanoseconds.
+    """
     work()
     taken = []
     for _ in range(rounds):
@@ -118,7 +132,14 @@ def best_time(work: Callable[[], object], rounds: int) -> float:
 
 
 def measure_limits(rounds: int = 200) -> Limits:
-    """Measure this machine's peaks on one core."""
+    """Measure the peaks of this machine on one core.
+
+    Args:
+        rounds: how often each peak is measured; the best counts.
+
+    Returns:
+        The peaks.
+    """
     x = layout.aligned_zeros((_ROWS * int(_ROW),))
     vectors = int(_ROW) // VECTOR * _TURNS
 

@@ -15,7 +15,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a measurement was taken; two of them compare where ``processor`` and ``cores`` agree."""
+    """Where a measurement was taken.
+
+    Times of two machines compare if ``processor`` and ``cores`` agree.
+
+    Attributes:
+        processor: its model name.
+        cores: logical cores.
+        python, numba, numpy: releases.
+    """
 
     processor: str
     cores: int
@@ -25,7 +33,11 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """The machine and the releases that compile for it."""
+    """This machine and the releases that compile for it.
+
+    Returns:
+        What identifies a measurement.
+    """
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):  # not Linux
         first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]

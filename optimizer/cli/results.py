@@ -172,7 +172,15 @@ def _show_found(
 
 
 def show_study(path: Path, top: int) -> None:
-    """Print a study's best sets and its verdict."""
+    """Print a study's best sets and its verdict.
+
+    Args:
+        path: folder of the study.
+        top: how many of the best sets.
+
+    Raises:
+        StudyError: the study cannot be read.
+    """
     from optimizer.review.records import judged
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best

@@ -1,4 +1,4 @@
-"""All that a report shows, gathered from a study's folder and from its winner, run once more."""
+"""All that a report shows: read from a study's folder, and simulated again for its winner."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from optimizer.views.report.sweep import Grid, grids, variance_shares
 from optimizer.views.report.trades import round_trips
 
 FLOW_STEPS = 1_000_000
-"""Steps of bar x symbol up to which the winner is run bar by bar to count refusals."""
+"""Steps of bar x symbol up to which the winner is run one bar at a time to count refusals."""
 
 MOST_AXES = 10
-"""Parameters with a place in heatmaps: the most important ones."""
+"""Most parameters that heatmaps offer: the most important ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,27 +44,27 @@ class Content:
     """What a report shows.
 
     Attributes:
-        manifest: of the study.
-        study, space: as they were run.
-        objective: the first one, over which figures are drawn.
+        manifest: of the study's folder.
+        study, space: of the study.
+        objective: the first objective, which the figures show.
         maximize: whether more of it is better.
         sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective in- and
             out-of-sample, and every parameter that varies.
-        n_distinct: sets, those tried twice counted once.
+        n_distinct: number of different sets.
         trials: as ``StudyFolder.trials``.
         best: whole rows of the best sets.
-        none_best: why there is none; empty where there is.
-        selection, verdict: None where the study is not complete or found nothing.
+        none_best: why no set is best; empty if one is.
+        selection, verdict: None if the study is not complete or no set is best.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
-        shares: variance share of each.
-        grids: of every two of the first axes.
-        winner, median: the best feasible set and the middle one by score, run again; None where
-            there is none, or the bars are not to be had.
+        shares: share of the objective's variance that each explains, 0 to 1.
+        grids: of every pair of the first axes.
+        winner, median: the best feasible set and the middle one by score, simulated again; None if
+            no set is best, or the bars cannot be used.
         trades: of the winner, see ``round_trips``.
-        market: (n_bars from the first decision,) price that regimes are judged on, or of the index.
-        rejects: of the winner, counts by reason; None where they were not counted.
-        n_decisions: signals behind them.
+        market: (n_bars from the first decision,) price of the market that regimes are judged on.
+        rejects: refusals of the winner by reason; None if they were not counted.
+        n_decisions: signals of the winner, bars x symbols.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -94,7 +94,13 @@ class Content:
 
 
 def gather(path: Path) -> Content:
-    """Read a study's folder, run its winner and its median set again, count what was refused.
+    """Read a study's folder, simulate its winner and its median set again, count refusals.
+
+    Args:
+        path: folder of the study, which need not be complete.
+
+    Returns:
+        All that the report shows.
 
     Raises:
         StudyError: there is no study, nothing to show of it, or a file cannot be read.
@@ -112,7 +118,8 @@ def gather(path: Path) -> Content:
     trials = folder.trials()
     if not trials:
         raise StudyError(
-            f"{path}: no results yet, so there is nothing to report; `barsweep resume {path}` goes on"
+            f"{path}: no results yet, so there is nothing to report; continue it with"
+            f" `barsweep resume {path}`"
         )
     objective = study.search.objective[0]
     maximize = study.search.direction[0] == "maximize"
@@ -121,7 +128,7 @@ def gather(path: Path) -> Content:
     if not complete:
         notes.append(
             f"The study is not complete: {counted(len(trials), 'trial')} so far."
-            f" `barsweep resume {path}` goes on with it."
+            f" Resume it with `barsweep resume {path}`."
         )
     if study.costs.fill == "close":
         notes.append(
@@ -140,7 +147,9 @@ def gather(path: Path) -> Content:
     if problem:
         notes.append(f"{problem}.")
     if selection is None and not best.empty:
-        notes.append("There is no verdict yet: the statistics of selection come with the end.")
+        notes.append(
+            "There is no verdict yet: the statistics of selection are computed at the end."
+        )
     values = sets[objective].to_numpy(np.float64)
     axes, shares = _axes(sets, space, values)
     content = Content(
@@ -245,7 +254,7 @@ def _stitched(folder: StudyFolder) -> pd.DataFrame | None:
 
 
 def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray:
-    """A symbol's closes, or the index of all symbols, 100 at the first decision."""
+    """The closes of a symbol, or the index of all symbols, which is 100 at the first decision."""
     if symbol is not None:
         return bars.close[:, bars.symbols.index(symbol)]
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))

@@ -27,31 +27,66 @@ TITLES = {
     "turnover": "turnover",
 }
 PERCENT = {"cagr", "volatility", "total_return", "max_drawdown", "exposure", "win_rate"}
-"""Metrics that are read as percent."""
+"""Metrics that are shown in percent."""
 
 
 def safe(text: object) -> str:
-    """A name as plotly shows it: its text reads some HTML."""
+    """Escape a text for plotly, which interprets some HTML.
+
+    Args:
+        text: of the study, such as a symbol.
+
+    Returns:
+        The text as plotly shows it unchanged.
+    """
     return html.escape(str(text), quote=False)
 
 
 def metric_title(name: str) -> str:
-    """A metric in words, with its unit."""
+    """A metric in words, with its unit.
+
+    Args:
+        name: of the metric.
+
+    Returns:
+        Such as "Sharpe ratio, annualized".
+    """
     return TITLES.get(name, name.replace("_", " "))
 
 
 def metric_name(name: str) -> str:
-    """A metric in words."""
+    """A metric in words, without its unit.
+
+    Args:
+        name: of the metric.
+
+    Returns:
+        Such as "Sharpe ratio".
+    """
     return metric_title(name).split(",")[0]
 
 
 def tick_format(name: str) -> str:
-    """How a metric's ticks are written."""
+    """The format of a metric on an axis.
+
+    Args:
+        name: of the metric.
+
+    Returns:
+        A format of d3.
+    """
     return ".0%" if name in PERCENT else "~g"
 
 
 def hover_format(name: str) -> str:
-    """How a metric's value is written."""
+    """The format of a metric's value in a hover text.
+
+    Args:
+        name: of the metric.
+
+    Returns:
+        A format of d3.
+    """
     return ".1%" if name in PERCENT else ".3~g"
 
 

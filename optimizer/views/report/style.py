@@ -40,7 +40,7 @@ DARK = {
     "some": "#86b0da",
     "many": "#fff2ae",
 }
-"""Colours by name; CSS and figures share them."""
+"""Colours by name, shared by CSS and figures."""
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 AXIS = {
@@ -80,5 +80,13 @@ TEMPLATE = go.layout.Template(
 
 
 def figure(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the report's style."""
+    """An empty figure in the style of the report.
+
+    Args:
+        height: pixels.
+        layout: further settings of plotly's layout.
+
+    Returns:
+        The figure.
+    """
     return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
