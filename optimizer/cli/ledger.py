@@ -11,7 +11,7 @@ def ledger() -> None:
     from optimizer.store.ledger import entries, ledger_path
 
     table = new_table()
-    for name in ("bars", "study", "sets", "last run", "file of bars"):
+    for name in ("bars", "study", "sets", "last tried", "file of bars"):
         table.add_column(name, justify="right" if name == "sets" else "left", overflow="fold")
     found = entries()
     totals: dict[str, int] = {}
