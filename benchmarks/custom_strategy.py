@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.simulation import DATA, SYMBOLS
 from optimizer.bars.load import load_bars
-from optimizer.bench.cases import Case, momentum_sets
+from optimizer.bench.case import Case
+from optimizer.bench.inputs import momentum_sets
 from optimizer.bench.suite import measure
 from optimizer.strategies.user import read_custom
 from optimizer.sweep.evaluate import evaluate

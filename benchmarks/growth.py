@@ -21,7 +21,8 @@ import numpy as np
 
 from benchmarks import million
 from benchmarks.tables import FOLDER, describe, markdown, publish
-from optimizer.bench.cases import Case, momentum_sets, simulated_bars
+from optimizer.bench.case import Case
+from optimizer.bench.inputs import momentum_sets, simulated_bars
 from optimizer.bench.machine import this_machine
 from optimizer.bench.suite import measure
 from optimizer.sweep.evaluate import evaluate
@@ -122,8 +123,9 @@ def draw(series: list[Series], path: Path) -> None:
 
 
 FIRST_CALL = (
-    "import optimizer; from optimizer.bench import *; import numpy as np;"
-    "from optimizer.backtest import evaluate, NO_REGIME;"
+    "import optimizer; import numpy as np;"
+    "from optimizer.bench.inputs import momentum_sets, simulated_bars;"
+    "from optimizer.sweep.evaluate import evaluate; from optimizer.sweep.inputs import NO_REGIME;"
     "bars = simulated_bars(300, 2); inputs, shared, _ = momentum_sets(bars, 64);"
     "evaluate(inputs, [shared], {NO_REGIME: np.zeros(300, np.int8)})"
 )

@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.scalar import scalar_momentum
 from benchmarks.tables import describe, markdown, publish
 from optimizer.bars.load import load_bars
-from optimizer.bench.cases import CELL, Case, momentum_sets
+from optimizer.bench.case import CELL, Case
+from optimizer.bench.inputs import momentum_sets
 from optimizer.bench.lane_cases import simulation_cases
 from optimizer.bench.record import Bench, Measurement
 from optimizer.bench.suite import measure, run_bench

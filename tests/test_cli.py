@@ -105,6 +105,26 @@ def test_the_command_is_installed() -> None:
     assert BARSWEEP.is_file()
 
 
+def test_commands_are_listed_in_the_order_of_use() -> None:
+    """As a user meets them: from a new project to the analytics of a flow."""
+    listed = barsweep("--help").stdout.split("Commands:\n")[1]
+    assert re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE) == [
+        *(
+            "new",
+            "check",
+            "run",
+            "resume",
+            "list",
+            "show",
+            "compare",
+            "plot",
+            "dashboard",
+            "report",
+        ),
+        *("ledger", "export", "replay", "tearsheet", "flow", "trace", "bench", "data", "analytics"),
+    ]
+
+
 def test_help_names_the_commands() -> None:
     found = barsweep("--help")
     assert found.returncode == 0

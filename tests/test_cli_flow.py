@@ -159,7 +159,7 @@ def test_a_long_flow_is_refused_unless_it_is_let(folder: Path) -> None:
     assert "small.toml: 2 portfolios" in line
     assert "more than --max-seconds 0.01" in line
     assert not (folder / "out").exists()
-    (let,) = re.findall(r"go on with (--max-seconds \d+)$", line)
+    (let,) = re.findall(r"allow it with (--max-seconds \d+)$", line)
     done = barsweep("flow", "small.toml", *let.split(), folder=folder)
     assert done.returncode == 0, done.stderr
     write_bars(folder / "bars.parquet", random_bars(20_000))
@@ -191,8 +191,8 @@ def test_a_flow_that_is_stopped_says_what_stays(folder: Path) -> None:
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 143, messages
     assert messages == (
-        "terminated; the bars traced so far stay in traced, and a flow cannot go on from there:"
-        " `barsweep flow --overwrite` begins it anew, or remove the folder\n"
+        "terminated; the bars traced so far are kept in traced, but a flow cannot be resumed:"
+        " start again with `barsweep flow --overwrite`, or remove the folder\n"
     )
     assert barsweep("trace", "traced", "--rejects", folder=folder).returncode == 0
 

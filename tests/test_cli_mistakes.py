@@ -67,8 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("plot out", "barsweep plot: missing option '--heatmap'; see `barsweep plot --help`"),
         ("show out --top", "option '--top' requires an argument"),
         # Conditions.
-        ("show out --where |", "show: --where is empty; give a condition, as"),
-        ("show out --where |  ", "show: --where is empty; give a condition, as"),
+        ("show out --where |", "show: --where is empty; give a condition such as"),
+        ("show out --where |  ", "show: --where is empty; give a condition such as"),
         ("show out --where |classifier == 'hmn'", 'no classifier "hmn" in this study; did you mean'),
         ("show out --where |classifier < hmm", "compare it so: classifier == none, or with !="),
         # Files that are not what they should be.
@@ -241,7 +241,7 @@ def test_positions_that_are_open_at_the_end_are_named(home: Home) -> None:
     (line,) = [one for one in done.stdout.splitlines() if one.startswith("open after")]
     if held:
         assert f": {counted(len(held), 'position')} (" in line
-        assert "count closed trades alone" in line
+        assert "count closed trades only" in line
     else:
         assert line.endswith("no position")
 

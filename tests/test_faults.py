@@ -121,7 +121,7 @@ def test_a_signal_stops_a_study_in_order(
     command.signal(number, group=group)
     assert command.wait() == code
     assert errors_of(command) == [
-        f"{word}; what was written so far is kept in {out}: `barsweep resume {out}` goes on with it"
+        f"{word}; the results so far are kept in {out}: resume with `barsweep resume {out}`"
     ]
     assert survivors(family) == []
     assert 2 <= n_batches(out) < len(whole.hashes)

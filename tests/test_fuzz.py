@@ -36,7 +36,7 @@ from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
 from optimizer.types import Bars
-from tests.optimizer import test_data_formats as formats
+from tests.optimizer.bars import test_foreign as formats
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 

@@ -44,7 +44,7 @@ def test_a_new_project_is_checked_run_exported_replayed_and_tested(tmp_path: Pat
     best = str(exported["sets"][0]["set"])
     assert "open after the last bar: " in replayed
     seen = ran(folder, "show", "out", best)
-    assert "unknown: its strategy is your own, whose code `barsweep replay` alone runs" in seen
+    assert "unknown: its strategy is your own, whose code only `barsweep replay` runs" in seen
     ran(folder, "run", "study.toml", "--out", "less", "--trials", "1")
     compared = ran(folder, "compare", "out", "less")
     assert "cannot be tried in less: its strategy is your own" in compared.replace("\n", " ")

@@ -1,1 +1,1 @@
-"""The benchmark of kernels."""
+"""The benchmark of the kernels."""

@@ -17,8 +17,9 @@ from kernels.lanes.marks import mark_lanes
 from kernels.lanes.signals import signal_lanes
 from kernels.lanes.sizing import size_lanes
 from kernels.lanes.stops import stop_lanes
-from optimizer.bench.cases import CELL, Case, momentum_sets, repeated_case
-from optimizer.bench.machine import Mix, instruction_mix
+from optimizer.bench.assembly import Mix, instruction_mix
+from optimizer.bench.case import CELL, Case, repeated_case
+from optimizer.bench.inputs import momentum_sets
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME
 from optimizer.text import counted
@@ -27,7 +28,11 @@ from optimizer.types import Bars, FloatArray
 
 @dataclass(eq=False)
 class _Block:
-    """Buffers of one block of lanes in the middle of a simulation, and what it reads."""
+    """The buffers of one block of lanes in the middle of a simulation, and what it reads.
+
+    Attributes:
+        n_symbols: symbols that the block holds positions in.
+    """
 
     n_symbols: int
     state: FloatArray = field(init=False)
@@ -110,7 +115,7 @@ _RULES = {
 
 
 def _signals(strategy: int, shared: bool) -> Callable[..., None]:
-    """``signal_lanes`` of one rule, the others compiled out."""
+    """``signal_lanes`` of one rule; the others are compiled out."""
     own = None if shared else True
 
     @jit_borrowing
@@ -123,7 +128,14 @@ def _signals(strategy: int, shared: bool) -> Callable[..., None]:
 
 
 def lane_cases(n_symbols: int) -> list[Case]:
-    """Each phase of the simulation alone, on one block of lanes in the first-level cache."""
+    """Cases of the phases of the simulation, on one block of lanes in the first-level cache.
+
+    Args:
+        n_symbols: symbols of the phases that sum over symbols.
+
+    Returns:
+        Signals, sizing, marks, correlations, accounts and stops, each by itself.
+    """
     zero, off = np.uint64(0), (None, None, None)
     per_call = {"calls": 500, "lanes": layout.LANES}
     lanes = layout.LANES
@@ -222,8 +234,8 @@ def _lane_case(
 def _mix_of(kernel: str, blocks: Sequence[Mix], n_symbols: int) -> Mix:
     """Instructions for 8 elements of a phase, from the blocks of its code.
 
-    The longest block is the loop over lanes. Marks and correlations are sums that take four symbols a
-    pass: theirs is the block that computes most for each number stored, divided by the four. The mean
+    The longest block is the loop over lanes. Marks and correlations are sums over four symbols per
+    pass: they take the block that computes most per number stored, divided by four. The mean
     correlation adds the block that divides.
     """
 
@@ -253,11 +265,14 @@ CONFIGURATIONS: tuple[tuple[str, bool, Mapping[str, Any]], ...] = (
 
 
 def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
-    """The whole simulation, metrics included, in its main configurations.
+    """Cases of the whole simulation, metrics included, in its main configurations.
 
     Args:
         bars: of all symbols.
-        mixes: of the phases by their names; the limit of a configuration is that of its phases.
+        mixes: instructions of the phases by their names; they bound a configuration.
+
+    Returns:
+        One case per configuration.
     """
     flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
     n = bars.n_symbols
@@ -281,10 +296,18 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
 
 
 def bound_mix(configuration: str, n_symbols: int, mixes: Mapping[str, Mix]) -> Mix:
-    """Instructions for 8 cells of a configuration: its phases, without fills.
+    """Instructions for 8 cells of a configuration: the sum of its phases without fills.
 
-    Fills depend on the orders, so the bound leaves them out, and what it says is too little rather
-    than too much.
+    How many fills there are depends on the orders, so the bound leaves them out and errs on the low
+    side.
+
+    Args:
+        configuration: its name, see ``CONFIGURATIONS``.
+        n_symbols: over which the work of a bar is spread.
+        mixes: instructions of the phases by their names.
+
+    Returns:
+        The sum.
     """
     option = configuration.removeprefix("shared, ")
     signals = "signal momentum" + (", own features" if configuration == "own lookbacks" else "")

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from optimizer.bench.machine import Limits, Machine, Mix
+from optimizer.bench.assembly import Mix
+from optimizer.bench.limits import Limits
+from optimizer.bench.machine import Machine
 from optimizer.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -18,17 +20,17 @@ NOISE = 0.10
 
 @dataclass(frozen=True)
 class Measurement:
-    """One kernel.
+    """The time of one kernel.
 
     Attributes:
-        kernel: name, unique.
-        element: what ``ns`` is the time of.
-        ns: least time of one element.
+        kernel: its name, unique.
+        element: what ``ns`` is the time of, such as "bar x symbol".
+        ns: least time of one element over all turns.
         median_ns: median over the turns.
-        gb_s: what it loads and stores, in cache or memory; None where that was not counted.
-        limit_ns: least time of one element by the measured limits; None where no limit is stated.
-        limit: what sets it: "instructions" of the kernel, "memory", or nothing.
-        lanes: elements computed side by side; 1 for what goes one after the other.
+        gb_s: bytes loaded and stored per ns, in cache or memory; None where not counted.
+        limit_ns: least time of one element by the limits of the machine; None where unknown.
+        limit: what sets that limit: "instructions", "memory", or nothing.
+        lanes: elements computed side by side; 1 where they are computed one after the other.
         instruction_set: widest registers of packed doubles in its assembly.
     """
 
@@ -44,13 +46,20 @@ class Measurement:
 
     @property
     def share(self) -> float | None:
-        """Share of the limit that is reached."""
+        """Share of the limit that is reached, 0 to 1; None where there is no limit."""
         return None if self.limit_ns is None else self.limit_ns / self.ns
 
 
 @dataclass(frozen=True)
 class Bench:
-    """All measurements of one machine."""
+    """All measurements of one machine.
+
+    Attributes:
+        machine: where they were taken.
+        limits: of that machine.
+        mixes: instructions for 8 lanes, by kernel.
+        rows: the times.
+    """
 
     machine: Machine
     limits: Limits
@@ -58,7 +67,11 @@ class Bench:
     rows: tuple[Measurement, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The measurements as ``barsweep bench --json`` prints them.
+
+        Returns:
+            Mappings, lists, texts and numbers.
+        """
         return {
             "schema_version": SCHEMA_VERSION,
             "machine": asdict(self.machine),
@@ -70,7 +83,12 @@ class Bench:
 
 @dataclass(frozen=True)
 class Change:
-    """One kernel beside an older measurement; ``ratio`` is new over old, above 1 slower."""
+    """The time of one kernel compared with an older measurement.
+
+    Attributes:
+        kernel: its name.
+        old_ns, ns: least time of one element, then and now.
+    """
 
     kernel: str
     old_ns: float
@@ -78,7 +96,7 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """New time over old."""
+        """New time over old; above 1 is slower."""
         return self.ns / self.old_ns
 
     @property
@@ -88,10 +106,16 @@ class Change:
 
 
 def load_times(path: Path) -> tuple[Machine, dict[str, float]]:
-    """Machine and least times of a file that ``barsweep bench --json`` wrote.
+    """Read the times of an earlier measurement.
+
+    Args:
+        path: what ``barsweep bench --json`` printed.
+
+    Returns:
+        The machine, and the least time of one element in ns by kernel.
 
     Raises:
-        DataError: there is no such file, or it is none of ours.
+        DataError: the file cannot be read, or is something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -120,12 +144,27 @@ def load_times(path: Path) -> tuple[Machine, dict[str, float]]:
 
 
 def compare_times(bench: Bench, times: Mapping[str, float]) -> list[Change]:
-    """Every kernel that both measured, in the order of ``bench``."""
+    """Compare with an earlier measurement.
+
+    Args:
+        bench: the measurement of now.
+        times: of then, ns by kernel.
+
+    Returns:
+        Every kernel that both measured, in the order of ``bench``.
+    """
     return [
         Change(row.kernel, times[row.kernel], row.ns) for row in bench.rows if row.kernel in times
     ]
 
 
 def same_machine(one: Machine, other: Machine) -> bool:
-    """Whether times of the two can be compared."""
+    """Whether times of two machines can be compared.
+
+    Args:
+        one, other: the machines.
+
+    Returns:
+        True if their processors and cores agree.
+    """
     return (one.processor, one.cores) == (other.processor, other.cores)

@@ -1,4 +1,4 @@
-"""Measure all cases."""
+"""Measure all cases on this machine."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kernels import layout
-from optimizer.bench.cases import (
-    N_BARS,
-    N_SYMBOLS,
-    Case,
-    feature_cases,
-    regime_cases,
-    simulated_bars,
-    summary_cases,
-)
+from optimizer.bench.assembly import VECTOR, instruction_set
+from optimizer.bench.case import Case
+from optimizer.bench.inputs import N_BARS, N_SYMBOLS, simulated_bars
+from optimizer.bench.kernel_cases import feature_cases, regime_cases, summary_cases
 from optimizer.bench.lane_cases import lane_cases, simulation_cases
-from optimizer.bench.machine import VECTOR, Limits, instruction_set, measure_limits, this_machine
+from optimizer.bench.limits import Limits, measure_limits
+from optimizer.bench.machine import this_machine
 from optimizer.bench.record import Bench, Measurement
 
 
 def measure(cases: Sequence[Case], turns: int) -> list[tuple[float, float]]:
-    """Least and median ns of one element of each case, the cases taking turns.
+    """Time cases in turns, so that a disturbance does not hit one case only.
 
-    The processor time of this thread, which does not count while another program has the core.
+    Args:
+        cases: to be timed.
+        turns: how often each is timed; one more turn, the first, compiles.
+
+    Returns:
+        Least and median time of one element of each case, ns of this thread's processor time, which
+        stands still while another program has the core.
     """
     taken: list[list[float]] = [[] for _ in cases]
     for turn in range(turns + 1):
@@ -42,7 +44,10 @@ def run_bench(turns: int = 30) -> Bench:
     """Measure this machine and every kernel on one core.
 
     Args:
-        turns: of the kernels; the whole simulation takes a third of them.
+        turns: how often each kernel is timed; the whole simulation takes a third as many.
+
+    Returns:
+        Limits and times.
     """
     limits = measure_limits()
     bars = simulated_bars(N_BARS, N_SYMBOLS)
@@ -74,7 +79,7 @@ def run_bench(turns: int = 30) -> Bench:
 def _measurement(
     case: Case, least: float, median: float, limits: Limits, widest: str
 ) -> Measurement:
-    """A row, with the limit that holds for it; ``widest`` where the case has no assembly."""
+    """A row with its limit; a case without assembly takes ``widest`` as its instruction set."""
     limit_ns, gb_s, limit = None, None, ""
     if case.mix is not None:
         mix = case.mix()

@@ -1,4 +1,4 @@
-"""The command that measures kernels."""
+"""The command that times the kernels."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.app import app, console, errors, format_cell, new_table, say
+from optimizer.cli.console import console, format_cell, new_table, say, say_error
 from optimizer.text import counted
 
 
-@app.command()
 def bench(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     compare: Annotated[
-        Optional[Path], typer.Option(metavar="OLD.json", help="What --json printed before.")
+        Optional[Path],
+        typer.Option(metavar="OLD.json", help="Earlier output of --json to compare with."),
     ] = None,
-    turns: Annotated[int, typer.Option(min=1, help="Turns; the least time of them counts.")] = 30,
+    turns: Annotated[
+        int, typer.Option(min=1, help="Timings per kernel; the shortest counts.")
+    ] = 30,
 ) -> None:
-    """Measure every kernel on this machine, beside the machine's limits."""
+    """Time every kernel on this machine, next to the limits of the machine."""
     import json
 
     from optimizer.bench.record import NOISE, compare_times, load_times, same_machine
@@ -28,11 +30,11 @@ def bench(
     old = load_times(compare) if compare is not None else None
     result = run_bench(turns)
     if old is not None and not same_machine(old[0], result.machine):
-        errors.print(
+        say_error(
             f"warning: {compare}: measured on another machine ({old[0].processor},"
             f" {old[0].cores} cores); the ratios say little",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            "yellow",
+        )
     changes = {c.kernel: c for c in compare_times(result, old[1])} if old is not None else {}
     if as_json:
         content = result.to_dict()

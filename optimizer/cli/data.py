@@ -1,4 +1,4 @@
-"""Commands that import and fetch bars."""
+"""Commands that import and download bars."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from optimizer.cli.app import app, say
+from optimizer.cli.console import say
 
-data = typer.Typer(help="Bars from other programs and from the net.", no_args_is_help=True)
-app.add_typer(data, name="data")
+data = typer.Typer(help="Import bars from other programs, or download them.", no_args_is_help=True)
 
 OutFile = Annotated[Path, typer.Option("--out", help="The Parquet file to write.")]
 Calendar = Annotated[
     Optional[str],
-    typer.Option(help="Exchange whose sessions the days are compared with, as XNYS."),
+    typer.Option(help="Exchange whose sessions the days are checked against, such as XNYS."),
 ]
-Replace = Annotated[bool, typer.Option("--overwrite", help="Replace --out.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")]
 DropBadRows = Annotated[
-    bool, typer.Option("--drop-bad-rows", help="Leave out rows that are no bars.")
+    bool, typer.Option("--drop-bad-rows", help="Drop rows that are not valid bars.")
 ]
 DropDuplicates = Annotated[
-    bool, typer.Option("--drop-duplicates", help="Of rows with one time keep the first.")
+    bool,
+    typer.Option("--drop-duplicates", help="Keep the first of several rows with the same time."),
 ]
 Adjust = Annotated[
-    bool, typer.Option("--adjust", help="Scale prices to adjusted closes, where a file has them.")
+    bool,
+    typer.Option("--adjust", help="Scale prices to the adjusted closes, where a file has them."),
 ]
 
 
 @data.command("import")
 def import_data(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Exports to read.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Files to read.")],
     out: OutFile,
     symbol: Annotated[
-        Optional[str], typer.Option(help="Name of the symbol, where the file has none.")
+        Optional[str], typer.Option(help="Symbol, where the file names none.")
     ] = None,
-    timezone: Annotated[str, typer.Option(help="Of times that carry none.")] = "UTC",
+    timezone: Annotated[str, typer.Option(help="Time zone of times that carry none.")] = "UTC",
     calendar: Calendar = None,
     drop_bad_rows: DropBadRows = False,
     drop_duplicates: DropDuplicates = False,
-    sort: Annotated[bool, typer.Option("--sort", help="Order rows by symbol and time.")] = False,
+    sort: Annotated[bool, typer.Option("--sort", help="Sort rows by symbol and time.")] = False,
     adjust: Adjust = False,
     zero_volume: Annotated[
-        bool, typer.Option("--zero-volume", help="Write 0 where a file has no volume.")
+        bool, typer.Option("--zero-volume", help="Write volume 0 where a file has none.")
     ] = False,
     overwrite: Replace = False,
 ) -> None:
-    """Read exports of Yahoo, Stooq, Binance, freqtrade, MetaTrader or Alpaca; write tidy bars."""
+    """Convert files from Yahoo, Stooq, Binance, freqtrade, MetaTrader or Alpaca to bars."""
     from optimizer.bars.importing import Mending, import_bars
 
     mending = Mending(drop_bad_rows, drop_duplicates, sort, adjust, zero_volume)
@@ -69,12 +70,14 @@ def import_data(
 
 @data.command("fetch")
 def fetch_data(
-    source: Annotated[str, typer.Argument(help="yahoo, or an exchange of ccxt, as binance.")],
-    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOLS...", help="As SPY, BTC/USDT.")],
-    start: Annotated[str, typer.Option(help="First day, as 2015-01-31.")],
+    source: Annotated[str, typer.Argument(help="yahoo, or an exchange of ccxt, such as binance.")],
+    symbols: Annotated[
+        list[str], typer.Argument(metavar="SYMBOLS...", help="Such as SPY, BTC/USDT.")
+    ],
+    start: Annotated[str, typer.Option(help="First day, such as 2015-01-31.")],
     out: OutFile,
-    end: Annotated[Optional[str], typer.Option(help="Last day [default: until now].")] = None,
-    bar: Annotated[str, typer.Option(help="Size of a bar, as 1d, 1h, 5m.")] = "1d",
+    end: Annotated[Optional[str], typer.Option(help="Last day [default: today].")] = None,
+    bar: Annotated[str, typer.Option(help="Bar size, such as 1d, 1h or 5m.")] = "1d",
     calendar: Calendar = None,
     drop_bad_rows: DropBadRows = False,
     drop_duplicates: DropDuplicates = False,
@@ -104,7 +107,7 @@ def fetch_data(
 
 @contextlib.contextmanager
 def _import_report() -> Iterator[Any]:
-    """Prints an import's report, also where the bars are refused in the end."""
+    """Print the report of an import, even if the bars are refused in the end."""
     from optimizer.bars.import_report import ImportRefusedError, ImportReport
 
     def show_report(report: ImportReport) -> None:

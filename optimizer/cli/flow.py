@@ -1,4 +1,4 @@
-"""Commands of the event flow and its analytics database."""
+"""Commands that run the event flow and trace its fills."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.app import StudyFile, app, console, format_cell, new_table, say, warn_close_fill
+from optimizer.cli.console import console, format_cell, new_table, say, warn_close_fill
 from optimizer.cli.interruption import resumable
+from optimizer.cli.options import StudyFile
 from optimizer.errors import StudyError
 from optimizer.text import counted
 
@@ -23,25 +24,24 @@ class Risks(StrEnum):
 
 
 STEPS_PER_SECOND = 25_000
-"""Pace of a traced flow, for the estimate before it starts."""
+"""Steps (bar x symbol x portfolio) per second of a traced flow, for the estimate up front."""
 
 
-@app.command()
 def flow(
     study: StudyFile,
     out: Annotated[
         Optional[Path], typer.Option(help="Folder [default: out/<study name>-flow].")
     ] = None,
     risk: Annotated[
-        Risks, typer.Option(help="The first swept value of each risk parameter, or all.")
+        Risks, typer.Option(help="Take the first swept value of each risk parameter, or all.")
     ] = Risks.FIRST,
-    overwrite: Annotated[bool, typer.Option(help="Replace a flow that --out holds.")] = False,
-    no_trace: Annotated[bool, typer.Option("--no-trace", help="Write no database.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the flow in --out.")] = False,
+    no_trace: Annotated[bool, typer.Option("--no-trace", help="Do not write a database.")] = False,
     max_seconds: Annotated[
-        float, typer.Option(min=0, help="Refuse a flow that is estimated to take longer.")
+        float, typer.Option(min=0, help="Refuse a flow whose estimate is longer than this.")
     ] = 120.0,
 ) -> None:
-    """Run every combination of a study's grid one bar at a time, traced to a database."""
+    """Run every combination of a study's grid one bar at a time and trace it to a database."""
     import math
     import time
 
@@ -59,7 +59,7 @@ def flow(
         raise StudyError(
             f"{study}: {counted(len(prepared.specs), 'portfolio')} one bar at a time take about"
             f" {estimated:,.0f} s, more than --max-seconds {max_seconds:g}; list fewer values in the"
-            f" study, or go on with --max-seconds {math.ceil(estimated)}"
+            f" study, or allow it with --max-seconds {math.ceil(estimated)}"
         )
     url = loaded.analytics.url
     has_password = not no_trace and url is not None and bool(parse_url(url).secrets)
@@ -84,14 +84,14 @@ def flow(
     for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
         table.add_column(name, justify="left" if name in ("portfolio", "strategy") else "right")
     for number, (spec, view) in enumerate(zip(result.specs, result.views, strict=True)):
-        beside = result.out_of_sample[number]["sharpe"] if result.out_of_sample else None
+        out_of_sample = result.out_of_sample[number]["sharpe"] if result.out_of_sample else None
         features = " ".join(spec.strategy.features)
         lookback = dict(spec.regime[2]).get("lookback", "")
         table.add_row(
             spec.id,
             f"{spec.strategy_name} {features}",
             f"{spec.classifier_name} {lookback}",
-            f"{format_cell(result.in_sample[number]['sharpe'])} / {format_cell(beside)}",
+            f"{format_cell(result.in_sample[number]['sharpe'])} / {format_cell(out_of_sample)}",
             str(len(view.transactions)),
             f"{view.equity:,.2f}",
         )
@@ -113,19 +113,21 @@ def flow(
             say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
 
 
-@app.command()
 def trace(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a flow.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that `barsweep flow` wrote.")
+    ],
     fill: Annotated[Optional[str], typer.Argument(metavar="[FILL_ID]", help="A fill.")] = None,
     rejects: Annotated[
-        bool, typer.Option("--rejects", help="Count why signals became no order, orders no fill.")
+        bool,
+        typer.Option("--rejects", help="Count why signals led to no order, and orders to no fill."),
     ] = False,
     database: Annotated[
         Optional[str],
-        typer.Option(help="URL, where the flow's has a password that PGPASSWORD does not give."),
+        typer.Option(help="URL, if that of the flow needs a password and PGPASSWORD is not set."),
     ] = None,
 ) -> None:
-    """Show the chain behind a fill: bar, features, signal, regime, sizes, order, fill, portfolio."""
+    """Show how a fill came about: bar, features, signal, regime, sizes, order, fill, portfolio."""
     from optimizer.analytics.reader import open_reader
     from optimizer.flow.folder import FlowFolder
 
@@ -152,27 +154,10 @@ CHAIN = {
     "decision_bar": "bar of the decision",
     "signal": "signal",
     "regime": "regime (-1 bear, 0 neutral, 1 bull)",
-    "order": "order: an entry goes to the smallest of the three values, in whole lots; an exit to 0",
+    "order": "order: an entry takes the smallest of the three values, in whole lots; an exit goes to 0",
     "opening_order": "order that opened the position which this fill closed",
     "bar": "bar of the fill",
     "fill": "fill",
     "equity": "portfolio at the close of that bar",
 }
-"""Parts of the chain behind a fill, in the order in which they came about."""
-
-
-analytics = typer.Typer(help="The database that flows write to.", no_args_is_help=True)
-app.add_typer(analytics, name="analytics")
-
-
-@analytics.command("import")
-def import_(
-    spill: Annotated[Path, typer.Argument(metavar="SPILL", help="Spill file of a flow.")],
-    database: Annotated[
-        Optional[str], typer.Option(help="URL [default: the database that failed].")
-    ] = None,
-) -> None:
-    """Load what a flow could not write to its database."""
-    from optimizer.analytics.spill import import_spill
-
-    say(f"imported {counted(import_spill(spill, database), 'row')}")
+"""Parts of the chain behind a fill and their titles, in order of time."""

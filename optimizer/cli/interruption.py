@@ -1,4 +1,4 @@
-"""Signals, and how a command ends early."""
+"""Signals: how a command that is interrupted ends, and what it says."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimizer.cli.app import errors
+from optimizer.cli.console import say_error
 
 
 class _Stopped(BaseException):
-    """SIGINT or SIGTERM came. Not a KeyboardInterrupt, for which click has an ending of its own."""
+    """SIGINT or SIGTERM arrived.
+
+    Not a KeyboardInterrupt: click catches that and ends the program in its own way.
+    """
 
 
 @dataclass
 class _State:
-    """The signal that came, the study that it stopped, whether stdout is for results alone."""
+    """What the signal handlers and the commands tell each other.
+
+    Attributes:
+        signal: number of the signal that arrived; 0 before one does.
+        folder: of the study or flow that runs; None while none does.
+        quiet: whether standard output is for results only.
+    """
 
     signal: int = 0
     folder: Path | None = None
@@ -30,38 +39,51 @@ class _State:
 
 command_state = _State()
 
-
-_end_at_once = os._exit  # which is another thing while a user's code runs
+_exit_now = os._exit  # bound here, since os._exit is replaced while a user's code runs
 
 GRACE_SECONDS = 3.0
-"""After which a signal ends the program that did not come to hear of it."""
+"""How long after a signal the program may take to notice it before it is ended."""
 
 
-def on_signal(number: int, _: object) -> None:
-    """End in order at the first signal, at once at the second: what is written is whole anyway."""
+@contextlib.contextmanager
+def signals_handled() -> Iterator[None]:
+    """Handle SIGINT and SIGTERM: the command is cut short by an exception, once."""
+    before = {one: signal.signal(one, _on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
+    sys.unraisablehook = _raise_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = sys.__unraisablehook__
+        if not command_state.signal:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+def _on_signal(number: int, _: object) -> None:
+    """Shut down cleanly on the first signal, immediately on the second: files are whole anyway."""
     for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda number, _: _end_at_once(128 + number))
+        signal.signal(one, lambda number, _: _exit_now(128 + number))
     command_state.signal = number
     raise _Stopped
 
 
-def not_raised(ignored: sys.UnraisableHookArgs) -> None:
-    """A signal came within a finalizer, whose errors Python reports and drops: let it come again."""
+def _raise_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Send the signal again if it arrived within a finalizer, where Python drops exceptions."""
     if ignored.exc_type is not _Stopped:
         sys.__unraisablehook__(ignored)
         return
     number, thread = command_state.signal, threading.main_thread().ident
-    signal.signal(number, on_signal)
+    signal.signal(number, _on_signal)
     if thread is not None:
         threading.Timer(0.02, signal.pthread_kill, (thread, number)).start()
 
 
 @contextlib.contextmanager
 def signals_watched() -> Iterator[None]:
-    """End the program at a signal though it is in compiled code, as a user's loop without an end.
+    """End the program on a signal even while it is in compiled code, such as an endless user loop.
 
-    Python calls ``_stop`` between two of its own instructions alone. The number of the signal comes
-    through a socket meanwhile, and so to a thread.
+    Python runs ``_on_signal`` only between two of its own instructions. The number of the signal
+    arrives through a socket regardless, and so reaches a thread.
     """
     ours, pythons = socket.socketpair()
     pythons.setblocking(False)
@@ -71,18 +93,18 @@ def signals_watched() -> Iterator[None]:
         with ours:
             number = 0
             while number not in (signal.SIGINT, signal.SIGTERM):
-                came = ours.recv(1)
-                if not came:
+                received = ours.recv(1)
+                if not received:
                     return
-                number = came[0]
+                number = received[0]
             ours.settimeout(GRACE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 if not ours.recv(1):
                     return
             if not command_state.signal:
                 command_state.signal = number
-                print_error(farewell())
-                _end_at_once(128 + number)
+                say_error(farewell())
+                _exit_now(128 + number)
 
     threading.Thread(target=watch, name="signal watch", daemon=True).start()
     try:
@@ -93,32 +115,34 @@ def signals_watched() -> Iterator[None]:
 
 
 def farewell() -> str:
-    """What to say of a study that was interrupted."""
+    """What to say when a command is interrupted.
+
+    Returns:
+        One line, which names the command that resumes the study, if one was running.
+    """
     word = "interrupted" if command_state.signal == signal.SIGINT else "terminated"
     folder = command_state.folder
     if folder is None:
         return word
     if (folder / "flow.json").is_file():
         return (
-            f"{word}; the bars traced so far stay in {folder}, and a flow cannot go on from there:"
-            " `barsweep flow --overwrite` begins it anew, or remove the folder"
+            f"{word}; the bars traced so far are kept in {folder}, but a flow cannot be resumed:"
+            " start again with `barsweep flow --overwrite`, or remove the folder"
         )
     if not (folder / "study.json").is_file():
         return word
     return (
-        f"{word}; what was written so far is kept in {folder}: `barsweep resume {folder}` goes on"
-        " with it"
+        f"{word}; the results so far are kept in {folder}: resume with `barsweep resume {folder}`"
     )
-
-
-def print_error(text: str) -> None:
-    """Print one line of error to standard error."""
-    errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Where a study or a flow is, as long as it runs; see ``_farewell``."""
+    """Remember where a study or a flow is written while it runs, see ``farewell``.
+
+    Args:
+        folder: of the study or the flow.
+    """
     command_state.folder = folder
     yield
     command_state.folder = None

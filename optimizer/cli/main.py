@@ -7,97 +7,105 @@ import io
 import logging
 import os
 import re
-import signal
 import sys
 from typing import Any
 
 import typer
 
-from optimizer.cli import bench, data, flow, project, replay, results, study, views  # noqa: F401
-from optimizer.cli.app import app, errors, say
+from optimizer.cli.app import app
+from optimizer.cli.console import say, say_error
 from optimizer.cli.interruption import (
     command_state,
     farewell,
-    not_raised,
-    on_signal,
-    print_error,
+    signals_handled,
     signals_watched,
 )
 from optimizer.errors import BarsweepError, StudyError
-
-
-def main() -> None:
-    """Run the command line. A user's mistake is one line on stderr and exit code 2."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot spell is escaped
-        sys.stdout.reconfigure(errors="backslashreplace")
-    code = logging.getLogger("barsweep.code")
-    code.setLevel(logging.INFO)
-    code.propagate = False
-    says = _Code()
-    code.addHandler(says)
-    command_state.quiet = False
-    before = {one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
-    sys.unraisablehook = not_raised
-    try:
-        with signals_watched():
-            done = app(prog_name="barsweep", standalone_mode=False) or 0
-        sys.exit(done)
-    except SystemExit:
-        raise
-    except BaseException as error:
-        # A signal may come out as the error of what it cut short.
-        if command_state.signal:
-            print_error(farewell())
-            sys.exit(128 + command_state.signal)
-        if isinstance(error, MemoryError):
-            print_error(
-                "error: out of memory; lower [search] batch, or sweep fewer values in a tile"
-            )
-            sys.exit(2)
-        if isinstance(error, BarsweepError):
-            print_error(f"error: {error}")
-            sys.exit(2)
-        if isinstance(error, UsageError):
-            _print_usage_error(error)
-            sys.exit(2)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            # What waits to be printed would fail again at the end of the interpreter.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            where = error.filename or "standard output"
-            print_error(f"error: {where}: cannot be written: {error.strerror}")
-            sys.exit(2)
-        raise
-    finally:
-        code.removeHandler(says)
-        sys.unraisablehook = sys.__unraisablehook__
-        if not command_state.signal:
-            for one, handler in before.items():
-                signal.signal(one, handler)
-
 
 UsageError = typer.BadParameter.__mro__[1]
 """What typer raises for wrong options and arguments: click's, or that of its own copy of click."""
 
 
+def main() -> None:
+    """Run the command line.
+
+    Raises:
+        SystemExit: always. A user's mistake is one line on standard error and exit code 2.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal cannot encode
+        sys.stdout.reconfigure(errors="backslashreplace")
+    log = logging.getLogger("barsweep.code")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    announce = _AnnounceCode()
+    log.addHandler(announce)
+    command_state.quiet = False
+    try:
+        with signals_handled():
+            code = _run()
+    finally:
+        log.removeHandler(announce)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that ``sys.argv`` asks for; print a mistake as one line.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        with signals_watched():
+            return app(prog_name="barsweep", standalone_mode=False) or 0
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # A signal may surface as an error of whatever it interrupted.
+        if command_state.signal:
+            say_error(farewell())
+            return 128 + command_state.signal
+        if isinstance(error, UsageError):
+            _print_usage_error(error)
+            return 2
+        problem = _user_problem(error)
+        if problem is None:
+            raise
+        say_error(f"error: {problem}")
+        return 2
+
+
+def _user_problem(error: BaseException) -> str | None:
+    """What the user can do something about, in one line; None for a bug."""
+    if isinstance(error, MemoryError):
+        return "out of memory; lower [search] batch, or sweep fewer values in a tile"
+    if isinstance(error, BarsweepError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        # Whatever is still buffered for stdout would fail again as the interpreter exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return f"{error.filename or 'standard output'}: cannot be written: {error.strerror}"
+    return None
+
+
 def _print_usage_error(error: Any) -> None:
-    """One line for a wrong option or argument; the help, where it was asked for by giving nothing."""
+    """Print one line for a wrong option or argument; the help where nothing was given."""
     context = error.ctx
     if context is not None and error.message == context.get_help():
         typer.echo(error.message, err=True)
         return
     command = context.command_path if context is not None else "barsweep"
-    # Messages of several sentences, some of them pydantic's.
+    # Messages may consist of several sentences; some of them are pydantic's.
     text = re.sub(r": (Value error, |Input )", ": ", error.format_message().rstrip("."))
     text = text[0].lower() + text[1:].replace(". Did", "; did")
     text += " " if text.endswith("?") else "; "
-    print_error(f"error: {StudyError(f'{command}: {text}see `{command} --help`')}")
+    say_error(f"error: {StudyError(f'{command}: {text}see `{command} --help`')}")
 
 
-class _Code(logging.Handler):
-    """Says whose code is run, before it is; on stderr where stdout is for something else."""
+class _AnnounceCode(logging.Handler):
+    """Names the user's file whose code is about to run; on stderr where stdout is for results."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if command_state.quiet:
-            errors.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+            say_error(record.getMessage(), style=None)
         else:
             say(record.getMessage())

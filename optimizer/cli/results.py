@@ -1,4 +1,4 @@
-"""Commands that list, show, compare and export results."""
+"""Commands that list studies and show their results."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from optimizer.cli.app import (
-    Folder,
-    app,
+from optimizer.cli.console import (
     console,
     format_cell,
     new_table,
@@ -22,7 +19,8 @@ from optimizer.cli.app import (
     say,
     warn_close_fill,
 )
-from optimizer.errors import BarsweepError, ExportError, StudyError
+from optimizer.cli.options import Folder
+from optimizer.errors import BarsweepError, StudyError
 from optimizer.text import counted
 
 if TYPE_CHECKING:
@@ -33,13 +31,12 @@ if TYPE_CHECKING:
     from optimizer.study_file.study import Study
 
 
-@app.command("list")
 def list_(
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Folder that holds studies.")
     ] = Path("out"),
 ) -> None:
-    """List the studies in a folder and below it, by time."""
+    """List the studies in a folder and its subfolders, oldest first."""
     from optimizer.review.records import list_studies
 
     found = list_studies(folder)
@@ -66,32 +63,31 @@ def list_(
             say(one.problem, "yellow")
 
 
-@app.command()
 def show(
     folder: Folder,
     number: Annotated[
-        Optional[int], typer.Argument(metavar="[SET]", help="One set, to show in full.")
+        Optional[int], typer.Argument(metavar="[SET]", help="Number of one set, to show in full.")
     ] = None,
     where: Annotated[
         Optional[str],
-        typer.Option(help='Sets to show, as "n_trades >= 50 and max_drawdown < 0.2".'),
+        typer.Option(help='Condition, such as "n_trades >= 50 and max_drawdown < 0.2".'),
     ] = None,
     sort: Annotated[
         Optional[str], typer.Option(help="Column to sort by [default: the study's order].")
     ] = None,
     ascending: Annotated[
         Optional[bool],
-        typer.Option("--ascending/--descending", help="[default: the better first]"),
+        typer.Option("--ascending/--descending", help="[default: better first]"),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 10,
     infeasible: Annotated[
-        bool, typer.Option("--infeasible", help="Sets that break the study's constraints too.")
+        bool, typer.Option("--infeasible", help="Include sets that break the study's constraints.")
     ] = False,
 ) -> None:
-    """Show a study's best parameter sets, in-sample beside out-of-sample, or one set in full."""
+    """Show the best parameter sets of a study and the verdict, or one set in full."""
     if where is not None and not where.strip():
         raise StudyError(
-            'show: --where is empty; give a condition, as "n_trades >= 50", or leave it out'
+            'show: --where is empty; give a condition such as "n_trades >= 50", or leave it out'
         )
     chosen = where is not None or sort is not None or infeasible
     if ascending is not None and sort is None:
@@ -108,6 +104,7 @@ def show(
 
 def _show_set(path: Path, number: int) -> None:
     from optimizer.review.records import set_record
+    from optimizer.review.tables import ODDS_LEGEND
 
     one = set_record(path, number)
     say(
@@ -130,9 +127,10 @@ def _show_set(path: Path, number: int) -> None:
         say("odds: unknown until the study is complete and has a winner")
         return
     say(
-        f"odds: not luck (DSR) {format_cell(one.odds.dsr)}; gain is real (PSR)"
-        f" {format_cell(one.odds.psr)} in-sample, {format_cell(one.odds.oos_psr)} out-of-sample"
+        f"odds: DSR {format_cell(one.odds.dsr)}, PSR {format_cell(one.odds.psr)} in-sample,"
+        f" PSR {format_cell(one.odds.oos_psr)} out-of-sample"
     )
+    say(ODDS_LEGEND, "dim")
 
 
 def _open_positions(path: Path, number: int) -> str:
@@ -164,17 +162,25 @@ def _show_found(
     named = [name for one in read_condition(where) for name in one.names] if where.strip() else []
     named += [sort] if sort is not None else []
     if any(name.startswith("oos_") for name in named):
-        say("chosen by the holdout, which is not out-of-sample any more for such a choice",
+        say("chosen by the holdout, which is no longer out-of-sample for such a choice",
              "yellow")  # fmt: skip
     if frame.empty:
         say("no set meets the condition", "yellow")
         return
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
-    console.print(_best_table(frame, study, judged(folder).selection, more))
+    _print_sets(frame, study, judged(folder).selection, more)
 
 
 def show_study(path: Path, top: int) -> None:
-    """Print a study's best sets and its verdict."""
+    """Print a study's best sets and its verdict.
+
+    Args:
+        path: folder of the study.
+        top: how many of the best sets.
+
+    Raises:
+        StudyError: the study cannot be read.
+    """
     from optimizer.review.records import judged
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
@@ -186,7 +192,9 @@ def show_study(path: Path, top: int) -> None:
     frame = best_sets(folder, study.search, top)
     counts = folder.results(["trial", "feasible"])
     selection, verdict, problem = judged(folder)
-    state = "" if manifest["complete"] else f" (not complete; `barsweep resume {path}` goes on)"
+    state = (
+        "" if manifest["complete"] else f" (not complete; resume it with `barsweep resume {path}`)"
+    )
     first, last = manifest["first_time"][:10], manifest["span"][1][:10]
     holdout = (manifest["holdout_time"] or "")[:10]
     samples = f"in-sample {first} to {holdout}, out-of-sample from there to {last}"
@@ -204,7 +212,7 @@ def show_study(path: Path, top: int) -> None:
     if frame.empty:
         say(no_best(folder, study.search), "yellow")
     else:
-        console.print(_best_table(frame, study, selection))
+        _print_sets(frame, study, selection)
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):
@@ -225,7 +233,7 @@ SIGNS = {1: "+", 0: "~", -1: "-"}
 
 
 def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
-    """The verdict on the winner and what it rests on."""
+    """Print the verdict on the winner and the reasons for it."""
     from optimizer.selection.verdict import remarks
 
     say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
@@ -235,130 +243,19 @@ def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
         say(line)
 
 
-def _best_table(
+def _print_sets(
     frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
-) -> Table:
-    """One row a set: each metric as in-sample / out-of-sample, its odds, what varies."""
-    from optimizer.review.tables import set_rows
+) -> None:
+    """Print one row per set: each metric as in-sample / out-of-sample, its odds, what differs."""
+    from optimizer.review.tables import ODDS_LEGEND, set_table
 
-    titles, rows = set_rows(frame, study, selection, more)
+    found = set_table(frame, study, selection, more)
     table = new_table()
-    for title in titles[:-1]:
+    for title in found.titles[:-1]:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column(titles[-1], overflow="fold")
-    for row in rows:
+    table.add_column(found.titles[-1], overflow="fold")
+    for row in found.rows:
         table.add_row(*row)
-    return table
-
-
-@app.command()
-def compare(
-    first: Folder,
-    second: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of another study.")],
-) -> None:
-    """Compare two studies: best sets, verdicts, what differs in study files and bars."""
-    from optimizer.review.compare import compare_studies, difference_text
-
-    found = compare_studies(first, second)
-    pair = (found.first, found.second)
-    table = new_table()
-    table.add_column("")
-    for one in pair:
-        table.add_column(str(one.path), overflow="fold")
-    for name, cells in (
-        ("study", [Text(one.name) for one in pair]),
-        ("state", [one.state for one in pair]),
-        ("parameter sets", [f"{one.n_sets:,}" for one in pair]),
-        ("objective", [one.objective for one in pair]),
-        (
-            "best in / out",
-            [f"{format_cell(o.best)} / {format_cell(o.best_out_of_sample)}" for o in pair],
-        ),
-        ("verdict", [one.verdict or "-" for one in pair]),
-    ):
-        table.add_row(name, *cells)
-    for title, rows in (
-        ("study files differ in", found.study_differences),
-        ("bars differ in", found.data_differences),
-    ):
-        if rows:
-            table.add_row(f"[bold]{title}")
-        for name, before, now in rows:
-            table.add_row(Text(name), Text(difference_text(before)), Text(difference_text(now)))
     console.print(table)
-    for title, rows in (("study files", found.study_differences), ("bars", found.data_differences)):
-        if not rows:
-            say(f"{title}: the same")
-    for crossed, own, other in (
-        (found.first_in_second, first, second),
-        (found.second_in_first, second, first),
-    ):
-        if crossed is None:
-            continue
-        if crossed.in_sample is None:
-            say(f"best set of {own} cannot be tried in {other}: {crossed.problem}", "yellow")
-            continue
-        where = "not tried there, simulated now by its costs and holdout"
-        if crossed.found is not None:
-            rank = "not feasible" if crossed.rank is None else f"rank {crossed.rank:,}"
-            where = f"set {crossed.found} there, {rank}"
-        beside = (crossed.out_of_sample or {}).get("sharpe")
-        say(
-            f"best set of {own}, {crossed.number}, in {other}: Sharpe ratio"
-            f" {format_cell(crossed.in_sample['sharpe'])} / {format_cell(beside)} ({where})"
-        )
-
-
-@app.command()
-def ledger() -> None:
-    """Show how many parameter sets were ever tried on which bars; each weighs on every winner."""
-    from optimizer.store.ledger import entries, ledger_path
-
-    table = new_table()
-    for name in ("bars", "study", "sets", "last run", "file of bars"):
-        table.add_column(name, justify="right" if name == "sets" else "left", overflow="fold")
-    found = entries()
-    totals: dict[str, int] = {}
-    for one in found:
-        totals[one.data_hash] = totals.get(one.data_hash, 0) + one.n_sets
-        table.add_row(
-            one.data_hash[:12], f"{one.study} {one.study_hash[:8]}", f"{one.n_sets:,}",
-            one.last_run[:16].replace("T", " "), one.data,
-        )  # fmt: skip
-    if not found:
-        say("nothing tried yet")
-    else:
-        console.print(table)
-        for data_hash, total in totals.items():
-            say(f"bars {data_hash[:12]}: {counted(total, 'set')} in all")
-    say(f"ledger: {ledger_path()}")
-
-
-@app.command()
-def export(
-    folder: Folder,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 1,
-    format: Annotated[
-        Optional[str],
-        typer.Option(help="json, toml, csv or parquet [default: that of --out, else json]."),
-    ] = None,
-    out: Annotated[
-        Optional[Path], typer.Option(help="The file [default: DIR/best.<format>].")
-    ] = None,
-) -> None:
-    """Write the best parameter sets to a file."""
-    from optimizer.store.export import FORMATS, export_sets
-
-    if format is None:
-        format = out.suffix.removeprefix(".").lower() if out is not None else "json"
-        if format not in FORMATS:
-            endings = ", ".join(f".{one}" for one in FORMATS)
-            raise ExportError(
-                f"{out}: an export is written to a file that ends in one of {endings}"
-            )
-    for known in FORMATS:
-        if format == known:
-            path = export_sets(folder, top=top, format=known, out=out)
-            say(f"exported: {path}")
-            return
-    raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
+    if found.has_odds:
+        say(ODDS_LEGEND, "dim")

@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from optimizer.cli.app import (
-    Folder,
-    JsonLines,
-    Quiet,
-    StudyFile,
-    app,
-    console,
-    say,
-    warn_close_fill,
-)
+from optimizer.cli.console import console, say, warn_close_fill
 from optimizer.cli.interruption import command_state, resumable
+from optimizer.cli.options import Folder, JsonLines, Quiet, StudyFile, TopAtTheEnd, Workers
 from optimizer.cli.results import show_study
 from optimizer.errors import StudyError
 from optimizer.text import counted
@@ -30,17 +22,16 @@ if TYPE_CHECKING:
     from optimizer.types import Bars
 
 
-@app.command()
 def check(
     study: StudyFile,
     look_ahead: Annotated[
         bool,
         typer.Option(
-            "--look-ahead", help="Also look for what reads ahead, on cut bars; exit 1 if any does."
+            "--look-ahead", help="Also test for look-ahead bias; exit with 1 if there is any."
         ),
     ] = False,
 ) -> None:
-    """Validate a study and its bars, and estimate parameter sets, memory, disk and time."""
+    """Validate a study and its bars; estimate parameter sets, memory, disk and time."""
     from optimizer.bars.checks import require_bars
     from optimizer.search.preflight import estimate, refuse_what_cannot_fit
     from optimizer.study_file.bars import load_study_bars
@@ -79,7 +70,7 @@ def _check_look_ahead(study: Study, bars: Bars) -> None:
         say(f"look-ahead: {one}", "red")
     if found:
         raise typer.Exit(1)
-    say("look-ahead: none; features, signals and regimes are the same whatever follows", "green")
+    say("look-ahead: none; features, signals and regimes never change when bars are added", "green")
 
 
 def _print_estimate(needs: Estimate) -> None:
@@ -91,30 +82,27 @@ def _print_estimate(needs: Estimate) -> None:
     )
     if needs.n_windows:
         say(
-            f"walk-forward: one search more for each of {counted(needs.n_windows, 'window')}:"
+            f"walk-forward: one more search for each of {counted(needs.n_windows, 'window')}:"
             f" {counted(needs.n_windows * needs.n_trials, 'trial')}, up to"
             f" {counted(needs.n_windows * needs.n_sets, 'parameter set')}; memory, disk and time"
             " include them"
         )
 
 
-@app.command()
 def run(
     study: StudyFile,
     out: Annotated[
         Optional[Path], typer.Option(help="Folder for the results [default: out/<study name>].")
     ] = None,
-    workers: Annotated[
-        Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
-    ] = None,
-    trials: Annotated[Optional[int], typer.Option(help="Replaces [search] trials.")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Replaces [study] seed.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a study that --out holds.")] = False,
-    top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+    workers: Workers = None,
+    trials: Annotated[Optional[int], typer.Option(help="Override [search] trials.")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Override [study] seed.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the study in --out.")] = False,
+    top: TopAtTheEnd = 5,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
 ) -> None:
-    """Run a study: search, evaluate every tile, write results, show the best sets."""
+    """Run a study, write its results and show the best sets."""
     from optimizer.search.run import run_study
     from optimizer.study_file.load import load_study
 
@@ -136,17 +124,14 @@ def run(
     shown.end(result, top)
 
 
-@app.command()
 def resume(
     folder: Folder,
-    workers: Annotated[
-        Optional[int], typer.Option(min=0, help="Processes; 0 is one per core.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Best sets to show at the end.")] = 5,
+    workers: Workers = None,
+    top: TopAtTheEnd = 5,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
 ) -> None:
-    """Go on with a study that was stopped or killed; the results are as if it had not been."""
+    """Resume a study that was stopped or killed; the results are as if it never had been."""
     from optimizer.search.resume import resume_study
 
     shown = _Shown(quiet, json_lines)
@@ -158,11 +143,14 @@ def resume(
 
 
 class _Shown:
-    """How a study that runs is shown, and its end.
+    """How a study is shown while it runs and at its end.
 
     Args:
-        quiet: nothing but what ``show`` prints.
-        json_lines: objects for machines, and nothing else on standard output.
+        quiet: print only what ``show`` prints.
+        json_lines: print JSON objects for machines, and nothing else, to standard output.
+
+    Raises:
+        StudyError: both are asked for.
     """
 
     def __init__(self, quiet: bool, json_lines: bool) -> None:
@@ -176,7 +164,7 @@ class _Shown:
             _print_estimate(needs)
 
     def progress(self) -> contextlib.AbstractContextManager[Any]:
-        """What to call after every batch."""
+        """A context that gives the callback for every batch."""
         from optimizer.views import live
 
         if self._json:

@@ -1,4 +1,4 @@
-"""Commands that draw: plot, dashboard, report, tearsheet."""
+"""Commands that draw: a figure, the dashboard, a report, a tearsheet."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.app import Folder, app, say, warn_close_fill
+from optimizer.cli.console import say, warn_close_fill
+from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile
 from optimizer.text import counted
 
 
-@app.command()
 def plot(
     folder: Folder,
     heatmap: Annotated[
-        tuple[str, str], typer.Option(metavar="X Y", help="Two parameters, as lookback threshold.")
+        tuple[str, str],
+        typer.Option(metavar="X Y", help="Two parameters, such as lookback threshold."),
     ],
-    metric: Annotated[str, typer.Option(help="What the colours show.")] = "sharpe",
+    metric: Annotated[str, typer.Option(help="Metric that the colours show.")] = "sharpe",
     out: Annotated[
         Optional[Path], typer.Option(help="HTML file [default: DIR/heatmap-X-Y.html].")
     ] = None,
 ) -> None:
-    """Draw a metric over two parameters into an HTML file that opens offline."""
+    """Draw a metric over two parameters: an HTML file that opens offline."""
     from optimizer.views.heatmap import heatmap as draw
     from optimizer.views.heatmap import write_figure
 
@@ -32,45 +33,42 @@ def plot(
     say(f"figure: {write_figure(figure, path)}")
 
 
-@app.command()
 def dashboard(
     folder: Folder,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
 ) -> None:
-    """Open optuna-dashboard on a study, also while it runs (extra `dashboard`); read-only."""
+    """Serve optuna-dashboard for a study, read-only, even while it runs (extra `dashboard`)."""
     from optimizer.views.dashboard import HOST, dashboard_server
 
     with dashboard_server(folder, port) as server:
-        say(f"dashboard: http://{HOST}:{server.server_port}/ (Ctrl-C ends it)")
+        say(f"dashboard: http://{HOST}:{server.server_port}/ (stop with Ctrl-C)")
         server.serve_forever()
 
 
-@app.command()
 def report(
     folder: Folder,
     out: Annotated[
         Optional[Path], typer.Option(help="The file [default: DIR/report.html].")
     ] = None,
 ) -> None:
-    """Write a study's report: one HTML file with figures and tables that opens offline."""
+    """Write the report of a study: one HTML file with figures and tables that opens offline."""
     from optimizer.views.report import write_report
 
     say(f"report: {write_report(folder, out)}")
 
 
-@app.command()
 def tearsheet(
-    file: Annotated[Path, typer.Argument(metavar="BEST.json", help="Export, JSON or TOML.")],
-    number: Annotated[int, typer.Option("--set", min=1, help="Its place in the file, from 1.")] = 1,
-    data: Annotated[Optional[Path], typer.Option(help="The bars, if they have moved.")] = None,
+    file: ExportFile,
+    number: PlaceInFile = 1,
+    data: MovedBars = None,
     benchmark: Annotated[
-        Optional[str], typer.Option(help="Symbol of the bars to hold it against.")
+        Optional[str], typer.Option(help="Symbol of the bars to compare with.")
     ] = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="HTML file [default: tearsheet.html beside BEST.json].")
+        Optional[Path], typer.Option(help="HTML file [default: tearsheet.html next to BEST.json].")
     ] = None,
 ) -> None:
-    """Write a tearsheet of an exported set, made by quantstats (extra `tearsheet`)."""
+    """Write the quantstats tearsheet of an exported set (extra `tearsheet`)."""
     from optimizer.review.replay import replay as replay_set
     from optimizer.views.tearsheet import write_tearsheet
 

@@ -1,4 +1,4 @@
-"""A project of the user's own, to start from."""
+"""The files of a new project."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ FILES = ("study.toml", "my_strategy.py", "test_my_strategy.py", "README.md", "ba
 
 
 def write_project(folder: str | Path) -> list[Path]:
-    """Write a study, a strategy, its test and bars; all of it runs as it is, from any place.
+    """Write a study, a strategy, its test and bars, which run as they are from any folder.
 
     Args:
-        folder: new or empty.
+        folder: to write to; new or empty.
 
     Returns:
         The files written.
 
     Raises:
-        StudyError: the folder holds something, or cannot be written.
+        StudyError: the folder is not empty, or cannot be written.
     """
     path = Path(folder)
     try:

@@ -1,4 +1,4 @@
-"""Two studies side by side."""
+"""Compare two studies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.review.records import StudySummary, summarize
-from optimizer.review.rerun import parameters_of, rerun_set
+from optimizer.review.rerun import Terms, parameters_of, rerun_built_in
 from optimizer.store.columns import NAMES, parameter_columns
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
@@ -23,12 +23,13 @@ class Crossed:
     """The best set of one study under the rules of another on the same bars.
 
     Attributes:
-        number: of the set, in the study that it is the best of.
-        found: its number in the other study; None where that did not try it.
-        rank: there, 1 being the best feasible set; None where it is not feasible or was not tried.
-        in_sample, out_of_sample: metrics under the other's costs and holdout: recorded where it was
-            tried, else simulated now.
-        problem: why there are none.
+        number: of the set in the study whose best set it is.
+        found: its number in the other study; None if that did not try it.
+        rank: its rank in the other study, 1 being the best feasible set; None if it is not feasible
+            or was not tried.
+        in_sample, out_of_sample: metrics under the costs and the holdout of the other study:
+            recorded if it was tried, else simulated now; None if neither is possible.
+        problem: why there are no metrics.
     """
 
     number: int
@@ -41,14 +42,14 @@ class Crossed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two studies side by side.
+    """What two studies have in common and where they differ.
 
     Attributes:
         first, second: their summaries.
-        study_differences: key of the study file, value in the first, value in the second.
-        data_differences: the same of the bars; empty where they are the same.
-        first_in_second, second_in_first: the best set of one in the other; None where the bars
-            differ or there is no best set.
+        study_differences: (key of the study file, value in the first, value in the second) each.
+        data_differences: the same of the bars; empty if the bars are the same.
+        first_in_second, second_in_first: the best set of one in the other; None if the bars differ
+            or there is no best set.
     """
 
     first: StudySummary
@@ -63,14 +64,19 @@ _OF_BARS = ("data_hash", "data_path", "symbols", "n_bars", "span", "first_time",
 
 
 def compare_studies(first: str | Path, second: str | Path) -> Comparison:
-    """Two studies side by side; where their bars are the same, the best set of each in the other.
+    """Compare two studies; on the same bars also the best set of each in the other.
+
+    Args:
+        first, second: folders of the studies.
+
+    Returns:
+        Their summaries and differences.
 
     Raises:
-        StudyError: one of them is no study or cannot be read.
+        StudyError: one of them is not a study or cannot be read.
     """
-    from optimizer.study_file.differences import (
-        differences,  # brings Optuna, which the other views do without
-    )
+    # Imported here since it brings Optuna, which other commands do without.
+    from optimizer.study_file.differences import differences
 
     folders = [StudyFolder.open(Path(path)) for path in (first, second)]
     manifests = [folder.manifest() for folder in folders]
@@ -79,7 +85,7 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
         in_files = tuple(
             (f"[{place[0]}] {' '.join(place[1:])}".rstrip(), before, now)
             for place, before, now in differences(one["study"], other["study"])
-            if "declared" not in place  # which follows from a strategy file, whose hash is compared
+            if "declared" not in place  # follows from the strategy file, whose hash is compared
         )
         in_data = tuple(
             (name.replace("_", " "), one[name], other[name])
@@ -96,7 +102,7 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
 
 
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
-    """The best set of ``folder`` in ``other``, whose manifest that is."""
+    """The best set of ``folder`` in ``other``, which ``manifest`` belongs to."""
     own = folder.manifest()["study"]
     best = best_sets(folder, study_from_dict(own).search, 1) if folder.batch_paths() else None
     if best is None or best.empty:
@@ -112,7 +118,7 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
         rank = order.index(found) + 1 if found in order else None
         return Crossed(number, found, rank, there["in_sample"], there["out_of_sample"])
     try:
-        result = rerun_set(document, other, folder.manifest()["first_bar"])
+        result = rerun_built_in(document, Terms.of_study(manifest), folder.manifest()["first_bar"])
     except BarsweepError as error:
         return Crossed(number, problem=str(error))
     return Crossed(number, in_sample=result.in_sample, out_of_sample=result.out_of_sample)
@@ -132,5 +138,12 @@ def _number_of(parameters: Mapping[str, Any], folder: StudyFolder) -> int | None
 
 
 def difference_text(value: Any) -> str:
-    """A value of a difference, as a study file would state it, cut short."""
+    """A value of a difference as a study file would state it.
+
+    Args:
+        value: any value of a study file.
+
+    Returns:
+        At most 40 characters.
+    """
     return show(value, 40)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
+from typing import Any
 
-import pandas as pd
-
+from optimizer.review.html import render
 from optimizer.review.records import judged
-from optimizer.review.tables import set_rows
+from optimizer.review.tables import ODDS_LEGEND, set_table
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, no_best
 from optimizer.study_file.study import study_from_dict
@@ -17,32 +16,42 @@ COLORS = {"holds up": "#1a7f37", "fragile": "#9a6700", "likely luck": "#cf222e"}
 
 
 def study_html(folder: StudyFolder, top: int = 10) -> str:
-    """The best sets of a study and the verdict as a piece of HTML.
+    """The best sets of a study and the verdict.
+
+    Args:
+        folder: of the study.
+        top: how many of the best sets.
+
+    Returns:
+        A piece of HTML; texts of the study are escaped.
 
     Raises:
         StudyError: the study cannot be read.
     """
     study = study_from_dict(folder.manifest()["study"])
-    title = f"<b>{html.escape(study.name)}</b>: {counted(folder.n_sets(), 'parameter set')}"
-    if study.costs.fill == "close":
-        title += '; <code>fill = "close"</code>, which is optimistic'
-    frame = best_sets(folder, study.search, top) if folder.batch_paths() else pd.DataFrame()
-    if frame.empty:
-        why = no_best(folder, study.search) if folder.batch_paths() else "none evaluated yet"
-        return f"<p>{title}; {html.escape(why)}</p>"
-    selection, verdict, _ = judged(folder)
-    titles, rows = set_rows(frame, study, selection)
-    head = "".join(f"<th>{html.escape(one).replace(chr(10), '<br>')}</th>" for one in titles)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(one)}</td>' for one in row)}</tr>" for row in rows
-    )
-    words = ""
-    if verdict is not None:
-        reasons = "".join(f"<li>{html.escape(one.text)}</li>" for one in verdict.reasons)
-        words = (
-            f'<p>set {rows[0][0]}: <b style="color:{COLORS[verdict.words]}">{verdict.words}</b></p>'
-            f"<ul>{reasons}</ul>"
-        )
-    return (
-        f"<p>{title}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{words}"
-    )
+    values: dict[str, Any] = {
+        "name": study.name,
+        "n_sets": counted(folder.n_sets(), "parameter set"),
+        "close_fill": study.costs.fill == "close",
+        "no_sets": "none evaluated yet",
+        "titles": (),
+        "rows": (),
+        "legend": "",
+        "verdict": None,
+    }
+    if folder.batch_paths():
+        frame = best_sets(folder, study.search, top)
+        values["no_sets"] = no_best(folder, study.search) if frame.empty else ""
+        if not frame.empty:
+            selection, verdict, _ = judged(folder)
+            table = set_table(frame, study, selection)
+            values |= {"titles": table.titles, "rows": table.rows}
+            values["legend"] = ODDS_LEGEND if table.has_odds else ""
+            if verdict is not None:
+                values["verdict"] = {
+                    "number": table.rows[0][0],
+                    "words": verdict.words,
+                    "color": COLORS[verdict.words],
+                    "reasons": [reason.text for reason in verdict.reasons],
+                }
+    return render("optimizer.review", "study.html", **values)

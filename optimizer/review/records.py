@@ -32,15 +32,15 @@ class StudySummary:
 
     Attributes:
         path: its folder.
-        name: of the study.
-        state: ``running`` where a process works in the folder, ``stopped`` where ``barsweep resume``
-            would go on, ``unreadable`` where ``problem`` says why.
+        name: its name.
+        state: ``running`` if a process works in the folder, ``stopped`` if ``barsweep resume`` can
+            continue it, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
-        objective: the first that it searched by.
-        best, best_out_of_sample: that metric of the best set; None where there is none.
-        verdict: in words; None before the end, or where no set is feasible.
-        when: its files were last written, UTC.
-        problem: why it cannot be read.
+        objective: the first metric that it searches by.
+        best, best_out_of_sample: that metric of the best set; None if no set is best.
+        verdict: in words; None before the end, or if no set is best.
+        when: time of the last change to its files, UTC.
+        problem: why it cannot be read; empty if it can.
     """
 
     path: Path
@@ -60,13 +60,14 @@ class SetRecord:
     """One parameter set in full.
 
     Attributes:
-        number, trial: of the set.
-        strategy, classifier: names.
-        feasible: whether it keeps the study's constraints.
-        score: by which its tile was judged; None where undefined.
-        parameters: all that it has, by column.
-        in_sample, out_of_sample: metrics, None where undefined; the latter None without a holdout.
-        odds: None where the study has not come to its end.
+        number, trial: of the set and of its trial.
+        strategy, classifier: their names.
+        feasible: whether the set keeps the constraints of the study.
+        score: by which sets are ranked; None if undefined.
+        parameters: all its parameters by column.
+        in_sample, out_of_sample: metrics by name, None if undefined; the latter is None without a
+            holdout.
+        odds: None until the study is complete.
     """
 
     number: int
@@ -82,12 +83,12 @@ class SetRecord:
 
 
 class Judged(NamedTuple):
-    """What can be said of a study's best sets, given all that was ever tried on its bars.
+    """What can be said of a study's best sets, given every set ever tried on its bars.
 
     Attributes:
-        selection: with the odds deflated so; None before the end, or where no set is best.
+        selection: its odds deflated by all those sets; None before the end, or if no set is best.
         verdict: on the winner; None likewise.
-        problem: why the study's own sets alone count; empty where they do not.
+        problem: why only the sets of this study count; empty if all do.
     """
 
     selection: Selection | None
@@ -96,7 +97,13 @@ class Judged(NamedTuple):
 
 
 def judged(folder: StudyFolder) -> Judged:
-    """A study's best sets and the verdict, deflated by all sets that the ledger has for its bars.
+    """A study's best sets and the verdict, deflated by every set in the ledger for its bars.
+
+    Args:
+        folder: of the study.
+
+    Returns:
+        The selection and the verdict.
 
     Raises:
         StudyError: the folder cannot be read.
@@ -110,12 +117,18 @@ def judged(folder: StudyFolder) -> Judged:
     try:
         tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
     except StudyError as error:
-        problem = f"{error}; counted are this study's sets alone"
+        problem = f"{error}; only the sets of this study are counted"
     return Judged(deflated(selection, tried), judge(selection, tried), problem)
 
 
 def list_studies(folder: str | Path = "out") -> list[StudySummary]:
-    """The studies in a folder and in those below it, by time.
+    """List the studies in a folder and its subfolders.
+
+    Args:
+        folder: that holds studies.
+
+    Returns:
+        One summary per study, oldest first.
 
     Raises:
         StudyError: there is no such folder.
@@ -130,13 +143,20 @@ def list_studies(folder: str | Path = "out") -> list[StudySummary]:
 def _study_folders(root: Path) -> Iterator[Path]:
     for path, below, files in os.walk(root):
         if MANIFEST in files:
-            below.clear()  # what lies in a study is its own
+            below.clear()  # a study may hold studies of its own, one per window
             yield Path(path)
         below.sort()
 
 
 def summarize(folder: str | Path) -> StudySummary:
-    """One study in a line; one that cannot be read says why in ``problem``."""
+    """Summarize one study.
+
+    Args:
+        folder: of the study.
+
+    Returns:
+        The summary; that of a study that cannot be read says why in ``problem``.
+    """
     path = Path(folder)
     try:
         opened = StudyFolder.open(path)
@@ -165,12 +185,26 @@ def summarize(folder: str | Path) -> StudySummary:
 
 
 def known(value: Any) -> float | None:
-    """A number, or None for what is undefined."""
+    """A number that may be undefined.
+
+    Args:
+        value: a number, NaN or None.
+
+    Returns:
+        The number; None if undefined.
+    """
     return None if value is None or pd.isna(value) else float(value)
 
 
 def set_record(folder: str | Path, number: int) -> SetRecord:
     """One parameter set of a study in full.
+
+    Args:
+        folder: of the study.
+        number: of the set.
+
+    Returns:
+        Its parameters, metrics and odds.
 
     Raises:
         StudyError: there is no study, or no such set in it.

@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimizer.bars.load import load_bars
 from optimizer.catalogue import METRICS
-from optimizer.errors import BarsweepError, DataError, ExportError, StudyFileError
+from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
+from optimizer.review.rerun import Terms, rerun_set
 from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.user_file import source_hash
-from optimizer.sweep.single_set import BacktestResult, backtest, single_set_study
+from optimizer.sweep.single_set import BacktestResult
 from optimizer.text import shown
 from optimizer.types import Bars
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric that a replay does not reproduce."""
+    """A metric that a replay does not reproduce.
+
+    Attributes:
+        sample: ``in-sample`` or ``out-of-sample``.
+        metric: its name.
+        recorded, replayed: its values; None where undefined.
+    """
 
     sample: str
     metric: str
@@ -31,16 +37,16 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """An exported set run again.
+    """An exported set, simulated again.
 
     Attributes:
-        result: of the run.
+        result: of the simulation.
         recorded: the set as exported.
-        differences: metrics that differ in any bit; empty where it is reproduced exactly.
-        study: name of the study that it came from.
-        costs: as the study file's ``[costs]``.
-        bars: that it ran on.
-        parity: the event flow beside the vectorized result, where it was asked for.
+        differences: metrics that differ in any bit; empty where all are reproduced exactly.
+        study: name of the study that the set came from.
+        costs: as ``[costs]`` of the study file.
+        bars: of the simulation.
+        parity: the event flow compared with the vectorized result, if it was asked for.
     """
 
     result: BacktestResult
@@ -55,13 +61,16 @@ class Replay:
 def replay(
     path: str | Path, *, number: int = 1, data: str | Path | None = None, events: bool = False
 ) -> Replay:
-    """Run an exported parameter set again from its file and its bars alone, and compare.
+    """Simulate an exported parameter set again from its file and its bars, and compare.
 
     Args:
         path: a JSON or TOML export.
         number: which of its sets, from 1.
         data: the bars, where they are no longer at the path that the file names.
-        events: run it through the event flow too, and compare equity and fills.
+        events: run the set through the event flow too, and compare equity and fills.
+
+    Returns:
+        The result and every metric that differs from what was recorded.
 
     Raises:
         ExportError: the file cannot be used, or the bars or the strategy are not those of the study.
@@ -71,68 +80,25 @@ def replay(
     file = Path(path)
     content = load_export(file)
     try:
-        sets = content["sets"]
-        source = content["data"]
-        if not 1 <= number <= len(sets):
-            raise ExportError(
-                f"{file}: sets: has {len(sets)}, asked for number {number}; --set counts from 1, the"
-                " best"
-            )
-        chosen = sets[number - 1]
-        bars_path = Path(data) if data is not None else file.resolve().parent / source["path"]
-        if not bars_path.exists():
-            raise DataError(f"{bars_path.resolve()}: no such file; name the bars with --data FILE")
-        bars = load_bars(
-            bars_path.resolve(),
-            symbols=source["symbols"],
-            start=source.get("start"),
-            end=source.get("end"),
-            align=source["align"],
-            timezone=source["timezone"],
+        chosen = _chosen(file, content, number)
+        terms = Terms.of_export(
+            content, file.resolve().parent, None if data is None else Path(data)
         )
-        if bars.content_hash != source["hash"]:
-            raise ExportError(
-                f"{file}: data: {bars_path.resolve()} holds other bars than the study had"
-                f" (hash {bars.content_hash[:12]}, recorded {str(source['hash'])[:12]}); give the"
-                " study's bars with --data"
-            )
-        parameters = {
-            "strategy": chosen["strategy"],
-            "classifier": chosen["classifier"],
-            **chosen["parameters"],
-        }
-        own = content.get("strategies", {}).get(chosen["strategy"])
-        strategy_path = None if own is None else file.resolve().parent / own["path"]
-        if strategy_path is not None:
-            found = source_hash(strategy_path)
-            if found != own["hash"]:
-                raise ExportError(
-                    f"{file}: strategies {chosen['strategy']}: {shown(strategy_path.resolve())} has"
-                    f" changed since the study ran (hash {found[:12]}, recorded"
-                    f" {str(own['hash'])[:12]}); put the file of then back, or run the study again"
-                )
-        costs, allow_short = content["costs"], content["allow_short"]
-        if not isinstance(costs, dict) or not isinstance(chosen["set"], int):
+        if not terms.data_path.exists():
+            raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
+        try:
+            bars = terms.bars()
+        except StudyError as error:
+            raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
+        _check_strategy(file, content, terms, chosen["strategy"])
+        if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
             raise ExportError(f"{file}: costs and set: expected a table and a whole number")
-        market, holdout, first = chosen.get("market"), content["holdout"], content["first_bar"]
-        result = backtest(
-            bars,
-            parameters,
-            costs=costs,
-            allow_short=allow_short,
-            market=market,
-            holdout=holdout,
-            first_bar=first,
-            strategy_path=strategy_path,
-        )
+        again = rerun_set(chosen, terms, bars)
         parity = None
         if events:
-            study = single_set_study(parameters, costs, allow_short, market, holdout, strategy_path)
-            parity = compare(run_flow(study, bars, first_bar=first), 0, result)
-        differences = _compare("in-sample", chosen["in_sample"], result.in_sample)
-        recorded_out = chosen.get("out_of_sample")
-        if recorded_out is not None or result.out_of_sample is not None:
-            differences += _compare("out-of-sample", recorded_out or {}, result.out_of_sample or {})
+            flow = run_flow(again.study, bars, first_bar=terms.first_bar)
+            parity = compare(flow, 0, again.result)
+        differences = _differences(chosen, again.result)
         name = str(content["study"]["name"])
     except KeyError as error:
         raise ExportError(f"{file}: {error.args[0]}: missing; export the study again") from None
@@ -142,7 +108,40 @@ def replay(
         raise
     except (TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    return Replay(result, chosen, tuple(differences), name, costs, bars, parity)
+    return Replay(again.result, chosen, differences, name, terms.costs, bars, parity)
+
+
+def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:
+    sets = content["sets"]
+    if not 1 <= number <= len(sets):
+        raise ExportError(
+            f"{file}: sets: has {len(sets)}, asked for number {number}; --set counts from 1, the best"
+        )
+    chosen: dict[str, Any] = sets[number - 1]
+    return chosen
+
+
+def _check_strategy(file: Path, content: Mapping[str, Any], terms: Terms, name: str) -> None:
+    """Refuse a user's strategy whose file has changed since the study ran."""
+    own = terms.own_strategies.get(name)
+    if own is None:
+        return
+    path, recorded = Path(own["path"]), content["strategies"][name]["hash"]
+    found = source_hash(path)
+    if found != recorded:
+        raise ExportError(
+            f"{file}: strategies {name}: {shown(path.resolve())} has changed since the study ran"
+            f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
+            " again"
+        )
+
+
+def _differences(recorded: Mapping[str, Any], result: BacktestResult) -> tuple[Difference, ...]:
+    found = _compare("in-sample", recorded["in_sample"], result.in_sample)
+    out_of_sample = recorded.get("out_of_sample")
+    if out_of_sample is not None or result.out_of_sample is not None:
+        found += _compare("out-of-sample", out_of_sample or {}, result.out_of_sample or {})
+    return tuple(found)
 
 
 def _compare(

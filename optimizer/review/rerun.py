@@ -1,75 +1,246 @@
-"""Simulate a recorded parameter set again."""
+"""Simulate a recorded parameter set again, under the terms of its study or of an export."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimizer.bars.load import load_bars
 from optimizer.catalogue import STRATEGIES
 from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
-from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.single_set import BacktestResult, backtest
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
+from optimizer.sweep.tiles import Tile
+from optimizer.types import Bars
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a study recorded that holds for each of its parameter sets.
+
+    Attributes:
+        data_path: file of the bars.
+        data: which bars of it count: ``[data]`` of the study file without its path.
+        data_hash: content hash of the bars.
+        costs: ``[costs]`` of the study file.
+        allow_short: whether positions may be short.
+        holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
+        first_bar: bar of the first decision.
+        own_strategies: of each strategy of the user's own by name: its ``path``, and what its file
+            declared where that was recorded.
+    """
+
+    data_path: Path
+    data: Mapping[str, Any]
+    data_hash: str
+    costs: Mapping[str, Any]
+    allow_short: bool
+    holdout: float
+    first_bar: int
+    own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of_study(cls, manifest: Mapping[str, Any]) -> Terms:
+        """The terms of a study.
+
+        Args:
+            manifest: of the study's folder.
+
+        Returns:
+            The terms, with every path absolute.
+
+        Raises:
+            KeyError, TypeError: the manifest is not one of a study.
+        """
+        study, folder = manifest["study"], Path(manifest["study_folder"])
+        return cls(
+            data_path=(folder / study["data"]["path"]).resolve(),
+            data=study["data"],
+            data_hash=manifest["data_hash"],
+            costs=study["costs"],
+            allow_short=study["risk"]["allow_short"],
+            holdout=study["validation"]["holdout"],
+            first_bar=manifest["first_bar"],
+            own_strategies={
+                one["name"]: {key: one[key] for key in ("path", "source_hash", "declared")}
+                for one in study["strategy"]
+                if "path" in one
+            },
+        )
+
+    @classmethod
+    def of_export(
+        cls, content: Mapping[str, Any], folder: Path, data_path: Path | None = None
+    ) -> Terms:
+        """The terms of an export.
+
+        Args:
+            content: of the file, see ``load_export``.
+            folder: from which its paths count.
+            data_path: the bars, where they are no longer at the path that the file names.
+
+        Returns:
+            The terms, with every path absolute.
+
+        Raises:
+            KeyError, TypeError, AttributeError: a value is missing or of the wrong kind.
+        """
+        return cls(
+            data_path=(data_path or folder / content["data"]["path"]).resolve(),
+            data={**content["data"], "symbols": content["data"]["symbols"]},
+            data_hash=content["data"]["hash"],
+            costs=content["costs"],
+            allow_short=content["allow_short"],
+            holdout=content["holdout"],
+            first_bar=content["first_bar"],
+            own_strategies={
+                name: {"path": str(folder / one["path"])}
+                for name, one in content.get("strategies", {}).items()
+            },
+        )
+
+    def bars(self) -> Bars:
+        """Load the bars of the study.
+
+        Returns:
+            The bars, bit for bit those that the study ran on.
+
+        Raises:
+            DataError: the file cannot be used.
+            StudyError: the file holds other bars than the study had.
+        """
+        bars = load_bars(
+            self.data_path,
+            symbols=self.data.get("symbols"),
+            start=self.data.get("start"),
+            end=self.data.get("end"),
+            align=self.data["align"],
+            timezone=self.data["timezone"],
+        )
+        if bars.content_hash != self.data_hash:
+            raise StudyError(
+                f"{self.data_path}: holds other bars than the study had (hash"
+                f" {bars.content_hash[:12]}, recorded {str(self.data_hash)[:12]})"
+            )
+        return bars
+
+
+@dataclass(frozen=True, eq=False)
+class Rerun:
+    """A recorded parameter set, simulated again.
+
+    Attributes:
+        number: of the set in its study.
+        study: of this one set.
+        inputs: of the simulation: bars, features, rules.
+        tile: of one lane.
+        result: of the simulation.
+    """
+
+    number: int
+    study: Study
+    inputs: Inputs
+    tile: Tile
+    result: BacktestResult
+
+
+def rerun_set(
+    document: Mapping[str, Any], terms: Terms, bars: Bars, first_bar: int | None = None
+) -> Rerun:
+    """Simulate a recorded set again, by the kernels of the sweep.
+
+    Runs the code of a strategy of the user's own.
+
+    Args:
+        document: the set as an export holds it, see ``set_document``.
+        terms: under which it is simulated.
+        bars: of ``terms.bars()``.
+        first_bar: bar of the first decision at the earliest; None takes that of the terms.
+
+    Returns:
+        The set with its inputs and its result.
+
+    Raises:
+        KeyError: the document lacks a value.
+        StudyFileError: a parameter is unknown or out of bounds.
+        StrategyError: the strategy cannot be used.
+        DataError: the bars cannot be used.
+    """
+    study = single_set_study(
+        parameters_of(document),
+        terms.costs,
+        terms.allow_short,
+        document.get("market"),
+        terms.holdout,
+        terms.own_strategies.get(document["strategy"]),
+    )
+    first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
+    inputs, tile, result = simulate_single(study, bars, first)
+    return Rerun(int(document["set"]), study, inputs, tile, result)
+
+
+def rerun_built_in(
+    document: Mapping[str, Any], terms: Terms, first_bar: int | None = None
+) -> BacktestResult:
+    """Simulate a recorded set again, unless that would run a user's code only to show a set.
+
+    Args:
+        document: the set as an export holds it.
+        terms: under which it is simulated.
+        first_bar: bar of the first decision at the earliest; None takes that of the terms.
+
+    Returns:
+        The result.
+
+    Raises:
+        StudyError: the strategy is the user's own, or the bars have changed.
+        DataError: the bars cannot be used.
+    """
+    if document["strategy"] not in STRATEGIES:
+        raise StudyError("its strategy is your own, whose code only `barsweep replay` runs")
+    return rerun_set(document, terms, terms.bars(), first_bar).result
 
 
 def open_positions(folder: str | Path, number: int) -> dict[str, float]:
-    """Positions that one parameter set of a study holds after the last bar, simulated anew.
+    """Positions that a parameter set of a study holds after the last bar, simulated again.
+
+    Args:
+        folder: of the study.
+        number: of the set.
 
     Returns:
-        Signed units by symbol.
+        Signed units by symbol; without the symbols that are flat.
 
     Raises:
         StudyError: there is no study, no such set in it, the simulation differs from what is
-            recorded, or its strategy is a user's, whose code is not run to show a set.
+            recorded, the bars have changed, or the strategy is the user's own.
         DataError: the bars cannot be used.
     """
     opened = StudyFolder.open(Path(folder))
     manifest = opened.manifest()
     document = set_document(opened.sets([number]).to_dict("records")[0], manifest["study"])
-    result = rerun_set(document, opened)
+    result = rerun_built_in(document, Terms.of_study(manifest))
     if result.in_sample["final_equity"] != document["in_sample"]["final_equity"]:
         raise StudyError("a simulation now differs from what is recorded")
     return result.open_positions
 
 
-def rerun_set(
-    document: Mapping[str, Any], folder: StudyFolder, first_bar: int = 0
-) -> BacktestResult:
-    """A set, as an export holds it, simulated on the bars of a study and by its rules.
+def parameters_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a set by column name, ``strategy`` and ``classifier`` among them.
 
     Args:
-        document: the set.
-        folder: of the study.
-        first_bar: of the first decision, at the earliest.
+        document: the set as an export holds it.
+
+    Returns:
+        What ``backtest`` takes.
 
     Raises:
-        StudyError: its strategy is a user's, whose code is not run to show a set, or the bars have
-            changed.
+        KeyError: the document lacks a value.
     """
-    from optimizer.study_file.bars import load_study_bars
-
-    if document["strategy"] not in STRATEGIES:
-        raise StudyError("its strategy is your own, whose code `barsweep replay` alone runs")
-
-    manifest = folder.manifest()
-    study = study_from_dict(manifest["study"], manifest["study_folder"])
-    bars = load_study_bars(study)
-    if bars.content_hash != manifest["data_hash"]:
-        raise StudyError(f"{study.data_path}: holds other bars than the study had")
-    return backtest(
-        bars,
-        parameters_of(document),
-        costs=manifest["study"]["costs"],
-        allow_short=study.risk.allow_short,
-        market=document["market"],
-        holdout=study.validation.holdout,
-        first_bar=max(manifest["first_bar"], first_bar),
-    )
-
-
-def parameters_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a set as an export holds it, by column name."""
     names = ("strategy", "classifier")
     return {**{name: document[name] for name in names}, **document["parameters"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -12,23 +13,42 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
-"""Metrics that tables show, in-sample beside out-of-sample."""
+"""Metrics that tables show, in-sample and out-of-sample."""
+
+ODDS_LEGEND = (
+    "DSR: probability that the Sharpe ratio is above what the best of so many sets reaches by luck."
+    " PSR: probability that it is above 0."
+)
 
 
-def set_rows(
+@dataclass(frozen=True)
+class SetTable:
+    """Parameter sets as a table.
+
+    Attributes:
+        titles: of the columns, each of one or two lines.
+        rows: cells of each set; the last row is buy and hold once the study is complete.
+        has_odds: whether there are columns for DSR and PSR, see ``ODDS_LEGEND``.
+    """
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    has_odds: bool
+
+
+def set_table(
     frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
-) -> tuple[list[str], list[list[str]]]:
+) -> SetTable:
     """A table of sets: each metric as in-sample / out-of-sample, the odds, what differs.
 
     Args:
-        frame: rows of the study's results.
-        study: of them.
-        selection: of the study, for the odds of its best sets, see ``judged``.
-        more: metrics to show in the place of some of the usual ones.
+        frame: whole rows of the study's results.
+        study: that they are results of.
+        selection: of the study, for the odds of its best sets, see ``judged``; None before its end.
+        more: metrics to show in place of some of the usual ones.
 
     Returns:
-        The titles, of one or two lines, and the cells of each row; the last one is of buying and
-        holding, where the study has come to its end.
+        Texts, ready to be printed.
     """
     metrics = [*dict.fromkeys((*study.search.objective, *more, *SHOWN))]
     if more:
@@ -48,12 +68,12 @@ def set_rows(
     odds = {one.number: one for one in known_odds if one.number in here}
     titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
     if odds:
-        titles += ["not luck\nDSR", "gain is real\nPSR in / out"]
+        titles += ["DSR", "PSR\nin / out"]
     titles.append("what differs between these sets" if len(frame) > 1 else "")
     rows = []
     for row in frame.to_dict("records"):
         cells = [f"{cell(row[name])} / {cell(row[f'oos_{name}'])}" for name in metrics]
-        given = (
+        differing = (
             f"{name.removeprefix(str(row['strategy']) + '_')} {cell(row[name])}"
             for name in names
             if cell(row[name]) != "-"
@@ -65,9 +85,9 @@ def set_rows(
                 if one is None
                 else [cell(one.dsr), f"{cell(one.psr)} / {cell(one.oos_psr)}"]
             )
-        rows.append([str(row["set"]), *cells, ", ".join(given)])
+        rows.append((str(row["set"]), *cells, ", ".join(differing)))
     if selection is not None and selection.held is not None:
-        inside, beside = selection.held.in_sample, selection.held.out_of_sample
-        cells = [f"{cell(inside.get(name))} / {cell(beside.get(name))}" for name in metrics]
-        rows.append(["-", *cells, *(["-", "-"] if odds else []), "buy and hold, without costs"])
-    return titles, rows
+        inside, outside = selection.held.in_sample, selection.held.out_of_sample
+        cells = [f"{cell(inside.get(name))} / {cell(outside.get(name))}" for name in metrics]
+        rows.append(("-", *cells, *(["-", "-"] if odds else []), "buy and hold, without costs"))
+    return SetTable(tuple(titles), tuple(rows), bool(odds))

@@ -78,15 +78,36 @@ def backtest(
         StrategyError: the user's strategy cannot be used.
         DataError: too few bars, or an unknown market.
     """
-    study = single_set_study(parameters, costs or {}, allow_short, market, holdout, strategy_path)
+    own = None if strategy_path is None else {"path": str(strategy_path)}
+    study = single_set_study(parameters, costs or {}, allow_short, market, holdout, own)
+    return simulate_single(study, bars, first_bar)[2]
+
+
+def simulate_single(
+    study: Study, bars: Bars, first_bar: int | None = None
+) -> tuple[Inputs, Tile, BacktestResult]:
+    """Simulate a study of one parameter set.
+
+    Args:
+        study: see ``single_set_study``.
+        bars: of all symbols.
+        first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
+
+    Returns:
+        The inputs, the tile of one lane, and the result.
+
+    Raises:
+        StrategyError: the user's strategy cannot be used.
+        DataError: too few bars, or an unknown market.
+    """
     space = build_space(study)
     rules = study_rules(study, space, bars.n_symbols)
     branch = space.branches[0]
-    inputs = prepare(bars, space, rules, holdout, first_bar)
+    inputs = prepare(bars, space, rules, study.validation.holdout, first_bar)
     tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}), branch.custom)
     keys, _ = tile.regime_keys()
     codes = {key: fit_key(bars, key)[0] for key in keys}
-    return record(inputs, tile, codes)
+    return inputs, tile, record(inputs, tile, codes)
 
 
 def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]) -> BacktestResult:
@@ -130,9 +151,14 @@ def single_set_study(
     allow_short: bool,
     market: str | None,
     holdout: float,
-    strategy_path: str | Path | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
+
+    Args:
+        parameters, costs, allow_short, market, holdout: as ``backtest`` takes them.
+        own: of a user's own strategy what ``[strategy]`` says besides its parameters: ``path``, or
+            all that ``CustomStrategy.to_dict`` gives, with which its file is not run again.
 
     Raises:
         StudyFileError: an unknown parameter, or a value out of bounds.
@@ -140,13 +166,12 @@ def single_set_study(
     given = dict(parameters)
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
-    own = strategy_path is not None
-    if not isinstance(strategy, str) or (strategy not in STRATEGIES and not own):
+    if not isinstance(strategy, str) or (strategy not in STRATEGIES and own is None):
         raise StudyFileError(
             f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(STRATEGIES)}"
         )
     tables: dict[str, dict[str, Any]] = {
-        "strategy": {"name": strategy, **({"path": str(strategy_path)} if own else {})},
+        "strategy": {**(own or {}), "name": strategy},
         "classifier": {"name": classifier},
         "risk": {"allow_short": allow_short},
     }

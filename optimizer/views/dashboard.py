@@ -1,4 +1,4 @@
-"""optuna-dashboard on the journal of a study, which it reads only, also while the study runs."""
+"""optuna-dashboard on the journal of a study, read-only, even while the study runs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ HOST = "127.0.0.1"
 
 
 def dashboard_server(folder: str | Path, port: int = 8080) -> WSGIServer:
-    """A server of optuna-dashboard (extra ``dashboard``) on this machine alone.
+    """A server of optuna-dashboard (extra ``dashboard``), reachable from this machine only.
 
-    It never writes to the study: what would change something is refused with status 403.
+    It never writes to the study: a request that would change something gets status 403.
 
     Args:
         folder: of the study, which may be running.
-        port: to listen on; 0 takes a free one, see ``server_port`` of what is returned.
+        port: to listen on; 0 takes a free one, see ``server_port`` of the server.
 
     Returns:
-        A server; ``serve_forever()`` starts it.
+        The server; ``serve_forever()`` starts it.
 
     Raises:
         DataError: optuna-dashboard is not installed.
-        StudyError: there is no study or no trial yet, or the port cannot be had.
+        StudyError: there is no study or no trial yet, or the port is not available.
     """
     opened = StudyFolder.open(Path(folder))
     wsgi = optional_module("optuna_dashboard", "dashboard").wsgi
@@ -59,7 +59,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 class _ReadOnly(BaseJournalBackend):
-    """A journal that is read and never written; takes no lock."""
+    """A journal that is read and never written, without a lock."""
 
     def __init__(self, path: Path) -> None:
         self._file = JournalFileBackend(str(path))
@@ -72,7 +72,7 @@ class _ReadOnly(BaseJournalBackend):
 
 
 class _Viewer:
-    """The WSGI application: optuna-dashboard's, for as long as the journal is the same file."""
+    """The WSGI application of optuna-dashboard, replaced when the journal is another file."""
 
     def __init__(self, path: Path, wsgi: Callable[[JournalStorage], Any]) -> None:
         self._path = path
@@ -91,10 +91,10 @@ class _Viewer:
         return answer
 
     def _current(self) -> Any:
-        """A study that is taken up or replaced gets a new journal, to be read from its start."""
+        """A study that is resumed or replaced gets a new journal, which is read from its start."""
         try:
             status = self._path.stat()
-        except OSError:  # between the old one and the new one
+        except OSError:  # after the old one and before the new one
             return self._application
         file = (status.st_dev, status.st_ino)
         if file != self._file:

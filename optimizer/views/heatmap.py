@@ -1,8 +1,7 @@
-"""Figures of a study, as plotly objects, and their files, which open offline."""
+"""A metric over two parameters as a figure, and its file, which opens offline."""
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,10 @@ from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.query import best_sets, column_of, owners_of
+from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.text import mend, show
-
-MOST_CELLS = 40
-"""Distinct values of a parameter that get a cell each; more are put into ``BINS`` of equal width."""
-
-BINS = 24
+from optimizer.views.binning import axis_of, log_parameters
 
 _SUMMARIES = {
     column(owner, one.name): one.summary
@@ -33,33 +29,39 @@ _SUMMARIES = {
 
 
 def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Figure:
-    """A metric over two parameters: in each cell the median over all the others.
+    """Draw a metric over two parameters: in each cell the median over all others.
 
-    The median, since the best of a cell shows luck where a cell has many sets. Feasible sets alone
-    count. In-sample stands beside out-of-sample where the study has a holdout; one colour scale holds
-    for both. A star marks the best set of the study. A parameter with more than 40 values is put
-    into bins.
+    The median, since the best of many sets in a cell shows luck. Only feasible sets count. A study
+    with a holdout has two panels, in-sample and out-of-sample, with one colour scale. A star marks
+    the best set of the study. The cells are those of the report, see ``axis_of``.
 
     Args:
         folder: of the study.
-        x, y: parameters; one may go without the name of its strategy.
-        metric: one of the metrics, or ``oos_`` and one of them, which is shown alone.
+        x, y: parameters; the name of the strategy in front may be left out.
+        metric: one of the metrics, or ``oos_`` and one of them, which has one panel.
+
+    Returns:
+        A plotly figure.
 
     Raises:
         StudyError: there is no study or no feasible set, a name is not one of its parameters or
-            metrics, or a parameter has one value alone.
+            metrics, or a parameter has only one value.
     """
     opened = StudyFolder.open(Path(folder))
-    study = opened.manifest()["study"]
+    manifest = opened.manifest()
+    recorded = manifest["study"]
+    study = study_from_dict(recorded, manifest["study_folder"])
     parameters = parameter_columns(opened.columns())
-    x, y = (column_of(name, parameters, owners_of(study), "heatmap") for name in (x, y))
+    x, y = (column_of(name, parameters, owners_of(recorded), "heatmap") for name in (x, y))
     if x == y:
         raise StudyError(f"heatmap: {show(x)} twice; name two parameters")
     if metric not in (*METRICS, *OUT_OF_SAMPLE):
         raise StudyError(f"metric: no metric {show(metric)}; {mend(metric, METRICS)}")
     shown = [metric] if metric in OUT_OF_SAMPLE else [metric, f"oos_{metric}"]
-    frame = opened.results([x, y, "feasible", *shown])
-    frame = frame[frame["feasible"]].dropna(subset=[x, y])
+    every = opened.results(["set", x, y, "feasible", *shown])
+    log = log_parameters(build_space(study))
+    across, up = (axis_of(every[name], name in log) for name in (x, y))
+    frame = every[every["feasible"]].dropna(subset=[x, y])
     if frame.empty:
         raise StudyError(f"{folder}: no feasible set has both {x} and {y}")
     shown = [name for name in shown if name == metric or frame[name].notna().any()]
@@ -69,9 +71,10 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
             raise StudyError(
                 f"heatmap: {name} is {value:g} in every set of {folder}; name one that varies"
             )
-    best = best_sets(opened, study_from_dict(study).search, 1).iloc[0]
-    across, titles_x, star_x = _cells(frame[x], best[x])
-    up, titles_y, star_y = _cells(frame[y], best[y])
+    best = int(best_sets(opened, study.search, 1)["set"].iloc[0])
+    star_y, star_x = (axis.codes[(every["set"] == best).to_numpy()][0] for axis in (up, across))
+    codes_y, codes_x = (pd.Series(axis.codes, every.index)[frame.index] for axis in (up, across))
+    shape = (len(up.labels), len(across.labels))
     figure = make_subplots(
         cols=len(shown),
         shared_yaxes=True,
@@ -82,15 +85,14 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     )
     for place, name in enumerate(shown, 1):
         values = pd.to_numeric(frame[name]).astype("float64")
-        cells = values.groupby([up, across])
-        shape = (len(titles_y), len(titles_x))
+        cells = values.groupby([codes_y, codes_x])
         median = _grid(cells.median(), shape)
         details = np.dstack([_grid(cells.max(), shape), _grid(cells.min(), shape)])
         details = np.dstack([details, _grid(cells.count().astype("float64"), shape)])
         figure.add_trace(
             go.Heatmap(
-                x=titles_x,
-                y=titles_y,
+                x=across.labels,
+                y=up.labels,
                 z=median,
                 customdata=details,
                 coloraxis="coloraxis",
@@ -102,11 +104,11 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
             row=1,
             col=place,
         )
-        if star_x is not None and star_y is not None:
+        if star_x >= 0 and star_y >= 0:
             figure.add_trace(
                 go.Scatter(
-                    x=[star_x],
-                    y=[star_y],
+                    x=[across.labels[star_x]],
+                    y=[up.labels[star_y]],
                     mode="markers",
                     marker={
                         "symbol": "star",
@@ -114,7 +116,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
                         "color": "white",
                         "line": {"color": "black", "width": 1},
                     },
-                    hovertemplate=f"best set: {int(best['set'])}<extra></extra>",
+                    hovertemplate=f"best set: {best}<extra></extra>",
                     showlegend=False,
                 ),
                 row=1,
@@ -122,11 +124,11 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
             )
     base = metric.removeprefix("oos_")
     label = base.replace("_", " ")
-    figure.update_xaxes(title=_SUMMARIES.get(x, x), type="category", categoryarray=titles_x)
-    figure.update_yaxes(type="category", categoryarray=titles_y)
+    figure.update_xaxes(title=_SUMMARIES.get(x, x), type="category", categoryarray=across.labels)
+    figure.update_yaxes(type="category", categoryarray=up.labels)
     figure.update_yaxes(title=_SUMMARIES.get(y, y), col=1)
     figure.update_layout(
-        title=f"{study['study']['name']}: {label} over {x} and {y}, median of the sets in each cell",
+        title=f"{study.name}: {label} over {x} and {y}, median of the sets in each cell",
         coloraxis={
             "colorscale": "Viridis",
             "reversescale": METRIC_DIRECTIONS[base] == "minimize",
@@ -137,7 +139,14 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
 
 
 def write_figure(figure: go.Figure, out: str | Path) -> Path:
-    """Write a figure as one HTML file that opens with no network.
+    """Write a figure as one HTML file that opens offline.
+
+    Args:
+        figure: a plotly figure.
+        out: the file, which ends in .html or .htm.
+
+    Returns:
+        The file written.
 
     Raises:
         StudyError: the file cannot be written.
@@ -149,21 +158,6 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
     )
     write_output(path, text)
     return path
-
-
-def _cells(values: pd.Series[float], marked: float) -> tuple[Any, list[str], str | None]:
-    """The cell of each value, the titles of the cells, and the title of that of ``marked``."""
-    distinct = np.unique(values.to_numpy(np.float64))
-    if len(distinct) <= MOST_CELLS:
-        titles = [f"{value:g}" for value in distinct]
-        places, at = np.searchsorted(distinct, values), np.searchsorted(distinct, marked)
-    else:
-        edges = np.linspace(distinct[0], distinct[-1], BINS + 1)
-        titles = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)]
-        places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)
-        at = np.clip(np.searchsorted(edges, marked, side="right") - 1, 0, BINS - 1)
-    star = None if np.isnan(marked) else titles[int(at)]
-    return pd.Series(places, values.index), titles, star
 
 
 def _grid(cells: pd.Series[float], shape: tuple[int, int]) -> Any:

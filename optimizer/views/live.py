@@ -1,4 +1,4 @@
-"""How a study that runs is shown: live on a terminal, in plain lines, as JSON for machines."""
+"""How a running study is shown: live on a terminal, in plain lines, as JSON for machines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ OnProgress = Callable[["Progress"], None]
 
 
 def plain_line(now: Progress) -> str:
-    """One batch in one line, for what is not a terminal."""
+    """One batch in one line, for output that is not a terminal.
+
+    Args:
+        now: the batch.
+
+    Returns:
+        Trials, sets, pace, the best set, time left.
+    """
     done = f"{now.trials:,}/{counted(now.n_trials, 'trial')}, {counted(now.sets, 'set')}"
     if now.trials == now.trials_before:  # no pace is known yet
         return f"{done} on disk, {_best(now)}"
@@ -34,7 +41,14 @@ def plain_line(now: Progress) -> str:
 
 
 def batch_event(now: Progress) -> dict[str, Any]:
-    """One batch as an object of ``--json-lines``; README states what each key is."""
+    """One batch as an object of ``--json-lines``.
+
+    Args:
+        now: the batch.
+
+    Returns:
+        Values by the keys that the documentation lists; None where unknown.
+    """
     known = now.trials > now.trials_before
     return {
         "event": "batch",
@@ -51,7 +65,15 @@ def batch_event(now: Progress) -> dict[str, Any]:
 
 
 def done_event(result: StudyResult, verdict: Verdict | None) -> dict[str, Any]:
-    """The end of a study as the last object of ``--json-lines``."""
+    """The end of a study as the last object of ``--json-lines``.
+
+    Args:
+        result: of the study.
+        verdict: on its winner; None if no set is best.
+
+    Returns:
+        Values by the keys that the documentation lists; times in seconds.
+    """
     return {
         "event": "done",
         "folder": str(result.folder.path),
@@ -61,13 +83,24 @@ def done_event(result: StudyResult, verdict: Verdict | None) -> dict[str, Any]:
 
 
 def print_event(event: Mapping[str, Any]) -> None:
-    """One line of JSON on standard output, at once."""
+    """Print one line of JSON to standard output, unbuffered.
+
+    Args:
+        event: values that JSON knows; no NaN.
+    """
     print(json.dumps(event, allow_nan=False), flush=True)
 
 
 @contextlib.contextmanager
 def live_view(console: Console) -> Iterator[OnProgress]:
-    """A view on a terminal that is drawn anew four times a second; gives what to call each batch."""
+    """Show a study on a terminal, redrawn four times a second.
+
+    Args:
+        console: of the terminal.
+
+    Yields:
+        The function to call after each batch.
+    """
     view = _View()
     with Live(view, console=console, refresh_per_second=4) as live:
 
@@ -79,7 +112,7 @@ def live_view(console: Console) -> Iterator[OnProgress]:
 
 
 class _View:
-    """Draws the last batch told; the time left runs on between two batches."""
+    """Draws the last batch; the time left counts down between two batches."""
 
     def __init__(self) -> None:
         self._now: Progress | None = None
@@ -117,6 +150,6 @@ class _View:
 def _best(now: Progress) -> str:
     if now.best is None:
         return "none feasible yet"
-    beside = now.best_out_of_sample
-    after = "" if beside is None else f", {beside:.3g} out-of-sample"
+    out_of_sample = now.best_out_of_sample
+    after = "" if out_of_sample is None else f", {out_of_sample:.3g} out-of-sample"
     return f"best {now.best:.3g} in-sample{after}"

@@ -1,4 +1,4 @@
-"""Daily returns of an exported set, in the form that others' programs take, and their tearsheet."""
+"""Daily returns of an exported set, as other programs take them, and the tearsheet of quantstats."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ from optimizer.text import mend, one_line, show
 def daily_returns(replayed: Replay) -> pd.Series[float]:
     """Returns of each day that has a bar, as quantstats, pyfolio and empyrical take them.
 
+    Args:
+        replayed: the set.
+
     Returns:
-        Fractions, from the first decision to the last bar, the first relative to the initial cash;
-        indexed by the day in UTC, without a time zone; named after the study and the set.
+        (n_days,) fractions from the first decision to the last bar, the first relative to the
+        initial cash; indexed by the day in UTC without a time zone; named after study and set.
     """
     equity = replayed.result.equity
     name = f"{replayed.study} set {replayed.recorded['set']}"
@@ -35,7 +38,14 @@ def daily_returns(replayed: Replay) -> pd.Series[float]:
 
 
 def benchmark_returns(replayed: Replay, symbol: str) -> pd.Series[float]:
-    """Daily returns of holding one symbol of the study's bars, on the days of ``daily_returns``.
+    """Daily returns of holding one symbol of the study's bars.
+
+    Args:
+        replayed: the set.
+        symbol: of the bars.
+
+    Returns:
+        (n_days,) fractions on the days of ``daily_returns``, named after the symbol.
 
     Raises:
         ExportError: the bars do not have the symbol.
@@ -52,21 +62,31 @@ def _daily(values: pd.Series[float], before: float) -> pd.Series[float]:
     index = pd.DatetimeIndex(values.index)
     last = values.groupby(index.tz_localize(None).normalize().rename("date")).last()
     returns = last / last.shift(1, fill_value=before) - 1.0
-    # After ruin there is nothing to have a return on.
+    # After ruin there is no equity left to earn a return.
     return returns.where(np.isfinite(returns), 0.0)
 
 
 def check_returns_file(path: Path) -> None:
     """Refuse a file that ``write_returns`` would not write, before anything is computed.
 
+    Args:
+        path: the file.
+
     Raises:
-        StudyError: the name of the file says neither CSV nor Parquet, or it holds something else.
+        StudyError: the file name ends in neither .csv nor .parquet, or it is a folder.
     """
     check_output(path, (".csv", ".parquet"), "a table of returns")
 
 
 def write_returns(replayed: Replay, out: str | Path) -> Path:
     """Write ``daily_returns`` as CSV or Parquet: a column ``date`` and one of returns.
+
+    Args:
+        replayed: the set.
+        out: the file, which ends in .csv or .parquet.
+
+    Returns:
+        The file written.
 
     Raises:
         ExportError: it cannot be written.
@@ -85,12 +105,15 @@ def write_returns(replayed: Replay, out: str | Path) -> Path:
 
 
 def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = None) -> Path:
-    """Write the tearsheet that quantstats (extra ``tearsheet``) makes of a set's daily returns.
+    """Write the quantstats tearsheet (extra ``tearsheet``) of a set's daily returns.
 
     Args:
         replayed: the set.
-        out: an HTML file, which opens with no network.
-        benchmark: a symbol of the study's bars to hold it against.
+        out: an HTML file, which opens offline.
+        benchmark: a symbol of the study's bars to compare with.
+
+    Returns:
+        The file written.
 
     Raises:
         DataError: quantstats is not installed.
@@ -100,15 +123,15 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
     path = Path(out)
     check_output(path, HTML, "a tearsheet")
     returns = daily_returns(replayed)
-    beside = benchmark_returns(replayed, benchmark) if benchmark is not None else None
-    with _their_words():
+    against = benchmark_returns(replayed, benchmark) if benchmark is not None else None
+    with _quiet_libraries():
         quantstats = _quantstats()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda part: _write(quantstats, returns, beside, part))
+            write_atomically(path, lambda part: _write(quantstats, returns, against, part))
         except OSError as error:
             raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
-        except Exception as error:  # whatever it stumbles over in the returns
+        except Exception as error:  # whatever quantstats cannot handle in the returns
             raise ExportError(
                 f"{path}: quantstats can make no tearsheet of these {len(returns)} returns:"
                 f" {one_line(error)}; write them with `barsweep replay --returns` instead"
@@ -119,31 +142,31 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
 def _quantstats() -> Any:
     import importlib
 
-    with contextlib.suppress(ImportError):  # quantstats draws with it: no window is wanted
+    with contextlib.suppress(ImportError):  # quantstats draws with it; no window should open
         importlib.import_module("matplotlib").use("Agg")
     return optional_module("quantstats", "tearsheet")
 
 
 def _write(
-    quantstats: Any, returns: pd.Series[float], beside: pd.Series[float] | None, path: Path
+    quantstats: Any, returns: pd.Series[float], against: pd.Series[float] | None, path: Path
 ) -> None:
     days = pd.DatetimeIndex(returns.index).to_numpy("datetime64[ns]")
     quantstats.reports.html(
         returns,
-        benchmark=beside,
+        benchmark=against,
         title=str(returns.name),
         periods_per_year=round(infer_bars_per_year(days)),
         output=str(path),
-        **({} if beside is None else {"benchmark_title": str(beside.name)}),
+        **({} if against is None else {"benchmark_title": str(against.name)}),
     )
-    # Its page asks a server for an icon.
+    # The page would request an icon from a server.
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(r'<link rel="shortcut icon"[^>]*>', "", text), encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _their_words() -> Iterator[None]:
-    """Keeps quiet what libraries say about fonts and about each other."""
+def _quiet_libraries() -> Iterator[None]:
+    """Keep warnings of libraries about fonts and about each other off the console."""
     fonts = logging.getLogger("matplotlib.font_manager")
     level = fonts.level
     fonts.setLevel(logging.CRITICAL)

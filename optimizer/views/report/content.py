@@ -1,4 +1,4 @@
-"""All that a report shows, gathered from a study's folder and from its winner, run once more."""
+"""All that a report shows: read from a study's folder, and simulated again for its winner."""
 
 from __future__ import annotations
 
@@ -15,48 +15,28 @@ from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
 from optimizer.review.records import judged
+from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
 from optimizer.selection.verdict import Verdict
+from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
 from optimizer.strategies.user import load_custom
-from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
-from optimizer.sweep.inputs import Inputs, fit_key, prepare, study_rules
-from optimizer.sweep.single_set import BacktestResult, record
-from optimizer.sweep.tiles import Tile
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
-from optimizer.views.report.sweep import Axis, Grid, axis_of, grids, variance_shares
+from optimizer.views.binning import Axis, axis_of, log_parameters
+from optimizer.views.report.sweep import Grid, grids, variance_shares
 from optimizer.views.report.trades import round_trips
 
 FLOW_STEPS = 1_000_000
-"""Steps of bar x symbol up to which the winner is run bar by bar to count refusals."""
+"""Steps of bar x symbol up to which the winner is run one bar at a time to count refusals."""
 
 MOST_AXES = 10
-"""Parameters with a place in heatmaps: the most important ones."""
-
-
-@dataclass(frozen=True, eq=False)
-class RunAgain:
-    """One set of the study, run again.
-
-    Attributes:
-        number: of the set.
-        row: of the study's results.
-        inputs: of the run.
-        tile: of one lane.
-        result: of the run.
-    """
-
-    number: int
-    row: Mapping[str, Any]
-    inputs: Inputs
-    tile: Tile
-    result: BacktestResult
+"""Most parameters that heatmaps offer: the most important ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,27 +44,27 @@ class Content:
     """What a report shows.
 
     Attributes:
-        manifest: of the study.
-        study, space: as they were run.
-        objective: the first one, over which figures are drawn.
+        manifest: of the study's folder.
+        study, space: of the study.
+        objective: the first objective, which the figures show.
         maximize: whether more of it is better.
         sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective in- and
             out-of-sample, and every parameter that varies.
-        n_distinct: sets, those tried twice counted once.
+        n_distinct: number of different sets.
         trials: as ``StudyFolder.trials``.
         best: whole rows of the best sets.
-        none_best: why there is none; empty where there is.
-        selection, verdict: None where the study is not complete or found nothing.
+        none_best: why no set is best; empty if one is.
+        selection, verdict: None if the study is not complete or no set is best.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
-        shares: variance share of each.
-        grids: of every two of the first axes.
-        winner, median: the best feasible set and the middle one by score, run again; None where
-            there is none, or the bars are not to be had.
+        shares: share of the objective's variance that each explains, 0 to 1.
+        grids: of every pair of the first axes.
+        winner, median: the best feasible set and the middle one by score, simulated again; None if
+            no set is best, or the bars cannot be used.
         trades: of the winner, see ``round_trips``.
-        market: (n_bars from the first decision,) price that regimes are judged on, or of the index.
-        rejects: of the winner, counts by reason; None where they were not counted.
-        n_decisions: signals behind them.
+        market: (n_bars from the first decision,) price of the market that regimes are judged on.
+        rejects: refusals of the winner by reason; None if they were not counted.
+        n_decisions: signals of the winner, bars x symbols.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -104,8 +84,8 @@ class Content:
     axes: tuple[Axis, ...]
     shares: Mapping[str, float]
     grids: tuple[Grid, ...]
-    winner: RunAgain | None = None
-    median: RunAgain | None = None
+    winner: Rerun | None = None
+    median: Rerun | None = None
     trades: pd.DataFrame | None = None
     market: FloatArray | None = None
     rejects: Mapping[str, int] | None = None
@@ -114,7 +94,13 @@ class Content:
 
 
 def gather(path: Path) -> Content:
-    """Read a study's folder, run its winner and its median set again, count what was refused.
+    """Read a study's folder, simulate its winner and its median set again, count refusals.
+
+    Args:
+        path: folder of the study, which need not be complete.
+
+    Returns:
+        All that the report shows.
 
     Raises:
         StudyError: there is no study, nothing to show of it, or a file cannot be read.
@@ -132,7 +118,8 @@ def gather(path: Path) -> Content:
     trials = folder.trials()
     if not trials:
         raise StudyError(
-            f"{path}: no results yet, so there is nothing to report; `barsweep resume {path}` goes on"
+            f"{path}: no results yet, so there is nothing to report; continue it with"
+            f" `barsweep resume {path}`"
         )
     objective = study.search.objective[0]
     maximize = study.search.direction[0] == "maximize"
@@ -141,7 +128,7 @@ def gather(path: Path) -> Content:
     if not complete:
         notes.append(
             f"The study is not complete: {counted(len(trials), 'trial')} so far."
-            f" `barsweep resume {path}` goes on with it."
+            f" Resume it with `barsweep resume {path}`."
         )
     if study.costs.fill == "close":
         notes.append(
@@ -160,7 +147,9 @@ def gather(path: Path) -> Content:
     if problem:
         notes.append(f"{problem}.")
     if selection is None and not best.empty:
-        notes.append("There is no verdict yet: the statistics of selection come with the end.")
+        notes.append(
+            "There is no verdict yet: the statistics of selection are computed at the end."
+        )
     values = sets[objective].to_numpy(np.float64)
     axes, shares = _axes(sets, space, values)
     content = Content(
@@ -199,7 +188,7 @@ def _searched(branch: Any) -> tuple[str, ...]:
 def _axes(
     sets: pd.DataFrame, space: Space, values: FloatArray
 ) -> tuple[tuple[Axis, ...], dict[str, float]]:
-    log = {one.name for branch in space.branches for one in branch.searched if one.log}
+    log = log_parameters(space)
     names = [name for name in space.parameter_names if name in sets.columns]
     candidates = ["strategy", "classifier", *names] if len(sets) else []
     columns = {
@@ -216,20 +205,23 @@ def _axes(
 def _with_winner(content: Content, folder: StudyFolder) -> Content:
     manifest = content.manifest
     try:
-        bars = load_study_bars(content.study)
-        if bars.content_hash != manifest["data_hash"]:
-            raise StudyError(f"{manifest['data_path']}: holds other bars than the study had")
-        winner = run_again(content, bars, content.best.iloc[0].to_dict())
+        terms = Terms.of_study(manifest)
+        bars = terms.bars()
+
+        def simulated(row: Mapping[Any, Any]) -> Rerun:
+            return rerun_set(set_document(row, manifest["study"]), terms, bars)
+
+        winner = simulated(content.best.iloc[0].to_dict())
         recorded = content.best.iloc[0][content.objective]
         again = winner.result.in_sample[content.objective]
         if not (recorded == again or (pd.isna(recorded) and pd.isna(again))):
             raise StudyError(
-                f"set {winner.number} run again has {content.objective} {float(again)!r}, recorded is"
-                f" {float(recorded)!r}: the program has changed since"
+                f"set {winner.number} simulated again has {content.objective} {float(again)!r}, recorded"
+                f" is {float(recorded)!r}: barsweep has changed since"
             )
         feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
-        median = run_again(content, bars, folder.sets([int(middle)]).iloc[0].to_dict())
+        median = simulated(folder.sets([int(middle)]).iloc[0].to_dict())
     except BarsweepError as error:
         note = f"Equity, trades, regimes and refusals are left out: {error}."
         return replace(content, notes=(*content.notes, note))
@@ -261,36 +253,13 @@ def _stitched(folder: StudyFolder) -> pd.DataFrame | None:
 
 
 def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray:
-    """A symbol's closes, or the index of all symbols, 100 at the first decision."""
+    """The closes of a symbol, or the index of all symbols, which is 100 at the first decision."""
     if symbol is not None:
         return bars.close[:, bars.symbols.index(symbol)]
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))
 
 
-def run_again(content: Content, bars: Bars, row: Mapping[Any, Any]) -> RunAgain:
-    """Run one set of a study.
-
-    Args:
-        content: of the study.
-        bars: of the study.
-        row: of its results.
-
-    Raises:
-        DataError: the bars cannot be used.
-    """
-    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
-    own = {name: float(row[name]) for name in branch.columns}
-    alone = replace(branch, fixed={**branch.fixed, **own}, searched=(), swept={}, constraints=())
-    space = Space((alone,))
-    rules = study_rules(content.study, space, bars.n_symbols)
-    holdout = content.study.validation.holdout
-    inputs = prepare(bars, space, rules, holdout, content.manifest["first_bar"])
-    tile = Tile(alone.strategy, alone.classifier, alone.market, alone.lanes({}), alone.custom)
-    codes = {key: fit_key(bars, key)[0] for key in tile.regime_keys()[0]}
-    return RunAgain(int(row["set"]), row, inputs, tile, record(inputs, tile, codes))
-
-
-def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int]:
+def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
     """Why signals of the winner became no order, counted by the event flow."""
     inputs = winner.inputs
     bars, rules = inputs.bars, inputs.rules

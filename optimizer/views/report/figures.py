@@ -1,12 +1,7 @@
-"""The figures of a report, as plotly objects.
-
-Their colours are those of the light palette; a page that is shown dark replaces each by its
-counterpart. Both are told apart by the colour-blind, and lines differ in their dashes as well.
-"""
+"""The figures of a report, as plotly objects."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -18,144 +13,51 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from kernels.codes import BEAR, BULL, NEUTRAL
+from optimizer.review.rerun import Rerun
 from optimizer.sweep.buy_and_hold import buy_and_hold
 from optimizer.types import FloatArray, IntArray
-from optimizer.views.report.content import Content, RunAgain
+from optimizer.views.report.content import Content
+from optimizer.views.report.formats import (
+    TITLES,
+    hover_format,
+    metric_title,
+    safe,
+    tick_format,
+)
+from optimizer.views.report.style import AXIS, LIGHT, TEMPLATE, figure
 from optimizer.views.report.sweep import Grid, outline, plateau
 
-LIGHT = {
-    "ink": "#1c2733",
-    "muted": "#5a6775",
-    "grid": "#dde3ea",
-    "paper": "#fefefe",
-    "panel": "#f4f6f9",
-    "blue": "#0a66b7",
-    "orange": "#b8540a",
-    "teal": "#0b7a66",
-    "grey": "#7c8793",
-    "veil": "#8795a5",
-    "few": "#c3d4e7",
-    "some": "#4a80b8",
-    "many": "#0b2a4e",
-}
-DARK = {
-    "ink": "#e4eaf0",
-    "muted": "#9caab8",
-    "grid": "#2c3845",
-    "paper": "#10161d",
-    "panel": "#18212b",
-    "blue": "#62b5f6",
-    "orange": "#f2a154",
-    "teal": "#4cc9ae",
-    "grey": "#8b97a4",
-    "veil": "#64748a",
-    "few": "#3b5a7d",
-    "some": "#86b0da",
-    "many": "#fff2ae",
-}
-"""Colours by name; CSS and figures share them."""
-
 MOST_POINTS = 3000
-"""Points of a line; more are thinned to the extremes of short stretches."""
+"""Points of a line; of more, only the extremes of short stretches are drawn."""
 
 MOST_TRIALS = 3000
 FEWEST_BINS, MOST_BINS = 15, 60
 BEST_LINES, OTHER_LINES = 500, 1500
 MOST_LINE_AXES = 9
 
-TITLES = {
-    "sharpe": "Sharpe ratio, annualized",
-    "sortino": "Sortino ratio, annualized",
-    "calmar": "Calmar ratio",
-    "cagr": "growth a year",
-    "volatility": "volatility a year",
-    "total_return": "total return",
-    "max_drawdown": "greatest drawdown",
-    "exposure": "mean exposure, share of equity",
-    "win_rate": "winning trades",
-    "n_trades": "trades",
-    "profit_factor": "gross profit over gross loss",
-    "final_equity": "final equity, money",
-    "costs_paid": "costs paid, money",
-    "turnover": "turnover",
-}
-PERCENT = {"cagr", "volatility", "total_return", "max_drawdown", "exposure", "win_rate"}
-"""Metrics that are read as percent."""
-
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_AXIS = {
-    "gridcolor": LIGHT["grid"],
-    "linecolor": LIGHT["veil"],
-    "zerolinecolor": LIGHT["grid"],
-    "showline": True,
-    "ticks": "outside",
-    "tickcolor": LIGHT["veil"],
-    "ticklen": 4,
-    "automargin": True,
-    "title": {"standoff": 8},
-}
-TEMPLATE = go.layout.Template(
-    layout={
-        "font": {"family": _FONT, "size": 13, "color": LIGHT["ink"]},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "colorway": [LIGHT[name] for name in ("blue", "orange", "teal", "grey")],
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
-        "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
-        "hoverlabel": {
-            "bgcolor": LIGHT["paper"],
-            "bordercolor": LIGHT["veil"],
-            "font": {"family": _FONT, "color": LIGHT["ink"]},
-        },
-        "bargap": 0.08,
-        "modebar": {
-            "bgcolor": "rgba(0,0,0,0)",
-            "color": LIGHT["grey"],
-            "activecolor": LIGHT["ink"],
-        },
-    }
-)
-
-
-def safe(text: object) -> str:
-    """A name as plotly shows it: its text reads some HTML."""
-    return html.escape(str(text), quote=False)
-
-
-def metric_title(name: str) -> str:
-    """A metric in words, with its unit."""
-    return TITLES.get(name, name.replace("_", " "))
-
-
-def metric_name(name: str) -> str:
-    """A metric in words."""
-    return metric_title(name).split(",")[0]
-
-
-def tick_format(name: str) -> str:
-    """How a metric's ticks are written."""
-    return ".0%" if name in PERCENT else "~g"
-
-
-def hover_format(name: str) -> str:
-    """How a metric's value is written."""
-    return ".1%" if name in PERCENT else ".3~g"
-
-
-def figure(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the report's style."""
-    return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
-
 
 def milliseconds(times: pd.DatetimeIndex) -> FloatArray:
-    """Times as plotly's date axes take numbers: UTC, since 1970."""
+    """Times as the numbers of plotly's date axes.
+
+    Args:
+        times: (n,) in UTC.
+
+    Returns:
+        (n,) milliseconds since 1970.
+    """
     return times.as_unit("ms").asi8.astype(np.float64)
 
 
 def thinned(values: FloatArray, most: int = MOST_POINTS) -> IntArray:
-    """Places of at most ``most`` values that draw the same line: the extremes of each stretch."""
+    """Choose the points of a line that draw the same picture: the extremes of each stretch.
+
+    Args:
+        values: (n,) of the line.
+        most: points to keep.
+
+    Returns:
+        Places of the points, ascending, at most ``most``.
+    """
     n = len(values)
     if n <= most:
         return np.arange(n)
@@ -168,7 +70,15 @@ def thinned(values: FloatArray, most: int = MOST_POINTS) -> IntArray:
 
 
 def drawdown(equity: FloatArray, before: float) -> FloatArray:
-    """Fall from the highest equity so far, 0 or less."""
+    """The fall from the highest equity so far.
+
+    Args:
+        equity: (n_bars,) money at each close.
+        before: money before the first bar.
+
+    Returns:
+        (n_bars,) fractions, 0 or less.
+    """
     peak = np.maximum(np.maximum.accumulate(equity), before)
     return np.asarray(equity / peak - 1.0)
 
@@ -187,12 +97,15 @@ def _line(
     )
 
 
-def equity(winner: RunAgain, median: RunAgain, stitched: pd.DataFrame | None = None) -> go.Figure:
-    """Equity and drawdown of the winner, the median set and buy-and-hold; the holdout shaded.
+def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -> go.Figure:
+    """Equity and drawdown of the winner, the median set and buy and hold; the holdout is shaded.
 
     Args:
         winner, median: sets of the study.
-        stitched: equity of a walk-forward by ``timestamp``, if there is one.
+        stitched: columns ``timestamp`` and ``equity`` of a walk-forward; None without one.
+
+    Returns:
+        The figure.
     """
     cash = winner.inputs.rules.initial_cash
     index = pd.DatetimeIndex(winner.result.equity.index)
@@ -238,7 +151,7 @@ def equity(winner: RunAgain, median: RunAgain, stitched: pd.DataFrame | None = N
     return made
 
 
-def _shade_holdout(made: go.Figure, winner: RunAgain) -> None:
+def _shade_holdout(made: go.Figure, winner: Rerun) -> None:
     inputs = winner.inputs
     if inputs.split >= inputs.bars.n_bars:
         return
@@ -254,7 +167,14 @@ def _shade_holdout(made: go.Figure, winner: RunAgain) -> None:
 
 
 def in_and_out(content: Content) -> go.Figure | None:
-    """All sets, in-sample against out-of-sample, counted in bins."""
+    """All sets, in-sample against out-of-sample, counted in bins.
+
+    Args:
+        content: of the report.
+
+    Returns:
+        The figure; None without a holdout.
+    """
     name = content.objective
     both = content.sets[[name, f"oos_{name}"]].to_numpy(np.float64)
     both = both[np.isfinite(both).all(axis=1)]
@@ -335,13 +255,16 @@ def _star(x: Any, y: Any, name: str, show: str) -> go.Scatter:
 def heatmap(
     content: Content, grid: Grid, statistic: Literal["median", "best"], ends: Sequence[float]
 ) -> go.Figure:
-    """An objective over two parameters, the plateau outlined.
+    """The objective over two parameters, the plateau outlined.
 
     Args:
-        content: of the study.
-        grid: of the two.
+        content: of the report.
+        grid: of the two parameters.
         statistic: of the sets in a cell.
-        ends: of the colours, so that figures can be compared.
+        ends: lowest and highest value of the colours, the same for all figures.
+
+    Returns:
+        The figure.
     """
     cells = grid.median if statistic == "median" else grid.best
     name = content.objective
@@ -380,7 +303,14 @@ def heatmap(
 
 
 def importance(content: Content) -> go.Figure:
-    """Share of the objective's variance that each parameter explains by itself."""
+    """Share of the objective's variance that each parameter explains by itself.
+
+    Args:
+        content: of the report.
+
+    Returns:
+        The figure.
+    """
     names = list(content.shares)[::-1]
     made = figure(90 + 26 * len(names), bargap=0.3)
     made.add_trace(
@@ -406,7 +336,14 @@ def importance(content: Content) -> go.Figure:
 
 
 def parallel(content: Content) -> go.Figure | None:
-    """A sample of sets, each a line over its parameters and its objective."""
+    """A sample of sets, each a line over its parameters and its objective.
+
+    Args:
+        content: of the report.
+
+    Returns:
+        The figure; None for fewer than two sets, or if no parameter varies.
+    """
     values = content.sets[content.objective].to_numpy(np.float64)
     order = np.argsort(-values if content.maximize else values, kind="stable")
     order = order[: np.count_nonzero(~np.isnan(values))]
@@ -433,7 +370,7 @@ def parallel(content: Content) -> go.Figure | None:
         y = np.full((len(sets), width), np.nan, np.float32)
         for i, axis in enumerate(axes):
             steps = max(len(axis.labels) - 1, 1)
-            # A little to the side, so that sets of one value do not hide each other.
+            # Spread slightly, so that sets of one value do not hide each other.
             spread = rng.uniform(-0.3, 0.3, len(sets)) / max(steps, 4)
             y[:, i] = np.where(axis.codes[sets] < 0, np.nan, axis.codes[sets] / steps + spread)
         y[:, width - 2] = (values[sets] - low) / ((high - low) or 1.0)
@@ -466,14 +403,21 @@ def parallel(content: Content) -> go.Figure | None:
 
 
 def _folded(name: str) -> str:
-    """A name over several lines, so that it does not run into its neighbour's."""
+    """A name over several lines, so that it does not overlap the next one."""
     return safe(name).replace("_", "<br>")
 
 
 def history(content: Content) -> go.Figure | None:
-    """Value of each trial, the best feasible one so far, and that one's out-of-sample value."""
+    """Value of each trial, the best feasible one so far, and that one's out-of-sample value.
+
+    Args:
+        content: of the report.
+
+    Returns:
+        The figure; None if no trial has a value.
+    """
     name, sign = content.objective, 1.0 if content.maximize else -1.0
-    numbers, values, best_x, best_y, beside = [], [], [], [], []
+    numbers, values, best_x, best_y, out_of_sample = [], [], [], [], []
     best = -np.inf
     for trial in content.trials:
         if not trial["values"]:
@@ -491,7 +435,7 @@ def history(content: Content) -> go.Figure | None:
             best_x.append(number)
             best_y.append(value)
             out = trial["user_attrs"].get("out_of_sample", {}).get(name)
-            beside.append(np.nan if out is None else out)
+            out_of_sample.append(np.nan if out is None else out)
     if not numbers:
         return None
     show = hover_format(name)
@@ -511,7 +455,7 @@ def history(content: Content) -> go.Figure | None:
         last = content.trials[-1]["number"]
         for label, y, color, dash in (
             ("best so far", best_y, "blue", "solid"),
-            ("the same out-of-sample", beside, "orange", "dash"),
+            ("the same out-of-sample", out_of_sample, "orange", "dash"),
         ):
             if np.isnan(y).all():
                 continue
@@ -528,7 +472,14 @@ def history(content: Content) -> go.Figure | None:
 
 
 def overfitting(content: Content) -> go.Figure | None:
-    """Logits of the relative rank, out-of-sample, of the set chosen in each split."""
+    """Logits of the relative rank, out-of-sample, of the set chosen in each split.
+
+    Args:
+        content: of the report.
+
+    Returns:
+        The figure; None if there is no probability of overfitting.
+    """
     selection = content.selection
     if selection is None or selection.pbo is None or not selection.logits:
         return None
@@ -559,7 +510,14 @@ def overfitting(content: Content) -> go.Figure | None:
 
 
 def walk_forward(content: Content) -> go.Figure | None:
-    """Sharpe ratio of each window of the walk-forward, in training and after it."""
+    """Sharpe ratio of each window of the walk-forward, in training and after it.
+
+    Args:
+        content: of the report.
+
+    Returns:
+        The figure; None without windows.
+    """
     selection = content.selection
     if selection is None or not selection.windows:
         return None
@@ -591,8 +549,16 @@ def walk_forward(content: Content) -> go.Figure | None:
 REGIMES = {BULL: ("bull", "blue"), NEUTRAL: ("neutral", "veil"), BEAR: ("bear", "orange")}
 
 
-def regimes(winner: RunAgain, market: FloatArray) -> go.Figure:
-    """The market's price, with the regime of each bar behind it."""
+def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
+    """The price of the market with the regime of each bar behind it.
+
+    Args:
+        winner: whose regimes are shown.
+        market: (n_bars from the first decision,) price.
+
+    Returns:
+        The figure.
+    """
     series = winner.result.regimes
     codes, times = series.to_numpy(), milliseconds(pd.DatetimeIndex(series.index))
     made = figure(400, hovermode="x")
@@ -631,7 +597,7 @@ def regimes(winner: RunAgain, market: FloatArray) -> go.Figure:
     made.update_layout(
         yaxis={"visible": False, "range": [0, 1], "fixedrange": True},
         yaxis2={
-            **_AXIS,
+            **AXIS,
             "tickmode": "auto",
             "overlaying": "y",
             "side": "left",
@@ -643,7 +609,14 @@ def regimes(winner: RunAgain, market: FloatArray) -> go.Figure:
 
 
 def costs(by_year: pd.Series) -> go.Figure:
-    """Commission and slippage paid in each year."""
+    """Commission and slippage paid in each year.
+
+    Args:
+        by_year: money by calendar year.
+
+    Returns:
+        The figure.
+    """
     made = figure(300)
     made.add_trace(
         go.Bar(
@@ -659,7 +632,16 @@ def costs(by_year: pd.Series) -> go.Figure:
 
 
 def refusals(rejects: Mapping[str, int], n_decisions: int, names: Sequence[str]) -> go.Figure:
-    """How often each reason kept a signal of the winner from becoming an order."""
+    """How often each reason kept a signal of the winner from becoming an order.
+
+    Args:
+        rejects: counts by reason.
+        n_decisions: signals in all.
+        names: reasons in the order of the figure.
+
+    Returns:
+        The figure.
+    """
     shown = [name for name in names if rejects.get(name)][::-1]
     made = figure(110 + 28 * len(shown), bargap=0.3)
     made.add_trace(

@@ -1,60 +1,19 @@
-"""What all sets of a study say together: parameters in bins, grids of pairs, shares of variance."""
+"""What all sets of a study show together: grids of two parameters, shares of the variance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from optimizer.types import BoolArray, FloatArray
-
-MOST_VALUES = 25
-"""Distinct values of a parameter up to which each has a cell of its own; more go into bins."""
-
-N_BINS = 16
+from optimizer.views.binning import Axis
 
 PLATEAU = 0.1
 """A cell belongs to the plateau if it is worse than the best one by at most this share of it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """One parameter, in bins.
-
-    Attributes:
-        name: its column.
-        labels: of the bins, ascending.
-        codes: (n_sets,) bin of each set; -1 where the set has no such parameter.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    codes: npt.NDArray[np.int16]
-
-
-def axis_of(values: pd.Series, log: bool = False) -> Axis:
-    """A parameter's values in bins: each its own, or 16 of equal width (in the logarithm).
-
-    Args:
-        values: of all sets; NaN where a set has none. Named.
-        log: whether the study searches it in the logarithm.
-    """
-    codes, distinct = pd.factorize(values, sort=True)
-    name = str(values.name)
-    if len(distinct) <= MOST_VALUES:
-        labels = [one if isinstance(one, str) else f"{one:.4g}" for one in distinct]
-        return Axis(name, tuple(labels), codes.astype(np.int16))
-    low, high = float(distinct[0]), float(distinct[-1])
-    spaced = np.geomspace if log and low > 0.0 else np.linspace
-    edges = spaced(low, high, N_BINS + 1)
-    of_distinct = np.searchsorted(edges[1:-1], np.asarray(distinct, np.float64), side="right")
-    binned = np.where(codes < 0, -1, of_distinct[codes])
-    labels = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
-    return Axis(name, tuple(labels), binned.astype(np.int16))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +34,15 @@ class Grid:
 
 
 def grids(axes: Sequence[Axis], values: FloatArray, maximize: bool) -> Iterator[Grid]:
-    """The grid of every two parameters.
+    """The grid of every pair of parameters.
 
     Args:
-        axes: two or more, for anything to come.
-        values: (n_sets,) of the objective; sets without one are left out.
+        axes: the parameters; fewer than two have no pair.
+        values: (n_sets,) of the objective, in its own unit; NaN where undefined, which is left out.
         maximize: whether more is better.
+
+    Yields:
+        One grid per pair, in the order of ``axes``.
     """
     # Sorted once by value: a stable sort by cell then has each cell's values in order.
     order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
@@ -108,6 +70,13 @@ def grids(axes: Sequence[Axis], values: FloatArray, maximize: bool) -> Iterator[
 def plateau(cells: FloatArray, maximize: bool) -> BoolArray:
     """Which cells are within 10% of the best cell's value.
 
+    Args:
+        cells: (n_y, n_x) values; NaN where there are none.
+        maximize: whether more is better.
+
+    Returns:
+        (n_y, n_x) flags.
+
     >>> plateau(np.array([[1.0, 0.95, 0.5, np.nan]]), True)
     array([[ True,  True, False, False]])
     """
@@ -119,9 +88,14 @@ def plateau(cells: FloatArray, maximize: bool) -> BoolArray:
 
 
 def outline(inside: BoolArray) -> tuple[list[float | None], list[float | None]]:
-    """The borders between cells inside and outside as x and y of lines, None between two lines.
+    """The borders between cells inside and cells outside.
 
-    Cell (i, j) reaches from j - 0.5 to j + 0.5 in x and from i - 0.5 to i + 0.5 in y.
+    Args:
+        inside: (n_y, n_x) flags. Cell (i, j) reaches from j - 0.5 to j + 0.5 in x and from i - 0.5
+            to i + 0.5 in y.
+
+    Returns:
+        x and y of the ends of all lines, with None between two lines.
     """
     padded = np.pad(inside, 1)
     x: list[float | None] = []
@@ -149,11 +123,15 @@ def variance_shares(axes: Sequence[Axis], values: FloatArray) -> dict[str, float
     """Share of the objective's variance that each parameter explains by itself.
 
     The variance of the means of its bins over that of all sets: the correlation ratio (Pearson
-    1905), an estimate of the first-order Sobol index (Sobol 1993) where sets are spread evenly. Of a
-    parameter that not all sets have, among those that have it.
+    1905), an estimate of the first-order Sobol index (Sobol 1993) where sets are spread evenly. A
+    parameter that only some sets have is judged among those.
+
+    Args:
+        axes: the parameters.
+        values: (n_sets,) of the objective; NaN where undefined, which is left out.
 
     Returns:
-        By name, the greatest first; 0 where nothing varies.
+        Shares, 0 to 1, by name, largest first; 0 where nothing varies.
     """
     found = {}
     for axis in axes:

@@ -1,4 +1,4 @@
-"""Trades from flat to flat, returns by month and costs by year, from one set's fills and equity."""
+"""Trades, monthly returns and yearly costs of one set, from its fills and its equity."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _mean_price(parts: list[tuple[float, float]]) -> float:
 def round_trips(
     fills: pd.DataFrame, times: pd.DatetimeIndex, closes: Mapping[str, float], rules: Rules
 ) -> pd.DataFrame:
-    """Every trade of one set: what each symbol did from flat to flat.
+    """Every trade of one set: from flat to flat, for each symbol.
 
-    A fill that turns a position round ends one trade and starts the next.
+    A fill that reverses a position ends one trade and starts the next.
 
     Args:
         fills: as ``BacktestResult.fills``.
@@ -55,7 +55,7 @@ def round_trips(
         rules: of the study.
 
     Returns:
-        In the order of their ends, those still open last: ``symbol``, ``side`` (long or short),
+        One row per trade in the order of exits, open trades last: ``symbol``, ``side`` (long or short),
         ``entry`` and ``exit`` (time), ``bars`` held, mean ``entry_price`` and ``exit_price``,
         ``return`` (profit over the position's greatest value), ``profit`` (money, net of all costs),
         ``cost`` (commission and slippage, money), ``end`` (order, stop, ruin, or open).
@@ -104,14 +104,14 @@ def round_trips(
 
 
 def monthly_returns(equity: pd.Series, initial_cash: float) -> pd.DataFrame:
-    """Return of each calendar month, and of the year in column 13.
+    """Return of each calendar month, and of each year in column 13.
 
     Args:
         equity: money at each close, by time.
         initial_cash: before the first.
 
     Returns:
-        One row a year, columns 1 to 13; NaN where there are no bars.
+        One row per year, columns 1 to 13, fractions; NaN where there are no bars.
     """
     times = pd.DatetimeIndex(equity.index)
     by_month = equity.groupby([times.year, times.month]).last()
@@ -126,7 +126,15 @@ def _changes(values: pd.Series, before: float) -> pd.Series:
 
 
 def costs_by_year(fills: pd.DataFrame, equity: pd.Series) -> pd.Series:
-    """Commission and slippage paid, money, for each calendar year of the equity."""
+    """Commission and slippage paid in each calendar year.
+
+    Args:
+        fills: as ``BacktestResult.fills``.
+        equity: money at each close, by time.
+
+    Returns:
+        Money by year, 0 in a year without fills.
+    """
     years = pd.DatetimeIndex(equity.index).year.unique()
     paid = fills["cost"].groupby(pd.DatetimeIndex(fills["timestamp"]).year).sum()
     return paid.reindex(years, fill_value=0.0)

@@ -17,15 +17,10 @@ from benchmarks.tables import markdown, publish
 from kernels import layout
 from kernels._jit import jit_borrowing
 from optimizer.bench import suite
-from optimizer.bench.machine import (
-    Limits,
-    Machine,
-    Mix,
-    Repeated,
-    instruction_mix,
-    instruction_set,
-    this_machine,
-)
+from optimizer.bench.assembly import Mix, instruction_mix, instruction_set
+from optimizer.bench.case import Repeated
+from optimizer.bench.limits import Limits
+from optimizer.bench.machine import Machine, this_machine
 from optimizer.bench.record import Bench, Measurement, compare_times, load_times, same_machine
 from optimizer.cli import main
 from optimizer.errors import DataError

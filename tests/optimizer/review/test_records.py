@@ -16,6 +16,7 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
 from optimizer.review.compare import compare_studies
+from optimizer.review.html import render
 from optimizer.review.records import judged, list_studies, set_record
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
@@ -278,3 +279,27 @@ def test_a_notebook_shows_a_study_with_nothing_feasible(home: Home, tmp_path: Pa
     assert said in result._repr_html_()
     summary = list_studies(tmp_path)[0]
     assert (summary.state, summary.best, summary.verdict) == ("complete", None, None)
+
+
+def test_a_notebook_shows_every_text_as_text() -> None:
+    """Whatever the texts of a study hold is shown, and neither run nor taken as HTML."""
+    evil = "<img src=x onerror=alert(1)></table><script>\"&'"
+    rendered = render(
+        "optimizer.review",
+        "study.html",
+        name=evil,
+        n_sets=evil,
+        close_fill=True,
+        no_sets=evil,
+        titles=[evil, f"{evil}\n{evil}"],
+        rows=[[evil, evil]],
+        legend=evil,
+        verdict={"number": evil, "color": evil, "words": evil, "reasons": [evil]},
+    )
+    table = Table()
+    table.feed(rendered)
+    table.close()
+    assert table.open == []
+    assert "<img" not in rendered and "<script" not in rendered
+    assert rendered.count("&lt;img src=x onerror=alert(1)&gt;&lt;/table&gt;") == 13
+    assert table.rows[-1] == [evil, evil]

@@ -245,7 +245,7 @@ def test_a_ledger_that_cannot_be_used_is_one_warning(
     results.show_study(result.folder.path, 3)
     shown = capsys.readouterr().out
     if how != "in a file":
-        assert "counted are this study's sets alone" in shown
+        assert "only the sets of this study are counted" in shown
     assert "for 24 sets tried on these bars" in shown
 
 

@@ -12,8 +12,9 @@ import pytest
 from optimizer.errors import StudyError
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
-from optimizer.views import heatmap as heatmap_module
+from optimizer.views import binning
 from optimizer.views.heatmap import heatmap
+from optimizer.views.report.content import gather
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
 
@@ -59,15 +60,39 @@ def test_the_star_is_on_the_best_set(result: StudyResult) -> None:
 def test_many_values_are_put_into_bins(
     result: StudyResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heatmap_module, "MOST_CELLS", 3)
-    monkeypatch.setattr(heatmap_module, "BINS", 4)
+    monkeypatch.setattr(binning, "MOST_VALUES", 3)
+    monkeypatch.setattr(binning, "N_BINS", 4)
     trace = heatmap(result.folder.path, "max_exposure", "threshold", "oos_sharpe").data[0]
     frame = result.results()
-    frame = frame[frame["feasible"] & frame["oos_sharpe"].notna()]
     assert len(trace.x) == 4
-    bins = pd.cut(frame["max_exposure"], 4, labels=False)
+    frame["bin"] = pd.cut(frame["max_exposure"], 4, labels=False)
+    bins = frame.loc[frame["feasible"] & frame["oos_sharpe"].notna(), "bin"]
     counts = np.nan_to_num(np.array(trace.customdata, dtype=float)[:, :, 2]).sum(axis=0)
     assert counts.tolist() == [(bins == i).sum() for i in range(4)]
+
+
+@pytest.mark.parametrize("most", [2, 3, 25])
+def test_the_cells_are_those_of_the_report(
+    result: StudyResult, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """The same study shows one picture, whether its values have cells of their own or bins."""
+    monkeypatch.setattr(binning, "MOST_VALUES", most)
+    grids = [grid for grid in gather(result.folder.path).grids if "strategy" not in grid.x.name]
+    assert len(grids) > 3
+    for grid in grids:
+        trace = heatmap(result.folder.path, grid.x.name, grid.y.name).data[0]
+        assert tuple(trace.x) == grid.x.labels
+        assert tuple(trace.y) == grid.y.labels
+
+
+def test_values_that_are_close_have_labels_of_their_own() -> None:
+    values = pd.Series([1.00001, 1.00002, 250.0], name="x")
+    assert binning.axis_of(values).labels == ("1.00001", "1.00002", "250")
+    assert binning.axis_of(values + 1e9).labels == (
+        "1000000001.00001",
+        "1000000001.00002",
+        "1000000250",
+    )
 
 
 def test_less_is_better_for_a_drawdown(result: StudyResult) -> None:

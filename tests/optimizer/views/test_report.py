@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.inputs import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
+from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
 from optimizer.views.report.content import Content, gather
 from optimizer.views.report.figures import thinned
-from optimizer.views.report.sweep import axis_of, grids, outline, plateau, variance_shares
+from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
 from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
@@ -364,3 +366,27 @@ def test_a_report_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match=r"page\.html: cannot be written"):
         write_report(plain, tmp_path / "file" / "page.html")
+
+
+class Tags(HTMLParser):
+    """The elements of a page that may load or run something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "img", "iframe", "object", "link", "b"):
+            self.found.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_names_of_symbols_are_text(tmp_path: Path) -> None:
+    symbols = ("<img src=x onerror=alert(1)>", "</script><b>B", 'C"&amp;')
+    write_bars(tmp_path / "bars.parquet", random_bars(symbols=symbols))
+    run_study(small_study(tmp_path / "bars.parquet"), out=tmp_path / "out", workers=1)
+    page = write_report(tmp_path / "out").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.found == ["script"] * 3  # figures as data, plotly, the page's own
+    assert all(symbol in words(page) for symbol in symbols)

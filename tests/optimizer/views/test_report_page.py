@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from optimizer.search.run import run_study
 from optimizer.views.report import write_report
-from optimizer.views.report.figures import DARK, LIGHT
+from optimizer.views.report.style import DARK, LIGHT
 from tests.support.studies import random_bars, small_study, write_bars
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -1,4 +1,4 @@
-"""The command that makes a new project."""
+"""The command that starts a project."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from optimizer.cli.app import app, say
+from optimizer.cli.console import say
 
 
-@app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create.")],
 ) -> None:
-    """Write a project with a strategy of your own: study, strategy, test, bars."""
+    """Start a project with your own strategy: a study file, a strategy, a test and bars."""
     from optimizer.project.new import write_project
 
     for file in write_project(folder):

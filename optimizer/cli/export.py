@@ -1,4 +1,4 @@
-"""The command that replays an exported set."""
+"""Commands that export parameter sets and replay an export."""
 
 from __future__ import annotations
 
@@ -8,8 +8,39 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.app import app, positions_text, say, warn_close_fill
+from optimizer.cli.console import positions_text, say, warn_close_fill
+from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile
+from optimizer.errors import ExportError
 from optimizer.text import counted
+
+
+def export(
+    folder: Folder,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best sets.")] = 1,
+    format: Annotated[
+        Optional[str],
+        typer.Option(help="json, toml, csv or parquet [default: that of --out, else json]."),
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="The file [default: DIR/best.<format>].")
+    ] = None,
+) -> None:
+    """Write the best parameter sets to a file."""
+    from optimizer.store.export import FORMATS, export_sets
+
+    if format is None:
+        format = out.suffix.removeprefix(".").lower() if out is not None else "json"
+        if format not in FORMATS:
+            endings = ", ".join(f".{one}" for one in FORMATS)
+            raise ExportError(
+                f"{out}: an export is written to a file that ends in one of {endings}"
+            )
+    for known in FORMATS:
+        if format == known:
+            path = export_sets(folder, top=top, format=known, out=out)
+            say(f"exported: {path}")
+            return
+    raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
 
 
 class Replayed(StrEnum):
@@ -19,20 +50,19 @@ class Replayed(StrEnum):
     EVENTS = "events"
 
 
-@app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="BEST.json", help="Export, JSON or TOML.")],
-    number: Annotated[int, typer.Option("--set", min=1, help="Its place in the file, from 1.")] = 1,
-    data: Annotated[Optional[Path], typer.Option(help="The bars, if they have moved.")] = None,
+    file: ExportFile,
+    number: PlaceInFile = 1,
+    data: MovedBars = None,
     flow: Annotated[
-        Replayed, typer.Option(help="Also one bar at a time through the containers: events.")
+        Replayed, typer.Option(help="events: also replay the set one bar at a time.")
     ] = Replayed.VECTORIZED,
     returns: Annotated[
         Optional[Path],
-        typer.Option(metavar="FILE", help="Write its daily returns, .csv or .parquet."),
+        typer.Option(metavar="FILE", help="Write the daily returns to a .csv or .parquet file."),
     ] = None,
 ) -> None:
-    """Run an exported set again from its file and compare; exit 1 where a metric differs."""
+    """Simulate an exported set again and compare; exit with 1 if a metric differs."""
     from optimizer.review.replay import replay as replay_set
 
     if returns is not None:

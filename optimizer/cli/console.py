@@ -1,0 +1,82 @@
+"""What commands print with: the two consoles, lines, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from optimizer.text import counted
+
+console = Console()
+if not console.is_terminal:
+    console.width = 120  # a pipe has no width of its own
+errors = Console(stderr=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print one line to standard output as it is; a terminal wraps it, a pipe gets it whole.
+
+    Args:
+        text: the line; neither markup nor numbers in it are styled.
+        style: a rich style for the whole line.
+    """
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_error(text: str, style: str | None = "red") -> None:
+    """Print one line to standard error as it is.
+
+    Args:
+        text: the line; neither markup nor numbers in it are styled.
+        style: a rich style for the whole line.
+    """
+    errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn_close_fill() -> None:
+    """Warn that fills at the close of the deciding bar are optimistic."""
+    say('fill = "close": orders fill at the close that decides them, which is optimistic', "yellow")
+
+
+def positions_text(found: Mapping[str, float]) -> str:
+    """Open positions in words.
+
+    Args:
+        found: signed units by symbol; without the symbols that are flat.
+
+    Returns:
+        One line, which says that open positions do not count as trades.
+    """
+    if not found:
+        return "no position"
+    held = ", ".join(f"{symbol} {units:,.12g}" for symbol, units in found.items())
+    return (
+        f"{counted(len(found), 'position')} ({held}), marked at the last close; n_trades, win_rate"
+        " and profit_factor count closed trades only"
+    )
+
+
+def new_table() -> Table:
+    """An empty table in the style of the command line.
+
+    Returns:
+        A table without columns.
+    """
+    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def format_cell(value: Any) -> str:
+    """A value as tables show it.
+
+    Args:
+        value: a number, a text, or None.
+
+    Returns:
+        At most a few significant digits; ``-`` for what is undefined.
+    """
+    from optimizer.store.query import cell
+
+    return cell(value)
