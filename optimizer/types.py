@@ -182,6 +182,7 @@ class Fill:
         price: per unit, slippage included.
         raw_value: money per lot at the market's price.
         cash_per_lot: what a lot took or brought, slippage and commission included.
+        cost: slippage and commission of the whole fill, money.
         opening_order_id: of a stop or ruin, the order that opened the position.
         stop_level: of a stop, the price that the bar reached or opened beyond.
     """
@@ -196,13 +197,9 @@ class Fill:
     price: float
     raw_value: float
     cash_per_lot: float
+    cost: float
     opening_order_id: str | None = None
     stop_level: float | None = None
-
-    @property
-    def cost(self) -> float:
-        """Slippage and commission, money."""
-        return abs(self.lots * (self.raw_value - self.cash_per_lot))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,12 +17,9 @@ from optimizer.flow.containers.execution import ExecutionContainer
 from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
 from optimizer.flow.containers.portfolio import PortfolioContainer, PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
-from optimizer.flow.services import (
-    ClassifierConfig,
-    StatelessClassifier,
-    StatelessRiskManager,
-    StatelessStrategy,
-)
+from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
+from optimizer.flow.services.risk import StatelessRiskManager
+from optimizer.flow.services.strategy import StatelessStrategy
 from optimizer.market.features import GivenFeature
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.inputs import Rules
@@ -147,7 +144,7 @@ class EventFlow:
             self._symbols,
             rules.initial_cash,
             rules.lot_size,
-            spec.parameters["max_exposure"],
+            spec.risk.max_exposure,
             rules.ewma_decay,
             rules.allow_short,
             bars_per_year,

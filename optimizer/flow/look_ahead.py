@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from optimizer.bars.checks import require_bars
 from optimizer.flow.containers.feature_hub import indicator_name
-from optimizer.flow.services import StatelessStrategy, StrategyConfig
+from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.features import compute_features, warm_up
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
@@ -118,12 +118,11 @@ class _Checked:
         self._strategies: dict[str, StrategyConfig] = {}
         self._regimes: dict[str, RegimeKey] = {}
         for branch in space.branches:
-            point = {searched.name: searched.first for searched in branch.searched}
-            lanes = replace(branch, constraints=()).lanes(point, 0, 1)
-            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+            lanes = branch.first_set()
+            tile = Tile.of(branch, lanes)
             first = {name: float(values[0]) for name, values in lanes.items()}
             self._strategies.setdefault(
-                branch.strategy, StrategyConfig.of(branch.strategy, first, branch.custom)
+                branch.strategy.name, StrategyConfig.of(branch.strategy, first)
             )
             self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
         lookbacks = space.lookbacks("risk", "volatility_lookback")

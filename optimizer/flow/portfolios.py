@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from optimizer.catalogue import column
-from optimizer.flow.services import RiskConfig, StrategyConfig
-from optimizer.strategies.user_file import strategy_parameters
+from optimizer.flow.services.risk import RiskConfig
+from optimizer.flow.services.strategy import StrategyConfig
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import RegimeKey
@@ -55,21 +54,18 @@ def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[Portfolio
     specs = []
     for lane in range(tile.n_lanes):
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
-        own = {
-            p.name: parameters[column(tile.strategy, p.name)]
-            for p in strategy_parameters(tile.strategy, tile.custom)
-        }
+        own = tile.strategy.own(parameters)
         lookback = parameters["volatility_lookback"]
         regime = keys[which[lane]]
-        everything = [tile.strategy, tile.classifier, tile.market, parameters]
+        everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
         specs.append(
             PortfolioSpec(
                 id=f"{owner}.{short_hash(everything)}",
-                strategy_name=tile.strategy,
+                strategy_name=tile.strategy.name,
                 classifier_name=tile.classifier,
                 parameters=MappingProxyType(parameters),
-                strategy=StrategyConfig.of(tile.strategy, parameters, tile.custom),
-                signal_key=f"{owner}.{short_hash([tile.strategy, own, lookback])}",
+                strategy=StrategyConfig.of(tile.strategy, parameters),
+                signal_key=f"{owner}.{short_hash([tile.strategy.name, own, lookback])}",
                 regime=regime,
                 regime_key=f"{owner}.{short_hash(regime)}",
                 risk=RiskConfig.of(parameters, allow_short),
@@ -96,5 +92,4 @@ def study_specs(
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
-            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
-            yield from portfolio_specs(tile, owner, study.risk.allow_short)
+            yield from portfolio_specs(Tile.of(branch, lanes), owner, study.risk.allow_short)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optimizer.catalogue import STRATEGIES
 from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.single_set import BacktestResult, backtest
 
@@ -50,7 +50,7 @@ def rerun_set(
     """
     from optimizer.study_file.bars import load_study_bars
 
-    if document["strategy"] not in STRATEGIES:
+    if document["strategy"] not in BUILT_IN:
         raise StudyError("its strategy is your own, whose code `barsweep replay` alone runs")
 
     manifest = folder.manifest()

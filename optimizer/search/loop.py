@@ -242,7 +242,7 @@ class Search:
         columns: dict[str, Any] = {
             "set": np.arange(self._sets, self._sets + n),
             "trial": np.full(n, self._told),
-            "strategy": tile.strategy,
+            "strategy": tile.strategy.name,
             "classifier": tile.classifier,
             "feasible": score.feasible,
             "score": score.scores,

@@ -88,7 +88,7 @@ def value_at(searched: Searched, u: float) -> Value:
 
 def suggest(space: Space, trial: Trial) -> TileTask:
     """Let a trial choose the branch and the values of its searched parameters."""
-    strategies = space.strategies
+    strategies = space.strategy_names
     classifiers = space.classifiers
     strategy, classifier = strategies[0], classifiers[0]
     if len(strategies) > 1:
@@ -132,7 +132,7 @@ def optuna_parameters(
     params: dict[str, Any] = dict(point)
     distributions = {one.name: distribution_of(one) for one in branch.searched}
     for name, chosen, names in (
-        ("strategy", branch.strategy, space.strategies),
+        ("strategy", branch.strategy.name, space.strategy_names),
         ("classifier", branch.classifier, space.classifiers),
     ):
         if len(names) > 1:

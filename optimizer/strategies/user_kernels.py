@@ -30,14 +30,9 @@ import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import SignalError, StrategyError
+from optimizer.strategies.declaration import Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
-from optimizer.strategies.user_file import (
-    CustomStrategy,
-    StrategyFile,
-    line_of,
-    said_by,
-    users_code,
-)
+from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.text import shown
 from optimizer.types import FloatArray
 
@@ -162,7 +157,7 @@ def _remove_old() -> None:
                     shutil.rmtree(one, ignore_errors=True)
 
 
-def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKernels:
+def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels:
     """Make a strategy ready to run; compile its signal where that was never done.
 
     Raises:
@@ -206,7 +201,7 @@ def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKern
 
 
 def _problem(
-    custom: CustomStrategy, adapter: ModuleType, source: StrategyFile, given: tuple[float, ...]
+    custom: Declaration, adapter: ModuleType, source: StrategyFile, given: tuple[float, ...]
 ) -> str:
     try:
         said = adapter.said(*given)
@@ -265,7 +260,7 @@ def _simulation() -> str:
     return "\n".join(lines)
 
 
-def _adapter(custom: CustomStrategy) -> str:
+def _adapter(custom: Declaration) -> str:
     """Source of the module that takes the place of ``kernels.user_signal``."""
     features = {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
     signals = {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}

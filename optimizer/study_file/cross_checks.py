@@ -31,7 +31,7 @@ def _repeated_names(table: str, names: Sequence[str]) -> Iterable[Problem]:
         if name in names[:index]:
             yield (
                 (table, index, "name"),
-                f'"{name}" stands twice; give it one table and search its values with '
+                f'"{name}" is listed twice; give it one table and search its values with '
                 "{choices = [...]}",
             )
 
@@ -48,9 +48,9 @@ def _unknown_markets(study: Study) -> Iterable[Problem]:
 
 
 def _unknown_operands(study: Study) -> Iterable[Problem]:
-    risk = [column("risk", name) for name in study.risk.parameters]
+    risk = [column("risk", name) for name in study.risk.settings]
     pairs = [
-        [column(part.name, name) for part in (strategy, classifier) for name in part.parameters]
+        [column(part.name, name) for part in (strategy, classifier) for name in part.settings]
         for strategy in study.strategies
         for classifier in study.classifiers
     ]
@@ -72,12 +72,12 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
     if study.search.sampler != "grid":
         return
     tables: list[tuple[Place, Mapping[str, Setting]]] = [
-        *((("strategy", i), part.parameters) for i, part in enumerate(study.strategies)),
-        *((("classifier", i), part.parameters) for i, part in enumerate(study.classifiers)),
-        (("risk",), study.risk.parameters),
+        *((("strategy", i), part.settings) for i, part in enumerate(study.strategies)),
+        *((("classifier", i), part.settings) for i, part in enumerate(study.classifiers)),
+        (("risk",), study.risk.settings),
     ]
-    for place, parameters in tables:
-        for name, setting in parameters.items():
+    for place, settings in tables:
+        for name, setting in settings.items():
             if isinstance(setting, Range) and setting.n_values is None:
                 yield (
                     (*place, name),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optimizer.catalogue import STRATEGIES
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.tables import (
     Analytics,
     Costs,
@@ -37,7 +37,7 @@ _MISSING = {
     ("study", "name"): 'name = "my_study"',
     ("data",): '[data] with path = "bars.parquet"',
     ("data", "path"): 'path = "bars.parquet"',
-    ("strategy",): f"[strategy] with name = one of {', '.join(STRATEGIES)}",
+    ("strategy",): f"[strategy] with name = one of {', '.join(BUILT_IN)}",
 }
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from optimizer.catalogue import CLASSIFIERS, RISK, Parameter, column
 from optimizer.errors import StudyFileError
-from optimizer.strategies.user_file import CustomStrategy, strategy_parameters
-from optimizer.study_file.components import Classifier, Strategy
+from optimizer.strategies.strategy import Strategy
+from optimizer.strategies.user import UserStrategy
+from optimizer.study_file.components import ClassifierTable, StrategyTable
 from optimizer.study_file.constraints import Constraint
 from optimizer.study_file.settings import Choices, Range, Setting, Sweep
 from optimizer.study_file.study import Study
@@ -104,7 +105,8 @@ class Branch:
     A point of its searched parameters is a tile: the cross product of the swept ones.
 
     Attributes:
-        strategy, classifier: names.
+        strategy: the strategy.
+        classifier: name of the regime classifier.
         market: the symbol whose regime it is; None is the index of all symbols.
         fixed: value of each parameter that is neither searched nor swept, and ``allow_short``.
         searched: in the order of the catalogue: strategy, classifier, risk.
@@ -114,10 +116,9 @@ class Branch:
         columns: names of all its numeric parameters, in the order of the catalogue.
         constraints: those that can be judged on its parameters alone.
         source: what messages call the study.
-        custom: the strategy, where it is a user's.
     """
 
-    strategy: str
+    strategy: Strategy
     classifier: str
     market: str | None
     fixed: Mapping[str, Value]
@@ -126,7 +127,6 @@ class Branch:
     columns: tuple[str, ...]
     constraints: tuple[Constraint, ...] = ()
     source: str = "<study>"
-    custom: CustomStrategy | None = None
 
     @property
     def n_lanes(self) -> int:
@@ -208,6 +208,15 @@ class Branch:
                 tile[name] = np.broadcast_to(np.float64(single[name]), n_kept)
         return tile
 
+    def first_set(self) -> dict[str, FloatArray]:
+        """The first parameter set of the first point, whether or not it breaks a constraint.
+
+        Returns:
+            All of ``columns``, each of shape (1,).
+        """
+        point = {searched.name: searched.first for searched in self.searched}
+        return replace(self, constraints=()).lanes(point, 0, 1)
+
     def values(self, name: str) -> tuple[float, ...]:
         """The values that column ``name`` takes in this branch, ascending.
 
@@ -249,9 +258,19 @@ class Space:
     branches: tuple[Branch, ...]
 
     @property
-    def strategies(self) -> tuple[str, ...]:
-        """Names, in the order of the study file."""
+    def strategies(self) -> tuple[Strategy, ...]:
+        """Each strategy once, in the order of the study file."""
         return tuple(dict.fromkeys(branch.strategy for branch in self.branches))
+
+    @property
+    def user_strategies(self) -> tuple[UserStrategy, ...]:
+        """Those of ``strategies`` that are the user's own."""
+        return tuple(one for one in self.strategies if isinstance(one, UserStrategy))
+
+    @property
+    def strategy_names(self) -> tuple[str, ...]:
+        """Names, in the order of the study file."""
+        return tuple(strategy.name for strategy in self.strategies)
 
     @property
     def classifiers(self) -> tuple[str, ...]:
@@ -277,13 +296,13 @@ class Space:
         return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
 
     def branch_index(self, strategy: str, classifier: str) -> int:
-        """Place in ``branches`` of a strategy under a classifier.
+        """Place in ``branches`` of a strategy under a classifier, both given by name.
 
         Raises:
             KeyError: there is no such branch.
         """
         for index, branch in enumerate(self.branches):
-            if (branch.strategy, branch.classifier) == (strategy, classifier):
+            if (branch.strategy.name, branch.classifier) == (strategy, classifier):
                 return index
         raise KeyError((strategy, classifier))
 
@@ -320,17 +339,13 @@ def build_space(study: Study) -> Space:
     )
 
 
-def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
+def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) -> Branch:
     owned: list[tuple[str, Parameter, Setting]] = [
         (column(owner, parameter.name), parameter, settings[parameter.name])
         for owner, parameters, settings in (
-            (
-                strategy.name,
-                strategy_parameters(strategy.name, strategy.custom),
-                strategy.parameters,
-            ),
-            (classifier.name, CLASSIFIERS[classifier.name], classifier.parameters),
-            ("risk", RISK, study.risk.parameters),
+            (strategy.name, strategy.strategy.parameters, strategy.settings),
+            (classifier.name, CLASSIFIERS[classifier.name], classifier.settings),
+            ("risk", RISK, study.risk.settings),
         )
         for parameter in parameters
     ]
@@ -347,7 +362,7 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
     swept.sort(key=lambda item: item[1].role not in ("feature", "regime"))
     columns = tuple(name for name, _, _ in owned)
     return Branch(
-        strategy=strategy.name,
+        strategy=strategy.strategy,
         classifier=classifier.name,
         market=classifier.market,
         fixed=fixed,
@@ -360,7 +375,6 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
             if set(constraint.names) <= set(columns)
         ),
         source=study.source,
-        custom=strategy.custom,
     )
 
 

@@ -12,7 +12,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from optimizer.errors import StudyFileError
-from optimizer.study_file.components import Classifier, Risk, Strategy, read_customs, read_tables
+from optimizer.strategies.user import UserStrategy
+from optimizer.study_file.components import (
+    ClassifierTable,
+    RiskTable,
+    StrategyTable,
+    read_tables,
+    read_user_strategies,
+)
 from optimizer.study_file.cross_checks import cross_checks
 from optimizer.study_file.messages import summarize_errors
 from optimizer.study_file.settings import Setting, setting_to_dict
@@ -36,13 +43,14 @@ class Study(Table):
 
     heading: Heading = Field(alias="study")
     data: Data
-    strategies: Annotated[tuple[Strategy, ...], BeforeValidator(read_tables)] = Field(
+    strategies: Annotated[tuple[StrategyTable, ...], BeforeValidator(read_tables)] = Field(
         alias="strategy"
     )
-    classifiers: Annotated[tuple[Classifier, ...], BeforeValidator(read_tables)] = Field(
-        default_factory=lambda: (Classifier.model_validate({"name": "none"}),), alias="classifier"
+    classifiers: Annotated[tuple[ClassifierTable, ...], BeforeValidator(read_tables)] = Field(
+        default_factory=lambda: (ClassifierTable.model_validate({"name": "none"}),),
+        alias="classifier",
     )
-    risk: Risk = Field(default_factory=lambda: Risk.model_validate({}))
+    risk: RiskTable = Field(default_factory=lambda: RiskTable.model_validate({}))
     costs: Costs = Costs()
     search: Search = Search()
     validation: Validation = Validation()
@@ -87,6 +95,12 @@ class Study(Table):
     def data_path(self) -> Path:
         """The file of bars, absolute."""
         return (self._base_path / self.data.path).resolve()
+
+    @property
+    def user_strategies(self) -> tuple[UserStrategy, ...]:
+        """The strategies of the user's own, in the order of the study file."""
+        found = (table.strategy for table in self.strategies)
+        return tuple(one for one in found if isinstance(one, UserStrategy))
 
     @property
     def content_hash(self) -> str:
@@ -147,23 +161,22 @@ class Study(Table):
             "data": data,
             "strategy": [
                 {
-                    "name": strategy.name,
-                    **({} if strategy.custom is None else strategy.custom.to_dict()),
-                    **_settings_to_dict(strategy.parameters),
+                    **table.strategy.to_dict(),
+                    **_settings_to_dict(table.settings),
                 }
-                for strategy in self.strategies
+                for table in self.strategies
             ],
             "classifier": [
                 {
                     "name": classifier.name,
                     **({} if classifier.market is None else {"market": classifier.market}),
-                    **_settings_to_dict(classifier.parameters),
+                    **_settings_to_dict(classifier.settings),
                 }
                 for classifier in self.classifiers
             ],
             "risk": {
                 "allow_short": self.risk.allow_short,
-                **_settings_to_dict(self.risk.parameters),
+                **_settings_to_dict(self.risk.settings),
             },
             "costs": self.costs.model_dump(),
             "search": search,
@@ -201,8 +214,8 @@ class Study(Table):
         return self
 
 
-def _settings_to_dict(parameters: Mapping[str, Setting]) -> dict[str, object]:
-    return {name: setting_to_dict(setting) for name, setting in parameters.items()}
+def _settings_to_dict(settings: Mapping[str, Setting]) -> dict[str, object]:
+    return {name: setting_to_dict(setting) for name, setting in settings.items()}
 
 
 def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
@@ -223,9 +236,9 @@ def make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> St
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
-    customs = read_customs(raw, base_path)
+    strategies = read_user_strategies(raw, base_path)
     try:
-        study = Study.model_validate(raw, context=customs)
+        study = Study.model_validate(raw, context=strategies)
     except ValidationError as error:
         raise StudyFileError(f"{source}: {summarize_errors(error, raw)}") from None
     study._path = path

@@ -92,7 +92,7 @@ def distinct(values: Sequence[object], message: str = "give each value once") ->
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            raise refusal(f"{show(value)} stands twice; {message}")
+            raise refusal(f"{show(value)} is listed twice; {message}")
         seen.add(value)
 
 

@@ -20,8 +20,6 @@ from optimizer.market.features import (
     warm_up,
 )
 from optimizer.market.regimes import fit_regimes, market_returns
-from optimizer.strategies.built_in import strategy_kernel
-from optimizer.strategies.user import load_custom
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
@@ -198,21 +196,23 @@ class Inputs:
 def feature_keys(space: Space) -> list[FeatureKey]:
     """Every feature column that a parameter set of the space may read."""
     keys: set[FeatureKey] = set()
-    for strategy, custom in {(branch.strategy, branch.custom) for branch in space.branches}:
-        for feature, parameter in strategy_kernel(strategy, custom).features:
-            keys.update((feature, n) for n in space.lookbacks(strategy, parameter))
+    for strategy in space.strategies:
+        for feature, parameter in strategy.features:
+            keys.update((feature, n) for n in space.lookbacks(strategy.name, parameter))
     # The kernels read one column at least.
     return sorted(keys) or [("close", 1)]
 
 
 def given_features(space: Space) -> dict[str, CustomFeature]:
-    """The features of users' own strategies, by name."""
-    customs = dict.fromkeys(branch.custom for branch in space.branches)
+    """The features of the user's own strategies, by name.
+
+    Raises:
+        StrategyError: the file of a strategy is missing or has changed.
+    """
     return {
         name: feature
-        for custom in customs
-        if custom is not None
-        for name, feature in load_custom(custom).features.items()
+        for strategy in space.user_strategies
+        for name, feature in strategy.kernels().features.items()
     }
 
 

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.catalogue import METRICS, STRATEGIES
+from optimizer.catalogue import METRICS
 from optimizer.errors import StudyFileError
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare, study_rules
-from optimizer.sweep.tiles import Tile, lay_out_blocks
+from optimizer.sweep.lanes import lay_out_blocks
+from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
 
@@ -83,7 +85,7 @@ def backtest(
     rules = study_rules(study, space, bars.n_symbols)
     branch = space.branches[0]
     inputs = prepare(bars, space, rules, holdout, first_bar)
-    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}), branch.custom)
+    tile = Tile.of(branch, branch.lanes({}))
     keys, _ = tile.regime_keys()
     codes = {key: fit_key(bars, key)[0] for key in keys}
     return record(inputs, tile, codes)
@@ -108,7 +110,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     codes = regimes[tile.regime_keys()[0][0]]
     values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
     return BacktestResult(
-        parameters={"strategy": tile.strategy, "classifier": tile.classifier, **values},
+        parameters={"strategy": tile.strategy.name, "classifier": tile.classifier, **values},
         equity=pd.Series(recording.equity[inputs.first :], index, name="equity"),
         fills=fill_table(inputs, recording),
         in_sample=metric_values(result.in_sample[0]),
@@ -141,9 +143,9 @@ def single_set_study(
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
     own = strategy_path is not None
-    if not isinstance(strategy, str) or (strategy not in STRATEGIES and not own):
+    if not isinstance(strategy, str) or (strategy not in BUILT_IN and not own):
         raise StudyFileError(
-            f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(STRATEGIES)}"
+            f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(BUILT_IN)}"
         )
     tables: dict[str, dict[str, Any]] = {
         "strategy": {"name": strategy, **({"path": str(strategy_path)} if own else {})},

@@ -11,12 +11,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, STRATEGIES, column
+from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, column
 from optimizer.errors import StudyError
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.store.query import best_sets, column_of, owners_of
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import study_from_dict
 from optimizer.text import mend, show
 
@@ -27,7 +28,11 @@ BINS = 24
 
 _SUMMARIES = {
     column(owner, one.name): one.summary
-    for owner, group in (*STRATEGIES.items(), *CLASSIFIERS.items(), ("risk", RISK))
+    for owner, group in (
+        *((name, strategy.parameters) for name, strategy in BUILT_IN.items()),
+        *CLASSIFIERS.items(),
+        ("risk", RISK),
+    )
     for one in group
 }
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot
+from kernels.execution import affordable_lots, buy_cost_per_lot
+from optimizer.sweep.fill_terms import fill_terms
 from optimizer.types import Fill, FloatArray, Order
 
 
@@ -166,8 +167,7 @@ class ExecutionContainer:
         lots: float,
         price: float,
     ) -> Fill:
-        per_lot = buy_cost_per_lot if lots > 0.0 else sell_proceeds_per_lot
-        slipped = 1.0 + self._slippage if lots > 0.0 else 1.0 - self._slippage
+        terms = fill_terms(lots, price, self._lot_size, self._slippage, self._commission)
         return Fill(
             id=id,
             order_id=order_id,
@@ -176,7 +176,8 @@ class ExecutionContainer:
             kind=kind,
             lots=lots,
             quantity=lots * self._lot_size,
-            price=price * slipped,
-            raw_value=price * self._lot_size,
-            cash_per_lot=per_lot(price, self._lot_size, self._slippage, self._commission),
+            price=terms.price,
+            raw_value=terms.raw_value,
+            cash_per_lot=terms.cash_per_lot,
+            cost=terms.cost,
         )

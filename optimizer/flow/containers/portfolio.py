@@ -170,13 +170,12 @@ class PortfolioContainer:
                 before, position.flow, lots, fill.cash_per_lot, self._short
             )
             self.cash = self.cash + lots * fill.cash_per_lot
-            sums.costs += lots * (fill.raw_value - fill.cash_per_lot)
         else:
             position.lots, position.flow, ended, profit = apply_buy(
                 before, position.flow, lots, fill.cash_per_lot, self._short
             )
             self.cash = self.cash - lots * fill.cash_per_lot
-            sums.costs += lots * (fill.cash_per_lot - fill.raw_value)
+        sums.costs += fill.cost
         sums.traded += lots * fill.raw_value
         if ended:
             self._book_trade(profit)
@@ -270,6 +269,7 @@ class PortfolioContainer:
             price=price,
             raw_value=price * self._lot_size,
             cash_per_lot=price * self._lot_size,
+            cost=0.0,
             opening_order_id=position.opening_order_id,
         )
 

@@ -21,7 +21,7 @@ from optimizer.selection.verdict import Verdict
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
-from optimizer.strategies.user import load_custom
+from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
@@ -286,7 +286,7 @@ def run_again(content: Content, bars: Bars, row: Mapping[Any, Any]) -> RunAgain:
     rules = study_rules(content.study, space, bars.n_symbols)
     holdout = content.study.validation.holdout
     inputs = prepare(bars, space, rules, holdout, content.manifest["first_bar"])
-    tile = Tile(alone.strategy, alone.classifier, alone.market, alone.lanes({}), alone.custom)
+    tile = Tile.of(alone, alone.lanes({}))
     codes = {key: fit_key(bars, key)[0] for key in tile.regime_keys()[0]}
     return RunAgain(int(row["set"]), row, inputs, tile, record(inputs, tile, codes))
 
@@ -299,7 +299,7 @@ def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int
         return None, 0
     specs = portfolio_specs(winner.tile, study.content_hash, rules.allow_short)
     keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
-    custom = winner.tile.custom
+    strategy = winner.tile.strategy
     flow = EventFlow(
         bars.symbols,
         bars.bars_per_year,
@@ -307,7 +307,7 @@ def _rejects(winner: RunAgain, study: Study) -> tuple[dict[str, int] | None, int
         rules,
         keys,
         inputs.first,
-        given=None if custom is None else load_custom(custom).features,
+        given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
     )
     for index in range(bars.n_bars):
         flow.on_bar(bars.at(index))

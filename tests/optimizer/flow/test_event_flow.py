@@ -31,7 +31,7 @@ from optimizer.flow.event_flow import FlowResult
 from optimizer.flow.parity import compare
 from optimizer.flow.portfolios import portfolio_specs, study_specs
 from optimizer.flow.prepared import run_flow
-from optimizer.flow.services import RiskConfig, StatelessRiskManager
+from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager
 from optimizer.market import regimes
 from optimizer.market.features import compute_correlations, compute_features
 from optimizer.review.replay import replay

@@ -706,8 +706,8 @@ def test_distributions_are_optunas() -> None:
         "max_exposure": floats(0.4, 1.0, step=0.3),
         "bear_multiplier": floats(0.1, 2.0, log=True),
     }
-    assert isinstance(study.strategies[0].parameters["lookback"], Range)
-    choices = study_from_dict(mapping()).risk.parameters["volatility_lookback"]
+    assert isinstance(study.strategies[0].settings["lookback"], Range)
+    choices = study_from_dict(mapping()).risk.settings["volatility_lookback"]
     assert isinstance(choices, Choices)
     searched = build_space(study_from_dict(mapping())).branches[0].searched
     assert distribution_of(searched[-1]) == optuna.distributions.CategoricalDistribution((10, 20))
