@@ -348,7 +348,7 @@ class Compiled(event.Listener):
     def on_end(self, what): pass
 event.register("numba:compile", Compiled())
 import optimizer
-from optimizer.export import export_sets, replay
+from optimizer import export_sets, replay
 study = optimizer.load_study(sys.argv[1])
 optimizer.run_study(study, out=sys.argv[2], workers=int(sys.argv[3]), overwrite=True)
 assert replay(export_sets(sys.argv[2]), events=True).parity.differences == ()
