@@ -381,7 +381,10 @@ NAN, INF = float("nan"), float("inf")
         ({"search": {"batch": 1.5}}, ["[search] batch: got 1.5"]),
         ({"search": {"objective": "sharp"}}, ['[search] objective: got "sharp"', '"sharpe"?']),
         ({"search": {"objective": []}}, ["[search] objective: an empty list"]),
-        ({"search": {"objective": ["cagr", "cagr"]}}, ['[search] objective: "cagr" is listed twice']),
+        (
+            {"search": {"objective": ["cagr", "cagr"]}},
+            ['[search] objective: "cagr" is listed twice'],
+        ),
         ({"search": {"direction": "up"}}, ['[search] direction: got "up"', "maximize, minimize"]),
         (
             {"search": {"objective": ["cagr", "sharpe"], "direction": "maximize"}},
