@@ -59,19 +59,19 @@ class Address:
             text = text.replace(secret, "***")
         return text if len(text) <= 300 else text[:300] + " ..."
 
-    def password_mend(self, error: BaseException) -> str:
+    def password_hint(self, error: BaseException) -> str:
         """The end of a message about a password that is missing, or nothing."""
         asked = "password" in self.reason(error).lower() and not self.secrets
-        return f"; try again {PASSWORD_MEND}" if asked else ""
+        return f"; try again {PASSWORD_HINT}" if asked else ""
 
 
-PASSWORD_MEND = (
+PASSWORD_HINT = (
     "with the database's password, which no file keeps, in the environment variable PGPASSWORD (or"
     " the whole URL in --database)"
 )
 """What to do where a URL that a file kept lacks its password."""
 
-_URL_MEND = (
+_URL_FORM = (
     "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / in the password"
     " written as %40 %3A %2F"
 )
@@ -87,7 +87,7 @@ def parse_url(url: str) -> Address:
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
-        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_MEND}") from None
+        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_FORM}") from None
     drivers = {
         "sqlite": "sqlite+aiosqlite",
         "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -97,7 +97,7 @@ def parse_url(url: str) -> Address:
     }
     if parsed.drivername not in drivers:
         raise AnalyticsError(
-            f"analytics database: {parsed.drivername!r} is not supported; {_URL_MEND}"
+            f"analytics database: {parsed.drivername!r} is not supported; {_URL_FORM}"
         )
     parsed = parsed.set(drivername=drivers[parsed.drivername])
     if parsed.get_backend_name() == "sqlite":
@@ -111,7 +111,7 @@ def parse_url(url: str) -> Address:
     query = {key: "".join(value) for key, value in parsed.query.items()}
     if any("@" in part for part in (parsed.host or "", parsed.database or "")):
         # A password that holds @ unescaped: its rest has become part of the host or the name.
-        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_MEND}")
+        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_FORM}")
     if importlib.util.find_spec("asyncpg") is None:
         raise AnalyticsError(
             "analytics database: PostgreSQL needs asyncpg; install it with"

@@ -123,7 +123,7 @@ class AnalyticsReader:
         except (BarsweepError, KeyboardInterrupt):
             raise
         except Exception as error:
-            reason = f"{self._address.reason(error)}{self._address.password_mend(error)}"
+            reason = f"{self._address.reason(error)}{self._address.password_hint(error)}"
             raise AnalyticsError(f"{self._address.shown}: cannot be read: {reason}") from None
 
     async def _check_schema(self) -> None:
@@ -184,8 +184,8 @@ class AnalyticsReader:
         after = sa.select(sa.func.min(column)).where(column > fill_id)
         found = [(await connection.execute(query)).scalar() for query in (before, after)]
         near = " and ".join(str(name) for name in found if name is not None)
-        mend = f"the nearest are {near}" if near else "it holds no fills"
-        return f"{self._address.shown}: no fill {fill_id!r}; {mend}"
+        hint = f"the nearest are {near}" if near else "it holds no fills"
+        return f"{self._address.shown}: no fill {fill_id!r}; {hint}"
 
 
 def _record(row: sa.Row[Any]) -> dict[str, Any]:

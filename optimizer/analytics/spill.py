@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from optimizer.analytics.address import PASSWORD_MEND, Address, AnalyticsError, parse_url
+from optimizer.analytics.address import PASSWORD_HINT, Address, AnalyticsError, parse_url
 from optimizer.analytics.database import Database
 from optimizer.analytics.schema import schema_versions
 from optimizer.analytics.tables import TABLES, BarRows
@@ -51,7 +51,7 @@ class Spill:
     def _advice(self) -> str:
         """The command that loads the file, which names its database, and what it lacks."""
         advice = f"load them with `{self._command()}`"
-        return f"{advice}, {PASSWORD_MEND}" if self._address.secrets else advice
+        return f"{advice}, {PASSWORD_HINT}" if self._address.secrets else advice
 
     def described(self) -> str:
         """What the file holds and what to do with it, the end of a message."""
@@ -156,7 +156,7 @@ def import_spill(spill: Path, url: str | None = None) -> int:
         at = spill if getattr(error, "filename", None) == str(spill) else address.shown
         raise AnalyticsError(
             f"{at}: the import of {spill} failed: {address.reason(error)}"
-            f"{address.password_mend(error)}"
+            f"{address.password_hint(error)}"
         ) from None
 
 

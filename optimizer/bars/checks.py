@@ -62,25 +62,25 @@ class Flaw:
         kind: what is wrong, in a few words.
         broken: of each row.
         column: the column at fault.
-        other: the column beside which it is at fault, if any.
-        mend: what the value must be, or what to do.
+        other: the column that it contradicts, if any.
+        fix: what the value must be, or what to do.
     """
 
     kind: str
     broken: BoolArray
     column: str
-    mend: str
+    fix: str
     other: str | None = None
 
     def describe(self, values: Mapping[str, FloatArray], row: int) -> str:
-        """What is wrong in a row, and the mend."""
+        """What is wrong in a row, and how to fix it."""
         value = float(values[self.column][row])
         if np.isnan(value):
-            return f"column {self.column} has no value; {self.mend}"
+            return f"column {self.column} has no value; {self.fix}"
         text = f"column {self.column} is {value!r}"
         if self.other is not None:
             text += f", {self.kind} {self.other}, {float(values[self.other][row])!r}"
-        return f"{text}; {self.mend}"
+        return f"{text}; {self.fix}"
 
 
 def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:

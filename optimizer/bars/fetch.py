@@ -21,7 +21,7 @@ import pandas as pd
 
 from optimizer.bars.foreign import ADJUSTED, Foreign
 from optimizer.bars.import_report import ImportReport
-from optimizer.bars.importing import Mending, check_out, write_bars
+from optimizer.bars.importing import Fixes, check_out, write_bars
 from optimizer.bars.rows import VALUES
 from optimizer.errors import DataError
 from optimizer.extras import optional_module
@@ -46,7 +46,7 @@ def fetch_bars(
     end: str | None = None,
     bar: str = "1d",
     calendar: str | None = None,
-    mending: Mending | None = None,
+    fixes: Fixes | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
     """Download bars and write them as one tidy Parquet file.
@@ -57,7 +57,7 @@ def fetch_bars(
         out: a ``.parquet`` file, written whole or not at all.
         start, end: first and last day, both inclusive, as 2015-01-31; no end is until now.
         bar: size of a bar as the source writes it: ``1d``, ``1h``, ``5m``.
-        calendar, mending, overwrite: as for ``optimizer.data_import.import_bars``.
+        calendar, fixes, overwrite: as for ``optimizer.data_import.import_bars``.
 
     Raises:
         DataError: the library is not installed, the source refuses, has nothing, or sends what is
@@ -76,7 +76,7 @@ def fetch_bars(
         raise DataError(f"--end {end} is before --start {start}; exchange them")
     fetch = _fetch_yahoo if source.lower() == YAHOO else _fetch_exchange
     foreign = list(fetch(source.lower(), tuple(dict.fromkeys(symbols)), first, last, bar))
-    return write_bars(foreign, out, calendar=calendar, mending=mending)
+    return write_bars(foreign, out, calendar=calendar, fixes=fixes)
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:

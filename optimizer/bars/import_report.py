@@ -21,15 +21,15 @@ class Finding:
         kind: what is wrong with a row.
         count: rows.
         first: the first of them, as a message names it.
-        option: what asks for its mending.
-        mended: whether it was asked for.
+        option: the option that fixes it.
+        fixed: whether that option was given.
     """
 
     kind: str
     count: int
     first: str
     option: str
-    mended: bool
+    fixed: bool
 
     def __str__(self) -> str:
         return f"{counted(self.count, 'row')} {self.kind}, first {self.first}"
@@ -66,11 +66,11 @@ class SymbolReport:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was found and what was mended.
+    """What was found and what was fixed.
 
     Attributes:
         sources: a line for each file: the format recognised, rows, symbols, notes.
-        findings: flaws of the rows, mended or not.
+        findings: flaws of the rows, fixed or not.
         symbols: what is written of each.
         calendar: the exchange calendar that days were compared with.
         out: the file written; None where the bars were refused.
@@ -86,7 +86,7 @@ class ImportReport:
         """The report for people, line by line."""
         yield from self.sources
         for one in self.findings:
-            what = "mended" if one.mended else "not mended"
+            what = "fixed" if one.fixed else "not fixed"
             yield f"found: {one}; {what} ({one.option})"
         for symbol in self.symbols:
             yield from self._symbol_lines(symbol)
@@ -125,7 +125,7 @@ class ImportReport:
 
 
 class ImportRefusedError(DataError):
-    """Bars with flaws whose mending was not asked for; carries the report."""
+    """Bars refused for flaws that the options given do not fix; carries the report."""
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)

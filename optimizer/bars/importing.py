@@ -39,7 +39,7 @@ from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
 
 
 @dataclass(frozen=True)
-class Mending:
+class Fixes:
     """What an import may change; all off unless asked for.
 
     Attributes:
@@ -64,7 +64,7 @@ def import_bars(
     symbol: str | None = None,
     timezone: str = "UTC",
     calendar: str | None = None,
-    mending: Mending | None = None,
+    fixes: Fixes | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
     """Write foreign files as one tidy Parquet file of bars.
@@ -75,11 +75,11 @@ def import_bars(
         symbol: name of the symbol, for files of one symbol that do not name it.
         timezone: of timestamps that carry none, as ``America/New_York``.
         calendar: code of an exchange, as ``XNYS``, whose sessions the days are compared with.
-        mending: what may be changed; None is nothing.
+        fixes: what may be changed; None is nothing.
         overwrite: replace ``out``.
 
     Raises:
-        ImportRefusedError: the rows have flaws whose mending is not asked for. Nothing is written.
+        ImportRefusedError: the rows have flaws whose fixes is not asked for. Nothing is written.
         DataError: a file or the result cannot be read, recognised or written.
     """
     if not paths:
@@ -89,7 +89,7 @@ def import_bars(
     check_out(Path(out), paths, overwrite)
     _refuse_twice(paths)
     foreign = [read_foreign(path, symbol) for path in paths]
-    return write_bars(foreign, out, timezone=timezone, calendar=calendar, mending=mending)
+    return write_bars(foreign, out, timezone=timezone, calendar=calendar, fixes=fixes)
 
 
 def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
@@ -129,13 +129,13 @@ def write_bars(
     *,
     timezone: str = "UTC",
     calendar: str | None = None,
-    mending: Mending | None = None,
+    fixes: Fixes | None = None,
 ) -> ImportReport:
     """Check bars that were read, mend what is asked for, and write them.
 
     Args and errors are those of `import_bars`.
     """
-    wanted = mending if mending is not None else Mending()
+    wanted = fixes if fixes is not None else Fixes()
     zone = read_zone("--timezone", timezone)
     sessions = open_calendar(calendar) if calendar is not None else None
     lost = [_without_time(one, wanted) for one in foreign]
@@ -150,7 +150,7 @@ def write_bars(
     findings += more
     sources = tuple(map(_source_line, foreign))
     report = ImportReport(sources, tuple(findings), (), calendar, None)
-    open_ = [one for one in findings if not one.mended]
+    open_ = [one for one in findings if not one.fixed]
     if open_:
         what = "; ".join(map(str, open_))
         options = " ".join(dict.fromkeys(one.option for one in open_))
@@ -170,14 +170,14 @@ def write_bars(
     return replace(report, symbols=symbols, out=path)
 
 
-def _without_time(one: Foreign, mending: Mending) -> tuple[Foreign, Finding | None]:
+def _without_time(one: Foreign, fixes: Fixes) -> tuple[Foreign, Finding | None]:
     """The rows that have a time, and a finding of those that have none."""
     empty = one.frame["timestamp"].isna()
     if not empty.any():
         return one, None
     first = f"{one.source}, {one.unit} {one.frame.index[int(np.argmax(empty))]}"
     finding = Finding(
-        "without a time", int(empty.sum()), first, "--drop-bad-rows", mending.drop_bad_rows
+        "without a time", int(empty.sum()), first, "--drop-bad-rows", fixes.drop_bad_rows
     )
     kept = one.frame[~empty]
     if kept.empty:
@@ -185,16 +185,16 @@ def _without_time(one: Foreign, mending: Mending) -> tuple[Foreign, Finding | No
     return replace(one, frame=kept), finding
 
 
-def _rows(one: Foreign, mending: Mending, zone: zoneinfo.ZoneInfo) -> Rows:
+def _rows(one: Foreign, fixes: Fixes, zone: zoneinfo.ZoneInfo) -> Rows:
     frame = one.frame
     if "volume" not in frame:
-        if not mending.zero_volume:
+        if not fixes.zero_volume:
             raise DataError(
                 f"{one.source}: no column volume; have 0 written with --zero-volume, or add one"
             )
         frame = frame.assign(volume=0.0)
     rows = read_rows(frame, one.source, one.unit, zone)
-    if not mending.adjust:
+    if not fixes.adjust:
         return rows
     if ADJUSTED not in frame:
         raise DataError(
@@ -223,7 +223,7 @@ def _good(rows: Rows) -> Rows:
     return _picked(rows, np.flatnonzero(~_broken(rows)))
 
 
-def _bad_rows(rows: Rows, mending: Mending) -> list[Finding]:
+def _bad_rows(rows: Rows, fixes: Fixes) -> list[Finding]:
     """One finding for each kind of flaw; a row counts for the first rule that it breaks."""
     found: dict[str, list[int]] = {}
     seen = np.zeros(len(rows.time), dtype=np.bool_)
@@ -233,9 +233,7 @@ def _bad_rows(rows: Rows, mending: Mending) -> list[Finding]:
         if new.any():
             found.setdefault(_KINDS[flaw.kind], []).extend(np.flatnonzero(new).tolist())
     return [
-        Finding(
-            kind, len(where), _place(rows, min(where)), "--drop-bad-rows", mending.drop_bad_rows
-        )
+        Finding(kind, len(where), _place(rows, min(where)), "--drop-bad-rows", fixes.drop_bad_rows)
         for kind, where in found.items()
     ]
 
@@ -280,7 +278,7 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def _mend_order(rows: Rows, mending: Mending) -> tuple[Rows, list[Finding]]:
+def _mend_order(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
     """Rows without repeated times, in order, as far as that is asked for."""
     findings = []
     frame = pd.DataFrame({"code": rows.code, "time": rows.time})
@@ -293,8 +291,8 @@ def _mend_order(rows: Rows, mending: Mending) -> tuple[Rows, list[Finding]]:
         if alike < count:
             kind += f" ({count - alike:,} with other values, of which the first is kept)"
         first = _place(rows, int(np.argmax(repeated)))
-        findings.append(Finding(kind, count, first, "--drop-duplicates", mending.drop_duplicates))
-        if mending.drop_duplicates:
+        findings.append(Finding(kind, count, first, "--drop-duplicates", fixes.drop_duplicates))
+        if fixes.drop_duplicates:
             rows = _picked(rows, np.flatnonzero(~repeated))
             frame = frame[~repeated]
     latest = frame.groupby("code")["time"].cummax().to_numpy()
@@ -302,8 +300,8 @@ def _mend_order(rows: Rows, mending: Mending) -> tuple[Rows, list[Finding]]:
     if backward.any():
         first = _place(rows, int(np.argmax(backward)))
         kind = "out of order in time"
-        findings.append(Finding(kind, int(backward.sum()), first, "--sort", mending.sort))
-        if mending.sort:
+        findings.append(Finding(kind, int(backward.sum()), first, "--sort", fixes.sort))
+        if fixes.sort:
             rows = _picked(rows, np.lexsort((rows.time, rows.code)).astype(np.int64))
     return rows, findings
 

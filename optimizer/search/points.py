@@ -19,7 +19,8 @@ from optuna.trial import Trial
 from scipy.stats import qmc
 
 from optimizer.engine.workers import TileTask
-from optimizer.study_file.space import Branch, Searched, Space, Value
+from optimizer.study_file.searched import Searched
+from optimizer.study_file.space import Branch, Space, Value
 
 
 def sampler_seed(seed: int, batch: int) -> int:

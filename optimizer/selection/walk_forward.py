@@ -16,9 +16,9 @@ from optimizer.selection.pbo import choose_and_rank, overfitting_of, symmetric_s
 from optimizer.selection.record import Window
 from optimizer.selection.sets import Regimes, set_returns
 from optimizer.store.folder import StudyFolder
+from optimizer.study_file.search_tables import ADAPTIVE, ValidationTable
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
-from optimizer.study_file.tables import ADAPTIVE, Validation
 from optimizer.sweep.inputs import Inputs
 from optimizer.types import FloatArray, IntArray
 
@@ -115,7 +115,7 @@ def _lowest_bit(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
 
 
-def walk_forward_masks(validation: Validation, n_blocks: int) -> tuple[IntArray, IntArray]:
+def walk_forward_masks(validation: ValidationTable, n_blocks: int) -> tuple[IntArray, IntArray]:
     """Training and test blocks of each window of a walk-forward, as bit masks.
 
     A test is the block after its training blocks. Nothing is purged: a return of a training bar is
@@ -139,7 +139,7 @@ def walk_forward_summary(windows: Sequence[Window]) -> dict[str, Any]:
 
 
 def _path_sharpes(
-    validation: Validation,
+    validation: ValidationTable,
     chunks: Callable[[], Iterable[tuple[FloatArray, FloatArray]]],
     counts: FloatArray,
     yearly: float,

@@ -17,7 +17,7 @@ from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
 from optimizer.study_file.values import Problem, filled_text, listed, one_of, refusal, refuse_all
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 
 
 def _read_settings(
@@ -39,7 +39,7 @@ def _read_settings(
     valid = [*(key for key in others if key != "name"), *by_name]
     for key in raw:
         if key not in by_name and key not in others:
-            problems.append(((key,), f"unknown key; {mend(str(key), valid or ['name'])}"))
+            problems.append(((key,), f"unknown key; {suggest(str(key), valid or ['name'])}"))
     for name, parameter in by_name.items():
         try:
             default = parameter.kind(parameter.default)
@@ -110,7 +110,7 @@ class StrategyTable(Table):
 def _read_built_in(table: Mapping[str, object]) -> Strategy:
     name = table.get("name")
     if isinstance(name, str) and name not in BUILT_IN:
-        message = f"got {show(name)}; {mend(name, list(BUILT_IN))}; one of your own"
+        message = f"got {show(name)}; {suggest(name, list(BUILT_IN))}; one of your own"
         refuse_all([(("name",), f'{message} also takes path = "{name}.py"')])
     return BUILT_IN[_read_component_name(table, tuple(BUILT_IN))]
 

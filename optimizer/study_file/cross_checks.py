@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from optimizer.catalogue import METRICS, column
 from optimizer.study_file.settings import Range, Setting, setting_to_dict
 from optimizer.study_file.values import Place, Problem
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 
 if TYPE_CHECKING:
     from optimizer.study_file.study import Study
@@ -43,7 +43,7 @@ def _unknown_markets(study: Study) -> Iterable[Problem]:
         if symbols is not None and market is not None and market not in symbols:
             yield (
                 ("classifier", index, "market"),
-                f"{show(market)} is not among the symbols of [data]; {mend(market, symbols)}",
+                f"{show(market)} is not among the symbols of [data]; {suggest(market, symbols)}",
             )
 
 
@@ -60,7 +60,7 @@ def _unknown_operands(study: Study) -> Iterable[Problem]:
         unknown = [n for n in constraint.names if n not in METRICS and n not in parameters]
         if unknown:
             valid = (*METRICS, *parameters)
-            yield place, f'unknown "{unknown[0]}" in "{constraint}"; {mend(unknown[0], valid)}'
+            yield place, f'unknown "{unknown[0]}" in "{constraint}"; {suggest(unknown[0], valid)}'
         elif not any({*constraint.names} <= {*METRICS, *risk, *pair} for pair in pairs):
             yield (
                 place,

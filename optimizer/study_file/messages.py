@@ -9,27 +9,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.study_file.search_tables import SearchTable, ValidationTable
 from optimizer.study_file.tables import (
-    Analytics,
-    Costs,
-    Data,
-    Heading,
-    Search,
+    AnalyticsTable,
+    CostsTable,
+    DataTable,
+    StudyTable,
     Table,
-    Validation,
-    Workers,
+    WorkersTable,
 )
 from optimizer.study_file.values import Place
-from optimizer.text import counted, mend, show
+from optimizer.text import counted, show, suggest
 
 _TABLES: dict[str, type[Table]] = {
-    "study": Heading,
-    "data": Data,
-    "costs": Costs,
-    "search": Search,
-    "validation": Validation,
-    "workers": Workers,
-    "analytics": Analytics,
+    "study": StudyTable,
+    "data": DataTable,
+    "costs": CostsTable,
+    "search": SearchTable,
+    "validation": ValidationTable,
+    "workers": WorkersTable,
+    "analytics": AnalyticsTable,
 }
 _TOP_KEYS = ("study", "data", "strategy", "classifier", "risk", *list(_TABLES)[2:])
 _MISSING = {
@@ -84,8 +83,8 @@ def _message(line: Mapping[str, Any]) -> str:
         return f"missing; add {_MISSING[place]}"
     if line["type"] == "extra_forbidden":
         if len(place) == 1:
-            return f"unknown table; {mend(str(place[0]), _TOP_KEYS)}"
-        return f"unknown key; {mend(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
+            return f"unknown table; {suggest(str(place[0]), _TOP_KEYS)}"
+        return f"unknown key; {suggest(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
     if place[0] == "analytics":  # it may hold a password
         return "expected a table with url"
     if line["type"] in ("model_type", "model_attributes_type"):

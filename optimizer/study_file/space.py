@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -18,84 +17,12 @@ from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.components import ClassifierTable, StrategyTable
 from optimizer.study_file.constraints import Constraint
+from optimizer.study_file.searched import Searched, searched_of
 from optimizer.study_file.settings import Choices, Range, Setting, Sweep
 from optimizer.study_file.study import Study
 from optimizer.types import FloatArray
 
 Value = int | float | str | bool
-
-
-@dataclass(frozen=True)
-class Searched:
-    """One searched parameter.
-
-    Attributes:
-        name: its column.
-        kind: ``categorical`` where the study file lists choices.
-        low, high: both included; of choices the least and the greatest.
-        step: None where the parameter is continuous or categorical.
-        log: whether a sampler draws from it in the logarithm.
-        choices: in the order of the study file; empty unless categorical.
-    """
-
-    name: str
-    kind: Literal["int", "float", "categorical"]
-    low: int | float
-    high: int | float
-    step: int | float | None = None
-    log: bool = False
-    choices: tuple[int | float, ...] = ()
-
-    @property
-    def continuous(self) -> bool:
-        """Whether it has values without number."""
-        return not self.choices and self._range.n_values is None
-
-    @property
-    def n_values(self) -> int:
-        """How many values it can take.
-
-        Raises:
-            StudyFileError: it is continuous.
-        """
-        n_values = len(self.choices) or self._range.n_values
-        if n_values is None:
-            raise StudyFileError(
-                f"{self.name}: the range from {self.low} to {self.high} is continuous; give it a"
-                " step to list its values"
-            )
-        return n_values
-
-    @property
-    def first(self) -> int | float:
-        """Its first value."""
-        return self.choices[0] if self.choices else self.low
-
-    def value(self, index: int) -> int | float:
-        """Value ``index`` of ``n_values``, from 0."""
-        return self.choices[index] if self.choices else self._range.value(index)
-
-    def snap(self, value: Value) -> int | float:
-        """The parameter's own value nearest to ``value``, which a sampler may miss by a rounding.
-
-        Raises:
-            ValueError: ``value`` is further off than a rounding.
-        """
-        if not isinstance(value, str):
-            if self.choices:
-                nearest = min(self.choices, key=lambda choice: abs(choice - value))
-            elif self.step is not None and math.isfinite(value):
-                nearest = self._range.value(self._range.nearest_index(value))
-            else:
-                nearest = float(value)
-            inside = self.low <= nearest <= self.high
-            if inside and math.isclose(nearest, value, rel_tol=1e-9, abs_tol=1e-12):
-                return nearest
-        raise ValueError(f"{self.name} = {value!r}: not a value of {self}")
-
-    @property
-    def _range(self) -> Range:
-        return Range(self.low, self.high, self.step, self.log)
 
 
 @dataclass(frozen=True)
@@ -356,7 +283,7 @@ def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) 
         if isinstance(setting, Sweep):
             swept.append((name, parameter, setting.values))
         elif isinstance(setting, (Range, Choices)):
-            searched.append(_searched(name, parameter, setting))
+            searched.append(searched_of(name, parameter, setting))
         else:
             fixed[name] = setting
     swept.sort(key=lambda item: item[1].role not in ("feature", "regime"))
@@ -376,11 +303,3 @@ def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) 
         ),
         source=study.source,
     )
-
-
-def _searched(name: str, parameter: Parameter, setting: Range | Choices) -> Searched:
-    if isinstance(setting, Choices):
-        choices = setting.choices
-        return Searched(name, "categorical", min(choices), max(choices), choices=choices)
-    kind: Literal["int", "float"] = "int" if parameter.kind is int else "float"
-    return Searched(name, kind, setting.low, setting.high, setting.step, setting.log)

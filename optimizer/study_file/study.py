@@ -22,17 +22,15 @@ from optimizer.study_file.components import (
 )
 from optimizer.study_file.cross_checks import cross_checks
 from optimizer.study_file.messages import summarize_errors
+from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
 from optimizer.study_file.settings import Setting, setting_to_dict
 from optimizer.study_file.tables import (
-    ADAPTIVE,
-    Analytics,
-    Costs,
-    Data,
-    Heading,
-    Search,
+    AnalyticsTable,
+    CostsTable,
+    DataTable,
+    StudyTable,
     Table,
-    Validation,
-    Workers,
+    WorkersTable,
 )
 from optimizer.study_file.values import refuse_all
 from optimizer.text import show
@@ -41,8 +39,8 @@ from optimizer.text import show
 class Study(Table):
     """A study, checked. Made by ``load_study`` or ``study_from_dict``."""
 
-    heading: Heading = Field(alias="study")
-    data: Data
+    heading: StudyTable = Field(alias="study")
+    data: DataTable
     strategies: Annotated[tuple[StrategyTable, ...], BeforeValidator(read_tables)] = Field(
         alias="strategy"
     )
@@ -51,11 +49,11 @@ class Study(Table):
         alias="classifier",
     )
     risk: RiskTable = Field(default_factory=lambda: RiskTable.model_validate({}))
-    costs: Costs = Costs()
-    search: Search = Search()
-    validation: Validation = Validation()
-    workers: Workers = Workers()
-    analytics: Analytics = Analytics()
+    costs: CostsTable = CostsTable()
+    search: SearchTable = SearchTable()
+    validation: ValidationTable = ValidationTable()
+    workers: WorkersTable = WorkersTable()
+    analytics: AnalyticsTable = AnalyticsTable()
 
     _path: Path | None = PrivateAttr(default=None)
     _base_path: Path = PrivateAttr(default=Path())

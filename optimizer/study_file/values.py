@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 
 Number = int | float
 Place = tuple[str | int, ...]
@@ -67,7 +67,7 @@ def bounded(
 def one_of(value: object, valid: Sequence[str]) -> str:
     """``value`` where it is one of the ``valid`` names."""
     if not isinstance(value, str) or value not in valid:
-        raise refusal(f"got {show(value)}; {mend(str(value), valid)}")
+        raise refusal(f"got {show(value)}; {suggest(str(value), valid)}")
     return value
 
 
@@ -100,4 +100,4 @@ def only_keys(raw: Mapping[str, object], valid: Sequence[str]) -> None:
     """Refuse a key that is not ``valid``."""
     for key in raw:
         if key not in valid:
-            raise refusal(f"unknown key {key} in {show(raw)}; {mend(str(key), valid)}")
+            raise refusal(f"unknown key {key} in {show(raw)}; {suggest(str(key), valid)}")

@@ -19,7 +19,7 @@ from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.store.query import best_sets, column_of, owners_of
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import study_from_dict
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 
 MOST_CELLS = 40
 """Distinct values of a parameter that get a cell each; more are put into ``BINS`` of equal width."""
@@ -64,7 +64,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     if x == y:
         raise StudyError(f"heatmap: {show(x)} twice; name two parameters")
     if metric not in (*METRICS, *OUT_OF_SAMPLE):
-        raise StudyError(f"metric: no metric {show(metric)}; {mend(metric, METRICS)}")
+        raise StudyError(f"metric: no metric {show(metric)}; {suggest(metric, METRICS)}")
     shown = [metric] if metric in OUT_OF_SAMPLE else [metric, f"oos_{metric}"]
     frame = opened.results([x, y, "feasible", *shown])
     frame = frame[frame["feasible"]].dropna(subset=[x, y])

@@ -21,7 +21,7 @@ import pytest
 
 from optimizer.bars.fetch import fetch_bars
 from optimizer.bars.import_report import ImportRefusedError
-from optimizer.bars.importing import Mending
+from optimizer.bars.importing import Fixes
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 
@@ -77,7 +77,7 @@ def test_yahoo_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch_bars(
         *("yahoo", ["TLT"], tmp_path / "adjusted.parquet"),
         start="2024-01-02",
-        mending=Mending(adjust=True),
+        fixes=Fixes(adjust=True),
     )
     assert load_bars(tmp_path / "adjusted.parquet").close[:, 0].tolist() == [25, 25.5]
     assert calls[1]["end"] is None

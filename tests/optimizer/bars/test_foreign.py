@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from optimizer.bars.foreign import read_foreign, symbol_of
-from optimizer.bars.importing import Mending, import_bars
+from optimizer.bars.importing import Fixes, import_bars
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 from optimizer.types import Bars
@@ -261,7 +261,7 @@ def test_no_volume_is_not_made_up(tmp_path: Path) -> None:
     text = "Date,Open,High,Low,Close\n2017-01-03,1,2,1,2\n2017-01-04,1,2,1,2\n"
     with pytest.raises(DataError, match=r"SPY\.csv: no column volume; .*--zero-volume"):
         written(tmp_path, "SPY.csv", text)
-    _, bars = written(tmp_path, "SPY.csv", text, mending=Mending(zero_volume=True))
+    _, bars = written(tmp_path, "SPY.csv", text, fixes=Fixes(zero_volume=True))
     assert bars.volume.tolist() == [[0], [0]]
 
 

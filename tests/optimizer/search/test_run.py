@@ -26,8 +26,9 @@ from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
+from optimizer.study_file.searched import Searched
 from optimizer.study_file.settings import Choices, Range
-from optimizer.study_file.space import Searched, build_space
+from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from tests.reference.studies import (
     changed,

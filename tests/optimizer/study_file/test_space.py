@@ -12,7 +12,8 @@ from optimizer.catalogue import CLASSIFIERS, RISK, column
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.load import load_study
-from optimizer.study_file.space import Branch, Searched, Space, build_space
+from optimizer.study_file.searched import Searched
+from optimizer.study_file.space import Branch, Space, build_space
 from optimizer.study_file.study import study_from_dict
 
 STUDIES = Path(__file__).parents[3] / "studies"
