@@ -25,7 +25,8 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimizer.bars.importing import Fixes, import_bars
+from optimizer.bars.fixes import Fixes
+from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError

@@ -50,7 +50,8 @@ def import_data(
     overwrite: Replace = False,
 ) -> None:
     """Read exports of Yahoo, Stooq, Binance, freqtrade, MetaTrader or Alpaca; write tidy bars."""
-    from optimizer.bars.importing import Fixes, import_bars
+    from optimizer.bars.fixes import Fixes
+    from optimizer.bars.importing import import_bars
 
     fixes = Fixes(drop_bad_rows, drop_duplicates, sort, adjust, zero_volume)
     with _import_report() as show_report:
@@ -83,7 +84,7 @@ def fetch_data(
 ) -> None:
     """Download bars from Yahoo (extra `yahoo`) or a crypto exchange (extra `crypto`)."""
     from optimizer.bars.fetch import fetch_bars
-    from optimizer.bars.importing import Fixes
+    from optimizer.bars.fixes import Fixes
 
     fixes = Fixes(drop_bad_rows, drop_duplicates, adjust=adjust)
     with _import_report() as show_report:

@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 
 from optimizer.bars.fetch import fetch_bars
+from optimizer.bars.fixes import Fixes
 from optimizer.bars.import_report import ImportRefusedError
-from optimizer.bars.importing import Fixes
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 

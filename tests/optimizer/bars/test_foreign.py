@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimizer.bars.foreign import read_foreign, symbol_of
-from optimizer.bars.importing import Fixes, import_bars
+from optimizer.bars.fixes import Fixes
+from optimizer.bars.foreign import read_foreign
+from optimizer.bars.foreign_formats import symbol_of
+from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 from optimizer.types import Bars

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from optimizer.bars.fixes import Fixes
 from optimizer.bars.import_report import ImportRefusedError, ImportReport
-from optimizer.bars.importing import Fixes, import_bars
+from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 from tests.reference.studies import random_bars, write_bars
@@ -195,10 +196,10 @@ def test_what_may_not_be_written(tmp_path: Path) -> None:
     content = out.read_bytes()
     with pytest.raises(DataError, match="exists; give another --out, or --overwrite"):
         import_bars([path], out)
-    with pytest.raises(DataError, match="is an input too"):
+    with pytest.raises(DataError, match="is also an input"):
         import_bars([out], out, overwrite=True)
     (tmp_path / "link.parquet").symlink_to(out)
-    with pytest.raises(DataError, match="is an input too"):
+    with pytest.raises(DataError, match="is also an input"):
         import_bars([tmp_path / "link.parquet"], out, overwrite=True)
     with pytest.raises(DataError, match=r"name it \*\.parquet"):
         import_bars([path], tmp_path / "bars.csv")
