@@ -18,7 +18,7 @@ from optimizer.sweep.tiles import Tile
 
 
 def short_hash(value: object) -> str:
-    """Eight hexadecimal digits of a JSON value, for correlation IDs."""
+    """Hash of a JSON value for correlation IDs: eight hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -27,14 +27,14 @@ class PortfolioSpec:
     """One parameter set as the flow runs it.
 
     Attributes:
-        id: a function of the study, its bars and the parameters alone.
+        id: depends only on the study, its bars and the parameters.
         strategy_name, classifier_name: names.
         parameters: by column name, read-only.
-        strategy: of its signals.
-        signal_key: names the strategy's signals, shared by portfolios with the same strategy.
+        strategy: makes its signals.
+        signal_key: names its signals; portfolios with the same strategy share them.
         regime: the regime model.
-        regime_key: names the classifier's regimes.
-        risk: of its sizing.
+        regime_key: names its regimes.
+        risk: sizes its positions.
     """
 
     id: str
@@ -49,7 +49,13 @@ class PortfolioSpec:
 
 
 def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[PortfolioSpec]:
-    """Every parameter set of a tile as a portfolio of the flow; IDs begin with ``owner``."""
+    """Every parameter set of a tile as a portfolio of the flow.
+
+    Args:
+        tile: parameter sets.
+        owner: begins the IDs.
+        allow_short: whether short positions are allowed.
+    """
     keys, which = tile.regime_keys()
     specs = []
     for lane in range(tile.n_lanes):
@@ -82,7 +88,7 @@ def study_specs(
     Args:
         study: whose searched parameters are all listed.
         space: of the study.
-        data_hash: of its bars: other bars under the same study file are another flow.
+        data_hash: of its bars; other bars make another flow of the same study.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
 
     Raises:

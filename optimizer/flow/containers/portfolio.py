@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kernels import layout
-from kernels.metrics import N_METRICS, performance
 from kernels.portfolio import (
     add_return,
     apply_buy,
@@ -19,7 +18,7 @@ from kernels.portfolio import (
     next_variance,
 )
 from kernels.risk import budget
-from optimizer.catalogue import METRICS
+from optimizer.sweep.performance import metrics_of
 from optimizer.types import Bar, Fill, FloatArray, PortfolioState, correlation_id
 
 
@@ -54,7 +53,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class PositionView:
-    """A position as others may see it.
+    """What a position looks like from outside.
 
     Attributes:
         quantity: units, signed.
@@ -72,16 +71,21 @@ class PositionView:
 
 @dataclass(frozen=True)
 class PortfolioView:
-    """A portfolio as others may see it: a copy, which shares nothing with it.
+    """What a portfolio looks like from outside: a copy that shares nothing with it.
 
     Money is as of the last mark, after which no fill should have come in.
 
     Attributes:
-        realised: profit and loss of all that was closed since the start, on the average-cost basis,
-            costs included: initial cash, realised and unrealised make up the equity. Ruin realises
-            the loss of all the cash there was and forgives what is owed beyond.
-        unrealised: that of the positions held.
-        drawdown, metrics: of the period that ``start_period`` began.
+        cash, equity: money.
+        exposure: gross value of the positions over equity.
+        realised: profit and loss of all positions closed since the start, on the average-cost basis,
+            costs included, money. Equity is initial cash plus ``realised`` plus ``unrealised``. Ruin
+            realises the loss of all initial cash; what is owed beyond that is forgiven.
+        unrealised: profit and loss of the positions held, money.
+        ruined: whether equity has fallen to 0 or below.
+        positions: one per symbol.
+        transactions: all fills since the start, in order.
+        drawdown, metrics: of the period that the last ``start_period`` began.
     """
 
     cash: float
@@ -97,7 +101,7 @@ class PortfolioView:
 
 
 class PortfolioContainer:
-    """One portfolio, which shares no reference with another.
+    """One portfolio. It shares no mutable state with any other.
 
     Args:
         id: of the portfolio.
@@ -105,7 +109,7 @@ class PortfolioContainer:
         initial_cash: money.
         lot_size: units per lot.
         max_exposure: gross budget, times equity.
-        decay: of the portfolio's variance.
+        decay: of the EWMA of the portfolio's variance.
         allow_short: whether short positions are allowed.
         bars_per_year: annualizes the metrics.
     """
@@ -156,7 +160,7 @@ class PortfolioContainer:
         return position.lots, position.entry, position.best
 
     def opening_order_id(self, symbol: int) -> str | None:
-        """The order that opened a position; None where there is none."""
+        """ID of the order that opened a position; None without a position."""
         return self._positions[symbol].opening_order_id
 
     def process_fill(self, fill: Fill) -> None:
@@ -220,14 +224,14 @@ class PortfolioContainer:
                 position.best = min(position.best, float(bar.low[s]))
 
     def set_barred(self, symbol: int, barred: float) -> None:
-        """Keep which direction of a symbol a stop has closed."""
+        """Set the direction of a symbol that a stop keeps closed: -1, 1, or 0 for neither."""
         self._positions[symbol].barred = barred
 
     def mark(self, bar: Bar) -> tuple[Fill, ...]:
-        """Value the positions at the bar's close; equity of 0 or less is ruin.
+        """Value the positions at the bar's close; an equity of 0 or less is ruin.
 
         Returns:
-            the fills by which ruin closed them, booked already; none otherwise.
+            The fills by which ruin closed the positions, booked already; empty without ruin.
         """
         net = gross = 0.0
         values = []
@@ -278,7 +282,7 @@ class PortfolioContainer:
         self._variance = next_variance(
             self._variance,
             bar_return(self.equity, self._previous_equity),
-            exposure_of(self._gross, self.equity),
+            self.exposure,
             self._previous_exposure,
             self._decay,
         )
@@ -287,7 +291,7 @@ class PortfolioContainer:
         """Take the bar just marked into returns, drawdown and means."""
         sums = self._sums
         sums.returns = add_return(bar_return(self.equity, self._previous_equity), *sums.returns)
-        exposure = exposure_of(self._gross, self.equity)
+        exposure = self.exposure
         sums.exposure += exposure
         sums.equity += self.equity
         sums.peak = max(self.equity, sums.peak)
@@ -297,20 +301,25 @@ class PortfolioContainer:
         self._previous_equity = self.equity
 
     def refresh_correlation(self) -> None:
-        """Let the values just marked weigh the correlations until the next refresh."""
+        """Weigh the correlations with the values just marked until the next refresh."""
         self._reference = _frozen(self._values)
         self._reference_gross = self._gross
 
     def start_period(self) -> None:
-        """Count metrics anew from here: the holdout starts."""
+        """Start the period of the metrics again: the holdout begins."""
         self._start_equity = self._previous_equity
         for position, value in zip(self._positions, self._values, strict=True):
             position.flow = -value
         self._sums = _Sums(peak=self._previous_equity)
 
     @property
+    def exposure(self) -> float:
+        """Gross value of the positions over equity, as of the last mark."""
+        return exposure_of(self._gross, self.equity)
+
+    @property
     def drawdown(self) -> float:
-        """Fall from the peak of the period, a fraction of it."""
+        """Fall from the peak of the period, a fraction of the peak."""
         return drawdown(self.equity, self._sums.peak)
 
     def risk_state(self) -> PortfolioState:
@@ -320,7 +329,7 @@ class PortfolioContainer:
             cash=self.cash,
             equity=self.equity,
             gross=self._gross,
-            exposure=exposure_of(self._gross, self.equity),
+            exposure=self.exposure,
             variance=self._variance,
             lots=self.lots,
             barred=tuple(position.barred for position in self._positions),
@@ -339,33 +348,32 @@ class PortfolioContainer:
         sums = self._sums
         if not sums.n_bars:
             raise ValueError("no bar yet")
-        rows = np.zeros((layout.N_LANE_ROWS, 1))
         s1, s2, s3, s4, down = sums.returns
-        for offset, value in (
-            (layout.CASH, self.cash),
-            (layout.EQUITY, self._previous_equity),
-            (layout.RUINED, float(self.ruined)),
-            (layout.PEAK, sums.peak),
-            (layout.MAX_DRAWDOWN, sums.max_drawdown),
-            (layout.SUM_RETURN, s1),
-            (layout.SUM_RETURN_2, s2),
-            (layout.SUM_RETURN_3, s3),
-            (layout.SUM_RETURN_4, s4),
-            (layout.SUM_DOWNSIDE_2, down),
-            (layout.SUM_EXPOSURE, sums.exposure),
-            (layout.SUM_EQUITY, sums.equity),
-            (layout.TRADED, sums.traded),
-            (layout.COSTS, sums.costs),
-            (layout.N_TRADES, sums.n_trades),
-            (layout.N_WINS, sums.n_wins),
-            (layout.GROSS_PROFIT, sums.profit),
-            (layout.GROSS_LOSS, sums.loss),
-        ):
-            rows[int(offset) // layout.STRIDE, 0] = value
-        out = np.empty((1, N_METRICS))
-        start = np.array([self._start_equity])
-        performance(rows, start, sums.n_bars, self._bars_per_year, out)
-        return {name: float(value) for name, value in zip(METRICS, out[0], strict=True)}
+        return metrics_of(
+            {
+                layout.CASH: self.cash,
+                layout.EQUITY: self._previous_equity,
+                layout.RUINED: float(self.ruined),
+                layout.PEAK: sums.peak,
+                layout.MAX_DRAWDOWN: sums.max_drawdown,
+                layout.SUM_RETURN: s1,
+                layout.SUM_RETURN_2: s2,
+                layout.SUM_RETURN_3: s3,
+                layout.SUM_RETURN_4: s4,
+                layout.SUM_DOWNSIDE_2: down,
+                layout.SUM_EXPOSURE: sums.exposure,
+                layout.SUM_EQUITY: sums.equity,
+                layout.TRADED: sums.traded,
+                layout.COSTS: sums.costs,
+                layout.N_TRADES: sums.n_trades,
+                layout.N_WINS: sums.n_wins,
+                layout.GROSS_PROFIT: sums.profit,
+                layout.GROSS_LOSS: sums.loss,
+            },
+            self._start_equity,
+            sums.n_bars,
+            self._bars_per_year,
+        )
 
     def get_state(self) -> PortfolioView:
         """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
@@ -378,7 +386,7 @@ class PortfolioContainer:
         return PortfolioView(
             cash=self.cash,
             equity=self.equity,
-            exposure=exposure_of(self._gross, self.equity),
+            exposure=self.exposure,
             drawdown=self.drawdown,
             realised=self._realised,
             unrealised=sum(position.unrealised for position in positions),
@@ -390,7 +398,7 @@ class PortfolioContainer:
 
 
 def _forget(position: _Position) -> None:
-    """Leave nothing of a position that is closed, save what its stop has barred."""
+    """Clear a position that is closed; what its stop has barred stays."""
     position.basis = position.entry = position.best = 0.0
     position.opening_order_id = None
 
