@@ -537,7 +537,7 @@ def test_days_that_are_missing_are_reported(
     bars = random_bars(300)
     holed = without(bars, 120, 163)  # 43 business days: 60 and some days of the calendar
     results_of(tmp_path, holed)
-    [warning] = [one.message for one in caplog.records if "no bars for long" in one.message]
+    [warning] = [one.message for one in caplog.records if "long gaps without bars" in one.message]
     around = f"{str(bars.timestamps[119])[:10]} to {str(bars.timestamps[163])[:10]} (62 days)"
     assert around in warning
     report = import_bars([tmp_path / "bars.parquet"], tmp_path / "again.parquet")

@@ -1,4 +1,4 @@
-"""Flaws in the rows of an import, and the changes that fix them when asked for."""
+"""Flaws in the rows of an import, and the fixes that the user may ask for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from optimizer.types import BoolArray, IntArray
 
 @dataclass(frozen=True)
 class Fixes:
-    """What an import may change; all off unless asked for.
+    """What an import may change; everything is off by default.
 
     Attributes:
-        drop_bad_rows: leave out rows that break a rule of bars, or have no time.
-        drop_duplicates: of rows with one time and symbol keep the first.
+        drop_bad_rows: leave out rows that break a rule of bars or have no time.
+        drop_duplicates: keep the first of several rows with the same time and symbol.
         sort: order the rows of each symbol by time.
         adjust: multiply prices by adjusted close / close.
-        zero_volume: write a volume of 0 where a file has no such column.
+        zero_volume: write a volume of 0 if a file has no such column.
     """
 
     drop_bad_rows: bool = False

@@ -96,7 +96,7 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
         raise DataError(f"{file}: is not UTF-8 or UTF-16 text ({one_line(error)})") from None
     except (*UNREADABLE, RecursionError, OverflowError, ValueError) as error:
         raise DataError(
-            f"{file}: cannot be read, it may be cut off or of another kind ({one_line(error)})"
+            f"{file}: cannot be read, it may be truncated or of another kind ({one_line(error)})"
         ) from None
     if found.frame.empty:
         raise DataError(f"{file}: has no rows")
@@ -104,12 +104,12 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
 
 
 def _named(found: Foreign, symbol: str | None) -> Foreign:
-    """The same with a symbol in each row."""
+    """The same rows, each with a symbol."""
     frame, origin = found.frame, "named in the file"
     if symbol is not None:
         if "symbol" in frame and frame["symbol"].nunique() > 1:
             raise DataError(
-                f"{found.source}: --symbol {symbol}: the file names several symbols itself; leave"
+                f"{found.source}: --symbol {symbol}: the file names several symbols; leave"
                 " the option out"
             )
         frame, origin = frame.assign(symbol=symbol), "given"
@@ -152,11 +152,11 @@ def _read_json(file: Path) -> Foreign:
         isinstance(row, list) and len(row) == len(FREQTRADE) for row in content
     ):
         raise DataError(
-            f"{file}: is no list of [time, open, high, low, close, volume] as freqtrade writes it"
+            f"{file}: is not a list of [time, open, high, low, close, volume], as freqtrade writes it"
         )
     for number, row in enumerate(content, 1):
         if not all(one is None or type(one) in (int, float) for one in row):
-            raise DataError(f"{file}, row {number}: holds something else than numbers")
+            raise DataError(f"{file}, row {number}: has a value that is not a number")
     numbers = np.array(content, dtype=np.float64).reshape(-1, len(FREQTRADE))
     frame = pd.DataFrame(numbers, columns=list(FREQTRADE))
     frame.index = pd.RangeIndex(1, len(frame) + 1)
@@ -199,7 +199,7 @@ def _parse(
     text: str, names: Sequence[str], n_head: int, delimiter: str, texts: Sequence[str]
 ) -> pd.DataFrame:
     with warnings.catch_warnings():
-        # Lines longer than the header: pandas would drop what stands beyond it.
+        # pandas would drop the cells of a line that is longer than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame = pd.read_csv(
             io.StringIO(text),
@@ -226,7 +226,7 @@ def _read_yfinance(file: Path, text: str, head: Sequence[Sequence[str]]) -> Fore
     """What yfinance's ``to_csv`` writes: lines of prices, of tickers, and of the index's name."""
     prices, tickers = (head[0], head[1]) if head[0][0] == "Price" else (head[1], head[0])
     if len(prices) != len(tickers):
-        raise DataError(f"{file}: lines 1 and 2 name columns of different numbers")
+        raise DataError(f"{file}: lines 1 and 2 have different numbers of columns")
     names = ["timestamp", *(str(i) for i in range(1, len(prices)))]
     frame = _parse(text, names, 3, ",", ("timestamp",))
     parts = []
@@ -238,7 +238,7 @@ def _read_yfinance(file: Path, text: str, head: Sequence[Sequence[str]]) -> Fore
         part = part[part[[n for n in places if n != "timestamp"]].notna().any(axis=1)]
         parts.append(part.assign(symbol=ticker))
     if not parts:
-        raise DataError(f"{file}: names no ticker in its second line")
+        raise DataError(f"{file}: has no ticker in line 2")
     return _tidy(file, "Yahoo (yfinance)", "line", pd.concat(parts))
 
 

@@ -76,7 +76,7 @@ def import_bars(
 
 
 def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuse a file that is named twice, perhaps by two names."""
+    """Refuse a file that is given twice, also under two names."""
     seen: dict[str, str | os.PathLike[str]] = {}
     for path in paths:
         first = seen.setdefault(os.path.realpath(path), path)

@@ -1,4 +1,4 @@
-"""What the file of a user's strategy declares, and the checks of it."""
+"""What the file of a user's strategy declares, checked."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Declaration:
     """What a user's file declares.
 
     Attributes:
-        name: names its columns.
+        name: of the strategy; the prefix of its columns.
         path: of the file, absolute.
         source_hash: SHA-256 of the file.
-        parameters: with bounds and defaults.
-        features: (argument, feature, lookback parameter) in the order of the file; a feature of the
-            file is named ``<strategy>.<function>``.
+        parameters: with defaults and bounds.
+        features: (argument, feature, lookback parameter) in the order of the file; a feature that
+            the file defines is named ``<strategy>.<function>``.
         arguments: of ``signal``, in order.
     """
 
@@ -56,13 +56,13 @@ class Declaration:
         return tuple(name for name in self.arguments if name in own)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values; ``declaration_from_dict`` makes the same of it."""
+        """As plain values, from which ``declaration_from_dict`` restores it."""
         return {
             "name": self.name,
             "path": self.path,
             "source_hash": self.source_hash,
             "declared": {
-                # A list: their order is that of columns, and JSON may be written with sorted keys.
+                # A list: the order is that of the columns, and JSON may be written with sorted keys.
                 "parameters": [[p.name, p.default, p.low, p.high] for p in self.parameters],
                 "features": [list(feature) for feature in self.features],
                 "arguments": list(self.arguments),
@@ -71,10 +71,13 @@ class Declaration:
 
 
 def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
-    """A strategy as it was declared once. Runs no code.
+    """Restore a declaration. Runs no code.
+
+    Args:
+        content: what ``Declaration.to_dict`` returned.
 
     Raises:
-        KeyError, TypeError, ValueError: not what ``to_dict`` gave.
+        KeyError, TypeError, ValueError: ``to_dict`` did not return it.
     """
     declared = content["declared"]
     features = tuple((str(a), str(f), str(n)) for a, f, n in declared["features"])
@@ -119,7 +122,7 @@ def _table(source: StrategyFile, variable: str) -> dict[str, Any]:
         if not _NAME.fullmatch(key):
             source.refuse(
                 source.line_of_key(variable, key),
-                f"{variable}: got {key!r}; a name has small letters, digits and _ alone",
+                f"{variable}: got {key!r}; use only small letters, digits and _",
             )
     return table
 
@@ -216,11 +219,11 @@ def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any
                 " order is (default, lowest, highest)",
             )
         if name in GIVEN_ARGUMENTS or name in ("name", "path"):
-            source.refuse(line, f"PARAMETERS: {name} has a meaning already; give another name")
+            source.refuse(line, f"PARAMETERS: {name} already has a meaning; give another name")
         if column(strategy, name) in known:
             source.refuse(
                 line,
-                f"PARAMETERS: {name}: the column {column(strategy, name)} is a built-in's; give"
+                f"PARAMETERS: {name}: the column {column(strategy, name)} is built in; give"
                 " the parameter or the strategy another name",
             )
     return table
@@ -239,7 +242,7 @@ def _features(
                 f"FEATURES: {name}: got {value!r}; expected (feature, its lookback parameter)",
             )
         if name in GIVEN_ARGUMENTS or name in parameters:
-            source.refuse(line, f"FEATURES: {name} has a meaning already; give another name")
+            source.refuse(line, f"FEATURES: {name} already has a meaning; give another name")
         feature, lookback = value
         if lookback not in parameters:
             source.refuse(

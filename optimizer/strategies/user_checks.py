@@ -34,9 +34,18 @@ _IMPURE = ("print", "open", "input", "random", "globals", "eval", "exec")
 
 
 def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
-    """``signal`` as a numba function not compiled yet, and what numba will freeze into it.
+    """``signal`` as a numba function that is not compiled yet, and the constants it will hold.
 
-    Functions of the file that it calls are made numba functions too.
+    The functions of the file that it calls become numba functions too.
+
+    Args:
+        source: the user's file.
+
+    Returns:
+        The function, and one text for each global value that numba freezes into it.
+
+    Raises:
+        StrategyError: names the place in the file.
     """
     frozen: list[str] = []
     done: dict[str, Any] = {}
@@ -56,7 +65,7 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
                 source.refuse(
                     _line_naming(source, name, used),
                     f"{name}: calls {'itself' if used == name else f'{used}, its caller'}; nothing stops"
-                    " a recursion that runs too deep: use a loop with an end",
+                    " a recursion that runs too deep: use a loop that ends",
                 )
             if used in done or used not in vars(source.module):
                 continue
@@ -77,7 +86,7 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
         setattr(source.module, name, done[name])
         return done[name]
 
-    # The Python function stays what the module calls ``signal``; only helpers become numba's.
+    # In the module, ``signal`` stays the Python function; only its helpers become numba functions.
     signal = vars(source.module)["signal"]
     compiled = visit("signal")
     vars(source.module)["signal"] = signal
@@ -103,7 +112,7 @@ def _line_naming(source: StrategyFile, function: str, name: str) -> int:
 
 
 def _check_syntax(source: StrategyFile, function: str) -> None:
-    """Refuse what numba would take and a pure function of numbers does not have."""
+    """Refuse what numba would accept but does not belong in a pure function of numbers."""
     node = source.functions.get(function)
     if node is None:
         source.refuse(1, f"{function}: define it at the top of the file, with def")
@@ -129,10 +138,19 @@ def _check_syntax(source: StrategyFile, function: str) -> None:
 
 
 def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> None:
-    """Compile the scalar forms, so that mistakes come to light here."""
+    """Compile the scalar functions, so that mistakes are found here and not in a sweep.
+
+    Args:
+        adapter: module that takes the place of ``kernels.user_signal``.
+        signal: the user's function, as a numba function.
+        source: the user's file.
+
+    Raises:
+        StrategyError: names the place in the file.
+    """
     node = source.functions["signal"]
     returns = [one for one in ast.walk(node) if isinstance(one, ast.Return)]
-    # Of several returns the one that does not look like the three numbers.
+    # If there are several returns, the one that does not look like three numbers.
     odd = [one for one in returns if not isinstance(one.value, ast.Tuple)] or returns
     line = odd[0].lineno if odd else node.lineno
     expected = "expected three numbers: (direction, strength, confidence)"
@@ -140,7 +158,7 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
         signal.compile((numba_types.float64,) * len(inspect.signature(signal.py_func).parameters))
         found = signal.nopython_signatures[0].return_type
         if isinstance(found, (numba_types.Optional, numba_types.NoneType)):
-            source.refuse(node.lineno, f"signal: it may end without a return; {expected}")
+            source.refuse(node.lineno, f"signal: can end without a return; {expected}")
         numbers = (numba_types.Integer, numba_types.Float)
         three = isinstance(found, numba_types.BaseTuple) and len(found) == 3
         if not three or not all(isinstance(one, numbers) for one in found):
@@ -153,16 +171,16 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
     except Exception as error:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
         if "Can't unify return type" in text:
-            source.refuse(line, f"signal: its returns differ in kind; {expected}")
+            source.refuse(line, f"signal: its returns have different types; {expected}")
         message = (
-            f"signal: cannot be compiled: {_reason(text, source)}; use numbers, comparisons, math,"
-            " if and tuples alone"
+            f"signal: cannot be compiled: {_reason(text, source)}; use only numbers, comparisons,"
+            " math, if and tuples"
         )
         source.refuse(_line_in(text, source) or node.lineno, message)
 
 
 def _line_in(text: str, source: StrategyFile) -> int | None:
-    """The line that numba's page is about: named last, or that of a name in quotes."""
+    """The line that numba's message is about: the last one it names, or that of a name in quotes."""
     places = re.findall(r'File "([^"]+)", line (\d+)|\bat ([^\s()]+) \((\d+)\)', text)
     lines = [
         int(first or second)
@@ -180,7 +198,7 @@ def _line_in(text: str, source: StrategyFile) -> int | None:
 
 
 def _reason(text: str, source: StrategyFile) -> str:
-    """The part of numba's page that says what is wrong."""
+    """The part of numba's message that says what is wrong."""
     code = {line.strip() for line in source.content.decode(errors="replace").splitlines()}
     skipped = ("Failed in", "During:", "File ", "<source", "There are", "- ", "Overload", "^")
     lines = [line.strip() for line in text.splitlines()]

@@ -38,7 +38,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise StrategyError(
-            f"{shown(path)}: no such file; [strategy] path counts from the study file's folder"
+            f"{shown(path)}: no such file; [strategy] path is relative to the study file's folder"
         ) from None
     except OSError as error:
         raise StrategyError(f"{shown(path)}: cannot be read: {error.strerror or error}") from None
@@ -46,10 +46,10 @@ def read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def users_code() -> Iterator[None]:
-    """While a user's Python code runs: it neither ends nor disturbs the program unnoticed.
+    """Run a user's Python code inside, so that it can neither end nor change the program unnoticed.
 
-    ``os._exit`` raises SystemExit (not in a fork or another thread, which it is for), what is printed
-    goes to stderr, and the working folder and numpy's way with errors are afterwards what they were.
+    ``os._exit`` raises SystemExit, except in a fork or another thread. Printed text goes to stderr. The
+    working folder and numpy's error handling are restored afterwards.
     """
     leave, process, thread = os._exit, os.getpid(), threading.get_ident()
     folder = os.getcwd()
@@ -70,10 +70,10 @@ def users_code() -> Iterator[None]:
 
 
 class StrategyFile:
-    """A user's file that has been run.
+    """A user's file, run.
 
     Args:
-        path: in messages.
+        path: of the file, for messages.
         content: of the file.
 
     Raises:
@@ -110,7 +110,7 @@ class StrategyFile:
         raise StrategyError(f"{shown(self.path)}:{line}: {message}")
 
     def line_of_key(self, variable: str, key: str | None = None) -> int:
-        """Line of a variable's assignment, or of a key in it."""
+        """Line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned."""
         for node in self.tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else []
             if isinstance(node, ast.AnnAssign):
@@ -125,7 +125,7 @@ class StrategyFile:
 
 
 def line_of(error: BaseException, path: Path) -> int | None:
-    """The innermost line of a file that an error went through."""
+    """The innermost line of a file in the traceback of an error; None if it is not there."""
     found, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
@@ -135,6 +135,6 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
 
 def said_by(error: BaseException) -> str:
-    """An error on one line."""
+    """Type and message of an error on one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

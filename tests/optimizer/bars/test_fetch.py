@@ -261,7 +261,7 @@ def test_an_exchange_that_fails(
 
 def test_an_exchange_without_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_ccxt(monkeypatch, minutes, MIDNIGHT, has=False)
-    with pytest.raises(DataError, match="the exchange gives no bars"):
+    with pytest.raises(DataError, match="the exchange offers no bars"):
         fetch_bars("toy", ["X/Y"], tmp_path / "b.parquet", start="2024-01-02", bar="1m")
 
 

@@ -1,4 +1,4 @@
-"""What an import finds, mends when asked, and writes."""
+"""What an import finds, fixes when asked, and writes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_flaws_are_refused_or_fixed_as_asked(
     assert [one.fixed for one in report.findings] == [True]
     assert load_bars(out).timestamps.astype("datetime64[D]").astype(str).tolist() == days(5)
     assert path.read_bytes() == content
-    # What was not asked for is not done: another fixes leaves it refused.
+    # Nothing else is changed: without this fix the flaw is still refused.
     others = {"drop_bad_rows", "drop_duplicates", "sort"} - {fixes}
     with pytest.raises(ImportRefusedError):
         import_bars([path], out, fixes=Fixes(**dict.fromkeys(others, True)), overwrite=True)
