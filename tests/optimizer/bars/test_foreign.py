@@ -272,7 +272,7 @@ def test_no_volume_is_not_made_up(tmp_path: Path) -> None:
     [
         ("a.csv", "", "is empty"),
         ("a.csv", "\n\n", "line 1 is blank"),
-        ("a.csv", "a,b\n1,2\n", "no known format: a, b; known: Yahoo"),
+        ("a.csv", "a,b\n1,2\n", "no known format has its columns: a, b; known: Yahoo"),
         ("a.csv", "Date,Open,High,Low\n2017-01-03,1,1,1\n", "no column close"),
         ("a.csv", "Date,Open,Open,High,Low,Close\n", "several columns could be open"),
         ("a.csv", "Date,Open,High,Low,Close,Volume\n", "has no rows"),

@@ -419,7 +419,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         (LONG_LINE, "        return volatility", 20, "expected three numbers"),
         (LONG_LINE, "        return None", 20, "returns None"),
         (LONG_LINE, "        pass", 21, ""),
-        ("    return HOLD, near * 0.0, 0.0", "    pass", 18, "may end without a return"),
+        ("    return HOLD, near * 0.0, 0.0", "    pass", 18, "can end without a return"),
         ('("momentum", "lookback")', '("momentun", "lookback")', 14, "unknown feature 'momentun'"),
         ('("momentum", "lookback")', '("momentum", "look")', 14, "'look' is not in PARAMETERS"),
         ('("momentum", "lookback")', '"momentum"', 14, "expected (feature, its lookback"),
@@ -446,7 +446,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ("(0.02, 0.0, 1.0)", "0.02", 7, "expected (default, lowest, highest)"),
         ("(60, 2, 500)", "(60.0, 2, 500)", 6, "expected whole numbers"),
         ('"threshold"', '"Threshold"', 7, "small letters"),
-        ('"near": (', '"close": (', 15, "close has a meaning already"),
+        ('"near": (', '"close": (', 15, "close already has a meaning"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(
