@@ -18,12 +18,12 @@ class Parameter:
     Attributes:
         name: its key in the study file.
         kind: int or float.
-        default: used where the study file is silent.
+        default: used if the study file does not give a value.
         low, high: bounds, both allowed.
-        role: what a change of it touches: ``feature`` (a lookback: other feature columns),
-            ``signal`` or ``risk`` (nothing but the lane itself), ``regime`` (another fit), or
-            ``fixed`` (one value for the whole study).
-        summary: one line for the study file's reader, with the unit.
+        role: what a change affects: ``feature`` (a lookback: other feature columns), ``signal`` or
+            ``risk`` (only the lane itself), ``regime`` (another fit), or ``fixed`` (one value holds
+            for the whole study).
+        summary: one line for readers of the study file, with the unit.
     """
 
     name: str
@@ -40,8 +40,8 @@ def lookback_parameter(name: str, default: int, summary: str, low: int = 1) -> P
 
     Args:
         name: its key in the study file.
-        default: used where the study file is silent.
-        summary: one line for the study file's reader.
+        default: used if the study file does not give a value.
+        summary: one line for readers of the study file.
         low: the shortest lookback allowed.
     """
     return Parameter(name, int, default, low, 100_000, "feature", summary)
@@ -86,7 +86,12 @@ RISK: tuple[Parameter, ...] = (
 
 
 def column(owner: str, name: str) -> str:
-    """Name of a parameter in results and constraints: ``momentum_lookback``; risk has no prefix."""
+    """Name of a parameter in results and constraints, such as ``momentum_lookback``.
+
+    Args:
+        owner: a strategy or classifier, which becomes the prefix, or ``risk``, which does not.
+        name: of the parameter.
+    """
     return name if owner == "risk" else f"{owner}_{name}"
 
 
@@ -111,10 +116,10 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
     "skewness": "maximize",
     "kurtosis": "minimize",
 }
-"""The direction in which each metric is better, used where a study file gives none."""
+"""The direction in which each metric is better; the default of a study file."""
 
 METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
 """Metrics in the order of the result columns."""
 
 MAX_BLOCKS = 24
-"""Most blocks of bars of the statistics of selection: 2.7 million symmetric splits."""
+"""Most blocks of bars for the statistics of selection: they have 2.7 million symmetric splits."""

@@ -23,15 +23,15 @@ from optimizer.text import show, suggest
 def _read_settings(
     raw: Mapping[str, object], parameters: Sequence[Parameter], others: Sequence[str]
 ) -> dict[str, Setting]:
-    """Settings of all ``parameters``, the default where ``raw`` is silent.
+    """Settings of all ``parameters``; a missing one takes its default.
 
     Args:
         raw: a table of the study file.
-        parameters: of its owner.
+        parameters: of the strategy, classifier or risk manager.
         others: further keys, which the caller reads.
 
     Raises:
-        ValidationError: with a line for each key that cannot be used.
+        ValidationError: has a line for each key that cannot be used.
     """
     settings: dict[str, Setting] = {}
     problems: list[Problem] = []
@@ -127,9 +127,9 @@ def _read_user_name(table: Mapping[str, object]) -> str:
         refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
     taken = (*BUILT_IN, *CLASSIFIERS, "risk")
     if name in taken:
-        refuse_all([(("name",), f"got {show(name)}, a built-in's name; give it another")])
+        refuse_all([(("name",), f"got {show(name)}, the name of a built-in; choose another")])
     if not isinstance(name, str) or not _USER_NAME.fullmatch(name):
-        message = f"got {show(name)}; expected small letters, digits and _, a letter first"
+        message = f"got {show(name)}; expected small letters, digits and _, starting with a letter"
         refuse_all([(("name",), message)])
     return str(name)
 
@@ -156,7 +156,7 @@ def read_user_strategies(
             try:
                 name = _read_user_name(table)
             except ValidationError:
-                continue  # the study's own reading refuses it
+                continue  # refused when the study is read
             strategies[str(table["path"]), name] = read_strategy(base_path / table["path"], name)
     return strategies
 
@@ -165,7 +165,9 @@ class ClassifierTable(Table):
     """``[classifier]``: a regime classifier and the settings of all its parameters.
 
     Attributes:
+        name: of the classifier.
         market: the symbol whose regime it is; None is the equal-weighted index of all symbols.
+        settings: of each of its parameters, by name.
     """
 
     name: str
@@ -187,6 +189,7 @@ class RiskTable(Table):
 
     Attributes:
         allow_short: whether a direction of -1 opens a short position.
+        settings: of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False
@@ -201,7 +204,11 @@ class RiskTable(Table):
 
 
 def read_tables(value: object) -> list[object]:
-    """One table or a list of tables, as a list."""
+    """One table or a list of tables, as a list.
+
+    Raises:
+        PydanticCustomError: ``value`` is something else.
+    """
     if isinstance(value, (list, tuple)):
         return listed(value)
     return [_expect_table(value)]

@@ -1,4 +1,4 @@
-"""What the tables of a study file must satisfy together."""
+"""Checks across the tables of a study file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def cross_checks(study: Study) -> list[Problem]:
-    """Every problem that the tables have together."""
+    """Every problem that only several tables together show.
+
+    Args:
+        study: whose tables have been checked one by one.
+    """
     return [
         *_repeated_names("strategy", [strategy.name for strategy in study.strategies]),
         *_repeated_names("classifier", [classifier.name for classifier in study.classifiers]),
@@ -81,6 +85,6 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
             if isinstance(setting, Range) and setting.n_values is None:
                 yield (
                     (*place, name),
-                    f"{show(setting_to_dict(setting))} has no end of values for the sampler "
-                    '"grid"; give it a step',
+                    f"{show(setting_to_dict(setting))} is continuous, which the sampler "
+                    '"grid" cannot list; give it a step',
                 )

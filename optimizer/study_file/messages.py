@@ -41,7 +41,12 @@ _MISSING = {
 
 
 def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
-    """The error that stands first in the file, and how many more there are."""
+    """The first error in the order of the file, and how many more there are.
+
+    Args:
+        error: of the study.
+        raw: the study file as parsed.
+    """
     lines = error.errors(include_url=False)
     first = min(lines, key=lambda line: _position(line["loc"], raw))
     more = len(lines) - 1
@@ -50,7 +55,7 @@ def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
 
 
 def _position(place: Place, raw: object) -> tuple[float, ...]:
-    """Sorts places as they stand in the file; what is missing comes last in its table."""
+    """Key that sorts places in the order of the file; missing keys come last in their table."""
     position: list[float] = []
     for part in place:
         if isinstance(raw, Mapping) and isinstance(part, str):
@@ -59,7 +64,7 @@ def _position(place: Place, raw: object) -> tuple[float, ...]:
         elif isinstance(raw, (list, tuple)) and isinstance(part, int):
             position.append(part)
             raw = raw[part]
-        # else: a lone [strategy], which was made a list of one
+        # else: a single [strategy], which was made a list of one
     return tuple(position)
 
 
@@ -85,7 +90,7 @@ def _message(line: Mapping[str, Any]) -> str:
         if len(place) == 1:
             return f"unknown table; {suggest(str(place[0]), _TOP_KEYS)}"
         return f"unknown key; {suggest(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
-    if place[0] == "analytics":  # it may hold a password
+    if place[0] == "analytics":  # the value may hold a password
         return "expected a table with url"
     if line["type"] in ("model_type", "model_attributes_type"):
         return f"got {show(line['input'])}; expected a table"

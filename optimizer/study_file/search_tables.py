@@ -28,7 +28,7 @@ TILE_VALUES = ("best", "median", "plateau")
 
 
 class Quantile(Table):
-    """A tile's value as a quantile of the objective over its lanes, 1 being the best lane's."""
+    """A tile's value as a quantile of the objective over its lanes; 1 is that of the best lane."""
 
     quantile: Annotated[float, real(0, 1)]
 
@@ -55,24 +55,25 @@ def _read_tile_value(value: object) -> object:
 
 
 def _read_storage(value: object) -> str:
-    """An address; a refusal does not show it, since it may hold a password."""
+    """Read an address; a refusal does not show it, since it may hold a password."""
     if not isinstance(value, str) or not value.startswith("postgresql://"):
         raise refusal('expected a text such as "postgresql://USER@HOST/NAME"')
     return value
 
 
 class SearchTable(Table):
-    """``[search]``: how the searched space is walked and what is best.
+    """``[search]``: which points are tried, and what is best.
 
     Attributes:
         sampler: an Optuna sampler, or ``grid``, which tries every point of the searched space.
-        trials: points of the searched space, each a tile of all swept values.
-        batch: trials asked at a time; a function of nothing else, workers least of all.
-        objective: metrics, one or more.
+        trials: number of points of the searched space, each a tile of all swept values.
+        batch: trials asked at a time; it does not depend on the number of workers.
+        objective: one or more metrics.
         direction: of each objective.
-        tile_value: how a tile's lanes make one trial's value.
-        storage: PostgreSQL database by which several coordinators share the study; None shares it with
-            nobody. It may hold a password, so ``Study.to_dict`` leaves it out, and no file holds it.
+        tile_value: how the lanes of a tile make the value of its trial.
+        storage: PostgreSQL database through which several coordinators share the study; None does
+            not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.
+        constraints: comparisons that a parameter set must satisfy.
     """
 
     sampler: Annotated[
@@ -98,7 +99,7 @@ class SearchTable(Table):
         directions = tuple(one_of(name, ("maximize", "minimize")) for name in names)
         if objective and len(directions) != len(objective):
             raise refusal(
-                f"{len(directions)} directions for {len(objective)} objectives; give one for each"
+                f"{len(directions)} directions for {len(objective)} objectives; give one each"
             )
         return directions
 
@@ -123,16 +124,16 @@ class ValidationTable(Table):
     """``[validation]``: how a study's choice is judged.
 
     Attributes:
-        holdout: the last share of bars, which the search never sees; 0 leaves none.
-        blocks: of in-sample bars whose return moments are kept for every parameter set; from these
-            come the statistics of selection. Even.
-        method: beside those, ``walk_forward`` stitches the equity of choosing on each training
-            window and trading the next block, ``cpcv`` gives the out-of-sample Sharpe ratio over
-            the paths of combinatorial purged cross-validation.
-        train_blocks: of a training window of the walk-forward; None is half of the blocks.
+        holdout: share of the bars, the last ones, that the search never sees; 0 for no holdout.
+        blocks: number of in-sample blocks of bars, even. The return moments of every parameter set
+            over each block are kept for the statistics of selection.
+        method: a further check. ``walk_forward`` chooses on each training window, trades the next
+            block and joins the equity; ``cpcv`` gives the out-of-sample Sharpe ratio over the paths
+            of combinatorial purged cross-validation.
+        train_blocks: blocks of a training window of the walk-forward; None takes half of the blocks.
         anchored: whether every training window starts with the first block.
-        test_blocks: tested together by a split of ``cpcv``.
-        embargo_blocks: left out of training after each tested block of ``cpcv``.
+        test_blocks: blocks that a split of ``cpcv`` tests together.
+        embargo_blocks: blocks left out of training after each tested block of ``cpcv``.
     """
 
     holdout: Annotated[float, real(0, 0.9, below=True)] = 0.2
@@ -155,8 +156,8 @@ class ValidationTable(Table):
         spared = self.test_blocks * (1 + self.embargo_blocks)
         if self.method == "cpcv" and spared >= self.blocks:
             message = (
-                f"got {self.test_blocks}: with embargo_blocks = {self.embargo_blocks} a split may"
-                f" leave none of blocks = {self.blocks} to train on"
+                f"got {self.test_blocks}: with embargo_blocks = {self.embargo_blocks} a split can"
+                f" leave no block of blocks = {self.blocks} to train on"
             )
             refuse_all([(("test_blocks",), message)])
         return self

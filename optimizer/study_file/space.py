@@ -1,6 +1,6 @@
 """The space of parameter sets that a study spans: branches, searched points, tiles of swept lanes.
 
-Nothing here is as large as the space: points and lanes are computed from their number.
+The space itself is never in memory: points and lanes are computed from their number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Value = int | float | str | bool
 class Branch:
     """The parameter sets of one strategy under one classifier.
 
-    A point of its searched parameters is a tile: the cross product of the swept ones.
+    Each point of the searched parameters is a tile: the cross product of the swept ones.
 
     Attributes:
         strategy: the strategy.
@@ -37,11 +37,11 @@ class Branch:
         market: the symbol whose regime it is; None is the index of all symbols.
         fixed: value of each parameter that is neither searched nor swept, and ``allow_short``.
         searched: in the order of the catalogue: strategy, classifier, risk.
-        swept: values of each swept parameter, ascending. First those that change what a lane reads
-            (lookbacks, regime models), so that lanes side by side share it; each group in the order
-            of the catalogue.
+        swept: values of each swept parameter, ascending. Those that change what a lane reads
+            (lookbacks, regime models) come first, so that neighbouring lanes share it; otherwise in
+            the order of the catalogue.
         columns: names of all its numeric parameters, in the order of the catalogue.
-        constraints: those that can be judged on its parameters alone.
+        constraints: those that need only its parameters.
         source: what messages call the study.
     """
 
@@ -62,7 +62,7 @@ class Branch:
 
     @property
     def n_points(self) -> int | None:
-        """Points of the searched space; None where a searched parameter is continuous."""
+        """Points of the searched space; None if a searched parameter is continuous."""
         if any(searched.continuous for searched in self.searched):
             return None
         return math.prod(searched.n_values for searched in self.searched)
@@ -84,10 +84,10 @@ class Branch:
     def points(self) -> Iterator[dict[str, Value]]:
         """All points, one at a time.
 
-        Points whose every lane breaks a constraint are among them.
+        They include points at which every lane breaks a constraint.
 
         Raises:
-            StudyFileError: at once, where a searched parameter is continuous.
+            StudyFileError: a searched parameter is continuous; raised before the first point.
         """
         n_points = math.prod(self._n_values(searched) for searched in self.searched)
         return map(self.point, range(n_points))
@@ -103,13 +103,13 @@ class Branch:
             stop: the lane after the last one; None takes all.
 
         Returns:
-            All of ``columns``, each (n_lanes,) float64 and read-only: the cross product of the
-            swept values, the last name of ``swept`` fastest, without the lanes that break a
-            constraint. There may be none left.
+            All of ``columns``, each of shape (n_lanes,), read-only: the cross product of the swept
+            values, the last name of ``swept`` fastest, without the lanes that break a constraint.
+            They may be empty.
 
         Raises:
             ValueError: ``point`` names other parameters than the searched ones, or has a value
-                that one of them cannot take.
+                that its parameter cannot take.
         """
         names = [searched.name for searched in self.searched]
         if set(point) != set(names):
@@ -147,7 +147,7 @@ class Branch:
     def values(self, name: str) -> tuple[float, ...]:
         """The values that column ``name`` takes in this branch, ascending.
 
-        Of a searched range of floats the two ends alone: it may hold too many to list.
+        Only the two ends of a searched range of floats: it may have too many values to list.
 
         Raises:
             KeyError: the branch has no such column.
@@ -206,18 +206,18 @@ class Space:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Columns of all branches, each once, in order of first appearance."""
+        """Columns of all branches, each once, in the order of their first branch."""
         return tuple(dict.fromkeys(name for branch in self.branches for name in branch.columns))
 
     @property
     def n_points(self) -> int | None:
-        """Points of all branches; None where one is continuous."""
+        """Points of all branches; None if a searched parameter is continuous."""
         counts = [branch.n_points for branch in self.branches]
         return None if None in counts else sum(count or 0 for count in counts)
 
     @property
     def n_sets(self) -> int | None:
-        """Parameter sets of all branches, before constraints; None where one is continuous."""
+        """Parameter sets of all branches, before constraints; None like ``n_points``."""
         if self.n_points is None:
             return None
         return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
@@ -256,7 +256,7 @@ class Space:
 
 
 def build_space(study: Study) -> Space:
-    """Lay out the space of a study."""
+    """The space of a study."""
     return Space(
         tuple(
             _branch(study, strategy, classifier)

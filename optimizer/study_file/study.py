@@ -37,7 +37,7 @@ from optimizer.text import show
 
 
 class Study(Table):
-    """A study, checked. Made by ``load_study`` or ``study_from_dict``."""
+    """A checked study. ``load_study`` and ``study_from_dict`` make one."""
 
     heading: StudyTable = Field(alias="study")
     data: DataTable
@@ -61,7 +61,7 @@ class Study(Table):
 
     @property
     def name(self) -> str:
-        """The study's name, fit for a file name."""
+        """The study's name, which can be a file name."""
         return self.heading.name
 
     @property
@@ -71,7 +71,7 @@ class Study(Table):
 
     @property
     def path(self) -> Path | None:
-        """The study file; None where the study came from a mapping."""
+        """The study file; None if the study came from a mapping."""
         return self._path
 
     @property
@@ -81,12 +81,12 @@ class Study(Table):
 
     @property
     def base_path(self) -> Path:
-        """The folder from which the bars' path counts, absolute."""
+        """The folder to which the path of the bars is relative, absolute."""
         return self._base_path.resolve()
 
     @property
     def overridden(self) -> tuple[str, ...]:
-        """Keys that ``override`` took from its caller, as ``search.trials``."""
+        """Keys that ``override`` changed, such as ``search.trials``."""
         return self._overridden
 
     @property
@@ -102,10 +102,10 @@ class Study(Table):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of everything that can change a result: of all tables but ``[workers]``.
+        """SHA-256 of everything that can change a result: all tables except ``[workers]``.
 
-        Defaults are filled in, so neither formatting, nor the order of keys, nor the folder, nor a
-        default spelled out makes a difference.
+        Defaults are filled in. Formatting, the order of keys, the folder and a default written out
+        make no difference.
         """
         return self._hash_without(("workers",))
 
@@ -113,8 +113,8 @@ class Study(Table):
     def space_hash(self) -> str:
         """SHA-256 of what can change which parameter sets are tried and how they trade.
 
-        Neither the name, nor the objective, nor how the choice is judged makes a difference, nor how
-        many trials are asked for: two studies with one hash try sets of one sequence.
+        The name, the objective, the validation except its holdout, and the number of trials make no
+        difference. Two studies with the same hash try sets of the same sequence.
         """
         judged = ("objective", "direction", "tile_value", "constraints", "trials")
         return self._hash_without(
@@ -132,7 +132,7 @@ class Study(Table):
         content = {name: table for name, table in self.to_dict().items() if name not in tables}
         for name, left_out in (keys or {}).items():
             content[name] = {k: v for k, v in content[name].items() if k not in left_out}
-        # Of a user's strategy the file's content counts, not where it lies.
+        # The content of a user's file counts, not its place.
         content["strategy"] = [
             {key: value for key, value in strategy.items() if key != "path"}
             for strategy in content["strategy"]
@@ -144,8 +144,7 @@ class Study(Table):
         """The study as plain mappings, lists, texts and numbers, defaults filled in.
 
         ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
-
-        ``study_from_dict`` makes the same study of it, and a TOML or JSON writer a file.
+        ``study_from_dict`` restores the rest, and a TOML or JSON writer makes a file of it.
         """
         search = self.search.model_dump(exclude={"storage"})
         for key in ("objective", "direction"):
@@ -185,7 +184,12 @@ class Study(Table):
     def override(
         self, *, seed: int | None = None, trials: int | None = None, workers: int | None = None
     ) -> Study:
-        """This study with what a command line may change; None leaves a value as it is.
+        """This study with other values; None leaves a value as it is.
+
+        Args:
+            seed: of ``[study]``.
+            trials: of ``[search]``.
+            workers: ``count`` of ``[workers]``.
 
         Raises:
             StudyFileError: a value is out of bounds.
@@ -220,17 +224,28 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
     """Check a study given as the mapping that its file would be parsed to.
 
     Args:
-        mapping: tables by name; NumPy numbers and tuples are taken for numbers and lists.
-        base_path: the folder from which the bars' path counts.
+        mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
+        base_path: the folder to which the path of the bars is relative.
 
     Raises:
-        StudyFileError: a rule is broken. One line, which calls the study ``<study>``.
+        StudyFileError: a rule is broken. The message calls the study ``<study>``.
+        StrategyError: the file of a user's strategy cannot be used.
     """
     return make_study(mapping, None, Path(base_path))
 
 
 def make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> Study:
-    """Build a study; all of its mistakes are raised as one error, a line each."""
+    """Check a study.
+
+    Args:
+        raw: the study file as parsed.
+        path: of the study file; None if there is no file.
+        base_path: the folder to which the path of the bars is relative.
+
+    Raises:
+        StudyFileError: names the first mistake, and how many more there are.
+        StrategyError: the file of a user's strategy cannot be used.
+    """
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")

@@ -1,4 +1,4 @@
-"""The tables of a study file."""
+"""The tables of a study file that name the study, its bars, costs, workers and database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLUSTERS = {
     "dask": 'start one with `dask scheduler` and `dask worker`, address = "tcp://HOST:8786"',
     "ray": 'start one with `ray start --head`, address = "auto" or "ray://HOST:10001"',
 }
-"""Back ends that are a cluster at an address, and how to come by one."""
+"""Back ends that are a cluster at an address, and how to start one."""
 
 
 def whole(low: int, high: int) -> BeforeValidator:
@@ -48,7 +48,7 @@ def name_of(*valid: str) -> BeforeValidator:
 
 
 class Table(BaseModel):
-    """A table of a study file: unknown keys are refused, values cannot change."""
+    """A table of a study file: unknown keys are refused, and values cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -85,7 +85,7 @@ def _read_time(value: object) -> str:
         except ValueError:
             pass
         else:
-            # A day stays a day, so that a TOML date and a string of it are one value.
+            # A day stays a day, so that a TOML date and the same date as text are one value.
             day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}|\d{4}-?W\d{2}-?\d", value)
             return moment.date().isoformat() if day else moment.isoformat()
     raise refusal(f"got {show(value)}; expected a date such as 2015-01-31")
@@ -103,14 +103,14 @@ def _read_timezone(value: object) -> str:
 
 
 class DataTable(Table):
-    """``[data]``: which bars the study is of.
+    """``[data]``: the bars of the study.
 
     Attributes:
         path: relative to the study file's folder.
-        symbols: None takes all.
-        start, end: ISO dates or date-times; None takes all.
-        align: what to do where the symbols' calendars differ.
-        timezone: of timestamps that carry none, and of ``start`` and ``end``.
+        symbols: None takes all symbols.
+        start, end: ISO dates or date-times, both inclusive; None sets no limit.
+        align: what to do if the symbols' calendars differ.
+        timezone: of timestamps without a zone, and of ``start`` and ``end``.
     """
 
     path: Annotated[str, BeforeValidator(filled_text)]
@@ -129,25 +129,29 @@ class DataTable(Table):
                 for moment in map(datetime.datetime.fromisoformat, (self.start, self.end))
             )
             if start > end:
-                refuse_all([(("start",), f"{self.start} is after end = {self.end}; exchange them")])
+                refuse_all([(("start",), f"{self.start} is after end = {self.end}; swap them")])
         return self
 
 
 def read_flag(value: object) -> bool:
-    """Read true or false."""
+    """Read true or false.
+
+    Raises:
+        PydanticCustomError: ``value`` is something else.
+    """
     if not isinstance(value, bool):
         raise refusal(f"got {show(value)}; expected true or false")
     return value
 
 
 class CostsTable(Table):
-    """``[costs]``: what trading costs, one value each for the whole study.
+    """``[costs]``: what trading costs; each value holds for the whole study.
 
     Attributes:
-        commission_bps: of the traded value.
-        slippage_bps: by which each fill is worse than its price.
-        fill: ``close`` fills at the close of the bar of decision, which is optimistic.
-        initial_cash: in the currency of the bars.
+        commission_bps: basis points of the traded value.
+        slippage_bps: basis points by which each fill is worse than the market's price.
+        fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
+        initial_cash: money, in the currency of the bars.
     """
 
     commission_bps: Annotated[float, real(0, 5_000)] = 1.0
@@ -157,14 +161,14 @@ class CostsTable(Table):
 
 
 class WorkersTable(Table):
-    """``[workers]``: who computes. Never changes a result.
+    """``[workers]``: the processes that compute. Never changes a result.
 
     Attributes:
-        count: processes; 0 is one per core. A Dask cluster is used whole.
+        count: number of processes; 0 is one per core. All workers of a Dask cluster are used.
         backend: a joblib back end; ``dask`` and ``ray`` are clusters.
         address: of the cluster.
-        tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended; the
-            tile is tried once more and fails then. None sets no limit.
+        tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended. The
+            tile is tried once more and then fails. None sets no limit.
     """
 
     count: Annotated[int, whole(0, 100_000)] = 0
@@ -178,10 +182,10 @@ class WorkersTable(Table):
         if start is not None and self.address is None:
             refuse_all([(("address",), f'missing for backend = "{self.backend}"; {start}')])
         if start is None and self.address is not None:
-            message = f'got {show(self.address)} for backend = "{self.backend}", which has none'
-            refuse_all(
-                [(("address",), f"{message}; leave it out, or take {' or '.join(CLUSTERS)}")]
+            message = (
+                f'got {show(self.address)} for backend = "{self.backend}", which has no address'
             )
+            refuse_all([(("address",), f"{message}; leave it out, or use {' or '.join(CLUSTERS)}")])
         return self
 
 
@@ -197,7 +201,7 @@ class AnalyticsTable(Table):
 
     Attributes:
         url: of an SQLite or PostgreSQL database; None is a file in the output folder. It may hold a
-            password, so it is no part of what ``Study.to_dict`` gives and of what a run writes.
+            password, so neither ``Study.to_dict`` nor any file of a study contains it.
     """
 
     url: Annotated[str, BeforeValidator(_read_url)] | None = None

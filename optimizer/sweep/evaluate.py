@@ -17,12 +17,19 @@ from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import FloatArray
 
 BLOCKS_PER_CALL = 8
-"""Blocks that walk the bars together: enough to share a time tile's features, few for the cache."""
+"""Blocks that walk the bars together: enough to share the features of a stretch of bars, few enough
+for the processor's cache."""
 
 
 @dataclass(eq=False)
 class Recording:
-    """What lane 0 did: equity (n_bars,), fills (n_bars, n_symbols, 3), stop prices."""
+    """What lane 0 did.
+
+    Attributes:
+        equity: money at each close, shape (n_bars,).
+        fills: signed lots, shape (n_bars, n_symbols, 3): sells, buys, stops.
+        stop_prices: price of each stop before slippage, shape (n_bars, n_symbols).
+    """
 
     equity: FloatArray
     fills: FloatArray
@@ -32,7 +39,17 @@ class Recording:
 def simulate_blocks(
     inputs: Inputs, blocks: LaneBlocks, start: int, stop: int, recording: Recording | None
 ) -> TileResult:
-    """Simulate blocks ``start`` to ``stop - 1``, of one kernel, in and out of sample."""
+    """Simulate some blocks in and out of sample.
+
+    Args:
+        inputs: of the study.
+        blocks: lanes of all tiles.
+        start, stop: the blocks from ``start`` to ``stop - 1``, all of one simulation.
+        recording: filled with what lane 0 does; None records nothing.
+
+    Raises:
+        SignalError: a user's signal raised.
+    """
     bars, rules = inputs.bars, inputs.rules
     n = stop - start
     state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
@@ -108,7 +125,7 @@ def simulate_blocks(
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
     state[:, row_of(layout.PEAK)] = state[:, row_of(layout.EQUITY)]
     state[:, row_of(layout.PEAK) + 1 :] = 0.0
-    # A trade that is open at the split starts anew at its value there: what it made before is
+    # A trade that is open at the split starts again at its value there: its profit so far is
     # in-sample.
     held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
     lot_values = bars.close[inputs.split - 1] * rules.lot_size
@@ -126,14 +143,20 @@ def _rows(state: FloatArray) -> FloatArray:
 def evaluate(
     inputs: Inputs, tiles: Sequence[Tile], regimes: Mapping[RegimeKey, RegimeCodes]
 ) -> list[TileResult]:
-    """Simulate every parameter set of some tiles.
+    """Simulate every parameter set of some tiles. Small tiles share blocks.
 
-    A set's result does not depend on what it is computed beside. Small tiles share blocks.
+    The result of a set does not depend on the other sets.
 
     Args:
         inputs: of the study.
-        tiles: at least one, none of them empty.
-        regimes: codes of each regime model that the tiles name.
+        tiles: at least one, each with at least one parameter set.
+        regimes: (n_bars,) codes of each regime model that the tiles name.
+
+    Returns:
+        The result of each tile.
+
+    Raises:
+        SignalError: a user's signal raised.
     """
     blocks = lay_out_blocks(tiles, inputs, regimes)
     parts = [simulate_blocks(inputs, blocks, start, stop, None) for start, stop in _calls(blocks)]
@@ -142,7 +165,7 @@ def evaluate(
 
 
 def _calls(blocks: LaneBlocks) -> Iterator[tuple[int, int]]:
-    """Blocks that walk the bars together: some, of one kernel."""
+    """First and last + 1 of the blocks that walk the bars together, all of one simulation."""
     start = 0
     for _, group in itertools.groupby(one.simulation for one in blocks.strategies):
         end = start + len(list(group))

@@ -250,7 +250,7 @@ def test_a_given_symbol(tmp_path: Path) -> None:
     _, bars = written(tmp_path, "download.csv", STOOQ, symbol="SPY")
     assert bars.symbols == ("SPY",)
     both = TIDY + "TLT,2017-01-03,1,1,1,1,1\nTLT,2017-01-04,1,1,1,1,1\n"
-    with pytest.raises(DataError, match=r"several symbols itself"):
+    with pytest.raises(DataError, match=r"the file names several symbols"):
         written(tmp_path / "out", "both.csv", both, symbol="SPY")
 
 

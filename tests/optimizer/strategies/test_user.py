@@ -534,7 +534,7 @@ def test_a_signal_that_is_none_is_named_before_the_workers_start(home: Path) -> 
     ("table", "words"),
     [
         ({"name": "momentum", "path": "mine.py"}, r'name: got "momentum", a built-in\'s name'),
-        ({"name": "hmm", "path": "mine.py"}, "a built-in's name"),
+        ({"name": "hmm", "path": "mine.py"}, "the name of a built-in"),
         ({"name": "Mine", "path": "mine.py"}, "small letters"),
         ({"path": "mine.py"}, "name: missing"),
         ({"name": "mine", "path": ""}, "path: got"),
