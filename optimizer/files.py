@@ -46,12 +46,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def part_path(path: Path) -> Path:
-    """The temporary file to which a file is written before it takes its name."""
+    """The temporary file to which a file is written before it takes its name.
+
+    Args:
+        path: of the file.
+    """
     return path.with_name(path.name + ".part")
 
 
 def cannot_write(path: Path, error: OSError) -> StudyError:
-    """The error for a file of a study that could not be written; says how to go on."""
+    """The error for a file of a study that could not be written; says how to go on.
+
+    Args:
+        path: of the file.
+        error: of the operating system or of NumPy.
+    """
     reason = os.strerror(error.errno) if error.errno else str(error)
     # NumPy says how much it could write and gives no number.
     if error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -125,7 +134,11 @@ def exclusive_use(path: Path) -> Iterator[None]:
 
 
 def is_in_use(path: Path) -> bool:
-    """Whether a process holds ``exclusive_use`` of a study's folder; False if that is unknown."""
+    """Whether a process holds ``exclusive_use`` of a study's folder; False if that is unknown.
+
+    Args:
+        path: the folder.
+    """
     with _opened(path) as handle:
         if handle is None:
             return False

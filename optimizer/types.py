@@ -76,7 +76,11 @@ class Bars:
         return len(self.symbols)
 
     def head(self, stop: int) -> Bars:
-        """The bars before bar ``stop``."""
+        """The bars before bar ``stop``.
+
+        Args:
+            stop: index of a bar.
+        """
         return Bars(
             symbols=self.symbols,
             timestamps=self.timestamps[:stop],
@@ -90,7 +94,11 @@ class Bars:
         )
 
     def at(self, index: int) -> Bar:
-        """The bar of all symbols at one timestamp."""
+        """The bar of all symbols at one timestamp.
+
+        Args:
+            index: of the bar.
+        """
         return Bar(
             index,
             self.timestamps[index],

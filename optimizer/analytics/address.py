@@ -49,7 +49,11 @@ class Address:
         return Path(str(self.url.database)) if is_file else None
 
     def reason(self, error: BaseException) -> str:
-        """The message of a driver's error on one short line, without secrets."""
+        """The message of a driver's error on one short line, without secrets.
+
+        Args:
+            error: of a driver or of SQLAlchemy.
+        """
         cause: BaseException = getattr(error, "orig", None) or error
         if isinstance(cause.__cause__, Exception) and not isinstance(cause, sqlite3.Error):
             cause = cause.__cause__  # SQLAlchemy's copy of asyncpg's errors puts the class first
@@ -60,7 +64,11 @@ class Address:
         return text if len(text) <= 300 else text[:300] + " ..."
 
     def password_hint(self, error: BaseException) -> str:
-        """The end of a message if the password is missing; else empty."""
+        """The end of a message if the password is missing; else empty.
+
+        Args:
+            error: of a driver or of SQLAlchemy.
+        """
         asked = "password" in self.reason(error).lower() and not self.secrets
         return f"; try again {PASSWORD_HINT}" if asked else ""
 

@@ -94,6 +94,9 @@ def longest_gap(
 def open_calendar(code: str) -> Any:
     """An exchange's calendar by its code, such as XNYS.
 
+    Args:
+        code: of the exchange, as exchange-calendars names it.
+
     Raises:
         DataError: no calendar has the code, or exchange-calendars is not installed.
     """

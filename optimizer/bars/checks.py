@@ -77,7 +77,12 @@ class Flaw:
     other: str | None = None
 
     def describe(self, values: Mapping[str, FloatArray], row: int) -> str:
-        """What is wrong in a row, and how to fix it."""
+        """What is wrong in a row, and how to fix it.
+
+        Args:
+            values: prices and volume by name, each of shape (n_rows,).
+            row: index of a row that breaks the rule.
+        """
         value = float(values[self.column][row])
         if np.isnan(value):
             return f"column {self.column} has no value; {self.fix}"

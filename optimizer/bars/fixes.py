@@ -69,7 +69,11 @@ def _broken(rows: Rows) -> BoolArray:
 
 
 def without_bad_rows(rows: Rows) -> Rows:
-    """The rows that keep every rule of ``optimizer.bars.checks.flaws``."""
+    """The rows that keep every rule of ``optimizer.bars.checks.flaws``.
+
+    Args:
+        rows: with their values.
+    """
     return _picked(rows, np.flatnonzero(~_broken(rows)))
 
 

@@ -81,7 +81,11 @@ _FILE_NAMES = (
 
 
 def symbol_of(path: Path) -> str:
-    """The symbol in the name of a file, by the naming of the programs that write such files."""
+    """The symbol in the name of a file, by the naming of the programs that write such files.
+
+    Args:
+        path: of the file.
+    """
     name = re.sub(r"(\.(?:csv|txt|json))?\.\w+$", "", path.name, flags=re.IGNORECASE)
     stooq = re.fullmatch(r"(\^?[a-z0-9]+)(?:_([a-z]{2}))?_[dwmqy]", name)
     if stooq:
@@ -109,7 +113,11 @@ def without_header(cells: Sequence[str]) -> tuple[str, Sequence[str]] | None:
 
 
 def plain_name(name: object) -> str:
-    """Name of a column in lower case, without accents, blanks and punctuation."""
+    """Name of a column in lower case, without accents, blanks and punctuation.
+
+    Args:
+        name: as the file has it.
+    """
     text = unicodedata.normalize("NFKD", str(name)).lower()
     return re.sub(r"[^a-z0-9]", "", text)
 

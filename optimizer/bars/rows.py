@@ -40,7 +40,11 @@ class Rows:
     values: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def keep(self, mask: BoolArray) -> Rows:
-        """Only the rows marked in ``mask``, shape (n_rows,)."""
+        """Only the rows marked in ``mask``, shape (n_rows,).
+
+        Args:
+            mask: shape (n_rows,).
+        """
         return replace(
             self,
             frame=self.frame[mask],
@@ -49,19 +53,36 @@ class Rows:
         )
 
     def number(self, row: int) -> str:
-        """The line or row number, as messages name it."""
+        """The line or row number, as messages name it.
+
+        Args:
+            row: position in ``frame``.
+        """
         return f"{self.unit} {self.frame.index[row]}"
 
     def at(self, row: int) -> str:
-        """The file and the row, as messages name them; rows of several files name theirs."""
+        """The file and the row, as messages name them; rows of several files name theirs.
+
+        Args:
+            row: position in ``frame``.
+        """
         return f"{self.source}, {self.number(row)}" if self.unit else str(self.frame.index[row])
 
     def symbol(self, row: int) -> str:
-        """The symbol of a row."""
+        """The symbol of a row.
+
+        Args:
+            row: position in ``frame``.
+        """
         return self.names[int(self.code[row])]
 
     def cell(self, column: str, row: int) -> str:
-        """The text of a cell of the file, quoted."""
+        """The text of a cell of the file, quoted.
+
+        Args:
+            column: standard name.
+            row: position in ``frame``.
+        """
         return repr(str(self.frame[column].iloc[row]))
 
     def refuse(self, row: int, problem: str) -> NoReturn:
@@ -86,6 +107,10 @@ class Rows:
 
 
 def first_row(marked: Any) -> int | None:
-    """Position of the first marked row; None if no row is marked."""
+    """Position of the first marked row; None if no row is marked.
+
+    Args:
+        marked: shape (n_rows,).
+    """
     where = np.flatnonzero(np.asarray(marked, dtype=np.bool_))
     return int(where[0]) if len(where) else None

@@ -51,7 +51,11 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
 
 
 def time_text(time: np.datetime64) -> str:
-    """A time as text, without zeros at the end."""
+    """A time as text, without zeros at the end.
+
+    Args:
+        time: UTC.
+    """
     text = str(time.astype("datetime64[ns]")).replace("T", " ")
     for zeros in (".000000000", ":00", " 00:00"):
         text = text.removesuffix(zeros)
@@ -59,12 +63,20 @@ def time_text(time: np.datetime64) -> str:
 
 
 def to_nanoseconds(times: TimeArray) -> IntArray:
-    """Times as integers: nanoseconds since 1970, UTC."""
+    """Times as integers: nanoseconds since 1970, UTC.
+
+    Args:
+        times: shape (n,), UTC.
+    """
     return times.astype("datetime64[ns]").view(np.int64)
 
 
 def duration_text(nanoseconds: int) -> str:
-    """A duration as text, in its largest unit."""
+    """A duration as text, in its largest unit.
+
+    Args:
+        nanoseconds: 1 or more.
+    """
     names = {DAY: "day", HOUR: "hour", 60 * SECOND: "minute", SECOND: "second", 1: "nanosecond"}
     size = next(size for size in names if nanoseconds >= size)
     count = nanoseconds / size
@@ -72,6 +84,10 @@ def duration_text(nanoseconds: int) -> str:
 
 
 def most_common(steps: IntArray) -> int:
-    """The most common step; the smallest if several are equally common."""
+    """The most common step; the smallest if several are equally common.
+
+    Args:
+        steps: shape (n,), at least one.
+    """
     sizes, counts = np.unique(steps, return_counts=True)
     return int(sizes[np.argmax(counts)])

@@ -73,7 +73,11 @@ def _refuse_year(rows: Rows, row: int) -> NoReturn:
 
 
 def without_zone(times: pd.DatetimeIndex) -> TimeArray:
-    """UTC times as a numpy array, which has no zone."""
+    """UTC times as a numpy array, which has no zone.
+
+    Args:
+        times: in UTC.
+    """
     return times.tz_localize(None).as_unit("ns").to_numpy()
 
 

@@ -18,7 +18,11 @@ from optimizer.sweep.tiles import Tile
 
 
 def short_hash(value: object) -> str:
-    """Hash of a JSON value for correlation IDs: eight hexadecimal digits."""
+    """Hash of a JSON value for correlation IDs: eight hexadecimal digits.
+
+    Args:
+        value: that JSON can hold.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -19,10 +19,19 @@ class Trace(Protocol):
     """Where the flow writes what it did; the analytics database is one."""
 
     def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Take rows of a table, their values in the order of its columns."""
+        """Take rows of a table, their values in the order of its columns.
+
+        Args:
+            table: name of the table.
+            rows: values in the order of its columns.
+        """
 
     def end_bar(self, bar: int) -> None:
-        """All rows of a bar have been added."""
+        """All rows of a bar have been added.
+
+        Args:
+            bar: index of the bar.
+        """
 
 
 class Tracer:
@@ -135,12 +144,21 @@ class Tracer:
         self._trace.add("fills", rows)
 
     def rejects(self, rows: Sequence[Reject]) -> None:
-        """Write why signals became no orders, or orders no fills."""
+        """Write why signals became no orders, or orders no fills.
+
+        Args:
+            rows: of one bar and portfolio.
+        """
         if self._trace is not None and rows:
             self._trace.add("rejects", rows)
 
     def orders(self, portfolio: str, orders: Sequence[Order]) -> None:
-        """Write the orders of a portfolio, which is given by its ID."""
+        """Write the orders of a portfolio, which is given by its ID.
+
+        Args:
+            portfolio: its ID.
+            orders: of one bar.
+        """
         if self._trace is None or not orders:
             return
         self._trace.add(
@@ -166,11 +184,24 @@ class Tracer:
     def equity(
         self, portfolio: str, bar: int, equity: float, cash: float, exposure: float, drawdown: float
     ) -> None:
-        """Write the state of a portfolio at the end of a bar, in the order of the table's columns."""
+        """Write the state of a portfolio at the end of a bar, in the order of the table's columns.
+
+        Args:
+            portfolio: its ID.
+            bar: index of the bar.
+            equity: money.
+            cash: money.
+            exposure: gross value of the positions over equity.
+            drawdown: fall from the peak of the period, a fraction.
+        """
         if self._trace is not None:
             self._trace.add("equity", [(portfolio, bar, equity, cash, exposure, drawdown)])
 
     def end_bar(self, bar: int) -> None:
-        """All of a bar has been written."""
+        """All of a bar has been written.
+
+        Args:
+            bar: index of the bar.
+        """
         if self._trace is not None:
             self._trace.end_bar(bar)

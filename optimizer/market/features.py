@@ -117,7 +117,11 @@ def _check(key: FeatureKey) -> FeatureKey:
 
 
 def least_lookback(name: str) -> int:
-    """Shortest lookback at which a built-in feature is defined."""
+    """Shortest lookback at which a built-in feature is defined.
+
+    Args:
+        name: one of ``FEATURE_NAMES`` except ``close``.
+    """
     return _FEATURES[name].least
 
 
@@ -165,6 +169,9 @@ class FeatureColumns:
     def index(self, key: FeatureKey) -> int:
         """Column of ``key``.
 
+        Args:
+            key: name and lookback.
+
         Raises:
             StrategyError: there is no such column.
         """
@@ -185,6 +192,9 @@ class FeatureColumns:
 
 def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
     """The keys checked, sorted, each once.
+
+    Args:
+        keys: in any order.
 
     Raises:
         StrategyError: the name is unknown, or the lookback is out of bounds.
@@ -233,6 +243,9 @@ def compute_features(
 
 def new_state(key: FeatureKey) -> FloatArray:
     """Fresh state of one feature of one symbol, for `step`.
+
+    Args:
+        key: name and lookback of a built-in feature.
 
     Raises:
         StrategyError: the name is unknown, or the lookback is out of bounds.

@@ -46,7 +46,12 @@ class HmmModel:
         return self.predicted.copy()
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
-        """Most likely state of each bar given the bars up to it; see ``RegimeModel``."""
+        """Most likely state of each bar given the bars up to it; see ``RegimeModel``.
+
+        Args:
+            features: shape (n_bars, n_features).
+            carried: shape (n_states,), updated in place.
+        """
         observations = (features - self.location) / self.scale
         filtered = np.empty((len(features), N_STATES))
         kernel.hmm_filter(

@@ -89,7 +89,12 @@ def market_features(returns: FloatArray, lookback: int) -> FloatArray:
 
 
 def training_window(bar: int, train_bars: int) -> slice:
-    """Bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included."""
+    """Bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
+
+    Args:
+        bar: of the fit.
+        train_bars: length of the window.
+    """
     return slice(bar - train_bars + 1, bar + 1)
 
 

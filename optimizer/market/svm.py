@@ -42,7 +42,12 @@ class SvmModel:
         return np.empty(0)
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
-        """Class of each bar by one-vs-one votes; see `RegimeModel`."""
+        """Class of each bar by one-vs-one votes; see `RegimeModel`.
+
+        Args:
+            features: shape (n_bars, n_features).
+            carried: not used.
+        """
         observations = (features - self.location) / self.scale
         decisions = np.empty((len(features), len(self.intercept)))
         labels = np.empty(len(features), np.int64)

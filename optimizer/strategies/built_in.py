@@ -53,7 +53,11 @@ class BuiltInStrategy(Strategy):
         return layout.FEATURE_0
 
     def signal_values(self, own: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
-        """The values that its signal kernel takes, see ``Strategy.signal_values``."""
+        """The values that its signal kernel takes, see ``Strategy.signal_values``.
+
+        Args:
+            own: its parameters by name, each of shape (n_lanes,).
+        """
         return self.values(own)
 
     def simulate(self, *arguments: Any) -> None:
@@ -75,6 +79,9 @@ class BuiltInStrategy(Strategy):
 
 def built_in(name: str) -> BuiltInStrategy:
     """The built-in strategy of a name.
+
+    Args:
+        name: of the strategy.
 
     Raises:
         KeyError: no built-in strategy has it.

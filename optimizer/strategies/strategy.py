@@ -81,5 +81,9 @@ class Strategy(ABC):
         return tuple(column(self.name, parameter.name) for parameter in self.parameters)
 
     def own(self, values: Mapping[str, _Value]) -> dict[str, _Value]:
-        """Its own parameters by name, picked from the values of all parameters by column."""
+        """Its own parameters by name, picked from the values of all parameters by column.
+
+        Args:
+            values: numbers or arrays, by column name.
+        """
         return {p.name: values[column(self.name, p.name)] for p in self.parameters}

@@ -62,13 +62,20 @@ class UserStrategy(Strategy):
 
     @classmethod
     def of(cls, declaration: Declaration) -> UserStrategy:
-        """The strategy that a file declares. Runs no code."""
+        """The strategy that a file declares. Runs no code.
+
+        Args:
+            declaration: of the file.
+        """
         features = tuple((feature, lookback) for _, feature, lookback in declaration.features)
         return cls(declaration.name, declaration.parameters, features, declaration)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> UserStrategy:
         """The strategy that ``to_dict`` wrote. Runs no code.
+
+        Args:
+            content: of a study file.
 
         Raises:
             KeyError, TypeError, ValueError: ``to_dict`` did not write it.
@@ -96,7 +103,11 @@ class UserStrategy(Strategy):
         return layout.USER_FEATURE_0
 
     def signal_values(self, own: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
-        """The parameters that ``signal`` takes, see ``Strategy.signal_values``."""
+        """The parameters that ``signal`` takes, see ``Strategy.signal_values``.
+
+        Args:
+            own: its parameters by name, each of shape (n_lanes,).
+        """
         return tuple(own[name] for name in self.declaration.signal_parameters)
 
     def simulate(self, *arguments: Any) -> None:

@@ -22,6 +22,9 @@ from optimizer.text import shown
 def source_hash(path: str | Path) -> str:
     """SHA-256 of a strategy's file.
 
+    Args:
+        path: of the file.
+
     Raises:
         StrategyError: it cannot be read.
     """
@@ -30,6 +33,9 @@ def source_hash(path: str | Path) -> str:
 
 def read_bytes(path: Path) -> bytes:
     """Content of a strategy's file.
+
+    Args:
+        path: of the file.
 
     Raises:
         StrategyError: it cannot be read.
@@ -106,11 +112,21 @@ class StrategyFile:
             self.refuse(line_of(error, path) or 1, f"running the file: {what}{said_by(error)}")
 
     def refuse(self, line: int, message: str) -> NoReturn:
-        """Raise a StrategyError with a line of the file."""
+        """Raise a StrategyError with a line of the file.
+
+        Args:
+            line: counted from 1.
+            message: what is wrong, and the fix.
+        """
         raise StrategyError(f"{shown(self.path)}:{line}: {message}")
 
     def line_of_key(self, variable: str, key: str | None = None) -> int:
-        """Line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned."""
+        """Line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned.
+
+        Args:
+            variable: name in the module.
+            key: of the dict; None for the assignment.
+        """
         for node in self.tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else []
             if isinstance(node, ast.AnnAssign):
@@ -125,7 +141,12 @@ class StrategyFile:
 
 
 def line_of(error: BaseException, path: Path) -> int | None:
-    """The innermost line of a file in the traceback of an error; None if it is not there."""
+    """The innermost line of a file in the traceback of an error; None if it is not there.
+
+    Args:
+        error: raised by the user's code.
+        path: of the file.
+    """
     found, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
@@ -135,6 +156,10 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
 
 def said_by(error: BaseException) -> str:
-    """Type and message of an error on one line."""
+    """Type and message of an error on one line.
+
+    Args:
+        error: raised by the user's code.
+    """
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

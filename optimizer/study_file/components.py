@@ -206,6 +206,9 @@ class RiskTable(Table):
 def read_tables(value: object) -> list[object]:
     """One table or a list of tables, as a list.
 
+    Args:
+        value: of the study file.
+
     Raises:
         PydanticCustomError: ``value`` is something else.
     """

@@ -80,6 +80,9 @@ class Constraint:
 def read_constraint(raw: object) -> Constraint:
     """Parse ``<operand> <operator> <operand>``.
 
+    Args:
+        raw: a text, or a constraint, which is returned as it is.
+
     Raises:
         PydanticCustomError: ``raw`` does not have that form, or compares two numbers.
     """
@@ -105,6 +108,9 @@ def read_condition(text: str) -> tuple[Constraint, ...]:
     """Parse comparisons joined by ``and``, such as ``n_trades >= 50 and max_drawdown < 0.2``.
 
     A name may be in quotes, as in ``classifier == 'hmm'``.
+
+    Args:
+        text: at least one comparison.
 
     Raises:
         PydanticCustomError: a part is not a comparison.

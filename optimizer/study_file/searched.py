@@ -58,7 +58,11 @@ class Searched:
         return self.choices[0] if self.choices else self.low
 
     def value(self, index: int) -> int | float:
-        """Value ``index`` of ``n_values``, from 0."""
+        """Value ``index`` of ``n_values``, from 0.
+
+        Args:
+            index: below ``n_values``.
+        """
         return self.choices[index] if self.choices else self._range.value(index)
 
     def snap(self, value: int | float | str) -> int | float:

@@ -59,7 +59,11 @@ class Range:
         return self.nearest_index(self.high) + 1
 
     def value(self, index: int) -> Number:
-        """The number at ``index``, from 0; the low end of a continuous range."""
+        """The number at ``index``, from 0; the low end of a continuous range.
+
+        Args:
+            index: below ``n_values``.
+        """
         if self.step is None:
             return self.low
         if isinstance(self.low, int) and isinstance(self.step, int):
@@ -72,11 +76,19 @@ class Range:
         return tuple(self.value(index) for index in range(self.n_values or 1))
 
     def nearest_index(self, number: Number) -> int:
-        """The index whose number is nearest to ``number``; 0 in a continuous range."""
+        """The index whose number is nearest to ``number``; 0 in a continuous range.
+
+        Args:
+            number: finite.
+        """
         return 0 if self.step is None else round(self.steps_to(number))
 
     def steps_to(self, number: Number) -> Fraction:
-        """Steps from ``low`` to ``number``, exact."""
+        """Steps from ``low`` to ``number``, exact.
+
+        Args:
+            number: finite.
+        """
         return (_exact(number) - _exact(self.low)) / _exact(self.step or 1)
 
 
@@ -205,7 +217,11 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
 
 
 def setting_to_dict(setting: Setting) -> object:
-    """``setting`` as a study file states it."""
+    """``setting`` as a study file states it.
+
+    Args:
+        setting: of a parameter.
+    """
     if isinstance(setting, Range):
         written: dict[str, object] = {"low": setting.low, "high": setting.high}
         if setting.log:

@@ -70,6 +70,9 @@ class Branch:
     def point(self, index: int) -> dict[str, Value]:
         """Point ``index`` of ``n_points``, from 0; the last searched parameter changes fastest.
 
+        Args:
+            index: below ``n_points``.
+
         Raises:
             StudyFileError: a searched parameter is continuous.
         """
@@ -149,6 +152,9 @@ class Branch:
 
         Only the two ends of a searched range of floats: it may have too many values to list.
 
+        Args:
+            name: of a numeric column.
+
         Raises:
             KeyError: the branch has no such column.
         """
@@ -225,6 +231,10 @@ class Space:
     def branch_index(self, strategy: str, classifier: str) -> int:
         """Place in ``branches`` of a strategy under a classifier, both given by name.
 
+        Args:
+            strategy: name.
+            classifier: name.
+
         Raises:
             KeyError: there is no such branch.
         """
@@ -256,7 +266,11 @@ class Space:
 
 
 def build_space(study: Study) -> Space:
-    """The space of a study."""
+    """The space of a study.
+
+    Args:
+        study: checked.
+    """
     return Space(
         tuple(
             _branch(study, strategy, classifier)

@@ -33,12 +33,21 @@ CLUSTERS = {
 
 
 def whole(low: int, high: int) -> BeforeValidator:
-    """Reads a whole number from ``low`` to ``high``, both allowed."""
+    """Reads a whole number from ``low`` to ``high``, both allowed.
+
+    Args:
+        low, high: the bounds.
+    """
     return BeforeValidator(lambda value: bounded(value, int, low, high))
 
 
 def real(low: float, high: float, *, below: bool = False) -> BeforeValidator:
-    """Reads a number from ``low`` to ``high``, both allowed; ``below`` excludes ``high``."""
+    """Reads a number from ``low`` to ``high``, both allowed; ``below`` excludes ``high``.
+
+    Args:
+        low, high: the bounds.
+        below: whether ``high`` is not allowed.
+    """
     return BeforeValidator(lambda value: bounded(value, float, low, high, below=below))
 
 
@@ -135,6 +144,9 @@ class DataTable(Table):
 
 def read_flag(value: object) -> bool:
     """Read true or false.
+
+    Args:
+        value: of the study file.
 
     Raises:
         PydanticCustomError: ``value`` is something else.

@@ -19,13 +19,20 @@ Problem = tuple[Place, str]
 
 
 def refusal(message: str) -> PydanticCustomError:
-    """The error that a reader of one value raises; pydantic adds the place."""
+    """The error that a reader of one value raises; pydantic adds the place.
+
+    Args:
+        message: what was given, and what is expected.
+    """
     # The message is passed as data: as the template itself, braces in it would be substituted.
     return PydanticCustomError("study_file", "{text}", {"text": message})
 
 
 def refuse_all(problems: Iterable[Problem]) -> None:
     """Raise all ``problems`` as one error; pydantic puts the place of the table before theirs.
+
+    Args:
+        problems: places within the table, and messages.
 
     Raises:
         ValidationError: there is a problem.
@@ -81,6 +88,10 @@ def bounded(
 def one_of(value: object, valid: Sequence[str]) -> str:
     """``value``, one of the ``valid`` names.
 
+    Args:
+        value: of the study file.
+        valid: every valid name.
+
     Raises:
         PydanticCustomError: it is something else.
     """
@@ -92,6 +103,9 @@ def one_of(value: object, valid: Sequence[str]) -> str:
 def filled_text(value: object) -> str:
     """``value``, a text that is not blank.
 
+    Args:
+        value: of the study file.
+
     Raises:
         PydanticCustomError: it is something else.
     """
@@ -102,6 +116,9 @@ def filled_text(value: object) -> str:
 
 def listed(value: object) -> list[Any]:
     """``value``, a list that is not empty.
+
+    Args:
+        value: of the study file.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -116,6 +133,10 @@ def listed(value: object) -> list[Any]:
 def distinct(values: Sequence[object], message: str = "give each value once") -> None:
     """Refuse values that occur twice.
 
+    Args:
+        values: hashable.
+        message: the fix.
+
     Raises:
         PydanticCustomError: one does.
     """
@@ -128,6 +149,10 @@ def distinct(values: Sequence[object], message: str = "give each value once") ->
 
 def only_keys(raw: Mapping[str, object], valid: Sequence[str]) -> None:
     """Refuse keys that are not ``valid``.
+
+    Args:
+        raw: a table of the study file.
+        valid: every valid key.
 
     Raises:
         PydanticCustomError: a key is not.

@@ -130,7 +130,11 @@ class Inputs:
     _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
 
     def save(self, folder: Path) -> None:
-        """Write the arrays to ``folder``, from which workers map them."""
+        """Write the arrays to ``folder``, from which workers map them.
+
+        Args:
+            folder: made if needed.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("timestamps", *PRICES):
             np.save(folder / f"{name}.npy", getattr(self.bars, name))
@@ -157,7 +161,13 @@ class Inputs:
         return replace(self, bars=few, split=self.first + 1, bounds=(self.first + 1,))
 
     def window(self, first: int, split: int, stop: int) -> Inputs:
-        """These inputs with the first decision at ``first``, the holdout [split, stop), and no blocks."""
+        """These inputs with the first decision at ``first``, the holdout [split, stop), and no blocks.
+
+        Args:
+            first: bar of the first decision.
+            split: first bar of the holdout.
+            stop: bar after the last one.
+        """
         bars, rules = self.bars.head(stop), self.rules
         correlations = self.correlations
         if correlations is not None:
@@ -171,7 +181,11 @@ class Inputs:
 
     @classmethod
     def load(cls, folder: Path) -> Inputs:
-        """Map the arrays that ``save`` wrote to ``folder``."""
+        """Map the arrays that ``save`` wrote to ``folder``.
+
+        Args:
+            folder: to which ``save`` wrote.
+        """
         head = json.loads((folder / "inputs.json").read_text())
 
         def mapped(name: str) -> FloatArray:
@@ -202,7 +216,11 @@ class Inputs:
 
 
 def feature_keys(space: Space) -> list[FeatureKey]:
-    """Every feature column that a parameter set of the space may read, sorted."""
+    """Every feature column that a parameter set of the space may read, sorted.
+
+    Args:
+        space: of the study.
+    """
     keys: set[FeatureKey] = set()
     for strategy in space.strategies:
         for feature, parameter in strategy.features:
@@ -213,6 +231,9 @@ def feature_keys(space: Space) -> list[FeatureKey]:
 
 def given_features(space: Space) -> dict[str, CustomFeature]:
     """The features of the user's own strategies, by name.
+
+    Args:
+        space: of the study.
 
     Raises:
         StrategyError: the file of a strategy is missing or has changed.

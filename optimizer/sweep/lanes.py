@@ -56,7 +56,11 @@ _RISK_OFFSETS = {
 
 
 def row_of(offset: np.uint64) -> int:
-    """The row of a block at an offset of ``kernels.layout``."""
+    """The row of a block at an offset of ``kernels.layout``.
+
+    Args:
+        offset: a constant of ``kernels.layout``.
+    """
     return int(offset) // layout.STRIDE
 
 

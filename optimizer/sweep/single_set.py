@@ -121,7 +121,11 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
 
 
 def metric_values(row: FloatArray) -> dict[str, float]:
-    """Metrics of one parameter set by name, from a row of shape (n_metrics,)."""
+    """Metrics of one parameter set by name, from a row of shape (n_metrics,).
+
+    Args:
+        row: shape (n_metrics,), in the order of ``catalogue.METRICS``.
+    """
     return {name: float(value) for name, value in zip(METRICS, row, strict=True)}
 
 
@@ -134,6 +138,14 @@ def single_set_study(
     strategy_path: str | Path | None = None,
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
+
+    Args:
+        parameters: by column name.
+        costs: as ``[costs]`` of a study file.
+        allow_short: as in ``[risk]`` of a study file.
+        market: as in ``[classifier]`` of a study file.
+        holdout: as in ``[validation]`` of a study file.
+        strategy_path: Python file of a user's own strategy; None for a built-in one.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.

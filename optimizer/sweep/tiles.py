@@ -46,7 +46,12 @@ class Tile:
         return len(self.columns["kelly_fraction"])
 
     def slice(self, start: int, stop: int) -> Tile:
-        """The tile of parameter sets ``start`` to ``stop - 1``."""
+        """The tile of parameter sets ``start`` to ``stop - 1``.
+
+        Args:
+            start: first parameter set.
+            stop: the one after the last.
+        """
         return replace(self, columns={n: c[start:stop] for n, c in self.columns.items()})
 
     def regime_keys(self) -> tuple[list[RegimeKey], IntArray]:
@@ -88,7 +93,11 @@ class TileResult:
 
     @classmethod
     def joined(cls, parts: Sequence[TileResult]) -> TileResult:
-        """One result of the parameter sets of several, in order."""
+        """One result of the parameter sets of several, in order.
+
+        Args:
+            parts: at least one.
+        """
         return cls(
             np.concatenate([part.in_sample for part in parts]),
             np.concatenate([part.out_of_sample for part in parts]),
@@ -96,5 +105,9 @@ class TileResult:
         )
 
     def lanes(self, places: IntArray) -> TileResult:
-        """The result of the parameter sets at ``places``, shape (n,)."""
+        """The result of the parameter sets at ``places``, shape (n,).
+
+        Args:
+            places: shape (n,).
+        """
         return TileResult(self.in_sample[places], self.out_of_sample[places], self.moments[places])

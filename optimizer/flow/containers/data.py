@@ -60,5 +60,9 @@ class DataContainer:
         return self._bars[-1] if self._bars else None
 
     def last(self, count: int) -> tuple[Bar, ...]:
-        """The last ``count`` bars kept, oldest first."""
+        """The last ``count`` bars kept, oldest first.
+
+        Args:
+            count: 1 or more.
+        """
         return tuple(self._bars)[-count:]

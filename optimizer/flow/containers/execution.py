@@ -15,7 +15,11 @@ class Broker(Protocol):
     """A real broker: the one place where orders could leave the process. barsweep has none."""
 
     async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders; return the broker's reference of each."""
+        """Send orders; return the broker's reference of each.
+
+        Args:
+            orders: of one portfolio.
+        """
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,19 @@ class ExecutionContainer:
         return ExecutionStatistics(*self._counts)
 
     def submit_orders(self, orders: Sequence[Order]) -> None:
-        """Keep orders for the next fill."""
+        """Keep orders for the next fill.
+
+        Args:
+            orders: of one bar.
+        """
         self._active = (*self._active, *orders)
         self._counts[0] += len(orders)
 
     async def submit_to_real_broker(self, orders: Sequence[Order]) -> Sequence[str]:
         """Send orders to the broker.
+
+        Args:
+            orders: of one bar.
 
         Raises:
             RuntimeError: there is no broker.

@@ -23,7 +23,11 @@ def _read_only(array: FloatArray) -> FloatArray:
 
 
 def indicator_name(key: FeatureKey) -> str:
-    """Name of a feature among the hub's values, such as ``sma_20``."""
+    """Name of a feature among the hub's values, such as ``sma_20``.
+
+    Args:
+        key: name and lookback.
+    """
     return f"{key[0]}_{key[1]}"
 
 
@@ -174,5 +178,9 @@ class FeatureHub:
         return _read_only(self._rings[market, lookback][2].reshape(1, 2).copy())
 
     def market_returns(self, market: str | None) -> FloatArray:
-        """All log returns of the market so far, shape (n_bars,), read-only; 0 at the first bar."""
+        """All log returns of the market so far, shape (n_bars,), read-only; 0 at the first bar.
+
+        Args:
+            market: a symbol, or None for the index.
+        """
         return _read_only(np.array(self._returns[market]))

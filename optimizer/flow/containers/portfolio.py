@@ -155,16 +155,28 @@ class PortfolioContainer:
         return tuple(position.lots for position in self._positions)
 
     def stop_inputs(self, symbol: int) -> tuple[float, float, float]:
-        """Lots, entry price and best price of a position, for its stop."""
+        """Lots, entry price and best price of a position, for its stop.
+
+        Args:
+            symbol: index.
+        """
         position = self._positions[symbol]
         return position.lots, position.entry, position.best
 
     def opening_order_id(self, symbol: int) -> str | None:
-        """ID of the order that opened a position; None without a position."""
+        """ID of the order that opened a position; None without a position.
+
+        Args:
+            symbol: index.
+        """
         return self._positions[symbol].opening_order_id
 
     def process_fill(self, fill: Fill) -> None:
-        """Book a fill: cash, position, costs, and the trade that it may end."""
+        """Book a fill: cash, position, costs, and the trade that it may end.
+
+        Args:
+            fill: of this portfolio.
+        """
         position, sums = self._positions[fill.symbol], self._sums
         before = position.lots
         lots = abs(fill.lots)
@@ -214,7 +226,12 @@ class PortfolioContainer:
         sums.loss += max(-profit, 0.0)
 
     def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
-        """Take the bar's extremes into the best prices of the positions held at its stops."""
+        """Take the bar's extremes into the best prices of the positions held at its stops.
+
+        Args:
+            bar: the bar.
+            held: lots of each symbol when the stops were checked, signed.
+        """
         for s, (position, lots) in enumerate(zip(self._positions, held, strict=True)):
             if position.lots == 0.0:
                 continue
@@ -224,11 +241,19 @@ class PortfolioContainer:
                 position.best = min(position.best, float(bar.low[s]))
 
     def set_barred(self, symbol: int, barred: float) -> None:
-        """Set the direction of a symbol that a stop keeps closed: -1, 1, or 0 for neither."""
+        """Set the direction of a symbol that a stop keeps closed: -1, 1, or 0 for neither.
+
+        Args:
+            symbol: index.
+            barred: the direction.
+        """
         self._positions[symbol].barred = barred
 
     def mark(self, bar: Bar) -> tuple[Fill, ...]:
         """Value the positions at the bar's close; an equity of 0 or less is ruin.
+
+        Args:
+            bar: the bar.
 
         Returns:
             The fills by which ruin closed the positions, booked already; empty without ruin.

@@ -60,7 +60,11 @@ class RiskConfig:
         )
 
     def multiplier(self, regime: int) -> float:
-        """Factor of the Kelly fraction in a regime, which is given by its code."""
+        """Factor of the Kelly fraction in a regime, which is given by its code.
+
+        Args:
+            regime: -1, 0 or 1.
+        """
         if regime == NEUTRAL:
             return self.neutral_multiplier
         return self.bull_multiplier if regime > NEUTRAL else self.bear_multiplier
