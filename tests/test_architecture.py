@@ -325,6 +325,8 @@ def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
     assert foreign_imports_of_kernels(copy) == []
     add(copy / "kernels" / "risk.py", text)
     assert len(foreign_imports_of_kernels(copy)) >= 1
+    add(copy / "kernels" / "lanes" / "marks.py", text)
+    assert len(foreign_imports_of_kernels(copy)) >= 2
 
 
 @pytest.mark.parametrize(
@@ -332,6 +334,7 @@ def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
     [
         ("risk.py", "import numba\n@numba.njit\ndef double(x):\n    return 2 * x"),
         ("risk.py", "from numba import njit"),
+        ("lanes/marks.py", "from numba import njit"),
         ("risk.py", "import numba as nb\ndouble = nb.vectorize(lambda x: 2 * x)"),
         ("risk.py", "double = jit(lambda x: 2 * x, fastmath=True)"),
         ("_jit.py", "_OTHERS = {'fastmath': True}"),
@@ -494,10 +497,9 @@ def test_every_kernel_is_compiled_alike() -> None:
     from numba.core.registry import CPUDispatcher
 
     seen = 0
-    for path in sorted((ROOT / "kernels").glob("*.py")):
-        module = importlib.import_module(
-            f"kernels.{path.stem}" if path.stem[0] != "_" else "kernels"
-        )
+    for path in sorted((ROOT / "kernels").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
         for name, value in vars(module).items():
             if isinstance(value, CPUDispatcher):
                 seen += 1
@@ -508,3 +510,19 @@ def test_every_kernel_is_compiled_alike() -> None:
                 assert options["nogil"] is True, name
                 assert not isinstance(kernel._cache, NullCache), name
     assert seen > 20
+
+
+def test_every_kernel_that_depends_on_a_users_signal_is_compiled_for_it() -> None:
+    from optimizer.strategies.user_kernels import BOUND
+
+    imported = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): {n for _, n in imports(path, ROOT)}
+        for path in (ROOT / "kernels").rglob("*.py")
+    }
+    depends = {"kernels.user_signal"}
+    while more := {name for name, used in imported.items() if used & depends} - depends:
+        depends |= more
+    names = [module.__name__ for module in BOUND]
+    assert {"kernels.user_signal", *names} == depends
+    for position, name in enumerate(names):
+        assert not imported[name] & set(names[position:]), f"{name} comes too early"

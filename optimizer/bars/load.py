@@ -158,9 +158,7 @@ def _bound(source: str, key: str, moment: Moment, zone: zoneinfo.ZoneInfo) -> np
         ) from error
     limit: np.datetime64 = utc[0]
     if np.isnat(limit):
-        raise DataError(
-            f"{source}: {key} {moment!r} does not exist in {zone.key}, where the clock changes"
-        )
+        raise DataError(f"{source}: {key} {moment!r} is not a time in {zone.key}")
     return limit - np.timedelta64(1, "ns") if is_date and key == "end" else limit
 
 

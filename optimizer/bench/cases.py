@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import features, layout, metrics, overfitting, regimes, risk
+from kernels import correlation, features, layout, metrics, overfitting, regimes, risk
 from optimizer.bench.machine import Mix, Repeated
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
@@ -144,12 +144,12 @@ def feature_cases(bars: Bars) -> list[Case]:
         )
     m, refresh = bars.n_symbols, 4
     matrices = np.empty((len(range(lookback, n, refresh)), m, m))
-    state = np.zeros(features.correlation_state_size(lookback, m))
+    state = np.zeros(correlation.correlation_state_size(lookback, m))
     arguments = (np.array(bars.close), lookback, lookback, refresh, state, matrices)
     pairs = len(matrices) * m * (m - 1) // 2
     cases.append(
         repeated_case(
-            "feature correlation", "pair of symbols", pairs, features.correlation, arguments
+            "feature correlation", "pair of symbols", pairs, correlation.correlation, arguments
         )
     )
     return cases

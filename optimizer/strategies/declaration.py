@@ -186,8 +186,8 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
         arguments=arguments,
     )
     for what, most, count in (
-        ("features", layout.N_FEATURES, len(declared.features)),
-        ("parameters", layout.N_SIGNALS, len(declared.signal_parameters)),
+        ("features", layout.MAX_USER_FEATURES, len(declared.features)),
+        ("parameters", layout.MAX_SIGNAL_PARAMETERS, len(declared.signal_parameters)),
     ):
         if count > most:
             source.refuse(line, f"signal: takes {count} {what}; {most} is the most")

@@ -131,8 +131,8 @@ class UserStrategy(Strategy):
         def rule(
             x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
         ) -> tuple[float, float, float]:
-            features = [*x, *[0.0] * (layout.N_FEATURES - len(x))]
-            values = [*p, *[0.0] * (layout.N_SIGNALS - len(p))]
+            features = [*x, *[0.0] * (layout.MAX_USER_FEATURES - len(x))]
+            values = [*p, *[0.0] * (layout.MAX_SIGNAL_PARAMETERS - len(p))]
             found: tuple[float, float, float] = kernels.call(
                 kernels.signal, *features, close, volatility, inverse, *values
             )

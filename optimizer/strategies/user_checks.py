@@ -34,18 +34,16 @@ _IMPURE = ("print", "open", "input", "random", "globals", "eval", "exec")
 
 
 def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
-    """``signal`` as a numba function that is not compiled yet, and the constants it will hold.
-
-    The functions of the file that it calls become numba functions too.
+    """Turn ``signal``, and the functions of the file that it calls, into numba functions.
 
     Args:
         source: the user's file.
 
     Returns:
-        The function, and one text for each global value that numba freezes into it.
+        ``signal``, not compiled yet, and the global values that numba will compile into it, as text.
 
     Raises:
-        StrategyError: names the place in the file.
+        StrategyError: it is not a pure function of numbers; names the place in the user's file.
     """
     frozen: list[str] = []
     done: dict[str, Any] = {}
@@ -86,7 +84,7 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
         setattr(source.module, name, done[name])
         return done[name]
 
-    # In the module, ``signal`` stays the Python function; only its helpers become numba functions.
+    # The module keeps the Python function as ``signal``; only its helpers are replaced.
     signal = vars(source.module)["signal"]
     compiled = visit("signal")
     vars(source.module)["signal"] = signal
@@ -112,7 +110,7 @@ def _line_naming(source: StrategyFile, function: str, name: str) -> int:
 
 
 def _check_syntax(source: StrategyFile, function: str) -> None:
-    """Refuse what numba would accept but does not belong in a pure function of numbers."""
+    """Refuse syntax that numba accepts but a pure function of numbers must not contain."""
     node = source.functions.get(function)
     if node is None:
         source.refuse(1, f"{function}: define it at the top of the file, with def")
@@ -138,19 +136,19 @@ def _check_syntax(source: StrategyFile, function: str) -> None:
 
 
 def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> None:
-    """Compile the scalar functions, so that mistakes are found here and not in a sweep.
+    """Compile the scalar forms, so that a mistake is reported before the simulation compiles.
 
     Args:
-        adapter: module that takes the place of ``kernels.user_signal``.
-        signal: the user's function, as a numba function.
+        adapter: the module that takes the place of ``kernels.user_signal``.
+        signal: by ``compiled_signal``.
         source: the user's file.
 
     Raises:
-        StrategyError: names the place in the file.
+        StrategyError: numba refuses the function, or it does not return three numbers.
     """
     node = source.functions["signal"]
     returns = [one for one in ast.walk(node) if isinstance(one, ast.Return)]
-    # If there are several returns, the one that does not look like three numbers.
+    # Among several returns, report the one that is not a tuple.
     odd = [one for one in returns if not isinstance(one.value, ast.Tuple)] or returns
     line = odd[0].lineno if odd else node.lineno
     expected = "expected three numbers: (direction, strength, confidence)"
@@ -180,7 +178,7 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
 
 
 def _line_in(text: str, source: StrategyFile) -> int | None:
-    """The line that numba's message is about: the last one it names, or that of a name in quotes."""
+    """The line that numba's message is about: the last one named, or that of a quoted name."""
     places = re.findall(r'File "([^"]+)", line (\d+)|\bat ([^\s()]+) \((\d+)\)', text)
     lines = [
         int(first or second)
@@ -198,7 +196,7 @@ def _line_in(text: str, source: StrategyFile) -> int | None:
 
 
 def _reason(text: str, source: StrategyFile) -> str:
-    """The part of numba's message that says what is wrong."""
+    """The part of numba's message that names the problem."""
     code = {line.strip() for line in source.content.decode(errors="replace").splitlines()}
     skipped = ("Failed in", "During:", "File ", "<source", "There are", "- ", "Overload", "^")
     lines = [line.strip() for line in text.splitlines()]

@@ -35,7 +35,7 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
     bars = inputs.bars
     parameters, columns = lane_rows(Tile.of(branch, branch.first_set()), inputs)
     first = row_of(layout.USER_FEATURE_0)
-    read = columns[first : first + layout.N_FEATURES, 0]
+    read = columns[first : first + layout.MAX_USER_FEATURES, 0]
     sizing = columns[row_of(layout.VOLATILITY_COLUMN), 0]
     values = [float(value) for value in parameters[row_of(layout.SIGNAL_0) :, 0]]
     kernels = strategy.kernels()

@@ -225,7 +225,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "from optimizer.cli import main; sys.argv[0] = 'barsweep'; main()"
+        "from optimizer.cli.main import main; sys.argv[0] = 'barsweep'; main()"
     )
     done = subprocess.run(
         [
