@@ -13,7 +13,8 @@ from kernels.risk import budget_taken, cash_taken
 from optimizer.flow.containers.data import DataContainer
 from optimizer.flow.containers.execution import ExecutionContainer
 from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
-from optimizer.flow.containers.portfolio import PortfolioContainer, PortfolioView
+from optimizer.flow.containers.portfolio import PortfolioContainer
+from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
 from optimizer.flow.services.risk import StatelessRiskManager

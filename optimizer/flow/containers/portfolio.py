@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import layout
 from kernels.portfolio import (
-    add_return,
     apply_buy,
     apply_sell,
     bar_return,
-    drawdown,
     entry_price,
     exposure_of,
     next_variance,
 )
 from kernels.risk import budget
-from optimizer.sweep.performance import metrics_of
+from optimizer.flow.period import Period
+from optimizer.flow.portfolio_view import PortfolioView, PositionView
 from optimizer.types import Bar, Fill, FloatArray, PortfolioState, correlation_id
 
 
@@ -31,73 +29,6 @@ class _Position:
     best: float = 0.0
     barred: float = 0.0
     opening_order_id: str | None = None
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Running sums, as the sweep's state has them."""
-
-    peak: float
-    max_drawdown: float = 0.0
-    returns: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
-    exposure: float = 0.0
-    equity: float = 0.0
-    traded: float = 0.0
-    costs: float = 0.0
-    n_trades: float = 0.0
-    n_wins: float = 0.0
-    profit: float = 0.0
-    loss: float = 0.0
-    n_bars: int = 0
-
-
-@dataclass(frozen=True)
-class PositionView:
-    """What a position looks like from outside.
-
-    Attributes:
-        quantity: units, signed.
-        value: money, signed, at the last mark.
-        unrealised: value less the cost basis, money: its fills at their average, costs included.
-        entry: mean fill price, 0 where nothing is held.
-    """
-
-    symbol: str
-    quantity: float
-    value: float
-    unrealised: float
-    entry: float
-
-
-@dataclass(frozen=True)
-class PortfolioView:
-    """What a portfolio looks like from outside: a copy that shares nothing with it.
-
-    Money is as of the last mark, after which no fill should have come in.
-
-    Attributes:
-        cash, equity: money.
-        exposure: gross value of the positions over equity.
-        realised: profit and loss of all positions closed since the start, on the average-cost basis,
-            costs included, money. Equity is initial cash plus ``realised`` plus ``unrealised``. Ruin
-            realises the loss of all initial cash; what is owed beyond that is forgiven.
-        unrealised: profit and loss of the positions held, money.
-        ruined: whether equity has fallen to 0 or below.
-        positions: one per symbol.
-        transactions: all fills since the start, in order.
-        drawdown, metrics: of the period that the last ``start_period`` began.
-    """
-
-    cash: float
-    equity: float
-    exposure: float
-    drawdown: float
-    realised: float
-    unrealised: float
-    ruined: bool
-    positions: tuple[PositionView, ...]
-    transactions: tuple[Fill, ...]
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class PortfolioContainer:
@@ -136,11 +67,10 @@ class PortfolioContainer:
         self._transactions: list[Fill] = []
         self._initial_cash = initial_cash
         self._realised = 0.0
-        self._start_equity = initial_cash
         self._previous_equity = initial_cash
         self._previous_exposure = 0.0
         self._variance = 0.0
-        self._sums = _Sums(peak=initial_cash)
+        self._period = Period(initial_cash)
         self._values: tuple[float, ...] = (0.0,) * len(symbols)
         self._reference = _frozen(self._values)
         self._reference_gross = 0.0
@@ -177,7 +107,7 @@ class PortfolioContainer:
         Args:
             fill: of this portfolio.
         """
-        position, sums = self._positions[fill.symbol], self._sums
+        position = self._positions[fill.symbol]
         before = position.lots
         lots = abs(fill.lots)
         self._realise(position, fill)
@@ -191,10 +121,9 @@ class PortfolioContainer:
                 before, position.flow, lots, fill.cash_per_lot, self._short
             )
             self.cash = self.cash - lots * fill.cash_per_lot
-        sums.costs += fill.cost
-        sums.traded += lots * fill.raw_value
+        self._period.add_fill(fill)
         if ended:
-            self._book_trade(profit)
+            self._period.add_trade(profit)
         if fill.kind == "stop":
             position.barred = 1.0 if before > 0.0 else -1.0
         else:
@@ -217,13 +146,6 @@ class PortfolioContainer:
             position.basis -= released
             self._realised -= side * closing * fill.cash_per_lot + released
         position.basis += side * (lots - closing) * fill.cash_per_lot
-
-    def _book_trade(self, profit: float) -> None:
-        sums = self._sums
-        sums.n_trades += 1.0
-        sums.n_wins += 1.0 if profit > 0.0 else 0.0
-        sums.profit += max(profit, 0.0)
-        sums.loss += max(-profit, 0.0)
 
     def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
         """Take the bar's extremes into the best prices of the positions held at its stops.
@@ -274,7 +196,7 @@ class PortfolioContainer:
         fills = []
         for s, (position, value) in enumerate(zip(self._positions, self._values, strict=True)):
             if position.lots != 0.0:
-                self._book_trade(position.flow + value)
+                self._period.add_trade(position.flow + value)
                 fills.append(self._write_off(bar, s))
             position.lots = position.flow = 0.0
             _forget(position)
@@ -314,15 +236,8 @@ class PortfolioContainer:
 
     def account(self) -> None:
         """Take the bar just marked into returns, drawdown and means."""
-        sums = self._sums
-        sums.returns = add_return(bar_return(self.equity, self._previous_equity), *sums.returns)
-        exposure = self.exposure
-        sums.exposure += exposure
-        sums.equity += self.equity
-        sums.peak = max(self.equity, sums.peak)
-        sums.max_drawdown = max(sums.max_drawdown, drawdown(self.equity, sums.peak))
-        sums.n_bars += 1
-        self._previous_exposure = exposure
+        self._period.add_bar(self.equity, self.exposure)
+        self._previous_exposure = self.exposure
         self._previous_equity = self.equity
 
     def refresh_correlation(self) -> None:
@@ -332,10 +247,9 @@ class PortfolioContainer:
 
     def start_period(self) -> None:
         """Start the period of the metrics again: the holdout begins."""
-        self._start_equity = self._previous_equity
         for position, value in zip(self._positions, self._values, strict=True):
             position.flow = -value
-        self._sums = _Sums(peak=self._previous_equity)
+        self._period = Period(self._previous_equity)
 
     @property
     def exposure(self) -> float:
@@ -345,7 +259,7 @@ class PortfolioContainer:
     @property
     def drawdown(self) -> float:
         """Fall from the peak of the period, a fraction of the peak."""
-        return drawdown(self.equity, self._sums.peak)
+        return self._period.drawdown(self.equity)
 
     def risk_state(self) -> PortfolioState:
         """What the risk manager needs to know, as of the last mark."""
@@ -370,35 +284,7 @@ class PortfolioContainer:
         Raises:
             ValueError: no bar was accounted for yet.
         """
-        sums = self._sums
-        if not sums.n_bars:
-            raise ValueError("no bar yet")
-        s1, s2, s3, s4, down = sums.returns
-        return metrics_of(
-            {
-                layout.CASH: self.cash,
-                layout.EQUITY: self._previous_equity,
-                layout.RUINED: float(self.ruined),
-                layout.PEAK: sums.peak,
-                layout.MAX_DRAWDOWN: sums.max_drawdown,
-                layout.SUM_RETURN: s1,
-                layout.SUM_RETURN_2: s2,
-                layout.SUM_RETURN_3: s3,
-                layout.SUM_RETURN_4: s4,
-                layout.SUM_DOWNSIDE_2: down,
-                layout.SUM_EXPOSURE: sums.exposure,
-                layout.SUM_EQUITY: sums.equity,
-                layout.TRADED: sums.traded,
-                layout.COSTS: sums.costs,
-                layout.N_TRADES: sums.n_trades,
-                layout.N_WINS: sums.n_wins,
-                layout.GROSS_PROFIT: sums.profit,
-                layout.GROSS_LOSS: sums.loss,
-            },
-            self._start_equity,
-            sums.n_bars,
-            self._bars_per_year,
-        )
+        return self._period.metrics(self.cash, self.ruined, self._bars_per_year)
 
     def get_state(self) -> PortfolioView:
         """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
@@ -418,7 +304,7 @@ class PortfolioContainer:
             ruined=self.ruined,
             positions=positions,
             transactions=tuple(self._transactions),
-            metrics=self.metrics() if self._sums.n_bars else {},
+            metrics=self.metrics() if self._period.n_bars else {},
         )
 
 
