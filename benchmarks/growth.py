@@ -122,8 +122,8 @@ def draw(series: list[Series], path: Path) -> None:
 
 
 FIRST_CALL = (
-    "import optimizer; from optimizer.bench import *; import numpy as np;"
-    "from optimizer.backtest import evaluate, NO_REGIME;"
+    "import numpy as np; from optimizer.bench.cases import momentum_sets, simulated_bars;"
+    "from optimizer.sweep.evaluate import evaluate; from optimizer.sweep.inputs import NO_REGIME;"
     "bars = simulated_bars(300, 2); inputs, shared, _ = momentum_sets(bars, 64);"
     "evaluate(inputs, [shared], {NO_REGIME: np.zeros(300, np.int8)})"
 )

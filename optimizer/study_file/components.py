@@ -16,7 +16,7 @@ from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
-from optimizer.study_file.values import Problem, filled_text, listed, one_of, refusal, refuse_all
+from optimizer.study_file.values import Problem, filled_text, listed, refusal, refuse_all
 from optimizer.text import show, suggest
 
 
@@ -60,11 +60,10 @@ def _read_component_name(raw: Mapping[str, object], valid: Sequence[str]) -> str
     """Name of a strategy or classifier."""
     if "name" not in raw:
         refuse_all([(("name",), f"missing; valid: {', '.join(valid)}")])
-    try:
-        return one_of(raw["name"], valid)
-    except PydanticCustomError as error:
-        refuse_all([(("name",), error.message())])
-        raise
+    name = raw["name"]
+    if not isinstance(name, str) or name not in valid:
+        refuse_all([(("name",), f"got {show(name)}; {suggest(str(name), valid)}")])
+    return str(name)
 
 
 class StrategyTable(Table):
