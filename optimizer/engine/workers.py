@@ -37,9 +37,10 @@ from optimizer.files import cannot_write
 from optimizer.study_file.space import Branch, Space, Value, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.study_file.tables import CLUSTERS
-from optimizer.sweep.evaluate import evaluate, try_signals
+from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key
 from optimizer.sweep.tiles import Tile, TileResult
+from optimizer.sweep.try_signals import try_signals
 from optimizer.text import shown
 
 _OVER_TIME = "over-time"
@@ -81,9 +82,7 @@ class _Piece:
 def make_tile(space: Space, task: TileTask) -> Tile:
     """All parameter sets of a task, those that break a parameter constraint left out."""
     branch: Branch = space.branches[task.branch]
-    return Tile(
-        branch.strategy, branch.classifier, branch.market, branch.lanes(task.point), branch.custom
-    )
+    return Tile.of(branch, branch.lanes(task.point))
 
 
 def _context(shared: Any) -> tuple[Inputs, Space]:
@@ -352,16 +351,16 @@ class Workers:
         return TileFailure(reason)
 
     def try_signals(self) -> None:
-        """As ``backtest.try_signals``, in a process that is ended at the time limit.
+        """As ``optimizer.sweep.try_signals``, in a process that is ended at the time limit.
 
         Raises:
             StrategyError: a user's signal is none, raises, or takes longer.
         """
-        if not any(one.custom for one in self._study.strategies):
+        if not self._study.user_strategies:
             return
         (found,) = self._map(_try_signals, [(self._shared, self._limit)])
         if isinstance(found, TileFailure):
-            files = {one.custom.path: None for one in self._study.strategies if one.custom}
+            files = dict.fromkeys(one.path for one in self._study.user_strategies)
             raise StrategyError(
                 f"{', '.join(map(shown, files))}: signal at the first parameter set: {found.reason};"
                 " end every loop, or raise the limit"

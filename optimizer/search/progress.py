@@ -10,7 +10,7 @@ from typing import Any
 from optimizer.search.outcome import Outcome
 from optimizer.search.preflight import memory_in_use
 from optimizer.store.batches import point_key
-from optimizer.study_file.tables import Search
+from optimizer.study_file.search_tables import SearchTable
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Tally:
         sets: evaluated so far.
     """
 
-    def __init__(self, search: Search, n_trials: int) -> None:
+    def __init__(self, search: SearchTable, n_trials: int) -> None:
         self.trials = 0
         self.sets = 0
         self._objective = search.objective[0]
