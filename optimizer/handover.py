@@ -1,9 +1,10 @@
-"""Calls to worker processes, and what they give back, by file.
+"""Results of worker processes, by file.
 
 A process that is killed while it writes to a pipe leaves half a message there, and whoever reads it
-waits for the rest for ever. So nothing goes through a pipe that does not fit it in one piece: both
-ways carry a number, and the files of that number hold the rest. A file has a plain header and raw
-arrays, no pickle. It is there whole or not at all.
+waits for the rest forever. So no message comes back through the pool that a pipe does not take in one
+piece: a receipt names a file that holds the rest. The file has a plain header and raw arrays, no
+pickle, and is there whole or not at all. Arguments may go through a pipe: loky notices when their
+reader dies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import pickle
 import traceback
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -67,25 +68,12 @@ class Handover:
         self._folder = folder
         self._numbers = itertools.count()
 
-    def send(self, arguments: Sequence[Any]) -> tuple[str, int]:
-        """Write the arguments of a call down.
-
-        Returns:
-            The arguments of ``respond`` after the function.
-
-        Raises:
-            StudyError: the file cannot be written.
-        """
-        number = next(self._numbers)
-        path = _call_path(self._folder, number)
-        try:
-            _write(path, list(arguments))
-        except OSError as error:
-            raise cannot_write(path, error) from None
-        return str(self._folder), number
+    def task(self, function: Callable[..., Any], call: Sequence[Any]) -> tuple[Any, ...]:
+        """The arguments of ``respond`` for a call of a function."""
+        return (str(self._folder), next(self._numbers), function, *call)
 
     def receive(self, receipt: Receipt) -> Any:
-        """What the function returned. Its files are removed.
+        """What the function returned. The file is removed.
 
         Raises:
             BarsweepError: the function raised it.
@@ -95,7 +83,6 @@ class Handover:
             StudyError: the result cannot be written.
         """
         path = _result_path(self._folder, receipt.number)
-        _call_path(self._folder, receipt.number).unlink(missing_ok=True)
         if receipt.error == errno.ENOMEM:
             raise MemoryError
         if receipt.error:
@@ -116,26 +103,24 @@ class Handover:
 
     def clear(self) -> None:
         """Remove what dead workers left."""
-        for pattern in ("call-*", "result-*"):
-            for path in self._folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in self._folder.glob("result-*"):
+            path.unlink(missing_ok=True)
 
 
-def respond(function: Callable[..., Any], folder: str, number: int) -> Receipt:
-    """In a worker: call a function with the arguments that were sent, and write what it returns.
+def respond(folder: str, number: int, function: Callable[..., Any], *call: Any) -> Receipt:
+    """In a worker: call a function and write what it returns.
 
     It raises nothing: an exception would travel with its traceback, which has any length.
     """
     try:
         try:
-            call = _call_path(Path(folder), number).read_bytes()
-            result = function(*_unpacked(call))
+            result = _packed(function(*call))
         except MemoryError:
             raise
         except BarsweepError as error:
-            result = error
+            result = _packed(error)
         except BaseException:
-            result = _Raised(traceback.format_exc())
+            result = _packed(_Raised(traceback.format_exc()))
         return Receipt(number, _write(_result_path(Path(folder), number), result))
     except MemoryError:
         return Receipt(number, 0, errno.ENOMEM)
@@ -148,16 +133,12 @@ class _Raised:
     traceback: str
 
 
-def _call_path(folder: Path, number: int) -> Path:
-    return folder / f"call-{number}"
-
-
 def _result_path(folder: Path, number: int) -> Path:
     return folder / f"result-{number}"
 
 
-def _write(path: Path, value: Any) -> int:
-    """Write a value and return the checksum of the file, which is there whole or not at all.
+def _write(path: Path, blocks: Iterable[bytes]) -> int:
+    """Write bytes and return the checksum of the file, which is there whole or not at all.
 
     No ``fsync``: it has to outlive a process, not the machine.
     """
@@ -165,7 +146,7 @@ def _write(path: Path, value: Any) -> int:
     checksum = 0
     try:
         with part.open("wb") as file:
-            for block in _packed(value):
+            for block in blocks:
                 file.write(block)
                 checksum = zlib.crc32(block, checksum)
         part.rename(path)
@@ -181,7 +162,7 @@ def _write(path: Path, value: Any) -> int:
 _LENGTH_BYTES = 8
 
 
-def _packed(value: Any) -> list[bytes | memoryview]:
+def _packed(value: Any) -> list[bytes]:
     """Length of the header, the header as JSON, the bytes of its arrays."""
     arrays: list[npt.NDArray[Any]] = []
     header = json.dumps(_plain(value, arrays)).encode()
@@ -198,7 +179,7 @@ def _unpacked(content: bytes) -> Any:
         count = int(np.prod(shape, dtype=np.int64))
         flat = np.frombuffer(content, dtype, count, place)
         place += flat.nbytes
-        # A copy is aligned and writable, as the kernels were compiled for.
+        # A copy is aligned and writable: numba compiles for that, and callers may change it.
         return flat.reshape(shape).copy()
 
     return _valued(json.loads(content[_LENGTH_BYTES:place]), array)
@@ -217,14 +198,12 @@ def _plain(value: Any, arrays: list[npt.NDArray[Any]]) -> Any:
             return [_plain(one, arrays) for one in value]
         case tuple():
             return {"tuple": [_plain(one, arrays) for one in value]}
-        case Mapping():
-            return {"map": [[_plain(one, arrays) for one in pair] for pair in value.items()]}
         case BarsweepError():
             return {"object": [_name_of(value), str(value)]}
     if is_dataclass(value):
         own = [_plain(getattr(value, one.name), arrays) for one in fields(value)]
         return {"object": [_name_of(value), *own]}
-    raise TypeError(f"a worker is handed {type(value).__name__}")
+    raise TypeError(f"a worker cannot give back {type(value).__name__}")
 
 
 def _valued(plain: Any, array: Callable[[str, Sequence[int]], npt.NDArray[Any]]) -> Any:
@@ -239,8 +218,6 @@ def _valued(plain: Any, array: Callable[[str, Sequence[int]], npt.NDArray[Any]])
     own = [_valued(one, array) for one in content]
     if kind == "tuple":
         return tuple(own)
-    if kind == "map":
-        return dict(own)
     module, name = own[0].split(":")
     return getattr(importlib.import_module(module), name)(*own[1:])
 

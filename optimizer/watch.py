@@ -1,8 +1,8 @@
 """A watch over loky's pool of worker processes: it ends a pool that would keep its caller waiting.
 
-loky learns of a dead worker between two messages. While it reads half a message whose sender was
-killed, or sends one that nobody reads any more, it learns of nothing; and if the thread that manages
-the pool ends, nobody does. loky offers no way out of these, so the watch reaches into it.
+loky notices a dead worker between two messages. While it waits for the second half of a message whose
+sender was killed it notices nothing, and once the thread that manages the pool has ended nobody does.
+loky offers no way out of either, so the watch reaches into its attributes.
 """
 
 from __future__ import annotations
@@ -76,15 +76,14 @@ class PoolWatch:
     def _reason(self, manager: Any) -> str:
         """Why a pool has to be ended, if so."""
         calls = set(manager.pending_work_items)
-        closing = manager.executor_flags.shutdown
-        if not calls and not closing:
+        if not calls:
             self._forget()
             return ""
-        if calls and not manager.is_alive():
+        if not manager.is_alive():
             return "the thread that manages them has ended"
         used = {pid: _processor_seconds(pid) for pid in list(manager.processes)}
         dead = not used or any(seconds is None for seconds in used.values())
-        self._dead_looks = self._dead_looks + 1 if dead and manager.is_alive() else 0
+        self._dead_looks = self._dead_looks + 1 if dead else 0
         if self._dead_looks > DEAD_LOOKS:
             return "one has died unseen"
         now = {pid: seconds for pid, seconds in used.items() if seconds is not None}
@@ -113,16 +112,16 @@ def _processor_seconds(pid: int) -> float | None:
 
 
 def _have_moved(before: dict[int, float], now: dict[int, float]) -> bool:
+    # In this form what is infinite before and now has moved.
     return before.keys() != now.keys() or any(
         not abs(now[pid] - before[pid]) < STILL_CPU_SECONDS for pid in now
     )
 
 
 def _end(manager: Any, reason: str) -> None:
-    """Kill the processes, and tell whoever waits at a pipe that nobody is at its other end."""
+    """Kill the processes, and tell who waits for their messages that nobody is there to send any."""
     for process in list(manager.processes.values()):
         kill_process_tree(process)
-    manager.call_queue._reader.close()
     manager.result_queue._writer.close()
     if not manager.is_alive():
         manager.terminate_broken(TerminatedWorkerError(reason))

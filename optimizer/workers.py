@@ -344,7 +344,7 @@ class Workers:
             yield from self._parallel(delayed(function)(*call) for call in calls)
             return
         for receipt in self._parallel(
-            delayed(respond)(function, *self._handover.send(call)) for call in calls
+            delayed(respond)(*self._handover.task(function, call)) for call in calls
         ):
             yield self._handover.receive(receipt)
 
