@@ -204,7 +204,8 @@ def _itself(result: Any) -> Any:
 
 def evaluate_and_stop_within_the_pickle(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """A worker stops with half of its result pickled, once, at the tiles of one lookback."""
-    results, seconds = evaluate(shared, pieces, regimes, limit)
+    found: Any = evaluate(shared, pieces, regimes, limit)
+    results, seconds = found
     if _comes_first_to_the_fatal(pieces):
         seconds = _StopsWhenPickled(seconds)
     return results, seconds

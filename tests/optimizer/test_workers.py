@@ -279,7 +279,8 @@ def test_a_start_that_nobody_manages(
     """The thread that manages the pool ends while workers start, so none is ever heard of."""
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
-    process, ended = _ExecutorManagerThread.process_result_item, []
+    process: Any = _ExecutorManagerThread.process_result_item
+    ended: list[Any] = []
 
     def end_once(self: Any, item: Any) -> None:
         if not ended:
