@@ -31,16 +31,20 @@ takes a fifth of it, a tile on a machine that is loaded a hundred times over ten
 
 
 class PoolWatch:
-    """Looks after the pool of this process, loky has one, from a thread of its own.
+    """Looks after the pool of this process, of which loky has one, from a thread of its own.
 
-    What waits for the pool then raises ``BrokenProcessPool``, and the next pool is a new one.
+    Where it ends a pool, ``BrokenProcessPool`` is raised to whoever waits for it, and the next pool is
+    a new one.
 
     Attributes:
-        ended: pools that the watch has ended.
+        ended: pools ended by any watch of this process; the search of a window runs within a study,
+            and each has one.
     """
 
+    ended = 0
+    _one_acts = threading.Lock()
+
     def __init__(self) -> None:
-        self.ended = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pool watch", daemon=True)
         self._manager: Any = None
@@ -67,11 +71,16 @@ class PoolWatch:
             if manager is not self._manager:
                 self._manager = manager
                 self._forget()
-            if manager is not None and (reason := self._reason(manager)):
-                logging.getLogger("barsweep").warning("workers are started again: %s", reason)
-                self.ended += 1
-                _end(manager, reason)
-                self._forget()
+            if manager is not None:
+                with self._one_acts:
+                    self._look(manager)
+
+    def _look(self, manager: Any) -> None:
+        if reason := self._reason(manager):
+            logging.getLogger("barsweep").warning("workers are started again: %s", reason)
+            PoolWatch.ended += 1
+            _end(manager, reason)
+            self._forget()
 
     def _reason(self, manager: Any) -> str:
         """Why a pool has to be ended, if so."""

@@ -27,6 +27,7 @@ from tests.processes import wait_until
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolWatch]:
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(PoolWatch, "ended", 0)
     found = PoolWatch()
     found.start()
     yield found
