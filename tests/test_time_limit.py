@@ -20,7 +20,7 @@ def test_goes_on(): pass
 def test_a_test_that_hangs_prints_all_stacks_and_the_others_go_on(tmp_path: Path) -> None:
     file = tmp_path / "test_hangs.py"
     file.write_text(TESTS)
-    options = ["-n", "1", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path]
+    options = ["-n", "1", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *options, "-o", "faulthandler_timeout=2", file],
         capture_output=True,

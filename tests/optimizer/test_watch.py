@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor, reusable_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool
+from joblib.externals.loky.process_executor import BrokenProcessPool, _ExecutorManagerThread
 
 from optimizer import watch
 from optimizer.watch import PoolWatch
@@ -58,6 +58,24 @@ def test_a_message_that_nobody_will_read(watched: PoolWatch, tmp_path: Path) -> 
     with pytest.raises(BrokenProcessPool):
         list(results)
     assert watched.ended == 0
+
+
+def test_two_watches_end_a_pool_once(watched: PoolWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the search of a window within a study has; here the thread that manages the pool ends."""
+
+    def end(self: Any, item: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(_ExecutorManagerThread, "process_result_item", end)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # pytest's makes it an error
+    second = PoolWatch()
+    second.start()
+    try:
+        with pytest.raises(BrokenProcessPool):
+            Parallel(n_jobs=2)(delayed(work)(0.0) for _ in range(2))
+    finally:
+        second.stop()
+    assert PoolWatch.ended == 1
 
 
 def test_a_pool_at_work_is_left_alone(watched: PoolWatch, monkeypatch: pytest.MonkeyPatch) -> None:
