@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from optimizer.engine.coordination import Coordinator, Point
-from optimizer.engine.workers import TileTask
+from optimizer.engine.tasks import TileTask
 from optimizer.search.outcome import Outcome
 from optimizer.search.points import (
     bulk_tasks,

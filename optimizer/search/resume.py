@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import kernels_folder, source_key
-from optimizer.engine.workers import remove_shared_memory
+from optimizer.engine.processes import remove_shared_memory
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.preflight import Estimate, count_trials
