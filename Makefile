@@ -36,7 +36,7 @@ tests: $(VENV)/installed-dev
 
 .PHONY: docs
 docs: $(VENV)/installed-dev ## Build the documentation into build/site; needs no network
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: wheel-test
 wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is here and use it

@@ -1,4 +1,4 @@
-"""Doctests of docstrings as code in the pages: Markdown would take ``>>>`` for three quotations."""
+"""Shows doctests of docstrings as code: Markdown would read ``>>>`` as three nested quotations."""
 
 import re
 from typing import Any

@@ -1,1 +1,1 @@
-"""Pure numba kernels: arrays in, arrays out, no state but what is passed in."""
+"""Pure numba kernels: arrays in, arrays out, and no state other than what is passed in."""

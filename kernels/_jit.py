@@ -18,9 +18,15 @@ _OPTIONS: dict[str, Any] = {
 def jit(function: F) -> F:
     """Compile ``function`` in nopython mode, cached on disk, GIL released.
 
-    ``fastmath`` stays off: it would let the compiler reorder sums, and one parameter set must give
-    the same bits whatever block of lanes it is computed in. ``error_model="numpy"`` makes a
-    division by zero inf or NaN instead of a branch, which would stop vectorization.
+    ``fastmath`` stays off: it would let the compiler reorder sums, and a parameter set must give the
+    same bits in any block of lanes. With ``error_model="numpy"`` a division by zero gives inf or NaN
+    instead of a branch that raises, which would prevent vectorization.
+
+    Args:
+        function: of numbers and arrays.
+
+    Returns:
+        The compiled function.
     """
     return cast(F, numba.njit(**_OPTIONS)(function))
 
@@ -28,8 +34,14 @@ def jit(function: F) -> F:
 def jit_borrowing(function: F) -> F:
     """As ``jit``, for functions that only borrow their arrays: they allocate and slice nothing.
 
-    Without numba's run time for array ownership no references are counted. Counting is an atomic
-    operation for each array on each call, more than the work of a small block of lanes.
+    Without numba's runtime for array ownership no references are counted. Counting takes an atomic
+    operation per array and call, which costs more than the work of a small block of lanes.
+
+    Args:
+        function: of numbers and arrays.
+
+    Returns:
+        The compiled function.
     """
     # `_nrt` is an option of numba that its type stubs leave out.
     options: dict[str, Any] = {**_OPTIONS, "_nrt": False}
@@ -37,9 +49,15 @@ def jit_borrowing(function: F) -> F:
 
 
 def jit_into_callers(function: Callable[..., object]) -> Any:
-    """For a user's function of numbers, compiled into its callers alone, which are cached.
+    """Compile a user's function of numbers into its callers, which are cached; it is not.
 
-    An index out of range raises: numba would read whatever lies there.
+    An index out of range raises. Without the check numba would read whatever lies there.
+
+    Args:
+        function: of numbers.
+
+    Returns:
+        The compiled function.
     """
     options: dict[str, Any] = {
         **_OPTIONS,

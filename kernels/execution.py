@@ -1,4 +1,4 @@
-"""Fills: price after slippage, cost per lot, and the cut to what cash can pay."""
+"""Fills: prices after slippage, cost per lot, the cut to what cash can pay, and stop prices."""
 
 import numpy as np
 
@@ -7,7 +7,17 @@ from kernels._jit import jit
 
 @jit
 def buy_cost_per_lot(price: float, lot_size: float, slippage: float, commission: float) -> float:
-    """Cash that one lot bought at ``price`` takes, slippage and commission (fractions) included."""
+    """Cash that buying one lot takes, slippage and commission included.
+
+    Args:
+        price: before slippage.
+        lot_size: units per lot.
+        slippage: a fraction of the price.
+        commission: a fraction of the value after slippage.
+
+    Returns:
+        Money per lot.
+    """
     return price * (1.0 + slippage) * lot_size * (1.0 + commission)
 
 
@@ -15,14 +25,33 @@ def buy_cost_per_lot(price: float, lot_size: float, slippage: float, commission:
 def sell_proceeds_per_lot(
     price: float, lot_size: float, slippage: float, commission: float
 ) -> float:
-    """Cash that one lot sold at ``price`` brings, slippage and commission (fractions) deducted."""
+    """Cash that selling one lot brings, slippage and commission deducted.
+
+    Args:
+        price: before slippage.
+        lot_size: units per lot.
+        slippage: a fraction of the price.
+        commission: a fraction of the value after slippage.
+
+    Returns:
+        Money per lot.
+    """
     return price * (1.0 - slippage) * lot_size * (1.0 - commission)
 
 
 @jit
 def affordable_lots(cash: float, cost: float, inverse_cost: float) -> float:
-    """Whole lots that ``cash`` can pay at ``cost`` each: ``lots * cost <= cash`` in floats too."""
-    # The product with the inverse may be an ulp off a whole number, on either side.
+    """Whole lots that cash can pay.
+
+    Args:
+        cash: money, >= 0.
+        cost: money per lot, by ``buy_cost_per_lot``.
+        inverse_cost: ``1 / cost``.
+
+    Returns:
+        The most lots with ``lots * cost <= cash`` in floating point.
+    """
+    # The product with the inverse may be one ulp above or below a whole number.
     lots = float(np.floor(cash * inverse_cost))
     lots = lots + 1.0 if (lots + 1.0) * cost <= cash else lots
     return lots - 1.0 if lots * cost > cash else lots
@@ -42,19 +71,23 @@ def stop_price(
 ) -> float:
     """Price at which a stop closes the position in this bar, or 0.
 
-    A bar that opens beyond a level fills at the open. Where both a stop and the profit target lie
-    inside the bar, the stop is taken: the bar does not say which came first. ``best`` is that of
-    the bars before, since the order of high and low within the bar is unknown too.
+    A bar that opens beyond a level fills at the open. If both a stop and the profit target lie inside the
+    bar, the stop is taken, because the bar does not tell which came first.
 
     Args:
         lots: position, signed; 0 gives 0.
         entry: mean fill price.
-        best: highest high since entry of a long, lowest low of a short.
-        open_, high, low: of the bar.
-        stop_loss, take_profit, trailing_stop: distances as fractions, inf where off.
+        best: highest high since entry of a long position, lowest low of a short one, up to the bar
+            before. The order of high and low within this bar is unknown too.
+        open_, high, low: prices of the bar.
+        stop_loss, take_profit, trailing_stop: distances as fractions of ``entry`` (trailing: of
+            ``best``), inf where off.
+
+    Returns:
+        The price before slippage, or 0.
     """
     side = 1.0 if lots > 0.0 else -1.0
-    # Mirrored in the sign, a short is a long: prices negate, high and low change places.
+    # A short is a long with its prices negated and high and low swapped.
     start, peak, first = entry * side, best * side, open_ * side
     worst = low if side > 0.0 else -high
     top = high if side > 0.0 else -low

@@ -1,50 +1,51 @@
-"""Features of one symbol's bars, and the correlation of all symbols, one bar at a time.
+"""Features of one symbol's bars, one bar at a time.
 
-Each feature has a *step*, which takes one bar and the state carried so far, and a form over arrays,
-which is the loop over that step and nothing else. State is one flat float64 array of the size that
-``<name>_state_size`` tells; zeros are a fresh state, and a step changes it in place. So bars [a, b)
-followed by [b, c) give the bits of [a, c), and one bar at a time gives the bits of the whole array.
+Each feature has a step, which takes one bar and the state carried so far, and a form over arrays, which
+is the loop over that step. The state is a flat float64 array of the size that ``<name>_state_size``
+returns. Zeros are a fresh state, and a step changes the state in place. So bars [a, b) followed by
+[b, c) give the bits of [a, c), and one bar at a time gives the bits of the whole array.
 
-A value that is not yet defined is NaN. The first defined bar, counted from 0:
+All lookbacks are in bars. A value that is not yet defined is NaN. The first defined bar, counted from
+0:
 
 ========== ============ ===========================================
 feature    first bar    reason
 ========== ============ ===========================================
 sma        lookback - 1 lookback closes
-ema        lookback - 1 seeded with the simple average of those
+ema        lookback - 1 starts from the average of these closes
 momentum   lookback     the close lookback bars ago
 rsi        lookback     lookback changes of the close
 volatility lookback     lookback returns
 atr        lookback     true ranges need the close before
-correlation lookback    lookback returns
 ========== ============ ===========================================
 
-Windows are never kept by adding what enters and subtracting what leaves, which drifts. Bars are
-counted off in blocks of ``lookback``. A window is the tail of the last block and the head of this
-one: the moments of the head grow by one value a bar, those of every tail are computed once when a
-block is full, and the two are merged. Nothing is ever subtracted from a sum, and a value that has
-left the window leaves no trace. Cost per bar: O(1), amortised.
+A running sum that adds what enters a window and subtracts what leaves it drifts. Instead, bars are
+divided into blocks of ``lookback``. A window consists of the tail of the previous block and the head of
+the current one. The moments of the head grow by one value per bar, those of every tail are computed
+once when a block is full, and the two are merged. Nothing is ever subtracted from a sum, and a value
+that has left the window leaves no trace. The amortized cost per bar is O(1).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels._jit import jit
-
-FloatArray = npt.NDArray[np.float64]
-
-_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
-"""What rounding two prices can do to their log return; a smaller deviation is no movement."""
+from kernels.arrays import FloatArray
 
 
 @jit
 def log_return(previous: float, close: float) -> float:
-    """Natural logarithm of ``close / previous``, both positive, to full relative accuracy.
+    """Natural logarithm of ``close / previous``, to full relative accuracy.
 
-    The difference of near prices is exact and their quotient is not: at a price of 1e9 that moves
-    by 1, ``log(close / previous)`` has 7 digits and ``log1p`` of the exact change has 16.
+    The difference of near prices is exact and their quotient is not. At a price of 1e9 that moves
+    by 1, ``log(close / previous)`` has 7 correct digits and ``log1p`` of the exact change has 16.
+
+    Args:
+        previous, close: prices, positive.
+
+    Returns:
+        The log return.
     """
     change = close - previous
     if abs(change) < 0.5 * previous:
@@ -68,13 +69,13 @@ def _merge(
 
 @jit
 def _blend(value: float, past: float, keep: float) -> float:
-    """Weighted mean ``keep * past + (1 - keep) * value``; exact if both are equal or keep is 0."""
+    """Weighted mean ``keep * past + (1 - keep) * value``; exact if both are equal or ``keep`` is 0."""
     return value + (past - value) * keep
 
 
 @jit
 def _average(value: float, past: float, n: int) -> float:
-    """Mean of ``n`` values from that of the first n - 1; with n held it is Wilder's average."""
+    """Mean of ``n`` values from the mean of the first n - 1; Wilder's average if n stays the same."""
     return _blend(value, past, (n - 1) / n)
 
 
@@ -85,7 +86,14 @@ def _average(value: float, past: float, n: int) -> float:
 
 @jit
 def sma_state_size(lookback: int) -> int:
-    """Length of the state of `sma_step`."""
+    """Length of the state of ``sma_step``.
+
+    Args:
+        lookback: bars.
+
+    Returns:
+        Numbers.
+    """
     return 2 + lookback
 
 
@@ -93,7 +101,15 @@ def sma_state_size(lookback: int) -> int:
 def sma_step(state: FloatArray, close: float, lookback: int) -> float:
     """Simple average of the last ``lookback`` closes, in price units.
 
-    Equal closes give that close exactly, so that two averages of a still price never cross.
+    Equal closes give that close exactly, so that two averages of a constant price never cross.
+
+    Args:
+        state: of ``sma_state_size``, changed in place.
+        close: price.
+        lookback: bars, >= 1.
+
+    Returns:
+        The average; NaN until it is defined.
     """
     seen = int(state[0])
     slot = seen % lookback
@@ -118,7 +134,14 @@ def sma_step(state: FloatArray, close: float, lookback: int) -> float:
 
 @jit
 def sma(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) -> None:
-    """`sma_step` over ``close`` (n_bars,) into ``out`` (n_bars,)."""
+    """Loop of ``sma_step``.
+
+    Args:
+        close: (n_bars,), prices.
+        lookback: bars.
+        state: of ``sma_state_size``, changed in place.
+        out: (n_bars,), written.
+    """
     for bar in range(len(close)):
         out[bar] = sma_step(state, close[bar], lookback)
 
@@ -129,7 +152,14 @@ def sma(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) ->
 
 @jit
 def ema_state_size(lookback: int) -> int:
-    """Length of the state of `ema_step`."""
+    """Length of the state of ``ema_step``.
+
+    Args:
+        lookback: bars.
+
+    Returns:
+        Numbers.
+    """
     return 2
 
 
@@ -137,7 +167,15 @@ def ema_state_size(lookback: int) -> int:
 def ema_step(state: FloatArray, close: float, lookback: int) -> float:
     """Exponential average of closes, in price units: smoothing 2 / (lookback + 1).
 
-    Seeded with the simple average of the first ``lookback`` closes, as TA-Lib does.
+    It starts from the simple average of the first ``lookback`` closes, as in TA-Lib.
+
+    Args:
+        state: of ``ema_state_size``, changed in place.
+        close: price.
+        lookback: bars, >= 1.
+
+    Returns:
+        The average; NaN until it is defined.
     """
     seen = int(state[0]) + 1
     if seen <= lookback:
@@ -151,7 +189,14 @@ def ema_step(state: FloatArray, close: float, lookback: int) -> float:
 
 @jit
 def ema(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) -> None:
-    """`ema_step` over ``close`` (n_bars,) into ``out`` (n_bars,)."""
+    """Loop of ``ema_step``.
+
+    Args:
+        close: (n_bars,), prices.
+        lookback: bars.
+        state: of ``ema_state_size``, changed in place.
+        out: (n_bars,), written.
+    """
     for bar in range(len(close)):
         out[bar] = ema_step(state, close[bar], lookback)
 
@@ -162,7 +207,14 @@ def ema(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) ->
 
 @jit
 def rsi_state_size(lookback: int) -> int:
-    """Length of the state of `rsi_step`."""
+    """Length of the state of ``rsi_step``.
+
+    Args:
+        lookback: bars.
+
+    Returns:
+        Numbers.
+    """
     return 4
 
 
@@ -171,9 +223,17 @@ def rsi_step(state: FloatArray, close: float, lookback: int) -> float:
     """Relative strength index, 0 to 100.
 
     Averages of gains and losses are simple over the first ``lookback`` changes, then Wilder's.
-    Without losses it is 100. Without any move it is 50: neither side is stronger (TA-Lib says 0,
-    which would read as oversold). Source: Wilder (1978), New Concepts in Technical Trading Systems,
-    section VI.
+    Without losses it is 100. Without any move it is 50, because neither side is stronger (TA-Lib
+    gives 0, which would read as oversold). Source: Wilder (1978), New Concepts in Technical Trading
+    Systems, section VI.
+
+    Args:
+        state: of ``rsi_state_size``, changed in place.
+        close: price.
+        lookback: bars, >= 1.
+
+    Returns:
+        The index; NaN until it is defined.
     """
     seen = int(state[0])
     change = close - state[1]
@@ -195,7 +255,14 @@ def rsi_step(state: FloatArray, close: float, lookback: int) -> float:
 
 @jit
 def rsi(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) -> None:
-    """`rsi_step` over ``close`` (n_bars,) into ``out`` (n_bars,)."""
+    """Loop of ``rsi_step``.
+
+    Args:
+        close: (n_bars,), prices.
+        lookback: bars.
+        state: of ``rsi_state_size``, changed in place.
+        out: (n_bars,), written.
+    """
     for bar in range(len(close)):
         out[bar] = rsi_step(state, close[bar], lookback)
 
@@ -206,13 +273,29 @@ def rsi(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) ->
 
 @jit
 def momentum_state_size(lookback: int) -> int:
-    """Length of the state of `momentum_step`."""
+    """Length of the state of ``momentum_step``.
+
+    Args:
+        lookback: bars.
+
+    Returns:
+        Numbers.
+    """
     return 1 + lookback
 
 
 @jit
 def momentum_step(state: FloatArray, close: float, lookback: int) -> float:
-    """Return over ``lookback`` bars, a fraction: ``close[t] / close[t - lookback] - 1``."""
+    """Return over ``lookback`` bars: ``close[t] / close[t - lookback] - 1``.
+
+    Args:
+        state: of ``momentum_state_size``, changed in place.
+        close: price, positive.
+        lookback: bars, >= 1.
+
+    Returns:
+        A fraction; NaN until it is defined.
+    """
     seen = int(state[0])
     place = 1 + seen % lookback
     past = state[place]
@@ -223,7 +306,14 @@ def momentum_step(state: FloatArray, close: float, lookback: int) -> float:
 
 @jit
 def momentum(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) -> None:
-    """`momentum_step` over ``close`` (n_bars,) into ``out`` (n_bars,)."""
+    """Loop of ``momentum_step``.
+
+    Args:
+        close: (n_bars,), prices.
+        lookback: bars.
+        state: of ``momentum_state_size``, changed in place.
+        out: (n_bars,), written.
+    """
     for bar in range(len(close)):
         out[bar] = momentum_step(state, close[bar], lookback)
 
@@ -236,7 +326,14 @@ def momentum(close: FloatArray, lookback: int, state: FloatArray, out: FloatArra
 
 @jit
 def volatility_state_size(lookback: int) -> int:
-    """Length of the state of `volatility_step`."""
+    """Length of the state of ``volatility_step``.
+
+    Args:
+        lookback: bars.
+
+    Returns:
+        Numbers.
+    """
     return 4 + 2 * lookback
 
 
@@ -244,7 +341,15 @@ def volatility_state_size(lookback: int) -> int:
 def volatility_step(state: FloatArray, close: float, lookback: int) -> float:
     """Standard deviation (ddof 1) of the last ``lookback`` log returns, per bar, not annualized.
 
-    ``lookback`` is 2 or more. Equal returns give 0 exactly.
+    Equal returns give 0 exactly.
+
+    Args:
+        state: of ``volatility_state_size``, changed in place.
+        close: price, positive.
+        lookback: bars, >= 2.
+
+    Returns:
+        The deviation; NaN until it is defined.
     """
     seen = int(state[0])
     previous = state[1]
@@ -280,7 +385,14 @@ def volatility_step(state: FloatArray, close: float, lookback: int) -> float:
 
 @jit
 def volatility(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) -> None:
-    """`volatility_step` over ``close`` (n_bars,) into ``out`` (n_bars,)."""
+    """Loop of ``volatility_step``.
+
+    Args:
+        close: (n_bars,), prices.
+        lookback: bars.
+        state: of ``volatility_state_size``, changed in place.
+        out: (n_bars,), written.
+    """
     for bar in range(len(close)):
         out[bar] = volatility_step(state, close[bar], lookback)
 
@@ -291,7 +403,14 @@ def volatility(close: FloatArray, lookback: int, state: FloatArray, out: FloatAr
 
 @jit
 def atr_state_size(lookback: int) -> int:
-    """Length of the state of `atr_step`."""
+    """Length of the state of ``atr_step``.
+
+    Args:
+        lookback: bars.
+
+    Returns:
+        Numbers.
+    """
     return 3
 
 
@@ -299,8 +418,17 @@ def atr_state_size(lookback: int) -> int:
 def atr_step(state: FloatArray, high: float, low: float, close: float, lookback: int) -> float:
     """Average true range, in price units.
 
-    The first value is the simple average of the true ranges of bars 1 to ``lookback``; then it is
-    Wilder's. Source: Wilder (1978), New Concepts in Technical Trading Systems, section III.
+    The first value is the simple average of the true ranges of bars 1 to ``lookback``, later ones
+    are Wilder's average. Source: Wilder (1978), New Concepts in Technical Trading Systems, section
+    III.
+
+    Args:
+        state: of ``atr_state_size``, changed in place.
+        high, low, close: prices.
+        lookback: bars, >= 1.
+
+    Returns:
+        The range; NaN until it is defined.
     """
     seen = int(state[0])
     previous = state[1]
@@ -322,119 +450,13 @@ def atr(
     state: FloatArray,
     out: FloatArray,
 ) -> None:
-    """`atr_step` over ``high``, ``low`` and ``close`` (n_bars,) into ``out`` (n_bars,)."""
-    for bar in range(len(close)):
-        out[bar] = atr_step(state, high[bar], low[bar], close[bar], lookback)
-
-
-# --- rolling correlation -------------------------------------------------------------------------
-# state: bars seen | previous close of each symbol | ring of lookback rows of n_symbols returns
-
-
-@jit
-def correlation_state_size(lookback: int, n_symbols: int) -> int:
-    """Length of the state of `correlation_step`."""
-    return 1 + n_symbols + lookback * n_symbols
-
-
-@jit
-def _correlation_matrix(state: FloatArray, lookback: int, out: FloatArray) -> None:
-    """Two-pass Pearson correlations of the returns in the ring, oldest first, into ``out``."""
-    n_symbols = len(out)
-    # One return less than bars was taken; the slot that the next one will overwrite is the oldest.
-    oldest = (int(state[0]) - 1) % lookback
-    ring = 1 + n_symbols
-    deviation = np.empty((lookback, n_symbols))
-    mean = np.zeros(n_symbols)
-    squares = np.zeros(n_symbols)
-    largest = np.zeros(n_symbols)
-    for row in range(lookback):
-        place = ring + (oldest + row) % lookback * n_symbols
-        for symbol in range(n_symbols):
-            change = state[place + symbol]
-            deviation[row, symbol] = change
-            mean[symbol] += (change - mean[symbol]) / (row + 1)
-    for row in range(lookback):
-        for symbol in range(n_symbols):
-            apart = deviation[row, symbol] - mean[symbol]
-            deviation[row, symbol] = apart
-            squares[symbol] += apart * apart
-            largest[symbol] = max(largest[symbol], abs(apart))
-    for first in range(n_symbols):
-        out[first, first:] = 0.0
-        # Rows outside, symbols inside: each pair sums in the order of time, and the pairs of one
-        # symbol are independent, so the compiler may take several at once.
-        for row in range(lookback):
-            own = deviation[row, first]
-            for second in range(first + 1, n_symbols):
-                out[first, second] += own * deviation[row, second]
-        for second in range(first + 1, n_symbols):
-            value = np.nan
-            if largest[first] > _ROUNDING and largest[second] > _ROUNDING:
-                value = out[first, second] / np.sqrt(squares[first] * squares[second])
-                value = min(1.0, max(-1.0, value))
-            out[first, second] = value
-            out[second, first] = value
-        out[first, first] = 1.0
-
-
-@jit
-def correlation_step(
-    state: FloatArray, close: FloatArray, lookback: int, wanted: bool, out: FloatArray
-) -> None:
-    """Take one bar of all symbols; write their correlations where ``wanted``.
-
-    Pearson correlations of the last ``lookback`` log returns. They come from the window itself,
-    never from carried sums, so a bar's matrix is the same whichever other bars are wanted, and from
-    whichever bar the state began. A bar costs O(n_symbols), a matrix O(lookback x n_symbols^2).
+    """Loop of ``atr_step``.
 
     Args:
-        state: of `correlation_state_size`, changed in place.
-        close: (n_symbols,), prices.
-        lookback: returns in the window, 2 or more.
-        wanted: whether to write ``out``; untouched otherwise.
-        out: (n_symbols, n_symbols): symmetric, within [-1, 1], unit diagonal. A pair with a symbol
-            whose returns are all equal, up to the rounding of prices, is undefined: NaN. The whole
-            matrix is NaN before the window is full.
+        high, low, close: (n_bars,), prices.
+        lookback: bars.
+        state: of ``atr_state_size``, changed in place.
+        out: (n_bars,), written.
     """
-    n_symbols = len(close)
-    seen = int(state[0])
-    state[0] = seen + 1
-    if seen > 0:
-        place = 1 + n_symbols + (seen - 1) % lookback * n_symbols
-        for symbol in range(n_symbols):
-            state[place + symbol] = log_return(state[1 + symbol], close[symbol])
-    for symbol in range(n_symbols):
-        state[1 + symbol] = close[symbol]
-    if wanted:
-        if seen < lookback:
-            out[:, :] = np.nan
-        else:
-            _correlation_matrix(state, lookback, out)
-
-
-@jit
-def correlation(
-    close: FloatArray,
-    lookback: int,
-    first_bar: int,
-    refresh: int,
-    state: FloatArray,
-    out: FloatArray,
-) -> int:
-    """`correlation_step` over ``close`` (n_bars, n_symbols), written at the scheduled bars alone.
-
-    The schedule is bars ``first_bar + k * refresh``, counted from the bar where the state was
-    fresh, so it goes on over a cut. Matrices are written to ``out`` (n_refreshes, n_symbols,
-    n_symbols) one after another; returns how many.
-    """
-    written = 0
-    unused = np.empty((0, 0))
     for bar in range(len(close)):
-        since = int(state[0]) - first_bar
-        if since >= 0 and since % refresh == 0:
-            correlation_step(state, close[bar], lookback, True, out[written])
-            written += 1
-        else:
-            correlation_step(state, close[bar], lookback, False, unused)
-    return written
+        out[bar] = atr_step(state, high[bar], low[bar], close[bar], lookback)

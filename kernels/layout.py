@@ -1,8 +1,9 @@
-"""Where each quantity stands in the flat buffers of a block of lanes.
+"""The place of each quantity in the flat buffers of a block of lanes.
 
-A block is ``LANES`` parameter sets side by side. Row ``k`` of lane ``b`` is ``buffer[k + b]`` with
-``k`` a multiple of ``STRIDE``: constant offsets into one flat array, in unsigned arithmetic, are what
-lets the compiler see that a loop over lanes has no overlap and no negative index, and vectorize it.
+A block is ``LANES`` parameter sets side by side. Lane ``b`` of the row at offset ``k`` is
+``buffer[k + b]``, where ``k`` is a multiple of ``STRIDE``. The offsets are constants and the
+arithmetic is unsigned. From that the compiler can tell that rows do not overlap and that no index is
+negative, so it vectorizes loops over lanes.
 """
 
 from typing import Any
@@ -12,17 +13,19 @@ import numpy.typing as npt
 
 LANES = 64
 STRIDE = LANES + 8
-"""Length of a row. A row of 512 bytes would put every eighth row on the same place of a 4 KiB page,
-where the processor takes a load for one that waits for an earlier store."""
+"""Length of a row. With rows of 512 bytes, every eighth row would start at the same offset of a 4 KiB
+page, and the processor would make loads wait for unrelated stores at that offset."""
 
 B = np.uint64(LANES)
+ZERO, ONE, TWO, THREE, FOUR = (np.uint64(k) for k in range(5))
+"""Unsigned, because numba turns the sum of an unsigned and a signed integer into a float."""
 
 
 def _rows(count: int, first: int = 0) -> list[np.uint64]:
     return [np.uint64(k * STRIDE) for k in range(first, first + count)]
 
 
-# State of a lane. The rows from SUM_RETURN on are accumulators that a caller may read and reset.
+# State of a lane. A caller may read and reset the accumulators, which start at SUM_RETURN.
 N_LANE_ROWS = 20
 (
     CASH,
@@ -51,19 +54,19 @@ N_LANE_ROWS = 20
 N_SYMBOL_ROWS = 7
 (
     LOTS,  # position, signed, in lots
-    ORDER,  # decided at the last close, not filled yet, signed, in lots
+    ORDER,  # decided at the last close and not filled yet, signed, in lots
     FLOW,  # cash flow of the open trade, costs included
-    RHO,  # mean correlation with the other positions, as of the last refresh
+    RHO,  # mean correlation with the other positions at the last refresh
     ENTRY,  # mean fill price of the position
     BEST,  # best price since entry: highest high of a long, lowest low of a short
-    BARRED,  # direction that a stop closed; no re-entry before the signal leaves it
+    BARRED,  # direction that a stop closed; no re-entry until the signal leaves it
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.
-N_SIGNALS = 8
-"""Most parameters that a signal takes."""
+MAX_SIGNAL_PARAMETERS = 8
+"""Most parameters that a signal may take."""
 
-N_PARAMETER_ROWS = 11 + N_SIGNALS
+N_PARAMETER_ROWS = 11 + MAX_SIGNAL_PARAMETERS
 (
     KELLY_FRACTION,
     MAX_EXPOSURE,
@@ -86,12 +89,12 @@ N_PARAMETER_ROWS = 11 + N_SIGNALS
     SIGNAL_7,
 ) = _rows(N_PARAMETER_ROWS)
 
-# Columns that a lane reads: two features, the volatility, the regime model; a user's strategy has
-# features of its own, behind those, so that the built-in ones stay close together.
-N_FEATURES = 6
-"""Most features that a user's signal takes."""
+# Columns that a lane reads: two features, the volatility and the regime model. The features of a
+# user's strategy come last, so that the built-in ones stay close together.
+MAX_USER_FEATURES = 6
+"""Most features that a user's signal may take."""
 
-N_COLUMN_ROWS = 4 + N_FEATURES
+N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
 (
     FEATURE_0,
     FEATURE_1,
@@ -105,8 +108,8 @@ N_COLUMN_ROWS = 4 + N_FEATURES
     USER_FEATURE_5,
 ) = _rows(N_COLUMN_ROWS)
 
-# Working rows of one bar, never carried.
-N_SCRATCH_ROWS = 12 + N_FEATURES
+# Working rows of one bar, not carried to the next.
+N_SCRATCH_ROWS = 12 + MAX_USER_FEATURES
 (
     GROSS,
     EQUITY_NOW,
@@ -140,10 +143,17 @@ CACHE_LINE = 64
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """Zeros that begin on a cache line, and so does every row of ``STRIDE`` numbers in them.
+    """Zeros that begin on a cache line, as does every row of ``STRIDE`` numbers of 8 bytes in them.
 
-    numpy aligns to 16 bytes. A whole vector that begins there lies on two cache lines, and each load
-    and store of it takes two.
+    numpy aligns arrays to 16 bytes only. A vector that straddles two cache lines needs two accesses
+    for each load and store.
+
+    Args:
+        shape: of the array.
+        dtype: of the array.
+
+    Returns:
+        A writable array of zeros.
     """
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     room = np.zeros(n_bytes + CACHE_LINE, dtype=np.uint8)

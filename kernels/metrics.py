@@ -1,13 +1,14 @@
 """Performance of lanes from the sums that the simulation accumulated.
 
-Conventions follow empyrical: returns per bar, risk-free rate 0, annualized by the bars per year,
-sample standard deviation (ddof 1). What is undefined (no trade, no loss, no variance) is NaN.
+Conventions follow empyrical: returns per bar, a risk-free rate of 0, annualization by the bars per
+year, sample standard deviations (ddof 1). A metric that is undefined is NaN: without a trade, without
+a loss, or where the returns do not vary.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels._jit import jit
+from kernels.arrays import FloatArray
 from kernels.layout import (
     COSTS,
     EQUITY,
@@ -49,7 +50,7 @@ N_METRICS = 17
     KURTOSIS,
 ) = range(N_METRICS)
 
-# Rows of the simulation's state as plain row numbers.
+# Row numbers in the simulation's state.
 _SUM_RETURN = int(SUM_RETURN) // STRIDE
 _SUM_RETURN_2 = int(SUM_RETURN_2) // STRIDE
 _SUM_RETURN_3 = int(SUM_RETURN_3) // STRIDE
@@ -69,14 +70,22 @@ _RUINED = int(RUINED) // STRIDE
 
 
 FLAT = 1e-12
-"""Share of the sum of squares below which a spread is rounding alone: the returns do not vary."""
+"""Share of the sum of squares. Values whose squared deviations sum to less do not vary: the rest is
+rounding."""
 
 
 @jit
 def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, float]:
-    """Mean and sample standard deviation (ddof 1) of ``n`` values from their power sums.
+    """Mean and sample standard deviation (ddof 1) from power sums.
 
-    The deviation is 0 where the values do not vary beyond rounding.
+    Args:
+        n: number of values.
+        total: their sum.
+        squares: sum of their squares.
+
+    Returns:
+        Mean and deviation. The deviation is 0 where the values do not vary beyond rounding, and NaN for
+        fewer than 2 values.
     """
     mean = total / n
     if n < 2:
@@ -86,13 +95,33 @@ def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, flo
 
 
 @jit
+def sharpe_ratio(mean: float, deviation: float) -> float:
+    """Sharpe ratio at a risk-free rate of 0 (Sharpe 1994, "The Sharpe Ratio").
+
+    Args:
+        mean, deviation: of the returns per bar, by ``mean_and_deviation``.
+
+    Returns:
+        The ratio per bar; NaN where the returns do not vary.
+    """
+    ratio = mean / deviation
+    return ratio if deviation > 0.0 else np.nan
+
+
+@jit
 def skewness_and_kurtosis(
     n: float, total: float, squares: float, cubes: float, fourths: float
 ) -> tuple[float, float]:
-    """Skewness and Pearson's kurtosis (3 for a normal) of ``n`` values, ddof 0, from power sums.
+    """Skewness and Pearson's kurtosis (3 for a normal distribution), ddof 0, from power sums.
 
-    Accurate while the mean is not large against the deviation, as is so for returns per bar; NaN
-    where the values do not vary.
+    Accurate as long as the mean is not large compared with the deviation, as holds for returns per bar.
+
+    Args:
+        n: number of values.
+        total, squares, cubes, fourths: sums of their first to fourth powers.
+
+    Returns:
+        Both; NaN where the values do not vary beyond rounding.
     """
     one, two, three, four = total / n, squares / n, cubes / n, fourths / n
     second = two - one**2
@@ -105,11 +134,11 @@ def skewness_and_kurtosis(
 
 @jit
 def performance(
-    rows: npt.NDArray[np.float64],
-    start_equity: npt.NDArray[np.float64],
+    rows: FloatArray,
+    start_equity: FloatArray,
     n_bars: int,
     bars_per_year: float,
-    out: npt.NDArray[np.float64],
+    out: FloatArray,
 ) -> None:
     """Metrics of every lane over one period.
 
@@ -118,10 +147,10 @@ def performance(
         start_equity: (n_lanes,), money at the period's start.
         n_bars: bars of the period, >= 1.
         bars_per_year: annualizes.
-        out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates
-            are fractions; exposure is the mean gross value over equity; turnover is the value of
-            all fills over the mean equity, per year; equity and costs are money; skewness and
-            kurtosis are those of the returns per bar.
+        out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates are
+            fractions; exposure is the mean gross value over equity; turnover is the value of all fills
+            over the mean equity, per year; equity and costs are money; skewness and kurtosis are those
+            of the returns per bar.
     """
     years = n_bars / bars_per_year
     for i in range(rows.shape[1]):
@@ -136,7 +165,7 @@ def performance(
         out[i, TOTAL_RETURN] = growth - 1.0
         out[i, CAGR] = cagr
         out[i, VOLATILITY] = deviation * np.sqrt(bars_per_year)
-        out[i, SHARPE] = mean / deviation * np.sqrt(bars_per_year) if deviation > 0.0 else np.nan
+        out[i, SHARPE] = sharpe_ratio(mean, deviation) * np.sqrt(bars_per_year)
         out[i, SORTINO] = mean / downside * np.sqrt(bars_per_year) if downside > 0.0 else np.nan
         out[i, CALMAR] = cagr / drawdown if drawdown > 0.0 else np.nan
         out[i, DRAWDOWN] = drawdown

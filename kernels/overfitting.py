@@ -1,40 +1,47 @@
 """Cross-validation over many parameter sets, from sums per block of bars.
 
-A split of the bars is two bit masks over the blocks: bit b of one is set where block b is in-sample,
-of the other where it is out-of-sample. The sums over a mask are the sums of its two halves, each
-looked up in a table of all subsets of half of the blocks, so that a split costs one addition a sum
-whatever the number of blocks. Sets are taken in tiles small enough for the tables to stay in cache,
-and may come in several chunks.
+A split of the bars is a pair of bit masks over the blocks: one has bit b set where block b is
+in-sample, the other where it is out-of-sample. The sum over a mask is the sum of its two halves, each
+looked up in a table of all subsets of one half of the blocks. So a split costs one addition per sum,
+whatever the number of blocks. Parameter sets are taken in groups small enough for the tables to stay
+in cache, and may come in several chunks.
+
+Bailey, Borwein, López de Prado and Zhu (2017), "The probability of backtest overfitting".
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels._jit import jit
-from kernels.metrics import FLAT
+from kernels.arrays import FloatArray, IntArray
+from kernels.metrics import mean_and_deviation, sharpe_ratio
 
 TILE = 64
-"""Parameter sets of one tile."""
+"""Parameter sets taken at a time."""
 
 
 @jit
 def block_sharpe(n: float, total: float, squares: float) -> float:
-    """Sharpe ratio per bar of ``n`` returns from their power sums, ddof 1; 0 if they do not vary.
+    """Sharpe ratio per bar from power sums, ddof 1; 0 if the returns do not vary.
 
-    A parameter set that did not trade in a split earned nothing and risked nothing there, so it
-    ranks above every loser and below every winner.
+    A parameter set that did not trade in a split earned nothing and risked nothing there. With 0 it ranks
+    above every loser and below every winner.
+
+    Args:
+        n: number of returns, >= 2.
+        total: their sum.
+        squares: sum of their squares.
+
+    Returns:
+        The ratio, not annualized.
     """
-    mean = total / n
-    spread = squares - total * mean
-    sharpe = mean / np.sqrt(spread / (n - 1.0))
-    return sharpe if spread > FLAT * squares else 0.0
+    mean, deviation = mean_and_deviation(n, total, squares)
+    sharpe = sharpe_ratio(mean, deviation)
+    return sharpe if deviation > 0.0 else 0.0
 
 
 @jit
-def subset_sums(
-    values: npt.NDArray[np.float64], first: int, width: int, out: npt.NDArray[np.float64]
-) -> None:
-    """Sums over every subset of a few blocks for the sets ``first`` to ``first + width - 1``.
+def subset_sums(values: FloatArray, first: int, width: int, out: FloatArray) -> None:
+    """Sums over every subset of a few blocks, for the sets ``first`` to ``first + width - 1``.
 
     Args:
         values: (n_blocks, n_sets).
@@ -54,18 +61,18 @@ def subset_sums(
 
 @jit
 def select_in_sample(
-    sums: npt.NDArray[np.float64],
-    squares: npt.NDArray[np.float64],
+    sums: FloatArray,
+    squares: FloatArray,
     first_set: int,
-    inside_masks: npt.NDArray[np.int64],
-    outside_masks: npt.NDArray[np.int64],
-    n_inside: npt.NDArray[np.float64],
-    n_outside: npt.NDArray[np.float64],
-    winners: npt.NDArray[np.int64],
-    inside: npt.NDArray[np.float64],
-    outside: npt.NDArray[np.float64],
+    inside_masks: IntArray,
+    outside_masks: IntArray,
+    n_inside: FloatArray,
+    n_outside: FloatArray,
+    winners: IntArray,
+    inside: FloatArray,
+    outside: FloatArray,
 ) -> None:
-    """The set with the best in-sample Sharpe ratio of every split; of equals the first.
+    """Find the set with the best in-sample Sharpe ratio in every split; of equals, the first.
 
     Args:
         sums: (n_blocks, n_sets), sum of the returns of each block.
@@ -75,7 +82,7 @@ def select_in_sample(
         outside_masks: (n_splits,), blocks that are out-of-sample.
         n_inside: (n_splits,), bars in-sample, >= 2.
         n_outside: (n_splits,), bars out-of-sample, >= 2.
-        winners: (n_splits,), updated: the set chosen.
+        winners: (n_splits,), updated: number of the best set so far.
         inside: (n_splits,), updated: its in-sample Sharpe ratio per bar; -inf before the first chunk.
         outside: (n_splits,), updated: its out-of-sample Sharpe ratio per bar.
     """
@@ -94,7 +101,7 @@ def select_in_sample(
         for split in range(len(inside_masks)):
             low, high = inside_masks[split] & low_bits, inside_masks[split] >> half
             n, best = n_inside[split], inside[split]
-            # Whether any set is better is a sum, which vectorizes; where it stands is rarely asked.
+            # Counting the better sets vectorizes. Which of them is best is rarely needed.
             n_better = 0
             for lane in range(width):
                 row[lane] = block_sharpe(
@@ -120,23 +127,23 @@ def select_in_sample(
 
 @jit
 def rank_out_of_sample(
-    sums: npt.NDArray[np.float64],
-    squares: npt.NDArray[np.float64],
-    outside_masks: npt.NDArray[np.int64],
-    n_outside: npt.NDArray[np.float64],
-    outside: npt.NDArray[np.float64],
-    ranks: npt.NDArray[np.float64],
+    sums: FloatArray,
+    squares: FloatArray,
+    outside_masks: IntArray,
+    n_outside: FloatArray,
+    outside: FloatArray,
+    ranks: FloatArray,
 ) -> None:
-    """Rank of every split's winner among all sets out-of-sample, 1 is the worst; equals share.
+    """Rank every split's winner among all sets out-of-sample. Rank 1 is the worst; equals share.
 
     Args:
         sums: (n_blocks, n_sets), sum of the returns of each block.
         squares: (n_blocks, n_sets), sum of the squared returns.
         outside_masks: (n_splits,), blocks that are out-of-sample.
         n_outside: (n_splits,), bars out-of-sample, >= 2.
-        outside: (n_splits,), the winners' out-of-sample Sharpe ratio by ``select_in_sample``.
-        ranks: (n_splits,), added to: the number of worse sets of this chunk plus half of its equals,
-            the winner included; 0.5 before the first chunk.
+        outside: (n_splits,), the winners' out-of-sample Sharpe ratio, by ``select_in_sample``.
+        ranks: (n_splits,), increased by the number of worse sets in this chunk plus half of the
+            equal ones, the winner included; 0.5 before the first chunk.
     """
     n_blocks, n_sets = sums.shape
     half = n_blocks // 2
@@ -162,5 +169,5 @@ def rank_out_of_sample(
                 )
                 n_worse += sharpe < own
                 n_not_better += sharpe <= own
-            # Half of the worse and half of the not better: the worse plus half of the equals.
+            # This is the number of worse sets plus half the number of equal ones.
             ranks[split] += 0.5 * (n_worse + n_not_better)

@@ -1,21 +1,18 @@
 """Market regimes, one bar at a time: features, hidden Markov filter, support vector decision.
 
-Each rule stands once, as a step on one bar that carries its state in arrays passed in; the form
-over many bars is the loop over that step. Nothing is allocated and nothing is kept, so a sequence
-cut anywhere and gone on with the carried arrays gives the same bits.
+Each rule is a step on one bar that carries its state in the arrays passed in. Its form over many bars
+is the loop over that step. Nothing is allocated and nothing is kept, so a sequence that is cut anywhere
+and continued with the carried arrays gives the same bits.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels._jit import jit
+from kernels.arrays import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-N_FEATURES = 2
+N_MARKET_FEATURES = 2
 """Features of the market: mean and standard deviation of its log returns."""
 
 
@@ -24,20 +21,25 @@ def market_return_step(previous: FloatArray, close: FloatArray) -> float:
     """Log return over one bar of an equal-weighted index, rebalanced at each bar.
 
     Args:
-        previous: shape (n_symbols,), closes of the bar before, positive.
-        close: shape (n_symbols,), closes of this bar, positive.
+        previous: (n_symbols,), closes of the bar before, positive.
+        close: (n_symbols,), closes of this bar, positive.
+
+    Returns:
+        The log return.
     """
     total = 0.0
     for s in range(len(close)):
-        total += (close[s] - previous[s]) / previous[s]  # Exact difference of near prices.
+        total += (close[s] - previous[s]) / previous[s]  # near prices differ exactly
     return float(np.log1p(total / len(close)))
 
 
 @jit
 def market_returns(close: FloatArray, returns: FloatArray) -> None:
-    """Loop of `market_return_step` over ``close`` (n_bars, n_symbols) into ``returns`` (n_bars,).
+    """Loop of ``market_return_step``. The first bar has no bar before it, so its return is 0.
 
-    The first bar has no bar before it: its return is 0.
+    Args:
+        close: (n_bars, n_symbols), positive.
+        returns: (n_bars,), written.
     """
     returns[:1] = 0.0
     for t in range(1, len(close)):
@@ -48,17 +50,17 @@ def market_returns(close: FloatArray, returns: FloatArray) -> None:
 def market_features_step(
     log_return: float, ring: FloatArray, seen: IntArray, features: FloatArray
 ) -> None:
-    """Take one return in and write mean and standard deviation of the last ``lookback`` returns.
+    """Add one return and write mean and standard deviation of the last ``lookback`` returns.
 
-    Both passes go over the window itself, oldest bar first: there is no running sum to drift, and
-    the result depends on the window alone.
+    Both passes go over the window itself, oldest bar first. No running sum can drift, and the result
+    depends on the window alone.
 
     Args:
         log_return: the market's log return of this bar.
-        ring: shape (lookback,), lookback >= 2, the last returns; carried, any values at the start.
-        seen: shape (1,), number of returns taken in; carried, 0 at the start.
-        features: shape (2,), written: mean and standard deviation (ddof 1), per bar; NaN until
-            ``lookback`` returns have been seen.
+        ring: (lookback,), lookback >= 2, the last returns; carried, any values at the start.
+        seen: (1,), number of returns so far; carried, 0 at the start.
+        features: (2,), written: mean and standard deviation (ddof 1), per bar; NaN until ``lookback``
+            returns have been seen.
     """
     lookback = len(ring)
     ring[seen[0] % lookback] = log_return
@@ -87,7 +89,13 @@ def market_features_step(
 def market_features(
     returns: FloatArray, ring: FloatArray, seen: IntArray, features: FloatArray
 ) -> None:
-    """Loop of `market_features_step` over ``returns`` (n_bars,) into ``features`` (n_bars, 2)."""
+    """Loop of ``market_features_step``.
+
+    Args:
+        returns: (n_bars,), log returns.
+        ring, seen: as of ``market_features_step``, carried.
+        features: (n_bars, 2), written.
+    """
     for t in range(len(returns)):
         market_features_step(returns[t], ring, seen, features[t])
 
@@ -103,22 +111,22 @@ def hmm_filter_step(
 ) -> None:
     """One step of the forward filter of a hidden Markov model with diagonal Gaussian emissions.
 
-    The forward recursion of Rabiner (1989), "A tutorial on hidden Markov models", section III.A,
-    scaled at each step (V.A): the weights are taken relative to the likeliest state's, in
-    logarithms, so an observation far from every state does not underflow. What is carried is the
-    prediction for the next bar rather than the filtered state: then the first bar, whose prediction
-    is the start distribution, is no special case.
+    The scaled forward recursion of Rabiner (1989), "A tutorial on hidden Markov models", sections
+    III.A and V.A. Weights are logarithms relative to the likeliest state's, so an observation far
+    from every state does not underflow. The prediction for the next bar is carried rather than the
+    filtered state: then the first bar, whose prediction is the start distribution, is not a special
+    case.
 
     Args:
-        observation: shape (n_features,).
-        predicted: shape (n_states,), probability of each state at this bar given the bars before;
-            carried: replaced by the prediction for the next bar. The start distribution at first.
-        transition: shape (n_states, n_states), rows sum to 1: from state (row) to state (column).
-        means: shape (n_states, n_features).
-        variances: shape (n_states, n_features), positive.
-        filtered: shape (n_states,), written: probability of each state at this bar given the bars
-            up to and with it. An observation that no state can have produced (not finite) says
-            nothing: the prediction stands.
+        observation: (n_features,).
+        predicted: (n_states,), probability of each state at this bar given the bars before; carried:
+            replaced by the prediction for the next bar. At first the start distribution.
+        transition: (n_states, n_states), rows sum to 1: from state (row) to state (column).
+        means: (n_states, n_features).
+        variances: (n_states, n_features), positive.
+        filtered: (n_states,), written: probability of each state at this bar given the bars up to and
+            including it. An observation that no state can have produced (not finite) carries no
+            information: the prediction stays.
     """
     n_states, n_features = means.shape
     largest = -np.inf
@@ -157,10 +165,13 @@ def hmm_filter(
     variances: FloatArray,
     filtered: FloatArray,
 ) -> None:
-    """Loop of `hmm_filter_step` over ``observations`` (n_bars, n_features).
+    """Loop of ``hmm_filter_step``.
 
-    Writes ``filtered`` (n_bars, n_states) and leaves in ``predicted`` the prediction for the bar
-    after the last.
+    Args:
+        observations: (n_bars, n_features).
+        predicted: (n_states,), carried: left as the prediction for the bar after the last.
+        transition, means, variances: as of ``hmm_filter_step``.
+        filtered: (n_bars, n_states), written.
     """
     for t in range(len(observations)):
         hmm_filter_step(observations[t], predicted, transition, means, variances, filtered[t])
@@ -185,23 +196,23 @@ def svm_decision_step(
 ) -> int:
     """Class of one observation by one-vs-one votes of support vector machines with an RBF kernel.
 
-    The layout is that of LIBSVM (Chang and Lin 2011, "LIBSVM: a library for support vector
-    machines", sections 4.1 and 7): support vectors grouped by class; a vector of class c holds
-    against class d its coefficient of row ``d - 1`` where d > c, else of row ``d``; pairs in the
-    order (0, 1), (0, 2), ..., (1, 2), ... A positive decision of the pair (i, j) is a vote for i,
-    any other for j; of classes with equally many votes the first wins.
+    The layout is that of LIBSVM (Chang and Lin 2011, "LIBSVM: a library for support vector machines",
+    sections 4.1 and 7). Support vectors are grouped by class. The coefficient of a vector of class c
+    against class d is in row ``d - 1`` where d > c, else in row ``d``. Pairs are in the order (0, 1),
+    (0, 2), ..., (1, 2), ... A positive decision of the pair (i, j) is a vote for i, any other for j.
+    Of classes with equally many votes the first wins.
 
     Args:
-        observation: shape (n_features,).
-        support_vectors: shape (n_vectors, n_features), grouped by class.
-        n_support: shape (n_classes,), vectors of each class; n_classes >= 2.
-        dual_coefficients: shape (n_classes - 1, n_vectors).
-        intercept: shape (n_pairs,), n_pairs = n_classes * (n_classes - 1) / 2.
+        observation: (n_features,).
+        support_vectors: (n_vectors, n_features), grouped by class.
+        n_support: (n_classes,), vectors of each class; n_classes >= 2.
+        dual_coefficients: (n_classes - 1, n_vectors).
+        intercept: (n_pairs,), n_pairs = n_classes * (n_classes - 1) / 2.
         gamma: the RBF kernel is exp(-gamma * squared distance).
-        decisions: shape (n_pairs,), written.
+        decisions: (n_pairs,), written.
 
     Returns:
-        Index of the winning class, 0 .. n_classes - 1.
+        Index of the winning class, 0 to n_classes - 1.
     """
     n_classes = len(n_support)
     decisions[:] = 0.0
@@ -245,9 +256,13 @@ def svm_decision(
     decisions: FloatArray,
     labels: IntArray,
 ) -> None:
-    """Loop of `svm_decision_step` over ``observations`` (n_bars, n_features).
+    """Loop of ``svm_decision_step``.
 
-    Writes ``decisions`` (n_bars, n_pairs) and the class of each bar to ``labels`` (n_bars,).
+    Args:
+        observations: (n_bars, n_features).
+        support_vectors, n_support, dual_coefficients, intercept, gamma: as of ``svm_decision_step``.
+        decisions: (n_bars, n_pairs), written.
+        labels: (n_bars,), written: class of each bar.
     """
     for t in range(len(observations)):
         labels[t] = svm_decision_step(

@@ -1,15 +1,16 @@
 """From a signal to an order: Kelly size, regime, correlation, budget, cash, lots.
 
-Quantities are in lots: whole numbers held as floats, so that a closed position is exactly 0.
+Quantities are in lots. They are whole numbers held as floats, so a closed position is exactly 0.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels._jit import jit
+from kernels.arrays import FloatArray
 from kernels.codes import (
     BELOW_MINIMUM,
     HELD,
+    HOLD,
     INSIDE_BAND,
     NO_BUDGET,
     NO_CASH,
@@ -19,7 +20,7 @@ from kernels.codes import (
     UNCHANGED,
 )
 
-_HOLD = 2.0
+_HOLD = float(HOLD)
 
 
 @jit
@@ -28,55 +29,90 @@ def kelly_size(
 ) -> float:
     """Fraction of equity to hold: ``kelly_fraction * strength * confidence / sigma**2``.
 
-    Kelly (1956), Thorp (2006), Merton (1969).
+    Kelly (1956), Merton (1969), Thorp (2006).
 
     Args:
         scaled_kelly_fraction: share of the full Kelly size times the regime multiplier.
-        strength: expected return per bar.
-        confidence: 0..1.
-        inverse_variance: 1 / sigma**2 per bar, of the larger sigma of symbol and portfolio.
+        strength: expected return per bar, a fraction.
+        confidence: 0 to 1.
+        inverse_variance: 1 / sigma**2 per bar, for the larger sigma of symbol and portfolio.
+
+    Returns:
+        A fraction of equity, >= 0.
     """
     return scaled_kelly_fraction * (strength * confidence) * inverse_variance
 
 
 @jit
 def smaller(a: float, b: float) -> float:
-    """The smaller of two floats as one select."""
+    """The smaller of two floats, as one select instruction.
+
+    Args:
+        a, b: compared; ``b`` is returned if either is NaN.
+
+    Returns:
+        One of the two.
+    """
     return a if a < b else b
 
 
 @jit
 def larger(a: float, b: float) -> float:
-    """The larger of two floats as one select."""
+    """The larger of two floats, as one select instruction.
+
+    Args:
+        a, b: compared; ``b`` is returned if either is NaN.
+
+    Returns:
+        One of the two.
+    """
     return a if a > b else b
 
 
 @jit
 def correlation_adjustment(penalty: float, rho: float) -> float:
-    """Factor ``1 - penalty * max(0, rho)``; rho is the mean correlation with the positions held."""
+    """Factor ``1 - penalty * max(0, rho)`` on the Kelly size.
+
+    Args:
+        penalty: 0 to 1.
+        rho: by ``mean_correlation``, -1 to 1.
+
+    Returns:
+        The factor.
+    """
     return 1.0 - penalty * larger(0.0, rho)
 
 
 @jit
 def mean_correlation(weighted: float, gross: float, own: float) -> float:
-    """Exposure-weighted mean correlation with the other positions; 0 with none held.
+    """Mean correlation with the other positions, weighted by their values.
 
     Args:
-        weighted: sum over the other positions of signed value times correlation.
-        gross: gross value of all positions.
-        own: signed value of the symbol's own position.
+        weighted: sum over the other positions of signed value times correlation, in money.
+        gross: gross value of all positions, in money.
+        own: signed value of the symbol's own position, in money.
+
+    Returns:
+        -1 to 1; 0 if no other position is held.
     """
     others = gross - abs(own)
-    # Rounding can take the mean of correlations of 1 a little above it.
+    # Rounding can take the mean of correlations of 1 slightly above 1.
     mean = larger(smaller(weighted / others, 1.0), -1.0)
     return mean if others > 0.0 else 0.0
 
 
 @jit
-def weighted_correlation(
-    correlations: npt.NDArray[np.float64], symbol: int, values: npt.NDArray[np.float64]
-) -> float:
-    """Sum over the other positions of signed value times correlation with ``symbol``."""
+def weighted_correlation(correlations: FloatArray, symbol: int, values: FloatArray) -> float:
+    """Sum over the other positions of signed value times correlation with one symbol.
+
+    Args:
+        correlations: (n_symbols, n_symbols).
+        symbol: number of the symbol.
+        values: (n_symbols,), signed values of the positions, in money.
+
+    Returns:
+        Money.
+    """
     total = 0.0
     for j in range(len(values)):
         rho = 0.0 if j == symbol else correlations[symbol, j]
@@ -88,7 +124,14 @@ def weighted_correlation(
 def barred_direction(direction: float, barred: float) -> tuple[float, float]:
     """Keep a position that a stop closed from reopening while the same signal lasts.
 
-    HOLD says nothing new, so it does not lift the bar. Returns (direction, barred).
+    HOLD is not a new signal, so it does not end the bar on a direction.
+
+    Args:
+        direction: of the signal.
+        barred: direction that a stop closed, or 0.
+
+    Returns:
+        The direction to act on, and the direction barred from now on.
     """
     leaves = (direction != barred) & (direction != _HOLD)
     same = (direction == barred) & (barred != 0.0)
@@ -97,19 +140,45 @@ def barred_direction(direction: float, barred: float) -> tuple[float, float]:
 
 @jit
 def budget(max_exposure: float, equity: float, gross: float) -> float:
-    """Money that new positions may still take; below 0 where the market has carried it over."""
+    """Money that new positions may still take.
+
+    Args:
+        max_exposure: largest gross value over equity.
+        equity, gross: money.
+
+    Returns:
+        Money; negative where the market has carried the positions beyond the limit.
+    """
     return max_exposure * equity - gross
 
 
 @jit
 def cash_taken(order: float, lot_value: float) -> float:
-    """Cash that an order lays claim to; a sale frees none before it is filled."""
+    """Cash that an order claims. A sale frees none before it is filled.
+
+    Args:
+        order: lots, signed.
+        lot_value: money per lot.
+
+    Returns:
+        Money, >= 0.
+    """
     return larger(order, 0.0) * lot_value
 
 
 @jit
 def budget_taken(order: float, lots: float, lot_value: float, short: object) -> float:
-    """Budget that an order lays claim to; a reduction frees none before it is filled."""
+    """Budget that an order claims. A reduction frees none before it is filled.
+
+    Args:
+        order: lots, signed.
+        lots: position, signed.
+        lot_value: money per lot.
+        short: None where short positions are off.
+
+    Returns:
+        Money, >= 0.
+    """
     if short is None:
         return larger(order, 0.0) * lot_value
     return larger(abs(lots + order) - abs(lots), 0.0) * lot_value
@@ -117,9 +186,15 @@ def budget_taken(order: float, lots: float, lot_value: float, short: object) -> 
 
 @jit
 def inverse_of_lot(lot_value: float) -> float:
-    """Lots per money, a few ulps high: the value of n lots then counts n lots, never n - 1.
+    """Lots per unit of money, a few ulps high, so that the value of n lots never counts as n - 1.
 
     Otherwise a position at its limit would lose a lot to rounding and buy it back.
+
+    Args:
+        lot_value: money per lot.
+
+    Returns:
+        Lots per unit of money.
     """
     return (1.0 + 2.0**-50) / lot_value
 
@@ -138,22 +213,24 @@ def order_size(
     rebalance_band: float,
     short: object,
 ) -> tuple[float, float, float, float, float]:
-    """Order that takes the position to its target, and the three sizes it is the smallest of.
+    """The order that takes the position to its target, and the values that limit the target.
+
+    The target is the smallest of the Kelly value, the budget and the cash, in whole lots.
 
     Args:
         direction: -1, 0, 1, or 2 to hold the position as it is.
         fraction: Kelly size times the correlation adjustment, a fraction of equity.
-        equity: money, at the close.
-        lots: position held, signed.
+        equity: money at the close.
+        lots: position, signed.
         lot_value: money per lot at the close.
         inverse_lot_value: by ``inverse_of_lot``.
-        cash_left, budget_left: money that the orders of this bar may still use.
-        min_lots: an order that opens or adds is at least this large.
+        cash_left, budget_left: money that the orders of this bar may still claim.
+        min_lots: smallest order that opens or adds.
         rebalance_band: a change smaller than this share of the target is not placed.
         short: None where short positions are off (compiled out), anything else where on.
 
     Returns:
-        (order in lots, target in lots, Kelly value, budget value, cash value); the values in money.
+        Order and target in lots, signed; Kelly value, budget value and cash value in money.
     """
     kelly_value = fraction * equity
     if short is None:
@@ -176,7 +253,7 @@ def order_size(
         target = side * np.floor(value * inverse_lot_value)
         adds = abs(target) > abs(lots)
         small = (abs(target - lots) < min_lots) & (adds | (target * lots < 0.0))
-        # Too small to turn around is never too small to get out.
+        # An order that is too small to turn the position around still closes it.
         target = 0.0 if small & (target * lots < 0.0) else target
         small = small & (target != 0.0)
         order = target - lots
@@ -197,7 +274,15 @@ def reject_reason(
     cash_value: float,
     short: object,
 ) -> int:
-    """Why ``order_size`` placed no order, as a code; PLACED where it did."""
+    """Why ``order_size`` placed no order.
+
+    Args:
+        direction, lots, min_lots, short: as passed to ``order_size``.
+        order, target, kelly_value, budget_value, cash_value: as it returned them.
+
+    Returns:
+        A code of ``kernels.codes``; PLACED if there is an order.
+    """
     if order != 0.0:
         return PLACED
     if direction == _HOLD:
@@ -223,9 +308,9 @@ def decide(
     inverse_volatility: float,
     scaled_kelly_fraction: float,
     variance: float,
-    correlations: npt.NDArray[np.float64] | None,
+    correlations: FloatArray | None,
     symbol: int,
-    values: npt.NDArray[np.float64],
+    values: FloatArray,
     values_gross: float,
     correlation_penalty: float,
     equity: float,
@@ -244,16 +329,19 @@ def decide(
         direction, strength, confidence: of the signal.
         inverse_volatility: of the symbol, per bar; 0 where undefined.
         scaled_kelly_fraction: Kelly fraction times the regime multiplier.
-        variance: of the portfolio, per unit of exposure.
+        variance: of the portfolio, per bar and unit of exposure.
         correlations: (n_symbols, n_symbols); None for no adjustment.
-        symbol: index.
-        values, values_gross: (n_symbols,) position values as of the last refresh, and their gross.
-        correlation_penalty, equity, lots, lot_value, cash_left, budget_left, min_lots,
-            rebalance_band, short: as of ``order_size``.
-        barred: direction that a stop keeps closed, or 0.
+        symbol: number of the symbol.
+        values: (n_symbols,), signed values of the positions at the last refresh, in money.
+        values_gross: their gross value.
+        correlation_penalty: 0 to 1.
+        equity, lots, lot_value, cash_left, budget_left, min_lots, rebalance_band, short: as of
+            ``order_size``.
+        barred: direction that a stop closed, or 0.
 
     Returns:
-        (order, target, Kelly value, budget value, cash value, reason, barred).
+        Order and target in lots; Kelly value, budget value and cash value in money; the reason as a
+        code; the direction barred from now on.
     """
     direction, barred = barred_direction(direction, barred)
     inverse_variance = smaller(inverse_volatility * inverse_volatility, 1.0 / variance)

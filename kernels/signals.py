@@ -1,10 +1,11 @@
-"""Signals: (direction, strength, confidence) of one symbol at one bar, from features alone.
+"""Signals: direction, strength and confidence for one symbol at one bar, from features alone.
 
-Strength is the expected return per bar. It follows Grinold (1994), "Alpha is volatility times IC
-times score": a score is how many standard deviations the feature stands from no signal, capped at
-``MAX_SCORE``, and the information coefficient is ``INFORMATION_COEFFICIENT``. Confidence is the
-score, at most 1. Between its thresholds a rule says HOLD: a position stays until the opposite
-threshold, without any state in the strategy.
+A signal is three floats. The direction is a code of ``kernels.codes``. Strength is the expected return
+per bar, a fraction. It follows Grinold (1994), "Alpha is volatility times IC times score": the score is
+the distance of the feature from neutral in standard deviations, capped at ``MAX_SCORE``, and the
+information coefficient (IC) is ``INFORMATION_COEFFICIENT``. Confidence is the score, at most 1. Between
+its thresholds a rule says HOLD: a position stays until the opposite threshold, without any state in
+the strategy.
 """
 
 import numpy as np
@@ -20,7 +21,15 @@ _LONG, _SHORT, _HOLD, _FLAT = float(LONG), float(SHORT), float(HOLD), float(FLAT
 
 @jit
 def strength_of_score(score: float, volatility: float) -> tuple[float, float]:
-    """Strength (expected return per bar) and confidence (0..1) of a score >= 0."""
+    """Strength and confidence of a score.
+
+    Args:
+        score: standard deviations from neutral, >= 0.
+        volatility: of the symbol, per bar.
+
+    Returns:
+        Strength (expected return per bar, a fraction) and confidence (0 to 1).
+    """
     capped = score if score < MAX_SCORE else MAX_SCORE
     confidence = score if score < 1.0 else 1.0
     return INFORMATION_COEFFICIENT * volatility * capped, confidence
@@ -34,13 +43,16 @@ def momentum_signal(
     threshold: float,
     inverse_sqrt_lookback: float,
 ) -> tuple[float, float, float]:
-    """Long above ``threshold``, short below minus it (Moskowitz, Ooi and Pedersen 2012).
+    """Long above the threshold, short below its negative (Moskowitz, Ooi and Pedersen 2012).
 
     Args:
         momentum: return over the lookback, a fraction.
         volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
         threshold: a fraction, >= 0.
-        inverse_sqrt_lookback: 1 / sqrt(lookback), scales the volatility to the lookback.
+        inverse_sqrt_lookback: ``1 / sqrt(lookback)``, which scales the volatility to the lookback.
+
+    Returns:
+        Direction, strength, confidence.
     """
     direction = _LONG if momentum > threshold else (_SHORT if momentum < -threshold else _HOLD)
     score = abs(momentum) * inverse_sqrt_lookback * inverse_volatility
@@ -52,7 +64,16 @@ def momentum_signal(
 def mean_reversion_signal(
     rsi: float, volatility: float, oversold: float, overbought: float
 ) -> tuple[float, float, float]:
-    """Long below ``oversold``, short above ``overbought`` (Wilder 1978); RSI and both in 0..100."""
+    """Long below ``oversold``, short above ``overbought`` (Wilder 1978).
+
+    Args:
+        rsi: relative strength index, 0 to 100.
+        volatility: of the symbol, per bar.
+        oversold, overbought: thresholds, 0 to 100.
+
+    Returns:
+        Direction, strength, confidence.
+    """
     direction = _LONG if rsi < oversold else (_SHORT if rsi > overbought else _HOLD)
     score = abs(rsi - 50.0) * 0.04
     strength, confidence = strength_of_score(score, volatility)
@@ -69,10 +90,19 @@ def average_cross_signal(
     band: float,
     inverse_sqrt_lookback: float,
 ) -> tuple[float, float, float]:
-    """Long where the fast average stands above the slow one by ``band``, short where below.
+    """Long where the fast average is above the slow one by more than the band, short where below.
 
-    Brock, Lakonishok and LeBaron (1992). ``band`` is a fraction of the slow average;
-    ``inverse_sqrt_lookback`` is that of the slow average.
+    Brock, Lakonishok and LeBaron (1992).
+
+    Args:
+        fast, slow: averages of the price.
+        inverse_close: 1 / price.
+        volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
+        band: a fraction of the slow average, >= 0.
+        inverse_sqrt_lookback: ``1 / sqrt(lookback)`` of the slow average.
+
+    Returns:
+        Direction, strength, confidence.
     """
     direction = (
         _LONG if fast > slow * (1.0 + band) else (_SHORT if fast < slow * (1.0 - band) else _HOLD)
@@ -93,7 +123,19 @@ def breakout_signal(
     width: float,
     inverse_sqrt_lookback: float,
 ) -> tuple[float, float, float]:
-    """Long above the channel ``average + width * true_range``, short below it (Keltner 1960)."""
+    """Long above the channel ``average + width * true_range``, short below the lower one (Keltner 1960).
+
+    Args:
+        average: of the price.
+        true_range: average true range, in price units.
+        close, inverse_close: price and 1 / price.
+        volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
+        width: half width of the channel in average true ranges.
+        inverse_sqrt_lookback: ``1 / sqrt(lookback)`` of the average.
+
+    Returns:
+        Direction, strength, confidence.
+    """
     half = width * true_range
     direction = _LONG if close > average + half else (_SHORT if close < average - half else _HOLD)
     score = abs(close - average) * inverse_close * inverse_sqrt_lookback * inverse_volatility
@@ -105,9 +147,15 @@ def breakout_signal(
 def usable_signal(
     direction: float, strength: float, confidence: float
 ) -> tuple[float, float, float]:
-    """A user's signal, or HOLD where it is none: a position then stays as it is.
+    """A user's signal, or HOLD where it is not a signal, which keeps the position as it is.
 
-    A signal has one of the four directions, a finite strength >= 0 and a confidence in 0..1.
+    A signal has one of the four directions, a finite strength >= 0 and a confidence from 0 to 1.
+
+    Args:
+        direction, strength, confidence: as the user's function returned them.
+
+    Returns:
+        Direction, strength, confidence.
     """
     known = (
         (direction == _LONG) | (direction == _SHORT) | (direction == _HOLD) | (direction == _FLAT)

@@ -1,8 +1,9 @@
 """The place of a user's strategy in the simulation. Here it is empty.
 
-For each strategy of a user ``optimizer.custom`` compiles the simulation once more, with a module of
-these three names in the place of this one. numba can cache that, and inline the user's function into
-the loop over lanes; a function that is handed over as an argument it can do neither with.
+``optimizer.strategies.user_kernels`` writes a module with these three names for each strategy of a
+user. It then compiles the modules that read them, directly or through each other, once more against
+that module. This way numba can inline the user's function into the loop over lanes and cache the
+result, neither of which it does for a function that is passed as an argument.
 """
 
 from kernels._jit import jit
@@ -11,8 +12,8 @@ from kernels.codes import HOLD
 GIVEN = False
 """Whether there is a user's strategy."""
 
-N_FEATURES = 0
-"""Features that it takes."""
+N_USER_FEATURES = 0
+"""Number of features that it takes."""
 
 _NONE = (float(HOLD), 0.0, 0.0)
 
@@ -37,8 +38,16 @@ def user_signal(
     p6: float,
     p7: float,
 ) -> tuple[float, float, float]:
-    """Direction, strength and confidence; features ``x`` and parameters ``p`` in the user's order.
+    """The user's signal; here HOLD.
 
-    ``volatility`` is that by which the position is sized, its inverse is 0 where it is 0.
+    Args:
+        x0, x1, x2, x3, x4, x5: features in the user's order; those not taken are ignored.
+        close: price of the symbol.
+        volatility: per bar, the one by which the position is sized.
+        inverse_volatility: its inverse, 0 where the volatility is 0.
+        p0, p1, p2, p3, p4, p5, p6, p7: parameters in the user's order; those not taken are ignored.
+
+    Returns:
+        Direction, strength and confidence; see ``kernels.signals``.
     """
     return _NONE

@@ -19,6 +19,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ALLOWED_IN_KERNELS = {"numpy", "numba", "kernels", "typing", "collections.abc", "__future__"}
+LAYERS = [
+    *("errors", "types", "catalogue", "text", "compile_cache", "files", "extras", "versions"),
+    *("bars", "market", "strategies", "study_file", "sweep", "store", "analytics", "flow"),
+    *("engine", "selection", "review", "search", "views", "bench", "project", "cli"),
+]
+"""The modules and packages of ``optimizer``: each imports only itself and those before it."""
+
+AROUND_LAYERS = {"__init__", "__main__"}
+"""The doors of the package, which name what lies behind them."""
+
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil", "jit_module"}
 NOT_OURS = {
     *(".git", ".venv", "venv", "out", "build", "dist", "__pycache__"),
@@ -137,6 +147,56 @@ def direct_compilers_in_kernels(root: Path) -> list[str]:
     return problems
 
 
+def imports_that_climb(root: Path) -> list[str]:
+    """Imports of a lower layer, at the top of a module, in a function or for types; new layers."""
+    problems = []
+    folder = root / "optimizer"
+    for path in sorted(folder.rglob("*.py")):
+        layer = path.relative_to(folder).with_suffix("").parts[0]
+        if layer in AROUND_LAYERS:
+            continue
+        if layer not in LAYERS:
+            problems.append(f"{path.relative_to(root)} belongs to no layer")
+            continue
+        lower = set(LAYERS[LAYERS.index(layer) + 1 :])
+        for line, name in imports(path, root):
+            parts = name.split(".")
+            if parts[0] == "optimizer" and len(parts) > 1 and parts[1] in lower:
+                problems.append(f"{path.relative_to(root)}:{line} imports {name}")
+    return problems
+
+
+def import_cycles(root: Path) -> list[str]:
+    """Modules that reach themselves through their own imports, those within functions included."""
+    paths = sorted(
+        path for name in ("kernels", "optimizer") for path in (root / name).rglob("*.py")
+    )
+    graph = {}
+    for path in paths:
+        module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        if module not in ("optimizer", "optimizer.__main__"):
+            named = {name for _, name in imports(path, root)}
+            graph[module] = {
+                name
+                for name in named  # a package's own modules name it without needing what it holds
+                if module_path(name, root) and not f"{module}.".startswith(f"{name}.")
+            }
+    done: set[str] = set()
+    problems = []
+
+    def visit(module: str, chain: tuple[str, ...]) -> None:
+        if module in chain:
+            problems.append(" -> ".join((*chain[chain.index(module) :], module)))
+        elif module not in done:
+            for name in sorted(graph.get(module, ())):
+                visit(name, (*chain, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+    return problems
+
+
 def containers_that_know_each_other(root: Path) -> list[str]:
     problems = []
     folder = root / "optimizer" / "flow" / "containers"
@@ -215,6 +275,8 @@ def unlisted_packages(root: Path) -> list[str]:
 CHECKS: list[Callable[[Path], list[str]]] = [
     foreign_imports_of_kernels,
     direct_compilers_in_kernels,
+    imports_that_climb,
+    import_cycles,
     containers_that_know_each_other,
     ways_to_optuna,
     named_registries,
@@ -263,6 +325,8 @@ def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
     assert foreign_imports_of_kernels(copy) == []
     add(copy / "kernels" / "risk.py", text)
     assert len(foreign_imports_of_kernels(copy)) >= 1
+    add(copy / "kernels" / "lanes" / "marks.py", text)
+    assert len(foreign_imports_of_kernels(copy)) >= 2
 
 
 @pytest.mark.parametrize(
@@ -270,6 +334,7 @@ def test_a_kernel_that_imports_more_is_found(copy: Path, text: str) -> None:
     [
         ("risk.py", "import numba\n@numba.njit\ndef double(x):\n    return 2 * x"),
         ("risk.py", "from numba import njit"),
+        ("lanes/marks.py", "from numba import njit"),
         ("risk.py", "import numba as nb\ndouble = nb.vectorize(lambda x: 2 * x)"),
         ("risk.py", "double = jit(lambda x: 2 * x, fastmath=True)"),
         ("_jit.py", "_OTHERS = {'fastmath': True}"),
@@ -297,6 +362,37 @@ def test_a_container_that_knows_another_is_found(copy: Path, text: str) -> None:
     assert containers_that_know_each_other(copy) == []
     add(folder / "alpha.py", text)
     assert len(containers_that_know_each_other(copy)) >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from optimizer.search.run import run_study",
+        "import optimizer.cli.app",
+        "from ... import views",
+        "def late():\n    from optimizer.sweep import tiles",
+    ],
+)
+def test_an_import_that_climbs_is_found(copy: Path, text: str) -> None:
+    assert imports_that_climb(copy) == []
+    add(copy / "optimizer" / "study_file" / "deep" / "more.py", text)
+    assert len(imports_that_climb(copy)) >= 1
+
+
+def test_a_module_outside_the_layers_is_found(copy: Path) -> None:
+    add(copy / "optimizer" / "misc.py", "")
+    assert imports_that_climb(copy) == ["optimizer/misc.py belongs to no layer"]
+
+
+def test_a_cycle_within_a_layer_is_found(copy: Path) -> None:
+    assert import_cycles(copy) == []
+    add(
+        copy / "optimizer" / "bars" / "alpha.py", "def late():\n    from optimizer.bars import beta"
+    )
+    add(copy / "optimizer" / "bars" / "beta.py", "from optimizer.bars.alpha import late")
+    assert import_cycles(copy) == [
+        "optimizer.bars.alpha -> optimizer.bars.beta -> optimizer.bars.alpha"
+    ]
 
 
 def test_a_detour_from_workers_to_optuna_is_found(copy: Path) -> None:
@@ -401,10 +497,9 @@ def test_every_kernel_is_compiled_alike() -> None:
     from numba.core.registry import CPUDispatcher
 
     seen = 0
-    for path in sorted((ROOT / "kernels").glob("*.py")):
-        module = importlib.import_module(
-            f"kernels.{path.stem}" if path.stem[0] != "_" else "kernels"
-        )
+    for path in sorted((ROOT / "kernels").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
         for name, value in vars(module).items():
             if isinstance(value, CPUDispatcher):
                 seen += 1
@@ -415,3 +510,19 @@ def test_every_kernel_is_compiled_alike() -> None:
                 assert options["nogil"] is True, name
                 assert not isinstance(kernel._cache, NullCache), name
     assert seen > 20
+
+
+def test_every_kernel_that_depends_on_a_users_signal_is_compiled_for_it() -> None:
+    from optimizer.strategies.user_kernels import BOUND
+
+    imported = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): {n for _, n in imports(path, ROOT)}
+        for path in (ROOT / "kernels").rglob("*.py")
+    }
+    depends = {"kernels.user_signal"}
+    while more := {name for name, used in imported.items() if used & depends} - depends:
+        depends |= more
+    names = [module.__name__ for module in BOUND]
+    assert {"kernels.user_signal", *names} == depends
+    for position, name in enumerate(names):
+        assert not imported[name] & set(names[position:]), f"{name} comes too early"

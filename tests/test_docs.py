@@ -1,13 +1,13 @@
-"""What the README and the pages under ``docs/`` say is run: commands, Python, study files, figures.
+"""Executes the README and the pages under ``docs/``: commands, Python, study files, figures.
 
 A page runs from top to bottom in a folder of its own. A comment before a block says how:
 
 - ``<!-- file: NAME -->``: the block is that file, and is written.
 - ``<!-- not run: REASON -->``: it needs the network or hours. ``NOT_RUN`` counts them.
-- ``<!-- output not compared: REASON -->``: it is run, and what it prints differs.
+- ``<!-- output not compared: REASON -->``: it is executed, but prints something else.
 
 ``console`` blocks hold commands after ``$``, and what they print; ``...`` there stands for anything, and
-where nothing is shown nothing is compared.
+if nothing is shown, nothing is compared.
 ``python`` blocks are executed, those that begin with ``>>>`` as doctests; ``toml`` blocks are read as
 part of a study.
 """
@@ -33,7 +33,6 @@ import pytest
 import optimizer
 from kernels import risk
 from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, STRATEGIES
-from optimizer.project.new import FILES, write_project
 from optimizer.study_file.study import study_from_dict
 from tests.processes import Command
 from tests.wheel import VERSIONS, build_wheel
@@ -41,7 +40,14 @@ from tests.wheel import VERSIONS, build_wheel
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-NOT_RUN = {"README.md": 4, "data.md": 1, "first_study.md": 1, "scaling.md": 2}
+NOT_RUN = {
+    "README.md": 1,
+    "data.md": 1,
+    "first_study.md": 1,
+    "flow.md": 1,
+    "results.md": 1,
+    "scaling.md": 2,
+}
 """Blocks of each page that are not run."""
 
 FENCE = re.compile(
@@ -147,34 +153,31 @@ class Page:
 
 
 def compare(expected: str, said: str) -> None:
-    """Fail where a command says something else than its page does."""
+    """Fail if a command prints something else than its page says."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     if expected.strip() and not doctest.OutputChecker().check_output(expected, said, flags):
         pytest.fail(f"the page says:\n{expected}\nthe command says:\n{said}")
 
 
-def prepare_readme(folder: Path) -> None:
-    """Small studies under the names that the README uses."""
-    folder.mkdir()
+def bundled_studies(folder: Path) -> None:
+    """The studies of the repository, with the quickstart made small."""
     shutil.copytree(ROOT / "studies", folder / "studies")
-    write_project(folder / "project")
-    for name in FILES:
-        shutil.move(folder / "project" / name, folder / name)
     smaller = {
-        "studies/quickstart.toml": {
-            "trials = 64 ": "trials = 2 ",
-            "high = 0.15, step = 0.01": "high = 0.15, step = 0.05",
-            "lookback = {choices = [30, 60]}": "lookback = 30\nrefit_bars = 1000",
-        },
-        "study.toml": {"trials = 32\n": "trials = 2\n"},
+        "trials = 64 ": "trials = 2 ",
+        "high = 0.15, step = 0.01": "high = 0.15, step = 0.05",
+        "lookback = {choices = [30, 60]}": "lookback = 30\nrefit_bars = 1000",
     }
-    for name, changes in smaller.items():
-        text = (folder / name).read_text()
-        for old, new in changes.items():
-            assert text.count(old) == 1, old
-            text = text.replace(old, new)
-        (folder / name).write_text(text)
-    spy = optimizer.load_bars(folder / "bars.parquet", symbols=["SPY"])
+    path = folder / "studies" / "quickstart.toml"
+    text = path.read_text()
+    for old, new in smaller.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def yahoo_export(folder: Path) -> None:
+    """``SPY.csv`` as Yahoo writes it, with a row without values and a row that is listed twice."""
+    spy = optimizer.load_bars(ROOT / "studies" / "data" / "us_daily.parquet", symbols=["SPY"])
     rows = ["Date,Open,High,Low,Close,Adj Close,Volume"]
     for i in range(spy.n_bars):
         day = str(spy.timestamps[i])[:10]
@@ -186,12 +189,21 @@ def prepare_readme(folder: Path) -> None:
     (folder / "SPY.csv").write_text("\n".join([*rows, rows[-1]]) + "\n")
 
 
+PREPARED = {
+    "README.md": bundled_studies,
+    "quickstart.md": bundled_studies,
+    "results.md": bundled_studies,
+    "data.md": yahoo_export,
+}
+"""What a page finds in its folder."""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_runs(page: Path, tmp_path: Path) -> None:
-    """In order, from top to bottom; what commands print is what the page says."""
-    if page.name == "README.md":
-        prepare_readme(tmp_path / "work")
+    """In order, from top to bottom; commands print what the page says."""
     running = Page(tmp_path)
+    if page.name in PREPARED:
+        PREPARED[page.name](running.folder)
     for block in blocks(page):
         if block.kind == "not run":
             continue
@@ -203,7 +215,7 @@ def test_a_page_runs(page: Path, tmp_path: Path) -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    """No command hides in a block that is not run."""
+    """No command hides in a block that is not executed."""
     skipped: dict[str, int] = {}
     for page in PAGES:
         for block in blocks(page):
@@ -219,7 +231,7 @@ def test_every_block_says_what_it_is() -> None:
 
 
 def test_the_sizing_example_is_right() -> None:
-    """Every row of the table of ``docs/sizing.md``, by the kernels that size orders."""
+    """Every row of the table in ``docs/sizing.md``, computed by the kernels that size orders."""
     rows = re.findall(r"^\| (.+?) \| .+ \| \*\*(.+?)\*\* \|$", page_text("sizing.md"), re.MULTILINE)
     said = {name: float(value.replace(",", "").rstrip("%")) for name, value in rows}
     kelly = risk.kelly_size(0.1 * 1.2, 0.0005, 0.8, 1.0 / 0.01**2)
@@ -269,7 +281,7 @@ def page_text(name: str) -> str:
 
 
 def test_every_number_and_parameter_is_explained() -> None:
-    """A metric or parameter that is added has a place in the pages."""
+    """A new metric or parameter needs its place in the pages."""
     numbers = page_text("numbers.md")
     assert [name for name in METRICS if f"`{name}`" not in numbers] == []
     study_file = page_text("study_file.md")
@@ -280,7 +292,7 @@ def test_every_number_and_parameter_is_explained() -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    """The commands that there are, and no others."""
+    """All commands, and no others."""
     import typer.main
 
     from optimizer.cli.app import app
@@ -303,12 +315,16 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_the_site_is_built_and_asks_for_nothing_else(tmp_path: Path) -> None:
-    """No page loads anything from another host: it reads offline."""
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site"],
+    """No page loads anything from another host, so all of them can be read offline."""
+    built = subprocess.run(
+        # Not -q: it silences the warnings that --strict counts.
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path / "site"],
         cwd=ROOT,
-        check=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert built.returncode == 0, built.stdout + built.stderr
     loads = re.compile(
         r"<(?:script|img|iframe|source|video)[^>]*\ssrc=[\"']?(?:https?:)?//[^>]*>"
         r"|<link(?![^>]*rel=[\"']?canonical)[^>]*\shref=[\"']?(?:https?:)?//[^>]*>"

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from kernels import features, layout, metrics, overfitting, regimes, risk
+from kernels import correlation, features, layout, metrics, overfitting, regimes, risk
 from optimizer.bench.case import Case, repeated_case
 from optimizer.bench.inputs import N_SYMBOLS
 from optimizer.types import Bars
@@ -41,12 +41,12 @@ def feature_cases(bars: Bars) -> list[Case]:
         )
     m, refresh = bars.n_symbols, 4
     matrices = np.empty((len(range(lookback, n, refresh)), m, m))
-    state = np.zeros(features.correlation_state_size(lookback, m))
+    state = np.zeros(correlation.correlation_state_size(lookback, m))
     arguments = (np.array(bars.close), lookback, lookback, refresh, state, matrices)
     pairs = len(matrices) * m * (m - 1) // 2
     cases.append(
         repeated_case(
-            "feature correlation", "pair of symbols", pairs, features.correlation, arguments
+            "feature correlation", "pair of symbols", pairs, correlation.correlation, arguments
         )
     )
     return cases

@@ -8,9 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from kernels import layout, simulation
+from kernels import layout
 from kernels._jit import jit_borrowing
 from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
+from kernels.lanes.accounts import account_lanes
+from kernels.lanes.correlations import rho_lanes
+from kernels.lanes.marks import mark_lanes
+from kernels.lanes.signals import signal_lanes
+from kernels.lanes.sizing import size_lanes
+from kernels.lanes.stops import stop_lanes
 from optimizer.bench.assembly import Mix, instruction_mix
 from optimizer.bench.case import CELL, Case, repeated_case
 from optimizer.bench.inputs import momentum_sets
@@ -110,13 +116,13 @@ _RULES = {
 
 def _signals(strategy: int, shared: bool) -> Callable[..., None]:
     """``signal_lanes`` of one rule; the others are compiled out."""
-    lanes = simulation.signal_lanes
+    own = None if shared else True
 
     @jit_borrowing
     def signals(
         q: Any, parameters: Any, scratch: Any, close: float, x0: float, x1: float, vol: float
     ) -> None:
-        lanes(q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, shared)
+        signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, own)
 
     return signals
 
@@ -163,7 +169,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
             f"sizing{name}",
             CELL,
             1,
-            simulation.size_lanes,
+            size_lanes,
             (zero, zero, b.positions, b.parameters, b.scratch, 100.0, *options),
         )
     b = _Block(n_symbols)
@@ -171,7 +177,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         "marks",
         CELL,
         n_symbols,
-        simulation.mark_lanes,
+        mark_lanes,
         (zero, 0, b.prices, b.state, b.positions, b.scratch, None, 1.0, None),
     )
     b = _Block(n_symbols)
@@ -181,17 +187,17 @@ def lane_cases(n_symbols: int) -> list[Case]:
         "mean correlation",
         CELL,
         n_symbols,
-        simulation.rho_lanes,
+        rho_lanes,
         (zero, 0, matrix, b.positions, b.scratch, b.values),
     )
     b = _Block(1)
-    add("accounts", "bar x set", 1, simulation.account_lanes, (zero, b.state, b.scratch, 0.94))
+    add("accounts", "bar x set", 1, account_lanes, (zero, b.state, b.scratch, 0.94))
     b = _Block(1)
     add(
         "stops",
         CELL,
         1,
-        simulation.stop_lanes,
+        stop_lanes,
         (
             zero,
             0,

@@ -218,6 +218,10 @@ class EventFlow:
         matrix: FloatArray | None,
     ) -> None:
         rules, container = self._rules, one.container
+        # The timeline of a bar. ``simulate`` in kernels/simulation.py holds the same timeline for
+        # blocks of lanes, by design: lanes and containers have different state, and both call the
+        # same scalar rules. tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep
+        # holds the two together, bit for bit.
         if not rules.close_fill:
             self._fill(one, bar, bar.open)
         if rules.stops:

@@ -14,7 +14,7 @@ import numpy as np
 
 from kernels.codes import AVERAGE_CROSS, MEAN_REVERSION, MOMENTUM, NEUTRAL, PLACED
 from kernels.execution import stop_price
-from kernels.layout import N_FEATURES, N_SIGNALS
+from kernels.layout import MAX_SIGNAL_PARAMETERS, MAX_USER_FEATURES
 from kernels.risk import decide
 from kernels.signals import (
     average_cross_signal,
@@ -93,8 +93,8 @@ class StatelessStrategy:
         close = float(market_data.close[symbol])
         if config.custom is not None:
             x = [float(features[name][symbol]) for name in config.features]
-            x += [0.0] * (N_FEATURES - len(x))
-            p = [*config.signal, *[0.0] * (N_SIGNALS - len(config.signal))]
+            x += [0.0] * (MAX_USER_FEATURES - len(x))
+            p = [*config.signal, *[0.0] * (MAX_SIGNAL_PARAMETERS - len(config.signal))]
             found = config.custom(*x, close, volatility, inverse, *p)
             return Signal(signal_id, symbol, *found, volatility, inverse)
         x0 = float(features[config.features[0]][symbol])

@@ -13,12 +13,11 @@ from operator import index as as_integer
 
 import numpy as np
 
+from kernels.correlation import correlation, correlation_state_size
 from kernels.features import (
     atr,
     atr_state_size,
     atr_step,
-    correlation,
-    correlation_state_size,
     ema,
     ema_state_size,
     ema_step,

@@ -67,7 +67,7 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
     observations = (features - location) / scale
     best: tuple[float, HmmArrays] | None = None
     reason = ""
-    for feature in range(kernel.N_FEATURES):
+    for feature in range(kernel.N_MARKET_FEATURES):
         try:
             candidate = _maximise(observations, terciles(observations[:, feature]))
         except FitError as error:

@@ -74,7 +74,7 @@ def market_features(returns: FloatArray, lookback: int) -> FloatArray:
     Returns:
         Shape (n_bars, 2), per bar; NaN at the first ``lookback - 1`` bars.
     """
-    features = np.empty((len(returns), kernel.N_FEATURES))
+    features = np.empty((len(returns), kernel.N_MARKET_FEATURES))
     ring, seen = np.zeros(lookback), np.zeros(1, np.int64)
     kernel.market_features(np.require(returns, np.float64, ["C", "W"]), ring, seen, features)
     return features
@@ -171,7 +171,7 @@ def compile_classifier(name: str) -> None:
     returns = np.empty(4)
     kernel.market_returns(np.ones((4, 1)), returns)
     features = market_features(returns, 2)[2:]
-    one, three = np.ones(kernel.N_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
+    one, three = np.ones(kernel.N_MARKET_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
     if name == "hmm":
         even, flat = np.full((N_STATES, N_STATES), 1.0 / N_STATES), np.ones((N_STATES, len(one)))
         model: RegimeModel = HmmModel(0, one, one, three, even, flat, flat)

@@ -34,9 +34,16 @@ _IMPURE = ("print", "open", "input", "random", "globals", "eval", "exec")
 
 
 def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
-    """``signal`` as a numba function not compiled yet, and what numba will freeze into it.
+    """Turn ``signal``, and the functions of the file that it calls, into numba functions.
 
-    Functions of the file that it calls are made numba functions too.
+    Args:
+        source: the user's file.
+
+    Returns:
+        ``signal``, not compiled yet, and the global values that numba will compile into it, as text.
+
+    Raises:
+        StrategyError: it is not a pure function of numbers; names the place in the user's file.
     """
     frozen: list[str] = []
     done: dict[str, Any] = {}
@@ -77,7 +84,7 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
         setattr(source.module, name, done[name])
         return done[name]
 
-    # The Python function stays what the module calls ``signal``; only helpers become numba's.
+    # The module keeps the Python function as ``signal``; only its helpers are replaced.
     signal = vars(source.module)["signal"]
     compiled = visit("signal")
     vars(source.module)["signal"] = signal
@@ -103,7 +110,7 @@ def _line_naming(source: StrategyFile, function: str, name: str) -> int:
 
 
 def _check_syntax(source: StrategyFile, function: str) -> None:
-    """Refuse what numba would take and a pure function of numbers does not have."""
+    """Refuse syntax that numba accepts but a pure function of numbers must not contain."""
     node = source.functions.get(function)
     if node is None:
         source.refuse(1, f"{function}: define it at the top of the file, with def")
@@ -129,10 +136,19 @@ def _check_syntax(source: StrategyFile, function: str) -> None:
 
 
 def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> None:
-    """Compile the scalar forms, so that mistakes come to light here."""
+    """Compile the scalar forms, so that a mistake is reported before the simulation compiles.
+
+    Args:
+        adapter: the module that takes the place of ``kernels.user_signal``.
+        signal: by ``compiled_signal``.
+        source: the user's file.
+
+    Raises:
+        StrategyError: numba refuses the function, or it does not return three numbers.
+    """
     node = source.functions["signal"]
     returns = [one for one in ast.walk(node) if isinstance(one, ast.Return)]
-    # Of several returns the one that does not look like the three numbers.
+    # Among several returns, report the one that is not a tuple.
     odd = [one for one in returns if not isinstance(one.value, ast.Tuple)] or returns
     line = odd[0].lineno if odd else node.lineno
     expected = "expected three numbers: (direction, strength, confidence)"
@@ -162,7 +178,7 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
 
 
 def _line_in(text: str, source: StrategyFile) -> int | None:
-    """The line that numba's page is about: named last, or that of a name in quotes."""
+    """The line that numba's message is about: the last one named, or that of a quoted name."""
     places = re.findall(r'File "([^"]+)", line (\d+)|\bat ([^\s()]+) \((\d+)\)', text)
     lines = [
         int(first or second)
@@ -180,7 +196,7 @@ def _line_in(text: str, source: StrategyFile) -> int | None:
 
 
 def _reason(text: str, source: StrategyFile) -> str:
-    """The part of numba's page that says what is wrong."""
+    """The part of numba's message that names the problem."""
     code = {line.strip() for line in source.content.decode(errors="replace").splitlines()}
     skipped = ("Failed in", "During:", "File ", "<source", "There are", "- ", "Overload", "^")
     lines = [line.strip() for line in text.splitlines()]

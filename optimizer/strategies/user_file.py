@@ -290,8 +290,8 @@ class StrategyFile:
             arguments=arguments,
         )
         for what, most, count in (
-            ("features", layout.N_FEATURES, len(custom.features)),
-            ("parameters", layout.N_SIGNALS, len(custom.signal_parameters)),
+            ("features", layout.MAX_USER_FEATURES, len(custom.features)),
+            ("parameters", layout.MAX_SIGNAL_PARAMETERS, len(custom.signal_parameters)),
         ):
             if count > most:
                 self.refuse(line, f"signal: takes {count} {what}; {most} is the most")

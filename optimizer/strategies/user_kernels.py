@@ -1,20 +1,20 @@
 """A user's strategy compiled: the user's function in the middle of the simulation, cached by numba.
 
-numba caches no function that takes another as an argument, and misses its cache on closures. So two
-modules are written for each strategy, to the folder of compiled kernels, under a name made of the hash
-of all that goes into them: one in the place of ``kernels.user_signal``, and the simulation that imports
-it.
+numba does not cache a function that takes another as an argument, and its cache never hits for a
+closure. So for each strategy modules are written to the folder of compiled kernels: one that takes the
+place of ``kernels.user_signal``, and a copy of each module of ``kernels`` that depends on it, importing
+its counterparts. Their names hold the hash of everything that goes into them.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import shutil
 import sys
 import time
@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+import kernels.lanes.decisions
+import kernels.lanes.user_signals
 import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
@@ -41,10 +43,12 @@ from optimizer.strategies.user_file import (
 from optimizer.text import shown
 from optimizer.types import FloatArray
 
+BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation)
+"""The modules that depend on ``kernels.user_signal``, each after those that it imports."""
 KEPT_STRATEGIES = 50
-"""Compiled strategies that are kept; each edit of a file makes another, of some 1 MB."""
+"""Compiled strategies that are kept; each edit of a file adds one, of about 1 MB."""
 _RAISED = (ArithmeticError, LookupError, ValueError)
-"""What compiled code of numbers can raise."""
+"""Errors that compiled code on numbers can raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +56,12 @@ class CustomKernels:
     """A user's strategy, ready to run.
 
     Attributes:
-        simulate: as ``kernels.simulation.simulate``, for this strategy alone.
+        simulate: as ``kernels.simulation.simulate``, for this strategy only.
         signal: as ``kernels.user_signal.user_signal``.
         features: its own features by name.
-        problem: of what ``signal`` is given, why what it says is no signal; empty where it is one.
-        place: of ``signal``: file and line, for messages.
+        problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
+            an empty string if it is.
+        place: file and line of ``signal``, for messages.
     """
 
     simulate: Callable[..., None]
@@ -69,7 +74,7 @@ class CustomKernels:
         """Call ``simulate`` or ``signal``.
 
         Raises:
-            SignalError: the user's function raised, as an index out of range does.
+            SignalError: the user's function raised, for example at an index out of range.
         """
         try:
             return function(*arguments)
@@ -78,11 +83,11 @@ class CustomKernels:
 
 
 class CustomFeature:
-    """A feature of the user's file.
+    """A feature from the user's file.
 
     Args:
-        function: the user's.
-        name: in messages.
+        function: the user's function.
+        name: of the feature, for messages.
         path: of the user's file.
     """
 
@@ -95,14 +100,17 @@ class CustomFeature:
         self._takes_lookback = "lookback" in arguments
 
     def __call__(self, bars: Mapping[str, FloatArray], lookback: int) -> FloatArray:
-        """Values at all bars of one symbol, NaN at the first ``lookback``.
+        """Values at all bars of one symbol.
 
         Args:
             bars: open, high, low, close, volume, each (n_bars,).
             lookback: bars.
 
+        Returns:
+            (n_bars,), NaN at the first ``lookback`` bars.
+
         Raises:
-            StrategyError: the function raised, or returned something else.
+            StrategyError: the function raised, or did not return one number per bar.
         """
         given: dict[str, Any] = {name: bars[name].view() for name in self._inputs}
         for array in given.values():
@@ -133,7 +141,7 @@ class CustomFeature:
 
     @property
     def line(self) -> int:
-        """Where it stands in the file."""
+        """Line of its definition in the file."""
         return self._function.__code__.co_firstlineno
 
     @property
@@ -143,14 +151,14 @@ class CustomFeature:
 
 
 def strategies_folder() -> Path:
-    """Where strategies are kept: beside the compiled kernels, whose key is that of our sources."""
+    """Folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
     folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "strategies"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _remove_old() -> None:
-    """Remove strategies beyond the youngest, with what numba keeps of them beside the folder."""
+    """Remove all but the most recently used strategies, and numba's cache files of the removed ones."""
     with contextlib.suppress(OSError):
         used = sorted(
             ((path.stat().st_mtime, path.parent) for path in strategies_folder().glob("*/checked")),
@@ -163,20 +171,29 @@ def _remove_old() -> None:
 
 
 def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKernels:
-    """Make a strategy ready to run; compile its signal where that was never done.
+    """Make a strategy ready to run. Its signal is compiled here if it is not in the cache.
+
+    Args:
+        custom: the strategy.
+        source: its file.
+
+    Returns:
+        The compiled strategy. ``simulate`` compiles at its first call.
 
     Raises:
         StrategyError: it cannot be compiled; names the place in the user's file.
     """
     signal, frozen = compiled_signal(source)
     adapter = _adapter(custom)
-    simulation = _simulation()
-    key = hashlib.sha256(
-        "\0".join((source.hash, adapter, simulation, *frozen)).encode()
-    ).hexdigest()[:20]
-    # Modules of files that stay as they are: by these numba knows what it has compiled.
+    texts = [inspect.getsource(module) for module in BOUND]
+    content = "\0".join((source.hash, adapter, *texts, *frozen))
+    key = hashlib.sha256(content.encode()).hexdigest()[:20]
+    names = _own_names(key)
+    # numba recognizes what it has compiled by the path and the time of these files.
     folder = strategies_folder() / key
-    signal_module = _module(folder, f"barsweep_{key}_signal", adapter, {"_signal": signal})
+    signal_module = _module(
+        folder, names[kernels.user_signal.__name__], adapter, {"_signal": signal}
+    )
     checked = folder / "checked"
     if not checked.exists():
         with exclusive():
@@ -187,13 +204,13 @@ def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKern
     else:
         with contextlib.suppress(OSError):
             os.utime(checked)
-    simulation = simulation.replace(kernels.user_signal.__name__, f"barsweep_{key}_signal")
-    module = _module(folder, f"barsweep_{key}_simulation", simulation, {})
+    for module, text in zip(BOUND, texts, strict=True):
+        simulation = _module(folder, names[module.__name__], _bound(text, names), {})
     functions: dict[str, Any] = {
         f"{custom.name}.{name}": getattr(source.module, name, None) for name in source.functions
     }
     return CustomKernels(
-        simulate=module.simulate,
+        simulate=simulation.simulate,
         signal=signal_module.user_signal,
         features={
             feature: CustomFeature(functions[feature], feature, source.path)
@@ -232,53 +249,33 @@ def _problem(
     )
 
 
-@functools.cache
-def _simulation() -> str:
-    """Source of the simulation's functions that depend on the user's; the others are imported.
+def _bound(text: str, names: Mapping[str, str]) -> str:
+    """Source of a module with the modules that it imports replaced by name."""
+    for name, own in names.items():
+        text = re.sub(rf"\b{re.escape(name)}\b", own, text)
+    return text
 
-    The whole module would do, at twice the time to compile.
-    """
-    text = inspect.getsource(kernels.simulation)
-    tree = ast.parse(text)
-    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    used = {
-        name: {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-        for name, node in functions.items()
-    }
-    kept = {
-        alias.name
-        for node in imports
-        if isinstance(node, ast.ImportFrom) and node.module == kernels.user_signal.__name__
-        for alias in node.names
-    }
-    while grown := {name for name in functions if name not in kept and used[name] & kept}:
-        kept |= grown
-    lines = text.splitlines()
-    others = [name for name in functions if name not in kept]
-    for name in others:
-        node = functions[name]
-        for line in range(node.decorator_list[0].lineno - 1, node.end_lineno or 0):
-            lines[line] = ""
-    after = max(node.end_lineno or 0 for node in imports)
-    lines.insert(after, f"from {kernels.simulation.__name__} import {', '.join(others)}")
-    return "\n".join(lines)
+
+def _own_names(key: str) -> dict[str, str]:
+    """Name of each module that is written for a strategy, by that of its counterpart."""
+    modules = (kernels.user_signal, *BOUND)
+    return {one.__name__: f"barsweep_{key}_{one.__name__.split('.')[-1]}" for one in modules}
 
 
 def _adapter(custom: CustomStrategy) -> str:
-    """Source of the module that takes the place of ``kernels.user_signal``."""
+    """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
     features = {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
     signals = {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}
     stub: Any = kernels.user_signal.user_signal
     arguments = inspect.signature(stub.py_func).parameters
     given = (features.get(a) or signals.get(a) or a for a in custom.arguments)
-    return f'''"""A user's signal, in the place of kernels.user_signal. Written by optimizer.custom."""
+    return f'''"""A user's signal, in the place of kernels.user_signal. Written by barsweep."""
 
 from kernels._jit import jit
 from kernels.signals import usable_signal
 
 GIVEN = True
-N_FEATURES = {len(custom.features)}
+N_USER_FEATURES = {len(custom.features)}
 
 
 @jit

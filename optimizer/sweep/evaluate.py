@@ -56,7 +56,7 @@ def try_signals(inputs: Inputs, space: Space) -> None:
             parameter_row(layout.VOLATILITY_COLUMN),
             parameter_row(layout.SIGNAL_0),
         )
-        read = columns[at[0] : at[0] + layout.N_FEATURES, 0]
+        read = columns[at[0] : at[0] + layout.MAX_USER_FEATURES, 0]
         signal = load_custom(branch.custom)
         step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
         for t in range(inputs.first, bars.n_bars, step):

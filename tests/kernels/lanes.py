@@ -1,4 +1,4 @@
-"""Parameter sets of the reference simulation laid out as lanes of the compiled one."""
+"""Lays out parameter sets of the reference simulation as lanes of the compiled one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CODES = {
 
 @dataclass(eq=False)
 class Inputs:
-    """What lanes read; every array is made read-only, as a study's are.
+    """The inputs of lanes. Every array is made read-only, as in a study.
 
     Attributes:
         opens, highs, lows, closes: (n_bars, n_symbols).
@@ -52,7 +52,7 @@ class Inputs:
     inverses: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Add the inverse volatilities, 0 where the volatility is 0, and close the arrays."""
+        """Add the inverse volatilities, 0 where the volatility is 0, and make the arrays read-only."""
         self.inverses = np.array(
             [1.0 / v if v > 0.0 else 0.0 for v in self.volatilities.ravel().tolist()]
         ).reshape(self.volatilities.shape)
@@ -73,7 +73,7 @@ class Inputs:
         return int(self.closes.shape[1])
 
     def market(self, columns: tuple[int, int, int, int]) -> Market:
-        """What a lane with these columns reads, as plain lists."""
+        """The inputs of a lane with these columns, as plain lists."""
         first, second, volatility, model = columns
         matrices: dict[int, list[list[float]]] = {}
         if self.correlations is not None:
@@ -108,7 +108,7 @@ def _signal_rows(chosen: ParameterSet) -> tuple[float, float]:
 class Sweep:
     """Blocks of lanes with their state, walked by the compiled simulation.
 
-    A block has at most ``layout.LANES`` lanes of one strategy; what is left of it repeats the last.
+    A block has at most ``layout.LANES`` lanes of one strategy. Its last lane fills the remainder.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Sweep:
         stops: bool = False,
         record: bool = False,
     ) -> None:
-        """Lay the lanes out, with the initial cash and no positions."""
+        """Lay out the lanes with the initial cash and no positions."""
         self.inputs, self.rules, self.stops = inputs, rules, stops
         n_blocks, n_symbols = len(blocks), inputs.n_symbols
         self.strategies = np.array([CODES[b[0].chosen.strategy] for b in blocks], dtype=np.int64)
@@ -162,7 +162,7 @@ class Sweep:
             )
 
     def walk(self, first: int, last: int) -> Sweep:
-        """Walk bars ``first`` to ``last - 1``; scratch memory starts as garbage each time."""
+        """Walk bars ``first`` to ``last - 1``; the scratch memory starts as NaN each time."""
         inputs, rules = self.inputs, self.rules
         garbage = np.full(layout.SCRATCH_SIZE, np.nan)
         values = None

@@ -24,13 +24,13 @@ LOOKBACKS = (2, 3, 14, 30)
 
 @dataclass(frozen=True)
 class Feature:
-    """The three kernels of a feature, its reference and what it takes."""
+    """The three kernels of a feature, its reference and its inputs."""
 
     name: str
     first_bar: int
-    """First defined bar, less the lookback."""
+    """First defined bar minus the lookback."""
     inputs: tuple[int, ...] = (2,)
-    """Places in (high, low, close)."""
+    """Positions in (high, low, close)."""
 
     @property
     def series(self) -> Callable[..., None]:
@@ -44,7 +44,7 @@ class Feature:
 
     @property
     def reference(self) -> Callable[..., list[float]]:
-        """The slow and obvious way."""
+        """The reference in plain Python."""
         return cast(Callable[..., list[float]], getattr(reference, self.name))
 
     def state(self, lookback: int) -> FloatArray:
@@ -52,13 +52,13 @@ class Feature:
         return np.zeros(getattr(features, f"{self.name}_state_size")(lookback))
 
     def take(self, bars: Sequence[FloatArray]) -> list[FloatArray]:
-        """Its inputs out of high, low and close."""
+        """Its inputs, picked from high, low and close."""
         return [np.ascontiguousarray(bars[place]) for place in self.inputs]
 
     def compute(
         self, bars: Sequence[FloatArray], lookback: int, state: FloatArray | None = None
     ) -> FloatArray:
-        """Its values over high, low and close, from a fresh state or the one given."""
+        """Its values over high, low and close, from the given state or a fresh one."""
         taken = self.take(bars)
         out = np.full(len(taken[0]), -1.0)
         self.series(*taken, lookback, self.state(lookback) if state is None else state, out)
@@ -89,7 +89,7 @@ def walk(n_bars: int, seed: int, scale: float = 0.01) -> tuple[FloatArray, Float
 
 @st.composite
 def bars_of(draw: st.DrawFn, least: int = 0) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Bars that stand still, step over few levels, or leap over many orders of magnitude."""
+    """Bars that stay constant, move between few levels, or jump by many orders of magnitude."""
     prices = draw(
         st.one_of(
             st.lists(st.integers(1, 4).map(float), min_size=least, max_size=50),
@@ -113,7 +113,7 @@ def test_equals_the_reference(feature: Feature, bars: Sequence[FloatArray], look
     lookback = max(lookback, least(feature))
     expected = feature.reference(*(list(one) for one in feature.take(bars)), lookback)
     actual = feature.compute(bars, lookback)
-    # RSI: the reference goes by way of 100 - 100 / (1 + x), which loses digits next to 0.
+    # RSI: the reference computes 100 - 100 / (1 + x), which loses digits near 0.
     near = 1e-11 if feature.name == "rsi" else 1e-14
     np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=near)
 
@@ -176,7 +176,7 @@ def test_a_feature_that_reads_one_bar_ahead_is_caught(feature: Feature) -> None:
 
 
 def test_a_feature_that_looks_ahead_only_while_bars_follow_is_caught() -> None:
-    # Cutting the bars off alone would not show this one: it falls back to the present at the end.
+    # Truncating the bars alone would miss this one, because it uses the present bar at the end.
     def peek(close: FloatArray) -> FloatArray:
         ahead = np.minimum(np.arange(len(close)) + 1, len(close) - 1)
         return close[ahead] / close - 1.0
@@ -230,7 +230,7 @@ def test_volatility_is_exact_at_a_large_price_offset(lookback: int) -> None:
 def test_does_not_drift_over_a_million_bars(name: str, lookback: int) -> None:
     close = walk(1_000_000, seed=6, scale=0.001)[2]
     actual = BY_NAME[name].compute((close, close, close), lookback)
-    # The average keeps less than 1e-16 of what lies 20 lookbacks back.
+    # The average keeps less than 1e-16 of values that are 20 lookbacks old.
     past = 20 * lookback if name == "ema" else lookback
     for end in (500_003, 1_000_000 - lookback // 2, 1_000_000):
         fresh = BY_NAME[name].reference(list(close[end - past - 1 : end]), lookback)[-1]
@@ -295,157 +295,3 @@ def test_log_return_is_right_to_the_last_digits(previous: float, close: float) -
     near = previous * (1.0 + 3e-16)
     exact = float(reference.precise_returns([previous, near])[0])
     assert features.log_return(previous, near) == pytest.approx(exact, rel=1e-15, abs=0)
-
-
-# --- correlation ---------------------------------------------------------------------------------
-
-
-def closes(n_bars: int, n_symbols: int, seed: int) -> FloatArray:
-    """Closes of symbols that share a part of their returns."""
-    random = np.random.default_rng(seed)
-    shared = random.normal(0.0, 0.01, (n_bars, 1))
-    own = random.normal(0.0, 0.01, (n_bars, n_symbols))
-    return 50.0 * np.exp(np.cumsum(own + shared * np.linspace(-1.0, 2.0, n_symbols), axis=0))
-
-
-def correlation_state(lookback: int, n_symbols: int) -> FloatArray:
-    """A fresh state."""
-    return np.zeros(features.correlation_state_size(lookback, n_symbols))
-
-
-def correlations(
-    close: FloatArray, lookback: int, first_bar: int = 0, refresh: int = 1
-) -> FloatArray:
-    """Matrices at the scheduled bars, from a fresh state."""
-    n_symbols = close.shape[1]
-    out = np.full((len(range(first_bar, len(close), refresh)), n_symbols, n_symbols), -9.0)
-    state = correlation_state(lookback, n_symbols)
-    assert features.correlation(close, lookback, first_bar, refresh, state, out) == len(out)
-    return out
-
-
-@pytest.mark.parametrize("lookback", [3, 20, 60])
-def test_correlation_equals_pandas_and_the_reference(lookback: int) -> None:
-    close = closes(150, 4, seed=1)
-    actual = correlations(close, lookback)
-    assert np.isnan(actual[:lookback]).all()
-    returns = pd.DataFrame(np.log(close)).diff()
-    expected = returns.rolling(lookback).corr().to_numpy().reshape(150, 4, 4)
-    # With few returns two series may be still but for a little, and pandas carries its sums.
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-7 if lookback == 3 else 1e-11)
-    for bar in range(lookback, 150, 37):
-        window = close[bar - lookback : bar + 1]
-        pair = reference.correlation(list(window[:, 1]), list(window[:, 3]))
-        assert actual[bar, 1, 3] == pytest.approx(pair, rel=0, abs=1e-13)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    n_bars=st.integers(0, 40),
-    n_symbols=st.integers(1, 5),
-    lookback=st.integers(2, 9),
-    first_bar=st.integers(0, 20),
-    refresh=st.integers(1, 7),
-    seed=st.integers(0, 1000),
-    data=st.data(),
-)
-def test_correlation_schedule_cuts_and_single_bars(
-    n_bars: int,
-    n_symbols: int,
-    lookback: int,
-    first_bar: int,
-    refresh: int,
-    seed: int,
-    data: st.DataObject,
-) -> None:
-    close = closes(n_bars, n_symbols, seed)
-    every_bar = correlations(close, lookback)
-    scheduled = correlations(close, lookback, first_bar, refresh)
-    assert scheduled.tobytes() == every_bar[first_bar::refresh].tobytes()
-
-    cut = data.draw(st.integers(0, n_bars))
-    state = correlation_state(lookback, n_symbols)
-    out = np.full_like(scheduled, -9.0)
-    written = features.correlation(close[:cut], lookback, first_bar, refresh, state, out)
-    written += features.correlation(close[cut:], lookback, first_bar, refresh, state, out[written:])
-    assert written == len(out)
-    assert out.tobytes() == scheduled.tobytes()
-
-    state = correlation_state(lookback, n_symbols)
-    for bar in range(n_bars):
-        matrix = np.full((n_symbols, n_symbols), -9.0)
-        features.correlation_step(state, close[bar], lookback, bar % 3 != 0, matrix)
-        if bar % 3 == 0:
-            assert (matrix == -9.0).all()
-        else:
-            assert matrix.tobytes() == every_bar[bar].tobytes()
-
-
-def test_correlation_does_not_depend_on_where_the_state_began() -> None:
-    close = closes(70, 3, seed=2)
-    late = correlations(close[33:], 10)
-    assert late[10:].tobytes() == correlations(close, 10)[43:].tobytes()
-
-
-def test_correlation_never_reads_ahead() -> None:
-    assert_causal(lambda close: correlations(close, 7), [closes(50, 3, seed=3)], (0, 1, 8, 9, 33))
-
-
-@settings(max_examples=30, deadline=None)
-@given(n_symbols=st.integers(1, 8), lookback=st.integers(2, 12), seed=st.integers(0, 1000))
-def test_correlation_is_symmetric_bounded_and_has_a_unit_diagonal(
-    n_symbols: int, lookback: int, seed: int
-) -> None:
-    for matrix in correlations(closes(30, n_symbols, seed), lookback)[lookback:]:
-        assert (matrix == matrix.T).all()
-        assert (np.diagonal(matrix) == 1.0).all()
-        assert (np.abs(matrix) <= 1.0).all()
-
-
-def test_correlation_of_equal_and_of_opposite_returns() -> None:
-    path = np.cumsum(np.random.default_rng(4).normal(0.0, 0.01, 50))
-    close = np.column_stack([np.exp(path), 7.0 * np.exp(path), np.exp(-path), np.exp(path)])
-    matrices = correlations(close, 12)[12:]
-    assert (matrices[:, 0, 3] == 1.0).all()
-    np.testing.assert_allclose(matrices[:, 0, 1], 1.0, rtol=1e-12)
-    np.testing.assert_allclose(matrices[:, 0, 2], -1.0, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "still",
-    [np.full(60, 0.3), 1.7 * 1.01 ** np.arange(60), np.cumprod(np.full(60, 0.97))],
-    ids=["price", "growth", "decline"],
-)
-def test_correlation_with_constant_returns_is_undefined(still: FloatArray) -> None:
-    close = np.column_stack([closes(60, 2, seed=5), still])
-    for matrix in correlations(close, 9)[9:]:
-        assert np.isnan(matrix[:2, 2]).all()
-        assert np.isnan(matrix[2, :2]).all()
-        assert (np.diagonal(matrix) == 1.0).all()
-        assert np.isfinite(matrix[:2, :2]).all()
-
-
-@pytest.mark.parametrize("lookback", [20, 250])
-def test_correlation_does_not_drift_over_a_million_bars(lookback: int) -> None:
-    random = np.random.default_rng(6)
-    path = np.cumsum(random.normal(0.0, 0.001, (1_000_000, 2)), axis=0)
-    path[:, 1] += path[:, 0]
-    # A wild first half, which must leave nothing behind.
-    path[:500_000] *= 10.0
-    close = 1e3 * np.exp(path - path[-1])
-    actual = correlations(close, lookback, first_bar=999_998)
-    for matrix, end in zip(actual, (999_999, 1_000_000), strict=True):
-        window = close[end - lookback - 1 : end]
-        fresh = reference.correlation(list(window[:, 0]), list(window[:, 1]))
-        assert matrix[0, 1] == pytest.approx(fresh, rel=1e-12, abs=0)
-
-
-def test_correlation_is_exact_at_a_large_price_offset() -> None:
-    moves = np.random.default_rng(7).normal(0.0, 1.0, (100, 2))
-    moves[:, 1] += moves[:, 0]
-    close = 1e9 + np.cumsum(moves, axis=0)
-    actual = correlations(close, 30)
-    for bar in (30, 64, 99):
-        window = close[bar - 30 : bar + 1]
-        fresh = reference.correlation(list(window[:, 0]), list(window[:, 1]))
-        assert actual[bar, 0, 1] == pytest.approx(fresh, rel=1e-9)

@@ -168,12 +168,12 @@ def test_equals_the_reference(
         returns = lane[0]
         expected = reference.performance(path_of(returns, start), start, *lane[1:], bars_per_year)
         if len(set(returns)) == 1 and returns[0] != 0.0:
-            # No deviation at all: power sums cannot tell it from their rounding.
+            # There is no deviation. Power sums cannot tell that from rounding.
             assert one["volatility"] < 1e-6
             del expected["volatility"], expected["sharpe"]
         spread = np.std(returns) / max(np.sqrt(np.mean(np.square(returns))), 1e-300)
         if spread < 1e-3:
-            del expected["skewness"], expected["kurtosis"]  # of rounding alone
+            del expected["skewness"], expected["kurtosis"]  # these are rounding errors
         for name, value in expected.items():
             assert one[name] == pytest.approx(value, rel=1e-6, abs=1e-12, nan_ok=True), name
 

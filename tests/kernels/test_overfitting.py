@@ -61,7 +61,7 @@ def test_choice_and_rank_equal_those_of_a_plain_loop(n_blocks: int, n_sets: int)
     counts = random.integers(3, 9, n_blocks).astype(np.float64)
     returns = [random.normal(0.0, 0.01, (int(count), n_sets)) for count in counts]
     for part in returns:
-        part[:, n_sets // 2] = part[:, 0]  # an equal of the first set, maybe in another tile
+        part[:, n_sets // 2] = part[:, 0]  # equals the first set, possibly in another tile
         part[:, n_sets - 1] = 0.0
     sums = np.array([part.sum(axis=0) for part in returns])
     squares = np.array([(part**2).sum(axis=0) for part in returns])
@@ -117,7 +117,7 @@ def test_sets_are_compared_side_by_side(kernel: object) -> None:
         ),
         "rank_out_of_sample": (table, table, masks, row, row, row),
     }[getattr(kernel, "__name__")]  # noqa: B009
-    # Compiled anew: what comes from the disk cache has no assembly to show.
+    # Compiled here, because a cached kernel has lost its assembly.
     compiled = numba.njit(error_model="numpy")(getattr(kernel, "py_func"))  # noqa: B009
     compiled.compile(signature)
     text = "\n".join(compiled.inspect_asm().values())

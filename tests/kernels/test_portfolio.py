@@ -122,7 +122,7 @@ def test_a_purchase_by_hand(
 @pytest.mark.parametrize(
     ("lots", "entry", "change", "expected"),
     [
-        (0.0, 7.0, 10.0, 12.0),  # opening: the price, whatever was before
+        (0.0, 7.0, 10.0, 12.0),  # opening: the price, whatever came before
         (0.0, 7.0, -10.0, 12.0),
         (10.0, 6.0, 20.0, 10.0),  # (60 + 240) / 30
         (-10.0, 6.0, -20.0, 10.0),
@@ -163,7 +163,7 @@ def test_the_variance_by_hand() -> None:
     assert next_variance(0.01, 0.1, 0.5, 0.25, 0.9) == pytest.approx(0.013, abs=1e-15)
     assert next_variance(0.01, 0.1, 0.25, 0.5, 0.9) == pytest.approx(0.013, abs=1e-15)
     assert next_variance(0.01, -0.1, 0.5, 0.5, 0.9) == pytest.approx(0.013, abs=1e-15)
-    # Flat before and after: nothing was seen.
+    # Flat before and after: the variance stays.
     assert next_variance(0.01, 0.0, 0.0, 0.0, 0.9) == 0.01
 
 

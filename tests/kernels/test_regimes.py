@@ -29,7 +29,7 @@ def features_of(returns: FloatArray, lookback: int) -> FloatArray:
 
 
 class Hmm:
-    """A random model and observations that it could have made."""
+    """A random model, and observations that it could have produced."""
 
     def __init__(self, seed: int, n_bars: int) -> None:
         rng = np.random.default_rng(seed)
@@ -159,7 +159,7 @@ def test_hmm_filter_equals_the_last_row_of_hmmlearn(seed: int) -> None:
     for n in range(1, 41):
         _, posteriors = model.score_samples(hmm.observations[:n])
         np.testing.assert_allclose(filtered[n - 1], posteriors[-1], rtol=0, atol=1e-10)
-    # The rows before the last know what followed: the same test would not pass on them.
+    # The rows before the last know what followed, and the same test fails on them.
     assert np.abs(filtered - posteriors).max() > 1e-3
 
 
@@ -284,7 +284,7 @@ def test_circular_votes_go_to_the_first_class_as_in_scikit_learn() -> None:
     ],
 )
 def test_votes(intercept: tuple[float, ...], winner: int) -> None:
-    # The support vectors are so far away that the intercepts alone decide.
+    # The support vectors are so far away that only the intercepts decide.
     decisions = np.full(3, 9.0)
     label = regimes.svm_decision_step(
         np.zeros(2),

@@ -42,7 +42,7 @@ money = st.one_of(st.integers(-2000, 5000).map(float), st.floats(-2000.0, 5000.0
 
 
 class Case:
-    """What ``order_size`` takes, in money and lots."""
+    """The arguments of ``order_size``, in money and lots."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Case:
         return self.sizes(allow_short)[0]
 
     def reason(self, allow_short: bool = False) -> int:
-        """What became of the signal."""
+        """The outcome of the signal."""
         return reject_reason(
             self.direction,
             self.lots,
@@ -100,7 +100,7 @@ class Case:
         )
 
     def exact_target(self, allow_short: bool) -> int:
-        """Target in lots by the rule, in exact arithmetic, whatever may be placed."""
+        """Target in lots by the rule, in exact arithmetic, before the limits on what is placed."""
         side = int(self.direction) if self.direction in (1, -1) else 0
         if side == -1 and not allow_short:
             side = 0
@@ -120,7 +120,7 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, allow_short: bool) -> Case:
-    """Any state of a lane; long only there are no short positions."""
+    """Any state of a lane. Without shorting there are no short positions."""
     return Case(
         draw(directions),
         draw(st.one_of(st.just(0.0), st.floats(0.0, 3.0), st.just(1e6))),
@@ -167,7 +167,7 @@ def test_a_target_is_within_all_limits(allow_short: bool, data: st.DataObject) -
     value = abs(target) * case.lot_value
     assert target == int(target)
     for limit in (kelly, budget_value, cash_value):
-        # Some last digits for the inverse of the lot's value.
+        # The inverse of the lot's value costs a few last digits.
         assert value <= limit * (1.0 + 2e-15) or target == 0.0
     if target != 0.0:
         assert target * case.direction > 0.0
@@ -179,7 +179,7 @@ def test_a_target_is_within_all_limits(allow_short: bool, data: st.DataObject) -
         # A turn that is too small is an exit; a lot of it may be a last digit.
         assert abs(exact - case.lots) < case.min_lots + 1.0 or abs(exact) == 1
         return
-    # A lot more or less where exact arithmetic sees a last digit that floats round off.
+    # One lot more or less where floats round off a last digit that exact arithmetic keeps.
     assert abs(abs(target) - abs(exact)) <= 1
     wanted = min(kelly, budget_value, cash_value) / case.lot_value
     assert target == exact or abs(wanted - round(wanted)) < 1e-12 * max(wanted, 1.0)
@@ -195,7 +195,7 @@ def test_exits_and_reductions_are_never_refused(allow_short: bool, data: st.Data
     order = case.order(allow_short)
     held = 1.0 if case.lots > 0.0 else -1.0
     if case.direction != held:
-        # The signal is gone or turned around, and nothing can be paid: out, at any size.
+        # The signal is gone or reversed and there is no money: the position closes, whatever its size.
         assert order == -case.lots
         return
     smaller = case.fraction * case.equity / case.lot_value
@@ -377,7 +377,7 @@ def test_the_mean_correlation_is_weighted_by_exposure(
     own: float, others: list[tuple[float, float]]
 ) -> None:
     held = sum(abs(value) for value, _ in others)
-    # Where the others are next to nothing beside the position, no digit of them is left.
+    # Where the others are negligible next to the position, none of their digits are left.
     assume(held == 0.0 or held > 1e-3 * abs(own))
     gross = abs(own) + held
     weighted = sum(value * rho for value, rho in others)
@@ -405,8 +405,8 @@ def test_equal_symbols_are_no_more_than_equal() -> None:
     ("direction", "barred", "expected"),
     [
         (1.0, 0.0, (1.0, 0.0)),
-        (1.0, 1.0, (0.0, 1.0)),  # the same signal goes on
-        (2.0, 1.0, (2.0, 1.0)),  # to hold says nothing new
+        (1.0, 1.0, (0.0, 1.0)),  # the same signal continues
+        (2.0, 1.0, (2.0, 1.0)),  # HOLD is not a new signal
         (-1.0, 1.0, (-1.0, 0.0)),
         (0.0, 1.0, (0.0, 0.0)),
         (-1.0, -1.0, (0.0, -1.0)),

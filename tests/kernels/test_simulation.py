@@ -1,4 +1,4 @@
-"""The simulation: lanes against the reference, and what must hold whatever the bars."""
+"""The simulation: lanes against the reference, properties that hold on any bars, cases by hand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COSTS = Rules(slippage=0.0007, commission=0.0011, lot_size=0.5)
 
 @dataclass(frozen=True)
 class Options:
-    """A combination of what is compiled in; each is one compilation, so there are few."""
+    """A combination of options. There are few, because each is compiled separately."""
 
     stops: bool = False
     allow_short: bool = False
@@ -60,11 +60,11 @@ FEATURE_COLUMNS: dict[Strategy, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "average_cross": ((4, 5), (6, 7)),
     "breakout": ((4, 5), (8, 9)),
 }
-"""Columns of ``random_inputs`` that serve as first and as second feature."""
+"""Columns of ``random_inputs`` that serve as the first and the second feature."""
 
 
 def persistent(random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-    """Standard normal values, each bar near the one before."""
+    """Standard normal values that are correlated from bar to bar."""
     out = random.normal(size=shape)
     for bar in range(1, shape[0]):
         out[bar] = 0.85 * out[bar - 1] + sqrt(1.0 - 0.85**2) * out[bar]
@@ -74,9 +74,9 @@ def persistent(random: np.random.Generator, shape: tuple[int, ...]) -> FloatArra
 def random_inputs(
     seed: int, n_symbols: int = 3, refresh: int | None = None, n_bars: int = N_BARS
 ) -> Inputs:
-    """Wild bars that leap once, with features that need not come from them.
+    """Volatile bars with one jump per symbol, and features unrelated to them.
 
-    Nothing is defined before FIRST.
+    Features are undefined before FIRST.
     """
     random = np.random.default_rng(seed)
     shape = (n_bars, n_symbols)
@@ -120,7 +120,7 @@ def random_inputs(
 def random_parameters(
     random: np.random.Generator, strategy: Strategy, options: Options
 ) -> ParameterSet:
-    """A parameter set from all corners: tiny and huge sizes, bands, minima and stops."""
+    """A parameter set from the extremes: tiny and huge sizes, bands, minima and stops."""
 
     def one_of(*values: float) -> float:
         return float(random.choice(values))
@@ -162,7 +162,7 @@ def random_lane(random: np.random.Generator, strategy: Strategy, options: Option
 
 
 def random_blocks(seed: int, options: Options) -> list[list[Lane]]:
-    """For each strategy a block whose lanes share their columns and one whose lanes do not.
+    """For each strategy, one block whose lanes share their columns and one whose lanes do not.
 
     Of two strategies these lanes share the volatility at least.
     """
@@ -181,7 +181,7 @@ def random_blocks(seed: int, options: Options) -> list[list[Lane]]:
 def sweep_of(
     inputs: Inputs, blocks: Sequence[Sequence[Lane]], options: Options, rules: Rules = COSTS
 ) -> Sweep:
-    """Lanes under some options, not walked yet."""
+    """Lanes with the given options, before their first bar."""
     return Sweep(inputs, blocks, options.rules(rules), options.stops, options.record)
 
 
@@ -200,7 +200,7 @@ class Path:
 
 
 def path_of(sweep: Sweep, first: int = FIRST) -> Path:
-    """Walk one bar at a time and keep what each left."""
+    """Walk one bar at a time and record the state after each."""
     rows: list[list[FloatArray]] = []
     for bar in range(first, sweep.inputs.n_bars):
         sweep.walk(bar, bar + 1)
@@ -215,7 +215,7 @@ def path_of(sweep: Sweep, first: int = FIRST) -> Path:
 
 
 def inputs_for(options: Options, seed: int, n_symbols: int = 3, refresh: int = 1) -> Inputs:
-    """Random inputs, with correlations where the options want them."""
+    """Random inputs, with correlations if the options need them."""
     return random_inputs(seed, n_symbols, refresh if options.correlated else None)
 
 
@@ -228,7 +228,7 @@ def random_path(name: str) -> Path:
 
 
 def assert_equals_reference(sweep: Sweep, k: int, b: int, lane: Lane) -> Outcome:
-    """Compare a lane after its last bar with the reference; ``==``, not nearly."""
+    """Compare a lane after its last bar with the reference, with ``==`` rather than approximately."""
     inputs = sweep.inputs
     out = simulate_one(inputs.market(lane.columns), lane.chosen, sweep.rules, FIRST)
     where = f"block {k} lane {b}: {lane}"
@@ -255,7 +255,7 @@ def test_lanes_equal_the_reference(options: Options, n_symbols: int, refresh: in
         for k, block in enumerate(blocks)
         for b in {0, 1, 30, LANES - 1, int(ruined[k].argmax())}
     ]
-    # The comparison means something: what the rules speak of did happen.
+    # The comparison has substance: every rule took effect somewhere.
     assert sum(out.sums["n_trades"] for out in outcomes) > 50
     assert any(out.cut_buys for out in outcomes) or options.fill_at_close
     stopped = sum(fill.kind == "stop" for out in outcomes for fill in out.fills)
@@ -283,7 +283,7 @@ def test_each_bar_equals_the_reference(options: Options) -> None:
 
 
 def result_rows(sweep: Sweep) -> dict[str, FloatArray]:
-    """Every row that is a result or decides one; lanes on the last axis."""
+    """Every row that is a result or influences one; lanes on the last axis."""
     rows = {
         name: sweep.row(name)
         for name in ("cash", "equity", "exposure", "variance", "ruined", "peak", *SUMS)
@@ -305,7 +305,7 @@ def test_place_in_the_blocks_does_not_matter(name: str) -> None:
     random = np.random.default_rng(5)
     shuffle = random.permutation(2 * LANES)
     moved, came_from = [], []
-    # The strategies in another order, and lanes that shared their columns among such that do not.
+    # The strategies come in another order, and lanes that shared their columns are mixed with others.
     for k in (4, 0, 6, 2):
         both = blocks[k] + blocks[k + 1]
         for part in (shuffle[:LANES], shuffle[LANES:]):
@@ -352,8 +352,9 @@ def test_nothing_is_written_beyond_the_lanes() -> None:
     assert not sweep.positions[..., LANES:].any()
 
 
-# Causality. All that the lanes read is computed from the bars here. A kernel that reads bar t + 1 of
-# an input is this one on that input shifted by a bar: for each input, that has to be noticed.
+# Causality. Here everything that the lanes read is computed from the bars. A kernel that reads bar
+# t + 1 of an input equals this kernel on the input shifted by a bar. The test must notice that for each
+# input.
 
 READ = (
     "opens",
@@ -370,7 +371,7 @@ READ = (
 def inputs_from_bars(
     opens: FloatArray, highs: FloatArray, lows: FloatArray, closes: FloatArray
 ) -> dict[str, npt.NDArray[Any]]:
-    """Features and regimes of each bar from the bars up to it, one value at a time."""
+    """Features and regimes of each bar from the bars up to it, computed one value at a time."""
     n_bars, n_symbols = closes.shape
     features = np.full((n_bars, n_symbols, 1), np.nan)
     volatilities = np.full((n_bars, n_symbols, 1), np.nan)
@@ -402,7 +403,7 @@ def inputs_from_bars(
 
 
 def decisions(shifted: str | None) -> Callable[..., tuple[FloatArray, ...]]:
-    """Bars to what the lanes hold and order after each; one input read a bar ahead, if named."""
+    """Positions and orders of the lanes after each bar; a named input is read one bar ahead."""
 
     def walk(
         opens: FloatArray, highs: FloatArray, lows: FloatArray, closes: FloatArray
@@ -462,7 +463,7 @@ def test_reading_one_bar_ahead_is_noticed(shifted: str) -> None:
         assert_causal(decisions(shifted), bars, cuts)
 
 
-# What holds for money, whatever the bars.
+# Properties of money that hold on any bars.
 
 
 @every_option
@@ -490,7 +491,7 @@ def test_final_equity_is_initial_cash_and_profits(options: Options) -> None:
     expected = COSTS.initial_cash + closed + open_.sum(axis=1)
     alive = sweep.row("ruined") == 0.0
     np.testing.assert_allclose(sweep.row("equity")[alive], expected[alive], rtol=1e-11)
-    # A ruined lane lost no less than it had: what it owes beyond is not collected.
+    # A ruined lane lost at least what it had. Debt beyond that is not collected.
     assert (expected[~alive] <= 1e-9).all()
     assert (sweep.row("n_wins") <= sweep.row("n_trades")).all()
 
@@ -568,7 +569,7 @@ def test_recording_changes_nothing() -> None:
     assert recorded.bits() == sweep_of(inputs, blocks, OPTIONS["all"]).walk(FIRST, N_BARS).bits()
 
 
-# An option that is compiled in and not used is as one compiled out.
+# An option that is compiled in but not used changes nothing.
 
 
 def test_stops_that_are_off_change_nothing() -> None:
@@ -579,7 +580,7 @@ def test_stops_that_are_off_change_nothing() -> None:
 
 
 def with_correlations(inputs: Inputs) -> Inputs:
-    """The same inputs and some correlations."""
+    """The same inputs with correlations added."""
     return Inputs(
         inputs.opens,
         inputs.highs,
@@ -628,7 +629,7 @@ def test_shorting_changes_nothing_without_a_short_signal() -> None:
 
 FREE = Rules(initial_cash=1000.0)
 ALL_IN = ParameterSet(thresholds=(0.1,), kelly_fraction=1e6)
-"""As much as budget and cash allow."""
+"""A Kelly fraction so large that only budget and cash limit the position."""
 
 
 def scenario(
@@ -808,10 +809,10 @@ def test_an_order_that_reduces_is_never_refused(signal: int, close: float, kept:
 
 def test_an_exit_is_never_too_small() -> None:
     chosen = replace(ALL_IN, min_lots=60.0, rebalance_band=0.5)
-    # 50 lots at 20 are below the least order.
+    # 50 lots at 20 are below the smallest order.
     assert lots_of(scenario([[1, 1]], [[20, 20]], chosen=chosen)) == [0, 0]
-    # 100 lots at 10 are not. In a bear market 50 are sold and in the end the other 50, though both
-    # orders are smaller than one that opens may be.
+    # 100 lots at 10 are not. In a bear market 50 are sold, and at the end the other 50, although both
+    # orders are smaller than the smallest opening order.
     path = scenario(
         [[1, 1, 1, -1, -1]],
         [[10, 10, 10, 10, 10]],
@@ -848,7 +849,7 @@ def test_ruin_closes_everything() -> None:
 
 def test_a_period_that_starts_after_ruin_has_finite_sums() -> None:
     sweep = scenario([[-1, -1, -1, -1, -1]], [[10, 10, 25, 5, 5]], options="short").sweep
-    # As between in-sample and out-of-sample: the peak starts anew, and so do all sums.
+    # As between in-sample and out-of-sample: the peak and all sums are reset.
     sweep.state[:, int(PEAK) // STRIDE] = sweep.state[:, int(EQUITY) // STRIDE]
     sweep.state[:, int(MAX_DRAWDOWN) // STRIDE :] = 0.0
     sweep.walk(3, 5)
@@ -880,7 +881,7 @@ def test_a_correlated_symbol_gets_less() -> None:
     assert path.orders[1, 0, 1, 0] == 15
     path = scenario([[1, 0], [0, 1]], closes, chosen=chosen, options="correlated", correlation=-0.8)
     assert path.orders[1, 0, 1, 0] == 25
-    # With short positions what hedges is not cut, and what adds to the same bet is.
+    # With short positions, a hedge is not cut, and an addition to the same bet is.
     for first, second, rho, lots in [
         (1, 1, 0.8, 15),
         (1, -1, 0.8, -25),
@@ -1065,7 +1066,7 @@ def test_a_stopped_position_waits_until_its_signal_leaves(
     assert lots_of(path) == lots
 
 
-# Performance of the lanes from their sums against that of the path.
+# Performance of the lanes from their sums against performance from the path.
 
 
 @pytest.mark.parametrize("name", ["plain", "all_at_close"])

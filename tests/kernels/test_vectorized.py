@@ -1,7 +1,7 @@
-"""The lanes are computed side by side: the compiled loops hold packed operations.
+"""The compiled loops over lanes contain packed operations.
 
-A loop that the compiler cannot vectorize still gives the right numbers, several times slower, and
-nothing else would say so.
+A loop that the compiler cannot vectorize still gives the right numbers, only several times slower. No
+other test would notice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import numba
 import pytest
 from numba import types
 
-from kernels import portfolio, simulation
+from kernels import portfolio
+from kernels.lanes.accounts import account_lanes, variance_lanes
+from kernels.lanes.fills import fill_lanes
+from kernels.lanes.marks import mark_lanes
+from kernels.lanes.sizing import size_lanes
 
 pytestmark = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
@@ -28,6 +32,13 @@ TABLE = types.Array(types.float64, 2, "C", readonly=True)
 FLAGS = types.Array(types.uint8, 2, "C")
 U64, I64, F64, NONE, TRUE = types.uint64, types.int64, types.float64, types.none, types.boolean
 
+KERNELS: dict[str, Callable[..., Any]] = {
+    "account_lanes": account_lanes,
+    "variance_lanes": variance_lanes,
+    "mark_lanes": mark_lanes,
+    "fill_lanes": fill_lanes,
+    "size_lanes": size_lanes,
+}
 OFF = (NONE, NONE, NONE)
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "account_lanes": (U64, FLOATS, FLOATS, F64),
@@ -44,7 +55,7 @@ WITH_OPTIONS: dict[str, tuple[Any, ...]] = {
 
 @cache
 def assembly(function: Callable[..., Any], signature: tuple[Any, ...]) -> str:
-    """Assembly of a kernel, compiled anew: what comes from the disk cache has none to show."""
+    """Assembly of a kernel, compiled here because a cached kernel has lost it."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
     compiled = numba.njit(**options)(getattr(function, "py_func"))  # noqa: B009
     compiled.compile(signature)
@@ -52,7 +63,7 @@ def assembly(function: Callable[..., Any], signature: tuple[Any, ...]) -> str:
 
 
 def registers() -> str:
-    """Pattern of the widest vector registers: four floats or more, two on an old processor."""
+    """Pattern for the widest vector registers: of four floats or more, or two on an old processor."""
     features = llvm.get_host_cpu_features()
     # With AVX-512 the compiler may still prefer 256 bits, as it does on some processors.
     if features.get("avx512f"):
@@ -61,14 +72,8 @@ def registers() -> str:
 
 
 def packed(name: str, text: str) -> list[str]:
-    """Instructions ``name`` on whole vectors of doubles in registers of full width."""
+    """Instructions ``name`` on registers of full width."""
     return re.findall(rf"\bv?{name}\b[^\n]*%{registers()}\d+", text)
-
-
-def kernel(name: str) -> Callable[..., Any]:
-    """A lane function of the simulation."""
-    function: Callable[..., Any] = getattr(simulation, name)
-    return function
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def kernel(name: str) -> Callable[..., Any]:
     ],
 )
 def test_lanes_are_vectorized(name: str, operations: tuple[str, ...]) -> None:
-    text = assembly(kernel(name), SIGNATURES[name])
+    text = assembly(KERNELS[name], SIGNATURES[name])
     for operation in operations:
         assert packed(operation, text), f"{name} has no packed {operation}"
 
@@ -92,13 +97,13 @@ def test_lanes_are_vectorized(name: str, operations: tuple[str, ...]) -> None:
 def test_selects_and_whole_lots_are_vectorized(
     name: str, signatures: dict[str, tuple[Any, ...]]
 ) -> None:
-    text = assembly(kernel(name), signatures[name])
+    text = assembly(KERNELS[name], signatures[name])
     assert packed("minpd", text), "no packed minimum"
     assert packed("roundpd", text) or packed("rndscalepd", text), "no packed rounding"
 
 
 def test_a_scalar_function_has_no_packed_operations() -> None:
-    # The patterns tell the one from the other.
+    # This shows that the patterns distinguish the two.
     text = assembly(portfolio.drawdown, (F64, F64))
     assert re.search(r"\bv?divsd\b", text)
     assert not packed("divpd", text)

@@ -1,4 +1,4 @@
-"""Features the slow and obvious way: plain Python, each value from its own bars alone.
+"""Features in plain Python, each value computed from its own bars alone.
 
 Logarithms and deviations are taken with 40 digits, so that these are right where floats are not.
 """

@@ -1,4 +1,4 @@
-"""Performance the slow and obvious way, from the path of equity and the list of trades."""
+"""Performance in plain Python, from the path of equity and the list of trades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overfitting statistics the slow and obvious way: loops over bars, sets, splits and resamples."""
+"""Overfitting statistics in plain Python: loops over bars, sets, splits and resamples."""
 
 from __future__ import annotations
 

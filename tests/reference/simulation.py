@@ -1,4 +1,4 @@
-"""The simulation the slow and obvious way: one parameter set, one bar, one symbol at a time.
+"""The simulation in plain Python: one parameter set, one bar, one symbol at a time.
 
 Plain floats and ordinary branches, written from the rules and not from the kernels. Each amount of
 money is computed in the order of operations that the rules state, so that the lanes of the kernels

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from kernels import features as kernels
+from kernels.correlation import correlation_state_size, correlation_step
 from kernels.regimes import market_features_step, market_return_step
 from optimizer.errors import DataError
 from optimizer.market.features import FeatureKey, GivenFeature, new_state, sorted_keys, step
@@ -91,7 +91,7 @@ class FeatureHub:
         self._correlation = correlation
         if correlation is not None:
             n = len(symbols)
-            self._correlation_state = np.zeros(kernels.correlation_state_size(correlation[0], n))
+            self._correlation_state = np.zeros(correlation_state_size(correlation[0], n))
             self._matrix = _read_only(np.zeros((n, n)))
         self._previous: FloatArray | None = None
         self._latest: Bar | None = None
@@ -134,7 +134,7 @@ class FeatureHub:
         wanted = bar.index >= first and (bar.index - first) % refresh == 0
         self.correlation_refreshed = wanted
         out = np.empty_like(self._matrix)
-        kernels.correlation_step(self._correlation_state, close, lookback, wanted, out)
+        correlation_step(self._correlation_state, close, lookback, wanted, out)
         if wanted:
             out[np.isnan(out)] = 0.0
             np.fill_diagonal(out, 1.0)

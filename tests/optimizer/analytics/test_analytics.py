@@ -294,7 +294,7 @@ def test_an_interrupt_at_any_moment_loses_no_bar(
 WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from optimizer.analytics import AnalyticsWriter
+from optimizer.analytics.writer import AnalyticsWriter
 from tests.reference.rows import add_bars
 url, spill = sys.argv[1:]
 try:
@@ -537,7 +537,8 @@ def test_a_server_that_starts_again_is_waited_for(
 WRITE_WITH_LITTLE_ROOM = """
 import resource, sys
 from pathlib import Path
-from optimizer.analytics import AnalyticsError, AnalyticsWriter
+from optimizer.analytics.address import AnalyticsError
+from optimizer.analytics.writer import AnalyticsWriter
 from tests.reference.rows import add_bars
 url, spill, limit, n_bars = sys.argv[1:]
 sys.dont_write_bytecode = True  # which Python would leave cut
@@ -1014,7 +1015,8 @@ def test_the_module_needs_no_postgresql_driver(tmp_path: Path) -> None:
         import importlib.util
         found = importlib.util.find_spec
         importlib.util.find_spec = lambda name: None if name == "asyncpg" else found(name)
-        from optimizer.analytics import AnalyticsError, AnalyticsWriter
+        from optimizer.analytics.address import AnalyticsError
+        from optimizer.analytics.writer import AnalyticsWriter
         AnalyticsWriter(f"sqlite:///{sys.argv[1]}/a.db", Path(sys.argv[1]) / "spill").close()
         try:
             AnalyticsWriter("postgresql://u:hunter2@h/a", Path(sys.argv[1]) / "spill")

@@ -226,15 +226,16 @@ def test_what_is_no_signal_is_hold(
 )
 def test_the_users_rule_is_vectorized(mine: Callable[[str], Path]) -> None:
     compiled: Any = load_custom(read_custom(mine(MOMENTUM), "mine")).simulate
-    module = sys.modules[compiled.py_func.__module__]
+    decide: Any = vars(sys.modules[compiled.py_func.__module__])["decide_lanes"]
+    lanes: Any = vars(sys.modules[decide.py_func.__module__])["user_lanes"]
     columns = types.Array(types.uint64, 1, "C")
     features = types.Array(types.float64, 3, "C", readonly=True)
-    text = assembly(
-        module.user_lanes,
-        (U64, U64, I64, U64, features, columns, FLOATS, FLOATS, F64, F64, F64, types.boolean),
-    )
-    assert packed("sqrtpd", text), "the square root is taken one lane at a time"
-    assert packed("divpd", text)
+    for own in (types.none, types.boolean):
+        text = assembly(
+            lanes, (U64, U64, I64, U64, features, columns, FLOATS, FLOATS, F64, F64, F64, own)
+        )
+        assert packed("sqrtpd", text), "the square root is taken one lane at a time"
+        assert packed("divpd", text)
 
 
 # --- Workers, starts, files that change ---------------------------------------------------------

@@ -1,0 +1,104 @@
+"""The decisions of a block of lanes at the close of a bar: regime, signals, risk, orders.
+
+This module is compiled once more for each strategy of a user; see ``kernels.user_signal``.
+"""
+
+import numpy as np
+
+from kernels._jit import jit_borrowing
+from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
+from kernels.lanes.gathering import gather_lanes, one_volatility
+from kernels.lanes.signals import signal_lanes
+from kernels.lanes.sizing import limit_lanes, regime_lanes, size_lanes
+from kernels.lanes.user_signals import user_lanes
+from kernels.layout import (
+    COLUMN_BLOCK,
+    FEATURE_0,
+    FEATURE_1,
+    PARAMETER_BLOCK,
+    POSITION_BLOCK,
+    VOLATILITY_COLUMN,
+)
+from kernels.user_signal import GIVEN
+
+
+@jit_borrowing
+def decide_lanes(
+    k: Index,
+    t: int,
+    closes: FloatArray,
+    features: FloatArray,
+    volatilities: FloatArray,
+    inverse_volatilities: FloatArray,
+    regimes: CodeArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    pending: ByteArray,
+    scratch: FloatArray,
+    strategy: int,
+    shared: bool,
+    lot_size: float,
+    correlation: object,
+    stops: object,
+    short: object,
+) -> None:
+    """Decide the orders of block ``k`` at the close of bar ``t``, symbol by symbol.
+
+    Args:
+        k, t: numbers of the block and of the bar.
+        closes: (n_bars, n_symbols).
+        features: (n_bars, n_symbols, n_columns).
+        volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
+            inverse is 0 where the volatility is 0.
+        regimes: (n_bars, n_models), codes.
+        columns, parameters: rows of each lane.
+        state: read.
+        positions: the orders are written.
+        pending: (n_blocks, n_symbols), receives which kinds of order any lane placed, as SELL and
+            BUY bits.
+        scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
+        strategy: code of the signal kernel.
+        shared: whether all lanes of the block read the same columns.
+        lot_size: units per lot.
+        correlation: None where no lane has a correlation penalty.
+        stops: None where stops are off.
+        short: None where short positions are off.
+    """
+    n_symbols = np.uint64(closes.shape[1])
+    q = k * PARAMETER_BLOCK
+    c = k * COLUMN_BLOCK
+    regime_lanes(k, t, regimes, columns, parameters, scratch, shared)
+    limit_lanes(k, parameters, state, scratch, short)
+    same_volatility = shared or one_volatility(c, columns)
+    for s in range(n_symbols):
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        close = closes[t, s]
+        x0 = features[t, s, columns[c + FEATURE_0]]
+        x1 = features[t, s, columns[c + FEATURE_1]]
+        vol = volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
+        ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
+        if not shared:
+            gather_lanes(
+                c, t, s, features, volatilities, inverse_volatilities, columns, scratch, strategy,
+                same_volatility,
+            )  # fmt: skip
+        # numba compiles the calls with None and with True separately, so neither has a choice between
+        # shared and own values inside its loop over lanes.
+        if GIVEN:
+            if shared:
+                user_lanes(
+                    q, c, t, s, features, columns, parameters, scratch, close, vol, ivol, None
+                )
+            else:
+                user_lanes(
+                    q, c, t, s, features, columns, parameters, scratch, close, vol, ivol, True
+                )
+        elif shared:
+            signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, ivol, None)
+        else:
+            signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, ivol, True)
+        pending[k, s] = size_lanes(
+            p, q, positions, parameters, scratch, close * lot_size, correlation, stops, short
+        )
