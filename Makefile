@@ -40,11 +40,11 @@ docs: $(VENV)/installed-dev ## Build the documentation into build/site; needs no
 
 .PHONY: wheel-test
 wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is here and use it
-	$(BIN)/python -m tests.wheel
+	$(BIN)/python -m tests.support.wheel
 
 .PHONY: soak
 soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each, hurt ten thousand trials, compare (over an hour)
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.support.soak
 	$(BIN)/python -m benchmarks.memory
 
 .PHONY: test-ray

@@ -22,7 +22,7 @@ from optimizer.strategies.user import read_custom
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME
 from optimizer.sweep.tiles import Tile
-from tests.reference.strategies import MOMENTUM
+from tests.support.strategies import MOMENTUM
 
 
 def main() -> None:

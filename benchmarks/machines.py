@@ -22,8 +22,8 @@ from benchmarks.tables import describe, markdown, publish
 from optimizer.bench.machine import this_machine
 from optimizer.search.run import run_study
 from optimizer.study_file.study import study_from_dict
-from tests.dask_cluster import running
-from tests.postgres import PostgresServer, installed_server
+from tests.support.dask_cluster import running
+from tests.support.postgres import PostgresServer, installed_server
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 

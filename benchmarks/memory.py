@@ -24,7 +24,7 @@ import psutil
 
 from optimizer.study_file.load import load_study
 from optimizer.study_file.study import study_from_dict
-from tests.reference.studies import mapping, random_bars, write_bars
+from tests.support.studies import mapping, random_bars, write_bars
 
 ROOT = Path(__file__).resolve().parent.parent
 MANY_SETS = {

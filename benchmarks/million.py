@@ -28,7 +28,7 @@ BYTES = 1e6
 _CHILD = """
 import json, sys
 from optimizer import load_study, run_study
-from optimizer.config import study_from_dict
+from optimizer.study_file.study import study_from_dict
 source, out, trials, workers = sys.argv[1:]
 study = load_study(source)
 if int(trials):

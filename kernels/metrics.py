@@ -75,7 +75,7 @@ rounding."""
 
 
 @jit
-def mean_and_deviation(n: int, total: float, squares: float) -> tuple[float, float]:
+def mean_and_deviation(n: float, total: float, squares: float) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1) from power sums.
 
     Args:

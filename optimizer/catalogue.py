@@ -135,5 +135,8 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
 METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
 """Metrics in the order of the result columns."""
 
+SET_COLUMNS = ("set", "trial", "strategy", "classifier", "feasible", "score")
+"""Result columns that are neither a parameter nor a metric; no parameter may have such a name."""
+
 MAX_BLOCKS = 24
 """Most blocks of bars of the statistics of selection: 2.7 million symmetric splits."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 import optimizer  # noqa: F401
-from tests.compiled import own_folder, share
+from tests.support.compiled import own_folder, share
+from tests.support.postgres import postgres_server, postgres_url  # noqa: F401
 
 # No test reads or writes the user's own ledger.
 _own = tempfile.mkdtemp(prefix="barsweep-")
@@ -30,3 +33,12 @@ settings.register_profile(
     "barsweep", deadline=None, max_examples=50, derandomize="CI" in os.environ
 )
 settings.load_profile("barsweep")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of daily bars of three symbols, in a folder of its own."""
+    # What imports kernels comes after the choice of their folder above.
+    from tests.support.studies import random_bars, write_bars
+
+    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())

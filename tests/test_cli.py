@@ -1,4 +1,8 @@
-"""The command line as its users run it: another process, its output and its exit code."""
+"""The command line as its users run it: its output and its exit code.
+
+What a process of its own has to show (the installed script, plain lines, a terminal, workers) runs in
+one; the rest calls the same ``main`` here.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,9 @@ from optimizer.cli import main
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
-from tests.reference.command import Done
-from tests.reference.command import barsweep as barsweep_here
-from tests.reference.studies import (
+from tests.support.command import Done
+from tests.support.command import barsweep as barsweep_here
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,
@@ -168,7 +172,7 @@ def test_a_wrong_use_exits_with_2() -> None:
 
 
 def test_check(home: Home) -> None:
-    found = barsweep("check", home.study, cwd=home.path)
+    found = barsweep_here("check", home.study, folder=home.path)
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
     text = plain(found.stdout)
@@ -233,7 +237,7 @@ def test_two_workers_and_overrides(home: Home, tmp_path: Path) -> None:
 
 
 def test_show(home: Home) -> None:
-    found = barsweep("show", home.out, "--top", 3)
+    found = barsweep_here("show", home.out, "--top", 3, folder=home.path)
     assert found.returncode == 0, found.stderr
     best = small_study_rows(home).sort_values("sharpe", ascending=False)["set"].tolist()
     shown = [int(number) for number in re.findall(r"^\s*(\d+)\s+-?\d", found.stdout, re.MULTILINE)]
@@ -243,11 +247,11 @@ def test_show(home: Home) -> None:
 
 
 def test_export_and_replay(home: Home, tmp_path: Path) -> None:
-    exported = barsweep("export", home.out, "--top", 2)
+    exported = barsweep_here("export", home.out, "--top", 2, folder=home.path)
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout == f"exported: {home.out / 'best.json'}\n"
     assert len(load_export(home.out / "best.json")["sets"]) == 2
-    replayed = barsweep("replay", home.out / "best.json", "--set", 2, cwd=tmp_path)
+    replayed = barsweep_here("replay", home.out / "best.json", "--set", 2, folder=tmp_path)
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert replayed.stderr == ""
     assert "identical" in replayed.stdout

@@ -1,4 +1,4 @@
-"""The event flow's commands, as subprocesses."""
+"""The event flow's commands."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from optimizer.cli import main
-from tests.processes import wait_until
-from tests.reference.studies import random_bars, write_bars
+from tests.support.processes import wait_until
+from tests.support.studies import random_bars, write_bars
 
 if TYPE_CHECKING:
-    from tests.postgres import PostgresServer
-
-pytest_plugins = ["tests.postgres"]
+    from tests.support.postgres import PostgresServer
 
 STUDY = """
 [study]
@@ -66,10 +64,11 @@ def barsweep(*arguments: str, folder: Path, **variables: str) -> subprocess.Comp
 
 
 def pasted(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What a shell makes of a line that begins with barsweep."""
+    """What a shell makes of a line that begins with barsweep; only the splitting needs a shell."""
     assert command.startswith("barsweep ")
-    line = f"{shlex.quote(sys.executable)} -m optimizer {command.removeprefix('barsweep ')}"
-    return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=240)
+    line = f"barsweep() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    given = subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
+    return barsweep(*given.split("\0")[:-1], folder=folder)
 
 
 def refused(*arguments: str, folder: Path, **variables: str) -> str:

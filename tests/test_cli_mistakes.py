@@ -23,8 +23,8 @@ from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import find_sets
 from optimizer.text import counted
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 
 class Home:

@@ -34,8 +34,8 @@ import optimizer
 from kernels import risk
 from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, STRATEGIES
 from optimizer.study_file.study import study_from_dict
-from tests.processes import Command
-from tests.wheel import VERSIONS, build_wheel
+from tests.support.processes import Command
+from tests.support.wheel import VERSIONS, build_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -119,7 +119,7 @@ class Page:
             home, output = self.home, self.home / "said.txt"
             own = (str(self.folder), str(home / "ledger.db"))
             done = Command(
-                *arguments, output=output, prepare="tests.reference.command:settle", own=own
+                *arguments, output=output, prepare="tests.support.command:settle", own=own
             )
             code, said = done.wait(), done.text()
             assert "Traceback" not in said
@@ -343,7 +343,7 @@ def test_the_site_is_built_and_asks_for_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_wheel_holds_all_that_a_user_needs(tmp_path: Path) -> None:
-    """Every module and data file of both packages, and nothing of the tests; see ``tests.wheel``."""
+    """Every module and data file of both packages, and nothing of the tests; see ``support.wheel``."""
     wheel = build_wheel(tmp_path)
     names = set(zipfile.ZipFile(wheel).namelist())
     tracked = subprocess.run(

@@ -26,8 +26,8 @@ from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
 from optimizer.sweep.tiles import TileResult
-from tests.processes import Command, survivors, wait_until
-from tests.reference.studies import (
+from tests.support.processes import Command, survivors, wait_until
+from tests.support.studies import (
     FATAL_LOOKBACK,
     mapping,
     random_bars,
@@ -147,7 +147,7 @@ def test_ctrl_c_within_a_finalizer(whole: Undisturbed, out: Path, tmp_path: Path
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:interrupt_within_a_finalizer",
+        prepare="tests.support.faults:interrupt_within_a_finalizer",
     )
     assert command.wait() == 130
     assert len(errors_of(command)) == 1, command.text()
@@ -215,7 +215,7 @@ def test_the_tile_that_is_to_blame_fails_alone(
     command = Command(
         *("run", file, "--out", out, "--workers", 2),
         output=tmp_path / "text",
-        prepare="tests.faults:replace_evaluation",
+        prepare="tests.support.faults:replace_evaluation",
         own=[fault],
     )
     assert wait_until(lambda: len(command.workers()) > 0)
@@ -254,7 +254,7 @@ def test_another_start_method_gives_the_same_and_ends_with_its_parent(
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 2),
         output=tmp_path / "text",
-        prepare="tests.faults:start_workers_by",
+        prepare="tests.support.faults:start_workers_by",
         own=[method],
     )
     assert wait_until(partial(has_batches, out, 2))
@@ -283,7 +283,7 @@ def test_a_full_disk_at_a_batch(whole: Undisturbed, out: Path, tmp_path: Path) -
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 2),
         output=tmp_path / "text",
-        prepare="tests.faults:limit_files_after",
+        prepare="tests.support.faults:limit_files_after",
         own=[str(out / "results"), 3],
     )
     assert wait_until(partial(has_batches, out, 1))
@@ -300,7 +300,7 @@ def test_a_full_disk_at_the_journal(whole: Undisturbed, out: Path, tmp_path: Pat
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:limit_files_at_journal",
+        prepare="tests.support.faults:limit_files_at_journal",
     )
     assert_refused(command, f"{out}/optuna.journal: cannot be written: File too large",
                    "MB free on the disk of", "`barsweep resume`")  # fmt: skip
@@ -314,7 +314,7 @@ def test_a_full_disk_at_the_arrays_that_workers_map(
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 2),
         output=tmp_path / "text",
-        prepare="tests.faults:limit_files_at_scratch",
+        prepare="tests.support.faults:limit_files_at_scratch",
     )
     assert_refused(command, f"{out}/shared-", "MB free on the disk of", "`barsweep resume`")
     assert not list(out.glob("shared-*"))
@@ -343,7 +343,7 @@ def test_a_disk_that_fills_up(whole: Undisturbed, small_disk: Path, tmp_path: Pa
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:fill_disk_after",
+        prepare="tests.support.faults:fill_disk_after",
         own=[str(out / "results"), 3, str(filler)],
     )
     assert_refused(command, str(out), "No space left on device", "0 MB free on the disk of")
@@ -360,7 +360,7 @@ def test_a_folder_that_may_not_be_written(whole: Undisturbed, tmp_path: Path) ->
     command = Command(
         *("run", whole.file, "--out", closed / "out", "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:respect_permissions",
+        prepare="tests.support.faults:respect_permissions",
     )
     assert_refused(command, f"{closed}/out: cannot be written: Permission denied")
 
@@ -369,12 +369,12 @@ def test_a_folder_that_is_closed_midway(whole: Undisturbed, out: Path, tmp_path:
     command = Command(
         *("run", whole.file, "--out", out, "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:close_folder_after",
+        prepare="tests.support.faults:close_folder_after",
         own=[str(out / "results"), 2],
     )
     assert_refused(command, f"{out}/results/batch-", "cannot be written: Permission denied")
     refused = Command(
-        "resume", out, output=tmp_path / "again", prepare="tests.faults:respect_permissions"
+        "resume", out, output=tmp_path / "again", prepare="tests.support.faults:respect_permissions"
     )
     assert_refused(refused, str(out), "cannot be written: Permission denied")
     (out / "results").chmod(0o755)
@@ -427,7 +427,7 @@ def test_a_clock_set_back_changes_nothing(
     command = Command(
         *("run", file, "--out", out, "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:set_the_clock_back",
+        prepare="tests.support.faults:set_the_clock_back",
     )
     assert command.wait() == 0, command.text()
     assert result_hashes(StudyFolder(out)) == result_hashes(usual.folder)

@@ -31,14 +31,14 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
+from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
-from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.study_file.load import load_study
 from optimizer.types import Bars
-from tests.optimizer.bars import test_foreign as formats
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.optimizer import test_data_formats as formats
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 

@@ -12,7 +12,7 @@ import pytest
 
 from optimizer.errors import StudyError
 from optimizer.project.new import FILES, write_project
-from tests.processes import Command
+from tests.support.processes import Command
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 def ran(folder: Path, *arguments: str, code: int = 0) -> str:
     """What a command says."""
     output, ledger = folder / "said.txt", folder / "ledger.db"
-    prepare, own = "tests.reference.command:settle", (str(folder), str(ledger))
+    prepare, own = "tests.support.command:settle", (str(folder), str(ledger))
     done = Command(*arguments, output=output, prepare=prepare, own=own)
     assert done.wait() == code, done.text()
     assert "Traceback" not in done.text()

@@ -24,8 +24,8 @@ from optimizer.study_file.load import load_study
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.inputs import Inputs
 from optimizer.views.report import write_report
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, write_bars
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = ("../../above", "/tmp/barsweep-absolute", "BTC/USDT:USDT", "x'; drop table fills; --")

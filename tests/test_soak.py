@@ -14,8 +14,15 @@ import pytest
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
-from tests.reference.studies import random_bars, write_bars
-from tests.soak import SAMPLERS, compare, growth, main, share_out, write_study
+from tests.support.soak import (
+    SAMPLERS,
+    compare,
+    growth,
+    main,
+    share_out,
+    write_study,
+)
+from tests.support.studies import random_bars, write_bars
 
 
 @pytest.fixture

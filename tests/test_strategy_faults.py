@@ -27,8 +27,8 @@ from optimizer.strategies.user import read_custom
 from optimizer.strategies.user_kernels import strategies_folder
 from optimizer.study_file.load import load_study
 from optimizer.study_file.study import study_from_dict
-from tests.processes import Command, survivors, wait_until
-from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
+from tests.support.processes import Command, survivors, wait_until
+from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 from tests.test_faults import errors_of, has_batches
 
 NONE, ONE_MORE, TUPLE, ARRAY, ENDLESS, NAN, INF, MINUS_INF = (
@@ -180,7 +180,7 @@ def test_json_lines_are_all_that_is_on_standard_output(home: Path) -> None:
     run = Command(
         *("run", file, "--out", home / "out", "--workers", 1, "--json-lines"),
         output=home / "text",
-        prepare="tests.faults:errors_elsewhere",
+        prepare="tests.support.faults:errors_elsewhere",
         own=[str(home / "errors")],
     )
     assert run.wait() == 0
@@ -192,7 +192,7 @@ def test_a_file_that_may_not_be_read(home: Path) -> None:
     file = write_study(home, NONE)
     (home / "mine.py").chmod(0)
     found = assert_one_line(
-        command(home, "check", file, prepare="tests.faults:respect_permissions")
+        command(home, "check", file, prepare="tests.support.faults:respect_permissions")
     )
     assert re.match(r"error: \S*mine\.py: cannot be read: Permission denied$", found), found
 

@@ -1,8 +1,8 @@
 """One study, several coordinators: the trials of all of them in one PostgreSQL database.
 
-Points are handed out under a lock of the database, so that none is handed out twice. A trial is told
-once its results are on disk in the folder of its coordinator. One whose coordinator died has no
-heartbeat: the next to ask marks it failed, and its point is free again.
+Points are handed out under a lock in the database, so that none is handed out twice. A trial is told
+once its results are on disk in the folder of its coordinator. The heartbeat of a trial ends with its
+coordinator: the next one that asks marks the trial failed, and its point is free again.
 """
 
 from __future__ import annotations
@@ -26,16 +26,20 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from optimizer.catalogue import Direction
 from optimizer.errors import StudyError
+from optimizer.store.batches import point_key
 from optimizer.versions import software_versions
 
 HEARTBEAT_SECONDS = 5
+"""Time between two heartbeats of a trial."""
+
 GRACE_SECONDS = 60
-"""Without a heartbeat for so long a coordinator counts as dead."""
+"""A trial without a heartbeat for longer counts as left by a coordinator that died."""
 
 _POLL_SECONDS = 0.5
+"""Time between two looks for a point that others may have left."""
 
 FOLDER = "folder"
-"""Attribute of a trial: the folder of its coordinator, which holds its results once it is told."""
+"""Attribute of a trial: the folder of its coordinator, which holds the results of a trial told."""
 
 REASON = "reason"
 """Attribute of a trial: why it has no value."""
@@ -53,9 +57,9 @@ class Point(Generic[Task]):
     """A point of the searched space.
 
     Attributes:
-        task: there.
-        params, distributions: of a trial there, by name.
-        sampler_state: what a sampler wants to find again with the trial.
+        task: what to do at the point.
+        params, distributions: of a trial at the point, by name.
+        sampler_state: system attributes by which a sampler knows its own trials again.
     """
 
     task: Task
@@ -64,20 +68,16 @@ class Point(Generic[Task]):
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
 
 
-def point_of(params: Mapping[str, Any]) -> str:
-    """A point of the searched space as a key."""
-    return json.dumps(dict(params), sort_keys=True)
-
-
 class Coordinator:
     """One of the processes that share a study. Use as a context manager.
 
     Args:
-        url: of a PostgreSQL database; its password is not shown anywhere.
-        source: what messages call the study.
-        content: of study and bars, a hash; coordinators of another one have another study.
+        url: of a PostgreSQL database; its password appears in no message and no file.
+        source: name of the study in messages.
+        content: hash of the study and its bars. Coordinators with the same hash and the same software
+            share a study.
         directions: of the objectives.
-        folder: of the results of this one.
+        folder: of this coordinator's results.
 
     Raises:
         StudyError: the driver is not installed, or the database cannot be used.
@@ -129,7 +129,7 @@ class Coordinator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give back what was asked and not told, so that others need not wait for it."""
+        """Give up trials that were not told, so that others need not wait for them."""
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(SQLAlchemyError, optuna.exceptions.OptunaError):
@@ -147,12 +147,12 @@ class Coordinator:
             reason = " ".join(str(getattr(cause, "orig", None) or type(cause).__name__).split())
             raise StudyError(
                 f"{self._source}: [search] storage: {self._place}: {reason}; what was told is kept:"
-                " mend it and run again"
+                " fix the database and run again"
             ) from None
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the database's lock of this study, which ends with the connection."""
+        """Hold this study's lock in the database; it ends with the connection."""
         with self._engine.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:n)"), {"n": self._lock})
             yield
@@ -171,18 +171,21 @@ class Coordinator:
         n_trials: int,
         points: Callable[[Sequence[FrozenTrial]], Iterator[Point[Task]]],
     ) -> list[tuple[int, Task]]:
-        """Trials at points that no coordinator has; empty once the study is complete.
+        """Reserve trials at points that no coordinator has.
 
-        Waits while the study has no more points to give and others are at work on theirs, since what
-        they leave when they die is to be done.
+        While no point is free and others are still at work, this waits: if they die, their points are
+        to be done.
 
         Args:
-            count: trials wanted.
-            n_trials: of the whole study.
-            points: to choose from, in order, when these are the trials so far.
+            count: number of trials wanted.
+            n_trials: trials of the whole study.
+            points: given the trials so far, the points to choose from, in order.
 
         Returns:
-            The key of each trial and the task at its point.
+            The key of each trial and the task at its point; empty once the study is complete.
+
+        Raises:
+            StudyError: the database cannot be used.
         """
         while True:
             with self._errors(), self._exclusive(), warnings.catch_warnings():
@@ -191,11 +194,11 @@ class Coordinator:
                 self._fail_unsigned_trials()
                 known = self._study.get_trials(deepcopy=False)
                 live = [one for one in known if _counts(one)]
-                taken = {point_of(one.params) for one in live}
+                taken = {point_key(one.params) for one in live}
                 wanted = min(count, n_trials - len(live))
                 found: list[tuple[int, Task]] = []
                 for point in points(known) if wanted > 0 else ():
-                    key = point_of(point.params)
+                    key = point_key(point.params)
                     if key in taken:
                         continue
                     taken.add(key)
@@ -209,7 +212,8 @@ class Coordinator:
     def _fail_unsigned_trials(self) -> None:
         """Give up trials of coordinators that died before the first heartbeat; Optuna leaves them.
 
-        Under the lock no living one is between adding a trial and its heartbeat.
+        Adding a trial and its first heartbeat are under the lock, so no living coordinator is between
+        the two.
         """
         with self._engine.connect() as connection:
             found = connection.execute(_UNSIGNED, {"study": self._study._study_id}).scalars().all()
@@ -217,7 +221,7 @@ class Coordinator:
             self._storage.set_trial_state_values(trial, TrialState.FAIL)
 
     def _take(self, point: Point[Any]) -> int:
-        # In one transaction: asked of the study itself, each parameter would be one of its own.
+        # In one transaction: Optuna's own `ask` makes one for each parameter.
         trial = self._storage.create_new_trial(
             self._study._study_id,
             optuna.trial.create_trial(
@@ -235,8 +239,12 @@ class Coordinator:
     def tell(self, trial: int, record: FrozenTrial) -> None:
         """Tell a trial whose results are on disk. The winner and its metrics stay in the folder.
 
+        Args:
+            trial: its key.
+            record: the trial, finished.
+
         Raises:
-            StudyError: it was given up, or the database cannot be reached.
+            StudyError: the trial was given up, or the database cannot be used.
         """
         with self._errors():
             try:
@@ -255,7 +263,7 @@ class Coordinator:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is being done or is done; a failed one is if its failure is a result."""
+    """Whether a trial is at work or done; a failed one counts if its failure is a result."""
     if trial.state == TrialState.FAIL:
         return REASON in trial.user_attrs
     return trial.state in (TrialState.RUNNING, TrialState.COMPLETE)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.review.records import StudySummary, summarize
 from optimizer.review.rerun import Terms, parameters_of, rerun_built_in
+from optimizer.store.columns import NAMES, parameter_columns
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
-from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.store.query import best_sets, ranked
 from optimizer.study_file.study import study_from_dict
 from optimizer.text import show
@@ -127,8 +126,7 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
 
 def _number_of(parameters: Mapping[str, Any], folder: StudyFolder) -> int | None:
     """The first set of a study with exactly these parameters."""
-    other = {"set", "trial", "feasible", "score", *METRICS, *OUT_OF_SAMPLE}
-    names = [name for name in folder.columns() if name not in other]
+    names = [*NAMES, *parameter_columns(folder.columns())]
     if not parameters.keys() <= set(names):
         return None
     frame = folder.results(["set", *names])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import FrozenTrial
 
 from optimizer.files import cannot_write
 from optimizer.store.folder import StudyFolder
@@ -17,7 +19,7 @@ from optimizer.study_file.study import Study
 
 
 class _Unlocked(BaseJournalFileLock):
-    """Stands in for the journal's lock, which outlives a kill: the whole folder is locked."""
+    """No lock: the whole folder is locked, and Optuna's lock would outlive a kill."""
 
     def acquire(self) -> bool:
         return True
@@ -27,7 +29,7 @@ class _Unlocked(BaseJournalFileLock):
 
 
 class _OneCommit(BaseJournalBackend):
-    """A journal that is written when told to: one commit a batch, not one a trial."""
+    """Backend of a journal that reaches the disk once a batch, not once a trial."""
 
     def __init__(self, path: Path) -> None:
         self._file = JournalFileBackend(str(path), _Unlocked())
@@ -35,34 +37,57 @@ class _OneCommit(BaseJournalBackend):
         self._n_written = 0
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        # No one else writes: what is in the file has been read already.
+        # No one else writes, so what is in the file has been read already.
         return self._logs[max(log_number_from - self._n_written, 0) :]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._logs += logs
 
     def commit(self) -> None:
-        """Write what was appended since."""
+        """Write what was appended since the last commit."""
         if self._logs:
             self._file.append_logs(self._logs)
             self._n_written += len(self._logs)
             self._logs = []
 
 
-def new_journal(folder: StudyFolder, study: Study) -> tuple[optuna.Study, _OneCommit]:
-    """An empty journal in the place of what a former process left, which may be torn or locked."""
-    try:
-        for path in folder.path.glob(f"{folder.journal_path.name}*"):
-            path.unlink()
-        backend = _OneCommit(folder.journal_path)
-        journal = optuna.create_study(
-            study_name=study.name,
-            directions=list(study.search.direction),
-            storage=JournalStorage(backend),
-        )
-    except OSError as error:
-        raise cannot_write(folder.journal_path, error) from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        journal.set_metric_names(list(study.search.objective))
-    return journal, backend
+class Journal:
+    """The trials of a study as Optuna's own file, which optuna-dashboard and other tools read.
+
+    Args:
+        folder: of the study; a journal that is there is replaced, since a process that was killed
+            may have left it torn or locked.
+        study: named in the journal, with its directions and objectives.
+
+    Raises:
+        StudyError: the file cannot be written.
+    """
+
+    def __init__(self, folder: StudyFolder, study: Study) -> None:
+        self._path = folder.journal_path
+        try:
+            for path in folder.path.glob(f"{self._path.name}*"):
+                path.unlink()
+            self._backend = _OneCommit(self._path)
+            self._journal = optuna.create_study(
+                study_name=study.name,
+                directions=list(study.search.direction),
+                storage=JournalStorage(self._backend),
+            )
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._journal.set_metric_names(list(study.search.objective))
+
+    def add(self, trials: Sequence[FrozenTrial]) -> None:
+        """Write the trials of one batch, in order.
+
+        Raises:
+            StudyError: the file cannot be written.
+        """
+        try:
+            self._journal.add_trials(trials)
+            self._backend.commit()
+        except OSError as error:
+            raise cannot_write(self._path, error) from None

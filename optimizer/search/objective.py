@@ -1,4 +1,4 @@
-"""What one trial is worth: the objective over the parameter sets of its tile."""
+"""The value of a trial: the objective over the parameter sets of its tile."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class TileScore:
     Attributes:
         values: one per objective; None where no parameter set has a finite one.
         winner: lane that stands for the tile.
-        scores: (n_lanes,), what the lanes are ranked by, in the sense of the first direction.
-        feasible: (n_lanes,), whether every constraint on results holds in-sample.
+        scores: (n_lanes,), what the lanes are ranked by, in the unit of the first objective.
+        feasible: (n_lanes,), whether the lane keeps every constraint on results in-sample.
         violations: by how much the winner breaks each constraint on results; 0 where it holds.
-        reason: why there are no values.
+        reason: why there are no values, or empty.
     """
 
     values: tuple[float, ...] | None
@@ -41,15 +41,16 @@ def score_tile(
     in_sample: FloatArray,
     swept: Mapping[str, tuple[float, ...]],
 ) -> TileScore:
-    """Judge the parameter sets of one tile by their in-sample metrics alone.
+    """Judge the parameter sets of one tile by their in-sample metrics.
 
-    With several objectives the winner is the set with the best mean rank.
+    With several objectives the winner is the set with the best mean rank. Where no set is feasible,
+    the one that is nearest to it stands for the tile.
 
     Args:
         search: objectives, directions, tile value and constraints.
         columns: parameters, each (n_lanes,).
         in_sample: (n_lanes, n_metrics) in the order of ``METRICS``.
-        swept: the values of each swept parameter, ascending.
+        swept: values of each swept parameter, ascending.
     """
     metrics = {name: in_sample[:, i] for i, name in enumerate(METRICS)}
     names, feasible, violations = _constraints(search, {**columns, **metrics}, len(in_sample))
@@ -71,7 +72,7 @@ def score_tile(
         )
     candidates = finite & feasible
     if not candidates.any():
-        # The nearest to feasible stands for the tile, so that a sampler learns where to go.
+        # So a sampler learns where to go.
         excess = np.where(finite, np.maximum(violations, 0.0).sum(axis=0), np.inf)
         candidates = finite & (excess == excess.min())
     lanes = np.flatnonzero(candidates)
@@ -94,7 +95,7 @@ def score_tile(
 def _constraints(
     search: Search, values: Mapping[str, FloatArray], n_lanes: int
 ) -> tuple[list[str], BoolArray, FloatArray]:
-    """Constraints on results, which lanes keep them all, and by how much each lane breaks each."""
+    """Constraints on results: their names, which lanes keep all, by how much each lane breaks each."""
     on_result = [
         one
         for one in search.constraints
@@ -115,7 +116,7 @@ def _excess(constraint: Constraint, values: Mapping[str, FloatArray]) -> FloatAr
         for side in (constraint.left, constraint.right)
     )
     distance = np.abs(left - right)
-    # A strict comparison is broken by equality too, and NaN is as far from holding as can be.
+    # Equality breaks a strict comparison, so the excess is never 0; NaN is as far off as can be.
     return np.where(np.isfinite(distance), np.maximum(distance, 1e-12), 1e12)
 
 
@@ -129,9 +130,12 @@ def plateau(
     Lanes that constraints left out, and values that are not finite, do not count.
 
     Args:
-        gains: (n_lanes,).
+        gains: (n_lanes,), values to be averaged.
         columns: parameters, each (n_lanes,).
-        swept: the values of each swept parameter, ascending.
+        swept: values of each swept parameter, ascending.
+
+    Returns:
+        (n_lanes,), NaN where the lane's own value is not finite.
     """
     if not swept:
         return gains

@@ -1,4 +1,4 @@
-"""Points of the searched space, enumerated or suggested."""
+"""Points of the searched space: enumerated, drawn, or suggested by a trial of Optuna's."""
 
 from __future__ import annotations
 
@@ -23,12 +23,21 @@ from optimizer.study_file.space import Branch, Searched, Space, Value
 
 
 def sampler_seed(seed: int, batch: int) -> int:
-    """Seed of the sampler for one batch, a function of the study's seed and the batch alone."""
+    """Seed of the sampler for one batch, a function of the study's seed and the batch only.
+
+    Args:
+        seed: of the study.
+        batch: number of the batch, from 0.
+    """
     return int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
 
 
 def grid_tasks(space: Space) -> Iterator[TileTask]:
-    """Every point of every branch, lazily, in a fixed order."""
+    """Every point of every branch, one at a time, in a fixed order.
+
+    Args:
+        space: of the study.
+    """
     for index, branch in enumerate(space.branches):
         for point in branch.points():
             yield TileTask(index, point)
@@ -37,15 +46,15 @@ def grid_tasks(space: Space) -> Iterator[TileTask]:
 def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) -> list[TileTask]:
     """Points ``start`` to ``start + count - 1`` of a random or quasi-random sequence.
 
-    One coordinate picks the branch, the others its searched parameters. A function of the seed and
-    the start alone, so that a study can be taken up at any batch.
+    One coordinate picks the branch, the others its searched parameters. The points are a function of
+    the seed and the start only, so that a study can be resumed at any batch.
 
     Args:
         space: of the study.
-        sampler: ``random``, or ``qmc``: a scrambled Sobol sequence (Owen 1998).
+        sampler: ``random``, or ``qmc`` for a scrambled Sobol sequence (Owen 1998).
         seed: of the study.
-        start: trials before.
-        count: points wanted.
+        start: number of the first point.
+        count: number of points.
     """
     n_dimensions = 1 + max(len(branch.searched) for branch in space.branches)
     if sampler == "qmc":
@@ -53,7 +62,7 @@ def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) ->
         if start:
             engine.fast_forward(start)
         with warnings.catch_warnings():
-            # Balance holds at powers of two, which a batch in mid-sequence need not be.
+            # scipy warns that the sequence is balanced at powers of two only.
             warnings.simplefilter("ignore", UserWarning)
             unit = engine.random(count)
     else:
@@ -71,7 +80,12 @@ def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) ->
 
 
 def value_at(searched: Searched, u: float) -> Value:
-    """The value of a searched parameter at ``u`` in [0, 1)."""
+    """The value of a searched parameter at a place in the unit interval.
+
+    Args:
+        searched: the parameter.
+        u: the place, in [0, 1).
+    """
     if searched.choices:
         return searched.choices[min(int(u * len(searched.choices)), len(searched.choices) - 1)]
     low, high = float(searched.low), float(searched.high)
@@ -87,7 +101,12 @@ def value_at(searched: Searched, u: float) -> Value:
 
 
 def suggest(space: Space, trial: Trial) -> TileTask:
-    """Let a trial choose the branch and the values of its searched parameters."""
+    """Let a trial choose the branch and the values of its searched parameters.
+
+    Args:
+        space: of the study.
+        trial: of an Optuna study, just asked.
+    """
     strategies = space.strategies
     classifiers = space.classifiers
     strategy, classifier = strategies[0], classifiers[0]
@@ -113,7 +132,11 @@ def _suggest_value(searched: Searched, trial: Trial) -> Value:
 
 
 def distribution_of(searched: Searched) -> BaseDistribution:
-    """Optuna's form of a searched parameter."""
+    """A searched parameter as Optuna describes it.
+
+    Args:
+        searched: the parameter.
+    """
     if searched.choices:
         return CategoricalDistribution(searched.choices)
     if searched.kind == "int":
@@ -128,7 +151,16 @@ def distribution_of(searched: Searched) -> BaseDistribution:
 def optuna_parameters(
     space: Space, branch: Branch, point: Mapping[str, Value]
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """A point of a branch as Optuna's parameters and their distributions."""
+    """A point of a branch as Optuna's parameters and their distributions.
+
+    Args:
+        space: of the study.
+        branch: one of its branches.
+        point: value of each searched parameter of the branch.
+
+    Returns:
+        Both by name, as a trial has them that ``suggest`` was called with.
+    """
     params: dict[str, Any] = dict(point)
     distributions = {one.name: distribution_of(one) for one in branch.searched}
     for name, chosen, names in (
@@ -142,7 +174,12 @@ def optuna_parameters(
 
 
 def new_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler of Optuna's, seeded."""
+    """A sampler of Optuna's.
+
+    Args:
+        name: ``tpe``, ``nsga2`` or ``cmaes``.
+        seed: of the sampler.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":

@@ -13,7 +13,8 @@ from joblib import cpu_count
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.selection.walk_forward import needs_own_searches
+from optimizer.selection.steering import needs_own_searches
+from optimizer.selection.walk_forward import walk_forward_folds
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
@@ -21,35 +22,36 @@ from optimizer.sweep.inputs import Rules, feature_keys
 from optimizer.types import Bars
 
 NS_PER_STEP = 2.5
-"""Time of one bar x symbol x parameter set on one core, features shared; measured by `make bench`."""
+"""Time of one bar, one symbol and one parameter set on one core, without features; measured by
+`make bench`."""
 
 SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
-"""Time that a sampler takes for a trial; the others take less than a thousandth."""
+"""Time that a sampler takes for a trial; of those that are not listed, less than 1 ms."""
 
 SECONDS_PER_FIT = 0.03
 """Time of one fit of a regime model."""
 
 BYTES_PER_ROW = 280
-"""One parameter set in a result file, compressed; its return moments are 16 bytes a block more. Sets
+"""One parameter set in a result file, compressed. Its return moments are 16 bytes a block more. Sets
 that trade alike compress better."""
 
 BYTES_PER_TRIAL = 7_400
-"""One trial in a result file, where its text stands twice, and in the journal."""
+"""One trial: its text twice in a result file, and once in the journal."""
 
 BYTES_PER_BATCH = 22_000
-"""What a result file holds beside rows and trials."""
+"""What a result file holds apart from rows and trials."""
 
 BYTES_PER_BAR = 110
 """One bar in ``selection.json``."""
 
 LIBRARY_BYTES = 245e6
-"""The libraries, which the processes of one machine share."""
+"""Memory of the libraries, which the processes of one machine share."""
 
 BYTES_PER_PROCESS = 120e6
-"""What an interpreter with the compiled kernels holds for itself."""
+"""Memory of one process of its own, compiled kernels included."""
 
 MODEL_BYTES = 50e6
-"""The same of the libraries that fit regime models."""
+"""Memory of one process for the libraries that fit regime models."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,18 @@ class Estimate:
     """What a study will take.
 
     Attributes:
-        n_trials: tiles.
+        n_trials: trials, each of one tile.
         n_sets: parameter sets of the study's search, before parameter constraints drop some.
         lanes_per_tile: parameter sets of the largest tile.
-        memory_bytes: of parent and workers together; of the parent where the workers are a cluster's.
-        disk_bytes: of results and shared arrays.
+        memory_bytes: memory of this process and its workers; of this process only where the workers
+            belong to a cluster.
+        disk_bytes: disk for results and shared arrays.
         seconds: wall time, roughly.
-        workers: processes.
-        n_windows: windows of a walk-forward that get a search of their own, of as many trials and
-            sets as the study's; they are part of memory, disk and time.
-        shared_bytes: of the bars, features and correlations, once; part of both.
+        workers: number of processes.
+        shared_bytes: size of bars, features and correlations, counted once; part of ``memory_bytes``
+            and ``disk_bytes``.
+        n_windows: windows of a walk-forward that get a search of their own, each with as many trials
+            and sets as the study's search. Memory, disk and time include them.
     """
 
     n_trials: int
@@ -81,14 +85,27 @@ class Estimate:
 
 
 def count_trials(study: Study, space: Space) -> int:
-    """Trials of a study: those asked for; of a grid, one for each of its points."""
+    """Number of trials of a study; a grid has one for each of its points.
+
+    Args:
+        study: the study to run.
+        space: of the study.
+    """
     if study.search.sampler == "grid" or space.n_points == 1:
         return int(space.n_points or 1)
     return study.search.trials
 
 
 def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int) -> Estimate:
-    """Estimate what a study will take on this machine."""
+    """Estimate what a study will take on this machine.
+
+    Args:
+        study: the study to run.
+        space: of the study.
+        bars: of the study.
+        rules: of the study.
+        workers: number of processes wanted, 0 for one per core.
+    """
     cores = int(cpu_count())
     on_cluster = study.workers.backend in CLUSTERS
     if not on_cluster:
@@ -113,9 +130,9 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     )
     validation, n_windows, share = study.validation, 0, 0.0
     if validation.method == "walk_forward" and needs_own_searches(study, space):
-        n_train = validation.train_blocks or validation.blocks // 2
-        n_windows = validation.blocks - n_train
-        share = n_windows * (n_train + 1) / validation.blocks
+        folds = walk_forward_folds(validation, validation.blocks)
+        n_windows = len(folds)
+        share = sum(len(one.train) + len(one.test) for one in folds) / validation.blocks
     searches = 1 + n_windows
     copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
     processes = 1 if on_cluster or workers < 2 else 1 + workers
@@ -131,7 +148,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         + processes * own
         + (1 + copies) * shared
         + rows_in_flight * (row_bytes + 3 * moment_bytes),
-        # A window's sets have no moments.
+        # The sets of a window have no moments.
         disk_bytes=(0.0 if on_cluster else copies * shared)
         + n_sets * (searches * BYTES_PER_ROW + moment_bytes)
         + searches * (n_trials * BYTES_PER_TRIAL + n_batches * BYTES_PER_BATCH)
@@ -146,10 +163,14 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
 
 
 def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
-    """Compare an estimate with the machine.
+    """Compare an estimate with this machine.
+
+    Args:
+        needs: the estimate.
+        out: folder of the results, which may be missing.
 
     Raises:
-        StudyError: memory or disk is too small; names the numbers and the setting to change.
+        StudyError: memory or disk is too small; names the figures and the setting to change.
     """
     available = psutil.virtual_memory().available
     if needs.memory_bytes > available:
@@ -169,10 +190,10 @@ def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
 
 
 def memory_in_use() -> int:
-    """Bytes of memory of this process and all that it started.
+    """Memory of this process and of all processes that it started, bytes.
 
-    On Linux a page that several of them map counts once in all (proportional set size); elsewhere
-    it counts in each.
+    On Linux a page that several of them map counts once in total (proportional set size). Elsewhere it
+    counts once for each of them.
     """
     own = psutil.Process()
     total = 0

@@ -1,4 +1,4 @@
-"""Prepare a study: bars, space, estimate."""
+"""Prepare a study: load its bars, build its space, estimate what it takes, compute its features."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from optimizer.engine.cluster import count_slots
 from optimizer.engine.workers import process_count
 from optimizer.errors import StudyError
+from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
-from optimizer.search.progress import Clock
-from optimizer.selection.select import require_blocks
+from optimizer.selection.blocks import require_blocks
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
@@ -23,7 +23,16 @@ from optimizer.types import Bars
 
 @dataclass(frozen=True, eq=False)
 class PreparedStudy:
-    """A study with what its trials share, ready to be carried out."""
+    """A study with all that its trials share, ready to be carried out.
+
+    Attributes:
+        study: the study.
+        bars: of the study.
+        space: of the study.
+        inputs: bars and features of the study.
+        needs: what it is estimated to take.
+        clock: measures its parts from here on.
+    """
 
     study: Study
     bars: Bars
@@ -43,15 +52,15 @@ def prepare_study(
     """Load the bars, refuse what cannot fit, compute the features.
 
     Args:
-        study: of which.
-        path: where its results are to go.
-        workers: processes; None takes the study's.
+        study: the study to prepare.
+        path: folder of its results, which may be missing.
+        workers: number of processes, 0 for one per core; None takes the study's.
         on_start: called with the estimate before anything is computed.
-        check: called with the bars, to refuse them.
+        check: called with the bars; raises to refuse them.
 
     Raises:
         DataError: the bars cannot be used.
-        StudyError: the study cannot fit the machine.
+        StudyError: the study needs more than the machine has, or its validation more blocks of bars.
     """
     if workers is not None and workers < 0:
         raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")

@@ -1,11 +1,16 @@
-"""Progress of a study, and the time its parts take."""
+"""How far a study has come."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from optimizer.search.outcome import Outcome
+from optimizer.search.preflight import memory_in_use
+from optimizer.store.batches import point_key
+from optimizer.study_file.tables import Search
 
 
 @dataclass(frozen=True)
@@ -13,13 +18,13 @@ class Progress:
     """How far a study has come.
 
     Attributes:
-        trials, n_trials: told, and in all.
+        trials, n_trials: told so far, and in all.
         sets: parameter sets evaluated.
-        distinct: the same, those of a point that was asked twice counted once.
+        distinct: the same, but a point that was asked several times counts once.
         best: in-sample objective of the best feasible set so far, or None.
         best_out_of_sample: the same metric of that set over the holdout, or None.
-        seconds: since the first batch was asked, or the study was taken up.
-        trials_before, sets_before: those that were there when the study was taken up.
+        seconds: since the first batch was asked, or since the study was resumed.
+        trials_before, sets_before: those that were on disk when the study was resumed.
         worker_use: share of the workers' time since then that they spent on parameter sets, 0..1.
         memory_bytes: of this process and its workers, see ``memory_in_use``.
     """
@@ -38,43 +43,83 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """Estimated from the pace so far."""
+        """Seconds until the last trial, estimated from the pace so far."""
         done = max(self.trials - self.trials_before, 1)
         return self.seconds / done * (self.n_trials - self.trials)
 
     @property
     def sets_per_second(self) -> float:
-        """The pace so far."""
+        """Parameter sets a second, those that were on disk left out."""
         return (self.sets - self.sets_before) / self.seconds if self.seconds else 0.0
 
     @property
     def trials_per_second(self) -> float:
-        """The pace so far."""
+        """Trials a second, those that were on disk left out."""
         return (self.trials - self.trials_before) / self.seconds if self.seconds else 0.0
 
 
-class Clock:
-    """Wall time by part of a study."""
+class Tally:
+    """Counts the trials and sets of a study, and keeps the best.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
+    Args:
+        search: objectives and directions of the study.
+        n_trials: trials of the study in all.
 
-    def move(self, source: str, target: str, seconds: float) -> None:
-        """Book time from one part to another."""
-        self.seconds[source] -= seconds
-        self.seconds[target] = self.seconds.get(target, 0.0) + seconds
+    Attributes:
+        trials: told so far.
+        sets: evaluated so far.
+    """
 
-    def finished(self) -> dict[str, float]:
-        """All parts, with what belongs to none of them as ``other``."""
-        other = time.perf_counter() - self._start - sum(self.seconds.values())
-        return {**self.seconds, "other": other}
+    def __init__(self, search: Search, n_trials: int) -> None:
+        self.trials = 0
+        self.sets = 0
+        self._objective = search.objective[0]
+        self._sign = 1.0 if search.direction[0] == "maximize" else -1.0
+        self._n_trials = n_trials
+        self._distinct: dict[str, int] = {}
+        self._best: tuple[float, float | None] | None = None
+        self.start()
 
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Count the time spent inside as that of a part."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+    def start(self) -> None:
+        """Measure the pace from now on: what was told so far was on disk."""
+        self._started = time.perf_counter()
+        self._before = self.trials, self.sets
+
+    def add(self, params: Mapping[str, Any], outcome: Outcome) -> None:
+        """Count one trial.
+
+        Args:
+            params: its point.
+            outcome: what it was told.
+        """
+        self.trials += 1
+        self.sets += outcome.n_sets
+        self._distinct[point_key(params)] = outcome.n_sets
+        if outcome.values is None or not outcome.feasible:
+            return
+        value = outcome.values[0]
+        if self._best is None or self._sign * value > self._sign * self._best[0]:
+            self._best = (value, outcome.attributes["out_of_sample"][self._objective])
+
+    def progress(self, busy_seconds: float) -> Progress:
+        """How far the study has come by now.
+
+        Args:
+            busy_seconds: mean over the workers of the seconds that they spent on parameter sets.
+        """
+        seconds = time.perf_counter() - self._started
+        best, out_of_sample = self._best if self._best is not None else (None, None)
+        trials_before, sets_before = self._before
+        return Progress(
+            trials=self.trials,
+            n_trials=self._n_trials,
+            sets=self.sets,
+            distinct=sum(self._distinct.values()),
+            best=best,
+            best_out_of_sample=out_of_sample,
+            seconds=seconds,
+            trials_before=trials_before,
+            sets_before=sets_before,
+            worker_use=min(busy_seconds / seconds, 1.0) if seconds else 0.0,
+            memory_bytes=memory_in_use(),
+        )

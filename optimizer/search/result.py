@@ -17,11 +17,12 @@ class StudyResult:
     """A study that has run.
 
     Attributes:
-        study: as run.
-        folder: where everything is.
+        study: the study, with the settings that it ran with.
+        folder: its folder.
         seconds: wall time by part: load, features, compile, regimes, kernels, dispatch, sampler,
-            scores, storage, selection, other. Kernels: what the workers spent on parameter sets, over
-            their number; dispatch: what they waited.
+            scores, storage, selection, other. ``kernels`` is what the workers spent on parameter
+            sets, divided by their number; ``dispatch`` is the rest of the time of evaluation. Empty
+            for a study that was complete already.
     """
 
     study: Study
@@ -29,15 +30,26 @@ class StudyResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def results(self) -> pd.DataFrame:
-        """Every parameter set tried: parameters, in-sample metrics, ``oos_`` metrics."""
+        """Every parameter set tried, in order: parameters, in-sample metrics, ``oos_`` metrics.
+
+        Raises:
+            StudyError: there are no results, or a file cannot be read.
+        """
         return self.folder.results()
 
     def best(self, top: int = 10) -> pd.DataFrame:
-        """The best feasible parameter sets, best first."""
+        """The best feasible parameter sets, best first, see ``best_sets``.
+
+        Args:
+            top: number of sets, at most.
+
+        Raises:
+            StudyError: there are no results, or a file cannot be read.
+        """
         return best_sets(self.folder, self.study.search, top)
 
     def _repr_html_(self) -> str:
-        """The best sets and the verdict, for notebooks."""
+        """The best sets and the verdict as HTML, for notebooks."""
         from optimizer.review.notebook import study_html
 
         return study_html(self.folder)

@@ -1,4 +1,4 @@
-"""Going on with a study that broke off, and refusing to where it would not be the same study."""
+"""Resuming a study, and refusing to where it would not be the same study."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from optimizer.types import Bars
 from optimizer.versions import software_versions
 
 UNREADABLE = "cannot be read"
-_ANEW = "run the study anew with another --out"
+_RERUN = "rerun the study with another --out"
 
 
 def resume_study(
@@ -41,20 +41,24 @@ def resume_study(
 ) -> StudyResult:
     """Go on with a study after whatever ended it; the results are those of an undisturbed one.
 
-    Batches that are on disk are told to the sampler again, what was not finished is asked and
-    evaluated anew. A complete study is left as it is, unless a batch of it is missing or damaged:
-    that is computed again.
+    Batches that are on disk are told to the sampler again. What was not finished is asked and
+    evaluated. A complete study is left as it is, but a batch of it that is missing or damaged is
+    computed again.
 
     Args:
         folder: that `run_study` wrote.
-        workers: processes; None takes the study's. Never changes a result.
+        workers: number of processes, 0 for one per core; None takes the study's. Never changes a
+            result.
         on_start: called with the estimate of the whole study before anything is computed.
-        on_progress: called once what is on disk is told, and after every batch from there on.
+        on_progress: called once for what is on disk, and after every further batch.
+
+    Returns:
+        The study and its folder, complete.
 
     Raises:
         DataError: the bars cannot be used.
         StudyError: there is no study, another process runs it, the study file, the bars or the
-            software changed since it started, or the folder cannot be written.
+            software have changed since it started, or the folder cannot be written.
     """
     path = Path(folder)
     StudyFolder.open(path)
@@ -71,17 +75,17 @@ def resume_study(
             with _naming(damage):
                 if manifest.get("coordinated"):
                     raise StudyError(
-                        f"{path}: of a study that several coordinators share ([search] storage): run"
-                        " the study file again with another --out; it does what is left to do"
+                        f"{path}: part of a study that several coordinators share ([search] storage):"
+                        " run the study file again with another --out; it does what is left to do"
                     )
                 _refuse_other_software(path, manifest)
                 study = _refuse_changed_study(path, manifest, study)
         except (KeyError, TypeError) as error:
             raise StudyError(
-                f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be taken"
-                f" up; {_ANEW}"
+                f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be"
+                f" resumed; {_RERUN}"
             ) from None
-        # First, since the folder's leftovers name the processes: this may be killed midway too.
+        # Before the leftovers go: they name the processes, and this may be killed midway too.
         for process in opened.processes_left():
             remove_shared_memory(process)
         opened.remove_leftovers()
@@ -95,21 +99,21 @@ def resume_study(
             )
         if damage is not None:
             opened.write_manifest({**manifest, "complete": False})
-            # What is damaged is named where it is read again.
+            # Other damage is warned of where the batch is read again.
             if damage[1] in (MISSING, UNREADABLE):
                 logging.getLogger("barsweep").warning("%s: %s; it is computed again", *damage)
         return carry_out(prepared, opened, on_progress)
 
 
 def _n_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
-    """Batches that a study has in the end; None where it shares them with others."""
+    """Number of batches of the complete study; None where it shares them with other processes."""
     if manifest.get("coordinated"):
         return None
     return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
 
 
 def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
-    """The file of a study's verdict, where it is there and cannot be read."""
+    """The file of a study's verdict, if it is there and cannot be read."""
     try:
         load_selection(folder)
     except StudyError:
@@ -119,7 +123,7 @@ def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
 
 @contextlib.contextmanager
 def _naming(damage: tuple[Path, str] | None) -> Iterator[None]:
-    """Where a complete study cannot be taken up, says why it would have to be."""
+    """Name the damage to a complete study in the error that keeps it from being computed again."""
     try:
         yield
     except BarsweepError as error:
@@ -134,30 +138,31 @@ def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
     if manifest["schema_version"] != SCHEMA_VERSION:
         raise StudyError(
             f"{path}: its files have version {manifest['schema_version']}, this program writes"
-            f" {SCHEMA_VERSION}; {_ANEW}"
+            f" {SCHEMA_VERSION}; {_RERUN}"
         )
     recorded, ours = manifest["versions"], software_versions()
     for name, version in ours.items():
         if recorded.get(name) != version:
             raise StudyError(
                 f"{path}: started with {name} {recorded.get(name)}, this is {name} {version}, and"
-                f" results might differ; install {name} {recorded.get(name)}, or {_ANEW}"
+                f" results might differ; install {name} {recorded.get(name)}, or {_RERUN}"
             )
     if manifest["kernels"] != source_key(kernels_folder()):
         raise StudyError(
-            f"{path}: the source of barsweep's kernels has changed since the study started; {_ANEW}"
+            f"{path}: the source of barsweep's kernels has changed since the study started; {_RERUN}"
         )
 
 
 def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study) -> Study:
-    """The manifest's copy must be what was run, and the study file, if it is there, must say so too.
+    """Check that the manifest's copy of the study and the study file, if it is there, are unchanged.
 
-    ``[workers]``, which changes no result, is the study file's of now.
+    Returns:
+        The study. ``[workers]``, which changes no result, is taken from the study file.
     """
     if study.content_hash != manifest["study_hash"]:
         raise StudyError(
-            f'{path}/study.json: its "study" has changed since the study started (the hash of it'
-            f" differs); {_ANEW}"
+            f'{path}/study.json: its "study" has changed since the study started (its hash'
+            f" differs); {_RERUN}"
         )
     file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
     if not file.is_file():
@@ -169,8 +174,8 @@ def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study)
         if not keys & overridden:
             raise StudyError(
                 f"{path}: {file} has changed since the study started:"
-                f" [{place[0]}] {' '.join(place[1:])} = {now!r}, it was {before!r}; put it back, or"
-                f" {_ANEW}"
+                f" [{place[0]}] {' '.join(place[1:])} = {now!r}, it was {before!r}; restore it, or"
+                f" {_RERUN}"
             )
     if any(key.startswith("workers") for key in manifest["overridden"]):
         return study
@@ -193,5 +198,5 @@ def _refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) ->
         change = "prices or volumes differ"
     raise StudyError(
         f"{path}: the bars in {manifest['data_path']} have changed since the study started: {change};"
-        f" put them back, or {_ANEW}"
+        f" restore them, or {_RERUN}"
     )

@@ -13,10 +13,11 @@ from optimizer.engine.coordination import Coordinator
 from optimizer.engine.workers import Workers, remove_shared_memory
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
+from optimizer.search.asker import new_asker
 from optimizer.search.loop import Search
 from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import PreparedStudy, prepare_study
-from optimizer.search.progress import Progress
+from optimizer.search.progress import Progress, Tally
 from optimizer.search.result import StudyResult
 from optimizer.search.windows import noting_in_ledger, walk_forward_searches
 from optimizer.selection.select import select
@@ -43,14 +44,18 @@ def run_study(
     Args:
         study: as `load_study` gives it.
         out: folder for the results, new or empty; None takes ``out/<study name>``.
-        workers: processes; None takes the study's. Never changes a result.
-        overwrite: replace a study that ``out`` holds.
+        workers: number of processes, 0 for one per core; None takes the study's. Never changes a
+            result.
+        overwrite: whether to replace a study that ``out`` holds.
         on_start: called with the estimate before anything is computed.
         on_progress: called after every batch.
 
+    Returns:
+        The study and its folder, complete.
+
     Raises:
         DataError: the bars cannot be used.
-        StudyError: the folder cannot be used, or the study cannot fit the machine.
+        StudyError: the folder cannot be used, or the study needs more than the machine has.
     """
     path = Path("out") / study.name if out is None else Path(out)
     prepared = prepare_study(study, path, workers, on_start)
@@ -72,8 +77,14 @@ def carry_out(
 ) -> StudyResult:
     """Evaluate the batches that the folder lacks, judge the winner, mark the study complete.
 
-    The caller holds ``exclusive_use`` of the folder. With a coordinator the folder gets the batches
-    that it is handed, and the winner is the best of these.
+    The caller holds ``exclusive_use`` of the folder. With a coordinator the folder gets the points
+    that this process was given, and the winner is the best of these.
+
+    Args:
+        prepared: the study.
+        folder: of the study, with a manifest and any number of its batches.
+        on_progress: called after every batch, or None.
+        coordinator: of a study that several processes share, or None.
 
     Raises:
         StudyError: the folder cannot be written, or holds batches that this version does not ask.
@@ -89,8 +100,10 @@ def carry_out(
             with contextlib.ExitStack() as opened:
                 if coordinator is not None:
                     opened.enter_context(coordinator)
-                search = Search(study, space, inputs, folder, pool, clock, told, coordinator)
-                search.run(prepared.needs.n_trials)
+                n_trials = prepared.needs.n_trials
+                asker = new_asker(study, space, n_trials, coordinator)
+                tally = Tally(study.search, n_trials)
+                Search(study, space, inputs, folder, pool, asker, tally, clock, told).run()
             if not folder.batch_paths():
                 raise StudyError(
                     f"{folder.path}: other coordinators have done all"

@@ -1,4 +1,4 @@
-"""Walk-forward with a search in each window."""
+"""Walk-forward: what each window chooses, by a search of its own if need be, and the equity joined."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import pandas as pd
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
 from optimizer.files import write_atomically
+from optimizer.search.asker import new_asker
+from optimizer.search.clock import Clock
 from optimizer.search.loop import Search
 from optimizer.search.preflight import count_trials
-from optimizer.search.progress import Clock, Progress
-from optimizer.selection.record import Selection, Window, stitched_sharpe
-from optimizer.selection.walk_forward import needs_own_searches, stitched, walk_forward_summary
+from optimizer.search.progress import Progress, Tally
+from optimizer.selection.record import Selection, Window
+from optimizer.selection.steering import needs_own_searches
+from optimizer.selection.walk_forward import stitched, stitched_sharpe, walk_forward_summary
 from optimizer.store import ledger
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import WALK_FORWARD
@@ -35,12 +38,15 @@ def noting_in_ledger(
     on_progress: Callable[[Progress], None] | None,
     part: str = "",
 ) -> Callable[[Progress], None]:
-    """Notes every batch in the ledger, then calls ``on_progress``.
+    """A callback that notes every batch in the ledger, then calls another.
+
+    A ledger that cannot be used is warned of once and does not stop the study.
 
     Args:
-        study, bars: of the sets.
-        on_progress: or None.
-        part: of the study, where it has several searches.
+        study: the study that is run.
+        bars: of the study.
+        on_progress: the other callback, or None.
+        part: names one of several searches of the study.
     """
     data = str(study.data_path)
     noting = True
@@ -68,10 +74,24 @@ def walk_forward_searches(
     pool: Workers,
     selection: Selection,
 ) -> Selection:
-    """Stitch the equity of a walk-forward.
+    """Complete the walk-forward of a study and write ``walk_forward.parquet``.
 
-    Each window chooses among all sets, which are known on every block, or has a search of its own
-    over its training bars, see ``needs_own_searches``.
+    Each window chooses among all sets of the study, or has a search of its own over its training
+    bars, see ``needs_own_searches``.
+
+    Args:
+        study: that has run.
+        space: of the study.
+        inputs: of the study.
+        folder: of the study.
+        pool: workers of the study.
+        selection: of the study, with the windows as they choose among all sets.
+
+    Returns:
+        The selection with the final windows; none where no set is feasible in any of them.
+
+    Raises:
+        StudyError: the folder cannot be written.
     """
     own = needs_own_searches(study, space)
     if own:
@@ -91,7 +111,7 @@ def walk_forward_searches(
         selection,
         **walk_forward_summary([window for window, _ in parts]),
         one_search_per_window=own,
-        stitched_sharpe=stitched_sharpe(frame, inputs),
+        stitched_sharpe=stitched_sharpe(frame, inputs.bars.bars_per_year),
     )
 
 
@@ -104,15 +124,17 @@ def _search_window(
     window: Window,
     workers: int,
 ) -> tuple[Window, StudyFolder] | None:
-    """The search over one training window, judged on the bars after it."""
+    """The search over one training window, judged on the bars after it; None if nothing is feasible."""
     own = inputs.window(window.train_start, window.start, window.stop)
     path = folder.path / FOLDS / f"{number:02d}"
     path.mkdir(parents=True, exist_ok=True)
     within = StudyFolder.create(path, folder.manifest(), overwrite=True)
     told = noting_in_ledger(study, inputs.bars, None, f" window {number}")
+    n_trials = count_trials(study, space)
+    asker, tally = new_asker(study, space, n_trials), Tally(study.search, n_trials)
     try:
         with Workers(within.scratch_path, study, own, workers) as pool:
-            Search(study, space, own, within, pool, Clock(), told).run(count_trials(study, space))
+            Search(study, space, own, within, pool, asker, tally, Clock(), told).run()
     finally:
         within.remove_scratch()
     best = best_sets(within, study.search, 1)

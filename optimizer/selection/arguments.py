@@ -1,4 +1,4 @@
-"""Checks of the arguments that the tests share."""
+"""Checks of arguments that the statistics share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ Number = TypeVar("Number", float, FloatArray)
 
 
 def as_returns(returns: npt.ArrayLike, n_dimensions: int) -> FloatArray:
-    """Returns as a float array of the expected number of dimensions, checked."""
+    """Returns as an array of floats, checked.
+
+    Args:
+        returns: per bar.
+        n_dimensions: 1 for (n_obs,), 2 for (n_bars, n_sets).
+
+    Raises:
+        ValueError: another shape, fewer than two rows, or a return that is not finite.
+    """
     values = np.asarray(returns, np.float64)
     shape = ("(n_obs,)", "(n_bars, n_sets)")[n_dimensions - 1]
     if values.ndim != n_dimensions or len(values) < 2 or not values.size:
@@ -26,7 +34,16 @@ def as_returns(returns: npt.ArrayLike, n_dimensions: int) -> FloatArray:
 
 
 def require_finite(name: str, values: FloatArray, axes: tuple[str, ...]) -> None:
-    """Refuse values that are not finite, naming the first by its axes."""
+    """Refuse values that are not finite.
+
+    Args:
+        name: of the argument.
+        values: of any shape.
+        axes: what each axis counts, in the singular.
+
+    Raises:
+        ValueError: names the first value that is not finite, and its place.
+    """
     # The sum is finite if all values are and do not overflow: no array of flags in the usual case.
     if np.isfinite(values.sum()) or np.isfinite(values).all():
         return
@@ -36,7 +53,17 @@ def require_finite(name: str, values: FloatArray, axes: tuple[str, ...]) -> None
 
 
 def require(name: str, value: Any, holds: Any, rule: str) -> None:
-    """Raise where ``holds`` is not true for a value."""
+    """Refuse an argument that breaks its rule.
+
+    Args:
+        name: of the argument.
+        value: a number, or an array of them.
+        holds: whether each value keeps the rule.
+        rule: in words, to follow "must be".
+
+    Raises:
+        ValueError: names the first value that breaks the rule.
+    """
     wrong = ~np.asarray(holds, np.bool_)
     if wrong.any():
         bad = np.broadcast_to(np.asarray(value), wrong.shape)[wrong]
@@ -44,6 +71,6 @@ def require(name: str, value: Any, holds: Any, rule: str) -> None:
 
 
 def scalar_or_array(value: Any) -> Any:
-    """A plain float of an array without dimensions, else the array."""
+    """A plain float for an array without dimensions, otherwise the array."""
     array = np.asarray(value, np.float64)
     return array if array.ndim else float(array)

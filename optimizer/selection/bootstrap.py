@@ -1,4 +1,4 @@
-"""Stationary bootstrap."""
+"""Stationary bootstrap: intervals of a Sharpe ratio and a drawdown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from kernels.metrics import FLAT
 from optimizer.selection.arguments import as_returns, require
+from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray, IntArray
 
 _RESAMPLES = 1994
-"""Sets the stream of the resamples apart: bars simulated with the same seed must not be tied to it."""
+"""Separates the random stream of the resamples from that of bars simulated with the same seed."""
 
 _VALUES_PER_BATCH = 2**22
+"""Returns resampled at a time: 32 MB for each array of them."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,20 @@ def stationary_bootstrap(
     seed: int,
     confidence: float = 0.95,
 ) -> BootstrapInterval:
-    """How far Sharpe ratio and drawdown might have come out otherwise (Politis, Romano 1994).
+    """Intervals of the Sharpe ratio and the drawdown of a series of returns (Politis, Romano 1994).
 
-    Resamples of the same length are joined from blocks that start anywhere, are geometrically
-    distributed in length with mean ``block_length`` and wrap around from the last return to the
-    first. The ends are the (1 - confidence) / 2 and (1 + confidence) / 2 quantiles over the
-    resamples. The interval knows nothing of how the series was chosen: that of the best of many sets
-    is too high.
+    Each resample is as long as the series. It is joined from blocks that start anywhere and whose
+    length is geometrically distributed with mean ``block_length``; a block that passes the last
+    return goes on with the first. The ends of an interval are the (1 - confidence) / 2 and
+    (1 + confidence) / 2 quantiles over the resamples. How the series was chosen is not taken into
+    account: the interval of the best of many sets is too high.
 
     Args:
         returns: (n_obs,), per period, >= -1.
         block_length: mean length of a block, >= 1.
         n_resamples: >= 1.
-        seed: of the resamples; a larger ``n_resamples`` with it begins with the same ones.
-        confidence: in (0, 1).
+        seed: of the resamples. More resamples with the same seed begin with the same ones.
+        confidence: probability between the ends, in (0, 1).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -85,20 +87,39 @@ def stationary_bootstrap(
 
 
 def _sharpe_and_drawdown(paths: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Sharpe ratio (0 if a path does not vary) and deepest drawdown of each row."""
+    """Sharpe ratio per bar (0 if a path does not vary) and deepest drawdown of each row.
+
+    The deviation comes from the differences to the mean, for all rows at once. ``block_sharpe`` of the
+    kernels starts from power sums, whose rounding would change intervals that studies have on record.
+
+    Args:
+        paths: (n_resamples, n_obs), returns per bar.
+    """
     mean = paths.mean(axis=1)
     spread = ((paths - mean[:, np.newaxis]) ** 2).sum(axis=1)
     varies = spread > FLAT * (paths**2).sum(axis=1)
     deviation = np.sqrt(np.where(varies, spread, 1.0) / (paths.shape[1] - 1))
-    equity = np.cumprod(1.0 + paths, axis=1)
-    peak = np.maximum(np.maximum.accumulate(equity, axis=1), 1.0)
-    return np.where(varies, mean / deviation, 0.0), (1.0 - equity / peak).max(axis=1)
+    equity = np.asarray(np.cumprod(1.0 + paths, axis=1), np.float64)
+    return np.where(varies, mean / deviation, 0.0), drawdowns(equity, 1.0).max(axis=1)
 
 
 def resample_rows(
     n_obs: int, block_length: float, n_resamples: int, seed: int
 ) -> Iterator[IntArray]:
-    """Rows of the stationary bootstrap, (n_batch, n_obs) at a time; batches do not change them."""
+    """Row numbers of the stationary bootstrap's resamples.
+
+    Args:
+        n_obs: rows of the sample.
+        block_length: mean length of a block, >= 1.
+        n_resamples: >= 1.
+        seed: of the resamples.
+
+    Returns:
+        Arrays (n_batch, n_obs), a few resamples at a time; the batches do not change the resamples.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
     require("block_length", block_length, 1.0 <= block_length < np.inf, "at least 1 and finite")
     require("n_resamples", n_resamples, n_resamples >= 1, "at least 1")
     return _rows_in_batches(
@@ -116,7 +137,7 @@ def _rows_in_batches(
         for row in rows:
             starts = random.integers(n_obs, size=n_obs)
             begins = random.random(n_obs) < 1.0 / block_length
-            # Without a start yet the block is that of the first place.
+            # Before the first beginning the block is that of the first place.
             latest = np.maximum.accumulate(np.where(begins, steps, 0))
             row[:] = (starts[latest] + steps - latest) % n_obs
         yield rows

@@ -3,7 +3,7 @@
 Bars are numbered 0 .. n_bars - 1. Windows and groups are half-open, [start, stop). Labels are closed:
 the label of bar t, what a model learns or a position earns from the decision at t, reads the bars
 t, t + 1, .. t + horizon[t], both ends included. ``horizon`` is one number for all bars or one per
-bar; it has no default, since 0 leaks wherever labels reach past their own bar. A decision filled at
+bar. It has no default, since 0 leaks wherever labels reach past their own bar. A decision filled at
 the next open and marked at the next close has horizon 1.
 
 Purge: a training bar is dropped where its label shares a bar with the label of a test bar. With test
@@ -12,8 +12,8 @@ those t <= e with t + horizon[t] >= a. Labels that only touch, one ending on the
 other starts, do overlap.
 
 Embargo: the ``embargo`` bars after e, that is e + 1 .. e + embargo, are dropped too. It is counted
-from the end of the last test label, not from the last test bar, and on that side alone: what follows
-a test still echoes it, what precedes is dealt with by the purge.
+from the end of the last test label, not from the last test bar, and on that side only: what follows a
+test still echoes it, and the purge covers what precedes it.
 
 Sources: López de Prado 2018, "Advances in Financial Machine Learning", sections 7.4.1 (purge), 7.4.2
 (embargo) and 12.4 (CPCV); Pardo 2008, "The Evaluation and Optimization of Trading Strategies"
@@ -55,12 +55,12 @@ def walk_forward(
 ) -> Iterator[Fold]:
     """Windows that move forward: train on the past, test on the bars that follow.
 
-    There are (n_bars - train_bars) // test_bars folds. The test windows have ``test_bars`` bars each,
-    follow on one another without a gap, and the last one ends with the last bar. A rolling training
-    window is the ``train_bars`` bars before its test window; an anchored one starts at bar 0 and
+    There are (n_bars - train_bars) // test_bars folds. The test windows have ``test_bars`` bars each
+    and follow one another without a gap; the last one ends with the last bar. A rolling training
+    window is the ``train_bars`` bars before its test window. An anchored one starts at bar 0 and
     grows. The purge shortens the training window at its end. The remainder,
-    (n_bars - train_bars) % test_bars bars, stands at the start: a rolling walk leaves it out, an
-    anchored one has it in every training window.
+    (n_bars - train_bars) % test_bars bars, is at the start: a rolling walk leaves it out, an anchored
+    one has it in every training window.
 
     Eleven bars, four to train on, three to test on, labels that read the next bar: two folds, one
     bar left over. Bar 4 would be trained on with a label that reads bar 5, the first test bar.
@@ -212,6 +212,10 @@ def combinatorial_paths(n_groups: int, n_test_groups: int) -> IntArray:
            [1, 3, 3, 4],
            [2, 4, 5, 5]])
 
+    Args:
+        n_groups: number of groups, N.
+        n_test_groups: groups that a split tests, k.
+
     Returns:
         (n_paths, n_groups), numbers of splits.
 
@@ -283,10 +287,18 @@ def recombine(
 def group_bounds(n_bars: int, n_groups: int) -> IntArray:
     """Bounds of contiguous groups of bars: group g is [bounds[g], bounds[g + 1]).
 
-    Sizes differ by one bar at most; the first n_bars % n_groups groups have the bar more.
+    Sizes differ by one bar at most: the first n_bars % n_groups groups have one bar more. Every bar is
+    tested, unlike in ``sweep.inputs.block_bounds``, whose blocks must be equal and leave bars out.
 
     >>> group_bounds(11, 4)
     array([ 0,  3,  6,  9, 11])
+
+    Args:
+        n_bars: number of bars.
+        n_groups: number of groups.
+
+    Returns:
+        (n_groups + 1,)
 
     Raises:
         ValueError: ``n_groups`` is not in 2 .. n_bars.

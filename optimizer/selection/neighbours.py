@@ -1,4 +1,4 @@
-"""Neighbours of the winner in the grid."""
+"""Neighbours of the winner: the sets one step away from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from optimizer.catalogue import METRICS
 from optimizer.selection.record import Neighbours
-from optimizer.selection.sets import Regimes, branch_of
+from optimizer.selection.sets import RegimeSource, branch_of
 from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs
@@ -15,9 +15,19 @@ from optimizer.sweep.tiles import Tile
 
 
 def find_neighbours(
-    space: Space, inputs: Inputs, winner: pd.DataFrame, regimes: Regimes
+    space: Space, inputs: Inputs, winner: pd.DataFrame, regimes: RegimeSource
 ) -> Neighbours | None:
-    """How the sets one step away from the winner do, feasible or not."""
+    """Evaluate the sets one step away from the winner in one parameter, feasible or not.
+
+    Args:
+        space: of the study.
+        inputs: of the study.
+        winner: its row of the study's results.
+        regimes: of the study.
+
+    Returns:
+        None where every neighbour breaks a constraint on parameters, or there is no neighbour.
+    """
     branch = branch_of(space, winner)
     own = {name: float(winner[name].iloc[0]) for name in branch.columns}
     near = [
@@ -37,7 +47,7 @@ def find_neighbours(
 
 
 def _steps(branch: Branch, name: str, value: float) -> list[float]:
-    """The values next to ``value`` of a parameter that varies: a twentieth of a continuous range."""
+    """Values one step away from ``value``; a step of a continuous range is a twentieth of it."""
     for searched in branch.searched:
         if searched.name == name and searched.continuous:
             step = (searched.high - searched.low) / 20.0

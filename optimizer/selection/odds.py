@@ -1,4 +1,4 @@
-"""Odds of the best sets, deflated by the number of sets tried."""
+"""Odds of a study's sets, deflated by the number of sets ever tried on the bars."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from optimizer.selection.sharpe import deflated_sharpe_ratio, probabilistic_shar
 
 
 def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
-    """Sets tried on the bars, how many independent ones they are worth, variance of Sharpe ratios.
+    """What the odds of a study's sets are deflated by.
 
-    Sets that other studies tried count as this one's do, but how far apart their Sharpe ratios are is
-    not known: they are taken to vary by what luck alone does over so many bars, or as this study's,
-    whichever is more. So a study of the winner of another one alone is deflated too.
+    Sets that other studies tried count like this study's own. How far apart their Sharpe ratios are
+    is not known. They are taken to vary by what luck alone gives over the same number of bars, or as
+    this study's own, whichever is more. So a study that tries nothing but another one's winner is
+    deflated too.
+
+    Args:
+        selection: of the study.
+        n_tried: sets ever tried on the bars, over all studies; the study's own count in any case.
+
+    Returns:
+        Number of sets tried, number of independent sets that they are worth, and the variance of
+        their annualized Sharpe ratios.
     """
     n_tried = max(n_tried, selection.n_tried)
     own = selection.sharpe_deviation**2
@@ -29,13 +38,24 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
 
 
 def deflated(selection: Selection, n_tried: int) -> Selection:
-    """The same with the odds of its sets deflated by all sets ever tried on the bars, as ``judge``."""
+    """A selection with the odds of its sets deflated by all sets ever tried on the bars.
+
+    Args:
+        selection: of the study.
+        n_tried: as in ``judge``.
+    """
     sets = tuple(deflated_statistics(selection, one, n_tried) for one in selection.sets)
     return replace(selection, sets=sets)
 
 
 def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) -> SetStatistics:
-    """Statistics of one set, deflated by ``n_tried`` sets."""
+    """Statistics of one set, deflated by the sets ever tried on the bars.
+
+    Args:
+        selection: of the study.
+        one: statistics of the set.
+        n_tried: as in ``judge``.
+    """
     n_tried, effective, variance = tries_of(selection, n_tried)
     return replace(
         one,
@@ -47,7 +67,14 @@ def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) 
 def _deflated_sharpe(
     selection: Selection, one: SetStatistics, n_trials: float, variance: float
 ) -> float | None:
-    """Deflated Sharpe ratio; ``variance`` is that of the sets' annualized Sharpe ratios."""
+    """Deflated Sharpe ratio, None where the set has no Sharpe ratio.
+
+    Args:
+        selection: of the study.
+        one: statistics of the set.
+        n_trials: independent sets tried.
+        variance: of the annualized Sharpe ratios of the sets.
+    """
     if one.sharpe is None or one.skewness is None or one.kurtosis is None:
         return None
     yearly = math.sqrt(selection.bars_per_year)
@@ -66,7 +93,7 @@ def _deflated_sharpe(
 def set_statistics(
     selection: Selection, row: Mapping[Any, Any], n_holdout: int, n_tried: int = 0
 ) -> SetStatistics:
-    """Odds of any set of a study, as those of its best.
+    """Odds of one set of a study.
 
     Args:
         selection: of the study.
@@ -104,10 +131,10 @@ def set_statistics(
 
 
 def _possible(skewness: float, kurtosis: float) -> float:
-    """The kurtosis, at least what the skewness leaves possible: both are rounded power sums."""
+    """The kurtosis, raised to the least that the skewness allows: both come from rounded sums."""
     return max(kurtosis, 1.0 + skewness**2)
 
 
 def none_if_nan(value: float) -> float | None:
-    """The value, or None where it is not a number."""
+    """The value, or None where it is not finite."""
     return value if math.isfinite(value) else None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels.metrics import FLAT
-from kernels.overfitting import rank_out_of_sample, select_in_sample
 from optimizer.catalogue import MAX_BLOCKS
 from optimizer.selection.arguments import as_returns, require, require_finite
+from optimizer.selection.splits import SplitWinners, choose_and_rank, symmetric_splits
+from optimizer.sweep.inputs import block_bounds
 from optimizer.types import FloatArray, IntArray
-
-_SPLITS = 2017
-"""The same for the draw of splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,32 +74,31 @@ def block_moments(returns: npt.ArrayLike, n_blocks: int) -> tuple[IntArray, Floa
     Rows that do not divide are dropped from the start, so that the last bars always count.
 
     Args:
-        returns: (n_bars, n_sets).
+        returns: (n_bars, n_sets), returns per bar.
         n_blocks: 1 .. n_bars.
 
     Returns:
         (n_blocks,) bars, (n_blocks, n_sets) sums and (n_blocks, n_sets) sums of squares.
 
     Raises:
-        ValueError: there are not so many bars, or a return is not finite.
+        ValueError: there are fewer bars than blocks, or a return is not finite.
     """
     values = as_returns(returns, 2)
     n_bars, n_sets = values.shape
     require("n_blocks", n_blocks, 1 <= n_blocks <= n_bars, f"in 1 .. {n_bars}, the bars")
-    length = n_bars // n_blocks
+    bounds = block_bounds(0, n_bars, n_blocks, least=1)
     sums, squares = np.empty((n_blocks, n_sets)), np.empty((n_blocks, n_sets))
-    for block in range(n_blocks):
-        start = n_bars - (n_blocks - block) * length
-        part = values[start : start + length]
+    for block, (start, stop) in enumerate(pairwise(bounds)):
+        part = values[start:stop]
         sums[block] = part.sum(axis=0)
         squares[block] = np.einsum("ij,ij->j", part, part)
-    return np.full(n_blocks, length), sums, squares
+    return np.diff(bounds), sums, squares
 
 
 def probability_of_backtest_overfitting_from_moments(
     counts: npt.ArrayLike, sums: npt.ArrayLike, squares: npt.ArrayLike
 ) -> BacktestOverfitting:
-    """As ``probability_of_backtest_overfitting``, from the power sums of blocks of bars.
+    """``probability_of_backtest_overfitting`` from the power sums of blocks of bars.
 
     The Sharpe ratio over any blocks follows from the sums of their counts, returns and squared
     returns, so no series of returns is needed. A hundred thousand sets and 16 blocks, 2.6e9 Sharpe
@@ -114,8 +110,8 @@ def probability_of_backtest_overfitting_from_moments(
         squares: sum of the squared returns, (n_blocks, n_sets).
 
     Raises:
-        ValueError: shapes that do not fit, an odd number of blocks or more than 24, fewer than two
-            sets, fewer than two bars in a half, sets with different bars, or a sum not finite.
+        ValueError: the shapes do not fit, the number of blocks is odd or above 24, there are fewer
+            than two sets or two bars in a half, sets have different bars, or a sum is not finite.
     """
     totals = np.ascontiguousarray(sums, np.float64)
     second = np.ascontiguousarray(squares, np.float64)
@@ -146,89 +142,12 @@ def probability_of_backtest_overfitting_from_moments(
     return overfitting_of(chosen)
 
 
-def symmetric_splits(n_blocks: int, most: int | None = None, seed: int = 0) -> IntArray:
-    """The splits of combinatorially symmetric cross-validation: every half of the blocks.
+def overfitting_of(chosen: SplitWinners) -> BacktestOverfitting:
+    """The probability of backtest overfitting and what goes with it (Bailey et al. 2017).
 
     Args:
-        n_blocks: even.
-        most: of more splits, so many are drawn without replacement, and the probability that
-            follows is an estimate with a standard error of at most 0.5 / sqrt(most).
-        seed: of the draw.
-
-    Returns:
-        (n_splits,) bit masks of the blocks in-sample, in lexicographic order of the blocks.
+        chosen: of symmetric splits, with ranks.
     """
-    halves = np.array(list(combinations(range(n_blocks), n_blocks // 2)), np.int64)
-    masks: IntArray = (1 << halves).sum(axis=1)
-    if most is not None and most < len(masks):
-        draw = np.random.default_rng([seed, _SPLITS]).choice(len(masks), most, replace=False)
-        masks = masks[np.sort(draw)]
-    return masks
-
-
-@dataclass(frozen=True, eq=False)
-class Choices:
-    """What the best set in-sample did out-of-sample, for each of several splits.
-
-    Attributes:
-        winners: (n_splits,), the set chosen, by its place among all.
-        in_sample: (n_splits,), its Sharpe ratio in-sample, per bar.
-        out_of_sample: (n_splits,), its Sharpe ratio out-of-sample, per bar.
-        ranks: (n_splits,), its rank out-of-sample, 1 is the worst of the sets.
-        n_sets: number of sets.
-    """
-
-    winners: IntArray
-    in_sample: FloatArray
-    out_of_sample: FloatArray
-    ranks: FloatArray
-    n_sets: int
-
-
-def choose_and_rank(
-    chunks: Callable[[], Iterable[tuple[FloatArray, FloatArray]]],
-    counts: FloatArray,
-    train: IntArray,
-    test: IntArray,
-    *,
-    ranked: bool = True,
-) -> Choices:
-    """Choose by Sharpe ratio on the training blocks of each split, and judge on its test blocks.
-
-    Args:
-        chunks: gives the sums of the returns and of their squares, each (n_blocks, n_sets of the
-            chunk), chunk by chunk; called once, and once more for the ranks.
-        counts: (n_blocks,) bars of each block.
-        train, test: (n_splits,) bit masks of the blocks of each split.
-        ranked: whether the ranks are wanted, which takes as long again; else they are NaN.
-
-    Raises:
-        ValueError: fewer than two sets, or fewer than two bars on a side of a split.
-    """
-    blocks = np.arange(len(counts))
-    n_inside, n_outside = (
-        (((masks[:, np.newaxis] >> blocks) & 1) @ counts).astype(np.float64)
-        for masks in (train, test)
-    )
-    fewest = float(min(n_inside.min(), n_outside.min()))
-    require("counts", fewest, fewest >= 2.0, "at least 2 bars in every half")
-    winners = np.zeros(len(train), np.int64)
-    inside, outside = np.full(len(train), -np.inf), np.full(len(train), np.nan)
-    n_sets = 0
-    for sums, squares in chunks():
-        select_in_sample(
-            sums, squares, n_sets, train, test, n_inside, n_outside, winners, inside, outside
-        )
-        n_sets += sums.shape[1]
-    require("n_sets", n_sets, n_sets >= 2, "at least 2")
-    ranks = np.full(len(train), 0.5 if ranked else np.nan)
-    for sums, squares in chunks() if ranked else ():
-        rank_out_of_sample(sums, squares, test, n_outside, outside, ranks)
-    return Choices(winners, inside, outside, ranks, n_sets)
-
-
-def overfitting_of(chosen: Choices) -> BacktestOverfitting:
-    """The probability of backtest overfitting and what goes with it, from symmetric splits."""
     inside, outside = chosen.in_sample, chosen.out_of_sample
     logits = np.log(chosen.ranks / (chosen.n_sets + 1.0 - chosen.ranks))
     centred = inside - inside.mean()

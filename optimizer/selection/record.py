@@ -1,34 +1,31 @@
-"""What is recorded of a study's selection."""
+"""What a study records about its choice of a set."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
-
-import pandas as pd
 
 from optimizer.errors import StudyError
 from optimizer.files import write_atomically
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SELECTION
 from optimizer.sweep.buy_and_hold import Held
-from optimizer.sweep.inputs import Inputs
 
 
 @dataclass(frozen=True)
 class SetStatistics:
-    """Odds of one set. Sharpe ratios are annualized; probabilities are in 0..1.
+    """Odds of one set. Sharpe ratios are annualized, probabilities in 0..1.
 
     Attributes:
         number: of the set.
-        sharpe, oos_sharpe: in-sample and over the holdout; None where undefined.
-        psr: probability that its true Sharpe ratio is above 0, had it been the only set tried.
-        skewness, kurtosis: of its in-sample returns per bar.
-        oos_psr: the same from the holdout alone.
-        dsr: probability that it is above what the best of so many sets reaches by luck, from the
-            effective number of sets; of the study's own as they are stored, see ``deflated``.
-        raw_dsr: the same from the raw number.
+        sharpe, oos_sharpe: Sharpe ratio in-sample and over the holdout; None where undefined.
+        psr: probability that the true Sharpe ratio is above 0, had this been the only set tried.
+        skewness, kurtosis: of the in-sample returns per bar.
+        oos_psr: ``psr`` from the holdout alone.
+        dsr: probability that the true Sharpe ratio is above what the best of all sets reaches by
+            luck, from the effective number of sets. As stored it counts the study's own sets;
+            ``deflated`` counts all.
+        raw_dsr: ``dsr`` from the raw number of sets.
     """
 
     number: int
@@ -48,7 +45,7 @@ class Neighbours:
 
     Attributes:
         n_sets: neighbours; those that a parameter constraint forbids are left out.
-        median, worst: of their in-sample Sharpe ratios, annualized; one without is 0.
+        median, worst: of their in-sample Sharpe ratios, annualized. One that is undefined counts as 0.
     """
 
     n_sets: int
@@ -61,9 +58,10 @@ class Window:
     """One step of a walk-forward.
 
     Attributes:
-        number: of the set chosen.
-        train_start, start, stop: bars; trained on [train_start, start), traded over [start, stop).
-        in_sample, out_of_sample: Sharpe ratios there, annualized.
+        number: number of the set chosen.
+        train_start, start, stop: bars. The set is chosen on [train_start, start) and traded over
+            [start, stop).
+        in_sample, out_of_sample: its annualized Sharpe ratio over the one and the other.
     """
 
     number: int
@@ -80,31 +78,33 @@ class Selection:
 
     Attributes:
         n_tried: distinct sets tried.
-        n_effective: independent sets that weigh as much (Galwey 2009), scaled up from a sample, which
-            errs on the side of more.
+        n_effective: number of independent sets that they are worth (Galwey 2009), scaled up from a
+            sample; rather too high than too low.
         sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
-        n_bars: in-sample, from the first decision on.
+        n_bars: in-sample bars, from the first decision on.
         bars_per_year: annualizes.
         sets: statistics of the best sets, best first.
         minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
             is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
-        block_bars: of each block of in-sample bars; empty where there are too few bars.
+        block_bars: length of each block of in-sample bars; empty where there are too few bars.
         pbo: probability of backtest overfitting; None without blocks.
-        n_splits: splits that it was computed over.
-        logits: of these splits.
-        degradation_slope: out-of-sample over in-sample Sharpe ratio over the splits.
+        n_splits: splits that ``pbo`` was computed over.
+        logits: of these splits, see ``BacktestOverfitting``.
+        degradation_slope: of the regression of the out-of-sample on the in-sample Sharpe ratio over
+            the splits.
         probability_of_loss: of the set chosen, out-of-sample, over the splits.
         windows: of the walk-forward over the in-sample blocks.
         walk_forward_efficiency: mean out-of-sample over mean in-sample Sharpe ratio of the windows.
         one_search_per_window: whether each window had a search of its own, on its training bars.
-        stitched_sharpe: of the windows' joined returns, annualized; with ``method =
+        stitched_sharpe: annualized Sharpe ratio of the windows' joined returns. Only with ``method =
             "walk_forward"``, which also writes ``walk_forward.parquet``.
-        path_sharpes: of the paths of combinatorial purged cross-validation, annualized, ascending.
+        path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
+            ascending.
         neighbours: of the winner, or None.
         held: metrics of buying every symbol and holding it.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
-            stationary bootstrap; the first and the last in-sample. Of a chosen set they are too
-            high.
+            stationary bootstrap, the first and the last in-sample. They are too high, since the set
+            was chosen.
     """
 
     n_tried: int
@@ -132,13 +132,23 @@ class Selection:
     drawdown_interval: tuple[float, float] | None = None
 
     def save(self, folder: StudyFolder) -> None:
-        """Write ``selection.json``."""
+        """Write ``selection.json``.
+
+        Args:
+            folder: of the study.
+        """
         text = json.dumps(asdict(self), indent=1, allow_nan=False)
         write_atomically(folder.path / SELECTION, lambda path: path.write_text(text + "\n"))
 
 
 def load_selection(folder: StudyFolder) -> Selection | None:
-    """What ``Selection.save`` wrote; None where the study has not come so far, or found nothing.
+    """Read what ``Selection.save`` wrote.
+
+    Args:
+        folder: of the study.
+
+    Returns:
+        None where the study has not come so far, or found no feasible set.
 
     Raises:
         StudyError: the file cannot be read.
@@ -162,11 +172,3 @@ def load_selection(folder: StudyFolder) -> Selection | None:
             f"{path}: cannot be read: {error}; `barsweep resume {folder.path}`"
             " judges the study again"
         ) from None
-
-
-def stitched_sharpe(frame: pd.DataFrame, inputs: Inputs) -> float | None:
-    """Annualized Sharpe ratio of a stitched equity."""
-    deviation = float(frame["return"].std(ddof=1))
-    if not deviation > 0.0:
-        return None
-    return float(frame["return"].mean()) / deviation * math.sqrt(inputs.bars.bars_per_year)

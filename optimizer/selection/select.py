@@ -1,4 +1,4 @@
-"""Judge the best sets of a study."""
+"""Judge a study that has run: its best sets, its winner, its search as a whole."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.errors import StudyError
+from optimizer.selection.blocks import judge_over_blocks
 from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.neighbours import find_neighbours
 from optimizer.selection.odds import set_statistics
 from optimizer.selection.record import Selection
-from optimizer.selection.sets import Regimes, set_returns, tile_of
+from optimizer.selection.sets import RegimeSource, set_returns, tile_of
 from optimizer.selection.sharpe import effective_number_of_trials, minimum_backtest_length
-from optimizer.selection.walk_forward import judge_over_blocks
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
@@ -30,46 +29,35 @@ JUDGED = 10
 """Best sets that get statistics of their own."""
 
 SAMPLE = 512
-"""Sets whose likeness stands for that of all."""
+"""Sets drawn to measure how alike all sets are."""
 
 _SAMPLED = 2009
-"""Sets the stream of that draw apart from others with the study's seed."""
+"""Separates the random stream of that draw from others with the study's seed."""
 
 SAMPLE_BLOCKS = 1024
-"""Blocks of bars over which it is measured."""
+"""Blocks of bars over which likeness is measured."""
 
 BOOTSTRAP_BLOCK = 20.0
+"""Mean length in bars of the bootstrap's blocks."""
+
 RESAMPLES = 1000
-
-
-def require_blocks(study: Study, inputs: Inputs) -> None:
-    """Refuse, before the search, a validation for which there are too few blocks of bars.
-
-    Raises:
-        StudyError: a split of ``cpcv`` would leave nothing to train on, or a ``walk_forward`` has no
-            window.
-    """
-    validation, n_blocks = study.validation, len(inputs.bounds) - 1
-    bars = f"{inputs.split - inputs.first} in-sample bars make {n_blocks} blocks"
-    if validation.method == "walk_forward" and n_blocks < 2:
-        raise StudyError(
-            f'{study.source}: [validation] method = "walk_forward" needs 2 blocks: the {bars}; give'
-            " more bars, or leave method out"
-        )
-    if validation.method == "cpcv":
-        needed = validation.test_blocks * (1 + validation.embargo_blocks) + 1
-        if n_blocks < needed:
-            raise StudyError(
-                f"{study.source}: [validation] test_blocks = {validation.test_blocks} with"
-                f" embargo_blocks = {validation.embargo_blocks} needs {needed} blocks: the {bars};"
-                " give more bars, or lower one of them"
-            )
+"""Resamples of the bootstrap."""
 
 
 def select(
-    study: Study, space: Space, inputs: Inputs, folder: StudyFolder, regimes: Regimes
+    study: Study, space: Space, inputs: Inputs, folder: StudyFolder, regimes: RegimeSource
 ) -> Selection | None:
-    """The statistics of a study that has run; None where no set is feasible.
+    """The statistics of a study that has run.
+
+    Args:
+        study: that has run.
+        space: of the study.
+        inputs: of the study.
+        folder: of the study.
+        regimes: of the study.
+
+    Returns:
+        None where no set is feasible.
 
     Raises:
         StudyError: results cannot be read.
@@ -97,9 +85,7 @@ def select(
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
-    selection = replace(
-        selection, sets=sets, **judge_over_blocks(study, inputs, folder, every, yearly)
-    )
+    selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
     return replace(
         selection,
         neighbours=find_neighbours(space, inputs, winner, regimes),
@@ -114,16 +100,25 @@ def _effective(
     inputs: Inputs,
     folder: StudyFolder,
     numbers: IntArray,
-    regimes: Regimes,
+    regimes: RegimeSource,
     n_tried: int,
 ) -> float:
-    """Independent sets that weigh as much as those tried.
+    """Number of independent sets that the sets tried are worth.
 
-    From the correlations of a sample's returns over short blocks of bars; the share that is
-    independent falls with the number of sets, so scaling it up errs on the side of more.
+    It follows from the correlations of a sample's returns over short blocks of bars. The share of
+    independent sets falls with their number, so scaling it up gives rather too many than too few.
+
+    Args:
+        study: that has run.
+        space: of the study.
+        inputs: of the study.
+        folder: of the study.
+        numbers: (n_sets,), numbers of all sets.
+        regimes: of the study.
+        n_tried: distinct sets tried.
     """
     if len(numbers) > SAMPLE:
-        # Drawn, for evenly spaced sets may all have the same value of a swept parameter.
+        # Evenly spaced sets may all have the same value of a swept parameter, so they are drawn.
         random = np.random.default_rng([study.seed, _SAMPLED])
         numbers = np.sort(random.choice(numbers, SAMPLE, replace=False))
     rows = folder.sets(numbers.tolist())
@@ -155,8 +150,8 @@ def _intervals(
         "drawdown_interval": inside.drawdown_interval,
     }
     if len(values) > n_bars:
-        beside = stationary_bootstrap(values[n_bars:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
-        found["oos_sharpe_interval"] = _scaled(beside.sharpe_interval, yearly)
+        outside = stationary_bootstrap(values[n_bars:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+        found["oos_sharpe_interval"] = _scaled(outside.sharpe_interval, yearly)
     return found
 
 

@@ -12,25 +12,35 @@ from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
 from optimizer.sweep.single_set import record
 from optimizer.sweep.tiles import Tile
 
-Regimes = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
-"""Gives the codes of the regime models asked for."""
+RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
+"""Gives the codes of the regime models that it is asked for."""
 
 
 def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
-    """Parameter sets of one strategy under one classifier, as rows of a study's results."""
+    """Recorded parameter sets as a tile.
+
+    Args:
+        space: of the study.
+        rows: of the study's results, all with the same strategy and classifier.
+    """
     branch = branch_of(space, rows)
     columns = {name: rows[name].to_numpy(np.float64) for name in branch.columns}
     return Tile(branch.strategy, branch.classifier, branch.market, columns, branch.custom)
 
 
 def branch_of(space: Space, rows: pd.DataFrame) -> Branch:
-    """The branch of the space that a row of results belongs to."""
+    """The branch of the space that recorded sets belong to.
+
+    Args:
+        space: of the study.
+        rows: of the study's results; the first one counts.
+    """
     one = rows.iloc[0]
     return space.branches[space.branch_index(one["strategy"], one["classifier"])]
 
 
 def set_returns(
-    space: Space, inputs: Inputs, row: pd.DataFrame, regimes: Regimes
+    space: Space, inputs: Inputs, row: pd.DataFrame, regimes: RegimeSource
 ) -> pd.Series[float]:
     """Returns per bar of one set, from the first decision on.
 
@@ -39,6 +49,9 @@ def set_returns(
         inputs: of the study.
         row: one row of the study's results.
         regimes: of the study.
+
+    Returns:
+        Indexed by time; 0 where nothing is left to lose.
     """
     tile = tile_of(space, row)
     equity = record(inputs, tile, regimes(tile.regime_keys()[0])).equity

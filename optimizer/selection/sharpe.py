@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,48 +11,6 @@ from scipy.special import ndtr, ndtri
 from kernels.metrics import FLAT
 from optimizer.selection.arguments import Number, as_returns, require, scalar_or_array
 from optimizer.types import FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Moments of returns per period.
-
-    Attributes:
-        n_obs: number of returns.
-        mean: arithmetic mean.
-        sharpe: mean over standard deviation (ddof 1), per period.
-        skew: of the sample (ddof 0).
-        kurtosis: Pearson's, of the sample (ddof 0).
-
-    The ratios are NaN where the returns do not vary.
-    """
-
-    n_obs: float
-    mean: float
-    sharpe: float
-    skew: float
-    kurtosis: float
-
-
-def moments_of(returns: npt.ArrayLike) -> Moments:
-    """Moments of one series of returns, (n_obs,), from the deviations from its mean.
-
-    Raises:
-        ValueError: fewer than two returns, or one that is not finite.
-    """
-    values = as_returns(returns, 1)
-    mean = float(values.mean())
-    deviations = values - mean
-    second = float(np.mean(deviations**2))
-    if second <= FLAT * float(np.mean(values**2)):
-        return Moments(float(len(values)), mean, np.nan, np.nan, np.nan)
-    return Moments(
-        n_obs=float(len(values)),
-        mean=mean,
-        sharpe=mean / float(np.sqrt(second * len(values) / (len(values) - 1))),
-        skew=float(np.mean(deviations**3)) / second**1.5,
-        kurtosis=float(np.mean(deviations**4)) / second**2,
-    )
 
 
 def probabilistic_sharpe_ratio(
@@ -66,11 +23,11 @@ def probabilistic_sharpe_ratio(
     """Probability that the true Sharpe ratio is above a benchmark (Bailey, López de Prado 2012).
 
     PSR(b) = Phi((SR - b) sqrt(n - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)), with Phi the
-    standard normal distribution: the standard error of a Sharpe ratio of independent returns that
-    need not be normal.
+    standard normal distribution. The square root is the standard error of a Sharpe ratio of
+    independent returns that need not be normal.
 
-    Twenty-four months with a monthly Sharpe ratio of 0.458 (their section 3): with that skew and
-    kurtosis less certain than normal returns would be.
+    Twenty-four months with a monthly Sharpe ratio of 0.458 (section 3 of the paper). With their skew
+    and kurtosis it is less certain than with normal returns.
 
     >>> round(probabilistic_sharpe_ratio(0.458, 24, skew=-2.448, kurtosis=10.164), 3)
     0.913
@@ -82,7 +39,10 @@ def probabilistic_sharpe_ratio(
         n_obs: number of returns, >= 2.
         skew: of the returns.
         kurtosis: Pearson's, of the returns; at least 1 + skew^2, as of any distribution.
-        benchmark_sharpe: to be beaten, per period.
+        benchmark_sharpe: Sharpe ratio to be beaten, per period.
+
+    Returns:
+        In 0..1, one for each Sharpe ratio given.
 
     Raises:
         ValueError: ``n_obs`` or ``kurtosis`` is too small.
@@ -96,20 +56,23 @@ def probabilistic_sharpe_ratio(
 
 
 def expected_maximum_sharpe(variance_of_sharpes: float, n_trials: float) -> float:
-    """Expected highest Sharpe ratio of trials none of which has an edge.
+    """Expected highest Sharpe ratio of trials of which none has an edge.
 
     sqrt(V) ((1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e))), g the Euler-Mascheroni constant, for
     independent trials with true Sharpe ratio 0 (Bailey, López de Prado 2014, eq. 1; Bailey et al.
-    2014, eq. 4). The approximation is for large N; below 2 it would fall under the expected maximum
-    of one trial, 0, and 0 is returned there.
+    2014, eq. 4). The approximation is for large N. Close to N = 1 it falls below the expected maximum
+    of one trial, which is 0; then 0 is returned.
 
     >>> round(expected_maximum_sharpe(1.0, 10), 2)
     1.57
 
     Args:
-        variance_of_sharpes: V, of the trials' Sharpe ratios (ddof 1), in the unit of the result
-            squared: per period, if that is to be per period.
+        variance_of_sharpes: V, the variance of the trials' Sharpe ratios (ddof 1). If these are per
+            period, so is the result.
         n_trials: N >= 1, the number of independent trials; it need not be whole.
+
+    Returns:
+        In the unit of the trials' Sharpe ratios.
 
     Raises:
         ValueError: a negative variance, or less than one trial.
@@ -119,7 +82,7 @@ def expected_maximum_sharpe(variance_of_sharpes: float, n_trials: float) -> floa
     require("n_trials", n, 1.0 <= n < np.inf, "at least 1 and finite")
     if n == 1.0:
         return 0.0
-    # 1 - 1/N would round for many trials: the quantiles are taken in the lower tail.
+    # The quantiles are taken in the lower tail, since 1 - 1/N would round for many trials.
     score = -(1.0 - np.euler_gamma) * ndtri(1.0 / n) - np.euler_gamma * ndtri(1.0 / (n * np.e))
     return float(np.sqrt(variance) * max(score, 0.0))
 
@@ -167,9 +130,8 @@ def minimum_track_record_length(
 ) -> Number:
     """Number of returns needed to be confident of beating a benchmark (Bailey, López de Prado 2012).
 
-    1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (Phi^-1(confidence) / (SR - b))^2: from so many
-    returns on the probabilistic Sharpe ratio reaches ``confidence``. In periods, not rounded;
-    infinite if the Sharpe ratio does not exceed the benchmark.
+    1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (Phi^-1(confidence) / (SR - b))^2: with so many
+    returns the probabilistic Sharpe ratio reaches ``confidence``.
 
     Daily normal returns, an annual Sharpe ratio of 2 against 1: 2.73 years.
 
@@ -182,8 +144,11 @@ def minimum_track_record_length(
         sharpe: estimated Sharpe ratio, per period.
         skew: of the returns.
         kurtosis: Pearson's, of the returns.
-        benchmark_sharpe: to be beaten, per period.
-        confidence: in [0.5, 1).
+        benchmark_sharpe: Sharpe ratio to be beaten, per period.
+        confidence: probability to reach, in [0.5, 1).
+
+    Returns:
+        Periods, not rounded; infinite if the Sharpe ratio does not exceed the benchmark.
 
     Raises:
         ValueError: ``kurtosis`` or ``confidence`` is out of its range.
@@ -201,8 +166,8 @@ def minimum_backtest_length(n_trials: float, target_sharpe: float) -> float:
     """Years below which luck alone is expected to reach a Sharpe ratio (Bailey et al. 2014, eq. 6).
 
     (E[max_N] / target)^2, where E[max_N] is the expected maximum of N independent standard normal
-    variables: over so many years the best of ``n_trials`` trials without an edge is expected to show
-    an annual Sharpe ratio of ``target_sharpe``. A shorter backtest cannot tell it from luck.
+    variables. Over so many years the best of ``n_trials`` trials without an edge is expected to show
+    an annual Sharpe ratio of ``target_sharpe``. A shorter backtest cannot tell that from luck.
 
     Five years allow 45 trials at an annual Sharpe ratio of 1:
 
@@ -212,6 +177,9 @@ def minimum_backtest_length(n_trials: float, target_sharpe: float) -> float:
     Args:
         n_trials: number of independent trials, >= 1.
         target_sharpe: annual Sharpe ratio, > 0.
+
+    Returns:
+        Years.
 
     Raises:
         ValueError: less than one trial, or a target that is not positive.
@@ -223,16 +191,16 @@ def minimum_backtest_length(n_trials: float, target_sharpe: float) -> float:
 def effective_number_of_trials(
     *, returns: npt.ArrayLike | None = None, correlation: npt.ArrayLike | None = None
 ) -> float:
-    """Number of independent trials that weigh as much as correlated ones (Galwey 2009).
+    """Number of independent trials that correlated ones are worth (Galwey 2009).
 
     (sum sqrt(l))^2 / sum l over the eigenvalues l of the correlation matrix, negative ones taken as
-    0: N for N uncorrelated trials, 1 for copies of one. The sum of squares in place of the square
-    roots (participation ratio) and the entropy give far lower numbers where all trials share one
-    factor, though the maximum over the others is what luck lives on, and so a hurdle too low.
+    0: N for N uncorrelated trials, 1 for copies of one. Two alternatives, the participation ratio
+    (squares for the square roots) and the entropy, give far lower numbers where all trials share one
+    factor. The hurdle would be too low, since luck picks the maximum over the other factors.
 
     Eigenvalues see linear dependence only, and no more trials than returns: from ``returns`` the
-    number is at most n_obs - 1, and it is that of the sample of sets given. Show it beside the raw
-    number, which is the upper bound.
+    number is at most n_obs - 1. It is that of the sets given. Show it next to the raw number, which
+    is the upper bound.
 
     Two pairs of copies, independent of each other:
 
@@ -243,6 +211,9 @@ def effective_number_of_trials(
         returns: (n_obs, n_sets), returns of the sets over the same bars. Sets that do not vary are
             left out: one that never trades cannot be chosen by luck.
         correlation: (n_sets, n_sets), in place of returns.
+
+    Returns:
+        At least 1, at most the number of sets.
 
     Raises:
         ValueError: both or none are given, or the matrix is not a correlation matrix.
@@ -257,7 +228,7 @@ def effective_number_of_trials(
         if not varies.any():
             return 1.0
         scaled = deviations[:, varies] / np.sqrt(norms[varies])
-        # The smaller of the two products has the same eigenvalues but for zeros.
+        # Both products have the same eigenvalues, zeros aside; the smaller one is quicker.
         wide = scaled.shape[1] > scaled.shape[0]
         matrix = scaled @ scaled.T if wide else scaled.T @ scaled
     else:
@@ -267,7 +238,7 @@ def effective_number_of_trials(
         if not np.allclose(np.diag(matrix), 1.0) or not np.allclose(matrix, matrix.T):
             raise ValueError("correlation must be symmetric with a diagonal of 1, without NaN")
     eigenvalues = np.linalg.eigvalsh(matrix)
-    # Rounding leaves zeros at some 1e-16 of the largest, and a square root would make them 1e-8.
+    # Rounding leaves zeros at about 1e-16 of the largest; a square root would turn them into 1e-8.
     eigenvalues = eigenvalues[eigenvalues > eigenvalues[-1] * len(matrix) * np.finfo(float).eps]
     return float(np.sqrt(eigenvalues).sum() ** 2 / eigenvalues.sum())
 
@@ -277,5 +248,5 @@ def _variance_factor(sharpe: Any, skew: Any, kurtosis: Any) -> FloatArray:
     ratio, third, fourth = (np.asarray(x, np.float64) for x in (sharpe, skew, kurtosis))
     possible = ~(fourth < (1.0 + third**2) * (1.0 - 1e-9))
     require("kurtosis", fourth, possible, "at least 1 + skew^2 (Pearson's: 3 is normal)")
-    # Not negative for any distribution, but for rounding.
+    # No distribution has a negative one; rounding may give it.
     return np.asarray(np.maximum(1.0 - third * ratio + (fourth - 1.0) / 4.0 * ratio**2, 0.0))

@@ -24,9 +24,9 @@ class SuperiorPredictiveAbility:
     Attributes:
         statistic: the largest studentized mean difference to the benchmark, at least 0.
         best: set with that difference, by its column.
-        lower: p-value with every set worse than the benchmark counted as far worse; too small.
-        consistent: Hansen's p-value; sets clearly worse than the benchmark do not count.
-        upper: p-value with all sets taken as equal to the benchmark; conservative (White's Reality
+        lower: p-value if every set worse than the benchmark counts as far worse; too small.
+        consistent: Hansen's p-value: sets clearly worse than the benchmark do not count.
+        upper: p-value if all sets are taken as equal to the benchmark; conservative (White's Reality
             Check, studentized).
     """
 
@@ -44,17 +44,17 @@ def superior_predictive_ability(
     n_resamples: int,
     seed: int,
 ) -> SuperiorPredictiveAbility:
-    """Is the best of these sets better than the benchmark, all of them considered? (Hansen 2005)
+    """Whether the best of many sets beats the benchmark, given all that were tried (Hansen 2005).
 
     The null hypothesis is that no set has a higher mean return than the benchmark. With d the
     differences per bar, the statistic is max(0, max_k sqrt(n) mean(d_k) / omega_k), omega_k^2 the
     variance of sqrt(n) mean(d_k) under the stationary bootstrap in closed form (Politis, Romano
-    1994): differences are studentized, so that a set is not favoured for being volatile. Means of
-    the resamples are recentred by max(0, m) (lower), by m where sqrt(n) m / omega is at least
-    -sqrt(2 ln ln n) (consistent) and by m (upper), m = mean(d_k). A p-value is the share of
-    resamples whose statistic is above that of the sample; 0 means below 1 / n_resamples.
+    1994). Differences are studentized, so that a set is not favoured for being volatile. With m =
+    mean(d_k), the means of the resamples are recentred by max(0, m) (lower), by m where
+    sqrt(n) m / omega is at least -sqrt(2 ln ln n) (consistent), and by m (upper). A p-value is the
+    share of resamples whose statistic is above that of the sample; 0 means below 1 / n_resamples.
 
-    The deviations are estimated, and the test rejects too often where the bars hold few blocks. On
+    The deviations are estimates, so the test rejects too often where the bars make few blocks. On
     simulated returns without an edge a level of 10% rejected 9% to 13% with 200 blocks or more, 14%
     with 40 to 50, and 17% (independent returns) to 24% with 25.
 
@@ -66,7 +66,7 @@ def superior_predictive_ability(
         block_length: mean length of the bootstrap's blocks in bars, >= 1; longer than the
             differences' memory.
         n_resamples: >= 1.
-        seed: of the resamples; a larger ``n_resamples`` with it begins with the same ones.
+        seed: of the resamples. More resamples with the same seed begin with the same ones.
 
     Raises:
         ValueError: an argument is out of its range, or a set differs from the benchmark by a constant.
@@ -98,10 +98,10 @@ class StepM:
     """Which sets beat the benchmark.
 
     Attributes:
-        survivors: sets that do, by column, ascending: those whose p-value is at most ``level``.
+        survivors: columns of the sets that do, ascending: those whose p-value is at most ``level``.
         p_values: (n_sets,), adjusted for all sets.
         statistics: (n_sets,), studentized mean differences to the benchmark.
-        level: probability of one false survivor or more.
+        level: greatest probability of one false survivor or more.
     """
 
     survivors: IntArray
@@ -118,7 +118,7 @@ def step_m(
     seed: int,
     level: float = 0.05,
 ) -> StepM:
-    """Which sets beat the benchmark, with at most ``level`` chance of a false one (Romano, Wolf 2005).
+    """Which sets beat the benchmark, few of them falsely (Romano, Wolf 2005).
 
     Step 1 rejects every set whose studentized mean difference exceeds the 1 - level quantile of the
     bootstrapped maximum over all sets; each further step does so with the maximum over the sets not
@@ -134,9 +134,9 @@ def step_m(
         returns: (n_bars, n_sets), returns per bar.
         benchmark: (n_bars,), its returns per bar, or one number, such as 0.0 for cash.
         block_length: mean length of the bootstrap's blocks in bars, >= 1.
-        n_resamples: >= 1; at least 1 / level for a set to survive on any ground but p = 0.
+        n_resamples: >= 1. Below 1 / level a set survives with a p-value of 0 only.
         seed: of the resamples.
-        level: family-wise error rate, in (0, 1).
+        level: greatest probability of one false survivor or more, in (0, 1).
 
     Raises:
         ValueError: an argument is out of its range, or a set differs from the benchmark by a constant.
@@ -164,7 +164,7 @@ def step_m(
 def _resample_weights(
     n_obs: int, block_length: float, n_resamples: int, seed: int
 ) -> Iterator[FloatArray]:
-    """Weight of every row in the mean of a resample, (n_batch, n_obs) at a time."""
+    """Weight of every row in the mean of a resample, in the batches of ``resample_rows``."""
     for rows in resample_rows(n_obs, block_length, n_resamples, seed):
         offsets = np.arange(len(rows))[:, np.newaxis] * n_obs
         counts = np.bincount((rows + offsets).ravel(), minlength=rows.size)
@@ -176,7 +176,10 @@ def _studentized(
 ) -> tuple[FloatArray, FloatArray]:
     """Centred differences to the benchmark times sqrt(n) / omega, and sqrt(n) mean / omega.
 
-    A set that equals the benchmark throughout has zeros: its statistic is 0 in every resample.
+    A set that equals the benchmark in every bar gets zeros: its statistic is 0 in every resample.
+
+    Returns:
+        (n_bars, n_sets) and (n_sets,).
     """
     require("block_length", block_length, 1.0 <= block_length < np.inf, "at least 1 and finite")
     values = as_returns(returns, 2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from optimizer.selection.odds import deflated_statistics, tries_of
 from optimizer.selection.record import Selection
-from optimizer.selection.walk_forward import steered
+from optimizer.selection.steering import steered
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.text import counted
@@ -16,16 +16,16 @@ HOLDS_PBO, LUCK_PBO = 0.2, 0.5
 HOLDS_LOSS, LUCK_LOSS = 0.05, 0.1
 HOLDS_KEPT = 0.5
 HOLDS_NEIGHBOUR = 0.7
-"""Thresholds of the verdict; README explains them."""
+"""Thresholds of the verdict, see ``judge``."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One ground of a verdict.
+    """One reason of a verdict.
 
     Attributes:
         text: in words, with the figure and its threshold.
-        weight: 1 speaks for the winner, 0 is in between, -1 speaks against it.
+        weight: 1 speaks for the winner, -1 against it, 0 for neither.
     """
 
     text: str
@@ -52,19 +52,21 @@ class Verdict:
 def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     """The verdict on a study's winner.
 
-    ``likely luck`` where any ground speaks against it: a deflated Sharpe ratio (DSR) below 0.8, a
+    ``likely luck`` where any reason speaks against it: a deflated Sharpe ratio (DSR) below 0.8, a
     probability of backtest overfitting (PBO) above 0.5 with a probability of loss above 0.1, or no
     gain over the holdout. ``holds up`` where all speak for it: a DSR of at least 0.95, a PBO of at
-    most 0.2 or a probability of loss of at most 0.05, at least half of the in-sample Sharpe ratio over
-    the holdout, a median neighbour with at least 0.7 of it, and a Sharpe ratio above that of buying
-    and holding, in-sample and out-of-sample. A PBO near 0.5 alone is no luck: where
-    all sets have the edge alike, the choice among them does not matter. Else
-    ``fragile``. A ground that cannot be computed, no holdout say, does not speak for it, and a
-    winner whose returns do not vary, so that it has no Sharpe ratio, is ``likely luck``.
+    most 0.2, or of at most 0.5 with a probability of loss of at most 0.05, at least half of the
+    in-sample Sharpe ratio over the holdout, a median neighbour with at least 0.7 of it, and a Sharpe
+    ratio above that of buying and holding, in-sample and out-of-sample. ``fragile`` otherwise.
+
+    A PBO near 0.5 alone is no sign of luck: where all sets have the same edge, the choice among them
+    does not matter. A reason that cannot be computed, for lack of a holdout for example, does not
+    speak for the winner. One whose returns do not vary has no Sharpe ratio and is ``likely luck``.
 
     Args:
         selection: of the study.
-        n_tried: sets ever tried on the same bars, over all studies, by the ledger.
+        n_tried: sets ever tried on the same bars, over all studies, by the ledger; the study's own
+            count in any case.
     """
     winner = selection.sets[0]
     n_tried, effective, _ = tries_of(selection, n_tried)
@@ -89,19 +91,19 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             f" {HOLDS_LOSS}; luck above {LUCK_PBO} with {LUCK_LOSS})",
         ),
     ]
-    beside, sharpe = winner.oos_sharpe, winner.sharpe
-    kept = None if beside is None or not sharpe else beside / sharpe
+    out_of_sample, sharpe = winner.oos_sharpe, winner.sharpe
+    kept = None if out_of_sample is None or not sharpe else out_of_sample / sharpe
     reasons.append(
         _reason(
-            beside,
+            out_of_sample,
             kept is not None and kept >= HOLDS_KEPT and (sharpe or 0.0) > 0.0,
-            beside is not None and beside <= 0.0,
-            f"out-of-sample Sharpe ratio {_figure(beside)} beside {_figure(sharpe)} in-sample"
+            out_of_sample is not None and out_of_sample <= 0.0,
+            f"out-of-sample Sharpe ratio {_figure(out_of_sample)} beside {_figure(sharpe)} in-sample"
             f" (holds from {HOLDS_KEPT:.0%} of it, luck at 0 or below)",
         )
     )
     near = selection.neighbours
-    beside_it = (
+    whose = (
         "unknown: it has none" if near is None else f"of its {counted(near.n_sets, 'neighbour')}"
     )
     median = None if near is None else near.median
@@ -110,7 +112,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             median,
             median is not None and sharpe is not None and median >= HOLDS_NEIGHBOUR * sharpe > 0.0,
             False,
-            f"median Sharpe ratio {beside_it}"
+            f"median Sharpe ratio {whose}"
             + ("" if median is None else f" {_figure(median)}")
             + f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
         )
@@ -121,7 +123,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     reasons.append(
         _reason(
             market,
-            _above(sharpe, market) and _above(beside, oos_market),
+            _above(sharpe, market) and _above(out_of_sample, oos_market),
             False,
             f"Sharpe ratio of buying and holding {_figure(market)} in-sample, {_figure(oos_market)}"
             " out-of-sample (holds above both)",
@@ -136,7 +138,15 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
 
 
 def remarks(selection: Selection, study: Study) -> list[str]:
-    """What a study knows beside the verdict, one sentence a line."""
+    """What a study knows apart from its verdict.
+
+    Args:
+        selection: of the study.
+        study: that has run.
+
+    Returns:
+        One sentence a line.
+    """
     lines = []
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
@@ -167,11 +177,11 @@ def remarks(selection: Selection, study: Study) -> list[str]:
             f"CPCV: out-of-sample Sharpe ratio over {n_paths} paths: quartiles {quartiles}"
         )
     if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
-        beside = ""
+        oos = ""
         if selection.oos_sharpe_interval is not None:
-            beside = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
+            oos = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
         lines.append(
-            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{beside};"
+            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{oos};"
             f" in-sample drawdown {_interval(selection.drawdown_interval)}"
         )
     return lines

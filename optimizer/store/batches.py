@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.store.names import COUNTS, MOMENTS, OUT_OF_SAMPLE
+from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
+from optimizer.store.names import MOMENTS
 from optimizer.types import FloatArray
 
 TRIALS_KEY = b"barsweep.trials"
@@ -31,27 +32,43 @@ _NO_DIGEST = b"0" * 64
 
 @dataclass(frozen=True)
 class FinishedBatch:
-    """What is recorded of a batch: its file, its trials, how many parameter sets it holds."""
+    """What is recorded of a batch.
+
+    Attributes:
+        path: its file.
+        trials: as ``StudyFolder.write_batch`` took them.
+    """
 
     path: Path
     trials: Sequence[Mapping[str, Any]]
-    n_sets: int
+
+
+def point_key(params: Mapping[str, Any]) -> str:
+    """A point of the searched space as a text: equal points give equal texts.
+
+    Args:
+        params: value of each searched parameter by name.
+    """
+    return json.dumps(dict(params), sort_keys=True)
 
 
 def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Parameter sets evaluated at each distinct point of the searched space.
 
     Args:
-        trials: as ``write_batch`` takes them.
+        trials: as ``StudyFolder.write_batch`` takes them.
+
+    Returns:
+        Number of sets by ``point_key``.
     """
-    return {
-        json.dumps(trial["params"], sort_keys=True): int(trial["user_attrs"]["n_sets"])
-        for trial in trials
-    }
+    return {point_key(one["params"]): int(one["user_attrs"]["n_sets"]) for one in trials}
 
 
 def read_batch(path: Path) -> FinishedBatch:
-    """A batch, its checksums compared.
+    """Read a batch and compare its checksums.
+
+    Args:
+        path: of its result file.
 
     Raises:
         ValueError: it is damaged; says how.
@@ -62,13 +79,13 @@ def read_batch(path: Path) -> FinishedBatch:
             raise ValueError("its checksum is not that of its content")
         metadata = pq.read_metadata(pa.BufferReader(content))
         if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
-            raise ValueError("is no batch of this study")
+            raise ValueError("not a batch of this study")
         trials = json.loads(metadata.metadata[TRIALS_KEY])
         if digest(moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
             raise ValueError(f"{moments_path(path)} is not what was written")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
-    return FinishedBatch(path, trials, metadata.num_rows)
+    return FinishedBatch(path, trials)
 
 
 def digest(content: bytes | bytearray) -> bytes:
@@ -77,21 +94,28 @@ def digest(content: bytes | bytearray) -> bytes:
 
 
 def moments_path(batch: Path) -> Path:
-    """The file of moments beside a batch's results."""
-    # A folder of its own: other programs read the one of results as a whole.
+    """The file of return moments that belongs to a batch.
+
+    Args:
+        batch: its result file.
+    """
+    # In another folder, since other programs read the one of results as a whole.
     return batch.parent.parent / MOMENTS / f"{batch.stem}.npy"
 
 
 def array_file(values: FloatArray) -> bytes:
     """An array as the content of a ``.npy`` file."""
-    # By way of memory: where the disk is full, numpy's own writing does not say so.
+    # Through memory: where the disk is full, numpy's own writing does not say so.
     content = io.BytesIO()
     np.save(content, values, allow_pickle=False)
     return content.getvalue()
 
 
 def parquet_file(table: pa.Table) -> bytearray:
-    """A Parquet file that carries its own checksum: pages have theirs, but its footer has none."""
+    """The content of a Parquet file that carries a checksum of itself.
+
+    Parquet has checksums of its pages, but none of its footer.
+    """
     stream = io.BytesIO()
     with pq.ParquetWriter(
         stream, table.schema, compression="zstd", write_page_checksum=True
@@ -105,7 +129,7 @@ def parquet_file(table: pa.Table) -> bytearray:
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether the checksum of a batch's Parquet file is that of its content."""
+    """Whether a batch's Parquet file still has the content that its checksum was taken of."""
     key = content.rfind(CHECKSUM_KEY)
     found = re.compile(rb"[0-9a-f]{64}").search(content, max(key, 0))
     if key < 0 or found is None:
@@ -114,7 +138,15 @@ def _is_whole(content: bytes) -> bool:
 
 
 def read_parquet(read: Callable[[], Any], path: Path) -> Any:
-    """Call a reader of a batch file; what goes wrong names the file."""
+    """Call a reader of a batch's file.
+
+    Args:
+        read: the reader.
+        path: of the file.
+
+    Raises:
+        StudyError: the file cannot be read; names it.
+    """
     try:
         return read()
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -124,13 +156,13 @@ def read_parquet(read: Callable[[], Any], path: Path) -> Any:
 
 
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
-    """Results of a batch with the schema of every batch of the study.
+    """Results of a batch, with the schema that all batches of the study share.
 
     Args:
-        tiles: of each tile arrays of one length: ``set``, ``trial``, ``strategy``, ``classifier``,
-            ``feasible``, ``score``, the parameters and the metrics. A parameter that a tile lacks
-            has no value there. NaN becomes null.
-        parameter_names: of the study, in order.
+        tiles: the columns of each tile: ``SET_COLUMNS``, its parameters, ``METRICS`` and
+            ``OUT_OF_SAMPLE``, each (n_lanes,); strategy and classifier as one name. A parameter that
+            a tile lacks is null in its rows, and so is NaN.
+        parameter_names: parameters of the study, in order.
     """
     counts = [len(tile["set"]) for tile in tiles]
 
@@ -147,7 +179,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
         "set": pa.array(joined("set"), pa.int64()),
         "trial": pa.array(joined("trial"), pa.int32()),
     }
-    for name in ("strategy", "classifier"):
+    for name in NAMES:
         arrays[name] = _repeated([tile[name] for tile in tiles], counts)
     for name in parameter_names:
         arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
@@ -159,7 +191,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
             missing = np.isnan(values)
             whole = np.where(missing, 0, values).astype(np.int64)
             arrays[name] = pa.array(whole, pa.int64(), mask=missing)
-        elif name in ("ruined", "oos_ruined"):
+        elif name in FLAGS:
             arrays[name] = pa.array(values > 0, pa.bool_(), mask=np.isnan(values))
         else:
             arrays[name] = pa.array(values, pa.float64(), from_pandas=True)
@@ -167,7 +199,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
 
 
 def _repeated(names: Sequence[str], counts: Sequence[int]) -> pa.DictionaryArray:
-    """Each name as often as its tile has rows."""
+    """Each name once per row of its tile."""
     distinct = list(dict.fromkeys(names))
     places = np.repeat([distinct.index(name) for name in names], counts).astype(np.int32)
     return pa.DictionaryArray.from_arrays(

@@ -1,4 +1,4 @@
-"""Export parameter sets, and read an export."""
+"""Write parameter sets to a file of their own, and read it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import tomli_w
 from optimizer.catalogue import METRICS
 from optimizer.errors import ExportError
 from optimizer.files import write_atomically
+from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import check_output
-from optimizer.store.names import OUT_OF_SAMPLE, SCHEMA_VERSION
+from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.query import best_sets, no_best
 from optimizer.study_file.study import study_from_dict
 
@@ -36,19 +37,20 @@ def export_sets(
 ) -> Path:
     """Write the best parameter sets of a study to a file.
 
-    JSON and TOML carry all that `replay` needs; CSV and Parquet are tables for other tools.
+    JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools.
 
     Args:
         folder: of the study.
-        top: sets, best first.
+        top: number of sets, best first.
         format: of the file.
-        out: the file; None takes ``best.<format>`` in the folder.
+        out: path of the file; None takes ``best.<format>`` in the folder.
 
     Returns:
         The file written.
 
     Raises:
-        StudyError: there is no study in the folder, or it has no results.
+        StudyError: there is no study in the folder, or it has no results, or the file must not be
+            replaced.
         ExportError: no set is feasible, or the file cannot be written.
     """
     if top < 1:
@@ -121,16 +123,14 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
     """One parameter set as an export holds it.
 
     Args:
-        row: of the study's results.
+        row: a row of the study's results.
         study: as ``Study.to_dict`` gives it.
+
+    Returns:
+        Plain values, None where undefined. ``out_of_sample`` is None without a holdout.
     """
-    known = {"set", "trial", "strategy", "classifier", "feasible", "score"}
     markets = {one["name"]: one.get("market") for one in study["classifier"]}
-    parameters = {
-        name: plain_values(value)
-        for name, value in row.items()
-        if name not in known and name not in METRICS and name not in OUT_OF_SAMPLE
-    }
+    parameters = {name: plain_values(row[name]) for name in parameter_columns(row)}
     out_of_sample = {n: plain_values(row[o]) for n, o in zip(METRICS, OUT_OF_SAMPLE, strict=True)}
     return {
         "set": int(row["set"]),
@@ -145,7 +145,7 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_values(value: Any) -> Any:
-    """A value in plain Python types; NaN becomes None."""
+    """A value of a table in plain Python types; NaN becomes None, a whole number an int."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if value is None or pd.isna(value):
@@ -155,7 +155,7 @@ def plain_values(value: Any) -> Any:
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null: what is undefined is left out."""
+    """The same without what is None: TOML has no null."""
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
@@ -164,10 +164,16 @@ def _without_none(value: Any) -> Any:
 
 
 def load_export(path: str | Path) -> dict[str, Any]:
-    """Read an export file.
+    """Read an export.
+
+    Args:
+        path: of a JSON or TOML file.
+
+    Returns:
+        Its content, see ``set_document`` for its sets.
 
     Raises:
-        ExportError: it cannot be read, or is not one; names the file and the key.
+        ExportError: it cannot be read, or is not an export; names the file and the key.
     """
     file = Path(path)
     suffix = file.suffix.lower()

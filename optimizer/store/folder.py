@@ -8,16 +8,9 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, part_path, write_atomically
@@ -27,15 +20,14 @@ from optimizer.store.batches import (
     FinishedBatch,
     array_file,
     digest,
-    distinct_points,
     moments_path,
     parquet_file,
     read_batch,
-    read_parquet,
     result_table,
 )
 from optimizer.store.names import JOURNAL, KIND, MANIFEST, MISSING, MOMENTS, RESULTS, SCRATCH
-from optimizer.types import BoolArray, FloatArray
+from optimizer.store.results import Results
+from optimizer.types import FloatArray
 
 _MANIFEST_KEYS = (
     "schema_version", "study", "study_source", "study_folder", "study_hash", "data_path", "data_hash",
@@ -45,21 +37,26 @@ _MANIFEST_KEYS = (
 """What every manifest says."""
 
 
-class StudyFolder:
-    """Files of one study.
+class StudyFolder(Results):
+    """All files of one study: its manifest, its batches, its leftovers.
 
     Args:
         path: the folder.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        # A name of its own for each run: processes outlive a study and know their arrays by it.
+        super().__init__(path)
+        # Another name each time a study runs: processes outlive it and know their arrays by it.
         self._scratch = path / f"{SCRATCH}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @classmethod
     def create(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> StudyFolder:
         """Make the folder of a new study. The caller holds ``exclusive_use`` of it.
+
+        Args:
+            path: of the folder, which is there.
+            manifest: describes the study.
+            overwrite: replace a study that the folder holds.
 
         Raises:
             StudyError: the folder holds something already, or cannot be written.
@@ -82,14 +79,14 @@ class StudyFolder:
             unfinished = known and not self.manifest().get("complete", True)
             raise StudyError(
                 f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` goes on with"
-                " it; else give another --out, or --overwrite to replace it"
+                " it; otherwise give another --out, or --overwrite to replace it"
                 if unfinished
                 else f"{self.path}: already holds files; give another --out, or --overwrite to"
                 " replace a study there"
             )
         if not known:
             raise StudyError(f"{self.path}: holds no study; --overwrite replaces a study only")
-        # Killed midway, this is an unfinished study again: the manifest goes last.
+        # The manifest goes last: killed midway, this leaves an unfinished study.
         self.write_manifest({**self.manifest(), "complete": False})
         for one in self.path.iterdir():
             if one.is_dir() and not one.is_symlink():
@@ -100,6 +97,9 @@ class StudyFolder:
     @classmethod
     def open(cls, path: Path) -> StudyFolder:
         """The folder of a study that was started.
+
+        Args:
+            path: of the folder.
 
         Raises:
             StudyError: there is no study in it.
@@ -128,7 +128,7 @@ class StudyFolder:
         """What describes the study.
 
         Raises:
-            StudyError: it cannot be read, or is not a study's.
+            StudyError: it cannot be read, or does not describe a study.
         """
         try:
             manifest = json.loads(self.manifest_path.read_text())
@@ -136,19 +136,22 @@ class StudyFolder:
             raise StudyError(f"{self.manifest_path}: cannot be read: {error}") from None
         if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
             raise StudyError(
-                f'{self.manifest_path}: not of a study: expected "kind": "{KIND}"; give the folder'
-                " that `barsweep run` wrote"
+                f'{self.manifest_path}: not the manifest of a study: expected "kind": "{KIND}"; give'
+                " the folder that `barsweep run` wrote"
             )
         missing = [name for name in _MANIFEST_KEYS if name not in manifest]
         if missing:
             raise StudyError(
-                f"{self.manifest_path}: {missing[0]!r} is missing; put the file back as it was, or run"
-                " the study anew with another --out"
+                f"{self.manifest_path}: {missing[0]!r} is missing; put the file back as it was, or"
+                " rerun the study with another --out"
             )
         return manifest
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace what describes the study.
+
+        Args:
+            manifest: the whole of it, as plain values.
 
         Raises:
             StudyError: it cannot be written.
@@ -160,11 +163,11 @@ class StudyFolder:
             raise cannot_write(self.manifest_path, error) from None
 
     def processes_left(self) -> list[int]:
-        """Numbers of the processes that were killed here: their shared arrays are still there."""
+        """Numbers of the processes that were killed here and left their shared arrays."""
         return [int(path.name.split("-")[1]) for path in self._scratches()]
 
     def remove_leftovers(self) -> None:
-        """Remove what a process that was killed left unfinished: parts of files, shared arrays.
+        """Remove what a process that was killed left: parts of files, shared arrays.
 
         Raises:
             StudyError: they cannot be removed.
@@ -186,8 +189,8 @@ class StudyFolder:
     def finished_batches(self) -> dict[int, FinishedBatch]:
         """Every batch that is whole on disk, by its number.
 
-        Each file is read and its checksum compared. One that is damaged is removed, with a warning,
-        and so is to be computed again.
+        Each file is read and its checksum compared. One that is damaged is removed with a warning, so
+        that it is computed again.
         """
         found = {}
         for path in self.batch_paths():
@@ -202,16 +205,19 @@ class StudyFolder:
         return found
 
     def damage(self, n_batches: int | None) -> tuple[Path, str] | None:
-        """The first batch that is missing or damaged, and which of these; None where all are whole.
+        """The first batch that is missing or damaged.
 
         Each file is read and its checksums compared.
 
         Args:
-            n_batches: that there must be; None where only those that are there can be judged.
+            n_batches: number of batches of the complete study; None checks those that are there.
+
+        Returns:
+            Its file, and ``MISSING`` or how it is damaged; None where all are whole.
         """
         paths = self.batch_paths()
         if n_batches is not None:
-            paths = [self._batch_path(number) for number in range(n_batches)]
+            paths = [self.batch_path(number) for number in range(n_batches)]
         for path in paths:
             if not path.is_file():
                 return path, MISSING
@@ -220,13 +226,6 @@ class StudyFolder:
             except ValueError as error:
                 return path, str(error)
         return None
-
-    def _batch_path(self, number: int) -> Path:
-        return self.path / RESULTS / f"batch-{number:06d}.parquet"
-
-    def batch_paths(self) -> list[Path]:
-        """Result files, in order."""
-        return sorted((self.path / RESULTS).glob("batch-*.parquet"))
 
     def write_batch(
         self,
@@ -250,7 +249,7 @@ class StudyFolder:
         Raises:
             StudyError: it cannot be written.
         """
-        path = self._batch_path(number)
+        path = self.batch_path(number)
         sums = array_file(moments)
         table = result_table(rows, parameter_names).replace_schema_metadata(
             {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: digest(sums)}
@@ -261,95 +260,6 @@ class StudyFolder:
             write_atomically(path, lambda part: part.write_bytes(content))
         except OSError as error:
             raise cannot_write(path, error) from None
-
-    def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Every parameter set tried, one row each, in the order of the trials.
-
-        Args:
-            columns: names; None reads all.
-
-        Raises:
-            StudyError: there are none, or a file cannot be read.
-        """
-        paths = self.batch_paths()
-        if not paths:
-            raise StudyError(f"{self.path}: no results yet")
-        names = None if columns is None else list(columns)
-        tables = [read_parquet(partial(pq.read_table, path, columns=names), path) for path in paths]
-        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
-        return frame
-
-    def columns(self) -> list[str]:
-        """Names of the columns of the results, in order.
-
-        Raises:
-            StudyError: there are none, or a file cannot be read.
-        """
-        paths = self.batch_paths()
-        if not paths:
-            raise StudyError(f"{self.path}: no results yet")
-        return list(read_parquet(partial(pq.read_schema, paths[0]), paths[0]).names)
-
-    def n_sets(self) -> int:
-        """Parameter sets evaluated so far.
-
-        Raises:
-            StudyError: a file cannot be read.
-        """
-        paths = self.batch_paths()
-        return sum(read_parquet(partial(pq.read_metadata, path), path).num_rows for path in paths)
-
-    def moments(self) -> Iterator[tuple[BoolArray, FloatArray]]:
-        """Batch by batch which of its parameter sets are feasible, (n_sets,), and the sums of their
-        returns per block, (n_sets, 2, n_blocks), see ``TileResult``.
-
-        Raises:
-            StudyError: a file cannot be read.
-        """
-        for path in self.batch_paths():
-            read = partial(pq.read_table, path, columns=["feasible"])
-            feasible = read_parquet(read, path)["feasible"].to_numpy()
-            sums = read_parquet(
-                partial(np.load, moments_path(path), mmap_mode="r", allow_pickle=False), path
-            )
-            if len(sums) != len(feasible):
-                raise StudyError(f"{moments_path(path)}: is of another batch than {path.name}")
-            yield feasible, sums
-
-    def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """Rows of some parameter sets, in the order given.
-
-        Raises:
-            StudyError: a number is not that of a set of the study.
-        """
-        wanted = pa.array(numbers, pa.int64())
-        rows = pc.field("set").isin(wanted)
-        tables = [
-            read_parquet(partial(pq.read_table, path, filters=rows), path)
-            for path in self.batch_paths()
-        ]
-        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set", drop=False)
-        missing = [number for number in numbers if number not in frame.index]
-        if missing:
-            raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
-        return frame.loc[list(numbers)].reset_index(drop=True)
-
-    def trials(self) -> list[dict[str, Any]]:
-        """Every trial told, in order."""
-        found: list[dict[str, Any]] = []
-        for path in self.batch_paths():
-            schema = read_parquet(partial(pq.read_schema, path), path)
-            if TRIALS_KEY not in (schema.metadata or {}):
-                raise StudyError(
-                    f"{path}: is no batch of this study; remove it, and `barsweep resume {self.path}`"
-                    " goes on"
-                )
-            found += json.loads(schema.metadata[TRIALS_KEY])
-        return found
-
-    def n_distinct(self) -> int:
-        """Parameter sets tried, those of a point that was asked twice counted once."""
-        return sum(distinct_points(self.trials()).values())
 
     def remove_scratch(self) -> None:
         """Delete the arrays that workers mapped."""

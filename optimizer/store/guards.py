@@ -1,4 +1,4 @@
-"""Refuse to write over files that are not a command's output."""
+"""Refuse to overwrite files that no command wrote as its output."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from optimizer.store.names import MANIFEST, MOMENTS, OWN_FILES, RESULTS
 
 
 def check_output(path: Path, endings: Sequence[str], what: str) -> None:
-    """``refuse_to_replace``, and refuse a name that says something else than what is written.
+    """Refuse a file that must not be replaced, or whose name does not say what is written.
 
     Args:
-        path: of the file.
-        endings: that it may have, in any case.
-        what: will be written, the start of a sentence.
+        path: of the file to be written.
+        endings: valid ones, in lower case; upper case is accepted too.
+        what: what is written to it, as the start of a sentence.
 
     Raises:
-        StudyError: it has another, or none, or it would be lost.
+        StudyError: the ending is another, or the file must not be replaced.
     """
     refuse_to_replace(path)
     if path.suffix.lower() not in endings:
@@ -32,10 +32,14 @@ def check_output(path: Path, endings: Sequence[str], what: str) -> None:
 
 
 HTML = (".html", ".htm")
+"""Endings of a page."""
 
 
 def refuse_to_replace(path: Path) -> None:
-    """Refuse to write over what is no output of a command: a study's own files, a study file, bars.
+    """Refuse to overwrite a study's own files, a study file or bars.
+
+    Args:
+        path: of the file to be written.
 
     Raises:
         StudyError: the file is one of these.
@@ -46,10 +50,14 @@ def refuse_to_replace(path: Path) -> None:
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write what a command gives, in a folder that is made if need be.
+    """Write the output of a command; its folder is made if it is missing.
+
+    Args:
+        path: of the file.
+        text: its content.
 
     Raises:
-        StudyError: the file is not to be replaced, or cannot be written.
+        StudyError: the file must not be replaced, or cannot be written.
     """
     refuse_to_replace(path)
     try:

@@ -2,8 +2,9 @@
 
 The more sets are tried on some bars, the better the best of them looks by luck alone, whichever
 study tried them. So every study notes in a file of the user's how many distinct sets it has tried on
-which bars, by the content hash of the bars. A study run again, renamed, or judged otherwise counts
-once; a set that two studies have in common counts twice, which errs on the side of more.
+which bars, by the content hash of the bars. A study counts once, even if it is run again, renamed, or
+judged by another rule. A set that two studies have in common counts twice: rather too many than too
+few.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from sqlalchemy.schema import CreateTable
 from optimizer.errors import StudyError
 
 VARIABLE = "BARSWEEP_LEDGER"
-"""Environment variable that names the file; else it is in the user's data folder."""
+"""Environment variable that names the file; by default it is in the user's data folder."""
 
 BUSY_SECONDS = 30
-"""How long to wait for another process that writes."""
+"""How long to wait for another process that is writing."""
 
 _tables = sa.MetaData()
 _studies = sa.Table(
@@ -46,12 +47,12 @@ class Entry:
     """What one study has tried on some bars.
 
     Attributes:
-        data_hash: of the bars.
-        study_hash: of its space, see ``Study.space_hash``.
-        study: its name.
-        data: the file of bars, as the study last found it.
+        data_hash: content hash of the bars.
+        study_hash: hash of the study's space, see ``Study.space_hash``.
+        study: name of the study.
+        data: path of the bars when the study last ran.
         n_sets: distinct sets tried.
-        last_run: UTC, to the second.
+        last_run: when that was, UTC, to the second.
     """
 
     data_hash: str
@@ -63,7 +64,7 @@ class Entry:
 
 
 def ledger_path() -> Path:
-    """The file: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
+    """Path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
 
     Raises:
         StudyError: the user has no home folder.
@@ -86,13 +87,13 @@ def _connection() -> Iterator[sa.Connection]:
         url = sa.URL.create("sqlite", database=str(path))
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         with engine.begin() as connection:
-            # One statement: processes that start at once would both find the table missing.
+            # In one statement: two processes that start at once would both find the table missing.
             connection.execute(CreateTable(_studies, if_not_exists=True))
             yield connection
     except (OSError, ValueError, DatabaseError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         raise StudyError(
-            f"{path}: the ledger cannot be used: {reason}; mend or remove the file, or name another"
+            f"{path}: the ledger cannot be used: {reason}; repair or remove the file, or name another"
             f" with {VARIABLE}"
         ) from None
     finally:
@@ -103,7 +104,14 @@ def _connection() -> Iterator[sa.Connection]:
 def note(data_hash: str, study_hash: str, study: str, data: str, n_sets: int) -> None:
     """Note how many distinct sets a study has tried so far; never lowers what is noted.
 
-    Safe with several processes at once.
+    Several processes may do so at once.
+
+    Args:
+        data_hash: content hash of the bars.
+        study_hash: hash of the study's space.
+        study: name of the study.
+        data: path of the bars.
+        n_sets: distinct sets tried so far.
 
     Raises:
         StudyError: the ledger cannot be used.
@@ -127,10 +135,10 @@ def note(data_hash: str, study_hash: str, study: str, data: str, n_sets: int) ->
 
 
 def entries(data_hash: str | None = None) -> list[Entry]:
-    """What was tried, by bars and then by time.
+    """All notes, ordered by the hash of the bars and then by time.
 
     Args:
-        data_hash: of some bars; None gives all.
+        data_hash: notes on these bars only; None gives all.
 
     Raises:
         StudyError: the ledger cannot be used.
@@ -148,9 +156,9 @@ def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:
     """Sets ever tried on some bars.
 
     Args:
-        data_hash: of the bars.
-        space_hash: of a study that may have noted its sets in another ledger, or in none.
-        own: its distinct sets.
+        data_hash: content hash of the bars.
+        space_hash: of a study that may have noted its sets in another ledger, or nowhere.
+        own: distinct sets that it tried.
 
     Raises:
         StudyError: the ledger cannot be used.

@@ -1,4 +1,4 @@
-"""Parameter sets out of a study's result files: the best, those of a condition, one by its number."""
+"""Parameter sets of a study: the best ones, and those that meet a condition."""
 
 from __future__ import annotations
 
@@ -11,29 +11,43 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import METRIC_DIRECTIONS, METRICS
 from optimizer.errors import StudyError
+from optimizer.store.columns import NAMES
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.constraints import Constraint, read_condition
 from optimizer.study_file.study import study_from_dict
 from optimizer.study_file.tables import Search
 from optimizer.text import mend, show
 
-TEXT = ("strategy", "classifier")
-"""Columns of names."""
-
 
 def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
     """The best feasible parameter sets of a study, best first; ties in the order of the trials.
 
-    By score, then by the objective; with several objectives by the mean rank over them, in which no
-    set comes before one that is better in each. Sets whose in-sample metrics all agree with those of
-    a better one are the same trades under another name and are left out.
+    They are ordered by score, then by the objective. With several objectives they are ordered by the
+    mean rank over them, so that no set comes before one that is better in each. A set whose in-sample
+    metrics all equal those of a better one makes the same trades, and is left out.
+
+    Args:
+        folder: of the study.
+        search: of the study.
+        top: number of sets, at most.
+
+    Returns:
+        Whole rows of the results.
+
+    Raises:
+        StudyError: there are no results, or a file cannot be read.
     """
     frame = folder.results(["set", "feasible", "score", *search.objective])
     return _distinct(folder, ranked(frame[frame["feasible"]], search), top)
 
 
 def no_best(folder: StudyFolder, search: Search) -> str:
-    """Why ``best_sets`` is empty."""
+    """Why ``best_sets`` is empty.
+
+    Args:
+        folder: of the study.
+        search: of the study.
+    """
     if folder.results(["feasible"])["feasible"].any():
         return f"no feasible parameter set has a finite {' and '.join(search.objective)}"
     constraints = ", ".join(str(one) for one in search.constraints)
@@ -44,7 +58,7 @@ def ranked(frame: pd.DataFrame, search: Search) -> list[int]:
     """Numbers of the sets that have a score, best first, as ``best_sets`` orders them.
 
     Args:
-        frame: the columns ``set``, ``score`` and the objectives.
+        frame: columns ``set``, ``score`` and the objectives.
         search: of the study.
     """
     objective = list(search.objective)
@@ -62,9 +76,9 @@ def ranked(frame: pd.DataFrame, search: Search) -> list[int]:
 
 
 def _distinct(folder: StudyFolder, numbers: Sequence[int], top: int) -> pd.DataFrame:
-    """Whole rows of the first sets that are not the same trades as one before them.
+    """Whole rows of the first sets that do not make the same trades as one before them.
 
-    Rows of a few candidates alone are read, more where many of them are the same.
+    Only the rows of a few candidates are read, and more where many of them are the same.
     """
     n_read = 4 * top
     while True:
@@ -86,24 +100,24 @@ def find_sets(
 ) -> pd.DataFrame:
     """Parameter sets of a study that meet a condition, in an order.
 
-    Sets whose in-sample metrics all agree with those of one before them are left out.
+    Sets whose in-sample metrics all equal those of a set before them are left out.
 
     Args:
         folder: of the study.
         where: comparisons of columns and numbers joined by ``and``, such as ``n_trades >= 50 and
-            max_drawdown < 0.2``; ``strategy`` and ``classifier`` with a name, by ``==`` or ``!=``.
-            A parameter may go without the name of its strategy.
+            max_drawdown < 0.2``. ``strategy`` and ``classifier`` are compared with a name, by ``==``
+            or ``!=``. The name of a parameter may leave out its strategy.
         sort: a column; None takes the study's own order, best first.
         ascending: None puts the better metric first, and the lower value of anything else.
-        top: sets, at most.
-        infeasible: sets that break the study's constraints too.
+        top: number of sets, at most.
+        infeasible: whether to include sets that break the study's constraints.
 
     Returns:
         One row a set: ``set``, ``trial``, ``strategy``, ``classifier``, the parameters,
-        ``feasible``, ``score``, the metrics, the same out-of-sample as ``oos_``.
+        ``feasible``, ``score``, the metrics, and the metrics out-of-sample as ``oos_``.
 
     Raises:
-        StudyError: there is no study or no result, or the condition or a column is not one.
+        StudyError: there is no study or no result, or the condition or a column is not valid.
     """
     opened = StudyFolder.open(Path(folder))
     study = opened.manifest()["study"]
@@ -129,12 +143,12 @@ def find_sets(
 
 
 def owners_of(study: Mapping[str, Any]) -> list[list[str]]:
-    """Names of a study's strategies and of its classifiers.
+    """Names of a study's strategies, and of its classifiers.
 
     Args:
         study: as ``Study.to_dict`` gives it.
     """
-    return [[one["name"] for one in study[table]] for table in TEXT]
+    return [[one["name"] for one in study[table]] for table in NAMES]
 
 
 def column_of(
@@ -142,11 +156,17 @@ def column_of(
 ) -> str:
     """The column that a name means: itself, or a parameter that is named without its owner.
 
-    ``lookback`` is ``momentum_lookback`` in a study of that one strategy; a strategy's parameter
+    ``lookback`` is ``momentum_lookback`` in a study of that one strategy. A strategy's parameter
     comes before a classifier's.
 
+    Args:
+        name: as the user wrote it.
+        columns: to choose from.
+        owners: as ``owners_of`` gives them.
+        place: where the name was written, for the message.
+
     Raises:
-        StudyError: no column or several; names the nearest.
+        StudyError: the name means no column, or several; names the nearest.
     """
     if name in columns:
         return name
@@ -165,7 +185,7 @@ def column_of(
 def _conditions(
     where: str, columns: Sequence[str], owners: Sequence[Sequence[str]]
 ) -> list[Constraint]:
-    """The comparisons of a condition, each name a column's, or a text beside a column of names."""
+    """The comparisons of a condition, each name in them a column or a value of ``NAMES``."""
     if not where.strip():
         return []
     try:
@@ -174,9 +194,9 @@ def _conditions(
         raise StudyError(f"where: {error.message()}; several are joined by and") from None
     found = []
     for one in read:
-        text = [name for name in one.names if name in TEXT]
+        text = [name for name in one.names if name in NAMES]
         if text:
-            place = TEXT.index(text[0])
+            place = NAMES.index(text[0])
             if one.operator not in ("==", "!=") or len(one.names) != 2 or one.left == one.right:
                 raise StudyError(
                     f"where: {one}: {text[0]} is a name; compare it so: {text[0]} =="
@@ -199,16 +219,16 @@ def _conditions(
 
 
 def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
-    if one.left in TEXT:
+    if one.left in NAMES:
         same = frame[str(one.left)].astype(str) == one.right
         return same if one.operator == "==" else ~same
-    # Null, which is undefined, holds in no comparison.
+    # Null is undefined and keeps no comparison.
     values = {name: pd.to_numeric(frame[name]).astype("float64") for name in one.names}
     return one.holds(values)
 
 
 def cell(value: Any) -> str:
-    """A value as tables show it: three digits, ``-`` for what is undefined."""
+    """A value as tables show it: three digits, ``-`` where it is undefined."""
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):

@@ -21,7 +21,15 @@ import numpy as np
 from numba.core.registry import CPUDispatcher
 
 from kernels import layout
-from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, STRATEGIES, Parameter, column
+from optimizer.catalogue import (
+    CLASSIFIERS,
+    METRICS,
+    RISK,
+    SET_COLUMNS,
+    STRATEGIES,
+    Parameter,
+    column,
+)
 from optimizer.errors import StrategyError
 from optimizer.market.features import FEATURE_NAMES, MAX_LOOKBACK, least_lookback
 from optimizer.text import shown
@@ -33,7 +41,6 @@ BAR_FIELDS = ("open", "high", "low", "close", "volume")
 """Arguments that a feature's function may have, beside ``lookback``."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_RESULT_COLUMNS = {"set", "trial", "strategy", "classifier", "feasible", "score"}
 
 
 @dataclass(frozen=True)
@@ -304,7 +311,7 @@ class StrategyFile:
             *(column(s, p.name) for s, own in STRATEGIES.items() for p in own),
             *METRICS,
             *(f"oos_{metric}" for metric in METRICS),
-            *_RESULT_COLUMNS,
+            *SET_COLUMNS,
         }
         table = self._table("PARAMETERS")
         for name, values in table.items():

@@ -10,6 +10,7 @@ import numpy as np
 from kernels import layout
 from kernels.metrics import N_METRICS, performance
 from optimizer.catalogue import METRICS
+from optimizer.sweep.drawdown import drawdowns
 from optimizer.sweep.inputs import Inputs
 from optimizer.types import FloatArray
 
@@ -62,7 +63,7 @@ def _metrics(equity: FloatArray, bars_per_year: float) -> dict[str, float | None
         (layout.SUM_RETURN, returns.sum()),
         (layout.SUM_RETURN_2, (returns**2).sum()),
         (layout.SUM_DOWNSIDE_2, (np.minimum(returns, 0.0) ** 2).sum()),
-        (layout.MAX_DRAWDOWN, (1.0 - equity / np.maximum.accumulate(equity)).max()),
+        (layout.MAX_DRAWDOWN, drawdowns(equity, equity[0]).max()),
     ):
         rows[int(offset) // layout.STRIDE, 0] = value
     out = np.empty((1, N_METRICS))

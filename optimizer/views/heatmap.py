@@ -12,9 +12,9 @@ from plotly.subplots import make_subplots
 
 from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, STRATEGIES, column
 from optimizer.errors import StudyError
+from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
-from optimizer.store.names import OUT_OF_SAMPLE
 from optimizer.store.query import best_sets, column_of, owners_of
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
@@ -51,10 +51,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     manifest = opened.manifest()
     recorded = manifest["study"]
     study = study_from_dict(recorded, manifest["study_folder"])
-    known = {"set", "trial", "strategy", "classifier", "feasible", "score"}
-    parameters = [
-        name for name in opened.columns() if name not in {*known, *METRICS, *OUT_OF_SAMPLE}
-    ]
+    parameters = parameter_columns(opened.columns())
     x, y = (column_of(name, parameters, owners_of(recorded), "heatmap") for name in (x, y))
     if x == y:
         raise StudyError(f"heatmap: {show(x)} twice; name two parameters")

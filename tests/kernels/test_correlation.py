@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kernels import correlation as kernel
 from tests.reference import features as reference
-from tests.reference.causality import assert_causal
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 

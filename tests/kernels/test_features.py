@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kernels import features
 from tests.reference import features as reference
-from tests.reference.causality import assert_causal
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 LOOKBACKS = (2, 3, 14, 30)

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 
 from kernels import regimes
 from tests.reference import regimes as reference
-from tests.reference.causality import assert_causal
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -14,10 +14,10 @@ import pytest
 
 from kernels import metrics
 from kernels.layout import EQUITY, LANES, MAX_DRAWDOWN, PEAK, STRIDE
-from tests.kernels.lanes import Inputs, Lane, Sweep
 from tests.reference import metrics as reference_metrics
-from tests.reference.causality import assert_causal
 from tests.reference.simulation import SUMS, Outcome, ParameterSet, Rules, simulate_one
+from tests.support.causality import assert_causal
+from tests.support.lanes import Inputs, Lane, Sweep
 
 FloatArray = npt.NDArray[np.float64]
 Strategy = Literal["momentum", "mean_reversion", "average_cross", "breakout"]

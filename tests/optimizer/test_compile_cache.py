@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numba
 import pytest
 
 from optimizer import compile_cache
+from tests.support.command import Done
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG: Any = numba.config  # its names come from the environment
@@ -24,6 +27,24 @@ OUTER = (
     "@jit\ndef outer(x: float) -> float:\n    return 10.0 * inner(x)\n"
 )
 CALL = "from kernels.outer import outer; print(outer(1.0), sum(outer.stats.cache_hits.values()))"
+FORKS = """
+import json, os, sys
+import numba
+numba.njit(lambda x: x + 1.0)(1.0)
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        for number in (1, 2):
+            os.dup2(os.open(f"{order['said']}.{number}", os.O_WRONLY | os.O_CREAT), number)
+        os.chdir(order["folder"])
+        sys.path.insert(0, order["folder"])
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = order["cache"]
+        exec(order["code"])
+        sys.stdout.flush()
+        os._exit(0)  # to take numba's modules apart takes most of a start's time
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +79,47 @@ def start(folder: Path, code: str, **variables: str) -> subprocess.CompletedProc
     )
 
 
-def test_an_edited_callee_gives_the_new_result(tmp_path: Path) -> None:
+class Forks:
+    """Starts of Python in which numba is imported already: most of the time that one takes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._said = folder / "said"
+        self._n_started = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORKS],
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, folder: Path, code: str) -> Done:
+        """As the function ``start``."""
+        self._n_started += 1
+        said = f"{self._said}-{self._n_started}"
+        order = {"folder": str(folder), "code": code, "said": said,
+                 "cache": os.environ["NUMBA_CACHE_DIR"]}  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        ended = int(self._process.stdout.readline())
+        return Done(ended, Path(f"{said}.1").read_text(), Path(f"{said}.2").read_text())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    found = Forks(tmp_path_factory.mktemp("forks"))
+    yield found
+    found.close()
+
+
+def test_an_edited_callee_gives_the_new_result(tmp_path: Path, forks: Forks) -> None:
     folder = package_copy(tmp_path / "copy")
+    start = forks.start
     code = f"import optimizer; {CALL}"
     assert start(folder, code).stdout.split() == ["20.0", "0"]
     assert start(folder, code).stdout.split() == ["20.0", "1"]  # a second start compiles nothing
@@ -209,9 +269,10 @@ def test_lock_is_done_without_where_there_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-def test_a_torn_file_is_compiled_anew(tmp_path: Path, suffix: str) -> None:
+def test_a_torn_file_is_compiled_anew(tmp_path: Path, suffix: str, forks: Forks) -> None:
     """Cut to nothing, to a byte, to its half, by a byte: as a loss of power leaves it."""
     folder = package_copy(tmp_path / "copy")
+    start = forks.start
     code = f"import optimizer; {CALL}"
     assert start(folder, code).stdout.split() == ["20.0", "0"]
     for length in (0, 1, 0.5, -1):

@@ -189,8 +189,7 @@ def _axes(
     sets: pd.DataFrame, space: Space, values: FloatArray
 ) -> tuple[tuple[Axis, ...], dict[str, float]]:
     log = log_parameters(space)
-    known = {"set", "trial", "feasible", "score"}
-    names = [name for name in space.parameter_names if name in sets.columns and name not in known]
+    names = [name for name in space.parameter_names if name in sets.columns]
     candidates = ["strategy", "classifier", *names] if len(sets) else []
     columns = {
         name: sets[name].astype(str) if sets[name].dtype.name == "category" else sets[name]

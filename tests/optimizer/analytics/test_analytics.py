@@ -40,13 +40,11 @@ from optimizer.analytics.tables import TABLES
 from optimizer.analytics.writer import AnalyticsWriter
 from optimizer.flow.prepared import run_flow
 from optimizer.sweep.single_set import single_set_study
-from tests.reference.rows import PORTFOLIOS, Tables, add_bars, rows_of_bar
-from tests.reference.studies import random_bars
+from tests.support.rows import PORTFOLIOS, Tables, add_bars, rows_of_bar
+from tests.support.studies import random_bars
 
 if TYPE_CHECKING:
-    from tests.postgres import PostgresServer
-
-pytest_plugins = ["tests.postgres"]
+    from tests.support.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -295,7 +293,7 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from optimizer.analytics.writer import AnalyticsWriter
-from tests.reference.rows import add_bars
+from tests.support.rows import add_bars
 url, spill = sys.argv[1:]
 try:
     with AnalyticsWriter(url, Path(spill), max_rows_waiting=2_000, batch_rows=300) as writer:
@@ -539,7 +537,7 @@ import resource, sys
 from pathlib import Path
 from optimizer.analytics.address import AnalyticsError
 from optimizer.analytics.writer import AnalyticsWriter
-from tests.reference.rows import add_bars
+from tests.support.rows import add_bars
 url, spill, limit, n_bars = sys.argv[1:]
 sys.dont_write_bytecode = True  # which Python would leave cut
 n_ended = 0

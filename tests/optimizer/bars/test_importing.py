@@ -16,7 +16,8 @@ from optimizer.bars.import_report import ImportRefusedError, ImportReport
 from optimizer.bars.importing import Mending, import_bars
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
-from tests.reference.studies import random_bars, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, write_bars
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume"
 
@@ -259,24 +260,14 @@ def test_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "optimizer", "data", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_command(tmp_path: Path) -> None:
     write(tmp_path / "SPY.csv", *GOOD, GOOD[-1])
-    refused = cli("import", "SPY.csv", "--out", "bars.parquet", cwd=tmp_path)
+    refused = barsweep("data", "import", "SPY.csv", "--out", "bars.parquet", folder=tmp_path)
     assert refused.returncode == 2
     assert "found: 1 row at a time that the symbol had before" in refused.stdout
     assert refused.stderr.count("\n") == 1 and "--drop-duplicates" in refused.stderr
     options = ("--drop-duplicates", "--calendar", "XNYS")
-    done = cli("import", "SPY.csv", "--out", "bars.parquet", *options, cwd=tmp_path)
+    done = barsweep("data", "import", "SPY.csv", "--out", "bars.parquet", *options, folder=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.splitlines() == [
         "SPY.csv: Yahoo, 6 rows, SPY (from the file's name)",

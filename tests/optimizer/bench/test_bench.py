@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,8 @@ from optimizer.bench.record import Bench, Measurement, compare_times, load_times
 from optimizer.cli import main
 from optimizer.errors import DataError
 from optimizer.types import FloatArray
+from tests.support.command import barsweep
 
-ROOT = Path(__file__).parents[3]
 x86 = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
 )
@@ -142,16 +141,10 @@ def result() -> Bench:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "optimizer", "bench", "--json", "--turns", "1"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        timeout=300,
-    )
-    assert done.stderr == ""
-    path = tmp_path_factory.mktemp("bench") / "old.json"
+    folder = tmp_path_factory.mktemp("bench")
+    done = barsweep("bench", "--json", "--turns", 1, folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    path = folder / "old.json"
     path.write_text(done.stdout)
     return path
 

@@ -23,10 +23,10 @@ from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SCRATCH
 from optimizer.study_file.load import load_study
-from tests.dask_cluster import ROOT, Cluster, running
-from tests.faults import evaluate_and_die_once
-from tests.reference.command import barsweep
-from tests.reference.studies import (
+from tests.support.command import barsweep
+from tests.support.dask_cluster import ROOT, Cluster, running
+from tests.support.faults import evaluate_and_die_once
+from tests.support.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
     mapping,

@@ -12,19 +12,19 @@ import pytest
 import sqlalchemy
 import tomli_w
 
-from optimizer.engine.coordination import FOLDER, REASON, point_of
+from optimizer.engine.coordination import FOLDER, REASON
 from optimizer.errors import StudyError, StudyFileError
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
+from optimizer.store.batches import point_key
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
-from tests.processes import Command, wait_until
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.processes import Command, wait_until
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 if TYPE_CHECKING:
-    from tests.postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.postgres"]
 pytest.importorskip("psycopg")
 
 STATES = "SELECT state::text, count(*) FROM trials GROUP BY state"
@@ -54,7 +54,7 @@ def trials_in(url: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def objective(trials: Any) -> dict[str, Any]:
-    return {point_of(trial["params"]): trial["values"] for trial in trials}
+    return {point_key(trial["params"]): trial["values"] for trial in trials}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -68,7 +68,7 @@ def test_one_of_two_coordinators_is_killed(
         name: Command(
             *("run", file, "--out", tmp_path / name, "--workers", 1),
             output=tmp_path / f"{name}.txt",
-            prepare="tests.faults:coordinate",
+            prepare="tests.support.faults:coordinate",
             own=[fault],
         )
         for name, fault in (("one", "loop"), ("two", ""))
@@ -87,10 +87,10 @@ def test_one_of_two_coordinators_is_killed(
 
     told = trials_in(url)
     assert len(told) == 48
-    assert max(Counter(point_of(trial.params) for trial in told).values()) == 1
+    assert max(Counter(point_key(trial.params) for trial in told).values()) == 1
     found = {name: objective(StudyFolder(tmp_path / name).trials()) for name in commands}
     for trial in told:
-        assert found[Path(trial.user_attrs[FOLDER]).name][point_of(trial.params)] == trial.values
+        assert found[Path(trial.user_attrs[FOLDER]).name][point_key(trial.params)] == trial.values
     assert {Path(trial.user_attrs[FOLDER]).name for trial in told} >= {"two"}
     if sampler == "random":
         # All together they do what one does alone, up to points that the sequence repeats.
@@ -98,7 +98,7 @@ def test_one_of_two_coordinators_is_killed(
         alone = run_study(small_study(tmp_path / "bars.parquet", **tables), out=tmp_path / "alone",
                           workers=1)  # fmt: skip
         values = objective(alone.folder.trials())
-        assert all(values[point_of(trial.params)] == trial.values for trial in told)
+        assert all(values[point_key(trial.params)] == trial.values for trial in told)
 
     secret = postgres_server.password
     for path in tmp_path.rglob("*"):
@@ -116,18 +116,18 @@ def test_a_coordinator_killed_before_its_first_heartbeat(postgres_url: str, tmp_
     killed = Command(
         *("run", file, "--out", tmp_path / "one", "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:die_before_the_first_heartbeat",
+        prepare="tests.support.faults:die_before_the_first_heartbeat",
     )
     assert killed.wait(60) == -signal.SIGKILL, killed.text()
     command = Command(
         *("run", file, "--out", tmp_path / "two", "--workers", 1),
         output=tmp_path / "text",
-        prepare="tests.faults:coordinate",
+        prepare="tests.support.faults:coordinate",
         own=[""],
     )
     assert command.wait(60) == 0, command.text()
     told = trials_in(postgres_url)
-    assert len({point_of(trial.params) for trial in told}) == len(told) == 8
+    assert len({point_key(trial.params) for trial in told}) == len(told) == 8
 
 
 def run_study_refusal(file: Path, out: Path) -> str:
@@ -145,7 +145,7 @@ def test_a_grid_is_done_once(postgres_url: str, tmp_path: Path) -> None:
     run_study(study, out=tmp_path / "one", workers=1)
     told = trials_in(postgres_url)
     assert len(told) == 8 * 3 * 2
-    assert len({point_of(trial.params) for trial in told}) == 8 * 3 * 2
+    assert len({point_key(trial.params) for trial in told}) == 8 * 3 * 2
 
 
 def test_a_database_that_cannot_be_used(postgres_server: PostgresServer, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from optimizer.study_file.study import Study
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, prepare, study_rules
 from optimizer.sweep.tiles import Tile, TileResult
-from tests.faults import die_at_the_start
-from tests.reference.studies import (
+from tests.support.faults import die_at_the_start
+from tests.support.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
     random_bars,

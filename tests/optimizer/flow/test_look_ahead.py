@@ -15,7 +15,7 @@ from optimizer.flow.look_ahead import LookAhead
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.inputs import RegimeCodes, RegimeKey
 from optimizer.types import Bars
-from tests.reference.studies import mapping, random_bars
+from tests.support.studies import mapping, random_bars
 
 FILE = """
 import numpy as np

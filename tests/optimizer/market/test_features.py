@@ -20,7 +20,7 @@ from optimizer.market.features import (
 )
 from optimizer.types import Bars
 from tests.reference import features as reference
-from tests.reference.causality import assert_causal
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -32,7 +32,7 @@ from optimizer.market.regimes import fit_regimes, market_features, market_return
 from optimizer.market.svm import SvmModel, forward_returns
 from optimizer.types import Bars
 from tests.reference import regimes as reference
-from tests.reference.causality import assert_causal
+from tests.support.causality import assert_causal
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -582,7 +582,7 @@ def test_a_horizon_longer_than_the_window_is_refused(horizon: int, labels: int) 
 FINGERPRINT = """
 import hashlib, sys
 import numpy as np
-from optimizer.classifiers import fit_regimes
+from optimizer.market.regimes import fit_regimes
 
 market = np.frombuffer(sys.stdin.buffer.read())
 digest = hashlib.sha256()

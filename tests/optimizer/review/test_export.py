@@ -22,7 +22,7 @@ from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.store.export import KIND, export_sets, load_export
 from optimizer.store.folder import StudyFolder
-from tests.reference.studies import changed, random_bars, small_study, write_bars
+from tests.support.studies import changed, random_bars, small_study, write_bars
 
 FIT = {"train_bars": 60, "refit_bars": 60}
 

@@ -25,8 +25,8 @@ from optimizer.selection.verdict import judge
 from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger import n_tried
 from optimizer.sweep.single_set import backtest
-from tests.reference.command import barsweep
-from tests.reference.studies import changed, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import changed, random_bars, small_study, write_bars
 
 
 class Home:

@@ -16,7 +16,7 @@ from optimizer.review.rerun import Rerun, Terms, open_positions, rerun_built_in,
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export, set_document
 from optimizer.store.folder import StudyFolder
-from tests.reference.studies import changed, random_bars, small_study, write_bars
+from tests.support.studies import changed, random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from optimizer.search.run import run_study
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.inputs import study_rules
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 BARS = random_bars(120)
 

@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from optimizer.errors import DataError, StudyError
 from optimizer.files import exclusive_use
-from optimizer.search import loop
+from optimizer.search import asker
 from optimizer.search.points import bulk_tasks
 from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
@@ -33,8 +33,14 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import load_study
-from tests.processes import Command, survivors, wait_until
-from tests.reference.studies import mapping, random_bars, result_hashes, small_study, write_bars
+from tests.support.processes import Command, survivors, wait_until
+from tests.support.studies import (
+    mapping,
+    random_bars,
+    result_hashes,
+    small_study,
+    write_bars,
+)
 
 SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 KILLS = 2
@@ -502,10 +508,10 @@ def test_points_of_another_version_are_refused(
     study = small_study(home / "bars.parquet", search={"sampler": sampler})
     folder = broken_off(study, tmp_path / "out", 8)
     before = result_hashes(folder)
-    monkeypatch.setattr(loop, "sampler_seed", lambda seed, batch: seed + batch)
+    monkeypatch.setattr(asker, "sampler_seed", lambda seed, batch: seed + batch)
     bulk = bulk_tasks
     monkeypatch.setattr(
-        loop, "bulk_tasks", lambda space, name, seed, *rest: bulk(space, name, 99, *rest)
+        asker, "bulk_tasks", lambda space, name, seed, *rest: bulk(space, name, 99, *rest)
     )
     with pytest.raises(StudyError, match=r"batch-000000\.parquet: trial 0 is not the one"):
         resume_study(tmp_path / "out", workers=1)
@@ -544,7 +550,7 @@ def test_six_starts_at_once(home: Path, tmp_path: Path) -> None:
         Command(
             *("run", file, "--out", out, "--workers", 1),
             output=tmp_path / f"{n}.txt",
-            prepare="tests.faults:start_together",
+            prepare="tests.support.faults:start_together",
             own=[str(tmp_path / "started"), n, 6],
         )
         for n in range(6)

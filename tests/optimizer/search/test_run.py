@@ -29,7 +29,7 @@ from optimizer.store.query import best_sets
 from optimizer.study_file.settings import Choices, Range
 from optimizer.study_file.space import Searched, build_space
 from optimizer.study_file.study import study_from_dict
-from tests.reference.studies import (
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,
@@ -49,11 +49,6 @@ TWO_BY_TWO: dict[str, Any] = {
     "classifier": [{"name": "none"}, {"name": "svm", "lookback": 5, **FIT}],
 }  # fmt: skip
 STEPPED = {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
 
 
 def run(data: Path, out: Path, **tables: Any) -> StudyResult:

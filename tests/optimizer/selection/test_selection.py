@@ -23,10 +23,11 @@ from optimizer.cli import results
 from optimizer.errors import StudyError, StudyFileError
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
-from optimizer.selection import select, sets, walk_forward
+from optimizer.selection import blocks, select, sets
 from optimizer.selection.bootstrap import stationary_bootstrap
-from optimizer.selection.pbo import probability_of_backtest_overfitting, symmetric_splits
+from optimizer.selection.pbo import probability_of_backtest_overfitting
 from optimizer.selection.record import Neighbours, Selection, SetStatistics, Window, load_selection
+from optimizer.selection.splits import symmetric_splits
 from optimizer.selection.verdict import judge
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
@@ -47,7 +48,7 @@ from tests.reference.selection import (
     returns_of_set,
     windows,
 )
-from tests.reference.studies import (
+from tests.support.studies import (
     changed,
     mapping,
     random_bars,
@@ -63,11 +64,6 @@ GRID: dict[str, Any] = {
     "validation": {"blocks": 6},
 }
 """8 lookbacks x 3 exposures x 2 volatility lookbacks x 4 swept: 192 sets in 5 batches."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
 
 
 def run(data: Path, out: Path, /, workers: int = 1, **tables: Any) -> StudyResult:
@@ -245,14 +241,14 @@ def test_splits_that_are_drawn_are_of_all_splits_and_seeded(
     tables = merged(GRID, {"validation": {"blocks": 10}})
     whole = selected(run(data, tmp_path / "whole", **tables))
     assert whole.n_splits == len(whole.logits) == 252
-    monkeypatch.setattr(walk_forward, "MOST_SPLITS", 50)
+    monkeypatch.setattr(blocks, "MOST_SPLITS", 50)
     some = selected(run(data, tmp_path / "some", **tables))
     assert some.n_splits == len(some.logits) == 50
     assert set(some.logits) <= set(whole.logits)
     places = [everything.index(mask) for mask in symmetric_splits(10, 50, seed=3).tolist()]
     assert some.logits == tuple(whole.logits[place] for place in places)
-    monkeypatch.setattr(walk_forward, "SET_SPLITS", 192 * 110)
-    monkeypatch.setattr(walk_forward, "MOST_SPLITS", 20_000)
+    monkeypatch.setattr(blocks, "SET_SPLITS", 192 * 110)
+    monkeypatch.setattr(blocks, "MOST_SPLITS", 20_000)
     assert selected(run(data, tmp_path / "fewer", **tables)).n_splits == 110
 
 

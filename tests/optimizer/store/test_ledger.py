@@ -24,7 +24,7 @@ from optimizer.store import ledger
 from optimizer.store.ledger import entries, ledger_path, n_tried, note
 from optimizer.store.query import cell
 from optimizer.study_file.bars import load_study_bars
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.studies import random_bars, small_study, write_bars
 
 OWN = Path.home() / ".local" / "share" / "barsweep" / "ledger.db"
 
@@ -35,11 +35,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "new" / "ledger.db"
     monkeypatch.setenv("BARSWEEP_LEDGER", str(place))
     return place
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("data") / "bars.parquet", random_bars())
 
 
 def run(data: Path, out: Path, /, **tables: Any) -> StudyResult:

@@ -17,8 +17,8 @@ from optimizer.errors import StudyError
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import find_sets
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, small_study, write_bars
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 NUMBERS = ("n_trades", "max_drawdown", "sharpe", "oos_sharpe", "kelly_fraction", "max_exposure",

@@ -37,9 +37,9 @@ from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME, prepare, study_rules
 from optimizer.sweep.tiles import Tile
 from tests.kernels.test_vectorized import F64, FLOATS, I64, U64, assembly, packed
-from tests.reference.command import barsweep
-from tests.reference.strategies import MANY, MOMENTUM
-from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
+from tests.support.command import barsweep
+from tests.support.strategies import MANY, MOMENTUM
+from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_a_study_goes_on_with_the_file_that_it_began_with(home: Path) -> None:
     assert custom is not None
     code = (
         "import json, sys, optimizer\n"
-        "from optimizer.custom import load_custom\n"
+        "from optimizer.strategies.user import load_custom\n"
         "study = optimizer.study_from_dict(json.loads(sys.argv[1]))\n"
         "print(load_custom(study.strategies[0].custom).signal(*[0.5] * 9, *[0.1] * 8)[0])\n"
     )
@@ -351,7 +351,8 @@ class Compiled(event.Listener):
     def on_end(self, what): pass
 event.register("numba:compile", Compiled())
 import optimizer
-from optimizer.export import export_sets, replay
+from optimizer.review.replay import replay
+from optimizer.store.export import export_sets
 study = optimizer.load_study(sys.argv[1])
 optimizer.run_study(study, out=sys.argv[2], workers=int(sys.argv[3]), overwrite=True)
 assert replay(export_sets(sys.argv[2]), events=True).parity.differences == ()

@@ -14,7 +14,7 @@ from optimizer.sweep.buy_and_hold import OF_EQUITY, buy_and_hold, held_metrics
 from optimizer.sweep.inputs import Inputs
 from tests.reference import metrics as reference
 from tests.reference.selection import inputs_of
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 from tests.reference.metrics import performance
-from tests.reference.studies import changed, mapping, random_bars
+from tests.support.studies import changed, mapping, random_bars
 
 CASH = 50_000.0
 COSTS = {"commission_bps": 7.0, "slippage_bps": 11.0, "initial_cash": CASH}

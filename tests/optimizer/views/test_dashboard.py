@@ -23,19 +23,14 @@ from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.views.dashboard import dashboard_server
-from tests.processes import Command, wait_until
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, result_hashes, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.processes import Command, wait_until
+from tests.support.studies import result_hashes, small_study
 
 
 @pytest.fixture(scope="module")
-def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bars(tmp_path_factory.mktemp("bars") / "bars.parquet", random_bars())
-
-
-@pytest.fixture(scope="module")
-def result(bars: Path) -> StudyResult:
-    return run_study(small_study(bars), out=bars.parent / "out", workers=1)
+def result(data: Path) -> StudyResult:
+    return run_study(small_study(data), out=data.parent / "out", workers=1)
 
 
 @contextlib.contextmanager
@@ -117,7 +112,7 @@ def test_it_changes_nothing(result: StudyResult, method: str) -> None:
 
 
 def test_a_study_that_runs_is_shown_and_comes_to_the_same(
-    bars: Path, result: StudyResult, tmp_path: Path
+    data: Path, result: StudyResult, tmp_path: Path
 ) -> None:
     """Asked after every batch, from the process that runs it, whose lock the folder has."""
     seen: list[tuple[int, bool]] = []
@@ -129,7 +124,7 @@ def test_a_study_that_runs_is_shown_and_comes_to_the_same(
                 addresses.append(stack.enter_context(serving(tmp_path / "out")))
             seen.append((now.trials, comes_to(addresses[0], now.trials)))
 
-        run = run_study(small_study(bars), out=tmp_path / "out", workers=1, on_progress=told)
+        run = run_study(small_study(data), out=tmp_path / "out", workers=1, on_progress=told)
     assert seen == [(4, True), (8, True), (10, True)]
     assert result_hashes(run.folder) == result_hashes(result.folder)
 

@@ -15,8 +15,8 @@ from optimizer.search.run import run_study
 from optimizer.views import binning
 from optimizer.views.heatmap import heatmap
 from optimizer.views.report.content import gather
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from optimizer.search.progress import Progress
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.views.live import _View, batch_event, live_view, plain_line
-from tests.processes import Command
-from tests.reference.command import barsweep
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.processes import Command
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 KEYS = [
     "event", "trials", "n_trials", "sets", "sets_per_second", "best", "best_out_of_sample",

@@ -6,8 +6,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,7 +32,8 @@ from optimizer.views.report.content import Content, gather
 from optimizer.views.report.figures import thinned
 from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
 from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
-from tests.reference.studies import mapping, random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 # --- Trades ---------------------------------------------------------------------------------------
 
@@ -356,12 +355,7 @@ def test_nothing_to_show_is_one_error(tmp_path: Path, plain: Path) -> None:
     shutil.copytree(plain, tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
     for path in (tmp_path / "out" / "results").glob("*"):
         path.unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "optimizer", "report", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = barsweep("report", tmp_path / "out", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "no results yet" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from optimizer.search.run import run_study
 from optimizer.views.report import write_report
 from optimizer.views.report.style import DARK, LIGHT
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.studies import random_bars, small_study, write_bars
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

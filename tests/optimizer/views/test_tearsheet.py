@@ -19,8 +19,8 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.sweep.single_set import backtest
 from optimizer.views.tearsheet import benchmark_returns, daily_returns, write_returns
-from tests.reference.command import barsweep
-from tests.reference.studies import random_bars, small_study, write_bars
+from tests.support.command import barsweep
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,23 @@
 """The command line in processes of their own, to be killed, limited and counted.
 
-They are forked from a clean process that has imported everything (this module, run as a program), so
-that one starts in milliseconds; what runs in them is ``optimizer.cli.main``, as in a shell.
+They are forked from a process that has imported everything and has carried out a study (this module,
+run as a program), so that one starts in milliseconds and finds its kernels loaded; what runs in them is
+``optimizer.cli.main``, as in a shell.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -21,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.compiled import share
+from tests.support.compiled import share
 
 ORPHAN_SECONDS = 10.0
 
@@ -35,6 +39,7 @@ def serve() -> None:
     import optimizer.search.resume
 
     share()
+    _warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of the keepers
     for line in sys.stdin.buffer:
         said, saying = os.pipe()
@@ -44,7 +49,12 @@ def serve() -> None:
             if pid == 0:
                 _become(**json.loads(line))
                 sys.argv[0] = "barsweep"
-                optimizer.cli.main.main()
+                try:
+                    optimizer.cli.main.main()
+                except SystemExit as end:
+                    if isinstance(end.code, int | None):
+                        _end(end.code or 0)
+                    raise
                 sys.exit(0)
             os.write(saying, str(pid).encode())
             os.close(saying)
@@ -55,6 +65,39 @@ def serve() -> None:
         sys.stdout.buffer.write(os.read(said, 20) + b"\n")
         sys.stdout.buffer.flush()
         os.close(said)
+
+
+def _warm_up() -> None:
+    """Import, compile and load once what a fork would each time.
+
+    What is there then is kept from the garbage collector, which would copy its pages in every fork.
+    """
+    import optimizer.search.resume
+    import tests.support.faults  # noqa: F401
+    from optimizer.search.run import run_study
+    from tests.support.studies import random_bars, small_study, write_bars
+
+    ledger = os.environ.get("BARSWEEP_LEDGER")
+    with tempfile.TemporaryDirectory(prefix="barsweep-") as name:
+        folder = Path(name)
+        os.environ["BARSWEEP_LEDGER"] = str(folder / "ledger.db")
+        study = small_study(write_bars(folder / "bars.parquet", random_bars()))
+        run_study(study, out=folder / "out", workers=1)
+        optimizer.search.resume.resume_study(folder / "out", workers=1)
+    del os.environ["BARSWEEP_LEDGER"]
+    if ledger is not None:
+        os.environ["BARSWEEP_LEDGER"] = ledger
+    gc.collect()
+    gc.freeze()
+
+
+def _end(code: int) -> None:
+    """End as the interpreter does, but for taking all modules apart, which would copy their pages."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _write(path: Path, code: int) -> None:
@@ -82,8 +125,8 @@ def _become(arguments: list[str], output: str, prepare: str, own: list[object]) 
 @cache
 def _server() -> subprocess.Popen[bytes]:
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.processes"],
-        cwd=Path(__file__).resolve().parent.parent,
+        [sys.executable, "-m", "tests.support.processes"],
+        cwd=Path(__file__).resolve().parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

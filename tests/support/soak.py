@@ -40,8 +40,8 @@ from optuna.storages.journal import JournalFileBackend
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
-from tests.processes import Command, survivors, wait_until
-from tests.reference.studies import mapping, random_bars, result_hashes, write_bars
+from tests.support.processes import Command, survivors, wait_until
+from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 
 SAMPLERS = ("grid", "random", "qmc", "tpe", "cmaes", "nsga2")
 TWO_WORKERS_EVERY = 5
@@ -327,7 +327,7 @@ class LongStudy:
         return Command(
             *arguments,
             output=self.home / f"{self.sampler} {name}.txt",
-            prepare="tests.faults:prepare_all",
+            prepare="tests.support.faults:prepare_all",
             own=[list(steps.items())],
         )
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import wait_until
+from tests.support.processes import wait_until
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Cluster:

@@ -1,6 +1,6 @@
 """Faults for the tests to inject: into the command line before it starts, or into its workers.
 
-What stands in for ``optimizer.workers._evaluate_pieces`` travels to the workers by its name.
+What stands in for ``optimizer.engine.workers._evaluate_pieces`` travels to the workers by its name.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from joblib.externals.loky.backend.context import set_start_method
 from optuna.storages import RDBStorage
 
 from optimizer.engine import coordination, workers
-from optimizer.search import loop
+from optimizer.search import journal, loop
 from optimizer.search import run as search_run
 from optimizer.store.folder import StudyFolder
 from optimizer.sweep.inputs import Inputs
-from tests.reference.studies import FATAL_LOOKBACK, evaluate_or_die
+from tests.support.studies import FATAL_LOOKBACK, evaluate_or_die
 
 evaluate = workers._evaluate_pieces
 
@@ -197,7 +197,7 @@ def limit_files_at_scratch() -> None:
 
 
 def limit_files_at_journal() -> None:
-    limit_files_within(loop.Search, "_keep_journal", 3)
+    limit_files_within(journal.Journal, "add", 3)
 
 
 class _Interrupts:

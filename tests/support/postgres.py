@@ -1,6 +1,6 @@
 """A real PostgreSQL server of the tests' own, on loopback, in a folder that goes with it.
 
-Use it with ``pytest_plugins = ["tests.postgres"]``: ``postgres_server`` is the server, started once;
+``tests/conftest.py`` makes its fixtures known: ``postgres_server`` is the server, started once;
 ``postgres_url`` a new database in it.
 """
 

@@ -1,0 +1,39 @@
+"""Whether the parameter sets that a study tries depend on its results."""
+
+from __future__ import annotations
+
+from optimizer.study_file.space import Space
+from optimizer.study_file.study import Study
+from optimizer.study_file.tables import ADAPTIVE
+
+
+def steered(study: Study, space: Space) -> bool:
+    """Whether the sets that a study tries depend on the results of earlier ones.
+
+    Args:
+        study: the study in question.
+        space: of the study.
+    """
+    return study.search.sampler in ADAPTIVE and space.n_points != 1
+
+
+def needs_own_searches(study: Study, space: Space) -> bool:
+    """Whether each window of a walk-forward needs a search of its own.
+
+    It does not where the sets tried depend on no result and the best is the one with the highest
+    Sharpe ratio: the choice of each window then follows from the return moments of blocks. A sampler
+    that goes by earlier results has seen all in-sample bars. Constraints on results, other objectives
+    and other values of a tile do not follow from the moments.
+
+    Args:
+        study: the study in question.
+        space: of the study.
+    """
+    search = study.search
+    by_sharpe_alone = (
+        search.objective == ("sharpe",)
+        and search.direction == ("maximize",)
+        and search.tile_value == "best"
+        and not any(constraint.on_result for constraint in search.constraints)
+    )
+    return steered(study, space) or not by_sharpe_alone

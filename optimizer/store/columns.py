@@ -1,0 +1,29 @@
+"""Columns of a study's results: what each set is, its parameters, its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from optimizer.catalogue import METRICS, SET_COLUMNS
+
+NAMES = ("strategy", "classifier")
+"""Those of ``SET_COLUMNS`` that hold names."""
+
+OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
+"""Metrics over the holdout, in the order of ``METRICS``."""
+
+COUNTS = ("n_trades", "oos_n_trades")
+"""Metrics that are whole numbers."""
+
+FLAGS = ("ruined", "oos_ruined")
+"""Metrics that are true or false."""
+
+
+def parameter_columns(columns: Iterable[str]) -> list[str]:
+    """The columns that are parameters, in order.
+
+    Args:
+        columns: of the results.
+    """
+    other = {*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE}
+    return [name for name in columns if name not in other]

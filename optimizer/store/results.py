@@ -1,0 +1,148 @@
+"""The results of one study, read from its batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from optimizer.errors import StudyError
+from optimizer.store.batches import TRIALS_KEY, distinct_points, moments_path, read_parquet
+from optimizer.store.names import RESULTS
+from optimizer.types import BoolArray, FloatArray
+
+
+class Results:
+    """Parameter sets and trials of a study, as far as its batches are on disk.
+
+    Args:
+        path: the folder of the study.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def batch_path(self, number: int) -> Path:
+        """The result file of a batch, there or not.
+
+        Args:
+            number: of the batch, from 0.
+        """
+        return self.path / RESULTS / f"batch-{number:06d}.parquet"
+
+    def batch_paths(self) -> list[Path]:
+        """The result files that are there, in order."""
+        return sorted((self.path / RESULTS).glob("batch-*.parquet"))
+
+    def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Every parameter set tried, one row each, in the order of the trials.
+
+        Args:
+            columns: names; None reads all.
+
+        Returns:
+            Columns: those of ``result_table``.
+
+        Raises:
+            StudyError: there are no results, or a file cannot be read.
+        """
+        paths = self.batch_paths()
+        if not paths:
+            raise StudyError(f"{self.path}: no results yet")
+        names = None if columns is None else list(columns)
+        tables = [read_parquet(partial(pq.read_table, path, columns=names), path) for path in paths]
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return frame
+
+    def columns(self) -> list[str]:
+        """Names of the columns of the results, in order.
+
+        Raises:
+            StudyError: there are no results, or a file cannot be read.
+        """
+        paths = self.batch_paths()
+        if not paths:
+            raise StudyError(f"{self.path}: no results yet")
+        return list(read_parquet(partial(pq.read_schema, paths[0]), paths[0]).names)
+
+    def n_sets(self) -> int:
+        """Parameter sets evaluated so far.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        paths = self.batch_paths()
+        return sum(read_parquet(partial(pq.read_metadata, path), path).num_rows for path in paths)
+
+    def moments(self) -> Iterator[tuple[BoolArray, FloatArray]]:
+        """Return moments of every parameter set, batch by batch.
+
+        Returns:
+            Of each batch which of its sets are feasible, (n_sets,), and the sums of their returns per
+            block, (n_sets, 2, n_blocks), see ``TileResult``.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        for path in self.batch_paths():
+            read = partial(pq.read_table, path, columns=["feasible"])
+            feasible = read_parquet(read, path)["feasible"].to_numpy()
+            sums = read_parquet(
+                partial(np.load, moments_path(path), mmap_mode="r", allow_pickle=False), path
+            )
+            if len(sums) != len(feasible):
+                raise StudyError(
+                    f"{moments_path(path)}: does not belong to {path.name}; `barsweep resume"
+                    f" {self.path}` computes the batch again"
+                )
+            yield feasible, sums
+
+    def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """Rows of some parameter sets, in the order given.
+
+        Args:
+            numbers: of the sets.
+
+        Raises:
+            StudyError: the study has no set of one of the numbers, or a file cannot be read.
+        """
+        wanted = pa.array(numbers, pa.int64())
+        rows = pc.field("set").isin(wanted)
+        tables = [
+            read_parquet(partial(pq.read_table, path, filters=rows), path)
+            for path in self.batch_paths()
+        ]
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set", drop=False)
+        missing = [number for number in numbers if number not in frame.index]
+        if missing:
+            raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
+        return frame.loc[list(numbers)].reset_index(drop=True)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Every trial told, in order, as ``search.outcome.trial_record`` gives it.
+
+        Raises:
+            StudyError: a file cannot be read, or is not a batch.
+        """
+        found: list[dict[str, Any]] = []
+        for path in self.batch_paths():
+            schema = read_parquet(partial(pq.read_schema, path), path)
+            if TRIALS_KEY not in (schema.metadata or {}):
+                raise StudyError(
+                    f"{path}: not a batch of this study; remove it, and `barsweep resume {self.path}`"
+                    " goes on"
+                )
+            found += json.loads(schema.metadata[TRIALS_KEY])
+        return found
+
+    def n_distinct(self) -> int:
+        """Parameter sets tried; a point that was asked several times counts once."""
+        return sum(distinct_points(self.trials()).values())

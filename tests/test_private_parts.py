@@ -1,0 +1,405 @@
+"""What barsweep needs of the undocumented parts of other packages, row by row of the docs page."""
+
+from __future__ import annotations
+
+import ast
+import concurrent.futures
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "private_parts.md").read_text(encoding="utf-8")
+
+
+def cells(n_columns: int) -> list[tuple[str, ...]]:
+    """Rows of the page's table of so many columns, its head left out."""
+    lines = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("|")]
+    rows = [tuple(line) for line in lines if len(line) == n_columns]
+    return [row for row in rows if row[0] != "package" and not row[0].startswith("---")]
+
+
+def parameters(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+# --- Optuna -------------------------------------------------------------------------------------
+
+
+def journal_lock(_: Path) -> None:
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal._file import BaseJournalFileLock
+
+    assert BaseJournalFileLock.__abstractmethods__ == {"acquire", "release"}
+    assert parameters(JournalFileBackend.__init__)[:2] == ["file_path", "lock_obj"]
+
+
+def journal_backend(_: Path) -> None:
+    from optuna.storages.journal import BaseJournalBackend
+
+    backend: Any = BaseJournalBackend
+    assert backend.__abstractmethods__ == {"read_logs", "append_logs"}
+    assert parameters(backend.read_logs) == ["log_number_from"]
+    assert parameters(backend.append_logs) == ["logs"]
+
+
+def study_id(_: Path) -> None:
+    import optuna
+
+    assert isinstance(optuna.create_study()._study_id, int)
+
+
+def storage_methods(_: Path) -> None:
+    from optuna.storages import RDBStorage
+
+    assert parameters(RDBStorage.create_new_trial) == ["study_id", "template_trial"]
+    assert parameters(RDBStorage.record_heartbeat) == ["trial_id"]
+    assert parameters(RDBStorage.set_trial_state_values) == ["trial_id", "state", "values"]
+    assert parameters(RDBStorage.set_trial_user_attr) == ["trial_id", "key", "value"]
+    assert parameters(RDBStorage.set_trial_system_attr) == ["trial_id", "key", "value"]
+
+
+def heartbeat_tables(folder: Path) -> None:
+    """The statement finds the running trial without a heartbeat, and no other."""
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    from optimizer.engine.coordination import _UNSIGNED
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/a.db", heartbeat_interval=5)
+    study = optuna.create_study(storage=storage)
+    running = create_trial(state=TrialState.RUNNING)
+    unsigned, signed = (storage.create_new_trial(study._study_id, running) for _ in range(2))
+    storage.record_heartbeat(signed)
+    storage.create_new_trial(study._study_id, create_trial(value=1.0))
+    with storage.engine.connect() as connection:
+        found = connection.execute(_UNSIGNED, {"study": study._study_id}).scalars().all()
+    storage.engine.dispose()
+    assert found == [unsigned]
+
+
+def constraint_prefix(_: Path) -> None:
+    import optuna
+
+    from optimizer.search.outcome import CONSTRAINT
+
+    trial = optuna.trial.create_trial(value=1.0, constraints={"n_trades >= 12": 2.0})
+    assert trial.system_attrs == {f"{CONSTRAINT}n_trades >= 12": 2.0}
+    study = optuna.create_study()
+    asked = study.ask()
+    asked.set_constraint("n_trades >= 12", 2.0)
+    assert study.tell(asked, 1.0).system_attrs == trial.system_attrs
+
+
+def cma_prefix(_: Path) -> None:
+    import optuna
+
+    from optimizer.search.outcome import trial_record
+    from optimizer.search.points import new_sampler
+
+    study = optuna.create_study(sampler=new_sampler("cmaes", 1))
+    study.optimize(lambda trial: sum(trial.suggest_float(n, 0.0, 1.0) for n in "xy"), n_trials=30)
+    pickled = {
+        name for trial in study.trials for name, value in trial.system_attrs.items()
+        if isinstance(value, str) and len(value) > 100
+    }  # fmt: skip
+    assert pickled
+    assert all(name.startswith("cma:") for name in pickled)
+    assert [trial_record(0, trial)["system_attrs"] for trial in study.trials] == [{}] * 30
+
+
+def storage_clock(_: Path) -> None:
+    import datetime
+
+    module: Any = importlib.import_module("optuna.storages._in_memory")
+    assert module.datetime is datetime.datetime
+
+
+# --- joblib, and the loky within it -------------------------------------------------------------
+
+
+def resource_tracker(_: Path) -> None:
+    from multiprocessing import resource_tracker as pythons
+
+    from joblib.externals.loky.backend import resource_tracker
+
+    for tracker in (resource_tracker, pythons):
+        assert parameters(tracker.ensure_running) == []
+
+
+def terminated_worker(_: Path) -> None:
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    assert issubclass(TerminatedWorkerError, concurrent.futures.BrokenExecutor)
+
+
+def start_method(_: Path) -> None:
+    from joblib.externals.loky.backend.context import set_start_method
+
+    assert parameters(set_start_method)[0] == "method"
+
+
+def reusable_executor(_: Path) -> None:
+    from joblib.externals.loky import get_reusable_executor
+
+    assert parameters(get_reusable_executor)[0] == "max_workers"
+
+
+def shared_memory(_: Path) -> None:
+    from joblib._memmapping_reducer import TemporaryResourcesManager
+    from joblib.externals.loky.backend.synchronize import SemLock
+
+    names: Any = SemLock
+    assert names._make_name().startswith(f"/loky-{os.getpid()}-")
+    folder = Path(TemporaryResourcesManager().resolve_temp_folder_name())
+    assert folder.name.startswith(f"joblib_memmapping_folder_{os.getpid()}_")
+
+
+def calls_ahead(_: Path) -> None:
+    from joblib import Parallel
+
+    assert inspect.signature(Parallel.__init__).parameters["pre_dispatch"].default == "2 * n_jobs"
+
+
+def active_backend(_: Path) -> None:
+    from joblib.parallel import get_active_backend
+
+    backend, _n_jobs = get_active_backend()
+    assert callable(backend.effective_n_jobs)
+
+
+def dask_backend(_: Path) -> None:
+    pytest.importorskip("distributed")
+    from joblib._dask import DaskDistributedBackend
+
+    known = parameters(DaskDistributedBackend.__init__)
+    assert {"client", "wait_for_workers_timeout"} <= set(known)
+    assert parameters(DaskDistributedBackend.effective_n_jobs) == ["n_jobs"]
+    assert parameters(DaskDistributedBackend.submit) == ["func", "callback"]
+
+
+def dask_cancelled(_: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    error = distributed.client.FutureCancelledError
+    assert issubclass(error, concurrent.futures.CancelledError)
+
+
+# --- numba --------------------------------------------------------------------------------------
+
+
+def dispatcher(_: Path) -> None:
+    import numba
+    from numba.core.registry import CPUDispatcher
+
+    def double(x: float) -> float:
+        return 2.0 * x
+
+    compiled: Any = numba.njit(double)
+    assert type(compiled) is CPUDispatcher
+    assert compiled.py_func is double
+    compiled.compile((numba.float64,))
+    assert compiled.nopython_signatures[0].return_type == numba.float64
+    assert {"nopython"} <= set(compiled.targetoptions)
+
+
+def numba_types(_: Path) -> None:
+    from numba.core import types as numbas
+
+    types: Any = numbas
+    assert isinstance(types.float64, types.Float)
+    assert isinstance(types.int64, types.Integer)
+    assert len(types.UniTuple(types.float64, 3)) == 3
+    assert issubclass(types.UniTuple, types.BaseTuple)
+    assert issubclass(types.Optional, types.Type)
+    assert isinstance(types.none, types.NoneType)
+
+
+def numba_options(_: Path) -> None:
+    import numba
+    import numpy as np
+
+    compiler: Any = numba.njit
+    inner = compiler(lambda x: x * 3.0 + 1.0, forceinline=True)
+    inner.compile((numba.float64,))
+    assert "alwaysinline" in inner.inspect_llvm(inner.signatures[0])
+    with pytest.raises(numba.TypingError, match="zeros"):  # nothing can own an array
+        compiler(lambda n: np.zeros(n).sum(), _nrt=False)(3)
+    assert compiler(lambda n: np.zeros(n).sum())(3) == 0.0
+
+
+def cache_folder(folder: Path) -> None:
+    """Compiled in another process: the folder of this one stays as it is."""
+    (folder / "one.py").write_text(
+        "import sys, numba\n"
+        "numba.config.CACHE_DIR = sys.argv[1]\n"
+        "@numba.njit(cache=True)\n"
+        "def double(x):\n"
+        "    return 2 * x\n"
+        "double(1.0)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    subprocess.run(
+        [sys.executable, folder / "one.py", folder / "cache"], check=True, env=environment
+    )
+
+
+def cache_files(folder: Path) -> None:
+    cache_folder(folder)
+    for ending in ("nbi", "nbc"):
+        [path] = (folder / "cache").rglob(f"*.{ending}")
+        assert path.read_bytes().endswith(b".")
+
+
+def versions_of_compilers(_: Path) -> None:
+    from optimizer.compile_cache import _COMPILERS
+
+    for package, file in _COMPILERS:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        text = Path(str(spec.origin)).parent.joinpath(file).read_text()
+        version = importlib.import_module(package).__version__
+        assert version in text
+
+
+def numba_caching(_: Path) -> None:
+    from numba.core import caching
+
+    file: Any = caching.IndexDataCacheFile
+    assert parameters(file.load) == ["key"]
+    assert parameters(file.save) == ["key", "data"]
+    made = file("/cache", "name", "stamp")
+    assert (made._cache_path, made._index_name) == ("/cache", "name.nbi")
+    assert made._index_path == "/cache/name.nbi"
+    assert isinstance(caching.NullCache(), caching._Cache)
+
+
+def numba_events(_: Path) -> None:
+    from numba.core import event
+
+    assert parameters(event.register) == ["kind", "listener"]
+    assert event.Listener.__abstractmethods__ == {"on_start", "on_end"}
+
+
+# --- typer --------------------------------------------------------------------------------------
+
+
+def usage_error(_: Path) -> None:
+    import typer
+
+    above: Any = typer.BadParameter.__mro__[1]
+    assert above.__name__ == "UsageError"
+    error = above("no such option")
+    assert (error.message, error.ctx) == ("no such option", None)
+    assert error.format_message() == "no such option"
+
+
+def get_command(_: Path) -> None:
+    import typer.main
+
+    app = typer.Typer()
+    app.command("one")(lambda: None)
+    app.command("two")(lambda: None)
+    found: Any = typer.main.get_command(app)
+    assert set(found.commands) == {"one", "two"}
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {
+    "`optuna.storages.journal._file.BaseJournalFileLock`": journal_lock,
+    "`BaseJournalBackend` has two methods": journal_backend,
+    "`Study._study_id`": study_id,
+    "methods of `RDBStorage`": storage_methods,
+    "tables `trials` and `trial_heartbeats`": heartbeat_tables,
+    "prefix `constraints:`": constraint_prefix,
+    "prefix `cma:`": cma_prefix,
+    "`optuna.storages._in_memory.datetime`": storage_clock,
+    "`joblib.externals.loky.backend.resource_tracker`": resource_tracker,
+    "`joblib.externals.loky.process_executor.TerminatedWorkerError`": terminated_worker,
+    "`joblib.externals.loky.backend.context`": start_method,
+    "`joblib.externals.loky.get_reusable_executor`": reusable_executor,
+    "names in `/dev/shm`": shared_memory,
+    "two calls a worker ahead": calls_ahead,
+    "`get_active_backend`": active_backend,
+    "methods of the Dask back end": dask_backend,
+    "`distributed.client.FutureCancelledError`": dask_cancelled,
+    "`numba.core.registry.CPUDispatcher`": dispatcher,
+    "`numba.core.types`": numba_types,
+    "options `_nrt` and `forceinline`": numba_options,
+    "`numba.config.CACHE_DIR`": cache_folder,
+    "files of the cache are pickles": cache_files,
+    "files that state a version": versions_of_compilers,
+    "`numba.core.caching`": numba_caching,
+    "`numba.core.event`": numba_events,
+    "the class above `BadParameter`": usage_error,
+    "`typer.main.get_command`": get_command,
+}
+
+
+@pytest.mark.parametrize("part", CHECKS)
+def test_a_private_part_is_as_it_was(part: str, tmp_path: Path) -> None:
+    CHECKS[part](tmp_path)
+    if part == "`numba.config.CACHE_DIR`":
+        assert list((tmp_path / "cache").rglob("*.nbi"))
+
+
+def test_the_page_lists_what_is_tested() -> None:
+    assert [row[1] for row in cells(4)] == list(CHECKS)
+
+
+def test_the_page_states_the_versions_of_the_pins() -> None:
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+    assert cells(2) == [(name, pins[name]) for name, _ in cells(2)]
+    assert {row[0] for row in cells(4)} == {name for name, _ in cells(2)}
+
+
+def private_imports() -> Iterator[tuple[str, str]]:
+    """Place and name of each import from a private module of another package."""
+    files = [
+        *ROOT.glob("kernels/*.py"),
+        *ROOT.glob("optimizer/**/*.py"),
+        *ROOT.glob("tests/**/*.py"),
+    ]
+    for path in files:
+        if path == Path(__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+                names = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            for name in names:
+                own = name.split(".")[0] in ("optimizer", "kernels", "tests", "__future__")
+                private = re.search(r"\.(_\w|externals\b|core\b)", name)
+                if private and not own:
+                    yield str(path.relative_to(ROOT)), name
+
+
+def test_every_private_import_is_on_the_page() -> None:
+    listed = re.findall(r"`((?:\w+\.)+\w+)`", PAGE)
+    found = list(private_imports())
+    assert found
+    unlisted = [
+        f"{place}: {name}"
+        for place, name in found
+        if not any(name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.")
+                   for one in listed)
+    ]  # fmt: skip
+    assert unlisted == []
