@@ -18,7 +18,7 @@ from optimizer.bars.load import load_bars
 from optimizer.bench.case import Case
 from optimizer.bench.inputs import momentum_sets
 from optimizer.bench.suite import measure
-from optimizer.strategies.user import read_custom
+from optimizer.strategies.user import read_strategy
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME
 from optimizer.sweep.tiles import Tile
@@ -35,14 +35,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.py"
         path.write_text(MOMENTUM)
-        custom = read_custom(path, "mine")
+        strategy = read_strategy(path, "mine")
         for symbols in (SYMBOLS[:1], SYMBOLS):
             bars = load_bars(DATA, symbols=symbols)
             flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
             inputs, *tiles = momentum_sets(bars)
             for name, tile in zip(("shared features", "own features"), tiles, strict=True):
                 columns = {k.replace("momentum_", "mine_"): v for k, v in tile.columns.items()}
-                mine: Tile = replace(tile, strategy="mine", columns=columns, custom=custom)
+                mine: Tile = replace(tile, strategy=strategy, columns=columns)
                 work = [partial(evaluate, inputs, [one], flat) for one in (tile, mine)]
                 first, second = (one()[0] for one in work)
                 assert (first.in_sample == second.in_sample)[~np.isnan(first.in_sample)].all()

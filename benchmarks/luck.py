@@ -185,10 +185,7 @@ def best_true_sharpe(returns: Returns, seed: int) -> float:
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, N_SYMBOLS), holdout=0.0)
     branch = space.branches[0]
-    tiles = [
-        Tile(branch.strategy, branch.classifier, branch.market, branch.lanes(point))
-        for point in branch.points()
-    ]
+    tiles = [Tile.of(branch, branch.lanes(point)) for point in branch.points()]
     codes = np.zeros(bars.n_bars, dtype=np.int8)
     results = evaluate(inputs, tiles, dict.fromkeys(tiles[0].regime_keys()[0], codes))
     sharpes = np.concatenate([one.in_sample[:, METRICS.index("sharpe")] for one in results])

@@ -151,7 +151,7 @@ def sweep(work: Work, bars: Bars) -> tuple[FloatArray, dict[str, float]]:
     inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
     prepared = time.process_time()
     branch = space.branches[0]
-    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
+    tile = Tile.of(branch, branch.lanes({}))
     regimes = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
     [result] = evaluate(inputs, [tile], regimes)
     done = time.process_time()

@@ -1,7 +1,17 @@
-"""barsweep: sweep trading-strategy parameters over real bars.
+"""barsweep: sweep the parameters of trading strategies over market bars.
 
-The public names are loaded when they are first used, so that importing this package costs little.
-What it does at once is choose the folder of compiled kernels, before any kernel is imported.
+The packages are layers; each imports only itself and those before it:
+
+- ``errors``, ``types``, ``catalogue``, ``text``, ``files``, ``compile_cache``: what all others use
+- ``bars``, ``market``, ``strategies``: market data, its features and regimes, and the rules on them
+- ``study_file``: a study, checked, and the space of parameter sets that it spans
+- ``sweep``, ``store``: parameter sets simulated in lanes; the folder of their results
+- ``analytics``, ``flow``: the event flow, one bar at a time, and the database of its trace
+- ``engine``, ``selection``, ``review``: workers; statistics of the choice; studies opened again
+- ``search``, ``views``, ``bench``, ``project``, ``cli``: the loop of a study and what users see
+
+Public names are loaded when they are first used. Importing this package only chooses the folder of
+compiled kernels, which must happen before any kernel is imported.
 """
 
 from __future__ import annotations

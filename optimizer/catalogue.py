@@ -1,6 +1,6 @@
-"""What can be set in a study: every strategy, classifier and risk parameter, with its bounds.
+"""What a study can set and measure: classifier and risk parameters with their bounds, and metrics.
 
-The study file, the search space, the sweep and the result tables all read this one list.
+The parameters of the built-in strategies are in ``optimizer.strategies.built_in``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class Parameter:
     Attributes:
         name: its key in the study file.
         kind: int or float.
-        default: used where the study file is silent.
+        default: used if the study file does not give a value.
         low, high: bounds, both allowed.
-        role: what a change of it touches: ``feature`` (a lookback: other feature columns),
-            ``signal`` or ``risk`` (nothing but the lane itself), ``regime`` (another fit), or
-            ``fixed`` (one value for the whole study).
-        summary: one line for the study file's reader, with the unit.
+        role: what a change affects: ``feature`` (a lookback: other feature columns), ``signal`` or
+            ``risk`` (only the lane itself), ``regime`` (another fit), or ``fixed`` (one value holds
+            for the whole study).
+        summary: one line for readers of the study file, with the unit.
     """
 
     name: str
@@ -35,36 +35,17 @@ class Parameter:
     summary: str
 
 
-def _lookback(name: str, default: int, summary: str, low: int = 1) -> Parameter:
+def lookback_parameter(name: str, default: int, summary: str, low: int = 1) -> Parameter:
+    """A parameter that is the lookback of a feature, in bars.
+
+    Args:
+        name: its key in the study file.
+        default: used if the study file does not give a value.
+        summary: one line for readers of the study file.
+        low: the shortest lookback allowed.
+    """
     return Parameter(name, int, default, low, 100_000, "feature", summary)
 
-
-def _average_cross(fast: int, slow: int) -> tuple[Parameter, ...]:
-    return (
-        _lookback("fast", fast, "bars of the fast average"),
-        _lookback("slow", slow, "bars of the slow average"),
-        Parameter("band", float, 0.0, 0.0, 1.0, "signal", "dead band around the cross, a fraction"),
-    )
-
-
-STRATEGIES: dict[str, tuple[Parameter, ...]] = {
-    "momentum": (
-        _lookback("lookback", 60, "bars over which the return is taken"),
-        Parameter("threshold", float, 0.0, 0.0, 100.0, "signal", "return that opens, a fraction"),
-    ),
-    "mean_reversion": (
-        _lookback("lookback", 14, "bars of the RSI"),
-        Parameter("oversold", float, 30.0, 0.0, 100.0, "signal", "RSI below which it buys"),
-        Parameter("overbought", float, 70.0, 0.0, 100.0, "signal", "RSI above which it sells"),
-    ),
-    "sma_cross": _average_cross(20, 100),
-    "ema_cross": _average_cross(12, 26),
-    "breakout": (
-        _lookback("lookback", 20, "bars of the channel's middle, a simple average"),
-        _lookback("atr_lookback", 14, "bars of the average true range"),
-        Parameter("width", float, 2.0, 0.0, 100.0, "signal", "half width of the channel, in ATR"),
-    ),
-}
 
 _FIT = (
     Parameter("train_bars", int, 504, 30, 1_000_000, "regime", "bars of each training window"),
@@ -95,7 +76,7 @@ RISK: tuple[Parameter, ...] = (
     Parameter("stop_loss", float, 0.0, 0.0, 1.0, "risk", "loss from entry that closes; 0 is off"),
     Parameter("take_profit", float, 0.0, 0.0, 100.0, "risk", "gain that closes; 0 is off"),
     Parameter("trailing_stop", float, 0.0, 0.0, 1.0, "risk", "fall from the best price; 0 is off"),
-    _lookback("volatility_lookback", 20, "bars of the volatility that sizes", low=2),
+    lookback_parameter("volatility_lookback", 20, "bars of the volatility that sizes", low=2),
     Parameter("ewma_decay", float, 0.94, 0.0, 0.999999, "fixed", "decay of portfolio variance"),
     Parameter("lot_size", float, 1.0, 1e-12, 1e12, "fixed", "quantities are multiples of it"),
     Parameter("correlation_lookback", int, 60, 3, 100_000, "fixed", "bars of the correlation"),
@@ -105,7 +86,12 @@ RISK: tuple[Parameter, ...] = (
 
 
 def column(owner: str, name: str) -> str:
-    """Name of a parameter in results and constraints: ``momentum_lookback``; risk has no prefix."""
+    """Name of a parameter in results and constraints, such as ``momentum_lookback``.
+
+    Args:
+        owner: a strategy or classifier, which becomes the prefix, or ``risk``, which does not.
+        name: of the parameter.
+    """
     return name if owner == "risk" else f"{owner}_{name}"
 
 
@@ -130,7 +116,7 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
     "skewness": "maximize",
     "kurtosis": "minimize",
 }
-"""The direction in which each metric is better, used where a study file gives none."""
+"""The direction in which each metric is better; the default of a study file."""
 
 METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
 """Metrics in the order of the result columns."""
@@ -139,4 +125,4 @@ SET_COLUMNS = ("set", "trial", "strategy", "classifier", "feasible", "score")
 """Result columns that are neither a parameter nor a metric; no parameter may have such a name."""
 
 MAX_BLOCKS = 24
-"""Most blocks of bars of the statistics of selection: 2.7 million symmetric splits."""
+"""Most blocks of bars for the statistics of selection: they have 2.7 million symmetric splits."""

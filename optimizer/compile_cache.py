@@ -1,9 +1,9 @@
 """Where compiled kernels are kept between starts.
 
-numba keys each cached function by its own source file alone, so a kernel would go on with the old
-machine code of an edited one that it calls. Here the folder itself is keyed by the sources of all
-kernels and by what compiles them. It is set before any kernel is decorated, when ``optimizer`` is
-imported, and worker processes inherit it through the environment.
+numba keys each cached function only by its own source file, so a kernel would keep using the old
+machine code of a kernel that it calls and that was edited. Here the folder itself is keyed by the
+sources of all kernels and by the compilers. It is set when ``optimizer`` is imported, before any kernel
+is decorated, and worker processes inherit it through the environment.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from optimizer.files import user_cache_folder, wait_for_lock
+
 KEPT_KEYS = 5
-"""Folders of former keys that are kept, the youngest; switching branches compiles nothing anew."""
+"""Folders kept, the last used ones; so switching branches compiles nothing again."""
 
 IDLE_SECONDS = 24 * 3600
-"""A folder used since then is kept in any case: another program may be running on it."""
+"""A folder used within this time is always kept: another program may be using it."""
 
 NEEDED_BYTES = 64_000_000
-"""Free space without which the disk counts as full; compiled kernels take a part of it."""
+"""A disk with less free space counts as full; compiled kernels take a part of this."""
 
 _VARIABLE = "NUMBA_CACHE_DIR"
 _FOLDER = "barsweep"
@@ -38,15 +40,15 @@ _COMPILERS = (("numba", "_version.py"), ("llvmlite", "_version.py"), ("numpy", "
 def configure() -> Path:
     """Choose the folder and tell numba.
 
-    It is ``<base>/barsweep/<key>``. The base is ``NUMBA_CACHE_DIR`` where that is set, else the
-    user's cache folder (``XDG_CACHE_HOME`` is honoured). Where it cannot be written, or the disk is
-    full, one warning says so, and a temporary folder takes its place until the process ends.
+    It is ``<base>/barsweep/<key>``. The base is ``NUMBA_CACHE_DIR`` if that is set, else the user's
+    cache folder. If the folder cannot be written or the disk is full, a warning says so, and a
+    temporary folder is used until the process ends.
 
     Returns:
         The folder.
 
     Raises:
-        ImportError: ``kernels`` is missing, or another distribution's.
+        ImportError: ``kernels`` is missing, or belongs to another distribution.
     """
     key = _PREFIX + source_key(kernels_folder())
     folder = _base() / _FOLDER / key
@@ -66,28 +68,21 @@ def configure() -> Path:
 def exclusive() -> Iterator[None]:
     """Hold this machine's lock on the folder, so that one process at a time compiles into it.
 
-    Where locks are not to be had (Windows, some network file systems) it does nothing.
+    Does nothing where files cannot be locked (Windows, some network file systems).
     """
-    try:
-        import fcntl
-
-        handle = os.open(Path(os.environ[_VARIABLE]) / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except (ImportError, KeyError, OSError):
+    folder = os.environ.get(_VARIABLE)
+    if folder is None:
         yield
         return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with wait_for_lock(Path(folder) / ".lock"):
         yield
-    finally:
-        os.close(handle)
 
 
 def kernels_folder() -> Path:
     """The folder of the ``kernels`` package that will be imported.
 
     Raises:
-        ImportError: it is missing, or another distribution's.
+        ImportError: it is missing, or belongs to another distribution.
     """
     spec = importlib.util.find_spec("kernels")
     if spec is None or spec.origin is None:
@@ -102,9 +97,15 @@ def kernels_folder() -> Path:
 
 
 def source_key(folder: Path) -> str:
-    """Key of all kernel sources, and of the releases of Python, numba, llvmlite and numpy.
+    """Hash of all kernel sources, and of the versions of Python, numba, llvmlite and numpy.
 
-    numba itself keeps apart what it compiled for different processors.
+    The processor is not part of it: numba itself keeps the code of different processors apart.
+
+    Args:
+        folder: of the kernels.
+
+    Returns:
+        20 hexadecimal digits.
     """
     digest = hashlib.sha256(f"{sys.version}\0{sys.platform}".encode())
     sources = [(str(path.relative_to(folder)), path) for path in sorted(folder.rglob("*.py"))]
@@ -126,17 +127,11 @@ def _base() -> Path:
         if folder.name.startswith(_PREFIX) and folder.parent.name == _FOLDER:
             return folder.parent.parent
         return folder
-    user = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(user):
-        return Path(user)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"))
-    home = Path(os.path.expanduser("~"))
-    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
+    return user_cache_folder()
 
 
 def _why_unusable(folder: Path) -> str:
-    """Why nothing can be written to a folder; empty if it can, and the folder is then there."""
+    """Make a folder, and say why nothing can be written to it; empty if something can."""
     probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,8 +158,8 @@ def _temporary(folder: Path, problem: str) -> Path:
 
     atexit.register(remove)
     warnings.warn(
-        f"compiled kernels cannot be kept in {folder} ({problem}), so each start compiles them anew; "
-        f"free or mend it, or set {_VARIABLE} to a folder that can be written",
+        f"compiled kernels cannot be kept in {folder} ({problem}), so each start compiles them again; "
+        f"free space there, correct its permissions, or set {_VARIABLE} to a writable folder",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -172,7 +167,7 @@ def _temporary(folder: Path, problem: str) -> Path:
 
 
 def _remove_old(current: Path) -> None:
-    """Remove folders of former keys beyond the youngest, as far as that is possible."""
+    """Remove folders of other keys except the last used ones; failures are ignored."""
     with contextlib.suppress(OSError):
         used = sorted(
             ((path.stat().st_mtime, path) for path in current.parent.glob(f"{_PREFIX}*")),
@@ -184,10 +179,10 @@ def _remove_old(current: Path) -> None:
 
 
 def _remove_torn(folder: Path) -> None:
-    """Remove cached kernels that a loss of power or a full disk cut off; numba compiles them anew.
+    """Remove cached kernels that a loss of power or a full disk truncated; numba compiles them again.
 
-    numba's files are pickles, which end with a full stop; it raises on one that is cut. Of cuts at
-    random 1 in 256 leaves a full stop at the end and is not found here.
+    numba's files are pickles, which end with a full stop, and numba raises on a truncated one. A cut
+    at a random place leaves a full stop at the end in 1 of 256 cases and is then not found here.
     """
     with contextlib.suppress(OSError):
         for path in (*folder.rglob("*.nbi"), *folder.rglob("*.nbc")):

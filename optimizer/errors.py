@@ -1,7 +1,7 @@
-"""What can go wrong, as subclasses of the built-in that a caller would catch anyway.
+"""The errors of barsweep, as subclasses of the built-in errors that a caller would expect.
 
-Each message stands on one line and names the file, the place in it and the mend. The command line
-prints it and exits with 2.
+Each message is one line that names the file, the place in it and the fix. The command line prints it
+and exits with 2.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 class BarsweepError(Exception):
     """Base of every error that barsweep raises on purpose.
 
-    What cannot be printed, as a line break out of a file, is escaped: a message is one line.
+    Characters that cannot be printed, such as a line break from a file, are escaped.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -35,7 +35,7 @@ class SignalError(StrategyError):
 
 
 class StudyError(BarsweepError, RuntimeError):
-    """A study that cannot start, go on or be read: names its folder."""
+    """A study that cannot start, continue or be read: names its folder."""
 
 
 class ExportError(BarsweepError, ValueError):

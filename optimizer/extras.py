@@ -11,6 +11,10 @@ from optimizer.errors import DataError
 def optional_module(name: str, extra: str) -> Any:
     """A module of an optional dependency.
 
+    Args:
+        name: of the module.
+        extra: of barsweep, which installs it.
+
     Raises:
         DataError: it is not installed; says how to install it.
     """

@@ -1,4 +1,9 @@
-"""Writing files whole or not at all, and locking a folder."""
+"""Files and folders: whole writes, the user's folders, and locks on folders.
+
+The locks are the operating system's, on folders themselves. Packages such as filelock lock a file of
+their own, which would stay in every study, and offer no shared lock for ``is_in_use``. platformdirs
+would move the cache and the ledger of macOS and Windows.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,24 @@ import errno
 import logging
 import os
 import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from optimizer.errors import StudyError
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Call ``write`` with a temporary file's path and give that its final name once it is on disk."""
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: the file.
+        write: writes the content to the temporary file that it is given, which then takes the name.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is kept.
+    """
     temporary = part_path(path)
     try:
         write(temporary)
@@ -32,8 +45,22 @@ def write_atomically(path: Path, write: Any) -> None:
         os.close(folder)
 
 
+def part_path(path: Path) -> Path:
+    """The temporary file to which a file is written before it takes its name.
+
+    Args:
+        path: of the file.
+    """
+    return path.with_name(path.name + ".part")
+
+
 def cannot_write(path: Path, error: OSError) -> StudyError:
-    """The error for a file of a study that could not be written, with the mend."""
+    """The error for a file of a study that could not be written; says how to go on.
+
+    Args:
+        path: of the file.
+        error: of the operating system or of NumPy.
+    """
     reason = os.strerror(error.errno) if error.errno else str(error)
     # NumPy says how much it could write and gives no number.
     if error.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -47,16 +74,38 @@ def cannot_write(path: Path, error: OSError) -> StudyError:
     )
 
 
-@contextlib.contextmanager
-def exclusive_use(path: Path) -> Iterator[None]:
-    """Hold the lock of a study's folder, which is made if need be, as long as a study runs in it.
+def user_cache_folder() -> Path:
+    """Where programs of the user keep what they can compute again; ``XDG_CACHE_HOME`` if absolute."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):
+        return Path(given)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"))
+    home = Path(os.path.expanduser("~"))
+    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
 
-    The lock is the operating system's, on the folder itself: it leaves no file, and it ends with the
-    process, whatever ends that. Where folders cannot be locked (Windows, some network file systems)
-    there is none.
+
+def user_data_folder() -> Path:
+    """Where programs of the user keep data; ``XDG_DATA_HOME`` if set.
 
     Raises:
-        StudyError: another process holds it, or the folder cannot be made.
+        RuntimeError: the user has no home folder.
+    """
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
+@contextlib.contextmanager
+def exclusive_use(path: Path) -> Iterator[None]:
+    """Hold the lock of a study's folder, which is made if needed, while a study runs in it.
+
+    The lock leaves no file, and it ends with the process, whatever ends that. Folders that cannot be
+    locked (Windows, some network file systems) are used without a lock.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        StudyError: another process holds the lock, or the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -64,53 +113,79 @@ def exclusive_use(path: Path) -> Iterator[None]:
         raise StudyError(f"{path}: is a file; give another --out") from None
     except OSError as error:
         raise cannot_write(path, error) from None
-    try:
-        import fcntl
-
-        handle = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield
-        return
-    try:
-        try:
+    with _opened(path) as handle:
+        if handle is not None:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # by one who looked with `is_in_use`, perhaps
-                time.sleep(0.1)
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StudyError(
-                f"{path}: another process is running a study there; let it end, or give another --out"
-            ) from None
-        except OSError:
-            logging.getLogger("barsweep").warning(
-                "%s: its file system has no locks; start one study there at a time", path
-            )
+                try:
+                    _lock(handle)
+                except BlockingIOError:  # perhaps a process that asks `is_in_use`
+                    time.sleep(0.1)
+                    _lock(handle)
+            except BlockingIOError:
+                raise StudyError(
+                    f"{path}: another process is running a study there; wait for it to end, or give"
+                    " another --out"
+                ) from None
+            except OSError:
+                logging.getLogger("barsweep").warning(
+                    "%s: its file system has no locks; start only one study there at a time", path
+                )
         yield
-    finally:
-        os.close(handle)
 
 
 def is_in_use(path: Path) -> bool:
-    """Whether a process holds ``exclusive_use`` of a study's folder; no where it cannot be told."""
-    try:
-        import fcntl
+    """Whether a process holds ``exclusive_use`` of a study's folder; False if that is unknown.
 
-        handle = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        return False
-    try:
-        # For an instant this is a lock too, though one that others who look can share.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
+    Args:
+        path: the folder.
+    """
+    with _opened(path) as handle:
+        if handle is None:
+            return False
+        try:
+            # For an instant this is a lock too, but one that other callers can share.
+            _lock(handle, shared=True)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
     return False
 
 
-def part_path(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
-    return path.with_name(path.name + ".part")
+@contextlib.contextmanager
+def wait_for_lock(file: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made if needed; waits while another process holds it.
+
+    Does nothing where the file cannot be locked (Windows, some network file systems).
+
+    Args:
+        file: the file; it stays.
+    """
+    with _opened(file, os.O_CREAT | os.O_RDWR) as handle:
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                _lock(handle, wait=True)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int | None]:
+    """A file or folder opened to lock it; None where that is not possible."""
+    try:
+        import fcntl  # noqa: F401
+
+        handle = os.open(path, flags, 0o600)
+    except (ImportError, OSError):
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, *, shared: bool = False, wait: bool = False) -> None:
+    import fcntl
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Words of messages: counts, lists, values and names, cut to a readable length."""
+"""Parts of messages: counts, lists, values and names, cut to a readable length."""
 
 from __future__ import annotations
 
@@ -9,24 +9,42 @@ from pathlib import Path
 
 
 def counted(number: int, what: str) -> str:
-    """A number and what it counts, in the singular where it is 1: ``1 trial``, ``2,048 trials``."""
+    """A number and what it counts, in the singular where it is 1: ``1 trial``, ``2,048 trials``.
+
+    Args:
+        number: 0 or more.
+        what: in the singular.
+    """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def list_text(names: Iterable[str], limit: int = 20) -> str:
-    """Names with commas, and how many more there are."""
+    """Up to ``limit`` names with commas, and how many more there are.
+
+    Args:
+        names: in order.
+        limit: most names.
+    """
     shown = list(names)
     more = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error of another library, fit to stand in one of ours."""
+    """The message of another library's error, on one line without a full stop at the end.
+
+    Args:
+        error: of another library.
+    """
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def shown(path: str | Path) -> str:
-    """A path as messages give it: relative where it lies under the current folder."""
+    """A path as messages show it: relative if it is under the current folder.
+
+    Args:
+        path: of a file or folder.
+    """
     path = Path(path)
     try:
         return str(path.relative_to(Path.cwd()))
@@ -35,7 +53,12 @@ def shown(path: str | Path) -> str:
 
 
 def show(value: object, limit: int = 60) -> str:
-    """``value`` as it would stand in a study file, cut to ``limit`` characters."""
+    """``value`` as a study file would state it, cut to ``limit`` characters.
+
+    Args:
+        value: of any kind.
+        limit: characters.
+    """
     text = _written(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -55,8 +78,13 @@ def _written(value: object) -> str:
         return "a number too long to print"
 
 
-def mend(name: str, valid: Sequence[str]) -> str:
-    """The nearest valid name, if one is near, and the list of all."""
+def suggest(name: str, valid: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the nearest valid one, if any, and all of them.
+
+    Args:
+        name: what was given.
+        valid: every valid name.
+    """
     near = difflib.get_close_matches(name.lower(), valid, n=1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
     return f"{hint}valid: {', '.join(valid)}"

@@ -1,4 +1,4 @@
-"""Frozen records that pass between the parts."""
+"""Frozen records that pass between the packages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ BoolArray = npt.NDArray[np.bool_]
 TimeArray = npt.NDArray[np.datetime64]
 
 NO_CASH_AT_FILL = "no_cash_at_fill"
-"""Reject reason of an order, or of a stop's cover, that cash cut to nothing when it was to fill.
+"""Reject reason of an order, or of a stop's cover, for which there was no cash at its fill.
 
-The sweep needs no code for it: it stands beside those of ``kernels.codes`` in a trace.
+Only the trace has it, next to the reasons of ``kernels.codes``; the sweep needs no code for it.
 """
 
 
 def correlation_id(owner: str, bar: int, *parts: str) -> str:
-    """What a trace calls a thing of one bar: a function of its owner, the bar and the parts alone.
+    """ID of an event at one bar; it depends only on the arguments.
 
     Args:
         owner: ID of the portfolio, strategy or classifier, or the first digits of the bars' hash.
         bar: index of the bar.
-        parts: the symbol, if it has one, and what it is.
+        parts: the symbol, if there is one, and the kind of event.
     """
     return ".".join((owner, f"{bar:07d}", *parts))
 
@@ -41,8 +41,9 @@ class Bars:
 
     Attributes:
         symbols: names, in the order of the columns.
-        bars_per_year: bars of one year of this calendar; annualizes returns.
+        bars_per_year: bars in one year of this calendar; annualizes returns.
         source: where the bars came from, for messages.
+        content_hash: SHA-256 of symbols, times, prices and volumes.
     """
 
     symbols: tuple[str, ...]
@@ -75,7 +76,11 @@ class Bars:
         return len(self.symbols)
 
     def head(self, stop: int) -> Bars:
-        """The bars before bar ``stop``."""
+        """The bars before bar ``stop``.
+
+        Args:
+            stop: index of a bar.
+        """
         return Bars(
             symbols=self.symbols,
             timestamps=self.timestamps[:stop],
@@ -89,7 +94,11 @@ class Bars:
         )
 
     def at(self, index: int) -> Bar:
-        """The bar of all symbols at one timestamp."""
+        """The bar of all symbols at one timestamp.
+
+        Args:
+            index: of the bar.
+        """
         return Bar(
             index,
             self.timestamps[index],
@@ -104,7 +113,14 @@ class Bars:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Bar:
-    """One bar of all symbols; the prices have shape (n_symbols,) and become read-only."""
+    """One bar of all symbols.
+
+    Attributes:
+        index: of the bar, from 0.
+        time: its start, UTC.
+        symbols: names, in the order of the arrays.
+        open, high, low, close, volume: shape (n_symbols,); they become read-only.
+    """
 
     index: int
     time: np.datetime64
@@ -122,13 +138,15 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What a strategy says of one symbol at one bar.
+    """The output of a strategy for one symbol at one bar.
 
     Attributes:
+        id: of the signal.
+        symbol: index.
         direction: -1 short, 0 flat, 1 long, 2 hold.
         strength: expected return per bar.
         confidence: 0 to 1.
-        volatility, inverse_volatility: of the symbol, per bar, by which it is to be sized.
+        volatility, inverse_volatility: of the symbol, per bar; they size the position.
     """
 
     id: str
@@ -142,7 +160,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """What a classifier says of the market at one bar: -1 bear, 0 neutral, 1 bull."""
+    """The output of a classifier at one bar: -1 bear, 0 neutral, 1 bull."""
 
     id: str
     code: int
@@ -150,12 +168,16 @@ class Regime:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the risk manager wants traded at the next fill.
+    """A trade that the risk manager wants at the next fill.
 
     Attributes:
+        id: of the order.
+        bar: index of the bar of decision.
+        symbol: index.
         lots: signed change of the position.
-        target: position after it, in lots.
-        kelly_value, budget_value, cash_value: the three sizes, in money, of which it is the least.
+        target: position after the order, in lots.
+        kelly_value, budget_value, cash_value: three sizes, money; the order takes the least.
+        signal_id, regime_id: of the signal and the regime behind the order.
     """
 
     id: str
@@ -172,18 +194,22 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A trade done.
+    """A trade.
 
     Attributes:
-        order_id: None where a stop or ruin closed the position.
-        kind: ``order``, ``stop``, or ``ruin``: written off at the close, at no cost.
+        id: of the fill.
+        order_id: of the order; None if a stop or ruin closed the position.
+        bar: index of the bar.
+        symbol: index.
+        kind: ``order``, ``stop``, or ``ruin``, which writes the position off at the close at no cost.
         lots: signed change of the position.
-        quantity: the same in units.
+        quantity: signed change of the position, units.
         price: per unit, slippage included.
         raw_value: money per lot at the market's price.
-        cash_per_lot: what a lot took or brought, slippage and commission included.
-        opening_order_id: of a stop or ruin, the order that opened the position.
-        stop_level: of a stop, the price that the bar reached or opened beyond.
+        cash_per_lot: money that a lot took or brought, slippage and commission included.
+        cost: slippage and commission of the whole fill, money.
+        opening_order_id: for a stop or ruin, the order that opened the position.
+        stop_level: for a stop, the price that the bar reached or opened beyond.
     """
 
     id: str
@@ -196,28 +222,25 @@ class Fill:
     price: float
     raw_value: float
     cash_per_lot: float
+    cost: float
     opening_order_id: str | None = None
     stop_level: float | None = None
-
-    @property
-    def cost(self) -> float:
-        """Slippage and commission, money."""
-        return abs(self.lots * (self.raw_value - self.cash_per_lot))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PortfolioState:
-    """One portfolio at the close of a bar, as the risk manager sees it.
+    """A portfolio at the close of a bar, as the risk manager sees it.
 
     Attributes:
-        portfolio_id: names the orders.
-        cash, equity, gross: money; gross is the value of all positions, signs dropped.
+        portfolio_id: begins the IDs of its orders.
+        cash, equity, gross: money; gross is the sum of the absolute values of all positions.
         exposure: gross over equity.
         variance: EWMA of the squared return per unit of exposure.
-        lots, barred: of each symbol.
-        values: (n_symbols,), signed value of each position as of the last refresh of the
-            correlations; read-only.
-        values_gross: their sum, signs dropped.
+        lots: position of each symbol, signed.
+        barred: direction of each symbol that a stop keeps closed; 0 is neither.
+        values: signed value of each position as of the last refresh of the correlations, money,
+            shape (n_symbols,), read-only.
+        values_gross: sum of their absolute values.
         cash_left, budget_left: money that the orders of this bar may still use.
     """
 

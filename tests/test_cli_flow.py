@@ -146,7 +146,7 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
         (("trace", "old", "x"), "old: holds a flow of an earlier barsweep"),
         (("trace", "mine", "x"), r"mine/flow\.json: not of a flow"),
         (("analytics", "import", "nothing.jsonl"), r"nothing\.jsonl: .*No such file"),
-        (("analytics", "import", "small.toml"), r"small\.toml: line 1: this is no spill file"),
+        (("analytics", "import", "small.toml"), r"small\.toml: line 1: this is not a spill file"),
     ):
         line = refused(*wrong, folder=folder)
         assert re.search(words, line), line

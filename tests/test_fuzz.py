@@ -25,7 +25,8 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optimizer.bars.importing import Mending, import_bars
+from optimizer.bars.fixes import Fixes
+from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError
@@ -36,7 +37,7 @@ from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
 from optimizer.types import Bars
-from tests.optimizer import test_data_formats as formats
+from tests.optimizer.bars import test_foreign as formats
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
@@ -121,12 +122,12 @@ def check_bars(path: Path) -> None:
         assert_valid(load_bars(path))
 
 
-def check_import(path: Path, mending: Mending) -> None:
+def check_import(path: Path, fixes: Fixes) -> None:
     out = path.with_name("out.parquet")
     out.unlink(missing_ok=True)
     with one_line_or_fine(path):
         try:
-            report = import_bars([path], out, mending=mending)
+            report = import_bars([path], out, fixes=fixes)
         except DataError:
             assert not out.exists()
             raise
@@ -144,7 +145,7 @@ CSV = "symbol,timestamp,open,high,low,close,volume\n" + "".join(
     for symbol, price in (("A", 100), ("B", 1.5))
     for day in range(2, 12)
 )
-MENDINGS = st.builds(Mending, *[st.booleans()] * 5)
+FIXES = st.builds(Fixes, *[st.booleans()] * 5)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ def test_noise(home: Path, content: bytes, suffix: str) -> None:
     path = home / f"noise.{suffix}"
     path.write_bytes(content)
     check_bars(path)
-    check_import(path, Mending())
+    check_import(path, Fixes())
 
 
 @settings(max_examples=150, suppress_health_check=SLOW)
@@ -212,7 +213,7 @@ def test_parquet_columns_of_any_type(
     path = home / "typed.parquet"
     pq.write_table(pa.table(columns), path)
     check_bars(path)
-    check_import(path, Mending(drop_bad_rows=True))
+    check_import(path, Fixes(drop_bad_rows=True))
 
 
 TEXTS = [
@@ -227,22 +228,22 @@ TEXTS = [
 @given(
     text=st.sampled_from(TEXTS),
     damage=damages(),
-    mending=MENDINGS,
+    fixes=FIXES,
     zipped=st.sampled_from([False] * 9 + [True]),
 )
 def test_a_damaged_export_of_another_program(
-    home: Path, text: str, damage: Callable[[bytes], bytes], mending: Mending, zipped: bool
+    home: Path, text: str, damage: Callable[[bytes], bytes], fixes: Fixes, zipped: bool
 ) -> None:
     path = home / ("theirs.csv.gz" if zipped else "theirs.csv")
     data = damage(text.encode())
     path.write_bytes(gzip.compress(data) if zipped else data)
-    check_import(path, mending)
+    check_import(path, fixes)
 
 
 @settings(max_examples=80, suppress_health_check=SLOW)
-@given(damage=damages(), mending=MENDINGS, name=st.sampled_from(["A_B-1d.json", "A_B-1d.feather"]))
+@given(damage=damages(), fixes=FIXES, name=st.sampled_from(["A_B-1d.json", "A_B-1d.feather"]))
 def test_a_damaged_file_of_freqtrade(
-    home: Path, damage: Callable[[bytes], bytes], mending: Mending, name: str
+    home: Path, damage: Callable[[bytes], bytes], fixes: Fixes, name: str
 ) -> None:
     path = home / name
     if name.endswith("json"):
@@ -251,7 +252,7 @@ def test_a_damaged_file_of_freqtrade(
         formats.FREQTRADE.to_feather(path)
         content = path.read_bytes()
     path.write_bytes(damage(content))
-    check_import(path, mending)
+    check_import(path, fixes)
 
 
 # --- Study files and exports --------------------------------------------------------------------
@@ -536,7 +537,7 @@ def test_days_that_are_missing_are_reported(
     bars = random_bars(300)
     holed = without(bars, 120, 163)  # 43 business days: 60 and some days of the calendar
     results_of(tmp_path, holed)
-    [warning] = [one.message for one in caplog.records if "no bars for long" in one.message]
+    [warning] = [one.message for one in caplog.records if "long gaps without bars" in one.message]
     around = f"{str(bars.timestamps[119])[:10]} to {str(bars.timestamps[163])[:10]} (62 days)"
     assert around in warning
     report = import_bars([tmp_path / "bars.parquet"], tmp_path / "again.parquet")

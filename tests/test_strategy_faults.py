@@ -23,7 +23,7 @@ from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
-from optimizer.strategies.user import read_custom
+from optimizer.strategies.user import read_strategy
 from optimizer.strategies.user_kernels import strategies_folder
 from optimizer.study_file.load import load_study
 from optimizer.study_file.study import study_from_dict
@@ -169,7 +169,7 @@ def test_running_a_file_leaves_the_program_as_it_was(
     folder, errors = Path.cwd(), np.geterr()
     effects = "import os\nprint('hello')\nos.chdir('/')\nnp.seterr(all='raise')\n"
     (home / "mine.py").write_text(FAULTY.replace("\nPARAMETERS", f"{effects}\nPARAMETERS", 1))
-    read_custom(home / "mine.py", "mine")
+    read_strategy(home / "mine.py", "mine")
     assert (Path.cwd(), np.geterr()) == (folder, errors)
     said = capsys.readouterr()
     assert said.out == "" and "hello" in said.err
@@ -328,10 +328,9 @@ def test_workers_name_a_file_that_is_nowhere(home: Path) -> None:
     """Neither in its place nor beside the compiled kernels."""
     (home / "mine.py").write_text(f"{FAULTY}# nowhere\n")
     study = study_from_dict(load_study(write_study(home, NONE)).to_dict(), home)
-    custom = study.strategies[0].custom
-    assert custom is not None
+    (strategy,) = study.user_strategies
     (home / "mine.py").unlink()
-    for path in strategies_folder().glob(f"*/{custom.source_hash}.py"):
+    for path in strategies_folder().glob(f"*/{strategy.declaration.source_hash}.py"):
         path.unlink()
-    with pytest.raises(StrategyError, match=r"mine\.py: is gone since the study ran .* put"):
+    with pytest.raises(StrategyError, match=r"mine\.py: is missing since the study ran .* put"):
         run_study(study, out=home / "out", workers=2)

@@ -32,12 +32,12 @@ class Address:
 
     @property
     def kept(self) -> str:
-        """The URL as a file may keep it: without a password, and good from any folder."""
+        """The URL as files keep it: without a password, and valid from any folder."""
         plain = self.url.set(drivername=self.url.get_backend_name())
         if self.file is not None:
             return plain.set(database=str(self.file.absolute())).render_as_string()
         query = {key: value for key, value in plain.query.items() if "password" not in key}
-        # SQLAlchemy's set() takes None for "leave it as it is".
+        # In SQLAlchemy's set(), None means "unchanged".
         return sa.URL.create(
             plain.drivername, plain.username, None, plain.host, plain.port, plain.database, query
         ).render_as_string()
@@ -49,7 +49,11 @@ class Address:
         return Path(str(self.url.database)) if is_file else None
 
     def reason(self, error: BaseException) -> str:
-        """One short line of what a driver said, without secrets."""
+        """The message of a driver's error on one short line, without secrets.
+
+        Args:
+            error: of a driver or of SQLAlchemy.
+        """
         cause: BaseException = getattr(error, "orig", None) or error
         if isinstance(cause.__cause__, Exception) and not isinstance(cause, sqlite3.Error):
             cause = cause.__cause__  # SQLAlchemy's copy of asyncpg's errors puts the class first
@@ -59,19 +63,23 @@ class Address:
             text = text.replace(secret, "***")
         return text if len(text) <= 300 else text[:300] + " ..."
 
-    def password_mend(self, error: BaseException) -> str:
-        """The end of a message about a password that is missing, or nothing."""
+    def password_hint(self, error: BaseException) -> str:
+        """The end of a message if the password is missing; else empty.
+
+        Args:
+            error: of a driver or of SQLAlchemy.
+        """
         asked = "password" in self.reason(error).lower() and not self.secrets
-        return f"; try again {PASSWORD_MEND}" if asked else ""
+        return f"; try again {PASSWORD_HINT}" if asked else ""
 
 
-PASSWORD_MEND = (
+PASSWORD_HINT = (
     "with the database's password, which no file keeps, in the environment variable PGPASSWORD (or"
     " the whole URL in --database)"
 )
-"""What to do where a URL that a file kept lacks its password."""
+"""How to give the password of a URL that a file keeps without it."""
 
-_URL_MEND = (
+_URL_FORM = (
     "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / in the password"
     " written as %40 %3A %2F"
 )
@@ -80,14 +88,17 @@ _URL_MEND = (
 def parse_url(url: str) -> Address:
     """The database that a URL names.
 
+    Args:
+        url: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST:PORT/NAME``.
+
     Raises:
-        AnalyticsError: it cannot be read, or names no kind of database that is supported; never shows
-            the URL, since a password may be anywhere in one that is written wrong.
+        AnalyticsError: it cannot be read, or its kind of database is not supported. The message does
+            not show the URL: in a malformed one the password may be anywhere.
     """
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
-        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_MEND}") from None
+        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_FORM}") from None
     drivers = {
         "sqlite": "sqlite+aiosqlite",
         "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -97,7 +108,7 @@ def parse_url(url: str) -> Address:
     }
     if parsed.drivername not in drivers:
         raise AnalyticsError(
-            f"analytics database: {parsed.drivername!r} is not supported; {_URL_MEND}"
+            f"analytics database: {parsed.drivername!r} is not supported; {_URL_FORM}"
         )
     parsed = parsed.set(drivername=drivers[parsed.drivername])
     if parsed.get_backend_name() == "sqlite":
@@ -110,8 +121,8 @@ def parse_url(url: str) -> Address:
         return Address(parsed, database, ())
     query = {key: "".join(value) for key, value in parsed.query.items()}
     if any("@" in part for part in (parsed.host or "", parsed.database or "")):
-        # A password that holds @ unescaped: its rest has become part of the host or the name.
-        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_MEND}")
+        # The password has an unescaped @: its rest became part of the host or the name.
+        raise AnalyticsError(f"analytics database: its URL cannot be read; {_URL_FORM}")
     if importlib.util.find_spec("asyncpg") is None:
         raise AnalyticsError(
             "analytics database: PostgreSQL needs asyncpg; install it with"
@@ -125,7 +136,11 @@ def parse_url(url: str) -> Address:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same again may succeed: a lock held by another, a server that starts again."""
+    """Whether another try may succeed: a lock is held, or a server is restarting.
+
+    Args:
+        error: of a driver or of SQLAlchemy.
+    """
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF

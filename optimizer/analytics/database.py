@@ -26,11 +26,11 @@ _RETRY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 class Database:
-    """One open database, used from one event loop.
+    """An open database, for use from one event loop.
 
     Args:
         address: of the database.
-        read_only: for a reader: no schema change, no lock against writers.
+        read_only: for a reader, which changes no schema and locks out no writer.
     """
 
     def __init__(self, address: Address, *, read_only: bool = False) -> None:
@@ -55,8 +55,8 @@ class Database:
             url, connect_args=options, pool_size=1, max_overflow=0
         )
         if self._is_sqlite:
-            # A read transaction that turns to writing fails at once where another writes: so a
-            # writer takes its lock when it begins.
+            # A read transaction that starts to write fails at once if another process writes, so a
+            # writer takes its lock at the beginning.
             begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
             @sa.event.listens_for(self.engine.sync_engine, "begin")
@@ -67,7 +67,7 @@ class Database:
                 sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
 
     def _insert_statement(self, table: sa.Table) -> str:
-        """An insert that leaves rows be whose key is there."""
+        """An insert that keeps existing rows with the same key."""
         if self._is_sqlite:
             insert = sqlite.insert(table).on_conflict_do_nothing()
             return str(insert.compile(dialect=sqlite.dialect(paramstyle="qmark")))
@@ -84,7 +84,7 @@ class Database:
         )
 
     async def _retried(self, act: Callable[[], Awaitable[_Result]]) -> _Result:
-        """What ``act()`` gives; failures that may pass are tried again for some seconds."""
+        """The result of ``act()``, which is tried again for some seconds if an error is transient."""
         for delay in (*_RETRY_SECONDS, None):
             try:
                 return await act()
@@ -113,8 +113,14 @@ class Database:
     async def write(self, bars: Sequence[BarRows]) -> int:
         """Commit bars in one transaction.
 
+        Args:
+            bars: whole bars.
+
         Returns:
-            how many rows were not there before.
+            Number of new rows.
+
+        Raises:
+            AnalyticsError: the database has other rows under the same keys.
         """
 
         async def act() -> int:
@@ -142,7 +148,7 @@ class Database:
     async def _refuse_others(
         self, connection: AsyncConnection, table: sa.Table, rows: Iterable[Row]
     ) -> None:
-        """Compare rows with what the database holds under their keys."""
+        """Refuse rows if the database has other rows under their keys."""
         key = [column.name for column in table.primary_key]
         places = [list(table.columns.keys()).index(name) for name in key]
         wanted = iter(rows)
@@ -157,19 +163,19 @@ class Database:
                 if found.get(row_key) != tuple(row):
                     raise AnalyticsError(
                         f"table {table.name} holds another row under {', '.join(key)} ="
-                        f" {', '.join(map(str, row_key))}: what is there comes from another study or"
-                        " version; give this one a database of its own"
+                        f" {', '.join(map(str, row_key))}: it comes from another study or version;"
+                        " give this flow a database of its own"
                     )
 
     async def close(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
         await self.engine.dispose()
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor = connection.cursor()
-    # WAL with NORMAL is consistent after a kill and after a power cut; the latter may lose the last
-    # commits. The log is folded back every 40 MB and the cache holds 64 MB: fewer random writes.
+    # WAL with NORMAL is consistent after a kill and after a power cut, which may lose the last commits.
+    # The log is folded back every 40 MB and the cache holds 64 MB, for fewer random writes.
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",

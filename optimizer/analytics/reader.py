@@ -24,8 +24,11 @@ _Result = TypeVar("_Result")
 def open_reader(url: str) -> AnalyticsReader:
     """Open an analytics database to read it.
 
+    Args:
+        url: see ``parse_url``.
+
     Raises:
-        AnalyticsError: it is missing, holds no analytics, or is newer than this program.
+        AnalyticsError: the database is missing, holds no analytics, or is newer than this program.
     """
     return AnalyticsReader(url)
 
@@ -56,20 +59,23 @@ class AnalyticsReader:
         self.close()
 
     def close(self) -> None:
-        """Give up the database."""
+        """Close the database."""
         with contextlib.suppress(Exception):
             self._runner.run(self._database.close())
         self._runner.close()
 
     def chain(self, fill_id: str) -> dict[str, Any]:
-        """All that led to a fill and followed from it.
+        """Everything that led to a fill and followed from it.
+
+        Args:
+            fill_id: of the fill.
 
         Returns:
-            ``fill``; its ``order``, None for a stop and for ruin, and ``opening_order``, the one that
-            opened the position that these closed, None elsewhere; ``signal`` and ``regime`` behind
-            that order; ``decision_bar``, the symbol's bar at which it was placed; ``bar``, the one at
-            which the fill came; ``equity`` after that bar; ``portfolio``. Features and parameters are
-            dicts.
+            Rows as dicts, with features and parameters as dicts: ``fill``; ``order``, None for a stop
+            and for ruin; ``opening_order``, which opened the position that a stop or ruin closed,
+            else None; ``signal`` and ``regime`` of that order; ``decision_bar``, the symbol's bar at
+            which the order was placed; ``bar``, the one at which it filled; ``equity`` after that
+            bar; ``portfolio``.
 
         Raises:
             AnalyticsError: there is no such fill; names its neighbours.
@@ -77,10 +83,10 @@ class AnalyticsReader:
         return self._run(self._chain(fill_id))
 
     def reject_counts(self, portfolios: Collection[str] | None = None) -> list[tuple[str, int]]:
-        """Reasons why signals became no orders, or orders no fills, the most frequent first.
+        """How often each reason kept a signal from an order or an order from a fill, most often first.
 
         Args:
-            portfolios: identifiers of those to count; None counts all of the database.
+            portfolios: IDs of those to count; None counts all in the database.
         """
         rejects = TABLES["rejects"]
         columns = (rejects.c.portfolio_id, rejects.c.reason)
@@ -93,13 +99,16 @@ class AnalyticsReader:
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
     def portfolios(self) -> list[dict[str, Any]]:
-        """All portfolios by identifier, parameters as dicts."""
+        """All portfolios in the order of their IDs, with parameters as dicts."""
         table = TABLES["portfolios"]
         query = sa.select(table).order_by(table.c.portfolio_id)
         return [_record(row) for row in self._run(self._rows(query))]
 
     def equity(self, portfolio_id: str) -> list[dict[str, Any]]:
         """Equity, cash, exposure and drawdown of a portfolio, bar by bar.
+
+        Args:
+            portfolio_id: of the portfolio.
 
         Raises:
             AnalyticsError: there is no such portfolio.
@@ -123,7 +132,7 @@ class AnalyticsReader:
         except (BarsweepError, KeyboardInterrupt):
             raise
         except Exception as error:
-            reason = f"{self._address.reason(error)}{self._address.password_mend(error)}"
+            reason = f"{self._address.reason(error)}{self._address.password_hint(error)}"
             raise AnalyticsError(f"{self._address.shown}: cannot be read: {reason}") from None
 
     async def _check_schema(self) -> None:
@@ -184,8 +193,8 @@ class AnalyticsReader:
         after = sa.select(sa.func.min(column)).where(column > fill_id)
         found = [(await connection.execute(query)).scalar() for query in (before, after)]
         near = " and ".join(str(name) for name in found if name is not None)
-        mend = f"the nearest are {near}" if near else "it holds no fills"
-        return f"{self._address.shown}: no fill {fill_id!r}; {mend}"
+        hint = f"the nearest are {near}" if near else "it holds no fills"
+        return f"{self._address.shown}: no fill {fill_id!r}; {hint}"
 
 
 def _record(row: sa.Row[Any]) -> dict[str, Any]:

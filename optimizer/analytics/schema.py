@@ -1,4 +1,4 @@
-"""Versions of the analytics database's schema, and the upgrade to the newest."""
+"""Versions of the schema of the analytics database, and the upgrade to the newest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def schema_of(connection: sa.Connection) -> str | None:
-    """The version of a database's schema, or None where it has none."""
+    """The version of the schema of a database; None without a schema.
+
+    Args:
+        connection: to the database.
+    """
     from alembic.runtime.migration import MigrationContext
 
     options = {"version_table": VERSION_TABLE}
@@ -46,7 +50,15 @@ _ALEMBIC_IS_GLOBAL = threading.Lock()
 
 
 def upgrade(connection: sa.Connection, shown: str) -> None:
-    """Upgrade a database's tables to the newest version; ``shown`` names it in errors."""
+    """Upgrade the tables of a database to the newest version.
+
+    Args:
+        connection: to the database.
+        shown: the database as messages name it.
+
+    Raises:
+        AnalyticsError: the version is newer than this program.
+    """
     from alembic import command
 
     version, known = schema_of(connection), schema_versions()
@@ -61,8 +73,14 @@ def upgrade(connection: sa.Connection, shown: str) -> None:
 
 
 def too_new(shown: str, version: str, known: Sequence[str]) -> str:
-    """The message about a schema that a later barsweep made."""
+    """The message about a schema that a later barsweep made.
+
+    Args:
+        shown: the database as messages name it.
+        version: of its schema.
+        known: versions that this program knows, oldest first.
+    """
     return (
-        f"{shown}: its analytics have schema {version}, this barsweep knows {known[-1]} at most;"
-        " upgrade barsweep or give another database"
+        f"{shown}: its analytics have schema {version}, but this barsweep"
+        f" knows only {known[-1]} and earlier; upgrade barsweep or give another database"
     )

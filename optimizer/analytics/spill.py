@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from optimizer.analytics.address import PASSWORD_MEND, Address, AnalyticsError, parse_url
+from optimizer.analytics.address import PASSWORD_HINT, Address, AnalyticsError, parse_url
 from optimizer.analytics.database import Database
 from optimizer.analytics.schema import schema_versions
 from optimizer.analytics.tables import TABLES, BarRows
@@ -20,7 +20,7 @@ _SPILL_FORMAT = "barsweep analytics spill"
 
 
 class Spill:
-    """The file of what a database failed to take: JSON lines, a header, then one line per bar.
+    """The file of rows that a database did not take: JSON lines, a header, then one line per bar.
 
     Args:
         path: of the file; created with the first bar.
@@ -49,12 +49,12 @@ class Spill:
         return f"barsweep analytics import {shlex.quote(str(self.path.absolute()))}"
 
     def _advice(self) -> str:
-        """The command that loads the file, which names its database, and what it lacks."""
+        """The command that loads the file, and where its password comes from."""
         advice = f"load them with `{self._command()}`"
-        return f"{advice}, {PASSWORD_MEND}" if self._address.secrets else advice
+        return f"{advice}, {PASSWORD_HINT}" if self._address.secrets else advice
 
     def described(self) -> str:
-        """What the file holds and what to do with it, the end of a message."""
+        """The end of a message: what the file holds, and what to do with it."""
         held = f"{self._n_rows:,} rows are in {self.path}: {self._advice()}"
         if self.failed is None:
             return f"the other {held}"
@@ -62,11 +62,15 @@ class Spill:
         held = f"{held}; " if self._n_rows else ""
         return (
             f"{held}{lost} could not be written to {self.path} either ({self.failed}) and is lost:"
-            " make room there and start the flow again"
+            " free space there and start the flow again"
         )
 
     def write(self, bars: Sequence[BarRows]) -> None:
-        """Append whole bars; a failure is kept in ``failed``, with the bars before it in the file."""
+        """Append whole bars. After a failure, ``failed`` is its reason and the bars before are kept.
+
+        Args:
+            bars: in order.
+        """
         for bar in bars:
             if self.failed is not None:
                 return
@@ -109,26 +113,26 @@ class Spill:
 
 
 def _plain(value: Any) -> Any:
-    """A plain value for what JSON does not know: numpy's scalars, or else the text of it."""
+    """A value that JSON can hold: a number for a numpy scalar, else a text."""
     return value.item() if hasattr(value, "item") else str(value)
 
 
 def import_spill(spill: Path, url: str | None = None) -> int:
-    """Load a spill file; rows that are in the database already are skipped.
+    """Load a spill file; rows that the database already has are skipped.
 
-    A last line without its end, from a process killed as it wrote, is left out: it is half a bar.
+    A last line without its end is left out: it is half a bar, of a process that was killed.
 
     Args:
         spill: file that ``AnalyticsWriter`` wrote.
-        url: of the database, as for ``AnalyticsWriter``; None takes the one that failed, its password
-            from the environment variable PGPASSWORD.
+        url: of the database, as for ``AnalyticsWriter``; None takes the one that failed, with
+            the password in the environment variable PGPASSWORD.
 
     Returns:
-        how many rows were new to the database.
+        Number of rows that were new to the database.
 
     Raises:
-        AnalyticsError: the file or the database cannot be used; what was loaded until then stays,
-            and the same again goes on from there.
+        AnalyticsError: the file or the database cannot be used. Rows loaded so far stay, and another
+            call continues from there.
     """
     spill = Path(spill)
     address = parse_url(_spilled_database(spill) if url is None else url)
@@ -156,7 +160,7 @@ def import_spill(spill: Path, url: str | None = None) -> int:
         at = spill if getattr(error, "filename", None) == str(spill) else address.shown
         raise AnalyticsError(
             f"{at}: the import of {spill} failed: {address.reason(error)}"
-            f"{address.password_mend(error)}"
+            f"{address.password_hint(error)}"
         ) from None
 
 
@@ -174,12 +178,12 @@ def _spilled_database(spill: Path) -> str:
         raise AnalyticsError(f"{spill}: cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError):
         raise AnalyticsError(
-            f"{spill}: line 1: this is no spill file of barsweep; restore the file"
+            f"{spill}: line 1: this is not a spill file of barsweep; restore the file"
         ) from None
     file_of_url = parse_url(url).file
     if file_of_url is not None and not file_of_url.exists():
-        beside = spill.absolute().parent / file_of_url.name
-        return f"sqlite:///{beside}" if beside.exists() else url  # the folder may have moved
+        moved = spill.absolute().parent / file_of_url.name
+        return f"sqlite:///{moved}" if moved.exists() else url
     return url
 
 
@@ -215,7 +219,11 @@ def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
                     raise ValueError
                 yield BarRows(record["bar"], rows, sum(map(len, rows.values())))
         except (ValueError, KeyError, TypeError, AttributeError):
-            what = "this is no spill file of barsweep" if number == 1 else "this is no bar's rows"
+            what = (
+                "this is not a spill file of barsweep"
+                if number == 1
+                else "these are not the rows of a bar"
+            )
             raise AnalyticsError(f"line {number}: {what}; restore the file") from None
         if number == 1 and version != known[-1]:
             raise AnalyticsError(
@@ -223,4 +231,4 @@ def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
                 " barsweep that wrote it"
             )
     if number < 2:
-        raise AnalyticsError("this is no spill file of barsweep, or its end is missing")
+        raise AnalyticsError("this is not a spill file of barsweep, or its end is missing")

@@ -115,13 +115,13 @@ TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
 """Tables by name, in the order in which they are written; a row is a tuple in a table's order.
 
 ``bar`` counts from 0; ``time`` is ISO 8601 in UTC; ``parameters`` and ``features`` are JSON objects;
-``direction`` and ``code`` are those of ``kernels.codes``; ``reason`` is a name in its ``REASONS``, why a
-signal became no order, or ``optimizer.types.NO_CASH_AT_FILL``, why an order (or a stop's cover, which
-has none) became no fill. ``bar_id`` of a signal is the bar that it was decided at, that of a fill the
-bar that it filled at. Values, costs and cash are in the currency of the prices, quantities in units. A
-value that does not apply is None, never NaN: the order of a stop's fill (which has the one that opened
-the position beside it), a size that has no limit.
-SQLite gives -0.0 back as 0.0; every other float64 comes back bit for bit.
+``direction`` and ``code`` are those of ``kernels.codes``. ``reason`` says why a signal became no order
+(a name in ``kernels.codes.REASONS``), or why an order or a stop's cover became no fill
+(``optimizer.types.NO_CASH_AT_FILL``). ``bar_id`` of a signal is the bar of its decision, that of a fill
+the bar at which it filled. Values, costs and cash are in the currency of the prices, quantities in
+units. A value that does not apply is None, never NaN: the order of a stop's fill (``opening_order_id``
+names the one that opened the position), or a size without a limit. SQLite returns -0.0 as 0.0; every
+other float64 comes back bit for bit.
 """
 
 VERSION_TABLE = "barsweep_schema"  # not Alembic's default, which other programs' databases hold

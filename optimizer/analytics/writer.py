@@ -21,25 +21,25 @@ _FLUSH_SECONDS = 0.5
 
 
 class AnalyticsWriter:
-    """Writes an event flow's rows in the background.
+    """Writes the rows of an event flow in the background.
 
-    Use it as a context manager: leaving it commits every bar that has ended, on an exception and on
-    Ctrl-C too. Rows of a bar that has not ended are committed when all went well (portfolios without
-    bars), and dropped on an exception: the database never holds half a bar. A second Ctrl-C while it
-    waits for the database gives up waiting.
+    Use it as a context manager. Leaving it commits every bar that has ended, also on an exception and
+    on Ctrl-C. Rows outside an ended bar are committed after a normal end (portfolios without bars) and
+    dropped on an exception: the database never holds half a bar. A second Ctrl-C stops waiting for the
+    database.
 
-    Where the database fails midway, the flow goes on: bars that are not committed go to the spill
-    file, ``failure`` says so from then on, and leaving raises it. Where the spill file cannot be
-    written either, the next ``add`` or ``end_bar`` raises.
+    If the database fails midway, the flow continues: bars that are not committed go to the spill file,
+    ``failure`` says so from then on, and leaving raises it. If the spill file cannot be written either,
+    the next ``add`` or ``end_bar`` raises.
 
-    One thread may use it. The threads that write end with the process.
+    Only one thread may use it. The thread that writes ends with the process.
 
     Args:
         url: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``. The database is created
             (SQLite) or must exist (PostgreSQL); its schema is brought to the newest version.
-        spill: file for what the database fails to take; must not exist.
+        spill: file for rows that the database does not take; must not exist.
         max_rows_waiting: ``end_bar`` blocks while more rows than this are not committed.
-        batch_rows: rows of a transaction, in whole bars; fewer when they come slowly.
+        batch_rows: rows of a transaction, in whole bars; fewer if they come slowly.
 
     Raises:
         AnalyticsError: the URL, the database, its schema or the spill file cannot be used.
@@ -62,10 +62,9 @@ class AnalyticsWriter:
         self._batch_rows = batch_rows
         self._widths = {name: {len(table.columns)} for name, table in TABLES.items()}
 
-        # The two sides share no lock: Ctrl-C may strike the caller's side anywhere, and a lock that
-        # it leaves held would block the other for ever. Each number has one side that sets it. Nor
-        # is the thread asked whether it lives: Python 3.11 takes it for dead once Ctrl-C has struck
-        # within is_alive().
+        # The two sides share no lock: Ctrl-C may interrupt the caller's side anywhere, and a lock that
+        # stays held would block the other side for ever. Each number is set by one side only. is_alive()
+        # is not used: in Python 3.11 it reports a living thread as dead after a Ctrl-C inside it.
         self._open = BarRows()
         self._added = 0
         self._unannounced = 0
@@ -93,7 +92,7 @@ class AnalyticsWriter:
 
     @property
     def failure(self) -> AnalyticsError | None:
-        """What went wrong in the background so far."""
+        """What failed in the background so far; None if nothing did."""
         if self._failed_at is None:
             return None
         bar, reason = self._failed_at
@@ -122,7 +121,7 @@ class AnalyticsWriter:
             raise failure from error
 
     def add(self, table: str, rows: Sequence[Row]) -> None:
-        """Take rows of the bar that goes on.
+        """Take rows of the current bar.
 
         Args:
             table: one of ``TABLES``.
@@ -142,9 +141,12 @@ class AnalyticsWriter:
         self._open.count += len(rows)
 
     def end_bar(self, bar: int) -> None:
-        """The bar's rows are all there: they are committed together.
+        """Commit the rows of the current bar together.
 
         Blocks while more than ``max_rows_waiting`` rows are not committed.
+
+        Args:
+            bar: index of the bar.
 
         Raises:
             AnalyticsError: neither database nor spill file can be written.
@@ -157,7 +159,7 @@ class AnalyticsWriter:
         self._refuse_if_over()
 
     def close(self) -> None:
-        """Commit what is left and give up the database; a second call does nothing.
+        """Commit the remaining rows and close the database; a second call does nothing.
 
         Raises:
             AnalyticsError: see ``failure``.
@@ -175,7 +177,7 @@ class AnalyticsWriter:
             raise failure
 
     def _wait_for_progress(self) -> None:
-        # The time limit is for a Ctrl-C that struck when something had been taken from there.
+        # The time limit is for a Ctrl-C just after something was taken from the queue.
         with contextlib.suppress(Empty):
             self._progress.get(timeout=0.5)
 
@@ -206,7 +208,7 @@ class AnalyticsWriter:
     def _run(self) -> None:
         try:
             asyncio.run(self._work())
-        except BaseException as error:  # whatever it is, the caller must hear of it
+        except BaseException as error:  # the caller must learn of every failure
             if self._failed_at is None:
                 self._failed_at = (None, self._address.reason(error))
             self._spill.failed = self._spill.failed or self._address.reason(error)
@@ -243,7 +245,7 @@ class AnalyticsWriter:
                     self._progress.put(None)
         finally:
             self._spill.close()
-            with contextlib.suppress(Exception):  # all that matters is committed, or spilled
+            with contextlib.suppress(Exception):  # every bar is committed or spilled
                 await database.close()
 
     async def _next_batch(self) -> list[BarRows]:

@@ -20,7 +20,14 @@ from optimizer.types import IntArray, TimeArray
 def trading_days(
     times: TimeArray, zone: zoneinfo.ZoneInfo, size: int, calendar: Any | None
 ) -> TimeArray:
-    """The day of each bar: as dated where all begin at midnight UTC, else by the exchange's clock."""
+    """The day of each bar: its date if all bars begin at midnight UTC, else by the exchange's clock.
+
+    Args:
+        times: shape (n_bars,), UTC.
+        zone: of the exchange, if there is no calendar.
+        size: of a bar, nanoseconds.
+        calendar: of the exchange; None if no calendar was given.
+    """
     midnight = (times.view(np.int64) % DAY == 0).all()
     if midnight and size >= LONG_BAR:
         return times.astype("datetime64[D]")
@@ -29,7 +36,13 @@ def trading_days(
 
 
 def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Days]:
-    """Days without bars that should have some, and days with bars that should have none."""
+    """Days without bars that should have some, and days with bars that should have none.
+
+    Args:
+        days: of each bar, shape (n_bars,).
+        size: of a bar, nanoseconds; bars longer than a day have no missing days.
+        calendar: its sessions should have bars; None takes the weekdays that usually have some.
+    """
     if not 0 < size <= DAY + DAY // 2:
         return (), ()
     there = np.unique(days)
@@ -37,7 +50,7 @@ def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Da
         sessions = _sessions(calendar, there[0], there[-1])
         return tuple(np.setdiff1d(sessions, there)), tuple(np.setdiff1d(there, sessions))
     every = np.arange(there[0], there[-1] + np.timedelta64(1, "D"))
-    # 1970-01-01 was a Thursday; Monday is 0. A weekday is usual where half of its days have bars.
+    # 1970-01-01 was a Thursday; Monday is 0. A weekday is usual if half of its days have bars.
     weekday = (every.astype(np.int64) + 3) % 7
     has = np.isin(every, there)
     usual = np.array([has[weekday == day].mean() >= 0.5 for day in range(7) if day in weekday])
@@ -46,7 +59,13 @@ def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Da
 
 
 def bars_missing(days: TimeArray, steps: IntArray, size: int) -> int:
-    """Bars missing within trading days, where consecutive bars are further apart than one bar."""
+    """Number of bars missing within days, where consecutive bars are more than one bar apart.
+
+    Args:
+        days: of each bar, shape (n_bars,).
+        steps: between consecutive bars, nanoseconds, shape (n_bars - 1,).
+        size: of a bar, nanoseconds.
+    """
     if not 0 < size < LONG_BAR:
         return 0
     inside = steps[days[1:] == days[:-1]]
@@ -56,7 +75,16 @@ def bars_missing(days: TimeArray, steps: IntArray, size: int) -> int:
 def longest_gap(
     times: TimeArray, steps: IntArray, size: int
 ) -> tuple[int, np.datetime64, np.datetime64] | None:
-    """The longest gap between two bars: nanoseconds, the bars before and after; None without one."""
+    """The longest gap between two bars: nanoseconds, and the times of the bars before and after.
+
+    Args:
+        times: of the bars, shape (n_bars,).
+        steps: between them, nanoseconds, shape (n_bars - 1,).
+        size: of a bar, nanoseconds.
+
+    Returns:
+        None if no step is longer than a bar.
+    """
     if not len(steps) or int(steps.max()) <= size:
         return None
     at = int(np.argmax(steps))
@@ -64,15 +92,22 @@ def longest_gap(
 
 
 def open_calendar(code: str) -> Any:
-    """An exchange's calendar by its code, as XNYS."""
+    """An exchange's calendar by its code, such as XNYS.
+
+    Args:
+        code: of the exchange, as exchange-calendars names it.
+
+    Raises:
+        DataError: no calendar has the code, or exchange-calendars is not installed.
+    """
     library = optional_module("exchange_calendars", "calendars")
     try:
         with _their_warnings():
             return library.get_calendar(code)
     except (library.errors.CalendarError, ValueError) as error:
         raise DataError(
-            f"--calendar {code}: {one_line(error)}; codes are those of exchange-calendars, as XNYS"
-            " or 24/7"
+            f"--calendar {code}: {one_line(error)}; codes are those of exchange-calendars, such as"
+            " XNYS or 24/7"
         ) from None
 
 
@@ -89,5 +124,5 @@ def _sessions(calendar: Any, first: np.datetime64, last: np.datetime64) -> TimeA
 
 
 def _their_warnings() -> warnings.catch_warnings[Any]:
-    """Silence what the calendar library makes pandas warn of; it concerns its authors."""
+    """Silence the warnings of pandas about the code of the calendar library."""
     return warnings.catch_warnings(action="ignore", category=DeprecationWarning)

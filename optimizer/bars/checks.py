@@ -23,7 +23,11 @@ _CALENDAR_SLACK = 4 / 7
 
 
 def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
-    """Refuse rows that are no bars: out of order, repeated, broken, or of several sizes.
+    """Refuse rows that are not bars: out of order, repeated, invalid, or of several sizes.
+
+    Args:
+        rows: with symbols, times and values.
+        zone: whose clock may shorten a step.
 
     Raises:
         DataError: names the first such row.
@@ -40,8 +44,8 @@ def require_bars(bars: Bars, needed: int, why: str) -> None:
 
     Args:
         bars: of any symbols.
-        needed: bars that are needed at least.
-        why: what needs them, for the message.
+        needed: least number of bars.
+        why: what needs them, in the message.
 
     Raises:
         DataError: there are fewer.
@@ -60,34 +64,39 @@ class Flaw:
 
     Attributes:
         kind: what is wrong, in a few words.
-        broken: of each row.
+        broken: whether each row breaks the rule, shape (n_rows,).
         column: the column at fault.
-        other: the column beside which it is at fault, if any.
-        mend: what the value must be, or what to do.
+        other: the column that it contradicts, if any.
+        fix: what the value must be, or what to do.
     """
 
     kind: str
     broken: BoolArray
     column: str
-    mend: str
+    fix: str
     other: str | None = None
 
     def describe(self, values: Mapping[str, FloatArray], row: int) -> str:
-        """What is wrong in a row, and the mend."""
+        """What is wrong in a row, and how to fix it.
+
+        Args:
+            values: prices and volume by name, each of shape (n_rows,).
+            row: index of a row that breaks the rule.
+        """
         value = float(values[self.column][row])
         if np.isnan(value):
-            return f"column {self.column} has no value; {self.mend}"
+            return f"column {self.column} has no value; {self.fix}"
         text = f"column {self.column} is {value!r}"
         if self.other is not None:
             text += f", {self.kind} {self.other}, {float(values[self.other][row])!r}"
-        return f"{text}; {self.mend}"
+        return f"{text}; {self.fix}"
 
 
 def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
     """Each rule that the values of a bar must keep, and which rows break it.
 
     Args:
-        values: prices and volume by name, one length.
+        values: prices and volume by name, each of shape (n_rows,).
     """
     for name, column in values.items():
         yield Flaw("no value", np.isnan(column), name, "complete the bar or drop it")
@@ -106,16 +115,16 @@ def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
 
 
 def suspected_splits(open_: FloatArray, close: FloatArray) -> list[tuple[int, int, str]]:
-    """Steps of the price from a close to the next open that look like a split left in.
+    """Steps of the price from a close to the next open that look like an unadjusted split.
 
-    A ratio of small whole numbers within 3%, whose level the prices keep: the medians of up to 10
-    closes before and after differ by the ratio within 15%.
+    The step is a ratio of small whole numbers within 3%, and the prices keep the new level: the
+    medians of up to 10 closes before and after differ by the ratio within 15%.
 
     Args:
         open_, close: shape (n_bars, n_symbols).
 
     Returns:
-        Bar, symbol and ratio, as ``4:1``, in order of time.
+        Bar, symbol and ratio such as ``4:1``, in order of time.
     """
     found = []
     step = np.log(close[:-1]) - np.log(open_[1:])

@@ -1,7 +1,7 @@
-"""Bars from Yahoo (through yfinance) and from crypto exchanges (through ccxt), into our own file.
+"""Download bars from Yahoo (yfinance) and from crypto exchanges (ccxt).
 
-Both libraries are optional and are imported only here. What they return goes through the checks of
-``optimizer.data_import``, as a file would.
+Both libraries are optional and are imported only here. What they return passes the same checks as a
+file that is imported.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.foreign import ADJUSTED, Foreign
+from optimizer.bars.fixes import Fixes
+from optimizer.bars.foreign import Foreign
+from optimizer.bars.foreign_formats import ADJUSTED
 from optimizer.bars.import_report import ImportReport
-from optimizer.bars.importing import Mending, check_out, write_bars
+from optimizer.bars.importing import check_out, write_bars
 from optimizer.bars.rows import VALUES
 from optimizer.errors import DataError
 from optimizer.extras import optional_module
@@ -34,7 +36,7 @@ _COLUMNS = {
     "Adj Close": ADJUSTED,
 }
 _PAGE = 1000
-"""Bars asked for in one call; an exchange may send fewer."""
+"""Bars requested in one call; an exchange may send fewer."""
 
 
 def fetch_bars(
@@ -46,22 +48,22 @@ def fetch_bars(
     end: str | None = None,
     bar: str = "1d",
     calendar: str | None = None,
-    mending: Mending | None = None,
+    fixes: Fixes | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
     """Download bars and write them as one tidy Parquet file.
 
     Args:
-        source: ``yahoo``, or an exchange of ccxt, as ``binance``.
-        symbols: as the source writes them: ``SPY``, ``BTC/USDT``.
+        source: ``yahoo``, or an exchange of ccxt such as ``binance``.
+        symbols: as the source writes them, such as ``SPY`` or ``BTC/USDT``.
         out: a ``.parquet`` file, written whole or not at all.
-        start, end: first and last day, both inclusive, as 2015-01-31; no end is until now.
-        bar: size of a bar as the source writes it: ``1d``, ``1h``, ``5m``.
-        calendar, mending, overwrite: as for ``optimizer.data_import.import_bars``.
+        start, end: first and last day, both inclusive, such as 2015-01-31; None ends now.
+        bar: size of a bar as the source writes it, such as ``1d``, ``1h`` or ``5m``.
+        calendar, fixes, overwrite: as for ``import_bars``.
 
     Raises:
-        DataError: the library is not installed, the source refuses, has nothing, or sends what is
-            no bars; names the source and the symbol.
+        DataError: the library is not installed, or the source refuses, has no bars, or sends
+            something else; names the source and the symbol.
     """
     if not symbols:
         raise DataError(f"{source}: no symbols to fetch; name at least one")
@@ -73,10 +75,10 @@ def fetch_bars(
     first = _day("--start", start)
     last = _day("--end", end) if end is not None else None
     if last is not None and last < first:
-        raise DataError(f"--end {end} is before --start {start}; exchange them")
+        raise DataError(f"--end {end} is before --start {start}; swap them")
     fetch = _fetch_yahoo if source.lower() == YAHOO else _fetch_exchange
     foreign = list(fetch(source.lower(), tuple(dict.fromkeys(symbols)), first, last, bar))
-    return write_bars(foreign, out, calendar=calendar, mending=mending)
+    return write_bars(foreign, out, calendar=calendar, fixes=fixes)
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:
@@ -113,7 +115,7 @@ def _fetch_yahoo(
                 progress=False,
                 multi_level_index=True,
             )
-        except Exception as error:  # the library lets those of several others through
+        except Exception as error:  # the library lets errors of several others through
             raise DataError(f"{source}: {one_line(error)}") from None
     if frame is None or frame.empty:
         why = f" ({' '.join(words[-1].split())})" if words else ""
@@ -127,7 +129,7 @@ def _fetch_yahoo(
 
 @contextlib.contextmanager
 def _last_words(library: str) -> Iterator[list[str]]:
-    """What a library logs, kept for our own message, and its deprecation warnings silenced."""
+    """Keep what a library logs for our own message, and silence its deprecation warnings."""
     words: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: words.append(record.getMessage())  # type: ignore[method-assign]
@@ -182,7 +184,7 @@ def _fetch_exchange(
         raise DataError(f"{source}: no such source; {_nearest(source, library.exchanges)}{_VALID}")
     exchange = getattr(library, source)({"enableRateLimit": True})
     if not exchange.has.get("fetchOHLCV"):
-        raise DataError(f"{source}: the exchange gives no bars; take another")
+        raise DataError(f"{source}: the exchange offers no bars; use another")
     sizes = exchange.timeframes or {}
     if bar not in sizes:
         raise DataError(f"{source}: --bar: got {bar!r}; valid: {', '.join(sizes)}")
@@ -215,9 +217,9 @@ def _milliseconds(day: datetime.date) -> int:
 def _pages(
     exchange: Any, symbol: str, bar: str, begin: int, until: int, step: int
 ) -> list[list[float]]:
-    """Bars that begin from ``begin`` and have ended by ``until``, page by page.
+    """Bars that begin at ``begin`` or later and end by ``until``, page by page.
 
-    The bar that is still forming is left out. A page that brings nothing new ends it.
+    The bar that is still forming is left out. A page without new bars is the last.
     """
     rows: list[list[float]] = []
     since = begin
@@ -225,7 +227,7 @@ def _pages(
         page = exchange.fetch_ohlcv(symbol, bar, since=since, limit=_PAGE)
         if not all(map(_is_row, page)):
             raise DataError(
-                f"{exchange.id} {symbol}: sent a row that is no [time, open, high, low, close, volume]"
+                f"{exchange.id} {symbol}: sent a row that is not [time, open, high, low, close, volume]"
             )
         new = [row for row in page if row[0] >= since]
         if not new:
@@ -236,7 +238,7 @@ def _pages(
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it is a time and five numbers; an exchange may leave a number out as None."""
+    """Whether a row is a time and five numbers; an exchange may send None for a number."""
     return (
         isinstance(row, (list, tuple))
         and len(row) >= 6

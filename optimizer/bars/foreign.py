@@ -1,10 +1,4 @@
-"""Bars as other programs export them: recognised by their columns, read, and not judged.
-
-Column facts come from the exporters' own documentation: Yahoo Finance and yfinance's ``to_csv``,
-Stooq's daily and bulk files, Binance's public data (klines, without and with a header, milliseconds
-and, for spot since 2025, microseconds), freqtrade's ``feather`` and ``json`` (a list of lists),
-MetaTrader's history export (4: no header; 5: names in angle brackets) and Alpaca's bars.
-"""
+"""Read files of bars that other programs wrote, without judging their values."""
 
 from __future__ import annotations
 
@@ -13,10 +7,8 @@ import gzip
 import io
 import json
 import os
-import re
-import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +18,20 @@ import pandas as pd
 import pyarrow.feather
 import pyarrow.parquet as pq
 
+from optimizer.bars.foreign_formats import (
+    ADJUSTED,
+    FREQTRADE,
+    ROLES,
+    format_of,
+    places_of,
+    plain_name,
+    symbol_of,
+    without_header,
+)
 from optimizer.bars.read import MISSING_TEXTS, UNREADABLE
 from optimizer.bars.rows import VALUES
 from optimizer.errors import DataError
-from optimizer.text import list_text, one_line
-
-ADJUSTED = "adj_close"
-"""Column of a foreign file that holds adjusted closes, where it has them."""
+from optimizer.text import one_line
 
 SUFFIXES = (
     ".csv",
@@ -46,63 +45,19 @@ SUFFIXES = (
     ".pq",
 )
 
-_ROLES: Mapping[str, tuple[str, ...]] = {
-    "symbol": ("symbol", "ticker"),
-    "timestamp": ("timestamp", "datetime", "opentime", "t"),
-    "date": ("date", "data"),
-    "time": ("time",),
-    "open": ("open", "o", "otwarcie"),
-    "high": ("high", "h", "najwyzszy"),
-    "low": ("low", "l", "najnizszy"),
-    "close": ("close", "c", "zamkniecie"),
-    "volume": ("volume", "vol", "v", "wolumen"),
-    "tick_volume": ("tickvol", "tickvolume"),
-    ADJUSTED: ("adjclose",),
-}
-"""What a column is, by its name without case, marks and blanks; Stooq's Polish names too."""
-
-_FORMATS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("Stooq (bulk)", frozenset({"ticker", "per", "date"})),
-    ("MetaTrader 5", frozenset({"tickvol", "date"})),
-    ("MetaTrader 5", frozenset({"tickvolume"})),
-    ("Binance klines", frozenset({"opentime", "closetime"})),
-    ("Yahoo", frozenset({"adjclose"})),
-    ("Yahoo (yfinance)", frozenset({"dividends", "stocksplits"})),
-    ("Alpaca", frozenset({"tradecount", "vwap"})),
-    ("Alpaca", frozenset({"t", "o", "h", "l", "c"})),
-    ("Stooq", frozenset({"data", "otwarcie"})),
-    ("MetaTrader 4", frozenset({"date", "time", "volume"})),
-    ("tidy bars", frozenset({"symbol", "open"})),
-    ("tidy bars", frozenset({"ticker", "open"})),
-    ("Stooq or plain", frozenset({"date", "open"})),
-    ("plain", frozenset({"timestamp", "open"})),
-    ("plain", frozenset({"datetime", "open"})),
-    ("plain", frozenset({"time", "open"})),
-)
-"""Names of columns that tell a format; the first that are all there."""
-
-KNOWN = "Yahoo, Stooq, Binance klines, freqtrade, MetaTrader 4 and 5, Alpaca, tidy bars"
-
-_KLINES = (
-    *("timestamp", "open", "high", "low", "close", "volume", "close_time", "quote_volume"),
-    *("count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"),
-)
-_MT4 = ("date", "time", "open", "high", "low", "close", "volume")
-_FREQTRADE = ("timestamp", "open", "high", "low", "close", "volume")
-
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file of bars as it stands, its columns under our names.
+    """The rows of a file as they are, with its columns under our names.
 
     Attributes:
         source: the file.
-        format: the format recognised.
-        unit: what a row is called: ``line`` of a text file, else ``row``.
-        frame: columns symbol, timestamp, open, high, low, close and volume, perhaps ``adj_close``;
-            the index numbers the lines or rows. No volume column where the file has none.
+        format: name of the format.
+        unit: what messages call a row: ``line`` of a text file, else ``row``.
+        frame: columns symbol, timestamp, open, high, low and close, and volume and ``adj_close`` if
+            the file has them; the index is the number of the line or row.
         symbol_from: where the symbol's name came from, for the report.
-        notes: what else a reader of the report should know.
+        notes: further remarks for the report.
     """
 
     source: str
@@ -114,15 +69,15 @@ class Foreign:
 
 
 def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> Foreign:
-    """Read a file of bars in any of the formats known, told by its columns.
+    """Read a file of bars in any known format, which its columns tell.
 
     Args:
-        path: CSV (also of tabs or semicolons, and gzipped), JSON, feather or Parquet.
-        symbol: name of the symbol, where the file holds one and does not name it; None takes the
-            name from the file's.
+        path: CSV (with commas, tabs or semicolons, gzipped or not), JSON, feather or Parquet.
+        symbol: name of the symbol, if the file has one symbol and does not name it; None takes the
+            symbol from the name of the file.
 
     Raises:
-        DataError: it cannot be read, or is of no known format; names the file.
+        DataError: the file cannot be read, or its format is not known; names the file.
     """
     file = Path(path)
     try:
@@ -141,7 +96,7 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
         raise DataError(f"{file}: is not UTF-8 or UTF-16 text ({one_line(error)})") from None
     except (*UNREADABLE, RecursionError, OverflowError, ValueError) as error:
         raise DataError(
-            f"{file}: cannot be read, it may be cut off or of another kind ({one_line(error)})"
+            f"{file}: cannot be read, it may be truncated or of another kind ({one_line(error)})"
         ) from None
     if found.frame.empty:
         raise DataError(f"{file}: has no rows")
@@ -149,43 +104,18 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
 
 
 def _named(found: Foreign, symbol: str | None) -> Foreign:
-    """The same with a symbol in each row."""
+    """The same rows, each with a symbol."""
     frame, origin = found.frame, "named in the file"
     if symbol is not None:
         if "symbol" in frame and frame["symbol"].nunique() > 1:
             raise DataError(
-                f"{found.source}: --symbol {symbol}: the file names several symbols itself; leave"
+                f"{found.source}: --symbol {symbol}: the file names several symbols; leave"
                 " the option out"
             )
         frame, origin = frame.assign(symbol=symbol), "given"
     elif "symbol" not in frame:
         frame, origin = frame.assign(symbol=symbol_of(Path(found.source))), "from the file's name"
     return Foreign(found.source, found.format, found.unit, frame, origin, found.notes)
-
-
-_TIMEFRAMES = r"(?:M1|M2|M3|M4|M5|M6|M10|M12|M15|M20|M30|H1|H2|H3|H4|H6|H8|H12|D1|W1|MN1?|Daily)"
-_FILE_NAMES = (
-    # freqtrade: BTC_USDT-5m.feather, BTC_USDT_USDT-1h-futures.feather
-    (r"([A-Za-z0-9]+)_([A-Za-z0-9]+)-\d+[a-zA-Z]{1,2}", r"\1/\2"),
-    (r"([A-Za-z0-9]+)_([A-Za-z0-9]+)_([A-Za-z0-9]+)-\d+[a-zA-Z]{1,2}(?:-[a-z_]+)?", r"\1/\2:\3"),
-    # Binance: BTCUSDT-1h-2025-01.csv
-    (r"([A-Z0-9]+)-\d+(?:s|m|h|d|w|mo)(?:-\d{4}-\d\d(?:-\d\d)?)?", r"\1"),
-    # MetaTrader: EURUSD_M15_201801020000_201912312345.csv, EURUSD1440.csv
-    (rf"(?:DAT_MT_)?([A-Za-z0-9.#]+?)_{_TIMEFRAMES}(?:_\w*)?", r"\1"),
-    (r"([A-Z]{6})(?:1|5|15|30|60|240|1440|10080|43200)", r"\1"),
-)
-
-
-def symbol_of(path: Path) -> str:
-    """The symbol that a file is named for, by the habits of the programs that wrote it."""
-    name = re.sub(r"(\.(?:csv|txt|json))?\.\w+$", "", path.name, flags=re.IGNORECASE)
-    stooq = re.fullmatch(r"(\^?[a-z0-9]+)(?:_([a-z]{2}))?_[dwmqy]", name)
-    if stooq:
-        return ".".join(part for part in stooq.groups() if part).upper()
-    for pattern, symbol in _FILE_NAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(f"^{pattern}$", symbol, name)
-    return name or path.name
 
 
 def _read(file: Path) -> Foreign:
@@ -195,7 +125,7 @@ def _read(file: Path) -> Foreign:
     if name.endswith(".feather"):
         with file.open("rb") as handle:
             table = pyarrow.feather.read_table(handle, memory_map=False)
-        columns = set(map(_plain, table.column_names))
+        columns = set(map(plain_name, table.column_names))
         bare = columns == {"date", "open", "high", "low", "close", "volume"}
         return _of_table(file, table, "freqtrade" if bare else None)
     if name.endswith((".parquet", ".pq")):
@@ -206,8 +136,8 @@ def _read(file: Path) -> Foreign:
 
 def _of_table(file: Path, table: Any, format: str | None) -> Foreign:
     header = table.column_names
-    known = format or _format_of(file, header)
-    places = _places(file, header)
+    known = format or format_of(file, header)
+    places = places_of(file, header)
     table = table.select(list(places.values())).rename_columns(list(places))
     frame = table.to_pandas(date_as_object=False, ignore_metadata=True)
     frame.index = pd.RangeIndex(1, len(frame) + 1)
@@ -219,16 +149,16 @@ def _read_json(file: Path) -> Foreign:
     data = file.read_bytes()
     content = json.loads(gzip.decompress(data) if file.name.lower().endswith(".gz") else data)
     if not isinstance(content, list) or not all(
-        isinstance(row, list) and len(row) == len(_FREQTRADE) for row in content
+        isinstance(row, list) and len(row) == len(FREQTRADE) for row in content
     ):
         raise DataError(
-            f"{file}: is no list of [time, open, high, low, close, volume] as freqtrade writes it"
+            f"{file}: is not a list of [time, open, high, low, close, volume], as freqtrade writes it"
         )
     for number, row in enumerate(content, 1):
         if not all(one is None or type(one) in (int, float) for one in row):
-            raise DataError(f"{file}, row {number}: holds something else than numbers")
-    numbers = np.array(content, dtype=np.float64).reshape(-1, len(_FREQTRADE))
-    frame = pd.DataFrame(numbers, columns=list(_FREQTRADE))
+            raise DataError(f"{file}, row {number}: has a value that is not a number")
+    numbers = np.array(content, dtype=np.float64).reshape(-1, len(FREQTRADE))
+    frame = pd.DataFrame(numbers, columns=list(FREQTRADE))
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     return _tidy(file, "freqtrade", "row", frame)
 
@@ -251,13 +181,13 @@ def _read_text(file: Path) -> Foreign:
         raise DataError(f"{file}: line 1 is blank; it must name the columns or hold a bar")
     if sorted(row[0] for row in head[:2] if row) == ["Price", "Ticker"]:
         return _read_yfinance(file, text, head)
-    bare = _without_header(head[0])
+    bare = without_header(head[0])
     if bare is not None:
         known, names = bare
         frame = _parse(text, names, 0, delimiter, ("date", "time"))
-        return _tidy(file, known, "line", frame[[n for n in names if n in _ROLES]])
-    known = _format_of(file, head[0])
-    places = _places(file, head[0])
+        return _tidy(file, known, "line", frame[[n for n in names if n in ROLES]])
+    known = format_of(file, head[0])
+    places = places_of(file, head[0])
     names = [f"other column {i}" for i in range(len(head[0]))]
     for role, place in places.items():
         names[place] = role
@@ -269,7 +199,7 @@ def _parse(
     text: str, names: Sequence[str], n_head: int, delimiter: str, texts: Sequence[str]
 ) -> pd.DataFrame:
     with warnings.catch_warnings():
-        # Lines longer than the header: pandas would drop what stands beyond it.
+        # pandas would drop the cells of a line that is longer than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame = pd.read_csv(
             io.StringIO(text),
@@ -292,73 +222,24 @@ def _parse(
     return frame[~blank.all(axis=1)]
 
 
-def _without_header(cells: Sequence[str]) -> tuple[str, Sequence[str]] | None:
-    """Format and columns of a file whose first line is a bar already."""
-    if len(cells) == len(_KLINES) and re.fullmatch(r"\d{12,17}", cells[0]):
-        return "Binance klines", _KLINES
-    if len(cells) == len(_MT4) and re.fullmatch(r"\d{4}\.\d\d\.\d\d", cells[0]):
-        return "MetaTrader 4", _MT4
-    return None
-
-
 def _read_yfinance(file: Path, text: str, head: Sequence[Sequence[str]]) -> Foreign:
     """What yfinance's ``to_csv`` writes: lines of prices, of tickers, and of the index's name."""
     prices, tickers = (head[0], head[1]) if head[0][0] == "Price" else (head[1], head[0])
     if len(prices) != len(tickers):
-        raise DataError(f"{file}: lines 1 and 2 name columns of different numbers")
+        raise DataError(f"{file}: lines 1 and 2 have different numbers of columns")
     names = ["timestamp", *(str(i) for i in range(1, len(prices)))]
     frame = _parse(text, names, 3, ",", ("timestamp",))
     parts = []
     for ticker in dict.fromkeys(tickers[1:]):
         header = [p if t == ticker else "" for p, t in zip(prices, tickers, strict=True)]
-        places = _places(file, ["timestamp", *header[1:]])
+        places = places_of(file, ["timestamp", *header[1:]])
         part = frame[[names[i] for i in places.values()]].set_axis(list(places), axis=1)
         # Tickers share the lines; where one did not trade its cells are empty.
         part = part[part[[n for n in places if n != "timestamp"]].notna().any(axis=1)]
         parts.append(part.assign(symbol=ticker))
     if not parts:
-        raise DataError(f"{file}: names no ticker in its second line")
+        raise DataError(f"{file}: has no ticker in line 2")
     return _tidy(file, "Yahoo (yfinance)", "line", pd.concat(parts))
-
-
-def _plain(name: object) -> str:
-    text = unicodedata.normalize("NFKD", str(name)).lower()
-    return re.sub(r"[^a-z0-9]", "", text)
-
-
-def _format_of(file: Path, header: Sequence[str]) -> str:
-    columns = {_plain(name) for name in header}
-    for format, telling in _FORMATS:
-        if telling <= columns:
-            return format
-    raise DataError(
-        f"{file}: its columns are those of no known format: {list_text(map(str, header))}; known: "
-        f"{KNOWN}"
-    )
-
-
-def _places(file: Path, header: Sequence[str]) -> dict[str, int]:
-    """Where the columns stand that are used, by their roles."""
-    found: dict[str, int] = {}
-    plain = [_plain(name) for name in header]
-    for role, names in _ROLES.items():
-        places = [i for i, name in enumerate(plain) if name in names]
-        if len(places) > 1:
-            both = ", ".join(header[i] for i in places)
-            raise DataError(f"{file}: several columns could be {role}: {both}; keep or rename one")
-        if places:
-            found[role] = places[0]
-    if "timestamp" in found:
-        found.pop("date", None)
-        found.pop("time", None)
-    missing = [name for name in ("open", "high", "low", "close") if name not in found]
-    if not {"timestamp", "date", "time"} & found.keys():
-        missing.append("date or timestamp")
-    if missing:
-        raise DataError(
-            f"{file}: no column {', '.join(missing)}; found: {list_text(map(str, header))}"
-        )
-    return found
 
 
 def _tidy(file: Path, format: str, unit: str, frame: pd.DataFrame) -> Foreign:

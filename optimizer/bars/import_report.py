@@ -18,18 +18,18 @@ class Finding:
     """One kind of flaw in the rows read.
 
     Attributes:
-        kind: what is wrong with a row.
-        count: rows.
-        first: the first of them, as a message names it.
-        option: what asks for its mending.
-        mended: whether it was asked for.
+        kind: what is wrong with the rows.
+        count: number of rows.
+        first: place of the first such row, as a message names it.
+        option: the option that fixes it.
+        fixed: whether that option was given.
     """
 
     kind: str
     count: int
     first: str
     option: str
-    mended: bool
+    fixed: bool
 
     def __str__(self) -> str:
         return f"{counted(self.count, 'row')} {self.kind}, first {self.first}"
@@ -37,18 +37,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class SymbolReport:
-    """What is written of one symbol.
+    """What an import wrote for one symbol.
 
     Attributes:
-        bars: how many.
-        first, last: times in UTC.
-        bar_size: nanoseconds, the most common step; 0 where there is one bar.
-        missing_days: days without a bar, on which bars are usual; with a calendar its sessions.
-        unexpected_days: days with bars that are no session of the calendar.
-        missing_bars: bars lacking between others of the same day.
-        longest_gap: its nanoseconds and the times of the bars around it.
-        zero_volume: bars with no volume.
-        splits: time and ratio of each step that looks like a split left in.
+        bars: number of bars.
+        first, last: times of the first and the last bar, UTC.
+        bar_size: most common step, nanoseconds; 0 if there is one bar.
+        missing_days: days without bars on a usual weekday or, with a calendar, on a session.
+        unexpected_days: days with bars that are not sessions of the calendar.
+        missing_bars: bars missing between other bars of the same day.
+        longest_gap: nanoseconds, and the times of the bars before and after.
+        zero_volume: number of bars without volume.
+        splits: time and ratio of each step that looks like an unadjusted split.
     """
 
     symbol: str
@@ -66,14 +66,14 @@ class SymbolReport:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was found and what was mended.
+    """What was found and what was fixed.
 
     Attributes:
-        sources: a line for each file: the format recognised, rows, symbols, notes.
-        findings: flaws of the rows, mended or not.
-        symbols: what is written of each.
-        calendar: the exchange calendar that days were compared with.
-        out: the file written; None where the bars were refused.
+        sources: a line for each file: format, rows, symbols, notes.
+        findings: flaws of the rows, fixed or not.
+        symbols: what was written for each.
+        calendar: code of the exchange whose sessions were compared with the days.
+        out: the file written; None if the bars were refused.
     """
 
     sources: tuple[str, ...]
@@ -83,10 +83,10 @@ class ImportReport:
     out: Path | None
 
     def lines(self) -> Iterator[str]:
-        """The report for people, line by line."""
+        """The report as text, line by line."""
         yield from self.sources
         for one in self.findings:
-            what = "mended" if one.mended else "not mended"
+            what = "fixed" if one.fixed else "not fixed"
             yield f"found: {one}; {what} ({one.option})"
         for symbol in self.symbols:
             yield from self._symbol_lines(symbol)
@@ -118,14 +118,14 @@ class ImportReport:
             between = f"{time_text(before)} to {time_text(after)}"
             yield f"  longest step: {duration_text(size_)}, {between}"
         if one.zero_volume:
-            yield f"  volume 0: {one.zero_volume:,} of them"
+            yield f"  volume 0: {counted(one.zero_volume, 'bar')}"
         if one.splits:
             splits = list_text((f"{ratio} at {time_text(at)}" for at, ratio in one.splits), 5)
-            yield f"  looks like a split left in: {splits}"
+            yield f"  looks like an unadjusted split: {splits}"
 
 
 class ImportRefusedError(DataError):
-    """Bars with flaws whose mending was not asked for; carries the report."""
+    """Bars refused for flaws that the options given do not fix; carries the report."""
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)
@@ -136,7 +136,12 @@ Days = tuple[np.datetime64, ...]
 
 
 def runs_of_days(days: Days, limit: int = 5) -> str:
-    """Days as first..last where they follow each other but for a weekend."""
+    """Days as text: consecutive days, which a weekend does not interrupt, as ``first..last``.
+
+    Args:
+        days: ascending.
+        limit: most runs that are listed.
+    """
     texts = []
     numbers = np.array(days).astype("datetime64[D]")
     cuts = np.flatnonzero(np.diff(numbers).astype(np.int64) > 3) + 1

@@ -1,7 +1,7 @@
-"""Foreign bars into our own tidy Parquet file, with a report of what was found.
+"""Import bars of other programs into one tidy Parquet file, with a report of what was found.
 
-Nothing is mended unless it is asked for. The rules that bars must keep are those of
-``optimizer.bars``; what is written passes them, or nothing is written.
+Nothing is changed unless an option asks for it. The file is written only if the bars then pass the
+checks of ``optimizer.bars.checks``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +25,19 @@ from optimizer.bars.calendars import (
     open_calendar,
     trading_days,
 )
-from optimizer.bars.checks import check_rows, flaws, suspected_splits
-from optimizer.bars.foreign import ADJUSTED, Foreign, read_foreign
-from optimizer.bars.import_report import Finding, ImportRefusedError, ImportReport, SymbolReport
+from optimizer.bars.checks import check_rows, suspected_splits
+from optimizer.bars.fixes import Fixes, bad_rows, fix_order, rows_with_time, without_bad_rows
+from optimizer.bars.foreign import Foreign, read_foreign
+from optimizer.bars.foreign_formats import ADJUSTED
+from optimizer.bars.import_report import ImportRefusedError, ImportReport, SymbolReport
 from optimizer.bars.load import read_rows
 from optimizer.bars.rows import VALUES, Rows
-from optimizer.bars.times import most_common, time_text
+from optimizer.bars.times import most_common
 from optimizer.bars.timestamps import read_zone
 from optimizer.errors import DataError
 from optimizer.files import write_atomically
 from optimizer.text import counted, list_text, one_line
-from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
-
-
-@dataclass(frozen=True)
-class Mending:
-    """What an import may change; all off unless asked for.
-
-    Attributes:
-        drop_bad_rows: leave out rows that break a rule of bars, or have no time.
-        drop_duplicates: of rows with one time and symbol keep the first.
-        sort: order the rows of each symbol by time.
-        adjust: multiply prices by adjusted close / close.
-        zero_volume: write a volume of 0 where a file has no such column.
-    """
-
-    drop_bad_rows: bool = False
-    drop_duplicates: bool = False
-    sort: bool = False
-    adjust: bool = False
-    zero_volume: bool = False
+from optimizer.types import FloatArray, TimeArray
 
 
 def import_bars(
@@ -64,22 +47,22 @@ def import_bars(
     symbol: str | None = None,
     timezone: str = "UTC",
     calendar: str | None = None,
-    mending: Mending | None = None,
+    fixes: Fixes | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
     """Write foreign files as one tidy Parquet file of bars.
 
     Args:
-        paths: files; several of one symbol follow each other, as monthly exports do.
+        paths: files; several files of one symbol follow each other, as monthly exports do.
         out: a ``.parquet`` file, written whole or not at all.
         symbol: name of the symbol, for files of one symbol that do not name it.
-        timezone: of timestamps that carry none, as ``America/New_York``.
-        calendar: code of an exchange, as ``XNYS``, whose sessions the days are compared with.
-        mending: what may be changed; None is nothing.
+        timezone: of timestamps without a zone, such as ``America/New_York``.
+        calendar: code of an exchange, such as ``XNYS``; its sessions are compared with the days.
+        fixes: what may be changed; None changes nothing.
         overwrite: replace ``out``.
 
     Raises:
-        ImportRefusedError: the rows have flaws whose mending is not asked for. Nothing is written.
+        ImportRefusedError: the rows have flaws that ``fixes`` does not cover. Nothing is written.
         DataError: a file or the result cannot be read, recognised or written.
     """
     if not paths:
@@ -89,11 +72,11 @@ def import_bars(
     check_out(Path(out), paths, overwrite)
     _refuse_twice(paths)
     foreign = [read_foreign(path, symbol) for path in paths]
-    return write_bars(foreign, out, timezone=timezone, calendar=calendar, mending=mending)
+    return write_bars(foreign, out, timezone=timezone, calendar=calendar, fixes=fixes)
 
 
 def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuse a file that is named twice, perhaps by two names."""
+    """Refuse a file that is given twice, also under two names."""
     seen: dict[str, str | os.PathLike[str]] = {}
     for path in paths:
         first = seen.setdefault(os.path.realpath(path), path)
@@ -105,8 +88,13 @@ def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
 def check_out(out: Path, inputs: Sequence[str | os.PathLike[str]], overwrite: bool) -> None:
     """Refuse an output file that may not be written, before any work.
 
+    Args:
+        out: the file to write.
+        inputs: files that must not be overwritten.
+        overwrite: whether ``out`` may exist.
+
     Raises:
-        DataError: it is no Parquet file by its name, is one of the inputs, or exists.
+        DataError: its name is not that of a Parquet file, it is one of the inputs, or it exists.
     """
     if out.suffix.lower() not in (".parquet", ".pq"):
         raise DataError(f"{out}: the result is a Parquet file; name it *.parquet")
@@ -118,7 +106,7 @@ def check_out(out: Path, inputs: Sequence[str | os.PathLike[str]], overwrite: bo
     if is_folder:
         raise DataError(f"{out}: is a folder; name a file")
     if is_input:
-        raise DataError(f"{out}: is an input too; inputs are never changed, give another --out")
+        raise DataError(f"{out}: is also an input; inputs are never changed, give another --out")
     if exists and not overwrite:
         raise DataError(f"{out}: exists; give another --out, or --overwrite")
 
@@ -129,32 +117,38 @@ def write_bars(
     *,
     timezone: str = "UTC",
     calendar: str | None = None,
-    mending: Mending | None = None,
+    fixes: Fixes | None = None,
 ) -> ImportReport:
-    """Check bars that were read, mend what is asked for, and write them.
+    """Check bars that were read, fix what ``fixes`` allows, and write them.
 
-    Args and errors are those of `import_bars`.
+    Args:
+        foreign: bars as they were read, at least one file.
+        out, timezone, calendar, fixes: as for ``import_bars``.
+
+    Raises:
+        ImportRefusedError: the rows have flaws that ``fixes`` does not cover. Nothing is written.
+        DataError: the bars cannot be used, or the file cannot be written.
     """
-    wanted = mending if mending is not None else Mending()
+    wanted = fixes if fixes is not None else Fixes()
     zone = read_zone("--timezone", timezone)
     sessions = open_calendar(calendar) if calendar is not None else None
-    lost = [_without_time(one, wanted) for one in foreign]
-    parts = [_rows(one, wanted, zone) for one, _ in lost]
-    findings = [finding for _, finding in lost if finding is not None]
+    timed = [rows_with_time(one, wanted) for one in foreign]
+    parts = [_rows(one, wanted, zone) for one, _ in timed]
+    findings = [finding for _, finding in timed if finding is not None]
     for part in parts:
-        findings += _bad_rows(part, wanted)
-    rows = _joined([_good(part) if wanted.drop_bad_rows else part for part in parts])
+        findings += bad_rows(part, wanted)
+    rows = _joined([without_bad_rows(part) if wanted.drop_bad_rows else part for part in parts])
     if not len(rows.time):
-        raise DataError(f"{rows.source}: no row is left without its bad ones")
-    rows, more = _mend_order(rows, wanted)
+        raise DataError(f"{rows.source}: every row is bad; correct the file")
+    rows, more = fix_order(rows, wanted)
     findings += more
     sources = tuple(map(_source_line, foreign))
     report = ImportReport(sources, tuple(findings), (), calendar, None)
-    open_ = [one for one in findings if not one.mended]
-    if open_:
-        what = "; ".join(map(str, open_))
-        options = " ".join(dict.fromkeys(one.option for one in open_))
-        raise ImportRefusedError(f"{what}; mend the file, or have it mended with {options}", report)
+    left = [one for one in findings if not one.fixed]
+    if left:
+        what = "; ".join(map(str, left))
+        options = " ".join(dict.fromkeys(one.option for one in left))
+        raise ImportRefusedError(f"{what}; correct the file, or add {options}", report)
     try:
         check_rows(rows, zone)
     except DataError as error:
@@ -170,31 +164,16 @@ def write_bars(
     return replace(report, symbols=symbols, out=path)
 
 
-def _without_time(one: Foreign, mending: Mending) -> tuple[Foreign, Finding | None]:
-    """The rows that have a time, and a finding of those that have none."""
-    empty = one.frame["timestamp"].isna()
-    if not empty.any():
-        return one, None
-    first = f"{one.source}, {one.unit} {one.frame.index[int(np.argmax(empty))]}"
-    finding = Finding(
-        "without a time", int(empty.sum()), first, "--drop-bad-rows", mending.drop_bad_rows
-    )
-    kept = one.frame[~empty]
-    if kept.empty:
-        raise DataError(f"{one.source}: no row has a time")
-    return replace(one, frame=kept), finding
-
-
-def _rows(one: Foreign, mending: Mending, zone: zoneinfo.ZoneInfo) -> Rows:
+def _rows(one: Foreign, fixes: Fixes, zone: zoneinfo.ZoneInfo) -> Rows:
     frame = one.frame
     if "volume" not in frame:
-        if not mending.zero_volume:
+        if not fixes.zero_volume:
             raise DataError(
-                f"{one.source}: no column volume; have 0 written with --zero-volume, or add one"
+                f"{one.source}: no column volume; add one, or write 0 with --zero-volume"
             )
         frame = frame.assign(volume=0.0)
     rows = read_rows(frame, one.source, one.unit, zone)
-    if not mending.adjust:
+    if not fixes.adjust:
         return rows
     if ADJUSTED not in frame:
         raise DataError(
@@ -207,58 +186,6 @@ def _rows(one: Foreign, mending: Mending, zone: zoneinfo.ZoneInfo) -> Rows:
         values = {n: v if n == "volume" else v * factor for n, v in rows.values.items()}
     values["close"] = adjusted
     return replace(rows, values=values)
-
-
-def _place(rows: Rows, row: int) -> str:
-    when = f"{rows.symbol(row)}, {time_text(rows.time[row])}"
-    return f"{rows.at(row)} ({when})"
-
-
-def _broken(rows: Rows) -> BoolArray:
-    broken: BoolArray = np.logical_or.reduce([flaw.broken for flaw in flaws(rows.values)])
-    return broken
-
-
-def _good(rows: Rows) -> Rows:
-    return _picked(rows, np.flatnonzero(~_broken(rows)))
-
-
-def _bad_rows(rows: Rows, mending: Mending) -> list[Finding]:
-    """One finding for each kind of flaw; a row counts for the first rule that it breaks."""
-    found: dict[str, list[int]] = {}
-    seen = np.zeros(len(rows.time), dtype=np.bool_)
-    for flaw in flaws(rows.values):
-        new = flaw.broken & ~seen
-        seen |= flaw.broken
-        if new.any():
-            found.setdefault(_KINDS[flaw.kind], []).extend(np.flatnonzero(new).tolist())
-    return [
-        Finding(
-            kind, len(where), _place(rows, min(where)), "--drop-bad-rows", mending.drop_bad_rows
-        )
-        for kind, where in found.items()
-    ]
-
-
-_KINDS = {
-    "no value": "without a value",
-    "infinite": "with an infinite value",
-    "negative": "with a negative volume",
-    "not positive": "with a price that is not positive",
-    "below": "with a high below another price",
-    "above": "with a low above another price",
-}
-"""What the report calls a flaw of `optimizer.bars.flaws`."""
-
-
-def _picked(rows: Rows, where: IntArray) -> Rows:
-    return replace(
-        rows,
-        frame=rows.frame.iloc[where],
-        code=rows.code[where],
-        time=rows.time[where],
-        values={name: values[where] for name, values in rows.values.items()},
-    )
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
@@ -278,34 +205,6 @@ def _joined(parts: Sequence[Rows]) -> Rows:
         np.concatenate([part.time for part in parts]),
         {name: np.concatenate([part.values[name] for part in parts]) for name in VALUES},
     )
-
-
-def _mend_order(rows: Rows, mending: Mending) -> tuple[Rows, list[Finding]]:
-    """Rows without repeated times, in order, as far as that is asked for."""
-    findings = []
-    frame = pd.DataFrame({"code": rows.code, "time": rows.time})
-    repeated = frame.duplicated().to_numpy()
-    if repeated.any():
-        whole = pd.DataFrame({**frame, **rows.values})
-        alike = int(whole.duplicated().to_numpy()[repeated].sum())
-        count = int(repeated.sum())
-        kind = "at a time that the symbol had before"
-        if alike < count:
-            kind += f" ({count - alike:,} with other values, of which the first is kept)"
-        first = _place(rows, int(np.argmax(repeated)))
-        findings.append(Finding(kind, count, first, "--drop-duplicates", mending.drop_duplicates))
-        if mending.drop_duplicates:
-            rows = _picked(rows, np.flatnonzero(~repeated))
-            frame = frame[~repeated]
-    latest = frame.groupby("code")["time"].cummax().to_numpy()
-    backward = rows.time < latest
-    if backward.any():
-        first = _place(rows, int(np.argmax(backward)))
-        kind = "out of order in time"
-        findings.append(Finding(kind, int(backward.sum()), first, "--sort", mending.sort))
-        if mending.sort:
-            rows = _picked(rows, np.lexsort((rows.time, rows.code)).astype(np.int64))
-    return rows, findings
 
 
 def _table(rows: Rows) -> pa.Table:

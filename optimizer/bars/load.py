@@ -158,7 +158,7 @@ def _bound(source: str, key: str, moment: Moment, zone: zoneinfo.ZoneInfo) -> np
         ) from error
     limit: np.datetime64 = utc[0]
     if np.isnat(limit):
-        raise DataError(f"{source}: {key} {moment!r} is no time of the clock in {zone.key}")
+        raise DataError(f"{source}: {key} {moment!r} is not a time in {zone.key}")
     return limit - np.timedelta64(1, "ns") if is_date and key == "end" else limit
 
 
@@ -167,7 +167,7 @@ def _read_values(rows: Rows) -> Rows:
     for name in VALUES:
         column = rows.frame[name]
         if pd.api.types.is_bool_dtype(column) or column.dtype.kind in "cmM":
-            rows.refuse(0, f"column {name} is not of numbers but of {column.dtype}")
+            rows.refuse(0, f"column {name} has {column.dtype} values; it must have numbers")
         if not pd.api.types.is_numeric_dtype(column):
             written = column.notna()
             column = pd.to_numeric(column, errors="coerce")
@@ -182,15 +182,15 @@ _LONG_GAP = 14 * DAY
 
 
 def _log_suspicions(bars: Bars) -> None:
-    """Warn of what may be true and would spoil every result where it is not."""
+    """Warn of what may be right but would spoil every result if it is wrong."""
     splits = [
         f"{bars.symbols[symbol]} {ratio} at {time_text(bars.timestamps[bar])}"
         for bar, symbol, ratio in suspected_splits(bars.open, bars.close)
     ]
     if splits:
         _log.warning(
-            "%s: prices step as by a split that was left in: %s; adjust them, or ignore this where "
-            "the market moved so",
+            "%s: prices step as at an unadjusted split: %s; adjust them, or ignore this if the "
+            "market moved so",
             bars.source,
             list_text(splits, 5),
         )
@@ -202,7 +202,7 @@ def _log_suspicions(bars: Bars) -> None:
             f" ({duration_text(int(steps[i]))})"
             for i in long
         )
-        _log.warning("%s: no bars for long: %s", bars.source, list_text(holes, 5))
+        _log.warning("%s: long gaps without bars: %s", bars.source, list_text(holes, 5))
 
 
 def _align(rows: Rows, align: Literal["inner", "strict"]) -> Bars:
@@ -243,9 +243,9 @@ def _refuse_different_calendars(rows: Rows, times: Sequence[TimeArray]) -> None:
     every = reduce(np.union1d, times)
     gaps = []
     for name, time in zip(rows.names, times, strict=True):
-        lacking = np.setdiff1d(every, time, assume_unique=True)
-        if len(lacking):
-            gaps.append((lacking[0], name))
+        missing = np.setdiff1d(every, time, assume_unique=True)
+        if len(missing):
+            gaps.append((missing[0], name))
     if gaps:
         when, name = min(gaps)
         has = next(n for n, t in zip(rows.names, times, strict=True) if when in t)
@@ -263,7 +263,7 @@ def _log_dropped(rows: Rows, times: Sequence[TimeArray], kept: int) -> None:
     ]
     if dropped:
         _log.warning(
-            "%s: bars dropped at timestamps that not all symbols have: %s; %s are left",
+            "%s: bars dropped at timestamps that some symbols do not have: %s; %s are left",
             rows.source,
             list_text(dropped),
             f"{kept:,}",

@@ -26,7 +26,7 @@ ACCEPTED_NAMES: Mapping[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "datetime", "date", "time"),
     **{name: (name,) for name in VALUES},
 }
-"""Column names that are understood, in any case."""
+"""Accepted names of each column, in lower case."""
 
 SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz")
 
@@ -45,7 +45,14 @@ UNREADABLE = (
 
 
 def read_table(path: Path) -> Rows:
-    """Read a Parquet or CSV file, with its columns under their standard names."""
+    """Read a Parquet or CSV file, with its columns under their standard names.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file cannot be read, or a column is missing.
+    """
     name = path.name.lower()
     try:
         if path.is_dir():
@@ -61,7 +68,7 @@ def read_table(path: Path) -> Rows:
         raise DataError(f"{path}: is not UTF-8 text ({one_line(error)})") from error
     except UNREADABLE as error:
         raise DataError(
-            f"{path}: cannot be read, it may be cut off or of another kind ({one_line(error)})"
+            f"{path}: cannot be read, it may be truncated or of another kind ({one_line(error)})"
         ) from error
     if rows.frame.empty:
         raise DataError(f"{path}: has no rows")
@@ -69,7 +76,7 @@ def read_table(path: Path) -> Rows:
 
 
 def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
-    """Where each standard column stands."""
+    """Position of each standard column."""
     found: dict[str, int] = {}
     for standard, names in ACCEPTED_NAMES.items():
         places = [i for i, name in enumerate(header) if name.strip().lower() in names]
@@ -100,7 +107,7 @@ def _read_parquet(path: Path) -> Rows:
     try:
         frame = cast(pd.DataFrame, table.to_pandas(date_as_object=False, ignore_metadata=True))
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{path}: holds a value that is none ({one_line(error)})") from error
+        raise DataError(f"{path}: has a value that cannot be read ({one_line(error)})") from error
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     return Rows(str(path), "row", frame)
 
@@ -122,7 +129,7 @@ def _read_csv(path: Path) -> Rows:
     for standard, place in found.items():
         names[place] = standard
     with warnings.catch_warnings():
-        # Lines longer than the header: pandas would drop what stands beyond it.
+        # pandas would drop the cells of a line that is longer than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame = pd.read_csv(
             path,
@@ -148,7 +155,15 @@ def _read_csv(path: Path) -> Rows:
 
 
 def refuse_nested(rows: Rows, name: str) -> None:
-    """Refuse lists and tables where a text or a number is expected."""
+    """Refuse lists and tables where a text or a number is expected.
+
+    Args:
+        rows: with the column.
+        name: of the column.
+
+    Raises:
+        DataError: names the first such row.
+    """
     column = rows.frame[name]
     if pd.api.types.is_object_dtype(column):
         nested = [not isinstance(value, Hashable) for value in column]
@@ -157,7 +172,14 @@ def refuse_nested(rows: Rows, name: str) -> None:
 
 
 def find_symbols(rows: Rows) -> Rows:
-    """Make the symbol column text, and refuse rows that have none."""
+    """Read the symbol of each row; a file without a symbol column has one, named as the file.
+
+    Args:
+        rows: as they were read.
+
+    Raises:
+        DataError: names the first row without a symbol.
+    """
     if "symbol" not in rows.frame:
         name = re.sub(r"(\.csv)?\.\w+$", "", Path(rows.source).name, flags=re.IGNORECASE)
         return replace(rows, names=(name,), code=np.zeros(len(rows.frame), dtype=np.int64))

@@ -19,16 +19,16 @@ VALUES = (*PRICES, "volume")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a file, in its order, as far as they are read; ``values`` are not judged yet.
+    """Rows of a file in its order, not checked yet.
 
     Attributes:
         source: the file.
-        unit: what a row is called: ``line`` of a CSV file, ``row`` of a Parquet file.
+        unit: what messages call a row: ``line`` of a CSV file, ``row`` of a Parquet file.
         frame: columns under their standard names; the index is the number of the line or row.
         names: symbols.
-        code: of each row, the symbol's place in ``names``; empty until it is known.
-        time: of each row, in UTC; empty until it is known.
-        values: of each row, by column; empty until they are known.
+        code: index in ``names`` of each row's symbol; empty until it is known.
+        time: of each row, UTC; empty until it is known.
+        values: of each row, by column name; empty until they are known.
     """
 
     source: str
@@ -40,7 +40,11 @@ class Rows:
     values: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def keep(self, mask: BoolArray) -> Rows:
-        """The marked rows alone."""
+        """Only the rows marked in ``mask``, shape (n_rows,).
+
+        Args:
+            mask: shape (n_rows,).
+        """
         return replace(
             self,
             frame=self.frame[mask],
@@ -49,23 +53,45 @@ class Rows:
         )
 
     def number(self, row: int) -> str:
-        """What messages call a row."""
+        """The line or row number, as messages name it.
+
+        Args:
+            row: position in ``frame``.
+        """
         return f"{self.unit} {self.frame.index[row]}"
 
     def at(self, row: int) -> str:
-        """The file and the row, as messages name them; rows of several files name theirs."""
+        """The file and the row, as messages name them; rows of several files name theirs.
+
+        Args:
+            row: position in ``frame``.
+        """
         return f"{self.source}, {self.number(row)}" if self.unit else str(self.frame.index[row])
 
     def symbol(self, row: int) -> str:
-        """The symbol of a row."""
+        """The symbol of a row.
+
+        Args:
+            row: position in ``frame``.
+        """
         return self.names[int(self.code[row])]
 
     def cell(self, column: str, row: int) -> str:
-        """What stands in the file, quoted."""
+        """The text of a cell of the file, quoted.
+
+        Args:
+            column: standard name.
+            row: position in ``frame``.
+        """
         return repr(str(self.frame[column].iloc[row]))
 
     def refuse(self, row: int, problem: str) -> NoReturn:
-        """Raise a `DataError` that names the row."""
+        """Raise a ``DataError`` that names the row.
+
+        Args:
+            row: position in ``frame``.
+            problem: what is wrong, and the fix.
+        """
         place = self.at(row)
         if len(self.time):
             place += f" ({self.symbol(row)}, {time_text(self.time[row])})"
@@ -74,13 +100,17 @@ class Rows:
         raise DataError(f"{place}: {problem}")
 
     def by_symbol(self) -> list[IntArray]:
-        """Row positions of each symbol, in the file's order."""
+        """Positions of the rows of each symbol, in the order of the file."""
         order = np.argsort(self.code, kind="stable")
         counts = np.bincount(self.code, minlength=len(self.names))
         return np.split(order, np.cumsum(counts)[:-1])
 
 
 def first_row(marked: Any) -> int | None:
-    """Position of the first marked row."""
+    """Position of the first marked row; None if no row is marked.
+
+    Args:
+        marked: shape (n_rows,).
+    """
     where = np.flatnonzero(np.asarray(marked, dtype=np.bool_))
     return int(where[0]) if len(where) else None

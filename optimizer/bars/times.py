@@ -11,18 +11,18 @@ SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 LONG_BAR = 20 * HOUR
-"""From here on a bar is a day or longer and follows the calendar: months, holidays, clocks."""
+"""Bars of this size or longer follow the calendar: months, holidays, changes of the clock."""
 
 
 def infer_bars_per_year(timestamps: TimeArray) -> float:
     """Bars in one year of a calendar, which annualizes returns.
 
     The bar size is the most common step. Yearly, quarterly, monthly and weekly bars give 1, 4, 12
-    and 52. Otherwise a year has 365 days where the market is open at weekends, else 252, and the
-    bars in each day are the median over the days that have any: 5-minute bars around the clock give
-    288 x 365, those of a session of 6.5 hours 78 x 252. A market is open at weekends where each
-    weekday (UTC) from the first date to the last has a quarter or more of the bars that a day of the
-    busiest weekday has. Bars of several days give the days of the year over theirs.
+    and 52. Otherwise a year has 365 days if the market is open at weekends, else 252, and the bars
+    per day are the median over the days with bars: 5-minute bars around the clock give 288 x 365,
+    those of a session of 6.5 hours 78 x 252. A market is open at weekends if a day of each weekday
+    (UTC) has on average at least a quarter of the bars of the busiest weekday. For bars of several
+    days the result is the days of a year divided by the days of a bar.
 
     Args:
         timestamps: shape (n_bars,), strictly increasing, UTC.
@@ -31,7 +31,7 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
         DataError: fewer than 2 timestamps.
     """
     if len(timestamps) < 2:
-        raise DataError("the bars in a year cannot be told from fewer than 2 bars")
+        raise DataError("the number of bars in a year cannot be told from fewer than 2 bars")
     size = most_common(np.diff(to_nanoseconds(timestamps)))
     for days, per_year in ((300, 1), (80, 4), (20, 12), (5, 52)):
         if size >= days * DAY:
@@ -51,7 +51,11 @@ def infer_bars_per_year(timestamps: TimeArray) -> float:
 
 
 def time_text(time: np.datetime64) -> str:
-    """A time as people write it, without its zeros."""
+    """A time as text, without zeros at the end.
+
+    Args:
+        time: UTC.
+    """
     text = str(time.astype("datetime64[ns]")).replace("T", " ")
     for zeros in (".000000000", ":00", " 00:00"):
         text = text.removesuffix(zeros)
@@ -59,12 +63,20 @@ def time_text(time: np.datetime64) -> str:
 
 
 def to_nanoseconds(times: TimeArray) -> IntArray:
-    """Times as integers: nanoseconds since 1970, UTC."""
+    """Times as integers: nanoseconds since 1970, UTC.
+
+    Args:
+        times: shape (n,), UTC.
+    """
     return times.astype("datetime64[ns]").view(np.int64)
 
 
 def duration_text(nanoseconds: int) -> str:
-    """A duration in its largest unit."""
+    """A duration as text, in its largest unit.
+
+    Args:
+        nanoseconds: 1 or more.
+    """
     names = {DAY: "day", HOUR: "hour", 60 * SECOND: "minute", SECOND: "second", 1: "nanosecond"}
     size = next(size for size in names if nanoseconds >= size)
     count = nanoseconds / size
@@ -72,6 +84,10 @@ def duration_text(nanoseconds: int) -> str:
 
 
 def most_common(steps: IntArray) -> int:
-    """The most common step, the smallest of several."""
+    """The most common step; the smallest if several are equally common.
+
+    Args:
+        steps: shape (n,), at least one.
+    """
     sizes, counts = np.unique(steps, return_counts=True)
     return int(sizes[np.argmax(counts)])

@@ -19,8 +19,12 @@ from optimizer.types import TimeArray
 def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
     """A time zone by its name.
 
+    Args:
+        source: the file or option, in messages.
+        timezone: such as ``America/New_York``.
+
     Raises:
-        DataError: there is none of that name.
+        DataError: no time zone has that name.
     """
     try:
         return zoneinfo.ZoneInfo(timezone)
@@ -31,7 +35,15 @@ def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
 
 
 def read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
-    """Replace the column of times, in whatever form it has, by UTC times."""
+    """Read the column of times, in any of its forms, into UTC times.
+
+    Args:
+        rows: with a column ``timestamp``.
+        zone: of times without a zone.
+
+    Raises:
+        DataError: names the first row whose time is missing or cannot be read.
+    """
     refuse_nested(rows, "timestamp")
     column = rows.frame["timestamp"]
     if (row := first_row(column.isna())) is not None:
@@ -49,7 +61,7 @@ def read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
     if (row := first_row(times.isna())) is not None:
         rows.refuse(
             row,
-            f"timestamp {rows.cell('timestamp', row)} does not exist or comes twice in {zone.key}, "
+            f"timestamp {rows.cell('timestamp', row)} does not exist or occurs twice in {zone.key}, "
             "where the clock changes; write timestamps with their offset",
         )
     return replace(rows, time=without_zone(times))
@@ -61,17 +73,26 @@ def _refuse_year(rows: Rows, row: int) -> NoReturn:
 
 
 def without_zone(times: pd.DatetimeIndex) -> TimeArray:
-    """UTC times as numpy holds them, without a zone."""
+    """UTC times as a numpy array, which has no zone.
+
+    Args:
+        times: in UTC.
+    """
     return times.tz_localize(None).as_unit("ns").to_numpy()
 
 
 def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex:
-    """Times in UTC, NaT where a time of day does not exist or is ambiguous in the zone."""
+    """Times in UTC, NaT for a time that does not exist or is ambiguous in the zone.
+
+    Args:
+        times: with or without a zone.
+        zone: of times without a zone.
+    """
     if times.tz is not None:
         return times.tz_convert("UTC")
     local = times.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     if local.isna().any():
-        # Where the clock changes at midnight, the day begins all the same.
+        # A date is its midnight, also where the clock changes at midnight.
         begins = times.tz_localize(
             zone, ambiguous=np.ones(len(times), dtype=np.bool_), nonexistent="shift_forward"
         )
@@ -80,7 +101,7 @@ def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex
 
 
 def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
-    """Numbers since 1970, their unit told by their magnitude."""
+    """Numbers since 1970; their magnitude tells the unit."""
     numbers = column.to_numpy()
     largest = float(np.abs(numbers).max())
     if not 1e8 <= largest < 2**63:
@@ -96,8 +117,8 @@ def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     if (row := first_row(np.abs(numbers) < largest / 100.0)) is not None:
         rows.refuse(
             row,
-            f"timestamp {rows.cell('timestamp', row)} has another unit than the others, read as "
-            f"{unit}; write all in one unit",
+            f"timestamp {rows.cell('timestamp', row)} has a different unit from the others, which"
+            f" were read as {unit}; write all in one unit",
         )
     if numbers.dtype.kind == "f":
         numbers, unit = np.round(numbers.astype(np.float64) * scale), "ns"
@@ -107,7 +128,7 @@ def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
 
 
 def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
-    """ISO 8601 text, all of it with an offset or none of it."""
+    """ISO 8601 text; either all times have an offset or none has."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
     aware = texts.str.contains(r":\d\d.*?(?:Z|[+-]\d\d(?::?\d\d)?)$", regex=True)
@@ -116,7 +137,7 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
         rows.refuse(
             row,
             f"timestamp {rows.cell('timestamp', row)} and the first, {rows.cell('timestamp', 0)}, "
-            "differ in having an offset; write all with one, or none",
+            "differ in having an offset; write all times with an offset, or none",
         )
     times = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=bool(aware_row[0]))
     unread = times.isna() | (texts.str.len() < len("2017-01-03"))

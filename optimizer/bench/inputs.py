@@ -68,10 +68,11 @@ def momentum_sets(
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
     rng = np.random.default_rng(1)
-    one = space.branches[0].lanes({"momentum_lookback": max(60, shortest)})
+    branch = space.branches[0]
+    one = branch.lanes({"momentum_lookback": max(60, shortest)})
     columns = {name: np.repeat(array, n_sets) for name, array in one.items()}
     columns["momentum_threshold"] = rng.uniform(0.0, 0.1, n_sets)
     columns["kelly_fraction"] = rng.uniform(0.1, 0.5, n_sets)
     columns["rebalance_band"] = rng.uniform(0.05, 0.3, n_sets)
     own = {**columns, "momentum_lookback": rng.integers(shortest, 251, n_sets).astype(np.float64)}
-    return inputs, Tile("momentum", "none", None, columns), Tile("momentum", "none", None, own)
+    return inputs, Tile.of(branch, columns), Tile.of(branch, own)

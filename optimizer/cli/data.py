@@ -51,9 +51,10 @@ def import_data(
     overwrite: Replace = False,
 ) -> None:
     """Convert files from Yahoo, Stooq, Binance, freqtrade, MetaTrader or Alpaca to bars."""
-    from optimizer.bars.importing import Mending, import_bars
+    from optimizer.bars.fixes import Fixes
+    from optimizer.bars.importing import import_bars
 
-    mending = Mending(drop_bad_rows, drop_duplicates, sort, adjust, zero_volume)
+    fixes = Fixes(drop_bad_rows, drop_duplicates, sort, adjust, zero_volume)
     with _import_report() as show_report:
         show_report(
             import_bars(
@@ -62,7 +63,7 @@ def import_data(
                 symbol=symbol,
                 timezone=timezone,
                 calendar=calendar,
-                mending=mending,
+                fixes=fixes,
                 overwrite=overwrite,
             )
         )
@@ -86,9 +87,9 @@ def fetch_data(
 ) -> None:
     """Download bars from Yahoo (extra `yahoo`) or a crypto exchange (extra `crypto`)."""
     from optimizer.bars.fetch import fetch_bars
-    from optimizer.bars.importing import Mending
+    from optimizer.bars.fixes import Fixes
 
-    mending = Mending(drop_bad_rows, drop_duplicates, adjust=adjust)
+    fixes = Fixes(drop_bad_rows, drop_duplicates, adjust=adjust)
     with _import_report() as show_report:
         show_report(
             fetch_bars(
@@ -99,7 +100,7 @@ def fetch_data(
                 end=end,
                 bar=bar,
                 calendar=calendar,
-                mending=mending,
+                fixes=fixes,
                 overwrite=overwrite,
             )
         )

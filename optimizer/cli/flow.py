@@ -45,7 +45,7 @@ def flow(
     import math
     import time
 
-    from optimizer.analytics.address import PASSWORD_MEND, parse_url
+    from optimizer.analytics.address import PASSWORD_HINT, parse_url
     from optimizer.flow.folder import FlowFolder
     from optimizer.flow.prepared import prepare_flow
     from optimizer.study_file.bars import load_study_bars
@@ -108,7 +108,7 @@ def flow(
         fills = [fill for view in result.views for fill in view.transactions]
         say(f"trace: {folder}")
         if has_password:
-            say(f"to read it, start barsweep {PASSWORD_MEND}", "yellow")
+            say(f"to read it, start barsweep {PASSWORD_HINT}", "yellow")
         if fills:
             say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
 

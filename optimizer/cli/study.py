@@ -37,8 +37,8 @@ def check(
     from optimizer.study_file.bars import load_study_bars
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
-    from optimizer.sweep.evaluate import try_signals
     from optimizer.sweep.inputs import prepare, study_rules, study_warm_up
+    from optimizer.sweep.try_signals import try_signals
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
@@ -49,7 +49,7 @@ def check(
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
     if look_ahead:
         _check_look_ahead(loaded, bars)
-    if any(branch.custom for branch in space.branches):
+    if space.user_strategies:
         try_signals(prepare(bars, space, rules, loaded.validation.holdout), space)
     say(f"{study}: valid", "green")
     say(

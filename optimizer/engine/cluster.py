@@ -25,8 +25,7 @@ from joblib.parallel import get_active_backend
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.errors import StudyError
 from optimizer.market.regimes import compile_classifier
-from optimizer.strategies.user import provide_custom, source_of
-from optimizer.strategies.user_file import CustomStrategy
+from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.study_file.tables import CLUSTERS
@@ -48,11 +47,8 @@ _KEPT_CONTEXTS = 2
 def compile_kernels(inputs: Inputs, space: Space) -> None:
     """Compile all that the tiles of a study call; what numba's cache has is read from there."""
     codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
-    for one in {branch.custom: branch for branch in space.branches}.values():
-        branch = replace(one, constraints=())
-        point = {searched.name: searched.first for searched in branch.searched}
-        lanes = branch.lanes(point, 0, 1)
-        tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+    for branch in {one.strategy.simulation: one for one in space.branches}.values():
+        tile = Tile.of(branch, branch.first_set())
         evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
     for classifier in space.classifiers:
         compile_classifier(classifier)
@@ -73,7 +69,7 @@ class Shipped:
     key: str
     study: Mapping[str, Any]
     inputs: Inputs
-    sources: tuple[tuple[CustomStrategy, bytes], ...]
+    sources: tuple[tuple[UserStrategy, bytes], ...]
     software: Mapping[str, str]
 
     @classmethod
@@ -83,14 +79,13 @@ class Shipped:
         Raises:
             StrategyError: the file of a user's strategy has changed since it was read.
         """
-        customs = [one.custom for one in study.strategies if one.custom is not None]
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
         text = json.dumps([*head, inputs.bounds, _software()], sort_keys=True)
         return cls(
             key=hashlib.sha256(text.encode()).hexdigest(),
             study=study.to_dict(),
             inputs=inputs,
-            sources=tuple((custom, source_of(custom)) for custom in customs),
+            sources=tuple((one, one.source()) for one in study.user_strategies),
             software=_software(),
         )
 
@@ -127,8 +122,8 @@ def context_of(parcel: Shipped | _InObjectStore) -> tuple[Inputs, Space]:
         if parcel.key not in _contexts:
             shipped = parcel.shipped()
             _refuse_other_software(shipped)
-            for custom, content in shipped.sources:
-                provide_custom(custom, content)
+            for strategy, content in shipped.sources:
+                strategy.provide(content)
             inputs = _read_only(shipped.inputs)
             space = build_space(study_from_dict(shipped.study))
             with exclusive():  # the processes of one machine have one cache of compiled kernels

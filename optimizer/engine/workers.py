@@ -20,6 +20,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,17 +30,20 @@ from typing import Any, Self
 import psutil
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from optimizer.engine.cluster import Engine, connected, context_of
+from optimizer.engine.handover import Handover, LostResultError, respond
+from optimizer.engine.watch import PoolWatch
 from optimizer.errors import SignalError, StrategyError, StudyError
 from optimizer.files import cannot_write
 from optimizer.study_file.space import Branch, Space, Value, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.study_file.tables import CLUSTERS
-from optimizer.sweep.evaluate import evaluate, try_signals
+from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key
 from optimizer.sweep.tiles import Tile, TileResult
+from optimizer.sweep.try_signals import try_signals
 from optimizer.text import shown
 
 _OVER_TIME = "over-time"
@@ -81,9 +85,7 @@ class _Piece:
 def make_tile(space: Space, task: TileTask) -> Tile:
     """All parameter sets of a task, those that break a parameter constraint left out."""
     branch: Branch = space.branches[task.branch]
-    return Tile(
-        branch.strategy, branch.classifier, branch.market, branch.lanes(task.point), branch.custom
-    )
+    return Tile.of(branch, branch.lanes(task.point))
 
 
 def _context(shared: Any) -> tuple[Inputs, Space]:
@@ -212,6 +214,8 @@ class Workers:
         self._inputs = inputs
         # Processes that outlive a study may stand in another folder than this one.
         self._shared: Any = str(folder.absolute())
+        self._handover = Handover(folder.absolute())
+        self._watch = PoolWatch()
         self._engine: Engine | None = None
         self._open = contextlib.ExitStack()
         self._study = study
@@ -236,7 +240,13 @@ class Workers:
                 connected(self._study, self._inputs, self.count)
             )
             self.count, self._shared = self._engine.count, self._engine.parcel
-        self._start()
+        elif self.count > 1 and self._study.workers.backend == "loky":
+            self._guard()
+        try:
+            self._start()
+        except BaseException:
+            self._open.close()
+            raise
         return self
 
     def __exit__(
@@ -249,6 +259,16 @@ class Workers:
             self._parallel.__exit__(kind, error, trace)
         self._open.close()
         _mapped.cache_clear()
+
+    def _guard(self) -> None:
+        """Watch over loky's pool, to the end."""
+        # loky warns of a worker that it replaces, within the thread that manages the pool: where
+        # warnings are errors, the pool would be without it. joblib warns of results that are left.
+        self._open.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"joblib\.")
+        with _interrupts_held():
+            self._watch.start()
+        self._open.callback(self._watch.stop)
 
     def _start(self) -> None:
         if self.count < 2 and not self._cluster:
@@ -303,11 +323,23 @@ class Workers:
     def _deaths(self) -> tuple[type[BaseException], ...]:
         """What is raised when a worker died."""
         of_cluster = () if self._engine is None else self._engine.deaths
-        return (TerminatedWorkerError, MemoryError, *of_cluster)
+        broken = BrokenProcessPool if self._watch.ended else TerminatedWorkerError
+        return (broken, MemoryError, LostResultError, *of_cluster)
 
     def _restart(self) -> None:
         self._parallel.__exit__(None, None, None)
         self._start()
+        self._handover.clear()
+
+    def _results(self, function: Any, calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        """What a function gives for each call, in order."""
+        if self._cluster:  # whose workers see no file of the study
+            yield from self._parallel(delayed(function)(*call) for call in calls)
+            return
+        for receipt in self._parallel(
+            delayed(respond)(*self._handover.task(function, call)) for call in calls
+        ):
+            yield self._handover.receive(receipt)
 
     def _map(self, function: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What a function gives for each call, or the ``TileFailure`` of one that failed twice."""
@@ -317,8 +349,7 @@ class Workers:
         gone = () if self._engine is None else self._engine.gone
         while len(results) < len(calls):
             try:
-                rest = calls[len(results) :]
-                for result in self._parallel(delayed(function)(*call) for call in rest):
+                for result in self._results(function, calls[len(results) :]):
                     results.append(result)
             except self._deaths:
                 # Which call killed is not known, only that it was among the next few: joblib hands
@@ -339,7 +370,8 @@ class Workers:
 
     def _alone(self, function: Any, call: tuple[Any, ...]) -> Any:
         try:
-            return next(iter(self._parallel([delayed(function)(*call)])))
+            [result] = self._results(function, [call])
+            return result
         except MemoryError:
             reason = "its worker ran out of memory twice"
         except self._deaths:
@@ -352,16 +384,16 @@ class Workers:
         return TileFailure(reason)
 
     def try_signals(self) -> None:
-        """As ``backtest.try_signals``, in a process that is ended at the time limit.
+        """As ``optimizer.sweep.try_signals``, in a process that is ended at the time limit.
 
         Raises:
             StrategyError: a user's signal is none, raises, or takes longer.
         """
-        if not any(one.custom for one in self._study.strategies):
+        if not self._study.user_strategies:
             return
         (found,) = self._map(_try_signals, [(self._shared, self._limit)])
         if isinstance(found, TileFailure):
-            files = {one.custom.path: None for one in self._study.strategies if one.custom}
+            files = dict.fromkeys(one.path for one in self._study.user_strategies)
             raise StrategyError(
                 f"{', '.join(map(shown, files))}: signal at the first parameter set: {found.reason};"
                 " end every loop, or raise the limit"

@@ -1,1 +1,1 @@
-"""The other way through the bars: one bar at a time, through containers."""
+"""The event flow: one bar at a time through containers, with a trace of every decision."""

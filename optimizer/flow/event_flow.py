@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,14 +13,13 @@ from kernels.risk import budget_taken, cash_taken
 from optimizer.flow.containers.data import DataContainer
 from optimizer.flow.containers.execution import ExecutionContainer
 from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
-from optimizer.flow.containers.portfolio import PortfolioContainer, PortfolioView
+from optimizer.flow.containers.portfolio import PortfolioContainer
+from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
-from optimizer.flow.services import (
-    ClassifierConfig,
-    StatelessClassifier,
-    StatelessRiskManager,
-    StatelessStrategy,
-)
+from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
+from optimizer.flow.services.risk import StatelessRiskManager
+from optimizer.flow.services.strategy import StatelessStrategy
+from optimizer.flow.tracing import Reject, Trace, Tracer
 from optimizer.market.features import GivenFeature
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.inputs import Rules
@@ -37,16 +34,6 @@ from optimizer.types import (
     Signal,
     correlation_id,
 )
-
-
-class Trace(Protocol):
-    """Where the flow writes what it did; the analytics database is one."""
-
-    def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Take rows of a table, their values in the order of its columns."""
-
-    def end_bar(self, bar: int) -> None:
-        """All rows of a bar have been added."""
 
 
 @dataclass(eq=False)
@@ -64,11 +51,11 @@ class FlowResult:
 
     Attributes:
         specs: the portfolios, in order.
-        equity: (n_bars from the first decision on, n_portfolios), by the bar's time and the
-            portfolio's ID.
+        equity: money, shape (n_bars from the first decision on, n_portfolios); the index is the
+            time of the bar, the columns are the IDs of the portfolios.
         views: final state of each portfolio.
         in_sample, out_of_sample: metrics of each portfolio; the latter empty without a holdout.
-        rejects: counts of each reason why a signal became no order or an order no fill, over all
+        rejects: how often each reason kept a signal from an order or an order from a fill, over all
             portfolios.
         n_steps: bars x symbols x portfolios.
         first: bar of the first decision.
@@ -91,13 +78,13 @@ class EventFlow:
         symbols: in the order of the bars' columns.
         bars_per_year: annualizes metrics.
         specs: one per portfolio.
-        rules: that all share.
+        rules: of the study.
         keys: features that the strategies read.
         first: bar of the first decision.
-        split: first bar of the holdout; None for none.
-        data_hash: of the bars, begins their IDs.
-        trace: where to write what happens; None for nowhere.
-        given: features of users' strategies by name.
+        split: first bar of the holdout; None without a holdout.
+        data_hash: of the bars; begins their IDs.
+        trace: where to write what happens; None writes nothing.
+        given: features of the user's strategies by name.
     """
 
     def __init__(
@@ -114,11 +101,10 @@ class EventFlow:
         given: Mapping[str, GivenFeature] | None = None,
     ) -> None:
         self._symbols = symbols
-        self._data = data_hash[:8]
         self._rules = rules
         self._first = first
         self._split = split
-        self._trace = trace
+        self._tracer = Tracer(trace, symbols, data_hash, rules.lot_size)
         self.data = DataContainer(symbols)
         self._strategies = {spec.signal_key: spec.strategy for spec in specs}
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
@@ -147,7 +133,7 @@ class EventFlow:
             self._symbols,
             rules.initial_cash,
             rules.lot_size,
-            spec.parameters["max_exposure"],
+            spec.risk.max_exposure,
             rules.ewma_decay,
             rules.allow_short,
             bars_per_year,
@@ -158,8 +144,12 @@ class EventFlow:
     def on_bar(self, bar: Bar) -> None:
         """Take the next bar of all symbols through every portfolio.
 
+        Args:
+            bar: the one after the bar of the last call; the first has index 0.
+
         Raises:
-            DataError: the bar is out of order, or has other symbols.
+            DataError: the bar is out of order or has other symbols.
+            StrategyError: the user's code raised.
         """
         self.data.update_timeline_position(bar)
         self.data.cache_bar(bar)
@@ -174,13 +164,11 @@ class EventFlow:
         signals = self._signals(bar, features)
         matrix = self.hub.get_correlation_matrix()
         self._times.append(bar.time)
-        if self._trace is not None:
-            self._trace_bar(bar, features, signals, regimes)
+        self._tracer.bar(bar, features, self._strategies, signals, regimes)
         for one in self._portfolios:
             own = signals[one.spec.signal_key]
             self._portfolio_bar(one, bar, own, regimes[one.spec.regime_key], matrix)
-        if self._trace is not None:
-            self._trace.end_bar(bar.index)
+        self._tracer.end_bar(bar.index)
 
     def _classify(self, bar: Bar) -> dict[str, Regime]:
         found = {}
@@ -226,7 +214,7 @@ class EventFlow:
             self._fill(one, bar, bar.open)
         if rules.stops:
             self._stop(one, bar)
-        self._trace_fills(one, container.mark(bar))
+        self._booked(one, container.mark(bar))
         container.update_variance()
         if not rules.close_fill:
             container.account()
@@ -235,12 +223,17 @@ class EventFlow:
         one.execution.submit_orders(self._decide(one, bar, signals, regime, matrix))
         if rules.close_fill:
             self._fill(one, bar, bar.close)
-            self._trace_fills(one, container.mark(bar))
+            self._booked(one, container.mark(bar))
             container.account()
         one.equity.append(container.equity)
-        if self._trace is not None:
-            state = (container.equity, container.cash, container.risk_state().exposure)
-            self._trace.add("equity", [(one.spec.id, bar.index, *state, container.drawdown)])
+        self._tracer.equity(
+            one.spec.id,
+            bar.index,
+            container.equity,
+            container.cash,
+            container.exposure,
+            container.drawdown,
+        )
 
     def _fill(self, one: _Portfolio, bar: Bar, prices: FloatArray) -> None:
         orders = one.execution.active_orders
@@ -277,7 +270,11 @@ class EventFlow:
 
     def _book(self, one: _Portfolio, fill: Fill) -> None:
         one.container.process_fill(fill)
-        self._trace_fills(one, (fill,))
+        self._booked(one, (fill,))
+
+    def _booked(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
+        """Trace fills that a portfolio has booked."""
+        self._tracer.fills(one.spec.id, fills, one.container.cash, one.container.lots)
 
     def _reject(
         self,
@@ -288,12 +285,12 @@ class EventFlow:
         signal_id: str | None,
         order_id: str | None,
     ) -> None:
-        """Count and trace what cash cut to nothing when it was to fill."""
+        """Count and trace an order or a stop for which there was no cash at the fill."""
         one.rejects[NO_CASH_AT_FILL] = one.rejects.get(NO_CASH_AT_FILL, 0) + 1
-        if self._trace is not None:
-            name = self._symbols[symbol]
-            row = (id, one.spec.id, bar.index, name, signal_id, NO_CASH_AT_FILL, order_id)
-            self._trace.add("rejects", [row])
+        name = self._symbols[symbol]
+        self._tracer.rejects(
+            [(id, one.spec.id, bar.index, name, signal_id, NO_CASH_AT_FILL, order_id)]
+        )
 
     def _decide(
         self,
@@ -304,7 +301,7 @@ class EventFlow:
         matrix: FloatArray | None,
     ) -> list[Order]:
         orders: list[Order] = []
-        rejects: list[tuple[Any, ...]] = []
+        rejects: list[Reject] = []
         state: PortfolioState = one.container.risk_state()
         short = True if self._rules.allow_short else None
         prefix = correlation_id(one.spec.id, bar.index)
@@ -337,110 +334,9 @@ class EventFlow:
                         None,
                     )
                 )
-        if self._trace is not None:
-            self._trace_decisions(one, orders, rejects)
+        self._tracer.rejects(rejects)
+        self._tracer.orders(one.spec.id, orders)
         return orders
-
-    # --- Tracing ------------------------------------------------------------------------------
-
-    def _bar_id(self, bar: int, symbol: str) -> str:
-        return correlation_id(self._data, bar, symbol, "bar")
-
-    def _trace_fills(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
-        """Trace fills that the portfolio has booked."""
-        if self._trace is None or not fills:
-            return
-        rows = []
-        for fill in fills:
-            symbol = self._symbols[fill.symbol]
-            rows.append(
-                (
-                    fill.id,
-                    fill.order_id,
-                    one.spec.id,
-                    fill.bar,
-                    symbol,
-                    fill.kind,
-                    fill.quantity,
-                    fill.price,
-                    fill.cost,
-                    one.container.cash,
-                    one.container.lots[fill.symbol] * self._rules.lot_size,
-                    self._bar_id(fill.bar, symbol),
-                    fill.opening_order_id,
-                    fill.stop_level,
-                )
-            )
-        self._trace.add("fills", rows)
-
-    def _trace_bar(
-        self,
-        bar: Bar,
-        features: Indicators,
-        signals: Mapping[str, Sequence[Signal]],
-        regimes: Mapping[str, Regime],
-    ) -> None:
-        assert self._trace is not None
-        time = str(bar.time)
-        ids = [self._bar_id(bar.index, symbol) for symbol in self._symbols]
-        prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
-        self._trace.add(
-            "bars",
-            [
-                (id, bar.index, time, symbol, *map(float, row))
-                for id, symbol, row in zip(ids, self._symbols, prices, strict=True)
-            ],
-        )
-        rows = []
-        for key, own in signals.items():
-            config = self._strategies[key]
-            names = (*config.features, config.volatility)
-            for signal in own:
-                values = {name: float(features[name][signal.symbol]) for name in names}
-                rows.append(
-                    (
-                        signal.id,
-                        key,
-                        bar.index,
-                        self._symbols[signal.symbol],
-                        signal.direction,
-                        signal.strength,
-                        signal.confidence,
-                        json.dumps(values),
-                        ids[signal.symbol],
-                    )
-                )
-        self._trace.add("signals", rows)
-        self._trace.add(
-            "regimes", [(one.id, key, bar.index, one.code) for key, one in regimes.items()]
-        )
-
-    def _trace_decisions(
-        self, one: _Portfolio, orders: Sequence[Order], rejects: Sequence[tuple[Any, ...]]
-    ) -> None:
-        assert self._trace is not None
-        if rejects:
-            self._trace.add("rejects", rejects)
-        if orders:
-            self._trace.add(
-                "orders",
-                [
-                    (
-                        order.id,
-                        one.spec.id,
-                        order.bar,
-                        self._symbols[order.symbol],
-                        order.signal_id,
-                        order.regime_id,
-                        order.lots * self._rules.lot_size,
-                        order.kelly_value,
-                        order.budget_value,
-                        # Short positions have no cash bound: infinity, which no database keeps.
-                        order.cash_value if np.isfinite(order.cash_value) else None,
-                    )
-                    for order in orders
-                ],
-            )
 
     def result(self) -> FlowResult:
         """What the portfolios did so far."""

@@ -1,4 +1,4 @@
-"""The folder of a flow: what ran, where its trace is, and the rows that its database failed to take."""
+"""The folder of a flow: its record, the place of its trace, and rows that the database did not take."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class FlowRecord:
-    """What a flow was.
+    """What a flow consisted of.
 
     Attributes:
         study: name.
@@ -56,15 +56,15 @@ class FlowFolder:
     def tracing(
         self, flow: PreparedFlow, url: str | None, *, overwrite: bool
     ) -> Iterator[AnalyticsWriter]:
-        """Write a flow's trace; what the folder held is gone once the database has been opened.
+        """Write the trace of a flow. An earlier flow in the folder is removed once the database is open.
 
         Args:
-            flow: that will run.
+            flow: the flow to trace.
             url: of the database; None takes a file in the folder.
             overwrite: replace a flow that the folder holds.
 
         Raises:
-            StudyError: the folder holds a flow already, or cannot be written.
+            StudyError: the folder already holds a flow, or cannot be written.
             AnalyticsError: the database cannot be used, or failed midway.
         """
         record = FlowRecord(
@@ -84,7 +84,7 @@ class FlowFolder:
 
     @contextlib.contextmanager
     def _replacing(self, overwrite: bool) -> Iterator[None]:
-        """Move the files of an earlier flow out of the way; back where the block fails."""
+        """Move the files of an earlier flow aside, and back if the block fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             names = (RECORD, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", SPILL)
@@ -117,10 +117,10 @@ class FlowFolder:
             raise StudyError(f"{self.path}: cannot be written: {error.strerror or error}") from None
 
     def record(self) -> FlowRecord:
-        """What the flow was.
+        """The record of the flow.
 
         Raises:
-            StudyError: there is none in the folder, or its record cannot be read.
+            StudyError: the folder holds no flow, or its record cannot be read.
         """
         file = self.path / RECORD
         try:
@@ -150,7 +150,7 @@ class FlowFolder:
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             raise StudyError(
-                f"{file}: not of a flow that this barsweep wrote; expected"
+                f"{file}: this barsweep did not write it; expected"
                 f' "kind": "{KIND}", "schema_version": {SCHEMA_VERSION}'
             ) from None
         return FlowRecord(study, study_hash, data_hash, database, tuple(portfolios))
@@ -159,6 +159,6 @@ class FlowFolder:
         """URL of the flow's database, without a password.
 
         Raises:
-            StudyError: there is no flow in the folder, or its record cannot be read.
+            StudyError: the folder holds no flow, or its record cannot be read.
         """
         return self.record().database or self._own_database()

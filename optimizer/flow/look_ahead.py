@@ -1,4 +1,4 @@
-"""The check that features, strategies and classifiers read no bar ahead of their own."""
+"""The check that features, strategies and classifiers read no later bars."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from optimizer.bars.checks import require_bars
 from optimizer.flow.containers.feature_hub import indicator_name
-from optimizer.flow.services import StatelessStrategy, StrategyConfig
+from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.features import compute_features, warm_up
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
@@ -22,24 +22,24 @@ N_CUTS = 4
 """Places at which the bars are cut."""
 
 SIGNAL_BARS = 50
-"""Bars before a cut at which signals are compared: what reads ahead shows at the last of them."""
+"""Number of bars before a cut at which signals are compared; look-ahead shows at the last ones."""
 
 Key = tuple[str, str, str]
-"""What a column is of (feature, signal, regime), its name, and the symbol or nothing."""
+"""Kind of a column (feature, signal, regime), its name, and its symbol; a regime has none."""
 
 
 @dataclass(frozen=True)
 class LookAhead:
-    """Something that changes when the bars after it do.
+    """A value that changes when later bars change.
 
     Attributes:
         kind: ``feature``, ``signal`` or ``regime``.
-        name: its column: ``momentum_60``, a strategy's name, a classifier's.
+        name: of the feature, such as ``momentum_60``, of the strategy, or of the classifier.
         symbol: of the first bar that changes; empty for a regime.
         bar, time: the first bar that changes.
         cut: bars up to here were the same.
-        with_later_bars, without: its value there with the bars that follow, and with these cut off
-            or replaced.
+        with_later_bars, without: its value there with all bars, and with those from ``cut`` on left
+            out or replaced.
     """
 
     kind: str
@@ -57,34 +57,35 @@ class LookAhead:
         return (
             f"{self.kind} {self.name}{of} at {self.time} (bar {self.bar}) is"
             f" {self.with_later_bars:.6g}, and {self.without:.6g} when the bars from {self.cut} on"
-            " are others"
+            " differ"
         )
 
 
 def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
-    """Find what reads ahead: run the study's features, strategies and classifiers on cut bars.
+    """Find features, strategies and classifiers of a study that read later bars.
 
-    The bars are cut at some places. What follows a cut is left out, and replaced by other prices;
-    everything up to the cut must come out the same, bit for bit. Each feature is taken at every
-    lookback of the study; each strategy and classifier at its first parameter set.
+    The bars are cut at some places. The bars after a cut are first left out and then replaced by
+    other prices; all values before the cut must stay the same, bit for bit. Each feature is checked
+    at every lookback of the study, each strategy and classifier at its first parameter set.
 
     Args:
-        study: whose features, strategies and classifiers are to be checked.
+        study: the study to check.
         bars: of the study.
 
     Returns:
-        The first bar at which each of them changes; empty where none does.
+        The first bar at which each feature, strategy or classifier changes; empty if all stay the
+        same.
 
     Raises:
-        DataError: too few bars.
-        StrategyError: a user's strategy fails.
+        DataError: there are too few bars.
+        StrategyError: the user's code raised.
     """
     space = build_space(study)
     checked = _Checked(space)
     least = max(64, checked.warm_up + N_CUTS + 1)
-    require_bars(bars, least, f"the look-ahead check needs {least} of them")
+    require_bars(bars, least, f"the look-ahead check needs {least}")
     rng = np.random.default_rng(bars.n_bars)
-    # The last cut leaves one bar out: what reads but the next bar changes there.
+    # The last cut leaves one bar out: a value that reads only the next bar changes there.
     inside = rng.integers(checked.warm_up + 1, bars.n_bars - 1, N_CUTS - 1)
     cuts = sorted({*inside.tolist(), bars.n_bars - 1})
     whole = checked.outputs(bars, [(max(0, cut - SIGNAL_BARS), cut) for cut in cuts])
@@ -111,19 +112,18 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
 
 
 class _Checked:
-    """What of a study is checked."""
+    """The features, strategies and classifiers of a study."""
 
     def __init__(self, space: Space) -> None:
         self._given = given_features(space)
         self._strategies: dict[str, StrategyConfig] = {}
         self._regimes: dict[str, RegimeKey] = {}
         for branch in space.branches:
-            point = {searched.name: searched.first for searched in branch.searched}
-            lanes = replace(branch, constraints=()).lanes(point, 0, 1)
-            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
+            lanes = branch.first_set()
+            tile = Tile.of(branch, lanes)
             first = {name: float(values[0]) for name, values in lanes.items()}
             self._strategies.setdefault(
-                branch.strategy, StrategyConfig.of(branch.strategy, first, branch.custom)
+                branch.strategy.name, StrategyConfig.of(branch.strategy, first)
             )
             self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
         lookbacks = space.lookbacks("risk", "volatility_lookback")
@@ -131,7 +131,7 @@ class _Checked:
         self.warm_up = max(warm_up(*key) for key in self._keys)
 
     def outputs(self, bars: Bars, spans: Sequence[tuple[int, int]]) -> dict[Key, FloatArray]:
-        """Everything at every bar, each (n_bars, parts); signals at the bars of ``spans`` alone."""
+        """All values, each of shape (n_bars, n_parts); signals only at the bars of ``spans``."""
         columns = compute_features(bars, self._keys, self._given)
         found: dict[Key, FloatArray] = {}
         by_name = {

@@ -13,11 +13,11 @@ from optimizer.sweep.single_set import BacktestResult
 
 @dataclass(frozen=True)
 class Parity:
-    """An event flow beside the vectorized result of the same parameter set.
+    """An event flow compared with the vectorized result of the same parameter set.
 
     Attributes:
-        n_bars, n_fills: compared.
-        differences: one line each, the first of each kind; empty where all bits agree.
+        n_bars, n_fills: numbers of bars and fills of the vectorized result.
+        differences: a line for the first of each kind; empty if all bits agree.
     """
 
     n_bars: int
@@ -26,15 +26,20 @@ class Parity:
 
 
 def _bits(*values: Any) -> bytes:
-    """What tells floats apart to the last bit: -0.0 is not 0.0, and NaN is itself."""
+    """The bits of floats: -0.0 differs from 0.0, and NaN equals itself."""
     return np.array(values, dtype=np.float64).tobytes()
 
 
 def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
     """Compare portfolio ``number`` of a flow with a backtest, bit for bit.
 
-    Equity bar by bar with the bars' times; of every fill, those of ruin included, time, symbol,
-    kind, quantity, price and cost.
+    Compared are the equity at every bar with the time of the bar, and time, symbol, kind, quantity,
+    price and cost of every fill, those of ruin included.
+
+    Args:
+        flow: of the event flow.
+        number: index of the portfolio.
+        result: of the same parameter set and bars.
     """
     differences = []
     mine, theirs = flow.equity.iloc[:, number], result.equity

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from optimizer.catalogue import column
-from optimizer.flow.services import RiskConfig, StrategyConfig
-from optimizer.strategies.user_file import strategy_parameters
+from optimizer.flow.services.risk import RiskConfig
+from optimizer.flow.services.strategy import StrategyConfig
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import RegimeKey
@@ -19,7 +18,11 @@ from optimizer.sweep.tiles import Tile
 
 
 def short_hash(value: object) -> str:
-    """Eight hexadecimal digits of a JSON value, for correlation IDs."""
+    """Hash of a JSON value for correlation IDs: eight hexadecimal digits.
+
+    Args:
+        value: that JSON can hold.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -28,14 +31,14 @@ class PortfolioSpec:
     """One parameter set as the flow runs it.
 
     Attributes:
-        id: a function of the study, its bars and the parameters alone.
+        id: depends only on the study, its bars and the parameters.
         strategy_name, classifier_name: names.
         parameters: by column name, read-only.
-        strategy: of its signals.
-        signal_key: names the strategy's signals, shared by portfolios with the same strategy.
+        strategy: makes its signals.
+        signal_key: names its signals; portfolios with the same strategy share them.
         regime: the regime model.
-        regime_key: names the classifier's regimes.
-        risk: of its sizing.
+        regime_key: names its regimes.
+        risk: sizes its positions.
     """
 
     id: str
@@ -50,26 +53,29 @@ class PortfolioSpec:
 
 
 def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[PortfolioSpec]:
-    """Every parameter set of a tile as a portfolio of the flow; IDs begin with ``owner``."""
+    """Every parameter set of a tile as a portfolio of the flow.
+
+    Args:
+        tile: parameter sets.
+        owner: begins the IDs.
+        allow_short: whether short positions are allowed.
+    """
     keys, which = tile.regime_keys()
     specs = []
     for lane in range(tile.n_lanes):
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
-        own = {
-            p.name: parameters[column(tile.strategy, p.name)]
-            for p in strategy_parameters(tile.strategy, tile.custom)
-        }
+        own = tile.strategy.own(parameters)
         lookback = parameters["volatility_lookback"]
         regime = keys[which[lane]]
-        everything = [tile.strategy, tile.classifier, tile.market, parameters]
+        everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
         specs.append(
             PortfolioSpec(
                 id=f"{owner}.{short_hash(everything)}",
-                strategy_name=tile.strategy,
+                strategy_name=tile.strategy.name,
                 classifier_name=tile.classifier,
                 parameters=MappingProxyType(parameters),
-                strategy=StrategyConfig.of(tile.strategy, parameters, tile.custom),
-                signal_key=f"{owner}.{short_hash([tile.strategy, own, lookback])}",
+                strategy=StrategyConfig.of(tile.strategy, parameters),
+                signal_key=f"{owner}.{short_hash([tile.strategy.name, own, lookback])}",
                 regime=regime,
                 regime_key=f"{owner}.{short_hash(regime)}",
                 risk=RiskConfig.of(parameters, allow_short),
@@ -86,7 +92,7 @@ def study_specs(
     Args:
         study: whose searched parameters are all listed.
         space: of the study.
-        data_hash: of its bars: other bars under the same study file are another flow.
+        data_hash: of its bars; other bars make another flow of the same study.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
 
     Raises:
@@ -96,5 +102,4 @@ def study_specs(
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
-            tile = Tile(branch.strategy, branch.classifier, branch.market, lanes, branch.custom)
-            yield from portfolio_specs(tile, owner, study.risk.allow_short)
+            yield from portfolio_specs(Tile.of(branch, lanes), owner, study.risk.allow_short)

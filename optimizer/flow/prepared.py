@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optimizer.bars.checks import require_bars
-from optimizer.flow.event_flow import EventFlow, FlowResult, Trace
+from optimizer.flow.event_flow import EventFlow, FlowResult
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
+from optimizer.flow.tracing import Trace
 from optimizer.market.features import FeatureKey, GivenFeature
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
@@ -26,13 +27,13 @@ from optimizer.types import Bars
 
 @dataclass(frozen=True, eq=False)
 class PreparedFlow:
-    """A flow that can run: study and bars have been found fit for each other.
+    """A flow that is ready to run: its study and its bars have been checked.
 
     Attributes:
         study, bars: of the flow.
         specs: the portfolios, in order.
         first: bar of the first decision.
-        split: first bar of the holdout; None for none.
+        split: first bar of the holdout; None without a holdout.
     """
 
     study: Study
@@ -50,7 +51,11 @@ class PreparedFlow:
         return (self.bars.n_bars - self.first) * self.bars.n_symbols * len(self.specs)
 
     def opened(self, trace: Trace | None) -> EventFlow:
-        """The flow before its first bar."""
+        """The flow before its first bar.
+
+        Args:
+            trace: where to write what happens; None writes nothing.
+        """
         return EventFlow(
             self.bars.symbols,
             self.bars.bars_per_year,
@@ -68,7 +73,7 @@ class PreparedFlow:
         """Take every bar through the portfolios.
 
         Args:
-            trace: where to write what happens.
+            trace: where to write what happens; None writes nothing.
         """
         flow = self.opened(trace)
         if trace is not None:
@@ -126,7 +131,7 @@ def prepare_flow(
         (*feature_keys(space), *volatilities),
         given_features(space),
     )
-    prepared.opened(None)  # raises where a market is no symbol of the bars
+    prepared.opened(None)  # raises if a market is not among the symbols of the bars
     return prepared
 
 
@@ -142,7 +147,7 @@ def run_flow(
 
     Args:
         study, bars, risk, first_bar: see ``prepare_flow``.
-        trace: where to write what happens.
+        trace: where to write what happens; None writes nothing.
 
     Raises:
         StudyFileError: a searched parameter is continuous.

@@ -1,7 +1,7 @@
 """The feature columns that a study shares: computed once, read by every lane.
 
-Thin over `kernels.features`, whose steps the event flow takes one bar at a time (`new_state`,
-`step`) and whose loops over arrays fill the columns here (`compute_features`): the same bits.
+Thin over ``kernels.features``: ``compute_features`` fills whole columns, and ``new_state`` and ``step``
+give the event flow the same bits one bar at a time.
 """
 
 from __future__ import annotations
@@ -116,19 +116,23 @@ def _check(key: FeatureKey) -> FeatureKey:
 
 
 def least_lookback(name: str) -> int:
-    """Shortest lookback at which a built-in feature is defined."""
+    """Shortest lookback at which a built-in feature is defined.
+
+    Args:
+        name: one of ``FEATURE_NAMES`` except ``close``.
+    """
     return _FEATURES[name].least
 
 
 def warm_up(feature_name: str, lookback: int) -> int:
-    """Count of leading bars at which a feature is NaN, given bars enough.
+    """Number of leading bars at which a feature is NaN, if there are enough bars.
 
     Args:
         feature_name: one of `FEATURE_NAMES`, or ``"correlation"``.
         lookback: bars.
 
     Raises:
-        StrategyError: an unknown name, or a lookback out of bounds.
+        StrategyError: the name is unknown, or the lookback is out of bounds.
     """
     if feature_name == "correlation":
         return _check_lookback(feature_name, lookback, _LEAST_CORRELATION)
@@ -164,6 +168,9 @@ class FeatureColumns:
     def index(self, key: FeatureKey) -> int:
         """Column of ``key``.
 
+        Args:
+            key: name and lookback.
+
         Raises:
             StrategyError: there is no such column.
         """
@@ -185,8 +192,11 @@ class FeatureColumns:
 def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
     """The keys checked, sorted, each once.
 
+    Args:
+        keys: in any order.
+
     Raises:
-        StrategyError: an unknown name, or a lookback out of bounds.
+        StrategyError: the name is unknown, or the lookback is out of bounds.
     """
     return tuple(sorted({_check(key) for key in keys}))
 
@@ -197,17 +207,17 @@ def compute_features(
     """Compute each feature of each symbol.
 
     Args:
-        bars: n_bars may be fewer than a lookback; that column is NaN throughout.
+        bars: of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
         keys: in any order; repeated ones are computed once.
-        given: features of users' strategies by name.
+        given: features of the user's strategies by name.
 
     Raises:
-        StrategyError: an unknown name, a lookback out of bounds, or a user's feature that fails.
+        StrategyError: a name is unknown, a lookback is out of bounds, or a user's feature raised.
     """
     columns = sorted_keys(keys)
     values = np.empty((bars.n_bars, bars.n_symbols, len(columns)))
-    # Copies, each symbol's bars side by side. Also writeable: numba compiles a kernel once more for
-    # read-only inputs.
+    # Copies, so that the bars of a symbol are contiguous, and writeable: numba would compile a kernel
+    # once more for read-only inputs.
     by_symbol = {name: np.array(getattr(bars, name).T, order="C") for name in _FIELDS}
     for column, (name, lookback) in enumerate(columns):
         if name == "close":
@@ -233,8 +243,11 @@ def compute_features(
 def new_state(key: FeatureKey) -> FloatArray:
     """Fresh state of one feature of one symbol, for `step`.
 
+    Args:
+        key: name and lookback of a built-in feature.
+
     Raises:
-        StrategyError: an unknown name, or a lookback out of bounds.
+        StrategyError: the name is unknown, or the lookback is out of bounds.
     """
     name, lookback = _check(key)
     return np.zeros(0 if name == "close" else _FEATURES[name].state_size(lookback))
@@ -243,7 +256,7 @@ def new_state(key: FeatureKey) -> FloatArray:
 def step(key: FeatureKey, state: FloatArray, high: float, low: float, close: float) -> float:
     """Take one bar of one symbol; return the feature's value, NaN during its warm-up.
 
-    The same bits as `compute_features` has at that bar.
+    The bits are those of ``compute_features`` at that bar.
 
     Args:
         key: as given to `new_state`, which has checked it.
@@ -262,10 +275,10 @@ def step(key: FeatureKey, state: FloatArray, high: float, low: float, close: flo
 
 
 def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int) -> FloatArray:
-    """Rolling Pearson correlations of log returns, at scheduled bars alone.
+    """Rolling Pearson correlations of log returns, at scheduled bars only.
 
-    Matrix k is that of bar ``first_bar + k * refresh``, for every such bar below n_bars; it uses
-    that bar and those before it. Undefined entries (before ``lookback`` returns, or a symbol whose
+    Matrix k belongs to bar ``first_bar + k * refresh``, for every such bar below n_bars. It uses that
+    bar and earlier ones. Undefined entries (before ``lookback`` returns, or a symbol whose
     returns are all equal) are 0: no known co-movement. The diagonal is 1.
 
     Args:
@@ -278,8 +291,8 @@ def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int
         (n_refreshes, n_symbols, n_symbols), float64, C-contiguous, symmetric, within [-1, 1].
 
     Raises:
-        StrategyError: a lookback out of bounds.
-        ValueError: ``refresh`` or ``first_bar`` out of bounds.
+        StrategyError: the lookback is out of bounds.
+        ValueError: ``refresh`` or ``first_bar`` is out of bounds.
     """
     lookback = _check_lookback("correlation", lookback, _LEAST_CORRELATION)
     if refresh < 1:

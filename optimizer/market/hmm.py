@@ -12,7 +12,8 @@ from optimizer.market.regime_models import N_STATES, CodeArray, FitError, standa
 from optimizer.types import FloatArray, IntArray
 
 HmmArrays = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
-"""Start distribution, transition, means, variances."""
+"""Start distribution (n_states,), transition (n_states, n_states), means and variances, both
+(n_states, n_features)."""
 
 _MAX_ITERATIONS = 100  # Windows of 504 daily bars took at most 48.
 _TOLERANCE = 1e-2  # Gain in log-likelihood below which EM has converged.
@@ -45,7 +46,12 @@ class HmmModel:
         return self.predicted.copy()
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
-        """Likeliest state of each bar given the bars up to it; see `RegimeModel`."""
+        """Most likely state of each bar given the bars up to it; see ``RegimeModel``.
+
+        Args:
+            features: shape (n_bars, n_features).
+            carried: shape (n_states,), updated in place.
+        """
         observations = (features - self.location) / self.scale
         filtered = np.empty((len(features), N_STATES))
         kernel.hmm_filter(
@@ -56,12 +62,19 @@ class HmmModel:
 
 
 def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
-    """Fit by expectation maximisation (hmmlearn) from two starts and keep the likelier.
+    """Fit by expectation maximisation (hmmlearn) from two starts and keep the more likely model.
 
-    The starts are the terciles of each feature, no random draws. On daily stocks the better of the
-    two comes close to the best of 20 random starts, and far above hmmlearn's own start by k-means,
-    whose uniform transitions it seldom leaves. A start from the model before would gain nothing
-    over that, and would make each model depend on all the windows before its own.
+    The starts are the terciles of each feature, without random draws. On daily stocks the better of
+    the two comes close to the best of 20 random starts. It is far better than hmmlearn's own start
+    by k-means, which seldom leaves its uniform transitions. A start from the previous model would
+    gain nothing, and each model would depend on all earlier windows.
+
+    Args:
+        bar: of the fit.
+        features: of the window, shape (n_bars, n_features).
+
+    Raises:
+        FitError: neither start yields a usable model.
     """
     location, scale = standardise(features)
     observations = (features - location) / scale
@@ -78,7 +91,7 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
     if best is None:
         raise FitError(reason)
 
-    # Carried over the window up to the bar before `bar`: filtered, not smoothed.
+    # The state before `bar`: filtered over the window, not smoothed.
     predicted, transition, means, variances = best[1]
     filtered = np.empty((len(observations) - 1, N_STATES))
     kernel.hmm_filter(observations[:-1], predicted, transition, means, variances, filtered)
@@ -88,7 +101,7 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
 
 
 def _maximise(observations: FloatArray, group: IntArray) -> tuple[float, HmmArrays]:
-    """Log-likelihood and parameters that EM reaches from one grouping of the window's bars."""
+    """Log-likelihood and parameters that EM reaches from one grouping of the bars of the window."""
     from hmmlearn.hmm import GaussianHMM
 
     hmm = GaussianHMM(

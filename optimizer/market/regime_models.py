@@ -1,4 +1,4 @@
-"""What every regime model has in common."""
+"""What all regime models have in common."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ N_STATES = 3
 
 
 class RegimeModel(Protocol):
-    """A fitted model, picklable, in force from its bar on until another takes over."""
+    """A fitted model that can be pickled; it is in force from its bar until the next model's."""
 
     @property
     def bar(self) -> int:
         """Bar at whose close it was fitted, and the first that it classifies."""
 
     def carried(self) -> FloatArray:
-        """Return a fresh copy of the state that `classify` carries, as it stands before ``bar``."""
+        """Return a fresh copy of the state that `classify` carries, as it is before ``bar``."""
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
         """Regime of consecutive bars; the first call begins at ``bar``.
@@ -38,22 +38,36 @@ class RegimeModel(Protocol):
 
 
 class FitError(Exception):
-    """A window that gives no usable model; the message is the reason."""
+    """A window that yields no usable model; the message is the reason."""
 
 
 def standardise(features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation (ddof 0) of the rows a model is fitted on."""
+    """Mean and standard deviation (ddof 0) of the rows that a model is fitted on.
+
+    Args:
+        features: shape (n_bars, n_features).
+
+    Returns:
+        Both of shape (n_features,).
+
+    Raises:
+        FitError: a feature is constant.
+    """
     location = features.mean(axis=0)
     scale = features.std(axis=0)
-    # Both features are returns per bar. Relative to the largest, a spread of rounding errors is one
-    # of constant returns.
+    # Both features are returns per bar. A spread that is a rounding error of the largest value means
+    # constant returns.
     if not np.all(scale > 1e-9 * np.abs(features).max()):
         raise FitError("the features of the window are constant: nothing to tell states by")
     return location, scale
 
 
 def terciles(values: FloatArray) -> IntArray:
-    """Rank of each value in thirds: 0, 1 or 2; equal values in order of appearance."""
+    """The third in which each value ranks: 0, 1 or 2; equal values rank in order of appearance.
+
+    Args:
+        values: shape (n,).
+    """
     ranks = np.empty(len(values), np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
     return ranks * N_STATES // len(values)

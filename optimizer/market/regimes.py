@@ -22,13 +22,13 @@ from optimizer.types import Bars, FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Regimes:
-    """Regime of each bar, and how the fits went.
+    """Regime of each bar, and the outcome of the fits.
 
     Attributes:
         codes: shape (n_bars,), int8: -1 bear, 0 neutral, 1 bull.
         models: the fitted models, by ascending bar.
-        n_failed: fits that gave no model; the model before stayed in force, or none.
-        reasons: one line for each failed fit, or why there was none to make.
+        n_failed: number of fits that yielded no model; the previous model, if any, stayed in force.
+        reasons: one line for each failed fit, or the reason why no fit was made.
     """
 
     codes: CodeArray
@@ -38,21 +38,25 @@ class Regimes:
 
     @property
     def n_fits(self) -> int:
-        """Number of fits that gave a model."""
+        """Number of fits that yielded a model."""
         return len(self.models)
 
 
 def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
-    """Log returns of the market: one symbol, or all of them in equal weights.
+    """Log returns of the market: one symbol, or all symbols in equal weights.
 
-    The index has the mean of the symbols' simple returns at each bar, compounded from 1. One symbol
-    is the same computation with a single column.
+    The index compounds from 1 the mean of the symbols' simple returns at each bar. One symbol is the
+    same computation with a single column.
+
+    Args:
+        bars: of all symbols.
+        symbol: None takes the index.
 
     Returns:
-        Shape (n_bars,), per bar; 0 at the first, which has no bar before it.
+        Shape (n_bars,), per bar; 0 at the first bar.
 
     Raises:
-        DataError: if ``symbol`` is not among the bars'.
+        DataError: the bars have no such symbol.
     """
     close = bars.close
     if symbol is not None:
@@ -71,6 +75,10 @@ def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
 def market_features(returns: FloatArray, lookback: int) -> FloatArray:
     """Mean and standard deviation (ddof 1) of the last ``lookback`` log returns.
 
+    Args:
+        returns: shape (n_bars,), per bar.
+        lookback: bars.
+
     Returns:
         Shape (n_bars, 2), per bar; NaN at the first ``lookback - 1`` bars.
     """
@@ -81,25 +89,30 @@ def market_features(returns: FloatArray, lookback: int) -> FloatArray:
 
 
 def training_window(bar: int, train_bars: int) -> slice:
-    """Bars that a fit at ``bar`` sees: the last ``train_bars`` up to and with ``bar``."""
+    """Bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
+
+    Args:
+        bar: of the fit.
+        train_bars: length of the window.
+    """
     return slice(bar - train_bars + 1, bar + 1)
 
 
 def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -> Regimes:
     """Fit a classifier walk-forward and classify each bar by the model then in force.
 
-    The first fit is at bar ``lookback + train_bars``, the next ones every ``refit_bars``; all bars
-    before the first are neutral. A fit sees the features of the last ``train_bars`` bars, and the
-    regime of a bar depends on that bar and the ones before it alone.
+    The first fit is at bar ``lookback + train_bars``, and the next ones follow every ``refit_bars``.
+    Bars before the first fit are neutral. A fit sees the features of the last ``train_bars`` bars.
+    The regime of a bar depends only on that bar and earlier ones.
 
     Args:
-        returns: shape (n_bars,), log returns of the market, from `market_returns`.
+        returns: shape (n_bars,), log returns of the market, see ``market_returns``.
         name: a classifier of the catalogue: ``none``, ``hmm`` or ``svm``.
-        parameters: the classifier's parameters; the catalogue's defaults where it is silent.
+        parameters: of the classifier; a missing one takes the default of the catalogue.
 
     Raises:
-        DataError: if a return is NaN or infinite.
-        StudyFileError: if the classifier or a parameter is unknown, or a value out of bounds.
+        DataError: a return is NaN or infinite.
+        StudyFileError: the classifier or a parameter is unknown, or a value is out of bounds.
     """
     values = _values(name, parameters)
     wrong = np.flatnonzero(~np.isfinite(returns))
@@ -143,16 +156,19 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
 def fit_model(
     name: str, bar: int, returns: FloatArray, parameters: Mapping[str, int]
 ) -> RegimeModel | None:
-    """Fit at one bar, as `fit_regimes` does there; None where the window gives no usable model.
+    """Fit at one bar, as ``fit_regimes`` does there.
 
     Args:
         name: ``hmm`` or ``svm``.
         bar: of the fit.
         returns: shape (bar + 1,) or longer, log returns of the market; later ones are not read.
-        parameters: the classifier's parameters; the catalogue's defaults where it is silent.
+        parameters: of the classifier; a missing one takes the default of the catalogue.
+
+    Returns:
+        None if the window yields no usable model.
 
     Raises:
-        StudyFileError: if the classifier or a parameter is unknown, or a value out of bounds.
+        StudyFileError: the classifier or a parameter is unknown, or a value is out of bounds.
     """
     values = _values(name, parameters)
     window = training_window(bar, values["train_bars"])
@@ -165,7 +181,11 @@ def fit_model(
 
 
 def compile_classifier(name: str) -> None:
-    """Compile the kernels of a classifier, so that later processes find them in the cache."""
+    """Compile the kernels of a classifier, so that other processes find them in the cache.
+
+    Args:
+        name: a classifier of the catalogue.
+    """
     if name == "none":
         return
     returns = np.empty(4)
@@ -183,7 +203,16 @@ def compile_classifier(name: str) -> None:
 
 
 def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
-    """Whether `fit_regimes` fits a model at ``bar``."""
+    """Whether ``fit_regimes`` fits a model at ``bar``.
+
+    Args:
+        name: a classifier of the catalogue.
+        bar: counted from the first.
+        parameters: of the classifier; a missing one takes the default of the catalogue.
+
+    Raises:
+        StudyFileError: the classifier or a parameter is unknown, or a value is out of bounds.
+    """
     if name == "none":
         return False
     values = _values(name, parameters)
@@ -220,13 +249,13 @@ def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:
 
 @contextmanager
 def _quiet_on_one_thread() -> Iterator[None]:
-    """Fit on one thread, so that no sum depends on the number of threads, and without chatter.
+    """Fit on one thread, so that no sum depends on the number of threads, and without log lines.
 
     Convergence is judged from the result, so hmmlearn's log and numerical warnings say nothing new.
     """
     # Here and not above: they take a second to import, and a study without a classifier or a worker
-    # that only applies models needs neither. They come before the limit, which reaches loaded
-    # libraries alone.
+    # that only applies models needs neither. They come before the limit, which reaches only loaded
+    # libraries.
     import hmmlearn.hmm  # noqa: F401
     import sklearn.svm  # noqa: F401
     from threadpoolctl import threadpool_limits

@@ -42,7 +42,12 @@ class SvmModel:
         return np.empty(0)
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
-        """Class of each bar by one-vs-one votes; see `RegimeModel`."""
+        """Class of each bar by one-vs-one votes; see `RegimeModel`.
+
+        Args:
+            features: shape (n_bars, n_features).
+            carried: not used.
+        """
         observations = (features - self.location) / self.scale
         decisions = np.empty((len(features), len(self.intercept)))
         labels = np.empty(len(features), np.int64)
@@ -62,8 +67,12 @@ class SvmModel:
 def forward_returns(returns: FloatArray, horizon: int) -> FloatArray:
     """Log return from each bar's close to the close ``horizon`` bars later.
 
-    The last ``horizon`` bars have none within ``returns`` and are left out: this is the purge, for
-    a training row is used only if its label ends inside the window.
+    The last ``horizon`` bars have no such return and are left out. This is the purge: a training row
+    is used only if its label ends inside the window.
+
+    Args:
+        returns: log returns, shape (n_bars,).
+        horizon: bars.
 
     Returns:
         Shape (max(0, n_bars - horizon),).
@@ -76,7 +85,17 @@ def forward_returns(returns: FloatArray, horizon: int) -> FloatArray:
 
 
 def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -> SvmModel:
-    """Fit scikit-learn's SVC on terciles of the forward return: bear, neutral, bull."""
+    """Fit scikit-learn's SVC on terciles of the forward return: bear, neutral, bull.
+
+    Args:
+        bar: of the fit.
+        features: of the window, shape (n_bars, n_features).
+        returns: log returns of the window, shape (n_bars,).
+        horizon: bars of the forward return.
+
+    Raises:
+        FitError: there are too few labels, or all are the same.
+    """
     from sklearn.svm import SVC
 
     forward = forward_returns(returns, horizon)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.bars.load import load_bars
-from optimizer.catalogue import STRATEGIES
 from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
@@ -201,7 +201,7 @@ def rerun_built_in(
         StudyError: the strategy is the user's own, or the bars have changed.
         DataError: the bars cannot be used.
     """
-    if document["strategy"] not in STRATEGIES:
+    if document["strategy"] not in BUILT_IN:
         raise StudyError("its strategy is your own, whose code only `barsweep replay` runs")
     return rerun_set(document, terms, terms.bars(), first_bar).result
 

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from optimizer.catalogue import METRICS
 from optimizer.study_file.constraints import Constraint
-from optimizer.study_file.tables import Quantile, Search
+from optimizer.study_file.search_tables import Quantile, SearchTable
 from optimizer.types import BoolArray, FloatArray
 
 
@@ -36,7 +36,7 @@ class TileScore:
 
 
 def score_tile(
-    search: Search,
+    search: SearchTable,
     columns: Mapping[str, FloatArray],
     in_sample: FloatArray,
     swept: Mapping[str, tuple[float, ...]],
@@ -93,7 +93,7 @@ def score_tile(
 
 
 def _constraints(
-    search: Search, values: Mapping[str, FloatArray], n_lanes: int
+    search: SearchTable, values: Mapping[str, FloatArray], n_lanes: int
 ) -> tuple[list[str], BoolArray, FloatArray]:
     """Constraints on results: their names, which lanes keep all, by how much each lane breaks each."""
     on_result = [

@@ -19,7 +19,8 @@ from optuna.trial import Trial
 from scipy.stats import qmc
 
 from optimizer.engine.workers import TileTask
-from optimizer.study_file.space import Branch, Searched, Space, Value
+from optimizer.study_file.searched import Searched
+from optimizer.study_file.space import Branch, Space, Value
 
 
 def sampler_seed(seed: int, batch: int) -> int:
@@ -107,7 +108,7 @@ def suggest(space: Space, trial: Trial) -> TileTask:
         space: of the study.
         trial: of an Optuna study, just asked.
     """
-    strategies = space.strategies
+    strategies = space.strategy_names
     classifiers = space.classifiers
     strategy, classifier = strategies[0], classifiers[0]
     if len(strategies) > 1:
@@ -164,7 +165,7 @@ def optuna_parameters(
     params: dict[str, Any] = dict(point)
     distributions = {one.name: distribution_of(one) for one in branch.searched}
     for name, chosen, names in (
-        ("strategy", branch.strategy, space.strategies),
+        ("strategy", branch.strategy.name, space.strategy_names),
         ("classifier", branch.classifier, space.classifiers),
     ):
         if len(names) > 1:

@@ -16,8 +16,8 @@ from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
-from optimizer.sweep.evaluate import try_signals
 from optimizer.sweep.inputs import Inputs, prepare, study_rules
+from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars
 
 

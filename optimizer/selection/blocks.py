@@ -19,8 +19,8 @@ from optimizer.selection.record import Window
 from optimizer.selection.splits import Chunks, choose_and_rank, masks_of, symmetric_splits
 from optimizer.selection.walk_forward import walk_forward_folds, walk_forward_summary
 from optimizer.store.folder import StudyFolder
+from optimizer.study_file.search_tables import ValidationTable
 from optimizer.study_file.study import Study
-from optimizer.study_file.tables import Validation
 from optimizer.sweep.inputs import Inputs
 from optimizer.types import FloatArray, IntArray
 
@@ -113,7 +113,7 @@ def _overfitting(chunks: Chunks, counts: FloatArray, n_feasible: int, seed: int)
 
 
 def _windows(
-    validation: Validation,
+    validation: ValidationTable,
     inputs: Inputs,
     chunks: Chunks,
     counts: FloatArray,
@@ -154,7 +154,7 @@ def _windows(
     ]
 
 
-def _path_sharpes(validation: Validation, chunks: Chunks, counts: FloatArray) -> list[float]:
+def _path_sharpes(validation: ValidationTable, chunks: Chunks, counts: FloatArray) -> list[float]:
     """Sharpe ratio per bar of each path of combinatorial purged cross-validation.
 
     Each split chooses on the blocks that are neither tested nor in an embargo, and its test blocks

@@ -40,7 +40,7 @@ def find_neighbours(
     if not kept.any():
         return None
     columns = {name: values[kept] for name, values in columns.items()}
-    tile = Tile(branch.strategy, branch.classifier, branch.market, columns, branch.custom)
+    tile = Tile.of(branch, columns)
     result = evaluate(inputs, [tile], regimes(tile.regime_keys()[0]))[0]
     sharpes = np.nan_to_num(result.in_sample[:, METRICS.index("sharpe")])
     return Neighbours(len(sharpes), float(np.median(sharpes)), float(sharpes.min()))

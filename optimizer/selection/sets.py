@@ -25,7 +25,7 @@ def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
     """
     branch = branch_of(space, rows)
     columns = {name: rows[name].to_numpy(np.float64) for name in branch.columns}
-    return Tile(branch.strategy, branch.classifier, branch.market, columns, branch.custom)
+    return Tile.of(branch, columns)
 
 
 def branch_of(space: Space, rows: pd.DataFrame) -> Branch:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from optimizer.study_file.search_tables import ADAPTIVE
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
-from optimizer.study_file.tables import ADAPTIVE
 
 
 def steered(study: Study, space: Space) -> bool:

@@ -12,12 +12,12 @@ from optimizer.selection.folds import Fold, walk_forward
 from optimizer.selection.record import Window
 from optimizer.selection.sets import RegimeSource, set_returns
 from optimizer.store.folder import StudyFolder
+from optimizer.study_file.search_tables import ValidationTable
 from optimizer.study_file.space import Space
-from optimizer.study_file.tables import Validation
 from optimizer.sweep.inputs import Inputs
 
 
-def walk_forward_folds(validation: Validation, n_blocks: int) -> list[Fold]:
+def walk_forward_folds(validation: ValidationTable, n_blocks: int) -> list[Fold]:
     """Training and test blocks of each window of a study's walk-forward.
 
     A window is tested on the block after its training blocks. Nothing is purged: a return of a

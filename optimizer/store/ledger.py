@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateTable
 
 from optimizer.errors import StudyError
+from optimizer.files import user_data_folder
 
 VARIABLE = "BARSWEEP_LEDGER"
 """Environment variable that names the file; by default it is in the user's data folder."""
@@ -72,10 +73,9 @@ def ledger_path() -> Path:
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     try:
-        base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        return user_data_folder() / "barsweep" / "ledger.db"
     except RuntimeError as error:
         raise StudyError(f"the ledger has no place: {error}; name a file with {VARIABLE}") from None
-    return Path(base) / "barsweep" / "ledger.db"
 
 
 @contextmanager

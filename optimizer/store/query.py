@@ -14,12 +14,12 @@ from optimizer.errors import StudyError
 from optimizer.store.columns import NAMES
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.constraints import Constraint, read_condition
+from optimizer.study_file.search_tables import SearchTable
 from optimizer.study_file.study import study_from_dict
-from optimizer.study_file.tables import Search
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 
 
-def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
+def best_sets(folder: StudyFolder, search: SearchTable, top: int) -> pd.DataFrame:
     """The best feasible parameter sets of a study, best first; ties in the order of the trials.
 
     They are ordered by score, then by the objective. With several objectives they are ordered by the
@@ -41,7 +41,7 @@ def best_sets(folder: StudyFolder, search: Search, top: int) -> pd.DataFrame:
     return _distinct(folder, ranked(frame[frame["feasible"]], search), top)
 
 
-def no_best(folder: StudyFolder, search: Search) -> str:
+def no_best(folder: StudyFolder, search: SearchTable) -> str:
     """Why ``best_sets`` is empty.
 
     Args:
@@ -54,7 +54,7 @@ def no_best(folder: StudyFolder, search: Search) -> str:
     return f"no parameter set is feasible; constraints: {constraints or 'none given'}"
 
 
-def ranked(frame: pd.DataFrame, search: Search) -> list[int]:
+def ranked(frame: pd.DataFrame, search: SearchTable) -> list[int]:
     """Numbers of the sets that have a score, best first, as ``best_sets`` orders them.
 
     Args:
@@ -179,7 +179,7 @@ def column_of(
     oos = name.startswith("oos_")
     near = [one for one in columns if one.startswith("oos_") == oos]
     more = "" if oos or len(near) == len(columns) else ", and metrics out-of-sample as oos_..."
-    raise StudyError(f"{place}: no column {show(name)}; {mend(name, near)}{more}")
+    raise StudyError(f"{place}: no column {show(name)}; {suggest(name, near)}{more}")
 
 
 def _conditions(
@@ -206,7 +206,7 @@ def _conditions(
             if value not in owners[place]:
                 raise StudyError(
                     f"where: no {text[0]} {show(value)} in this study;"
-                    f" {mend(str(value), owners[place])}"
+                    f" {suggest(str(value), owners[place])}"
                 )
             found.append(Constraint(text[0], one.operator, value))
             continue

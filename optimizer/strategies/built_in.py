@@ -1,67 +1,183 @@
-"""The built-in strategies: the rule and the columns that each takes."""
+"""The built-in strategies: parameters, features and signal kernel of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from kernels.codes import AVERAGE_CROSS, BREAKOUT, CUSTOM, MEAN_REVERSION, MOMENTUM
-from optimizer.strategies.user_file import CustomStrategy
+from kernels import codes, layout
+from kernels.signals import (
+    average_cross_signal,
+    breakout_signal,
+    mean_reversion_signal,
+    momentum_signal,
+)
+from kernels.simulation import simulate
+from optimizer.catalogue import Parameter, lookback_parameter
+from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.types import FloatArray
 
-Columns = Mapping[str, FloatArray]
-"""Parameters of lanes by their name in the catalogue, each of shape (n_lanes,)."""
+_Values = Callable[[Mapping[str, FloatArray]], tuple[FloatArray, ...]]
 
 
 @dataclass(frozen=True)
-class StrategyKernel:
-    """How a strategy maps onto a signal kernel.
+class BuiltInStrategy(Strategy):
+    """A strategy whose signal is one of our kernels.
 
     Attributes:
-        code: of the signal kernel.
-        features: those that it takes, with the parameter that is their lookback.
-        signal: the signal parameters of each lane, from its strategy parameters.
+        kernel: code of the signal kernel.
+        scalar: the signal kernel for one symbol at one bar.
+        values: the signal values of each lane, from the strategy's parameters by name.
     """
 
-    code: int
-    features: tuple[tuple[str, str], ...]
-    signal: Callable[[Columns], tuple[FloatArray, ...]]
+    kernel: int
+    scalar: Rule
+    values: _Values
+
+    @property
+    def code(self) -> int:
+        """Code of its signal kernel."""
+        return self.kernel
+
+    @property
+    def simulation(self) -> str:
+        """Empty: all built-in strategies share one compiled simulation."""
+        return ""
+
+    @property
+    def first_feature(self) -> np.uint64:
+        """Offset of the column of its first feature."""
+        return layout.FEATURE_0
+
+    def signal_values(self, own: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
+        """The values that its signal kernel takes, see ``Strategy.signal_values``.
+
+        Args:
+            own: its parameters by name, each of shape (n_lanes,).
+        """
+        return self.values(own)
+
+    def simulate(self, *arguments: Any) -> None:
+        """Walk bars with lanes of built-in strategies."""
+        simulate(*arguments)
+
+    def rule(self) -> Rule:
+        """Its signal kernel for one symbol at one bar."""
+        return self.scalar
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its name, which is all that a study file needs."""
+        return {"name": self.name}
+
+    def __reduce__(self) -> tuple[Callable[[str], BuiltInStrategy], tuple[str]]:
+        """Pickle the name alone: another process has the same strategy."""
+        return built_in, (self.name,)
 
 
-def _scaled_by(lookback: str, threshold: str) -> Callable[[Columns], tuple[FloatArray, ...]]:
-    return lambda columns: (columns[threshold], 1.0 / np.sqrt(columns[lookback]))
+def built_in(name: str) -> BuiltInStrategy:
+    """The built-in strategy of a name.
+
+    Args:
+        name: of the strategy.
+
+    Raises:
+        KeyError: no built-in strategy has it.
+    """
+    return BUILT_IN[name]
 
 
-STRATEGY_KERNELS: dict[str, StrategyKernel] = {
-    "momentum": StrategyKernel(
-        MOMENTUM, (("momentum", "lookback"),), _scaled_by("lookback", "threshold")
-    ),
-    "mean_reversion": StrategyKernel(
-        MEAN_REVERSION, (("rsi", "lookback"),), lambda c: (c["oversold"], c["overbought"])
-    ),
-    "sma_cross": StrategyKernel(
-        AVERAGE_CROSS, (("sma", "fast"), ("sma", "slow")), _scaled_by("slow", "band")
-    ),
-    "ema_cross": StrategyKernel(
-        AVERAGE_CROSS, (("ema", "fast"), ("ema", "slow")), _scaled_by("slow", "band")
-    ),
-    "breakout": StrategyKernel(
-        BREAKOUT,
-        (("sma", "lookback"), ("atr", "atr_lookback")),
-        _scaled_by("lookback", "width"),
-    ),
-}
+def _momentum(
+    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+) -> tuple[float, float, float]:
+    return momentum_signal(x[0], volatility, inverse, p[0], p[1])
 
 
-def strategy_kernel(name: str, custom: CustomStrategy | None = None) -> StrategyKernel:
-    """How a built-in strategy, or a user's where one is given, maps onto its kernel."""
-    if custom is None:
-        return STRATEGY_KERNELS[name]
-    names = custom.signal_parameters
-    return StrategyKernel(
-        CUSTOM,
-        tuple((feature, lookback) for _, feature, lookback in custom.features),
-        lambda columns: tuple(columns[name] for name in names),
+def _mean_reversion(
+    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+) -> tuple[float, float, float]:
+    return mean_reversion_signal(x[0], volatility, p[0], p[1])
+
+
+def _average_cross(
+    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+) -> tuple[float, float, float]:
+    return average_cross_signal(x[0], x[1], 1.0 / close, volatility, inverse, p[0], p[1])
+
+
+def _breakout(
+    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+) -> tuple[float, float, float]:
+    return breakout_signal(x[0], x[1], close, 1.0 / close, volatility, inverse, p[0], p[1])
+
+
+def _scaled_by(lookback: str, threshold: str) -> _Values:
+    """A threshold, and what scales a return over ``lookback`` bars to one bar."""
+    return lambda own: (own[threshold], 1.0 / np.sqrt(own[lookback]))
+
+
+def _cross(name: str, average: str, fast: int, slow: int) -> BuiltInStrategy:
+    return BuiltInStrategy(
+        name=name,
+        parameters=(
+            lookback_parameter("fast", fast, "bars of the fast average"),
+            lookback_parameter("slow", slow, "bars of the slow average"),
+            Parameter(
+                "band", float, 0.0, 0.0, 1.0, "signal", "dead band around the cross, a fraction"
+            ),
+        ),
+        features=((average, "fast"), (average, "slow")),
+        kernel=codes.AVERAGE_CROSS,
+        scalar=_average_cross,
+        values=_scaled_by("slow", "band"),
     )
+
+
+_STRATEGIES = (
+    BuiltInStrategy(
+        name="momentum",
+        parameters=(
+            lookback_parameter("lookback", 60, "bars over which the return is taken"),
+            Parameter(
+                "threshold", float, 0.0, 0.0, 100.0, "signal", "return that opens, a fraction"
+            ),
+        ),
+        features=(("momentum", "lookback"),),
+        kernel=codes.MOMENTUM,
+        scalar=_momentum,
+        values=_scaled_by("lookback", "threshold"),
+    ),
+    BuiltInStrategy(
+        name="mean_reversion",
+        parameters=(
+            lookback_parameter("lookback", 14, "bars of the RSI"),
+            Parameter("oversold", float, 30.0, 0.0, 100.0, "signal", "RSI below which it buys"),
+            Parameter("overbought", float, 70.0, 0.0, 100.0, "signal", "RSI above which it sells"),
+        ),
+        features=(("rsi", "lookback"),),
+        kernel=codes.MEAN_REVERSION,
+        scalar=_mean_reversion,
+        values=lambda own: (own["oversold"], own["overbought"]),
+    ),
+    _cross("sma_cross", "sma", 20, 100),
+    _cross("ema_cross", "ema", 12, 26),
+    BuiltInStrategy(
+        name="breakout",
+        parameters=(
+            lookback_parameter("lookback", 20, "bars of the channel's middle, a simple average"),
+            lookback_parameter("atr_lookback", 14, "bars of the average true range"),
+            Parameter(
+                "width", float, 2.0, 0.0, 100.0, "signal", "half width of the channel, in ATR"
+            ),
+        ),
+        features=(("sma", "lookback"), ("atr", "atr_lookback")),
+        kernel=codes.BREAKOUT,
+        scalar=_breakout,
+        values=_scaled_by("lookback", "width"),
+    ),
+)
+
+BUILT_IN: dict[str, BuiltInStrategy] = {strategy.name: strategy for strategy in _STRATEGIES}
+"""Every built-in strategy by its name, in the order of messages and documentation."""

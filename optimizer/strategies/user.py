@@ -1,6 +1,6 @@
 """A strategy of the user's own: one pure function in a Python file, named in the study file.
 
-The file declares, beside whatever else it holds::
+The file declares, next to whatever else it holds::
 
     PARAMETERS = {"lookback": (60, 2, 500), "threshold": (0.02, 0.0, 1.0)}
     FEATURES = {"momentum": ("momentum", "lookback")}
@@ -8,104 +8,212 @@ The file declares, beside whatever else it holds::
     def signal(momentum, volatility, threshold):
         return (LONG if momentum > threshold else HOLD), 0.05 * volatility, 1.0
 
-``PARAMETERS``: name -> (default, lowest, highest); whole numbers where all three are.
-``FEATURES``: argument of ``signal`` -> (feature, the parameter that is its lookback). A feature is a
-built-in's name, or a function of the file: of the arguments ``open``, ``high``, ``low``, ``close``,
-``volume`` that it names, each (n_bars,) and read-only, of one symbol, and of ``lookback``, to its
-(n_bars,) values, of which the first ``lookback`` are not used. A bar's value may depend on that bar
-and those before it alone: ``look_ahead_check`` tests it, and the event flow hands over no others.
-``signal``: numbers in, (direction, strength, confidence) out. Beside features and parameters its
-arguments may be ``close``, ``volatility`` (that by which the position is sized) and
-``inverse_volatility`` (0 where the volatility is 0). It is compiled into the loop over lanes. What is
-no signal there (an unknown direction, a strength that is not finite or below 0, a confidence outside
-0..1) is HOLD: the position stays.
+``PARAMETERS``: name -> (default, lowest, highest). The parameter is a whole number if all three are.
 
-Loading a strategy runs the file. A study is rebuilt from what was declared, without running it.
+``FEATURES``: argument of ``signal`` -> (feature, name of the parameter that is its lookback). A feature
+is the name of a built-in one, or a function of the file. Such a function takes ``lookback`` and any of
+``open``, ``high``, ``low``, ``close``, ``volume``: the bars of one symbol, each of shape (n_bars,) and
+read-only. It returns an array of shape (n_bars,), whose first ``lookback`` values are not used. The
+value at a bar may depend only on that bar and earlier ones. ``look_ahead_check`` tests this, and the
+event flow passes no later bars.
+
+``signal``: takes numbers and returns (direction, strength, confidence). Besides features and parameters,
+its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
+``inverse_volatility`` (0 where the volatility is 0). It is compiled into the loop over lanes. An
+unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
+outside 0..1) counts as HOLD: the position stays.
+
+Loading a strategy runs the file. A study is rebuilt from the declaration, without running it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from kernels import codes, layout
 from optimizer.errors import StrategyError
-from optimizer.strategies.user_file import CustomStrategy, StrategyFile, read_bytes
+from optimizer.strategies.declaration import Declaration, declaration_from_dict, read_declaration
+from optimizer.strategies.strategy import Rule, Strategy
+from optimizer.strategies.user_file import StrategyFile, read_bytes
 from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, strategies_folder
 from optimizer.text import shown
+from optimizer.types import FloatArray
+
+_compiled: dict[Declaration, CustomKernels] = {}
+"""The strategies whose file this process has run, with what was compiled from each."""
 
 
-def read_custom(path: str | Path, name: str) -> CustomStrategy:
-    """Read and check a user's strategy. Runs its file, and compiles it where that is not done yet.
+@dataclass(frozen=True)
+class UserStrategy(Strategy):
+    """A strategy of the user's own. Its kernels are compiled when they are first needed.
+
+    Attributes:
+        declaration: what its file declares.
+    """
+
+    declaration: Declaration
+
+    @classmethod
+    def of(cls, declaration: Declaration) -> UserStrategy:
+        """The strategy that a file declares. Runs no code.
+
+        Args:
+            declaration: of the file.
+        """
+        features = tuple((feature, lookback) for _, feature, lookback in declaration.features)
+        return cls(declaration.name, declaration.parameters, features, declaration)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> UserStrategy:
+        """The strategy that ``to_dict`` wrote. Runs no code.
+
+        Args:
+            content: of a study file.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``to_dict`` did not write it.
+        """
+        return cls.of(declaration_from_dict(content))
+
+    @property
+    def path(self) -> str:
+        """Its file, absolute."""
+        return self.declaration.path
+
+    @property
+    def code(self) -> int:
+        """Code of its signal kernel: that of every user's strategy."""
+        return codes.CUSTOM
+
+    @property
+    def simulation(self) -> str:
+        """Its name: each strategy of the user's has a compiled simulation of its own."""
+        return self.name
+
+    @property
+    def first_feature(self) -> np.uint64:
+        """Offset of the column of its first feature."""
+        return layout.USER_FEATURE_0
+
+    def signal_values(self, own: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
+        """The parameters that ``signal`` takes, see ``Strategy.signal_values``.
+
+        Args:
+            own: its parameters by name, each of shape (n_lanes,).
+        """
+        return tuple(own[name] for name in self.declaration.signal_parameters)
+
+    def simulate(self, *arguments: Any) -> None:
+        """Walk bars with lanes of this strategy.
+
+        Raises:
+            SignalError: the user's function raised.
+            StrategyError: the file is missing or has changed, and there is no copy.
+        """
+        kernels = self.kernels()
+        kernels.call(kernels.simulate, *arguments)
+
+    def rule(self) -> Rule:
+        """The user's ``signal`` for one symbol at one bar, unusable results turned into HOLD.
+
+        Raises:
+            StrategyError: the file is missing or has changed, and there is no copy.
+        """
+        kernels = self.kernels()
+
+        def rule(
+            x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+        ) -> tuple[float, float, float]:
+            features = [*x, *[0.0] * (layout.MAX_USER_FEATURES - len(x))]
+            values = [*p, *[0.0] * (layout.MAX_SIGNAL_PARAMETERS - len(p))]
+            found: tuple[float, float, float] = kernels.call(
+                kernels.signal, *features, close, volatility, inverse, *values
+            )
+            return found
+
+        return rule
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its name, its file and what that declares, as plain values."""
+        return self.declaration.to_dict()
+
+    def kernels(self) -> CustomKernels:
+        """What was compiled from its file. Runs the file; compiles nothing a second time.
+
+        Raises:
+            StrategyError: the file is missing or has changed, and there is no copy.
+        """
+        if self.declaration not in _compiled:
+            self.provide(self.source())
+        return _compiled[self.declaration]
+
+    def provide(self, content: bytes) -> None:
+        """Make the strategy ready to run, also where its file is not on this machine.
+
+        Runs the content; compiles nothing a second time.
+
+        Args:
+            content: of its file.
+
+        Raises:
+            StrategyError: the content differs from that of the study, or cannot be compiled.
+        """
+        declaration = self.declaration
+        if declaration in _compiled:
+            return
+        path = Path(self.path)
+        if hashlib.sha256(content).hexdigest() != declaration.source_hash:
+            recorded = declaration.source_hash[:12]
+            raise StrategyError(f"{shown(path)}: not the file that the study used ({recorded})")
+        _compiled[declaration] = compile_strategy(declaration, StrategyFile(path, content))
+
+    def source(self) -> bytes:
+        """Content of its file; if the file has changed, of the copy kept with the kernels.
+
+        Raises:
+            StrategyError: the file is missing or has changed, and there is no copy.
+        """
+        path, recorded = Path(self.path), self.declaration.source_hash
+        try:
+            content = read_bytes(path)
+        except StrategyError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != recorded:
+            kept = next(strategies_folder().glob(f"*/{recorded}.py"), None)
+            content = kept.read_bytes() if kept is not None else b""
+            if hashlib.sha256(content).hexdigest() != recorded:
+                raise StrategyError(
+                    f"{shown(path)}: {'has changed' if path.exists() else 'is missing'} since the"
+                    f" study ran (recorded hash {recorded[:12]}); put the original file back"
+                )
+        return content
+
+
+def read_strategy(path: str | Path, name: str) -> UserStrategy:
+    """Read and check a user's strategy. Runs its file; compiles nothing a second time.
 
     Args:
-        path: the file.
+        path: of the Python file.
         name: of the strategy.
 
     Raises:
-        StrategyError: with the place in the file.
+        StrategyError: the file cannot be used; names the place in it.
     """
     file = Path(path).resolve()
     content = read_bytes(file)
     hash_ = hashlib.sha256(content).hexdigest()
-    for known in _loaded:
+    for known in _compiled:
         if (known.name, known.path, known.source_hash) == (name, str(file), hash_):
-            return known
+            return UserStrategy.of(known)
     logging.getLogger("barsweep.code").info("runs code from %s", shown(file))
     source = StrategyFile(file, content)
-    custom = source.declaration(name)
-    _loaded[custom] = compile_strategy(custom, source)
-    return custom
-
-
-_loaded: dict[CustomStrategy, CustomKernels] = {}
-"""What this process has run and compiled."""
-
-
-def load_custom(custom: CustomStrategy) -> CustomKernels:
-    """What a strategy runs by. Runs its file; compiles nothing that has been compiled before.
-
-    Raises:
-        StrategyError: the file is gone or changed, and there is no copy.
-    """
-    if custom not in _loaded:
-        provide_custom(custom, source_of(custom))
-    return _loaded[custom]
-
-
-def provide_custom(custom: CustomStrategy, content: bytes) -> None:
-    """Make a strategy ready to run from the content of its file, which need not be on this machine.
-
-    Runs it; compiles nothing that has been compiled before.
-
-    Raises:
-        StrategyError: the content is not that of the strategy, or cannot be compiled.
-    """
-    if custom in _loaded:
-        return
-    path = Path(custom.path)
-    if hashlib.sha256(content).hexdigest() != custom.source_hash:
-        raise StrategyError(f"{shown(path)}: not the file of then ({custom.source_hash[:12]})")
-    _loaded[custom] = compile_strategy(custom, StrategyFile(path, content))
-
-
-def source_of(custom: CustomStrategy) -> bytes:
-    """Content of a strategy's file. Where that has changed, of the copy kept beside the kernels.
-
-    Raises:
-        StrategyError: the file is gone or changed, and there is no copy.
-    """
-    path = Path(custom.path)
-    try:
-        content = read_bytes(path)
-    except StrategyError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != custom.source_hash:
-        kept = next(strategies_folder().glob(f"*/{custom.source_hash}.py"), None)
-        content = kept.read_bytes() if kept is not None else b""
-        if hashlib.sha256(content).hexdigest() != custom.source_hash:
-            raise StrategyError(
-                f"{shown(path)}: {'has changed' if path.exists() else 'is gone'} since the study"
-                f" ran (recorded hash {custom.source_hash[:12]}); put the file of then back"
-            )
-    return content
+    declaration = read_declaration(source, name)
+    _compiled[declaration] = compile_strategy(declaration, source)
+    return UserStrategy.of(declaration)

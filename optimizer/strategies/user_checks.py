@@ -63,7 +63,7 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
                 source.refuse(
                     _line_naming(source, name, used),
                     f"{name}: calls {'itself' if used == name else f'{used}, its caller'}; nothing stops"
-                    " a recursion that runs too deep: use a loop with an end",
+                    " a recursion that runs too deep: use a loop that ends",
                 )
             if used in done or used not in vars(source.module):
                 continue
@@ -156,7 +156,7 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
         signal.compile((numba_types.float64,) * len(inspect.signature(signal.py_func).parameters))
         found = signal.nopython_signatures[0].return_type
         if isinstance(found, (numba_types.Optional, numba_types.NoneType)):
-            source.refuse(node.lineno, f"signal: it may end without a return; {expected}")
+            source.refuse(node.lineno, f"signal: can end without a return; {expected}")
         numbers = (numba_types.Integer, numba_types.Float)
         three = isinstance(found, numba_types.BaseTuple) and len(found) == 3
         if not three or not all(isinstance(one, numbers) for one in found):
@@ -169,10 +169,10 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
     except Exception as error:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
         if "Can't unify return type" in text:
-            source.refuse(line, f"signal: its returns differ in kind; {expected}")
+            source.refuse(line, f"signal: its returns have different types; {expected}")
         message = (
-            f"signal: cannot be compiled: {_reason(text, source)}; use numbers, comparisons, math,"
-            " if and tuples alone"
+            f"signal: cannot be compiled: {_reason(text, source)}; use only numbers, comparisons,"
+            " math, if and tuples"
         )
         source.refuse(_line_in(text, source) or node.lineno, message)
 

@@ -32,14 +32,9 @@ import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import SignalError, StrategyError
+from optimizer.strategies.declaration import Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
-from optimizer.strategies.user_file import (
-    CustomStrategy,
-    StrategyFile,
-    line_of,
-    said_by,
-    users_code,
-)
+from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.text import shown
 from optimizer.types import FloatArray
 
@@ -170,7 +165,7 @@ def _remove_old() -> None:
                     shutil.rmtree(one, ignore_errors=True)
 
 
-def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKernels:
+def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels:
     """Make a strategy ready to run. Its signal is compiled here if it is not in the cache.
 
     Args:
@@ -223,7 +218,7 @@ def compile_strategy(custom: CustomStrategy, source: StrategyFile) -> CustomKern
 
 
 def _problem(
-    custom: CustomStrategy, adapter: ModuleType, source: StrategyFile, given: tuple[float, ...]
+    custom: Declaration, adapter: ModuleType, source: StrategyFile, given: tuple[float, ...]
 ) -> str:
     try:
         said = adapter.said(*given)
@@ -262,7 +257,7 @@ def _own_names(key: str) -> dict[str, str]:
     return {one.__name__: f"barsweep_{key}_{one.__name__.split('.')[-1]}" for one in modules}
 
 
-def _adapter(custom: CustomStrategy) -> str:
+def _adapter(custom: Declaration) -> str:
     """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
     features = {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
     signals = {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}

@@ -10,6 +10,9 @@ from optimizer.types import Bars
 def load_study_bars(study: Study) -> Bars:
     """The bars that a study names.
 
+    Args:
+        study: with its folder.
+
     Raises:
         DataError: they cannot be used.
     """

@@ -7,30 +7,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError, ValidationInfo, model_validator
+from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from optimizer.catalogue import CLASSIFIERS, RISK, STRATEGIES, Parameter
-from optimizer.strategies.user import read_custom
-from optimizer.strategies.user_file import CustomStrategy, custom_from_dict
+from optimizer.catalogue import CLASSIFIERS, RISK, Parameter
+from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.strategy import Strategy
+from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
-from optimizer.study_file.values import Problem, filled_text, listed, one_of, refusal, refuse_all
-from optimizer.text import mend, show
+from optimizer.study_file.values import Problem, filled_text, listed, refusal, refuse_all
+from optimizer.text import show, suggest
 
 
-def _read_parameters(
+def _read_settings(
     raw: Mapping[str, object], parameters: Sequence[Parameter], others: Sequence[str]
 ) -> dict[str, Setting]:
-    """Settings of all ``parameters``, the default where ``raw`` is silent.
+    """Settings of all ``parameters``; a missing one takes its default.
 
     Args:
         raw: a table of the study file.
-        parameters: of its owner.
+        parameters: of the strategy, classifier or risk manager.
         others: further keys, which the caller reads.
 
     Raises:
-        ValidationError: with a line for each key that cannot be used.
+        ValidationError: has a line for each key that cannot be used.
     """
     settings: dict[str, Setting] = {}
     problems: list[Problem] = []
@@ -38,7 +39,7 @@ def _read_parameters(
     valid = [*(key for key in others if key != "name"), *by_name]
     for key in raw:
         if key not in by_name and key not in others:
-            problems.append(((key,), f"unknown key; {mend(str(key), valid or ['name'])}"))
+            problems.append(((key,), f"unknown key; {suggest(str(key), valid or ['name'])}"))
     for name, parameter in by_name.items():
         try:
             default = parameter.kind(parameter.default)
@@ -55,133 +56,161 @@ def _expect_table(raw: object) -> Mapping[str, object]:
     return raw
 
 
-def _read_component(
-    raw: Mapping[str, object], catalogue: Mapping[str, Sequence[Parameter]]
-) -> tuple[str, Sequence[Parameter]]:
-    """Name of a strategy or classifier and its parameters."""
+def _read_component_name(raw: Mapping[str, object], valid: Sequence[str]) -> str:
+    """Name of a strategy or classifier."""
     if "name" not in raw:
-        refuse_all([(("name",), f"missing; valid: {', '.join(catalogue)}")])
-    try:
-        name = one_of(raw["name"], tuple(catalogue))
-    except PydanticCustomError as error:
-        refuse_all([(("name",), error.message())])
-    return name, catalogue[name]
+        refuse_all([(("name",), f"missing; valid: {', '.join(valid)}")])
+    name = raw["name"]
+    if not isinstance(name, str) or name not in valid:
+        refuse_all([(("name",), f"got {show(name)}; {suggest(str(name), valid)}")])
+    return str(name)
 
 
-class Strategy(Table):
+class StrategyTable(Table):
     """``[strategy]``: a strategy and the settings of all its parameters.
 
     Attributes:
-        custom: what the user's file declares, where the strategy is a user's own.
+        strategy: built in, or read from the user's file.
+        settings: of each of its parameters, by name.
     """
 
-    name: str
-    parameters: dict[str, Setting]
-    custom: CustomStrategy | None = None
+    strategy: InstanceOf[Strategy]
+    settings: dict[str, Setting]
+
+    @property
+    def name(self) -> str:
+        """Name of the strategy."""
+        return self.strategy.name
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object, info: ValidationInfo) -> object:
         table = _expect_table(raw)
         if "path" not in table:
-            given = table.get("name")
-            if isinstance(given, str) and given not in STRATEGIES:
-                message = f"got {show(given)}; {mend(given, list(STRATEGIES))}; one of your own"
-                refuse_all([(("name",), f'{message} takes path = "{given}.py" beside its name')])
-            name, parameters = _read_component(table, STRATEGIES)
-            return {"name": name, "parameters": _read_parameters(table, parameters, ("name",))}
-        name = _read_custom_name(table)
+            strategy: Strategy = _read_built_in(table)
+            return {
+                "strategy": strategy,
+                "settings": _read_settings(table, strategy.parameters, ("name",)),
+            }
+        name = _read_user_name(table)
         if "declared" in table:
             try:
-                custom = custom_from_dict(table)
+                strategy = UserStrategy.from_dict(table)
             except (KeyError, TypeError, ValueError):
                 raise refusal("declared: not as barsweep wrote it; leave it out") from None
             table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
         else:
-            customs: Mapping[tuple[str, str], CustomStrategy] = info.context or {}
-            custom = customs[str(table["path"]), name]
-        settings = _read_parameters(table, custom.parameters, ("name", "path"))
-        return {"name": name, "parameters": settings, "custom": custom}
+            known: Mapping[tuple[str, str], UserStrategy] = info.context or {}
+            strategy = known[str(table["path"]), name]
+        settings = _read_settings(table, strategy.parameters, ("name", "path"))
+        return {"strategy": strategy, "settings": settings}
 
 
-_CUSTOM_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+def _read_built_in(table: Mapping[str, object]) -> Strategy:
+    name = table.get("name")
+    if isinstance(name, str) and name not in BUILT_IN:
+        message = f"got {show(name)}; {suggest(name, list(BUILT_IN))}; one of your own"
+        refuse_all([(("name",), f'{message} also takes path = "{name}.py"')])
+    return BUILT_IN[_read_component_name(table, tuple(BUILT_IN))]
 
 
-def _read_custom_name(table: Mapping[str, object]) -> str:
+_USER_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def _read_user_name(table: Mapping[str, object]) -> str:
     """Name of a user's strategy, which becomes the prefix of its columns."""
     path, name = table["path"], table.get("name")
     if not isinstance(path, str) or not path.strip():
         refuse_all([(("path",), f'got {show(path)}; expected a file such as "my_strategy.py"')])
     if name is None:
         refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
-    taken = (*STRATEGIES, *CLASSIFIERS, "risk")
+    taken = (*BUILT_IN, *CLASSIFIERS, "risk")
     if name in taken:
-        refuse_all([(("name",), f"got {show(name)}, a built-in's name; give it another")])
-    if not isinstance(name, str) or not _CUSTOM_NAME.fullmatch(name):
-        message = f"got {show(name)}; expected small letters, digits and _, a letter first"
+        refuse_all([(("name",), f"got {show(name)}, the name of a built-in; choose another")])
+    if not isinstance(name, str) or not _USER_NAME.fullmatch(name):
+        message = f"got {show(name)}; expected small letters, digits and _, starting with a letter"
         refuse_all([(("name",), message)])
     return str(name)
 
 
-def read_customs(raw: Mapping[str, Any], base_path: Path) -> dict[tuple[str, str], CustomStrategy]:
-    """Every strategy of the user's own, by path and name. Runs their files.
+def read_user_strategies(
+    raw: Mapping[str, Any], base_path: Path
+) -> dict[tuple[str, str], UserStrategy]:
+    """Every strategy of the user's own that a study file names. Runs their files.
+
+    Args:
+        raw: the study file as parsed.
+        base_path: the folder from which the paths of their files count.
+
+    Returns:
+        Strategies by path, as the study file has it, and name.
 
     Raises:
-        StrategyError: with the place in the user's file.
+        StrategyError: a file cannot be used; names the place in it.
     """
     tables = raw.get("strategy", ())
-    customs = {}
+    strategies = {}
     for table in tables if isinstance(tables, (list, tuple)) else [tables]:
         if isinstance(table, Mapping) and "path" in table and "declared" not in table:
             try:
-                name = _read_custom_name(table)
+                name = _read_user_name(table)
             except ValidationError:
-                continue  # the study's own reading refuses it
-            customs[str(table["path"]), name] = read_custom(base_path / table["path"], name)
-    return customs
+                continue  # refused when the study is read
+            strategies[str(table["path"]), name] = read_strategy(base_path / table["path"], name)
+    return strategies
 
 
-class Classifier(Table):
+class ClassifierTable(Table):
     """``[classifier]``: a regime classifier and the settings of all its parameters.
 
     Attributes:
+        name: of the classifier.
         market: the symbol whose regime it is; None is the equal-weighted index of all symbols.
+        settings: of each of its parameters, by name.
     """
 
     name: str
     market: Annotated[str, BeforeValidator(filled_text)] | None = None
-    parameters: dict[str, Setting]
+    settings: dict[str, Setting]
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
         table = _expect_table(raw)
-        name, parameters = _read_component(table, CLASSIFIERS)
+        name = _read_component_name(table, tuple(CLASSIFIERS))
         others = ("name",) if name == "none" else ("name", "market")
-        settings = _read_parameters(table, parameters, others)
-        return {"name": name, "market": table.get("market"), "parameters": settings}
+        settings = _read_settings(table, CLASSIFIERS[name], others)
+        return {"name": name, "market": table.get("market"), "settings": settings}
 
 
-class Risk(Table):
+class RiskTable(Table):
     """``[risk]``: the settings of all risk parameters.
 
     Attributes:
         allow_short: whether a direction of -1 opens a short position.
+        settings: of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False
-    parameters: dict[str, Setting]
+    settings: dict[str, Setting]
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
         table = _expect_table(raw)
-        settings = _read_parameters(table, RISK, ("allow_short",))
-        return {"allow_short": table.get("allow_short", False), "parameters": settings}
+        settings = _read_settings(table, RISK, ("allow_short",))
+        return {"allow_short": table.get("allow_short", False), "settings": settings}
 
 
 def read_tables(value: object) -> list[object]:
-    """One table or a list of tables, as a list."""
+    """One table or a list of tables, as a list.
+
+    Args:
+        value: of the study file.
+
+    Raises:
+        PydanticCustomError: ``value`` is something else.
+    """
     if isinstance(value, (list, tuple)):
         return listed(value)
     return [_expect_table(value)]

@@ -32,8 +32,12 @@ _AND = re.compile(r"\s+and\s+", re.ASCII | re.IGNORECASE)
 class Constraint:
     """A comparison of two operands, each a metric, a parameter column or a number.
 
-    A comparison of parameters alone is judged before simulation and drops parameter sets; one with
-    a metric is judged on the in-sample result.
+    A comparison of parameters only is checked before simulation and drops parameter sets. One with a
+    metric is checked on the in-sample result.
+
+    Attributes:
+        left, right: the operands; a name is a text.
+        operator: such as ``<=``.
     """
 
     left: str | float
@@ -47,17 +51,17 @@ class Constraint:
 
     @property
     def on_result(self) -> bool:
-        """Whether a metric takes part, so that only a simulation can tell."""
+        """Whether an operand is a metric, so that only a simulation can tell."""
         return any(name in METRICS for name in self.names)
 
     def holds(self, values: Mapping[str, Any]) -> Any:
-        """Compare; NaN never holds.
+        """Compare; a NaN never satisfies a comparison.
 
         Args:
             values: number or array of each of ``names``.
 
         Returns:
-            A bool, or an array of them where ``values`` has arrays.
+            A bool, or an array of bools if ``values`` has arrays.
         """
         left, right = (
             values[side] if isinstance(side, str) else side for side in (self.left, self.right)
@@ -76,8 +80,11 @@ class Constraint:
 def read_constraint(raw: object) -> Constraint:
     """Parse ``<operand> <operator> <operand>``.
 
+    Args:
+        raw: a text, or a constraint, which is returned as it is.
+
     Raises:
-        PydanticCustomError: it is not of that form, or compares two numbers.
+        PydanticCustomError: ``raw`` does not have that form, or compares two numbers.
     """
     if isinstance(raw, Constraint):
         return raw
@@ -100,7 +107,10 @@ def read_constraint(raw: object) -> Constraint:
 def read_condition(text: str) -> tuple[Constraint, ...]:
     """Parse comparisons joined by ``and``, such as ``n_trades >= 50 and max_drawdown < 0.2``.
 
-    A name may stand in quotes, as in ``classifier == 'hmm'``.
+    A name may be in quotes, as in ``classifier == 'hmm'``.
+
+    Args:
+        text: at least one comparison.
 
     Raises:
         PydanticCustomError: a part is not a comparison.

@@ -9,7 +9,15 @@ from typing import Any
 def differences(
     before: Any, now: Any, place: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Where two studies, as ``Study.to_dict`` gives them, differ: the keys to it, both values."""
+    """Where two studies differ.
+
+    Args:
+        before, now: what ``Study.to_dict`` returned for each.
+        place: keys that lead to them.
+
+    Yields:
+        The keys that lead to a difference, and both values.
+    """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*before, *now)):
             yield from differences(before.get(key), now.get(key), (*place, key))

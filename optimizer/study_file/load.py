@@ -16,10 +16,11 @@ def load_study(path: str | os.PathLike[str]) -> Study:
     """Read and check a study file.
 
     Args:
-        path: a TOML file. The bars' path in it counts from its folder.
+        path: a TOML file. The path of the bars in it is relative to its folder.
 
     Raises:
-        StudyFileError: the file cannot be read, is not TOML, or breaks a rule. One line.
+        StudyFileError: the file cannot be read, is not TOML, or breaks a rule.
+        StrategyError: the file of a user's strategy cannot be used.
     """
     file = Path(path)
     return make_study(_read_toml(file), file, file.parent)

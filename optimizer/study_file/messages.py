@@ -8,28 +8,27 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optimizer.catalogue import STRATEGIES
+from optimizer.strategies.built_in import BUILT_IN
+from optimizer.study_file.search_tables import SearchTable, ValidationTable
 from optimizer.study_file.tables import (
-    Analytics,
-    Costs,
-    Data,
-    Heading,
-    Search,
+    AnalyticsTable,
+    CostsTable,
+    DataTable,
+    StudyTable,
     Table,
-    Validation,
-    Workers,
+    WorkersTable,
 )
 from optimizer.study_file.values import Place
-from optimizer.text import counted, mend, show
+from optimizer.text import counted, show, suggest
 
 _TABLES: dict[str, type[Table]] = {
-    "study": Heading,
-    "data": Data,
-    "costs": Costs,
-    "search": Search,
-    "validation": Validation,
-    "workers": Workers,
-    "analytics": Analytics,
+    "study": StudyTable,
+    "data": DataTable,
+    "costs": CostsTable,
+    "search": SearchTable,
+    "validation": ValidationTable,
+    "workers": WorkersTable,
+    "analytics": AnalyticsTable,
 }
 _TOP_KEYS = ("study", "data", "strategy", "classifier", "risk", *list(_TABLES)[2:])
 _MISSING = {
@@ -37,12 +36,17 @@ _MISSING = {
     ("study", "name"): 'name = "my_study"',
     ("data",): '[data] with path = "bars.parquet"',
     ("data", "path"): 'path = "bars.parquet"',
-    ("strategy",): f"[strategy] with name = one of {', '.join(STRATEGIES)}",
+    ("strategy",): f"[strategy] with name = one of {', '.join(BUILT_IN)}",
 }
 
 
 def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
-    """The error that stands first in the file, and how many more there are."""
+    """The first error in the order of the file, and how many more there are.
+
+    Args:
+        error: of the study.
+        raw: the study file as parsed.
+    """
     lines = error.errors(include_url=False)
     first = min(lines, key=lambda line: _position(line["loc"], raw))
     more = len(lines) - 1
@@ -51,7 +55,7 @@ def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
 
 
 def _position(place: Place, raw: object) -> tuple[float, ...]:
-    """Sorts places as they stand in the file; what is missing comes last in its table."""
+    """Key that sorts places in the order of the file; missing keys come last in their table."""
     position: list[float] = []
     for part in place:
         if isinstance(raw, Mapping) and isinstance(part, str):
@@ -60,7 +64,7 @@ def _position(place: Place, raw: object) -> tuple[float, ...]:
         elif isinstance(raw, (list, tuple)) and isinstance(part, int):
             position.append(part)
             raw = raw[part]
-        # else: a lone [strategy], which was made a list of one
+        # else: a single [strategy], which was made a list of one
     return tuple(position)
 
 
@@ -84,9 +88,9 @@ def _message(line: Mapping[str, Any]) -> str:
         return f"missing; add {_MISSING[place]}"
     if line["type"] == "extra_forbidden":
         if len(place) == 1:
-            return f"unknown table; {mend(str(place[0]), _TOP_KEYS)}"
-        return f"unknown key; {mend(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
-    if place[0] == "analytics":  # it may hold a password
+            return f"unknown table; {suggest(str(place[0]), _TOP_KEYS)}"
+        return f"unknown key; {suggest(str(place[-1]), list(_TABLES[place[0]].model_fields))}"
+    if place[0] == "analytics":  # the value may hold a password
         return "expected a table with url"
     if line["type"] in ("model_type", "model_attributes_type"):
         return f"got {show(line['input'])}; expected a table"

@@ -1,4 +1,4 @@
-"""What a study file gives to one parameter: one value, a range, choices or a sweep."""
+"""What a study file gives to one parameter: a value, a range, choices or a sweep."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from optimizer.study_file.values import Number, bounded, distinct, listed, only_
 from optimizer.text import show
 
 MAX_SWEEP = 1_000_000
-"""Values of one swept parameter. A tile holds every one of them in memory."""
+"""Most values of one swept parameter. A tile holds all of them in memory."""
 
 
 def _exact(number: Number) -> Fraction:
-    """What the shortest decimal digits of ``number`` say: 1/10 for 0.1."""
+    """The fraction that the shortest decimal digits of ``number`` state: 1/10 for 0.1."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(float(number)))
 
 
@@ -37,13 +37,13 @@ def _common_denominator(low: Number, step: Number) -> tuple[int, int, int]:
 class Range:
     """Numbers from ``low`` to ``high``, both included, in steps of ``step``.
 
-    The numbers are those that the decimal digits of ``low`` and ``step`` say, each rounded once to
+    The numbers are those that the decimal digits of ``low`` and ``step`` state, each rounded once to
     the nearest float: ``Range(0.0, 0.3, 0.1)`` holds 0.3 and not 0.30000000000000004.
 
     Attributes:
         low, high: of one type, int or float.
-        step: None where the range is continuous (floats alone).
-        log: whether a sampler draws from it in the logarithm.
+        step: None if the range is continuous (floats only).
+        log: whether a sampler draws its logarithm.
     """
 
     low: Number
@@ -53,13 +53,17 @@ class Range:
 
     @property
     def n_values(self) -> int | None:
-        """How many numbers it holds; None where it is continuous."""
+        """Number of values; None if the range is continuous."""
         if self.step is None:
             return 1 if self.low == self.high else None
         return self.nearest_index(self.high) + 1
 
     def value(self, index: int) -> Number:
-        """Number ``index``, from 0."""
+        """The number at ``index``, from 0; the low end of a continuous range.
+
+        Args:
+            index: below ``n_values``.
+        """
         if self.step is None:
             return self.low
         if isinstance(self.low, int) and isinstance(self.step, int):
@@ -68,28 +72,36 @@ class Range:
         return (low + index * step) / denominator
 
     def values(self) -> tuple[Number, ...]:
-        """All its numbers, ascending; of a continuous range the low end alone."""
+        """All its numbers, ascending; only the low end of a continuous range."""
         return tuple(self.value(index) for index in range(self.n_values or 1))
 
     def nearest_index(self, number: Number) -> int:
-        """The index whose number is nearest to ``number``; of a continuous range 0."""
+        """The index whose number is nearest to ``number``; 0 in a continuous range.
+
+        Args:
+            number: finite.
+        """
         return 0 if self.step is None else round(self.steps_to(number))
 
     def steps_to(self, number: Number) -> Fraction:
-        """Steps from ``low`` to ``number``, exact."""
+        """Steps from ``low`` to ``number``, exact.
+
+        Args:
+            number: finite.
+        """
         return (_exact(number) - _exact(self.low)) / _exact(self.step or 1)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Numbers of which each trial takes one, in the order of the study file."""
+    """Numbers from which each trial takes one, in the order of the study file."""
 
     choices: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Numbers that every trial tries, all of them, ascending.
+    """Numbers that every trial tries, ascending.
 
     Attributes:
         sweep: a list, or a range with a step.
@@ -104,7 +116,7 @@ class Sweep:
 
 
 Setting = int | float | Range | Choices | Sweep
-"""What a study file gives to one parameter: one value, searched, or swept."""
+"""A parameter with one value, searched, or swept."""
 
 _FORMS = "a number, {low, high, step, log}, {choices = [...]} or {sweep = [...]}"
 
@@ -118,7 +130,7 @@ def _read_range(parameter: Parameter, raw: Mapping[str, object], *, swept: bool)
     low = bounded(raw["low"], kind, parameter.low, parameter.high)
     high = bounded(raw["high"], kind, parameter.low, parameter.high)
     if low > high:
-        raise refusal(f"low = {show(low)} is above high = {show(high)}; exchange them")
+        raise refusal(f"low = {show(low)} is above high = {show(high)}; swap them")
     log = raw.get("log", False)
     if not isinstance(log, bool):
         raise refusal(f"log = {show(log)}; expected true or false")
@@ -148,7 +160,7 @@ def _whole_steps(parameter: Parameter, given: Range) -> Range:
     nearest = [given.value(math.floor(steps)), given.value(math.ceil(steps))]
     ends = " or ".join(show(high) for high in nearest if high <= parameter.high)
     raise refusal(
-        f"high = {show(given.high)} is no whole number of steps of {show(given.step)} from "
+        f"high = {show(given.high)} is not a whole number of steps of {show(given.step)} from "
         f"low = {show(given.low)}; use high = {ends}"
     )
 
@@ -173,10 +185,15 @@ def _read_sweep(parameter: Parameter, raw: object) -> Sweep:
 
 
 def read_setting(parameter: Parameter, raw: object) -> Setting:
-    """The setting that a study file gives to ``parameter``.
+    """The setting that a study file gives to a parameter.
+
+    Args:
+        parameter: of the catalogue, or of a user's strategy.
+        raw: value of its key in the study file.
 
     Raises:
-        PydanticCustomError: it is of no known form, or leaves the parameter's type or bounds.
+        PydanticCustomError: the form is unknown, or a value does not have the parameter's type or
+            exceeds its bounds.
     """
     if isinstance(raw, (Mapping, list, tuple)) and parameter.role == "fixed":
         raise refusal(f"got {show(raw)}; one value holds for the whole study: write a number")
@@ -200,7 +217,11 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
 
 
 def setting_to_dict(setting: Setting) -> object:
-    """``setting`` as it stands in a study file."""
+    """``setting`` as a study file states it.
+
+    Args:
+        setting: of a parameter.
+    """
     if isinstance(setting, Range):
         written: dict[str, object] = {"low": setting.low, "high": setting.high}
         if setting.log:

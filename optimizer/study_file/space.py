@@ -1,22 +1,23 @@
 """The space of parameter sets that a study spans: branches, searched points, tiles of swept lanes.
 
-Nothing here is as large as the space: points and lanes are computed from their number.
+The space itself is never in memory: points and lanes are computed from their number.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from optimizer.catalogue import CLASSIFIERS, RISK, Parameter, column
 from optimizer.errors import StudyFileError
-from optimizer.strategies.user_file import CustomStrategy, strategy_parameters
-from optimizer.study_file.components import Classifier, Strategy
+from optimizer.strategies.strategy import Strategy
+from optimizer.strategies.user import UserStrategy
+from optimizer.study_file.components import ClassifierTable, StrategyTable
 from optimizer.study_file.constraints import Constraint
+from optimizer.study_file.searched import Searched, searched_of
 from optimizer.study_file.settings import Choices, Range, Setting, Sweep
 from optimizer.study_file.study import Study
 from optimizer.types import FloatArray
@@ -25,99 +26,26 @@ Value = int | float | str | bool
 
 
 @dataclass(frozen=True)
-class Searched:
-    """One searched parameter.
-
-    Attributes:
-        name: its column.
-        kind: ``categorical`` where the study file lists choices.
-        low, high: both included; of choices the least and the greatest.
-        step: None where the parameter is continuous or categorical.
-        log: whether a sampler draws from it in the logarithm.
-        choices: in the order of the study file; empty unless categorical.
-    """
-
-    name: str
-    kind: Literal["int", "float", "categorical"]
-    low: int | float
-    high: int | float
-    step: int | float | None = None
-    log: bool = False
-    choices: tuple[int | float, ...] = ()
-
-    @property
-    def continuous(self) -> bool:
-        """Whether it has values without number."""
-        return not self.choices and self._range.n_values is None
-
-    @property
-    def n_values(self) -> int:
-        """How many values it can take.
-
-        Raises:
-            StudyFileError: it is continuous.
-        """
-        n_values = len(self.choices) or self._range.n_values
-        if n_values is None:
-            raise StudyFileError(
-                f"{self.name}: the range from {self.low} to {self.high} is continuous; give it a"
-                " step to list its values"
-            )
-        return n_values
-
-    @property
-    def first(self) -> int | float:
-        """Its first value."""
-        return self.choices[0] if self.choices else self.low
-
-    def value(self, index: int) -> int | float:
-        """Value ``index`` of ``n_values``, from 0."""
-        return self.choices[index] if self.choices else self._range.value(index)
-
-    def snap(self, value: Value) -> int | float:
-        """The parameter's own value nearest to ``value``, which a sampler may miss by a rounding.
-
-        Raises:
-            ValueError: ``value`` is further off than a rounding.
-        """
-        if not isinstance(value, str):
-            if self.choices:
-                nearest = min(self.choices, key=lambda choice: abs(choice - value))
-            elif self.step is not None and math.isfinite(value):
-                nearest = self._range.value(self._range.nearest_index(value))
-            else:
-                nearest = float(value)
-            inside = self.low <= nearest <= self.high
-            if inside and math.isclose(nearest, value, rel_tol=1e-9, abs_tol=1e-12):
-                return nearest
-        raise ValueError(f"{self.name} = {value!r}: not a value of {self}")
-
-    @property
-    def _range(self) -> Range:
-        return Range(self.low, self.high, self.step, self.log)
-
-
-@dataclass(frozen=True)
 class Branch:
     """The parameter sets of one strategy under one classifier.
 
-    A point of its searched parameters is a tile: the cross product of the swept ones.
+    Each point of the searched parameters is a tile: the cross product of the swept ones.
 
     Attributes:
-        strategy, classifier: names.
+        strategy: the strategy.
+        classifier: name of the regime classifier.
         market: the symbol whose regime it is; None is the index of all symbols.
         fixed: value of each parameter that is neither searched nor swept, and ``allow_short``.
         searched: in the order of the catalogue: strategy, classifier, risk.
-        swept: values of each swept parameter, ascending. First those that change what a lane reads
-            (lookbacks, regime models), so that lanes side by side share it; each group in the order
-            of the catalogue.
+        swept: values of each swept parameter, ascending. Those that change what a lane reads
+            (lookbacks, regime models) come first, so that neighbouring lanes share it; otherwise in
+            the order of the catalogue.
         columns: names of all its numeric parameters, in the order of the catalogue.
-        constraints: those that can be judged on its parameters alone.
+        constraints: those that need only its parameters.
         source: what messages call the study.
-        custom: the strategy, where it is a user's.
     """
 
-    strategy: str
+    strategy: Strategy
     classifier: str
     market: str | None
     fixed: Mapping[str, Value]
@@ -126,7 +54,6 @@ class Branch:
     columns: tuple[str, ...]
     constraints: tuple[Constraint, ...] = ()
     source: str = "<study>"
-    custom: CustomStrategy | None = None
 
     @property
     def n_lanes(self) -> int:
@@ -135,13 +62,16 @@ class Branch:
 
     @property
     def n_points(self) -> int | None:
-        """Points of the searched space; None where a searched parameter is continuous."""
+        """Points of the searched space; None if a searched parameter is continuous."""
         if any(searched.continuous for searched in self.searched):
             return None
         return math.prod(searched.n_values for searched in self.searched)
 
     def point(self, index: int) -> dict[str, Value]:
         """Point ``index`` of ``n_points``, from 0; the last searched parameter changes fastest.
+
+        Args:
+            index: below ``n_points``.
 
         Raises:
             StudyFileError: a searched parameter is continuous.
@@ -157,10 +87,10 @@ class Branch:
     def points(self) -> Iterator[dict[str, Value]]:
         """All points, one at a time.
 
-        Points whose every lane breaks a constraint are among them.
+        They include points at which every lane breaks a constraint.
 
         Raises:
-            StudyFileError: at once, where a searched parameter is continuous.
+            StudyFileError: a searched parameter is continuous; raised before the first point.
         """
         n_points = math.prod(self._n_values(searched) for searched in self.searched)
         return map(self.point, range(n_points))
@@ -176,13 +106,13 @@ class Branch:
             stop: the lane after the last one; None takes all.
 
         Returns:
-            All of ``columns``, each (n_lanes,) float64 and read-only: the cross product of the
-            swept values, the last name of ``swept`` fastest, without the lanes that break a
-            constraint. There may be none left.
+            All of ``columns``, each of shape (n_lanes,), read-only: the cross product of the swept
+            values, the last name of ``swept`` fastest, without the lanes that break a constraint.
+            They may be empty.
 
         Raises:
             ValueError: ``point`` names other parameters than the searched ones, or has a value
-                that one of them cannot take.
+                that its parameter cannot take.
         """
         names = [searched.name for searched in self.searched]
         if set(point) != set(names):
@@ -208,10 +138,22 @@ class Branch:
                 tile[name] = np.broadcast_to(np.float64(single[name]), n_kept)
         return tile
 
+    def first_set(self) -> dict[str, FloatArray]:
+        """The first parameter set of the first point, whether or not it breaks a constraint.
+
+        Returns:
+            All of ``columns``, each of shape (1,).
+        """
+        point = {searched.name: searched.first for searched in self.searched}
+        return replace(self, constraints=()).lanes(point, 0, 1)
+
     def values(self, name: str) -> tuple[float, ...]:
         """The values that column ``name`` takes in this branch, ascending.
 
-        Of a searched range of floats the two ends alone: it may hold too many to list.
+        Only the two ends of a searched range of floats: it may have too many values to list.
+
+        Args:
+            name: of a numeric column.
 
         Raises:
             KeyError: the branch has no such column.
@@ -249,9 +191,19 @@ class Space:
     branches: tuple[Branch, ...]
 
     @property
-    def strategies(self) -> tuple[str, ...]:
-        """Names, in the order of the study file."""
+    def strategies(self) -> tuple[Strategy, ...]:
+        """Each strategy once, in the order of the study file."""
         return tuple(dict.fromkeys(branch.strategy for branch in self.branches))
+
+    @property
+    def user_strategies(self) -> tuple[UserStrategy, ...]:
+        """Those of ``strategies`` that are the user's own."""
+        return tuple(one for one in self.strategies if isinstance(one, UserStrategy))
+
+    @property
+    def strategy_names(self) -> tuple[str, ...]:
+        """Names, in the order of the study file."""
+        return tuple(strategy.name for strategy in self.strategies)
 
     @property
     def classifiers(self) -> tuple[str, ...]:
@@ -260,30 +212,34 @@ class Space:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Columns of all branches, each once, in order of first appearance."""
+        """Columns of all branches, each once, in the order of their first branch."""
         return tuple(dict.fromkeys(name for branch in self.branches for name in branch.columns))
 
     @property
     def n_points(self) -> int | None:
-        """Points of all branches; None where one is continuous."""
+        """Points of all branches; None if a searched parameter is continuous."""
         counts = [branch.n_points for branch in self.branches]
         return None if None in counts else sum(count or 0 for count in counts)
 
     @property
     def n_sets(self) -> int | None:
-        """Parameter sets of all branches, before constraints; None where one is continuous."""
+        """Parameter sets of all branches, before constraints; None like ``n_points``."""
         if self.n_points is None:
             return None
         return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
 
     def branch_index(self, strategy: str, classifier: str) -> int:
-        """Place in ``branches`` of a strategy under a classifier.
+        """Place in ``branches`` of a strategy under a classifier, both given by name.
+
+        Args:
+            strategy: name.
+            classifier: name.
 
         Raises:
             KeyError: there is no such branch.
         """
         for index, branch in enumerate(self.branches):
-            if (branch.strategy, branch.classifier) == (strategy, classifier):
+            if (branch.strategy.name, branch.classifier) == (strategy, classifier):
                 return index
         raise KeyError((strategy, classifier))
 
@@ -310,7 +266,11 @@ class Space:
 
 
 def build_space(study: Study) -> Space:
-    """Lay out the space of a study."""
+    """The space of a study.
+
+    Args:
+        study: checked.
+    """
     return Space(
         tuple(
             _branch(study, strategy, classifier)
@@ -320,17 +280,13 @@ def build_space(study: Study) -> Space:
     )
 
 
-def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
+def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) -> Branch:
     owned: list[tuple[str, Parameter, Setting]] = [
         (column(owner, parameter.name), parameter, settings[parameter.name])
         for owner, parameters, settings in (
-            (
-                strategy.name,
-                strategy_parameters(strategy.name, strategy.custom),
-                strategy.parameters,
-            ),
-            (classifier.name, CLASSIFIERS[classifier.name], classifier.parameters),
-            ("risk", RISK, study.risk.parameters),
+            (strategy.name, strategy.strategy.parameters, strategy.settings),
+            (classifier.name, CLASSIFIERS[classifier.name], classifier.settings),
+            ("risk", RISK, study.risk.settings),
         )
         for parameter in parameters
     ]
@@ -341,13 +297,13 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
         if isinstance(setting, Sweep):
             swept.append((name, parameter, setting.values))
         elif isinstance(setting, (Range, Choices)):
-            searched.append(_searched(name, parameter, setting))
+            searched.append(searched_of(name, parameter, setting))
         else:
             fixed[name] = setting
     swept.sort(key=lambda item: item[1].role not in ("feature", "regime"))
     columns = tuple(name for name, _, _ in owned)
     return Branch(
-        strategy=strategy.name,
+        strategy=strategy.strategy,
         classifier=classifier.name,
         market=classifier.market,
         fixed=fixed,
@@ -360,13 +316,4 @@ def _branch(study: Study, strategy: Strategy, classifier: Classifier) -> Branch:
             if set(constraint.names) <= set(columns)
         ),
         source=study.source,
-        custom=strategy.custom,
     )
-
-
-def _searched(name: str, parameter: Parameter, setting: Range | Choices) -> Searched:
-    if isinstance(setting, Choices):
-        choices = setting.choices
-        return Searched(name, "categorical", min(choices), max(choices), choices=choices)
-    kind: Literal["int", "float"] = "int" if parameter.kind is int else "float"
-    return Searched(name, kind, setting.low, setting.high, setting.step, setting.log)

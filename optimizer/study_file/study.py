@@ -12,42 +12,48 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from optimizer.errors import StudyFileError
-from optimizer.study_file.components import Classifier, Risk, Strategy, read_customs, read_tables
+from optimizer.strategies.user import UserStrategy
+from optimizer.study_file.components import (
+    ClassifierTable,
+    RiskTable,
+    StrategyTable,
+    read_tables,
+    read_user_strategies,
+)
 from optimizer.study_file.cross_checks import cross_checks
 from optimizer.study_file.messages import summarize_errors
+from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
 from optimizer.study_file.settings import Setting, setting_to_dict
 from optimizer.study_file.tables import (
-    ADAPTIVE,
-    Analytics,
-    Costs,
-    Data,
-    Heading,
-    Search,
+    AnalyticsTable,
+    CostsTable,
+    DataTable,
+    StudyTable,
     Table,
-    Validation,
-    Workers,
+    WorkersTable,
 )
 from optimizer.study_file.values import refuse_all
 from optimizer.text import show
 
 
 class Study(Table):
-    """A study, checked. Made by ``load_study`` or ``study_from_dict``."""
+    """A checked study. ``load_study`` and ``study_from_dict`` make one."""
 
-    heading: Heading = Field(alias="study")
-    data: Data
-    strategies: Annotated[tuple[Strategy, ...], BeforeValidator(read_tables)] = Field(
+    heading: StudyTable = Field(alias="study")
+    data: DataTable
+    strategies: Annotated[tuple[StrategyTable, ...], BeforeValidator(read_tables)] = Field(
         alias="strategy"
     )
-    classifiers: Annotated[tuple[Classifier, ...], BeforeValidator(read_tables)] = Field(
-        default_factory=lambda: (Classifier.model_validate({"name": "none"}),), alias="classifier"
+    classifiers: Annotated[tuple[ClassifierTable, ...], BeforeValidator(read_tables)] = Field(
+        default_factory=lambda: (ClassifierTable.model_validate({"name": "none"}),),
+        alias="classifier",
     )
-    risk: Risk = Field(default_factory=lambda: Risk.model_validate({}))
-    costs: Costs = Costs()
-    search: Search = Search()
-    validation: Validation = Validation()
-    workers: Workers = Workers()
-    analytics: Analytics = Analytics()
+    risk: RiskTable = Field(default_factory=lambda: RiskTable.model_validate({}))
+    costs: CostsTable = CostsTable()
+    search: SearchTable = SearchTable()
+    validation: ValidationTable = ValidationTable()
+    workers: WorkersTable = WorkersTable()
+    analytics: AnalyticsTable = AnalyticsTable()
 
     _path: Path | None = PrivateAttr(default=None)
     _base_path: Path = PrivateAttr(default=Path())
@@ -55,7 +61,7 @@ class Study(Table):
 
     @property
     def name(self) -> str:
-        """The study's name, fit for a file name."""
+        """The study's name, which can be a file name."""
         return self.heading.name
 
     @property
@@ -65,7 +71,7 @@ class Study(Table):
 
     @property
     def path(self) -> Path | None:
-        """The study file; None where the study came from a mapping."""
+        """The study file; None if the study came from a mapping."""
         return self._path
 
     @property
@@ -75,12 +81,12 @@ class Study(Table):
 
     @property
     def base_path(self) -> Path:
-        """The folder from which the bars' path counts, absolute."""
+        """The folder to which the path of the bars is relative, absolute."""
         return self._base_path.resolve()
 
     @property
     def overridden(self) -> tuple[str, ...]:
-        """Keys that ``override`` took from its caller, as ``search.trials``."""
+        """Keys that ``override`` changed, such as ``search.trials``."""
         return self._overridden
 
     @property
@@ -89,11 +95,17 @@ class Study(Table):
         return (self._base_path / self.data.path).resolve()
 
     @property
-    def content_hash(self) -> str:
-        """SHA-256 of everything that can change a result: of all tables but ``[workers]``.
+    def user_strategies(self) -> tuple[UserStrategy, ...]:
+        """The strategies of the user's own, in the order of the study file."""
+        found = (table.strategy for table in self.strategies)
+        return tuple(one for one in found if isinstance(one, UserStrategy))
 
-        Defaults are filled in, so neither formatting, nor the order of keys, nor the folder, nor a
-        default spelled out makes a difference.
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of everything that can change a result: all tables except ``[workers]``.
+
+        Defaults are filled in. Formatting, the order of keys, the folder and a default written out
+        make no difference.
         """
         return self._hash_without(("workers",))
 
@@ -101,8 +113,8 @@ class Study(Table):
     def space_hash(self) -> str:
         """SHA-256 of what can change which parameter sets are tried and how they trade.
 
-        Neither the name, nor the objective, nor how the choice is judged makes a difference, nor how
-        many trials are asked for: two studies with one hash try sets of one sequence.
+        The name, the objective, the validation except its holdout, and the number of trials make no
+        difference. Two studies with the same hash try sets of the same sequence.
         """
         judged = ("objective", "direction", "tile_value", "constraints", "trials")
         return self._hash_without(
@@ -120,7 +132,7 @@ class Study(Table):
         content = {name: table for name, table in self.to_dict().items() if name not in tables}
         for name, left_out in (keys or {}).items():
             content[name] = {k: v for k, v in content[name].items() if k not in left_out}
-        # Of a user's strategy the file's content counts, not where it lies.
+        # The content of a user's file counts, not its place.
         content["strategy"] = [
             {key: value for key, value in strategy.items() if key != "path"}
             for strategy in content["strategy"]
@@ -132,8 +144,7 @@ class Study(Table):
         """The study as plain mappings, lists, texts and numbers, defaults filled in.
 
         ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
-
-        ``study_from_dict`` makes the same study of it, and a TOML or JSON writer a file.
+        ``study_from_dict`` restores the rest, and a TOML or JSON writer makes a file of it.
         """
         search = self.search.model_dump(exclude={"storage"})
         for key in ("objective", "direction"):
@@ -147,23 +158,22 @@ class Study(Table):
             "data": data,
             "strategy": [
                 {
-                    "name": strategy.name,
-                    **({} if strategy.custom is None else strategy.custom.to_dict()),
-                    **_settings_to_dict(strategy.parameters),
+                    **table.strategy.to_dict(),
+                    **_settings_to_dict(table.settings),
                 }
-                for strategy in self.strategies
+                for table in self.strategies
             ],
             "classifier": [
                 {
                     "name": classifier.name,
                     **({} if classifier.market is None else {"market": classifier.market}),
-                    **_settings_to_dict(classifier.parameters),
+                    **_settings_to_dict(classifier.settings),
                 }
                 for classifier in self.classifiers
             ],
             "risk": {
                 "allow_short": self.risk.allow_short,
-                **_settings_to_dict(self.risk.parameters),
+                **_settings_to_dict(self.risk.settings),
             },
             "costs": self.costs.model_dump(),
             "search": search,
@@ -174,7 +184,12 @@ class Study(Table):
     def override(
         self, *, seed: int | None = None, trials: int | None = None, workers: int | None = None
     ) -> Study:
-        """This study with what a command line may change; None leaves a value as it is.
+        """This study with other values; None leaves a value as it is.
+
+        Args:
+            seed: of ``[study]``.
+            trials: of ``[search]``.
+            workers: ``count`` of ``[workers]``.
 
         Raises:
             StudyFileError: a value is out of bounds.
@@ -201,31 +216,42 @@ class Study(Table):
         return self
 
 
-def _settings_to_dict(parameters: Mapping[str, Setting]) -> dict[str, object]:
-    return {name: setting_to_dict(setting) for name, setting in parameters.items()}
+def _settings_to_dict(settings: Mapping[str, Setting]) -> dict[str, object]:
+    return {name: setting_to_dict(setting) for name, setting in settings.items()}
 
 
 def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
     """Check a study given as the mapping that its file would be parsed to.
 
     Args:
-        mapping: tables by name; NumPy numbers and tuples are taken for numbers and lists.
-        base_path: the folder from which the bars' path counts.
+        mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
+        base_path: the folder to which the path of the bars is relative.
 
     Raises:
-        StudyFileError: a rule is broken. One line, which calls the study ``<study>``.
+        StudyFileError: a rule is broken. The message calls the study ``<study>``.
+        StrategyError: the file of a user's strategy cannot be used.
     """
     return make_study(mapping, None, Path(base_path))
 
 
 def make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> Study:
-    """Build a study; all of its mistakes are raised as one error, a line each."""
+    """Check a study.
+
+    Args:
+        raw: the study file as parsed.
+        path: of the study file; None if there is no file.
+        base_path: the folder to which the path of the bars is relative.
+
+    Raises:
+        StudyFileError: names the first mistake, and how many more there are.
+        StrategyError: the file of a user's strategy cannot be used.
+    """
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
-    customs = read_customs(raw, base_path)
+    strategies = read_user_strategies(raw, base_path)
     try:
-        study = Study.model_validate(raw, context=customs)
+        study = Study.model_validate(raw, context=strategies)
     except ValidationError as error:
         raise StudyFileError(f"{source}: {summarize_errors(error, raw)}") from None
     study._path = path

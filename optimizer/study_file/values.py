@@ -1,4 +1,4 @@
-"""Read plain values of a study file, and word their refusals."""
+"""Read plain values of a study file, and say why one is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 
 Number = int | float
 Place = tuple[str | int, ...]
@@ -19,13 +19,24 @@ Problem = tuple[Place, str]
 
 
 def refusal(message: str) -> PydanticCustomError:
-    """The error that a reader of one value raises; pydantic adds the place."""
+    """The error that a reader of one value raises; pydantic adds the place.
+
+    Args:
+        message: what was given, and what is expected.
+    """
     # The message is passed as data: as the template itself, braces in it would be substituted.
     return PydanticCustomError("study_file", "{text}", {"text": message})
 
 
 def refuse_all(problems: Iterable[Problem]) -> None:
-    """Raise all ``problems`` at once; pydantic puts its own place before theirs."""
+    """Raise all ``problems`` as one error; pydantic puts the place of the table before theirs.
+
+    Args:
+        problems: places within the table, and messages.
+
+    Raises:
+        ValidationError: there is a problem.
+    """
     lines = [
         InitErrorDetails(type=refusal(message), loc=place, input=None)
         for place, message in problems
@@ -42,7 +53,17 @@ def bounded(
     *,
     below: bool = False,
 ) -> Number:
-    """``value`` as a finite ``kind`` from ``low`` to ``high``; ``below`` excludes ``high``."""
+    """``value`` as a finite number.
+
+    Args:
+        value: of the study file.
+        kind: int or float.
+        low, high: bounds, both allowed.
+        below: whether ``high`` is not allowed.
+
+    Raises:
+        PydanticCustomError: ``value`` is something else.
+    """
     wanted = "a whole number" if kind is int else "a number"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise refusal(f"got {show(value)}; expected {wanted}")
@@ -65,21 +86,43 @@ def bounded(
 
 
 def one_of(value: object, valid: Sequence[str]) -> str:
-    """``value`` where it is one of the ``valid`` names."""
+    """``value``, one of the ``valid`` names.
+
+    Args:
+        value: of the study file.
+        valid: every valid name.
+
+    Raises:
+        PydanticCustomError: it is something else.
+    """
     if not isinstance(value, str) or value not in valid:
-        raise refusal(f"got {show(value)}; {mend(str(value), valid)}")
+        raise refusal(f"got {show(value)}; {suggest(str(value), valid)}")
     return value
 
 
 def filled_text(value: object) -> str:
-    """``value`` where it is a text and not blank."""
+    """``value``, a text that is not blank.
+
+    Args:
+        value: of the study file.
+
+    Raises:
+        PydanticCustomError: it is something else.
+    """
     if not isinstance(value, str) or not value.strip():
         raise refusal(f"got {show(value)}; expected a text, not empty")
     return value
 
 
 def listed(value: object) -> list[Any]:
-    """``value`` where it is a list and not empty."""
+    """``value``, a list that is not empty.
+
+    Args:
+        value: of the study file.
+
+    Raises:
+        PydanticCustomError: it is something else.
+    """
     if not isinstance(value, (list, tuple)):
         raise refusal(f"got {show(value)}; expected a list")
     if not value:
@@ -88,16 +131,32 @@ def listed(value: object) -> list[Any]:
 
 
 def distinct(values: Sequence[object], message: str = "give each value once") -> None:
-    """Refuse ``values`` that repeat one."""
+    """Refuse values that occur twice.
+
+    Args:
+        values: hashable.
+        message: the fix.
+
+    Raises:
+        PydanticCustomError: one does.
+    """
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            raise refusal(f"{show(value)} stands twice; {message}")
+            raise refusal(f"{show(value)} is listed twice; {message}")
         seen.add(value)
 
 
 def only_keys(raw: Mapping[str, object], valid: Sequence[str]) -> None:
-    """Refuse a key that is not ``valid``."""
+    """Refuse keys that are not ``valid``.
+
+    Args:
+        raw: a table of the study file.
+        valid: every valid key.
+
+    Raises:
+        PydanticCustomError: a key is not.
+    """
     for key in raw:
         if key not in valid:
-            raise refusal(f"unknown key {key} in {show(raw)}; {mend(str(key), valid)}")
+            raise refusal(f"unknown key {key} in {show(raw)}; {suggest(str(key), valid)}")

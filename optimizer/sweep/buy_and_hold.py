@@ -1,4 +1,4 @@
-"""Buying every symbol and holding it: what a strategy has to beat to be worth its trouble."""
+"""Buying every symbol and holding it: the least that a strategy has to beat."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import layout
-from kernels.metrics import N_METRICS, performance
-from optimizer.catalogue import METRICS
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.performance import metrics_of
 from optimizer.types import FloatArray
 
 OF_EQUITY = ("total_return", "cagr", "volatility", "sharpe", "sortino", "calmar", "max_drawdown")
-"""Metrics that follow from an equity alone."""
+"""Metrics that can be computed from an equity without its trades."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,15 @@ class Held:
 
 
 def buy_and_hold(inputs: Inputs) -> FloatArray:
-    """Equity of equal money in every symbol, bought as the first decision would fill, then held.
+    """Equity of the same money in every symbol, bought where the first decision would fill.
 
-    Fractional units, no costs, nothing rebalanced.
+    Units are fractional, there are no costs, and nothing is rebalanced.
+
+    Args:
+        inputs: of the study.
 
     Returns:
-        (n_bars from the first decision on,) money.
+        Money, shape (n_bars from the first decision on,).
     """
     bars, first, rules = inputs.bars, inputs.first, inputs.rules
     growth = bars.close[first:] / (bars.close[first] if rules.close_fill else bars.open[first + 1])
@@ -46,27 +48,27 @@ def buy_and_hold(inputs: Inputs) -> FloatArray:
 
 
 def held_metrics(inputs: Inputs) -> Held:
-    """Metrics of ``buy_and_hold`` in-sample and over the holdout, as those of a set."""
+    """Metrics of ``buy_and_hold`` in-sample and over the holdout.
+
+    Args:
+        inputs: of the study.
+    """
     equity = np.concatenate([[inputs.rules.initial_cash], buy_and_hold(inputs)])
     split, yearly = inputs.split - inputs.first, inputs.bars.bars_per_year
     return Held(_metrics(equity[: split + 1], yearly), _metrics(equity[split:], yearly))
 
 
 def _metrics(equity: FloatArray, bars_per_year: float) -> dict[str, float | None]:
-    """``OF_EQUITY`` of an equity, whose first value stands before the first bar."""
+    """``OF_EQUITY`` of an equity, whose first value is that before the first bar."""
     if len(equity) < 2:
         return {}
     returns = np.diff(equity) / equity[:-1]
-    rows = np.zeros((layout.N_LANE_ROWS, 1))
-    for offset, value in (
-        (layout.EQUITY, equity[-1]),
-        (layout.SUM_RETURN, returns.sum()),
-        (layout.SUM_RETURN_2, (returns**2).sum()),
-        (layout.SUM_DOWNSIDE_2, (np.minimum(returns, 0.0) ** 2).sum()),
-        (layout.MAX_DRAWDOWN, drawdowns(equity, equity[0]).max()),
-    ):
-        rows[int(offset) // layout.STRIDE, 0] = value
-    out = np.empty((1, N_METRICS))
-    performance(rows, equity[:1].copy(), len(returns), bars_per_year, out)
-    found = dict(zip(METRICS, out[0].tolist(), strict=True))
+    sums = {
+        layout.EQUITY: equity[-1],
+        layout.SUM_RETURN: returns.sum(),
+        layout.SUM_RETURN_2: (returns**2).sum(),
+        layout.SUM_DOWNSIDE_2: (np.minimum(returns, 0.0) ** 2).sum(),
+        layout.MAX_DRAWDOWN: drawdowns(equity, equity[0]).max(),
+    }
+    found = metrics_of(sums, equity[0], len(returns), bars_per_year)
     return {name: found[name] if math.isfinite(found[name]) else None for name in OF_EQUITY}

@@ -2,81 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from kernels import layout
 from kernels.metrics import performance
-from kernels.simulation import simulate
 from optimizer.catalogue import METRICS
-from optimizer.errors import StrategyError
-from optimizer.strategies.user import load_custom
-from optimizer.study_file.space import Space
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
-from optimizer.sweep.tiles import (
-    LaneBlocks,
-    Tile,
-    TileResult,
-    lane_rows,
-    lay_out_blocks,
-    parameter_row,
-)
+from optimizer.sweep.lanes import LaneBlocks, lay_out_blocks, row_of
+from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import FloatArray
 
 BLOCKS_PER_CALL = 8
-"""Blocks that walk the bars together: enough to share a time tile's features, few for the cache."""
-
-
-TRIED_SIGNALS = 20_000
-"""Signals of a user's strategy that are looked at before a study starts."""
-
-
-def try_signals(inputs: Inputs, space: Space) -> None:
-    """Refuse a user's strategy whose signal is none, at the first parameter set of the study.
-
-    In a sweep such a signal is HOLD, so that a rare case does not end a search of hours.
-
-    Raises:
-        StrategyError: names the place in the user's file, the bar, the symbol and the values.
-    """
-    bars = inputs.bars
-    for branch in {one.custom: one for one in space.branches}.values():
-        if branch.custom is None:
-            continue
-        point = {searched.name: searched.first for searched in branch.searched}
-        lane = replace(branch, constraints=()).lanes(point, 0, 1)
-        tile = Tile(branch.strategy, branch.classifier, branch.market, lane, branch.custom)
-        parameters, columns = lane_rows(tile, inputs)
-        at = (
-            parameter_row(layout.USER_FEATURE_0),
-            parameter_row(layout.VOLATILITY_COLUMN),
-            parameter_row(layout.SIGNAL_0),
-        )
-        read = columns[at[0] : at[0] + layout.MAX_USER_FEATURES, 0]
-        signal = load_custom(branch.custom)
-        step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
-        for t in range(inputs.first, bars.n_bars, step):
-            for s, symbol in enumerate(bars.symbols):
-                given = (
-                    *(float(inputs.features.values[t, s, column]) for column in read),
-                    float(bars.close[t, s]),
-                    float(inputs.volatilities[t, s, columns[at[1], 0]]),
-                    float(inputs.inverse_volatilities[t, s, columns[at[1], 0]]),
-                    *(float(value) for value in parameters[at[2] :, 0]),
-                )
-                problem = signal.problem(given)
-                if problem:
-                    when = str(bars.timestamps[t])[:16]
-                    raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")
+"""Blocks that walk the bars together: enough to share the features of a stretch of bars, few enough
+for the processor's cache."""
 
 
 @dataclass(eq=False)
 class Recording:
-    """What lane 0 did: equity (n_bars,), fills (n_bars, n_symbols, 3), stop prices."""
+    """What lane 0 did.
+
+    Attributes:
+        equity: money at each close, shape (n_bars,).
+        fills: signed lots, shape (n_bars, n_symbols, 3): sells, buys, stops.
+        stop_prices: price of each stop before slippage, shape (n_bars, n_symbols).
+    """
 
     equity: FloatArray
     fills: FloatArray
@@ -86,15 +39,22 @@ class Recording:
 def simulate_blocks(
     inputs: Inputs, blocks: LaneBlocks, start: int, stop: int, recording: Recording | None
 ) -> TileResult:
-    """Simulate blocks ``start`` to ``stop - 1``, of one kernel, in and out of sample."""
+    """Simulate some blocks in and out of sample.
+
+    Args:
+        inputs: of the study.
+        blocks: lanes of all tiles.
+        start, stop: the blocks from ``start`` to ``stop - 1``, all of one simulation.
+        recording: filled with what lane 0 does; None records nothing.
+
+    Raises:
+        SignalError: a user's signal raised.
+    """
     bars, rules = inputs.bars, inputs.rules
-    custom = blocks.customs[start]
-    users = None if custom is None else load_custom(custom)
-    walk_bars = simulate if users is None else functools.partial(users.call, users.simulate)
     n = stop - start
     state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
     for offset in (layout.CASH, layout.EQUITY, layout.PEAK):
-        state[:, parameter_row(offset)] = rules.initial_cash
+        state[:, row_of(offset)] = rules.initial_cash
     positions = layout.aligned_zeros((n * bars.n_symbols * int(layout.POSITION_BLOCK),))
     pending = np.zeros((n, bars.n_symbols), dtype=np.uint8)
     scratch = layout.aligned_zeros((layout.SCRATCH_SIZE,))
@@ -103,7 +63,7 @@ def simulate_blocks(
         values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
 
     def walk(first: int, last: int) -> None:
-        walk_bars(
+        blocks.strategies[start].simulate(
             first,
             last,
             bars.open,
@@ -117,7 +77,7 @@ def simulate_blocks(
             inputs.correlations,
             inputs.first,
             rules.correlation_refresh,
-            blocks.strategies[start:stop],
+            blocks.codes[start:stop],
             blocks.shared[start:stop],
             blocks.columns[start:stop].reshape(-1),
             blocks.parameters[start:stop].reshape(-1),
@@ -146,12 +106,12 @@ def simulate_blocks(
     def returns_so_far() -> FloatArray:
         rows = state[
             :,
-            [parameter_row(layout.SUM_RETURN), parameter_row(layout.SUM_RETURN_2)],
+            [row_of(layout.SUM_RETURN), row_of(layout.SUM_RETURN_2)],
             : layout.LANES,
         ]
         return rows.transpose(0, 2, 1).reshape(-1, 2)
 
-    begin = _rows(state)[parameter_row(layout.EQUITY)].copy()
+    begin = _rows(state)[row_of(layout.EQUITY)].copy()
     sums = np.empty((len(inputs.bounds), n * layout.LANES, 2))
     at = inputs.first
     for i, bound in enumerate(inputs.bounds):
@@ -162,16 +122,14 @@ def simulate_blocks(
     in_sample = metrics(begin, inputs.split - inputs.first)
     if inputs.split == bars.n_bars:
         return TileResult(in_sample, np.full_like(in_sample, np.nan), moments)
-    begin = _rows(state)[parameter_row(layout.EQUITY)].copy()
-    state[:, parameter_row(layout.PEAK)] = state[:, parameter_row(layout.EQUITY)]
-    state[:, parameter_row(layout.PEAK) + 1 :] = 0.0
-    # A trade that is open at the split starts anew at its value there: what it made before is
+    begin = _rows(state)[row_of(layout.EQUITY)].copy()
+    state[:, row_of(layout.PEAK)] = state[:, row_of(layout.EQUITY)]
+    state[:, row_of(layout.PEAK) + 1 :] = 0.0
+    # A trade that is open at the split starts again at its value there: its profit so far is
     # in-sample.
     held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
     lot_values = bars.close[inputs.split - 1] * rules.lot_size
-    held[:, :, parameter_row(layout.FLOW)] = -(
-        held[:, :, parameter_row(layout.LOTS)] * lot_values[:, np.newaxis]
-    )
+    held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
     walk(inputs.split, bars.n_bars)
     return TileResult(in_sample, metrics(begin, bars.n_bars - inputs.split), moments)
 
@@ -185,14 +143,20 @@ def _rows(state: FloatArray) -> FloatArray:
 def evaluate(
     inputs: Inputs, tiles: Sequence[Tile], regimes: Mapping[RegimeKey, RegimeCodes]
 ) -> list[TileResult]:
-    """Simulate every parameter set of some tiles.
+    """Simulate every parameter set of some tiles. Small tiles share blocks.
 
-    A set's result does not depend on what it is computed beside. Small tiles share blocks.
+    The result of a set does not depend on the other sets.
 
     Args:
         inputs: of the study.
-        tiles: at least one, none of them empty.
-        regimes: codes of each regime model that the tiles name.
+        tiles: at least one, each with at least one parameter set.
+        regimes: (n_bars,) codes of each regime model that the tiles name.
+
+    Returns:
+        The result of each tile.
+
+    Raises:
+        SignalError: a user's signal raised.
     """
     blocks = lay_out_blocks(tiles, inputs, regimes)
     parts = [simulate_blocks(inputs, blocks, start, stop, None) for start, stop in _calls(blocks)]
@@ -201,9 +165,9 @@ def evaluate(
 
 
 def _calls(blocks: LaneBlocks) -> Iterator[tuple[int, int]]:
-    """Blocks that walk the bars together: some, of one kernel."""
+    """First and last + 1 of the blocks that walk the bars together, all of one simulation."""
     start = 0
-    for _, group in itertools.groupby(blocks.customs):
+    for _, group in itertools.groupby(one.simulation for one in blocks.strategies):
         end = start + len(list(group))
         for first in range(start, end, BLOCKS_PER_CALL):
             yield first, min(first + BLOCKS_PER_CALL, end)

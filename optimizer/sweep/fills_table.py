@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from kernels.execution import buy_cost_per_lot, sell_proceeds_per_lot
 from optimizer.sweep.evaluate import Recording
+from optimizer.sweep.fill_terms import fill_terms
 from optimizer.sweep.inputs import Inputs
 
 
 def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
-    """The fills of one parameter set, a row each, with price and costs."""
+    """The fills of one parameter set.
+
+    Args:
+        inputs: of the study.
+        recording: of the parameter set.
+
+    Returns:
+        One row a fill, in the order in which they happened: ``timestamp``, ``symbol``, ``quantity``
+        (signed units), ``price`` (slippage included), ``cost`` (slippage and commission, money) and
+        ``kind`` (``order``, ``stop`` or ``ruin``).
+    """
     bars, rules = inputs.bars, inputs.rules
     prices = bars.close if rules.close_fill else bars.open
     at, symbol, kind = np.nonzero(recording.fills)
@@ -19,20 +29,17 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
     stopped = kind == 2
     price = np.where(stopped, recording.stop_prices[at, symbol], prices[at, symbol])
     quantity = lots * rules.lot_size
-    per_lot = [
-        (buy_cost_per_lot if change > 0.0 else sell_proceeds_per_lot)(
-            float(one), rules.lot_size, rules.slippage, rules.commission
-        )
+    terms = [
+        fill_terms(float(change), float(one), rules.lot_size, rules.slippage, rules.commission)
         for change, one in zip(lots, price, strict=True)
     ]
-    paid = price * (1.0 + np.sign(lots) * rules.slippage)
     frame = pd.DataFrame(
         {
             "timestamp": pd.DatetimeIndex(bars.timestamps[at], tz="UTC"),
             "symbol": np.asarray(bars.symbols, dtype=object)[symbol],
             "quantity": quantity,
-            "price": paid,
-            "cost": np.abs(lots * (price * rules.lot_size - np.array(per_lot))),
+            "price": np.array([one.price for one in terms]),
+            "cost": np.array([one.cost for one in terms]),
             "kind": np.where(stopped, "stop", "order"),
         }
     )
@@ -43,7 +50,7 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
 
 
 def _ruin_table(inputs: Inputs, recording: Recording) -> pd.DataFrame | None:
-    """The positions that ruin closed at the close, if it came: written off, at no cost."""
+    """The positions that ruin closed, written off at the close and at no cost; None without ruin."""
     bars = inputs.bars
     ruined = np.flatnonzero(recording.equity[inputs.first :] == 0.0)
     if not len(ruined):

@@ -1,4 +1,4 @@
-"""What a sweep computes once for all parameter sets: features, regimes, rules."""
+"""What a sweep computes once for all parameter sets: features, volatilities, correlations, rules."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from optimizer.market.features import (
     warm_up,
 )
 from optimizer.market.regimes import fit_regimes, market_returns
-from optimizer.strategies.built_in import strategy_kernel
-from optimizer.strategies.user import load_custom
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
@@ -35,10 +33,10 @@ RegimeCodes = npt.NDArray[np.int8]
 NO_REGIME: RegimeKey = ("none", None, ())
 
 LEAST_BLOCK = 10
-"""Bars below which a block's Sharpe ratio says nothing."""
+"""Least bars of a block: the Sharpe ratio of fewer says nothing."""
 
 PRICES = ("open", "high", "low", "close", "volume")
-"""Arrays of ``Bars`` beside its timestamps."""
+"""Arrays of ``Bars`` other than its timestamps."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,12 @@ class Rules:
     Attributes:
         initial_cash: money.
         commission, slippage: fractions of the traded value and of the price.
-        lot_size: units.
-        ewma_decay: of the portfolio's variance.
-        allow_short, close_fill: see the study file.
+        lot_size: units per lot.
+        ewma_decay: decay of the EWMA of the portfolio's variance, per bar.
+        allow_short: whether short positions are allowed.
+        close_fill: whether orders fill at the close of the bar of decision.
         stops: whether any parameter set has a stop.
-        correlated: whether any has a correlation penalty.
+        correlated: whether any parameter set has a correlation penalty.
         correlation_lookback, correlation_refresh: bars.
     """
 
@@ -70,7 +69,13 @@ class Rules:
 
 
 def study_rules(study: Study, space: Space, n_symbols: int) -> Rules:
-    """The rules of a study; options that no parameter set uses are off."""
+    """The rules of a study; options that no parameter set uses are off.
+
+    Args:
+        study: the study.
+        space: of the study.
+        n_symbols: of its bars.
+    """
 
     def any_positive(name: str) -> bool:
         return any(max(branch.values(name)) > 0 for branch in space.branches)
@@ -99,12 +104,13 @@ class Inputs:
     Attributes:
         bars: of all symbols.
         features: columns of every lookback of the space.
-        volatilities: (n_bars, n_symbols, n_lookbacks) per bar, with its inverse beside it, which is
-            0 where the volatility is 0.
-        volatility_lookbacks: of its columns, ascending.
-        correlations: (n_refreshes, n_symbols, n_symbols) from bar ``first`` on; None where unused.
+        volatilities: per bar, shape (n_bars, n_symbols, n_lookbacks).
+        inverse_volatilities: of the same shape, 0 where the volatility is 0.
+        volatility_lookbacks: of the last axis, ascending.
+        correlations: shape (n_refreshes, n_symbols, n_symbols), from bar ``first`` on; None if no
+            parameter set needs them.
         first: bar of the first decision; the same for every parameter set.
-        split: first bar of the holdout; n_bars where there is none.
+        split: first bar of the holdout; n_bars without a holdout.
         bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
             ``split``.
         rules: of the study.
@@ -124,7 +130,11 @@ class Inputs:
     _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
 
     def save(self, folder: Path) -> None:
-        """Write the arrays to ``folder`` for workers to map."""
+        """Write the arrays to ``folder``, from which workers map them.
+
+        Args:
+            folder: made if needed.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("timestamps", *PRICES):
             np.save(folder / f"{name}.npy", getattr(self.bars, name))
@@ -146,12 +156,18 @@ class Inputs:
         (folder / "inputs.json").write_text(json.dumps(head))
 
     def shortened(self) -> Inputs:
-        """The same with the walk cut to one bar in and one out of sample: enough to compile."""
+        """These inputs cut to one bar in and one out of sample, which is enough to compile."""
         few = self.bars.head(self.first + 2)
         return replace(self, bars=few, split=self.first + 1, bounds=(self.first + 1,))
 
     def window(self, first: int, split: int, stop: int) -> Inputs:
-        """The same with the first decision at ``first``, a holdout [split, stop), and no blocks."""
+        """These inputs with the first decision at ``first``, the holdout [split, stop), and no blocks.
+
+        Args:
+            first: bar of the first decision.
+            split: first bar of the holdout.
+            stop: bar after the last one.
+        """
         bars, rules = self.bars.head(stop), self.rules
         correlations = self.correlations
         if correlations is not None:
@@ -165,7 +181,11 @@ class Inputs:
 
     @classmethod
     def load(cls, folder: Path) -> Inputs:
-        """Map what ``save`` wrote."""
+        """Map the arrays that ``save`` wrote to ``folder``.
+
+        Args:
+            folder: to which ``save`` wrote.
+        """
         head = json.loads((folder / "inputs.json").read_text())
 
         def mapped(name: str) -> FloatArray:
@@ -196,28 +216,42 @@ class Inputs:
 
 
 def feature_keys(space: Space) -> list[FeatureKey]:
-    """Every feature column that a parameter set of the space may read."""
+    """Every feature column that a parameter set of the space may read, sorted.
+
+    Args:
+        space: of the study.
+    """
     keys: set[FeatureKey] = set()
-    for strategy, custom in {(branch.strategy, branch.custom) for branch in space.branches}:
-        for feature, parameter in strategy_kernel(strategy, custom).features:
-            keys.update((feature, n) for n in space.lookbacks(strategy, parameter))
+    for strategy in space.strategies:
+        for feature, parameter in strategy.features:
+            keys.update((feature, n) for n in space.lookbacks(strategy.name, parameter))
     # The kernels read one column at least.
     return sorted(keys) or [("close", 1)]
 
 
 def given_features(space: Space) -> dict[str, CustomFeature]:
-    """The features of users' own strategies, by name."""
-    customs = dict.fromkeys(branch.custom for branch in space.branches)
+    """The features of the user's own strategies, by name.
+
+    Args:
+        space: of the study.
+
+    Raises:
+        StrategyError: the file of a strategy is missing or has changed.
+    """
     return {
         name: feature
-        for custom in customs
-        if custom is not None
-        for name, feature in load_custom(custom).features.items()
+        for strategy in space.user_strategies
+        for name, feature in strategy.kernels().features.items()
     }
 
 
 def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, CustomFeature]) -> None:
     """Refuse a user's feature that is not finite at a bar after its warm-up.
+
+    Args:
+        bars: of all symbols.
+        columns: computed from them.
+        given: features of the user's strategies by name.
 
     Raises:
         StrategyError: names the place in the user's file, the bar and the symbol.
@@ -237,7 +271,12 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
 
 
 def study_warm_up(space: Space, rules: Rules) -> int:
-    """Bars before the first decision: the longest warm-up of the study's space."""
+    """Number of bars before the first decision: the longest warm-up of the space.
+
+    Args:
+        space: of the study.
+        rules: of the study.
+    """
     longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
     longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
     return max(longest, rules.correlation_lookback) if rules.correlated else longest
@@ -248,15 +287,15 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
 
 
 def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
-    """First bar of the holdout, ``n_bars`` where there is none.
+    """First bar of the holdout; n_bars without a holdout.
 
     Args:
         bars: of all symbols.
         first: bar of the first decision.
-        holdout: share of the bars from there on, 0 for none.
+        holdout: share of the bars from ``first`` on; 0 for no holdout.
 
     Raises:
-        DataError: the share is too small for two bars.
+        DataError: the share is less than two bars.
     """
     split = bars.n_bars - int((bars.n_bars - first) * holdout)
     if holdout > 0.0 and bars.n_bars - split < 2:
@@ -272,8 +311,17 @@ def block_bounds(
 ) -> tuple[int, ...]:
     """Bounds of ``n_blocks`` blocks of equal length that end at ``split``.
 
-    No block is shorter than ``least`` bars: there are fewer, an even number, where the bars do not
-    suffice. Bars that do not divide are left out at the start.
+    No block is shorter than ``least`` bars. If the bars do not suffice, there are fewer blocks, an even
+    number. Bars that are left over are left out at the start.
+
+    Args:
+        first: first bar.
+        split: bar after the last one.
+        n_blocks: number of blocks wanted, even.
+        least: bars of a block.
+
+    Returns:
+        Ascending, one more than there are blocks.
 
     >>> block_bounds(100, 202, 4)
     (102, 127, 152, 177, 202)
@@ -300,13 +348,13 @@ def prepare(
         bars: of all symbols.
         space: of the study.
         rules: of the study.
-        holdout: share of the bars after the warm-up that the search never sees, 0 for none.
+        holdout: share of the bars after the warm-up that the search never sees; 0 for no holdout.
         first: bar of the first decision; None takes the longest warm-up of the space.
-        n_blocks: blocks of in-sample bars whose return moments are kept, see ``block_bounds``.
+        n_blocks: in-sample blocks of bars whose return moments are kept; see ``block_bounds``.
 
     Raises:
         DataError: too few bars for the warm-up.
-        StrategyError: a user's feature fails, or is not finite after its warm-up.
+        StrategyError: a user's feature raised, or is not finite after its warm-up.
     """
     first = study_warm_up(space, rules) if first is None else first
     if not isinstance(first, int) or first < 0:
@@ -345,10 +393,17 @@ def prepare(
 
 
 def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
-    """Regime of the market at every bar by one classifier, and a warning or nothing.
+    """Regime of the market at every bar by one classifier.
+
+    Args:
+        bars: of all symbols.
+        key: the regime model.
 
     Returns:
-        (n_bars,) codes, and why the classifier was never fitted, if so.
+        Codes of shape (n_bars,), and the reason why the classifier was never fitted, if so.
+
+    Raises:
+        DataError: the market is not among the symbols of the bars.
     """
     name, market, parameters = key
     if name == "none":

@@ -10,27 +10,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.catalogue import METRICS, STRATEGIES
+from optimizer.catalogue import METRICS
 from optimizer.errors import StudyFileError
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare, study_rules
-from optimizer.sweep.tiles import Tile, lay_out_blocks
+from optimizer.sweep.lanes import lay_out_blocks
+from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
 class BacktestResult:
-    """One parameter set in full.
+    """The result of one parameter set.
 
     Attributes:
-        parameters: as run, defaults filled in; ``strategy`` and ``classifier`` by name.
-        equity: money at each close, indexed by the bar's time, from the first decision on.
-        fills: one row a fill: time, symbol, quantity (signed units), price after slippage, cost
-            (commission and slippage, money), kind (order, stop, or ruin).
-        in_sample, out_of_sample: metrics; the latter None where there is no holdout.
+        parameters: by column name, defaults filled in; ``strategy`` and ``classifier`` by name.
+        equity: money at each close from the first decision on; the index is the time of the bar.
+        fills: one row a fill, see ``fill_table``.
+        in_sample, out_of_sample: metrics by name; the latter None without a holdout.
         regimes: the regime code of each bar of ``equity``.
     """
 
@@ -43,7 +44,7 @@ class BacktestResult:
 
     @property
     def open_positions(self) -> dict[str, float]:
-        """Signed units held after the last bar, by symbol; they are marked there, and no trades yet."""
+        """Signed units held after the last bar, by symbol; they are valued there and are no trades."""
         lot = float(self.parameters["lot_size"])
         lots = (self.fills.groupby("symbol", sort=False)["quantity"].sum() / lot).round()
         return {str(symbol): float(n) * lot for symbol, n in lots.items() if n != 0}
@@ -60,23 +61,23 @@ def backtest(
     first_bar: int | None = None,
     strategy_path: str | Path | None = None,
 ) -> BacktestResult:
-    """Run one parameter set through the bars, by the kernels of the sweep.
+    """Simulate one parameter set with the kernels of the sweep.
 
     Args:
         bars: of all symbols.
         parameters: by column name, such as ``{"strategy": "momentum", "momentum_lookback": 60}``;
             ``classifier`` defaults to ``none``, the others to the catalogue.
-        costs: as the study file's ``[costs]``.
-        allow_short: as in the study file's ``[risk]``.
-        market: as in the study file's ``[classifier]``.
+        costs: as ``[costs]`` of a study file.
+        allow_short: as in ``[risk]`` of a study file.
+        market: as in ``[classifier]`` of a study file.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
-        strategy_path: Python file of a user's own strategy; None for a built-in.
+        strategy_path: Python file of a user's own strategy; None for a built-in one.
 
     Raises:
-        StudyFileError: an unknown parameter, or a value out of bounds.
+        StudyFileError: a parameter is unknown, or a value is out of bounds.
         StrategyError: the user's strategy cannot be used.
-        DataError: too few bars, or an unknown market.
+        DataError: there are too few bars, or the market is unknown.
     """
     own = None if strategy_path is None else {"path": str(strategy_path)}
     study = single_set_study(parameters, costs or {}, allow_short, market, holdout, own)
@@ -104,19 +105,19 @@ def simulate_single(
     rules = study_rules(study, space, bars.n_symbols)
     branch = space.branches[0]
     inputs = prepare(bars, space, rules, study.validation.holdout, first_bar)
-    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}), branch.custom)
+    tile = Tile.of(branch, branch.lanes({}))
     keys, _ = tile.regime_keys()
     codes = {key: fit_key(bars, key)[0] for key in keys}
     return inputs, tile, record(inputs, tile, codes)
 
 
 def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]) -> BacktestResult:
-    """Run one parameter set and keep its equity and its fills.
+    """Simulate one parameter set and keep its equity and its fills.
 
     Args:
         inputs: of the study.
-        tile: of one lane.
-        regimes: codes of the regime model that it names.
+        tile: one parameter set.
+        regimes: (n_bars,) codes of the regime model that it names.
     """
     bars = inputs.bars
     recording = Recording(
@@ -129,7 +130,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     codes = regimes[tile.regime_keys()[0][0]]
     values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
     return BacktestResult(
-        parameters={"strategy": tile.strategy, "classifier": tile.classifier, **values},
+        parameters={"strategy": tile.strategy.name, "classifier": tile.classifier, **values},
         equity=pd.Series(recording.equity[inputs.first :], index, name="equity"),
         fills=fill_table(inputs, recording),
         in_sample=metric_values(result.in_sample[0]),
@@ -141,7 +142,11 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
 
 
 def metric_values(row: FloatArray) -> dict[str, float]:
-    """Metrics of one parameter set by name."""
+    """Metrics of one parameter set by name, from a row of shape (n_metrics,).
+
+    Args:
+        row: shape (n_metrics,), in the order of ``catalogue.METRICS``.
+    """
     return {name: float(value) for name, value in zip(METRICS, row, strict=True)}
 
 
@@ -161,14 +166,14 @@ def single_set_study(
             all that ``CustomStrategy.to_dict`` gives, with which its file is not run again.
 
     Raises:
-        StudyFileError: an unknown parameter, or a value out of bounds.
+        StudyFileError: a parameter is unknown, or a value is out of bounds.
     """
     given = dict(parameters)
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
-    if not isinstance(strategy, str) or (strategy not in STRATEGIES and own is None):
+    if not isinstance(strategy, str) or (strategy not in BUILT_IN and own is None):
         raise StudyFileError(
-            f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(STRATEGIES)}"
+            f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(BUILT_IN)}"
         )
     tables: dict[str, dict[str, Any]] = {
         "strategy": {**(own or {}), "name": strategy},

@@ -10,20 +10,25 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, STRATEGIES, column
+from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, column
 from optimizer.errors import StudyError
 from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.query import best_sets, column_of, owners_of
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
-from optimizer.text import mend, show
+from optimizer.text import show, suggest
 from optimizer.views.binning import axis_of, log_parameters
 
 _SUMMARIES = {
     column(owner, one.name): one.summary
-    for owner, group in (*STRATEGIES.items(), *CLASSIFIERS.items(), ("risk", RISK))
+    for owner, group in (
+        *((name, strategy.parameters) for name, strategy in BUILT_IN.items()),
+        *CLASSIFIERS.items(),
+        ("risk", RISK),
+    )
     for one in group
 }
 
@@ -56,7 +61,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     if x == y:
         raise StudyError(f"heatmap: {show(x)} twice; name two parameters")
     if metric not in (*METRICS, *OUT_OF_SAMPLE):
-        raise StudyError(f"metric: no metric {show(metric)}; {mend(metric, METRICS)}")
+        raise StudyError(f"metric: no metric {show(metric)}; {suggest(metric, METRICS)}")
     shown = [metric] if metric in OUT_OF_SAMPLE else [metric, f"oos_{metric}"]
     every = opened.results(["set", x, y, "feasible", *shown])
     log = log_parameters(build_space(study))

@@ -5,6 +5,7 @@ What stands in for ``optimizer.engine.workers._evaluate_pieces`` travels to the 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import importlib
@@ -16,16 +17,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+import psutil
+from joblib.externals.loky.backend import queues as loky_queues
 from joblib.externals.loky.backend.context import set_start_method
 from optuna.storages import RDBStorage
 
-from optimizer.engine import coordination, workers
+from optimizer.engine import coordination, handover, workers
+from optimizer.errors import StudyError
 from optimizer.search import journal, loop
 from optimizer.search import run as search_run
 from optimizer.store.folder import StudyFolder
@@ -75,6 +80,161 @@ def _use_up_memory() -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
     np.ones(2**26)
+
+
+def stop_here() -> None:
+    """Say that this process has come where a test wants it, and stop until that kills it."""
+    path = Path(os.environ["BARSWEEP_STOPPED"])
+    part = path.with_suffix(".part")
+    part.write_text(str(os.getpid()))
+    part.rename(path)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class KillsTheStopped:
+    """Kills the process that has stopped itself by ``stop_here``, once it has."""
+
+    def __init__(self, path: Path) -> None:
+        self.killed: list[int] = []
+        self._path = path
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._hunt)
+
+    def __enter__(self) -> KillsTheStopped:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _hunt(self) -> None:
+        while not self._over.wait(0.002):
+            with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+                process = psutil.Process(int(self._path.read_text()))
+                if process.status() == psutil.STATUS_STOPPED:
+                    process.kill()
+                    self.killed.append(process.pid)
+                    return
+
+
+def _comes_first_to_the_fatal(pieces: Any) -> bool:
+    return _is_fatal(pieces) and not Path(os.environ["BARSWEEP_STOPPED"]).exists()
+
+
+def evaluate_and_stop_within_the_file(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A worker stops with half of its result in the file, once, at the tiles of one lookback."""
+
+    def half(value: Any) -> Iterator[bytes]:
+        content = b"".join(packed(value))
+        yield content[: len(content) // 2]
+        stop_here()
+
+    packed = handover._packed
+    if _comes_first_to_the_fatal(pieces):
+        handover._packed = half  # type: ignore[assignment]
+    return evaluate(shared, pieces, regimes, limit)
+
+
+def evaluate_and_stop_within_the_pipe(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """The same with half of its message in the pipe, as large ones are sent."""
+
+    def half(self: Connection, message: bytes, write: Any = os.write) -> None:
+        write(self.fileno(), bytes(message)[: len(message) // 2])
+        stop_here()
+
+    if _comes_first_to_the_fatal(pieces):
+        replaced: Any = Connection
+        replaced._send = half
+    return evaluate(shared, pieces, regimes, limit)
+
+
+def evaluate_and_stop(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A worker stops at the tiles of one lookback, once."""
+    if _comes_first_to_the_fatal(pieces):
+        stop_here()
+    return evaluate(shared, pieces, regimes, limit)
+
+
+def evaluate_and_leave(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A worker signs off after the tiles of one lookback, once, as one with nothing to do does."""
+    left = Path(os.environ["BARSWEEP_STOPPED"])
+    if _is_fatal(pieces) and not left.exists():
+        left.touch()
+        queue: Any = loky_queues.Queue
+        queue.get = lambda *_, **__: None
+    return evaluate(shared, pieces, regimes, limit)
+
+
+def evaluate_and_stop_within_the_reply(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A Dask worker stops with half of its result in the socket, once, at the tiles of one lookback."""
+    from distributed.comm.tcp import TCP
+
+    write = TCP.write
+
+    async def half(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
+        data = message.get("data") if isinstance(message, dict) else None
+        if data and any("batch" in str(key) for key in data):
+            stream = self.stream
+
+            def stop(_: bytes) -> None:
+                content = bytes(stream._write_buffer.peek(2**30))
+                stream.socket.setblocking(True)
+                stream.socket.sendall(content[: len(content) // 2])
+                stop_here()
+
+            stream.write = stop
+        return await write(self, message, *arguments, **options)
+
+    if _comes_first_to_the_fatal(pieces):
+        TCP.write = half
+    return evaluate(shared, pieces, regimes, limit)
+
+
+class _StopsWhenPickled:
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def __reduce__(self) -> Any:
+        stop_here()
+        return _itself, (self.result,)
+
+
+def _itself(result: Any) -> Any:
+    return result
+
+
+def evaluate_and_stop_within_the_pickle(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """A worker stops with half of its result pickled, once, at the tiles of one lookback."""
+    found: Any = evaluate(shared, pieces, regimes, limit)
+    results, seconds = found
+    if _comes_first_to_the_fatal(pieces):
+        seconds = _StopsWhenPickled(seconds)
+    return results, seconds
+
+
+def say(kind: str, length: int, said: str) -> Any:
+    """In a worker: something long, and into a file how long each message to the parent is."""
+    send = Connection._send  # type: ignore[attr-defined]
+
+    def noted(self: Connection, message: bytes, *rest: Any) -> None:
+        with open(said, "a") as file:
+            file.write(f"{len(message)}\n")
+        send(self, message, *rest)
+
+    replaced: Any = Connection
+    if send.__name__ != noted.__name__:
+        replaced._send = noted
+    match kind:
+        case "array":
+            return np.arange(length)
+        case "text":
+            return "x" * length
+        case "failure":
+            return workers.TileFailure("x" * length)
+        case "error":
+            raise StudyError("x" * length)
+    raise ValueError("x" * length)
 
 
 def die_at_the_start() -> None:

@@ -112,7 +112,7 @@ FATAL_LOOKBACK = 35
 
 
 def evaluate_or_die(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
-    """As ``optimizer.workers`` evaluates, but the tiles of one lookback kill their process."""
+    """As ``optimizer.engine.workers`` evaluates, but the tiles of one lookback kill their process."""
     if any(piece.task.point["momentum_lookback"] == FATAL_LOOKBACK for piece in pieces):
         os.kill(os.getpid(), signal.SIGKILL)
     return workers._evaluate_pieces(folder, pieces, regimes, limit)

@@ -1,8 +1,8 @@
-"""Alembic's entry: upgrades the database behind the connection that ``optimizer.analytics`` gives.
+"""Alembic's entry: upgrades the database of the connection that ``optimizer.analytics`` passes.
 
-There is no address in a file here: ``AnalyticsWriter`` and ``import_spill`` upgrade what they open.
-A new version is a file in ``versions/`` that names the one before it in ``down_revision``, beside the
-same change in ``optimizer.analytics.TABLES``; a test compares the two.
+No file here holds an address: ``AnalyticsWriter`` and ``import_spill`` upgrade the database they open.
+A new version is a file in ``versions/`` whose ``down_revision`` names the version before, together with
+the same change in ``optimizer.analytics.tables``; a test compares the two.
 """
 
 from alembic import context

@@ -1,4 +1,4 @@
-"""The timeline of bars that have come in, and the last of them."""
+"""The bars received so far, in order of time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class DataContainer:
     """Bars in order of time.
 
     Args:
-        symbols: that every bar must have.
-        depth: bars kept.
+        symbols: of every bar.
+        depth: number of bars kept.
     """
 
     def __init__(self, symbols: tuple[str, ...], depth: int = 512) -> None:
@@ -22,10 +22,13 @@ class DataContainer:
         self.position = -1
 
     def update_timeline_position(self, bar: Bar) -> None:
-        """Move on to a bar.
+        """Advance to a bar.
+
+        Args:
+            bar: the one after the last.
 
         Raises:
-            DataError: it does not follow the bar before, or has other symbols.
+            DataError: the bar is out of order or has other symbols.
         """
         if bar.symbols != self._symbols:
             raise DataError(
@@ -42,13 +45,13 @@ class DataContainer:
         self.position = bar.index
 
     def cache_bar(self, bar: Bar) -> None:
-        """Keep a bar that the timeline stands at.
+        """Keep the bar at which the timeline is.
 
         Raises:
-            DataError: the timeline stands elsewhere.
+            DataError: the timeline is at another bar.
         """
         if bar.index != self.position:
-            raise DataError(f"bar {bar.index}: the timeline stands at bar {self.position}")
+            raise DataError(f"bar {bar.index}: the timeline is at bar {self.position}")
         self._bars.append(bar)
 
     @property
@@ -57,5 +60,9 @@ class DataContainer:
         return self._bars[-1] if self._bars else None
 
     def last(self, count: int) -> tuple[Bar, ...]:
-        """The last ``count`` bars kept, oldest first."""
+        """The last ``count`` bars kept, oldest first.
+
+        Args:
+            count: 1 or more.
+        """
         return tuple(self._bars)[-count:]

@@ -1,4 +1,4 @@
-"""Orders to fills: at the bar's price with costs, sells before buys, buys cut to what cash can pay."""
+"""Fills orders at the bar's price with costs: sells before buys, buys cut to what cash can pay."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot
+from kernels.execution import affordable_lots, buy_cost_per_lot
+from optimizer.sweep.fill_terms import fill_terms
 from optimizer.types import Fill, FloatArray, Order
 
 
 class Broker(Protocol):
-    """A real broker, of which barsweep has none: the one place where orders leave the process."""
+    """A real broker: the one place where orders could leave the process. barsweep has none."""
 
     async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders; return the broker's reference of each."""
+        """Send orders; return the broker's reference of each.
+
+        Args:
+            orders: of one portfolio.
+        """
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,8 @@ class ExecutionStatistics:
     """Counts since the start.
 
     Attributes:
-        submitted, filled, cut: orders; cut ones were filled in part or not at all for want of cash.
-        stopped: positions that stops closed.
+        submitted, filled, cut: numbers of orders; for those cut, cash did not pay all of their lots.
+        stopped: number of positions that stops closed.
     """
 
     submitted: int = 0
@@ -38,7 +43,7 @@ class ExecutionContainer:
     Args:
         lot_size: units per lot.
         slippage, commission: fractions.
-        broker: takes the orders where they are to be traded for real.
+        broker: takes the orders of real trading; None without one.
     """
 
     def __init__(
@@ -68,15 +73,22 @@ class ExecutionContainer:
         return ExecutionStatistics(*self._counts)
 
     def submit_orders(self, orders: Sequence[Order]) -> None:
-        """Let orders wait for the next fill."""
+        """Keep orders for the next fill.
+
+        Args:
+            orders: of one bar.
+        """
         self._active = (*self._active, *orders)
         self._counts[0] += len(orders)
 
     async def submit_to_real_broker(self, orders: Sequence[Order]) -> Sequence[str]:
         """Send orders to the broker.
 
+        Args:
+            orders: of one bar.
+
         Raises:
-            RuntimeError: there is none.
+            RuntimeError: there is no broker.
         """
         if self._broker is None:
             raise RuntimeError("no broker: ExecutionContainer was made without one")
@@ -85,13 +97,13 @@ class ExecutionContainer:
     def execute_orders(
         self, orders: Sequence[Order], bar: int, prices: FloatArray, cash: float
     ) -> list[Fill]:
-        """Fill orders; those given are no longer active.
+        """Fill orders, which are then no longer active.
 
         Args:
-            orders: in symbol order, at most one a symbol.
+            orders: in the order of the symbols, at most one per symbol.
             bar: index of the bar.
-            prices: (n_symbols,) at which they fill, before slippage.
-            cash: of the portfolio; sells add to it before buys take from it.
+            prices: at which they fill, before slippage, shape (n_symbols,).
+            cash: of the portfolio, money; sells add to it before buys take from it.
         """
         given = {order.id for order in orders}
         self._active = tuple(order for order in self._active if order.id not in given)
@@ -131,20 +143,20 @@ class ExecutionContainer:
         opening_order_id: str | None,
         cash: float,
     ) -> Fill | None:
-        """Close a position whose stop was reached; a short one as far as cash can pay.
-
-        Returns:
-            the fill, or None where cash pays no lot.
+        """Close a position whose stop was reached; of a short one as many lots as cash can pay.
 
         Args:
             id: of the fill.
             bar: index of the bar.
             symbol: index.
             lots: held, signed.
-            price: of the stop, before slippage.
+            price: at which the stop closes, before slippage.
             level: of the stop.
-            opening_order_id: the order that opened the position.
-            cash: of the portfolio.
+            opening_order_id: ID of the order that opened the position.
+            cash: of the portfolio, money.
+
+        Returns:
+            The fill, or None if cash does not pay a lot.
         """
         change = -lots
         if change > 0.0:
@@ -166,8 +178,7 @@ class ExecutionContainer:
         lots: float,
         price: float,
     ) -> Fill:
-        per_lot = buy_cost_per_lot if lots > 0.0 else sell_proceeds_per_lot
-        slipped = 1.0 + self._slippage if lots > 0.0 else 1.0 - self._slippage
+        terms = fill_terms(lots, price, self._lot_size, self._slippage, self._commission)
         return Fill(
             id=id,
             order_id=order_id,
@@ -176,7 +187,8 @@ class ExecutionContainer:
             kind=kind,
             lots=lots,
             quantity=lots * self._lot_size,
-            price=price * slipped,
-            raw_value=price * self._lot_size,
-            cash_per_lot=per_lot(price, self._lot_size, self._slippage, self._commission),
+            price=terms.price,
+            raw_value=terms.raw_value,
+            cash_per_lot=terms.cash_per_lot,
+            cost=terms.cost,
         )

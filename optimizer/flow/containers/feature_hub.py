@@ -1,4 +1,4 @@
-"""Features of the bar just seen, carried on in O(1) by the same kernels that the sweep's arrays use."""
+"""Features of the last bar, updated bar by bar with the kernels that fill the columns of the sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optimizer.market.features import FeatureKey, GivenFeature, new_state, sorte
 from optimizer.types import Bar, FloatArray
 
 Indicators = Mapping[str, FloatArray]
-"""A bar's features by name, such as ``momentum_60``, each (n_symbols,); NaN during its warm-up."""
+"""Features of a bar by name, such as ``momentum_60``, each of shape (n_symbols,); NaN in its warm-up."""
 
 
 def _read_only(array: FloatArray) -> FloatArray:
@@ -23,12 +23,16 @@ def _read_only(array: FloatArray) -> FloatArray:
 
 
 def indicator_name(key: FeatureKey) -> str:
-    """Name of a feature in the hub's values: ``sma_20``."""
+    """Name of a feature among the hub's values, such as ``sma_20``.
+
+    Args:
+        key: name and lookback.
+    """
     return f"{key[0]}_{key[1]}"
 
 
 class _History:
-    """All bars so far, each symbol's side by side."""
+    """All bars so far, those of a symbol contiguous."""
 
     _FIELDS = ("open", "high", "low", "close", "volume")
 
@@ -46,7 +50,7 @@ class _History:
         self.n_bars += 1
 
     def of(self, symbol: int) -> dict[str, FloatArray]:
-        """Bars of one symbol, each field (n_bars,)."""
+        """Bars of one symbol by field, each of shape (n_bars,)."""
         return {name: array[symbol, : self.n_bars] for name, array in self._arrays.items()}
 
 
@@ -55,12 +59,12 @@ class FeatureHub:
 
     Args:
         symbols: in the order of the bars' columns.
-        keys: features wanted.
+        keys: features to compute.
         market_lookbacks: windows of the market's features, for classifiers, by market: a symbol,
             or None for the equal-weighted index.
-        correlation: (lookback, refresh, first bar) of the correlation matrix; None for none.
-        given: features of users' strategies by name, computed anew at each bar from the bars so
-            far: time grows with their square.
+        correlation: (lookback, refresh, first bar) of the correlation matrix; None without one.
+        given: features of the user's strategies by name. They are computed again at each bar from
+            all bars so far, so their time grows with the square of the bars.
     """
 
     def __init__(
@@ -98,7 +102,17 @@ class FeatureHub:
         self.correlation_refreshed = False
 
     def calculate_indicators(self, bar: Bar) -> Indicators:
-        """Take the next bar; return its features, read-only."""
+        """Take the next bar.
+
+        Args:
+            bar: the one after the last.
+
+        Returns:
+            Its features, read-only.
+
+        Raises:
+            StrategyError: a user's feature raised.
+        """
         values: dict[str, FloatArray] = {}
         for key, states in zip(self._keys, self._states, strict=True):
             column = np.empty(len(self._symbols))
@@ -141,23 +155,32 @@ class FeatureHub:
             self._matrix = _read_only(out)
 
     def get_latest_market_data(self) -> Bar:
-        """The bar just taken.
+        """The last bar.
 
         Raises:
-            DataError: there is none yet.
+            DataError: no bar has come yet.
         """
         if self._latest is None:
             raise DataError("no bar yet")
         return self._latest
 
     def get_correlation_matrix(self) -> FloatArray | None:
-        """Correlations as of the last refresh, (n_symbols, n_symbols), read-only; None where off."""
+        """Correlations of the last refresh, shape (n_symbols, n_symbols), read-only; None if unused."""
         return self._matrix if self._correlation is not None else None
 
     def market_features(self, market: str | None, lookback: int) -> FloatArray:
-        """Mean and deviation of the market's last returns, a fresh (1, 2) array, read-only."""
+        """Mean and standard deviation of the last log returns of the market, shape (1, 2), read-only.
+
+        Args:
+            market: a symbol, or None for the index.
+            lookback: bars.
+        """
         return _read_only(self._rings[market, lookback][2].reshape(1, 2).copy())
 
     def market_returns(self, market: str | None) -> FloatArray:
-        """All log returns of the market so far, read-only; 0 at the first bar."""
+        """All log returns of the market so far, shape (n_bars,), read-only; 0 at the first bar.
+
+        Args:
+            market: a symbol, or None for the index.
+        """
         return _read_only(np.array(self._returns[market]))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import layout
-from kernels.metrics import N_METRICS, performance
 from kernels.portfolio import (
-    add_return,
     apply_buy,
     apply_sell,
     bar_return,
-    drawdown,
     entry_price,
     exposure_of,
     next_variance,
 )
 from kernels.risk import budget
-from optimizer.catalogue import METRICS
+from optimizer.flow.period import Period
+from optimizer.flow.portfolio_view import PortfolioView, PositionView
 from optimizer.types import Bar, Fill, FloatArray, PortfolioState, correlation_id
 
 
@@ -34,70 +31,8 @@ class _Position:
     opening_order_id: str | None = None
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Running sums, as the sweep's state has them."""
-
-    peak: float
-    max_drawdown: float = 0.0
-    returns: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
-    exposure: float = 0.0
-    equity: float = 0.0
-    traded: float = 0.0
-    costs: float = 0.0
-    n_trades: float = 0.0
-    n_wins: float = 0.0
-    profit: float = 0.0
-    loss: float = 0.0
-    n_bars: int = 0
-
-
-@dataclass(frozen=True)
-class PositionView:
-    """A position as others may see it.
-
-    Attributes:
-        quantity: units, signed.
-        value: money, signed, at the last mark.
-        unrealised: value less the cost basis, money: its fills at their average, costs included.
-        entry: mean fill price, 0 where nothing is held.
-    """
-
-    symbol: str
-    quantity: float
-    value: float
-    unrealised: float
-    entry: float
-
-
-@dataclass(frozen=True)
-class PortfolioView:
-    """A portfolio as others may see it: a copy, which shares nothing with it.
-
-    Money is as of the last mark, after which no fill should have come in.
-
-    Attributes:
-        realised: profit and loss of all that was closed since the start, on the average-cost basis,
-            costs included: initial cash, realised and unrealised make up the equity. Ruin realises
-            the loss of all the cash there was and forgives what is owed beyond.
-        unrealised: that of the positions held.
-        drawdown, metrics: of the period that ``start_period`` began.
-    """
-
-    cash: float
-    equity: float
-    exposure: float
-    drawdown: float
-    realised: float
-    unrealised: float
-    ruined: bool
-    positions: tuple[PositionView, ...]
-    transactions: tuple[Fill, ...]
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
 class PortfolioContainer:
-    """One portfolio, which shares no reference with another.
+    """One portfolio. It shares no mutable state with any other.
 
     Args:
         id: of the portfolio.
@@ -105,7 +40,7 @@ class PortfolioContainer:
         initial_cash: money.
         lot_size: units per lot.
         max_exposure: gross budget, times equity.
-        decay: of the portfolio's variance.
+        decay: of the EWMA of the portfolio's variance.
         allow_short: whether short positions are allowed.
         bars_per_year: annualizes the metrics.
     """
@@ -132,11 +67,10 @@ class PortfolioContainer:
         self._transactions: list[Fill] = []
         self._initial_cash = initial_cash
         self._realised = 0.0
-        self._start_equity = initial_cash
         self._previous_equity = initial_cash
         self._previous_exposure = 0.0
         self._variance = 0.0
-        self._sums = _Sums(peak=initial_cash)
+        self._period = Period(initial_cash)
         self._values: tuple[float, ...] = (0.0,) * len(symbols)
         self._reference = _frozen(self._values)
         self._reference_gross = 0.0
@@ -151,17 +85,29 @@ class PortfolioContainer:
         return tuple(position.lots for position in self._positions)
 
     def stop_inputs(self, symbol: int) -> tuple[float, float, float]:
-        """Lots, entry price and best price of a position, for its stop."""
+        """Lots, entry price and best price of a position, for its stop.
+
+        Args:
+            symbol: index.
+        """
         position = self._positions[symbol]
         return position.lots, position.entry, position.best
 
     def opening_order_id(self, symbol: int) -> str | None:
-        """The order that opened a position; None where there is none."""
+        """ID of the order that opened a position; None without a position.
+
+        Args:
+            symbol: index.
+        """
         return self._positions[symbol].opening_order_id
 
     def process_fill(self, fill: Fill) -> None:
-        """Book a fill: cash, position, costs, and the trade that it may end."""
-        position, sums = self._positions[fill.symbol], self._sums
+        """Book a fill: cash, position, costs, and the trade that it may end.
+
+        Args:
+            fill: of this portfolio.
+        """
+        position = self._positions[fill.symbol]
         before = position.lots
         lots = abs(fill.lots)
         self._realise(position, fill)
@@ -170,16 +116,14 @@ class PortfolioContainer:
                 before, position.flow, lots, fill.cash_per_lot, self._short
             )
             self.cash = self.cash + lots * fill.cash_per_lot
-            sums.costs += lots * (fill.raw_value - fill.cash_per_lot)
         else:
             position.lots, position.flow, ended, profit = apply_buy(
                 before, position.flow, lots, fill.cash_per_lot, self._short
             )
             self.cash = self.cash - lots * fill.cash_per_lot
-            sums.costs += lots * (fill.cash_per_lot - fill.raw_value)
-        sums.traded += lots * fill.raw_value
+        self._period.add_fill(fill)
         if ended:
-            self._book_trade(profit)
+            self._period.add_trade(profit)
         if fill.kind == "stop":
             position.barred = 1.0 if before > 0.0 else -1.0
         else:
@@ -203,15 +147,13 @@ class PortfolioContainer:
             self._realised -= side * closing * fill.cash_per_lot + released
         position.basis += side * (lots - closing) * fill.cash_per_lot
 
-    def _book_trade(self, profit: float) -> None:
-        sums = self._sums
-        sums.n_trades += 1.0
-        sums.n_wins += 1.0 if profit > 0.0 else 0.0
-        sums.profit += max(profit, 0.0)
-        sums.loss += max(-profit, 0.0)
-
     def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
-        """Take the bar's extremes into the best prices of the positions held at its stops."""
+        """Take the bar's extremes into the best prices of the positions held at its stops.
+
+        Args:
+            bar: the bar.
+            held: lots of each symbol when the stops were checked, signed.
+        """
         for s, (position, lots) in enumerate(zip(self._positions, held, strict=True)):
             if position.lots == 0.0:
                 continue
@@ -221,14 +163,22 @@ class PortfolioContainer:
                 position.best = min(position.best, float(bar.low[s]))
 
     def set_barred(self, symbol: int, barred: float) -> None:
-        """Keep which direction of a symbol a stop has closed."""
+        """Set the direction of a symbol that a stop keeps closed: -1, 1, or 0 for neither.
+
+        Args:
+            symbol: index.
+            barred: the direction.
+        """
         self._positions[symbol].barred = barred
 
     def mark(self, bar: Bar) -> tuple[Fill, ...]:
-        """Value the positions at the bar's close; equity of 0 or less is ruin.
+        """Value the positions at the bar's close; an equity of 0 or less is ruin.
+
+        Args:
+            bar: the bar.
 
         Returns:
-            the fills by which ruin closed them, booked already; none otherwise.
+            The fills by which ruin closed the positions, booked already; empty without ruin.
         """
         net = gross = 0.0
         values = []
@@ -246,7 +196,7 @@ class PortfolioContainer:
         fills = []
         for s, (position, value) in enumerate(zip(self._positions, self._values, strict=True)):
             if position.lots != 0.0:
-                self._book_trade(position.flow + value)
+                self._period.add_trade(position.flow + value)
                 fills.append(self._write_off(bar, s))
             position.lots = position.flow = 0.0
             _forget(position)
@@ -270,6 +220,7 @@ class PortfolioContainer:
             price=price,
             raw_value=price * self._lot_size,
             cash_per_lot=price * self._lot_size,
+            cost=0.0,
             opening_order_id=position.opening_order_id,
         )
 
@@ -278,40 +229,37 @@ class PortfolioContainer:
         self._variance = next_variance(
             self._variance,
             bar_return(self.equity, self._previous_equity),
-            exposure_of(self._gross, self.equity),
+            self.exposure,
             self._previous_exposure,
             self._decay,
         )
 
     def account(self) -> None:
         """Take the bar just marked into returns, drawdown and means."""
-        sums = self._sums
-        sums.returns = add_return(bar_return(self.equity, self._previous_equity), *sums.returns)
-        exposure = exposure_of(self._gross, self.equity)
-        sums.exposure += exposure
-        sums.equity += self.equity
-        sums.peak = max(self.equity, sums.peak)
-        sums.max_drawdown = max(sums.max_drawdown, drawdown(self.equity, sums.peak))
-        sums.n_bars += 1
-        self._previous_exposure = exposure
+        self._period.add_bar(self.equity, self.exposure)
+        self._previous_exposure = self.exposure
         self._previous_equity = self.equity
 
     def refresh_correlation(self) -> None:
-        """Let the values just marked weigh the correlations until the next refresh."""
+        """Weigh the correlations with the values just marked until the next refresh."""
         self._reference = _frozen(self._values)
         self._reference_gross = self._gross
 
     def start_period(self) -> None:
-        """Count metrics anew from here: the holdout starts."""
-        self._start_equity = self._previous_equity
+        """Start the period of the metrics again: the holdout begins."""
         for position, value in zip(self._positions, self._values, strict=True):
             position.flow = -value
-        self._sums = _Sums(peak=self._previous_equity)
+        self._period = Period(self._previous_equity)
+
+    @property
+    def exposure(self) -> float:
+        """Gross value of the positions over equity, as of the last mark."""
+        return exposure_of(self._gross, self.equity)
 
     @property
     def drawdown(self) -> float:
-        """Fall from the peak of the period, a fraction of it."""
-        return drawdown(self.equity, self._sums.peak)
+        """Fall from the peak of the period, a fraction of the peak."""
+        return self._period.drawdown(self.equity)
 
     def risk_state(self) -> PortfolioState:
         """What the risk manager needs to know, as of the last mark."""
@@ -320,7 +268,7 @@ class PortfolioContainer:
             cash=self.cash,
             equity=self.equity,
             gross=self._gross,
-            exposure=exposure_of(self._gross, self.equity),
+            exposure=self.exposure,
             variance=self._variance,
             lots=self.lots,
             barred=tuple(position.barred for position in self._positions),
@@ -336,36 +284,7 @@ class PortfolioContainer:
         Raises:
             ValueError: no bar was accounted for yet.
         """
-        sums = self._sums
-        if not sums.n_bars:
-            raise ValueError("no bar yet")
-        rows = np.zeros((layout.N_LANE_ROWS, 1))
-        s1, s2, s3, s4, down = sums.returns
-        for offset, value in (
-            (layout.CASH, self.cash),
-            (layout.EQUITY, self._previous_equity),
-            (layout.RUINED, float(self.ruined)),
-            (layout.PEAK, sums.peak),
-            (layout.MAX_DRAWDOWN, sums.max_drawdown),
-            (layout.SUM_RETURN, s1),
-            (layout.SUM_RETURN_2, s2),
-            (layout.SUM_RETURN_3, s3),
-            (layout.SUM_RETURN_4, s4),
-            (layout.SUM_DOWNSIDE_2, down),
-            (layout.SUM_EXPOSURE, sums.exposure),
-            (layout.SUM_EQUITY, sums.equity),
-            (layout.TRADED, sums.traded),
-            (layout.COSTS, sums.costs),
-            (layout.N_TRADES, sums.n_trades),
-            (layout.N_WINS, sums.n_wins),
-            (layout.GROSS_PROFIT, sums.profit),
-            (layout.GROSS_LOSS, sums.loss),
-        ):
-            rows[int(offset) // layout.STRIDE, 0] = value
-        out = np.empty((1, N_METRICS))
-        start = np.array([self._start_equity])
-        performance(rows, start, sums.n_bars, self._bars_per_year, out)
-        return {name: float(value) for name, value in zip(METRICS, out[0], strict=True)}
+        return self._period.metrics(self.cash, self.ruined, self._bars_per_year)
 
     def get_state(self) -> PortfolioView:
         """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
@@ -378,19 +297,19 @@ class PortfolioContainer:
         return PortfolioView(
             cash=self.cash,
             equity=self.equity,
-            exposure=exposure_of(self._gross, self.equity),
+            exposure=self.exposure,
             drawdown=self.drawdown,
             realised=self._realised,
             unrealised=sum(position.unrealised for position in positions),
             ruined=self.ruined,
             positions=positions,
             transactions=tuple(self._transactions),
-            metrics=self.metrics() if self._sums.n_bars else {},
+            metrics=self.metrics() if self._period.n_bars else {},
         )
 
 
 def _forget(position: _Position) -> None:
-    """Leave nothing of a position that is closed, save what its stop has barred."""
+    """Clear a position that is closed; what its stop has barred stays."""
     position.basis = position.entry = position.best = 0.0
     position.opening_order_id = None
 

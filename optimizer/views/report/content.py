@@ -23,7 +23,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
-from optimizer.strategies.user import load_custom
+from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.text import counted
@@ -267,7 +267,7 @@ def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
         return None, 0
     specs = portfolio_specs(winner.tile, study.content_hash, rules.allow_short)
     keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
-    custom = winner.tile.custom
+    strategy = winner.tile.strategy
     flow = EventFlow(
         bars.symbols,
         bars.bars_per_year,
@@ -275,7 +275,7 @@ def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
         rules,
         keys,
         inputs.first,
-        given=None if custom is None else load_custom(custom).features,
+        given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
     )
     for index in range(bars.n_bars):
         flow.on_bar(bars.at(index))

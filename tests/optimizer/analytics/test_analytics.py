@@ -574,7 +574,7 @@ def test_a_disk_full_for_the_spill_file_too(tmp_path: Path, spill: Path) -> None
     assert process.returncode == 2, output
     assert int(output.split()[0]) < 1_000  # it stops, rather than lose what follows
     n_lost = int(output.partition(" rows are in ")[2].partition("; bar ")[2].split()[0])
-    assert "(File too large) and is lost: make room there" in output
+    assert "(File too large) and is lost: free space there" in output
     assert whole_bars(place.tables()) < n_lost
     import_spill(spill, place.url)
     assert whole_bars(place.tables()) == n_lost
@@ -613,13 +613,17 @@ def test_a_torn_end_is_left_out(spilled: Path, new_place: Callable[[], Place]) -
 @pytest.mark.parametrize(
     ("line", "text", "message"),
     [
-        (1, "{}", "line 1: this is no spill file"),
+        (1, "{}", "line 1: this is not a spill file"),
         (1, '{"file": "barsweep analytics spill", "schema": "99"}', "line 1: schema 99"),
         (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 2"),
-        (3, "[]", "line 3: this is no bar's rows"),
-        (3, '{"bar": 1, "rows": {"nothing": [[1]]}}', "line 3: this is no bar's rows"),
-        (3, '{"bar": 1, "rows": {"regimes": [["r", "k", 1]]}}', "line 3: this is no bar's rows"),
-        (3, "{", "line 3: this is no bar's rows"),
+        (3, "[]", "line 3: these are not the rows of a bar"),
+        (3, '{"bar": 1, "rows": {"nothing": [[1]]}}', "line 3: these are not the rows of a bar"),
+        (
+            3,
+            '{"bar": 1, "rows": {"regimes": [["r", "k", 1]]}}',
+            "line 3: these are not the rows of a bar",
+        ),
+        (3, "{", "line 3: these are not the rows of a bar"),
     ],
 )
 def test_a_damaged_spill_file(
@@ -786,7 +790,9 @@ def test_a_newer_schema_is_refused(
         lambda: open_reader(place.url),
         lambda: import_spill(spilled, place.url),
     ):
-        with pytest.raises(AnalyticsError, match="have schema 99, this barsweep knows 2 at most"):
+        with pytest.raises(
+            AnalyticsError, match="have schema 99, but this barsweep knows only 2 and earlier"
+        ):
             act()
     assert place.query("SELECT count(*) FROM bars") == [(0,)]
 

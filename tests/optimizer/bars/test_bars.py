@@ -264,7 +264,7 @@ def test_clock_changes(tmp_path: Path) -> None:
         assert load_bars(path).n_bars == 2
         text = message(path, timezone="America/New_York")
         assert text.startswith(
-            f"a.csv, line 3 (X): timestamp '{stamp}' does not exist or comes twice"
+            f"a.csv, line 3 (X): timestamp '{stamp}' does not exist or occurs twice"
         )
         assert text.endswith("write timestamps with their offset")
 
@@ -549,7 +549,7 @@ def test_columns_of_no_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     for bad in ([True, True, True], pd.to_datetime(days(3)), pd.to_timedelta([1, 2, 3])):
         frame.assign(volume=bad).to_parquet(path)
-        assert "column volume is not of numbers but of" in message(path)
+        assert "column volume has" in message(path)
 
 
 def test_zero_volume_and_flat_bars_are_fine(tmp_path: Path) -> None:
@@ -768,7 +768,9 @@ def test_truncated_files(tmp_path: Path, name: str, share: float) -> None:
     else:
         content = gzip.compress(write_csv(tmp_path / "a.csv", rows).read_bytes())
     path.write_bytes(content[: int(len(content) * share)])
-    assert message(path).startswith(f"{name}: cannot be read, it may be cut off or of another kind")
+    assert message(path).startswith(
+        f"{name}: cannot be read, it may be truncated or of another kind"
+    )
 
 
 def test_a_truncated_csv_ends_within_a_bar(tmp_path: Path) -> None:
@@ -781,7 +783,7 @@ def test_a_truncated_csv_ends_within_a_bar(tmp_path: Path) -> None:
 def test_files_of_another_kind(tmp_path: Path) -> None:
     for name in ("a.parquet", "a.csv.gz"):
         write_csv(tmp_path / name, make_rows("X", days(3)))
-        assert message(tmp_path / name).startswith(f"{name}: cannot be read, it may be cut off")
+        assert message(tmp_path / name).startswith(f"{name}: cannot be read, it may be truncated")
 
 
 @pytest.mark.parametrize("lines", [[1], [0, 1, 2]])

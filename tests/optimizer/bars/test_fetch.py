@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 
 from optimizer.bars.fetch import fetch_bars
+from optimizer.bars.fixes import Fixes
 from optimizer.bars.import_report import ImportRefusedError
-from optimizer.bars.importing import Mending
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 
@@ -77,7 +77,7 @@ def test_yahoo_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch_bars(
         *("yahoo", ["TLT"], tmp_path / "adjusted.parquet"),
         start="2024-01-02",
-        mending=Mending(adjust=True),
+        fixes=Fixes(adjust=True),
     )
     assert load_bars(tmp_path / "adjusted.parquet").close[:, 0].tolist() == [25, 25.5]
     assert calls[1]["end"] is None
@@ -261,7 +261,7 @@ def test_an_exchange_that_fails(
 
 def test_an_exchange_without_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_ccxt(monkeypatch, minutes, MIDNIGHT, has=False)
-    with pytest.raises(DataError, match="the exchange gives no bars"):
+    with pytest.raises(DataError, match="the exchange offers no bars"):
         fetch_bars("toy", ["X/Y"], tmp_path / "b.parquet", start="2024-01-02", bar="1m")
 
 

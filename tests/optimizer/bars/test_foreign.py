@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimizer.bars.foreign import read_foreign, symbol_of
-from optimizer.bars.importing import Mending, import_bars
+from optimizer.bars.fixes import Fixes
+from optimizer.bars.foreign import read_foreign
+from optimizer.bars.foreign_formats import symbol_of
+from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 from optimizer.types import Bars
@@ -248,7 +250,7 @@ def test_a_given_symbol(tmp_path: Path) -> None:
     _, bars = written(tmp_path, "download.csv", STOOQ, symbol="SPY")
     assert bars.symbols == ("SPY",)
     both = TIDY + "TLT,2017-01-03,1,1,1,1,1\nTLT,2017-01-04,1,1,1,1,1\n"
-    with pytest.raises(DataError, match=r"several symbols itself"):
+    with pytest.raises(DataError, match=r"the file names several symbols"):
         written(tmp_path / "out", "both.csv", both, symbol="SPY")
 
 
@@ -261,7 +263,7 @@ def test_no_volume_is_not_made_up(tmp_path: Path) -> None:
     text = "Date,Open,High,Low,Close\n2017-01-03,1,2,1,2\n2017-01-04,1,2,1,2\n"
     with pytest.raises(DataError, match=r"SPY\.csv: no column volume; .*--zero-volume"):
         written(tmp_path, "SPY.csv", text)
-    _, bars = written(tmp_path, "SPY.csv", text, mending=Mending(zero_volume=True))
+    _, bars = written(tmp_path, "SPY.csv", text, fixes=Fixes(zero_volume=True))
     assert bars.volume.tolist() == [[0], [0]]
 
 
@@ -270,14 +272,14 @@ def test_no_volume_is_not_made_up(tmp_path: Path) -> None:
     [
         ("a.csv", "", "is empty"),
         ("a.csv", "\n\n", "line 1 is blank"),
-        ("a.csv", "a,b\n1,2\n", "no known format: a, b; known: Yahoo"),
+        ("a.csv", "a,b\n1,2\n", "no known format has its columns: a, b; known: Yahoo"),
         ("a.csv", "Date,Open,High,Low\n2017-01-03,1,1,1\n", "no column close"),
         ("a.csv", "Date,Open,Open,High,Low,Close\n", "several columns could be open"),
         ("a.csv", "Date,Open,High,Low,Close,Volume\n", "has no rows"),
         ("a.csv", YAHOO + "2017-01-05,1,1,1,1,1,1,1\n", "cannot be read"),
         ("a.csv", "Price,Close\nTicker\nDate,\n", "different numbers"),
-        ("a.json", "{}", "is no list of"),
-        ("a.json", "[[1,2,3]]", "is no list of"),
+        ("a.json", "{}", "is not a list of"),
+        ("a.json", "[[1,2,3]]", "is not a list of"),
         ("a.json", '[[1,2,3,4,5,"x"]]', "row 1: holds something else"),
         ("a.json", "[[1,2,3", "cannot be read"),
         ("a.json", "[" * 100_000, "cannot be read"),

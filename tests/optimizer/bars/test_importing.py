@@ -1,4 +1,4 @@
-"""What an import finds, mends when asked, and writes."""
+"""What an import finds, fixes when asked, and writes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from optimizer.bars.fixes import Fixes
 from optimizer.bars.import_report import ImportRefusedError, ImportReport
-from optimizer.bars.importing import Mending, import_bars
+from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
 from optimizer.errors import DataError
 from tests.support.command import barsweep
@@ -40,7 +41,7 @@ GOOD = [line(day) for day in days(5)]
 
 
 @pytest.mark.parametrize(
-    ("lines", "mending", "kind", "first"),
+    ("lines", "fixes", "kind", "first"),
     [
         ([*GOOD, "2017-01-10,null,null,null,null,null,null"], "drop_bad_rows", "no value", 7),
         ([*GOOD, line("2017-01-10", 0.0)], "drop_bad_rows", "not positive", 7),
@@ -53,8 +54,8 @@ GOOD = [line(day) for day in days(5)]
         ([*GOOD[1:3], GOOD[0], *GOOD[3:]], "sort", "out of order", 4),
     ],
 )
-def test_flaws_are_refused_or_mended_as_asked(
-    tmp_path: Path, lines: list[str], mending: str, kind: str, first: int
+def test_flaws_are_refused_or_fixed_as_asked(
+    tmp_path: Path, lines: list[str], fixes: str, kind: str, first: int
 ) -> None:
     kind = kind.replace("no value", "without a value")
     path = write(tmp_path / "SPY.csv", *lines)
@@ -62,19 +63,19 @@ def test_flaws_are_refused_or_mended_as_asked(
     out = tmp_path / "bars.parquet"
     with pytest.raises(ImportRefusedError) as caught:
         import_bars([path], out)
-    option = "--" + mending.replace("_", "-")
+    option = "--" + fixes.replace("_", "-")
     message = str(caught.value)
     assert kind in message and f"SPY.csv, line {first}" in message and option in message
     assert "\n" not in message
     assert caught.value.report.findings[0].count == 1 and not out.exists()
-    report = import_bars([path], out, mending=Mending(**{mending: True}))
-    assert [one.mended for one in report.findings] == [True]
+    report = import_bars([path], out, fixes=Fixes(**{fixes: True}))
+    assert [one.fixed for one in report.findings] == [True]
     assert load_bars(out).timestamps.astype("datetime64[D]").astype(str).tolist() == days(5)
     assert path.read_bytes() == content
-    # What was not asked for is not done: another mending leaves it refused.
-    others = {"drop_bad_rows", "drop_duplicates", "sort"} - {mending}
+    # Nothing else is changed: without this fix the flaw is still refused.
+    others = {"drop_bad_rows", "drop_duplicates", "sort"} - {fixes}
     with pytest.raises(ImportRefusedError):
-        import_bars([path], out, mending=Mending(**dict.fromkeys(others, True)), overwrite=True)
+        import_bars([path], out, fixes=Fixes(**dict.fromkeys(others, True)), overwrite=True)
 
 
 def test_rows_of_one_time_with_other_values(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_rows_of_one_time_with_other_values(tmp_path: Path) -> None:
     out = tmp_path / "bars.parquet"
     with pytest.raises(ImportRefusedError, match="1 with other values, of which the first"):
         import_bars([path], out)
-    import_bars([path], out, mending=Mending(drop_duplicates=True))
+    import_bars([path], out, fixes=Fixes(drop_duplicates=True))
     assert load_bars(out).close[0, 0] == 100.0
 
 
@@ -92,14 +93,14 @@ def test_adjusted_closes(tmp_path: Path) -> None:
     report = import_bars([path], out)
     assert "differ by up to 50.0%; --adjust" in report.sources[0]
     assert load_bars(out).close[:, 0].tolist() == [100, 60]
-    import_bars([path], out, mending=Mending(adjust=True), overwrite=True)
+    import_bars([path], out, fixes=Fixes(adjust=True), overwrite=True)
     bars = load_bars(out)
     assert bars.close[:, 0].tolist() == [50, 60] and bars.open[:, 0].tolist() == [50, 60]
     assert bars.volume[:, 0].tolist() == [10, 10]
     plain = tmp_path / "plain.csv"
     plain.write_text("Date,Open,High,Low,Close,Volume\n2017-01-03,1,1,1,1,1\n")
     with pytest.raises(DataError, match=r"plain\.csv: --adjust: there is no column of adjusted"):
-        import_bars([plain], tmp_path / "x.parquet", mending=Mending(adjust=True))
+        import_bars([plain], tmp_path / "x.parquet", fixes=Fixes(adjust=True))
 
 
 def test_files_of_one_symbol_follow_each_other(tmp_path: Path) -> None:
@@ -111,9 +112,7 @@ def test_files_of_one_symbol_follow_each_other(tmp_path: Path) -> None:
     assert [(one.symbol, one.bars) for one in report.symbols] == [("SPY", 5)]
     with pytest.raises(ImportRefusedError, match=r"line 2 of .*a\.csv .*--sort"):
         import_bars(paths[::-1], tmp_path / "bars.parquet", symbol="SPY", overwrite=True)
-    report = import_bars(
-        paths[::-1], tmp_path / "b.parquet", symbol="SPY", mending=Mending(sort=True)
-    )
+    report = import_bars(paths[::-1], tmp_path / "b.parquet", symbol="SPY", fixes=Fixes(sort=True))
     assert report.symbols[0].bars == 5
 
 
@@ -198,10 +197,10 @@ def test_what_may_not_be_written(tmp_path: Path) -> None:
     content = out.read_bytes()
     with pytest.raises(DataError, match="exists; give another --out, or --overwrite"):
         import_bars([path], out)
-    with pytest.raises(DataError, match="is an input too"):
+    with pytest.raises(DataError, match="is also an input"):
         import_bars([out], out, overwrite=True)
     (tmp_path / "link.parquet").symlink_to(out)
-    with pytest.raises(DataError, match="is an input too"):
+    with pytest.raises(DataError, match="is also an input"):
         import_bars([tmp_path / "link.parquet"], out, overwrite=True)
     with pytest.raises(DataError, match=r"name it \*\.parquet"):
         import_bars([path], tmp_path / "bars.csv")
@@ -272,7 +271,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "SPY.csv: Yahoo, 6 rows, SPY (from the file's name)",
         "found: 1 row at a time that the symbol had before, first SPY.csv, line 7"
-        " (SPY, 2017-01-09); mended (--drop-duplicates)",
+        " (SPY, 2017-01-09); fixed (--drop-duplicates)",
         "SPY: 5 bars of 1 day, 2017-01-03 to 2017-01-09 UTC",
         "  no session of XNYS is missing",
         "  longest step: 3 days, 2017-01-06 to 2017-01-09",

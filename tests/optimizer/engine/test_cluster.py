@@ -25,7 +25,12 @@ from optimizer.store.names import SCRATCH
 from optimizer.study_file.load import load_study
 from tests.support.command import barsweep
 from tests.support.dask_cluster import ROOT, Cluster, running
-from tests.support.faults import evaluate_and_die_once
+from tests.support.faults import (
+    KillsTheStopped,
+    evaluate_and_die_once,
+    evaluate_and_stop_within_the_pickle,
+    evaluate_and_stop_within_the_reply,
+)
 from tests.support.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
@@ -128,6 +133,23 @@ def test_the_only_worker_killed_at_a_tile(
         assert own.workers[0].wait(10) == -signal.SIGKILL
         assert own.workers[1].poll() is None
     assert died.exists()
+    assert result_hashes(found) == result_hashes(whole)
+
+
+def test_a_dask_worker_killed_while_it_sends(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of its result is in the socket, which closes with it: the tile is computed again."""
+    tables: dict[str, Any] = {"strategy": {"lookback": {"choices": [10, FATAL_LOOKBACK, 20]}}}
+    whole = run_study(small_study(data, **tables), out=tmp_path / "whole", workers=1).folder
+    stopped = tmp_path / "stopped"
+    monkeypatch.setenv("BARSWEEP_STOPPED", str(stopped))
+    with running(tmp_path / "cluster", 2) as own, KillsTheStopped(stopped) as killer:
+        monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_and_stop_within_the_reply)
+        study = small_study(data, workers=on(own.address), **tables)
+        found = run_study(study, out=tmp_path / "dask").folder
+        assert killer.killed == [one.pid for one in own.workers if one.poll() is not None]
+    assert len(killer.killed) == 1
     assert result_hashes(found) == result_hashes(whole)
 
 
@@ -256,4 +278,23 @@ def test_ray_writes_the_files_of_loky_though_a_worker_dies(
         study = small_study(data, workers={"backend": "ray", "address": "local"}, **tables)
         found = run_study(study, out=tmp_path / "ray", workers=2).folder
     assert died.exists()
+    assert result_hashes(found) == result_hashes(whole)
+
+
+def test_a_ray_worker_killed_while_it_sends(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of its result is pickled: the tile is computed again."""
+    pytest.importorskip("ray", reason="not installed; `make test-ray` does")
+    tables: dict[str, Any] = {"strategy": {"lookback": {"choices": [10, FATAL_LOOKBACK, 20]}}}
+    whole = run_study(small_study(data, **tables), out=tmp_path / "whole", workers=1).folder
+    stopped = tmp_path / "stopped"
+    monkeypatch.setenv("BARSWEEP_STOPPED", str(stopped))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_and_stop_within_the_pickle)
+    with warnings.catch_warnings(), KillsTheStopped(stopped) as killer:
+        warnings.simplefilter("ignore")  # Ray's own
+        study = small_study(data, workers={"backend": "ray", "address": "local"}, **tables)
+        found = run_study(study, out=tmp_path / "ray", workers=2).folder
+    assert len(killer.killed) == 1
     assert result_hashes(found) == result_hashes(whole)

@@ -12,8 +12,9 @@ import numpy as np
 import psutil
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import _ExecutorManagerThread
 
-from optimizer.engine import workers
+from optimizer.engine import watch, workers
 from optimizer.engine.workers import TileFailure, TileTask, Workers, make_tile
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.search.resume import resume_study
@@ -24,7 +25,14 @@ from optimizer.study_file.study import Study
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, prepare, study_rules
 from optimizer.sweep.tiles import Tile, TileResult
-from tests.support.faults import die_at_the_start
+from tests.support.faults import (
+    KillsTheStopped,
+    die_at_the_start,
+    evaluate_and_leave,
+    evaluate_and_stop,
+    evaluate_and_stop_within_the_file,
+    evaluate_and_stop_within_the_pipe,
+)
 from tests.support.studies import (
     FATAL_LOOKBACK,
     evaluate_or_die,
@@ -203,6 +211,93 @@ def test_a_worker_killed_at_work_is_replaced(tmp_path: Path) -> None:
     assert len(killer.killed) == 1
     assert result_hashes(survived.folder) == result_hashes(alone.folder)
     assert survived.folder.manifest()["complete"]
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a worker says that it has stopped; the workers are new ones, which know of it."""
+    monkeypatch.setenv("BARSWEEP_STOPPED", str(tmp_path / "stopped"))
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    return tmp_path / "stopped"
+
+
+LOOKBACKS: dict[str, Any] = {
+    "strategy": {"lookback": {"choices": [5, 10, FATAL_LOOKBACK, 20]}},
+    "risk": {"max_exposure": 1.0, "volatility_lookback": 20},
+    "search": {"sampler": "grid", "batch": 4},
+}
+
+
+def run_with_fault(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: Any
+) -> None:
+    """Four tiles in chunks of their own, at one of which something happens: the results are equal."""
+    study = small_study(data, **LOOKBACKS)
+    alone = run_study(study, out=tmp_path / "alone", workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "CHUNK_LANES", 4)
+        patched.setattr(workers, "_evaluate_pieces", evaluation)
+        hurt = run_study(study, out=tmp_path / "hurt", workers=2)
+    assert result_hashes(hurt.folder) == result_hashes(alone.folder)
+    assert not hurt.folder.scratch_path.exists()
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [evaluate_and_stop_within_the_file, evaluate_and_stop_within_the_pipe],
+    ids=["file", "pipe"],
+)
+def test_a_worker_killed_while_it_sends(
+    evaluation: Any, data: Path, tmp_path: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of its result is sent; the rest never comes."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
+    with KillsTheStopped(stopped) as killer:
+        run_with_fault(data, tmp_path, monkeypatch, evaluation)
+    assert len(killer.killed) == 1
+
+
+def test_a_worker_that_stops_is_replaced(
+    data: Path, tmp_path: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives and does nothing."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "STILL_LOOKS", 50)
+    monkeypatch.setattr(watch, "STILL_CPU_SECONDS", 0.01)
+    run_with_fault(data, tmp_path, monkeypatch, evaluate_and_stop)
+    assert not psutil.pid_exists(int(stopped.read_text()))
+
+
+def test_a_worker_that_leaves_is_replaced(
+    data: Path, tmp_path: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loky warns of it within the thread that manages the pool, and here a warning is an error."""
+    run_with_fault(data, tmp_path, monkeypatch, evaluate_and_leave)
+    assert stopped.exists()
+
+
+def test_a_start_that_nobody_manages(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that manages the pool ends while workers start, so none is ever heard of."""
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
+    process: Any = _ExecutorManagerThread.process_result_item
+    ended: list[Any] = []
+
+    def end_once(self: Any, item: Any) -> None:
+        if not ended:
+            ended.append(item)
+            raise RuntimeError
+        process(self, item)
+
+    monkeypatch.setattr(_ExecutorManagerThread, "process_result_item", end_once)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # pytest's makes it an error
+    study = small_study(data)
+    found = run_study(study, out=tmp_path / "ended", workers=2)
+    assert ended
+    alone = run_study(study, out=tmp_path / "alone", workers=1)
+    assert result_hashes(found.folder) == result_hashes(alone.folder)
 
 
 @pytest.mark.parametrize(("deaths", "survived"), [(1, True), (100, False)])

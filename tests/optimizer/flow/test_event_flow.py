@@ -31,7 +31,7 @@ from optimizer.flow.event_flow import FlowResult
 from optimizer.flow.parity import compare
 from optimizer.flow.portfolios import portfolio_specs, study_specs
 from optimizer.flow.prepared import run_flow
-from optimizer.flow.services import RiskConfig, StatelessRiskManager
+from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager
 from optimizer.market import regimes
 from optimizer.market.features import compute_correlations, compute_features
 from optimizer.review.replay import replay
@@ -429,7 +429,7 @@ def test_data_container_refuses_bars_out_of_order() -> None:
     for wrong in (one_bar(1, 1.0), one_bar(3, 1.0), one_bar(2, 1.0, day=1)):
         with pytest.raises(DataError, match="out of order"):
             data.update_timeline_position(wrong)
-    with pytest.raises(DataError, match="timeline stands at bar 1"):
+    with pytest.raises(DataError, match="timeline is at bar 1"):
         data.cache_bar(one_bar(2, 1.0))
     assert data.latest is not None
     assert data.latest.index == 1

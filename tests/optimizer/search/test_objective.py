@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from optimizer.catalogue import METRICS
 from optimizer.search.objective import TileScore, plateau, score_tile
-from optimizer.study_file.tables import Search
+from optimizer.study_file.search_tables import SearchTable
 from optimizer.types import FloatArray
 
 GRID = {"kelly_fraction": (0.1, 0.2, 0.4), "momentum_threshold": (0.0, 0.01), "stop_loss": (0.0,)}
@@ -35,8 +35,8 @@ def metrics_of(n_lanes: int = N_LANES, **given_values: Sequence[float]) -> Float
     return table
 
 
-def search(**keys: Any) -> Search:
-    return Search.model_validate(keys)
+def search(**keys: Any) -> SearchTable:
+    return SearchTable.model_validate(keys)
 
 
 def judge(keys: Mapping[str, Any], **metrics: Sequence[float]) -> TileScore:

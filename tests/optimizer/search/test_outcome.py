@@ -21,7 +21,8 @@ from optimizer.search.outcome import (
 from optimizer.search.progress import Tally
 from optimizer.search.rows import result_columns
 from optimizer.store.columns import OUT_OF_SAMPLE
-from optimizer.study_file.tables import Search
+from optimizer.strategies.built_in import BUILT_IN
+from optimizer.study_file.search_tables import SearchTable
 from optimizer.sweep.tiles import Tile, TileResult
 
 N_LANES = 3
@@ -31,7 +32,7 @@ TRADES = METRICS.index("n_trades")
 
 def tile() -> Tile:
     columns = {"momentum_threshold": np.array([0.0, 0.1, 0.2]), "kelly_fraction": np.full(3, 0.5)}
-    return Tile("momentum", "none", None, columns, None)
+    return Tile(BUILT_IN["momentum"], "none", None, columns)
 
 
 def result(*sharpes: float) -> TileResult:
@@ -42,8 +43,8 @@ def result(*sharpes: float) -> TileResult:
     return TileResult(inside, outside, np.zeros((N_LANES, 2, 4)))
 
 
-def search(**keys: Any) -> Search:
-    return Search.model_validate({"sampler": "random", "trials": 10, **keys})
+def search(**keys: Any) -> SearchTable:
+    return SearchTable.model_validate({"sampler": "random", "trials": 10, **keys})
 
 
 def outcome(*sharpes: float, **keys: Any) -> Outcome:

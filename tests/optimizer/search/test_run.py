@@ -26,8 +26,9 @@ from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
+from optimizer.study_file.searched import Searched
 from optimizer.study_file.settings import Choices, Range
-from optimizer.study_file.space import Searched, build_space
+from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from tests.support.studies import (
     changed,
@@ -701,8 +702,8 @@ def test_distributions_are_optunas() -> None:
         "max_exposure": floats(0.4, 1.0, step=0.3),
         "bear_multiplier": floats(0.1, 2.0, log=True),
     }
-    assert isinstance(study.strategies[0].parameters["lookback"], Range)
-    choices = study_from_dict(mapping()).risk.parameters["volatility_lookback"]
+    assert isinstance(study.strategies[0].settings["lookback"], Range)
+    choices = study_from_dict(mapping()).risk.settings["volatility_lookback"]
     assert isinstance(choices, Choices)
     searched = build_space(study_from_dict(mapping())).branches[0].searched
     assert distribution_of(searched[-1]) == optuna.distributions.CategoricalDistribution((10, 20))

@@ -139,7 +139,7 @@ def test_moments_of_blocks_equal_those_of_the_returns(
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, 3), holdout, n_blocks=n_blocks)
     branch = space.branches[0]
-    tile = Tile(branch.strategy, branch.classifier, branch.market, branch.lanes({}))
+    tile = Tile.of(branch, branch.lanes({}))
     codes = {key: np.zeros(n_bars, np.int8) for key in tile.regime_keys()[0]}
     result = evaluate(inputs, [tile], codes)[0]
     returns = returns_of_set(inputs, tile)

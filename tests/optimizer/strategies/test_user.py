@@ -29,7 +29,7 @@ from optimizer.flow.prepared import run_flow
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
-from optimizer.strategies.user import load_custom, read_custom
+from optimizer.strategies.user import read_strategy
 from optimizer.strategies.user_kernels import CustomKernels
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
@@ -107,7 +107,7 @@ def many_tile(path: Path) -> tuple[Any, Tile]:
         columns[f"mine_{name}"] = rng.uniform(0.0, most, 130)
     columns["mine_edge"] = rng.uniform(0.0, 0.002, 130)
     columns["mine_least_volume"] = rng.uniform(0.2, 0.8, 130)
-    return inputs, Tile("mine", "none", None, columns, branch.custom)
+    return inputs, Tile.of(branch, columns)
 
 
 def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_event_flow(
@@ -165,12 +165,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[CustomKernels, Any]:
     if not _many:
         path = tmp_path_factory.mktemp("many") / "mine.py"
         path.write_text(MANY)
-        custom = read_custom(path, "mine")
+        strategy = read_strategy(path, "mine")
         spec = importlib.util.spec_from_file_location("plain_many", path)
         assert spec is not None and spec.loader is not None
         plain = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(plain)
-        _many.update(custom=custom, kernels=load_custom(custom), plain=plain)
+        _many.update(strategy=strategy, kernels=strategy.kernels(), plain=plain)
     return _many["kernels"], _many["plain"]
 
 
@@ -183,12 +183,12 @@ def test_the_compiled_signal_is_the_python_one_or_hold(
     tmp_path_factory: pytest.TempPathFactory, values: list[float]
 ) -> None:
     compiled, plain = many(tmp_path_factory)
-    custom = _many["custom"]
-    names = [argument for argument, _, _ in custom.features]
-    names += ["close", "volatility", "inverse_volatility", *custom.signal_parameters]
+    declared = _many["strategy"].declaration
+    names = [argument for argument, _, _ in declared.features]
+    names += ["close", "volatility", "inverse_volatility", *declared.signal_parameters]
     named = dict(zip(names, values, strict=True))
     try:
-        said = plain.signal(*(named[argument] for argument in custom.arguments))
+        said = plain.signal(*(named[argument] for argument in declared.arguments))
     except ZeroDivisionError:  # inf or NaN in a kernel, never an error
         return
     _, strength, confidence = said
@@ -217,7 +217,7 @@ def test_what_is_no_signal_is_hold(
 ) -> None:
     start = MOMENTUM.index("def signal")
     path = mine(f"{MOMENTUM[:start]}def signal(momentum, threshold):\n    return {returns}\n")
-    found = load_custom(read_custom(path, "mine")).signal(*[0.5] * 17)
+    found = read_strategy(path, "mine").kernels().signal(*[0.5] * 17)
     assert found == expected
 
 
@@ -225,7 +225,7 @@ def test_what_is_no_signal_is_hold(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
 )
 def test_the_users_rule_is_vectorized(mine: Callable[[str], Path]) -> None:
-    compiled: Any = load_custom(read_custom(mine(MOMENTUM), "mine")).simulate
+    compiled: Any = read_strategy(mine(MOMENTUM), "mine").kernels().simulate
     decide: Any = vars(sys.modules[compiled.py_func.__module__])["decide_lanes"]
     lanes: Any = vars(sys.modules[decide.py_func.__module__])["user_lanes"]
     columns = types.Array(types.uint64, 1, "C")
@@ -314,13 +314,11 @@ def test_a_study_is_rebuilt_without_running_code(home: Path) -> None:
 def test_a_study_goes_on_with_the_file_that_it_began_with(home: Path) -> None:
     (home / "mine.py").write_text(MOMENTUM)
     study = study_of(home / "mine.py", **SPACE)
-    custom = study.strategies[0].custom
-    assert custom is not None
+    assert len(study.user_strategies) == 1
     code = (
         "import json, sys, optimizer\n"
-        "from optimizer.strategies.user import load_custom\n"
         "study = optimizer.study_from_dict(json.loads(sys.argv[1]))\n"
-        "print(load_custom(study.strategies[0].custom).signal(*[0.5] * 9, *[0.1] * 8)[0])\n"
+        "print(study.user_strategies[0].kernels().signal(*[0.5] * 9, *[0.1] * 8)[0])\n"
     )
     (home / "mine.py").write_text(MOMENTUM.replace("return LONG", "return SHORT"))
     done = subprocess.run(
@@ -353,6 +351,7 @@ event.register("numba:compile", Compiled())
 import optimizer
 from optimizer.review.replay import replay
 from optimizer.store.export import export_sets
+from optimizer import export_sets, replay
 study = optimizer.load_study(sys.argv[1])
 optimizer.run_study(study, out=sys.argv[2], workers=int(sys.argv[3]), overwrite=True)
 assert replay(export_sets(sys.argv[2]), events=True).parity.differences == ()
@@ -423,7 +422,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         (LONG_LINE, "        return volatility", 20, "expected three numbers"),
         (LONG_LINE, "        return None", 20, "returns None"),
         (LONG_LINE, "        pass", 21, ""),
-        ("    return HOLD, near * 0.0, 0.0", "    pass", 18, "may end without a return"),
+        ("    return HOLD, near * 0.0, 0.0", "    pass", 18, "can end without a return"),
         ('("momentum", "lookback")', '("momentun", "lookback")', 14, "unknown feature 'momentun'"),
         ('("momentum", "lookback")', '("momentum", "look")', 14, "'look' is not in PARAMETERS"),
         ('("momentum", "lookback")', '"momentum"', 14, "expected (feature, its lookback"),
@@ -450,7 +449,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ("(0.02, 0.0, 1.0)", "0.02", 7, "expected (default, lowest, highest)"),
         ("(60, 2, 500)", "(60.0, 2, 500)", 6, "expected whole numbers"),
         ('"threshold"', '"Threshold"', 7, "small letters"),
-        ('"near": (', '"close": (', 15, "close has a meaning already"),
+        ('"near": (', '"close": (', 15, "close already has a meaning"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(
@@ -459,10 +458,10 @@ def test_a_mistake_is_named_with_its_line(
     assert FILE.count(old) == 1
     path = mine(FILE.replace(old, new))
     if not words:  # the control: this one is none
-        assert read_custom(path, "mine").arguments[0] == "momentum"
+        assert read_strategy(path, "mine").declaration.arguments[0] == "momentum"
         return
     with pytest.raises(StrategyError) as found:
-        read_custom(path, "mine")
+        read_strategy(path, "mine")
     message = str(found.value)
     assert re.search(rf"mine\.py:{line}: ", message), message
     assert words in message
@@ -475,7 +474,7 @@ def test_too_many_features_and_parameters(mine: Callable[[str], Path]) -> None:
     text = FILE.replace('    "threshold"', f'    {many},\n    "threshold"')
     text = text.replace("volatility, threshold):", f"volatility, threshold, {', '.join(names)}):")
     with pytest.raises(StrategyError, match="takes 10 parameters; 8 is the most"):
-        read_custom(mine(text), "mine")
+        read_strategy(mine(text), "mine")
 
 
 def test_a_function_of_another_file_is_refused(
@@ -487,13 +486,13 @@ def test_a_function_of_another_file_is_refused(
     text = FILE.replace("import math", "from my_library_of_rules import twice")
     path = mine(text.replace("LONG, volatility", "LONG, twice(volatility)"))
     with pytest.raises(StrategyError, match=r"mine\.py:20: .*twice comes from my_library_of_rules"):
-        read_custom(path, "mine")
+        read_strategy(path, "mine")
 
 
 @pytest.mark.parametrize("edit", ["SCALE = 2.0", "SCALE = 3.0"])
 def test_a_constant_of_the_file_counts(mine: Callable[[str], Path], edit: str) -> None:
     text = FILE.replace("import math", edit).replace("LONG, volatility", "LONG, SCALE * volatility")
-    found = load_custom(read_custom(mine(text), "mine")).signal(*[0.5] * 9, *[0.1] * 8)
+    found = read_strategy(mine(text), "mine").kernels().signal(*[0.5] * 9, *[0.1] * 8)
     assert found == (1.0, 0.5 * float(edit[-3:]), 1.0)
 
 
@@ -538,7 +537,7 @@ def test_a_signal_that_is_none_is_named_before_the_workers_start(home: Path) -> 
     ("table", "words"),
     [
         ({"name": "momentum", "path": "mine.py"}, r'name: got "momentum", a built-in\'s name'),
-        ({"name": "hmm", "path": "mine.py"}, "a built-in's name"),
+        ({"name": "hmm", "path": "mine.py"}, "the name of a built-in"),
         ({"name": "Mine", "path": "mine.py"}, "small letters"),
         ({"path": "mine.py"}, "name: missing"),
         ({"name": "mine", "path": ""}, "path: got"),

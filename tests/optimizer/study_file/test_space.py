@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.catalogue import CLASSIFIERS, RISK, STRATEGIES, column
+from optimizer.catalogue import CLASSIFIERS, RISK, column
 from optimizer.errors import StudyFileError
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.load import load_study
-from optimizer.study_file.space import Branch, Searched, Space, build_space
+from optimizer.study_file.searched import Searched
+from optimizer.study_file.space import Branch, Space, build_space
 from optimizer.study_file.study import study_from_dict
 
 STUDIES = Path(__file__).parents[3] / "studies"
@@ -38,18 +40,18 @@ def test_branches_are_strategies_under_classifiers() -> None:
         strategy=[{"name": "momentum"}, {"name": "sma_cross"}],
         classifier=[{"name": "hmm", "market": "SPY"}, {"name": "none"}],
     )
-    assert [(b.strategy, b.classifier, b.market) for b in built.branches] == [
+    assert [(b.strategy.name, b.classifier, b.market) for b in built.branches] == [
         ("momentum", "hmm", "SPY"),
         ("momentum", "none", None),
         ("sma_cross", "hmm", "SPY"),
         ("sma_cross", "none", None),
     ]
-    assert built.strategies == ("momentum", "sma_cross")
+    assert built.strategy_names == ("momentum", "sma_cross")
     assert built.classifiers == ("hmm", "none")
     assert built.branch_index("sma_cross", "hmm") == 2
     with pytest.raises(KeyError):
         built.branch_index("sma_cross", "svm")
-    owners = {"momentum": STRATEGIES["momentum"], "hmm": CLASSIFIERS["hmm"], "risk": RISK}
+    owners = {"momentum": BUILT_IN["momentum"].parameters, "hmm": CLASSIFIERS["hmm"], "risk": RISK}
     expected = [column(o, p.name) for o, parameters in owners.items() for p in parameters]
     assert list(built.branches[0].columns) == expected
     assert set(built.parameter_names) == {n for b in built.branches for n in b.columns}
@@ -361,7 +363,7 @@ def test_values_of_a_column() -> None:
 def test_quickstart_tries_a_hundred_thousand_sets() -> None:
     study = load_study(STUDIES / "quickstart.toml")
     built = build_space(study)
-    assert built.strategies == ("momentum",)
+    assert built.strategy_names == ("momentum",)
     assert built.classifiers == ("hmm", "none")
     assert built.lookbacks("hmm", "lookback") == (30, 60)
     assert all(b.n_lanes >= 2048 for b in built.branches)
@@ -382,7 +384,7 @@ def test_crypto_intraday_drops_fast_above_slow() -> None:
     study = load_study(STUDIES / "crypto_intraday.toml")
     assert study.risk.allow_short
     one = build_space(study).branches[0]
-    assert one.strategy == "ema_cross"
+    assert one.strategy.name == "ema_cross"
     sizes = {
         len(one.lanes({"ema_cross_fast": fast, "ema_cross_slow": slow})["kelly_fraction"])
         for fast, slow in ((288, 48), (48, 48))

@@ -19,11 +19,11 @@ from optimizer.catalogue import (
     METRIC_DIRECTIONS,
     METRICS,
     RISK,
-    STRATEGIES,
     Parameter,
     column,
 )
 from optimizer.errors import StudyFileError
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.load import load_study
 from optimizer.study_file.settings import MAX_SWEEP, Choices, Range, Sweep, read_setting
 from optimizer.study_file.study import Study, study_from_dict
@@ -70,7 +70,7 @@ def refused(**tables: Any) -> str:
 
 
 def strategy(**keys: Any) -> Any:
-    return study_from_dict(mapping(strategy=keys)).strategies[0].parameters
+    return study_from_dict(mapping(strategy=keys)).strategies[0].settings
 
 
 # --- Defaults and forms -----------------------------------------------------------------------
@@ -82,9 +82,9 @@ def test_minimal_file_takes_every_default(tmp_path: Path) -> None:
     assert study.seed == 0
     assert study.path == tmp_path / "q.toml"
     assert study.data_path == (tmp_path / "bars.parquet").resolve()
-    assert study.strategies[0].parameters == {"lookback": 60, "threshold": 0.0}
+    assert study.strategies[0].settings == {"lookback": 60, "threshold": 0.0}
     assert [classifier.name for classifier in study.classifiers] == ["none"]
-    assert study.risk.parameters == {p.name: p.default for p in RISK}
+    assert study.risk.settings == {p.name: p.default for p in RISK}
     assert study.risk.allow_short is False
     assert study.costs.fill == "next_open"
     assert study.search.objective == ("sharpe",)
@@ -131,7 +131,7 @@ def test_direction_follows_the_metric() -> None:
 
 
 def test_no_metric_has_the_name_of_a_parameter() -> None:
-    owners = {**STRATEGIES, **CLASSIFIERS, "risk": RISK}
+    owners = {**{n: s.parameters for n, s in BUILT_IN.items()}, **CLASSIFIERS, "risk": RISK}
     columns = [column(owner, p.name) for owner, parameters in owners.items() for p in parameters]
     assert len(set(columns)) == len(columns)
     assert not set(columns) & set(METRICS)
@@ -254,11 +254,11 @@ NAN, INF = float("nan"), float("inf")
         ({"search": [1]}, ["[search]: got [1]; expected a table"]),
         (
             {"strategy": [{"name": "momentum"}, {"name": "momentum"}]},
-            ['[[strategy]] #2 name: "momentum" stands twice', "{choices = [...]}"],
+            ['[[strategy]] #2 name: "momentum" is listed twice', "{choices = [...]}"],
         ),
         (
             {"classifier": [{"name": "hmm"}, {"name": "none"}, {"name": "hmm"}]},
-            ['[[classifier]] #3 name: "hmm" stands twice'],
+            ['[[classifier]] #3 name: "hmm" is listed twice'],
         ),
         # Values of parameters
         (
@@ -311,9 +311,9 @@ NAN, INF = float("nan"), float("inf")
         # Choices and sweeps
         ({"strategy": {"lookback": {"choices": []}}}, ["lookback: an empty list"]),
         ({"strategy": {"lookback": {"choices": 3}}}, ["lookback: got 3; expected a list"]),
-        ({"strategy": {"lookback": {"choices": [3, 3]}}}, ["lookback: 3 stands twice"]),
-        ({"strategy": {"threshold": {"choices": [1, 1.0]}}}, ["threshold: 1.0 stands twice"]),
-        ({"strategy": {"threshold": {"sweep": [0.0, -0.0]}}}, ["threshold: 0.0 stands twice"]),
+        ({"strategy": {"lookback": {"choices": [3, 3]}}}, ["lookback: 3 is listed twice"]),
+        ({"strategy": {"threshold": {"choices": [1, 1.0]}}}, ["threshold: 1.0 is listed twice"]),
+        ({"strategy": {"threshold": {"sweep": [0.0, -0.0]}}}, ["threshold: 0.0 is listed twice"]),
         ({"strategy": {"lookback": {"choices": [3, True]}}}, ["lookback: got true"]),
         ({"strategy": {"lookback": {"choices": [3], "low": 3}}}, ["unknown key low", "choices"]),
         ({"strategy": {"threshold": {"sweep": []}}}, ["threshold: an empty list"]),
@@ -348,7 +348,7 @@ NAN, INF = float("nan"), float("inf")
         ({"data": {"path": 3}}, ["[data] path: got 3"]),
         ({"data": {"symbols": "SPY"}}, ['[data] symbols: got "SPY"; expected a list']),
         ({"data": {"symbols": []}}, ["[data] symbols: an empty list"]),
-        ({"data": {"symbols": ["A", "A"]}}, ['[data] symbols: "A" stands twice']),
+        ({"data": {"symbols": ["A", "A"]}}, ['[data] symbols: "A" is listed twice']),
         ({"data": {"symbols": ["A", 3]}}, ["[data] symbols: got 3"]),
         ({"data": {"start": "soon"}}, ['[data] start: got "soon"; expected a date']),
         ({"data": {"start": 2015}}, ["[data] start: got 2015; expected a date"]),
@@ -381,7 +381,10 @@ NAN, INF = float("nan"), float("inf")
         ({"search": {"batch": 1.5}}, ["[search] batch: got 1.5"]),
         ({"search": {"objective": "sharp"}}, ['[search] objective: got "sharp"', '"sharpe"?']),
         ({"search": {"objective": []}}, ["[search] objective: an empty list"]),
-        ({"search": {"objective": ["cagr", "cagr"]}}, ['[search] objective: "cagr" stands twice']),
+        (
+            {"search": {"objective": ["cagr", "cagr"]}},
+            ['[search] objective: "cagr" is listed twice'],
+        ),
         ({"search": {"direction": "up"}}, ['[search] direction: got "up"', "maximize, minimize"]),
         (
             {"search": {"objective": ["cagr", "sharpe"], "direction": "maximize"}},

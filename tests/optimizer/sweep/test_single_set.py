@@ -308,7 +308,7 @@ def mixed_tiles(space: Space, n_lanes: int, seed: int = 5) -> list[Tile]:
             continuous = [one for one in branch.searched if one.name == name and one.continuous]
             if continuous:
                 columns[name] = rng.uniform(values[0], values[-1], n_lanes)
-        tiles.append(Tile(branch.strategy, branch.classifier, branch.market, columns))
+        tiles.append(Tile.of(branch, columns))
     return tiles
 
 
@@ -370,12 +370,12 @@ def test_the_backtest_of_a_set_is_its_row_in_the_sweep(mixed: Mixed) -> None:
                 values["stop_loss"] + values["trailing_stop"] > 0.0,
                 values["correlation_penalty"] > 0.0,
             )
-            if options == (False, False) or (tile.strategy, tile.classifier, options) in tried:
+            if options == (False, False) or (tile.strategy.name, tile.classifier, options) in tried:
                 continue
-            tried.add((tile.strategy, tile.classifier, options))
+            tried.add((tile.strategy.name, tile.classifier, options))
             alone = backtest(
                 inputs.bars,
-                {"strategy": tile.strategy, "classifier": tile.classifier, **values},
+                {"strategy": tile.strategy.name, "classifier": tile.classifier, **values},
                 costs=COSTS,
                 allow_short=True,
                 market=tile.market,

@@ -1,10 +1,10 @@
-"""Bars by an ID of their own, so that one database holds studies on different bars.
+"""Bars have IDs, so that one database holds studies on different bars.
 
-Signals and fills name their bar, portfolios the hash of their bars, rejects the order that cash cut to
-nothing, and a stop's fill the order that opened its position and the level that was reached.
+Signals and fills name their bar, portfolios the hash of their bars, and rejects the order for which
+there was no cash. The fill of a stop names the order that opened its position and the level of the stop.
 
-The first schema could hold the bars of one study alone: those of a database that is upgraded get IDs
-that begin with ``schema1``, and so does what their signals and fills name.
+The first schema could hold the bars of one study only. When a database is upgraded, the IDs of its bars,
+also those that signals and fills name, begin with ``schema1``.
 """
 
 from collections.abc import Mapping
@@ -36,9 +36,9 @@ _BAR_ID = {"bar_id": "'schema1.' || CAST(bar AS TEXT) || '.' || symbol || '.bar'
 
 
 def _rebuild(name: str, columns: _Columns, new: Mapping[str, str]) -> None:
-    """Replace a table by one with ``columns``; ``new`` says in SQL what the old one lacks.
+    """Replace a table by one with ``columns``; ``new`` gives in SQL the columns that are new.
 
-    SQLite can add no column that may not be null, and no key.
+    SQLite cannot add a column that must not be null, or a key.
     """
     key = sa.PrimaryKeyConstraint(columns[0].name)
     op.create_table(f"{name}_2", *columns, key, sqlite_with_rowid=False)

@@ -1,0 +1,154 @@
+"""Flaws in the rows of an import, and the fixes that the user may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from optimizer.bars.checks import flaws
+from optimizer.bars.foreign import Foreign
+from optimizer.bars.import_report import Finding
+from optimizer.bars.rows import Rows
+from optimizer.bars.times import time_text
+from optimizer.errors import DataError
+from optimizer.types import BoolArray, IntArray
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """What an import may change; everything is off by default.
+
+    Attributes:
+        drop_bad_rows: leave out rows that break a rule of bars or have no time.
+        drop_duplicates: keep the first of several rows with the same time and symbol.
+        sort: order the rows of each symbol by time.
+        adjust: multiply prices by adjusted close / close.
+        zero_volume: write a volume of 0 if a file has no such column.
+    """
+
+    drop_bad_rows: bool = False
+    drop_duplicates: bool = False
+    sort: bool = False
+    adjust: bool = False
+    zero_volume: bool = False
+
+
+def rows_with_time(one: Foreign, fixes: Fixes) -> tuple[Foreign, Finding | None]:
+    """The rows that have a time, and a finding if any has not.
+
+    Args:
+        one: bars as they were read.
+        fixes: what may be changed.
+
+    Raises:
+        DataError: no row has a time.
+    """
+    empty = one.frame["timestamp"].isna()
+    if not empty.any():
+        return one, None
+    first = f"{one.source}, {one.unit} {one.frame.index[int(np.argmax(empty))]}"
+    finding = Finding(
+        "without a time", int(empty.sum()), first, "--drop-bad-rows", fixes.drop_bad_rows
+    )
+    kept = one.frame[~empty]
+    if kept.empty:
+        raise DataError(f"{one.source}: no row has a time")
+    return replace(one, frame=kept), finding
+
+
+def _place(rows: Rows, row: int) -> str:
+    when = f"{rows.symbol(row)}, {time_text(rows.time[row])}"
+    return f"{rows.at(row)} ({when})"
+
+
+def _broken(rows: Rows) -> BoolArray:
+    broken: BoolArray = np.logical_or.reduce([flaw.broken for flaw in flaws(rows.values)])
+    return broken
+
+
+def without_bad_rows(rows: Rows) -> Rows:
+    """The rows that keep every rule of ``optimizer.bars.checks.flaws``.
+
+    Args:
+        rows: with their values.
+    """
+    return _picked(rows, np.flatnonzero(~_broken(rows)))
+
+
+def bad_rows(rows: Rows, fixes: Fixes) -> list[Finding]:
+    """One finding for each kind of flaw. A row counts for the first rule that it breaks.
+
+    Args:
+        rows: with their values.
+        fixes: what may be changed.
+    """
+    found: dict[str, list[int]] = {}
+    seen = np.zeros(len(rows.time), dtype=np.bool_)
+    for flaw in flaws(rows.values):
+        new = flaw.broken & ~seen
+        seen |= flaw.broken
+        if new.any():
+            found.setdefault(_KINDS[flaw.kind], []).extend(np.flatnonzero(new).tolist())
+    return [
+        Finding(kind, len(where), _place(rows, min(where)), "--drop-bad-rows", fixes.drop_bad_rows)
+        for kind, where in found.items()
+    ]
+
+
+_KINDS = {
+    "no value": "without a value",
+    "infinite": "with an infinite value",
+    "negative": "with a negative volume",
+    "not positive": "with a price that is not positive",
+    "below": "with a high below another price",
+    "above": "with a low above another price",
+}
+"""What the report calls a flaw of ``optimizer.bars.checks.flaws``."""
+
+
+def _picked(rows: Rows, where: IntArray) -> Rows:
+    return replace(
+        rows,
+        frame=rows.frame.iloc[where],
+        code=rows.code[where],
+        time=rows.time[where],
+        values={name: values[where] for name, values in rows.values.items()},
+    )
+
+
+def fix_order(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
+    """Drop rows with repeated times and order the rest, as far as ``fixes`` allows.
+
+    Args:
+        rows: with their times.
+        fixes: what may be changed.
+
+    Returns:
+        The rows, and a finding for repeated times and one for times out of order, if there are any.
+    """
+    findings = []
+    frame = pd.DataFrame({"code": rows.code, "time": rows.time})
+    repeated = frame.duplicated().to_numpy()
+    if repeated.any():
+        whole = pd.DataFrame({**frame, **rows.values})
+        alike = int(whole.duplicated().to_numpy()[repeated].sum())
+        count = int(repeated.sum())
+        kind = "at a time that the symbol had before"
+        if alike < count:
+            kind += f" ({count - alike:,} with other values, of which the first is kept)"
+        first = _place(rows, int(np.argmax(repeated)))
+        findings.append(Finding(kind, count, first, "--drop-duplicates", fixes.drop_duplicates))
+        if fixes.drop_duplicates:
+            rows = _picked(rows, np.flatnonzero(~repeated))
+            frame = frame[~repeated]
+    latest = frame.groupby("code")["time"].cummax().to_numpy()
+    backward = rows.time < latest
+    if backward.any():
+        first = _place(rows, int(np.argmax(backward)))
+        kind = "out of order in time"
+        findings.append(Finding(kind, int(backward.sum()), first, "--sort", fixes.sort))
+        if fixes.sort:
+            rows = _picked(rows, np.lexsort((rows.time, rows.code)).astype(np.int64))
+    return rows, findings

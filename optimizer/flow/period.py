@@ -1,0 +1,116 @@
+"""The metrics of a portfolio over one period: in-sample or the holdout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kernels import layout
+from kernels.portfolio import add_return, bar_return, drawdown
+from optimizer.sweep.performance import metrics_of
+from optimizer.types import Fill
+
+
+@dataclass(slots=True)
+class Period:
+    """Running sums of a period, those of a lane of the sweep.
+
+    Attributes:
+        start: equity before the first bar, money.
+    """
+
+    start: float
+    _equity: float = field(init=False)
+    _peak: float = field(init=False)
+    _max_drawdown: float = 0.0
+    _returns: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    _sum_exposure: float = 0.0
+    _sum_equity: float = 0.0
+    _traded: float = 0.0
+    _costs: float = 0.0
+    _n_trades: float = 0.0
+    _n_wins: float = 0.0
+    _profit: float = 0.0
+    _loss: float = 0.0
+    n_bars: int = 0
+
+    def __post_init__(self) -> None:
+        self._equity = self._peak = self.start
+
+    def add_fill(self, fill: Fill) -> None:
+        """Add a fill.
+
+        Args:
+            fill: of an order or a stop.
+        """
+        self._costs += fill.cost
+        self._traded += abs(fill.lots) * fill.raw_value
+
+    def add_trade(self, profit: float) -> None:
+        """Add a trade that has ended.
+
+        Args:
+            profit: money, costs included.
+        """
+        self._n_trades += 1.0
+        self._n_wins += 1.0 if profit > 0.0 else 0.0
+        self._profit += max(profit, 0.0)
+        self._loss += max(-profit, 0.0)
+
+    def add_bar(self, equity: float, exposure: float) -> None:
+        """Add a bar.
+
+        Args:
+            equity: money at its close.
+            exposure: gross value of the positions over equity at its close.
+        """
+        self._returns = add_return(bar_return(equity, self._equity), *self._returns)
+        self._sum_exposure += exposure
+        self._sum_equity += equity
+        self._peak = max(equity, self._peak)
+        self._max_drawdown = max(self._max_drawdown, drawdown(equity, self._peak))
+        self._equity = equity
+        self.n_bars += 1
+
+    def drawdown(self, equity: float) -> float:
+        """Fall from the peak of the period, a fraction of the peak.
+
+        Args:
+            equity: money.
+        """
+        return drawdown(equity, self._peak)
+
+    def metrics(self, cash: float, ruined: bool, bars_per_year: float) -> dict[str, float]:
+        """Metrics by name, from the kernel of the sweep.
+
+        Args:
+            cash: money at the last bar.
+            ruined: whether equity has fallen to 0 or below.
+            bars_per_year: annualizes.
+
+        Raises:
+            ValueError: no bar has been added.
+        """
+        if not self.n_bars:
+            raise ValueError("no bar yet")
+        s1, s2, s3, s4, down = self._returns
+        sums = {
+            layout.CASH: cash,
+            layout.EQUITY: self._equity,
+            layout.RUINED: float(ruined),
+            layout.PEAK: self._peak,
+            layout.MAX_DRAWDOWN: self._max_drawdown,
+            layout.SUM_RETURN: s1,
+            layout.SUM_RETURN_2: s2,
+            layout.SUM_RETURN_3: s3,
+            layout.SUM_RETURN_4: s4,
+            layout.SUM_DOWNSIDE_2: down,
+            layout.SUM_EXPOSURE: self._sum_exposure,
+            layout.SUM_EQUITY: self._sum_equity,
+            layout.TRADED: self._traded,
+            layout.COSTS: self._costs,
+            layout.N_TRADES: self._n_trades,
+            layout.N_WINS: self._n_wins,
+            layout.GROSS_PROFIT: self._profit,
+            layout.GROSS_LOSS: self._loss,
+        }
+        return metrics_of(sums, self.start, self.n_bars, bars_per_year)

@@ -1,0 +1,82 @@
+"""Strategies in the event flow: from features to a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimizer.strategies.strategy import Rule, Strategy
+from optimizer.types import Bar, FloatArray, Signal
+
+
+@dataclass(frozen=True, eq=False)
+class StrategyConfig:
+    """One strategy with its parameters, as the event flow takes it.
+
+    Attributes:
+        features: names of its features in the feature hub, in the order of its signal kernel.
+        volatility: name of the volatility that sizes its signals.
+        values: the signal values.
+        rule: the signal kernel.
+    """
+
+    features: tuple[str, ...]
+    volatility: str
+    values: tuple[float, ...]
+    rule: Rule
+
+    @classmethod
+    def of(cls, strategy: Strategy, parameters: Mapping[str, float]) -> StrategyConfig:
+        """The configuration of one parameter set.
+
+        Args:
+            strategy: built in or the user's.
+            parameters: by column name; those of the strategy and ``volatility_lookback`` at least.
+
+        Raises:
+            StrategyError: the file of a user's strategy is missing or has changed.
+        """
+        own = {name: np.array([value]) for name, value in strategy.own(parameters).items()}
+        return cls(
+            tuple(f"{feature}_{int(own[lookback][0])}" for feature, lookback in strategy.features),
+            f"volatility_{int(parameters['volatility_lookback'])}",
+            tuple(float(values[0]) for values in strategy.signal_values(own)),
+            strategy.rule(),
+        )
+
+
+class StatelessStrategy:
+    """Makes a signal of the features of a symbol."""
+
+    @staticmethod
+    def generate_signal(
+        features: Mapping[str, FloatArray],
+        config: StrategyConfig,
+        market_data: Bar,
+        symbol: int,
+        signal_id: str,
+    ) -> Signal:
+        """Signal of one symbol at one bar.
+
+        Args:
+            features: of the bar by name, each of shape (n_symbols,).
+            config: of the strategy.
+            market_data: the bar.
+            symbol: index.
+            signal_id: of the signal.
+
+        Raises:
+            SignalError: the user's ``signal`` raised.
+        """
+        volatility = float(features[config.volatility][symbol])
+        inverse = 1.0 / volatility if volatility > 0.0 else 0.0
+        found = config.rule(
+            [float(features[name][symbol]) for name in config.features],
+            config.values,
+            float(market_data.close[symbol]),
+            volatility,
+            inverse,
+        )
+        return Signal(signal_id, symbol, *found, volatility, inverse)

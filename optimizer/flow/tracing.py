@@ -1,0 +1,207 @@
+"""What the event flow writes down of each bar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from optimizer.flow.services.strategy import StrategyConfig
+from optimizer.types import Bar, Fill, FloatArray, Order, Regime, Signal, correlation_id
+
+Reject = tuple[str, str, int, str, str | None, str, str | None]
+"""A row of the table of rejects: ID, portfolio, bar, symbol, signal, reason, order."""
+
+
+class Trace(Protocol):
+    """Where the flow writes what it did; the analytics database is one."""
+
+    def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Take rows of a table, their values in the order of its columns.
+
+        Args:
+            table: name of the table.
+            rows: values in the order of its columns.
+        """
+
+    def end_bar(self, bar: int) -> None:
+        """All rows of a bar have been added.
+
+        Args:
+            bar: index of the bar.
+        """
+
+
+class Tracer:
+    """Turns what happens in a flow into rows of the analytics tables.
+
+    Args:
+        trace: where the rows go; None writes nothing.
+        symbols: in the order of the bars' columns.
+        data_hash: of the bars; begins their IDs.
+        lot_size: units per lot.
+    """
+
+    def __init__(
+        self, trace: Trace | None, symbols: tuple[str, ...], data_hash: str, lot_size: float
+    ) -> None:
+        self._trace = trace
+        self._symbols = symbols
+        self._data = data_hash[:8]
+        self._lot_size = lot_size
+
+    def _bar_id(self, bar: int, symbol: str) -> str:
+        return correlation_id(self._data, bar, symbol, "bar")
+
+    def bar(
+        self,
+        bar: Bar,
+        features: Mapping[str, FloatArray],
+        strategies: Mapping[str, StrategyConfig],
+        signals: Mapping[str, Sequence[Signal]],
+        regimes: Mapping[str, Regime],
+    ) -> None:
+        """Write a bar with its signals and regimes.
+
+        Args:
+            bar: of all symbols.
+            features: of the bar by name, each of shape (n_symbols,).
+            strategies: by signal key.
+            signals: one a symbol, by signal key.
+            regimes: by regime key.
+        """
+        if self._trace is None:
+            return
+        time = str(bar.time)
+        ids = [self._bar_id(bar.index, symbol) for symbol in self._symbols]
+        prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
+        self._trace.add(
+            "bars",
+            [
+                (id, bar.index, time, symbol, *map(float, row))
+                for id, symbol, row in zip(ids, self._symbols, prices, strict=True)
+            ],
+        )
+        rows = []
+        for key, own in signals.items():
+            names = (*strategies[key].features, strategies[key].volatility)
+            for signal in own:
+                values = {name: float(features[name][signal.symbol]) for name in names}
+                rows.append(
+                    (
+                        signal.id,
+                        key,
+                        bar.index,
+                        self._symbols[signal.symbol],
+                        signal.direction,
+                        signal.strength,
+                        signal.confidence,
+                        json.dumps(values),
+                        ids[signal.symbol],
+                    )
+                )
+        self._trace.add("signals", rows)
+        self._trace.add(
+            "regimes", [(one.id, key, bar.index, one.code) for key, one in regimes.items()]
+        )
+
+    def fills(
+        self, portfolio: str, fills: Sequence[Fill], cash: float, lots: Sequence[float]
+    ) -> None:
+        """Write fills that a portfolio has booked.
+
+        Args:
+            portfolio: its ID.
+            fills: of one bar.
+            cash: money after them.
+            lots: positions after them, signed, by symbol.
+        """
+        if self._trace is None or not fills:
+            return
+        rows = []
+        for fill in fills:
+            symbol = self._symbols[fill.symbol]
+            rows.append(
+                (
+                    fill.id,
+                    fill.order_id,
+                    portfolio,
+                    fill.bar,
+                    symbol,
+                    fill.kind,
+                    fill.quantity,
+                    fill.price,
+                    fill.cost,
+                    cash,
+                    lots[fill.symbol] * self._lot_size,
+                    self._bar_id(fill.bar, symbol),
+                    fill.opening_order_id,
+                    fill.stop_level,
+                )
+            )
+        self._trace.add("fills", rows)
+
+    def rejects(self, rows: Sequence[Reject]) -> None:
+        """Write why signals became no orders, or orders no fills.
+
+        Args:
+            rows: of one bar and portfolio.
+        """
+        if self._trace is not None and rows:
+            self._trace.add("rejects", rows)
+
+    def orders(self, portfolio: str, orders: Sequence[Order]) -> None:
+        """Write the orders of a portfolio, which is given by its ID.
+
+        Args:
+            portfolio: its ID.
+            orders: of one bar.
+        """
+        if self._trace is None or not orders:
+            return
+        self._trace.add(
+            "orders",
+            [
+                (
+                    order.id,
+                    portfolio,
+                    order.bar,
+                    self._symbols[order.symbol],
+                    order.signal_id,
+                    order.regime_id,
+                    order.lots * self._lot_size,
+                    order.kelly_value,
+                    order.budget_value,
+                    # Short positions have no cash bound: infinity, which no database keeps.
+                    order.cash_value if np.isfinite(order.cash_value) else None,
+                )
+                for order in orders
+            ],
+        )
+
+    def equity(
+        self, portfolio: str, bar: int, equity: float, cash: float, exposure: float, drawdown: float
+    ) -> None:
+        """Write the state of a portfolio at the end of a bar, in the order of the table's columns.
+
+        Args:
+            portfolio: its ID.
+            bar: index of the bar.
+            equity: money.
+            cash: money.
+            exposure: gross value of the positions over equity.
+            drawdown: fall from the peak of the period, a fraction.
+        """
+        if self._trace is not None:
+            self._trace.add("equity", [(portfolio, bar, equity, cash, exposure, drawdown)])
+
+    def end_bar(self, bar: int) -> None:
+        """All of a bar has been written.
+
+        Args:
+            bar: index of the bar.
+        """
+        if self._trace is not None:
+            self._trace.end_bar(bar)

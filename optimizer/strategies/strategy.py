@@ -1,0 +1,89 @@
+"""A strategy, built in or the user's: what every part of the program knows of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from optimizer.catalogue import Parameter, column
+from optimizer.types import FloatArray
+
+_Value = TypeVar("_Value")
+
+Rule = Callable[[Sequence[float], Sequence[float], float, float, float], tuple[float, float, float]]
+"""A signal kernel for one symbol at one bar.
+
+It takes the features, the signal values, the close, the volatility per bar and its inverse (0 where
+the volatility is 0), and returns direction, strength and confidence.
+"""
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """A rule that makes a signal from the features of a symbol.
+
+    Attributes:
+        name: prefix of its columns.
+        parameters: with defaults and bounds, in the order of the result columns.
+        features: the features that it reads, in the order of its signal kernel, each with the
+            parameter that is its lookback.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    features: tuple[tuple[str, str], ...]
+
+    @property
+    @abstractmethod
+    def code(self) -> int:
+        """Code of its signal kernel, see ``kernels.codes``."""
+
+    @property
+    @abstractmethod
+    def simulation(self) -> str:
+        """Names the compiled simulation that evaluates it; strategies of one name share blocks."""
+
+    @property
+    @abstractmethod
+    def first_feature(self) -> np.uint64:
+        """Offset in ``kernels.layout`` of the column of its first feature."""
+
+    @abstractmethod
+    def signal_values(self, own: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
+        """The values that its signal kernel takes.
+
+        Args:
+            own: its parameters by name, each of shape (n_lanes,); see ``own``.
+
+        Returns:
+            Arrays of shape (n_lanes,), in the order of the kernel's arguments.
+        """
+
+    @abstractmethod
+    def simulate(self, *arguments: Any) -> None:
+        """Walk bars with lanes of this strategy; arguments as ``kernels.simulation.simulate``."""
+
+    @abstractmethod
+    def rule(self) -> Rule:
+        """Its signal kernel for one symbol at one bar."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """What a study file must hold to name this strategy, as plain values."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its parameters in results and constraints."""
+        return tuple(column(self.name, parameter.name) for parameter in self.parameters)
+
+    def own(self, values: Mapping[str, _Value]) -> dict[str, _Value]:
+        """Its own parameters by name, picked from the values of all parameters by column.
+
+        Args:
+            values: numbers or arrays, by column name.
+        """
+        return {p.name: values[column(self.name, p.name)] for p in self.parameters}

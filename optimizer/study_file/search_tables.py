@@ -1,0 +1,163 @@
+"""The tables of a study file that say how to search and how to judge the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from optimizer.catalogue import MAX_BLOCKS, METRIC_DIRECTIONS, METRICS, Direction
+from optimizer.study_file.constraints import Constraint, read_constraint
+from optimizer.study_file.tables import Table, name_of, read_flag, real, whole
+from optimizer.study_file.values import (
+    bounded,
+    distinct,
+    listed,
+    one_of,
+    only_keys,
+    refusal,
+    refuse_all,
+)
+from optimizer.text import show, suggest
+
+SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
+ADAPTIVE = SAMPLERS[:3]
+"""Samplers that choose points by the values of earlier ones."""
+TILE_VALUES = ("best", "median", "plateau")
+
+
+class Quantile(Table):
+    """A tile's value as a quantile of the objective over its lanes; 1 is that of the best lane."""
+
+    quantile: Annotated[float, real(0, 1)]
+
+
+def _read_objective(value: object) -> list[str]:
+    names = [
+        one_of(name, METRICS) for name in ([value] if isinstance(value, str) else listed(value))
+    ]
+    distinct(names, "give each objective once")
+    return names
+
+
+def _read_tile_value(value: object) -> object:
+    if isinstance(value, Quantile):
+        return value
+    if isinstance(value, Mapping):
+        only_keys(value, ("quantile",))
+        if "quantile" not in value:
+            raise refusal("got {}; expected {quantile = 0.75}")
+        return {"quantile": bounded(value["quantile"], float, 0, 1)}
+    if value not in TILE_VALUES:
+        raise refusal(f"got {show(value)}; {suggest(str(value), TILE_VALUES)}, {{quantile = 0.75}}")
+    return value
+
+
+def _read_storage(value: object) -> str:
+    """Read an address; a refusal does not show it, since it may hold a password."""
+    if not isinstance(value, str) or not value.startswith("postgresql://"):
+        raise refusal('expected a text such as "postgresql://USER@HOST/NAME"')
+    return value
+
+
+class SearchTable(Table):
+    """``[search]``: which points are tried, and what is best.
+
+    Attributes:
+        sampler: an Optuna sampler, or ``grid``, which tries every point of the searched space.
+        trials: number of points of the searched space, each a tile of all swept values.
+        batch: trials asked at a time; it does not depend on the number of workers.
+        objective: one or more metrics.
+        direction: of each objective.
+        tile_value: how the lanes of a tile make the value of its trial.
+        storage: PostgreSQL database through which several coordinators share the study; None does
+            not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.
+        constraints: comparisons that a parameter set must satisfy.
+    """
+
+    sampler: Annotated[
+        Literal["tpe", "nsga2", "cmaes", "qmc", "random", "grid"], name_of(*SAMPLERS)
+    ] = "tpe"
+    trials: Annotated[int, whole(1, 10**9)] = 64
+    batch: Annotated[int, whole(1, 10**6)] = 16
+    objective: Annotated[tuple[str, ...], BeforeValidator(_read_objective)] = ("sharpe",)
+    direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
+    tile_value: Annotated[
+        Literal["best", "median", "plateau"] | Quantile, BeforeValidator(_read_tile_value)
+    ] = "best"
+    storage: Annotated[str, BeforeValidator(_read_storage)] | None = None
+    constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
+
+    @field_validator("direction", mode="before")
+    @classmethod
+    def _read_direction(cls, value: object, info: ValidationInfo) -> object:
+        objective: tuple[str, ...] = info.data.get("objective", ())
+        if value == ():
+            return tuple(METRIC_DIRECTIONS[name] for name in objective)
+        names = [value] if isinstance(value, str) else listed(value)
+        directions = tuple(one_of(name, ("maximize", "minimize")) for name in names)
+        if objective and len(directions) != len(objective):
+            raise refusal(
+                f"{len(directions)} directions for {len(objective)} objectives; give one each"
+            )
+        return directions
+
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _read_constraints(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            raise refusal(f'got {show(value)}; expected a list such as ["n_trades >= 30"]')
+        return value
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> SearchTable:
+        if self.sampler == "cmaes" and len(self.objective) > 1:
+            message = (
+                f'"cmaes" takes one objective, got {len(self.objective)}; use "tpe" or "nsga2"'
+            )
+            refuse_all([(("sampler",), message)])
+        return self
+
+
+class ValidationTable(Table):
+    """``[validation]``: how a study's choice is judged.
+
+    Attributes:
+        holdout: share of the bars, the last ones, that the search never sees; 0 for no holdout.
+        blocks: number of in-sample blocks of bars, even. The return moments of every parameter set
+            over each block are kept for the statistics of selection.
+        method: a further check. ``walk_forward`` chooses on each training window, trades the next
+            block and joins the equity; ``cpcv`` gives the out-of-sample Sharpe ratio over the paths
+            of combinatorial purged cross-validation.
+        train_blocks: blocks of a training window of the walk-forward; None takes half of the blocks.
+        anchored: whether every training window starts with the first block.
+        test_blocks: blocks that a split of ``cpcv`` tests together.
+        embargo_blocks: blocks left out of training after each tested block of ``cpcv``.
+    """
+
+    holdout: Annotated[float, real(0, 0.9, below=True)] = 0.2
+    blocks: Annotated[int, whole(2, MAX_BLOCKS)] = 16
+    method: Annotated[
+        Literal["none", "walk_forward", "cpcv"], name_of("none", "walk_forward", "cpcv")
+    ] = "none"
+    train_blocks: Annotated[int, whole(1, MAX_BLOCKS)] | None = None
+    anchored: Annotated[bool, BeforeValidator(read_flag)] = False
+    test_blocks: Annotated[int, whole(1, MAX_BLOCKS)] = 2
+    embargo_blocks: Annotated[int, whole(0, MAX_BLOCKS)] = 1
+
+    @model_validator(mode="after")
+    def _fit(self) -> ValidationTable:
+        if self.blocks % 2:
+            refuse_all([(("blocks",), f"got {self.blocks}; expected an even number")])
+        if self.train_blocks is not None and self.train_blocks >= self.blocks:
+            message = f"got {self.train_blocks}; expected less than blocks = {self.blocks}"
+            refuse_all([(("train_blocks",), message)])
+        spared = self.test_blocks * (1 + self.embargo_blocks)
+        if self.method == "cpcv" and spared >= self.blocks:
+            message = (
+                f"got {self.test_blocks}: with embargo_blocks = {self.embargo_blocks} a split can"
+                f" leave no block of blocks = {self.blocks} to train on"
+            )
+            refuse_all([(("test_blocks",), message)])
+        return self

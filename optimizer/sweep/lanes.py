@@ -1,0 +1,161 @@
+"""Lay parameter sets out in the lanes of the simulation kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import layout
+from optimizer.strategies.strategy import Strategy
+from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.risk_values import risk_values
+from optimizer.sweep.tiles import Tile
+from optimizer.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class LaneBlocks:
+    """Lanes of all tiles in blocks of ``layout.LANES``, the strategies of one simulation together.
+
+    Attributes:
+        strategies: of each block, one of those whose lanes it holds.
+        codes: (n_blocks,), signal kernel of each block.
+        shared: (n_blocks,), whether all lanes of a block read the same columns.
+        columns: (n_blocks, N_COLUMN_ROWS, STRIDE), see ``kernels.layout``.
+        parameters: (n_blocks, N_PARAMETER_ROWS, STRIDE), see ``kernels.layout``.
+        regimes: (n_bars, n_models) codes.
+        order: for each tile the places of its lanes, counted over all blocks, shape (n_lanes,).
+    """
+
+    strategies: tuple[Strategy, ...]
+    codes: IntArray
+    shared: BoolArray
+    columns: npt.NDArray[np.uint64]
+    parameters: FloatArray
+    regimes: RegimeCodes
+    order: tuple[IntArray, ...]
+
+
+_RISK_OFFSETS = {
+    "kelly_fraction": layout.KELLY_FRACTION,
+    "max_exposure": layout.MAX_EXPOSURE,
+    "bear_multiplier": layout.BEAR_MULTIPLIER,
+    "neutral_multiplier": layout.NEUTRAL_MULTIPLIER,
+    "bull_multiplier": layout.BULL_MULTIPLIER,
+    "correlation_penalty": layout.CORRELATION_PENALTY,
+    "min_lots": layout.MIN_LOTS,
+    "rebalance_band": layout.REBALANCE_BAND,
+    "stop_loss": layout.STOP_LOSS,
+    "take_profit": layout.TAKE_PROFIT,
+    "trailing_stop": layout.TRAILING_STOP,
+}
+
+
+def row_of(offset: np.uint64) -> int:
+    """The row of a block at an offset of ``kernels.layout``.
+
+    Args:
+        offset: a constant of ``kernels.layout``.
+    """
+    return int(offset) // layout.STRIDE
+
+
+def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.uint64]]:
+    """What each lane of a tile is given.
+
+    Args:
+        tile: parameter sets.
+        inputs: of the study.
+
+    Returns:
+        Parameters (N_PARAMETER_ROWS, n_lanes), and places of the columns that each lane reads
+        (N_COLUMN_ROWS, n_lanes), with the regime's left at 0.
+    """
+    strategy = tile.strategy
+    own = strategy.own(tile.columns)
+    parameters = np.zeros((layout.N_PARAMETER_ROWS, tile.n_lanes))
+    for name, values in risk_values(tile.columns, inputs.rules.lot_size).items():
+        parameters[row_of(_RISK_OFFSETS[name])] = values
+    for row, values in enumerate(strategy.signal_values(own)):
+        parameters[row_of(layout.SIGNAL_0) + row] = values
+    columns = np.zeros((layout.N_COLUMN_ROWS, tile.n_lanes), dtype=np.uint64)
+    for row, (feature, lookback) in enumerate(strategy.features):
+        distinct, which = np.unique(own[lookback], return_inverse=True)
+        places = np.array([inputs.features.index((feature, int(n))) for n in distinct])
+        columns[row_of(strategy.first_feature) + row] = places[which.ravel()]
+    columns[row_of(layout.VOLATILITY_COLUMN)] = np.searchsorted(
+        np.asarray(inputs.volatility_lookbacks),
+        tile.columns["volatility_lookback"].astype(np.int64),
+    )
+    return parameters, columns
+
+
+def lay_out_blocks(
+    tiles: Sequence[Tile], inputs: Inputs, regimes: Mapping[RegimeKey, RegimeCodes]
+) -> LaneBlocks:
+    """Put the lanes of all tiles into blocks, those of one signal kernel together.
+
+    Args:
+        tiles: at least one, each with at least one parameter set.
+        inputs: of the study.
+        regimes: (n_bars,) codes of each regime model that the tiles name.
+    """
+    models: list[RegimeKey] = []
+    groups: dict[tuple[int, str], list[int]] = {}
+    rows: list[tuple[FloatArray, npt.NDArray[np.uint64]]] = []
+    for i, tile in enumerate(tiles):
+        parameters, columns = lane_rows(tile, inputs)
+        keys, which = tile.regime_keys()
+        models.extend(key for key in keys if key not in models)
+        places = np.array([models.index(key) for key in keys])
+        columns[row_of(layout.REGIME_COLUMN)] = places[which]
+        rows.append((parameters, columns))
+        groups.setdefault((tile.strategy.code, tile.strategy.simulation), []).append(i)
+    order: list[IntArray] = [np.empty(0, dtype=np.int64)] * len(tiles)
+    parts: list[tuple[FloatArray, npt.NDArray[np.uint64]]] = []
+    strategies: list[Strategy] = []
+    at = 0
+    for _, members in sorted(groups.items()):
+        parameters = np.concatenate([rows[i][0] for i in members], axis=1)
+        columns = np.concatenate([rows[i][1] for i in members], axis=1)
+        n_lanes = parameters.shape[1]
+        start = at
+        for i in members:
+            order[i] = np.arange(start, start + tiles[i].n_lanes)
+            start += tiles[i].n_lanes
+        padding = -n_lanes % layout.LANES
+        # The last lane again: a block is always full, and padding changes no column.
+        parts.append(
+            (
+                np.pad(parameters, ((0, 0), (0, padding)), mode="edge"),
+                np.pad(columns, ((0, 0), (0, padding)), mode="edge"),
+            )
+        )
+        strategies += [tiles[members[0]].strategy] * ((n_lanes + padding) // layout.LANES)
+        at += n_lanes + padding
+    parameters = _blocked(np.concatenate([p for p, _ in parts], axis=1))
+    columns = _blocked(np.concatenate([c for _, c in parts], axis=1))
+    lanes = columns[:, :, : layout.LANES]
+    codes = np.stack([regimes[key] for key in models], axis=1)
+    codes.flags.writeable = False
+    return LaneBlocks(
+        strategies=tuple(strategies),
+        codes=np.array([strategy.code for strategy in strategies]),
+        shared=(lanes == lanes[:, :, :1]).all(axis=(1, 2)),
+        columns=columns,
+        parameters=parameters,
+        regimes=codes,
+        order=tuple(order),
+    )
+
+
+def _blocked(rows: Any) -> Any:
+    """(n_rows, n_lanes) as (n_blocks, n_rows, STRIDE)."""
+    n_rows, n_lanes = rows.shape
+    blocks = layout.aligned_zeros((n_lanes // layout.LANES, n_rows, layout.STRIDE), rows.dtype)
+    blocks[:, :, : layout.LANES] = rows.reshape(n_rows, -1, layout.LANES).transpose(1, 0, 2)
+    return blocks

@@ -1,0 +1,32 @@
+"""Metrics of one equity from its running sums, by the kernel of the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kernels import layout
+from kernels.metrics import N_METRICS, performance
+from optimizer.catalogue import METRICS
+from optimizer.sweep.lanes import row_of
+
+
+def metrics_of(
+    sums: Mapping[np.uint64, float], start_equity: float, n_bars: int, bars_per_year: float
+) -> dict[str, float]:
+    """Metrics by name, NaN where undefined; see ``kernels.metrics``.
+
+    Args:
+        sums: state of the lane at the end of the period, by offset in ``kernels.layout``; rows that
+            are not given are 0.
+        start_equity: money at the start of the period.
+        n_bars: of the period.
+        bars_per_year: annualizes.
+    """
+    rows = np.zeros((layout.N_LANE_ROWS, 1))
+    for offset, value in sums.items():
+        rows[row_of(offset), 0] = value
+    out = np.empty((1, N_METRICS))
+    performance(rows, np.array([start_equity]), n_bars, bars_per_year, out)
+    return {name: float(value) for name, value in zip(METRICS, out[0], strict=True)}

@@ -1,0 +1,55 @@
+"""Try the signals of the user's strategies before a study starts."""
+
+from __future__ import annotations
+
+from kernels import layout
+from optimizer.errors import StrategyError
+from optimizer.strategies.user import UserStrategy
+from optimizer.study_file.space import Branch, Space
+from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.lanes import lane_rows, row_of
+from optimizer.sweep.tiles import Tile
+
+TRIED_SIGNALS = 20_000
+"""Signals of each strategy that are tried, spread over the bars."""
+
+
+def try_signals(inputs: Inputs, space: Space) -> None:
+    """Refuse a user's strategy that gives an unusable signal at its first parameter set.
+
+    In a sweep such a signal counts as HOLD, so that a rare case does not end a search of hours.
+
+    Args:
+        inputs: of the study.
+        space: of the study.
+
+    Raises:
+        StrategyError: names the place in the user's file, the bar, the symbol and the values.
+    """
+    for strategy in space.user_strategies:
+        branch = next(one for one in space.branches if one.strategy == strategy)
+        _try_strategy(inputs, branch, strategy)
+
+
+def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> None:
+    bars = inputs.bars
+    parameters, columns = lane_rows(Tile.of(branch, branch.first_set()), inputs)
+    first = row_of(layout.USER_FEATURE_0)
+    read = columns[first : first + layout.MAX_USER_FEATURES, 0]
+    sizing = columns[row_of(layout.VOLATILITY_COLUMN), 0]
+    values = [float(value) for value in parameters[row_of(layout.SIGNAL_0) :, 0]]
+    kernels = strategy.kernels()
+    step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
+    for t in range(inputs.first, bars.n_bars, step):
+        for s, symbol in enumerate(bars.symbols):
+            given = (
+                *(float(inputs.features.values[t, s, column]) for column in read),
+                float(bars.close[t, s]),
+                float(inputs.volatilities[t, s, sizing]),
+                float(inputs.inverse_volatilities[t, s, sizing]),
+                *values,
+            )
+            problem = kernels.problem(given)
+            if problem:
+                when = str(bars.timestamps[t])[:16]
+                raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")
