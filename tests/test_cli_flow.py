@@ -137,7 +137,10 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
         (("flow", "small.toml", "--out", "small.toml"), r"small\.toml: names a file where a fold"),
         (("flow", "small.toml", "--out", "small.toml/x"), "names a file where a folder is needed"),
         (("flow", "small.toml", "--out", "/proc/flow"), "/proc/flow: cannot be written: "),
-        (("flow", "small.toml", "--out", "mine", "--overwrite"), r"flow\.json: this barsweep did not write it"),
+        (
+            ("flow", "small.toml", "--out", "mine", "--overwrite"),
+            r"flow\.json: this barsweep did not write it",
+        ),
         (("trace", "out/a flow's", "nope"), "no fill 'nope'; the nearest are .*fill"),
         (("trace", "out/a flow's"), "give a FILL_ID, or --rejects"),
         (("trace", "nowhere", "--rejects"), "nowhere: no flow here"),
