@@ -8,11 +8,11 @@ import pytest
 from optimizer.selection.record import Window
 from optimizer.selection.splits import masks_of
 from optimizer.selection.walk_forward import walk_forward_folds, walk_forward_summary
-from optimizer.study_file.tables import Validation
+from optimizer.study_file.search_tables import ValidationTable
 
 
 def windows(n_blocks: int, **keys: object) -> list[tuple[list[int], list[int]]]:
-    validation = Validation.model_validate({"method": "walk_forward", **keys})
+    validation = ValidationTable.model_validate({"method": "walk_forward", **keys})
     folds = walk_forward_folds(validation, n_blocks)
     return [(fold.train.tolist(), fold.test.tolist()) for fold in folds]
 
