@@ -150,7 +150,7 @@ def remarks(selection: Selection, study: Study) -> list[str]:
     lines = []
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
-        lines.append(f"all of these use the Sharpe ratio; the objective of the study was {searched}")
+        lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")
     if selection.minimum_years:
         years = selection.n_bars / selection.bars_per_year
         lines.append(

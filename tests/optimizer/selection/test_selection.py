@@ -771,7 +771,7 @@ def test_sets_of_other_studies_deflate_the_winner() -> None:
     dsr = [judge(found, n).dsr or 0.0 for n in (10, 20, 100, 10_000, 1_000_000)]
     assert dsr == sorted(dsr, reverse=True)
     assert len(set(dsr)) == 5
-    # 90 of 100 sets are of other studies: half of them independent, as far apart as luck alone makes them.
+    # 90 of 100 sets are of other studies: half of them independent, with the spread of luck alone.
     variance = 0.1 * 0.1**2 / 252.0 + 0.9 / N_BARS
     own = annual_sharpe(0.99) / YEARLY
     expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, expected_maximum(variance, 50.0))
@@ -911,7 +911,9 @@ def test_another_objective_is_judged_by_sharpe_ratio_and_says_so(
     results.show_study(result.folder.path, 3)
     shown = capsys.readouterr().out
     names = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
-    assert f"all of these use the Sharpe ratio; the objective of the study was {', '.join(names)}" in shown
+    assert (
+        f"these figures use the Sharpe ratio; the study's objective was {', '.join(names)}" in shown
+    )
 
 
 def test_a_winner_that_never_trades(data: Path, tmp_path: Path, capsys: Any) -> None:
