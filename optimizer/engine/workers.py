@@ -151,7 +151,8 @@ def remove_shared_memory(process: int) -> None:
     if psutil.pid_exists(process):
         return
     for path in Path("/dev/shm").glob(f"*loky-{process}-*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of another user, who had the number later
+            path.unlink()
     for path in Path("/dev/shm").glob(f"joblib_memmapping_folder_{process}_*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -229,6 +230,8 @@ class Workers:
             )
         if not self._cluster:
             try:
+                # Closed to other users: what workers write there is made into objects.
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 inputs.save(folder)
                 (folder / "study.json").write_text(json.dumps(study.to_dict()))
             except OSError as error:
