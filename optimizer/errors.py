@@ -8,10 +8,10 @@ from __future__ import annotations
 
 
 def escaped(text: str) -> str:
-    """A text that a terminal shows as it is: what could act on the terminal is spelled out.
+    r"""A text that a terminal shows as it is: what could act on the terminal is spelled out.
 
     Control characters, line breaks, marks that reverse the direction of writing, and half surrogates
-    become such as ``\\x1b``. Every error and every line and cell that a command prints goes through this.
+    become such as ``\x1b``. Every error and every line and cell that a command prints goes through this.
 
     Args:
         text: of a file, or of anybody.

@@ -198,9 +198,9 @@ def find_symbols(rows: Rows) -> Rows:
     empty = [-1, *(place for place, name in enumerate(names) if not name)]
     if (row := first_row(np.isin(code, empty))) is not None:
         rows.refuse(row, "column symbol is empty")
-    for place, name in enumerate(names):
+    for number, name in enumerate(names):
         if name_problem(name):
-            _refuse_name(rows, name, int(np.argmax(code == place)))
+            _refuse_name(rows, name, int(np.argmax(code == number)))
     ordered = sorted(set(names))
     place = np.array([ordered.index(name) for name in names], dtype=np.int64)
     return replace(rows, names=tuple(ordered), code=place[code])
