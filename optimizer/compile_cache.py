@@ -57,7 +57,8 @@ def configure() -> Path:
     problem = _why_unusable(folder)
     if problem:
         folder = _temporary(folder, problem) / _FOLDER / key
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir()
+        folder.mkdir(mode=0o700)
     os.environ[_VARIABLE] = str(folder)
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)

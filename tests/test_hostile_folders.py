@@ -175,7 +175,9 @@ class Fuzz:
             trace = error.__traceback__
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next
-            where = "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            where = (
+                "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            )
             self.problems.append(f"{case}: {type(error).__name__}: {str(error)[:200]} at {where}")
             return
         text = done.stdout + done.stderr
@@ -387,7 +389,8 @@ def test_resume_follows_no_link(name: str, fuzz: Fuzz) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["shared-abc-def", "shared-1-2-3", "shared--1-0123abcd", "shared-99999999999999-0123abcd"]
+    "name",
+    ["shared-abc-def", "shared-1-2-3", "shared--1-0123abcd", "shared-99999999999999-0123abcd"],
 )
 def test_what_is_only_named_like_shared_arrays_is_left_alone(name: str, fuzz: Fuzz) -> None:
     out = fuzz.home.path / "out"
@@ -400,9 +403,7 @@ def test_what_is_only_named_like_shared_arrays_is_left_alone(name: str, fuzz: Fu
     assert (out / name / "mine").read_text() == "keep"
 
 
-def test_nothing_is_unpickled_from_a_folder(
-    fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_unpickled_from_a_folder(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by a command nor by the dashboard, which reads Optuna's journal: it is JSON lines."""
     import pickle
 
