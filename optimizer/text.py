@@ -81,8 +81,10 @@ def _written(value: object) -> str:
 LONGEST_NAME = 200
 """Characters of a name: of a study, a symbol, a strategy, a parameter."""
 
-LONGEST_PATH = 4096
-"""Characters of a path that a file names."""
+LONGEST_PATH = 1024
+"""Characters of a path that a file names; three of them joined are still one for the system."""
+
+_LONGEST_PART = 255
 
 
 def name_problem(name: str, longest: int = LONGEST_NAME) -> str:
@@ -99,6 +101,20 @@ def name_problem(name: str, longest: int = LONGEST_NAME) -> str:
         return f"has {len(name):,} characters; a name has at most {longest:,}"
     if not name.isprintable():
         return "has characters that cannot be printed; remove them"
+    return ""
+
+
+def path_problem(path: str) -> str:
+    """Why a text from a file cannot be a path; empty if it can.
+
+    Args:
+        path: as the file has it.
+    """
+    if problem := name_problem(path, LONGEST_PATH):
+        return problem
+    longest = max(len(part.encode(errors="replace")) for part in path.replace("\\", "/").split("/"))
+    if longest > _LONGEST_PART:
+        return f"has a part of {longest:,} bytes; a file name has at most {_LONGEST_PART}"
     return ""
 
 

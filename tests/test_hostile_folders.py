@@ -1,6 +1,7 @@
 """Folders from a stranger: every value replaced, every file swapped. They are data, never code.
 
-By default a sample of the product, the same each time; ``BARSWEEP_FUZZ=all`` takes all of it.
+By default a sample of the product, the same each time; ``BARSWEEP_FUZZ=all`` takes all of it, and
+``BARSWEEP_FUZZ=3`` another sample.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tomli_w
 
 from optimizer.search.run import run_study
+from optimizer.store.batches import MOMENTS_KEY, TRIALS_KEY, parquet_file
 from optimizer.store.export import export_sets
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 ALL = os.environ.get("BARSWEEP_FUZZ") == "all"
+SEED = 0 if ALL else int(os.environ.get("BARSWEEP_FUZZ", 7))
 CANARY = "canary-was-run"
 MARKUP = "<img src=x onerror=alert(1)>"
 TOKEN = "@@hostile@@"
@@ -42,6 +47,7 @@ VALUES = {
     "fraction": "0.5",
     "long": json.dumps("A" * 10_000_000),
     "control": json.dumps("\x1b]0;title\x07\r\x1b[2J\u202eevil\n"),
+    "long name": json.dumps("A" * 1000),
     "above": '"../../x"',
     "absolute": '"/etc/passwd"',
     "url": '"http://stranger.example/x"',
@@ -231,14 +237,14 @@ def replaced(content: Any, place: tuple[Any, ...], value: str) -> str:
 
 
 def sampled(cases: list[Any], count: int) -> list[Any]:
-    return cases if ALL else random.Random(7).sample(cases, min(count, len(cases)))
+    return cases if ALL else random.Random(SEED).sample(cases, min(count, len(cases)))
 
 
 JSON_FILES = {
     "out/study.json": (OF_STUDY, 120, 2),
     "out/selection.json": (("show", "show set", "list", "report", "resume", "compare"), 50, 2),
     "out/best.json": (("replay", "replay second"), 120, 1),
-    "flow/flow.json": (("trace", "rejects"), 70, 1),
+    "flow/flow.json": (("trace", "rejects"), 1000, 1),
 }
 """Of each file the commands that read it, the sampled cases, and the commands of each."""
 
@@ -255,7 +261,7 @@ def test_every_key_replaced(name: str, fuzz: Fuzz) -> None:
         for kind in VALUES
         if not (place[-1] in COMPILED and kind in ("flag", "fraction"))
     ]
-    turn = random.Random(11)
+    turn = random.Random(SEED + 1)
     for place, kind in sampled(cases, count):
         file.write_text(replaced(content, place, VALUES[kind]))
         chosen = names if ALL else turn.sample(names, n_commands)
@@ -344,7 +350,7 @@ def test_every_file_swapped(fuzz: Fuzz) -> None:
         if path.is_file()
         for kind in every
     ]
-    turn = random.Random(13)
+    turn = random.Random(SEED + 2)
     for folder, name, kind in sampled(cases, 70):
         fuzz.restore(folder)
         every[kind](fuzz.home.path / name)
@@ -432,3 +438,79 @@ def test_nothing_is_unpickled_from_a_folder(fuzz: Fuzz, monkeypatch: pytest.Monk
             answer = b"".join(application(environ, lambda status, *_: said.append(status)))  # type: ignore[arg-type]
             assert said[0].startswith("200")
             assert b"small" in answer
+
+
+# --- Batches with a right checksum and wrong content ---------------------------------------------
+
+CLOSING = "</script><script>alert(1)</script>\x1b[2J\u202e"
+
+CRAFTED: dict[str, Callable[[Any], Any]] = {
+    "names": lambda frame: frame.assign(strategy=CLOSING, classifier=MARKUP),
+    "no names": lambda frame: frame.assign(strategy="", classifier="x" * 10_000),
+    "numbers of sets": lambda frame: frame.assign(set=2**62, trial=-5),
+    "the same set": lambda frame: frame.assign(set=0),
+    "negative sets": lambda frame: frame.assign(set=-frame["set"] - 1),
+    "infinite": lambda frame: frame.assign(sharpe=float("inf"), score=float("-inf"), cagr=1e308),
+    "undefined": lambda frame: frame.assign(sharpe=float("nan"), score=float("nan")),
+    "large": lambda frame: frame.assign(skewness=1e200, kurtosis=-1e300, sharpe=1e250, score=1.0),
+    "parameters": lambda frame: frame.assign(kelly_fraction=1e308, momentum_lookback=-1e300),
+    "empty": lambda frame: frame.iloc[:0],
+    "feasible": lambda frame: frame.assign(feasible=True, score=1.0, n_trades=2**62),
+}
+
+TRIALS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "reason": lambda one: {**one, "user_attrs": {**one["user_attrs"], "reason": CLOSING}},
+    "number": lambda one: {**one, "number": 2**53},
+    "values": lambda one: {**one, "values": [1e299]},
+    "no values": lambda one: {**one, "values": []},
+    "many": lambda one: {**one, "values": [0.0] * 5},
+    "sets": lambda one: {**one, "user_attrs": {"n_sets": 2**53}},
+    "winner": lambda one: {**one, "user_attrs": {"n_sets": 1, "winner": {CLOSING: 1.0}}},
+    "params": lambda one: {**one, "params": {MARKUP: 1.0}},
+    "text": lambda one: {**one, "values": "x"},
+    "list": lambda one: [one],
+}
+
+
+@pytest.mark.parametrize("case", [*CRAFTED, *(f"trials: {one}" for one in TRIALS)])
+def test_a_crafted_batch(case: str, fuzz: Fuzz) -> None:
+    path = fuzz.home.path / "out" / "results" / "batch-000001.parquet"
+    table = pq.read_table(path)
+    metadata = dict(table.schema.metadata)
+    if case in CRAFTED:
+        frame = CRAFTED[case](table.to_pandas())
+        for name in ("strategy", "classifier"):
+            frame[name] = frame[name].astype("category")
+        crafted = pa.Table.from_pandas(frame, preserve_index=False)
+        schema = [crafted.schema.field(f.name) if f.name in ("strategy", "classifier") else f
+                  for f in table.schema]  # fmt: skip
+        table = crafted.cast(pa.schema(schema))
+    else:
+        change = TRIALS[case.removeprefix("trials: ")]
+        trials = [change(one) for one in json.loads(metadata[TRIALS_KEY])]
+        metadata[TRIALS_KEY] = json.dumps(trials).encode()
+    kept = {key: metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY)}
+    path.write_bytes(parquet_file(table.replace_schema_metadata(kept)))
+    fuzz.run(case, OF_STUDY)
+    for page in ("report.html", "heatmap-lookback-kelly_fraction.html"):
+        if (fuzz.home.path / "out" / page).is_file():
+            assert "<script>alert(1)" not in (fuzz.home.path / "out" / page).read_text()
+    fuzz.check()
+
+
+@pytest.mark.parametrize("content", ["a batch", "an export", "texts", "empty"])
+def test_a_walk_forward_of_other_content(content: str, fuzz: Fuzz) -> None:
+    path = fuzz.home.path / "out" / "walk_forward.parquet"
+    if content == "texts":
+        table = pa.table({"timestamp": ["x", MARKUP], "equity": [CLOSING, "1"]})
+        pq.write_table(table, path)
+    elif content == "empty":
+        table = pa.table(
+            {"timestamp": pa.array([], pa.timestamp("ns")), "equity": pa.array([], pa.float64())}
+        )
+        pq.write_table(table, path)
+    else:
+        path.write_bytes(b"")
+        swaps(fuzz.home)[content](path)
+    fuzz.run(content, ("report", "show", "list"))
+    fuzz.check()

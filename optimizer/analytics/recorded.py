@@ -14,7 +14,7 @@ from pathlib import Path
 
 from optimizer.analytics.address import Address, AnalyticsError, parse_url
 from optimizer.store.ledger import ledger_path
-from optimizer.text import LONGEST_PATH, name_problem
+from optimizer.text import path_problem
 
 _HARMLESS = frozenset({"ssl", "host", "port", "timeout", "command_timeout"})
 """Options of a URL that do not lead to another host or file; hosts among them are looked at."""
@@ -63,7 +63,7 @@ def refuse_odd_url(url: str, file: Path) -> None:
     Raises:
         AnalyticsError: it is one of these.
     """
-    if problem := name_problem(url, LONGEST_PATH):
+    if problem := path_problem(url):
         raise AnalyticsError(f"{file}: database: the URL {problem}; restore the file")
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from optimizer.catalogue import METRICS, SET_COLUMNS
 from optimizer.errors import StudyError
@@ -31,6 +31,9 @@ CHECKSUM_KEY = b"barsweep.sha256"
 """In a batch's file metadata: SHA-256 of the file itself, taken with zeros in this place."""
 
 _NO_DIGEST = b"0" * 64
+
+CONSTRAINT = "constraints:"
+"""Prefix of Optuna's system attributes that hold by how much a constraint is broken."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,21 @@ class OfTrial(Record):
 class Trial(Record):
     """What of a trial's record is read again; ``search.outcome.trial_record`` writes it."""
 
-    number: Count
+    number: Annotated[int, Field(ge=0, lt=2**31)]
     values: list[Number] | None
     params: dict[Name, Number | bool | str | None]
     user_attrs: OfTrial
     system_attrs: dict[str, Any]
+
+    @field_validator("system_attrs")
+    @classmethod
+    def _violations(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """By how much a constraint is broken is compared with 0; what else Optuna notes is not read."""
+        for name, excess in value.items():
+            number = isinstance(excess, (int, float)) and not isinstance(excess, bool)
+            if name.startswith(CONSTRAINT) and not number:
+                raise ValueError(f"{show(name)} is {show(excess)}; a number is expected")
+        return value
 
 
 _TRIALS: TypeAdapter[list[Trial]] = TypeAdapter(list[Trial])

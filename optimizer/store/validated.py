@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from optimizer.text import LONGEST_PATH, name_problem, show
+from optimizer.text import name_problem, path_problem, show
 
 MOST_BYTES = 64_000_000
 """A longer file is refused before it is read; the longest that barsweep writes is far below."""
@@ -32,7 +32,7 @@ def _name(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    if problem := name_problem(value, LONGEST_PATH):
+    if problem := path_problem(value):
         raise ValueError(problem)
     return value
 

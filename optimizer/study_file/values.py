@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from optimizer.text import LONGEST_PATH, name_problem, show, suggest
+from optimizer.text import name_problem, path_problem, show, suggest
 
 Number = int | float
 Place = tuple[str | int, ...]
@@ -111,7 +111,7 @@ def filled_text(value: object) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise refusal(f"got {show(value)}; expected a text, not empty")
-    problem = name_problem(value, LONGEST_PATH)
+    problem = path_problem(value)
     if problem:
         raise refusal(f"got {show(value)}; it {problem}")
     return value
