@@ -10,7 +10,7 @@ from pathlib import Path
 from optimizer.errors import StudyError
 from optimizer.store.names import FOLDS, MOMENTS, OWN_FILES, RESULTS, SCRATCH
 
-OF_A_STUDY = (*OWN_FILES, "optuna.journal*", RESULTS, MOMENTS, FOLDS, f"{SCRATCH}-*", "*.part")
+OF_A_STUDY = (*OWN_FILES, RESULTS, MOMENTS, FOLDS, f"{SCRATCH}-*", "*.part")
 """Patterns of the names that a study's commands write, replace or remove."""
 
 

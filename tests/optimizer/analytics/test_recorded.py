@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +190,12 @@ def test_a_confirmation_on_a_terminal(tmp_path: Path, monkeypatch: pytest.Monkey
     file = recorded(tmp_path / "flow") / "flow.json"
     asked: list[str] = []
 
-    def answer(yes: bool) -> Any:
-        return lambda question: (asked.append(question), yes)[1]
+    def answer(yes: bool) -> Callable[[str], bool]:
+        def ask(question: str) -> bool:
+            asked.append(question)
+            return yes
+
+        return ask
 
     with pytest.raises(AnalyticsError):
         recorded_database(REMOTE, file, answer(False))
