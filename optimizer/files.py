@@ -31,6 +31,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: the file cannot be written; what was there before is kept.
     """
     temporary = part_path(path)
+    # Left by a process that was killed, or put there by whoever made the folder: a link would be
+    # written through.
+    temporary.unlink(missing_ok=True)
     try:
         write(temporary)
         with temporary.open("rb") as file:

@@ -14,6 +14,7 @@ from typing import Self
 
 from optimizer.analytics.address import AnalyticsError, parse_url
 from optimizer.analytics.database import Database
+from optimizer.analytics.recorded import note_database
 from optimizer.analytics.spill import Spill
 from optimizer.analytics.tables import TABLES, BarRows, Row
 
@@ -84,6 +85,7 @@ class AnalyticsWriter:
         failure = self._started.get()
         if failure is not None:
             raise failure
+        note_database(self._address)
 
     def _refuse_missing_folder(self) -> None:
         file = self._address.file

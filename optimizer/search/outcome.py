@@ -12,11 +12,9 @@ from optuna.trial import FrozenTrial
 
 from optimizer.catalogue import METRICS
 from optimizer.search.objective import TileScore
+from optimizer.store.batches import CONSTRAINT
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import FloatArray
-
-CONSTRAINT = "constraints:"
-"""Prefix of Optuna's system attributes that hold by how much a constraint is broken."""
 
 _CMA_STATE = "cma:"
 """Prefix of Optuna's system attributes that hold the pickled state of CMA-ES."""

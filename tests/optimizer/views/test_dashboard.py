@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -109,6 +110,38 @@ def test_it_changes_nothing(result: StudyResult, method: str) -> None:
         refused.value.close()
         assert len(trials(address)) == 10
     assert result.folder.journal_path.read_bytes() == journal
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:{}", 200),
+        ("localhost:{}", 200),
+        ("LOCALHOST:{}", 200),
+        ("[::1]:{}", 200),
+        ("stranger.example:{}", 403),
+        ("127.0.0.1.stranger.example:{}", 403),
+        ("localhost:1", 403),
+        ("localhost", 403),
+        ("", 403),
+        ("127.0.0.1:{}@stranger.example", 403),
+        (None, 403),
+    ],
+)
+def test_only_this_machine_is_a_host(result: StudyResult, host: str | None, status: int) -> None:
+    """A page of another site whose name leads to this machine (DNS rebinding) reads nothing."""
+    with serving(result.folder.path) as address:
+        port = int(address.rsplit(":", 1)[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.putrequest("GET", "/api/studies", skip_host=True)
+        if host is not None:
+            connection.putheader("Host", host.format(port))
+        connection.endheaders()
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+    assert answer.status == status
+    assert (b"small" in text) == (status == 200)
 
 
 def test_a_study_that_runs_is_shown_and_comes_to_the_same(
