@@ -14,7 +14,7 @@ from optimizer.store.columns import NAMES, parameter_columns
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 from optimizer.text import show
 
 
@@ -104,14 +104,14 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
     """The best set of ``folder`` in ``other``, which ``manifest`` belongs to."""
     own = folder.manifest()["study"]
-    best = best_sets(folder, study_from_dict(own).search, 1) if folder.batch_paths() else None
+    best = best_sets(folder, recorded_study(own).search, 1) if folder.batch_paths() else None
     if best is None or best.empty:
         return None
     document = set_document(best.to_dict("records")[0], own)
     number = int(document["set"])
     found = _number_of(parameters_of(document), other) if other.batch_paths() else None
     if found is not None:
-        search = study_from_dict(manifest["study"]).search
+        search = recorded_study(manifest["study"]).search
         frame = other.results(["set", "feasible", "score", *search.objective])
         order = ranked(frame[frame["feasible"]], search)
         there = set_document(other.sets([found]).to_dict("records")[0], manifest["study"])

@@ -21,7 +21,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import check_output
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.query import best_sets, no_best
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 
 Format = Literal["json", "toml", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
@@ -57,7 +57,7 @@ def export_sets(
         raise ExportError(f"--top must be 1 or more, got {top}")
     study_folder = StudyFolder.open(Path(folder))
     manifest = study_folder.manifest()
-    study = study_from_dict(manifest["study"])
+    study = recorded_study(manifest["study"])
     frame = best_sets(study_folder, study.search, top)
     if frame.empty:
         raise ExportError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from optimizer.catalogue import CLASSIFIERS, RISK, Parameter
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.strategy import Strategy
-from optimizer.strategies.user import UserStrategy, read_strategy
+from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
 from optimizer.study_file.values import Problem, filled_text, listed, refusal, refuse_all
@@ -96,12 +96,15 @@ class StrategyTable(Table):
         if "declared" in table:
             try:
                 strategy = UserStrategy.from_dict(table)
-            except (KeyError, TypeError, ValueError):
-                raise refusal("declared: not as barsweep wrote it; leave it out") from None
+            except ValueError as error:
+                raise refusal(f"{error}; take the study as barsweep wrote it") from None
             table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
         else:
             known: Mapping[tuple[str, str], UserStrategy] = info.context or {}
-            strategy = known[str(table["path"]), name]
+            key = (str(table["path"]), name)
+            if key not in known:
+                refuse_all([(("declared",), "missing; take the study as barsweep wrote it")])
+            strategy = known[key]
         settings = _read_settings(table, strategy.parameters, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
 
@@ -133,14 +136,19 @@ def _read_user_name(table: Mapping[str, object]) -> str:
     return str(name)
 
 
+StrategyReader = Callable[[Path, str], UserStrategy]
+"""Reads the strategy of a name from its file."""
+
+
 def read_user_strategies(
-    raw: Mapping[str, Any], base_path: Path
+    raw: Mapping[str, Any], base_path: Path, read: StrategyReader
 ) -> dict[tuple[str, str], UserStrategy]:
-    """Every strategy of the user's own that a study file names. Runs their files.
+    """Every strategy of the user's own that a study file names, but those that it declares itself.
 
     Args:
         raw: the study file as parsed.
         base_path: the folder from which the paths of their files count.
+        read: reads each of them, and may run its file.
 
     Returns:
         Strategies by path, as the study file has it, and name.
@@ -156,7 +164,7 @@ def read_user_strategies(
                 name = _read_user_name(table)
             except ValidationError:
                 continue  # refused when the study is read
-            strategies[str(table["path"]), name] = read_strategy(base_path / table["path"], name)
+            strategies[str(table["path"]), name] = read(base_path / table["path"], name)
     return strategies
 
 
