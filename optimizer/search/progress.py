@@ -83,6 +83,7 @@ class Tally:
     def start(self) -> None:
         """Measure the pace from now on: what was told so far was on disk."""
         self._started = time.perf_counter()
+        self._memory_bytes, self._measure_at = 0, 0.0
         self._before = self.trials, self.sets
 
     def add(self, params: Mapping[str, Any], outcome: Outcome) -> None:
@@ -121,5 +122,12 @@ class Tally:
             trials_before=trials_before,
             sets_before=sets_before,
             worker_use=min(busy_seconds / seconds, 1.0) if seconds else 0.0,
-            memory_bytes=memory_in_use(),
+            memory_bytes=self._memory(),
         )
+
+    def _memory(self) -> int:
+        """Memory in use, measured at most once a second: that takes longer than a small batch."""
+        now = time.perf_counter()
+        if now >= self._measure_at:
+            self._memory_bytes, self._measure_at = memory_in_use(), now + 1.0
+        return self._memory_bytes

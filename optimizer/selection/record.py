@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from optimizer.errors import StudyError
 from optimizer.files import write_atomically
@@ -137,7 +137,8 @@ class Selection:
         Args:
             folder: of the study.
         """
-        text = json.dumps(asdict(self), indent=1, allow_nan=False)
+        # Not ``asdict``, which would copy every element of the tuples.
+        text = json.dumps(vars(self), default=vars, indent=1, allow_nan=False)
         write_atomically(folder.path / SELECTION, lambda path: path.write_text(text + "\n"))
 
 
