@@ -30,7 +30,7 @@ def result_columns(
     columns: dict[str, Any] = {
         "set": np.arange(first_set, first_set + tile.n_lanes),
         "trial": np.full(tile.n_lanes, trial),
-        "strategy": tile.strategy,
+        "strategy": tile.strategy.name,
         "classifier": tile.classifier,
         "feasible": score.feasible,
         "score": score.scores,

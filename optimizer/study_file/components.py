@@ -97,13 +97,13 @@ class StrategyTable(Table):
             try:
                 strategy = UserStrategy.from_dict(table)
             except ValueError as error:
-                raise refusal(f"{error}; take the study as barsweep wrote it") from None
+                refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
             table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
         else:
             known: Mapping[tuple[str, str], UserStrategy] = info.context or {}
             key = (str(table["path"]), name)
             if key not in known:
-                refuse_all([(("declared",), "missing; take the study as barsweep wrote it")])
+                refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
             strategy = known[key]
         settings = _read_settings(table, strategy.parameters, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
