@@ -98,7 +98,11 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
         ]
     except KeyError as error:
         raise StudyError(f"{first}, {second}: study.json: {error} is missing") from None
-    return Comparison(summarize(first), summarize(second), in_files, in_data, *crossed)
+    summaries = [summarize(folder.path) for folder in folders]
+    for one in summaries:
+        if one.problem:
+            raise StudyError(f"{one.path}: {one.problem}")
+    return Comparison(*summaries, in_files, in_data, *crossed)
 
 
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:

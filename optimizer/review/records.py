@@ -213,6 +213,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     if not opened.batch_paths():
         raise StudyError(f"{opened.path}: no results yet")
     manifest = opened.manifest()
+    recorded_study(manifest["study"])  # refuses what it cannot be
     n_sets = opened.n_sets()
     if not 0 <= number < n_sets:
         raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")

@@ -169,7 +169,7 @@ def _rows(declared: Mapping[str, Any], key: str, most: int, length: int) -> list
 
 
 def _restored_parameters(strategy: str, rows: list[Any]) -> dict[str, tuple[Any, Any, Any]]:
-    parameters = {}
+    parameters: dict[str, tuple[Any, Any, Any]] = {}
     for name, *values in rows:
         _expect(is_name(name) and name not in (*parameters, *_MEANT), "parameter", name)
         _expect(column(strategy, name) not in _known_columns(), "parameter", name)

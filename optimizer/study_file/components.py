@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import CLASSIFIERS, RISK, Parameter
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_setting
@@ -117,9 +117,6 @@ def _read_built_in(table: Mapping[str, object]) -> Strategy:
     return BUILT_IN[_read_component_name(table, tuple(BUILT_IN))]
 
 
-_USER_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
 def _read_user_name(table: Mapping[str, object]) -> str:
     """Name of a user's strategy, which becomes the prefix of its columns."""
     path, name = table["path"], table.get("name")
@@ -130,8 +127,11 @@ def _read_user_name(table: Mapping[str, object]) -> str:
     taken = (*BUILT_IN, *CLASSIFIERS, "risk")
     if name in taken:
         refuse_all([(("name",), f"got {show(name)}, the name of a built-in; choose another")])
-    if not isinstance(name, str) or not _USER_NAME.fullmatch(name):
-        message = f"got {show(name)}; expected small letters, digits and _, starting with a letter"
+    if not is_name(name):
+        message = (
+            f"got {show(name)}; expected small letters, digits and _, starting with a letter, and no"
+            " word of Python"
+        )
         refuse_all([(("name",), message)])
     return str(name)
 
