@@ -99,10 +99,10 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
     except KeyError as error:
         raise StudyError(f"{first}, {second}: study.json: {error} is missing") from None
     summaries = [summarize(folder.path) for folder in folders]
-    for one in summaries:
-        if one.problem:
-            raise StudyError(f"{one.path}: {one.problem}")
-    return Comparison(*summaries, in_files, in_data, *crossed)
+    for summary in summaries:
+        if summary.problem:
+            raise StudyError(f"{summary.path}: {summary.problem}")
+    return Comparison(summaries[0], summaries[1], in_files, in_data, *crossed)
 
 
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
