@@ -67,7 +67,7 @@ class Pool:
         self.count = count if self._on_cluster else process_count(count)
         # Worker processes outlive a study, so they may have been started in another working folder.
         self._folder = folder.absolute()
-        self.shared: Any = str(self._folder)
+        self.shared: Any = None
         self._handover = Handover(self._folder)
         self._watch = PoolWatch()
         self._cluster: Cluster | None = None
@@ -81,7 +81,7 @@ class Pool:
             )
         if not self._on_cluster:
             try:
-                save_context(folder, study, inputs)
+                self.shared = save_context(self._folder, study, inputs)
             except OSError as error:
                 raise cannot_write(folder, error) from None
 

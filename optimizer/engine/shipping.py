@@ -21,9 +21,10 @@ import numpy as np
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.engine.compile import compile_kernels
 from optimizer.errors import StudyError
+from optimizer.strategies.approvals import accept
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.inputs import Inputs
 from optimizer.versions import software_versions
 
@@ -72,8 +73,11 @@ class Shipped:
             The object to send.
 
         Raises:
+            UntrustedCodeError: the file of a user's strategy is not approved.
             StrategyError: the file of a user's strategy has changed since it was read.
         """
+        for strategy in study.user_strategies:
+            strategy.require_approval()
         software = _software()
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
         text = json.dumps([*head, inputs.bounds, software], sort_keys=True)
@@ -115,9 +119,10 @@ def context_of(parcel: Parcel) -> tuple[Inputs, Space]:
             shipped = parcel.shipped()
             _refuse_other_software(shipped)
             for strategy, content in shipped.sources:
+                accept([strategy.declaration.source_hash])  # which the parent was allowed to send
                 strategy.provide(content)
             inputs = _read_only(shipped.inputs)
-            space = build_space(study_from_dict(shipped.study))
+            space = build_space(recorded_study(shipped.study))
             with exclusive():  # all processes of a machine share one cache of compiled kernels
                 compile_kernels(inputs, space)
             while len(_contexts) >= _KEPT_CONTEXTS:

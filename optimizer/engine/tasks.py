@@ -13,12 +13,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from optimizer.engine.handover import restorable
 from optimizer.engine.processes import time_limit
 from optimizer.engine.shipping import Parcel, context_of
 from optimizer.errors import SignalError
+from optimizer.strategies.approvals import accept
 from optimizer.study_file.space import Branch, Space, Value, build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key
 from optimizer.sweep.tiles import Tile, TileResult
@@ -43,6 +46,7 @@ class TileTask:
     point: Mapping[str, Value]
 
 
+@restorable
 @dataclass(frozen=True)
 class TileFailure:
     """Stands for the result of a task that has none.
@@ -133,7 +137,19 @@ def join_pieces(parts: Sequence[TileResult | TileFailure]) -> TileResult | TileF
 # --- What all tasks share -----------------------------------------------------------------------
 
 
-def save_context(folder: Path, study: Study, inputs: Inputs) -> None:
+class MappedContext(NamedTuple):
+    """Where the workers of this machine find what all tasks of a study share.
+
+    Attributes:
+        folder: absolute: a worker process may have another working folder.
+        approved: hashes of the strategy files that the parent may run, and so its workers.
+    """
+
+    folder: str
+    approved: tuple[str, ...]
+
+
+def save_context(folder: Path, study: Study, inputs: Inputs) -> MappedContext:
     """Write what all tasks of a study share, for workers of this machine to map.
 
     Args:
@@ -141,43 +157,52 @@ def save_context(folder: Path, study: Study, inputs: Inputs) -> None:
         study: the study.
         inputs: its inputs.
 
+    Returns:
+        The argument of tasks from which they get the inputs and the space of the study.
+
     Raises:
+        UntrustedCodeError: the file of a user's strategy is not approved.
         OSError: a file cannot be written.
     """
+    for strategy in study.user_strategies:
+        strategy.require_approval()
     # Closed to other users: what workers write there is made into objects.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     inputs.save(folder)
     (folder / _STUDY_FILE).write_text(json.dumps(study.to_dict()))
+    approved = tuple(one.declaration.source_hash for one in study.user_strategies)
+    return MappedContext(str(folder.absolute()), approved)
 
 
 @functools.lru_cache(maxsize=2)
-def mapped_context(folder: str) -> tuple[Inputs, Space]:
+def mapped_context(shared: MappedContext) -> tuple[Inputs, Space]:
     """What ``save_context`` wrote, mapped once per process.
 
     Args:
-        folder: the folder, absolute: a worker process may have another working folder.
+        shared: what it returned.
 
     Returns:
         The inputs and the space of the study.
     """
-    path = Path(folder)
-    study = study_from_dict(json.loads((path / _STUDY_FILE).read_text()))
+    accept(shared.approved)
+    path = Path(shared.folder)
+    study = recorded_study(json.loads((path / _STUDY_FILE).read_text()))
     return Inputs.load(path), build_space(study)
 
 
-def _context(shared: str | Parcel) -> tuple[Inputs, Space]:
-    return mapped_context(shared) if isinstance(shared, str) else context_of(shared)
+def _context(shared: MappedContext | Parcel) -> tuple[Inputs, Space]:
+    return mapped_context(shared) if isinstance(shared, MappedContext) else context_of(shared)
 
 
-def _folder_of(shared: str | Parcel) -> str | None:
-    return shared if isinstance(shared, str) else None
+def _folder_of(shared: MappedContext | Parcel) -> str | None:
+    return shared.folder if isinstance(shared, MappedContext) else None
 
 
 # --- What workers call --------------------------------------------------------------------------
 
 
 def evaluate_pieces(
-    shared: str | Parcel,
+    shared: MappedContext | Parcel,
     pieces: Sequence[TilePiece],
     regimes: Mapping[RegimeKey, RegimeCodes],
     tile_seconds: float | None = None,
@@ -185,7 +210,7 @@ def evaluate_pieces(
     """Evaluate one chunk.
 
     Args:
-        shared: the folder of ``save_context``, or what was shipped to a cluster.
+        shared: what ``save_context`` returned, or what was shipped to a cluster.
         pieces: the pieces of the chunk.
         regimes: codes of every regime model that the pieces need, each of shape (n_bars,).
         tile_seconds: time limit per piece in seconds; None sets none.
@@ -206,11 +231,11 @@ def evaluate_pieces(
         return results, time.perf_counter() - start
 
 
-def try_user_signals(shared: str | Parcel, tile_seconds: float | None) -> None:
+def try_user_signals(shared: MappedContext | Parcel, tile_seconds: float | None) -> None:
     """Try the signals of users' strategies at their first parameter set.
 
     Args:
-        shared: the folder of ``save_context``, or what was shipped to a cluster.
+        shared: what ``save_context`` returned, or what was shipped to a cluster.
         tile_seconds: time limit in seconds; None sets none.
 
     Raises:
@@ -220,11 +245,11 @@ def try_user_signals(shared: str | Parcel, tile_seconds: float | None) -> None:
         try_signals(*_context(shared))
 
 
-def fit_regime_model(shared: str | Parcel, key: RegimeKey) -> tuple[RegimeCodes, str]:
+def fit_regime_model(shared: MappedContext | Parcel, key: RegimeKey) -> tuple[RegimeCodes, str]:
     """Fit one regime model.
 
     Args:
-        shared: the folder of ``save_context``, or what was shipped to a cluster.
+        shared: what ``save_context`` returned, or what was shipped to a cluster.
         key: the regime model.
 
     Returns:

@@ -49,11 +49,11 @@ def _is_fatal(pieces: Any) -> bool:
     return any(piece.task.point["momentum_lookback"] == FATAL_LOOKBACK for piece in pieces)
 
 
-def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_out_of_memory(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """A worker with an address space that is nearly used up, on the tiles of one lookback."""
     if _is_fatal(pieces):
         _use_up_memory()
-    return evaluate(folder, pieces, regimes, limit)
+    return evaluate(shared, pieces, regimes, limit)
 
 
 def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
@@ -68,14 +68,14 @@ def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) ->
     return evaluate(shared, pieces, regimes, limit)
 
 
-def evaluate_out_of_memory_once(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_out_of_memory_once(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """A worker runs out of memory each time that there is the file to say so, which it removes."""
     try:
         Path(os.environ["BARSWEEP_OUT_OF_MEMORY"]).unlink()
     except FileNotFoundError:
-        return evaluate(folder, pieces, regimes, limit)
+        return evaluate(shared, pieces, regimes, limit)
     _use_up_memory()
-    return evaluate(folder, pieces, regimes, limit)
+    return evaluate(shared, pieces, regimes, limit)
 
 
 def _use_up_memory() -> None:
@@ -255,12 +255,12 @@ def _loop(start: float) -> float:
     return start
 
 
-def evaluate_endlessly(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_endlessly(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """Compiled code that never ends, on the tiles of one lookback."""
-    with time_limit(folder, limit):
+    with time_limit(shared.folder, limit):
         if _is_fatal(pieces):
             _loop(1.0)
-    return evaluate(folder, pieces, regimes, None)
+    return evaluate(shared, pieces, regimes, None)
 
 
 # --- Before the command line starts -----------------------------------------------------------

@@ -111,8 +111,8 @@ def result_hashes(folder: StudyFolder) -> dict[str, str]:
 FATAL_LOOKBACK = 35
 
 
-def evaluate_or_die(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_or_die(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """As ``evaluate_pieces``, but the tiles of one lookback kill their process."""
     if any(piece.task.point["momentum_lookback"] == FATAL_LOOKBACK for piece in pieces):
         os.kill(os.getpid(), signal.SIGKILL)
-    return evaluate_pieces(folder, pieces, regimes, limit)
+    return evaluate_pieces(shared, pieces, regimes, limit)

@@ -114,10 +114,10 @@ def test_the_size_of_a_chunk_does_not_matter(
     sizes = []
 
     def counted(
-        folder: str, pieces: Any, regimes: Any, limit: Any
+        shared: Any, pieces: Any, regimes: Any, limit: Any
     ) -> tuple[list[TileResult], float] | TileFailure:
         sizes.append(sum(piece.stop - piece.start for piece in pieces))
-        return original(folder, pieces, regimes, limit)
+        return original(shared, pieces, regimes, limit)
 
     original = tasks_module.evaluate_pieces
     monkeypatch.setattr(workers, "evaluate_pieces", counted)
