@@ -140,15 +140,7 @@ _STRATEGIES = (
         name="momentum",
         parameters=(
             lookback_parameter("lookback", 60, "bars of the return"),
-            Parameter(
-                "threshold",
-                float,
-                0.0,
-                0.0,
-                100.0,
-                "signal",
-                "return that opens a position, a fraction",
-            ),
+            Parameter("threshold", float, 0.0, 0.0, 100.0, "signal", "return to enter, a fraction"),
         ),
         features=(("momentum", "lookback"),),
         kernel=codes.MOMENTUM,
