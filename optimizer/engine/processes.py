@@ -145,6 +145,7 @@ def remove_shared_memory(process: int) -> None:
     if psutil.pid_exists(process):
         return
     for path in Path("/dev/shm").glob(f"*loky-{process}-*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of another user, who had the number later
+            path.unlink()
     for path in Path("/dev/shm").glob(f"joblib_memmapping_folder_{process}_*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -144,6 +144,8 @@ def save_context(folder: Path, study: Study, inputs: Inputs) -> None:
     Raises:
         OSError: a file cannot be written.
     """
+    # Closed to other users: what workers write there is made into objects.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     inputs.save(folder)
     (folder / _STUDY_FILE).write_text(json.dumps(study.to_dict()))
 

@@ -266,7 +266,7 @@ def _state(outcome: Outcome) -> TrialState:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop a warning: CMA-ES cannot use constraints, which rank the results all the same."""
+    """Drop a warning: CMA-ES cannot use constraints, which still rank the results."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
         yield

@@ -39,7 +39,7 @@ def resume_study(
     on_start: Callable[[Estimate], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
-    """Go on with a study after whatever ended it; the results are those of an undisturbed one.
+    """Continue a study after whatever ended it; the results are those of an undisturbed one.
 
     Batches that are on disk are told to the sampler again. What was not finished is asked and
     evaluated. A complete study is left as it is, but a batch of it that is missing or damaged is

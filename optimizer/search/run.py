@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def carry_out(
                     f"{folder.path}: other coordinators have done all"
                     f" {counted(prepared.needs.n_trials, 'trial')}; their results are in their folders"
                 )
-            with clock("selection"):
+            with clock("selection"), _selection_fits(study, folder):
                 selection = select(study, space, inputs, folder, pool.regimes)
                 if selection is not None and study.validation.method == "walk_forward":
                     selection = walk_forward_searches(study, space, inputs, folder, pool, selection)
@@ -120,6 +121,24 @@ def carry_out(
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
     return StudyResult(study, folder, clock.finished())
+
+
+@contextlib.contextmanager
+def _selection_fits(study: Study, folder: StudyFolder) -> Iterator[None]:
+    """Say what is too large where the memory is too small to judge the winner.
+
+    By then all batches are written, and their size is not what this step needs.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise StudyError(
+            f"{folder.path}: out of memory while the winner was judged, which takes memory for"
+            f" {counted(folder.n_sets(), 'parameter set')} x {study.validation.blocks} blocks of bars;"
+            " every batch is written: free memory or take a larger machine, then `barsweep resume"
+            f" {shlex.quote(str(folder.path))}` goes on; or run a study of fewer trials or [validation]"
+            " blocks"
+        ) from None
 
 
 def _coordinator(prepared: PreparedStudy, path: Path) -> Coordinator | None:
