@@ -24,10 +24,9 @@ from optimizer.engine.processes import (
     clear_timeout,
     interrupts_held,
     process_count,
-    ready,
     start_worker,
 )
-from optimizer.engine.tasks import TileFailure, mapped_context, save_context
+from optimizer.engine.tasks import TileFailure, mapped_context, ready, save_context
 from optimizer.engine.watch import PoolWatch
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write

@@ -67,10 +67,6 @@ def start_worker(parent: int) -> None:
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
-def ready() -> None:
-    """Do nothing: the first call of each worker, which shows that it has started."""
-
-
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
     """Block Ctrl-C for a while.
