@@ -383,6 +383,15 @@ def test_what_no_file_declares_is_refused_in_one_line(case: str, home: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("case", "words"),
+    [("many", "parameters: got 10,001; .* 14 at"), ("many features", "features: got 7; .* 6 at")],
+)
+def test_counts_are_bounded_before_anything_else(case: str, words: str, made: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        declaration_from_dict({**declared_of(made), "declared": CRAFTED[case]})
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("source_hash", "*"), ("source_hash", "../" * 20 + "x"), ("source_hash", 3),
