@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import stat
 import sys
 import time
 import warnings
@@ -34,6 +35,7 @@ NEEDED_BYTES = 64_000_000
 _VARIABLE = "NUMBA_CACHE_DIR"
 _FOLDER = "barsweep"
 _PREFIX = "kernels-"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _COMPILERS = (("numba", "_version.py"), ("llvmlite", "_version.py"), ("numpy", "version.py"))
 
 
@@ -41,8 +43,8 @@ def configure() -> Path:
     """Choose the folder and tell numba.
 
     It is ``<base>/barsweep/<key>``. The base is ``NUMBA_CACHE_DIR`` if that is set, else the user's
-    cache folder. If the folder cannot be written or the disk is full, a warning says so, and a
-    temporary folder is used until the process ends.
+    cache folder. If the folder cannot be written, the disk is full, or another user could have put
+    something there, a warning says so, and a temporary folder is used until the process ends.
 
     Returns:
         The folder.
@@ -55,7 +57,8 @@ def configure() -> Path:
     problem = _why_unusable(folder)
     if problem:
         folder = _temporary(folder, problem) / _FOLDER / key
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir()
+        folder.mkdir(mode=0o700)
     os.environ[_VARIABLE] = str(folder)
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
@@ -134,7 +137,12 @@ def _why_unusable(folder: Path) -> str:
     """Make a folder, and say why nothing can be written to it; empty if something can."""
     probe = folder / f".probe-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        problem = _why_untrusted(folder)
+        if problem:
+            return problem
         os.utime(folder)
         try:
             probe.write_bytes(bytes(1_000_000))
@@ -144,6 +152,33 @@ def _why_unusable(folder: Path) -> str:
     except OSError as error:
         return error.strerror or type(error).__name__
     return "" if free >= NEEDED_BYTES else f"only {free / 1e6:.0f} MB free"
+
+
+def _why_untrusted(folder: Path) -> str:
+    """Why what a folder holds may be another user's; empty if only this user can have written it.
+
+    numba's files are pickles, which run what they say.
+    """
+    if not hasattr(os, "getuid"):
+        return ""
+    above, base = folder.parent, folder.parent.parent
+    status = above.stat()
+    if status.st_uid == os.getuid() and status.st_mode & _OTHERS_WRITE:
+        # Made under a umask that lets a group write. Only the folder in it is read, which is looked
+        # at next, so nothing is lost by closing this one now.
+        above.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
+    for path in (folder, above):
+        status = path.stat()
+        if path.is_symlink() or status.st_uid != os.getuid():
+            return (
+                f"{path} belongs to another user" if not path.is_symlink() else f"{path} is a link"
+            )
+        if status.st_mode & _OTHERS_WRITE:
+            return f"other users can write to {path}"
+    status = base.stat()
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        return f"other users can replace what is in {base}"
+    return ""
 
 
 def _temporary(folder: Path, problem: str) -> Path:

@@ -7,15 +7,27 @@ and exits with 2.
 from __future__ import annotations
 
 
-class BarsweepError(Exception):
-    """Base of every error that barsweep raises on purpose.
+def escaped(text: str) -> str:
+    r"""A text that a terminal shows as it is: what could act on the terminal is spelled out.
 
-    Characters that cannot be printed, such as a line break from a file, are escaped.
+    Control characters, line breaks, marks that reverse the direction of writing, and half surrogates
+    become such as ``\x1b``. Every error and every line and cell that a command prints goes through this.
+
+    Args:
+        text: of a file, or of anybody.
     """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+class BarsweepError(Exception):
+    """Base of every error that barsweep raises on purpose; its message is ``escaped``."""
 
     def __init__(self, message: str = "") -> None:
-        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__("".join(escaped))
+        super().__init__(escaped(message))
 
 
 class DataError(BarsweepError, ValueError):

@@ -34,6 +34,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: the file cannot be written; what was there before is kept.
     """
     temporary = part_path(path)
+    # Left by a process that was killed, or put there by whoever made the folder: a link would be
+    # written through.
+    temporary.unlink(missing_ok=True)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -73,7 +76,7 @@ def cannot_write(path: Path, error: OSError) -> StudyError:
     return StudyError(
         f"{path}: cannot be written: {reason} ({free / 1e6:,.0f} MB free on the disk of"
         f" {existing if existing.is_dir() else existing.parent}); what was written before is kept:"
-        " free space there, then `barsweep resume` goes on"
+        " free space there, then continue with `barsweep resume`"
     )
 
 

@@ -81,6 +81,46 @@ def _written(value: object) -> str:
         return "a number too long to print"
 
 
+LONGEST_NAME = 200
+"""Characters of a name: of a study, a symbol, a strategy, a parameter."""
+
+LONGEST_PATH = 1024
+"""Characters of a path that a file names; three of them joined are still one for the system."""
+
+_LONGEST_PART = 255
+
+
+def name_problem(name: str, longest: int = LONGEST_NAME) -> str:
+    """Why a text from a file cannot be a name; empty if it can. The rule for every kind of file.
+
+    A name is printable: it has no control characters, no line breaks, and no marks that change the
+    direction of writing, which would show another name than there is.
+
+    Args:
+        name: of a study, a symbol, a strategy, a parameter.
+        longest: characters.
+    """
+    if len(name) > longest:
+        return f"has {len(name):,} characters; a name has at most {longest:,}"
+    if not name.isprintable():
+        return "has characters that cannot be printed; remove them"
+    return ""
+
+
+def path_problem(path: str) -> str:
+    """Why a text from a file cannot be a path; empty if it can.
+
+    Args:
+        path: as the file has it.
+    """
+    if problem := name_problem(path, LONGEST_PATH):
+        return problem
+    longest = max(len(part.encode(errors="replace")) for part in path.replace("\\", "/").split("/"))
+    if longest > _LONGEST_PART:
+        return f"has a part of {longest:,} bytes; a file name has at most {_LONGEST_PART}"
+    return ""
+
+
 def suggest(name: str, valid: Sequence[str]) -> str:
     """The end of a message about an unknown name: the nearest valid one, if any, and all of them.
 

@@ -7,16 +7,19 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from optimizer.analytics.address import PASSWORD_HINT, Address, AnalyticsError, parse_url
 from optimizer.analytics.database import Database
+from optimizer.analytics.recorded import recorded_database, refuse_odd_url
 from optimizer.analytics.schema import schema_versions
 from optimizer.analytics.tables import TABLES, BarRows
+from optimizer.store.validated import parse_json
 
 _SPILL_FORMAT = "barsweep analytics spill"
+_LONGEST_HEADER = 100_000
 
 
 class Spill:
@@ -117,7 +120,9 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def import_spill(spill: Path, url: str | None = None) -> int:
+def import_spill(
+    spill: Path, url: str | None = None, confirm: Callable[[str], bool] | None = None
+) -> int:
     """Load a spill file; rows that the database already has are skipped.
 
     A last line without its end is left out: it is half a bar, of a process that was killed.
@@ -126,16 +131,18 @@ def import_spill(spill: Path, url: str | None = None) -> int:
         spill: file that ``AnalyticsWriter`` wrote.
         url: of the database, as for ``AnalyticsWriter``; None takes the one that failed, with
             the password in the environment variable PGPASSWORD.
+        confirm: asks the user the question that it is given, see ``recorded_database``.
 
     Returns:
         Number of rows that were new to the database.
 
     Raises:
-        AnalyticsError: the file or the database cannot be used. Rows loaded so far stay, and another
+        AnalyticsError: the file or the database cannot be used, or the file names a database
+            elsewhere that the user does not confirm. Rows loaded so far stay, and another
             call continues from there.
     """
     spill = Path(spill)
-    address = parse_url(_spilled_database(spill) if url is None else url)
+    address = parse_url(_spilled_database(spill, confirm) if url is None else url)
 
     async def load() -> int:
         database = Database(address)
@@ -164,11 +171,13 @@ def import_spill(spill: Path, url: str | None = None) -> int:
         ) from None
 
 
-def _spilled_database(spill: Path) -> str:
-    """URL in the header of a spill file."""
+def _spilled_database(spill: Path, confirm: Callable[[str], bool] | None) -> str:
+    """URL in the header of a spill file, if it may be opened."""
     try:
+        if spill.exists() and not (spill.is_file() or spill.is_dir()):
+            raise ValueError  # a pipe, which might never end
         with spill.open("rb") as file:
-            header = json.loads(file.readline())
+            header = parse_json(file.readline(_LONGEST_HEADER))
         if header["file"] != _SPILL_FORMAT:
             raise ValueError
         url = header["database"]
@@ -180,11 +189,13 @@ def _spilled_database(spill: Path) -> str:
         raise AnalyticsError(
             f"{spill}: line 1: this is not a spill file of barsweep; restore the file"
         ) from None
+    refuse_odd_url(url, spill)
     file_of_url = parse_url(url).file
-    if file_of_url is not None and not file_of_url.exists():
+    if file_of_url is not None and not os.path.exists(file_of_url):
         moved = spill.absolute().parent / file_of_url.name
-        return f"sqlite:///{moved}" if moved.exists() else url
-    return url
+        if moved.exists():
+            url = f"sqlite:///{moved}"
+    return recorded_database(url, spill, confirm)
 
 
 def _some_bars(bars: Iterator[BarRows], n_rows: int = 20_000) -> list[BarRows]:
@@ -218,7 +229,7 @@ def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
                 ):
                     raise ValueError
                 yield BarRows(record["bar"], rows, sum(map(len, rows.values())))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             what = (
                 "this is not a spill file of barsweep"
                 if number == 1

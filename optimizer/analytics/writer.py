@@ -14,6 +14,7 @@ from typing import Self
 
 from optimizer.analytics.address import AnalyticsError, parse_url
 from optimizer.analytics.database import Database
+from optimizer.analytics.recorded import note_database
 from optimizer.analytics.spill import Spill
 from optimizer.analytics.tables import TABLES, BarRows, Row
 
@@ -63,7 +64,7 @@ class AnalyticsWriter:
         self._widths = {name: {len(table.columns)} for name, table in TABLES.items()}
 
         # The two sides share no lock: Ctrl-C may interrupt the caller's side anywhere, and a lock that
-        # stays held would block the other side for ever. Each number is set by one side only. is_alive()
+        # stays held would block the other side forever. Each number is set by one side only. is_alive()
         # is not used: in Python 3.11 it reports a living thread as dead after a Ctrl-C inside it.
         self._open = BarRows()
         self._added = 0
@@ -84,6 +85,7 @@ class AnalyticsWriter:
         failure = self._started.get()
         if failure is not None:
             raise failure
+        note_database(self._address)
 
     def _refuse_missing_folder(self) -> None:
         file = self._address.file

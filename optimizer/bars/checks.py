@@ -18,6 +18,11 @@ from optimizer.types import Bars, BoolArray, FloatArray, IntArray
 
 ROUNDING = 1e-9
 """Relative slack of high and low against open and close: the last digits of adjusted prices."""
+LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e15
+"""Prices outside are refused. Real markets lie far within: a token of many zeros costs 1e-10 of
+another, a listed fund of an inflated currency 1e9. Nearer to the limits of a double the products and
+quotients of a backtest overflow, and equity is not a number.
+"""
 _CALENDAR_SLACK = 4 / 7
 """A long bar may be as short as this: a week that begins on a Thursday, a February."""
 
@@ -105,6 +110,9 @@ def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
             yield Flaw("negative", column < 0, name, "the least is 0")
         else:
             yield Flaw("not positive", column <= 0, name, "prices must be positive")
+            outside = (column < LOWEST_PRICE) | (column > HIGHEST_PRICE)
+            fix = f"prices must be from {LOWEST_PRICE:g} to {HIGHEST_PRICE:g}; use another unit"
+            yield Flaw("out of range", outside, name, fix)
     correct = "correct the bar or drop it"
     high, low = values["high"], values["low"]
     for name in ("low", "open", "close"):

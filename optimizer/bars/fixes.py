@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.checks import flaws
+from optimizer.bars.checks import HIGHEST_PRICE, LOWEST_PRICE, flaws
 from optimizer.bars.foreign import Foreign
 from optimizer.bars.import_report import Finding
 from optimizer.bars.rows import Rows
@@ -102,6 +102,7 @@ _KINDS = {
     "infinite": "with an infinite value",
     "negative": "with a negative volume",
     "not positive": "with a price that is not positive",
+    "out of range": f"with a price outside {LOWEST_PRICE:g} to {HIGHEST_PRICE:g}",
     "below": "with a high below another price",
     "above": "with a low above another price",
 }

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from optimizer.bars.rows import VALUES, Rows, first_row
 from optimizer.errors import DataError
-from optimizer.text import list_text, one_line
+from optimizer.text import list_text, name_problem, one_line, show
 
 ACCEPTED_NAMES: Mapping[str, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker"),
@@ -171,6 +171,13 @@ def refuse_nested(rows: Rows, name: str) -> None:
             rows.refuse(row, f"column {name} holds {rows.cell(name, row)}; expected one value")
 
 
+def _refuse_name(rows: Rows, name: str, row: int) -> None:
+    """Refuse a symbol that is no name, see ``name_problem``."""
+    problem = name_problem(name)
+    if problem:
+        rows.refuse(row, f"symbol {show(name)} {problem}")
+
+
 def find_symbols(rows: Rows) -> Rows:
     """Read the symbol of each row; a file without a symbol column has one, named as the file.
 
@@ -182,6 +189,7 @@ def find_symbols(rows: Rows) -> Rows:
     """
     if "symbol" not in rows.frame:
         name = re.sub(r"(\.csv)?\.\w+$", "", Path(rows.source).name, flags=re.IGNORECASE)
+        _refuse_name(rows, name, 0)
         return replace(rows, names=(name,), code=np.zeros(len(rows.frame), dtype=np.int64))
     refuse_nested(rows, "symbol")
     column = rows.frame["symbol"]
@@ -190,6 +198,9 @@ def find_symbols(rows: Rows) -> Rows:
     empty = [-1, *(place for place, name in enumerate(names) if not name)]
     if (row := first_row(np.isin(code, empty))) is not None:
         rows.refuse(row, "column symbol is empty")
+    for number, name in enumerate(names):
+        if name_problem(name):
+            _refuse_name(rows, name, int(np.argmax(code == number)))
     ordered = sorted(set(names))
     place = np.array([ordered.index(name) for name in names], dtype=np.int64)
     return replace(rows, names=tuple(ordered), code=place[code])

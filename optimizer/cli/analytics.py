@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.console import say
+from optimizer.cli.console import confirmed, say
 from optimizer.text import counted
 
 analytics = typer.Typer(
@@ -25,4 +25,4 @@ def import_(
     """Load the rows that a flow could not write to its database."""
     from optimizer.analytics.spill import import_spill
 
-    say(f"imported {counted(import_spill(spill, database), 'row')}")
+    say(f"imported {counted(import_spill(spill, database, confirmed), 'row')}")

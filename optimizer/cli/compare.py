@@ -42,7 +42,7 @@ def compare(
         ("bars differ in", found.data_differences),
     ):
         if rows:
-            table.add_row(f"[bold]{title}")
+            table.add_row(Text(title, "bold"))
         for name, before, now in rows:
             table.add_row(Text(name), Text(difference_text(before)), Text(difference_text(now)))
     console.print(table)

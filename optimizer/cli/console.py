@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from optimizer.errors import escaped
 from optimizer.text import counted
 
 console = Console()
@@ -17,23 +20,23 @@ errors = Console(stderr=True)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print one line to standard output as it is; a terminal wraps it, a pipe gets it whole.
+    """Print one line to standard output; a terminal wraps it, a pipe gets it whole.
 
     Args:
-        text: the line; neither markup nor numbers in it are styled.
+        text: the line, which is ``escaped``; neither markup nor numbers in it are styled.
         style: a rich style for the whole line.
     """
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(escaped(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def say_error(text: str, style: str | None = "red") -> None:
-    """Print one line to standard error as it is.
+    """Print one line to standard error.
 
     Args:
-        text: the line; neither markup nor numbers in it are styled.
+        text: the line, which is ``escaped``; neither markup nor numbers in it are styled.
         style: a rich style for the whole line.
     """
-    errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    errors.print(escaped(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def warn_close_fill() -> None:
@@ -59,13 +62,47 @@ def positions_text(found: Mapping[str, float]) -> str:
     )
 
 
-def new_table() -> Table:
+def confirmed(question: str) -> bool:
+    """Ask on a terminal; no where there is none.
+
+    Args:
+        question: one line, which is ``escaped``.
+    """
+    if not (sys.stdin.isatty() and errors.is_terminal):
+        return False
+    say_error(f"{question} [y/N]", style=None)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+class PlainTable(Table):
+    """A table whose titles and cells are texts, never markup, and are ``escaped``."""
+
+    def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
+        """Add a column, as rich's table does."""
+        super().add_column(_plain(header, escape_lines=False), *arguments, **options)
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row, as rich's table does."""
+        super().add_row(*map(_plain, cells), **options)
+
+
+def _plain(cell: Any, *, escape_lines: bool = True) -> Any:
+    """A cell's text, escaped; a title may have two lines."""
+    if isinstance(cell, Text):
+        return Text(escaped(cell.plain), style=cell.style)
+    if not isinstance(cell, str):
+        return cell
+    lines = [cell] if escape_lines else cell.split("\n")
+    return Text("\n".join(map(escaped, lines)))
+
+
+def new_table() -> PlainTable:
     """An empty table in the style of the command line.
 
     Returns:
         A table without columns.
     """
-    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    return PlainTable(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def format_cell(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.console import console, format_cell, new_table, say, warn_close_fill
+from optimizer.cli.console import confirmed, console, format_cell, new_table, say, warn_close_fill
 from optimizer.cli.interruption import resumable
 from optimizer.cli.options import StudyFile
 from optimizer.errors import StudyError
@@ -135,7 +135,7 @@ def trace(
         raise StudyError("trace: give a FILL_ID, or --rejects")
     flow_folder = FlowFolder(folder)
     record = flow_folder.record()
-    with open_reader(database or flow_folder.database()) as reader:
+    with open_reader(database or flow_folder.database(confirmed)) as reader:
         if fill is None:
             for reason, count in reader.reject_counts(record.portfolios):
                 say(f"{count:>12,}  {reason}")

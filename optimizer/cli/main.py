@@ -39,12 +39,15 @@ def main() -> None:
     log.propagate = False
     announce = _AnnounceCode()
     log.addHandler(announce)
+    warnings_log, shown = logging.getLogger("barsweep"), _ShowWarnings(logging.WARNING)
+    warnings_log.addHandler(shown)
     command_state.quiet = False
     try:
         with signals_handled():
             code = _run()
     finally:
         log.removeHandler(announce)
+        warnings_log.removeHandler(shown)
     sys.exit(code)
 
 
@@ -109,3 +112,10 @@ class _AnnounceCode(logging.Handler):
             say_error(record.getMessage(), style=None)
         else:
             say(record.getMessage())
+
+
+class _ShowWarnings(logging.Handler):
+    """Prints warnings on standard error, escaped: they name files, symbols and values of files."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say_error(record.getMessage(), style=None)

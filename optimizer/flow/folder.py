@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
 
 from optimizer.analytics.address import AnalyticsError, parse_url
+from optimizer.analytics.recorded import recorded_database
 from optimizer.analytics.writer import AnalyticsWriter
 from optimizer.errors import StudyError
 from optimizer.files import write_atomically
 from optimizer.flow.prepared import PreparedFlow
+from optimizer.store.links import refuse_links
+from optimizer.store.validated import Digest, Name, PathText, Record, problem_of, read_json
 
 RECORD = "flow.json"
 DATABASE = "analytics.db"
 SPILL = "spill.jsonl"
 KIND = "barsweep flow"
 SCHEMA_VERSION = 1
+
+
+_OWN = (RECORD, f"{DATABASE}*", f"{SPILL}*", "*.old", "*.part")
+"""Patterns of the names that a flow writes, replaces or removes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,17 @@ class FlowRecord:
     study_hash: str
     data_hash: str
     database: str | None
-    portfolios: tuple[str, ...]
+    portfolios: Sequence[str]
+
+
+class _Record(Record):
+    """What ``FlowRecord`` holds, as its file must state it."""
+
+    study: Name
+    study_hash: Digest
+    data_hash: Digest
+    database: PathText | None
+    portfolios: Annotated[list[Name], Field(max_length=1_000_000)]
 
 
 class FlowFolder:
@@ -87,6 +107,7 @@ class FlowFolder:
         """Move the files of an earlier flow aside, and back if the block fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            refuse_links(self.path, _OWN)
             names = (RECORD, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", SPILL)
             files = [self.path / name for name in names]
             earlier = [file for file in files if file.exists()]
@@ -124,7 +145,7 @@ class FlowFolder:
         """
         file = self.path / RECORD
         try:
-            content = json.loads(file.read_text())
+            content = read_json(file)
         except (FileNotFoundError, NotADirectoryError):
             if (self.path / DATABASE).is_file():
                 raise StudyError(
@@ -134,31 +155,37 @@ class FlowFolder:
             raise StudyError(
                 f"{self.path}: no flow here; expected a folder that `barsweep flow` wrote"
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise StudyError(f"{file}: cannot be read: {reason}") from None
         known = {"kind": KIND, "schema_version": SCHEMA_VERSION}
-        try:
-            if {key: content[key] for key in known} != known:
-                raise ValueError
-            database, portfolios = content["database"], content["portfolios"]
-            study, study_hash, data_hash = (
-                content[name] for name in ("study", "study_hash", "data_hash")
-            )
-            texts = [study, study_hash, data_hash, *portfolios, database or ""]
-            if not isinstance(portfolios, list) or not all(isinstance(one, str) for one in texts):
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
+        if not isinstance(content, dict) or {key: content.get(key) for key in known} != known:
             raise StudyError(
-                f"{file}: this barsweep did not write it; expected"
+                f"{file}: not of a flow of this barsweep; expected"
                 f' "kind": "{KIND}", "schema_version": {SCHEMA_VERSION}'
+            )
+        try:
+            return FlowRecord(**_Record.model_validate(content).model_dump())
+        except ValidationError as error:
+            raise StudyError(
+                f"{file}: {problem_of(error)}; put the file back as it was, or run the flow again"
+                " with `barsweep flow --overwrite`"
             ) from None
-        return FlowRecord(study, study_hash, data_hash, database, tuple(portfolios))
 
-    def database(self) -> str:
-        """URL of the flow's database, without a password.
+    def database(self, confirm: Callable[[str], bool] | None = None) -> str:
+        """URL of the flow's database, without a password, if it is one that may be opened unasked.
+
+        Args:
+            confirm: asks the user the question that it is given, see ``recorded_database``.
 
         Raises:
             StudyError: the folder holds no flow, or its record cannot be read.
+            AnalyticsError: the record names a database elsewhere, and the user does not confirm it.
         """
-        return self.record().database or self._own_database()
+        url = self.record().database
+        if url is None:
+            own = self.path / DATABASE
+            if own.is_symlink():
+                refuse_links(self.path, _OWN)
+            return self._own_database()
+        return recorded_database(url, self.path / RECORD, confirm)

@@ -19,7 +19,7 @@ from optimizer.selection.verdict import Verdict, judge
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger import n_tried
-from optimizer.store.names import MANIFEST
+from optimizer.store.names import MANIFEST, SELECTION
 from optimizer.store.query import best_sets
 from optimizer.study_file.study import recorded_study
 
@@ -87,7 +87,7 @@ class Judged(NamedTuple):
 
     Attributes:
         selection: its odds deflated by all those sets; None before the end, or if no set is best.
-        verdict: on the winner; None likewise.
+        verdict: on the winner; None where ``selection`` is.
         problem: why only the sets of this study count; empty if all do.
     """
 
@@ -118,7 +118,13 @@ def judged(folder: StudyFolder) -> Judged:
         tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
     except StudyError as error:
         problem = f"{error}; only the sets of this study are counted"
-    return Judged(deflated(selection, tried), judge(selection, tried), problem)
+    try:
+        return Judged(deflated(selection, tried), judge(selection, tried), problem)
+    except (ArithmeticError, ValueError) as error:
+        raise StudyError(
+            f"{folder.path / SELECTION}: its numbers are none that a study has: {error};"
+            f" `barsweep resume {folder.path}` judges the study again once the file is removed"
+        ) from None
 
 
 def list_studies(folder: str | Path = "out") -> list[StudySummary]:

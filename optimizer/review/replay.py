@@ -115,7 +115,7 @@ def replay(
         raise ExportError(f"{file}: {str(error).removeprefix('<study>: ')}") from None
     except BarsweepError:
         raise
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, OSError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
     return Replay(again.result, chosen, differences, name, terms.costs, bars, parity)
 

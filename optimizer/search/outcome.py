@@ -12,11 +12,9 @@ from optuna.trial import FrozenTrial
 
 from optimizer.catalogue import METRICS
 from optimizer.search.objective import TileScore
+from optimizer.store.batches import CONSTRAINT
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import FloatArray
-
-CONSTRAINT = "constraints:"
-"""Prefix of Optuna's system attributes that hold by how much a constraint is broken."""
 
 _CMA_STATE = "cma:"
 """Prefix of Optuna's system attributes that hold the pickled state of CMA-ES."""
@@ -29,7 +27,7 @@ class Outcome:
     Attributes:
         values: one per objective; None where the trial failed.
         attributes: ``n_sets``, the parameter sets evaluated; ``reason``, why there are no values; of
-            the set that stands for the tile ``winner``, its parameters, and its metrics ``in_sample``
+            the set that represents the tile ``winner``, its parameters, and its metrics ``in_sample``
             and ``out_of_sample``.
         violations: by how much that set breaks each constraint on results; 0 where it holds.
     """
@@ -45,7 +43,7 @@ class Outcome:
 
     @property
     def feasible(self) -> bool:
-        """Whether the set that stands for the tile breaks no constraint on results."""
+        """Whether the set that represents the tile breaks no constraint on results."""
         return not any(excess > 0 for excess in self.violations.values())
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
-from optimizer.engine.cluster import compile_kernels
+from optimizer.engine.compile import compile_kernels
 from optimizer.engine.coordination import Coordinator
-from optimizer.engine.workers import Workers, remove_shared_memory
+from optimizer.engine.processes import remove_shared_memory
+from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.asker import new_asker
-from optimizer.search.loop import Search
+from optimizer.search.loop import SearchLoop
 from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import PreparedStudy, prepare_study
 from optimizer.search.progress import Progress, Tally
@@ -103,13 +105,13 @@ def carry_out(
                 n_trials = prepared.needs.n_trials
                 asker = new_asker(study, space, n_trials, coordinator)
                 tally = Tally(study.search, n_trials)
-                Search(study, space, inputs, folder, pool, asker, tally, clock, told).run()
+                SearchLoop(study, space, inputs, folder, pool, asker, tally, clock, told).run()
             if not folder.batch_paths():
                 raise StudyError(
                     f"{folder.path}: other coordinators have done all"
                     f" {counted(prepared.needs.n_trials, 'trial')}; their results are in their folders"
                 )
-            with clock("selection"):
+            with clock("selection"), _selection_fits(study, folder):
                 selection = select(study, space, inputs, folder, pool.regimes)
                 if selection is not None and study.validation.method == "walk_forward":
                     selection = walk_forward_searches(study, space, inputs, folder, pool, selection)
@@ -119,6 +121,24 @@ def carry_out(
         folder.remove_scratch()
     folder.write_manifest({**folder.manifest(), "complete": True})
     return StudyResult(study, folder, clock.finished())
+
+
+@contextlib.contextmanager
+def _selection_fits(study: Study, folder: StudyFolder) -> Iterator[None]:
+    """Say what is too large where the memory is too small to judge the winner.
+
+    By then all batches are written, and their size is not what this step needs.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise StudyError(
+            f"{folder.path}: out of memory while the winner was judged, which takes memory for"
+            f" {counted(folder.n_sets(), 'parameter set')} x {study.validation.blocks} blocks of bars;"
+            " every batch is written: free memory or take a larger machine, then `barsweep resume"
+            f" {shlex.quote(str(folder.path))}` goes on; or run a study of fewer trials or [validation]"
+            " blocks"
+        ) from None
 
 
 def _coordinator(prepared: PreparedStudy, path: Path) -> Coordinator | None:

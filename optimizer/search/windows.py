@@ -10,10 +10,10 @@ import pandas as pd
 
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
-from optimizer.files import write_atomically
+from optimizer.files import cannot_write, write_atomically
 from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
-from optimizer.search.loop import Search
+from optimizer.search.loop import SearchLoop
 from optimizer.search.preflight import count_trials
 from optimizer.search.progress import Progress, Tally
 from optimizer.selection.record import Selection, Window
@@ -21,15 +21,12 @@ from optimizer.selection.steering import needs_own_searches
 from optimizer.selection.walk_forward import stitched, stitched_sharpe, walk_forward_summary
 from optimizer.store import ledger
 from optimizer.store.folder import StudyFolder
-from optimizer.store.names import WALK_FORWARD
+from optimizer.store.names import FOLDS, WALK_FORWARD
 from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.types import Bars
-
-FOLDS = "folds"
-"""Folder of the searches of a walk-forward's windows."""
 
 
 def noting_in_ledger(
@@ -106,7 +103,10 @@ def walk_forward_searches(
         return replace(selection, windows=())
     frame = stitched(space, inputs, parts, pool.regimes)
     path = folder.path / WALK_FORWARD
-    write_atomically(path, lambda part: frame.to_parquet(part, index=False))
+    try:
+        write_atomically(path, lambda part: frame.to_parquet(part, index=False))
+    except OSError as error:
+        raise cannot_write(path, error) from None
     return replace(
         selection,
         **walk_forward_summary([window for window, _ in parts]),
@@ -127,14 +127,17 @@ def _search_window(
     """The search over one training window, judged on the bars after it; None if nothing is feasible."""
     own = inputs.window(window.train_start, window.start, window.stop)
     path = folder.path / FOLDS / f"{number:02d}"
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
     within = StudyFolder.create(path, folder.manifest(), overwrite=True)
     told = noting_in_ledger(study, inputs.bars, None, f" window {number}")
     n_trials = count_trials(study, space)
     asker, tally = new_asker(study, space, n_trials), Tally(study.search, n_trials)
     try:
         with Workers(within.scratch_path, study, own, workers) as pool:
-            Search(study, space, own, within, pool, asker, tally, Clock(), told).run()
+            SearchLoop(study, space, own, within, pool, asker, tally, Clock(), told).run()
     finally:
         within.remove_scratch()
     best = best_sets(within, study.search, 1)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from optimizer.errors import StudyError
-from optimizer.files import write_atomically
+from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SELECTION
+from optimizer.store.validated import Count, problem_of, read_json
 from optimizer.sweep.buy_and_hold import Held
+
+Finite = Annotated[float, Field(ge=-1e60, le=1e60, allow_inf_nan=False)]
+"""A number whose square and fourth power are finite too."""
+
+AboveZero = Annotated[float, Field(gt=0.0, le=1e60, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1, le=2**53)]
 
 
 @dataclass(frozen=True)
@@ -28,15 +38,15 @@ class SetStatistics:
         raw_dsr: ``dsr`` from the raw number of sets.
     """
 
-    number: int
-    sharpe: float | None
-    skewness: float | None
-    kurtosis: float | None
-    oos_sharpe: float | None
-    psr: float | None
-    oos_psr: float | None
-    dsr: float | None = None
-    raw_dsr: float | None = None
+    number: Count
+    sharpe: Finite | None
+    skewness: Finite | None
+    kurtosis: Finite | None
+    oos_sharpe: Finite | None
+    psr: Finite | None
+    oos_psr: Finite | None
+    dsr: Finite | None = None
+    raw_dsr: Finite | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,9 @@ class Neighbours:
         median, worst: of their in-sample Sharpe ratios, annualized. One that is undefined counts as 0.
     """
 
-    n_sets: int
-    median: float
-    worst: float
+    n_sets: Count
+    median: Finite
+    worst: Finite
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,12 @@ class Window:
         in_sample, out_of_sample: its annualized Sharpe ratio over the one and the other.
     """
 
-    number: int
-    train_start: int
-    start: int
-    stop: int
-    in_sample: float
-    out_of_sample: float
+    number: Count
+    train_start: Count
+    start: Count
+    stop: Count
+    in_sample: Finite
+    out_of_sample: Finite
 
 
 @dataclass(frozen=True)
@@ -107,39 +117,46 @@ class Selection:
             was chosen.
     """
 
-    n_tried: int
-    n_effective: float
-    sharpe_deviation: float
-    n_bars: int
-    bars_per_year: float
-    sets: tuple[SetStatistics, ...]
-    minimum_years: float | None = None
-    block_bars: tuple[int, ...] = ()
-    pbo: float | None = None
-    n_splits: int = 0
-    logits: tuple[float, ...] = ()
-    degradation_slope: float | None = None
-    probability_of_loss: float | None = None
+    n_tried: Positive
+    n_effective: AboveZero
+    sharpe_deviation: Finite
+    n_bars: Positive
+    bars_per_year: AboveZero
+    sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
+    minimum_years: Finite | None = None
+    block_bars: tuple[Count, ...] = ()
+    pbo: Finite | None = None
+    n_splits: Count = 0
+    logits: tuple[Finite, ...] = ()
+    degradation_slope: Finite | None = None
+    probability_of_loss: Finite | None = None
     windows: tuple[Window, ...] = ()
-    walk_forward_efficiency: float | None = None
+    walk_forward_efficiency: Finite | None = None
     one_search_per_window: bool = False
-    stitched_sharpe: float | None = None
-    path_sharpes: tuple[float, ...] = ()
+    stitched_sharpe: Finite | None = None
+    path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None
     held: Held | None = None
-    sharpe_interval: tuple[float, float] | None = None
-    oos_sharpe_interval: tuple[float, float] | None = None
-    drawdown_interval: tuple[float, float] | None = None
+    sharpe_interval: tuple[Finite, Finite] | None = None
+    oos_sharpe_interval: tuple[Finite, Finite] | None = None
+    drawdown_interval: tuple[Finite, Finite] | None = None
 
     def save(self, folder: StudyFolder) -> None:
         """Write ``selection.json``.
 
         Args:
             folder: of the study.
+
+        Raises:
+            StudyError: it cannot be written.
         """
         # Not ``asdict``, which would copy every element of the tuples.
         text = json.dumps(vars(self), default=vars, indent=1, allow_nan=False)
-        write_atomically(folder.path / SELECTION, lambda path: path.write_text(text + "\n"))
+        path = folder.path / SELECTION
+        try:
+            write_atomically(path, lambda part: part.write_text(text + "\n"))
+        except OSError as error:
+            raise cannot_write(path, error) from None
 
 
 def load_selection(folder: StudyFolder) -> Selection | None:
@@ -158,18 +175,14 @@ def load_selection(folder: StudyFolder) -> Selection | None:
     if not path.is_file():
         return None
     try:
-        raw = json.loads(path.read_text())
-        near, held = raw.pop("neighbours"), raw.pop("held", None)
-        lists = {name: tuple(v) for name, v in raw.items() if isinstance(v, list)}
-        lists["sets"] = tuple(SetStatistics(**one) for one in raw["sets"])
-        lists["windows"] = tuple(Window(**one) for one in raw["windows"])
-        return Selection(
-            **{**raw, **lists},
-            neighbours=Neighbours(**near) if near else None,
-            held=Held(**held) if held else None,
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # As JSON, whose lists a strict model takes for tuples.
+        return _SELECTION.validate_json(json.dumps(read_json(path)), strict=True)
+    except (OSError, ValueError) as error:
+        reason = problem_of(error) if isinstance(error, ValidationError) else error
         raise StudyError(
-            f"{path}: cannot be read: {error}; `barsweep resume {folder.path}`"
+            f"{path}: cannot be read: {reason}; `barsweep resume {folder.path}`"
             " judges the study again"
         ) from None
+
+
+_SELECTION: TypeAdapter[Selection] = TypeAdapter(Selection)

@@ -9,16 +9,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import METRICS, SET_COLUMNS
 from optimizer.errors import StudyError
 from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
 from optimizer.store.names import MOMENTS
+from optimizer.store.validated import Count, Name, Number, Record, parse_json, problem_of
+from optimizer.text import name_problem, show
 from optimizer.types import FloatArray
 
 TRIALS_KEY = b"barsweep.trials"
@@ -28,6 +31,9 @@ CHECKSUM_KEY = b"barsweep.sha256"
 """In a batch's file metadata: SHA-256 of the file itself, taken with zeros in this place."""
 
 _NO_DIGEST = b"0" * 64
+
+CONSTRAINT = "constraints:"
+"""Prefix of Optuna's system attributes that hold by how much a constraint is broken."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,141 @@ def read_batch(path: Path) -> FinishedBatch:
         metadata = pq.read_metadata(pa.BufferReader(content))
         if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
             raise ValueError("not a batch of this study")
-        trials = json.loads(metadata.metadata[TRIALS_KEY])
+        check_schema(metadata.schema.to_arrow_schema())
+        trials = read_trials(metadata.metadata[TRIALS_KEY])
+        if not moments_path(path).is_file():
+            raise ValueError(f"{moments_path(path)} is missing")
         if digest(moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
             raise ValueError(f"{moments_path(path)} is not what was written")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
     return FinishedBatch(path, trials)
+
+
+class OfTrial(Record):
+    """See ``search.outcome.Outcome``."""
+
+    n_sets: Count
+    reason: Annotated[str, Field(max_length=100_000)] = ""
+    winner: dict[Name, Number] = Field(default_factory=dict)
+    in_sample: dict[Name, Number | None] = Field(default_factory=dict)
+    out_of_sample: dict[Name, Number | None] = Field(default_factory=dict)
+
+
+class Trial(Record):
+    """What of a trial's record is read again; ``search.outcome.trial_record`` writes it."""
+
+    number: Annotated[int, Field(ge=0, lt=2**31)]
+    values: list[Number] | None
+    params: dict[Name, Number | bool | str | None]
+    user_attrs: OfTrial
+    system_attrs: dict[str, Any]
+
+    @field_validator("system_attrs")
+    @classmethod
+    def _violations(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """By how much a constraint is broken is compared with 0; what else Optuna notes is not read."""
+        for name, excess in value.items():
+            number = isinstance(excess, (int, float)) and not isinstance(excess, bool)
+            if name.startswith(CONSTRAINT) and not number:
+                raise ValueError(f"{show(name)} is {show(excess)}; a number is expected")
+        return value
+
+
+_TRIALS: TypeAdapter[list[Trial]] = TypeAdapter(list[Trial])
+
+
+def read_trials(text: bytes) -> list[dict[str, Any]]:
+    """The trials that a batch's file holds.
+
+    Args:
+        text: JSON of its metadata.
+
+    Raises:
+        ValueError: these are no trials; names the key.
+    """
+    trials: list[dict[str, Any]] = parse_json(text)
+    try:
+        _TRIALS.validate_python(trials, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"its trials: {problem_of(error)}") from None
+    return trials
+
+
+def check_schema(schema: pa.Schema) -> None:
+    """Refuse columns that no batch has.
+
+    Args:
+        schema: of a result file.
+
+    Raises:
+        ValueError: a column is missing, of the wrong type, or has no name.
+    """
+    kinds = {"set": pa.types.is_integer, "trial": pa.types.is_integer}
+    kinds |= dict.fromkeys(("feasible", *FLAGS), pa.types.is_boolean)
+    kinds |= dict.fromkeys(COUNTS, pa.types.is_integer)
+    kinds |= dict.fromkeys(NAMES, _is_text)
+    for name in (*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE):
+        if schema.names.count(name) != 1:
+            raise ValueError(f"not one column {name}")
+    for field in schema:
+        if not kinds.get(field.name, pa.types.is_floating)(field.type):
+            raise ValueError(f"column {show(field.name)} has type {field.type}")
+        if problem := name_problem(field.name):
+            raise ValueError(f"column {show(field.name)} {problem}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type))
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a result file.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
+    """
+    schema = pq.read_schema(path)
+    check_schema(schema)
+    return schema
+
+
+def read_results(path: Path, **options: Any) -> pa.Table:
+    """Rows of a result file, after its columns were checked.
+
+    Args:
+        path: of the file.
+        options: of ``pyarrow.parquet.read_table``.
+
+    Raises:
+        OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
+    """
+    schema = read_schema(path)
+    missing = [name for name in options.get("columns") or () if name not in schema.names]
+    if missing:
+        raise ValueError(f"no column {show(missing[0])}")
+    return pq.read_table(path, **options)
+
+
+def read_moments(batch: Path) -> FloatArray:
+    """The return moments of a batch, mapped.
+
+    Args:
+        batch: its result file.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or holds something else.
+    """
+    path = moments_path(batch)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file")
+    sums: FloatArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(sums, np.ndarray) or sums.dtype != np.float64 or sums.ndim != 3:
+        raise ValueError(f"{path} holds no return moments")
+    return sums
 
 
 def digest(content: bytes | bytearray) -> bytes:
@@ -149,7 +284,7 @@ def read_parquet(read: Callable[[], Any], path: Path) -> Any:
     """
     try:
         return read()
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
         raise StudyError(
             f"{path}: cannot be read: {error}; `barsweep resume {path.parent.parent}` computes it again"
         ) from None

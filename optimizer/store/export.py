@@ -7,11 +7,12 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import tomli_w
+from pydantic import Field, ValidationError
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import ExportError
@@ -21,6 +22,17 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import check_output
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.query import best_sets, no_best
+from optimizer.store.validated import (
+    Count,
+    Digest,
+    Name,
+    Number,
+    PathText,
+    Record,
+    parse_json,
+    problem_of,
+    read_text,
+)
 from optimizer.study_file.study import recorded_study
 
 Format = Literal["json", "toml", "csv", "parquet"]
@@ -184,8 +196,8 @@ def load_export(path: str | Path) -> dict[str, Any]:
             f"{file}: replay reads .json and .toml exports; got {file.suffix or 'no suffix'}"
         )
     try:
-        text = file.read_bytes().decode()
-        content = json.loads(text) if suffix == ".json" else tomllib.loads(text)
+        text = read_text(file)
+        content = parse_json(text) if suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ExportError(f"{file}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -197,4 +209,56 @@ def load_export(path: str | Path) -> dict[str, Any]:
             f"{file}: schema_version: got {content.get('schema_version')!r}; this barsweep reads"
             f" {SCHEMA_VERSION}: export the study again"
         )
+    try:
+        _Export.model_validate(content)
+    except ValidationError as error:
+        raise ExportError(f"{file}: {problem_of(error)}; export the study again") from None
     return content
+
+
+_Metrics = dict[Name, Number | bool | None]
+
+
+class _Set(Record):
+    """A set as ``set_document`` gives it; TOML leaves out what is None."""
+
+    set: Count
+    trial: Count = 0
+    strategy: Name
+    classifier: Name
+    market: Name | None = None
+    parameters: Annotated[dict[Name, Number], Field(max_length=1000)]
+    in_sample: _Metrics
+    out_of_sample: _Metrics | None = None
+
+
+class _OfStudy(Record):
+    name: Name
+
+
+class _OfData(Record):
+    path: PathText
+    hash: Digest
+    symbols: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+    align: Name
+    timezone: Name
+    start: Name | None = None
+    end: Name | None = None
+
+
+class _OfStrategy(Record):
+    path: PathText
+    hash: Digest
+
+
+class _Export(Record):
+    """What an export must say for a replay; ``costs`` is checked as a study's is."""
+
+    sets: Annotated[list[_Set], Field(max_length=1_000_000)]
+    study: _OfStudy
+    data: _OfData
+    costs: dict[Name, Any]
+    allow_short: bool
+    holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    first_bar: Count
+    strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

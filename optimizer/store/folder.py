@@ -25,16 +25,14 @@ from optimizer.store.batches import (
     read_batch,
     result_table,
 )
+from optimizer.store.links import refuse_links
+from optimizer.store.manifest import read_kind, read_manifest
 from optimizer.store.names import JOURNAL, KIND, MANIFEST, MISSING, MOMENTS, RESULTS, SCRATCH
 from optimizer.store.results import Results
 from optimizer.types import FloatArray
 
-_MANIFEST_KEYS = (
-    "schema_version", "study", "study_source", "study_folder", "study_hash", "data_path", "data_hash",
-    "symbols", "n_bars", "first_bar", "holdout_bar", "span", "first_time", "holdout_time",
-    "bars_per_year", "versions", "kernels", "complete",
-)  # fmt: skip
-"""What every manifest says."""
+_SCRATCH = re.compile(rf"{SCRATCH}-[1-9]\d{{0,8}}-[0-9a-f]{{8}}")
+"""Name of a folder of shared arrays: the number of the process, and what tells its studies apart."""
 
 
 class StudyFolder(Results):
@@ -59,8 +57,9 @@ class StudyFolder(Results):
             overwrite: replace a study that the folder holds.
 
         Raises:
-            StudyError: the folder holds something already, or cannot be written.
+            StudyError: the folder holds something already, or a link, or cannot be written.
         """
+        refuse_links(path)
         folder = cls(path)
         manifest_part = part_path(folder.manifest_path)
         try:
@@ -76,9 +75,9 @@ class StudyFolder(Results):
     def _refuse_or_clear(self, overwrite: bool) -> None:
         known = self.manifest_path.is_file()
         if not overwrite:
-            unfinished = known and not self.manifest().get("complete", True)
+            unfinished = known and not read_kind(self.manifest_path).get("complete", True)
             raise StudyError(
-                f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` goes on with"
+                f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` continues"
                 " it; otherwise give another --out, or --overwrite to replace it"
                 if unfinished
                 else f"{self.path}: already holds files; give another --out, or --overwrite to"
@@ -87,7 +86,7 @@ class StudyFolder(Results):
         if not known:
             raise StudyError(f"{self.path}: holds no study; --overwrite replaces a study only")
         # The manifest goes last: killed midway, this leaves an unfinished study.
-        self.write_manifest({**self.manifest(), "complete": False})
+        self.write_manifest({**read_kind(self.manifest_path), "complete": False})
         for one in self.path.iterdir():
             if one.is_dir() and not one.is_symlink():
                 shutil.rmtree(one)
@@ -128,24 +127,9 @@ class StudyFolder(Results):
         """What describes the study.
 
         Raises:
-            StudyError: it cannot be read, or does not describe a study.
+            StudyError: it cannot be read, or does not describe a study; names the file and the key.
         """
-        try:
-            manifest = json.loads(self.manifest_path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
-            raise StudyError(f"{self.manifest_path}: cannot be read: {error}") from None
-        if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-            raise StudyError(
-                f'{self.manifest_path}: not the manifest of a study: expected "kind": "{KIND}"; give'
-                " the folder that `barsweep run` wrote"
-            )
-        missing = [name for name in _MANIFEST_KEYS if name not in manifest]
-        if missing:
-            raise StudyError(
-                f"{self.manifest_path}: {missing[0]!r} is missing; put the file back as it was, or"
-                " rerun the study with another --out"
-            )
-        return manifest
+        return read_manifest(self.manifest_path)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace what describes the study.
@@ -170,8 +154,9 @@ class StudyFolder(Results):
         """Remove what a process that was killed left: parts of files, shared arrays.
 
         Raises:
-            StudyError: they cannot be removed.
+            StudyError: they cannot be removed, or the folder holds a link.
         """
+        refuse_links(self.path)
         try:
             for name in (RESULTS, MOMENTS):
                 (self.path / name).mkdir(exist_ok=True)
@@ -184,7 +169,13 @@ class StudyFolder(Results):
             raise cannot_write(self.path, error) from None
 
     def _scratches(self) -> list[Path]:
-        return sorted(self.path.glob(f"{SCRATCH}-*-*"))
+        """Folders of shared arrays; what is only named alike is not barsweep's, and stays."""
+        found = self.path.glob(f"{SCRATCH}-*-*")
+        return sorted(
+            path
+            for path in found
+            if _SCRATCH.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+        )
 
     def finished_batches(self) -> dict[int, FinishedBatch]:
         """Every batch that is whole on disk, by its number.
@@ -194,14 +185,17 @@ class StudyFolder(Results):
         """
         found = {}
         for path in self.batch_paths():
-            match = re.fullmatch(r"batch-(\d+)", path.stem)
+            match = re.fullmatch(r"batch-(\d{6,9})", path.stem, re.ASCII)
             if match is None:
                 continue
             try:
                 found[int(match[1])] = read_batch(path)
             except ValueError as error:
                 logging.getLogger("barsweep").warning("%s: %s; it is computed again", path, error)
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as problem:  # a folder of that name
+                    raise cannot_write(path, problem) from None
         return found
 
     def damage(self, n_batches: int | None) -> tuple[Path, str] | None:

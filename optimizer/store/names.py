@@ -9,6 +9,9 @@ SELECTION = "selection.json"
 WALK_FORWARD = "walk_forward.parquet"
 """Stitched equity of a walk-forward."""
 
+FOLDS = "folds"
+"""Folder of the searches of a walk-forward's windows."""
+
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
 SCHEMA_VERSION = 1

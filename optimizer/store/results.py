@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
-from optimizer.store.batches import TRIALS_KEY, distinct_points, moments_path, read_parquet
+from optimizer.store.batches import (
+    TRIALS_KEY,
+    distinct_points,
+    moments_path,
+    read_moments,
+    read_parquet,
+    read_results,
+    read_schema,
+    read_trials,
+)
 from optimizer.store.names import RESULTS
+from optimizer.text import one_line
 from optimizer.types import BoolArray, FloatArray
 
 
@@ -40,7 +48,9 @@ class Results:
 
     def batch_paths(self) -> list[Path]:
         """The result files that are there, in order."""
-        return sorted((self.path / RESULTS).glob("batch-*.parquet"))
+        found = (self.path / RESULTS).glob("batch-*.parquet")
+        # A folder or a pipe of such a name holds no results, and a pipe might never end.
+        return sorted(path for path in found if path.is_file())
 
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
@@ -58,9 +68,18 @@ class Results:
         if not paths:
             raise StudyError(f"{self.path}: no results yet")
         names = None if columns is None else list(columns)
-        tables = [read_parquet(partial(pq.read_table, path, columns=names), path) for path in paths]
-        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        tables = [read_parquet(partial(read_results, path, columns=names), path) for path in paths]
+        frame: pd.DataFrame = self._joined(tables).to_pandas()
         return frame
+
+    def _joined(self, tables: Sequence[pa.Table]) -> pa.Table:
+        try:
+            return pa.concat_tables(tables)
+        except pa.ArrowException as error:
+            raise StudyError(
+                f"{self.path / RESULTS}: its files are not of one study: {one_line(error)};"
+                f" `barsweep resume {self.path}` computes those again that are not its own"
+            ) from None
 
     def columns(self) -> list[str]:
         """Names of the columns of the results, in order.
@@ -71,7 +90,7 @@ class Results:
         paths = self.batch_paths()
         if not paths:
             raise StudyError(f"{self.path}: no results yet")
-        return list(read_parquet(partial(pq.read_schema, paths[0]), paths[0]).names)
+        return list(read_parquet(partial(read_schema, paths[0]), paths[0]).names)
 
     def n_sets(self) -> int:
         """Parameter sets evaluated so far.
@@ -93,11 +112,9 @@ class Results:
             StudyError: a file cannot be read.
         """
         for path in self.batch_paths():
-            read = partial(pq.read_table, path, columns=["feasible"])
+            read = partial(read_results, path, columns=["feasible"])
             feasible = read_parquet(read, path)["feasible"].to_numpy()
-            sums = read_parquet(
-                partial(np.load, moments_path(path), mmap_mode="r", allow_pickle=False), path
-            )
+            sums = read_parquet(partial(read_moments, path), path)
             if len(sums) != len(feasible):
                 raise StudyError(
                     f"{moments_path(path)}: does not belong to {path.name}; `barsweep resume"
@@ -117,10 +134,10 @@ class Results:
         wanted = pa.array(numbers, pa.int64())
         rows = pc.field("set").isin(wanted)
         tables = [
-            read_parquet(partial(pq.read_table, path, filters=rows), path)
+            read_parquet(partial(read_results, path, filters=rows), path)
             for path in self.batch_paths()
         ]
-        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set", drop=False)
+        frame: pd.DataFrame = self._joined(tables).to_pandas().set_index("set", drop=False)
         missing = [number for number in numbers if number not in frame.index]
         if missing:
             raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
@@ -137,10 +154,10 @@ class Results:
             schema = read_parquet(partial(pq.read_schema, path), path)
             if TRIALS_KEY not in (schema.metadata or {}):
                 raise StudyError(
-                    f"{path}: not a batch of this study; remove it, and `barsweep resume {self.path}`"
-                    " goes on"
+                    f"{path}: not a batch of this study; remove it, then continue with"
+                    f" `barsweep resume {self.path}`"
                 )
-            found += json.loads(schema.metadata[TRIALS_KEY])
+            found += read_parquet(partial(read_trials, schema.metadata[TRIALS_KEY]), path)
         return found
 
     def n_distinct(self) -> int:

@@ -16,7 +16,7 @@ from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
-from optimizer.study_file.values import Problem, filled_text, listed, refusal, refuse_all
+from optimizer.study_file.values import Problem, listed, named, refusal, refuse_all
 from optimizer.text import show, suggest
 
 
@@ -178,7 +178,7 @@ class ClassifierTable(Table):
     """
 
     name: str
-    market: Annotated[str, BeforeValidator(filled_text)] | None = None
+    market: Annotated[str, BeforeValidator(named)] | None = None
     settings: dict[str, Setting]
 
     @model_validator(mode="before")

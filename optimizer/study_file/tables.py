@@ -19,6 +19,7 @@ from optimizer.study_file.values import (
     distinct,
     filled_text,
     listed,
+    named,
     one_of,
     refusal,
     refuse_all,
@@ -80,7 +81,7 @@ class StudyTable(Table):
 
 
 def _read_symbols(value: object) -> list[str]:
-    symbols = [filled_text(symbol) for symbol in listed(value)]
+    symbols = [named(symbol) for symbol in listed(value)]
     distinct(symbols, "give each symbol once")
     return symbols
 

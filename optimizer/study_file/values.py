@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from optimizer.text import show, suggest
+from optimizer.text import name_problem, path_problem, show, suggest
 
 Number = int | float
 Place = tuple[str | int, ...]
@@ -111,7 +111,26 @@ def filled_text(value: object) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise refusal(f"got {show(value)}; expected a text, not empty")
+    problem = path_problem(value)
+    if problem:
+        raise refusal(f"got {show(value)}; it {problem}")
     return value
+
+
+def named(value: object) -> str:
+    """``value``, a name by the rule of ``name_problem``.
+
+    Args:
+        value: of the study file.
+
+    Raises:
+        PydanticCustomError: it is something else.
+    """
+    name = filled_text(value)
+    problem = name_problem(name)
+    if problem:
+        raise refusal(f"got {show(name)}; it {problem}")
+    return name
 
 
 def listed(value: object) -> list[Any]:

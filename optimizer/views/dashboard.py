@@ -71,6 +71,18 @@ class _ReadOnly(BaseJournalBackend):
         raise PermissionError("this view of the study is read-only")
 
 
+def is_own_host(host: str, port: str) -> bool:
+    """Whether the header ``Host`` of a request names this machine and the port.
+
+    Args:
+        host: of the request.
+        port: of the server.
+    """
+    names = (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}")
+    # Browsers leave out the port of http itself.
+    return host.lower() in (names if port != "80" else (*names, "localhost", "127.0.0.1", "[::1]"))
+
+
 class _Viewer:
     """The WSGI application of optuna-dashboard, replaced when the journal is another file."""
 
@@ -82,6 +94,11 @@ class _Viewer:
         self._application: Any = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        # A page of another site can have its own name resolve to this machine (DNS rebinding), and
+        # would then read the study through the user's browser; its name stays in the header.
+        if not is_own_host(environ.get("HTTP_HOST", ""), environ["SERVER_PORT"]):
+            start_response("403 Forbidden", [("Content-Type", "application/json")])
+            return [b'{"reason": "open this page as http://localhost or http://127.0.0.1"}']
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             start_response("403 Forbidden", [("Content-Type", "application/json")])
             return [b'{"reason": "this view of the study is read-only"}']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
 import re
 import warnings
@@ -154,10 +155,10 @@ def _write(
     quantstats.reports.html(
         returns,
         benchmark=against,
-        title=str(returns.name),
+        title=html.escape(str(returns.name)),  # quantstats writes it into the page as it is
         periods_per_year=round(infer_bars_per_year(days)),
         output=str(path),
-        **({} if against is None else {"benchmark_title": str(against.name)}),
+        **({} if against is None else {"benchmark_title": html.escape(str(against.name))}),
     )
     # The page would request an icon from a server.
     text = path.read_text(encoding="utf-8")

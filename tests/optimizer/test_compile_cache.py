@@ -226,6 +226,66 @@ def test_write_that_fails_counts_as_unwritable(tmp_path: Path) -> None:
     assert done.stderr.count("RuntimeWarning") == 1
 
 
+def refused(folder: Path, words: str) -> None:
+    """What is kept in a folder is not used: one warning, and a temporary folder."""
+    with pytest.warns(RuntimeWarning, match=words) as caught:
+        used = compile_cache.configure()
+    assert len(caught) == 1
+    assert not used.is_relative_to(folder)
+    assert used.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
+def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path, mode: int) -> None:
+    """Its files are pickles: whoever writes them runs code as this user."""
+    folder = compile_cache.configure()
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.chmod(mode)
+    refused(tmp_path / "cache", r"cannot be kept in .*other users can write")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+def test_a_folder_of_another_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_cache.configure()
+    user = os.getuid()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getuid", lambda: user + 1)
+        with pytest.warns(RuntimeWarning, match="belongs to another user"):
+            compile_cache.configure()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+def test_a_link_to_a_folder_is_not_used(tmp_path: Path) -> None:
+    folder = compile_cache.configure()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    refused(tmp_path / "cache", "is a link")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+def test_a_base_that_others_can_write_is_not_used(tmp_path: Path) -> None:
+    compile_cache.configure()
+    (tmp_path / "cache").chmod(0o777)
+    refused(tmp_path / "cache", "other users can replace what is in")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+def test_a_umask_that_lets_a_group_write_is_no_warning(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            folder = compile_cache.configure()
+            assert compile_cache.configure() == folder
+    finally:
+        os.umask(before)
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert folder.parent.stat().st_mode & 0o022 == 0
+
+
 def test_old_keys_are_removed_and_young_ones_kept() -> None:
     folder = compile_cache.configure()
     now = time.time()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
@@ -253,8 +255,12 @@ def _stitched(folder: StudyFolder) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
+        schema = pq.read_schema(path)
+        time, equity = (schema.field(name).type for name in ("timestamp", "equity"))
+        if not pa.types.is_timestamp(time) or not pa.types.is_floating(equity):
+            raise ValueError(f"its columns are {time} and {equity}")
         return pd.read_parquet(path, columns=["timestamp", "equity"])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
 
 

@@ -441,10 +441,12 @@ def history(content: Content) -> go.Figure | None:
     show = hover_format(name)
     made = figure(380, hovermode="closest")
     places = thinned(np.array(values), MOST_TRIALS)
+    with np.errstate(over="ignore"):  # beyond float32 is beyond every axis
+        shown = np.array(values)[places].astype(np.float32)
     made.add_trace(
         go.Scatter(
             x=np.array(numbers)[places].astype(np.int32),
-            y=np.array(values)[places].astype(np.float32),
+            y=shown,
             name="trial",
             mode="markers",
             marker={"size": 6, "color": LIGHT["grey"], "opacity": 0.8},

@@ -20,9 +20,11 @@ from optuna.trial import TrialState
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import DataError, StudyError
+from optimizer.search import run as run_module
 from optimizer.search.points import bulk_tasks, distribution_of, grid_tasks, sampler_seed, value_at
 from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
+from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
@@ -496,7 +498,7 @@ def test_sets_of_the_same_trades_are_listed_once(data: Path, tmp_path: Path) -> 
     assert len(result.results()) == 10 * 16
     best = result.best(1000)
     assert len(best) == result.results()["sharpe"].nunique() <= 40
-    # The first of the equal ones in the order of the trials stands for them.
+    # The first of the equal ones in the order of the trials represents them.
     for row in best.itertuples():
         rows = result.results()
         assert row.set == rows[rows["sharpe"] == row.sharpe]["set"].min()
@@ -680,7 +682,7 @@ def test_several_objectives(data: Path, tmp_path: Path) -> None:
         own = rows[rows["trial"] == trial["number"]]
         pairs = list(zip(own["sharpe"], own["max_drawdown"], strict=True))
         assert tuple(trial["values"]) in pairs
-        # What stands for the tile is one of its sets that no other of them beats in both.
+        # The tile is represented by a set that no other set of it beats in both.
         sharpe, drawdown = trial["values"]
         assert not any(s > sharpe and d < drawdown for s, d in pairs)
     best = best_sets(result.folder, result.study.search, len(rows))
@@ -707,3 +709,27 @@ def test_distributions_are_optunas() -> None:
     assert isinstance(choices, Choices)
     searched = build_space(study_from_dict(mapping())).branches[0].searched
     assert distribution_of(searched[-1]) == optuna.distributions.CategoricalDistribution((10, 20))
+
+
+@pytest.mark.parametrize("step", ["select", "walk_forward_searches"])
+def test_out_of_memory_while_the_winner_is_judged_says_what_that_takes(
+    step: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batches are written by then: their size is not to blame."""
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    study = small_study(data, validation={"method": "walk_forward"})
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, step, fail)
+        with pytest.raises(StudyError) as refused:
+            run_study(study, out=tmp_path / "out", workers=1)
+    message = str(refused.value)
+    assert "while the winner was judged" in message
+    assert "40 parameter sets x 16 blocks" in message
+    assert "`barsweep resume" in message and "search] batch" not in message
+    folder = StudyFolder.open(tmp_path / "out")
+    assert len(folder.batch_paths()) == 3
+    assert not folder.manifest()["complete"]
+    assert resume_study(tmp_path / "out", workers=1).folder.manifest()["complete"]

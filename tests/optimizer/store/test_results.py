@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.reference.studies import random_bars, small_study, write_bars
 
 from optimizer.catalogue import METRICS, SET_COLUMNS
 from optimizer.errors import StudyError
@@ -14,6 +13,7 @@ from optimizer.search.run import run_study
 from optimizer.store.batches import moments_path
 from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.study_file.space import build_space
+from tests.support.studies import random_bars, small_study, write_bars
 
 
 def test_columns_that_are_neither_a_metric_nor_of_the_set_are_parameters() -> None:

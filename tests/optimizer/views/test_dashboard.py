@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -63,7 +64,7 @@ def trials(address: str) -> list[dict[str, Any]]:
 
 
 def comes_to(address: str, count: int) -> bool:
-    """Whether it shows so many trials; it looks again after two seconds at the earliest."""
+    """Whether it shows that number of trials; it looks again after two seconds at the earliest."""
     end = time.monotonic() + 30.0
     while len(trials(address)) != count:
         if time.monotonic() > end:
@@ -111,6 +112,38 @@ def test_it_changes_nothing(result: StudyResult, method: str) -> None:
     assert result.folder.journal_path.read_bytes() == journal
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:{}", 200),
+        ("localhost:{}", 200),
+        ("LOCALHOST:{}", 200),
+        ("[::1]:{}", 200),
+        ("stranger.example:{}", 403),
+        ("127.0.0.1.stranger.example:{}", 403),
+        ("localhost:1", 403),
+        ("localhost", 403),
+        ("", 403),
+        ("127.0.0.1:{}@stranger.example", 403),
+        (None, 403),
+    ],
+)
+def test_only_this_machine_is_a_host(result: StudyResult, host: str | None, status: int) -> None:
+    """A page of another site whose name leads to this machine (DNS rebinding) reads nothing."""
+    with serving(result.folder.path) as address:
+        port = int(address.rsplit(":", 1)[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.putrequest("GET", "/api/studies", skip_host=True)
+        if host is not None:
+            connection.putheader("Host", host.format(port))
+        connection.endheaders()
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+    assert answer.status == status
+    assert (b"small" in text) == (status == 200)
+
+
 def test_a_study_that_runs_is_shown_and_comes_to_the_same(
     data: Path, result: StudyResult, tmp_path: Path
 ) -> None:
@@ -139,7 +172,7 @@ def test_a_journal_that_is_replaced_is_read_anew(result: StudyResult, tmp_path: 
         part = journal.with_suffix(".new")
         part.write_bytes(b"".join(lines[:-3]))
         part.replace(journal)
-        assert len(trials(address)) == 7  # at once: nothing of the former one is kept
+        assert len(trials(address)) == 7  # at once: nothing of the previous one is kept
         with journal.open("ab") as file:  # the rest, and a line that is half written
             file.write(b"".join(lines[-3:]) + lines[-1][:20])
         assert comes_to(address, 10)
