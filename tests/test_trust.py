@@ -260,9 +260,9 @@ def test_a_strategy_without_what_it_declares_is_not_run_to_find_out(
     done = barsweep(*arguments, folder=home)
     assert not ran(home)
     if arguments[0] == "list":
-        assert "declared: missing" in done.stdout
+        assert "'declared' is missing" in done.stdout
     else:
-        assert_refused(done, home, "declared: missing")
+        assert_refused(done, home, "'declared' is missing")
 
 
 def test_the_copy_of_code_that_nobody_approved_stays_unused(home: Path) -> None:
@@ -380,6 +380,15 @@ def test_what_no_file_declares_is_refused_in_one_line(case: str, home: Path) -> 
     with pytest.raises(StudyFileError, match=r"^[^\n]*declared: not as barsweep wrote it: "):
         optimizer.study_from_dict(study)
     assert not ran(home)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [("many", "parameters: got 10,001; .* 14 at"), ("many features", "features: got 7; .* 6 at")],
+)
+def test_counts_are_bounded_before_anything_else(case: str, words: str, made: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        declaration_from_dict({**declared_of(made), "declared": CRAFTED[case]})
 
 
 @pytest.mark.parametrize(
