@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from optimizer.engine.cluster import Cluster, require_cluster
+from optimizer.engine.cluster import Cluster
 from optimizer.engine.dask_cluster import connect_dask
 from optimizer.engine.ray_cluster import connect_ray
 from optimizer.engine.shipping import Shipped
@@ -32,7 +32,6 @@ def connect_cluster(study: Study, inputs: Inputs | None, wanted: int) -> Iterato
         The cluster, until the block ends.
 
     Raises:
-        UntrustedCodeError: only a record names the cluster or a strategy, see ``require_cluster``.
         StudyError: the back end is not installed, or the cluster does not answer or has no worker.
         StrategyError: the file of a user's strategy has changed since it was read.
         UntrustedCodeError: see ``require_cluster``, or the strategy's file is not approved.
