@@ -75,6 +75,14 @@ rounding."""
 
 
 @jit
+def _moments(n: float, total: float, squares: float) -> tuple[float, float, bool]:
+    """Mean, sample standard deviation (ddof 1), and whether the values vary beyond rounding."""
+    mean = total / n
+    spread = squares - total * mean
+    return mean, np.sqrt(spread / (n - 1.0)), spread > FLAT * squares
+
+
+@jit
 def mean_and_deviation(n: float, total: float, squares: float) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1) from power sums.
 
@@ -87,25 +95,28 @@ def mean_and_deviation(n: float, total: float, squares: float) -> tuple[float, f
         Mean and deviation. The deviation is 0 where the values do not vary beyond rounding, and NaN for
         fewer than 2 values.
     """
-    mean = total / n
+    mean, deviation, varies = _moments(n, total, squares)
     if n < 2:
         return mean, np.nan
-    spread = squares - total * mean
-    return mean, np.sqrt(spread / (n - 1)) if spread > FLAT * squares else 0.0
+    return mean, deviation if varies else 0.0
 
 
 @jit
-def sharpe_ratio(mean: float, deviation: float) -> float:
-    """Sharpe ratio at a risk-free rate of 0 (Sharpe 1994, "The Sharpe Ratio").
+def sharpe_ratio(n: float, total: float, squares: float, undefined: float) -> float:
+    """Sharpe ratio at a risk-free rate of 0 (Sharpe 1994, "The Sharpe Ratio"), from power sums.
 
     Args:
-        mean, deviation: of the returns per bar, by ``mean_and_deviation``.
+        n: number of returns.
+        total: their sum.
+        squares: sum of their squares.
+        undefined: the result where the returns do not vary beyond rounding.
 
     Returns:
-        The ratio per bar; NaN where the returns do not vary.
+        Mean over sample standard deviation (ddof 1), per bar.
     """
+    mean, deviation, varies = _moments(n, total, squares)
     ratio = mean / deviation
-    return ratio if deviation > 0.0 else np.nan
+    return ratio if varies else undefined
 
 
 @jit
@@ -165,7 +176,8 @@ def performance(
         out[i, TOTAL_RETURN] = growth - 1.0
         out[i, CAGR] = cagr
         out[i, VOLATILITY] = deviation * np.sqrt(bars_per_year)
-        out[i, SHARPE] = sharpe_ratio(mean, deviation) * np.sqrt(bars_per_year)
+        sharpe = sharpe_ratio(n_bars, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i], np.nan)
+        out[i, SHARPE] = sharpe * np.sqrt(bars_per_year)
         out[i, SORTINO] = mean / downside * np.sqrt(bars_per_year) if downside > 0.0 else np.nan
         out[i, CALMAR] = cagr / drawdown if drawdown > 0.0 else np.nan
         out[i, DRAWDOWN] = drawdown

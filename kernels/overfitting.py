@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.arrays import FloatArray, IntArray
-from kernels.metrics import mean_and_deviation, sharpe_ratio
+from kernels.metrics import sharpe_ratio
 
 TILE = 64
 """Parameter sets taken at a time."""
@@ -34,9 +34,7 @@ def block_sharpe(n: float, total: float, squares: float) -> float:
     Returns:
         The ratio, not annualized.
     """
-    mean, deviation = mean_and_deviation(n, total, squares)
-    sharpe = sharpe_ratio(mean, deviation)
-    return sharpe if deviation > 0.0 else 0.0
+    return sharpe_ratio(n, total, squares, 0.0)
 
 
 @jit

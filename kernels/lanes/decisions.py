@@ -7,7 +7,8 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
-from kernels.lanes.gathering import gather_lanes, one_volatility
+from kernels.codes import AVERAGE_CROSS, BREAKOUT
+from kernels.lanes.gathering import one_volatility
 from kernels.lanes.signals import signal_lanes
 from kernels.lanes.sizing import limit_lanes, regime_lanes, size_lanes
 from kernels.lanes.user_signals import user_lanes
@@ -18,6 +19,11 @@ from kernels.layout import (
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     VOLATILITY_COLUMN,
+    X0,
+    X1,
+    X_INVERSE_VOLATILITY,
+    X_VOLATILITY,
+    B,
 )
 from kernels.user_signal import GIVEN
 
@@ -80,10 +86,21 @@ def decide_lanes(
         vol = volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
         ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
         if not shared:
-            gather_lanes(
-                c, t, s, features, volatilities, inverse_volatilities, columns, scratch, strategy,
-                same_volatility,
-            )  # fmt: skip
+            # As a function of its own, this made blocks with own columns 4% slower.
+            for b in range(B):
+                scratch[X0 + b] = features[t, s, columns[c + FEATURE_0 + b]]
+            if strategy in (AVERAGE_CROSS, BREAKOUT):
+                for b in range(B):
+                    scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
+            if same_volatility:
+                for b in range(B):
+                    scratch[X_VOLATILITY + b] = vol
+                    scratch[X_INVERSE_VOLATILITY + b] = ivol
+            else:
+                for b in range(B):
+                    column = columns[c + VOLATILITY_COLUMN + b]
+                    scratch[X_VOLATILITY + b] = volatilities[t, s, column]
+                    scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]
         # numba compiles the calls with None and with True separately, so neither has a choice between
         # shared and own values inside its loop over lanes.
         if GIVEN:

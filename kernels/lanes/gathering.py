@@ -2,15 +2,8 @@
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ColumnArray, FloatArray, Index
-from kernels.codes import AVERAGE_CROSS, BREAKOUT
 from kernels.layout import (
-    FEATURE_0,
-    FEATURE_1,
     VOLATILITY_COLUMN,
-    X0,
-    X1,
-    X_INVERSE_VOLATILITY,
-    X_VOLATILITY,
     B,
 )
 
@@ -52,47 +45,3 @@ def one_volatility(c: Index, columns: ColumnArray) -> bool:
         own = columns[c + VOLATILITY_COLUMN + b] != columns[c + VOLATILITY_COLUMN]
         differ |= 1 if own else 0
     return differ == 0
-
-
-@jit_borrowing
-def gather_lanes(
-    c: Index,
-    t: int,
-    s: Index,
-    features: FloatArray,
-    volatilities: FloatArray,
-    inverse_volatilities: FloatArray,
-    columns: ColumnArray,
-    scratch: FloatArray,
-    strategy: int,
-    same_volatility: bool,
-) -> None:
-    """Gather the features, the volatility and its inverse that each lane reads of one symbol.
-
-    Args:
-        c: offset of the block in ``columns``.
-        t, s: numbers of the bar and of the symbol.
-        features: (n_bars, n_symbols, n_columns).
-        volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar.
-        columns: columns of each lane.
-        scratch: X0, X_VOLATILITY and X_INVERSE_VOLATILITY are written, and X1 where the strategy
-            takes a second feature.
-        strategy: code of the signal kernel.
-        same_volatility: by ``one_volatility``.
-    """
-    for b in range(B):
-        scratch[X0 + b] = features[t, s, columns[c + FEATURE_0 + b]]
-    if strategy in (AVERAGE_CROSS, BREAKOUT):
-        for b in range(B):
-            scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
-    if same_volatility:
-        vol = volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
-        ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
-        for b in range(B):
-            scratch[X_VOLATILITY + b] = vol
-            scratch[X_INVERSE_VOLATILITY + b] = ivol
-    else:
-        for b in range(B):
-            column = columns[c + VOLATILITY_COLUMN + b]
-            scratch[X_VOLATILITY + b] = volatilities[t, s, column]
-            scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]

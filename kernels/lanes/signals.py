@@ -71,8 +71,8 @@ def signal_lanes(
         q: offset of the block in ``parameters``.
         strategy: code of the signal kernel.
         parameters: rows of each lane.
-        scratch: DIRECTION and FRACTION are written; where ``own`` is given, the rows gathered by
-            ``gather_lanes`` are read.
+        scratch: DIRECTION and FRACTION are written; where ``own`` is given, the rows that
+            ``decide_lanes`` gathered are read.
         close: price of the symbol.
         x0, x1: features of the symbol that all lanes share.
         vol, ivol: volatility per bar that all lanes share, and its inverse.

@@ -65,7 +65,7 @@ def user_lanes(
         features: (n_bars, n_symbols, n_columns).
         columns, parameters: rows of each lane.
         scratch: DIRECTION and FRACTION are written, and where ``own`` is given the rows from
-            USER_X0 on; the volatilities gathered by ``gather_lanes`` are then read.
+            USER_X0 on; the volatilities that ``decide_lanes`` gathered are then read.
         close: price of the symbol.
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         own: None where all lanes of the block read the same columns.

@@ -7,7 +7,9 @@ loky offers no way out of either, so the watch reaches into its attributes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 from typing import Any
 
@@ -128,9 +130,16 @@ def _have_moved(before: dict[int, float], now: dict[int, float]) -> bool:
 
 
 def _end(manager: Any, reason: str) -> None:
-    """Kill the processes, and tell who waits for their messages that nobody is there to send any."""
+    """Kill the processes, so that who waits for their messages learns that nobody can send any."""
+    # This process holds the pipe's end for writing too, and it would never end. Closing that here
+    # might close it twice, since the manager does so as soon as it is free; so it leads nowhere.
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, manager.result_queue._writer.fileno(), inheritable=False)
+        finally:
+            os.close(nowhere)
     for process in list(manager.processes.values()):
         kill_process_tree(process)
-    manager.result_queue._writer.close()
     if not manager.is_alive():
         manager.terminate_broken(TerminatedWorkerError(reason))

@@ -68,7 +68,7 @@ def set_table(
     odds = {one.number: one for one in known_odds if one.number in here}
     titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
     if odds:
-        titles += ["DSR", "PSR\nin / out"]
+        titles += ["DSR\n", "PSR\nin / out"]
     titles.append("what differs between these sets" if len(frame) > 1 else "")
     rows = []
     for row in frame.to_dict("records"):

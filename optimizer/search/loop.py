@@ -44,7 +44,7 @@ class _Scored:
     moments: FloatArray
 
 
-class Search:
+class SearchLoop:
     """The batches of one study, from its first point to its last.
 
     Args:

@@ -15,7 +15,7 @@ from optimizer.engine.workers import Workers, remove_shared_memory
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.asker import new_asker
-from optimizer.search.loop import Search
+from optimizer.search.loop import SearchLoop
 from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import PreparedStudy, prepare_study
 from optimizer.search.progress import Progress, Tally
@@ -104,7 +104,7 @@ def carry_out(
                 n_trials = prepared.needs.n_trials
                 asker = new_asker(study, space, n_trials, coordinator)
                 tally = Tally(study.search, n_trials)
-                Search(study, space, inputs, folder, pool, asker, tally, clock, told).run()
+                SearchLoop(study, space, inputs, folder, pool, asker, tally, clock, told).run()
             if not folder.batch_paths():
                 raise StudyError(
                     f"{folder.path}: other coordinators have done all"

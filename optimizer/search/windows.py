@@ -13,7 +13,7 @@ from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
-from optimizer.search.loop import Search
+from optimizer.search.loop import SearchLoop
 from optimizer.search.preflight import count_trials
 from optimizer.search.progress import Progress, Tally
 from optimizer.selection.record import Selection, Window
@@ -137,7 +137,7 @@ def _search_window(
     asker, tally = new_asker(study, space, n_trials), Tally(study.search, n_trials)
     try:
         with Workers(within.scratch_path, study, own, workers) as pool:
-            Search(study, space, own, within, pool, asker, tally, Clock(), told).run()
+            SearchLoop(study, space, own, within, pool, asker, tally, Clock(), told).run()
     finally:
         within.remove_scratch()
     best = best_sets(within, study.search, 1)

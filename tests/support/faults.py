@@ -371,7 +371,7 @@ class _Interrupts:
 
 def interrupt_within_a_finalizer() -> None:
     """After the second batch."""
-    search: Any = loop.Search
+    search: Any = loop.SearchLoop
     report, left = search._report, [2]
 
     def interrupted(self: Any, *arguments: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from optimizer.selection import bootstrap, pbo, sharpe, superiority
+from optimizer.selection import bootstrap, pbo, sharpe, splits, superiority
 from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.pbo import (
     block_moments,
@@ -67,7 +67,7 @@ def noise(n_bars: int, n_sets: int, seed: int) -> FloatArray:
 
 
 def test_worked_examples() -> None:
-    results = [doctest.testmod(module) for module in (bootstrap, pbo, sharpe, superiority)]
+    results = [doctest.testmod(module) for module in (bootstrap, pbo, sharpe, splits, superiority)]
     assert sum(result.attempted for result in results) >= 8
     assert sum(result.failed for result in results) == 0
 

@@ -1,0 +1,52 @@
+"""Windows of a walk-forward over blocks, and what sums them up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from optimizer.selection.record import Window
+from optimizer.selection.splits import masks_of
+from optimizer.selection.walk_forward import walk_forward_folds, walk_forward_summary
+from optimizer.study_file.search_tables import ValidationTable
+
+
+def windows(n_blocks: int, **keys: object) -> list[tuple[list[int], list[int]]]:
+    validation = ValidationTable.model_validate({"method": "walk_forward", **keys})
+    folds = walk_forward_folds(validation, n_blocks)
+    return [(fold.train.tolist(), fold.test.tolist()) for fold in folds]
+
+
+def test_half_of_the_blocks_train_by_default() -> None:
+    assert windows(4) == [([0, 1], [2]), ([1, 2], [3])]
+
+
+def test_an_anchored_window_grows() -> None:
+    keys = {"train_blocks": 1, "anchored": True}
+    assert windows(4, **keys) == [([0], [1]), ([0, 1], [2]), ([0, 1, 2], [3])]
+
+
+def test_one_block_is_left_to_test_where_there_are_fewer_than_asked() -> None:
+    assert windows(3, train_blocks=7) == [([0, 1], [2])]
+    assert windows(2) == [([0], [1])]
+
+
+def test_masks_have_a_bit_for_each_block() -> None:
+    assert masks_of(np.array([0, 2, 5])) == 0b100101
+    assert masks_of(np.array([[0, 1], [1, 2], [22, 23]])).tolist() == [3, 6, 3 << 22]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "efficiency"),
+    [
+        ((2.0, 1.0), (1.0, 0.5), 0.5),
+        ((2.0, -1.0), (-1.0, 0.5), -0.5),
+        ((1.0, -1.0), (1.0, 1.0), None),
+    ],
+)
+def test_efficiency_is_what_is_kept_of_the_gain(
+    before: tuple[float, ...], after: tuple[float, ...], efficiency: float | None
+) -> None:
+    steps = [Window(1, 0, 5, 9, *pair) for pair in zip(before, after, strict=True)]
+    found = walk_forward_summary(steps)
+    assert found == {"windows": tuple(steps), "walk_forward_efficiency": efficiency}
