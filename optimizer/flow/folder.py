@@ -161,7 +161,7 @@ class FlowFolder:
         known = {"kind": KIND, "schema_version": SCHEMA_VERSION}
         if not isinstance(content, dict) or {key: content.get(key) for key in known} != known:
             raise StudyError(
-                f"{file}: not of a flow of this barsweep; expected"
+                f"{file}: this barsweep did not write it; expected"
                 f' "kind": "{KIND}", "schema_version": {SCHEMA_VERSION}'
             )
         try:
