@@ -27,10 +27,10 @@ from joblib import Parallel, delayed
 
 from benchmarks.tables import FOLDER, publish
 from optimizer.catalogue import METRICS
+from optimizer.files import LEDGER
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.selection.verdict import judge
-from optimizer.store import ledger
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
@@ -147,7 +147,7 @@ def one_study(returns: FloatArray) -> Outcome:
     """Run the study over bars with these log returns."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ[ledger.VARIABLE] = str(folder / "ledger.db")
+        os.environ[LEDGER] = str(folder / "ledger.db")
         bars = bars_of(returns)
         prices = ("open", "high", "low", "close", "volume")
         tables = [

@@ -42,6 +42,10 @@ class StrategyError(BarsweepError, ValueError):
     """A user's strategy that cannot be loaded, compiled or evaluated."""
 
 
+class UntrustedCodeError(StrategyError):
+    """Code or a cluster that recorded data names, and that the user has neither used nor approved."""
+
+
 class SignalError(StrategyError):
     """A user's signal raised while it ran."""
 

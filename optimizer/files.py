@@ -19,6 +19,9 @@ from pathlib import Path
 
 from optimizer.errors import StudyError
 
+LEDGER = "BARSWEEP_LEDGER"
+"""Environment variable that names the ledger; by default it is in the user's data folder."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all.
@@ -95,6 +98,20 @@ def user_data_folder() -> Path:
         RuntimeError: the user has no home folder.
     """
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
+def ledger_path() -> Path:
+    """Path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
+
+    Raises:
+        StudyError: the user has no home folder.
+    """
+    if os.environ.get(LEDGER):
+        return Path(os.environ[LEDGER])
+    try:
+        return user_data_folder() / "barsweep" / "ledger.db"
+    except RuntimeError as error:
+        raise StudyError(f"the ledger has no place: {error}; name a file with {LEDGER}") from None
 
 
 @contextlib.contextmanager

@@ -59,7 +59,10 @@ def show(value: object, limit: int = 60) -> str:
         value: of any kind.
         limit: characters.
     """
-    text = _written(value)
+    try:
+        text = _written(value)
+    except RecursionError:
+        return "a value nested too deep to print"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

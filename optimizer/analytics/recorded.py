@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from optimizer.analytics.address import Address, AnalyticsError, parse_url
-from optimizer.store.ledger import ledger_path
+from optimizer.files import ledger_path
 from optimizer.text import path_problem
 
 _HARMLESS = frozenset({"ssl", "host", "port", "timeout", "command_timeout"})

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from optimizer.cli.console import positions_text, say, warn_close_fill
-from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile
+from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile, Trust
 from optimizer.errors import ExportError
 from optimizer.text import counted
 
@@ -61,6 +61,7 @@ def replay(
         Optional[Path],
         typer.Option(metavar="FILE", help="Write the daily returns to a .csv or .parquet file."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Simulate an exported set again and compare; exit with 1 if a metric differs."""
     from optimizer.review.replay import replay as replay_set
@@ -69,7 +70,8 @@ def replay(
         from optimizer.views.tearsheet import check_returns_file
 
         check_returns_file(returns)
-    result = replay_set(file, number=number, data=data, events=flow is Replayed.EVENTS)
+    events = flow is Replayed.EVENTS
+    result = replay_set(file, number=number, data=data, events=events, trust=trust)
     if result.costs.get("fill") == "close":
         warn_close_fill()
     final = float(result.result.equity.iloc[-1])

@@ -8,7 +8,8 @@ from optimizer.text import counted
 
 def ledger() -> None:
     """Show how many parameter sets you have tried on which bars; every one counts as a chance."""
-    from optimizer.store.ledger import entries, ledger_path
+    from optimizer.files import ledger_path
+    from optimizer.store.ledger import entries
 
     table = new_table()
     for name in ("bars", "study", "sets", "last tried", "file of bars"):

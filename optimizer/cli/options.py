@@ -10,6 +10,12 @@ import typer
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `barsweep run` wrote.")]
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Approve the strategy file that is named there, for good; read it first."
+    ),
+]
 Workers = Annotated[
     Optional[int], typer.Option(min=0, help="Worker processes; 0 means one per core.")
 ]

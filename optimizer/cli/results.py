@@ -150,13 +150,13 @@ def _show_found(
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import find_sets
     from optimizer.study_file.constraints import read_condition
-    from optimizer.study_file.study import study_from_dict
+    from optimizer.study_file.study import recorded_study
 
     frame = find_sets(
         path, where=where, sort=sort, ascending=ascending, top=top, infeasible=infeasible
     )
     folder = StudyFolder.open(path)
-    study = study_from_dict(folder.manifest()["study"])
+    study = recorded_study(folder.manifest()["study"])
     if study.costs.fill == "close":
         warn_close_fill()
     named = [name for one in read_condition(where) for name in one.names] if where.strip() else []
@@ -184,11 +184,11 @@ def show_study(path: Path, top: int) -> None:
     from optimizer.review.records import judged
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
-    from optimizer.study_file.study import study_from_dict
+    from optimizer.study_file.study import recorded_study
 
     folder = StudyFolder.open(path)
     manifest = folder.manifest()
-    study = study_from_dict(manifest["study"])
+    study = recorded_study(manifest["study"])
     frame = best_sets(folder, study.search, top)
     counts = folder.results(["trial", "feasible"])
     selection, verdict, problem = judged(folder)

@@ -10,7 +10,15 @@ import typer
 
 from optimizer.cli.console import console, say, warn_close_fill
 from optimizer.cli.interruption import command_state, resumable
-from optimizer.cli.options import Folder, JsonLines, Quiet, StudyFile, TopAtTheEnd, Workers
+from optimizer.cli.options import (
+    Folder,
+    JsonLines,
+    Quiet,
+    StudyFile,
+    TopAtTheEnd,
+    Trust,
+    Workers,
+)
 from optimizer.cli.results import show_study
 from optimizer.errors import StudyError
 from optimizer.text import counted
@@ -127,6 +135,7 @@ def run(
 def resume(
     folder: Folder,
     workers: Workers = None,
+    trust: Trust = False,
     top: TopAtTheEnd = 5,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
@@ -137,7 +146,11 @@ def resume(
     shown = _Shown(quiet, json_lines)
     with resumable(folder), shown.progress() as on_progress:
         result = resume_study(
-            folder, workers=workers, on_start=shown.start, on_progress=on_progress
+            folder,
+            workers=workers,
+            trust=trust,
+            on_start=shown.start,
+            on_progress=on_progress,
         )
     shown.end(result, top)
 

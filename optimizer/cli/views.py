@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from optimizer.cli.console import say, warn_close_fill
-from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile
+from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile, Trust
 from optimizer.text import counted
 
 
@@ -50,11 +50,12 @@ def report(
     out: Annotated[
         Optional[Path], typer.Option(help="The file [default: DIR/report.html].")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Write the report of a study: one HTML file with figures and tables that opens offline."""
     from optimizer.views.report import write_report
 
-    say(f"report: {write_report(folder, out)}")
+    say(f"report: {write_report(folder, out, trust=trust)}")
 
 
 def tearsheet(
@@ -67,12 +68,13 @@ def tearsheet(
     out: Annotated[
         Optional[Path], typer.Option(help="HTML file [default: tearsheet.html next to BEST.json].")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Write the quantstats tearsheet of an exported set (extra `tearsheet`)."""
     from optimizer.review.replay import replay as replay_set
     from optimizer.views.tearsheet import write_tearsheet
 
-    replayed = replay_set(file, number=number, data=data)
+    replayed = replay_set(file, number=number, data=data, trust=trust)
     if replayed.costs.get("fill") == "close":
         warn_close_fill()
     if replayed.differences:

@@ -23,15 +23,17 @@ from joblib import parallel_config
 from joblib.parallel import get_active_backend
 
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
-from optimizer.errors import StudyError
+from optimizer.errors import StudyError, UntrustedCodeError
 from optimizer.market.regimes import compile_classifier
+from optimizer.strategies.approvals import accept, cluster_hash, is_approved
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, recorded_study
 from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.tiles import Tile
+from optimizer.text import show
 from optimizer.versions import software_versions
 
 CONNECT_SECONDS = 10
@@ -77,8 +79,11 @@ class Shipped:
         """Pack a study.
 
         Raises:
+            UntrustedCodeError: the file of a user's strategy is not approved.
             StrategyError: the file of a user's strategy has changed since it was read.
         """
+        for strategy in study.user_strategies:
+            strategy.require_approval()
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
         text = json.dumps([*head, inputs.bounds, _software()], sort_keys=True)
         return cls(
@@ -123,9 +128,10 @@ def context_of(parcel: Shipped | _InObjectStore) -> tuple[Inputs, Space]:
             shipped = parcel.shipped()
             _refuse_other_software(shipped)
             for strategy, content in shipped.sources:
+                accept([strategy.declaration.source_hash])  # which the parent was allowed to send
                 strategy.provide(content)
             inputs = _read_only(shipped.inputs)
-            space = build_space(study_from_dict(shipped.study))
+            space = build_space(recorded_study(shipped.study))
             with exclusive():  # the processes of one machine have one cache of compiled kernels
                 compile_kernels(inputs, space)
             while len(_contexts) >= _KEPT_CONTEXTS:
@@ -198,6 +204,24 @@ def count_slots(study: Study, wanted: int) -> int:
         return engine.count
 
 
+def require_cluster(study: Study) -> None:
+    """Refuse a cluster that only a record names: whoever runs its scheduler can run code here.
+
+    Args:
+        study: with any back end.
+
+    Raises:
+        UntrustedCodeError: the user has neither named nor approved the cluster.
+    """
+    table = study.workers
+    if table.backend in CLUSTERS and not is_approved(cluster_hash(table.backend, table.address)):
+        raise UntrustedCodeError(
+            f"{study.source}: [workers] address = {show(table.address)}: a {table.backend} cluster that"
+            " you never named yourself, and that could run code here; if it is yours, add --trust"
+            " (trust=True in Python)"
+        )
+
+
 @contextlib.contextmanager
 def connected(study: Study, inputs: Inputs | None, wanted: int) -> Iterator[Engine]:
     """A study's cluster, with what its tasks share sent there.
@@ -208,8 +232,10 @@ def connected(study: Study, inputs: Inputs | None, wanted: int) -> Iterator[Engi
         wanted: processes, 0 for all; Dask takes all that are there.
 
     Raises:
+        UntrustedCodeError: see ``require_cluster``.
         StudyError: the back end is not installed, or the cluster does not answer or has no worker.
     """
+    require_cluster(study)
     shipped = None if inputs is None else Shipped.of(study, inputs)
     start = {"dask": _dask, "ray": _ray}[study.workers.backend]
     with start(study, shipped, wanted) as engine:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import itertools
 import json
 import traceback
@@ -20,19 +19,52 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from optimizer.errors import BarsweepError
+from optimizer.errors import (
+    BarsweepError,
+    DataError,
+    ExportError,
+    SignalError,
+    StrategyError,
+    StudyError,
+    StudyFileError,
+    UntrustedCodeError,
+)
 from optimizer.files import cannot_write
+from optimizer.sweep.tiles import TileResult
 
 RECEIPT_BYTES = 128
 """Largest receipt: with what joblib adds below 512 bytes, which POSIX writes to a pipe in one piece.
 
 Linux does so up to 4,096 bytes.
 """
+
+
+_Kind = TypeVar("_Kind", bound=type)
+
+_RESTORED: dict[str, type] = {}
+"""What an object of a file may become, by name; a file names nothing else."""
+
+
+def restorable(kind: _Kind) -> _Kind:
+    """Let results hold objects of a class.
+
+    Args:
+        kind: a dataclass, or an error of one text.
+    """
+    _RESTORED[kind.__name__] = kind
+    return kind
+
+
+for _kind in (
+    BarsweepError, DataError, ExportError, SignalError, StrategyError, StudyError, StudyFileError,
+    UntrustedCodeError, TileResult,
+):  # fmt: skip
+    restorable(_kind)
 
 
 class LostResultError(Exception):
@@ -94,7 +126,10 @@ class Handover:
         path.unlink()
         if zlib.crc32(content) != receipt.checksum:
             raise LostResultError(path)
-        result = _unpacked(content)
+        try:
+            result = _unpacked(content)
+        except (KeyError, TypeError, ValueError):  # no worker of ours wrote it
+            raise LostResultError(path) from None
         if isinstance(result, BarsweepError):
             raise result
         if isinstance(result, _Raised):
@@ -128,6 +163,7 @@ def respond(folder: str, number: int, function: Callable[..., Any], *call: Any) 
         return Receipt(number, 0, error.errno or errno.EIO)
 
 
+@restorable
 @dataclass(frozen=True)
 class _Raised:
     traceback: str
@@ -218,13 +254,12 @@ def _valued(plain: Any, array: Callable[[str, Sequence[int]], npt.NDArray[Any]])
     own = [_valued(one, array) for one in content]
     if kind == "tuple":
         return tuple(own)
-    module, name = own[0].split(":")
-    if not module.startswith("optimizer."):  # as ``_name_of`` writes it
-        raise LostResultError(own[0])
-    return getattr(importlib.import_module(module), name)(*own[1:])
+    return _RESTORED[own[0]](*own[1:])
 
 
 def _name_of(value: Any) -> str:
-    kind = type(value)
-    assert kind.__module__.startswith("optimizer.")
-    return f"{kind.__module__}:{kind.__qualname__}"
+    """Name of the class of a value, or of the nearest one above it that can be restored."""
+    for kind in type(value).__mro__:
+        if _RESTORED.get(kind.__name__) is kind:
+            return kind.__name__
+    raise TypeError(f"a worker cannot give back {type(value).__name__}")

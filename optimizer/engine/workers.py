@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 from joblib import Parallel, cpu_count, delayed
@@ -33,12 +33,13 @@ from joblib.externals.loky.backend import resource_tracker as loky_resource_trac
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from optimizer.engine.cluster import Engine, connected, context_of
-from optimizer.engine.handover import Handover, LostResultError, respond
+from optimizer.engine.handover import Handover, LostResultError, respond, restorable
 from optimizer.engine.watch import PoolWatch
 from optimizer.errors import SignalError, StrategyError, StudyError
 from optimizer.files import cannot_write
+from optimizer.strategies.approvals import accept
 from optimizer.study_file.space import Branch, Space, Value, build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, recorded_study
 from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key
@@ -67,6 +68,7 @@ class TileTask:
     point: Mapping[str, Value]
 
 
+@restorable
 @dataclass(frozen=True)
 class TileFailure:
     """Why a tile has no result."""
@@ -88,15 +90,28 @@ def make_tile(space: Space, task: TileTask) -> Tile:
     return Tile.of(branch, branch.lanes(task.point))
 
 
+class _Shared(NamedTuple):
+    """What tasks on this machine are handed.
+
+    Attributes:
+        folder: of the mapped arrays.
+        approved: hashes of the strategies that the parent may run, and so its workers.
+    """
+
+    folder: str
+    approved: tuple[str, ...]
+
+
 def _context(shared: Any) -> tuple[Inputs, Space]:
-    """Of what tasks are handed: a folder's name, or what was sent to a cluster."""
-    return _mapped(shared) if isinstance(shared, str) else context_of(shared)
+    """Of what tasks are handed, here or on a cluster."""
+    return _mapped(shared) if isinstance(shared, _Shared) else context_of(shared)
 
 
 @functools.lru_cache(maxsize=2)
-def _mapped(folder: str) -> tuple[Inputs, Space]:
-    path = Path(folder)
-    study = study_from_dict(json.loads((path / "study.json").read_text()))
+def _mapped(shared: _Shared) -> tuple[Inputs, Space]:
+    accept(shared.approved)
+    path = Path(shared.folder)
+    study = recorded_study(json.loads((path / "study.json").read_text()))
     return Inputs.load(path), build_space(study)
 
 
@@ -127,14 +142,14 @@ def _fit_regime(shared: Any, key: RegimeKey) -> tuple[RegimeCodes, str]:
 
 
 @contextlib.contextmanager
-def _time_limit(folder: Any, seconds: float | None) -> Iterator[None]:
+def _time_limit(shared: Any, seconds: float | None) -> Iterator[None]:
     """End this worker process if it takes longer: nothing else stops compiled code in a loop."""
     if seconds is None:
         yield
         return
 
     def end() -> None:
-        Path(folder, _OVER_TIME).touch()
+        Path(shared.folder, _OVER_TIME).touch()
         os._exit(1)
 
     timer = threading.Timer(seconds, end)
@@ -213,8 +228,11 @@ class Workers:
         self.kernel_seconds = 0.0
         self._folder = folder
         self._inputs = inputs
+        for strategy in study.user_strategies:
+            strategy.require_approval()
+        approved = tuple(one.declaration.source_hash for one in study.user_strategies)
         # Processes that outlive a study may stand in another folder than this one.
-        self._shared: Any = str(folder.absolute())
+        self._shared: Any = _Shared(str(folder.absolute()), approved)
         self._handover = Handover(folder.absolute())
         self._watch = PoolWatch()
         self._engine: Engine | None = None

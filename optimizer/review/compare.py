@@ -14,7 +14,7 @@ from optimizer.store.columns import NAMES, parameter_columns
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 from optimizer.text import show
 
 
@@ -98,20 +98,24 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
         ]
     except KeyError as error:
         raise StudyError(f"{first}, {second}: study.json: {error} is missing") from None
-    return Comparison(summarize(first), summarize(second), in_files, in_data, *crossed)
+    summaries = [summarize(folder.path) for folder in folders]
+    for summary in summaries:
+        if summary.problem:
+            raise StudyError(f"{summary.path}: {summary.problem}")
+    return Comparison(summaries[0], summaries[1], in_files, in_data, *crossed)
 
 
 def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any]) -> Crossed | None:
     """The best set of ``folder`` in ``other``, which ``manifest`` belongs to."""
     own = folder.manifest()["study"]
-    best = best_sets(folder, study_from_dict(own).search, 1) if folder.batch_paths() else None
+    best = best_sets(folder, recorded_study(own).search, 1) if folder.batch_paths() else None
     if best is None or best.empty:
         return None
     document = set_document(best.to_dict("records")[0], own)
     number = int(document["set"])
     found = _number_of(parameters_of(document), other) if other.batch_paths() else None
     if found is not None:
-        search = study_from_dict(manifest["study"]).search
+        search = recorded_study(manifest["study"]).search
         frame = other.results(["set", "feasible", "score", *search.objective])
         order = ranked(frame[frame["feasible"]], search)
         there = set_document(other.sets([found]).to_dict("records")[0], manifest["study"])

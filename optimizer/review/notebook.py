@@ -9,7 +9,7 @@ from optimizer.review.records import judged
 from optimizer.review.tables import ODDS_LEGEND, set_table
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, no_best
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 from optimizer.text import counted
 
 COLORS = {"holds up": "#1a7f37", "fragile": "#9a6700", "likely luck": "#cf222e"}
@@ -28,7 +28,7 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
     Raises:
         StudyError: the study cannot be read.
     """
-    study = study_from_dict(folder.manifest()["study"])
+    study = recorded_study(folder.manifest()["study"])
     values: dict[str, Any] = {
         "name": study.name,
         "n_sets": counted(folder.n_sets(), "parameter set"),

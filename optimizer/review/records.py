@@ -21,7 +21,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger import n_tried
 from optimizer.store.names import MANIFEST, SELECTION
 from optimizer.store.query import best_sets
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 
 StudyState = Literal["complete", "running", "stopped", "unreadable"]
 
@@ -112,7 +112,7 @@ def judged(folder: StudyFolder) -> Judged:
     if selection is None:
         return Judged(None, None)
     manifest = folder.manifest()
-    study = study_from_dict(manifest["study"], manifest.get("study_folder", "."))
+    study = recorded_study(manifest["study"], manifest.get("study_folder", "."))
     tried, problem = 0, ""
     try:
         tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
@@ -167,7 +167,7 @@ def summarize(folder: str | Path) -> StudySummary:
     try:
         opened = StudyFolder.open(path)
         manifest = opened.manifest()
-        study = study_from_dict(manifest["study"])
+        study = recorded_study(manifest["study"])
         objective = study.search.objective[0]
         complete, written = manifest["complete"], opened.batch_paths()
         best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
@@ -219,6 +219,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     if not opened.batch_paths():
         raise StudyError(f"{opened.path}: no results yet")
     manifest = opened.manifest()
+    recorded_study(manifest["study"])  # refuses what it cannot be
     n_sets = opened.n_sets()
     if not 0 <= number < n_sets:
         raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")

@@ -13,6 +13,7 @@ from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
 from optimizer.review.rerun import Terms, rerun_set
 from optimizer.store.export import load_export, plain_values
+from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_file import source_hash
 from optimizer.sweep.single_set import BacktestResult
 from optimizer.text import shown
@@ -59,7 +60,12 @@ class Replay:
 
 
 def replay(
-    path: str | Path, *, number: int = 1, data: str | Path | None = None, events: bool = False
+    path: str | Path,
+    *,
+    number: int = 1,
+    data: str | Path | None = None,
+    events: bool = False,
+    trust: bool = False,
 ) -> Replay:
     """Simulate an exported parameter set again from its file and its bars, and compare.
 
@@ -68,12 +74,15 @@ def replay(
         number: which of its sets, from 1.
         data: the bars, where they are no longer at the path that the file names.
         events: run the set through the event flow too, and compare equity and fills.
+        trust: approve the strategy file that the export names, for good. You need not for what you
+            ran yourself.
 
     Returns:
         The result and every metric that differs from what was recorded.
 
     Raises:
         ExportError: the file cannot be used, or the bars or the strategy are not those of the study.
+        UntrustedCodeError: you have neither run nor approved the strategy file.
         StrategyError: the user's strategy cannot be used.
         DataError: the bars cannot be used.
     """
@@ -90,7 +99,7 @@ def replay(
             bars = terms.bars()
         except StudyError as error:
             raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
-        _check_strategy(file, content, terms, chosen["strategy"])
+        _check_strategy(file, content, terms, chosen["strategy"], trust)
         if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
             raise ExportError(f"{file}: costs and set: expected a table and a whole number")
         again = rerun_set(chosen, terms, bars)
@@ -121,8 +130,10 @@ def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, An
     return chosen
 
 
-def _check_strategy(file: Path, content: Mapping[str, Any], terms: Terms, name: str) -> None:
-    """Refuse a user's strategy whose file has changed since the study ran."""
+def _check_strategy(
+    file: Path, content: Mapping[str, Any], terms: Terms, name: str, trust: bool
+) -> None:
+    """Refuse a user's strategy whose file has changed since the study ran, or is not approved."""
     own = terms.own_strategies.get(name)
     if own is None:
         return
@@ -134,6 +145,9 @@ def _check_strategy(file: Path, content: Mapping[str, Any], terms: Terms, name: 
             f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
             " again"
         )
+    if trust:
+        approve(path.resolve(), found)
+    require_approval(path.resolve(), found)
 
 
 def _differences(recorded: Mapping[str, Any], result: BacktestResult) -> tuple[Difference, ...]:

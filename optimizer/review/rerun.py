@@ -168,6 +168,7 @@ def rerun_set(
     Raises:
         KeyError: the document lacks a value.
         StudyFileError: a parameter is unknown or out of bounds.
+        UntrustedCodeError: the file of the strategy is not approved.
         StrategyError: the strategy cannot be used.
         DataError: the bars cannot be used.
     """

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import kernels_folder, source_key
+from optimizer.engine.cluster import require_cluster
 from optimizer.engine.workers import remove_shared_memory
-from optimizer.errors import BarsweepError, StudyError
+from optimizer.errors import BarsweepError, StrategyError, StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.preflight import Estimate, count_trials
 from optimizer.search.prepare import prepare_study
@@ -21,10 +24,13 @@ from optimizer.search.run import carry_out
 from optimizer.selection.record import load_selection
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MISSING, SCHEMA_VERSION, SELECTION
+from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user_file import source_hash
 from optimizer.study_file.differences import differences
-from optimizer.study_file.load import load_study
+from optimizer.study_file.load import read_study_file
 from optimizer.study_file.space import build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, recorded_study
+from optimizer.text import shown
 from optimizer.types import Bars
 from optimizer.versions import software_versions
 
@@ -36,6 +42,7 @@ def resume_study(
     folder: str | Path,
     *,
     workers: int | None = None,
+    trust: bool = False,
     on_start: Callable[[Estimate], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
@@ -49,6 +56,8 @@ def resume_study(
         folder: that `run_study` wrote.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a
             result.
+        trust: approve the strategy files and the cluster that the folder names, for good. You need
+            not for what you ran yourself.
         on_start: called with the estimate of the whole study before anything is computed.
         on_progress: called once for what is on disk, and after every further batch.
 
@@ -57,6 +66,7 @@ def resume_study(
 
     Raises:
         DataError: the bars cannot be used.
+        UntrustedCodeError: you have neither run nor approved what the folder names.
         StudyError: there is no study, another process runs it, the study file, the bars or the
             software have changed since it started, or the folder cannot be written.
     """
@@ -66,7 +76,7 @@ def resume_study(
         opened = StudyFolder.open(path)
         manifest = opened.manifest()
         try:
-            study = study_from_dict(manifest["study"], manifest["study_folder"])
+            study = recorded_study(manifest["study"], manifest["study_folder"])
             damage = None
             if manifest["complete"]:
                 damage = opened.damage(_n_batches(study, manifest)) or _unreadable_selection(opened)
@@ -79,7 +89,15 @@ def resume_study(
                         " run the study file again with another --out; it does what is left to do"
                     )
                 _refuse_other_software(path, manifest)
+                if trust:
+                    for strategy in study.user_strategies:
+                        strategy.approve()
                 study = _refuse_changed_study(path, manifest, study)
+                if trust:
+                    study.approve_cluster()
+                require_cluster(study)
+                for strategy in study.user_strategies:
+                    strategy.require_approval()
         except (KeyError, TypeError) as error:
             raise StudyError(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be"
@@ -167,7 +185,7 @@ def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study)
     file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
     if not file.is_file():
         return study
-    written = load_study(file)
+    written = read_study_file(file, functools.partial(_as_recorded, study))
     overridden = {"workers", *manifest["overridden"]}
     for place, before, now in differences(study.to_dict(), written.to_dict()):
         keys = {".".join(place[:length]) for length in (1, 2)}
@@ -180,6 +198,22 @@ def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study)
     if any(key.startswith("workers") for key in manifest["overridden"]):
         return study
     return study.model_copy(update={"workers": written.workers})
+
+
+def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:
+    """A strategy that the study file names, with the hash of its file now. Runs no code.
+
+    Whatever else its file declares now does not matter: a changed file is refused by its hash.
+    """
+    found = source_hash(path)
+    for strategy in study.user_strategies:
+        if strategy.name == name:
+            where = str(path.resolve())
+            declaration = replace(strategy.declaration, path=where, source_hash=found)
+            return UserStrategy.of(declaration)
+    raise StrategyError(
+        f"{shown(path)}: {name} is no strategy of the study that was started; {_RERUN}"
+    )
 
 
 def _refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) -> None:

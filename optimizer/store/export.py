@@ -33,7 +33,7 @@ from optimizer.store.validated import (
     problem_of,
     read_text,
 )
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 
 Format = Literal["json", "toml", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
@@ -69,7 +69,7 @@ def export_sets(
         raise ExportError(f"--top must be 1 or more, got {top}")
     study_folder = StudyFolder.open(Path(folder))
     manifest = study_folder.manifest()
-    study = study_from_dict(manifest["study"])
+    study = recorded_study(manifest["study"])
     frame = best_sets(study_folder, study.search, top)
     if frame.empty:
         raise ExportError(

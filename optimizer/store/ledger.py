@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -22,10 +21,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateTable
 
 from optimizer.errors import StudyError
-from optimizer.files import user_data_folder
-
-VARIABLE = "BARSWEEP_LEDGER"
-"""Environment variable that names the file; by default it is in the user's data folder."""
+from optimizer.files import LEDGER, ledger_path
 
 BUSY_SECONDS = 30
 """How long to wait for another process that is writing."""
@@ -64,20 +60,6 @@ class Entry:
     last_run: str
 
 
-def ledger_path() -> Path:
-    """Path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
-
-    Raises:
-        StudyError: the user has no home folder.
-    """
-    if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE])
-    try:
-        return user_data_folder() / "barsweep" / "ledger.db"
-    except RuntimeError as error:
-        raise StudyError(f"the ledger has no place: {error}; name a file with {VARIABLE}") from None
-
-
 @contextmanager
 def _connection() -> Iterator[sa.Connection]:
     path = ledger_path()
@@ -94,7 +76,7 @@ def _connection() -> Iterator[sa.Connection]:
         reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         raise StudyError(
             f"{path}: the ledger cannot be used: {reason}; repair or remove the file, or name another"
-            f" with {VARIABLE}"
+            f" with {LEDGER}"
         ) from None
     finally:
         if engine is not None:

@@ -15,7 +15,7 @@ from optimizer.store.columns import NAMES
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.constraints import Constraint, read_condition
 from optimizer.study_file.search_tables import SearchTable
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 from optimizer.text import show, suggest
 
 
@@ -121,7 +121,7 @@ def find_sets(
     """
     opened = StudyFolder.open(Path(folder))
     study = opened.manifest()["study"]
-    search = study_from_dict(study).search
+    search = recorded_study(study).search
     columns, owners = opened.columns(), owners_of(study)
     conditions = _conditions(where, columns, owners)
     sort = None if sort is None else column_of(sort, columns, owners, "sort")

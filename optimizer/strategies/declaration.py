@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -17,6 +19,7 @@ from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, SET_COLUMNS, Paramet
 from optimizer.market.features import FEATURE_NAMES, MAX_LOOKBACK, least_lookback
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user_file import StrategyFile
+from optimizer.text import show
 
 GIVEN_ARGUMENTS = ("close", "volatility", "inverse_volatility")
 """Arguments of ``signal`` that need no declaration."""
@@ -25,6 +28,18 @@ BAR_FIELDS = ("open", "high", "low", "close", "volume")
 """Arguments that the function of a feature may have, besides ``lookback``."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_MEANT = (*GIVEN_ARGUMENTS, "name", "path")
+"""Names that no parameter may have."""
+
+_LONGEST_FUNCTION = 200
+"""Longest name of a feature's function, in characters."""
+
+MAX_PARAMETERS = layout.MAX_SIGNAL_PARAMETERS + layout.MAX_USER_FEATURES
+"""Most parameters of a strategy: those of its signal, and a lookback for each feature."""
+
+_LARGEST_WHOLE = 2**53
+"""The largest whole number up to which a float holds every one."""
 
 
 @dataclass(frozen=True)
@@ -70,28 +85,122 @@ class Declaration:
 
 
 def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
-    """Restore a declaration. Runs no code.
+    """Restore a declaration from data, which anyone may have written. Runs no code.
+
+    What it returns has the form of what a file can declare. Whether the file does declare it shows
+    when the file is run, see ``UserStrategy.provide``.
 
     Args:
         content: what ``Declaration.to_dict`` returned.
 
     Raises:
-        KeyError, TypeError, ValueError: ``to_dict`` did not return it.
+        ValueError: ``to_dict`` cannot have returned it; says in one line what is wrong.
     """
-    declared = content["declared"]
-    features = tuple((str(a), str(f), str(n)) for a, f, n in declared["features"])
-    lookbacks = {lookback for _, _, lookback in features}
-    return Declaration(
-        name=str(content["name"]),
-        path=str(content["path"]),
-        source_hash=str(content["source_hash"]),
-        parameters=tuple(
-            _parameter(str(name), default, low, high, name in lookbacks)
-            for name, default, low, high in declared["parameters"]
-        ),
-        features=features,
-        arguments=tuple(str(name) for name in declared["arguments"]),
+    name, path, source_hash, declared = (
+        _entry(content, key) for key in ("name", "path", "source_hash", "declared")
     )
+    _expect(is_name(name), "name", name)
+    _expect(isinstance(path, str) and path.isprintable() and path.strip() != "", "path", path)
+    known_hash = isinstance(source_hash, str) and _HASH.fullmatch(source_hash) is not None
+    _expect(known_hash, "source_hash", source_hash)
+    _expect(isinstance(declared, Mapping), "declared", declared)
+    parameters = _restored_parameters(name, _rows(declared, "parameters", MAX_PARAMETERS, 4))
+    features = _restored_features(
+        name, _rows(declared, "features", layout.MAX_USER_FEATURES, 3), parameters
+    )
+    arguments = _entry(declared, "arguments")
+    known = {*features, *parameters, *GIVEN_ARGUMENTS}
+    _expect(isinstance(arguments, (list, tuple)), "arguments", arguments)
+    _expect(len(arguments) <= len(known), "arguments", arguments)
+    for argument in arguments:
+        _expect(isinstance(argument, str) and argument in known, "argument", argument)
+    _expect(len(set(arguments)) == len(arguments), "arguments", arguments)
+    _expect(set(features) <= set(arguments), "features", list(features))
+    lookbacks = {lookback for _, lookback in features.values()}
+    _expect(set(parameters) <= {*arguments, *lookbacks}, "parameters", list(parameters))
+    restored = Declaration(
+        name=name,
+        path=path,
+        source_hash=source_hash,
+        parameters=tuple(
+            _parameter(key, *values, key in lookbacks) for key, values in parameters.items()
+        ),
+        features=tuple((key, *pair) for key, pair in features.items()),
+        arguments=tuple(arguments),
+    )
+    taken = restored.signal_parameters
+    _expect(len(taken) <= layout.MAX_SIGNAL_PARAMETERS, "parameters", list(taken))
+    return restored
+
+
+def is_name(value: object) -> bool:
+    """Whether a value may name a strategy, a parameter or a feature.
+
+    Args:
+        value: of any kind.
+    """
+    return (
+        isinstance(value, str)
+        and _NAME.fullmatch(value) is not None
+        and not keyword.iskeyword(value)
+    )
+
+
+def _expect(holds: bool, what: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{what}: got {show(value)}, which no strategy file declares")
+
+
+def _entry(content: Mapping[str, Any], key: str) -> Any:
+    if key not in content:
+        raise ValueError(f"{key}: missing")
+    return content[key]
+
+
+def _rows(declared: Mapping[str, Any], key: str, most: int, length: int) -> list[Any]:
+    """Rows of one length, at most ``most`` of them."""
+    rows = _entry(declared, key)
+    _expect(isinstance(rows, (list, tuple)), key, rows)
+    if len(rows) > most:
+        raise ValueError(f"{key}: got {len(rows):,}; a strategy has {most} at most")
+    for row in rows:
+        _expect(isinstance(row, (list, tuple)) and len(row) == length, key, row)
+    return list(rows)
+
+
+def _restored_parameters(strategy: str, rows: list[Any]) -> dict[str, tuple[Any, Any, Any]]:
+    parameters: dict[str, tuple[Any, Any, Any]] = {}
+    for name, *values in rows:
+        _expect(is_name(name) and name not in (*parameters, *_MEANT), "parameter", name)
+        _expect(column(strategy, name) not in _known_columns(), "parameter", name)
+        _expect(all(map(_number, values)), f"parameter {name}", values)
+        default, low, high = values
+        _expect(low <= default <= high, f"parameter {name}", values)
+        parameters[name] = (default, low, high)
+    return parameters
+
+
+def _restored_features(
+    strategy: str, rows: list[Any], parameters: Mapping[str, tuple[Any, Any, Any]]
+) -> dict[str, tuple[str, str]]:
+    features: dict[str, tuple[str, str]] = {}
+    for argument, feature, lookback in rows:
+        free = is_name(argument) and argument not in (*features, *parameters, *GIVEN_ARGUMENTS)
+        _expect(free, "feature", argument)
+        _expect(isinstance(feature, str), f"feature {argument}", feature)
+        owner, _, function = feature.partition(".")
+        # A function of the file may have any name that Python allows.
+        own = owner == strategy and function.isidentifier() and len(function) <= _LONGEST_FUNCTION
+        built_in = feature in FEATURE_NAMES and feature != "close"
+        _expect(own or built_in, f"feature {argument}", feature)
+        _expect(isinstance(lookback, str) and lookback in parameters, "lookback", lookback)
+        values = parameters[lookback]
+        least = least_lookback(feature) if built_in else 1
+        bounded = least <= values[1] and values[2] <= MAX_LOOKBACK
+        whole = all(isinstance(one, int) for one in values)
+        _expect(whole and bounded, f"lookback {lookback}", list(values))
+        features[argument] = (feature, lookback)
+    return features
 
 
 def _parameter(name: str, default: Any, low: Any, high: Any, lookback: bool) -> Parameter:
@@ -118,10 +227,11 @@ def _table(source: StrategyFile, variable: str) -> dict[str, Any]:
         }[variable]
         source.refuse(source.line_of_key(variable), f"{variable}: expected a dict such as {form}")
     for key in table:
-        if not _NAME.fullmatch(key):
+        if not is_name(key):
             source.refuse(
                 source.line_of_key(variable, key),
-                f"{variable}: got {key!r}; use only small letters, digits and _",
+                f"{variable}: got {key!r}; use only small letters, digits and _"
+                + (", and no word of Python" if keyword.iskeyword(key) else ""),
             )
     return table
 
@@ -194,14 +304,7 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
 
 
 def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any, Any]]:
-    known = {
-        *(column("risk", p.name) for p in RISK),
-        *(column(c, p.name) for c, own in CLASSIFIERS.items() for p in own),
-        *(name for one in BUILT_IN.values() for name in one.columns),
-        *METRICS,
-        *(f"oos_{metric}" for metric in METRICS),
-        *SET_COLUMNS,
-    }
+    known = _known_columns()
     table = _table(source, "PARAMETERS")
     for name, values in table.items():
         line = source.line_of_key("PARAMETERS", name)
@@ -217,7 +320,7 @@ def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any
                 f"PARAMETERS: {name}: default {default} is not within {low} to {high}; the"
                 " order is (default, lowest, highest)",
             )
-        if name in GIVEN_ARGUMENTS or name in ("name", "path"):
+        if name in _MEANT:
             source.refuse(line, f"PARAMETERS: {name} already has a meaning; give another name")
         if column(strategy, name) in known:
             source.refuse(
@@ -226,6 +329,21 @@ def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any
                 " the parameter or the strategy another name",
             )
     return table
+
+
+@cache
+def _known_columns() -> frozenset[str]:
+    """Columns of the results that are not a user's parameters."""
+    return frozenset(
+        {
+            *(column("risk", p.name) for p in RISK),
+            *(column(c, p.name) for c, own in CLASSIFIERS.items() for p in own),
+            *(name for one in BUILT_IN.values() for name in one.columns),
+            *METRICS,
+            *(f"oos_{metric}" for metric in METRICS),
+            *SET_COLUMNS,
+        }
+    )
 
 
 def _features(
@@ -287,4 +405,6 @@ def _check_feature(source: StrategyFile, function: FunctionType, line: int) -> N
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= _LARGEST_WHOLE
+    return isinstance(value, float) and math.isfinite(value)

@@ -23,15 +23,15 @@ its arguments may be ``close``, ``volatility`` (the one that sizes the position)
 unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
 outside 0..1) counts as HOLD: the position stays.
 
-Loading a strategy runs the file. A study is rebuilt from the declaration, without running it.
+Loading a strategy runs the file, if the user has named or approved it: see ``approvals``. A study is
+rebuilt from the declaration, without running it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ import numpy as np
 
 from kernels import codes, layout
 from optimizer.errors import StrategyError
+from optimizer.strategies.approvals import approve, is_approved, require_approval
 from optimizer.strategies.declaration import Declaration, declaration_from_dict, read_declaration
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.strategies.user_file import StrategyFile, read_bytes
@@ -78,7 +79,7 @@ class UserStrategy(Strategy):
             content: of a study file.
 
         Raises:
-            KeyError, TypeError, ValueError: ``to_dict`` did not write it.
+            ValueError: ``to_dict`` cannot have written it.
         """
         return cls.of(declaration_from_dict(content))
 
@@ -163,7 +164,9 @@ class UserStrategy(Strategy):
             content: of its file.
 
         Raises:
-            StrategyError: the content differs from that of the study, or cannot be compiled.
+            UntrustedCodeError: the content is not approved.
+            StrategyError: the content differs from that of the study, declares something else, or
+                cannot be compiled.
         """
         declaration = self.declaration
         if declaration in _compiled:
@@ -172,10 +175,33 @@ class UserStrategy(Strategy):
         if hashlib.sha256(content).hexdigest() != declaration.source_hash:
             recorded = declaration.source_hash[:12]
             raise StrategyError(f"{shown(path)}: not the file that the study used ({recorded})")
-        _compiled[declaration] = compile_strategy(declaration, StrategyFile(path, content))
+        source = StrategyFile(path, content)
+        found = read_declaration(source, declaration.name)
+        if replace(found, path=declaration.path) != declaration:
+            source.refuse(1, "declares something else than is recorded; run the study again")
+        _compiled[declaration] = compile_strategy(declaration, source)
+
+    def require_approval(self) -> None:
+        """Refuse the strategy if its file may not run.
+
+        Raises:
+            UntrustedCodeError: the user has neither named nor approved it.
+        """
+        require_approval(Path(self.path), self.declaration.source_hash)
+
+    def approve(self) -> None:
+        """Approve its file for good, because the user asks for it.
+
+        Raises:
+            StrategyError: the file is missing or has changed, so the user cannot have read it.
+        """
+        self.source()
+        approve(self.path, self.declaration.source_hash)
 
     def source(self) -> bytes:
         """Content of its file; if the file has changed, of the copy kept with the kernels.
+
+        The copy of a strategy that is not approved is left alone: nobody has read it there.
 
         Raises:
             StrategyError: the file is missing or has changed, and there is no copy.
@@ -186,7 +212,9 @@ class UserStrategy(Strategy):
         except StrategyError:
             content = b""
         if hashlib.sha256(content).hexdigest() != recorded:
-            kept = next(strategies_folder().glob(f"*/{recorded}.py"), None)
+            kept = None
+            if is_approved(recorded):
+                kept = next(strategies_folder().glob(f"*/{recorded}.py"), None)
             content = kept.read_bytes() if kept is not None else b""
             if hashlib.sha256(content).hexdigest() != recorded:
                 raise StrategyError(
@@ -197,7 +225,10 @@ class UserStrategy(Strategy):
 
 
 def read_strategy(path: str | Path, name: str) -> UserStrategy:
-    """Read and check a user's strategy. Runs its file; compiles nothing a second time.
+    """Read and check a strategy that the user names, and approve its file by that.
+
+    Runs the file; compiles nothing a second time. For a file that recorded data names there is
+    ``read_recorded_strategy``.
 
     Args:
         path: of the Python file.
@@ -208,11 +239,30 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
     """
     file = Path(path).resolve()
     content = read_bytes(file)
+    approve(file, hashlib.sha256(content).hexdigest())
+    return _loaded(file, name, content)
+
+
+def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
+    """Read and check a strategy whose file recorded data names. Runs it only if it is approved.
+
+    Args:
+        path: of the Python file.
+        name: of the strategy.
+
+    Raises:
+        UntrustedCodeError: the file is not approved.
+        StrategyError: it cannot be used; names the place in it.
+    """
+    file = Path(path).resolve()
+    return _loaded(file, name, read_bytes(file))
+
+
+def _loaded(file: Path, name: str, content: bytes) -> UserStrategy:
     hash_ = hashlib.sha256(content).hexdigest()
     for known in _compiled:
         if (known.name, known.path, known.source_hash) == (name, str(file), hash_):
             return UserStrategy.of(known)
-    logging.getLogger("barsweep.code").info("runs code from %s", shown(file))
     source = StrategyFile(file, content)
     declaration = read_declaration(source, name)
     _compiled[declaration] = compile_strategy(declaration, source)

@@ -1,10 +1,14 @@
-"""Run the file of a user's strategy, and name the place of each mistake in it."""
+"""Run the file of a user's strategy, and name the place of each mistake in it.
+
+This is the one place where a strategy's source becomes running code, so here it must be approved.
+"""
 
 from __future__ import annotations
 
 import ast
 import contextlib
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -16,6 +20,7 @@ from typing import NoReturn
 import numpy as np
 
 from optimizer.errors import StrategyError
+from optimizer.strategies.approvals import require_approval
 from optimizer.text import shown
 
 
@@ -41,13 +46,19 @@ def read_bytes(path: Path) -> bytes:
         StrategyError: it cannot be read.
     """
     try:
+        # A device or a pipe would be read for ever.
+        if path.exists() and not path.is_file():
+            raise StrategyError(f"{shown(path)}: not a file; expected a Python file")
         return path.read_bytes()
+    except StrategyError:
+        raise
     except FileNotFoundError:
         raise StrategyError(
             f"{shown(path)}: no such file; [strategy] path is relative to the study file's folder"
         ) from None
-    except OSError as error:
-        raise StrategyError(f"{shown(path)}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise StrategyError(f"{shown(path)}: cannot be read: {reason}") from None
 
 
 @contextlib.contextmanager
@@ -76,13 +87,14 @@ def users_code() -> Iterator[None]:
 
 
 class StrategyFile:
-    """A user's file, run.
+    """A user's file, run. Its path is announced first.
 
     Args:
         path: of the file, for messages.
         content: of the file.
 
     Raises:
+        UntrustedCodeError: its content is not approved.
         StrategyError: it is not Python, or fails when it is run.
     """
 
@@ -90,6 +102,8 @@ class StrategyFile:
         self.path = path
         self.content = content
         self.hash = hashlib.sha256(content).hexdigest()
+        require_approval(path, self.hash)
+        logging.getLogger("barsweep.code").info("runs code from %s", shown(path))
         try:
             self.tree = ast.parse(content, str(path))
             code = compile(content, str(path), "exec", dont_inherit=True)

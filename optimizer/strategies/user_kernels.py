@@ -32,7 +32,7 @@ import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import SignalError, StrategyError
-from optimizer.strategies.declaration import Declaration
+from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.text import shown
@@ -258,12 +258,16 @@ def _own_names(key: str) -> dict[str, str]:
 
 
 def _adapter(custom: Declaration) -> str:
-    """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
-    features = {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
-    signals = {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}
+    """Source of the module that takes the place of ``kernels.user_signal`` for one strategy.
+
+    It is made of places only: no name that a file declares enters it.
+    """
+    places = {name: name for name in GIVEN_ARGUMENTS}
+    places |= {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
+    places |= {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}
     stub: Any = kernels.user_signal.user_signal
     arguments = inspect.signature(stub.py_func).parameters
-    given = (features.get(a) or signals.get(a) or a for a in custom.arguments)
+    given = [places[argument] for argument in custom.arguments]
     return f'''"""A user's signal, in the place of kernels.user_signal. Written by barsweep."""
 
 from kernels._jit import jit
@@ -290,8 +294,10 @@ def _module(folder: Path, name: str, text: str, given: Mapping[str, object]) -> 
     if name in sys.modules:
         return sys.modules[name]
     path = folder / f"{name}.py"
-    if not path.exists():
-        _write(path, text.encode())
+    content = text.encode()
+    # What is there runs, so it must be what was written.
+    if not path.is_file() or path.read_bytes() != content:
+        _write(path, content)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

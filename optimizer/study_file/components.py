@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import CLASSIFIERS, RISK, Parameter
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
-from optimizer.strategies.user import UserStrategy, read_strategy
+from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
 from optimizer.study_file.values import Problem, listed, named, refusal, refuse_all
@@ -96,12 +96,15 @@ class StrategyTable(Table):
         if "declared" in table:
             try:
                 strategy = UserStrategy.from_dict(table)
-            except (KeyError, TypeError, ValueError):
-                raise refusal("declared: not as barsweep wrote it; leave it out") from None
+            except ValueError as error:
+                refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
             table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
         else:
             known: Mapping[tuple[str, str], UserStrategy] = info.context or {}
-            strategy = known[str(table["path"]), name]
+            key = (str(table["path"]), name)
+            if key not in known:
+                refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
+            strategy = known[key]
         settings = _read_settings(table, strategy.parameters, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
 
@@ -114,9 +117,6 @@ def _read_built_in(table: Mapping[str, object]) -> Strategy:
     return BUILT_IN[_read_component_name(table, tuple(BUILT_IN))]
 
 
-_USER_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
 def _read_user_name(table: Mapping[str, object]) -> str:
     """Name of a user's strategy, which becomes the prefix of its columns."""
     path, name = table["path"], table.get("name")
@@ -127,20 +127,28 @@ def _read_user_name(table: Mapping[str, object]) -> str:
     taken = (*BUILT_IN, *CLASSIFIERS, "risk")
     if name in taken:
         refuse_all([(("name",), f"got {show(name)}, the name of a built-in; choose another")])
-    if not isinstance(name, str) or not _USER_NAME.fullmatch(name):
-        message = f"got {show(name)}; expected small letters, digits and _, starting with a letter"
+    if not is_name(name):
+        message = (
+            f"got {show(name)}; expected small letters, digits and _, starting with a letter, and no"
+            " word of Python"
+        )
         refuse_all([(("name",), message)])
     return str(name)
 
 
+StrategyReader = Callable[[Path, str], UserStrategy]
+"""Reads the strategy of a name from its file."""
+
+
 def read_user_strategies(
-    raw: Mapping[str, Any], base_path: Path
+    raw: Mapping[str, Any], base_path: Path, read: StrategyReader
 ) -> dict[tuple[str, str], UserStrategy]:
-    """Every strategy of the user's own that a study file names. Runs their files.
+    """Every strategy of the user's own that a study file names, but those that it declares itself.
 
     Args:
         raw: the study file as parsed.
         base_path: the folder from which the paths of their files count.
+        read: reads each of them, and may run its file.
 
     Returns:
         Strategies by path, as the study file has it, and name.
@@ -156,7 +164,7 @@ def read_user_strategies(
                 name = _read_user_name(table)
             except ValidationError:
                 continue  # refused when the study is read
-            strategies[str(table["path"]), name] = read_strategy(base_path / table["path"], name)
+            strategies[str(table["path"]), name] = read(base_path / table["path"], name)
     return strategies
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from optimizer.errors import StudyFileError
+from optimizer.errors import StrategyError, StudyFileError
+from optimizer.strategies.user import read_strategy
+from optimizer.study_file.components import StrategyReader
 from optimizer.study_file.study import Study, make_study
 
 
 def load_study(path: str | os.PathLike[str]) -> Study:
-    """Read and check a study file.
+    """Read and check a study file. Runs the files of the strategies that it names, and approves them.
 
     Args:
         path: a TOML file. The path of the bars in it is relative to its folder.
@@ -22,8 +25,25 @@ def load_study(path: str | os.PathLike[str]) -> Study:
         StudyFileError: the file cannot be read, is not TOML, or breaks a rule.
         StrategyError: the file of a user's strategy cannot be used.
     """
-    file = Path(path)
-    return make_study(_read_toml(file), file, file.parent)
+    study = read_study_file(Path(path), read_strategy)
+    for strategy in study.user_strategies:
+        with contextlib.suppress(StrategyError):  # declared in the study file, and needed later
+            strategy.approve()
+    return study
+
+
+def read_study_file(file: Path, read: StrategyReader) -> Study:
+    """Read and check a study file.
+
+    Args:
+        file: a TOML file.
+        read: reads the file of each strategy that it names.
+
+    Raises:
+        StudyFileError: the file cannot be read, is not TOML, or breaks a rule.
+        StrategyError: the file of a user's strategy cannot be used.
+    """
+    return make_study(_read_toml(file), file, file.parent, read)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

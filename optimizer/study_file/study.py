@@ -12,10 +12,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from optimizer.errors import StudyFileError
-from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.approvals import approve, cluster_hash
+from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.study_file.components import (
     ClassifierTable,
     RiskTable,
+    StrategyReader,
     StrategyTable,
     read_tables,
     read_user_strategies,
@@ -25,6 +27,7 @@ from optimizer.study_file.messages import summarize_errors
 from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
 from optimizer.study_file.settings import Setting, setting_to_dict
 from optimizer.study_file.tables import (
+    CLUSTERS,
     AnalyticsTable,
     CostsTable,
     DataTable,
@@ -181,6 +184,12 @@ class Study(Table):
             "workers": self.workers.model_dump(exclude_none=True),
         }
 
+    def approve_cluster(self) -> None:
+        """Approve the cluster of ``[workers]`` for good, because the user names it or asks for it."""
+        if self.workers.backend in CLUSTERS:
+            backend, address = self.workers.backend, self.workers.address
+            approve(f"{backend} {address}", cluster_hash(backend, address))
+
     def override(
         self, *, seed: int | None = None, trials: int | None = None, workers: int | None = None
     ) -> Study:
@@ -206,7 +215,7 @@ class Study(Table):
             if value is not None:
                 content[table][key] = value
                 overridden.append(f"{table}.{key}")
-        study = make_study(content, self._path, self._base_path)
+        study = make_study(content, self._path, self._base_path, None)
         study._overridden = tuple(dict.fromkeys(overridden))
         return study
 
@@ -223,6 +232,9 @@ def _settings_to_dict(settings: Mapping[str, Setting]) -> dict[str, object]:
 def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
     """Check a study given as the mapping that its file would be parsed to.
 
+    Runs the file that ``path`` of a strategy names, as ``load_study`` does. So give it what you wrote,
+    not what someone sent you.
+
     Args:
         mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
         base_path: the folder to which the path of the bars is relative.
@@ -231,16 +243,32 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
         StudyFileError: a rule is broken. The message calls the study ``<study>``.
         StrategyError: the file of a user's strategy cannot be used.
     """
-    return make_study(mapping, None, Path(base_path))
+    return make_study(mapping, None, Path(base_path), read_strategy)
 
 
-def make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> Study:
+def recorded_study(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
+    """Check a study that a folder records. Runs no code, whoever wrote the record.
+
+    Args:
+        mapping: as ``Study.to_dict`` gives it.
+        base_path: the folder to which the path of the bars is relative.
+
+    Raises:
+        StudyFileError: a rule is broken, or a strategy comes without what its file declares.
+    """
+    return make_study(mapping, None, Path(base_path), None)
+
+
+def make_study(
+    raw: Mapping[str, Any], path: Path | None, base_path: Path, read: StrategyReader | None
+) -> Study:
     """Check a study.
 
     Args:
         raw: the study file as parsed.
         path: of the study file; None if there is no file.
         base_path: the folder to which the path of the bars is relative.
+        read: reads the file of a strategy that is not declared; None refuses such a strategy.
 
     Raises:
         StudyFileError: names the first mistake, and how many more there are.
@@ -249,11 +277,13 @@ def make_study(raw: Mapping[str, Any], path: Path | None, base_path: Path) -> St
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
-    strategies = read_user_strategies(raw, base_path)
+    strategies = {} if read is None else read_user_strategies(raw, base_path, read)
     try:
         study = Study.model_validate(raw, context=strategies)
     except ValidationError as error:
         raise StudyFileError(f"{source}: {summarize_errors(error, raw)}") from None
     study._path = path
     study._base_path = base_path
+    if read is read_strategy:  # the user's own words, not a record
+        study.approve_cluster()
     return study

@@ -13,8 +13,10 @@ import pandas as pd
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.user import read_recorded_strategy, read_strategy
+from optimizer.study_file.components import StrategyReader
 from optimizer.study_file.space import Value, build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare, study_rules
@@ -80,7 +82,9 @@ def backtest(
         DataError: there are too few bars, or the market is unknown.
     """
     own = None if strategy_path is None else {"path": str(strategy_path)}
-    study = single_set_study(parameters, costs or {}, allow_short, market, holdout, own)
+    study = single_set_study(
+        parameters, costs or {}, allow_short, market, holdout, own, read_strategy
+    )
     return simulate_single(study, bars, first_bar)[2]
 
 
@@ -157,13 +161,15 @@ def single_set_study(
     market: str | None,
     holdout: float,
     own: Mapping[str, Any] | None = None,
+    read: StrategyReader = read_recorded_strategy,
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
 
     Args:
         parameters, costs, allow_short, market, holdout: as ``backtest`` takes them.
         own: of a user's own strategy what ``[strategy]`` says besides its parameters: ``path``, or
-            all that ``CustomStrategy.to_dict`` gives, with which its file is not run again.
+            all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
+        read: reads the file of the strategy if ``own`` does not say what it declares.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -192,12 +198,11 @@ def single_set_study(
                 table, key = owner, name.removeprefix(prefix)
         whole = isinstance(value, float) and value.is_integer()
         tables[table][key] = int(value) if whole else value
-    return study_from_dict(
-        {
-            "study": {"name": "backtest"},
-            "data": {"path": "."},
-            **tables,
-            "costs": dict(costs),
-            "validation": {"holdout": holdout},
-        }
-    )
+    content = {
+        "study": {"name": "backtest"},
+        "data": {"path": "."},
+        **tables,
+        "costs": dict(costs),
+        "validation": {"holdout": holdout},
+    }
+    return make_study(content, None, Path(), read)

@@ -18,7 +18,7 @@ from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.query import best_sets, column_of, owners_of
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.space import build_space
-from optimizer.study_file.study import study_from_dict
+from optimizer.study_file.study import recorded_study
 from optimizer.text import show, suggest
 from optimizer.views.binning import axis_of, log_parameters
 
@@ -55,7 +55,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     opened = StudyFolder.open(Path(folder))
     manifest = opened.manifest()
     recorded = manifest["study"]
-    study = study_from_dict(recorded, manifest["study_folder"])
+    study = recorded_study(recorded, manifest["study_folder"])
     parameters = parameter_columns(opened.columns())
     x, y = (column_of(name, parameters, owners_of(recorded), "heatmap") for name in (x, y))
     if x == y:

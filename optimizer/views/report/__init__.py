@@ -11,12 +11,17 @@ from pathlib import Path
 from optimizer.store.guards import HTML, check_output, write_output
 
 
-def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+def write_report(folder: str | Path, out: str | Path | None = None, *, trust: bool = False) -> Path:
     """Write the report of a study, finished or not.
+
+    Without leave to run the strategy's file it has no equity, trades, regimes and refusals, and says
+    why.
 
     Args:
         folder: that ``run_study`` wrote.
         out: the file; None takes ``report.html`` in the folder.
+        trust: approve the strategy files that the folder names, for good. You need not for what you
+            ran yourself.
 
     Returns:
         The file written.
@@ -31,6 +36,6 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
     check_output(path, HTML, "a report")
-    text = page(gather(Path(folder)))
+    text = page(gather(Path(folder), trust))
     write_output(path, text)
     return path

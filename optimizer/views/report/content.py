@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optimizer.errors import BarsweepError, StudyError
+from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
@@ -27,7 +28,7 @@ from optimizer.store.names import WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import Study, recorded_study
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 from optimizer.views.binning import Axis, axis_of, log_parameters
@@ -95,11 +96,12 @@ class Content:
     stitched: pd.DataFrame | None = None
 
 
-def gather(path: Path) -> Content:
+def gather(path: Path, trust: bool = False) -> Content:
     """Read a study's folder, simulate its winner and its median set again, count refusals.
 
     Args:
         path: folder of the study, which need not be complete.
+        trust: approve the strategy files that the folder names.
 
     Returns:
         All that the report shows.
@@ -110,7 +112,7 @@ def gather(path: Path) -> Content:
     folder = StudyFolder.open(path)
     manifest = folder.manifest()
     try:
-        study = study_from_dict(manifest["study"], manifest["study_folder"])
+        study = recorded_study(manifest["study"], manifest["study_folder"])
         complete = bool(manifest["complete"])
     except (KeyError, TypeError) as error:
         raise StudyError(
@@ -172,7 +174,7 @@ def gather(path: Path) -> Content:
         shares=shares,
         grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
     )
-    return content if best.empty else _with_winner(content, folder)
+    return content if best.empty else _with_winner(content, folder, trust)
 
 
 def _sets(folder: StudyFolder, space: Space, objective: str) -> pd.DataFrame:
@@ -204,9 +206,11 @@ def _axes(
     return tuple(by_name[name] for name in shares), shares
 
 
-def _with_winner(content: Content, folder: StudyFolder) -> Content:
+def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
     manifest = content.manifest
     try:
+        for strategy in content.study.user_strategies if trust else ():
+            strategy.approve()
         terms = Terms.of_study(manifest)
         bars = terms.bars()
 
@@ -225,6 +229,8 @@ def _with_winner(content: Content, folder: StudyFolder) -> Content:
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
         median = simulated(folder.sets([int(middle)]).iloc[0].to_dict())
     except BarsweepError as error:
+        if isinstance(error, UntrustedCodeError):
+            logging.getLogger("barsweep").warning("%s; the report is written without it", error)
         note = f"Equity, trades, regimes and refusals are left out: {error}."
         return replace(content, notes=(*content.notes, note))
     inputs = winner.inputs

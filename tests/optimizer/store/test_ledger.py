@@ -15,13 +15,14 @@ import pytest
 
 from optimizer.cli import results
 from optimizer.errors import StudyError
+from optimizer.files import ledger_path
 from optimizer.review.records import judged
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.selection.verdict import judge
 from optimizer.store import ledger
-from optimizer.store.ledger import entries, ledger_path, n_tried, note
+from optimizer.store.ledger import entries, n_tried, note
 from optimizer.store.query import cell
 from optimizer.study_file.bars import load_study_bars
 from tests.support.studies import random_bars, small_study, write_bars

@@ -536,7 +536,7 @@ def test_a_signal_that_is_none_is_named_before_the_workers_start(home: Path) -> 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"name": "momentum", "path": "mine.py"}, r'name: got "momentum", a built-in\'s name'),
+        ({"name": "momentum", "path": "mine.py"}, r'name: got "momentum", the name of a built-in'),
         ({"name": "hmm", "path": "mine.py"}, "the name of a built-in"),
         ({"name": "Mine", "path": "mine.py"}, "small letters"),
         ({"path": "mine.py"}, "name: missing"),
@@ -555,7 +555,7 @@ def test_a_mistake_in_the_study_file(home: Path, table: dict[str, Any], words: s
 
 def test_a_column_that_a_built_in_has_is_refused(home: Path) -> None:
     table = {"name": "volatility", "path": "mine.py"}
-    with pytest.raises(StrategyError, match="the column volatility_lookback is a built-in's"):
+    with pytest.raises(StrategyError, match="the column volatility_lookback is built in"):
         study_from_dict({**mapping(), "strategy": table}, home)
 
 

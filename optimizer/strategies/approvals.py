@@ -1,0 +1,166 @@
+"""Which code may run: the files that this user has named, or approved with ``--trust``.
+
+A study's folder and an export name the file of a strategy, and whoever made them chose it. So a file
+runs only if its content is known here by its hash: because the user named it (a study file on the
+command line, a path in Python), or approved it. What is approved is kept in a file next to the
+ledger, one line each, which only its owner may read and write. The address of a cluster, whose
+scheduler can run code here, is approved the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from optimizer.errors import StudyError, UntrustedCodeError
+from optimizer.files import ledger_path, wait_for_lock, write_atomically
+from optimizer.text import shown
+
+_HINT = "read it, then add --trust (trust=True in Python)"
+_LINE = re.compile(r"([0-9a-f]{64}) ")
+
+_approved: set[str] = set()
+"""Hashes approved in this process; for those that another process approved see the file."""
+
+_told: set[str] = set()
+"""Problems with the file that were warned of already."""
+
+
+def approvals_path() -> Path:
+    """Path of the file of approvals, next to the ledger.
+
+    Raises:
+        StudyError: the user has no home folder.
+    """
+    ledger = ledger_path()
+    return ledger.with_name(f"{ledger.name}.approved")
+
+
+def approve(what: str | Path, content_hash: str) -> None:
+    """Approve code for good, because the user named it or asked for it.
+
+    Where the file of approvals cannot be used, that holds for this process only, and one warning
+    says so.
+
+    Args:
+        what: the file, or the cluster; kept for whoever reads the file of approvals.
+        content_hash: SHA-256 of the code.
+    """
+    _approved.add(content_hash)
+    try:
+        if content_hash in _kept():
+            return
+        path = approvals_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wait_for_lock(path.with_name(f"{path.name}.lock")):
+            before = _text(path)
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            line = f"{content_hash} {when} {json.dumps(str(what))}\n"
+            write_atomically(path, lambda part: _write(part, before + line))
+    except (OSError, StudyError, ValueError) as error:
+        _warn(error, "so what you approve holds until this process ends")
+
+
+def accept(hashes: Iterable[str]) -> None:
+    """In a worker: take over what its parent may run.
+
+    Args:
+        hashes: of code that passed ``require_approval`` in the parent.
+    """
+    _approved.update(hashes)
+
+
+def is_approved(content_hash: str) -> bool:
+    """Whether code may run.
+
+    Args:
+        content_hash: SHA-256 of the code.
+    """
+    if content_hash in _approved:
+        return True
+    try:
+        return content_hash in _kept()
+    except (OSError, StudyError, ValueError) as error:
+        _warn(error, "so nothing counts as approved")
+        return False
+
+
+def require_approval(path: Path, content_hash: str) -> None:
+    """Refuse the file of a strategy that the user has neither named nor approved.
+
+    Args:
+        path: of the file.
+        content_hash: SHA-256 of its content.
+
+    Raises:
+        UntrustedCodeError: it is not approved.
+    """
+    if not is_approved(content_hash):
+        raise UntrustedCodeError(
+            f"{shown(path)}: code that never ran at your own request (hash {content_hash[:12]});"
+            f" {_HINT}"
+        )
+
+
+def cluster_hash(backend: str, address: str | None) -> str:
+    """What stands for a cluster among the approvals.
+
+    Args:
+        backend: of ``[workers]``.
+        address: of ``[workers]``.
+    """
+    return hashlib.sha256(json.dumps(["cluster", backend, address]).encode()).hexdigest()
+
+
+def _kept() -> set[str]:
+    """Hashes in the file of approvals."""
+    lines = _text(approvals_path()).splitlines()
+    return {match[1] for line in lines if (match := _LINE.match(line))}
+
+
+def _text(path: Path) -> str:
+    """The file of approvals; empty if it is missing.
+
+    Raises:
+        OSError: it cannot be read, or is a link.
+        StudyError: someone else could have written it.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        handle = os.open(path, flags)
+    except FileNotFoundError:
+        return ""
+    with open(handle, encoding="utf-8", errors="replace") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise StudyError(f"{path}: not a file; remove it")
+        if os.name == "posix" and found.st_uid != os.geteuid():
+            raise StudyError(f"{path}: belongs to another user; remove it")
+        if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
+            raise StudyError(f"{path}: open to other users; check what it lists, then chmod 600")
+        return file.read()
+
+
+def _write(part: Path, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        part.unlink()  # of a process that was killed
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _warn(error: Exception, consequence: str) -> None:
+    reason = str(error)
+    if isinstance(error, OSError):
+        reason = f"{error.filename or 'file of approvals'}: {error.strerror or error}"
+    problem = f"approved strategies cannot be kept or read: {reason}"
+    if problem not in _told:
+        _told.add(problem)
+        logging.getLogger("barsweep").warning("%s; %s", problem, consequence)

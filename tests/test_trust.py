@@ -1,0 +1,673 @@
+"""A stranger's folder or export is data: none of its code runs before the user approves it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+import optimizer
+from optimizer.engine.handover import Handover, LostResultError, Receipt
+from optimizer.errors import ExportError, StrategyError, StudyFileError, UntrustedCodeError
+from optimizer.review.replay import replay
+from optimizer.search.resume import resume_study
+from optimizer.search.run import run_study
+from optimizer.store.export import export_sets
+from optimizer.store.folder import StudyFolder
+from optimizer.strategies import approvals, user
+from optimizer.strategies.declaration import Declaration, declaration_from_dict
+from optimizer.strategies.user import UserStrategy, read_recorded_strategy
+from optimizer.strategies.user_kernels import _adapter, _module
+from optimizer.study_file.load import load_study
+from optimizer.study_file.study import recorded_study
+from tests.support.command import Done, barsweep
+from tests.support.strategies import MOMENTUM
+from tests.support.studies import mapping, random_bars, result_hashes, write_bars
+
+HOSTILE = "x): import os; os.system('touch pwned') #"
+
+
+def strategy_text(home: Path) -> str:
+    """The momentum rule, and a line in a file whenever its code runs."""
+    return f"with open({str(home / 'ran')!r}, 'a') as file:\n    file.write('ran\\n')\n{MOMENTUM}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds all of someone's study: run to its end, and exported."""
+    home = tmp_path_factory.mktemp("made")
+    write_bars(home / "bars.parquet", random_bars())
+    (home / "mine.py").write_text(strategy_text(home))
+    content = mapping(
+        strategy={"name": "mine", "path": "mine.py", "lookback": {"choices": [5, 20]},
+                  "threshold": {"sweep": [0.0, 0.02]}},
+        search={"sampler": "grid", "batch": 1},
+        risk={"max_exposure": 0.8, "volatility_lookback": 20},
+    )  # fmt: skip
+    (home / "study.toml").write_text(tomli_w.dumps(content))
+    before = os.environ["BARSWEEP_LEDGER"]
+    os.environ["BARSWEEP_LEDGER"] = str(home / "ledger.db")
+    try:
+        run_study(load_study(home / "study.toml"), out=home / "out", workers=1)
+    finally:
+        os.environ["BARSWEEP_LEDGER"] = before
+    export_sets(home / "out")
+    export_sets(home / "out", format="toml")
+    return home
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes this process like a new one: it has run and approved nothing."""
+
+    def act() -> None:
+        monkeypatch.setattr(approvals, "_approved", set())
+        monkeypatch.setattr(approvals, "_told", set())
+        monkeypatch.setattr(user, "_compiled", {})
+
+    return act
+
+
+@pytest.fixture
+def home(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> Iterator[Path]:
+    """The same, as another user gets it."""
+    place = tmp_path / "got"
+    shutil.copytree(made, place, ignore=shutil.ignore_patterns("ran", "ledger*"))
+    (place / "mine.py").write_text(strategy_text(place))
+    text = (place / "out" / "study.json").read_text().replace(str(made), str(place))
+    (place / "out" / "study.json").write_text(text)
+    source_hash = hashlib.sha256((place / "mine.py").read_bytes()).hexdigest()
+    edit(place, lambda m: m["study"]["strategy"][0].update(source_hash=source_hash))
+    for name in ("best.json", "best.toml"):
+        text = (place / "out" / name).read_text()
+        recorded = hashlib.sha256((made / "mine.py").read_bytes()).hexdigest()
+        (place / "out" / name).write_text(text.replace(recorded, source_hash))
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "user" / "ledger.db"))
+    forget()
+    yield place
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def edit(place: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what study.json says, so that only its content tells."""
+    file = place / "out" / "study.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    with contextlib.suppress(StudyFileError, KeyError, TypeError):
+        manifest["study_hash"] = recorded_study(manifest["study"]).content_hash
+    file.write_text(json.dumps(manifest))
+
+
+def unfinished(place: Path) -> None:
+    edit(place, lambda manifest: manifest.update(complete=False))
+    StudyFolder(place / "out").batch_paths()[-1].unlink()
+
+
+def state(place: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+    }
+
+
+def ran(place: Path) -> bool:
+    return (place / "ran").exists()
+
+
+def assert_refused(done: Done, place: Path, *words: str) -> None:
+    assert done.returncode == 2, done
+    assert "runs code" not in done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: "), line
+    for word in words:
+        assert word in line, line
+    assert not ran(place)
+
+
+def source_hash_of(place: Path, name: str = "mine.py") -> str:
+    return hashlib.sha256((place / name).read_bytes()).hexdigest()
+
+
+# --- What a stranger's folder can do ------------------------------------------------------------
+
+READING = (
+    ("list", "."), ("show", "out"), ("show", "out", 0), ("show", "out", "--where", "n_trades>=0"),
+    ("compare", "out", "out"), ("plot", "out", "--heatmap", "lookback", "threshold"),
+    ("export", "out", "--format", "csv"),
+)  # fmt: skip
+REPLAYING = (
+    ("replay", "out/best.json"), ("replay", "out/best.toml"),
+    ("replay", "out/best.json", "--flow", "events"), ("tearsheet", "out/best.json"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join(map(str, range(len(READING)))).split())
+def test_reading_a_folder_runs_no_code(arguments: tuple[object, ...], home: Path) -> None:
+    done = barsweep(*arguments, folder=home)
+    assert done.returncode == 0, done
+    assert "runs code" not in done.stdout + done.stderr
+    assert not ran(home)
+
+
+@pytest.mark.parametrize("arguments", REPLAYING, ids=["json", "toml", "events", "tearsheet"])
+def test_a_replay_of_unknown_code_is_refused(arguments: tuple[object, ...], home: Path) -> None:
+    before = state(home)
+    done = barsweep(*arguments, folder=home)
+    assert_refused(done, home, "mine.py: ", source_hash_of(home)[:12], "read it", "--trust")
+    assert state(home) == before
+
+
+def test_resuming_unknown_code_is_refused_and_nothing_is_lost(home: Path) -> None:
+    unfinished(home)
+    (home / "out" / "results" / "batch-9.parquet.part").write_bytes(b"left")
+    before = state(home)
+    done = barsweep("resume", "out", folder=home)
+    assert_refused(done, home, "mine.py: ", source_hash_of(home)[:12], "read it", "--trust")
+    assert state(home) == before
+
+
+def test_a_report_leaves_out_what_takes_unknown_code(home: Path) -> None:
+    done = barsweep("report", "out", folder=home)
+    assert done.returncode == 0, done
+    assert not ran(home)
+    page = (home / "out" / "report.html").read_text()
+    assert "Equity, trades, regimes and refusals are left out: " in page
+    assert source_hash_of(home)[:12] in page and "--trust" in page
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("resume", "out", "--workers", 1), ("report", "out"), ("replay", "out/best.json")],
+    ids=["resume", "report", "replay"],
+)
+def test_trust_holds_for_good_and_for_this_file_only(
+    arguments: tuple[object, ...], home: Path, forget: Callable[[], None]
+) -> None:
+    unfinished(home)
+    done = barsweep(*arguments, "--trust", folder=home)
+    assert done.returncode == 0, done
+    assert "runs code from mine.py" in done.stdout
+    assert ran(home)
+    file = approvals.approvals_path()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [line.split()[0] for line in file.read_text().splitlines()] == [source_hash_of(home)]
+    forget()
+    again = barsweep("replay", "out/best.json", folder=home)
+    assert again.returncode == 0, again
+    (home / "ran").unlink()
+    forget()
+    (home / "mine.py").write_text((home / "mine.py").read_text() + "# an edit\n")
+    assert barsweep("replay", "out/best.json", folder=home).returncode == 2
+    assert not ran(home)
+
+
+def test_another_file_than_the_approved_one_is_refused(home: Path) -> None:
+    approvals.approve(home / "mine.py", source_hash_of(home))
+    (home / "other.py").write_text((home / "mine.py").read_text() + "# another\n")
+    other = {"path": str(home / "other.py"), "source_hash": source_hash_of(home, "other.py")}
+    edit(home, lambda manifest: manifest["study"]["strategy"][0].update(other))
+    unfinished(home)
+    done = barsweep("resume", "out", folder=home)
+    assert done.returncode == 2 and "other.py" in done.stderr
+    done = barsweep("report", "out", folder=home)
+    assert done.returncode == 0 and "other.py" in done.stderr
+    content = json.loads((home / "out" / "best.json").read_text())
+    content["strategies"]["mine"] = {"path": "../other.py", "hash": other["source_hash"]}
+    (home / "out" / "best.json").write_text(json.dumps(content))
+    assert_refused(barsweep("replay", "out/best.json", folder=home), home, "other.py")
+
+
+def test_the_study_file_that_a_folder_names_runs_nothing(home: Path) -> None:
+    """It lies beside the folder that was handed over."""
+    approvals.approve(home / "mine.py", source_hash_of(home))
+    evil = f"open({str(home / 'pwned')!r}, 'w')\n" + MOMENTUM
+    (home / "evil.py").write_text(evil)
+    text = (home / "study.toml").read_text().replace("mine.py", "evil.py")
+    (home / "study.toml").write_text(text)
+    unfinished(home)
+    done = barsweep("resume", "out", folder=home)
+    assert done.returncode == 2 and "study.toml has changed" in done.stderr
+    assert not ran(home)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [*READING, ("resume", "out"), ("report", "out")],
+    ids=[*map(str, range(len(READING))), "resume", "report"],
+)
+def test_a_strategy_without_what_it_declares_is_not_run_to_find_out(
+    arguments: tuple[object, ...], home: Path
+) -> None:
+    edit(home, lambda manifest: manifest["study"]["strategy"][0].pop("declared"))
+    edit(home, lambda manifest: manifest["study"]["strategy"][0].pop("source_hash"))
+    unfinished(home)
+    done = barsweep(*arguments, folder=home)
+    assert not ran(home)
+    if arguments[0] == "list":
+        assert "declared: missing" in done.stdout
+    else:
+        assert_refused(done, home, "declared: missing")
+
+
+def test_the_copy_of_code_that_nobody_approved_stays_unused(home: Path) -> None:
+    (strategy,) = recorded_study(StudyFolder(home / "out").manifest()["study"]).user_strategies
+    approvals.accept([strategy.declaration.source_hash])
+    strategy.kernels()
+    (home / "ran").unlink()
+    (home / "mine.py").unlink()
+    assert strategy.source()  # the copy
+    approvals._approved.clear()
+    user._compiled.clear()
+    with pytest.raises(StrategyError, match=r"mine\.py: is missing"):
+        strategy.kernels()
+    assert not ran(home)
+
+
+def test_a_cluster_that_only_the_folder_names_is_not_contacted(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        workers = {"backend": "dask", "address": address}
+        approvals.approve(home / "mine.py", source_hash_of(home))
+        edit(home, lambda manifest: manifest["study"]["workers"].update(workers))
+        (home / "study.toml").unlink()
+        unfinished(home)
+        before = state(home)
+        assert_refused(barsweep("resume", "out", folder=home), home, address, "--trust")
+        assert state(home) == before
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+# --- What is declared ---------------------------------------------------------------------------
+
+
+def declared_of(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = StudyFolder(place / "out").manifest()["study"]["strategy"][0]
+    return {key: found[key] for key in ("name", "path", "source_hash", "declared")}
+
+
+def parameter(name: object, *values: object) -> dict[str, Any]:
+    row = [name, *(values or (1.0, 0.0, 2.0))]
+    return {
+        "parameters": [["lookback", 60, 1, 100000], row],
+        "features": [["momentum", "momentum", "lookback"]],
+        "arguments": ["momentum", name],
+    }
+
+
+def feature(argument: object, name: object = "momentum", lookback: object = "lookback") -> Any:
+    return {
+        "parameters": [["lookback", 60, 1, 100000]],
+        "features": [[argument, name, lookback]],
+        "arguments": [argument],
+    }
+
+
+CRAFTED: dict[str, Any] = {
+    "parameter": parameter(HOSTILE),
+    "feature argument": feature(HOSTILE),
+    "feature": feature("momentum", HOSTILE),
+    "own feature": feature("momentum", f"mine.{HOSTILE}"),
+    "another's feature": feature("momentum", "other.near"),
+    "lookback": feature("momentum", "momentum", HOSTILE),
+    "keyword": parameter("lambda"),
+    "keyword argument": feature("import"),
+    "number": parameter(3),
+    "none": parameter(None),
+    "list": parameter(["x"]),
+    "table": feature({"x": 1}),
+    "line break": parameter("x\n"),
+    "capital": parameter("X"),
+    "long": parameter("x" * 41),
+    "given": parameter("close"),
+    "twice": parameter("lookback"),
+    "built in": parameter("strategy", 1, 0, 2) | {"parameters": [["path", 1, 0, 2]]},
+    "nan": parameter("x", float("nan"), 0.0, 1.0),
+    "infinite": parameter("x", 1.0, 0.0, float("inf")),
+    "huge": parameter("x", 1, 0, 10**400),
+    "flag": parameter("x", True, False, True),
+    "text": parameter("x", "1", "0", "2"),
+    "order": parameter("x", 3.0, 0.0, 2.0),
+    "many": {
+        **feature("momentum"),
+        "parameters": [["lookback", 60, 1, 100000], *([f"p{i}", 1, 0, 2] for i in range(10_000))],
+    },
+    "many features": {
+        **feature("momentum"),
+        "features": [[f"f{i}", "sma", "lookback"] for i in range(7)],
+    },
+    "unknown argument": {**feature("momentum"), "arguments": ["momentum", "eval"]},
+    "hostile argument": {**feature("momentum"), "arguments": ["momentum", HOSTILE]},
+    "argument twice": {**feature("momentum"), "arguments": ["momentum", "momentum"]},
+    "not taken": {**feature("momentum"), "arguments": []},
+    "idle parameter": {**parameter("x"), "arguments": ["momentum"]},
+    "short lookback": {**feature("momentum"), "parameters": [["lookback", 60, 0, 100000]]},
+    "broken lookback": {**feature("momentum"), "parameters": [["lookback", 6.0, 1.0, 10.0]]},
+    "long lookback": {**feature("momentum"), "parameters": [["lookback", 60, 1, 100001]]},
+    "empty": {},
+    "no table": HOSTILE,
+    "no lists": {"parameters": "ab", "features": 3, "arguments": None},
+    "no rows": {"parameters": ["abcd"], "features": [], "arguments": []},
+}
+
+
+@pytest.mark.parametrize("case", CRAFTED)
+def test_what_no_file_declares_is_refused_in_one_line(case: str, home: Path) -> None:
+    strategy = {**declared_of(home), "declared": CRAFTED[case]}
+    with pytest.raises(ValueError, match=r"^[^\n]{1,300}$"):
+        declaration_from_dict(strategy)
+    settings = {"threshold": {"sweep": [0.0, 0.02]}, "lookback": 5}
+    study = {**mapping(), "strategy": {**strategy, **settings}}
+    with pytest.raises(StudyFileError, match=r"^[^\n]*declared: not as barsweep wrote it: "):
+        recorded_study(study)
+    with pytest.raises(StudyFileError, match=r"^[^\n]*declared: not as barsweep wrote it: "):
+        optimizer.study_from_dict(study)
+    assert not ran(home)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("source_hash", "*"), ("source_hash", "../" * 20 + "x"), ("source_hash", 3),
+        ("source_hash", "A" * 64), ("path", "a\0b"), ("path", "a\nb"), ("path", ""), ("path", 3),
+        ("name", "lambda"), ("name", HOSTILE), ("name", None),
+    ],
+)  # fmt: skip
+def test_what_names_a_file_has_its_form(key: str, value: object, home: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^{key}: got [^\n]+$"):
+        declaration_from_dict({**declared_of(home), key: value})
+
+
+@pytest.mark.parametrize("case", ["parameter", "keyword", "none", "many", "no table"])
+@pytest.mark.parametrize(
+    "arguments",
+    [*READING, ("resume", "out", "--trust"), ("report", "out", "--trust")],
+    ids=[*map(str, range(len(READING))), "resume", "report"],
+)
+def test_a_folder_that_declares_it_is_refused(
+    arguments: tuple[object, ...], case: str, home: Path
+) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["study"]["strategy"][0]["declared"] = CRAFTED[case]
+
+    edit(home, change)
+    unfinished(home)
+    done = barsweep(*arguments, folder=home)
+    assert not ran(home)
+    if arguments[0] == "list":
+        assert done.returncode == 0 and "not as barsweep wrote it" in done.stdout
+    else:
+        assert_refused(done, home, "not as barsweep wrote it")
+
+
+def test_a_file_that_declares_something_else_is_refused_before_it_is_compiled(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = declared_of(home)
+    content["declared"]["parameters"][1][3] = 1.0
+    strategy = UserStrategy.from_dict(content)
+    strategy.approve()
+    monkeypatch.setattr(user, "compile_strategy", lambda *_: pytest.fail("compiled"))
+    with pytest.raises(
+        StrategyError, match=r"mine\.py:1: declares something else than is recorded"
+    ):
+        strategy.kernels()
+
+
+def test_no_name_of_a_file_enters_generated_source(home: Path) -> None:
+    one = declaration_from_dict(declared_of(home))
+    named = Declaration("zzname", one.path, one.source_hash, one.parameters, one.features,
+                        one.arguments)  # fmt: skip
+    text = _adapter(named)
+    for name in ("zzname", "momentum", "lookback", "threshold"):
+        assert name not in text
+    unknown = Declaration("mine", one.path, one.source_hash, (), (), (HOSTILE,))
+    with pytest.raises(KeyError):
+        _adapter(unknown)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"strategies": {"mine": {"path": "../other.py", "hash": "*"}}},
+        {"strategies": {"mine": {"path": "../nothing.py", "hash": "0" * 64}}},
+        {"strategies": {"mine": {"path": "/dev/zero", "hash": "0" * 64}}},
+        {"strategies": {"mine": {"path": "a\0b", "hash": "0" * 64}}},
+        {"strategies": {"mine": {"path": 3}}},
+        {"strategies": {"mine": {}}},
+        {"strategies": {}},
+        {"strategies": [1]},
+        {"strategies": None},
+    ],
+    ids=map(str, range(9)),
+)
+def test_a_crafted_export_is_refused(change: dict[str, Any], home: Path) -> None:
+    (home / "other.py").write_text(f"open({str(home / 'pwned')!r}, 'w')\n")
+    file = home / "out" / "best.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, **change}))
+    for command in ("replay", "tearsheet"):
+        for trust in ((), ("--trust",)):
+            assert_refused(barsweep(command, file, *trust, folder=home), home)
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "lambda", None, 3, ["mine"]])
+def test_a_crafted_name_in_an_export_is_refused(name: object, home: Path) -> None:
+    file = home / "out" / "best.json"
+    content = json.loads(file.read_text())
+    content["sets"][0]["strategy"] = name
+    if isinstance(name, str):
+        content["strategies"][name] = content["strategies"]["mine"]
+    file.write_text(json.dumps(content))
+    for command in ("replay", "tearsheet"):
+        assert_refused(barsweep(command, file, "--trust", folder=home), home)
+    with pytest.raises((ExportError, StudyFileError)):
+        replay(file, trust=True)
+
+
+# --- What the user runs -------------------------------------------------------------------------
+
+
+def test_the_users_own_studies_ask_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    """Each command as a process of its own would do it."""
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "user" / "ledger.db"))
+    project = tmp_path / "work"
+    for arguments in (
+        ("new", project), ("check", "study.toml"),
+        ("run", "study.toml", "--out", "out", "--trials", 2, "--workers", 1, "--quiet"),
+        ("resume", "out", "--workers", 1), ("report", "out"), ("export", "out"),
+        ("replay", "out/best.json"), ("show", "out"), ("compare", "out", "out"), ("list", "."),
+    ):  # fmt: skip
+        forget()
+        folder = project if project.is_dir() else tmp_path
+        done = barsweep(*arguments, folder=folder)
+        assert done.returncode == 0, done
+        assert "trust" not in done.stdout + done.stderr
+        if arguments[0] == "run":
+            study = StudyFolder(project / "out")
+            study.batch_paths()[-1].unlink()
+            study.write_manifest({**study.manifest(), "complete": False})
+        if arguments[0] in ("check", "run", "resume", "report", "replay"):
+            assert "runs code from my_strategy.py" in done.stdout + done.stderr
+    assert "are left out: " not in (project / "out" / "report.html").read_text()
+
+
+def test_a_path_in_python_is_the_users_own_word(home: Path, forget: Callable[[], None]) -> None:
+    with pytest.raises(UntrustedCodeError, match=source_hash_of(home)[:12]):
+        read_recorded_strategy(home / "mine.py", "mine")
+    assert not ran(home)
+    optimizer.backtest(
+        random_bars(), {"strategy": "mine", "mine_lookback": 5}, strategy_path=home / "mine.py"
+    )
+    assert ran(home)
+    forget()
+    assert read_recorded_strategy(home / "mine.py", "mine").name == "mine"
+
+
+def test_a_study_file_with_all_that_it_declares_is_the_users_own_word(
+    home: Path, forget: Callable[[], None]
+) -> None:
+    study = read_own(home)
+    forget()
+    approvals.approvals_path().unlink()
+    content = study.to_dict()
+    (home / "whole.toml").write_text(tomli_w.dumps(content))
+    (strategy,) = load_study(home / "whole.toml").user_strategies
+    assert strategy.kernels().features == {}
+
+
+def read_own(place: Path) -> Any:
+    return load_study(place / "study.toml")
+
+
+def test_workers_may_run_what_their_parent_may(home: Path) -> None:
+    """Also where the approval cannot be kept."""
+    unfinished(home)
+    approvals.approvals_path().parent.mkdir(parents=True)
+    approvals.approvals_path().mkdir()
+    whole = StudyFolder(home / "out").batch_paths()
+    with pytest.raises(UntrustedCodeError):
+        resume_study(home / "out", workers=2)
+    assert not ran(home)
+    result = resume_study(home / "out", workers=2, trust=True)
+    assert len(result_hashes(result.folder)) == len(whole) + 1
+    assert (home / "ran").read_text().count("ran") >= 2  # the parent's, and a worker's
+
+
+def test_without_a_place_trust_holds_for_the_process(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    forget: Callable[[], None],
+) -> None:
+    monkeypatch.setenv("BARSWEEP_LEDGER", "/proc/nowhere/ledger.db")
+    with caplog.at_level(logging.WARNING, "barsweep"):
+        for _ in range(2):
+            assert replay(home / "out" / "best.json", trust=True).differences == ()
+        assert replay(home / "out" / "best.json").differences == ()
+    (record,) = caplog.records
+    assert "until this process ends" in record.getMessage()
+    forget()
+    with pytest.raises(UntrustedCodeError):
+        replay(home / "out" / "best.json")
+
+
+# --- The file of approvals ----------------------------------------------------------------------
+
+
+def test_approvals_that_others_could_have_written_do_not_count(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = source_hash_of(home)
+    approvals.approve(home / "mine.py", known)
+    approvals._approved.clear()
+    file = approvals.approvals_path()
+    assert approvals.is_approved(known)
+    for mode in (0o660, 0o604):
+        file.chmod(mode)
+        assert not approvals.is_approved(known)
+    file.chmod(0o600)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+        assert not approvals.is_approved(known)
+    kept = file.with_name("kept")
+    file.rename(kept)
+    file.symlink_to(kept)
+    assert not approvals.is_approved(known)
+    file.unlink()
+    os.mkfifo(file)
+    assert not approvals.is_approved(known)
+    file.unlink()
+    kept.rename(file)
+    assert approvals.is_approved(known)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 4 and all(str(file) in line for line in said)
+
+
+def test_approvals_of_many_processes_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "ledger.db"))
+    hashes = [hashlib.sha256(bytes([i])).hexdigest() for i in range(8)]
+    children = []
+    for one in hashes:
+        child = os.fork()
+        if child == 0:
+            approvals.approve(tmp_path / "a\nb.py", one)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    lines = approvals.approvals_path().read_text().splitlines()
+    assert sorted(line.split()[0] for line in lines) == sorted(hashes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ledger.db.approved", "ledger.db.approved.lock",
+    ]  # fmt: skip
+
+
+# --- Other ways to code -------------------------------------------------------------------------
+
+
+def test_a_written_module_is_what_was_written(tmp_path: Path) -> None:
+    name = "barsweep_tampered_with"
+    (tmp_path / f"{name}.py").write_text("VALUE = 2\n")
+    assert _module(tmp_path, name, "VALUE = 1\n", {}).VALUE == 1
+
+
+@pytest.mark.parametrize("name", ["os:system", "system", "posix:system", "Path", 3])
+def test_a_result_names_no_class_of_its_own_choice(name: object, tmp_path: Path) -> None:
+    header = json.dumps({"object": [name, f"touch {tmp_path / 'pwned'}"]}).encode()
+    content = len(header).to_bytes(8, "little") + header
+    (tmp_path / "result-0").write_bytes(content)
+    with pytest.raises(LostResultError):
+        Handover(tmp_path).receive(Receipt(0, zlib.crc32(content)))
+    assert not (tmp_path / "pwned").exists()
+
+
+ALLOWED = {
+    ("strategies/user_file.py", "compile"), ("strategies/user_file.py", "exec"),
+    ("strategies/user_kernels.py", "exec_module"),
+    ("strategies/user_kernels.py", "spec_from_file_location"),
+    ("strategies/user_checks.py", "compile"), ("bars/fetch.py", "import_module"),
+    ("extras.py", "import_module"), ("__init__.py", "import_module"),
+    ("views/tearsheet.py", "import_module"), ("analytics/database.py", "compile"),
+}  # fmt: skip
+NAMING = {"study_file/load.py", "study_file/study.py", "sweep/single_set.py"}
+
+
+def test_code_is_made_of_text_in_known_places_only() -> None:
+    root = Path(optimizer.__file__).parent
+    making = {
+        "eval", "exec", "compile", "exec_module", "import_module", "__import__", "run_path",
+        "run_module", "spec_from_file_location", "load_source",
+    }  # fmt: skip
+    found, naming = set(), set()
+    for path in root.rglob("*.py"):
+        place = str(path.relative_to(root))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                owner = getattr(getattr(node.func, "value", None), "id", "")
+                if name in making and not (name == "compile" and owner == "re"):
+                    found.add((place, name))
+            if isinstance(node, ast.Name) and node.id == "read_strategy":
+                naming.add(place)
+    assert found <= ALLOWED, found - ALLOWED
+    assert naming == NAMING
