@@ -43,7 +43,7 @@ wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is h
 	$(BIN)/python -m tests.support.wheel
 
 .PHONY: soak
-soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each, hurt ten thousand trials, compare (over an hour)
+soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each, disturb ten thousand trials, compare (over an hour)
 	$(BIN)/python -m tests.support.soak
 	$(BIN)/python -m benchmarks.memory
 

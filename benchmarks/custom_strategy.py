@@ -1,4 +1,4 @@
-"""A strategy of the user's own beside the built-in of the same rule: momentum.
+"""A user's own strategy against the built-in one with the same rule: momentum.
 
 Run: ``python -m benchmarks.custom_strategy [--repeats N]``. One core; the two take turns.
 """

@@ -98,7 +98,7 @@ def measure_growth(turns: int) -> list[Series]:
 
 
 def measure_workers() -> dict[int, float]:
-    """Seconds in which so many workers evaluate the same tiles."""
+    """Seconds in which each number of workers evaluates the same tiles."""
     found = {}
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def measure_workers() -> dict[int, float]:
 
 
 def draw(series: list[Series], path: Path) -> None:
-    """Time against size, both logarithmic, beside a line of linear growth."""
+    """Time against size, both logarithmic, with a line of linear growth."""
     figure, axes = pyplot.subplots(1, len(series), figsize=(3.2 * len(series), 3.0))
     for one, axis in zip(series, axes, strict=True):
         first = one.seconds[0] / one.sizes[0]

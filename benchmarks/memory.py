@@ -1,4 +1,4 @@
-"""Memory and disk of whole studies beside what was estimated: ``python -m benchmarks.memory``.
+"""Memory and disk of whole studies against what was estimated: ``python -m benchmarks.memory``.
 
 Each study runs in a process of its own. Memory is the largest sum, over it and its workers, of the
 proportional set size, in which a page that several processes map counts once; disk is the largest sum

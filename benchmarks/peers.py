@@ -497,7 +497,7 @@ def search_table(search: Search, peer: str) -> list[str]:
 
 
 def between_markers(text: str, body: str) -> str:
-    """``text`` with what stands between the markers replaced by ``body``.
+    """``text`` with what is between the markers replaced by ``body``.
 
     Raises:
         ValueError: not exactly one pair of markers.

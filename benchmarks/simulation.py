@@ -1,4 +1,4 @@
-"""Every kernel and the whole simulation beside the machine's limits and a scalar loop.
+"""Every kernel and the whole simulation against the machine's limits and a scalar loop.
 
 Run: ``python -m benchmarks.simulation [--turns N] [--write]``. One core. The variants take turns, and
 each figure is the least time over them, so that a ratio holds on a noisy machine. ``--write`` puts the

@@ -1,7 +1,7 @@
-"""What steering costs a trial: asking, scoring and making it durable, beside the sampler's own cost.
+"""What steering costs a trial: asking, scoring and making it durable, next to the sampler's own cost.
 
 Run: ``python -m benchmarks.steering [--trials N] [--write]``. One parameter set a trial and short bars,
-so that next to nothing but steering is left. The sampler's own cost is that of a bare ``ask`` and
+so that almost nothing but steering is left. The sampler's own cost is that of a bare ``ask`` and
 ``tell`` in memory, in batches of the same size.
 """
 

@@ -1,4 +1,4 @@
-"""Tables of README.md and other pages, and files of results/, written by the scripts beside them."""
+"""Tables of README.md and other pages, and files of results/, written by the scripts in this folder."""
 
 from __future__ import annotations
 

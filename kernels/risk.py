@@ -335,7 +335,7 @@ def decide(
         values: (n_symbols,), signed values of the positions at the last refresh, in money.
         values_gross: their gross value.
         correlation_penalty: 0 to 1.
-        equity, lots, lot_value, cash_left, budget_left, min_lots, rebalance_band, short: as of
+        equity, lots, lot_value, cash_left, budget_left, min_lots, rebalance_band, short: as in
             ``order_size``.
         barred: direction that a stop closed, or 0.
 

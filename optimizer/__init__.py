@@ -2,13 +2,16 @@
 
 The packages are layers; each imports only itself and those before it:
 
-- ``errors``, ``types``, ``catalogue``, ``text``, ``files``, ``compile_cache``: what all others use
-- ``bars``, ``market``, ``strategies``: market data, its features and regimes, and the rules on them
+- ``errors``, ``types``, ``catalogue``, ``text``, ``compile_cache``, ``files``, ``extras``,
+  ``versions``: modules that all others use
+- ``bars``, ``market``, ``strategies``: bars, their features and regimes, and the rules that trade
 - ``study_file``: a study, checked, and the space of parameter sets that it spans
 - ``sweep``, ``store``: parameter sets simulated in lanes; the folder of their results
-- ``analytics``, ``flow``: the event flow, one bar at a time, and the database of its trace
-- ``engine``, ``selection``, ``review``: workers; statistics of the choice; studies opened again
-- ``search``, ``views``, ``bench``, ``project``, ``cli``: the loop of a study and what users see
+- ``analytics``, ``flow``: the database of the trace; the event flow, one bar at a time
+- ``engine``: worker processes, clusters, and several coordinators of one study
+- ``selection``, ``review``: whether the winner is luck or skill; studies opened again
+- ``search``: the loop of a study, from its file to its verdict
+- ``views``, ``bench``, ``project``, ``cli``: what users see: figures, measurements, commands
 
 Public names are loaded when they are first used. Importing this package only chooses the folder of
 compiled kernels, which must happen before any kernel is imported.

@@ -59,29 +59,41 @@ CLASSIFIERS: dict[str, tuple[Parameter, ...]] = {
     ),
     "svm": (
         Parameter("lookback", int, 30, 2, 100_000, "regime", "bars of the observed features"),
-        Parameter("horizon", int, 5, 1, 10_000, "regime", "bars of the forward return it learns"),
+        Parameter("horizon", int, 5, 1, 10_000, "regime", "bars of the forward return learned"),
         *_FIT,
     ),
 }
 
 RISK: tuple[Parameter, ...] = (
     Parameter("kelly_fraction", float, 0.25, 0.0, 1e6, "risk", "share of the full Kelly size"),
-    Parameter("max_exposure", float, 1.0, 0.0, 100.0, "risk", "gross exposure, times equity"),
-    Parameter("bull_multiplier", float, 1.2, 0.0, 100.0, "risk", "size in a bull regime"),
-    Parameter("neutral_multiplier", float, 1.0, 0.0, 100.0, "risk", "size in a neutral regime"),
-    Parameter("bear_multiplier", float, 0.6, 0.0, 100.0, "risk", "size in a bear regime"),
-    Parameter("correlation_penalty", float, 0.5, 0.0, 1.0, "risk", "cut at a correlation of 1"),
-    Parameter("min_order_size", float, 1.0, 0.0, 1e15, "risk", "least order, units"),
-    Parameter("rebalance_band", float, 0.1, 0.0, 1.0, "risk", "least change, share of target"),
-    Parameter("stop_loss", float, 0.0, 0.0, 1.0, "risk", "loss from entry that closes; 0 is off"),
-    Parameter("take_profit", float, 0.0, 0.0, 100.0, "risk", "gain that closes; 0 is off"),
+    Parameter("max_exposure", float, 1.0, 0.0, 100.0, "risk", "most gross exposure, times equity"),
+    Parameter("bull_multiplier", float, 1.2, 0.0, 100.0, "risk", "size factor, bull regime"),
+    Parameter("neutral_multiplier", float, 1.0, 0.0, 100.0, "risk", "size factor, neutral regime"),
+    Parameter("bear_multiplier", float, 0.6, 0.0, 100.0, "risk", "size factor, bear regime"),
+    Parameter(
+        "correlation_penalty", float, 0.5, 0.0, 1.0, "risk", "size cut at a correlation of 1"
+    ),
+    Parameter("min_order_size", float, 1.0, 0.0, 1e15, "risk", "smallest order, units"),
+    Parameter("rebalance_band", float, 0.1, 0.0, 1.0, "risk", "smallest change, share of target"),
+    Parameter("stop_loss", float, 0.0, 0.0, 1.0, "risk", "exit at this loss since entry; 0 is off"),
+    Parameter(
+        "take_profit", float, 0.0, 0.0, 100.0, "risk", "exit at this gain since entry; 0 is off"
+    ),
     Parameter("trailing_stop", float, 0.0, 0.0, 1.0, "risk", "fall from the best price; 0 is off"),
-    lookback_parameter("volatility_lookback", 20, "bars of the volatility that sizes", low=2),
-    Parameter("ewma_decay", float, 0.94, 0.0, 0.999999, "fixed", "decay of portfolio variance"),
-    Parameter("lot_size", float, 1.0, 1e-12, 1e12, "fixed", "quantities are multiples of it"),
+    lookback_parameter("volatility_lookback", 20, "bars of the volatility used for sizing", low=2),
+    Parameter("ewma_decay", float, 0.94, 0.0, 0.999999, "fixed", "decay of the portfolio variance"),
+    Parameter("lot_size", float, 1.0, 1e-12, 1e12, "fixed", "quantities are multiples of this"),
     Parameter("correlation_lookback", int, 60, 3, 100_000, "fixed", "bars of the correlation"),
-    Parameter("correlation_exact_symbols", int, 32, 1, 10_000, "fixed", "more: refreshed rarely"),
-    Parameter("correlation_refresh", int, 20, 1, 100_000, "fixed", "bars between refreshes"),
+    Parameter(
+        "correlation_exact_symbols",
+        int,
+        32,
+        1,
+        10_000,
+        "fixed",
+        "more symbols: refreshed less often",
+    ),
+    Parameter("correlation_refresh", int, 20, 1, 100_000, "fixed", "bars between these refreshes"),
 )
 
 

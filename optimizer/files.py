@@ -76,7 +76,7 @@ def cannot_write(path: Path, error: OSError) -> StudyError:
     return StudyError(
         f"{path}: cannot be written: {reason} ({free / 1e6:,.0f} MB free on the disk of"
         f" {existing if existing.is_dir() else existing.parent}); what was written before is kept:"
-        " free space there, then `barsweep resume` goes on"
+        " free space there, then continue with `barsweep resume`"
     )
 
 

@@ -66,7 +66,7 @@ def is_for_types_alone(node: ast.AST) -> bool:
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes that can run: what stands under ``if TYPE_CHECKING`` is left out."""
+    """All nodes that can run: what is under ``if TYPE_CHECKING`` is left out."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and is_for_types_alone(child):
             for other in child.orelse:
@@ -121,7 +121,7 @@ def foreign_imports_of_kernels(root: Path) -> list[str]:
 
 
 def direct_compilers_in_kernels(root: Path) -> list[str]:
-    """Numba decorators beside ``_jit``, and fastmath anywhere."""
+    """Numba decorators other than ``_jit``, and fastmath anywhere."""
     problems = []
     for path in sorted((root / "kernels").rglob("*.py")):
         for node in ast.walk(tree_of(path)):
@@ -262,7 +262,7 @@ def loose_pins(root: Path) -> list[str]:
 
 
 def unlisted_packages(root: Path) -> list[str]:
-    """Packages that pyproject.toml does not list, or lists in vain."""
+    """Packages that pyproject.toml does not list, or lists although they do not exist."""
     listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     there = {
         ".".join(path.parent.relative_to(root).parts)

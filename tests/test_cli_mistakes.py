@@ -1,4 +1,4 @@
-"""Wrong use of the commands: one line that names the mend, exit code 2, and nothing written."""
+"""Wrong use of the commands: one line that says how to fix it, exit code 2, and nothing written."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ A page runs from top to bottom in a folder of its own. A comment before a block 
 - ``<!-- not run: REASON -->``: it needs the network or hours. ``NOT_RUN`` counts them.
 - ``<!-- output not compared: REASON -->``: it is executed, but prints something else.
 
-``console`` blocks hold commands after ``$``, and what they print; ``...`` there stands for anything, and
+``console`` blocks hold commands after ``$``, and what they print; ``...`` there matches anything, and
 if nothing is shown, nothing is compared.
 ``python`` blocks are executed, those that begin with ``>>>`` as doctests; ``toml`` blocks are read as
 part of a study.

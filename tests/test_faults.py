@@ -93,7 +93,7 @@ def assert_resumes(whole: Undisturbed, out: Path) -> None:
 
 
 def errors_of(command: Command) -> list[str]:
-    """What it printed beside the estimate and its progress."""
+    """What it printed apart from the estimate and its progress."""
     usual = ("estimate: ", "time: ")
     return [
         line

@@ -336,7 +336,7 @@ def test_a_damaged_study_file(
 
 @pytest.fixture(scope="module")
 def exported(home: Path) -> Path:
-    """An export of two sets, beside its bars."""
+    """An export of two sets, next to its bars."""
     bars = write_bars(home / "study" / "bars.parquet", random_bars(150))
     run_study(small_study(bars), out=home / "study" / "out", workers=1)
     return export_sets(home / "study" / "out", top=2, out=home / "study" / "best.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import concurrent.futures
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -11,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ PAGE = (ROOT / "docs" / "private_parts.md").read_text(encoding="utf-8")
 
 
 def cells(n_columns: int) -> list[tuple[str, ...]]:
-    """Rows of the page's table of so many columns, its head left out."""
+    """Rows of the page's table with that number of columns, without its head."""
     lines = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("|")]
     rows = [tuple(line) for line in lines if len(line) == n_columns]
     return [row for row in rows if row[0] != "package" and not row[0].startswith("---")]
@@ -145,6 +147,105 @@ def terminated_worker(_: Path) -> None:
     assert issubclass(TerminatedWorkerError, concurrent.futures.BrokenExecutor)
 
 
+def broken_pool(_: Path) -> None:
+    from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
+
+    assert issubclass(BrokenProcessPool, concurrent.futures.BrokenExecutor)
+    assert issubclass(TerminatedWorkerError, BrokenProcessPool)
+
+
+@contextlib.contextmanager
+def pool() -> Iterator[tuple[Any, Any, Any]]:
+    """The pool of this process while a worker waits: the pool, its manager thread, the call."""
+    from joblib.externals.loky import get_reusable_executor, reusable_executor
+
+    get_reusable_executor(max_workers=2).shutdown(wait=True, kill_workers=True)
+    call = get_reusable_executor(max_workers=2).submit(time.sleep, 600)
+    executor: Any = reusable_executor._executor
+    try:
+        yield executor, executor._executor_manager_thread, call
+    finally:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def executor_of_this_process(_: Path) -> None:
+    with pool() as (executor, manager, _call):
+        assert manager.is_alive()
+        executor.shutdown(wait=True, kill_workers=True)
+        assert not manager.is_alive()
+        assert executor._executor_manager_thread is None
+
+
+def calls_and_processes(_: Path) -> None:
+    import psutil
+
+    with pool() as (_executor, manager, call):
+        assert [item.future for item in manager.pending_work_items.values()] == [call]
+        assert len(manager.processes) == 2
+        for pid, process in manager.processes.items():
+            assert process.pid == pid
+            assert psutil.Process(pid).ppid() == os.getpid()
+
+
+def result_pipe(_: Path) -> None:
+    """Workers write into the other end of the pipe that the manager thread reads."""
+    with pool() as (_executor, manager, _call):
+        queue = manager.result_queue
+        assert os.fstat(queue._writer.fileno()).st_ino == os.fstat(queue._reader.fileno()).st_ino
+        assert not queue._writer.readable
+        assert queue._writer.writable
+
+
+def failing_calls(_: Path) -> None:
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with pool() as (_executor, manager, call):
+        workers = list(manager.processes.values())
+        manager.terminate_broken(TerminatedWorkerError("a reason"))
+        with pytest.raises(TerminatedWorkerError, match="a reason"):
+            call.result(timeout=60)
+        assert not any(worker.is_alive() for worker in workers)
+
+
+def killed_workers(_: Path) -> None:
+    from joblib.externals.loky.backend.utils import kill_process_tree
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    with pool() as (_executor, manager, call):
+        workers = list(manager.processes.values())
+        for worker in workers:
+            kill_process_tree(worker)
+        with pytest.raises(BrokenProcessPool):
+            call.result(timeout=60)
+        assert not any(worker.is_alive() for worker in workers)
+
+
+def call_queue(_: Path) -> None:
+    with pool() as (executor, _manager, _call):
+        assert executor._call_queue._reader.fileno() >= 0
+
+
+def workers_queue(_: Path) -> None:
+    """A worker asks this class for its next call, and leaves when it gets None."""
+    from joblib.externals.loky import process_executor
+    from joblib.externals.loky.backend import queues
+
+    with pool() as (executor, _manager, _call):
+        assert isinstance(executor._call_queue, queues.Queue)
+    worker = inspect.getsource(process_executor._process_worker)
+    assert "call_queue.get(" in worker
+    assert "if call_item is None" in worker
+
+
+def manager_thread(_: Path) -> None:
+    from joblib.externals.loky.process_executor import _ExecutorManagerThread
+
+    manager: Any = _ExecutorManagerThread
+    assert parameters(manager.process_result_item) == ["result_item"]
+    with pool() as (_executor, thread, _call):
+        assert type(thread) is manager
+
+
 def start_method(_: Path) -> None:
     from joblib.externals.loky.backend.context import set_start_method
 
@@ -194,6 +295,19 @@ def dask_cancelled(_: Path) -> None:
     distributed = pytest.importorskip("distributed")
     error = distributed.client.FutureCancelledError
     assert issubclass(error, concurrent.futures.CancelledError)
+
+
+def dask_stream(_: Path) -> None:
+    pytest.importorskip("distributed")
+    from distributed.comm.tcp import TCP
+    from tornado.iostream import IOStream, _StreamBuffer
+
+    assert parameters(TCP.write)[0] == "msg"
+    buffer: Any = _StreamBuffer()
+    buffer.append(b"a reply")
+    assert bytes(buffer.peek(2**30)) == b"a reply"
+    assert "self._write_buffer = _StreamBuffer()" in inspect.getsource(IOStream.__mro__[1])
+    assert parameters(IOStream.write) == ["data"]
 
 
 # --- numba --------------------------------------------------------------------------------------
@@ -326,13 +440,25 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "`optuna.storages._in_memory.datetime`": storage_clock,
     "`joblib.externals.loky.backend.resource_tracker`": resource_tracker,
     "`joblib.externals.loky.process_executor.TerminatedWorkerError`": terminated_worker,
+    "`joblib.externals.loky.process_executor.BrokenProcessPool`": broken_pool,
+    "`joblib.externals.loky.reusable_executor._executor` and its `_executor_manager_thread`": (
+        executor_of_this_process
+    ),
+    "`pending_work_items` and `processes` of the manager thread": calls_and_processes,
+    "`result_queue._writer` of the manager thread": result_pipe,
+    "`terminate_broken` of the manager thread": failing_calls,
+    "`joblib.externals.loky.backend.utils.kill_process_tree`": killed_workers,
     "`joblib.externals.loky.backend.context`": start_method,
+    "`joblib.externals.loky.backend.queues`": workers_queue,
+    "`joblib.externals.loky.process_executor._ExecutorManagerThread`": manager_thread,
+    "`_call_queue._reader` of the pool": call_queue,
     "`joblib.externals.loky.get_reusable_executor`": reusable_executor,
     "names in `/dev/shm`": shared_memory,
     "two calls a worker ahead": calls_ahead,
     "`get_active_backend`": active_backend,
     "methods of the Dask back end": dask_backend,
     "`distributed.client.FutureCancelledError`": dask_cancelled,
+    "`distributed.comm.tcp.TCP` and the write buffer of its stream": dask_stream,
     "`numba.core.registry.CPUDispatcher`": dispatcher,
     "`numba.core.types`": numba_types,
     "options `_nrt` and `forceinline`": numba_options,
@@ -355,6 +481,14 @@ def test_a_private_part_is_as_it_was(part: str, tmp_path: Path) -> None:
 
 def test_the_page_lists_what_is_tested() -> None:
     assert [row[1] for row in cells(4)] == list(CHECKS)
+
+
+def test_the_page_names_files_that_are_there() -> None:
+    named = [name for row in cells(4) for name in re.findall(r"`([^`]+)`", row[3])]
+    folders = {
+        name: ROOT if re.match("(kernels|tests)/", name) else ROOT / "optimizer" for name in named
+    }
+    assert [name for name in named if not (folders[name] / name).is_file()] == []
 
 
 def test_the_page_states_the_versions_of_the_pins() -> None:

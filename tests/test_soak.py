@@ -58,23 +58,23 @@ def test_a_difference_is_named(home: Path) -> None:
     batch, moments = "results/batch-000001.parquet", "moments/batch-000001.npy"
 
     def found(change: str) -> list[str]:
-        shutil.rmtree(home / "hurt", ignore_errors=True)
-        hurt = StudyFolder(Path(shutil.copytree(whole.path, home / "hurt")))
+        shutil.rmtree(home / "damaged", ignore_errors=True)
+        damaged = StudyFolder(Path(shutil.copytree(whole.path, home / "damaged")))
         if change == "of another study":
-            shutil.copy(hurt.path / "results/batch-000000.parquet", hurt.path / batch)
+            shutil.copy(damaged.path / "results/batch-000000.parquet", damaged.path / batch)
         elif change == "moments":
-            (hurt.path / moments).write_bytes((hurt.path / moments).read_bytes()[:-1] + b"!")
+            (damaged.path / moments).write_bytes((damaged.path / moments).read_bytes()[:-1] + b"!")
         elif change == "journal":
-            lines = hurt.journal_path.read_text().splitlines()
-            hurt.journal_path.write_text("\n".join(lines[:-1]) + "\n")
+            lines = damaged.journal_path.read_text().splitlines()
+            damaged.journal_path.write_text("\n".join(lines[:-1]) + "\n")
         elif change == "selection":
-            path = hurt.path / "selection.json"
+            path = damaged.path / "selection.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "more": 1}))
         elif change == "unfinished":
-            hurt.write_manifest({**hurt.manifest(), "complete": False})
+            damaged.write_manifest({**damaged.manifest(), "complete": False})
         elif change == "left":
-            (hurt.path / "shared-1-2").mkdir()
-        return compare(hurt, whole)
+            (damaged.path / "shared-1-2").mkdir()
+        return compare(damaged, whole)
 
     assert found("nothing") == []
     assert found("of another study") == [

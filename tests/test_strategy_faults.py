@@ -325,7 +325,7 @@ def test_a_file_that_goes_or_changes_after_the_start(home: Path) -> None:
 
 
 def test_workers_name_a_file_that_is_nowhere(home: Path) -> None:
-    """Neither in its place nor beside the compiled kernels."""
+    """Neither in its place nor next to the compiled kernels."""
     (home / "mine.py").write_text(f"{FAULTY}# nowhere\n")
     study = study_from_dict(load_study(write_study(home, NONE)).to_dict(), home)
     (strategy,) = study.user_strategies

@@ -29,7 +29,7 @@ class Case:
 
     Attributes:
         close: (n_bars, n_symbols), warm-up bars included; the simulation starts at bar ``first``.
-        open, high, low, volume: likewise.
+        open, high, low, volume: of the same shape.
         timestamps: (n_bars,), int64 nanoseconds.
         lookbacks, thresholds: (n_sets,) of each parameter set.
         cash, fees, min_size, bars_per_year: of all sets; fees are a fraction of the traded value,

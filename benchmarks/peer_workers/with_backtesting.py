@@ -16,7 +16,7 @@ def w1(case: Case, engine: str) -> Array:
     """Each set by ``run``.
 
     It acts from its second bar on, so it gets the bar before the first decision too. A fill at the
-    close stands in its equity one bar later than in ours.
+    close is in its equity one bar later than in ours.
     """
 
     class Momentum(backtesting.Strategy):  # type: ignore[misc]

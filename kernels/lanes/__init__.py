@@ -24,7 +24,7 @@ state       (n_blocks * STATE_BLOCK,), rows of each lane; money unless ``layout`
 positions   (n_blocks * n_symbols * POSITION_BLOCK,), rows of each lane and symbol
 parameters  (n_blocks * PARAMETER_BLOCK,), rows of each lane
 columns     (n_blocks * COLUMN_BLOCK,), the columns of the input arrays that each lane reads
-scratch     (SCRATCH_SIZE,), working rows of the block and bar at hand
+scratch     (SCRATCH_SIZE,), working rows of the current block and bar
 =========== ============================================================================
 
 An option that is off is passed as ``None``. numba then removes its branches at compile time, so it

@@ -12,7 +12,7 @@ from kernels.layout import (
 def of_lane(common: float, scratch: FloatArray, row: Index, b: Index, own: object) -> float:
     """The value that lane ``b`` reads.
 
-    ``own`` is known at compile time. A choice at run time would stand inside the loop over lanes.
+    ``own`` is known at compile time. A choice at run time would be inside the loop over lanes.
 
     Args:
         common: value of all lanes, used where ``own`` is None.

@@ -107,7 +107,7 @@ def close_ruined(
         k, t: numbers of the block and of the bar.
         closes: (n_bars, n_symbols).
         state, positions, scratch: updated.
-        values: as of ``mark_lanes``, updated.
+        values: as in ``mark_lanes``, updated.
         lot_size: units per lot.
     """
     n_symbols = np.uint64(closes.shape[1])

@@ -64,7 +64,7 @@ class AnalyticsWriter:
         self._widths = {name: {len(table.columns)} for name, table in TABLES.items()}
 
         # The two sides share no lock: Ctrl-C may interrupt the caller's side anywhere, and a lock that
-        # stays held would block the other side for ever. Each number is set by one side only. is_alive()
+        # stays held would block the other side forever. Each number is set by one side only. is_alive()
         # is not used: in Python 3.11 it reports a living thread as dead after a Ctrl-C inside it.
         self._open = BarRows()
         self._added = 0

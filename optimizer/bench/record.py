@@ -147,8 +147,8 @@ def compare_times(bench: Bench, times: Mapping[str, float]) -> list[Change]:
     """Compare with an earlier measurement.
 
     Args:
-        bench: the measurement of now.
-        times: of then, ns by kernel.
+        bench: the new measurement.
+        times: the earlier ones, ns by kernel.
 
     Returns:
         Every kernel that both measured, in the order of ``bench``.

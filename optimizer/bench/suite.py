@@ -27,7 +27,7 @@ def measure(cases: Sequence[Case], turns: int) -> list[tuple[float, float]]:
 
     Returns:
         Least and median time of one element of each case, ns of this thread's processor time, which
-        stands still while another program has the core.
+        does not pass while another program has the core.
     """
     taken: list[list[float]] = [[] for _ in cases]
     for turn in range(turns + 1):

@@ -1,1 +1,1 @@
-"""Worker processes: on this machine, on a cluster, and several coordinators."""
+"""The engine: tiles evaluated by worker processes, on this machine or a cluster; coordinators."""

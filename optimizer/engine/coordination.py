@@ -1,8 +1,9 @@
-"""One study, several coordinators: the trials of all of them in one PostgreSQL database.
+"""One study, several coordinators, with the trials of all of them in one PostgreSQL database.
 
 Points are handed out under a lock in the database, so that none is handed out twice. A trial is told
-once its results are on disk in the folder of its coordinator. The heartbeat of a trial ends with its
-coordinator: the next one that asks marks the trial failed, and its point is free again.
+once its results are on disk in the folder of its coordinator. When a coordinator dies, the heartbeats of
+its trials stop. The next coordinator that asks marks these trials as failed, and their points are free
+again.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ HEARTBEAT_SECONDS = 5
 """Time between two heartbeats of a trial."""
 
 GRACE_SECONDS = 60
-"""A trial without a heartbeat for longer counts as left by a coordinator that died."""
+"""A trial without a heartbeat for longer than this belongs to a coordinator that died."""
 
 _POLL_SECONDS = 0.5
-"""Time between two looks for a point that others may have left."""
+"""Time between two checks for points that have become free."""
 
 FOLDER = "folder"
-"""Attribute of a trial: the folder of its coordinator, which holds the results of a trial told."""
+"""Attribute of a trial: the folder of its coordinator, with the results once it is told."""
 
 REASON = "reason"
 """Attribute of a trial: why it has no value."""
@@ -57,9 +58,10 @@ class Point(Generic[Task]):
     """A point of the searched space.
 
     Attributes:
-        task: what to do at the point.
-        params, distributions: of a trial at the point, by name.
-        sampler_state: system attributes by which a sampler knows its own trials again.
+        task: the task at the point.
+        params: value of each searched parameter, by name.
+        distributions: distribution of each searched parameter, by name.
+        sampler_state: system attributes by which a sampler recognizes its own trials.
     """
 
     task: Task
@@ -72,12 +74,12 @@ class Coordinator:
     """One of the processes that share a study. Use as a context manager.
 
     Args:
-        url: of a PostgreSQL database; its password appears in no message and no file.
+        url: address of a PostgreSQL database; its password appears in no message and no file.
         source: name of the study in messages.
         content: hash of the study and its bars. Coordinators with the same hash and the same software
             share a study.
-        directions: of the objectives.
-        folder: of this coordinator's results.
+        directions: direction of each objective.
+        folder: where this coordinator writes its results.
 
     Raises:
         StudyError: the driver is not installed, or the database cannot be used.
@@ -129,7 +131,7 @@ class Coordinator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give up trials that were not told, so that others need not wait for them."""
+        """Give up the trials that were not told, so that others need not wait for them."""
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(SQLAlchemyError, optuna.exceptions.OptunaError):
@@ -152,7 +154,7 @@ class Coordinator:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold this study's lock in the database; it ends with the connection."""
+        """Hold this study's lock in the database. Losing the connection releases it."""
         with self._engine.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:n)"), {"n": self._lock})
             yield
@@ -171,18 +173,19 @@ class Coordinator:
         n_trials: int,
         points: Callable[[Sequence[FrozenTrial]], Iterator[Point[Task]]],
     ) -> list[tuple[int, Task]]:
-        """Reserve trials at points that no coordinator has.
+        """Reserve trials at points that no coordinator has taken.
 
-        While no point is free and others are still at work, this waits: if they die, their points are
-        to be done.
+        Waits while no point is free but others are still at work: if they die, their points become
+        free.
 
         Args:
             count: number of trials wanted.
-            n_trials: trials of the whole study.
-            points: given the trials so far, the points to choose from, in order.
+            n_trials: number of trials of the whole study.
+            points: gives the points to choose from, in order, from the trials so far.
 
         Returns:
-            The key of each trial and the task at its point; empty once the study is complete.
+            The number of each trial in the database and the task at its point, at most ``count``; empty
+            once the study is complete.
 
         Raises:
             StudyError: the database cannot be used.
@@ -210,10 +213,10 @@ class Coordinator:
             time.sleep(_POLL_SECONDS)
 
     def _fail_unsigned_trials(self) -> None:
-        """Give up trials of coordinators that died before the first heartbeat; Optuna leaves them.
+        """Give up trials whose coordinators died before the first heartbeat, which Optuna ignores.
 
-        Adding a trial and its first heartbeat are under the lock, so no living coordinator is between
-        the two.
+        A trial is added and gets its first heartbeat under one hold of the lock, so no living
+        coordinator is between the two.
         """
         with self._engine.connect() as connection:
             found = connection.execute(_UNSIGNED, {"study": self._study._study_id}).scalars().all()
@@ -221,7 +224,7 @@ class Coordinator:
             self._storage.set_trial_state_values(trial, TrialState.FAIL)
 
     def _take(self, point: Point[Any]) -> int:
-        # In one transaction: Optuna's own `ask` makes one for each parameter.
+        # One transaction; Optuna's own `ask` takes one per parameter.
         trial = self._storage.create_new_trial(
             self._study._study_id,
             optuna.trial.create_trial(
@@ -237,11 +240,11 @@ class Coordinator:
         return trial
 
     def tell(self, trial: int, record: FrozenTrial) -> None:
-        """Tell a trial whose results are on disk. The winner and its metrics stay in the folder.
+        """Tell a trial whose results are on disk. The results themselves stay in the folder.
 
         Args:
-            trial: its key.
-            record: the trial, finished.
+            trial: its number in the database, from ``ask``.
+            record: the finished trial.
 
         Raises:
             StudyError: the trial was given up, or the database cannot be used.
@@ -263,7 +266,7 @@ class Coordinator:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is at work or done; a failed one counts if its failure is a result."""
+    """Whether a trial takes one of the study's places: running, complete, or failed with a reason."""
     if trial.state == TrialState.FAIL:
         return REASON in trial.user_attrs
     return trial.state in (TrialState.RUNNING, TrialState.COMPLETE)

@@ -1,10 +1,10 @@
-"""Results of worker processes, by file.
+"""Results of worker processes, handed over in files.
 
-A process that is killed while it writes to a pipe leaves half a message there, and whoever reads it
-waits for the rest forever. So no message comes back through the pool that a pipe does not take in one
-piece: a receipt names a file that holds the rest. The file has a plain header and raw arrays, no
-pickle, and is there whole or not at all. Arguments may go through a pipe: loky notices when their
-reader dies.
+A process that is killed while it writes to a pipe leaves half a message there, and the reader waits
+forever for the rest. So every message that a worker sends through the pool is short enough to be
+written in one piece: a receipt, which names a file with the result. The file has a plain header and raw
+arrays, no pickle, and appears complete or not at all. Arguments may go through a pipe, because loky
+notices when their reader dies.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from optimizer.files import cannot_write
 from optimizer.sweep.tiles import TileResult
 
 RECEIPT_BYTES = 128
-"""Largest receipt: with what joblib adds below 512 bytes, which POSIX writes to a pipe in one piece.
+"""Largest pickled receipt. With what joblib adds, the message is shorter than 512 bytes.
 
-Linux does so up to 4,096 bytes.
+POSIX writes 512 bytes to a pipe in one piece, Linux 4,096.
 """
 
 
@@ -68,7 +68,7 @@ for _kind in (
 
 
 class LostResultError(Exception):
-    """A file that a receipt names is gone or damaged."""
+    """The file that a receipt names is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Receipt:
     """What comes back through the pool.
 
     Attributes:
-        number: of the call, which names the file of its result.
+        number: number of the call; it is part of the file's name.
         checksum: CRC-32 of the file.
-        error: why there is no file, as an ``errno``; 0 where there is one.
+        error: the ``errno`` that says why there is no file; 0 if there is one.
     """
 
     number: int
@@ -90,10 +90,10 @@ class Receipt:
 
 
 class Handover:
-    """The parent's end.
+    """The parent's end of the handover.
 
     Args:
-        folder: for the files, absolute; the caller removes it.
+        folder: where the files are written, an absolute path; the caller removes it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,18 +101,32 @@ class Handover:
         self._numbers = itertools.count()
 
     def task(self, function: Callable[..., Any], call: Sequence[Any]) -> tuple[Any, ...]:
-        """The arguments of ``respond`` for a call of a function."""
+        """Number a call.
+
+        Args:
+            function: the function that a worker is to call.
+            call: its arguments.
+
+        Returns:
+            The arguments of ``respond``.
+        """
         return (str(self._folder), next(self._numbers), function, *call)
 
     def receive(self, receipt: Receipt) -> Any:
-        """What the function returned. The file is removed.
+        """Read the result of a call, and remove its file.
+
+        Args:
+            receipt: what ``respond`` returned.
+
+        Returns:
+            What the function returned; arrays are copies, aligned and writable.
 
         Raises:
             BarsweepError: the function raised it.
-            LostResultError: the file of the result is gone or damaged.
+            LostResultError: the file of the result is missing or damaged.
             MemoryError: the worker ran out of memory.
-            RuntimeError: the function raised something else; the text is its traceback.
-            StudyError: the result cannot be written.
+            RuntimeError: the function raised another exception; the message holds its traceback.
+            StudyError: the worker could not write the result.
         """
         path = _result_path(self._folder, receipt.number)
         if receipt.error == errno.ENOMEM:
@@ -137,15 +151,24 @@ class Handover:
         return result
 
     def clear(self) -> None:
-        """Remove what dead workers left."""
+        """Remove the results that dead workers left."""
         for path in self._folder.glob("result-*"):
             path.unlink(missing_ok=True)
 
 
 def respond(folder: str, number: int, function: Callable[..., Any], *call: Any) -> Receipt:
-    """In a worker: call a function and write what it returns.
+    """In a worker, call a function and write its result.
 
-    It raises nothing: an exception would travel with its traceback, which has any length.
+    Nothing is raised, because an exception would travel with its traceback, whose length has no limit.
+
+    Args:
+        folder: where the result is written.
+        number: number of the call.
+        function: the function.
+        call: its arguments.
+
+    Returns:
+        The receipt, which also says if there was no memory or the result could not be written.
     """
     try:
         try:
@@ -174,9 +197,9 @@ def _result_path(folder: Path, number: int) -> Path:
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> int:
-    """Write bytes and return the checksum of the file, which is there whole or not at all.
+    """Write a file that appears complete or not at all; returns its checksum.
 
-    No ``fsync``: it has to outlive a process, not the machine.
+    No ``fsync``: the file has to outlive a process, not a crash of the machine.
     """
     part = path.with_name(f"{path.name}.part")
     checksum = 0
@@ -199,7 +222,7 @@ _LENGTH_BYTES = 8
 
 
 def _packed(value: Any) -> list[bytes]:
-    """Length of the header, the header as JSON, the bytes of its arrays."""
+    """The blocks of a file: length of the header, the header as JSON, the bytes of each array."""
     arrays: list[npt.NDArray[Any]] = []
     header = json.dumps(_plain(value, arrays)).encode()
     length = len(header).to_bytes(_LENGTH_BYTES, "little")
@@ -215,14 +238,17 @@ def _unpacked(content: bytes) -> Any:
         count = int(np.prod(shape, dtype=np.int64))
         flat = np.frombuffer(content, dtype, count, place)
         place += flat.nbytes
-        # A copy is aligned and writable: numba compiles for that, and callers may change it.
+        # A copy is aligned, as compiled kernels expect it, and writable, since callers may change it.
         return flat.reshape(shape).copy()
 
     return _valued(json.loads(content[_LENGTH_BYTES:place]), array)
 
 
 def _plain(value: Any, arrays: list[npt.NDArray[Any]]) -> Any:
-    """As JSON has it, with arrays put aside; each object but a list names what it stands for."""
+    """A value as plain JSON, its arrays appended to ``arrays``.
+
+    Anything that JSON lacks becomes an object with one key, which names its kind.
+    """
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -243,7 +269,7 @@ def _plain(value: Any, arrays: list[npt.NDArray[Any]]) -> Any:
 
 
 def _valued(plain: Any, array: Callable[[str, Sequence[int]], npt.NDArray[Any]]) -> Any:
-    """What ``_plain`` was given; arrays come in the order of the file."""
+    """The value that ``_plain`` was given; ``array`` reads the next array of the file."""
     if isinstance(plain, list):
         return [_valued(one, array) for one in plain]
     if not isinstance(plain, dict):

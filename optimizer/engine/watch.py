@@ -1,8 +1,8 @@
 """A watch over loky's pool of worker processes: it ends a pool that would keep its caller waiting.
 
-loky notices a dead worker between two messages. While it waits for the second half of a message whose
-sender was killed it notices nothing, and once the thread that manages the pool has ended nobody does.
-loky offers no way out of either, so the watch reaches into its attributes.
+loky notices a dead worker between two messages. It notices nothing while it waits for the second half
+of a message whose sender was killed, or after the thread that manages the pool has ended. loky has no
+remedy for either, so the watch uses its private attributes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from joblib.externals.loky.backend.utils import kill_process_tree
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 LOOK_SECONDS = 1.0
-"""Time between two looks. Limits count looks, not time: a parent that is stopped makes none."""
+"""Time between two looks. Limits count looks, not seconds: a stopped parent takes no looks."""
 
 DEAD_LOOKS = 10
-"""Looks for which loky may overlook that a worker is dead; it takes milliseconds."""
+"""Looks after which a dead worker counts as unnoticed; loky normally notices in milliseconds."""
 
 STILL_LOOKS = 120
-"""Looks for which all workers may do next to nothing while calls wait for them."""
+"""Looks for which all workers may be idle while calls are pending."""
 
 STILL_CPU_SECONDS = 0.1
-"""Processor time within ``STILL_LOOKS`` that is next to nothing: a worker's watch for its parent
-takes a fifth of it, a tile on a machine that is loaded a hundred times over ten times as much."""
+"""A worker that uses less processor time than this within ``STILL_LOOKS`` looks is idle.
+
+A worker's check for its parent takes a fifth of it. A tile takes ten times as much, even on a machine
+loaded a hundred times over.
+"""
 
 
 class PoolWatch:
-    """Looks after the pool of this process, of which loky has one, from a thread of its own.
+    """Watches loky's pool from a thread; loky has one pool per process.
 
-    Where it ends a pool, ``BrokenProcessPool`` is raised to whoever waits for it, and the next pool is
-    a new one.
+    When the watch ends a pool, its caller gets ``BrokenProcessPool``, and loky starts a new pool for
+    the next call.
 
     Attributes:
-        ended: pools ended by any watch of this process; the search of a window runs within a study,
-            and each has one.
+        ended: number of pools ended by all watches of this process. There may be several: the search
+            of a walk-forward window has its own watch next to that of its study.
     """
 
     ended = 0
@@ -53,11 +56,11 @@ class PoolWatch:
         self._forget()
 
     def start(self) -> None:
-        """Start to look."""
+        """Start the watch. A watch starts once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the watch and wait for its thread."""
         self._over.set()
         self._thread.join()
 
@@ -85,7 +88,7 @@ class PoolWatch:
             self._forget()
 
     def _reason(self, manager: Any) -> str:
-        """Why a pool has to be ended, if so."""
+        """Why the pool has to be ended; empty if it need not be."""
         calls = set(manager.pending_work_items)
         if not calls:
             self._forget()
@@ -108,7 +111,7 @@ class PoolWatch:
 
 
 def _processor_seconds(pid: int) -> float | None:
-    """Processor time that a process has used; infinite while it waits for a disk, None if dead."""
+    """Processor time that a process has used; infinite while it waits for the disk, None if dead."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -123,16 +126,17 @@ def _processor_seconds(pid: int) -> float | None:
 
 
 def _have_moved(before: dict[int, float], now: dict[int, float]) -> bool:
-    # In this form what is infinite before and now has moved.
+    # Written so that infinite before and infinite now counts as moved: their difference is NaN.
     return before.keys() != now.keys() or any(
         not abs(now[pid] - before[pid]) < STILL_CPU_SECONDS for pid in now
     )
 
 
 def _end(manager: Any, reason: str) -> None:
-    """Kill the processes, so that who waits for their messages learns that nobody can send any."""
-    # This process holds the pipe's end for writing too, and it would never end. Closing that here
-    # might close it twice, since the manager does so as soon as it is free; so it leads nowhere.
+    """Kill the processes, and make the reader of their messages see the end of the pipe."""
+    # This process holds the writing end of the pipe too, so the reader would never see its end.
+    # The manager closes that end as soon as it is free, and closing it here as well could close a
+    # descriptor that was opened in the meantime. So it is redirected to the null device instead.
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:

@@ -66,7 +66,7 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
 
     The starts are the terciles of each feature, without random draws. On daily stocks the better of
     the two comes close to the best of 20 random starts. It is far better than hmmlearn's own start
-    by k-means, which seldom leaves its uniform transitions. A start from the previous model would
+    by k-means, which rarely leaves its uniform transitions. A start from the previous model would
     gain nothing, and each model would depend on all earlier windows.
 
     Args:

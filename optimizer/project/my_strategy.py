@@ -1,4 +1,4 @@
-"""Ride a trend while its price stands near its peak; leave when it turns."""
+"""Ride a trend while its price is near its peak; leave when it turns."""
 
 import pandas as pd
 

@@ -87,7 +87,7 @@ class Judged(NamedTuple):
 
     Attributes:
         selection: its odds deflated by all those sets; None before the end, or if no set is best.
-        verdict: on the winner; None likewise.
+        verdict: on the winner; None where ``selection`` is.
         problem: why only the sets of this study count; empty if all do.
     """
 

@@ -16,7 +16,7 @@ SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics that tables show, in-sample and out-of-sample."""
 
 ODDS_LEGEND = (
-    "DSR: probability that the Sharpe ratio is above what the best of so many sets reaches by luck."
+    "DSR: probability that the Sharpe ratio is above what the best of that many sets would reach by luck."
     " PSR: probability that it is above 0."
 )
 

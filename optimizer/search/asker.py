@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from optimizer.engine.coordination import Coordinator, Point
-from optimizer.engine.workers import TileTask
+from optimizer.engine.tasks import TileTask
 from optimizer.search.outcome import Outcome
 from optimizer.search.points import (
     bulk_tasks,
@@ -266,7 +266,7 @@ def _state(outcome: Outcome) -> TrialState:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop a warning: CMA-ES cannot use constraints, which rank the results all the same."""
+    """Drop a warning: CMA-ES cannot use constraints, which still rank the results."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
         yield

@@ -56,7 +56,7 @@ class Journal:
 
     Args:
         folder: of the study; a journal that is there is replaced, since a process that was killed
-            may have left it torn or locked.
+            may have left it incomplete or locked.
         study: named in the journal, with its directions and objectives.
 
     Raises:

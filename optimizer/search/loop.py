@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from optimizer.engine.workers import TileFailure, TileTask, Workers, make_tile
+from optimizer.engine.tasks import TileFailure, TileTask, make_tile
+from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
 from optimizer.search.asker import Asker
 from optimizer.search.clock import Clock

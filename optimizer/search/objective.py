@@ -20,7 +20,7 @@ class TileScore:
 
     Attributes:
         values: one per objective; None where no parameter set has a finite one.
-        winner: lane that stands for the tile.
+        winner: lane that represents the tile.
         scores: (n_lanes,), what the lanes are ranked by, in the unit of the first objective.
         feasible: (n_lanes,), whether the lane keeps every constraint on results in-sample.
         violations: by how much the winner breaks each constraint on results; 0 where it holds.
@@ -44,7 +44,7 @@ def score_tile(
     """Judge the parameter sets of one tile by their in-sample metrics.
 
     With several objectives the winner is the set with the best mean rank. Where no set is feasible,
-    the one that is nearest to it stands for the tile.
+    the one that comes closest represents the tile.
 
     Args:
         search: objectives, directions, tile value and constraints.

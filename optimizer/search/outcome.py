@@ -27,7 +27,7 @@ class Outcome:
     Attributes:
         values: one per objective; None where the trial failed.
         attributes: ``n_sets``, the parameter sets evaluated; ``reason``, why there are no values; of
-            the set that stands for the tile ``winner``, its parameters, and its metrics ``in_sample``
+            the set that represents the tile ``winner``, its parameters, and its metrics ``in_sample``
             and ``out_of_sample``.
         violations: by how much that set breaks each constraint on results; 0 where it holds.
     """
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def feasible(self) -> bool:
-        """Whether the set that stands for the tile breaks no constraint on results."""
+        """Whether the set that represents the tile breaks no constraint on results."""
         return not any(excess > 0 for excess in self.violations.values())
 
 

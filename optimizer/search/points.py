@@ -18,7 +18,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 from scipy.stats import qmc
 
-from optimizer.engine.workers import TileTask
+from optimizer.engine.tasks import TileTask
 from optimizer.study_file.searched import Searched
 from optimizer.study_file.space import Branch, Space, Value
 

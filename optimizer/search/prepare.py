@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimizer.engine.cluster import count_slots
-from optimizer.engine.workers import process_count
+from optimizer.engine.connect import count_slots
+from optimizer.engine.processes import process_count
 from optimizer.errors import StudyError
 from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit

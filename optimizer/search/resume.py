@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import kernels_folder, source_key
-from optimizer.engine.cluster import require_cluster
-from optimizer.engine.workers import remove_shared_memory
+from optimizer.engine.connect import require_cluster
+from optimizer.engine.processes import remove_shared_memory
 from optimizer.errors import BarsweepError, StrategyError, StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.preflight import Estimate, count_trials
@@ -46,7 +46,7 @@ def resume_study(
     on_start: Callable[[Estimate], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
-    """Go on with a study after whatever ended it; the results are those of an undisturbed one.
+    """Continue a study after whatever ended it; the results are those of an undisturbed one.
 
     Batches that are on disk are told to the sampler again. What was not finished is asked and
     evaluated. A complete study is left as it is, but a batch of it that is missing or damaged is

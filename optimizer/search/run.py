@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
-from optimizer.engine.cluster import compile_kernels
+from optimizer.engine.compile import compile_kernels
 from optimizer.engine.coordination import Coordinator
-from optimizer.engine.workers import Workers, remove_shared_memory
+from optimizer.engine.processes import remove_shared_memory
+from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.asker import new_asker

@@ -51,7 +51,7 @@ def stationary_bootstrap(
 
     Each resample is as long as the series. It is joined from blocks that start anywhere and whose
     length is geometrically distributed with mean ``block_length``; a block that passes the last
-    return goes on with the first. The ends of an interval are the (1 - confidence) / 2 and
+    return continues from the first. The ends of an interval are the (1 - confidence) / 2 and
     (1 + confidence) / 2 quantiles over the resamples. How the series was chosen is not taken into
     account: the interval of the best of many sets is too high.
 

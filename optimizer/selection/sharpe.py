@@ -130,7 +130,7 @@ def minimum_track_record_length(
 ) -> Number:
     """Number of returns needed to be confident of beating a benchmark (Bailey, López de Prado 2012).
 
-    1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (Phi^-1(confidence) / (SR - b))^2: with so many
+    1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (Phi^-1(confidence) / (SR - b))^2: with that many
     returns the probabilistic Sharpe ratio reaches ``confidence``.
 
     Daily normal returns, an annual Sharpe ratio of 2 against 1: 2.73 years.
@@ -166,7 +166,7 @@ def minimum_backtest_length(n_trials: float, target_sharpe: float) -> float:
     """Years below which luck alone is expected to reach a Sharpe ratio (Bailey et al. 2014, eq. 6).
 
     (E[max_N] / target)^2, where E[max_N] is the expected maximum of N independent standard normal
-    variables. Over so many years the best of ``n_trials`` trials without an edge is expected to show
+    variables. Over that many years the best of ``n_trials`` trials without an edge is expected to show
     an annual Sharpe ratio of ``target_sharpe``. A shorter backtest cannot tell that from luck.
 
     Five years allow 45 trials at an annual Sharpe ratio of 1:

@@ -43,7 +43,7 @@ def symmetric_splits(n_blocks: int, most: int | None = None, seed: int = 0) -> I
 
     Args:
         n_blocks: number of blocks, even.
-        most: draw so many without replacement if there are more. The probability that follows from
+        most: draw this many without replacement if there are more. The probability that follows from
             them is an estimate with a standard error of at most 0.5 / sqrt(most).
         seed: of the draw.
 

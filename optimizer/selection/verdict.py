@@ -98,7 +98,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             out_of_sample,
             kept is not None and kept >= HOLDS_KEPT and (sharpe or 0.0) > 0.0,
             out_of_sample is not None and out_of_sample <= 0.0,
-            f"out-of-sample Sharpe ratio {_figure(out_of_sample)} beside {_figure(sharpe)} in-sample"
+            f"out-of-sample Sharpe ratio {_figure(out_of_sample)} against {_figure(sharpe)} in-sample"
             f" (holds from {HOLDS_KEPT:.0%} of it, luck at 0 or below)",
         )
     )
@@ -150,7 +150,7 @@ def remarks(selection: Selection, study: Study) -> list[str]:
     lines = []
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
-        lines.append(f"all of these go by Sharpe ratio; the study searched {searched}")
+        lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")
     if selection.minimum_years:
         years = selection.n_bars / selection.bars_per_year
         lines.append(

@@ -86,14 +86,18 @@ def stitched(
 def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
     """Annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
 
-    By pandas, not by ``block_sharpe`` of the kernels: its deviation is a sum over the differences to
-    the mean, and power sums would give other last bits than studies have on record.
+    Not by ``block_sharpe`` of the kernels, whose power sums would give other last bits than studies
+    have on record. Not by pandas either: it hands a standard deviation to Bottleneck where that is
+    installed, whose last bits differ.
 
     Args:
         frame: as ``stitched`` gives it.
         bars_per_year: annualizes.
     """
-    deviation = float(frame["return"].std(ddof=1))
+    returns = frame["return"].to_numpy()
+    if len(returns) < 2:
+        return None
+    deviation = float(returns.std(ddof=1))
     if not deviation > 0.0:
         return None
-    return float(frame["return"].mean()) / deviation * math.sqrt(bars_per_year)
+    return float(returns.mean()) / deviation * math.sqrt(bars_per_year)

@@ -77,7 +77,7 @@ class StudyFolder(Results):
         if not overwrite:
             unfinished = known and not read_kind(self.manifest_path).get("complete", True)
             raise StudyError(
-                f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` goes on with"
+                f"{self.path}: holds an unfinished study; `barsweep resume {self.path}` continues"
                 " it; otherwise give another --out, or --overwrite to replace it"
                 if unfinished
                 else f"{self.path}: already holds files; give another --out, or --overwrite to"

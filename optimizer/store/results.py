@@ -154,8 +154,8 @@ class Results:
             schema = read_parquet(partial(pq.read_schema, path), path)
             if TRIALS_KEY not in (schema.metadata or {}):
                 raise StudyError(
-                    f"{path}: not a batch of this study; remove it, and `barsweep resume {self.path}`"
-                    " goes on"
+                    f"{path}: not a batch of this study; remove it, then continue with"
+                    f" `barsweep resume {self.path}`"
                 )
             found += read_parquet(partial(read_trials, schema.metadata[TRIALS_KEY]), path)
         return found

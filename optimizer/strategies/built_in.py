@@ -139,9 +139,15 @@ _STRATEGIES = (
     BuiltInStrategy(
         name="momentum",
         parameters=(
-            lookback_parameter("lookback", 60, "bars over which the return is taken"),
+            lookback_parameter("lookback", 60, "bars of the return"),
             Parameter(
-                "threshold", float, 0.0, 0.0, 100.0, "signal", "return that opens, a fraction"
+                "threshold",
+                float,
+                0.0,
+                0.0,
+                100.0,
+                "signal",
+                "return that opens a position, a fraction",
             ),
         ),
         features=(("momentum", "lookback"),),

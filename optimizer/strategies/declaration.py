@@ -25,7 +25,7 @@ GIVEN_ARGUMENTS = ("close", "volatility", "inverse_volatility")
 """Arguments of ``signal`` that need no declaration."""
 
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
-"""Arguments that the function of a feature may have, besides ``lookback``."""
+"""Arguments that the function of a feature may have in addition to ``lookback``."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -17,8 +17,8 @@ read-only. It returns an array of shape (n_bars,), whose first ``lookback`` valu
 value at a bar may depend only on that bar and earlier ones. ``look_ahead_check`` tests this, and the
 event flow passes no later bars.
 
-``signal``: takes numbers and returns (direction, strength, confidence). Besides features and parameters,
-its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
+``signal``: takes numbers and returns (direction, strength, confidence). In addition to features and
+parameters, its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
 ``inverse_volatility`` (0 where the volatility is 0). It is compiled into the loop over lanes. An
 unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
 outside 0..1) counts as HOLD: the position stays.

@@ -167,7 +167,7 @@ def single_set_study(
 
     Args:
         parameters, costs, allow_short, market, holdout: as ``backtest`` takes them.
-        own: of a user's own strategy what ``[strategy]`` says besides its parameters: ``path``, or
+        own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
             all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
 

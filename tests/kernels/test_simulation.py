@@ -1048,7 +1048,7 @@ def test_adding_averages_the_entry(low: float, kept: int) -> None:
         ([1, 1, 1, 1, 1, 1], [0, 10, 0, 0, 0, 0]),
         ([1, 1, 1, 0, 1, 1], [0, 10, 0, 0, 0, 0]),  # between the thresholds nothing is new
         ([1, 1, 1, -1, 1, 1], [0, 10, 0, 0, 0, 9]),  # the opposite signal lifts the bar
-        ([1, 1, -1, 1, 1, 1], [0, 10, 0, 0, 9, 9]),  # at once, where it stands at the stop's bar
+        ([1, 1, -1, 1, 1, 1], [0, 10, 0, 0, 9, 9]),  # at once, where it comes at the stop's bar
     ],
     ids=["same", "hold", "left", "left-at-once"],
 )

@@ -1,6 +1,6 @@
 """Faults for the tests to inject: into the command line before it starts, or into its workers.
 
-What stands in for ``optimizer.engine.workers._evaluate_pieces`` travels to the workers by its name.
+What stands in for ``optimizer.engine.tasks.evaluate_pieces`` travels to the workers by its name.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from joblib.externals.loky.backend.context import set_start_method
 from optuna.storages import RDBStorage
 
 from optimizer.engine import coordination, handover, workers
+from optimizer.engine.processes import time_limit
+from optimizer.engine.tasks import TileFailure, evaluate_pieces
 from optimizer.errors import StudyError
 from optimizer.search import journal, loop
 from optimizer.search import run as search_run
@@ -37,7 +39,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.sweep.inputs import Inputs
 from tests.support.studies import FATAL_LOOKBACK, evaluate_or_die
 
-evaluate = workers._evaluate_pieces
+evaluate = evaluate_pieces
 
 
 # --- In workers -------------------------------------------------------------------------------
@@ -47,11 +49,11 @@ def _is_fatal(pieces: Any) -> bool:
     return any(piece.task.point["momentum_lookback"] == FATAL_LOOKBACK for piece in pieces)
 
 
-def evaluate_out_of_memory(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_out_of_memory(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """A worker with an address space that is nearly used up, on the tiles of one lookback."""
     if _is_fatal(pieces):
         _use_up_memory()
-    return evaluate(folder, pieces, regimes, limit)
+    return evaluate(shared, pieces, regimes, limit)
 
 
 def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
@@ -66,14 +68,14 @@ def evaluate_and_die_once(shared: Any, pieces: Any, regimes: Any, limit: Any) ->
     return evaluate(shared, pieces, regimes, limit)
 
 
-def evaluate_out_of_memory_once(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_out_of_memory_once(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """A worker runs out of memory each time that there is the file to say so, which it removes."""
     try:
         Path(os.environ["BARSWEEP_OUT_OF_MEMORY"]).unlink()
     except FileNotFoundError:
-        return evaluate(folder, pieces, regimes, limit)
+        return evaluate(shared, pieces, regimes, limit)
     _use_up_memory()
-    return evaluate(folder, pieces, regimes, limit)
+    return evaluate(shared, pieces, regimes, limit)
 
 
 def _use_up_memory() -> None:
@@ -231,7 +233,7 @@ def say(kind: str, length: int, said: str) -> Any:
         case "text":
             return "x" * length
         case "failure":
-            return workers.TileFailure("x" * length)
+            return TileFailure("x" * length)
         case "error":
             raise StudyError("x" * length)
     raise ValueError("x" * length)
@@ -253,12 +255,12 @@ def _loop(start: float) -> float:
     return start
 
 
-def evaluate_endlessly(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
+def evaluate_endlessly(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
     """Compiled code that never ends, on the tiles of one lookback."""
-    with workers._time_limit(folder, limit):
+    with time_limit(shared.folder, limit):
         if _is_fatal(pieces):
             _loop(1.0)
-    return evaluate(folder, pieces, regimes, None)
+    return evaluate(shared, pieces, regimes, None)
 
 
 # --- Before the command line starts -----------------------------------------------------------
@@ -279,14 +281,15 @@ def keep_to(folder: str, ledger: str) -> None:
 def replace_evaluation(name: str) -> None:
     functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
                  "loop": evaluate_endlessly}  # fmt: skip
-    workers._evaluate_pieces = functions[name]
+    replaced: Any = workers
+    replaced.evaluate_pieces = functions[name]
 
 
 def run_out_of_memory_at(file: str) -> None:
     """A worker runs out of memory whenever the file is there."""
     os.environ["BARSWEEP_OUT_OF_MEMORY"] = file
     replaced: Any = workers
-    replaced._evaluate_pieces = evaluate_out_of_memory_once
+    replaced.evaluate_pieces = evaluate_out_of_memory_once
 
 
 def coordinate(name: str) -> None:

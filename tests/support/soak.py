@@ -1,4 +1,4 @@
-"""Hurt studies at random, again and again, and compare what comes out: ``make soak``.
+"""Disturb studies at random, again and again, and compare what comes out: ``make soak``.
 
 Two loops. The first starts a study of each sampler and sends SIGKILL to its whole process group after
 a random time, up to what an undisturbed study takes; then it is resumed and killed again, until it
@@ -116,7 +116,7 @@ def write_study(home: Path, sampler: str, trials: int = 200, **search: Any) -> P
 
 
 def compare(folder: StudyFolder, whole: StudyFolder) -> list[str]:
-    """What differs between a study that was hurt and an undisturbed one."""
+    """What differs between a disturbed study and an undisturbed one."""
     backend = JournalFileBackend(str(folder.journal_path))
     journal = optuna.load_study(study_name="small", storage=JournalStorage(backend))
     found = [trial.values for trial in journal.trials]
@@ -202,7 +202,7 @@ class Watch:
         family: all processes seen.
         parent, workers: bytes in memory (RSS), a row for each look: share of the batches that are
             there, and bytes; of the workers by process number.
-        open_files: of the parent, likewise.
+        open_files: of the parent, in the same form.
     """
 
     def __init__(self, command: Command, done: Callable[[], float]) -> None:
@@ -279,7 +279,7 @@ class LongStudy:
     def __post_init__(self) -> None:
         self._chance = random.Random(f"{self.sampler} {self.trials} {self.seed}")
         self._file = write_study(self.home, self.sampler, self.trials, batch=BATCH)
-        self._out = self.home / f"{self.sampler} hurt"
+        self._out = self.home / f"{self.sampler} disturbed"
         self._temporary = self.home / f"{self.sampler} temporary"
         self._temporary.mkdir()
         self._starve = self.home / f"{self.sampler} out of memory"
@@ -401,7 +401,7 @@ class LongStudy:
         command = self._command(
             *(("run", self._file, "--out", out) if fresh else ("resume", out)),
             *("--workers", 2, "--quiet"),
-            name="hurt",
+            name="disturbed",
             **prepared,
         )
         self.starts += 1
@@ -412,7 +412,7 @@ class LongStudy:
             by_time = False
             fault = chance.choice((*SURVIVED, *SIGNALS))
             if fault in SURVIVED:
-                self._hurt(command, fault)
+                self._disturb(command, fault)
                 continue
             watch.look()
             group = fault not in ("the parent killed", "SIGTERM")
@@ -433,7 +433,7 @@ class LongStudy:
             time.sleep(0.005)
         return False
 
-    def _hurt(self, command: Command, fault: str) -> None:
+    def _disturb(self, command: Command, fault: str) -> None:
         """What a study survives."""
         if fault == "a worker out of memory":
             self._starve.touch()
@@ -481,7 +481,7 @@ class LongStudy:
             self.losses.append(f"a parent took {most / 1e6:.0f} MB: {self.memory}")
 
     def _compare_ledger(self) -> None:
-        path = self.home / f"{self.sampler} hurt.db"
+        path = self.home / f"{self.sampler} disturbed.db"
         with contextlib.closing(sqlite3.connect(path)) as ledger:
             counted = [row[0] for row in ledger.execute("SELECT n_sets FROM studies")]
         if counted != [StudyFolder(self._out).n_distinct()]:
@@ -515,8 +515,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="barsweep-soak-") as name:
         os.environ["BARSWEEP_LEDGER"] = str(Path(name) / "ledger.db")
-        killed, hurt = Path(name) / "killed", Path(name) / "hurt"
-        for home in (killed, hurt):
+        killed, disturbed = Path(name) / "killed", Path(name) / "disturbed"
+        for home in (killed, disturbed):
             home.mkdir()
             write_bars(home / "bars.parquet", random_bars())
         for sampler in given.samplers if given.kills else ():
@@ -527,7 +527,7 @@ def main() -> None:
         shares = share_out(given.trials, tuple(given.samplers)) if given.trials else {}
         for sampler, trials in shares.items():
             start = time.monotonic()
-            study = LongStudy(hurt, sampler, trials, given.seed)
+            study = LongStudy(disturbed, sampler, trials, given.seed)
             study.run()
             report(study.line(time.monotonic() - start), study.losses)
             faults += study.faults

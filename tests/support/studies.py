@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.engine import workers
+from optimizer.engine.tasks import evaluate_pieces
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.types import Bars
@@ -111,8 +111,8 @@ def result_hashes(folder: StudyFolder) -> dict[str, str]:
 FATAL_LOOKBACK = 35
 
 
-def evaluate_or_die(folder: str, pieces: Any, regimes: Any, limit: Any) -> Any:
-    """As ``optimizer.engine.workers`` evaluates, but the tiles of one lookback kill their process."""
+def evaluate_or_die(shared: Any, pieces: Any, regimes: Any, limit: Any) -> Any:
+    """As ``evaluate_pieces``, but the tiles of one lookback kill their process."""
     if any(piece.task.point["momentum_lookback"] == FATAL_LOOKBACK for piece in pieces):
         os.kill(os.getpid(), signal.SIGKILL)
-    return workers._evaluate_pieces(folder, pieces, regimes, limit)
+    return evaluate_pieces(shared, pieces, regimes, limit)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 UNDEFINED = "-"
-"""Stands for a value that is undefined."""
+"""Shown in place of an undefined value."""
 
 TITLES = {
     "sharpe": "Sharpe ratio, annualized",

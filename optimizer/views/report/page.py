@@ -84,7 +84,7 @@ def _palette() -> str:
 
 
 def _spec(content: Content, drawn: Mapping[str, go.Figure]) -> str:
-    """Figures, heatmaps of every pair and colours, as JSON that may stand in a script element."""
+    """Figures, heatmaps of every pair and colours, as JSON that is safe in a script element."""
     heatmaps: dict[str, Any] = {}
     places = {axis.name: place for place, axis in enumerate(content.axes)}
     ends = {

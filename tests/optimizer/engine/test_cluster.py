@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from optimizer.engine import cluster, workers
-from optimizer.engine.cluster import Shipped, context_of
+from optimizer.engine import dask_cluster as module
+from optimizer.engine import workers
+from optimizer.engine.shipping import Shipped, context_of
 from optimizer.errors import StudyError
 from optimizer.search.prepare import prepare_study
 from optimizer.search.resume import resume_study
@@ -127,7 +128,7 @@ def test_the_only_worker_killed_at_a_tile(
             own.workers.append(own.add_worker())
 
         threading.Thread(target=replace_the_dead, daemon=True).start()
-        monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_and_die_once)
+        monkeypatch.setattr(workers, "evaluate_pieces", evaluate_and_die_once)
         study = small_study(data, search=MANY, workers=on(own.address))
         found = run_study(study, out=tmp_path / "dask").folder
         assert own.workers[0].wait(10) == -signal.SIGKILL
@@ -145,7 +146,7 @@ def test_a_dask_worker_killed_while_it_sends(
     stopped = tmp_path / "stopped"
     monkeypatch.setenv("BARSWEEP_STOPPED", str(stopped))
     with running(tmp_path / "cluster", 2) as own, KillsTheStopped(stopped) as killer:
-        monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_and_stop_within_the_reply)
+        monkeypatch.setattr(workers, "evaluate_pieces", evaluate_and_stop_within_the_reply)
         study = small_study(data, workers=on(own.address), **tables)
         found = run_study(study, out=tmp_path / "dask").folder
         assert killer.killed == [one.pid for one in own.workers if one.poll() is not None]
@@ -165,7 +166,7 @@ def test_a_tile_that_kills_dask_workers_fails_alone(
     healthy = run_study(small_study(data, **tables), out=tmp_path / "healthy", workers=1)
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
     with running(tmp_path / "cluster", 2, nannies=True) as own:
-        monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_or_die)
+        monkeypatch.setattr(workers, "evaluate_pieces", evaluate_or_die)
         study = small_study(data, workers=on(own.address), **tables)
         folder = run_study(study, out=tmp_path / "dask").folder
     trials = folder.trials()
@@ -182,7 +183,7 @@ def test_no_dask_worker_comes_back(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The only one dies at a tile each time, and nothing starts it again: one line."""
-    monkeypatch.setattr(cluster, "REPLACE_SECONDS", 2)
+    monkeypatch.setattr(module, "REPLACE_SECONDS", 2)
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
     tables: dict[str, Any] = {
         "strategy": {"lookback": {"choices": [10, FATAL_LOOKBACK, 20]}},
@@ -192,7 +193,7 @@ def test_no_dask_worker_comes_back(
     whole = run_study(small_study(data, **tables), out=tmp_path / "whole", workers=1).folder
     with running(tmp_path / "cluster", 1) as own:
         with monkeypatch.context() as patched:
-            patched.setattr(workers, "_evaluate_pieces", evaluate_or_die)
+            patched.setattr(workers, "evaluate_pieces", evaluate_or_die)
             study = small_study(data, workers=on(own.address), **tables)
             with pytest.raises(
                 StudyError, match=r"cluster at tcp.* has no worker; .* `barsweep resume`"
@@ -238,7 +239,7 @@ def test_what_is_shipped_has_one_key_for_one_content(data: Path) -> None:
 
 
 def test_no_scheduler_is_one_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
     study = data.with_name("study.toml")
     study.write_text(tomli_w.dumps(mapping(data.name, workers=on("tcp://127.0.0.1:9"))))
     done = barsweep("run", study.name, "--out", "out", folder=data.parent)
@@ -272,7 +273,7 @@ def test_ray_writes_the_files_of_loky_though_a_worker_dies(
     died = tmp_path / "died"
     monkeypatch.setenv("BARSWEEP_DIED", str(died))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_and_die_once)
+    monkeypatch.setattr(workers, "evaluate_pieces", evaluate_and_die_once)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         study = small_study(data, workers={"backend": "ray", "address": "local"}, **tables)
@@ -291,7 +292,7 @@ def test_a_ray_worker_killed_while_it_sends(
     stopped = tmp_path / "stopped"
     monkeypatch.setenv("BARSWEEP_STOPPED", str(stopped))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_and_stop_within_the_pickle)
+    monkeypatch.setattr(workers, "evaluate_pieces", evaluate_and_stop_within_the_pickle)
     with warnings.catch_warnings(), KillsTheStopped(stopped) as killer:
         warnings.simplefilter("ignore")  # Ray's own
         study = small_study(data, workers={"backend": "ray", "address": "local"}, **tables)

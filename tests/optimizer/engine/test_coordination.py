@@ -111,7 +111,7 @@ def test_one_of_two_coordinators_is_killed(
 
 
 def test_a_coordinator_killed_before_its_first_heartbeat(postgres_url: str, tmp_path: Path) -> None:
-    """Optuna itself would leave that trial RUNNING for ever, and others would wait for it."""
+    """Optuna itself would leave that trial RUNNING forever, and others would wait for it."""
     file = write_study(tmp_path, postgres_url, sampler="random", trials=8, batch=4)
     killed = Command(
         *("run", file, "--out", tmp_path / "one", "--workers", 1),

@@ -13,7 +13,8 @@ from joblib.externals.loky import get_reusable_executor
 
 from optimizer.engine import handover as module
 from optimizer.engine.handover import Handover, LostResultError, Receipt, respond
-from optimizer.engine.workers import TileFailure, Workers
+from optimizer.engine.pool import Pool
+from optimizer.engine.tasks import TileFailure
 from optimizer.errors import DataError, SignalError, StudyError
 from optimizer.search.prepare import prepare_study
 from optimizer.sweep.tiles import TileResult
@@ -173,15 +174,15 @@ def test_no_message_is_longer_than_a_pipe_takes_in_one_piece(tmp_path: Path) -> 
     inputs = prepare_study(study, tmp_path, 1, None).inputs
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
     said = tmp_path / "said"
-    with Workers(tmp_path / "shared", study, inputs, 2) as pool:
+    with Pool(tmp_path / "shared", study, inputs, 2) as pool:
         calls = [(kind, 10**6, str(said)) for kind in ("array", "text", "failure")]
-        array, text, failure = pool._map(say, calls)
+        array, text, failure = pool.map(say, calls)
         np.testing.assert_array_equal(array, np.arange(10**6))
         assert text == "x" * 10**6
         assert failure == TileFailure("x" * 10**6)
         for kind, expected in (("error", StudyError), ("bug", RuntimeError)):
             with pytest.raises(expected, match=r"x{1000000}"):
-                pool._map(say, [(kind, 10**6, str(said))])
+                pool.map(say, [(kind, 10**6, str(said))])
     lengths = [int(line) for line in said.read_text().splitlines()]
     assert len(lengths) >= 5
     assert max(lengths) <= ATOMIC_BYTES

@@ -1,4 +1,4 @@
-"""A pool of loky's that would keep its caller waiting for ever, and the watch that ends it."""
+"""A pool of loky's that would keep its caller waiting forever, and the watch that ends it."""
 
 from __future__ import annotations
 

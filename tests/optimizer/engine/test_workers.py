@@ -14,8 +14,11 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import _ExecutorManagerThread
 
+from optimizer.engine import pool as pool_module
+from optimizer.engine import tasks as tasks_module
 from optimizer.engine import watch, workers
-from optimizer.engine.workers import TileFailure, TileTask, Workers, make_tile
+from optimizer.engine.tasks import TileFailure, TileTask, make_tile
+from optimizer.engine.workers import Workers
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
@@ -107,17 +110,17 @@ def test_the_size_of_a_chunk_does_not_matter(
     tasks, tiles = all_tasks(space)
     with Workers(tmp_path / "whole", study, inputs, 1) as pool:
         whole = pool.evaluate(tasks, tiles)
-    monkeypatch.setattr(workers, "CHUNK_LANES", chunk_lanes)
+    monkeypatch.setattr(tasks_module, "CHUNK_LANES", chunk_lanes)
     sizes = []
 
     def counted(
-        folder: str, pieces: Any, regimes: Any, limit: Any
+        shared: Any, pieces: Any, regimes: Any, limit: Any
     ) -> tuple[list[TileResult], float] | TileFailure:
         sizes.append(sum(piece.stop - piece.start for piece in pieces))
-        return original(folder, pieces, regimes, limit)
+        return original(shared, pieces, regimes, limit)
 
-    original = workers._evaluate_pieces
-    monkeypatch.setattr(workers, "_evaluate_pieces", counted)
+    original = tasks_module.evaluate_pieces
+    monkeypatch.setattr(workers, "evaluate_pieces", counted)
     with Workers(tmp_path / "cut", study, inputs, 1) as pool:
         cut = pool.evaluate(tasks, tiles)
     assert equal(whole, cut)
@@ -235,8 +238,8 @@ def run_with_fault(
     study = small_study(data, **LOOKBACKS)
     alone = run_study(study, out=tmp_path / "alone", workers=1)
     with monkeypatch.context() as patched:
-        patched.setattr(workers, "CHUNK_LANES", 4)
-        patched.setattr(workers, "_evaluate_pieces", evaluation)
+        patched.setattr(tasks_module, "CHUNK_LANES", 4)
+        patched.setattr(workers, "evaluate_pieces", evaluation)
         hurt = run_study(study, out=tmp_path / "hurt", workers=2)
     assert result_hashes(hurt.folder) == result_hashes(alone.folder)
     assert not hurt.folder.scratch_path.exists()
@@ -311,7 +314,7 @@ def test_workers_killed_while_they_start(
     # Workers of a former test may wait for work: they are past their start.
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
     study = small_study(data)
-    monkeypatch.setattr(workers, "_ready", die_at_the_start)
+    monkeypatch.setattr(pool_module, "ready", die_at_the_start)
     if survived:
         found = run_study(study, out=tmp_path / "killed", workers=2)
         alone = run_study(study, out=tmp_path / "alone", workers=1)
@@ -339,8 +342,8 @@ def test_a_tile_that_kills_twice_fails_alone(
         search={"sampler": "grid", "batch": 3},
     )
     healthy = run_study(study, out=tmp_path / "healthy", workers=1)
-    monkeypatch.setattr(workers, "CHUNK_LANES", 4)
-    monkeypatch.setattr(workers, "_evaluate_pieces", evaluate_or_die)
+    monkeypatch.setattr(tasks_module, "CHUNK_LANES", 4)
+    monkeypatch.setattr(workers, "evaluate_pieces", evaluate_or_die)
     result = run_study(study, out=tmp_path / "out", workers=2)
     trials = result.folder.trials()
     assert [trial["state"] for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
@@ -362,10 +365,10 @@ def test_a_regime_model_that_kills_is_named(
     study = small_study(data, classifier={"name": "hmm", "lookback": 10, **FIT})
     inputs, space = prepared(study)
     tasks, tiles = all_tasks(space)
-    with Workers(tmp_path / "shared", study, inputs, 1) as pool:
-        monkeypatch.setattr(pool, "_map", never_back)
+    with Workers(tmp_path / "shared", study, inputs, 1) as held:
+        monkeypatch.setattr(held.pool, "map", never_back)
         with pytest.raises(StudyError, match="hmm"):
-            pool.evaluate(tasks, tiles)
+            held.evaluate(tasks, tiles)
 
 
 # --- Tiles with nothing in them ---------------------------------------------------------------

@@ -49,7 +49,7 @@ def exported(home: Path) -> dict[str, Any]:
 
 
 def written(home: Path, content: Any) -> Path:
-    """``content`` as a JSON export beside the bars."""
+    """``content`` as a JSON export next to the bars."""
     path = home / "out" / "changed.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from optimizer.engine.workers import TileTask
+from optimizer.engine.tasks import TileTask
 from optimizer.search.asker import (
     Asker,
     EnumeratedAsker,

@@ -111,7 +111,7 @@ def test_a_quantile_is_counted_from_the_worst_lane(
     sign = 1 if direction == "maximize" else -1
     expected = sign * quantile_by_hand([sign * value for value in known], q)
     assert score.values == pytest.approx((expected,), abs=1e-12)
-    # The lane that stands for the tile is its best one all the same.
+    # The lane that represents the tile is still its best one.
     assert sign * sharpe[score.winner] == max(sign * value for value in known)
 
 

@@ -14,7 +14,7 @@ import tomli_w
 from joblib import cpu_count
 
 from benchmarks.memory import measure
-from optimizer.engine.workers import Workers
+from optimizer.engine.pool import Pool
 from optimizer.errors import StudyError
 from optimizer.search import preflight
 from optimizer.search.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
@@ -255,10 +255,10 @@ def test_workers_times_threads_are_no_more_than_the_cores(tmp_path: Path) -> Non
     data = write_bars(tmp_path / "bars.parquet", BARS)
     study = small_study(data)
     inputs = prepare_study(study, tmp_path, 1, None).inputs
-    with Workers(tmp_path / "shared", study, inputs, cpu_count() + 1) as pool:
+    with Pool(tmp_path / "shared", study, inputs, cpu_count() + 1) as pool:
         assert pool.count == cpu_count()
         if pool.count > 1:
-            seen = pool._map(threads, [() for _ in range(2 * pool.count)])
+            seen = pool.map(threads, [() for _ in range(2 * pool.count)])
             assert {numba for numba, _ in seen} == {1}
             assert {most for _, most in seen} == {1}
 

@@ -364,7 +364,7 @@ def test_a_complete_study_says_so(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "moments", "first gone", "last gone", "verdict"])
-def test_a_complete_study_with_a_damaged_batch_is_mended(
+def test_a_complete_study_with_a_damaged_batch_is_repaired(
     damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     undisturbed = run_study(small_study(home / "bars.parquet"), out=tmp_path / "whole", workers=1)
@@ -386,7 +386,7 @@ def test_a_complete_study_with_a_damaged_batch_is_mended(
     else:
         broken.unlink()
     manifest = folder.manifest()
-    # Where it cannot be computed again, nothing is removed, and the file is named all the same.
+    # Where it cannot be computed again, nothing is removed, but the file is still named.
     folder.write_manifest({**manifest, "versions": {**manifest["versions"], "numba": "0.1"}})
     with pytest.raises(StudyError) as refused:
         resume_study(out, workers=1)
@@ -406,7 +406,7 @@ def test_a_complete_study_with_a_damaged_batch_is_mended(
 def test_run_points_to_resume(home: Path, tmp_path: Path) -> None:
     study = small_study(home / "bars.parquet")
     broken_off(study, tmp_path / "out", 4)
-    with pytest.raises(StudyError, match=r"unfinished study; `barsweep resume .*out` goes on"):
+    with pytest.raises(StudyError, match=r"unfinished study; `barsweep resume .*out` continues"):
         run_study(study, out=tmp_path / "out", workers=1)
     assert len(StudyFolder.open(tmp_path / "out").trials()) == 4
 
@@ -585,7 +585,7 @@ def test_a_second_process_is_refused(home: Path, tmp_path: Path) -> None:
 def test_overwriting_can_be_cut_anywhere(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while it deletes the former study: that one can be resumed, nothing is mixed."""
+    """Killed while it deletes the previous study: that one can be resumed, nothing is mixed."""
     study = small_study(home / "bars.parquet")
     whole = run_study(study, out=tmp_path / "out", workers=1)
     expected = result_hashes(whole.folder)

@@ -498,7 +498,7 @@ def test_sets_of_the_same_trades_are_listed_once(data: Path, tmp_path: Path) -> 
     assert len(result.results()) == 10 * 16
     best = result.best(1000)
     assert len(best) == result.results()["sharpe"].nunique() <= 40
-    # The first of the equal ones in the order of the trials stands for them.
+    # The first of the equal ones in the order of the trials represents them.
     for row in best.itertuples():
         rows = result.results()
         assert row.set == rows[rows["sharpe"] == row.sharpe]["set"].min()
@@ -682,7 +682,7 @@ def test_several_objectives(data: Path, tmp_path: Path) -> None:
         own = rows[rows["trial"] == trial["number"]]
         pairs = list(zip(own["sharpe"], own["max_drawdown"], strict=True))
         assert tuple(trial["values"]) in pairs
-        # What stands for the tile is one of its sets that no other of them beats in both.
+        # The tile is represented by a set that no other set of it beats in both.
         sharpe, drawdown = trial["values"]
         assert not any(s > sharpe and d < drawdown for s, d in pairs)
     best = best_sets(result.folder, result.study.search, len(rows))

@@ -246,7 +246,7 @@ def test_pbo_from_block_moments_equals_the_direct_one(
 ) -> None:
     random = np.random.default_rng(seed)
     returns = 0.01 * random.standard_t(4, (n_bars, n_sets))
-    returns[:, 0] *= random.random(n_bars) < 0.2  # trades seldom, maybe never
+    returns[:, 0] *= random.random(n_bars) < 0.2  # trades rarely, maybe never
     counts, sums, squares = block_moments(returns, n_blocks)
     per_set = np.repeat(counts[:, np.newaxis], n_sets, axis=1)
     found = probability_of_backtest_overfitting_from_moments(per_set, sums, squares)

@@ -1,4 +1,4 @@
-"""What a study says about its own choice, beside the same from the full series of returns."""
+"""What a study says about its own choice, against the same from the full series of returns."""
 
 from __future__ import annotations
 
@@ -642,12 +642,12 @@ def annual_sharpe(probability: float) -> float:
     return score / math.sqrt(N_BARS - 1.0 - score**2 / 2.0) * YEARLY
 
 
-def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any) -> Selection:
+def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) -> Selection:
     """A study of one set that holds up, but for the changes: its DSR is its PSR.
 
     Args:
         probability: deflated Sharpe ratio of the winner.
-        beside: its out-of-sample Sharpe ratio, as a share of the one in-sample.
+        kept: share of its in-sample Sharpe ratio that is left out-of-sample.
         changes: attributes of ``Selection``.
     """
     own = annual_sharpe(probability)
@@ -656,7 +656,7 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
         sharpe=own,
         skewness=0.0,
         kurtosis=3.0,
-        oos_sharpe=None if beside is None else beside * own,
+        oos_sharpe=None if kept is None else kept * own,
         psr=probability,
         oos_psr=0.9,
         dsr=probability,
@@ -699,12 +699,12 @@ def chosen(probability: float = 0.99, beside: float | None = 0.8, **changes: Any
         (chosen(pbo=0.5, probability_of_loss=0.05), "holds up"),
         (chosen(pbo=0.5, probability_of_loss=0.051), "fragile"),
         (chosen(pbo=None), "fragile"),
-        (chosen(beside=0.501), "holds up"),
-        (chosen(beside=0.499), "fragile"),
-        (chosen(beside=0.001), "fragile"),
-        (chosen(beside=0.0), "likely luck"),
-        (chosen(beside=-0.1), "likely luck"),
-        (chosen(beside=None), "fragile"),
+        (chosen(kept=0.501), "holds up"),
+        (chosen(kept=0.499), "fragile"),
+        (chosen(kept=0.001), "fragile"),
+        (chosen(kept=0.0), "likely luck"),
+        (chosen(kept=-0.1), "likely luck"),
+        (chosen(kept=None), "fragile"),
         (chosen(near=0.701), "holds up"),
         (chosen(near=0.699), "fragile"),
         (chosen(near=-5.0), "fragile"),
@@ -771,7 +771,7 @@ def test_sets_of_other_studies_deflate_the_winner() -> None:
     dsr = [judge(found, n).dsr or 0.0 for n in (10, 20, 100, 10_000, 1_000_000)]
     assert dsr == sorted(dsr, reverse=True)
     assert len(set(dsr)) == 5
-    # 90 of 100 sets are of other studies: half of them independent, apart as luck alone has it.
+    # 90 of 100 sets are of other studies: half of them independent, with the spread of luck alone.
     variance = 0.1 * 0.1**2 / 252.0 + 0.9 / N_BARS
     own = annual_sharpe(0.99) / YEARLY
     expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, expected_maximum(variance, 50.0))
@@ -911,7 +911,9 @@ def test_another_objective_is_judged_by_sharpe_ratio_and_says_so(
     results.show_study(result.folder.path, 3)
     shown = capsys.readouterr().out
     names = search["objective"] if isinstance(search["objective"], list) else [search["objective"]]
-    assert f"all of these go by Sharpe ratio; the study searched {', '.join(names)}" in shown
+    assert (
+        f"these figures use the Sharpe ratio; the study's objective was {', '.join(names)}" in shown
+    )
 
 
 def test_a_winner_that_never_trades(data: Path, tmp_path: Path, capsys: Any) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optimizer.selection.record import Window
 from optimizer.selection.splits import masks_of
-from optimizer.selection.walk_forward import walk_forward_folds, walk_forward_summary
+from optimizer.selection.walk_forward import (
+    stitched_sharpe,
+    walk_forward_folds,
+    walk_forward_summary,
+)
 from optimizer.study_file.search_tables import ValidationTable
 
 
@@ -50,3 +55,23 @@ def test_efficiency_is_what_is_kept_of_the_gain(
     steps = [Window(1, 0, 5, 9, *pair) for pair in zip(before, after, strict=True)]
     found = walk_forward_summary(steps)
     assert found == {"windows": tuple(steps), "walk_forward_efficiency": efficiency}
+
+
+@pytest.mark.parametrize("n_bars", [2, 50, 51, 127, 128, 129, 777, 1024, 2999, 3000])
+def test_the_stitched_sharpe_is_that_of_pandas_without_bottleneck(n_bars: int) -> None:
+    """Bit for bit, whatever optional packages of pandas are installed."""
+    random = np.random.default_rng(n_bars)
+    returns = 0.01 * random.standard_t(3, n_bars) + 0.0005
+    returns[2:] *= random.random(n_bars - 2) < 0.7
+    frame = pd.DataFrame({"return": returns, "set": 1})
+    with pd.option_context("compute.use_bottleneck", False):
+        expected = frame["return"].mean() / frame["return"].std(ddof=1) * 252.0**0.5
+    for use in (False, True):
+        with pd.option_context("compute.use_bottleneck", use):
+            assert stitched_sharpe(frame, 252.0) == expected
+
+
+@pytest.mark.parametrize("returns", [[], [0.01], [0.0, 0.0, 0.0]])
+def test_an_equity_that_does_not_vary_has_no_stitched_sharpe(returns: list[float]) -> None:
+    frame = pd.DataFrame({"return": np.array(returns, dtype=float)})
+    assert stitched_sharpe(frame, 252.0) is None

@@ -55,7 +55,7 @@ def mine(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def study_of(path: Path, /, **strategy: Any) -> Study:
-    """A study of the strategy at ``path`` on the bars beside it."""
+    """A study of the strategy at ``path`` on the bars next to it."""
     table = {"path": path.name, "name": "mine", **strategy}
     return study_from_dict({**mapping(), "strategy": table}, path.parent)
 

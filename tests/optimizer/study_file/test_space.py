@@ -211,7 +211,7 @@ def test_a_wrong_point_is_refused() -> None:
             one.lanes({"momentum_lookback": value})
 
 
-def test_a_sampler_s_rounding_is_mended() -> None:
+def test_a_sampler_s_rounding_is_corrected() -> None:
     one = branch(
         strategy={"name": "momentum", "threshold": {"low": 0.0, "high": 0.5, "step": 0.1}},
         risk={"stop_loss": {"choices": [0.3, 0.1]}, "take_profit": {"low": 0.0, "high": 1.0}},

@@ -64,7 +64,7 @@ def trials(address: str) -> list[dict[str, Any]]:
 
 
 def comes_to(address: str, count: int) -> bool:
-    """Whether it shows so many trials; it looks again after two seconds at the earliest."""
+    """Whether it shows that number of trials; it looks again after two seconds at the earliest."""
     end = time.monotonic() + 30.0
     while len(trials(address)) != count:
         if time.monotonic() > end:
@@ -172,7 +172,7 @@ def test_a_journal_that_is_replaced_is_read_anew(result: StudyResult, tmp_path: 
         part = journal.with_suffix(".new")
         part.write_bytes(b"".join(lines[:-3]))
         part.replace(journal)
-        assert len(trials(address)) == 7  # at once: nothing of the former one is kept
+        assert len(trials(address)) == 7  # at once: nothing of the previous one is kept
         with journal.open("ab") as file:  # the rest, and a line that is half written
             file.write(b"".join(lines[-3:]) + lines[-1][:20])
         assert comes_to(address, 10)

@@ -134,7 +134,7 @@ def test_every_figure_is_drawn(page: Page) -> None:
     )
     for name, found in titles:
         assert name in ("parallel", "importance", "refusals") or len(found) >= 2, name
-    # A bear's and a bull's colour stand behind the price.
+    # The colours of bear and bull are behind the price.
     assert page.js("return document.querySelectorAll('[data-figure=regimes] image').length") == 1
 
 

@@ -1,0 +1,32 @@
+"""Compile the kernels of a study before its tiles are evaluated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from optimizer.market.regimes import compile_classifier
+from optimizer.study_file.space import Space
+from optimizer.sweep.evaluate import evaluate
+from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.tiles import Tile
+
+
+def compile_kernels(inputs: Inputs, space: Space) -> None:
+    """Compile every kernel that the tiles of a study call.
+
+    Kernels that numba has in its cache are read from there. A cache that several processes write at
+    once can break, so this is called once on each machine, before any tile is evaluated there.
+
+    Args:
+        inputs: the inputs of the study.
+        space: the space of the study.
+
+    Raises:
+        SignalError: a user's signal raised.
+    """
+    codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
+    for branch in {one.strategy.simulation: one for one in space.branches}.values():
+        tile = Tile.of(branch, branch.first_set())
+        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+    for classifier in space.classifiers:
+        compile_classifier(classifier)
