@@ -260,9 +260,9 @@ def test_a_strategy_without_what_it_declares_is_not_run_to_find_out(
     done = barsweep(*arguments, folder=home)
     assert not ran(home)
     if arguments[0] == "list":
-        assert "declared: missing" in done.stdout
+        assert "'declared' is missing" in done.stdout
     else:
-        assert_refused(done, home, "declared: missing")
+        assert_refused(done, home, "'declared' is missing")
 
 
 def test_the_copy_of_code_that_nobody_approved_stays_unused(home: Path) -> None:

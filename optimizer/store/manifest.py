@@ -12,6 +12,7 @@ from optimizer.errors import StudyError, StudyFileError
 from optimizer.store.names import KIND
 from optimizer.store.validated import Count, Digest, Name, PathText, Record, problem_of, read_json
 from optimizer.study_file.study import recorded_study
+from optimizer.text import show
 
 _Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d(T[0-9:.]{0,20})?$")]
 _MANY = 100_000
@@ -126,6 +127,13 @@ def read_manifest(file: Path) -> dict[str, Any]:
 
 def _checked_study(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the study; runs no code."""
+    tables = content["study"].get("strategy")
+    for table in tables if isinstance(tables, list) else [tables]:
+        # Without what its file declares, the file itself would be run to find out.
+        if isinstance(table, Mapping) and "path" in table and "declared" not in table:
+            raise StudyError(
+                f"{file}: study strategy {show(table.get('name'))}: 'declared' is missing"
+            )
     try:
         return recorded_study(content["study"], content["study_folder"]).to_dict()
     except StudyFileError as error:
