@@ -27,8 +27,8 @@ KIND = "barsweep flow"
 SCHEMA_VERSION = 1
 
 
-_OWN = (RECORD, f"{DATABASE}*", f"{SPILL}*", "*.old", "*.part")
-"""Patterns of the names that a flow writes, replaces or removes."""
+_OWN = (RECORD, f"{DATABASE}*", f"{SPILL}*", "*-wal", "*-shm", "*-journal", "*.old", "*.part")
+"""Patterns of the names that a flow, or SQLite next to a database, writes, replaces or removes."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class FlowFolder:
         known = {"kind": KIND, "schema_version": SCHEMA_VERSION}
         if not isinstance(content, dict) or {key: content.get(key) for key in known} != known:
             raise StudyError(
-                f"{file}: not of a flow of this barsweep; expected"
+                f"{file}: this barsweep did not write it; expected"
                 f' "kind": "{KIND}", "schema_version": {SCHEMA_VERSION}'
             )
         try:
@@ -179,13 +179,11 @@ class FlowFolder:
             confirm: asks the user the question that it is given, see ``recorded_database``.
 
         Raises:
-            StudyError: the folder holds no flow, or its record cannot be read.
+            StudyError: the folder holds no flow, or a link, or its record cannot be read.
             AnalyticsError: the record names a database elsewhere, and the user does not confirm it.
         """
         url = self.record().database
+        refuse_links(self.path, _OWN)  # SQLite writes next to a database that it only reads
         if url is None:
-            own = self.path / DATABASE
-            if own.is_symlink():
-                refuse_links(self.path, _OWN)
             return self._own_database()
         return recorded_database(url, self.path / RECORD, confirm)

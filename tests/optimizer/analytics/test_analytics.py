@@ -641,7 +641,7 @@ def test_a_missing_or_empty_spill_file(tmp_path: Path) -> None:
     with pytest.raises(AnalyticsError, match=r"none\.jsonl: .*No such file"):
         import_spill(tmp_path / "none.jsonl", f"sqlite:///{tmp_path}/b.db")
     (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(AnalyticsError, match=r"empty\.jsonl: .*no spill file"):
+    with pytest.raises(AnalyticsError, match=r"empty\.jsonl: .*not a spill file"):
         import_spill(tmp_path / "empty.jsonl", f"sqlite:///{tmp_path}/b.db")
 
 

@@ -167,9 +167,11 @@ def test_a_link_in_the_folder_leads_out(tmp_path: Path) -> None:
     with pytest.raises(AnalyticsError, match="no flow of yours has used"):
         FlowFolder(folder).database()
     recorded(folder, database=None)
-    (folder / "analytics.db").symlink_to(tmp_path / "above.db")
-    with pytest.raises(BarsweepError, match="symbolic link"):
-        FlowFolder(folder).database()
+    for name in ("analytics.db", "analytics.db-shm", "own.db-wal"):
+        (folder / name).symlink_to(tmp_path / "above.db")
+        with pytest.raises(BarsweepError, match=f"{name}: is a symbolic link"):
+            FlowFolder(folder).database()
+        (folder / name).unlink()
 
 
 def test_what_this_user_has_used_is_opened_unasked(tmp_path: Path) -> None:

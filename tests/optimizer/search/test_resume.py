@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import time
@@ -609,3 +610,20 @@ def test_hashes_tell_files_apart(home: Path, tmp_path: Path) -> None:
     assert before[path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(path.read_bytes() + b"x")
     assert result_hashes(one) != before
+
+
+def test_no_pickle_of_a_recorded_trial_is_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CMA-ES notes its state as a pickle in Optuna's trials; a resumed study never reads one back."""
+    study = small_study(data, search={"sampler": "cmaes", "trials": 8, "batch": 4})
+    folder = run_study(study, out=tmp_path / "out", workers=1).folder
+    wanted = result_hashes(folder)
+    folder.batch_paths()[-1].unlink()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a pickle of a folder is read")
+
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    assert result_hashes(resume_study(tmp_path / "out", workers=1).folder) == wanted

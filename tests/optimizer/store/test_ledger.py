@@ -125,7 +125,7 @@ def test_a_study_counts_once_and_never_less() -> None:
 
 MANY = """
 import sys
-from optimizer import ledger
+from optimizer.store import ledger
 print("ready", flush=True)
 sys.stdin.readline()
 for n in range(1, 21):
