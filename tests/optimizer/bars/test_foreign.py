@@ -280,7 +280,7 @@ def test_no_volume_is_not_made_up(tmp_path: Path) -> None:
         ("a.csv", "Price,Close\nTicker\nDate,\n", "different numbers"),
         ("a.json", "{}", "is not a list of"),
         ("a.json", "[[1,2,3]]", "is not a list of"),
-        ("a.json", '[[1,2,3,4,5,"x"]]', "row 1: holds something else"),
+        ("a.json", '[[1,2,3,4,5,"x"]]', "row 1: has a value that is not a number"),
         ("a.json", "[[1,2,3", "cannot be read"),
         ("a.json", "[" * 100_000, "cannot be read"),
         ("a.json", f"[[1{'0' * 400},1,1,1,1,1]]", "cannot be read"),
