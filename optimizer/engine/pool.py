@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from joblib import Parallel, delayed
+from joblib.externals.loky import reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from optimizer.engine.cluster import Cluster
@@ -205,6 +206,9 @@ class Pool:
 
     def _restart(self) -> None:
         self._parallel.__exit__(None, None, None)
+        if self._on_loky and reusable_executor._executor is not None:
+            # joblib keeps loky's workers for the next pool. One that ran out of memory is still full.
+            reusable_executor._executor.shutdown(wait=True, kill_workers=True)
         self._start()
         self._handover.clear()
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
@@ -82,6 +82,7 @@ class Window:
     out_of_sample: Finite
 
 
+@with_config(ConfigDict(extra="forbid"))  # a misspelt key would read as its default
 @dataclass(frozen=True)
 class Selection:
     """What a study knows about its choice.
