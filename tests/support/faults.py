@@ -278,6 +278,18 @@ def keep_to(folder: str, ledger: str) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
+def slow_batches() -> None:
+    """Let some time pass after each batch, so that a kill finds the study under way."""
+    write: Any = StudyFolder.write_batch
+
+    def slowly(*arguments: Any) -> None:
+        write(*arguments)
+        time.sleep(0.02)
+
+    folder: Any = StudyFolder
+    folder.write_batch = slowly
+
+
 def replace_evaluation(name: str) -> None:
     functions: dict[str, Any] = {"die": evaluate_or_die, "memory": evaluate_out_of_memory,
                  "loop": evaluate_endlessly}  # fmt: skip
