@@ -128,7 +128,8 @@ def test_an_edited_callee_gives_the_new_result(tmp_path: Path, forks: Forks) -> 
     inner = folder / "kernels" / "inner.py"
     before = inner.stat().st_mtime
     inner.write_text(INNER.format("2.0"))
-    os.utime(inner, (before + 2.0, before + 2.0))  # Python takes bytecode of the same second and size
+    # Python takes the bytecode of a file of the same second and size.
+    os.utime(inner, (before + 2.0, before + 2.0))
     assert start(folder, code).stdout.split() == ["30.0", "0"]
     # What is guarded against. Should numba give 30 here one day, compile_cache can go.
     assert start(folder, CALL).stdout.split() == ["20.0", "1"]
