@@ -9,12 +9,35 @@ BEAR, NEUTRAL, BULL = -1, 0, 1
 MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT, CUSTOM = 0, 1, 2, 3, 4
 """Signal kernels. sma_cross and ema_cross differ in their features only. CUSTOM is a user's."""
 
-SELL, BUY = 1, 2
-"""Kinds of order that any lane of a block has pending in a symbol; bits of one byte."""
+KELLY, VOLATILITY_TARGET, WEIGHT, EQUAL_WEIGHT, RISK_PER_TRADE = range(5)
+"""Sizing modes: how a signal becomes a fraction of equity."""
 
-PLACED, NO_SIGNAL, HELD, UNCHANGED, NO_EDGE, NO_BUDGET, NO_CASH, BELOW_MINIMUM, INSIDE_BAND = range(
-    9
-)
+SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
+"""Names of these codes, in their order."""
+
+ADDITIONS, TARGETS = 0, 1
+"""Allocation: what is scaled where the budget does not suffice."""
+
+ALLOCATIONS = ("additions", "targets")
+"""Names of these codes, in their order."""
+
+REDUCE, ADD = 1, 2
+"""Parts of an order that any lane of a block has pending in a symbol; bits of one byte."""
+
+ORDER_REDUCING, ORDER_ADDING, STOPPED, LIQUIDATED, WRITTEN_OFF = range(5)
+"""Kinds of fill, in the order in which they can happen in a bar."""
+
+FILL_KINDS = ("order", "order", "stop", "liquidation", "ruin")
+"""Names of these codes, in their order."""
+
+FILL_LOTS, FILL_PRICE, FILL_VALUE, FILL_CASH = range(4)
+"""What a recorded fill says: signed lots; price per unit, costs of the spread included; money per lot
+at the market's price, and that which a lot takes or brings."""
+
+(
+    PLACED, NO_SIGNAL, HELD, UNCHANGED, NO_EDGE, NO_VOLATILITY, NO_PLACE, NO_BUDGET, BELOW_MINIMUM,
+    INSIDE_BAND,
+) = range(10)  # fmt: skip
 """Outcome of a signal: an order was placed, or the reason why not."""
 
 REASONS = (
@@ -23,8 +46,9 @@ REASONS = (
     "held",
     "unchanged",
     "no_edge",
+    "no_volatility",
+    "no_place",
     "no_budget",
-    "no_cash",
     "below_minimum",
     "inside_band",
 )

@@ -1,60 +1,136 @@
-"""Fills: prices after slippage, cost per lot, the cut to what cash can pay, and stop prices."""
+"""Fills: prices, commissions, what buying power can carry, and stop prices."""
 
 import numpy as np
 
 from kernels._jit import jit
+from kernels.risk import larger, smaller
 
 
 @jit
-def buy_cost_per_lot(price: float, lot_size: float, slippage: float, commission: float) -> float:
-    """Cash that buying one lot takes, slippage and commission included.
+def fill_terms(
+    side: float,
+    quantity: float,
+    price: float,
+    lot_units: float,
+    lot_money: float,
+    slippage: float,
+    half_spread: float,
+    commission: float,
+    per_unit: float,
+    minimum: float,
+    per_order: float,
+    impact: float,
+    inverse_volume: float,
+    fees: object,
+) -> tuple[float, float]:
+    """Price of a fill, and the cash that each of its lots takes or brings.
+
+    The square-root law of market impact: Almgren, Thum, Hauptmann and Li (2005).
 
     Args:
-        price: before slippage.
-        lot_size: units per lot.
-        slippage: a fraction of the price.
-        commission: a fraction of the value after slippage.
+        side: 1 for a purchase, -1 for a sale.
+        quantity: lots, >= 0.
+        price: of the market.
+        lot_units, lot_money: units per lot, and money per lot at a price of 1.
+        slippage: fraction of the price, half the spread included.
+        half_spread: half the spread in units of price; in addition to ``slippage``.
+        commission: fraction of the value.
+        per_unit, minimum, per_order: of the commission, money. Read where ``fees`` is given.
+        impact: fraction of the price for a fill as large as the bar's volume. Likewise.
+        inverse_volume: 1 / units traded in the bar; 0 where volume is unknown. Likewise.
+        fees: None where no lane has costs that depend on the size of a fill.
+
+    Returns:
+        Price per unit and money per lot, both >= 0 unless commission exceeds the value of a sale.
+    """
+    if fees is not None:
+        slippage = slippage + impact * np.sqrt(quantity * lot_units * inverse_volume)
+    paid = larger(price * (1.0 + side * slippage) + side * half_spread, 0.0)
+    value = paid * lot_money
+    if fees is None:
+        return paid, value * (1.0 + side * commission)
+    proportional = quantity * (commission * value + per_unit * lot_units)
+    fee = (larger(minimum, proportional) + per_order) / quantity
+    return paid, value + (side * fee if quantity > 0.0 else 0.0)
+
+
+@jit
+def volume_limit(quantity: float, share: float, volume: float, lot_units: float) -> float:
+    """What a bar's volume lets through of a fill.
+
+    Args:
+        quantity: lots, >= 0.
+        share: most of the volume that a fill may take, a fraction; inf where unlimited.
+        volume: units traded in the bar; inf where unknown.
+        lot_units: units per lot.
+
+    Returns:
+        Lots.
+    """
+    return smaller(quantity, float(np.floor(share * (volume / lot_units))))
+
+
+@jit
+def lot_need(value: float, cash_per_lot: float, leverage: float) -> float:
+    """Buying power that adding one lot takes.
+
+    After the fill, gross value has to be within ``leverage`` times equity, which the costs reduce.
+
+    Args:
+        value: money per lot at the market's price.
+        cash_per_lot: money that the lot takes or brings, costs included.
+        leverage: buying power over equity.
 
     Returns:
         Money per lot.
     """
-    return price * (1.0 + slippage) * lot_size * (1.0 + commission)
+    return value + leverage * abs(cash_per_lot - value)
 
 
 @jit
-def sell_proceeds_per_lot(
-    price: float, lot_size: float, slippage: float, commission: float
-) -> float:
-    """Cash that selling one lot brings, slippage and commission deducted.
+def buying_power(cash: float, net: float, gross: float, leverage: float) -> float:
+    """Money by which the gross value of the positions may still grow.
 
     Args:
-        price: before slippage.
-        lot_size: units per lot.
-        slippage: a fraction of the price.
-        commission: a fraction of the value after slippage.
+        cash: money.
+        net, gross: sums of the positions' signed and absolute values.
+        leverage: buying power over equity.
 
     Returns:
-        Money per lot.
+        Money.
     """
-    return price * (1.0 - slippage) * lot_size * (1.0 - commission)
+    return leverage * (cash + net) - gross
 
 
 @jit
-def affordable_lots(cash: float, cost: float, inverse_cost: float) -> float:
-    """Whole lots that cash can pay.
+def payable_share(power: float, need: float, fixed: float) -> float:
+    """Factor by which all additions of a fill are cut.
 
     Args:
-        cash: money, >= 0.
-        cost: money per lot, by ``buy_cost_per_lot``.
-        inverse_cost: ``1 / cost``.
+        power: buying power, money.
+        need: buying power that all additions take, money.
+        fixed: part of the need that does not shrink with the additions.
 
     Returns:
-        The most lots with ``lots * cost <= cash`` in floating point.
+        0 to 1; 1 exactly where nothing is cut. Otherwise it is low by 1e-12 of itself, so that
+        rounding cannot take cash below 0.
     """
-    # The product with the inverse may be one ulp above or below a whole number.
-    lots = float(np.floor(cash * inverse_cost))
-    lots = lots + 1.0 if (lots + 1.0) * cost <= cash else lots
-    return lots - 1.0 if lots * cost > cash else lots
+    share = (1.0 - 1e-12) * ((power - fixed) / (need - fixed))
+    return 1.0 if need <= power else larger(share, 0.0)
+
+
+@jit
+def cut_lots(quantity: float, share: float) -> float:
+    """What a cut leaves of an addition, in whole lots.
+
+    Args:
+        quantity: lots, >= 0.
+        share: by ``payable_share``.
+
+    Returns:
+        Lots.
+    """
+    return float(np.floor(quantity * share))
 
 
 @jit

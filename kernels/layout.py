@@ -26,10 +26,10 @@ def _rows(count: int, first: int = 0) -> list[np.uint64]:
 
 
 # State of a lane. A caller may read and reset the accumulators, which start at SUM_RETURN.
-N_LANE_ROWS = 20
+N_LANE_ROWS = 22
 (
     CASH,
-    EQUITY,  # at the last close; 0 after ruin
+    EQUITY,  # at the last close; a debt after ruin
     EXPOSURE,  # gross value over equity at the last close
     VARIANCE,  # EWMA of the squared return per unit of exposure
     RUINED,
@@ -43,11 +43,13 @@ N_LANE_ROWS = 20
     SUM_EXPOSURE,
     SUM_EQUITY,
     TRADED,  # value of all fills
-    COSTS,  # commission and slippage
+    COSTS,  # what fills took beyond the market's price
     N_TRADES,
     N_WINS,
     GROSS_PROFIT,
     GROSS_LOSS,
+    N_LIQUIDATIONS,
+    CARRY,  # interest earned, less interest and borrow fees paid
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.
@@ -66,19 +68,30 @@ N_SYMBOL_ROWS = 7
 MAX_SIGNAL_PARAMETERS = 8
 """Most parameters that a signal may take."""
 
-N_PARAMETER_ROWS = 11 + MAX_SIGNAL_PARAMETERS
+N_PARAMETER_ROWS = 22 + MAX_SIGNAL_PARAMETERS
 (
-    KELLY_FRACTION,
+    SIZE,  # of the sizing mode; see kernels.risk
+    SCORE_SHARPE,  # Sharpe ratio per bar of a built-in signal of score 1
+    MAX_WEIGHT,
+    MAX_POSITIONS,  # inf where off
     MAX_EXPOSURE,
     BEAR_MULTIPLIER,
     NEUTRAL_MULTIPLIER,
     BULL_MULTIPLIER,
     CORRELATION_PENALTY,
-    MIN_LOTS,
+    MIN_ORDER_SIZE,  # units
     REBALANCE_BAND,
     STOP_LOSS,  # inf where off
     TAKE_PROFIT,  # inf where off
     TRAILING_STOP,  # inf where off
+    SLIPPAGE,  # a fraction, half the spread included
+    HALF_SPREAD_TICKS,
+    COMMISSION,  # a fraction of the value
+    PER_UNIT,  # commission, money
+    MINIMUM,  # commission, money
+    PER_ORDER,  # commission, money
+    IMPACT,  # times the volatility
+    VOLUME_SHARE,  # inf where off
     SIGNAL_0,
     SIGNAL_1,
     SIGNAL_2,
@@ -108,17 +121,56 @@ N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
     USER_FEATURE_5,
 ) = _rows(N_COLUMN_ROWS)
 
+# Columns of the table of instruments, one row a symbol. A cost that the study gives per symbol is here,
+# and 0 in the lanes (``VOLUME_SHARE``: inf); where the study gives one for all, it is the other way.
+N_INSTRUMENT_COLUMNS = 12
+(
+    LOT_UNITS,
+    LOT_MONEY,  # money per lot at a price of 1
+    TICK,
+    OWN_SLIPPAGE,
+    OWN_HALF_SPREAD,  # in units of price
+    OWN_COMMISSION,
+    OWN_PER_UNIT,
+    OWN_MINIMUM,
+    OWN_PER_ORDER,
+    OWN_IMPACT,
+    OWN_VOLUME_SHARE,
+    BORROW,  # fee of a short position, a fraction a year
+) = range(N_INSTRUMENT_COLUMNS)
+
+# Columns of the table of rates, one row a bar, over the time since the bar before.
+N_RATE_COLUMNS = 4
+(
+    CREDIT,  # earned on cash above 0, a fraction
+    DEBIT,  # paid on cash below 0, a fraction
+    RISK_FREE,  # subtracted from returns, a fraction
+    YEARS,
+) = range(N_RATE_COLUMNS)
+
+# Rows of each symbol where places are limited, not carried to the next bar.
+N_RANK_ROWS = 3
+(
+    RANK_EDGE,  # strength times confidence
+    RANK_CALM,  # inverse of the volatility
+    RANK,  # number of symbols that come first
+) = range(N_RANK_ROWS)
+
 # Working rows of one bar, not carried to the next.
-N_SCRATCH_ROWS = 12 + MAX_USER_FEATURES
+N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
 (
     GROSS,
     EQUITY_NOW,
-    CASH_LEFT,
-    BUDGET_LEFT,
-    SCALED_KELLY,
+    ADDED,  # value of the additions, and of the reductions
+    FREED,
+    SHARE,  # factor of all additions
+    SPENT,  # cash
+    SCALED_SIZE,
     INVERSE_VARIANCE,  # of the portfolio, per unit of exposure
     DIRECTION,
     FRACTION,
+    EDGE,  # strength times confidence
+    CONFIDENCE,  # of a user's signal; a built-in one has 1
     X0,  # gathered features, volatility and its inverse
     X1,
     X_VOLATILITY,

@@ -5,83 +5,76 @@ from kernels.risk import larger, smaller
 
 
 @jit
-def apply_sell(
-    lots: float, flow: float, sold: float, proceeds: float, short: object
+def reduced(
+    lots: float, flow: float, change: float, cash_per_lot: float
 ) -> tuple[float, float, float, float]:
-    """Sell lots. A trade ends where the position reaches or crosses 0.
+    """Reduce a position. The trade ends where it reaches 0.
 
     Args:
         lots: position before, signed.
         flow: cash flow of the open trade so far, in money.
-        sold: lots, >= 0.
-        proceeds: money per lot.
-        short: None where short positions are off.
+        change: lots, signed; at most the position, and opposite to it.
+        cash_per_lot: money that each lot takes or brings.
 
     Returns:
         Position after, cash flow of the trade that is then open, 1.0 if a trade ended (else 0.0), and
         its profit (else 0.0).
     """
-    if short is None:
-        flow = flow + sold * proceeds
-        lots = lots - sold
-        ended = 1.0 if (lots == 0.0) & (sold > 0.0) else 0.0
-        return lots, (0.0 if ended > 0.0 else flow), ended, (flow if ended > 0.0 else 0.0)
-    closing = smaller(sold, larger(lots, 0.0))
-    flow = flow + closing * proceeds
-    ended = 1.0 if (closing > 0.0) & (closing == lots) else 0.0
-    profit = flow if ended > 0.0 else 0.0
-    flow = (0.0 if ended > 0.0 else flow) + (sold - closing) * proceeds
-    return lots - sold, flow, ended, profit
+    after = lots + change
+    flow = flow - change * cash_per_lot
+    ended = 1.0 if (after == 0.0) & (change != 0.0) else 0.0
+    return after, (0.0 if ended > 0.0 else flow), ended, (flow if ended > 0.0 else 0.0)
 
 
 @jit
-def apply_buy(
-    lots: float, flow: float, bought: float, cost: float, short: object
-) -> tuple[float, float, float, float]:
-    """Buy lots. A trade ends where the position reaches or crosses 0.
-
-    Args:
-        lots: position before, signed.
-        flow: cash flow of the open trade so far, in money.
-        bought: lots, >= 0.
-        cost: money per lot.
-        short: None where short positions are off.
-
-    Returns:
-        As ``apply_sell``.
-    """
-    if short is None:
-        return lots + bought, flow - bought * cost, 0.0, 0.0
-    closing = smaller(bought, larger(-lots, 0.0))
-    flow = flow - closing * cost
-    ended = 1.0 if (closing > 0.0) & (closing == -lots) else 0.0
-    profit = flow if ended > 0.0 else 0.0
-    flow = (0.0 if ended > 0.0 else flow) - (bought - closing) * cost
-    return lots + bought, flow, ended, profit
-
-
-@jit
-def entry_price(lots: float, entry: float, change: float, price: float) -> float:
-    """Mean entry price after a fill.
-
-    Adding to a position averages. Reducing it keeps the price. Turning it around starts from the new
-    price.
+def mean_entry(lots: float, entry: float, change: float, price: float) -> float:
+    """Mean entry price after adding to a position, or opening it.
 
     Args:
         lots: position before, signed.
         entry: mean entry price before.
-        change: lots filled, signed.
+        change: lots added, of the sign of the position.
         price: of the fill, after slippage.
 
     Returns:
         The price.
     """
-    after = lots + change
-    adds = lots * change >= 0.0
-    mean = (entry * abs(lots) + price * abs(change)) / larger(abs(after), 1.0)
-    turned = lots * after < 0.0
-    mean = mean if adds else (price if turned else entry)
+    total = abs(lots + change)
+    mean = (entry * abs(lots) + price * abs(change)) / larger(total, 1.0)
     return mean if change != 0.0 else entry
+
+
+@jit
+def carried(cash: float, shorts: float, fees: float, credit: float, debit: float) -> float:
+    """What a portfolio earns, less what it pays, from one close to the next.
+
+    The proceeds of open shorts are collateral. They earn nothing, and pay for nothing.
+
+    Args:
+        cash: money.
+        shorts: value of the short positions, money, >= 0.
+        fees: borrow fees of the short positions, money.
+        credit, debit: interest on cash above and below 0 over the time between the two, fractions.
+
+    Returns:
+        Money.
+    """
+    free = cash - shorts
+    return free * (credit if free > 0.0 else debit) - fees
+
+
+@jit
+def margin_call(equity: float, gross: float, maintenance: float) -> bool:
+    """Whether an account is below its maintenance margin.
+
+    Args:
+        equity, gross: at the worst prices of the bar, money.
+        maintenance: least equity, a fraction of gross.
+
+    Returns:
+        True if its positions are liquidated; never without positions.
+    """
+    return (equity < maintenance * gross) & (gross > 0.0)
 
 
 @jit

@@ -1,4 +1,4 @@
-"""From a signal to an order: Kelly size, regime, correlation, budget, cash, lots.
+"""From a signal to an order: size, regime, correlation, lots, and the budget that all orders share.
 
 Quantities are in lots. They are whole numbers held as floats, so a closed position is exactly 0.
 """
@@ -7,40 +7,26 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.arrays import FloatArray
-from kernels.codes import (
-    BELOW_MINIMUM,
-    HELD,
-    HOLD,
-    INSIDE_BAND,
-    NO_BUDGET,
-    NO_CASH,
-    NO_EDGE,
-    NO_SIGNAL,
-    PLACED,
-    UNCHANGED,
-)
+from kernels.codes import EQUAL_WEIGHT, HOLD, KELLY, VOLATILITY_TARGET
 
 _HOLD = float(HOLD)
 
 
 @jit
-def kelly_size(
-    scaled_kelly_fraction: float, strength: float, confidence: float, inverse_variance: float
-) -> float:
+def kelly_size(scaled_size: float, edge: float, inverse_variance: float) -> float:
     """Fraction of equity to hold: ``kelly_fraction * strength * confidence / sigma**2``.
 
     Kelly (1956), Merton (1969), Thorp (2006).
 
     Args:
-        scaled_kelly_fraction: share of the full Kelly size times the regime multiplier.
-        strength: expected return per bar, a fraction.
-        confidence: 0 to 1.
+        scaled_size: share of the full Kelly size times the regime multiplier.
+        edge: strength (expected return per bar, a fraction) times confidence (0 to 1).
         inverse_variance: 1 / sigma**2 per bar, for the larger sigma of symbol and portfolio.
 
     Returns:
         A fraction of equity, >= 0.
     """
-    return scaled_kelly_fraction * (strength * confidence) * inverse_variance
+    return scaled_size * edge * inverse_variance
 
 
 @jit
@@ -71,7 +57,7 @@ def larger(a: float, b: float) -> float:
 
 @jit
 def correlation_adjustment(penalty: float, rho: float) -> float:
-    """Factor ``1 - penalty * max(0, rho)`` on the Kelly size.
+    """Factor ``1 - penalty * max(0, rho)`` on the size.
 
     Args:
         penalty: 0 to 1.
@@ -139,49 +125,81 @@ def barred_direction(direction: float, barred: float) -> tuple[float, float]:
 
 
 @jit
-def budget(max_exposure: float, equity: float, gross: float) -> float:
-    """Money that new positions may still take.
+def needs_volatility(sizing: int) -> bool:
+    """Whether a sizing mode divides by the symbol's volatility.
 
     Args:
-        max_exposure: largest gross value over equity.
-        equity, gross: money.
+        sizing: a code of ``kernels.codes``.
 
     Returns:
-        Money; negative where the market has carried the positions beyond the limit.
+        True if it does; a long or short signal then holds where the volatility is 0.
     """
-    return max_exposure * equity - gross
+    return (sizing == KELLY) | (sizing == VOLATILITY_TARGET)
 
 
 @jit
-def cash_taken(order: float, lot_value: float) -> float:
-    """Cash that an order claims. A sale frees none before it is filled.
+def defined_direction(direction: float, inverse_volatility: float, needed: bool) -> float:
+    """A direction, or HOLD where it could not be sized.
+
+    A price that stands still is no reason to trade.
 
     Args:
-        order: lots, signed.
-        lot_value: money per lot.
+        direction: of the signal.
+        inverse_volatility: of the symbol; 0 where its volatility is 0.
+        needed: by ``needs_volatility``.
 
     Returns:
-        Money, >= 0.
+        The direction to act on.
     """
-    return larger(order, 0.0) * lot_value
+    undefined = needed & (inverse_volatility == 0.0) & (abs(direction) == 1.0)
+    return _HOLD if undefined else direction
 
 
 @jit
-def budget_taken(order: float, lots: float, lot_value: float, short: object) -> float:
-    """Budget that an order claims. A reduction frees none before it is filled.
+def other_size(
+    sizing: int,
+    scaled_size: float,
+    confidence: float,
+    inverse_volatility: float,
+    inverse_signals: float,
+) -> float:
+    """Fraction of equity to hold, in the modes other than ``kelly``.
 
     Args:
-        order: lots, signed.
+        sizing: a code of ``kernels.codes``.
+        scaled_size: the mode's own size times the regime multiplier: volatility per bar, weight,
+            exposure to share, or equity at risk over the distance of the stop.
+        confidence: 0 to 1.
+        inverse_volatility: of the symbol, per bar.
+        inverse_signals: 1 / number of symbols that signal.
+
+    Returns:
+        A fraction of equity, >= 0.
+    """
+    size = scaled_size * confidence
+    if sizing == VOLATILITY_TARGET:
+        size = size * inverse_volatility
+    if sizing == EQUAL_WEIGHT:
+        size = size * inverse_signals
+    return size
+
+
+@jit
+def signals_position(direction: float, lots: float, short: object) -> bool:
+    """Whether a symbol counts for ``equal_weight``: it is to be held, or stays held.
+
+    Args:
+        direction: of the signal, after ``barred_direction``.
         lots: position, signed.
-        lot_value: money per lot.
         short: None where short positions are off.
 
     Returns:
-        Money, >= 0.
+        True if it does.
     """
+    wanted = (direction == 1.0) | ((direction == _HOLD) & (lots != 0.0))
     if short is None:
-        return larger(order, 0.0) * lot_value
-    return larger(abs(lots + order) - abs(lots), 0.0) * lot_value
+        return wanted
+    return wanted | (direction == -1.0)
 
 
 @jit
@@ -200,172 +218,160 @@ def inverse_of_lot(lot_value: float) -> float:
 
 
 @jit
-def order_size(
+def target_size(
     direction: float,
     fraction: float,
+    max_weight: float,
     equity: float,
-    lots: float,
-    lot_value: float,
     inverse_lot_value: float,
-    cash_left: float,
-    budget_left: float,
-    min_lots: float,
-    rebalance_band: float,
     short: object,
-) -> tuple[float, float, float, float, float]:
-    """The order that takes the position to its target, and the values that limit the target.
-
-    The target is the smallest of the Kelly value, the budget and the cash, in whole lots.
+) -> float:
+    """The position that a signal wants, before the budget is shared.
 
     Args:
-        direction: -1, 0, 1, or 2 to hold the position as it is.
-        fraction: Kelly size times the correlation adjustment, a fraction of equity.
+        direction: -1, 0, 1, or 2 to hold.
+        fraction: of equity, regime and correlation included.
+        max_weight: cap of the fraction.
         equity: money at the close.
-        lots: position, signed.
-        lot_value: money per lot at the close.
         inverse_lot_value: by ``inverse_of_lot``.
-        cash_left, budget_left: money that the orders of this bar may still claim.
-        min_lots: smallest order that opens or adds.
-        rebalance_band: a change smaller than this share of the target is not placed.
         short: None where short positions are off (compiled out), anything else where on.
 
     Returns:
-        Order and target in lots, signed; Kelly value, budget value and cash value in money.
+        Lots, signed; 0 for a direction of 0 or 2.
     """
-    kelly_value = fraction * equity
+    value = smaller(fraction, max_weight) * larger(equity, 0.0)
+    wanted = float(np.floor(value * inverse_lot_value))
     if short is None:
-        held = lots * lot_value
-        budget_value = held + larger(budget_left, 0.0)
-        cash_value = held + larger(cash_left, 0.0)
-        value = smaller(smaller(kelly_value, budget_value), cash_value)
-        target = np.floor(value * inverse_lot_value) if direction == 1.0 else 0.0
-        order = target - lots
-        small = (order > 0.0) & (order < min_lots)
-        inside = abs(order) < rebalance_band * target
-    else:
-        side = direction if abs(direction) == 1.0 else 0.0
-        same = lots * lot_value * side
-        held = larger(same, 0.0)
-        opposite = larger(-same, 0.0)
-        budget_value = held + larger(budget_left + opposite, 0.0)
-        cash_value = held + larger(cash_left - opposite, 0.0) if side > 0.0 else np.inf
-        value = smaller(smaller(kelly_value, budget_value), cash_value)
-        target = side * np.floor(value * inverse_lot_value)
-        adds = abs(target) > abs(lots)
-        small = (abs(target - lots) < min_lots) & (adds | (target * lots < 0.0))
-        # An order that is too small to turn the position around still closes it.
-        target = 0.0 if small & (target * lots < 0.0) else target
-        small = small & (target != 0.0)
-        order = target - lots
-        inside = abs(order) < rebalance_band * abs(target)
-    order = 0.0 if small | inside | (direction == _HOLD) else order
-    return order, target, kelly_value, budget_value, cash_value
+        return wanted if direction == 1.0 else 0.0
+    return direction * wanted if abs(direction) == 1.0 else 0.0
 
 
 @jit
-def reject_reason(
-    direction: float,
-    lots: float,
-    min_lots: float,
-    order: float,
+def placed_order(
     target: float,
-    kelly_value: float,
-    budget_value: float,
-    cash_value: float,
-    short: object,
-) -> int:
-    """Why ``order_size`` placed no order.
-
-    Args:
-        direction, lots, min_lots, short: as passed to ``order_size``.
-        order, target, kelly_value, budget_value, cash_value: as it returned them.
-
-    Returns:
-        A code of ``kernels.codes``; PLACED if there is an order.
-    """
-    if order != 0.0:
-        return PLACED
-    if direction == _HOLD:
-        return HELD
-    if target == lots:
-        if lots != 0.0:
-            return UNCHANGED
-        if direction == 0.0 or (direction < 0.0 and short is None):
-            return NO_SIGNAL
-        if kelly_value <= budget_value and kelly_value <= cash_value:
-            return NO_EDGE
-        return NO_BUDGET if budget_value <= cash_value else NO_CASH
-    if abs(target) > abs(lots) and abs(target - lots) < min_lots:
-        return BELOW_MINIMUM
-    return INSIDE_BAND
-
-
-@jit
-def decide(
-    direction: float,
-    strength: float,
-    confidence: float,
-    inverse_volatility: float,
-    scaled_kelly_fraction: float,
-    variance: float,
-    correlations: FloatArray | None,
-    symbol: int,
-    values: FloatArray,
-    values_gross: float,
-    correlation_penalty: float,
-    equity: float,
     lots: float,
-    barred: float,
-    lot_value: float,
-    cash_left: float,
-    budget_left: float,
-    min_lots: float,
+    lot_units: float,
+    min_order_size: float,
     rebalance_band: float,
     short: object,
-) -> tuple[float, float, float, float, float, int, float]:
-    """One symbol's signal through all the rules above, in one call for the event flow.
+) -> float:
+    """The order that takes a position to its target, or 0 where it is too small to be placed.
 
     Args:
-        direction, strength, confidence: of the signal.
-        inverse_volatility: of the symbol, per bar; 0 where undefined.
-        scaled_kelly_fraction: Kelly fraction times the regime multiplier.
-        variance: of the portfolio, per bar and unit of exposure.
-        correlations: (n_symbols, n_symbols); None for no adjustment.
-        symbol: number of the symbol.
-        values: (n_symbols,), signed values of the positions at the last refresh, in money.
-        values_gross: their gross value.
-        correlation_penalty: 0 to 1.
-        equity, lots, lot_value, cash_left, budget_left, min_lots, rebalance_band, short: as in
-            ``order_size``.
-        barred: direction that a stop closed, or 0.
+        target, lots: position wanted and held, signed.
+        lot_units: units per lot.
+        min_order_size: smallest order that opens or adds, units.
+        rebalance_band: a change smaller than this share of the target is not placed.
+        short: None where short positions are off.
 
     Returns:
-        Order and target in lots; Kelly value, budget value and cash value in money; the reason as a
-        code; the direction barred from now on.
+        Lots, signed.
     """
-    direction, barred = barred_direction(direction, barred)
-    inverse_variance = smaller(inverse_volatility * inverse_volatility, 1.0 / variance)
-    fraction = kelly_size(scaled_kelly_fraction, strength, confidence, inverse_variance)
-    if correlations is not None:
-        weighted = weighted_correlation(correlations, symbol, values)
-        rho = mean_correlation(weighted, values_gross, values[symbol])
-        if short is not None:
-            rho = rho * direction
-        fraction = fraction * correlation_adjustment(correlation_penalty, rho)
-    order, target, kelly_value, budget_value, cash_value = order_size(
-        direction,
-        fraction,
-        equity,
-        lots,
-        lot_value,
-        inverse_of_lot(lot_value),
-        cash_left,
-        budget_left,
-        min_lots,
-        rebalance_band,
-        short,
-    )
-    reason = reject_reason(
-        direction, lots, min_lots, order, target, kelly_value, budget_value, cash_value, short
-    )
-    return order, target, kelly_value, budget_value, cash_value, reason, barred
+    order = target - lots
+    if short is None:
+        small = (order > 0.0) & (order * lot_units < min_order_size)
+        inside = abs(order) < rebalance_band * target
+        return 0.0 if small | inside else order
+    small = abs(order) * lot_units < min_order_size
+    turns = target * lots < 0.0
+    # An order that is too small to turn the position around still closes it.
+    closes = small & turns
+    small = small & (abs(target) > abs(lots)) & (target != 0.0)
+    inside = abs(order) < rebalance_band * abs(target)
+    order = 0.0 if small | inside else order
+    return -lots if closes else order
+
+
+@jit
+def reducing_part(order: float, lots: float, short: object) -> float:
+    """The part of an order that reduces the position; the rest opens or adds.
+
+    Args:
+        order: lots, signed.
+        lots: position, signed.
+        short: None where short positions are off.
+
+    Returns:
+        Lots, signed, opposite to the position; 0 if nothing is reduced.
+    """
+    if short is None:
+        return smaller(order, 0.0)
+    closing = smaller(abs(order), abs(lots))
+    side = 1.0 if order > 0.0 else -1.0
+    return side * closing if order * lots < 0.0 else 0.0
+
+
+@jit
+def budget_share(max_exposure: float, equity: float, gross: float, freed: float, added: float) -> float:
+    """Factor by which all additions of a close are scaled, so that they fit the budget.
+
+    Args:
+        max_exposure: largest gross value over equity.
+        equity, gross: money at the close.
+        freed, added: values of all reductions and of all additions, money.
+
+    Returns:
+        0 to 1; 1 where the budget suffices.
+    """
+    left = larger(max_exposure * equity - gross + freed, 0.0)
+    return left / added if added > left else 1.0
+
+
+@jit
+def scaled_lots(lots: float, share: float) -> float:
+    """Lots after scaling, rounded toward zero.
+
+    Args:
+        lots: signed.
+        share: 0 to 1.
+
+    Returns:
+        Lots, signed.
+    """
+    side = 1.0 if lots > 0.0 else -1.0
+    # A few ulps high, as ``inverse_of_lot``.
+    return side * float(np.floor(abs(lots) * share * (1.0 + 2.0**-50)))
+
+
+@jit
+def shared_order(
+    order: float,
+    lots: float,
+    share: float,
+    lot_units: float,
+    min_order_size: float,
+    rebalance_band: float,
+    short: object,
+) -> float:
+    """An order after the additions of its close were scaled.
+
+    Args:
+        order: by ``placed_order``.
+        lots: position, signed.
+        share: by ``budget_share``.
+        lot_units, min_order_size, rebalance_band, short: as in ``placed_order``.
+
+    Returns:
+        Lots, signed.
+    """
+    reduction = reducing_part(order, lots, short)
+    target = lots + reduction + scaled_lots(order - reduction, share)
+    return placed_order(target, lots, lot_units, min_order_size, rebalance_band, short)
+
+
+@jit
+def comes_before(
+    edge: float, inverse_volatility: float, other_edge: float, other_inverse_volatility: float
+) -> bool:
+    """Whether another symbol has a claim at least as good to a place under ``max_positions``.
+
+    Args:
+        edge: strength times confidence.
+        inverse_volatility: of the symbol.
+        other_edge, other_inverse_volatility: of the other symbol.
+
+    Returns:
+        True if it has.
+    """
+    equal = (other_edge == edge) & (other_inverse_volatility >= inverse_volatility)
+    return (other_edge > edge) | equal

@@ -2,10 +2,10 @@
 
 A signal is three floats. The direction is a code of ``kernels.codes``. Strength is the expected return
 per bar, a fraction. It follows Grinold (1994), "Alpha is volatility times IC times score": the score is
-the distance of the feature from neutral in standard deviations, capped at ``MAX_SCORE``, and the
-information coefficient (IC) is ``INFORMATION_COEFFICIENT``. Confidence is the score, at most 1. Between
-its thresholds a rule says HOLD: a position stays until the opposite threshold, without any state in
-the strategy.
+the distance of the feature from neutral in standard deviations, capped at ``MAX_SCORE``. In place of the
+information coefficient (IC) stands the Sharpe ratio per bar that a score of 1 is worth, a parameter.
+Confidence is 1, since the score is in the strength. Between its thresholds a rule says HOLD: a position
+stays until the opposite threshold, without any state in the strategy.
 """
 
 import numpy as np
@@ -13,26 +13,24 @@ import numpy as np
 from kernels._jit import jit
 from kernels.codes import FLAT, HOLD, LONG, SHORT
 
-INFORMATION_COEFFICIENT = 0.05
 MAX_SCORE = 3.0
 
 _LONG, _SHORT, _HOLD, _FLAT = float(LONG), float(SHORT), float(HOLD), float(FLAT)
 
 
 @jit
-def strength_of_score(score: float, volatility: float) -> tuple[float, float]:
-    """Strength and confidence of a score.
+def strength_of_score(score: float, volatility: float, score_sharpe: float) -> float:
+    """Strength of a score.
 
     Args:
         score: standard deviations from neutral, >= 0.
         volatility: of the symbol, per bar.
+        score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
     Returns:
-        Strength (expected return per bar, a fraction) and confidence (0 to 1).
+        Expected return per bar, a fraction.
     """
-    capped = score if score < MAX_SCORE else MAX_SCORE
-    confidence = score if score < 1.0 else 1.0
-    return INFORMATION_COEFFICIENT * volatility * capped, confidence
+    return score_sharpe * volatility * (score if score < MAX_SCORE else MAX_SCORE)
 
 
 @jit
@@ -42,6 +40,7 @@ def momentum_signal(
     inverse_volatility: float,
     threshold: float,
     inverse_sqrt_lookback: float,
+    score_sharpe: float,
 ) -> tuple[float, float, float]:
     """Long above the threshold, short below its negative (Moskowitz, Ooi and Pedersen 2012).
 
@@ -50,19 +49,19 @@ def momentum_signal(
         volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
         threshold: a fraction, >= 0.
         inverse_sqrt_lookback: ``1 / sqrt(lookback)``, which scales the volatility to the lookback.
+        score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
     Returns:
         Direction, strength, confidence.
     """
     direction = _LONG if momentum > threshold else (_SHORT if momentum < -threshold else _HOLD)
     score = abs(momentum) * inverse_sqrt_lookback * inverse_volatility
-    strength, confidence = strength_of_score(score, volatility)
-    return direction, strength, confidence
+    return direction, strength_of_score(score, volatility, score_sharpe), 1.0
 
 
 @jit
 def mean_reversion_signal(
-    rsi: float, volatility: float, oversold: float, overbought: float
+    rsi: float, volatility: float, oversold: float, overbought: float, score_sharpe: float
 ) -> tuple[float, float, float]:
     """Long below ``oversold``, short above ``overbought`` (Wilder 1978).
 
@@ -70,14 +69,14 @@ def mean_reversion_signal(
         rsi: relative strength index, 0 to 100.
         volatility: of the symbol, per bar.
         oversold, overbought: thresholds, 0 to 100.
+        score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
     Returns:
         Direction, strength, confidence.
     """
     direction = _LONG if rsi < oversold else (_SHORT if rsi > overbought else _HOLD)
     score = abs(rsi - 50.0) * 0.04
-    strength, confidence = strength_of_score(score, volatility)
-    return direction, strength, confidence
+    return direction, strength_of_score(score, volatility, score_sharpe), 1.0
 
 
 @jit
@@ -89,6 +88,7 @@ def average_cross_signal(
     inverse_volatility: float,
     band: float,
     inverse_sqrt_lookback: float,
+    score_sharpe: float,
 ) -> tuple[float, float, float]:
     """Long where the fast average is above the slow one by more than the band, short where below.
 
@@ -100,6 +100,7 @@ def average_cross_signal(
         volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
         band: a fraction of the slow average, >= 0.
         inverse_sqrt_lookback: ``1 / sqrt(lookback)`` of the slow average.
+        score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
     Returns:
         Direction, strength, confidence.
@@ -108,8 +109,7 @@ def average_cross_signal(
         _LONG if fast > slow * (1.0 + band) else (_SHORT if fast < slow * (1.0 - band) else _HOLD)
     )
     score = abs(fast - slow) * inverse_close * inverse_sqrt_lookback * inverse_volatility
-    strength, confidence = strength_of_score(score, volatility)
-    return direction, strength, confidence
+    return direction, strength_of_score(score, volatility, score_sharpe), 1.0
 
 
 @jit
@@ -122,6 +122,7 @@ def breakout_signal(
     inverse_volatility: float,
     width: float,
     inverse_sqrt_lookback: float,
+    score_sharpe: float,
 ) -> tuple[float, float, float]:
     """Long above the channel ``average + width * true_range``, short below the lower one (Keltner 1960).
 
@@ -132,6 +133,7 @@ def breakout_signal(
         volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
         width: half width of the channel in average true ranges.
         inverse_sqrt_lookback: ``1 / sqrt(lookback)`` of the average.
+        score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
     Returns:
         Direction, strength, confidence.
@@ -139,8 +141,7 @@ def breakout_signal(
     half = width * true_range
     direction = _LONG if close > average + half else (_SHORT if close < average - half else _HOLD)
     score = abs(close - average) * inverse_close * inverse_sqrt_lookback * inverse_volatility
-    strength, confidence = strength_of_score(score, volatility)
-    return direction, strength, confidence
+    return direction, strength_of_score(score, volatility, score_sharpe), 1.0
 
 
 @jit

@@ -7,13 +7,13 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import BoolArray, ByteArray, CodeArray, ColumnArray, FloatArray, IntArray
-from kernels.lanes.accounts import account_lanes, variance_lanes
+from kernels.lanes.accounts import account_lanes, carry_lanes, variance_lanes
 from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
-from kernels.lanes.stops import stop_lanes
-from kernels.layout import EQUITY, ZERO
+from kernels.lanes.stops import margin_lanes, stop_lanes
+from kernels.layout import CREDIT, EQUITY, RISK_FREE, YEARS, ZERO
 
 TIME_TILE = 16
 """Bars that one block walks before the next block does, so that their features stay in cache."""
@@ -27,6 +27,8 @@ def simulate(
     highs: FloatArray,
     lows: FloatArray,
     closes: FloatArray,
+    traded: ByteArray,
+    volumes: FloatArray,
     features: FloatArray,
     volatilities: FloatArray,
     inverse_volatilities: FloatArray,
@@ -34,6 +36,8 @@ def simulate(
     correlations: FloatArray | None,
     correlation_first: int,
     correlation_refresh: int,
+    instruments: FloatArray,
+    rates: FloatArray,
     strategies: IntArray,
     shared: BoolArray,
     columns: ColumnArray,
@@ -43,16 +47,18 @@ def simulate(
     pending: ByteArray,
     scratch: FloatArray,
     values: FloatArray | None,
-    lot_size: float,
-    slippage: float,
-    commission: float,
+    ranks: FloatArray,
+    sizing: int,
+    allocation: int,
+    leverage: float,
+    maintenance: float,
     decay: float,
-    equity: FloatArray | None,
-    fills: FloatArray | None,
-    stop_prices: FloatArray | None,
+    close_fill: bool,
+    equity: FloatArray,
+    fills: FloatArray,
+    fees: object,
     stops: object,
     short: object,
-    close_fill: object,
 ) -> None:
     """Walk bars ``first`` to ``last - 1`` for every block of lanes, carrying the state on.
 
@@ -61,6 +67,8 @@ def simulate(
     Args:
         first, last: bars to walk.
         opens, highs, lows, closes: (n_bars, n_symbols), prices.
+        traded: (n_bars, n_symbols), 1 where the symbol trades in the bar.
+        volumes: (n_bars, n_symbols), units; inf where unknown.
         features: (n_bars, n_symbols, n_columns), finite from ``first`` on in the columns used.
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
             inverse is 0 where the volatility is 0.
@@ -68,67 +76,89 @@ def simulate(
         correlations: (n_refreshes, n_symbols, n_symbols), matrix m is that of bar
             ``correlation_first + m * correlation_refresh``; None where no lane has a penalty.
         correlation_first, correlation_refresh: bars.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS), see ``kernels.layout``.
+        rates: (n_bars, N_RATE_COLUMNS), see ``kernels.layout``.
         strategies: (n_blocks,), code of the signal kernel.
         shared: (n_blocks,), whether all lanes of the block read the same columns.
         columns: (n_blocks * COLUMN_BLOCK,).
         parameters: (n_blocks * PARAMETER_BLOCK,).
         state: (n_blocks * STATE_BLOCK,), updated.
         positions: (n_blocks * n_symbols * POSITION_BLOCK,), updated.
-        pending: (n_blocks, n_symbols), updated: which kinds of order any lane has pending, as SELL
-            and BUY bits.
+        pending: (n_blocks, n_symbols), updated: which parts of an order any lane has pending, as
+            REDUCE and ADD bits.
         scratch: (SCRATCH_SIZE,), overwritten.
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
-        lot_size: units per lot.
-        slippage, commission: fractions of the price and of the value.
+        ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
+        sizing, allocation: codes of ``kernels.codes``.
+        leverage: buying power over equity.
+        maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
-        equity: (n_bars,), receives the equity of lane 0 of block 0 at each close; or None.
-        fills: (n_bars, n_symbols, 3), receives the lots that this lane sold (negative) and bought,
-            and the change by its stops; or None.
-        stop_prices: (n_bars, n_symbols), receives the prices of its stops before slippage; or None.
-        stops, short, close_fill: None where off. Where on: stops are watched, short positions are
-            allowed, orders fill at the close of the bar that decides them.
+        close_fill: whether orders fill at the close of the bar that decides them.
+        equity: (n_bars,), receives the equity of lane 0 of block 0 at each close; empty to record
+            nothing.
+        fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
+            ``kernels.codes``; empty to record nothing.
+        fees, stops, short: None where off, which removes their code. Where on: some lane has costs
+            that depend on the size of a fill; stops are watched; the account has short positions or
+            leverage.
     """
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
             for t in range(start, stop):
-                # The timeline of a bar: fills at the open, stops, marks at the close, accounts,
-                # correlations, decisions, fills at the close. ``EventFlow._portfolio_bar`` in
-                # optimizer/flow/event_flow.py holds the same timeline for one portfolio, by design:
-                # lanes and containers have different state, and both call the same scalar rules.
+                # The timeline of a bar: carry, fills at the open, stops and margin, marks at the
+                # close, accounts, correlations, decisions, fills at the close.
+                # ``EventFlow._portfolio_bar`` in optimizer/flow/event_flow.py holds the same timeline
+                # for one portfolio, by design: lanes and containers have different state, and both
+                # call the same scalar rules.
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
-                if close_fill is None:
+                if rates[t, CREDIT] != 0.0 or (short is not None and rates[t, YEARS] != 0.0):
+                    carry_lanes(
+                        k, t, closes, instruments, rates, state, positions, scratch, short
+                    )
+                if not close_fill:
                     fill_lanes(
-                        k, t, opens, state, positions, pending, lot_size, slippage, commission,
-                        fills, stops, short,
+                        k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,
+                        parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
+                        short,
                     )  # fmt: skip
                 if stops is not None:
                     stop_lanes(
-                        k, t, opens, highs, lows, state, positions, parameters, lot_size, slippage,
-                        commission, fills, stop_prices, short,
+                        k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
+                        columns, parameters, state, positions, fills, fees, short,
                     )  # fmt: skip
-                mark_lanes(k, t, closes, state, positions, scratch, values, lot_size, short)
-                if close_fill is None:
-                    account_lanes(k, state, scratch, decay)
-                else:
+                if short is not None and maintenance > 0.0:
+                    margin_lanes(
+                        k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
+                        columns, parameters, state, positions, scratch, maintenance, fills, fees,
+                    )  # fmt: skip
+                mark_lanes(
+                    k, t, closes, state, positions, scratch, values, instruments, fills, short
+                )
+                if close_fill:
                     variance_lanes(k, state, scratch, decay)
+                else:
+                    account_lanes(k, state, scratch, rates[t, RISK_FREE], decay)
                 if correlations is not None and values is not None:
                     since = t - correlation_first
                     if since % correlation_refresh == 0:
                         m = since // correlation_refresh
                         rho_lanes(k, m, correlations, positions, scratch, values)
                 decide_lanes(
-                    k, t, closes, features, volatilities, inverse_volatilities, regimes, columns,
-                    parameters, state, positions, pending, scratch, strategies[k], shared[k],
-                    lot_size, values, stops, short,
+                    k, t, closes, features, volatilities, inverse_volatilities, regimes, instruments,
+                    columns, parameters, positions, pending, scratch, ranks, strategies[k],
+                    shared[k], sizing, allocation, values, stops, short,
                 )  # fmt: skip
-                if close_fill is not None:
+                if close_fill:
                     fill_lanes(
-                        k, t, closes, state, positions, pending, lot_size, slippage, commission,
-                        fills, stops, short,
+                        k, t, t, closes, traded, volumes, volatilities, instruments, columns,
+                        parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
+                        short,
                     )  # fmt: skip
-                    mark_lanes(k, t, closes, state, positions, scratch, values, lot_size, short)
-                    account_lanes(k, state, scratch, None)
-                if equity is not None and k == ZERO:
+                    mark_lanes(
+                        k, t, closes, state, positions, scratch, values, instruments, fills, short
+                    )
+                    account_lanes(k, state, scratch, rates[t, RISK_FREE], None)
+                if len(equity) > 0 and k == ZERO:
                     equity[t] = state[EQUITY]

@@ -1,15 +1,27 @@
-"""Accounts of a block of lanes: the portfolio's variance, and the sums that metrics are made of."""
+"""Accounts of a block of lanes: carry, the portfolio's variance, and the sums that metrics are made of."""
+
+import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import FloatArray, Index
 from kernels.layout import (
+    BORROW,
+    CARRY,
+    CASH,
+    CREDIT,
+    DEBIT,
     EQUITY,
     EQUITY_NOW,
     EXPOSURE,
     GROSS,
     INVERSE_VARIANCE,
+    LOT_MONEY,
+    LOTS,
     MAX_DRAWDOWN,
     PEAK,
+    POSITION_BLOCK,
+    RUINED,
+    SPENT,
     STATE_BLOCK,
     SUM_DOWNSIDE_2,
     SUM_EQUITY,
@@ -19,20 +31,79 @@ from kernels.layout import (
     SUM_RETURN_3,
     SUM_RETURN_4,
     VARIANCE,
+    YEARS,
     B,
 )
-from kernels.portfolio import add_return, bar_return, drawdown, exposure_of, next_variance
+from kernels.portfolio import (
+    add_return,
+    bar_return,
+    carried,
+    drawdown,
+    exposure_of,
+    next_variance,
+)
 from kernels.risk import larger
 
 
 @jit_borrowing
-def account_lanes(k: Index, state: FloatArray, scratch: FloatArray, decay: float | None) -> None:
+def carry_lanes(
+    k: Index,
+    t: int,
+    closes: FloatArray,
+    instruments: FloatArray,
+    rates: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    scratch: FloatArray,
+    short: object,
+) -> None:
+    """Book the interest and the borrow fees of block ``k`` from the close of bar ``t - 1`` to that of ``t``.
+
+    Args:
+        k, t: numbers of the block and of the bar.
+        closes: (n_bars, n_symbols).
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        rates: (n_bars, N_RATE_COLUMNS).
+        state: CASH and CARRY are updated.
+        positions: read.
+        scratch: GROSS and SPENT are overwritten.
+        short: None in an account without shorts and with leverage 1.
+    """
+    n_symbols = np.uint64(closes.shape[1])
+    o = k * STATE_BLOCK
+    credit, debit, years = rates[t, CREDIT], rates[t, DEBIT], rates[t, YEARS]
+    for b in range(B):
+        scratch[GROSS + b] = 0.0
+        scratch[SPENT + b] = 0.0
+    if short is not None and t > 0:
+        for s in range(n_symbols):
+            p = (k * n_symbols + s) * POSITION_BLOCK
+            lot_value = closes[t - 1, s] * instruments[s, LOT_MONEY]
+            fee = instruments[s, BORROW] * years
+            for b in range(B):
+                value = larger(-positions[p + LOTS + b], 0.0) * lot_value
+                scratch[GROSS + b] += value
+                scratch[SPENT + b] += value * fee
+    for b in range(B):
+        earned = carried(
+            state[o + CASH + b], scratch[GROSS + b], scratch[SPENT + b], credit, debit
+        )
+        earned = earned if state[o + RUINED + b] == 0.0 else 0.0
+        state[o + CASH + b] += earned
+        state[o + CARRY + b] += earned
+
+
+@jit_borrowing
+def account_lanes(
+    k: Index, state: FloatArray, scratch: FloatArray, risk_free: float, decay: float | None
+) -> None:
     """Add the bar just marked to the sums of returns, the maximum drawdown and the means of block ``k``.
 
     Args:
         k: number of the block.
         state: updated.
         scratch: as ``mark_lanes`` left it; INVERSE_VARIANCE is written where ``decay`` is given.
+        risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
         decay: of the portfolio's variance, to update it in the same pass, which shares the divisions;
             None to leave the variance.
     """
@@ -44,7 +115,7 @@ def account_lanes(k: Index, state: FloatArray, scratch: FloatArray, decay: float
         if decay is not None:
             put_variance(o, b, state, scratch, return_, exposure, decay)
         s1, s2, s3, s4, down = add_return(
-            return_,
+            return_ - risk_free,
             state[o + SUM_RETURN + b],
             state[o + SUM_RETURN_2 + b],
             state[o + SUM_RETURN_3 + b],

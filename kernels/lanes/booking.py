@@ -1,15 +1,145 @@
-"""Bookings that every fill makes: value traded and costs, ended trades, entry prices."""
+"""What every fill of a lane does: its terms, the change of the position, cash, costs and trades."""
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import FloatArray, Index
-from kernels.layout import BEST, COSTS, ENTRY, GROSS_LOSS, GROSS_PROFIT, N_TRADES, N_WINS, TRADED
-from kernels.portfolio import entry_price
-from kernels.risk import larger
+from kernels.arrays import ColumnArray, FloatArray, Index
+from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE
+from kernels.execution import fill_terms, volume_limit
+from kernels.layout import (
+    BEST,
+    CASH,
+    COMMISSION,
+    COSTS,
+    ENTRY,
+    FLOW,
+    GROSS_LOSS,
+    GROSS_PROFIT,
+    HALF_SPREAD_TICKS,
+    IMPACT,
+    LOT_MONEY,
+    LOT_UNITS,
+    LOTS,
+    MINIMUM,
+    N_TRADES,
+    N_WINS,
+    OWN_COMMISSION,
+    OWN_HALF_SPREAD,
+    OWN_IMPACT,
+    OWN_MINIMUM,
+    OWN_PER_ORDER,
+    OWN_PER_UNIT,
+    OWN_SLIPPAGE,
+    OWN_VOLUME_SHARE,
+    PER_ORDER,
+    PER_UNIT,
+    SLIPPAGE,
+    TICK,
+    TRADED,
+    VOLATILITY_COLUMN,
+    VOLUME_SHARE,
+    B,
+)
+from kernels.portfolio import mean_entry, reduced
+from kernels.risk import larger, smaller
+
+
+@jit_borrowing
+def lane_terms(
+    q: Index,
+    c: Index,
+    s: Index,
+    b: Index,
+    side: float,
+    quantity: float,
+    price: float,
+    parameters: FloatArray,
+    columns: ColumnArray,
+    instruments: FloatArray,
+    volatilities: FloatArray,
+    volumes: FloatArray,
+    decided: int,
+    t: int,
+    fees: object,
+) -> tuple[float, float]:
+    """Price and cash per lot of a lane's fill; see ``kernels.execution.fill_terms``.
+
+    Args:
+        q, c: offsets of the block in ``parameters`` and in ``columns``.
+        s, b: numbers of the symbol and of the lane.
+        side: 1 for a purchase, -1 for a sale.
+        quantity: lots, >= 0.
+        price: of the market.
+        parameters, columns: rows of each lane.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        volumes: (n_bars, n_symbols), units; inf where unknown.
+        decided: bar whose volatility scales the impact.
+        t: bar of the fill.
+        fees: None where no lane has costs that depend on the size of a fill.
+    """
+    slippage = parameters[q + SLIPPAGE + b] + instruments[s, OWN_SLIPPAGE]
+    half_spread = (
+        parameters[q + HALF_SPREAD_TICKS + b] * instruments[s, TICK]
+        + instruments[s, OWN_HALF_SPREAD]
+    )
+    commission = parameters[q + COMMISSION + b] + instruments[s, OWN_COMMISSION]
+    lot_units, lot_money = instruments[s, LOT_UNITS], instruments[s, LOT_MONEY]
+    if fees is None:
+        return fill_terms(
+            side, quantity, price, lot_units, lot_money, slippage, half_spread, commission,
+            0.0, 0.0, 0.0, 0.0, 0.0, None,
+        )  # fmt: skip
+    volatility = volatilities[decided, s, columns[c + VOLATILITY_COLUMN + b]]
+    return fill_terms(
+        side,
+        quantity,
+        price,
+        lot_units,
+        lot_money,
+        slippage,
+        half_spread,
+        commission,
+        parameters[q + PER_UNIT + b] + instruments[s, OWN_PER_UNIT],
+        parameters[q + MINIMUM + b] + instruments[s, OWN_MINIMUM],
+        parameters[q + PER_ORDER + b] + instruments[s, OWN_PER_ORDER],
+        (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * volatility,
+        1.0 / volumes[t, s],
+        True,
+    )
+
+
+@jit_borrowing
+def lane_volume_limit(
+    q: Index,
+    s: Index,
+    b: Index,
+    t: int,
+    quantity: float,
+    parameters: FloatArray,
+    instruments: FloatArray,
+    volumes: FloatArray,
+    fees: object,
+) -> float:
+    """What the bar's volume lets through of a lane's fill, in lots.
+
+    Args:
+        q: offset of the block in ``parameters``.
+        s, b: numbers of the symbol and of the lane.
+        t: bar of the fill.
+        quantity: lots, >= 0.
+        parameters: rows of each lane.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        volumes: (n_bars, n_symbols), units; inf where unknown.
+        fees: None where no lane has costs that depend on the size of a fill.
+    """
+    if fees is None:
+        return quantity
+    share = smaller(parameters[q + VOLUME_SHARE + b], instruments[s, OWN_VOLUME_SHARE])
+    return volume_limit(quantity, share, volumes[t, s], instruments[s, LOT_UNITS])
 
 
 @jit_borrowing
 def book_costs(
-    state: FloatArray, o: Index, b: Index, quantity: float, value: float, cost: float
+    state: FloatArray, o: Index, b: Index, quantity: float, value: float, cash_per_lot: float
 ) -> None:
     """Add a fill to the value traded and to the costs paid.
 
@@ -17,11 +147,11 @@ def book_costs(
         state: updated.
         o, b: offset of the block in ``state``, and the lane.
         quantity: lots filled, >= 0.
-        value: money per lot before slippage and commission.
-        cost: money per lot that slippage and commission take.
+        value: money per lot at the market's price.
+        cash_per_lot: money that a lot takes or brings.
     """
     state[o + TRADED + b] += quantity * value
-    state[o + COSTS + b] += quantity * cost
+    state[o + COSTS + b] += quantity * abs(value - cash_per_lot)
 
 
 @jit_borrowing
@@ -41,21 +171,73 @@ def book_trade(state: FloatArray, o: Index, b: Index, ended: float, profit: floa
 
 
 @jit_borrowing
-def move_entry(
-    positions: FloatArray, p: Index, b: Index, before: float, change: float, price: float
+def book_reduction(
+    state: FloatArray,
+    positions: FloatArray,
+    o: Index,
+    p: Index,
+    b: Index,
+    change: float,
+    value: float,
+    cash_per_lot: float,
+    ending: object,
 ) -> None:
-    """Update the entry price and the best price of a position after a fill.
+    """Reduce a position and book cash, costs and the trade.
+
+    Args:
+        state, positions: updated.
+        o, p, b: offsets of the block in ``state`` and of the symbol in ``positions``, and the lane.
+        change: lots, signed; 0 changes nothing.
+        value: money per lot at the market's price.
+        cash_per_lot: money that a lot takes or brings.
+        ending: None where no lane's trade can end, so that no trade has to be booked.
+    """
+    lots, flow, ended, profit = reduced(
+        positions[p + LOTS + b], positions[p + FLOW + b], change, cash_per_lot
+    )
+    positions[p + LOTS + b] = lots
+    positions[p + FLOW + b] = flow
+    state[o + CASH + b] -= change * cash_per_lot
+    book_costs(state, o, b, abs(change), value, cash_per_lot)
+    if ending is not None:
+        book_trade(state, o, b, ended, profit)
+
+
+@jit_borrowing
+def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: float) -> None:
+    """Update the entry price and the best price of a position that is about to grow.
 
     Only stops read the two.
 
     Args:
         positions: updated.
         p, b: offset of the symbol in ``positions``, and the lane.
-        before: position before the fill in lots, signed.
-        change: lots filled, signed.
+        change: lots to be added, signed.
         price: after slippage.
     """
-    positions[p + ENTRY + b] = entry_price(before, positions[p + ENTRY + b], change, price)
-    opened = (before == 0.0) | (before * (before + change) < 0.0)
+    lots = positions[p + LOTS + b]
+    positions[p + ENTRY + b] = mean_entry(lots, positions[p + ENTRY + b], change, price)
     best = positions[p + BEST + b]
-    positions[p + BEST + b] = price if opened & (change != 0.0) else best
+    positions[p + BEST + b] = price if (lots == 0.0) & (change != 0.0) else best
+
+
+@jit_borrowing
+def record_fill(
+    fills: FloatArray, t: int, s: Index, kind: int, lots: float, price: float, value: float, cash: float
+) -> None:
+    """Keep a fill of lane 0 of block 0.
+
+    Args:
+        fills: (n_bars, n_symbols, n_kinds, 4), updated.
+        t, s: numbers of the bar and of the symbol.
+        kind: a code of ``kernels.codes``.
+        lots: signed; 0 keeps nothing.
+        price: per unit, after slippage.
+        value: money per lot at the market's price.
+        cash: money that a lot takes or brings.
+    """
+    if lots != 0.0:
+        fills[t, s, kind, FILL_LOTS] = lots
+        fills[t, s, kind, FILL_PRICE] = price
+        fills[t, s, kind, FILL_VALUE] = value
+        fills[t, s, kind, FILL_CASH] = cash

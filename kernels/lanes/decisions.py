@@ -7,17 +7,29 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
-from kernels.codes import AVERAGE_CROSS, BREAKOUT
+from kernels.codes import ADDITIONS, AVERAGE_CROSS, BREAKOUT, EQUAL_WEIGHT, KELLY
 from kernels.lanes.gathering import one_volatility
 from kernels.lanes.signals import signal_lanes
-from kernels.lanes.sizing import limit_lanes, regime_lanes, size_lanes
+from kernels.lanes.sizing import (
+    count_lanes,
+    other_size_lanes,
+    place_lanes,
+    regime_lanes,
+    settle_lanes,
+    share_lanes,
+    want_lanes,
+)
 from kernels.lanes.user_signals import user_lanes
 from kernels.layout import (
     COLUMN_BLOCK,
+    EDGE,
     FEATURE_0,
     FEATURE_1,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
+    RANK_CALM,
+    RANK_EDGE,
+    SPENT,
     VOLATILITY_COLUMN,
     X0,
     X1,
@@ -25,6 +37,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
+from kernels.risk import needs_volatility
 from kernels.user_signal import GIVEN
 
 
@@ -37,20 +50,22 @@ def decide_lanes(
     volatilities: FloatArray,
     inverse_volatilities: FloatArray,
     regimes: CodeArray,
+    instruments: FloatArray,
     columns: ColumnArray,
     parameters: FloatArray,
-    state: FloatArray,
     positions: FloatArray,
     pending: ByteArray,
     scratch: FloatArray,
+    ranks: FloatArray,
     strategy: int,
     shared: bool,
-    lot_size: float,
+    sizing: int,
+    allocation: int,
     correlation: object,
     stops: object,
     short: object,
 ) -> None:
-    """Decide the orders of block ``k`` at the close of bar ``t``, symbol by symbol.
+    """Decide the orders of block ``k`` at the close of bar ``t``, all symbols at once.
 
     Args:
         k, t: numbers of the block and of the bar.
@@ -59,15 +74,16 @@ def decide_lanes(
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
             inverse is 0 where the volatility is 0.
         regimes: (n_bars, n_models), codes.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
-        state: read.
         positions: the orders are written.
-        pending: (n_blocks, n_symbols), receives which kinds of order any lane placed, as SELL and
-            BUY bits.
+        pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
+            and ADD bits.
         scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
+        ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
-        lot_size: units per lot.
+        sizing, allocation: codes of ``kernels.codes``.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
@@ -76,46 +92,84 @@ def decide_lanes(
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
     regime_lanes(k, t, regimes, columns, parameters, scratch, shared)
-    limit_lanes(k, parameters, state, scratch, short)
     same_volatility = shared or one_volatility(c, columns)
-    for s in range(n_symbols):
-        p = (k * n_symbols + s) * POSITION_BLOCK
-        close = closes[t, s]
-        x0 = features[t, s, columns[c + FEATURE_0]]
-        x1 = features[t, s, columns[c + FEATURE_1]]
-        vol = volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
-        ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
-        if not shared:
-            # As a function of its own, this made blocks with own columns 4% slower.
-            for b in range(B):
-                scratch[X0 + b] = features[t, s, columns[c + FEATURE_0 + b]]
-            if strategy in (AVERAGE_CROSS, BREAKOUT):
+    needed = needs_volatility(sizing)
+    ranked = len(ranks) > 0
+    raw = ranked or allocation != ADDITIONS
+    counted = 0
+    if sizing == EQUAL_WEIGHT:
+        # A first pass over the signals counts the symbols that share the exposure.
+        counted = 1
+        for b in range(B):
+            scratch[SPENT + b] = 0.0
+    for step in range(1 + counted):
+        for s in range(n_symbols):
+            p = (k * n_symbols + s) * POSITION_BLOCK
+            close = closes[t, s]
+            x0 = features[t, s, columns[c + FEATURE_0]]
+            x1 = features[t, s, columns[c + FEATURE_1]]
+            vol = volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
+            ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
+            if not shared:
+                # As a function of its own, this made blocks with own columns 4% slower.
                 for b in range(B):
-                    scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
-            if same_volatility:
-                for b in range(B):
-                    scratch[X_VOLATILITY + b] = vol
-                    scratch[X_INVERSE_VOLATILITY + b] = ivol
-            else:
-                for b in range(B):
-                    column = columns[c + VOLATILITY_COLUMN + b]
-                    scratch[X_VOLATILITY + b] = volatilities[t, s, column]
-                    scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]
-        # numba compiles the calls with None and with True separately, so neither has a choice between
-        # shared and own values inside its loop over lanes.
-        if GIVEN:
-            if shared:
-                user_lanes(
-                    q, c, t, s, features, columns, parameters, scratch, close, vol, ivol, None
+                    scratch[X0 + b] = features[t, s, columns[c + FEATURE_0 + b]]
+                if strategy in (AVERAGE_CROSS, BREAKOUT):
+                    for b in range(B):
+                        scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
+                if same_volatility:
+                    for b in range(B):
+                        scratch[X_VOLATILITY + b] = vol
+                        scratch[X_INVERSE_VOLATILITY + b] = ivol
+                else:
+                    for b in range(B):
+                        column = columns[c + VOLATILITY_COLUMN + b]
+                        scratch[X_VOLATILITY + b] = volatilities[t, s, column]
+                        scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]
+            # numba compiles the calls with None and with True separately, so neither has a choice
+            # between shared and own values inside its loop over lanes.
+            if GIVEN:
+                if shared:
+                    user_lanes(
+                        q, c, t, s, features, columns, parameters, scratch, close, vol, ivol,
+                        needed, None,
+                    )  # fmt: skip
+                else:
+                    user_lanes(
+                        q, c, t, s, features, columns, parameters, scratch, close, vol, ivol,
+                        needed, True,
+                    )  # fmt: skip
+            elif shared:
+                signal_lanes(
+                    q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, None
                 )
             else:
-                user_lanes(
-                    q, c, t, s, features, columns, parameters, scratch, close, vol, ivol, True
+                signal_lanes(
+                    q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True
                 )
-        elif shared:
-            signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, ivol, None)
-        else:
-            signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, ivol, True)
-        pending[k, s] = size_lanes(
-            p, q, positions, parameters, scratch, close * lot_size, correlation, stops, short
+            if step < counted:
+                count_lanes(p, positions, scratch, stops, short)
+                continue
+            if sizing != KELLY:
+                if shared:
+                    other_size_lanes(scratch, sizing, ivol, None)
+                else:
+                    other_size_lanes(scratch, sizing, ivol, True)
+            if ranked:
+                for b in range(B):
+                    own = scratch[X_INVERSE_VOLATILITY + b]
+                    ranks[s, RANK_CALM, b] = ivol if shared else own
+                    ranks[s, RANK_EDGE, b] = scratch[EDGE + b]
+            pending[k, s] = want_lanes(
+                p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
+                stops, short,
+            )  # fmt: skip
+    if ranked:
+        place_lanes(k, parameters, positions, ranks)
+    if raw:
+        settle_lanes(
+            k, t, closes, instruments, parameters, positions, pending, scratch, allocation, short
         )
+    share_lanes(
+        k, instruments, parameters, positions, pending, scratch, allocation, short
+    )

@@ -3,136 +3,300 @@
 import numpy as np
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import ByteArray, FloatArray, Index
-from kernels.codes import BUY, SELL
-from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot
-from kernels.lanes.booking import book_costs, book_trade, move_entry
-from kernels.layout import CASH, FLOW, LOTS, ORDER, POSITION_BLOCK, STATE_BLOCK, ZERO, B
-from kernels.portfolio import apply_buy, apply_sell
-from kernels.risk import larger, smaller
-
-
-@jit_borrowing
-def sell_lanes(
-    o: Index,
-    p: Index,
-    state: FloatArray,
-    positions: FloatArray,
-    value: float,
-    proceeds: float,
-    price: float,
-    ending: object,
-    stops: object,
-    short: object,
-) -> None:
-    """Fill the sell orders of one symbol.
-
-    Args:
-        o, p: offsets of the block in ``state`` and of the symbol in ``positions``.
-        state, positions: updated.
-        value: money per lot before slippage and commission.
-        proceeds: money per lot after them.
-        price: after slippage.
-        ending: None where no lane's trade can end, so that no trade has to be booked.
-        stops: None where stops are off.
-        short: None where short positions are off.
-    """
-    for b in range(B):
-        sold = larger(-positions[p + ORDER + b], 0.0)
-        before = positions[p + LOTS + b]
-        lots, flow, ended, profit = apply_sell(
-            before, positions[p + FLOW + b], sold, proceeds, short
-        )
-        positions[p + LOTS + b] = lots
-        positions[p + FLOW + b] = flow
-        state[o + CASH + b] += sold * proceeds
-        book_costs(state, o, b, sold, value, value - proceeds)
-        if ending is not None:
-            book_trade(state, o, b, ended, profit)
-        if stops is not None:
-            move_entry(positions, p, b, before, -sold, price)
+from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
+from kernels.codes import ADD, ORDER_ADDING, ORDER_REDUCING, REDUCE
+from kernels.execution import buying_power, cut_lots, lot_need, payable_share
+from kernels.lanes.booking import (
+    book_costs,
+    book_reduction,
+    lane_terms,
+    lane_volume_limit,
+    move_entry,
+    record_fill,
+)
+from kernels.layout import (
+    ADDED,
+    CASH,
+    COLUMN_BLOCK,
+    EQUITY_NOW,
+    FLOW,
+    FREED,
+    GROSS,
+    LOT_MONEY,
+    LOTS,
+    MINIMUM,
+    ORDER,
+    OWN_MINIMUM,
+    OWN_PER_ORDER,
+    PARAMETER_BLOCK,
+    PER_ORDER,
+    POSITION_BLOCK,
+    SHARE,
+    SPENT,
+    STATE_BLOCK,
+    ZERO,
+    B,
+)
+from kernels.risk import larger, reducing_part
 
 
 @jit_borrowing
 def fill_lanes(
     k: Index,
     t: int,
+    decided: int,
     prices: FloatArray,
+    traded: ByteArray,
+    volumes: FloatArray,
+    volatilities: FloatArray,
+    instruments: FloatArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
     pending: ByteArray,
-    lot_size: float,
-    slippage: float,
-    commission: float,
-    fills: FloatArray | None,
+    scratch: FloatArray,
+    leverage: float,
+    fills: FloatArray,
+    fees: object,
     stops: object,
     short: object,
 ) -> None:
     """Fill the pending orders of block ``k`` at ``prices[t]``.
 
-    All sells come before all buys, so that buys can spend the proceeds. Both go through the symbols in
-    their order. A buy is cut to what cash can pay.
+    All reductions come first, so that additions can use what they free. The additions share the buying
+    power. An order whose symbol does not trade lapses.
 
     Args:
         k, t: numbers of the block and of the bar.
+        decided: bar whose volatility scales the impact.
         prices: (n_bars, n_symbols), at which orders fill.
+        traded: (n_bars, n_symbols), 1 where the symbol trades.
+        volumes: (n_bars, n_symbols), units; inf where unknown.
+        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        columns, parameters: rows of each lane.
         state, positions: updated.
-        pending: (n_blocks, n_symbols), which kinds of order any lane has, as SELL and BUY bits;
+        pending: (n_blocks, n_symbols), which parts of an order any lane has, as REDUCE and ADD bits;
             cleared.
-        lot_size: units per lot.
-        slippage, commission: fractions of the price and of the value.
-        fills: (n_bars, n_symbols, 3), receives the lots that lane 0 of block 0 sold (negative) and
-            bought; or None.
+        scratch: ADDED, FREED, SHARE, SPENT, GROSS and EQUITY_NOW are overwritten.
+        leverage: buying power over equity.
+        fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of lane 0 of block 0; empty to
+            record nothing.
+        fees: None where no lane has costs that depend on the size of a fill.
         stops: None where stops are off.
-        short: None where short positions are off.
+        short: None in an account without shorts and with leverage 1.
     """
     n_symbols = np.uint64(prices.shape[1])
     o = k * STATE_BLOCK
+    q = k * PARAMETER_BLOCK
+    c = k * COLUMN_BLOCK
+    adding = 0
     for s in range(n_symbols):
-        if pending[k, s] & SELL:
+        if traded[t, s] == 0:
+            pending[k, s] = 0
+        adding |= pending[k, s] & ADD
+        if pending[k, s] & REDUCE:
             p = (k * n_symbols + s) * POSITION_BLOCK
-            value = prices[t, s] * lot_size
-            proceeds = sell_proceeds_per_lot(prices[t, s], lot_size, slippage, commission)
-            price = prices[t, s] * (1.0 - slippage)
-            if fills is not None and k == ZERO:
-                fills[t, s, 0] = smaller(positions[p + ORDER], 0.0)
+            value = prices[t, s] * instruments[s, LOT_MONEY]
             ending = 0
             for b in range(B):
-                order = positions[p + ORDER + b]
-                lots = positions[p + LOTS + b]
-                ending |= 1 if (order < 0.0) & (lots > 0.0) & (lots + order <= 0.0) else 0
+                order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
+                change = reducing_part(order, lots, short)
+                ending |= 1 if (change != 0.0) & (lots + change == 0.0) else 0
             if ending != 0:
-                sell_lanes(o, p, state, positions, value, proceeds, price, True, stops, short)
+                reduce_lanes(
+                    k, o, p, q, c, s, t, decided, value, prices, volumes, volatilities,
+                    instruments, columns, parameters, state, positions, fills, True, fees, short,
+                )  # fmt: skip
             else:
-                sell_lanes(o, p, state, positions, value, proceeds, price, None, stops, short)
+                reduce_lanes(
+                    k, o, p, q, c, s, t, decided, value, prices, volumes, volatilities,
+                    instruments, columns, parameters, state, positions, fills, None, fees, short,
+                )  # fmt: skip
+    if adding == 0:
+        for s in range(n_symbols):
+            pending[k, s] = 0
+        return
+    power_lanes(k, t, prices, instruments, state, positions, scratch, leverage, short)
     for s in range(n_symbols):
-        if pending[k, s] & BUY:
+        if pending[k, s] & ADD:
             p = (k * n_symbols + s) * POSITION_BLOCK
-            value = prices[t, s] * lot_size
-            cost = buy_cost_per_lot(prices[t, s], lot_size, slippage, commission)
-            inverse_cost = 1.0 / cost
-            price = prices[t, s] * (1.0 + slippage)
-            if fills is not None and k == ZERO:
-                fills[t, s, 1] = smaller(
-                    larger(positions[p + ORDER], 0.0),
-                    affordable_lots(state[o + CASH], cost, inverse_cost),
-                )
+            price = prices[t, s]
+            value = price * instruments[s, LOT_MONEY]
             for b in range(B):
-                cash = state[o + CASH + b]
-                bought = smaller(
-                    larger(positions[p + ORDER + b], 0.0),
-                    affordable_lots(cash, cost, inverse_cost),
+                order = positions[p + ORDER + b]
+                side = 1.0
+                if short is None:
+                    order = larger(order, 0.0)
+                else:
+                    side = 1.0 if order > 0.0 else -1.0
+                quantity = lane_volume_limit(
+                    q, s, b, t, abs(order), parameters, instruments, volumes, fees
                 )
-                before = positions[p + LOTS + b]
-                lots, flow, ended, profit = apply_buy(
-                    before, positions[p + FLOW + b], bought, cost, short
-                )
-                positions[p + LOTS + b] = lots
-                positions[p + FLOW + b] = flow
-                state[o + CASH + b] = cash - bought * cost
-                book_costs(state, o, b, bought, value, cost - value)
+                positions[p + ORDER + b] = side * quantity
+                _, cash_per_lot = lane_terms(
+                    q, c, s, b, side, quantity, price, parameters, columns, instruments,
+                    volatilities, volumes, decided, t, fees,
+                )  # fmt: skip
+                scratch[ADDED + b] += quantity * lot_need(value, cash_per_lot, leverage)
+                if fees is not None:
+                    fixed = leverage * (
+                        parameters[q + MINIMUM + b]
+                        + instruments[s, OWN_MINIMUM]
+                        + parameters[q + PER_ORDER + b]
+                        + instruments[s, OWN_PER_ORDER]
+                    )
+                    scratch[FREED + b] += fixed if quantity > 0.0 else 0.0
+    for b in range(B):
+        scratch[SHARE + b] = payable_share(
+            scratch[EQUITY_NOW + b], scratch[ADDED + b], scratch[FREED + b]
+        )
+        scratch[SPENT + b] = 0.0
+    for s in range(n_symbols):
+        if pending[k, s] & ADD:
+            p = (k * n_symbols + s) * POSITION_BLOCK
+            price = prices[t, s]
+            value = price * instruments[s, LOT_MONEY]
+            if len(fills) > 0 and k == ZERO:
+                order = positions[p + ORDER]
+                side = 1.0 if order > 0.0 else -1.0
+                quantity = cut_lots(abs(order), scratch[SHARE])
+                paid, cash_per_lot = lane_terms(
+                    q, c, s, ZERO, side, quantity, price, parameters, columns, instruments,
+                    volatilities, volumes, decided, t, fees,
+                )  # fmt: skip
+                record_fill(fills, t, s, ORDER_ADDING, side * quantity, paid, value, cash_per_lot)
+            for b in range(B):
+                order = positions[p + ORDER + b]
+                side = 1.0
                 if short is not None:
-                    book_trade(state, o, b, ended, profit)
+                    side = 1.0 if order > 0.0 else -1.0
+                quantity = cut_lots(abs(order), scratch[SHARE + b])
+                paid, cash_per_lot = lane_terms(
+                    q, c, s, b, side, quantity, price, parameters, columns, instruments,
+                    volatilities, volumes, decided, t, fees,
+                )  # fmt: skip
+                change = side * quantity
                 if stops is not None:
-                    move_entry(positions, p, b, before, bought, price)
+                    move_entry(positions, p, b, change, paid)
+                positions[p + LOTS + b] += change
+                positions[p + FLOW + b] -= change * cash_per_lot
+                scratch[SPENT + b] += change * cash_per_lot
+                book_costs(state, o, b, quantity, value, cash_per_lot)
         pending[k, s] = 0
+    for b in range(B):
+        state[o + CASH + b] -= scratch[SPENT + b]
+
+
+@jit_borrowing
+def reduce_lanes(
+    k: Index,
+    o: Index,
+    p: Index,
+    q: Index,
+    c: Index,
+    s: Index,
+    t: int,
+    decided: int,
+    value: float,
+    prices: FloatArray,
+    volumes: FloatArray,
+    volatilities: FloatArray,
+    instruments: FloatArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    fills: FloatArray,
+    ending: object,
+    fees: object,
+    short: object,
+) -> None:
+    """Fill the parts of one symbol's orders that reduce positions; leave the rest in ORDER.
+
+    Args:
+        k, o, p, q, c, s, t, decided, prices, volumes, volatilities, instruments, columns, parameters,
+            fills, fees, short: as in ``fill_lanes``.
+        value: money per lot at the market's price.
+        state, positions: updated.
+        ending: None where no lane's trade can end, so that no trade has to be booked.
+    """
+    price = prices[t, s]
+    if len(fills) > 0 and k == ZERO:
+        change = reducing_part(positions[p + ORDER], positions[p + LOTS], short)
+        side = 1.0 if change > 0.0 else -1.0
+        quantity = lane_volume_limit(
+            q, s, ZERO, t, abs(change), parameters, instruments, volumes, fees
+        )
+        paid, cash_per_lot = lane_terms(
+            q, c, s, ZERO, side, quantity, price, parameters, columns, instruments, volatilities,
+            volumes, decided, t, fees,
+        )  # fmt: skip
+        record_fill(fills, t, s, ORDER_REDUCING, side * quantity, paid, value, cash_per_lot)
+    for b in range(B):
+        order = positions[p + ORDER + b]
+        part = reducing_part(order, positions[p + LOTS + b], short)
+        side = -1.0
+        if short is not None:
+            side = 1.0 if part > 0.0 else -1.0
+        quantity = lane_volume_limit(
+            q, s, b, t, abs(part), parameters, instruments, volumes, fees
+        )
+        _, cash_per_lot = lane_terms(
+            q, c, s, b, side, quantity, price, parameters, columns, instruments, volatilities,
+            volumes, decided, t, fees,
+        )  # fmt: skip
+        book_reduction(
+            state, positions, o, p, b, side * quantity, value, cash_per_lot, ending
+        )
+        if short is not None:
+            rest = order - part
+            if fees is not None:
+                # Where the volume left some of the position, it cannot be turned around.
+                rest = rest if quantity == abs(part) else 0.0
+            positions[p + ORDER + b] = rest
+
+
+@jit_borrowing
+def power_lanes(
+    k: Index,
+    t: int,
+    prices: FloatArray,
+    instruments: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    scratch: FloatArray,
+    leverage: float,
+    short: object,
+) -> None:
+    """Buying power of each lane at ``prices[t]``, in EQUITY_NOW; clears ADDED and FREED.
+
+    Args:
+        k, t: numbers of the block and of the bar.
+        prices: (n_bars, n_symbols).
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        state, positions: read.
+        scratch: EQUITY_NOW, GROSS, ADDED and FREED are written.
+        leverage: buying power over equity.
+        short: None in an account without shorts and with leverage 1, whose buying power is its cash.
+    """
+    o = k * STATE_BLOCK
+    for b in range(B):
+        scratch[ADDED + b] = 0.0
+        scratch[FREED + b] = 0.0
+        scratch[EQUITY_NOW + b] = state[o + CASH + b] if short is None else 0.0
+        scratch[GROSS + b] = 0.0
+    if short is not None:
+        n_symbols = np.uint64(prices.shape[1])
+        for s in range(n_symbols):
+            p = (k * n_symbols + s) * POSITION_BLOCK
+            value = prices[t, s] * instruments[s, LOT_MONEY]
+            for b in range(B):
+                held = positions[p + LOTS + b] * value
+                scratch[EQUITY_NOW + b] += held
+                scratch[GROSS + b] += abs(held)
+        for b in range(B):
+            scratch[EQUITY_NOW + b] = buying_power(
+                state[o + CASH + b], scratch[EQUITY_NOW + b], scratch[GROSS + b], leverage
+            )

@@ -4,13 +4,15 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import FloatArray, Index
-from kernels.lanes.booking import book_trade
+from kernels.codes import WRITTEN_OFF
+from kernels.lanes.booking import book_trade, record_fill
 from kernels.layout import (
     CASH,
     EQUITY_NOW,
     FLOW,
     FOUR,
     GROSS,
+    LOT_MONEY,
     LOTS,
     ONE,
     POSITION_BLOCK,
@@ -32,7 +34,8 @@ def mark_lanes(
     positions: FloatArray,
     scratch: FloatArray,
     values: FloatArray | None,
-    lot_size: float,
+    instruments: FloatArray,
+    fills: FloatArray,
     short: object,
 ) -> None:
     """Value the positions of block ``k`` at ``closes[t]``. Where nothing is left, close them.
@@ -45,7 +48,8 @@ def mark_lanes(
         state, positions: updated by ruin only.
         scratch: EQUITY_NOW and GROSS are written.
         values: (n_symbols, STRIDE), receives the signed value of each position, in money; or None.
-        lot_size: units per lot.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        fills: as in ``fill_lanes``; receives what ruin writes off.
         short: None where short positions are off.
     """
     n_symbols = np.uint64(closes.shape[1])
@@ -58,8 +62,8 @@ def mark_lanes(
     for s in range(ZERO, in_fours, FOUR):
         p0 = (k * n_symbols + s) * POSITION_BLOCK
         p1, p2, p3 = p0 + POSITION_BLOCK, p0 + TWO * POSITION_BLOCK, p0 + THREE * POSITION_BLOCK
-        lot0, lot1 = closes[t, s] * lot_size, closes[t, s + ONE] * lot_size
-        lot2, lot3 = closes[t, s + TWO] * lot_size, closes[t, s + THREE] * lot_size
+        lot0, lot1 = closes[t, s] * instruments[s, LOT_MONEY], closes[t, s + ONE] * instruments[s + ONE, LOT_MONEY]
+        lot2, lot3 = closes[t, s + TWO] * instruments[s + TWO, LOT_MONEY], closes[t, s + THREE] * instruments[s + THREE, LOT_MONEY]
         for b in range(B):
             v0, v1 = positions[p0 + LOTS + b] * lot0, positions[p1 + LOTS + b] * lot1
             v2, v3 = positions[p2 + LOTS + b] * lot2, positions[p3 + LOTS + b] * lot3
@@ -71,7 +75,7 @@ def mark_lanes(
                 values[s + TWO, b], values[s + THREE, b] = v2, v3
     for s in range(in_fours, n_symbols):
         p = (k * n_symbols + s) * POSITION_BLOCK
-        lot_value = closes[t, s] * lot_size
+        lot_value = closes[t, s] * instruments[s, LOT_MONEY]
         for b in range(B):
             value = positions[p + LOTS + b] * lot_value
             scratch[EQUITY_NOW + b] += value
@@ -87,7 +91,7 @@ def mark_lanes(
         scratch[EQUITY_NOW + b] = equity
         ruin |= 1 if (equity <= 0.0) & (state[o + RUINED + b] == 0.0) else 0
     if ruin != 0:
-        close_ruined(k, t, closes, state, positions, scratch, values, lot_size)
+        close_ruined(k, t, closes, state, positions, scratch, values, instruments, fills)
 
 
 @jit_borrowing
@@ -99,32 +103,39 @@ def close_ruined(
     positions: FloatArray,
     scratch: FloatArray,
     values: FloatArray | None,
-    lot_size: float,
+    instruments: FloatArray,
+    fills: FloatArray,
 ) -> None:
-    """Close every position of the lanes whose equity is 0 or less, and leave them without money.
+    """Close every position of the lanes whose equity is 0 or less, at the close and at no cost.
+
+    What they owe stays in their cash.
 
     Args:
         k, t: numbers of the block and of the bar.
         closes: (n_bars, n_symbols).
         state, positions, scratch: updated.
         values: as in ``mark_lanes``, updated.
-        lot_size: units per lot.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        fills: as in ``fill_lanes``; receives what ruin writes off.
     """
     n_symbols = np.uint64(closes.shape[1])
     o = k * STATE_BLOCK
     for b in range(B):
-        if scratch[EQUITY_NOW + b] <= 0.0:
+        if scratch[EQUITY_NOW + b] <= 0.0 and state[o + RUINED + b] == 0.0:
             for s in range(n_symbols):
                 p = (k * n_symbols + s) * POSITION_BLOCK
                 lots = positions[p + LOTS + b]
                 if lots != 0.0:
-                    value = lots * (closes[t, s] * lot_size)
-                    book_trade(state, o, b, 1.0, positions[p + FLOW + b] + value)
+                    lot_value = closes[t, s] * instruments[s, LOT_MONEY]
+                    book_trade(state, o, b, 1.0, positions[p + FLOW + b] + lots * lot_value)
+                    if len(fills) > 0 and k == ZERO and b == ZERO:
+                        record_fill(
+                            fills, t, s, WRITTEN_OFF, -lots, closes[t, s], lot_value, lot_value
+                        )
                 positions[p + LOTS + b] = 0.0
                 positions[p + FLOW + b] = 0.0
                 if values is not None:
                     values[s, b] = 0.0
-            state[o + CASH + b] = 0.0
+            state[o + CASH + b] = scratch[EQUITY_NOW + b]
             state[o + RUINED + b] = 1.0
-            scratch[EQUITY_NOW + b] = 0.0
             scratch[GROSS + b] = 0.0

@@ -6,9 +6,11 @@ from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
 from kernels.lanes.gathering import of_lane
 from kernels.layout import (
     DIRECTION,
+    EDGE,
     FRACTION,
     INVERSE_VARIANCE,
-    SCALED_KELLY,
+    SCALED_SIZE,
+    SCORE_SHARPE,
     SIGNAL_0,
     SIGNAL_1,
     X0,
@@ -17,7 +19,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.risk import kelly_size, smaller
+from kernels.risk import defined_direction, kelly_size, smaller
 from kernels.signals import (
     average_cross_signal,
     breakout_signal,
@@ -31,25 +33,26 @@ def put_signal(
     scratch: FloatArray,
     b: Index,
     direction: float,
-    strength: float,
-    confidence: float,
+    edge: float,
     inverse_volatility: float,
+    needed: bool,
 ) -> None:
-    """Leave a lane's direction and Kelly fraction of equity for ``size_lanes``.
+    """Leave a lane's direction, edge and Kelly fraction of equity for ``want_lanes``.
 
     Args:
-        scratch: DIRECTION and FRACTION are written.
+        scratch: DIRECTION, EDGE and FRACTION are written.
         b: number of the lane.
-        direction, strength, confidence: the signal; see ``kernels.signals``.
+        direction: of the signal; see ``kernels.signals``.
+        edge: strength times confidence.
         inverse_volatility: of the symbol, per bar; 0 where the volatility is 0.
+        needed: whether the sizing mode needs a volatility.
     """
     inverse_variance = smaller(
         inverse_volatility * inverse_volatility, scratch[INVERSE_VARIANCE + b]
     )
-    scratch[DIRECTION + b] = direction
-    scratch[FRACTION + b] = kelly_size(
-        scratch[SCALED_KELLY + b], strength, confidence, inverse_variance
-    )
+    scratch[DIRECTION + b] = defined_direction(direction, inverse_volatility, needed)
+    scratch[EDGE + b] = edge
+    scratch[FRACTION + b] = kelly_size(scratch[SCALED_SIZE + b], edge, inverse_variance)
 
 
 @jit_borrowing
@@ -63,6 +66,7 @@ def signal_lanes(
     x1: float,
     vol: float,
     ivol: float,
+    needed: bool,
     own: object,
 ) -> None:
     """Signals and Kelly sizes of one block for one symbol.
@@ -71,11 +75,12 @@ def signal_lanes(
         q: offset of the block in ``parameters``.
         strategy: code of the signal kernel.
         parameters: rows of each lane.
-        scratch: DIRECTION and FRACTION are written; where ``own`` is given, the rows that
+        scratch: DIRECTION, EDGE and FRACTION are written; where ``own`` is given, the rows that
             ``decide_lanes`` gathered are read.
         close: price of the symbol.
         x0, x1: features of the symbol that all lanes share.
         vol, ivol: volatility per bar that all lanes share, and its inverse.
+        needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
     """
     inverse_close = 1.0 / close
@@ -88,8 +93,9 @@ def signal_lanes(
                 iv,
                 parameters[q + SIGNAL_0 + b],
                 parameters[q + SIGNAL_1 + b],
+                parameters[q + SCORE_SHARPE + b],
             )
-            put_signal(scratch, b, direction, strength, confidence, iv)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed)
     elif strategy == MEAN_REVERSION:
         for b in range(B):
             direction, strength, confidence = mean_reversion_signal(
@@ -97,9 +103,10 @@ def signal_lanes(
                 of_lane(vol, scratch, X_VOLATILITY, b, own),
                 parameters[q + SIGNAL_0 + b],
                 parameters[q + SIGNAL_1 + b],
+                parameters[q + SCORE_SHARPE + b],
             )
             iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
-            put_signal(scratch, b, direction, strength, confidence, iv)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed)
     elif strategy == AVERAGE_CROSS:
         for b in range(B):
             iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
@@ -111,8 +118,9 @@ def signal_lanes(
                 iv,
                 parameters[q + SIGNAL_0 + b],
                 parameters[q + SIGNAL_1 + b],
+                parameters[q + SCORE_SHARPE + b],
             )
-            put_signal(scratch, b, direction, strength, confidence, iv)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed)
     elif strategy == BREAKOUT:
         for b in range(B):
             iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
@@ -125,5 +133,6 @@ def signal_lanes(
                 iv,
                 parameters[q + SIGNAL_0 + b],
                 parameters[q + SIGNAL_1 + b],
+                parameters[q + SCORE_SHARPE + b],
             )
-            put_signal(scratch, b, direction, strength, confidence, iv)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed)

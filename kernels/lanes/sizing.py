@@ -1,45 +1,66 @@
-"""Sizes of a block of lanes: scaled Kelly fractions, the cash and budget left, and the orders."""
+"""Sizes of a block of lanes: what each signal wants, and what places and budget leave of it."""
+
+import numpy as np
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import CodeArray, ColumnArray, FloatArray, Index
-from kernels.codes import BUY, NEUTRAL, SELL
+from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
+from kernels.codes import ADD, ADDITIONS, HOLD, NEUTRAL, REDUCE
 from kernels.layout import (
+    ADDED,
     BARRED,
     BEAR_MULTIPLIER,
-    BUDGET_LEFT,
     BULL_MULTIPLIER,
-    CASH,
-    CASH_LEFT,
     COLUMN_BLOCK,
+    CONFIDENCE,
     CORRELATION_PENALTY,
     DIRECTION,
     EQUITY_NOW,
     FRACTION,
+    FREED,
     GROSS,
-    KELLY_FRACTION,
+    LOT_MONEY,
+    LOT_UNITS,
     LOTS,
     MAX_EXPOSURE,
-    MIN_LOTS,
+    MAX_POSITIONS,
+    MAX_WEIGHT,
+    MIN_ORDER_SIZE,
     NEUTRAL_MULTIPLIER,
     ORDER,
     PARAMETER_BLOCK,
+    POSITION_BLOCK,
+    RANK,
+    RANK_CALM,
+    RANK_EDGE,
     REBALANCE_BAND,
     REGIME_COLUMN,
     RHO,
-    SCALED_KELLY,
-    STATE_BLOCK,
+    SCALED_SIZE,
+    SHARE,
+    SIZE,
+    SPENT,
+    X_INVERSE_VOLATILITY,
     B,
 )
+from kernels.lanes.gathering import of_lane
 from kernels.risk import (
     barred_direction,
-    budget,
-    budget_taken,
-    cash_taken,
+    budget_share,
+    comes_before,
     correlation_adjustment,
     inverse_of_lot,
-    order_size,
-    smaller,
+    larger,
+    other_size,
+    placed_order,
+    reducing_part,
+    scaled_lots,
+    shared_order,
+    signals_position,
+    target_size,
 )
+from kernels.user_signal import GIVEN
+
+_HOLD = float(HOLD)
 
 
 @jit_borrowing
@@ -52,17 +73,20 @@ def regime_lanes(
     scratch: FloatArray,
     shared: bool,
 ) -> None:
-    """Kelly fraction of each lane times its multiplier for the regime at bar ``t``.
+    """Size of each lane times its multiplier for the regime at bar ``t``; clears ADDED and FREED.
 
     Args:
         k, t: numbers of the block and of the bar.
         regimes: (n_bars, n_models), codes.
         columns, parameters: rows of each lane.
-        scratch: SCALED_KELLY is written.
+        scratch: SCALED_SIZE, ADDED and FREED are written.
         shared: whether all lanes of the block read the same regime model.
     """
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
+    for b in range(B):
+        scratch[ADDED + b] = 0.0
+        scratch[FREED + b] = 0.0
     if shared:
         # One row for the whole block, so that the loop is a plain product.
         code = regimes[t, columns[c + REGIME_COLUMN]]
@@ -72,7 +96,7 @@ def regime_lanes(
         elif code < NEUTRAL:
             row = BEAR_MULTIPLIER
         for b in range(B):
-            scratch[SCALED_KELLY + b] = parameters[q + KELLY_FRACTION + b] * parameters[q + row + b]
+            scratch[SCALED_SIZE + b] = parameters[q + SIZE + b] * parameters[q + row + b]
     else:
         for b in range(B):
             code = regimes[t, columns[c + REGIME_COLUMN + b]]
@@ -81,106 +105,326 @@ def regime_lanes(
                 multiplier = parameters[q + BULL_MULTIPLIER + b]
             elif code < NEUTRAL:
                 multiplier = parameters[q + BEAR_MULTIPLIER + b]
-            scratch[SCALED_KELLY + b] = parameters[q + KELLY_FRACTION + b] * multiplier
+            scratch[SCALED_SIZE + b] = parameters[q + SIZE + b] * multiplier
 
 
 @jit_borrowing
-def limit_lanes(
-    k: Index, parameters: FloatArray, state: FloatArray, scratch: FloatArray, short: object
+def count_lanes(
+    p: Index, positions: FloatArray, scratch: FloatArray, stops: object, short: object
 ) -> None:
-    """Cash and budget that the orders of this bar may claim, in money.
+    """Count one symbol for ``equal_weight``.
 
     Args:
-        k: number of the block.
-        parameters, state: rows of each lane.
-        scratch: as ``mark_lanes`` left it; CASH_LEFT is written, and BUDGET_LEFT where short
-            positions are on.
+        p: offset of the symbol in ``positions``.
+        positions: read.
+        scratch: as ``put_signal`` left it; SPENT, the number of symbols that signal, is raised.
+        stops: None where stops are off.
         short: None where short positions are off.
     """
-    o = k * STATE_BLOCK
-    q = k * PARAMETER_BLOCK
     for b in range(B):
-        cash_left = state[o + CASH + b]
-        budget_left = budget(
-            parameters[q + MAX_EXPOSURE + b], scratch[EQUITY_NOW + b], scratch[GROSS + b]
-        )
-        if short is None:
-            # A long order claims as much cash as budget, and rounding keeps their order: at every
-            # symbol the smaller of the two decides.
-            cash_left = smaller(cash_left, budget_left)
-        else:
-            scratch[BUDGET_LEFT + b] = budget_left
-        scratch[CASH_LEFT + b] = cash_left
+        direction = scratch[DIRECTION + b]
+        if stops is not None:
+            direction, _ = barred_direction(direction, positions[p + BARRED + b])
+        counts = signals_position(direction, positions[p + LOTS + b], short)
+        scratch[SPENT + b] += 1.0 if counts else 0.0
 
 
 @jit_borrowing
-def size_lanes(
+def other_size_lanes(scratch: FloatArray, sizing: int, ivol: float, own: object) -> None:
+    """Fractions of equity of one symbol in the modes other than ``kelly``.
+
+    Args:
+        scratch: as ``put_signal`` left it; SPENT is the number of symbols that signal. FRACTION is
+            overwritten.
+        sizing: a code of ``kernels.codes``.
+        ivol: inverse of the volatility per bar that all lanes share.
+        own: None where all lanes of the block read the same columns.
+    """
+    for b in range(B):
+        confidence = 1.0
+        if GIVEN:
+            confidence = scratch[CONFIDENCE + b]
+        scratch[FRACTION + b] = other_size(
+            sizing,
+            scratch[SCALED_SIZE + b],
+            confidence,
+            of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own),
+            1.0 / larger(scratch[SPENT + b], 1.0),
+        )
+
+
+@jit_borrowing
+def want_lanes(
     p: Index,
     q: Index,
+    s: Index,
     positions: FloatArray,
     parameters: FloatArray,
     scratch: FloatArray,
-    lot_value: float,
+    close: float,
+    instruments: FloatArray,
+    raw: bool,
     correlation: object,
     stops: object,
     short: object,
 ) -> int:
-    """Turn one symbol's signals into orders for the next fill.
+    """Turn one symbol's signals into orders, before the budget is shared.
 
     Args:
-        p, q: offsets of the symbol in ``positions`` and of the block in ``parameters``.
+        p, q, s: offsets of the symbol in ``positions`` and of the block in ``parameters``, and the
+            symbol.
         positions: ORDER and BARRED are written.
         parameters: rows of each lane.
-        scratch: as ``put_signal`` and ``limit_lanes`` left it. The orders' claims are deducted from
-            CASH_LEFT, and from BUDGET_LEFT where short positions are on.
-        lot_value: money per lot at the close.
+        scratch: as ``put_signal`` left it. Values are added to ADDED and FREED.
+        close: price of the symbol.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        raw: whether to leave the change of the position wanted, and NaN where the signal holds, for
+            ``settle_lanes``.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
 
     Returns:
-        The kinds of order that any lane placed: SELL, BUY, both bits or 0.
+        The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
     """
+    lot_units = instruments[s, LOT_UNITS]
+    lot_value = close * instruments[s, LOT_MONEY]
     inverse_lot_value = inverse_of_lot(lot_value)
     if stops is not None:
         for b in range(B):
             direction, barred = barred_direction(scratch[DIRECTION + b], positions[p + BARRED + b])
             scratch[DIRECTION + b] = direction
             positions[p + BARRED + b] = barred
-    sells = False
-    buys = False
-    for b in range(B):
-        direction = scratch[DIRECTION + b]
-        fraction = scratch[FRACTION + b]
-        if correlation is not None:
+    if correlation is not None:
+        for b in range(B):
             rho = positions[p + RHO + b]
             if short is not None:
-                rho = rho * direction
-            fraction = fraction * correlation_adjustment(
+                rho = rho * scratch[DIRECTION + b]
+            scratch[FRACTION + b] *= correlation_adjustment(
                 parameters[q + CORRELATION_PENALTY + b], rho
             )
+    if raw:
+        for b in range(B):
+            direction = scratch[DIRECTION + b]
+            target = target_size(
+                direction,
+                scratch[FRACTION + b],
+                parameters[q + MAX_WEIGHT + b],
+                scratch[EQUITY_NOW + b],
+                inverse_lot_value,
+                short,
+            )
+            change = target - positions[p + LOTS + b]
+            positions[p + ORDER + b] = np.nan if direction == _HOLD else change
+        return 0
+    reduces = False
+    adds = False
+    for b in range(B):
+        direction = scratch[DIRECTION + b]
         lots = positions[p + LOTS + b]
-        cash_left = scratch[CASH_LEFT + b]
-        budget_left = cash_left
-        if short is not None:
-            budget_left = scratch[BUDGET_LEFT + b]
-        order, _, _, _, _ = order_size(
+        target = target_size(
             direction,
-            fraction,
+            scratch[FRACTION + b],
+            parameters[q + MAX_WEIGHT + b],
             scratch[EQUITY_NOW + b],
-            lots,
-            lot_value,
             inverse_lot_value,
-            cash_left,
-            budget_left,
-            parameters[q + MIN_LOTS + b],
+            short,
+        )
+        order = placed_order(
+            target,
+            lots,
+            lot_units,
+            parameters[q + MIN_ORDER_SIZE + b],
             parameters[q + REBALANCE_BAND + b],
             short,
         )
+        order = 0.0 if direction == _HOLD else order
+        reduction = reducing_part(order, lots, short)
+        addition = order - reduction
         positions[p + ORDER + b] = order
-        scratch[CASH_LEFT + b] = cash_left - cash_taken(order, lot_value)
-        if short is not None:
-            scratch[BUDGET_LEFT + b] = budget_left - budget_taken(order, lots, lot_value, short)
-        sells |= order < 0.0
-        buys |= order > 0.0
-    return (SELL if sells else 0) + (BUY if buys else 0)
+        scratch[FREED + b] += abs(reduction) * lot_value
+        scratch[ADDED + b] += abs(addition) * lot_value
+        reduces |= reduction != 0.0
+        adds |= addition != 0.0
+    return (REDUCE if reduces else 0) + (ADD if adds else 0)
+
+
+@jit_borrowing
+def place_lanes(
+    k: Index, parameters: FloatArray, positions: FloatArray, ranks: FloatArray
+) -> None:
+    """Keep out the symbols that find no place under ``max_positions``.
+
+    Args:
+        k: number of the block.
+        parameters: rows of each lane.
+        positions: ORDER as ``want_lanes`` left it where ``raw``; 0 for symbols kept out.
+        ranks: (n_symbols, N_RANK_ROWS, STRIDE), edges and inverse volatilities; RANK is overwritten.
+    """
+    n_symbols = np.uint64(len(ranks))
+    q = k * PARAMETER_BLOCK
+    for s in range(n_symbols):
+        for b in range(B):
+            ranks[s, RANK, b] = 0.0
+        for j in range(n_symbols):
+            if j != s:
+                p = (k * n_symbols + j) * POSITION_BLOCK
+                for b in range(B):
+                    lots, change = positions[p + LOTS + b], positions[p + ORDER + b]
+                    # A symbol on hold has a change of NaN: it stays if it is held, and never opens.
+                    stays = (lots != 0.0) & (change != -lots)
+                    opens = (lots == 0.0) & (abs(change) > 0.0)
+                    first = comes_before(
+                        ranks[s, RANK_EDGE, b],
+                        ranks[s, RANK_CALM, b],
+                        ranks[j, RANK_EDGE, b],
+                        ranks[j, RANK_CALM, b],
+                    )
+                    ranks[s, RANK, b] += 1.0 if stays | (opens & first) else 0.0
+    for s in range(n_symbols):
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        for b in range(B):
+            held = positions[p + LOTS + b] != 0.0
+            keeps = held | (ranks[s, RANK, b] < parameters[q + MAX_POSITIONS + b])
+            positions[p + ORDER + b] = positions[p + ORDER + b] if keeps else 0.0
+
+
+@jit_borrowing
+def settle_lanes(
+    k: Index,
+    t: int,
+    closes: FloatArray,
+    instruments: FloatArray,
+    parameters: FloatArray,
+    positions: FloatArray,
+    pending: ByteArray,
+    scratch: FloatArray,
+    allocation: int,
+    short: object,
+) -> None:
+    """Make orders of the changes that ``want_lanes`` left where ``raw``, and add up their values.
+
+    With ``allocation = "targets"`` the orders come later, in ``share_lanes``.
+
+    Args:
+        k, t: numbers of the block and of the bar.
+        closes: (n_bars, n_symbols).
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        parameters: rows of each lane.
+        positions: ORDER is updated.
+        pending: (n_blocks, n_symbols), receives REDUCE and ADD bits.
+        scratch: ADDED and FREED are raised; for targets FREED is the value of the positions on hold.
+        allocation: a code of ``kernels.codes``.
+        short: None where short positions are off.
+    """
+    n_symbols = np.uint64(closes.shape[1])
+    q = k * PARAMETER_BLOCK
+    for s in range(n_symbols):
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        lot_units = instruments[s, LOT_UNITS]
+        lot_value = closes[t, s] * instruments[s, LOT_MONEY]
+        reduces = False
+        adds = False
+        for b in range(B):
+            change, lots = positions[p + ORDER + b], positions[p + LOTS + b]
+            holds = np.isnan(change)
+            if allocation == ADDITIONS:
+                order = placed_order(
+                    lots + (0.0 if holds else change),
+                    lots,
+                    lot_units,
+                    parameters[q + MIN_ORDER_SIZE + b],
+                    parameters[q + REBALANCE_BAND + b],
+                    short,
+                )
+                order = 0.0 if holds else order
+                reduction = reducing_part(order, lots, short)
+                addition = order - reduction
+                positions[p + ORDER + b] = order
+                scratch[FREED + b] += abs(reduction) * lot_value
+                scratch[ADDED + b] += abs(addition) * lot_value
+                reduces |= reduction != 0.0
+                adds |= addition != 0.0
+            else:
+                scratch[FREED + b] += (abs(lots) if holds else 0.0) * lot_value
+                scratch[ADDED + b] += (0.0 if holds else abs(lots + change)) * lot_value
+        pending[k, s] = (REDUCE if reduces else 0) + (ADD if adds else 0)
+
+
+@jit_borrowing
+def share_lanes(
+    k: Index,
+    instruments: FloatArray,
+    parameters: FloatArray,
+    positions: FloatArray,
+    pending: ByteArray,
+    scratch: FloatArray,
+    allocation: int,
+    short: object,
+) -> None:
+    """Share the budget of block ``k`` among the orders of this close.
+
+    Args:
+        k: number of the block.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        parameters: rows of each lane.
+        positions: ORDER is updated.
+        pending: (n_blocks, n_symbols), updated.
+        scratch: as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
+        allocation: a code of ``kernels.codes``.
+        short: None where short positions are off.
+    """
+    n_symbols = np.uint64(len(instruments))
+    q = k * PARAMETER_BLOCK
+    scaled = 0
+    for b in range(B):
+        gross, freed = scratch[GROSS + b], scratch[FREED + b]
+        if allocation != ADDITIONS:
+            gross, freed = freed, 0.0
+        share = budget_share(
+            parameters[q + MAX_EXPOSURE + b],
+            scratch[EQUITY_NOW + b],
+            gross,
+            freed,
+            scratch[ADDED + b],
+        )
+        scratch[SHARE + b] = share
+        scaled |= 1 if share < 1.0 else 0
+    if allocation == ADDITIONS and scaled == 0:
+        return
+    for s in range(n_symbols):
+        if allocation == ADDITIONS and pending[k, s] & ADD == 0:
+            continue
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        lot_units = instruments[s, LOT_UNITS]
+        reduces = False
+        adds = False
+        for b in range(B):
+            order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
+            if allocation == ADDITIONS:
+                order = shared_order(
+                    order,
+                    lots,
+                    scratch[SHARE + b],
+                    lot_units,
+                    parameters[q + MIN_ORDER_SIZE + b],
+                    parameters[q + REBALANCE_BAND + b],
+                    short,
+                )
+            else:
+                holds = np.isnan(order)
+                target = scaled_lots(lots + (0.0 if holds else order), scratch[SHARE + b])
+                order = placed_order(
+                    target,
+                    lots,
+                    lot_units,
+                    parameters[q + MIN_ORDER_SIZE + b],
+                    parameters[q + REBALANCE_BAND + b],
+                    short,
+                )
+                order = 0.0 if holds else order
+            reduction = reducing_part(order, lots, short)
+            positions[p + ORDER + b] = order
+            reduces |= reduction != 0.0
+            adds |= order - reduction != 0.0
+        pending[k, s] = (REDUCE if reduces else 0) + (ADD if adds else 0)

@@ -1,18 +1,23 @@
-"""Stops of a block of lanes: stop loss, take profit and trailing stop within a bar."""
+"""Stops inside a bar, and the maintenance margin."""
 
 import numpy as np
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import FloatArray, Index
-from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot, stop_price
-from kernels.lanes.booking import book_costs, book_trade
+from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
+from kernels.codes import LIQUIDATED, STOPPED
+from kernels.execution import stop_price
+from kernels.lanes.booking import book_reduction, lane_terms, lane_volume_limit, record_fill
 from kernels.layout import (
     BARRED,
     BEST,
     CASH,
+    COLUMN_BLOCK,
     ENTRY,
-    FLOW,
+    EQUITY_NOW,
+    GROSS,
+    LOT_MONEY,
     LOTS,
+    N_LIQUIDATIONS,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     STATE_BLOCK,
@@ -22,7 +27,7 @@ from kernels.layout import (
     ZERO,
     B,
 )
-from kernels.portfolio import apply_buy, apply_sell
+from kernels.portfolio import margin_call
 from kernels.risk import larger, smaller
 
 
@@ -33,14 +38,16 @@ def stop_lanes(
     opens: FloatArray,
     highs: FloatArray,
     lows: FloatArray,
+    traded: ByteArray,
+    volumes: FloatArray,
+    volatilities: FloatArray,
+    instruments: FloatArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
-    parameters: FloatArray,
-    lot_size: float,
-    slippage: float,
-    commission: float,
-    fills: FloatArray | None,
-    stop_prices: FloatArray | None,
+    fills: FloatArray,
+    fees: object,
     short: object,
 ) -> None:
     """Close the positions of block ``k`` whose stop lies in bar ``t``; carry the best prices on.
@@ -48,28 +55,31 @@ def stop_lanes(
     Args:
         k, t: numbers of the block and of the bar.
         opens, highs, lows: (n_bars, n_symbols).
+        traded: (n_bars, n_symbols), 1 where the symbol trades; elsewhere no stop fills.
+        volumes: (n_bars, n_symbols), units; inf where unknown.
+        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        columns, parameters: rows of each lane.
         state, positions: updated.
-        parameters: rows of each lane.
-        lot_size: units per lot.
-        slippage, commission: fractions of the price and of the value.
-        fills: (n_bars, n_symbols, 3), receives the change in lots by stops of lane 0 of block 0; or None.
-        stop_prices: (n_bars, n_symbols), receives the price of its stops before slippage; or None.
-        short: None where short positions are off.
+        fills: as in ``fill_lanes``.
+        fees: None where no lane has costs that depend on the size of a fill.
+        short: None where there are neither short positions nor leverage.
     """
     n_symbols = np.uint64(opens.shape[1])
     o = k * STATE_BLOCK
     q = k * PARAMETER_BLOCK
+    c = k * COLUMN_BLOCK
     for s in range(n_symbols):
         p = (k * n_symbols + s) * POSITION_BLOCK
-        open_, high, low = opens[t, s], highs[t, s], lows[t, s]
         any_position = 0
         for b in range(B):
             any_position |= 1 if positions[p + LOTS + b] != 0.0 else 0
-        if any_position == 0:
+        if any_position == 0 or traded[t, s] == 0:
             continue
-        lots_0 = positions[p + LOTS]
-        if stop_prices is not None and k == ZERO:
-            stop_prices[t, s] = stop_price(
+        open_, high, low = opens[t, s], highs[t, s], lows[t, s]
+        lots_0, price_0 = positions[p + LOTS], 0.0
+        if len(fills) > 0 and k == ZERO:
+            price_0 = stop_price(
                 lots_0,
                 positions[p + ENTRY],
                 positions[p + BEST],
@@ -95,28 +105,133 @@ def stop_lanes(
                 parameters[q + TRAILING_STOP + b],
             )
             hit = price > 0.0
-            value = price * lot_size
-            proceeds = sell_proceeds_per_lot(price, lot_size, slippage, commission)
-            sold = larger(before, 0.0) if hit else 0.0
-            lots, flow, ended, profit = apply_sell(
-                before, positions[p + FLOW + b], sold, proceeds, short
-            )
-            cash = state[o + CASH + b] + sold * proceeds
-            book_costs(state, o, b, sold, value, value - proceeds)
-            book_trade(state, o, b, ended, profit)
+            side = -1.0
             if short is not None:
-                cost = buy_cost_per_lot(price, lot_size, slippage, commission)
-                payable = affordable_lots(cash, cost, 1.0 / cost)
-                bought = smaller(larger(-before, 0.0), payable) if hit else 0.0
-                lots, flow, ended, profit = apply_buy(lots, flow, bought, cost, short)
-                cash = cash - bought * cost
-                book_costs(state, o, b, bought, value, cost - value)
-                book_trade(state, o, b, ended, profit)
-            side = 1.0 if before > 0.0 else -1.0
-            positions[p + BARRED + b] = side if hit else positions[p + BARRED + b]
+                side = -1.0 if before > 0.0 else 1.0
+            quantity = lane_volume_limit(
+                q, s, b, t, abs(before) if hit else 0.0, parameters, instruments, volumes, fees
+            )
+            _, cash_per_lot = lane_terms(
+                q, c, s, b, side, quantity, price, parameters, columns, instruments, volatilities,
+                volumes, t - 1, t, fees,
+            )  # fmt: skip
+            value = price * instruments[s, LOT_MONEY]
+            book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, True)
+            held = 1.0 if before > 0.0 else -1.0
+            positions[p + BARRED + b] = held if hit else positions[p + BARRED + b]
             positions[p + BEST + b] = larger(best, high) if before > 0.0 else smaller(best, low)
-            positions[p + LOTS + b] = lots
-            positions[p + FLOW + b] = flow
-            state[o + CASH + b] = cash
-        if fills is not None and k == ZERO:
-            fills[t, s, 2] = positions[p + LOTS] - lots_0
+        if len(fills) > 0 and k == ZERO:
+            change = positions[p + LOTS] - lots_0
+            paid, cash_per_lot = lane_terms(
+                q, c, s, ZERO, 1.0 if change > 0.0 else -1.0, abs(change), price_0, parameters,
+                columns, instruments, volatilities, volumes, t - 1, t, fees,
+            )  # fmt: skip
+            value = price_0 * instruments[s, LOT_MONEY]
+            record_fill(fills, t, s, STOPPED, change, paid, value, cash_per_lot)
+
+
+@jit_borrowing
+def margin_lanes(
+    k: Index,
+    t: int,
+    opens: FloatArray,
+    highs: FloatArray,
+    lows: FloatArray,
+    traded: ByteArray,
+    volumes: FloatArray,
+    volatilities: FloatArray,
+    instruments: FloatArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    scratch: FloatArray,
+    maintenance: float,
+    fills: FloatArray,
+    fees: object,
+) -> None:
+    """Liquidate the lanes of block ``k`` that are below their maintenance margin inside bar ``t``.
+
+    Args:
+        k, t, opens, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, fills,
+            fees: as in ``stop_lanes``.
+        state, positions: updated.
+        scratch: EQUITY_NOW and GROSS are overwritten.
+        maintenance: least equity, a fraction of gross value.
+    """
+    n_symbols = np.uint64(opens.shape[1])
+    o = k * STATE_BLOCK
+    for b in range(B):
+        scratch[EQUITY_NOW + b] = state[o + CASH + b]
+        scratch[GROSS + b] = 0.0
+    for s in range(n_symbols):
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        lot_money = instruments[s, LOT_MONEY]
+        trades = traded[t, s] != 0
+        low = (lows[t, s] if trades else opens[t, s]) * lot_money
+        high = (highs[t, s] if trades else opens[t, s]) * lot_money
+        for b in range(B):
+            lots = positions[p + LOTS + b]
+            value = lots * (low if lots > 0.0 else high)
+            scratch[EQUITY_NOW + b] += value
+            scratch[GROSS + b] += abs(value)
+    called = 0
+    for b in range(B):
+        call = margin_call(scratch[EQUITY_NOW + b], scratch[GROSS + b], maintenance)
+        called |= 1 if call else 0
+    if called != 0:
+        liquidate(
+            k, t, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
+            positions, scratch, maintenance, fills, fees,
+        )  # fmt: skip
+
+
+@jit_borrowing
+def liquidate(
+    k: Index,
+    t: int,
+    highs: FloatArray,
+    lows: FloatArray,
+    traded: ByteArray,
+    volumes: FloatArray,
+    volatilities: FloatArray,
+    instruments: FloatArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    scratch: FloatArray,
+    maintenance: float,
+    fills: FloatArray,
+    fees: object,
+) -> None:
+    """Close the positions of the lanes that ``margin_lanes`` found wanting, at the worst prices.
+
+    Args:
+        k, t, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
+            positions, maintenance, fills, fees: as in ``margin_lanes``.
+        scratch: EQUITY_NOW and GROSS at the worst prices are read.
+    """
+    n_symbols = np.uint64(highs.shape[1])
+    o = k * STATE_BLOCK
+    q = k * PARAMETER_BLOCK
+    c = k * COLUMN_BLOCK
+    for b in range(B):
+        if margin_call(scratch[EQUITY_NOW + b], scratch[GROSS + b], maintenance):
+            closed = 0.0
+            for s in range(n_symbols):
+                p = (k * n_symbols + s) * POSITION_BLOCK
+                lots = positions[p + LOTS + b]
+                if lots != 0.0 and traded[t, s] != 0:
+                    side = -1.0 if lots > 0.0 else 1.0
+                    price = lows[t, s] if lots > 0.0 else highs[t, s]
+                    paid, cash_per_lot = lane_terms(
+                        q, c, s, b, side, abs(lots), price, parameters, columns, instruments,
+                        volatilities, volumes, t - 1, t, fees,
+                    )  # fmt: skip
+                    value = price * instruments[s, LOT_MONEY]
+                    book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot, True)
+                    closed = 1.0
+                    if len(fills) > 0 and k == ZERO and b == ZERO:
+                        record_fill(fills, t, s, LIQUIDATED, -lots, paid, value, cash_per_lot)
+            state[o + N_LIQUIDATIONS + b] += closed

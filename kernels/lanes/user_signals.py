@@ -10,6 +10,7 @@ from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.lanes.gathering import of_lane
 from kernels.lanes.signals import put_signal
 from kernels.layout import (
+    CONFIDENCE,
     SIGNAL_0,
     SIGNAL_1,
     SIGNAL_2,
@@ -53,6 +54,7 @@ def user_lanes(
     close: float,
     vol: float,
     ivol: float,
+    needed: bool,
     own: object,
 ) -> None:
     """As ``signal_lanes``, for a user's strategy; gathers the user's features.
@@ -64,10 +66,11 @@ def user_lanes(
         t, s: numbers of the bar and of the symbol.
         features: (n_bars, n_symbols, n_columns).
         columns, parameters: rows of each lane.
-        scratch: DIRECTION and FRACTION are written, and where ``own`` is given the rows from
+        scratch: DIRECTION, EDGE, CONFIDENCE and FRACTION are written, and where ``own`` is given the rows from
             USER_X0 on; the volatilities that ``decide_lanes`` gathered are then read.
         close: price of the symbol.
         vol, ivol: volatility per bar that all lanes share, and its inverse.
+        needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
     """
     x0 = features[t, s, columns[c + USER_FEATURE_0]]
@@ -93,4 +96,5 @@ def user_lanes(
             parameters[q + SIGNAL_4 + b], parameters[q + SIGNAL_5 + b],
             parameters[q + SIGNAL_6 + b], parameters[q + SIGNAL_7 + b],
         )  # fmt: skip
-        put_signal(scratch, b, direction, strength, confidence, iv)
+        scratch[CONFIDENCE + b] = confidence
+        put_signal(scratch, b, direction, strength * confidence, iv, needed)
