@@ -1,4 +1,4 @@
-"""What a study can set and measure: classifier and risk parameters with their bounds, and metrics.
+"""What a study can set and measure: parameters of classifiers, risk and costs, and metrics.
 
 The parameters of the built-in strategies are in ``optimizer.strategies.built_in``.
 """
@@ -13,7 +13,7 @@ Role = Literal["feature", "signal", "regime", "risk", "fixed"]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a strategy, a classifier or the risk manager.
+    """One parameter of a strategy, a classifier, the risk manager or the costs.
 
     Attributes:
         name: its key in the study file.
@@ -66,14 +66,30 @@ CLASSIFIERS: dict[str, tuple[Parameter, ...]] = {
 
 RISK: tuple[Parameter, ...] = (
     Parameter("kelly_fraction", float, 0.25, 0.0, 1e6, "risk", "share of the full Kelly size"),
+    Parameter(
+        *("expected_sharpe", float, 0.5, 0.0, 100.0, "risk"),
+        summary="Sharpe ratio a year that a signal of score 1 stands for",
+    ),
+    Parameter(
+        "volatility_target", float, 0.1, 0.0, 100.0, "risk", "volatility a year of each position"
+    ),
+    Parameter("weight", float, 0.1, 0.0, 100.0, "risk", "fraction of equity"),
+    Parameter("risk_per_trade", float, 0.01, 0.0, 1.0, "risk", "share of equity lost at the stop"),
     Parameter("max_exposure", float, 1.0, 0.0, 100.0, "risk", "most gross exposure, times equity"),
+    Parameter(
+        "max_weight", float, 1.0, 0.0, 100.0, "risk", "cap of one position, fraction of equity"
+    ),
+    Parameter("max_positions", int, 0, 0, 100_000, "risk", "most positions; 0 is no limit"),
     Parameter("bull_multiplier", float, 1.2, 0.0, 100.0, "risk", "size factor, bull regime"),
     Parameter("neutral_multiplier", float, 1.0, 0.0, 100.0, "risk", "size factor, neutral regime"),
     Parameter("bear_multiplier", float, 0.6, 0.0, 100.0, "risk", "size factor, bear regime"),
     Parameter(
         "correlation_penalty", float, 0.5, 0.0, 1.0, "risk", "size cut at a correlation of 1"
     ),
-    Parameter("min_order_size", float, 1.0, 0.0, 1e15, "risk", "smallest order, units"),
+    Parameter(
+        *("min_order_size", float, 0.0, 0.0, 1e15, "risk"),
+        summary="smallest order, units; at least one lot in any case",
+    ),
     Parameter("rebalance_band", float, 0.1, 0.0, 1.0, "risk", "smallest change, share of target"),
     Parameter("stop_loss", float, 0.0, 0.0, 1.0, "risk", "exit at this loss since entry; 0 is off"),
     Parameter(
@@ -90,15 +106,60 @@ RISK: tuple[Parameter, ...] = (
     Parameter("correlation_refresh", int, 20, 1, 100_000, "fixed", "bars between these refreshes"),
 )
 
+SIZING_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "kelly": ("kelly_fraction", "expected_sharpe"),
+    "volatility_target": ("volatility_target",),
+    "weight": ("weight",),
+    "equal_weight": (),
+    "risk_per_trade": ("risk_per_trade",),
+}
+"""Every sizing mode, the default first, and the parameters that only this mode reads."""
+
+ALLOCATIONS = ("additions", "targets")
+"""How the targets of one close share the exposure budget; the default first."""
+
+COSTS: tuple[Parameter, ...] = (
+    Parameter("commission_bps", float, 1.0, 0.0, 5_000.0, "risk", "bps of the traded value"),
+    Parameter("commission_per_unit", float, 0.0, 0.0, 1e9, "risk", "money a unit traded"),
+    Parameter(
+        "commission_minimum", float, 0.0, 0.0, 1e9, "risk", "least commission, money an order"
+    ),
+    Parameter("commission_per_order", float, 0.0, 0.0, 1e9, "risk", "fixed part, money an order"),
+    Parameter(
+        *("spread_bps", float, 0.0, 0.0, 5_000.0, "risk"),
+        summary="whole spread, bps of the price; half is paid on each side",
+    ),
+    Parameter(
+        *("spread_ticks", float, 0.0, 0.0, 1e6, "risk"),
+        summary="whole spread, ticks of `tick_size`; half is paid on each side",
+    ),
+    Parameter("slippage_bps", float, 2.0, 0.0, 5_000.0, "risk", "bps by which a fill is worse"),
+    Parameter(
+        *("impact", float, 0.0, 0.0, 100.0, "risk"),
+        summary="times volatility x sqrt(units / volume of the bar)",
+    ),
+    Parameter(
+        *("max_volume_share", float, 0.0, 0.0, 1.0, "risk"),
+        summary="most of a bar's volume that one order fills; 0 is no limit",
+    ),
+)
+"""What trading costs. Each is fixed, searched or swept like a risk parameter, or given per symbol."""
+
+LOWEST_RATE, HIGHEST_RATE = -1.0, 10.0
+"""Bounds of an interest rate, fraction a year."""
+
+UNPREFIXED = ("risk", "costs")
+"""Owners whose parameters have no prefix in results."""
+
 
 def column(owner: str, name: str) -> str:
     """Name of a parameter in results and constraints, such as ``momentum_lookback``.
 
     Args:
-        owner: a strategy or classifier, which becomes the prefix, or ``risk``, which does not.
+        owner: a strategy or classifier, which becomes the prefix, or one of ``UNPREFIXED``.
         name: of the parameter.
     """
-    return name if owner == "risk" else f"{owner}_{name}"
+    return name if owner in UNPREFIXED else f"{owner}_{name}"
 
 
 Direction = Literal["maximize", "minimize"]

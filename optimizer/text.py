@@ -121,13 +121,15 @@ def path_problem(path: str) -> str:
     return ""
 
 
-def suggest(name: str, valid: Sequence[str]) -> str:
+def suggest(name: str, valid: Sequence[str], limit: int = 1_000) -> str:
     """The end of a message about an unknown name: the nearest valid one, if any, and all of them.
 
     Args:
         name: what was given.
         valid: every valid name.
+        limit: most names to list.
     """
-    near = difflib.get_close_matches(name.lower(), valid, n=1)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
-    return f"{hint}valid: {', '.join(valid)}"
+    lowered = {known.lower(): known for known in valid}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
+    hint = f'did you mean "{lowered[near[0]]}"? ' if near else ""
+    return f"{hint}valid: {list_text(valid, limit)}"

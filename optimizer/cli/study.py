@@ -41,6 +41,7 @@ def check(
 ) -> None:
     """Validate a study and its bars; estimate parameter sets, memory, disk and time."""
     from optimizer.bars.checks import require_bars
+    from optimizer.search.account_checks import check_account
     from optimizer.search.preflight import estimate, refuse_what_cannot_fit
     from optimizer.study_file.bars import load_study_bars
     from optimizer.study_file.load import load_study
@@ -50,6 +51,7 @@ def check(
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
+    check_account(loaded, bars)
     space = build_space(loaded)
     rules = study_rules(loaded, space, bars.n_symbols)
     warm_up = study_warm_up(space, rules)

@@ -12,6 +12,7 @@ from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
@@ -28,7 +29,10 @@ class Terms:
         data: which bars of it count: ``[data]`` of the study file without its path.
         data_hash: content hash of the bars.
         costs: ``[costs]`` of the study file.
+        account: ``[account]`` of the study file, the paths of its rates absolute.
+        instruments: ``[instruments]`` of the study file.
         allow_short: whether positions may be short.
+        sizing, allocation: as in ``[risk]`` of the study file.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
         own_strategies: of each strategy of the user's own by name: its ``path``, and what its file
@@ -39,7 +43,11 @@ class Terms:
     data: Mapping[str, Any]
     data_hash: str
     costs: Mapping[str, Any]
+    account: Mapping[str, Any]
+    instruments: Mapping[str, Any]
     allow_short: bool
+    sizing: str
+    allocation: str
     holdout: float
     first_bar: int
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -63,7 +71,11 @@ class Terms:
             data=study["data"],
             data_hash=manifest["data_hash"],
             costs=study["costs"],
+            account=with_rate_paths(study["account"], lambda rate: str((folder / rate).resolve())),
+            instruments=study["instruments"],
             allow_short=study["risk"]["allow_short"],
+            sizing=study["risk"]["sizing"],
+            allocation=study["risk"]["allocation"],
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
             own_strategies={
@@ -95,7 +107,13 @@ class Terms:
             data={**content["data"], "symbols": content["data"]["symbols"]},
             data_hash=content["data"]["hash"],
             costs=content["costs"],
+            account=with_rate_paths(
+                content["account"], lambda rate: str((folder / rate).resolve())
+            ),
+            instruments=content["instruments"],
             allow_short=content["allow_short"],
+            sizing=content["sizing"],
+            allocation=content["allocation"],
             holdout=content["holdout"],
             first_bar=content["first_bar"],
             own_strategies={
@@ -179,6 +197,10 @@ def rerun_set(
         document.get("market"),
         terms.holdout,
         terms.own_strategies.get(document["strategy"]),
+        account=terms.account,
+        instruments=terms.instruments,
+        sizing=terms.sizing,
+        allocation=terms.allocation,
     )
     first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
     inputs, tile, result = simulate_single(study, bars, first)

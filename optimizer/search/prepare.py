@@ -9,6 +9,7 @@ from pathlib import Path
 from optimizer.engine.connect import count_slots
 from optimizer.engine.processes import process_count
 from optimizer.errors import StudyError
+from optimizer.search.account_checks import check_account
 from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
 from optimizer.selection.blocks import require_blocks
@@ -59,7 +60,8 @@ def prepare_study(
         check: called with the bars; raises to refuse them.
 
     Raises:
-        DataError: the bars cannot be used.
+        DataError: the bars, or the file of a rate, cannot be used.
+        StudyFileError: the account cannot trade the bars.
         StudyError: the study needs more than the machine has, or its validation more blocks of bars.
     """
     if workers is not None and workers < 0:
@@ -69,6 +71,7 @@ def prepare_study(
         bars = load_study_bars(study)
         if check is not None:
             check(bars)
+        check_account(study, bars)
         space = build_space(study)
         rules = study_rules(study, space, bars.n_symbols)
     count = study.workers.count if workers is None else workers

@@ -33,6 +33,7 @@ from optimizer.store.validated import (
     problem_of,
     read_text,
 )
+from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.study import recorded_study
 
 Format = Literal["json", "toml", "csv", "parquet"]
@@ -115,7 +116,14 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
             "symbols": manifest["symbols"],
         },
         "costs": study["costs"],
-        "allow_short": study["risk"]["allow_short"],
+        "account": with_rate_paths(
+            study["account"],
+            lambda rate: os.path.relpath(
+                Path(manifest["study_folder"]) / rate, path.resolve().parent
+            ),
+        ),
+        "instruments": study["instruments"],
+        **{key: study["risk"][key] for key in ("allow_short", "sizing", "allocation")},
         "strategies": {
             strategy["name"]: {
                 "path": os.path.relpath(strategy["path"], path.resolve().parent),
@@ -252,13 +260,17 @@ class _OfStrategy(Record):
 
 
 class _Export(Record):
-    """What an export must say for a replay; ``costs`` is checked as a study's is."""
+    """What an export must say for a replay; its tables of a study are checked as a study's are."""
 
     sets: Annotated[list[_Set], Field(max_length=1_000_000)]
     study: _OfStudy
     data: _OfData
     costs: dict[Name, Any]
+    account: dict[Name, Any]
+    instruments: dict[Name, Any]
     allow_short: bool
+    sizing: Name
+    allocation: Name
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
     strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

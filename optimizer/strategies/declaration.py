@@ -15,7 +15,7 @@ from typing import Any
 from numba.core.registry import CPUDispatcher
 
 from kernels import layout
-from optimizer.catalogue import CLASSIFIERS, METRICS, RISK, SET_COLUMNS, Parameter, column
+from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK, SET_COLUMNS, Parameter, column
 from optimizer.market.features import FEATURE_NAMES, MAX_LOOKBACK, least_lookback
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user_file import StrategyFile
@@ -337,6 +337,7 @@ def _known_columns() -> frozenset[str]:
     return frozenset(
         {
             *(column("risk", p.name) for p in RISK),
+            *(column("costs", p.name) for p in COSTS),
             *(column(c, p.name) for c, own in CLASSIFIERS.items() for p in own),
             *(name for one in BUILT_IN.values() for name in one.columns),
             *METRICS,

@@ -4,56 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
-from optimizer.catalogue import CLASSIFIERS, RISK, Parameter
+from optimizer.catalogue import ALLOCATIONS, CLASSIFIERS, RISK, SIZING_PARAMETERS, UNPREFIXED
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
-from optimizer.study_file.settings import Setting, read_setting
-from optimizer.study_file.tables import Table, read_flag
-from optimizer.study_file.values import Problem, listed, named, refusal, refuse_all
+from optimizer.study_file.settings import Setting, read_settings
+from optimizer.study_file.tables import Table, name_of, read_flag
+from optimizer.study_file.values import expect_table, listed, named, refuse_all
 from optimizer.text import show, suggest
-
-
-def _read_settings(
-    raw: Mapping[str, object], parameters: Sequence[Parameter], others: Sequence[str]
-) -> dict[str, Setting]:
-    """Settings of all ``parameters``; a missing one takes its default.
-
-    Args:
-        raw: a table of the study file.
-        parameters: of the strategy, classifier or risk manager.
-        others: further keys, which the caller reads.
-
-    Raises:
-        ValidationError: has a line for each key that cannot be used.
-    """
-    settings: dict[str, Setting] = {}
-    problems: list[Problem] = []
-    by_name = {parameter.name: parameter for parameter in parameters}
-    valid = [*(key for key in others if key != "name"), *by_name]
-    for key in raw:
-        if key not in by_name and key not in others:
-            problems.append(((key,), f"unknown key; {suggest(str(key), valid or ['name'])}"))
-    for name, parameter in by_name.items():
-        try:
-            default = parameter.kind(parameter.default)
-            settings[name] = read_setting(parameter, raw.get(name, default))
-        except PydanticCustomError as error:
-            problems.append(((name,), error.message()))
-    refuse_all(problems)
-    return settings
-
-
-def _expect_table(raw: object) -> Mapping[str, object]:
-    if not isinstance(raw, Mapping):
-        raise refusal(f"got {show(raw)}; expected a table")
-    return raw
 
 
 def _read_component_name(raw: Mapping[str, object], valid: Sequence[str]) -> str:
@@ -85,12 +48,12 @@ class StrategyTable(Table):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object, info: ValidationInfo) -> object:
-        table = _expect_table(raw)
+        table = expect_table(raw)
         if "path" not in table:
             strategy: Strategy = _read_built_in(table)
             return {
                 "strategy": strategy,
-                "settings": _read_settings(table, strategy.parameters, ("name",)),
+                "settings": read_settings(table, strategy.parameters, ("name",)),
             }
         name = _read_user_name(table)
         if "declared" in table:
@@ -105,7 +68,7 @@ class StrategyTable(Table):
             if key not in known:
                 refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
             strategy = known[key]
-        settings = _read_settings(table, strategy.parameters, ("name", "path"))
+        settings = read_settings(table, strategy.parameters, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
 
 
@@ -124,7 +87,7 @@ def _read_user_name(table: Mapping[str, object]) -> str:
         refuse_all([(("path",), f'got {show(path)}; expected a file such as "my_strategy.py"')])
     if name is None:
         refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
-    taken = (*BUILT_IN, *CLASSIFIERS, "risk")
+    taken = (*BUILT_IN, *CLASSIFIERS, *UNPREFIXED)
     if name in taken:
         refuse_all([(("name",), f"got {show(name)}, the name of a built-in; choose another")])
     if not is_name(name):
@@ -184,11 +147,15 @@ class ClassifierTable(Table):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
-        table = _expect_table(raw)
+        table = expect_table(raw)
         name = _read_component_name(table, tuple(CLASSIFIERS))
         others = ("name",) if name == "none" else ("name", "market")
-        settings = _read_settings(table, CLASSIFIERS[name], others)
+        settings = read_settings(table, CLASSIFIERS[name], others)
         return {"name": name, "market": table.get("market"), "settings": settings}
+
+
+Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
+Allocation = Literal["additions", "targets"]
 
 
 class RiskTable(Table):
@@ -196,18 +163,23 @@ class RiskTable(Table):
 
     Attributes:
         allow_short: whether a direction of -1 opens a short position.
+        sizing: what a signal's size is measured by; holds for the whole study.
+        allocation: how the targets of one close share the exposure budget; holds for the whole study.
         settings: of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False
+    sizing: Annotated[Sizing, name_of(*SIZING_PARAMETERS)] = "kelly"
+    allocation: Annotated[Allocation, name_of(*ALLOCATIONS)] = "additions"
     settings: dict[str, Setting]
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
-        table = _expect_table(raw)
-        settings = _read_settings(table, RISK, ("allow_short",))
-        return {"allow_short": table.get("allow_short", False), "settings": settings}
+        table = expect_table(raw)
+        others = ("allow_short", "sizing", "allocation")
+        given = {name: table[name] for name in others if name in table}
+        return {**given, "settings": read_settings(table, RISK, others)}
 
 
 def read_tables(value: object) -> list[object]:
@@ -221,4 +193,4 @@ def read_tables(value: object) -> list[object]:
     """
     if isinstance(value, (list, tuple)):
         return listed(value)
-    return [_expect_table(value)]
+    return [expect_table(value)]

@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from optimizer.catalogue import METRICS, column
-from optimizer.study_file.settings import Range, Setting, setting_to_dict
+from optimizer.catalogue import METRICS, SIZING_PARAMETERS, column
+from optimizer.study_file.per_symbol import DEFAULT
+from optimizer.study_file.settings import Choices, Range, Setting, Sweep, setting_to_dict
 from optimizer.study_file.values import Place, Problem
-from optimizer.text import show, suggest
+from optimizer.text import list_text, show, suggest
 
 if TYPE_CHECKING:
     from optimizer.study_file.study import Study
@@ -27,7 +28,22 @@ def cross_checks(study: Study) -> list[Problem]:
         *_unknown_markets(study),
         *_unknown_operands(study),
         *_endless_grid(study),
+        *_beyond_leverage(study),
+        *_liquidated_at_once(study),
+        *_unread_by_sizing(study),
+        *_no_stop(study),
+        *([] if study.data.symbols is None else symbol_checks(study, study.data.symbols)),
     ]
+
+
+def symbol_checks(study: Study, symbols: Sequence[str]) -> list[Problem]:
+    """Every problem with what a study says of single symbols.
+
+    Args:
+        study: whose tables have been checked one by one.
+        symbols: all of its symbols.
+    """
+    return [*_unknown_symbols(study, symbols), *_no_tick(study, symbols)]
 
 
 def _repeated_names(table: str, names: Sequence[str]) -> Iterable[Problem]:
@@ -52,7 +68,10 @@ def _unknown_markets(study: Study) -> Iterable[Problem]:
 
 
 def _unknown_operands(study: Study) -> Iterable[Problem]:
-    risk = [column("risk", name) for name in study.risk.settings]
+    risk = [
+        *(column("risk", name) for name in study.risk.settings),
+        *(column("costs", name) for name in study.costs.settings),
+    ]
     pairs = [
         [column(part.name, name) for part in (strategy, classifier) for name in part.settings]
         for strategy in study.strategies
@@ -79,6 +98,7 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
         *((("strategy", i), part.settings) for i, part in enumerate(study.strategies)),
         *((("classifier", i), part.settings) for i, part in enumerate(study.classifiers)),
         (("risk",), study.risk.settings),
+        (("costs",), study.costs.settings),
     ]
     for place, settings in tables:
         for name, setting in settings.items():
@@ -88,3 +108,98 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
                     f"{show(setting_to_dict(setting))} is continuous, which the sampler "
                     '"grid" cannot list; give it a step',
                 )
+
+
+def bounds_of(setting: Setting) -> tuple[float, float]:
+    """The least and the greatest value of a setting.
+
+    Args:
+        setting: of a parameter.
+    """
+    if isinstance(setting, Range):
+        return setting.low, setting.high
+    if isinstance(setting, Choices):
+        return min(setting.choices), max(setting.choices)
+    if isinstance(setting, Sweep):
+        if isinstance(setting.sweep, Range):
+            return bounds_of(setting.sweep)
+        return setting.sweep[0], setting.sweep[-1]
+    return setting, setting
+
+
+def _beyond_leverage(study: Study) -> Iterable[Problem]:
+    exposure, leverage = bounds_of(study.risk.settings["max_exposure"])[1], study.account.leverage
+    if exposure > leverage:
+        yield (
+            ("risk", "max_exposure"),
+            f"{exposure:.12g} is above [account] leverage = {leverage:.12g}; lower it, or set"
+            f" leverage = {exposure:.12g}",
+        )
+
+
+def _liquidated_at_once(study: Study) -> Iterable[Problem]:
+    leverage, margin = study.account.leverage, study.account.maintenance_margin
+    if leverage > 1.0 and margin * leverage >= 1.0:
+        yield (
+            ("account", "maintenance_margin"),
+            f"{margin:.12g} is not below 1 / leverage = {1.0 / leverage:.6g}: a position at full"
+            f" leverage would be liquidated at once; set maintenance_margin = {0.5 / leverage:.3g},"
+            " or lower leverage",
+        )
+
+
+def _unread_by_sizing(study: Study) -> Iterable[Problem]:
+    """Values of a parameter that is not read would multiply the sets, each as good as the other."""
+    sizing = study.risk.sizing
+    for mode, names in SIZING_PARAMETERS.items():
+        for name in names if mode != sizing else ():
+            if not isinstance(study.risk.settings[name], (int, float)):
+                read = SIZING_PARAMETERS[sizing]
+                instead = f", vary {' or '.join(read)}" if read else ""
+                yield (
+                    ("risk", name),
+                    f'sizing = "{sizing}" does not read it, so its values are all alike; give one'
+                    f' number or leave it out{instead}, or set sizing = "{mode}"',
+                )
+
+
+def _no_stop(study: Study) -> Iterable[Problem]:
+    if (
+        study.risk.sizing == "risk_per_trade"
+        and bounds_of(study.risk.settings["stop_loss"])[0] <= 0
+    ):
+        yield (
+            ("risk", "stop_loss"),
+            'is 0 in some sets, and sizing = "risk_per_trade" divides by the distance to the stop;'
+            " give values above 0, such as stop_loss = 0.05",
+        )
+
+
+def _unknown_symbols(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
+    tables: list[tuple[Place, Iterable[str]]] = [
+        *((("costs", name), values) for name, values in study.costs.per_symbol.items()),
+        (("account", "borrow_bps_year"), study.account.borrow_bps_year.keys() - {DEFAULT}),
+        (("instruments",), study.instruments),
+    ]
+    for place, names in tables:
+        for name in sorted(names):
+            if name not in symbols:
+                yield (
+                    (*place, name),
+                    f"{show(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
+                )
+
+
+def _no_tick(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
+    without = [
+        symbol
+        for symbol in symbols
+        if bounds_of(study.costs.value("spread_ticks", symbol))[1] > 0.0
+        and not (symbol in study.instruments and study.instruments[symbol].tick_size > 0.0)
+    ]
+    if without:
+        yield (
+            ("costs", "spread_ticks"),
+            f"needs the tick size of {list_text(without, 5)}; add [instruments.{without[0]}]"
+            " tick_size = 0.01, or give the spread as spread_bps",
+        )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.study_file.account import AccountTable, InstrumentTable
+from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.search_tables import SearchTable, ValidationTable
 from optimizer.study_file.tables import (
     AnalyticsTable,
-    CostsTable,
     DataTable,
     StudyTable,
     Table,
@@ -25,6 +27,8 @@ _TABLES: dict[str, type[Table]] = {
     "study": StudyTable,
     "data": DataTable,
     "costs": CostsTable,
+    "account": AccountTable,
+    "instruments": InstrumentTable,
     "search": SearchTable,
     "validation": ValidationTable,
     "workers": WorkersTable,
@@ -51,7 +55,7 @@ def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
     first = min(lines, key=lambda line: _position(line["loc"], raw))
     more = len(lines) - 1
     ending = f" (and {counted(more, 'more error')})" if more else ""
-    return f"{_place(first['loc'], raw)}: {_message(first)}{ending}"
+    return f"{place_text(first['loc'], raw)}: {_message(first)}{ending}"
 
 
 def _position(place: Place, raw: object) -> tuple[float, ...]:
@@ -68,10 +72,19 @@ def _position(place: Place, raw: object) -> tuple[float, ...]:
     return tuple(position)
 
 
-def _place(place: Place, raw: Mapping[str, Any]) -> str:
-    """``[risk] lot_size``, ``[[strategy]] #2 fast``, ``[search] constraints #1``."""
+def place_text(place: Place, raw: Mapping[str, Any]) -> str:
+    """A place in a study file: ``[risk] lot_size``, ``[[strategy]] #2 fast``.
+
+    Args:
+        place: keys and indices that lead to it.
+        raw: the study file as parsed.
+    """
     table, *rest = place
     label = f"[{table}]"
+    if table == "instruments" and rest:
+        symbol = str(rest.pop(0))
+        key = symbol if re.fullmatch(r"[A-Za-z0-9_-]+", symbol) else show(symbol)
+        label = f"[{table}.{key}]"
     if rest and isinstance(rest[0], int):
         index = rest.pop(0)
         if isinstance(raw.get(str(table)), (list, tuple)):

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Real
 
+from pydantic_core import PydanticCustomError
+
 from optimizer.catalogue import Parameter
-from optimizer.study_file.values import Number, bounded, distinct, listed, only_keys, refusal
-from optimizer.text import show
+from optimizer.study_file.values import (
+    Number,
+    Problem,
+    bounded,
+    distinct,
+    listed,
+    only_keys,
+    refusal,
+    refuse_all,
+)
+from optimizer.text import show, suggest
 
 MAX_SWEEP = 1_000_000
 """Most values of one swept parameter. A tile holds all of them in memory."""
@@ -118,6 +129,9 @@ class Sweep:
 Setting = int | float | Range | Choices | Sweep
 """A parameter with one value, searched, or swept."""
 
+SETTING_KEYS = ("low", "high", "step", "log", "choices", "sweep")
+"""Keys of the tables that search or sweep a parameter."""
+
 _FORMS = "a number, {low, high, step, log}, {choices = [...]} or {sweep = [...]}"
 
 
@@ -204,7 +218,7 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
         if "choices" in raw:
             only_keys(raw, ("choices",))
             return Choices(_read_values(parameter, raw["choices"]))
-        only_keys(raw, ("low", "high", "step", "log", "choices", "sweep"))
+        only_keys(raw, SETTING_KEYS)
         return _read_range(parameter, raw, swept=False)
     if isinstance(raw, (list, tuple)):
         raise refusal(
@@ -214,6 +228,36 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
     if not isinstance(raw, Real):
         raise refusal(f"got {show(raw)}; expected {_FORMS}")
     return bounded(raw, parameter.kind, parameter.low, parameter.high)
+
+
+def read_settings(
+    raw: Mapping[str, object], parameters: Sequence[Parameter], others: Sequence[str]
+) -> dict[str, Setting]:
+    """Settings of all ``parameters``; a missing one takes its default.
+
+    Args:
+        raw: a table of the study file.
+        parameters: of one owner.
+        others: further keys, which the caller reads.
+
+    Raises:
+        ValidationError: has a line for each key that cannot be used.
+    """
+    settings: dict[str, Setting] = {}
+    problems: list[Problem] = []
+    by_name = {parameter.name: parameter for parameter in parameters}
+    valid = [*(key for key in others if key != "name"), *by_name]
+    for key in raw:
+        if key not in by_name and key not in others:
+            problems.append(((key,), f"unknown key; {suggest(str(key), valid or ['name'])}"))
+    for name, parameter in by_name.items():
+        try:
+            default = parameter.kind(parameter.default)
+            settings[name] = read_setting(parameter, raw.get(name, default))
+        except PydanticCustomError as error:
+            problems.append(((name,), error.message()))
+    refuse_all(problems)
+    return settings
 
 
 def setting_to_dict(setting: Setting) -> object:

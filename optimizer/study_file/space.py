@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizer.catalogue import CLASSIFIERS, RISK, Parameter, column
+from optimizer.catalogue import CLASSIFIERS, COSTS, RISK, Parameter, column
 from optimizer.errors import StudyFileError
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
@@ -36,7 +36,7 @@ class Branch:
         classifier: name of the regime classifier.
         market: the symbol whose regime it is; None is the index of all symbols.
         fixed: value of each parameter that is neither searched nor swept, and ``allow_short``.
-        searched: in the order of the catalogue: strategy, classifier, risk.
+        searched: in the order of the catalogue: strategy, classifier, risk, costs.
         swept: values of each swept parameter, ascending. Those that change what a lane reads
             (lookbacks, regime models) come first, so that neighbouring lanes share it; otherwise in
             the order of the catalogue.
@@ -247,7 +247,7 @@ class Space:
         """Every value that a lookback takes anywhere in the space, ascending.
 
         Args:
-            owner: a strategy, a classifier, or ``risk``.
+            owner: a strategy, a classifier, ``risk`` or ``costs``.
             parameter: its whole-number parameter.
 
         Raises:
@@ -287,6 +287,7 @@ def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) 
             (strategy.name, strategy.strategy.parameters, strategy.settings),
             (classifier.name, CLASSIFIERS[classifier.name], classifier.settings),
             ("risk", RISK, study.risk.settings),
+            ("costs", COSTS, study.costs.settings),
         )
         for parameter in parameters
     ]

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from optimizer.errors import StudyFileError
 from optimizer.strategies.approvals import approve, cluster_hash
 from optimizer.strategies.user import UserStrategy, read_strategy
+from optimizer.study_file.account import AccountTable, InstrumentTable, read_instruments
 from optimizer.study_file.components import (
     ClassifierTable,
     RiskTable,
@@ -22,6 +23,7 @@ from optimizer.study_file.components import (
     read_tables,
     read_user_strategies,
 )
+from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.cross_checks import cross_checks
 from optimizer.study_file.messages import summarize_errors
 from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
@@ -29,7 +31,6 @@ from optimizer.study_file.settings import Setting, setting_to_dict
 from optimizer.study_file.tables import (
     CLUSTERS,
     AnalyticsTable,
-    CostsTable,
     DataTable,
     StudyTable,
     Table,
@@ -52,7 +53,11 @@ class Study(Table):
         alias="classifier",
     )
     risk: RiskTable = Field(default_factory=lambda: RiskTable.model_validate({}))
-    costs: CostsTable = CostsTable()
+    costs: CostsTable = Field(default_factory=lambda: CostsTable.model_validate({}))
+    account: AccountTable = AccountTable()
+    instruments: Annotated[dict[str, InstrumentTable], BeforeValidator(read_instruments)] = Field(
+        default_factory=dict
+    )
     search: SearchTable = SearchTable()
     validation: ValidationTable = ValidationTable()
     workers: WorkersTable = WorkersTable()
@@ -96,6 +101,13 @@ class Study(Table):
     def data_path(self) -> Path:
         """The file of bars, absolute."""
         return (self._base_path / self.data.path).resolve()
+
+    @property
+    def lot_size(self) -> float:
+        """Units of a lot of a symbol that ``[instruments]`` does not give one."""
+        setting = self.risk.settings["lot_size"]
+        assert isinstance(setting, (int, float))  # one value holds for the whole study
+        return float(setting)
 
     @property
     def user_strategies(self) -> tuple[UserStrategy, ...]:
@@ -176,9 +188,16 @@ class Study(Table):
             ],
             "risk": {
                 "allow_short": self.risk.allow_short,
+                "sizing": self.risk.sizing,
+                "allocation": self.risk.allocation,
                 **_settings_to_dict(self.risk.settings),
             },
-            "costs": self.costs.model_dump(),
+            "costs": self.costs.to_dict(),
+            "account": self.account.to_dict(),
+            "instruments": {
+                symbol: instrument.model_dump(exclude_none=True)
+                for symbol, instrument in self.instruments.items()
+            },
             "search": search,
             "validation": self.validation.model_dump(exclude_none=True),
             "workers": self.workers.model_dump(exclude_none=True),

@@ -1,4 +1,4 @@
-"""The tables of a study file that name the study, its bars, costs, workers and database."""
+"""The tables of a study file that name the study, its bars, workers and database."""
 
 from __future__ import annotations
 
@@ -155,22 +155,6 @@ def read_flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise refusal(f"got {show(value)}; expected true or false")
     return value
-
-
-class CostsTable(Table):
-    """``[costs]``: what trading costs; each value holds for the whole study.
-
-    Attributes:
-        commission_bps: basis points of the traded value.
-        slippage_bps: basis points by which each fill is worse than the market's price.
-        fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
-        initial_cash: money, in the currency of the bars.
-    """
-
-    commission_bps: Annotated[float, real(0, 5_000)] = 1.0
-    slippage_bps: Annotated[float, real(0, 5_000)] = 2.0
-    fill: Annotated[Literal["next_open", "close"], name_of("next_open", "close")] = "next_open"
-    initial_cash: Annotated[float, real(0.01, 1e15)] = 100_000.0
 
 
 class WorkersTable(Table):

@@ -149,6 +149,20 @@ def listed(value: object) -> list[Any]:
     return list(value)
 
 
+def expect_table(raw: object) -> Mapping[str, object]:
+    """``raw``, a table.
+
+    Args:
+        raw: of the study file.
+
+    Raises:
+        PydanticCustomError: it is something else.
+    """
+    if not isinstance(raw, Mapping):
+        raise refusal(f"got {show(raw)}; expected a table")
+    return raw
+
+
 def distinct(values: Sequence[object], message: str = "give each value once") -> None:
     """Refuse values that occur twice.
 

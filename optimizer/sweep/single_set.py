@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import COSTS, METRICS
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user import read_recorded_strategy, read_strategy
 from optimizer.study_file.components import StrategyReader
+from optimizer.study_file.per_symbol import DEFAULT, is_per_symbol
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Recording, simulate_blocks
@@ -23,6 +24,8 @@ from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prep
 from optimizer.sweep.lanes import lay_out_blocks
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
+
+_COSTS = frozenset(one.name for one in COSTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,10 @@ def backtest(
     holdout: float = 0.0,
     first_bar: int | None = None,
     strategy_path: str | Path | None = None,
+    account: Mapping[str, Any] | None = None,
+    instruments: Mapping[str, Any] | None = None,
+    sizing: str = "kelly",
+    allocation: str = "additions",
 ) -> BacktestResult:
     """Simulate one parameter set with the kernels of the sweep.
 
@@ -69,12 +76,15 @@ def backtest(
         bars: of all symbols.
         parameters: by column name, such as ``{"strategy": "momentum", "momentum_lookback": 60}``;
             ``classifier`` defaults to ``none``, the others to the catalogue.
-        costs: as ``[costs]`` of a study file.
+        costs: as ``[costs]`` of a study file; a cost among ``parameters`` counts instead.
         allow_short: as in ``[risk]`` of a study file.
         market: as in ``[classifier]`` of a study file.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         strategy_path: Python file of a user's own strategy; None for a built-in one.
+        account: as ``[account]`` of a study file.
+        instruments: as ``[instruments]`` of a study file: a table for each symbol.
+        sizing, allocation: as in ``[risk]`` of a study file.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -83,7 +93,17 @@ def backtest(
     """
     own = None if strategy_path is None else {"path": str(strategy_path)}
     study = single_set_study(
-        parameters, costs or {}, allow_short, market, holdout, own, read_strategy
+        parameters,
+        costs or {},
+        allow_short,
+        market,
+        holdout,
+        own,
+        read_strategy,
+        account=account,
+        instruments=instruments,
+        sizing=sizing,
+        allocation=allocation,
     )
     return simulate_single(study, bars, first_bar)[2]
 
@@ -162,6 +182,11 @@ def single_set_study(
     holdout: float,
     own: Mapping[str, Any] | None = None,
     read: StrategyReader = read_recorded_strategy,
+    *,
+    account: Mapping[str, Any] | None = None,
+    instruments: Mapping[str, Any] | None = None,
+    sizing: str = "kelly",
+    allocation: str = "additions",
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
 
@@ -170,6 +195,7 @@ def single_set_study(
         own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
             all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
+        account, instruments, sizing, allocation: as ``backtest`` takes them.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -184,25 +210,31 @@ def single_set_study(
     tables: dict[str, dict[str, Any]] = {
         "strategy": {**(own or {}), "name": strategy},
         "classifier": {"name": classifier},
-        "risk": {"allow_short": allow_short},
+        "risk": {"allow_short": allow_short, "sizing": sizing, "allocation": allocation},
+        "costs": dict(costs),
     }
     if market is not None:
         tables["classifier"]["market"] = market
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise StudyFileError(f"parameters: {name} = {value!r}: expected one number")
-        table, key = "risk", name
+        table, key = "costs" if name in _COSTS else "risk", name
         for owner in ("strategy", "classifier"):
             prefix = f"{tables[owner]['name']}_"
             if name.startswith(prefix):
                 table, key = owner, name.removeprefix(prefix)
         whole = isinstance(value, float) and value.is_integer()
-        tables[table][key] = int(value) if whole else value
+        number = int(value) if whole else value
+        if table == "costs" and is_per_symbol(costs.get(key)):
+            tables[table][key] = {**costs[key], DEFAULT: number}
+        else:
+            tables[table][key] = number
     content = {
         "study": {"name": "backtest"},
         "data": {"path": "."},
         **tables,
-        "costs": dict(costs),
+        "account": dict(account or {}),
+        "instruments": dict(instruments or {}),
         "validation": {"holdout": holdout},
     }
     return make_study(content, None, Path(), read)

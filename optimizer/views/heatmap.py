@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from optimizer.catalogue import CLASSIFIERS, METRIC_DIRECTIONS, METRICS, RISK, column
+from optimizer.catalogue import CLASSIFIERS, COSTS, METRIC_DIRECTIONS, METRICS, RISK, column
 from optimizer.errors import StudyError
 from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
@@ -28,6 +28,7 @@ _SUMMARIES = {
         *((name, strategy.parameters) for name, strategy in BUILT_IN.items()),
         *CLASSIFIERS.items(),
         ("risk", RISK),
+        ("costs", COSTS),
     )
     for one in group
 }

@@ -1,0 +1,147 @@
+"""Refuse what an account cannot trade on its bars, and warn of what would mislead."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from optimizer.errors import StudyFileError
+from optimizer.study_file.bars import load_study_rates
+from optimizer.study_file.cross_checks import bounds_of, symbol_checks
+from optimizer.study_file.messages import place_text
+from optimizer.study_file.study import Study
+from optimizer.study_file.symbols import SymbolTerms, symbol_terms
+from optimizer.study_file.values import Problem
+from optimizer.text import list_text
+from optimizer.types import Bars, FloatArray
+
+COARSE_LOT = 0.01
+"""A lot above this share of the initial cash makes sizes coarse."""
+
+CASH_VOLATILITY = 0.01
+CASH_DRAWDOWN = 0.01
+"""A symbol below this volatility a year that never falls further from its peak behaves like cash."""
+
+HIGH_RATE = 0.3
+"""A rate above this, fraction a year, was most likely written in percent."""
+
+_log = logging.getLogger("barsweep")
+
+
+def check_account(study: Study, bars: Bars) -> None:
+    """Check costs, account and instruments of a study against its bars; logs the warnings.
+
+    Args:
+        study: the study.
+        bars: of the study.
+
+    Raises:
+        StudyFileError: a table names a symbol that the bars do not have, a lot is dearer than the
+            account can pay, a symbol has no tick size or no volume where a cost needs it.
+        DataError: the file of a rate cannot be used.
+    """
+    terms = symbol_terms(study, bars.symbols)
+    problems = [
+        *symbol_checks(study, bars.symbols),
+        *_unaffordable_lots(study, bars, terms),
+        *_no_volume(study, bars),
+    ]
+    if problems:
+        place, message = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise StudyFileError(f"{study.source}: {place_text(place, {})}: {message}{more}")
+    for warning in (
+        *_coarse_lots(study, bars, terms),
+        *_rates(study, bars),
+        *_cash_like(study, bars),
+    ):
+        _log.warning("%s: %s", study.source, warning)
+
+
+def _lot_values(bars: Bars, terms: SymbolTerms) -> FloatArray:
+    """Money of a lot of each symbol at its median close, shape (n_symbols,)."""
+    median: FloatArray = np.median(bars.close, axis=0)
+    return median * terms.lot_sizes * terms.multipliers
+
+
+def _fitting_lot(cash: float, unit_value: float) -> float:
+    """The power of ten, in units, whose value is at most a thousandth of the cash."""
+    return float(10.0 ** math.floor(math.log10(0.001 * cash / unit_value)))
+
+
+def _unaffordable_lots(study: Study, bars: Bars, terms: SymbolTerms) -> Iterator[Problem]:
+    cash, leverage = study.costs.initial_cash, study.account.leverage
+    values = _lot_values(bars, terms)
+    for s in np.flatnonzero(values > cash * leverage):
+        symbol, lot = bars.symbols[s], terms.lot_sizes[s]
+        fitting = f"{_fitting_lot(cash, values[s] / lot):.12g}"
+        power = "" if leverage == 1.0 else f" x leverage = {leverage:.12g}"
+        yield (
+            ("instruments", symbol, "lot_size"),
+            f"one lot of {symbol}, {lot:.12g} x {values[s] / lot:,.12g} (its median close"
+            f"{'' if terms.multipliers[s] == 1.0 else ' x multiplier'}), costs {values[s]:,.0f},"
+            f" more than [costs] initial_cash = {cash:,.0f}{power}: it could never be bought; if"
+            f" fractions are traded, set it to {fitting}, or [risk] lot_size = {fitting} for all"
+            " symbols; otherwise raise initial_cash or leave the symbol out of [data] symbols",
+        )
+
+
+def _no_volume(study: Study, bars: Bars) -> Iterator[Problem]:
+    without = [bars.symbols[s] for s in np.flatnonzero(~(bars.volume > 0.0).any(axis=0))]
+    for name in ("impact", "max_volume_share"):
+        needing = [s for s in without if bounds_of(study.costs.value(name, s))[1] > 0.0]
+        if needing:
+            yield (
+                ("costs", name),
+                f"needs volume, and the bars of {list_text(needing, 5)} have none; set it to 0, or"
+                f" for these symbols alone: {name} = {{{needing[0]} = 0.0, default = ...}}",
+            )
+
+
+def _coarse_lots(study: Study, bars: Bars, terms: SymbolTerms) -> Iterator[str]:
+    cash = study.costs.initial_cash
+    values = _lot_values(bars, terms)
+    coarse = np.flatnonzero(values > COARSE_LOT * cash)
+    if len(coarse):
+        lots = [f"{bars.symbols[s]} {values[s] / cash:.1%}" for s in coarse]
+        worst = int(coarse[np.argmax(values[coarse])])
+        fitting = _fitting_lot(cash, values[worst] / terms.lot_sizes[worst])
+        yield (
+            f"one lot is over {COARSE_LOT:.0%} of initial_cash, so sizes are coarse:"
+            f" {list_text(lots, 5)}; where fractions are traded set [instruments."
+            f"{bars.symbols[worst]}] lot_size = {fitting:.12g}, or raise initial_cash"
+        )
+
+
+def _rates(study: Study, bars: Bars) -> Iterator[str]:
+    names = ("cash_rate", "risk_free")
+    for name, rates in zip(names, load_study_rates(study, bars.timestamps), strict=True):
+        if getattr(study.account, name) is not None and rates.max() > HIGH_RATE:
+            yield (
+                f"[account] {name}: {rates.max():.4g} is {rates.max():.0%} a year; rates are"
+                " fractions, 0.0425 for 4.25 percent"
+            )
+
+
+def _cash_like(study: Study, bars: Bars) -> Iterator[str]:
+    if study.account.risk_free is not None or study.account.cash_rate != 0.0:
+        return
+    close = bars.close
+    if bars.n_bars < 3:
+        return
+    volatility = np.diff(np.log(close), axis=0).std(axis=0, ddof=1) * math.sqrt(bars.bars_per_year)
+    drawdown = 1.0 - (close / np.maximum.accumulate(close, axis=0)).min(axis=0)
+    found = (volatility < CASH_VOLATILITY) & (drawdown <= CASH_DRAWDOWN) & (close[-1] > close[0])
+    if found.any():
+        symbols = [bars.symbols[s] for s in np.flatnonzero(found)]
+        first = int(np.flatnonzero(found)[0])
+        growth = float(np.log(close[-1, first] / close[0, first]))
+        a_year = growth * bars.bars_per_year / (bars.n_bars - 1)
+        yield (
+            f"{list_text(symbols, 5)} behaves like cash (volatility under {CASH_VOLATILITY:.0%} a"
+            " year): holding it would count as skill; set [account] risk_free, such as"
+            f" {math.expm1(a_year):.3f}, its return a year"
+        )

@@ -1,0 +1,99 @@
+"""The costs table of a study file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import ValidationError, model_validator
+
+from optimizer.catalogue import COSTS
+from optimizer.errors import StudyFileError
+from optimizer.study_file.per_symbol import DEFAULT, is_per_symbol, read_per_symbol
+from optimizer.study_file.settings import Setting, read_settings, setting_to_dict
+from optimizer.study_file.tables import Table, name_of, real
+from optimizer.study_file.values import Problem, expect_table, refuse_all
+
+_OTHERS = ("fill", "initial_cash")
+_OTHER_FORMS = (
+    "; to vary a cost, write {low, high, step, log}, {choices = [...]} or {sweep = [...]}"
+)
+
+
+class CostsTable(Table):
+    """``[costs]``: what trading costs, how orders fill and the cash to begin with.
+
+    Attributes:
+        fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
+        initial_cash: money, in the currency of the bars.
+        settings: of each cost, by name; for a cost given per symbol, the value of all symbols that
+            its table does not name.
+        per_symbol: of each cost that is given per symbol, by name, the value of each symbol that
+            its table names. Such a cost holds for the whole study.
+    """
+
+    fill: Annotated[Literal["next_open", "close"], name_of("next_open", "close")] = "next_open"
+    initial_cash: Annotated[float, real(0.01, 1e15)] = 100_000.0
+    settings: dict[str, Setting]
+    per_symbol: dict[str, dict[str, float]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, raw: object) -> object:
+        table = dict(expect_table(raw))
+        per_symbol: dict[str, dict[str, float]] = {}
+        problems: list[Problem] = []
+        for one in COSTS:
+            value = table.get(one.name)
+            if isinstance(value, Mapping) and is_per_symbol(value):
+                try:
+                    values = read_per_symbol(value, one.default, one.low, one.high, _OTHER_FORMS)
+                except ValidationError as error:
+                    problems += [
+                        ((one.name, *line["loc"]), line["msg"])
+                        for line in error.errors(include_url=False)
+                    ]
+                    del table[one.name]
+                else:
+                    table[one.name] = values.pop(DEFAULT)
+                    if values:
+                        per_symbol[one.name] = values
+        try:
+            settings = read_settings(table, COSTS, _OTHERS)
+        except ValidationError as error:
+            problems += [(line["loc"], line["msg"]) for line in error.errors(include_url=False)]
+        refuse_all(problems)
+        given = {name: table[name] for name in _OTHERS if name in table}
+        return {**given, "settings": settings, "per_symbol": per_symbol}
+
+    @property
+    def commission_bps(self) -> float:
+        """Commission where one number holds for the whole study and every symbol."""
+        return self._single("commission_bps")
+
+    @property
+    def slippage_bps(self) -> float:
+        """Slippage where one number holds for the whole study and every symbol."""
+        return self._single("slippage_bps")
+
+    def _single(self, name: str) -> float:
+        setting = self.settings[name]
+        if name in self.per_symbol or not isinstance(setting, (int, float)):
+            raise StudyFileError(f"[costs] {name}: differs between lanes or symbols")
+        return float(setting)
+
+    def value(self, name: str, symbol: str) -> Setting:
+        """What a cost is for one symbol.
+
+        Args:
+            name: of the cost.
+            symbol: of the bars.
+        """
+        return self.per_symbol.get(name, {}).get(symbol, self.settings[name])
+
+    def to_dict(self) -> dict[str, object]:
+        """The table as a study file states it, defaults filled in."""
+        written = {name: setting_to_dict(setting) for name, setting in self.settings.items()}
+        for name, values in self.per_symbol.items():
+            written[name] = {**values, DEFAULT: written[name]}
+        return {"fill": self.fill, "initial_cash": self.initial_cash, **written}
