@@ -34,7 +34,8 @@ from optimizer.selection.verdict import judge
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import prepare, study_rules
+from optimizer.sweep.inputs import prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
@@ -183,7 +184,7 @@ def best_true_sharpe(returns: Returns, seed: int) -> float:
     bars = bars_of(returns(np.random.default_rng([seed, N_LONG]), N_LONG))
     study = grid_study(Path())
     space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, N_SYMBOLS), holdout=0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), holdout=0.0)
     branch = space.branches[0]
     tiles = [Tile.of(branch, branch.lanes(point)) for point in branch.points()]
     codes = np.zeros(bars.n_bars, dtype=np.int8)

@@ -38,7 +38,8 @@ from optimizer.catalogue import METRICS
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, PRICES, prepare, study_rules
+from optimizer.sweep.inputs import NO_REGIME, PRICES, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 from optimizer.versions import software_versions
@@ -148,7 +149,7 @@ def sweep(work: Work, bars: Bars) -> tuple[FloatArray, dict[str, float]]:
     swept = {"lookback": {"sweep": lookbacks}, "threshold": {"sweep": thresholds}}
     study = make_study(swept, {"path": str(DATA)})
     space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     prepared = time.process_time()
     branch = space.branches[0]
     tile = Tile.of(branch, branch.lanes({}))

@@ -151,10 +151,11 @@ def decide_lanes(
                 count_lanes(p, positions, scratch, stops, short)
                 continue
             if sizing != KELLY:
+                confident = True if GIVEN else None
                 if shared:
-                    other_size_lanes(scratch, sizing, ivol, None)
+                    other_size_lanes(scratch, sizing, ivol, confident, None)
                 else:
-                    other_size_lanes(scratch, sizing, ivol, True)
+                    other_size_lanes(scratch, sizing, ivol, confident, True)
             if ranked:
                 for b in range(B):
                     own = scratch[X_INVERSE_VOLATILITY + b]

@@ -58,7 +58,6 @@ from kernels.risk import (
     signals_position,
     target_size,
 )
-from kernels.user_signal import GIVEN
 
 _HOLD = float(HOLD)
 
@@ -130,7 +129,9 @@ def count_lanes(
 
 
 @jit_borrowing
-def other_size_lanes(scratch: FloatArray, sizing: int, ivol: float, own: object) -> None:
+def other_size_lanes(
+    scratch: FloatArray, sizing: int, ivol: float, confident: object, own: object
+) -> None:
     """Fractions of equity of one symbol in the modes other than ``kelly``.
 
     Args:
@@ -138,11 +139,12 @@ def other_size_lanes(scratch: FloatArray, sizing: int, ivol: float, own: object)
             overwritten.
         sizing: a code of ``kernels.codes``.
         ivol: inverse of the volatility per bar that all lanes share.
+        confident: None where the confidence of all signals is 1.
         own: None where all lanes of the block read the same columns.
     """
     for b in range(B):
         confidence = 1.0
-        if GIVEN:
+        if confident is not None:
             confidence = scratch[CONFIDENCE + b]
         scratch[FRACTION + b] = other_size(
             sizing,

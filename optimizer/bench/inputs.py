@@ -8,7 +8,8 @@ import numpy as np
 
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.inputs import Inputs, prepare, study_rules
+from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 
@@ -66,7 +67,7 @@ def momentum_sets(
     }
     study = study_from_dict(content)
     space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     rng = np.random.default_rng(1)
     branch = space.branches[0]
     one = branch.lanes({"momentum_lookback": max(60, shortest)})

@@ -46,14 +46,15 @@ def check(
     from optimizer.study_file.bars import load_study_bars
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
-    from optimizer.sweep.inputs import prepare, study_rules, study_warm_up
+    from optimizer.sweep.inputs import prepare, study_warm_up
+from optimizer.sweep.rules import study_rules
     from optimizer.sweep.try_signals import try_signals
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
     check_account(loaded, bars)
     space = build_space(loaded)
-    rules = study_rules(loaded, space, bars.n_symbols)
+    rules = study_rules(loaded, space, bars)
     warm_up = study_warm_up(space, rules)
     require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)

@@ -19,9 +19,9 @@ from optimizer.sweep.inputs import (
     feature_keys,
     given_features,
     holdout_bar,
-    study_rules,
     study_warm_up,
 )
+from optimizer.sweep.rules import study_rules
 from optimizer.types import Bars
 
 
@@ -116,7 +116,7 @@ def prepare_flow(
         DataError: the bars cannot be used.
     """
     space = build_space(study)
-    rules = study_rules(study, space, bars.n_symbols)
+    rules = study_rules(study, space, bars)
     first = study_warm_up(space, rules) if first_bar is None else first_bar
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
     split = holdout_bar(bars, first, study.validation.holdout)

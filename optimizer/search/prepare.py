@@ -17,7 +17,8 @@ from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
-from optimizer.sweep.inputs import Inputs, prepare, study_rules
+from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars
 
@@ -73,7 +74,7 @@ def prepare_study(
             check(bars)
         check_account(study, bars)
         space = build_space(study)
-        rules = study_rules(study, space, bars.n_symbols)
+        rules = study_rules(study, space, bars)
     count = study.workers.count if workers is None else workers
     count = count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
     needs = estimate(study, space, bars, rules, count)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import layout
+from kernels.codes import FILL_KINDS
 from kernels.metrics import performance
 from optimizer.catalogue import METRICS
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
@@ -27,13 +28,20 @@ class Recording:
 
     Attributes:
         equity: money at each close, shape (n_bars,).
-        fills: signed lots, shape (n_bars, n_symbols, 3): sells, buys, stops.
-        stop_prices: price of each stop before slippage, shape (n_bars, n_symbols).
+        fills: shape (n_bars, n_symbols, n_kinds, 4), see ``kernels.codes``.
     """
 
     equity: FloatArray
     fills: FloatArray
-    stop_prices: FloatArray
+
+    @classmethod
+    def empty(cls, n_bars: int, n_symbols: int) -> Recording:
+        """A recording without fills.
+
+        Args:
+            n_bars, n_symbols: of the bars; 0 bars record nothing.
+        """
+        return cls(np.full(n_bars, np.nan), np.zeros((n_bars, n_symbols, len(FILL_KINDS), 4)))
 
 
 def simulate_blocks(
@@ -61,6 +69,10 @@ def simulate_blocks(
     values = None
     if inputs.correlations is not None:
         values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
+    ranks = layout.aligned_zeros(
+        (bars.n_symbols if rules.limited else 0, layout.N_RANK_ROWS, layout.STRIDE)
+    )
+    recording = recording or Recording.empty(0, bars.n_symbols)
 
     def walk(first: int, last: int) -> None:
         blocks.strategies[start].simulate(
@@ -70,6 +82,8 @@ def simulate_blocks(
             bars.high,
             bars.low,
             bars.close,
+            bars.traded,
+            inputs.volumes,
             inputs.features.values,
             inputs.volatilities,
             inputs.inverse_volatilities,
@@ -77,6 +91,8 @@ def simulate_blocks(
             inputs.correlations,
             inputs.first,
             rules.correlation_refresh,
+            rules.instruments,
+            rules.rates,
             blocks.codes[start:stop],
             blocks.shared[start:stop],
             blocks.columns[start:stop].reshape(-1),
@@ -86,16 +102,18 @@ def simulate_blocks(
             pending,
             scratch,
             values,
-            rules.lot_size,
-            rules.slippage,
-            rules.commission,
+            ranks,
+            rules.sizing,
+            rules.allocation,
+            rules.leverage,
+            rules.maintenance,
             rules.ewma_decay,
-            recording.equity if recording else None,
-            recording.fills if recording else None,
-            recording.stop_prices if recording else None,
+            rules.close_fill,
+            recording.equity,
+            recording.fills,
+            True if rules.fees else None,
             True if rules.stops else None,
-            True if rules.allow_short else None,
-            True if rules.close_fill else None,
+            True if rules.margin else None,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:
@@ -128,7 +146,7 @@ def simulate_blocks(
     # A trade that is open at the split starts again at its value there: its profit so far is
     # in-sample.
     held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
-    lot_values = bars.close[inputs.split - 1] * rules.lot_size
+    lot_values = bars.close[inputs.split - 1] * rules.lot_money
     held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
     walk(inputs.split, bars.n_bars)
     return TileResult(in_sample, metrics(begin, bars.n_bars - inputs.split), moments)

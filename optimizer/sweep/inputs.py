@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from optimizer.market.features import (
 from optimizer.market.regimes import fit_regimes, market_returns
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
-from optimizer.study_file.study import Study
+from optimizer.sweep.rules import Rules
 from optimizer.types import Bars, FloatArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
@@ -35,66 +36,11 @@ NO_REGIME: RegimeKey = ("none", None, ())
 LEAST_BLOCK = 10
 """Least bars of a block: the Sharpe ratio of fewer says nothing."""
 
+_RULE_ARRAYS = ("instruments", "rates")
+"""Arrays of ``Rules``."""
+
 PRICES = ("open", "high", "low", "close", "volume")
 """Arrays of ``Bars`` other than its timestamps."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What holds for every parameter set of a study.
-
-    Attributes:
-        initial_cash: money.
-        commission, slippage: fractions of the traded value and of the price.
-        lot_size: units per lot.
-        ewma_decay: decay of the EWMA of the portfolio's variance, per bar.
-        allow_short: whether short positions are allowed.
-        close_fill: whether orders fill at the close of the bar of decision.
-        stops: whether any parameter set has a stop.
-        correlated: whether any parameter set has a correlation penalty.
-        correlation_lookback, correlation_refresh: bars.
-    """
-
-    initial_cash: float
-    commission: float
-    slippage: float
-    lot_size: float
-    ewma_decay: float
-    allow_short: bool
-    close_fill: bool
-    stops: bool
-    correlated: bool
-    correlation_lookback: int
-    correlation_refresh: int
-
-
-def study_rules(study: Study, space: Space, n_symbols: int) -> Rules:
-    """The rules of a study; options that no parameter set uses are off.
-
-    Args:
-        study: the study.
-        space: of the study.
-        n_symbols: of its bars.
-    """
-
-    def any_positive(name: str) -> bool:
-        return any(max(branch.values(name)) > 0 for branch in space.branches)
-
-    fixed = space.branches[0].fixed
-    exact = n_symbols <= int(fixed["correlation_exact_symbols"])
-    return Rules(
-        initial_cash=study.costs.initial_cash,
-        commission=study.costs.commission_bps / 1e4,
-        slippage=study.costs.slippage_bps / 1e4,
-        lot_size=float(fixed["lot_size"]),
-        ewma_decay=float(fixed["ewma_decay"]),
-        allow_short=study.risk.allow_short,
-        close_fill=study.costs.fill == "close",
-        stops=any(any_positive(name) for name in ("stop_loss", "take_profit", "trailing_stop")),
-        correlated=n_symbols > 1 and any_positive("correlation_penalty"),
-        correlation_lookback=int(fixed["correlation_lookback"]),
-        correlation_refresh=1 if exact else int(fixed["correlation_refresh"]),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +75,15 @@ class Inputs:
 
     _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
 
+    @cached_property
+    def volumes(self) -> FloatArray:
+        """Units traded, shape (n_bars, n_symbols); inf for symbols whose volume is unknown."""
+        if not self.rules.fees:
+            return self.bars.volume
+        volumes = np.where(self.bars.has_volume, self.bars.volume, np.inf)
+        volumes.flags.writeable = False
+        return volumes
+
     def save(self, folder: Path) -> None:
         """Write the arrays to ``folder``, from which workers map them.
 
@@ -139,6 +94,8 @@ class Inputs:
         for name in ("timestamps", *PRICES):
             np.save(folder / f"{name}.npy", getattr(self.bars, name))
         np.save(folder / "features.npy", self.features.values)
+        for name in _RULE_ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self.rules, name))
         for name in self._ARRAYS:
             if getattr(self, name) is not None:
                 np.save(folder / f"{name}.npy", getattr(self, name))
@@ -146,12 +103,17 @@ class Inputs:
             "symbols": self.bars.symbols,
             "bars_per_year": self.bars.bars_per_year,
             "source": self.bars.source,
+            "has_volume": np.asarray(self.bars.has_volume).tolist(),
             "keys": self.features.keys,
             "volatility_lookbacks": self.volatility_lookbacks,
             "first": self.first,
             "split": self.split,
             "bounds": self.bounds,
-            "rules": asdict(self.rules),
+            "rules": {
+                one.name: getattr(self.rules, one.name)
+                for one in fields(self.rules)
+                if one.name not in _RULE_ARRAYS
+            },
         }
         (folder / "inputs.json").write_text(json.dumps(head))
 
@@ -199,6 +161,7 @@ class Inputs:
             **{name: mapped(name) for name in PRICES},
             bars_per_year=head["bars_per_year"],
             source=head["source"],
+            has_volume=np.array(head["has_volume"], dtype=np.bool_),
         )
         keys = tuple((name, lookback) for name, lookback in head["keys"])
         return cls(
@@ -211,7 +174,10 @@ class Inputs:
             head["first"],
             head["split"],
             tuple(head["bounds"]),
-            Rules(**head["rules"]),
+            Rules(
+                **{**head["rules"], "per_symbol": tuple(head["rules"]["per_symbol"])},
+                **{name: mapped(name) for name in _RULE_ARRAYS},
+            ),
         )
 
 

@@ -40,18 +40,29 @@ class LaneBlocks:
     order: tuple[IntArray, ...]
 
 
-_RISK_OFFSETS = {
-    "kelly_fraction": layout.KELLY_FRACTION,
+_OFFSETS = {
+    "size": layout.SIZE,
+    "score_sharpe": layout.SCORE_SHARPE,
+    "max_weight": layout.MAX_WEIGHT,
+    "max_positions": layout.MAX_POSITIONS,
     "max_exposure": layout.MAX_EXPOSURE,
     "bear_multiplier": layout.BEAR_MULTIPLIER,
     "neutral_multiplier": layout.NEUTRAL_MULTIPLIER,
     "bull_multiplier": layout.BULL_MULTIPLIER,
     "correlation_penalty": layout.CORRELATION_PENALTY,
-    "min_lots": layout.MIN_LOTS,
+    "min_order_size": layout.MIN_ORDER_SIZE,
     "rebalance_band": layout.REBALANCE_BAND,
     "stop_loss": layout.STOP_LOSS,
     "take_profit": layout.TAKE_PROFIT,
     "trailing_stop": layout.TRAILING_STOP,
+    "slippage": layout.SLIPPAGE,
+    "half_spread_ticks": layout.HALF_SPREAD_TICKS,
+    "commission": layout.COMMISSION,
+    "per_unit": layout.PER_UNIT,
+    "minimum": layout.MINIMUM,
+    "per_order": layout.PER_ORDER,
+    "impact": layout.IMPACT,
+    "volume_share": layout.VOLUME_SHARE,
 }
 
 
@@ -78,8 +89,9 @@ def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.ui
     strategy = tile.strategy
     own = strategy.own(tile.columns)
     parameters = np.zeros((layout.N_PARAMETER_ROWS, tile.n_lanes))
-    for name, values in risk_values(tile.columns, inputs.rules.lot_size).items():
-        parameters[row_of(_RISK_OFFSETS[name])] = values
+    given = risk_values(tile.columns, inputs.rules, inputs.bars.bars_per_year)
+    for name, values in given.items():
+        parameters[row_of(_OFFSETS[name])] = values
     for row, values in enumerate(strategy.signal_values(own)):
         parameters[row_of(layout.SIGNAL_0) + row] = values
     columns = np.zeros((layout.N_COLUMN_ROWS, tile.n_lanes), dtype=np.uint64)

@@ -1,40 +1,65 @@
-"""From the risk parameters of the study file to what the risk kernels take."""
+"""From the parameters of the study file to what the kernels take."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from kernels.codes import EQUAL_WEIGHT, KELLY, RISK_PER_TRADE, VOLATILITY_TARGET, WEIGHT
+from optimizer.catalogue import COSTS
+from optimizer.sweep.rules import Rules, cost_rows
 from optimizer.types import FloatArray
 
 _UNCHANGED = (
-    "kelly_fraction",
+    "max_weight",
     "max_exposure",
     "bear_multiplier",
     "neutral_multiplier",
     "bull_multiplier",
     "correlation_penalty",
+    "min_order_size",
     "rebalance_band",
 )
 _STOPS = ("stop_loss", "take_profit", "trailing_stop")
 
 
-def risk_values(parameters: Mapping[str, Any], lot_size: float) -> dict[str, FloatArray]:
-    """What the risk kernels take, by the name of their argument.
+def risk_values(
+    parameters: Mapping[str, Any], rules: Rules, bars_per_year: float
+) -> dict[str, FloatArray]:
+    """What the kernels take, by the name of their argument.
 
     Args:
-        parameters: risk parameters by column name, each a number or an array of shape (n_lanes,).
-        lot_size: units per lot.
+        parameters: risk parameters and costs by column name, each a number or an array of shape
+            (n_lanes,).
+        rules: of the study.
+        bars_per_year: turns yearly figures into those of a bar.
 
     Returns:
-        Values of the shape given. ``min_lots`` is the least order in lots, and the distance of a
-        stop that is off is infinite; the rest is unchanged.
+        Values of the shape given. The distance of a stop that is off is infinite, and so is an
+        unlimited number of positions; a cost that the study gives per symbol is 0.
     """
-    values = {name: np.asarray(parameters[name]) for name in _UNCHANGED}
-    values["min_lots"] = np.asarray(parameters["min_order_size"]) / lot_size
+    given = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
+    values = {name: given[name] for name in _UNCHANGED}
     for name in _STOPS:
-        distance = np.asarray(parameters[name])
-        values[name] = np.where(distance > 0.0, distance, np.inf)
-    return values
+        values[name] = np.where(given[name] > 0.0, given[name], np.inf)
+    yearly = math.sqrt(bars_per_year)
+    values["size"] = {
+        KELLY: lambda: given["kelly_fraction"],
+        VOLATILITY_TARGET: lambda: given["volatility_target"] / yearly,
+        WEIGHT: lambda: given["weight"],
+        EQUAL_WEIGHT: lambda: given["max_exposure"],
+        RISK_PER_TRADE: lambda: given["risk_per_trade"] / given["stop_loss"],
+    }[rules.sizing]()
+    values["score_sharpe"] = given["expected_sharpe"] / yearly
+    places = given["max_positions"]
+    values["max_positions"] = np.where(places > 0.0, places, np.inf)
+    lane_costs = {
+        one.name: given[one.name] for one in COSTS if one.name not in rules.per_symbol
+    }
+    like = given["max_exposure"]
+    return values | {
+        name: np.broadcast_to(value, like.shape) for name, value in cost_rows(lane_costs).items()
+    }

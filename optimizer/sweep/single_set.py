@@ -20,7 +20,8 @@ from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare, study_rules
+from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.lanes import lay_out_blocks
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
@@ -50,9 +51,9 @@ class BacktestResult:
     @property
     def open_positions(self) -> dict[str, float]:
         """Signed units held after the last bar, by symbol; they are valued there and are no trades."""
-        lot = float(self.parameters["lot_size"])
-        lots = (self.fills.groupby("symbol", sort=False)["quantity"].sum() / lot).round()
-        return {str(symbol): float(n) * lot for symbol, n in lots.items() if n != 0}
+        lots = self.fills.groupby("symbol", sort=False)["lots"].sum()
+        units = self.fills.groupby("symbol", sort=False)["lot_size"].first()
+        return {str(symbol): float(n) * units[symbol] for symbol, n in lots.items() if n != 0}
 
 
 def backtest(
@@ -126,7 +127,7 @@ def simulate_single(
         DataError: too few bars, or an unknown market.
     """
     space = build_space(study)
-    rules = study_rules(study, space, bars.n_symbols)
+    rules = study_rules(study, space, bars)
     branch = space.branches[0]
     inputs = prepare(bars, space, rules, study.validation.holdout, first_bar)
     tile = Tile.of(branch, branch.lanes({}))
@@ -144,11 +145,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
         regimes: (n_bars,) codes of the regime model that it names.
     """
     bars = inputs.bars
-    recording = Recording(
-        np.full(bars.n_bars, np.nan),
-        np.zeros((bars.n_bars, bars.n_symbols, 3)),
-        np.zeros((bars.n_bars, bars.n_symbols)),
-    )
+    recording = Recording.empty(bars.n_bars, bars.n_symbols)
     result = simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
     index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
     codes = regimes[tile.regime_keys()[0][0]]

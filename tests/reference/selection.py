@@ -11,7 +11,8 @@ from optimizer.selection.folds import combinatorial_purged, recombine
 from optimizer.selection.sets import tile_of
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
-from optimizer.sweep.inputs import Inputs, fit_key, prepare, study_rules
+from optimizer.sweep.inputs import Inputs, fit_key, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import record
 from optimizer.sweep.tiles import Tile
 from optimizer.types import FloatArray
@@ -24,7 +25,7 @@ def inputs_of(result: StudyResult) -> tuple[Space, Inputs]:
     study = result.study
     bars = load_study_bars(study)
     space = build_space(study)
-    rules = study_rules(study, space, bars.n_symbols)
+    rules = study_rules(study, space, bars)
     validation = study.validation
     return space, prepare(bars, space, rules, validation.holdout, n_blocks=validation.blocks)
 

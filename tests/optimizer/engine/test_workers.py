@@ -26,7 +26,8 @@ from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs, prepare, study_rules
+from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile, TileResult
 from tests.support.faults import (
     KillsTheStopped,
@@ -63,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(study: Study) -> tuple[Inputs, Space]:
     space, bars = build_space(study), load_study_bars(study)
-    rules = study_rules(study, space, bars.n_symbols)
+    rules = study_rules(study, space, bars)
     return prepare(bars, space, rules, study.validation.holdout), space
 
 

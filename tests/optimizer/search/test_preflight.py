@@ -22,7 +22,7 @@ from optimizer.search.prepare import prepare_study
 from optimizer.search.run import run_study
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.inputs import study_rules
+from optimizer.sweep.rules import study_rules
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 BARS = random_bars(120)
@@ -31,7 +31,7 @@ BARS = random_bars(120)
 def needs(workers: int = 2, **tables: Any) -> Estimate:
     study = study_from_dict(mapping(**tables))
     space = build_space(study)
-    return estimate(study, space, BARS, study_rules(study, space, BARS.n_symbols), workers)
+    return estimate(study, space, BARS, study_rules(study, space, BARS), workers)
 
 
 def trials(**tables: Any) -> int:
@@ -88,7 +88,7 @@ def test_workers_are_one_per_core_by_default(monkeypatch: pytest.MonkeyPatch) ->
 def test_workers_of_a_cluster_are_not_limited_by_this_machine() -> None:
     study = study_from_dict(mapping(workers={"backend": "dask", "address": "tcp://far:8786"}))
     space = build_space(study)
-    far = estimate(study, space, BARS, study_rules(study, space, BARS.n_symbols), 1000)
+    far = estimate(study, space, BARS, study_rules(study, space, BARS), 1000)
     assert far.workers == 1000
     assert far.memory_bytes == needs(workers=1).memory_bytes
 

@@ -34,7 +34,8 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.buy_and_hold import Held
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import block_bounds, prepare, study_rules
+from optimizer.sweep.inputs import block_bounds, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.types import FloatArray
@@ -137,7 +138,7 @@ def test_moments_of_blocks_equal_those_of_the_returns(
     study = single_set_study(parameters, {}, short, None, holdout)
     bars = random_bars(n_bars, seed=seed)
     space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, 3), holdout, n_blocks=n_blocks)
+    inputs = prepare(bars, space, study_rules(study, space, bars), holdout, n_blocks=n_blocks)
     branch = space.branches[0]
     tile = Tile.of(branch, branch.lanes({}))
     codes = {key: np.zeros(n_bars, np.int8) for key in tile.regime_keys()[0]}

@@ -34,7 +34,8 @@ from optimizer.strategies.user_kernels import CustomKernels
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, prepare, study_rules
+from optimizer.sweep.inputs import NO_REGIME, prepare
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from tests.kernels.test_vectorized import F64, FLOATS, I64, U64, assembly, packed
 from tests.support.command import barsweep
@@ -94,7 +95,7 @@ def many_tile(path: Path) -> tuple[Any, Tile]:
     bars = random_bars()
     space = build_space(study_of(path, fast={"low": 3, "high": 12}, slow={"low": 8, "high": 40}))
     branch = space.branches[0]
-    rules = study_rules(study_of(path), space, bars.n_symbols)
+    rules = study_rules(study_of(path), space, bars)
     inputs = prepare(bars, space, rules, 0.25)
     rng = np.random.default_rng(5)
     point = {searched.name: searched.first for searched in branch.searched}

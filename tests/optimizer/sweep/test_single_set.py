@@ -25,9 +25,9 @@ from optimizer.sweep.inputs import (
     feature_keys,
     fit_key,
     prepare,
-    study_rules,
     study_warm_up,
 )
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
@@ -321,7 +321,7 @@ def codes_of(bars: Bars, tiles: list[Tile]) -> dict[RegimeKey, RegimeCodes]:
 def mixed() -> tuple[Inputs, list[Tile], dict[RegimeKey, RegimeCodes]]:
     study, space = mixed_study()
     bars = random_bars()
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.25)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.25)
     tiles = mixed_tiles(space, 70)
     return inputs, tiles, codes_of(bars, tiles)
 
@@ -434,7 +434,7 @@ def test_inputs_survive_the_way_through_files(mixed: Mixed, tmp_path: Path) -> N
 def test_inputs_without_correlations_survive_too(tmp_path: Path) -> None:
     study = study_from_dict(mapping(risk={"correlation_penalty": 0.0}))
     space, bars = build_space(study), random_bars(120)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     assert inputs.correlations is None
     inputs.save(tmp_path)
     loaded = Inputs.load(tmp_path)
@@ -458,7 +458,7 @@ def test_correlations_are_refreshed_where_symbols_are_many() -> None:
         mapping(risk={"correlation_exact_symbols": 2, "correlation_refresh": 7})
     )
     space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     assert inputs.correlations is not None
     assert len(inputs.correlations) == len(range(inputs.first, 120, 7))
     returns = np.diff(np.log(bars.close), axis=0)

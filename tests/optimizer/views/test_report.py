@@ -24,7 +24,7 @@ from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.inputs import study_rules
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
@@ -84,7 +84,7 @@ def result() -> BacktestResult:
 
 def test_trades_add_up_to_what_was_gained(result: BacktestResult) -> None:
     bars, study = random_bars(500), study_from_dict(mapping())
-    rules = study_rules(study, build_space(study), bars.n_symbols)
+    rules = study_rules(study, build_space(study), bars)
     closes = dict(zip(bars.symbols, bars.close[-1].tolist(), strict=True))
     times = pd.DatetimeIndex(result.equity.index)
     trades = round_trips(result.fills, times, closes, rules)
