@@ -51,9 +51,12 @@ class BacktestResult:
     @property
     def open_positions(self) -> dict[str, float]:
         """Signed units held after the last bar, by symbol; they are valued there and are no trades."""
-        lots = self.fills.groupby("symbol", sort=False)["lots"].sum()
-        units = self.fills.groupby("symbol", sort=False)["lot_size"].first()
-        return {str(symbol): float(n) * units[symbol] for symbol, n in lots.items() if n != 0}
+        held: dict[str, float] = {}
+        for symbol, fills in self.fills.groupby("symbol", sort=False):
+            lots = float(fills["lots"].sum())
+            if lots != 0.0:
+                held[str(symbol)] = lots * float((fills["quantity"] / fills["lots"]).iloc[0])
+        return held
 
 
 def backtest(
