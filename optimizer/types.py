@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+MaskArray = npt.NDArray[np.uint8]
 TimeArray = npt.NDArray[np.datetime64]
 
 NO_CASH_AT_FILL = "no_cash_at_fill"
@@ -40,9 +42,11 @@ class Bars:
     (n_bars, n_symbols), float64, C-contiguous; prices are positive and finite.
 
     Attributes:
-        symbols: names, in the order of the columns.
+        symbols: names, in the order of the columns; bars that are loaded have them in order of name.
         bars_per_year: bars in one year of this calendar; annualizes returns.
         source: where the bars came from, for messages.
+        has_volume: shape (n_symbols,), whether the symbol has volume at all, also beyond these bars.
+            None finds out from these bars.
         content_hash: SHA-256 of symbols, times, prices and volumes.
     """
 
@@ -55,14 +59,18 @@ class Bars:
     volume: FloatArray
     bars_per_year: float
     source: str = "<memory>"
+    has_volume: BoolArray | None = None
     content_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.has_volume is None:
+            object.__setattr__(self, "has_volume", (self.volume > 0.0).any(axis=0))
         digest = hashlib.sha256("\0".join(self.symbols).encode())
         for name in ("timestamps", "open", "high", "low", "close", "volume"):
             array = getattr(self, name)
             array.flags.writeable = False
             digest.update(np.ascontiguousarray(array).tobytes())
+        np.asarray(self.has_volume).flags.writeable = False
         object.__setattr__(self, "content_hash", digest.hexdigest())
 
     @property
@@ -74,6 +82,19 @@ class Bars:
     def n_symbols(self) -> int:
         """Number of symbols."""
         return len(self.symbols)
+
+    @cached_property
+    def traded(self) -> MaskArray:
+        """Whether each symbol traded in each bar, shape (n_bars, n_symbols), 1 or 0; read-only.
+
+        A symbol trades where its volume is above 0. One without any volume, such as an index or a
+        currency pair, counts as one whose volume is unknown: it trades in every bar.
+        """
+        traded = self.volume > 0.0
+        traded |= ~np.asarray(self.has_volume)
+        mask = traded.view(np.uint8)
+        mask.flags.writeable = False
+        return mask
 
     def head(self, stop: int) -> Bars:
         """The bars before bar ``stop``.
@@ -91,6 +112,7 @@ class Bars:
             volume=self.volume[:stop],
             bars_per_year=self.bars_per_year,
             source=self.source,
+            has_volume=self.has_volume,
         )
 
     def at(self, index: int) -> Bar:

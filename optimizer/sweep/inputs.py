@@ -146,6 +146,7 @@ class Inputs:
             "symbols": self.bars.symbols,
             "bars_per_year": self.bars.bars_per_year,
             "source": self.bars.source,
+            "has_volume": np.asarray(self.bars.has_volume).tolist(),
             "keys": self.features.keys,
             "volatility_lookbacks": self.volatility_lookbacks,
             "first": self.first,
@@ -199,6 +200,7 @@ class Inputs:
             **{name: mapped(name) for name in PRICES},
             bars_per_year=head["bars_per_year"],
             source=head["source"],
+            has_volume=np.array(head["has_volume"], dtype=np.bool_),
         )
         keys = tuple((name, lookback) for name, lookback in head["keys"])
         return cls(
