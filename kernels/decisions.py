@@ -240,11 +240,10 @@ def decide(
             )
         elif reasons[s] != HELD and reasons[s] != NO_VOLATILITY:
             target = scaled_lots(lots[s] + order, share)
-            order = target - lots[s]
             orders[s] = placed_order(
                 target, lots[s], lot_units[s], min_order_size, rebalance_band, short
             )
-            if order != 0.0 and orders[s] == 0.0:
+            if orders[s] == 0.0 and target != lots[s]:
                 reasons[s] = _reason_of_size(target, lots[s], lot_units[s], min_order_size)
         if orders[s] != 0.0:
             reasons[s] = PLACED

@@ -113,10 +113,10 @@ def simulate(
                 # call the same scalar rules.
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
-                if rates[t, CREDIT] != 0.0 or (short is not None and rates[t, YEARS] != 0.0):
-                    carry_lanes(
-                        k, t, closes, instruments, rates, state, positions, scratch, short
-                    )
+                # Without shorts and leverage only the fees of a sale can take cash below 0.
+                owes = (short is not None or fees is not None) and rates[t, YEARS] != 0.0
+                if rates[t, CREDIT] != 0.0 or owes:
+                    carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
                 if not close_fill:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,
@@ -126,7 +126,7 @@ def simulate(
                 if stops is not None:
                     stop_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
-                        columns, parameters, state, positions, fills, fees, short,
+                        columns, parameters, state, positions, scratch, fills, fees, short,
                     )  # fmt: skip
                 if short is not None and maintenance > 0.0:
                     margin_lanes(

@@ -36,6 +36,7 @@ from kernels.layout import (
     TRADED,
     VOLATILITY_COLUMN,
     VOLUME_SHARE,
+    X_VOLATILITY,
     B,
 )
 from kernels.portfolio import mean_entry, reduced
@@ -43,36 +44,59 @@ from kernels.risk import larger, smaller
 
 
 @jit_borrowing
+def gather_volatility(
+    c: Index,
+    s: Index,
+    decided: int,
+    volatilities: FloatArray,
+    columns: ColumnArray,
+    scratch: FloatArray,
+    fees: object,
+) -> None:
+    """Leave the volatilities that scale the impact of one symbol's fills for ``lane_terms``.
+
+    In the loop that fills, the indirect loads would keep the compiler from vectorizing.
+
+    Args:
+        c, s: offset of the block in ``columns``, and the symbol.
+        decided: bar whose volatility scales the impact.
+        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        columns: columns of each lane.
+        scratch: X_VOLATILITY is written where ``fees`` is given.
+        fees: None where no lane has costs that depend on the size of a fill.
+    """
+    if fees is not None:
+        for b in range(B):
+            scratch[X_VOLATILITY + b] = volatilities[decided, s, columns[c + VOLATILITY_COLUMN + b]]
+
+
+@jit_borrowing
 def lane_terms(
     q: Index,
-    c: Index,
     s: Index,
     b: Index,
     side: float,
     quantity: float,
     price: float,
     parameters: FloatArray,
-    columns: ColumnArray,
     instruments: FloatArray,
-    volatilities: FloatArray,
+    scratch: FloatArray,
     volumes: FloatArray,
-    decided: int,
     t: int,
     fees: object,
 ) -> tuple[float, float]:
     """Price and cash per lot of a lane's fill; see ``kernels.execution.fill_terms``.
 
     Args:
-        q, c: offsets of the block in ``parameters`` and in ``columns``.
+        q: offset of the block in ``parameters``.
         s, b: numbers of the symbol and of the lane.
         side: 1 for a purchase, -1 for a sale.
         quantity: lots, >= 0.
         price: of the market.
-        parameters, columns: rows of each lane.
+        parameters: rows of each lane.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        scratch: as ``gather_volatility`` left it.
         volumes: (n_bars, n_symbols), units; inf where unknown.
-        decided: bar whose volatility scales the impact.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
     """
@@ -88,7 +112,6 @@ def lane_terms(
             side, quantity, price, lot_units, lot_money, slippage, half_spread, commission,
             0.0, 0.0, 0.0, 0.0, 0.0, None,
         )  # fmt: skip
-    volatility = volatilities[decided, s, columns[c + VOLATILITY_COLUMN + b]]
     return fill_terms(
         side,
         quantity,
@@ -101,7 +124,7 @@ def lane_terms(
         parameters[q + PER_UNIT + b] + instruments[s, OWN_PER_UNIT],
         parameters[q + MINIMUM + b] + instruments[s, OWN_MINIMUM],
         parameters[q + PER_ORDER + b] + instruments[s, OWN_PER_ORDER],
-        (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * volatility,
+        (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * scratch[X_VOLATILITY + b],
         1.0 / volumes[t, s],
         True,
     )
@@ -223,7 +246,14 @@ def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: 
 
 @jit_borrowing
 def record_fill(
-    fills: FloatArray, t: int, s: Index, kind: int, lots: float, price: float, value: float, cash: float
+    fills: FloatArray,
+    t: int,
+    s: Index,
+    kind: int,
+    lots: float,
+    price: float,
+    value: float,
+    cash: float,
 ) -> None:
     """Keep a fill of lane 0 of block 0.
 

@@ -9,6 +9,7 @@ from kernels.execution import buying_power, cut_lots, lot_need, payable_share
 from kernels.lanes.booking import (
     book_costs,
     book_reduction,
+    gather_volatility,
     lane_terms,
     lane_volume_limit,
     move_entry,
@@ -79,7 +80,7 @@ def fill_lanes(
         state, positions: updated.
         pending: (n_blocks, n_symbols), which parts of an order any lane has, as REDUCE and ADD bits;
             cleared.
-        scratch: ADDED, FREED, SHARE, SPENT, GROSS and EQUITY_NOW are overwritten.
+        scratch: ADDED, FREED, SHARE, SPENT, GROSS, EQUITY_NOW and X_VOLATILITY are overwritten.
         leverage: buying power over equity.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of lane 0 of block 0; empty to
             record nothing.
@@ -99,6 +100,7 @@ def fill_lanes(
         if pending[k, s] & REDUCE:
             p = (k * n_symbols + s) * POSITION_BLOCK
             value = prices[t, s] * instruments[s, LOT_MONEY]
+            gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
             ending = 0
             for b in range(B):
                 order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
@@ -106,13 +108,13 @@ def fill_lanes(
                 ending |= 1 if (change != 0.0) & (lots + change == 0.0) else 0
             if ending != 0:
                 reduce_lanes(
-                    k, o, p, q, c, s, t, decided, value, prices, volumes, volatilities,
-                    instruments, columns, parameters, state, positions, fills, True, fees, short,
+                    k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state,
+                    positions, scratch, fills, True, fees, short,
                 )  # fmt: skip
             else:
                 reduce_lanes(
-                    k, o, p, q, c, s, t, decided, value, prices, volumes, volatilities,
-                    instruments, columns, parameters, state, positions, fills, None, fees, short,
+                    k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state,
+                    positions, scratch, fills, None, fees, short,
                 )  # fmt: skip
     if adding == 0:
         for s in range(n_symbols):
@@ -124,6 +126,7 @@ def fill_lanes(
             p = (k * n_symbols + s) * POSITION_BLOCK
             price = prices[t, s]
             value = price * instruments[s, LOT_MONEY]
+            gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
             for b in range(B):
                 order = positions[p + ORDER + b]
                 side = 1.0
@@ -136,9 +139,19 @@ def fill_lanes(
                 )
                 positions[p + ORDER + b] = side * quantity
                 _, cash_per_lot = lane_terms(
-                    q, c, s, b, side, quantity, price, parameters, columns, instruments,
-                    volatilities, volumes, decided, t, fees,
-                )  # fmt: skip
+                    q,
+                    s,
+                    b,
+                    side,
+                    quantity,
+                    price,
+                    parameters,
+                    instruments,
+                    scratch,
+                    volumes,
+                    t,
+                    fees,
+                )
                 scratch[ADDED + b] += quantity * lot_need(value, cash_per_lot, leverage)
                 if fees is not None:
                     fixed = leverage * (
@@ -158,14 +171,25 @@ def fill_lanes(
             p = (k * n_symbols + s) * POSITION_BLOCK
             price = prices[t, s]
             value = price * instruments[s, LOT_MONEY]
+            gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
             if len(fills) > 0 and k == ZERO:
                 order = positions[p + ORDER]
                 side = 1.0 if order > 0.0 else -1.0
                 quantity = cut_lots(abs(order), scratch[SHARE])
                 paid, cash_per_lot = lane_terms(
-                    q, c, s, ZERO, side, quantity, price, parameters, columns, instruments,
-                    volatilities, volumes, decided, t, fees,
-                )  # fmt: skip
+                    q,
+                    s,
+                    ZERO,
+                    side,
+                    quantity,
+                    price,
+                    parameters,
+                    instruments,
+                    scratch,
+                    volumes,
+                    t,
+                    fees,
+                )
                 record_fill(fills, t, s, ORDER_ADDING, side * quantity, paid, value, cash_per_lot)
             for b in range(B):
                 order = positions[p + ORDER + b]
@@ -174,9 +198,19 @@ def fill_lanes(
                     side = 1.0 if order > 0.0 else -1.0
                 quantity = cut_lots(abs(order), scratch[SHARE + b])
                 paid, cash_per_lot = lane_terms(
-                    q, c, s, b, side, quantity, price, parameters, columns, instruments,
-                    volatilities, volumes, decided, t, fees,
-                )  # fmt: skip
+                    q,
+                    s,
+                    b,
+                    side,
+                    quantity,
+                    price,
+                    parameters,
+                    instruments,
+                    scratch,
+                    volumes,
+                    t,
+                    fees,
+                )
                 change = side * quantity
                 if stops is not None:
                     move_entry(positions, p, b, change, paid)
@@ -195,19 +229,16 @@ def reduce_lanes(
     o: Index,
     p: Index,
     q: Index,
-    c: Index,
     s: Index,
     t: int,
-    decided: int,
     value: float,
     prices: FloatArray,
     volumes: FloatArray,
-    volatilities: FloatArray,
     instruments: FloatArray,
-    columns: ColumnArray,
     parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
+    scratch: FloatArray,
     fills: FloatArray,
     ending: object,
     fees: object,
@@ -216,10 +247,11 @@ def reduce_lanes(
     """Fill the parts of one symbol's orders that reduce positions; leave the rest in ORDER.
 
     Args:
-        k, o, p, q, c, s, t, decided, prices, volumes, volatilities, instruments, columns, parameters,
-            fills, fees, short: as in ``fill_lanes``.
+        k, o, p, q, s, t, prices, volumes, instruments, parameters, fills, fees, short: as in
+            ``fill_lanes``.
         value: money per lot at the market's price.
         state, positions: updated.
+        scratch: as ``gather_volatility`` left it.
         ending: None where no lane's trade can end, so that no trade has to be booked.
     """
     price = prices[t, s]
@@ -230,9 +262,8 @@ def reduce_lanes(
             q, s, ZERO, t, abs(change), parameters, instruments, volumes, fees
         )
         paid, cash_per_lot = lane_terms(
-            q, c, s, ZERO, side, quantity, price, parameters, columns, instruments, volatilities,
-            volumes, decided, t, fees,
-        )  # fmt: skip
+            q, s, ZERO, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
+        )
         record_fill(fills, t, s, ORDER_REDUCING, side * quantity, paid, value, cash_per_lot)
     for b in range(B):
         order = positions[p + ORDER + b]
@@ -240,16 +271,11 @@ def reduce_lanes(
         side = -1.0
         if short is not None:
             side = 1.0 if part > 0.0 else -1.0
-        quantity = lane_volume_limit(
-            q, s, b, t, abs(part), parameters, instruments, volumes, fees
-        )
+        quantity = lane_volume_limit(q, s, b, t, abs(part), parameters, instruments, volumes, fees)
         _, cash_per_lot = lane_terms(
-            q, c, s, b, side, quantity, price, parameters, columns, instruments, volatilities,
-            volumes, decided, t, fees,
-        )  # fmt: skip
-        book_reduction(
-            state, positions, o, p, b, side * quantity, value, cash_per_lot, ending
+            q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
         )
+        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, ending)
         if short is not None:
             rest = order - part
             if fees is not None:
