@@ -99,9 +99,9 @@ def simulate(
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
             ``kernels.codes``; empty to record nothing.
         fees, stops, short: None where off, which removes their code. Where on: some lane has costs
-            that depend on the size of a fill; stops are watched; the account has short positions or
-            leverage.
+            that depend on the size of a fill; stops are watched; short positions are allowed.
     """
+    margin = short is not None or leverage > 1.0
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
@@ -113,8 +113,8 @@ def simulate(
                 # call the same scalar rules.
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
-                # Without shorts and leverage only the fees of a sale can take cash below 0.
-                owes = (short is not None or fees is not None) and rates[t, YEARS] != 0.0
+                # Without margin only the fees of a sale can take cash below 0.
+                owes = (margin or fees is not None) and rates[t, YEARS] != 0.0
                 if rates[t, CREDIT] != 0.0 or owes:
                     carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
                 if not close_fill:
@@ -128,7 +128,7 @@ def simulate(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, fills, fees, short,
                     )  # fmt: skip
-                if short is not None and maintenance > 0.0:
+                if margin and maintenance > 0.0:
                     margin_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, maintenance, fills, fees,

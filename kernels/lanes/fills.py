@@ -86,7 +86,7 @@ def fill_lanes(
             record nothing.
         fees: None where no lane has costs that depend on the size of a fill.
         stops: None where stops are off.
-        short: None in an account without shorts and with leverage 1.
+        short: None where short positions are off.
     """
     n_symbols = np.uint64(prices.shape[1])
     o = k * STATE_BLOCK
@@ -305,15 +305,17 @@ def power_lanes(
         state, positions: read.
         scratch: EQUITY_NOW, GROSS, ADDED and FREED are written.
         leverage: buying power over equity.
-        short: None in an account without shorts and with leverage 1, whose buying power is its cash.
+        short: None where short positions are off.
     """
     o = k * STATE_BLOCK
+    # Without shorts and with leverage 1 the buying power is the cash.
+    margin = short is not None or leverage > 1.0
     for b in range(B):
         scratch[ADDED + b] = 0.0
         scratch[FREED + b] = 0.0
-        scratch[EQUITY_NOW + b] = state[o + CASH + b] if short is None else 0.0
+        scratch[EQUITY_NOW + b] = 0.0 if margin else state[o + CASH + b]
         scratch[GROSS + b] = 0.0
-    if short is not None:
+    if margin:
         n_symbols = np.uint64(prices.shape[1])
         for s in range(n_symbols):
             p = (k * n_symbols + s) * POSITION_BLOCK

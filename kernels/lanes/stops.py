@@ -73,7 +73,7 @@ def stop_lanes(
         scratch: X_VOLATILITY is overwritten.
         fills: as in ``fill_lanes``.
         fees: None where no lane has costs that depend on the size of a fill.
-        short: None where there are neither short positions nor leverage.
+        short: None where short positions are off.
     """
     n_symbols = np.uint64(opens.shape[1])
     o = k * STATE_BLOCK
