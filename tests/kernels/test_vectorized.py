@@ -52,7 +52,9 @@ Kernel = tuple[Callable[..., Any], tuple[Any, ...]]
 def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Kernel]:
     """Every phase of a bar with its signature under some options."""
     values = OFF if correlation is OFF else VALUES
-    market = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, ROWS, ROWS, ROWS, ROWS)
+    rows = (ROWS, ROWS, ROWS, ROWS)
+    market = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, *rows)
+    orders = (U64, I64, I64, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
         "account": (account_lanes, (U64, ROWS, ROWS, F64, F64)),
         "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
@@ -61,13 +63,11 @@ def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Ke
         "power": (power_lanes, (U64, I64, BARS, BARS, ROWS, ROWS, ROWS, F64, short)),
         "reduce": (
             reduce_lanes,
-            (U64, U64, U64, U64, U64, I64, F64, BARS, BARS, BARS, ROWS, ROWS, ROWS, ROWS, FILLS)
-            + (ON, fees, short),
+            (U64, U64, U64, U64, U64, I64, F64, BARS, BARS, BARS, *rows, FILLS, ON, fees, short),
         ),
         "fill": (
             fill_lanes,
-            (U64, I64, I64, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, ROWS, ROWS, ROWS)
-            + (PENDING, ROWS, F64, FILLS, fees, stops, short),
+            (*orders, PENDING, ROWS, F64, FILLS, fees, stops, short),
         ),
         "stop": (stop_lanes, (U64, I64, *market, FILLS, fees, short)),
         "margin": (margin_lanes, (U64, I64, *market, F64, FILLS, fees)),
