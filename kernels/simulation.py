@@ -88,7 +88,7 @@ def simulate(
             REDUCE and ADD bits.
         scratch: (SCRATCH_SIZE,), overwritten.
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
-        ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
+        ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         sizing, allocation: codes of ``kernels.codes``.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.

@@ -27,6 +27,7 @@ from kernels.layout import (
     FEATURE_1,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
+    RANK_BLOCK,
     RANK_CALM,
     RANK_EDGE,
     SPENT,
@@ -80,7 +81,7 @@ def decide_lanes(
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
         scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
-        ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
+        ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
         sizing, allocation: codes of ``kernels.codes``.
@@ -157,16 +158,17 @@ def decide_lanes(
                 else:
                     other_size_lanes(scratch, sizing, ivol, confident, True)
             if ranked:
+                r = s * RANK_BLOCK
                 for b in range(B):
                     own = scratch[X_INVERSE_VOLATILITY + b]
-                    ranks[s, RANK_CALM, b] = ivol if shared else own
-                    ranks[s, RANK_EDGE, b] = scratch[EDGE + b]
+                    ranks[r + RANK_CALM + b] = ivol if shared else own
+                    ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
                 stops, short,
             )  # fmt: skip
     if ranked:
-        place_lanes(k, parameters, positions, ranks)
+        place_lanes(k, parameters, positions, scratch, ranks)
     if raw:
         settle_lanes(
             k, t, closes, instruments, parameters, positions, pending, scratch, allocation, short

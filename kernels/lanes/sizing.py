@@ -31,6 +31,7 @@ from kernels.layout import (
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     RANK,
+    RANK_BLOCK,
     RANK_CALM,
     RANK_EDGE,
     REBALANCE_BAND,
@@ -252,40 +253,53 @@ def want_lanes(
 
 
 @jit_borrowing
-def place_lanes(k: Index, parameters: FloatArray, positions: FloatArray, ranks: FloatArray) -> None:
+def place_lanes(
+    k: Index, parameters: FloatArray, positions: FloatArray, scratch: FloatArray, ranks: FloatArray
+) -> None:
     """Keep out the symbols that find no place under ``max_positions``.
 
     Args:
         k: number of the block.
         parameters: rows of each lane.
         positions: ORDER as ``want_lanes`` left it where ``raw``; 0 for symbols kept out.
-        ranks: (n_symbols, N_RANK_ROWS, STRIDE), edges and inverse volatilities; RANK is overwritten.
+        scratch: SPENT is overwritten.
+        ranks: (n_symbols * RANK_BLOCK,), edges and inverse volatilities; overwritten.
     """
-    n_symbols = np.uint64(len(ranks))
+    n_symbols = np.uint64(len(ranks) // int(RANK_BLOCK))
     q = k * PARAMETER_BLOCK
-    for s in range(n_symbols):
-        for b in range(B):
-            ranks[s, RANK, b] = 0.0
-        for j in range(n_symbols):
-            if j != s:
-                p = (k * n_symbols + j) * POSITION_BLOCK
-                for b in range(B):
-                    lots, change = positions[p + LOTS + b], positions[p + ORDER + b]
-                    # A symbol on hold has a change of NaN: it stays if it is held, and never opens.
-                    stays = (lots != 0.0) & (change != -lots)
-                    opens = (lots == 0.0) & (abs(change) > 0.0)
-                    first = comes_before(
-                        ranks[s, RANK_EDGE, b],
-                        ranks[s, RANK_CALM, b],
-                        ranks[j, RANK_EDGE, b],
-                        ranks[j, RANK_CALM, b],
-                    )
-                    ranks[s, RANK, b] += 1.0 if stays | (opens & first) else 0.0
+    for b in range(B):
+        scratch[SPENT + b] = parameters[q + MAX_POSITIONS + b]
     for s in range(n_symbols):
         p = (k * n_symbols + s) * POSITION_BLOCK
+        r = s * RANK_BLOCK
+        for b in range(B):
+            lots, change = positions[p + LOTS + b], positions[p + ORDER + b]
+            # A symbol on hold has a change of NaN: it stays if it is held, and never opens.
+            stays = (lots != 0.0) & (change != -lots)
+            opens = (lots == 0.0) & (abs(change) > 0.0)
+            scratch[SPENT + b] -= 1.0 if stays else 0.0
+            # What does not open has no claim to a place.
+            ranks[r + RANK_EDGE + b] = ranks[r + RANK_EDGE + b] if opens else -np.inf
+            ranks[r + RANK + b] = 0.0
+    for s in range(n_symbols):
+        r = s * RANK_BLOCK
+        for j in range(n_symbols):
+            if j != s:
+                a = j * RANK_BLOCK
+                for b in range(B):
+                    first = comes_before(
+                        ranks[r + RANK_EDGE + b],
+                        ranks[r + RANK_CALM + b],
+                        ranks[a + RANK_EDGE + b],
+                        ranks[a + RANK_CALM + b],
+                    )
+                    ranks[r + RANK + b] += 1.0 if first else 0.0
+    for s in range(n_symbols):
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        r = s * RANK_BLOCK
         for b in range(B):
             held = positions[p + LOTS + b] != 0.0
-            keeps = held | (ranks[s, RANK, b] < parameters[q + MAX_POSITIONS + b])
+            keeps = held | (ranks[r + RANK + b] < scratch[SPENT + b])
             positions[p + ORDER + b] = positions[p + ORDER + b] if keeps else 0.0
 
 

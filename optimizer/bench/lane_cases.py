@@ -73,7 +73,7 @@ class _Block:
         self.scratch = zeros((layout.SCRATCH_SIZE,))
         self.values = zeros((n, layout.STRIDE))
         self.values[:] = rng.uniform(0.0, 9_000.0, self.values.shape)
-        self.ranks = zeros((n, layout.N_RANK_ROWS, layout.STRIDE))
+        self.ranks = zeros((n * int(layout.RANK_BLOCK),))
         self.ranks[:] = rng.uniform(0.0, 1.0, self.ranks.shape)
         self.pending = np.zeros((1, n), dtype=np.uint8)
         self.fills = np.zeros((0, n, len(FILL_KINDS), 4))
@@ -267,7 +267,13 @@ def lane_cases(n_symbols: int) -> list[Case]:
         arguments = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
         add(f"allocation{name}", CELL, n_symbols, _share, (*arguments, short))
     b = _Block(n_symbols)
-    add("places", CELL, n_symbols, place_lanes, (zero, b.parameters, b.positions, b.ranks))
+    add(
+        "places",
+        CELL,
+        n_symbols,
+        place_lanes,
+        (zero, b.parameters, b.positions, b.scratch, b.ranks),
+    )
     for name, fees in (("", None), (", fees", True)):
         b = _Block(n_symbols)
         add(

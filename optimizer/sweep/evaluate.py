@@ -69,9 +69,7 @@ def simulate_blocks(
     values = None
     if inputs.correlations is not None:
         values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
-    ranks = layout.aligned_zeros(
-        (bars.n_symbols if rules.limited else 0, layout.N_RANK_ROWS, layout.STRIDE)
-    )
+    ranks = layout.aligned_zeros((bars.n_symbols * int(layout.RANK_BLOCK) if rules.limited else 0,))
     recording = recording or Recording.empty(0, bars.n_symbols)
 
     def walk(first: int, last: int) -> None:

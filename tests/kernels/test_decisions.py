@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +69,7 @@ def decided(close: Close) -> Decided:
     n = len(close.symbols)
     volatility = column("volatility")
     inverse = np.divide(1.0, volatility, out=np.zeros(n), where=volatility > 0.0)
-    read = [column("strength"), column("confidence"), inverse, column("lots")]
+    read = column("strength"), column("confidence"), inverse, column("lots")
     kept = [array.copy() for array in read]
     barred, wanted, orders = column("barred"), np.full(n, np.nan), np.full(n, np.nan)
     reasons = np.full(n, -1, dtype=np.int64)
@@ -235,7 +235,7 @@ def test_a_reason_says_why_there_is_no_order(close: Close) -> None:
             assert close.chosen.rebalance_band > 0.0
 
 
-def one_symbol(**given_: float) -> Candidate:
+def one_symbol(**given_: Any) -> Candidate:
     """A long signal of a symbol at 10 a lot; strength and volatility make a Kelly size of 5."""
     return replace(Candidate(1, 0.002, 1.0, 0.02, 0.0, 1.0, 10.0), **given_)
 

@@ -26,6 +26,9 @@ sides = st.sampled_from([1.0, -1.0])
 sizes = st.floats(1e-6, 1e3)
 money = st.floats(0.0, 100.0)
 
+NO_FEES = (0.0, 0.0, 0.0, 0.0, 0.0)
+"""Commission per unit, least commission, commission per order, impact, and 1 over the volume."""
+
 
 @settings(deadline=None)
 @given(
@@ -48,7 +51,7 @@ def test_terms_are_those_of_exact_arithmetic(
 ) -> None:
     worth = units * multiplier
     actual = fill_terms(
-        side, 7.0, price, units, worth, slippage, half_spread, commission, *([0.0] * 5), None
+        side, 7.0, price, units, worth, slippage, half_spread, commission, *NO_FEES, None
     )
     sign = int(side)
     paid = Fraction(price) * (1 + sign * Fraction(slippage)) + sign * Fraction(half_spread)
@@ -56,7 +59,7 @@ def test_terms_are_those_of_exact_arithmetic(
     assert actual == pytest.approx((float(paid), float(cash)), rel=1e-12)
     # The terms that depend on the size agree where none of them is given.
     sized = fill_terms(
-        side, 7.0, price, units, worth, slippage, half_spread, commission, *([0.0] * 5), True
+        side, 7.0, price, units, worth, slippage, half_spread, commission, *NO_FEES, True
     )
     assert sized == pytest.approx(actual, rel=1e-14)
 
@@ -116,8 +119,8 @@ def test_terms_by_hand() -> None:
     )
     assert terms == pytest.approx((101.0, 2530.5), abs=1e-9)
     # A sale gets at least 0 before commission, and no fill costs nothing.
-    assert fill_terms(-1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 2.0, *([0.0] * 6), None) == (0.0, 0.0)
-    assert fill_terms(1.0, 0.0, 9.0, 1.0, 2.0, *([0.0] * 4), 5.0, 3.0, 0.0, 0.0, True) == (
+    assert fill_terms(-1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 2.0, 0.0, *NO_FEES, None) == (0.0, 0.0)
+    assert fill_terms(1.0, 0.0, 9.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 5.0, 3.0, 0.0, 0.0, True) == (
         9.0,
         18.0,
     )

@@ -140,7 +140,7 @@ def test_a_target_is_the_fraction_in_whole_lots(
         return
     exact = min(Fraction(fraction), Fraction(max_weight)) * Fraction(equity) / Fraction(lot_value)
     assert target == 0.0 or target * direction > 0.0
-    near = abs(exact - round(exact)) < Fraction(1e-12) * max(exact, 1)
+    near = abs(exact - round(exact)) < Fraction(1e-12) * max(exact, Fraction(1))
     assert abs(target) == floor(exact) or (near and abs(target) == round(exact))
 
 
@@ -282,7 +282,7 @@ def test_scaled_lots_are_whole_and_never_more(lots: float, share: float) -> None
     assert scaled * lots >= 0.0
     assert scaled == int(scaled)
     exact = abs(Fraction(lots)) * Fraction(share)
-    near = abs(exact - round(exact)) <= Fraction(1e-14) * max(exact, 1)
+    near = abs(exact - round(exact)) <= Fraction(1e-14) * max(exact, Fraction(1))
     assert abs(scaled) == floor(exact) or (near and abs(scaled) == round(exact))
     assert scaled_lots(lots, 1.0) == lots
 

@@ -89,7 +89,7 @@ class Options:
 
 
 ALL = Options(True, True, True, True, leverage=2.0, maintenance=0.3, carry=True, limited=True)
-OPTIONS = {
+OPTIONS: dict[str, Options] = {
     "plain": Options(),
     "leverage": Options(leverage=3.0, maintenance=0.25, carry=True),
     "stops": Options(stops=True),
@@ -1185,13 +1185,17 @@ HALF_IN = replace(ALL_IN, max_weight=0.5)
 )
 def test_a_fill_costs_by_hand(costs: Costs, paid: float) -> None:
     volumes = [[5000.0, 5000.0, 5000.0]]
-    lane = FREE, replace(HALF_IN, costs=costs)
+    lane = replace(FREE, instruments=(Instrument(tick_size=0.1),)), replace(HALF_IN, costs=costs)
     # A symbol's own costs, with half the spread in price, are the same.
     own = replace(costs, half_spread=0.1 * costs.half_spread)
     symbol = replace(FREE, instruments=(Instrument(tick_size=0.1, own=own),)), HALF_IN
-    lane = replace(FREE, instruments=(Instrument(tick_size=0.1),)), lane[1]
     for rules, chosen in (lane, symbol):
-        given = {"chosen": chosen, "rules": rules, "volumes": volumes, "options": "fees"}
+        given: dict[str, Any] = {
+            "chosen": chosen,
+            "rules": rules,
+            "volumes": volumes,
+            "options": "fees",
+        }
         path = scenario([[1, 0, 0]], [[10, 10, 10]], **given)
         assert lots_of(path) == [0, 50, 50]
         assert cash_of(path)[1] == pytest.approx(1000.0 - paid, abs=1e-9)

@@ -42,7 +42,6 @@ TRADED = types.Array(types.uint8, 2, "C", readonly=True)
 COLUMNS = types.Array(types.uint64, 1, "C")
 PENDING = types.Array(types.uint8, 2, "C")
 VALUES = types.Array(types.float64, 2, "C")
-RANKS = types.Array(types.float64, 3, "C")
 FILLS = types.Array(types.float64, 4, "C")
 U64, I64, F64, OFF, ON = types.uint64, types.int64, types.float64, types.none, types.boolean
 
@@ -77,7 +76,7 @@ def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Ke
             want_lanes,
             (U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, ON, correlation, stops, short),
         ),
-        "place": (place_lanes, (U64, ROWS, ROWS, RANKS)),
+        "place": (place_lanes, (U64, *rows)),
         "settle": (
             settle_lanes,
             (U64, I64, BARS, BARS, ROWS, ROWS, PENDING, ROWS, I64, short),

@@ -274,7 +274,7 @@ class Sweep:
             self.pending,
             np.full(layout.SCRATCH_SIZE, np.nan),
             values,
-            np.full((n_ranked, layout.N_RANK_ROWS, layout.STRIDE), np.nan),
+            np.full(n_ranked * int(layout.RANK_BLOCK), np.nan),
             SIZINGS.index(rules.sizing),
             ALLOCATIONS.index(rules.allocation),
             rules.leverage,
