@@ -260,12 +260,12 @@ def lane_cases(n_symbols: int) -> list[Case]:
     ):
         b = _Block(1)
         buffers = b.positions, b.parameters, b.scratch
-        arguments = (zero, zero, zero, *buffers, 100.0, b.instruments, False, *options)
-        add(f"sizing{name}", CELL, 1, want_lanes, arguments)
+        wanted = (zero, zero, zero, *buffers, 100.0, b.instruments, False, *options)
+        add(f"sizing{name}", CELL, 1, want_lanes, wanted)
     for name, short in (("", None), (", long/short", True)):
         b = _Block(n_symbols)
-        arguments = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
-        add(f"allocation{name}", CELL, n_symbols, _share, (*arguments, short))
+        shared = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
+        add(f"allocation{name}", CELL, n_symbols, _share, (*shared, short))
     b = _Block(n_symbols)
     add(
         "places",

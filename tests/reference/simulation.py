@@ -324,9 +324,9 @@ def decide(
             reduction, addition = parts(orders[s], one.lots)
             freed += abs(reduction) * one.lot_value
             added += abs(addition) * one.lot_value
-        left = max(chosen.max_exposure * equity - gross + freed, 0.0)
-        if added > left:
-            factor = left / added
+        budget = max(chosen.max_exposure * equity - gross + freed, 0.0)
+        if added > budget:
+            factor = budget / added
         for s, one in enumerate(candidates):
             reduction, addition = parts(orders[s], one.lots)
             target = one.lots + reduction + whole(addition * factor)
@@ -339,9 +339,9 @@ def decide(
                 held += abs(one.lots) * one.lot_value
             else:
                 asked += abs(targets[s]) * one.lot_value
-        left = max(chosen.max_exposure * equity - held, 0.0)
-        if asked > left:
-            factor = left / asked
+        budget = max(chosen.max_exposure * equity - held, 0.0)
+        if asked > budget:
+            factor = budget / asked
         for s, one in enumerate(candidates):
             if not holds[s]:
                 target = whole(targets[s] * factor)
