@@ -23,7 +23,10 @@ def written(folder: Path, text: str, name: str = "rates.csv") -> Path:
 
 
 def test_rows_without_a_rate_are_left_out(tmp_path: Path) -> None:
-    text = "observation_date, bill,other\n2020-01-01,0.01,5\n2020-01-02,.,5\n\n2020-01-03,,5\n2020-01-06,-0.02,x\n"
+    text = (
+        "observation_date, bill,other\n2020-01-01,0.01,5\n2020-01-02,.,5\n"
+        "\n2020-01-03,,5\n2020-01-06,-0.02,x\n"
+    )
     times, rates = read_rate(written(tmp_path, text), "bill")
     assert times.tolist() == days("2020-01-01", "2020-01-06").tolist()
     assert times.dtype == np.dtype("datetime64[ns]")
