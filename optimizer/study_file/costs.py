@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ValidationError, model_validator
 
@@ -97,3 +97,17 @@ class CostsTable(Table):
         for name, values in self.per_symbol.items():
             written[name] = {**values, DEFAULT: written[name]}
         return {"fill": self.fill, "initial_cash": self.initial_cash, **written}
+
+
+def fixed_costs(costs: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the costs that hold for every parameter set of a study: numbers, or given per symbol.
+
+    Args:
+        costs: as ``[costs]`` of a study file; what is left out does not count.
+    """
+    return frozenset(
+        one.name
+        for one in COSTS
+        if one.name in costs
+        and (not isinstance(costs[one.name], Mapping) or is_per_symbol(costs[one.name]))
+    )

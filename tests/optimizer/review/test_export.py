@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import tomli_w
 
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import COSTS, METRICS, RISK
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError
 from optimizer.review.replay import Replay, replay
 from optimizer.search.result import StudyResult
@@ -83,7 +83,7 @@ def test_sets_are_exported_best_first(home: Path, exported: dict[str, Any]) -> N
         assert one["trial"] == row["trial"]
         for name, value in one["parameters"].items():
             assert value == row[name]
-        assert len(one["parameters"]) == 2 + 17
+        assert len(one["parameters"]) == 2 + len(RISK) + len(COSTS)
         for metric in METRICS:
             for prefix, sample in (("", "in_sample"), ("oos_", "out_of_sample")):
                 value = one[sample][metric]

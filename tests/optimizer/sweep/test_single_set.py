@@ -292,7 +292,7 @@ MIXED: dict[str, Any] = {
 
 
 def mixed_study() -> tuple[Study, Space]:
-    study = study_from_dict({**mapping(), **MIXED, "costs": COSTS})
+    study = study_from_dict({**mapping(), **MIXED, "costs": COSTS, "account": {"leverage": 2.0}})
     return study, build_space(study)
 
 
