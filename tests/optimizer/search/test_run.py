@@ -54,7 +54,7 @@ TWO_BY_TWO: dict[str, Any] = {
 STEPPED = {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}}
 
 
-def run(data: Path, out: Path, **tables: Any) -> StudyResult:
+def run(data: Path, out: Path, /, **tables: Any) -> StudyResult:
     return run_study(small_study(data, **tables), out=out, workers=1)
 
 
