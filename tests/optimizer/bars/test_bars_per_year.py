@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,7 +48,8 @@ def of_weekdays(weekdays: Sequence[int], first: str, count: int) -> pd.DatetimeI
 def sessions(exchange: str, first: str, last: str, size: str) -> pd.DatetimeIndex:
     """The bars of an exchange's sessions, with its holidays, half days and changes of the clock."""
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        calendar = exchange_calendars.get_calendar(exchange, start=first, end=last)
+        library = importlib.import_module("exchange_calendars")
+        calendar = library.get_calendar(exchange, start=first, end=last)
     parts = [
         pd.date_range(one.open, one.close, freq=size, inclusive="left")
         for one in calendar.schedule.itertuples()
@@ -343,8 +344,8 @@ def bars_of(volume: list[list[float]]) -> Bars:
     cells = np.array(volume)
     times = np.datetime64("2017-01-02", "ns") + np.arange(len(cells)) * np.timedelta64(1, "D")
     names = tuple(chr(65 + s) for s in range(cells.shape[1]))
-    prices = [np.full(cells.shape, 5.0) for _ in range(4)]
-    return Bars(names, times, *prices, cells, 252.0)
+    prices = np.full(cells.shape, 5.0)
+    return Bars(names, times, prices, prices, prices, prices, cells, 252.0)
 
 
 volumes = st.integers(1, 4).flatmap(
@@ -360,17 +361,17 @@ volumes = st.integers(1, 4).flatmap(
 def test_traded_is_that_of_a_plain_loop(volume: list[list[float]], stop: int) -> None:
     bars = bars_of(volume)
     for part, n_bars in ((bars, len(volume)), (bars.head(stop), min(stop, len(volume)))):
-        assert (part.traded.dtype, part.traded.shape) == (np.uint8, (n_bars, bars.n_symbols))
+        assert part.traded.dtype == np.uint8
+        assert part.traded.shape == (n_bars, bars.n_symbols)
         assert part.traded is part.traded
         assert not part.traded.flags.writeable
         for t in range(n_bars):
             for s in range(bars.n_symbols):
                 without = all(row[s] == 0.0 for row in volume)
                 assert part.traded[t, s] == (1 if without or volume[t][s] > 0.0 else 0)
-    # The hash is of what the bars hold, not of what was derived from it.
-    assert bars.head(stop).content_hash == (
-        bars_of(volume[:stop]).content_hash if volume[:stop] else bars.head(stop).content_hash
-    )
+    if stop:
+        # The hash is of what the bars hold, not of what is known about the rest of the file.
+        assert bars.head(stop).content_hash == bars_of(volume[:stop]).content_hash
 
 
 def test_a_volume_that_alignment_drops_counts(tmp_path: Path) -> None:

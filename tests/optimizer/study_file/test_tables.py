@@ -163,7 +163,7 @@ def test_symbols_are_one_study_in_every_order() -> None:
 
 def test_how_bars_are_annualized() -> None:
     plain = study_from_dict(mapping())
-    assert plain.data.bars_per_year is plain.data.bar is None
+    assert (plain.data.bars_per_year, plain.data.bar) == (None, None)
     assert not {"bars_per_year", "bar"} & plain.to_dict()["data"].keys()
     said = study_from_dict(mapping(data={"bars_per_year": 252, "bar": "60min"}))
     assert said.to_dict()["data"] == {
