@@ -220,6 +220,7 @@ HARD: dict[str, dict[str, Any]] = {
         "data": {"symbols": ["CCC", "AAA"], "start": "2015-03-02", "end": "2016-02-15"},
         "validation": {"holdout": 0.0},
     },
+    "bars per year as the study states them": {"data": {"bars_per_year": 1008, "bar": "1d"}},
     "correlations refreshed rarely": {
         "risk": {"correlation_exact_symbols": 2, "correlation_refresh": 9},
     },

@@ -159,6 +159,31 @@ def test_times_are_one_value_in_every_form() -> None:
     assert "is after" in refused(data={**data, "start": "2015-01-31T22:01"})
 
 
+def test_symbols_are_one_study_in_every_order() -> None:
+    one, other = (
+        study_from_dict(mapping(data={"symbols": symbols}))
+        for symbols in (["B", "C9", "C10", "a"], ["a", "C10", "B", "C9"])
+    )
+    assert one.data.symbols == other.data.symbols == ("B", "C10", "C9", "a")
+    assert one.to_dict() == other.to_dict()
+    assert (one.content_hash, one.space_hash) == (other.content_hash, other.space_hash)
+
+
+def test_how_bars_are_annualized() -> None:
+    plain = study_from_dict(mapping())
+    assert (plain.data.bars_per_year, plain.data.bar) == (None, None)
+    assert not {"bars_per_year", "bar"} & plain.to_dict()["data"].keys()
+    said = study_from_dict(mapping(data={"bars_per_year": 252, "bar": "60min"}))
+    assert said.to_dict()["data"] == {
+        **plain.to_dict()["data"],
+        "bars_per_year": 252.0,
+        "bar": "1h",
+    }
+    same = study_from_dict(mapping(data={"bars_per_year": 252.0, "bar": " 1 H"}))
+    assert same.content_hash == said.content_hash != plain.content_hash
+    assert study_from_dict(said.to_dict()).to_dict() == said.to_dict()
+
+
 # --- Ranges -----------------------------------------------------------------------------------
 
 
@@ -371,6 +396,12 @@ NAN, INF = float("nan"), float("inf")
         ),
         ({"data": {"timezone": "Mars"}}, ['[data] timezone: got "Mars"; no such time zone']),
         ({"data": {"timezone": "../x"}}, ['[data] timezone: got "../x"']),
+        ({"data": {"bars_per_year": 0}}, ["[data] bars_per_year: got 0", "0.01 to 1000000000"]),
+        ({"data": {"bars_per_year": "252"}}, ['[data] bars_per_year: got "252"', "a number"]),
+        ({"data": {"bars_per_year": NAN}}, ["[data] bars_per_year: got nan", "finite"]),
+        ({"data": {"bar": 5}}, ["[data] bar: got 5; expected a text"]),
+        ({"data": {"bar": "5m"}}, ['[data] bar: got "5m"; expected a duration such as "5min"']),
+        ({"data": {"bar": "1M"}}, ['[data] bar: got "1M"; expected a duration']),
         (
             {"data": {"symbols": ["SPY"]}, "classifier": {"name": "hmm", "market": "SPX"}},
             ['[classifier] market: "SPX" is not among the symbols'],
