@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,6 +67,11 @@ class Rules:
     def margin(self) -> bool:
         """Whether the account lends money or symbols."""
         return self.allow_short or self.leverage > 1.0
+
+    @property
+    def rates_hash(self) -> str:
+        """SHA-256 of the table of rates, whose files a study does not hold."""
+        return hashlib.sha256(np.ascontiguousarray(self.rates).tobytes()).hexdigest()
 
     @property
     def lot_units(self) -> FloatArray:
