@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,12 @@ def wild_bars(rng: np.random.Generator) -> Bars:
     """Random walks with jumps, gaps, halts, still stretches, twins, and symbols without volume."""
     n_bars, n_symbols = int(rng.integers(80, 161)), int(rng.integers(1, 7))
     shape = (n_bars, n_symbols)
-    scale = rng.uniform(0.005, 0.04)
+    scale = rng.uniform(0.005, 0.05)
     moves = rng.normal(0.0, scale, shape) + rng.normal(0.0, scale, (n_bars, 1))
     moves += rng.normal(0.0, scale, shape) * 5.0 * (rng.random(shape) < 0.03)
     moves += np.repeat(rng.normal(0.0, scale / 3, (n_bars // 20 + 1, n_symbols)), 20, 0)[:n_bars]
+    # Crashes and squeezes of all symbols at once; some end an account.
+    moves += (rng.random((n_bars, 1)) < 0.03) * rng.normal(0.0, 0.3, (n_bars, 1))
     for s in range(n_symbols):
         if rng.random() < 0.3:
             start = int(rng.integers(0, n_bars))
@@ -71,12 +74,13 @@ def wild_bars(rng: np.random.Generator) -> Bars:
     still = moves == 0.0
     close = rng.uniform(5.0, 200.0, n_symbols) * np.exp(np.cumsum(moves, axis=0))
     before = np.vstack([close[:1], close[:-1]])
-    jump = np.where(rng.random(shape) < 0.1, 3.0, 1.0) * (~still)
-    open_ = before * np.exp(rng.normal(0.0, scale / 2, shape) * jump)
+    # An open lies anywhere between the two closes and beyond, or at the previous close.
+    share = rng.choice([0.0, 0.5, 1.0], shape) + rng.normal(0.0, 0.3, shape)
+    open_ = before * np.exp(moves * share)
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0.0, scale / 2, shape)) * ~still)
     low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0.0, scale / 2, shape)) * ~still)
     volume = np.round(np.exp(rng.normal(7.0, 1.0, shape)))
-    volume[rng.random(shape) < rng.choice([0.0, 0.08])] = 0.0
+    volume[rng.random(shape) < rng.choice([0.0, 0.05, 0.3])] = 0.0
     volume[:, rng.random(n_symbols) < 0.15] = 0.0
     if n_symbols > 1 and rng.random() < 0.2:
         for table in (open_, high, low, close, volume):
@@ -116,16 +120,17 @@ def wild_parameters(
         "sma_cross": {"fast": lookback, "slow": longer, "band": float(rng.uniform(1e-4, 0.02))},
         "breakout": {"lookback": longer, "atr_lookback": lookback, "width": rng.uniform(0.2, 1.5)},
     }[strategy]
+    tightness = float(rng.choice([0.1, 0.3, 0.9])) * variant.stops
     return {
         "strategy": strategy,
         **{f"{strategy}_{name}": value for name, value in own.items()},
-        "kelly_fraction": float(rng.uniform(0.1, 2.0)),
+        "kelly_fraction": float(rng.uniform(0.1, 4.0)),
         "expected_sharpe": float(rng.uniform(0.3, 3.0)),
-        "volatility_target": float(rng.uniform(0.05, 0.8)),
-        "weight": float(rng.uniform(0.05, 1.2)),
+        "volatility_target": float(rng.uniform(0.05, 2.0)),
+        "weight": float(rng.uniform(0.05, 2.0)),
         "risk_per_trade": float(rng.uniform(0.005, 0.05)),
-        "max_exposure": leverage * float(rng.choice([1.0, 0.9, 0.5])),
-        "max_weight": float(rng.choice([0.2, 0.6, 1.0, 4.0])),
+        "max_exposure": leverage * float(rng.choice([1.0, 1.0, 0.9, 0.5])),
+        "max_weight": float(rng.choice([0.2, 0.6, 1.0, 4.0, 4.0])),
         "max_positions": int(rng.choice([0, 0, 1, 2, 3])),
         "neutral_multiplier": float(rng.choice([1.0, 0.7])),
         "correlation_penalty": float(rng.uniform(0.2, 1.0)) if variant.correlated else 0.0,
@@ -134,9 +139,9 @@ def wild_parameters(
         "correlation_refresh": int(rng.integers(1, 6)),
         "min_order_size": some(rng, 0.5, 0.0, 30.0),
         "rebalance_band": some(rng, 0.7, 0.0, 0.4),
-        "stop_loss": float(rng.uniform(0.01, 0.15)) if variant.stops else 0.0,
-        "take_profit": some(rng, 0.5 * variant.stops, 0.01, 0.3),
-        "trailing_stop": some(rng, 0.5 * variant.stops, 0.01, 0.2),
+        "stop_loss": float(rng.uniform(0.1, 1.0)) * tightness,
+        "take_profit": some(rng, 0.5, 0.1, 3.0) * tightness,
+        "trailing_stop": some(rng, 0.5, 0.1, 1.0) * tightness,
         "volatility_lookback": int(rng.integers(2, 12)),
         "ewma_decay": float(rng.uniform(0.8, 0.99)),
         "lot_size": float(rng.choice([1.0, 1.0, 0.1, 10.0])),
@@ -214,27 +219,27 @@ def differences(case: Case, wanted: Outcome, got: BacktestResult) -> Iterator[st
     theirs = list(
         zip(at.tolist(), got.fills["symbol"], got.fills["kind"], got.fills["lots"], strict=True)
     )
+    scale = float(case.keys["costs"]["initial_cash"])
+    prices, costs = got.fills["price"].to_numpy(float), got.fills["cost"].to_numpy(float)
     for i, (one, other) in enumerate(zip(mine, theirs, strict=False)):
         if one != other:
             yield f"fill {i}: broker {one}, sweep {other}"
-            break
-    else:
-        if len(mine) != len(theirs):
-            i = min(len(mine), len(theirs))
-            yield f"fill {i}: broker {mine[i : i + 1]}, sweep {theirs[i : i + 1]}"
-    if mine == theirs:
-        scale = float(case.keys["costs"].get("initial_cash", 100_000.0))
-        for name, tiny in (("price", 1e-12), ("cost", 1e-9 * scale)):
-            values = np.array([getattr(fill, name) for fill in wanted.fills])
-            off = ~np.isclose(got.fills[name].to_numpy(float), values, rtol=1e-9, atol=tiny)
-            for i in np.flatnonzero(off)[:1]:
-                yield f"fill {i} {mine[i]}: {name} {values[i]}, sweep {got.fills[name].iloc[i]}"
-        tiny = 1e-9 * scale
-    else:
-        tiny = 1e-6
+            return
+        fill = wanted.fills[i]
+        if not isclose(fill.price, prices[i], rel_tol=1e-9):
+            yield f"fill {i}, {one}: price {fill.price}, sweep {prices[i]}"
+            return
+        # The cost is a difference of two values, and has their rounding.
+        if not isclose(fill.cost, costs[i], rel_tol=1e-9, abs_tol=1e-11 * abs(fill.flow)):
+            yield f"fill {i}, {one}: cost {fill.cost}, sweep {costs[i]}"
+            return
+    if len(mine) != len(theirs):
+        i = min(len(mine), len(theirs))
+        yield f"fill {i}: broker {mine[i : i + 1]}, sweep {theirs[i : i + 1]}"
+        return
     equity = got.equity.to_numpy()
     if len(equity) != len(wanted.equity):
         yield f"{len(wanted.equity)} bars, sweep {len(equity)}"
         return
-    for t in np.flatnonzero(~np.isclose(equity, wanted.equity, rtol=1e-9, atol=tiny))[:1]:
+    for t in np.flatnonzero(~np.isclose(equity, wanted.equity, rtol=1e-9, atol=1e-9 * scale))[:1]:
         yield f"equity at bar {wanted.first + t}: {wanted.equity[t]!r}, sweep {equity[t]!r}"

@@ -33,6 +33,8 @@ ACCOUNT = {
 }
 """Default values of ``[account]``."""
 
+TOL = 2.0**-50
+
 Kind = Literal["order", "stop", "liquidation", "ruin"]
 
 Series = Sequence[float]
@@ -294,7 +296,7 @@ class Broker:
         share = one.costs["max_volume_share"]
         if share == 0.0 or one.volume[bar] == inf:
             return lots
-        most = float(floor(share * one.volume[bar] / one.units))
+        most = whole(share * one.volume[bar] / one.units)
         if abs(lots) > most:
             self.saw("volume_limited")
             return most if lots > 0.0 else -most
@@ -403,6 +405,8 @@ class Broker:
     def follow(self, bar: int) -> None:
         """Take the bar into the best prices, which count from the next bar on."""
         for one in self.symbols:
+            if not one.trades[bar]:
+                continue
             if one.lots > 0.0:
                 one.best = max(one.best, one.high[bar])
             elif one.lots < 0.0:
@@ -422,9 +426,8 @@ class Broker:
         self.saw("margin_calls")
         for one, at in zip(self.symbols, prices, strict=True):
             if one.lots != 0.0 and one.trades[bar]:
-                lots = self.within_volume(one, -one.lots, bar)
-                self.out.liquidations += lots != 0.0
-                self.fill(one, lots, at, bar, "liquidation")
+                self.out.liquidations += 1
+                self.fill(one, -one.lots, at, bar, "liquidation")
 
     # Close
 
@@ -468,8 +471,6 @@ class Broker:
             above, below = close > x[0] + width, close < x[0] - width
             score = abs(close - x[0]) / close * per_volatility / sqrt(self.own("lookback"))
         direction = LONG if above else SHORT if below else HOLD
-        if direction == SHORT and not self.allow_short:
-            direction = FLAT
         expected = self.p["expected_sharpe"] / sqrt(self.bars.bars_per_year)
         return direction, expected * volatility * min(score, 3.0)
 
@@ -531,16 +532,16 @@ class Broker:
         signals: list[tuple[Symbol, int, float]] = []
         for one in self.symbols:
             direction, strength = self.signal(one, bar)
+            sized_by_risk = self.sizing in ("kelly", "volatility_target")
+            still = sized_by_risk and one.volatility[bar] == 0.0 and direction != HOLD
+            if direction == SHORT and not self.allow_short:
+                direction = FLAT
             if direction == one.barred != FLAT:
                 direction = FLAT
                 self.saw("barred")
             elif direction != HOLD:
                 one.barred = FLAT
-            if (
-                self.sizing in ("kelly", "volatility_target")
-                and one.volatility[bar] == 0.0
-                and direction in (LONG, SHORT)
-            ):
+            if still:
                 direction = HOLD
                 self.saw("still")
             signals.append((one, direction, strength))
@@ -575,7 +576,7 @@ class Broker:
 
     def whole(self, one: Symbol, value: float, bar: int) -> float:
         """The whole lots that a value buys at the close, rounded toward zero."""
-        lots = float(floor(abs(value) / one.value(1.0, one.close[bar])))
+        lots = whole(abs(value) / one.value(1.0, one.close[bar]))
         return lots if value > 0.0 else -lots
 
     def decide(self, bar: int) -> None:
@@ -648,9 +649,14 @@ class Broker:
         return out
 
 
+def whole(lots: float) -> float:
+    """Rounded down; what lacks of a whole number by the rounding of floats alone counts as whole."""
+    return float(floor(lots * (1.0 + TOL)))
+
+
 def scaled(lots: float, factor: float) -> float:
     """Whole lots that are left of ``lots``, rounded toward zero."""
-    left = float(floor(abs(lots) * factor))
+    left = whole(abs(lots) * factor)
     return left if lots > 0.0 else -left
 
 
