@@ -1,6 +1,6 @@
 """Performance of lanes from the sums that the simulation accumulated.
 
-Conventions follow empyrical: returns per bar, a risk-free rate of 0, annualization by the bars per
+Conventions follow empyrical: returns per bar less the risk-free rate, annualization by the bars per
 year, sample standard deviations (ddof 1). A metric that is undefined is NaN: without a trade, without
 a loss, or where the returns do not vary.
 """
@@ -10,11 +10,13 @@ import numpy as np
 from kernels._jit import jit
 from kernels.arrays import FloatArray
 from kernels.layout import (
+    CARRY,
     COSTS,
     EQUITY,
     GROSS_LOSS,
     GROSS_PROFIT,
     MAX_DRAWDOWN,
+    N_LIQUIDATIONS,
     N_TRADES,
     N_WINS,
     RUINED,
@@ -29,7 +31,7 @@ from kernels.layout import (
     TRADED,
 )
 
-N_METRICS = 17
+N_METRICS = 19
 (
     TOTAL_RETURN,
     CAGR,
@@ -48,6 +50,8 @@ N_METRICS = 17
     RUIN,
     SKEWNESS,
     KURTOSIS,
+    LIQUIDATIONS,
+    NET_CARRY,
 ) = range(N_METRICS)
 
 # Row numbers in the simulation's state.
@@ -67,6 +71,8 @@ _N_WINS = int(N_WINS) // STRIDE
 _GROSS_PROFIT = int(GROSS_PROFIT) // STRIDE
 _GROSS_LOSS = int(GROSS_LOSS) // STRIDE
 _RUINED = int(RUINED) // STRIDE
+_N_LIQUIDATIONS = int(N_LIQUIDATIONS) // STRIDE
+_CARRY = int(CARRY) // STRIDE
 
 
 FLAT = 1e-12
@@ -103,7 +109,7 @@ def mean_and_deviation(n: float, total: float, squares: float) -> tuple[float, f
 
 @jit
 def sharpe_ratio(n: float, total: float, squares: float, undefined: float) -> float:
-    """Sharpe ratio at a risk-free rate of 0 (Sharpe 1994, "The Sharpe Ratio"), from power sums.
+    """Sharpe ratio (Sharpe 1994, "The Sharpe Ratio") of excess returns, from power sums.
 
     Args:
         n: number of returns.
@@ -160,15 +166,17 @@ def performance(
         bars_per_year: annualizes.
         out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates are
             fractions; exposure is the mean gross value over equity; turnover is the value of all fills
-            over the mean equity, per year; equity and costs are money; skewness and kurtosis are those
-            of the returns per bar.
+            over the mean equity, per year; equity, costs and net carry are money. Volatility, Sharpe
+            and Sortino ratio, skewness and kurtosis are those of the returns per bar less the
+            risk-free rate.
     """
     years = n_bars / bars_per_year
     for i in range(rows.shape[1]):
         start, end = start_equity[i], rows[_EQUITY, i]
         growth = end / start if start > 0.0 else np.nan
         mean, deviation = mean_and_deviation(n_bars, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i])
-        cagr = growth ** (1.0 / years) - 1.0
+        # A debt is worth no more than a loss of everything: a root of it is undefined.
+        cagr = (0.0 if growth < 0.0 else growth) ** (1.0 / years) - 1.0
         downside = np.sqrt(rows[_SUM_DOWNSIDE_2, i] / n_bars)
         drawdown = rows[_MAX_DRAWDOWN, i]
         trades, losses = rows[_N_TRADES, i], rows[_GROSS_LOSS, i]
@@ -196,3 +204,5 @@ def performance(
             rows[_SUM_RETURN_3, i],
             rows[_SUM_RETURN_4, i],
         )
+        out[i, LIQUIDATIONS] = rows[_N_LIQUIDATIONS, i]
+        out[i, NET_CARRY] = rows[_CARRY, i]

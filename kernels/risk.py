@@ -302,7 +302,9 @@ def reducing_part(order: float, lots: float, short: object) -> float:
 
 
 @jit
-def budget_share(max_exposure: float, equity: float, gross: float, freed: float, added: float) -> float:
+def budget_share(
+    max_exposure: float, equity: float, gross: float, freed: float, added: float
+) -> float:
     """Factor by which all additions of a close are scaled, so that they fit the budget.
 
     Args:

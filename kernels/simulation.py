@@ -114,9 +114,7 @@ def simulate(
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
                 if rates[t, CREDIT] != 0.0 or (short is not None and rates[t, YEARS] != 0.0):
-                    carry_lanes(
-                        k, t, closes, instruments, rates, state, positions, scratch, short
-                    )
+                    carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
                 if not close_fill:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,

@@ -182,6 +182,8 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
     "ruined": "minimize",
     "skewness": "maximize",
     "kurtosis": "minimize",
+    "liquidations": "minimize",
+    "carry": "maximize",
 }
 """The direction in which each metric is better; the default of a study file."""
 

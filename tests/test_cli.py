@@ -202,7 +202,7 @@ def test_run_ends_with_the_best_sets_and_the_way_on(home: Home) -> None:
     found = home.ran.stdout
     text = plain(found)
     assert "40 parameter sets (40 distinct) in 10 trials, 40 feasible" in text
-    assert "in-sample 2015-03-02" in text
+    assert "in-sample 2015-03-04" in text
     best = small_study_rows(home).sort_values("sharpe", ascending=False)
     for number in best["set"].head(5):
         assert re.search(rf"^\s*{number} ", found, re.MULTILINE)

@@ -171,6 +171,4 @@ def decide_lanes(
         settle_lanes(
             k, t, closes, instruments, parameters, positions, pending, scratch, allocation, short
         )
-    share_lanes(
-        k, instruments, parameters, positions, pending, scratch, allocation, short
-    )
+    share_lanes(k, instruments, parameters, positions, pending, scratch, allocation, short)

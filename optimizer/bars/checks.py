@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from optimizer.bars.rows import Rows, first_row
-from optimizer.bars.times import LONG_BAR, duration_text, most_common, time_text, to_nanoseconds
+from optimizer.bars.times import (
+    LONG_BAR,
+    duration_text,
+    most_common,
+    time_text,
+    to_nanoseconds,
+    write_duration,
+)
 from optimizer.bars.timestamps import without_zone
 from optimizer.errors import DataError
 from optimizer.text import counted
@@ -27,12 +34,13 @@ _CALENDAR_SLACK = 4 / 7
 """A long bar may be as short as this: a week that begins on a Thursday, a February."""
 
 
-def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
+def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None = None) -> None:
     """Refuse rows that are not bars: out of order, repeated, invalid, or of several sizes.
 
     Args:
         rows: with symbols, times and values.
         zone: whose clock may shorten a step.
+        bar: duration of every bar, nanoseconds; None takes each symbol's most common step.
 
     Raises:
         DataError: names the first such row.
@@ -41,7 +49,7 @@ def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
     for flaw in flaws(rows.values):
         if (row := first_row(flaw.broken)) is not None:
             rows.refuse(row, flaw.describe(rows.values, row))
-    _check_bar_size(rows, zone)
+    _check_bar_size(rows, zone, bar)
 
 
 def require_bars(bars: Bars, needed: int, why: str) -> None:
@@ -178,22 +186,22 @@ def _check_order(rows: Rows) -> None:
     )
 
 
-def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
+def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None) -> None:
     """Refuse bars of several sizes.
 
-    A symbol's bar size is its most common step. A shorter step is refused; one of a day or more may
-    shrink with the calendar, and one within a day where the clock of ``zone`` changes. Longer steps
-    are nights, weekends, holidays, halts and missing bars, but not where many in a row are alike or
-    all are far longer.
+    A symbol's bar size is its most common step, unless it is given as ``bar``. A shorter step is
+    refused; one of a day or more may shrink with the calendar, and one within a day where the clock of
+    ``zone`` changes. Longer steps are nights, weekends, holidays, halts and missing bars, but not where
+    many in a row are alike or all are far longer.
     """
     symbols = [where for where in rows.by_symbol() if len(where) > 1]
     if not symbols:
         return
     longest = max(symbols, key=len)
-    shared = most_common(np.diff(to_nanoseconds(rows.time[longest])))
+    shared = most_common(np.diff(to_nanoseconds(rows.time[longest]))) if bar is None else bar
     for where in symbols:
         steps = np.diff(to_nanoseconds(rows.time[where]))
-        size = most_common(steps)
+        size = most_common(steps) if bar is None else bar
         few = len(steps) < 5 and size > shared  # two bars over a weekend are still daily bars
         if not few and not _same_size(size, shared):
             raise DataError(
@@ -211,7 +219,10 @@ def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo) -> None:
             rows.refuse(
                 int(where[wrong[0] + 1]),
                 f"mixed bar sizes: column timestamp is {duration_text(step)} after the bar before, but "
-                f"most bars of the symbol are {duration_text(size)} apart; keep one bar size in a file",
+                f"most bars of the symbol are {duration_text(size)} apart; keep one bar size in a file"
+                if bar is None
+                else f"column timestamp is {duration_text(step)} after the bar before, but bar ="
+                f' "{write_duration(bar)}"; correct it, or leave it out',
             )
 
 

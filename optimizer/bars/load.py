@@ -21,10 +21,13 @@ from optimizer.bars.checks import check_rows, suspected_splits
 from optimizer.bars.read import find_symbols, read_table
 from optimizer.bars.rows import VALUES, Rows, first_row
 from optimizer.bars.times import (
-    DAY,
+    LEAST_PER_YEAR,
+    MOST_PER_YEAR,
     duration_text,
     infer_bars_per_year,
+    long_gap,
     most_common,
+    read_duration,
     time_text,
     to_nanoseconds,
 )
@@ -47,6 +50,8 @@ def load_bars(
     *,
     align: Literal["inner", "strict"] = "inner",
     timezone: str = "UTC",
+    bars_per_year: float | None = None,
+    bar: str | None = None,
 ) -> Bars:
     """Read bars of one or several symbols.
 
@@ -58,12 +63,15 @@ def load_bars(
 
     Args:
         path: a ``.parquet``, ``.pq``, ``.csv`` or ``.csv.gz`` file.
-        symbols: which symbols, in the order of the result's columns; None takes all, by name.
+        symbols: which symbols, in any order; None takes all. Those of the result are in order of name.
         start: first time, inclusive; a date is the start of that day.
         end: last time, inclusive; a date includes that whole day.
         align: ``inner`` keeps the timestamps that all symbols have, and logs how many are dropped;
             ``strict`` refuses symbols whose timestamps differ. Nothing is ever filled.
         timezone: of timestamps, ``start`` and ``end`` that carry none, as ``America/New_York``.
+        bars_per_year: annualizes returns; None takes the bars over their span.
+        bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes the most common
+            step between bars.
 
     Returns:
         The bars, timestamps in UTC.
@@ -75,13 +83,22 @@ def load_bars(
     zone = read_zone(source, timezone)
     if align not in ("inner", "strict"):
         raise DataError(f'{source}: align: got {align!r}; valid: "inner", "strict"')
+    if bars_per_year is not None and not LEAST_PER_YEAR <= bars_per_year <= MOST_PER_YEAR:
+        raise DataError(
+            f"{source}: bars_per_year: got {bars_per_year}; expected a number, {LEAST_PER_YEAR:g} to"
+            f" {MOST_PER_YEAR:g}"
+        )
+    try:
+        size = None if bar is None else read_duration(bar)
+    except ValueError as error:
+        raise DataError(f"{source}: bar: {error}") from None
     rows = find_symbols(read_table(Path(path)))
     rows = _select_symbols(rows, symbols)
     rows = _select_times(read_times(rows, zone), start, end, zone)
     rows = _read_values(rows)
-    check_rows(rows, zone)
-    bars = _align(rows, align)
-    _log_suspicions(bars)
+    check_rows(rows, zone, size)
+    bars = _align(rows, align, bars_per_year, size)
+    _log_suspicions(bars, size)
     return bars
 
 
@@ -117,6 +134,7 @@ def _select_symbols(rows: Rows, symbols: Sequence[str] | str | None) -> Rows:
             raise DataError(
                 f"{rows.source}: no symbol {name!r}{hint} (there: {list_text(rows.names)})"
             )
+    wanted = tuple(sorted(wanted))
     place = np.full(len(rows.names), -1, dtype=np.int64)
     for i, name in enumerate(wanted):
         place[rows.names.index(name)] = i
@@ -177,11 +195,7 @@ def _read_values(rows: Rows) -> Rows:
     return replace(rows, values=values)
 
 
-_LONG_GAP = 14 * DAY
-"""Longer than the holidays of any exchange."""
-
-
-def _log_suspicions(bars: Bars) -> None:
+def _log_suspicions(bars: Bars, size: int | None) -> None:
     """Warn of what may be right but would spoil every result if it is wrong."""
     splits = [
         f"{bars.symbols[symbol]} {ratio} at {time_text(bars.timestamps[bar])}"
@@ -195,7 +209,7 @@ def _log_suspicions(bars: Bars) -> None:
             list_text(splits, 5),
         )
     steps = np.diff(to_nanoseconds(bars.timestamps))
-    long = np.flatnonzero(steps > max(_LONG_GAP, 3 * most_common(steps)))
+    long = np.flatnonzero(steps > long_gap(most_common(steps) if size is None else size))
     if len(long):
         holes = (
             f"{time_text(bars.timestamps[i])} to {time_text(bars.timestamps[i + 1])}"
@@ -205,7 +219,9 @@ def _log_suspicions(bars: Bars) -> None:
         _log.warning("%s: long gaps without bars: %s", bars.source, list_text(holes, 5))
 
 
-def _align(rows: Rows, align: Literal["inner", "strict"]) -> Bars:
+def _align(
+    rows: Rows, align: Literal["inner", "strict"], bars_per_year: float | None, size: int | None
+) -> Bars:
     symbols = rows.by_symbol()
     for name, where in zip(rows.names, symbols, strict=True):
         if not len(where):
@@ -230,11 +246,15 @@ def _align(rows: Rows, align: Literal["inner", "strict"]) -> Bars:
         [where[np.searchsorted(time, common)] for where, time in zip(symbols, times, strict=True)],
         axis=1,
     )
+    if bars_per_year is None:
+        bars_per_year = infer_bars_per_year(common, size)
     return Bars(
         symbols=rows.names,
         timestamps=common.astype("datetime64[ns]"),
-        bars_per_year=infer_bars_per_year(common),
+        bars_per_year=float(bars_per_year),
         source=rows.source,
+        # Judged before alignment, which may drop the bars that have some.
+        has_volume=np.array([(rows.values["volume"][where] > 0.0).any() for where in symbols]),
         **{name: np.ascontiguousarray(rows.values[name][picked]) for name in VALUES},
     )
 

@@ -139,6 +139,8 @@ class Terms:
             end=self.data.get("end"),
             align=self.data["align"],
             timezone=self.data["timezone"],
+            bars_per_year=self.data.get("bars_per_year"),
+            bar=self.data.get("bar"),
         )
         if bars.content_hash != self.data_hash:
             raise StudyError(

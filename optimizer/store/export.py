@@ -14,6 +14,7 @@ import pandas as pd
 import tomli_w
 from pydantic import Field, ValidationError
 
+from optimizer.bars.times import MOST_PER_YEAR
 from optimizer.catalogue import METRICS
 from optimizer.errors import ExportError
 from optimizer.files import write_atomically
@@ -252,6 +253,8 @@ class _OfData(Record):
     timezone: Name
     start: Name | None = None
     end: Name | None = None
+    bars_per_year: Annotated[float, Field(gt=0.0, le=MOST_PER_YEAR)] | None = None
+    bar: Name | None = None
 
 
 class _OfStrategy(Record):

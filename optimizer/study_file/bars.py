@@ -30,6 +30,8 @@ def load_study_bars(study: Study) -> Bars:
         end=data.end,
         align=data.align,
         timezone=data.timezone,
+        bars_per_year=data.bars_per_year,
+        bar=data.bar,
     )
 
 

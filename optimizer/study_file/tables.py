@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from optimizer.bars.times import LEAST_PER_YEAR, MOST_PER_YEAR, read_duration, write_duration
 from optimizer.study_file.values import (
     bounded,
     distinct,
@@ -83,7 +84,7 @@ class StudyTable(Table):
 def _read_symbols(value: object) -> list[str]:
     symbols = [named(symbol) for symbol in listed(value)]
     distinct(symbols, "give each symbol once")
-    return symbols
+    return sorted(symbols)
 
 
 def _read_time(value: object) -> str:
@@ -112,15 +113,26 @@ def _read_timezone(value: object) -> str:
     return name
 
 
+def _read_bar(value: object) -> str:
+    """A duration in one form, so that 60min and 1h are the same study."""
+    text = filled_text(value)
+    try:
+        return write_duration(read_duration(text))
+    except ValueError as error:
+        raise refusal(str(error)) from None
+
+
 class DataTable(Table):
     """``[data]``: the bars of the study.
 
     Attributes:
         path: relative to the study file's folder.
-        symbols: None takes all symbols.
+        symbols: in order of name, in whatever order they are listed; None takes all symbols.
         start, end: ISO dates or date-times, both inclusive; None sets no limit.
         align: what to do if the symbols' calendars differ.
         timezone: of timestamps without a zone, and of ``start`` and ``end``.
+        bars_per_year: annualizes returns; None takes the bars over their span.
+        bar: duration of a bar; None takes the most common step.
     """
 
     path: Annotated[str, BeforeValidator(filled_text)]
@@ -129,6 +141,8 @@ class DataTable(Table):
     end: Annotated[str, BeforeValidator(_read_time)] | None = None
     align: Annotated[Literal["inner", "strict"], name_of("inner", "strict")] = "inner"
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
+    bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
+    bar: Annotated[str, BeforeValidator(_read_bar)] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> DataTable:

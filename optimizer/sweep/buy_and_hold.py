@@ -54,15 +54,21 @@ def held_metrics(inputs: Inputs) -> Held:
         inputs: of the study.
     """
     equity = np.concatenate([[inputs.rules.initial_cash], buy_and_hold(inputs)])
+    risk_free = inputs.rules.rates[inputs.first : inputs.bars.n_bars, layout.RISK_FREE]
     split, yearly = inputs.split - inputs.first, inputs.bars.bars_per_year
-    return Held(_metrics(equity[: split + 1], yearly), _metrics(equity[split:], yearly))
+    return Held(
+        _metrics(equity[: split + 1], risk_free[:split], yearly),
+        _metrics(equity[split:], risk_free[split:], yearly),
+    )
 
 
-def _metrics(equity: FloatArray, bars_per_year: float) -> dict[str, float | None]:
+def _metrics(
+    equity: FloatArray, risk_free: FloatArray, bars_per_year: float
+) -> dict[str, float | None]:
     """``OF_EQUITY`` of an equity, whose first value is that before the first bar."""
     if len(equity) < 2:
         return {}
-    returns = np.diff(equity) / equity[:-1]
+    returns = np.diff(equity) / equity[:-1] - risk_free
     sums = {
         layout.EQUITY: equity[-1],
         layout.SUM_RETURN: returns.sum(),

@@ -29,22 +29,23 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
         One row a fill, in the order in which they happened: ``timestamp``, ``symbol``, ``quantity``
         (signed units), ``price`` (spread, slippage and impact included), ``cost`` (these and the
         commission, money), ``kind`` (``order``, ``stop``, ``liquidation`` or ``ruin``), ``lots``
-        (signed) and ``lot_size`` (units).
+        (signed), ``value`` (of the fill at its price, money) and ``cash`` (that it brought, signed).
     """
     bars, rules = inputs.bars, inputs.rules
     at, symbol, kind = np.nonzero(recording.fills[..., FILL_LOTS])
     found = recording.fills[at, symbol, kind]
-    lots, units = found[:, FILL_LOTS], rules.lot_units[symbol]
+    lots = found[:, FILL_LOTS]
     frame = pd.DataFrame(
         {
             "timestamp": pd.DatetimeIndex(bars.timestamps[at], tz="UTC"),
             "symbol": np.asarray(bars.symbols, dtype=object)[symbol],
-            "quantity": lots * units,
+            "quantity": lots * rules.lot_units[symbol],
             "price": found[:, FILL_PRICE],
             "cost": np.abs(lots) * np.abs(found[:, FILL_VALUE] - found[:, FILL_CASH]),
             "kind": np.asarray(FILL_KINDS, dtype=object)[kind],
             "lots": lots,
-            "lot_size": units,
+            "value": np.abs(lots) * found[:, FILL_PRICE] * rules.lot_money[symbol],
+            "cash": -lots * found[:, FILL_CASH],
         }
     )
     orders = (kind == ORDER_REDUCING) | (kind == ORDER_ADDING)

@@ -56,9 +56,7 @@ def risk_values(
     values["score_sharpe"] = given["expected_sharpe"] / yearly
     places = given["max_positions"]
     values["max_positions"] = np.where(places > 0.0, places, np.inf)
-    lane_costs = {
-        one.name: given[one.name] for one in COSTS if one.name not in rules.per_symbol
-    }
+    lane_costs = {one.name: given[one.name] for one in COSTS if one.name not in rules.per_symbol}
     like = given["max_exposure"]
     return values | {
         name: np.broadcast_to(value, like.shape) for name, value in cost_rows(lane_costs).items()

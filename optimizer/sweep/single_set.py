@@ -21,8 +21,8 @@ from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
-from optimizer.sweep.rules import study_rules
 from optimizer.sweep.lanes import lay_out_blocks
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
@@ -51,9 +51,12 @@ class BacktestResult:
     @property
     def open_positions(self) -> dict[str, float]:
         """Signed units held after the last bar, by symbol; they are valued there and are no trades."""
-        lots = self.fills.groupby("symbol", sort=False)["lots"].sum()
-        units = self.fills.groupby("symbol", sort=False)["lot_size"].first()
-        return {str(symbol): float(n) * units[symbol] for symbol, n in lots.items() if n != 0}
+        held: dict[str, float] = {}
+        for symbol, fills in self.fills.groupby("symbol", sort=False):
+            lots = float(fills["lots"].sum())
+            if lots != 0.0:
+                held[str(symbol)] = lots * float((fills["quantity"] / fills["lots"]).iloc[0])
+        return held
 
 
 def backtest(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.times import infer_bars_per_year
+from optimizer.bars.times import days_per_year
 from optimizer.errors import ExportError
 from optimizer.extras import optional_module
 from optimizer.files import write_atomically
@@ -129,7 +129,8 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
         quantstats = _quantstats()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda part: _write(quantstats, returns, against, part))
+            yearly = days_per_year(replayed.bars.timestamps, replayed.bars.bars_per_year)
+            write_atomically(path, lambda part: _write(quantstats, returns, against, yearly, part))
         except OSError as error:
             raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
         except Exception as error:  # whatever quantstats cannot handle in the returns
@@ -149,14 +150,17 @@ def _quantstats() -> Any:
 
 
 def _write(
-    quantstats: Any, returns: pd.Series[float], against: pd.Series[float] | None, path: Path
+    quantstats: Any,
+    returns: pd.Series[float],
+    against: pd.Series[float] | None,
+    yearly: float,
+    path: Path,
 ) -> None:
-    days = pd.DatetimeIndex(returns.index).to_numpy("datetime64[ns]")
     quantstats.reports.html(
         returns,
         benchmark=against,
         title=html.escape(str(returns.name)),  # quantstats writes it into the page as it is
-        periods_per_year=round(infer_bars_per_year(days)),
+        periods_per_year=max(round(yearly), 1),  # it is the length of a window too
         output=str(path),
         **({} if against is None else {"benchmark_title": html.escape(str(against.name))}),
     )

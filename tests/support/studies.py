@@ -16,9 +16,27 @@ import pandas as pd
 from optimizer.engine.tasks import evaluate_pieces
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.study import Study, study_from_dict
-from optimizer.types import Bars
+from optimizer.types import Bars, TimeArray
 
 SYMBOLS = ("AAA", "BBB", "CCC")
+
+
+def trading_days(first: str, count: int) -> TimeArray:
+    """Days on which a stock exchange of the United States might be open: 9 holidays a year."""
+    years = range(int(first[:4]), int(first[:4]) + count // 250 + 2)
+    fixed = [f"{year}-{day}" for year in years for day in ("01-01", "07-04", "12-25")]
+    # The n-th such weekday of the month, from 0; -1 is the last.
+    moving = (("01", 2, "Mon"), ("02", 2, "Mon"), ("05", -1, "Mon"), ("09", 0, "Mon"))
+    thanksgiving, spring = ("11", 3, "Thu"), ("04", 1, "Fri")
+    holidays = [
+        np.busday_offset(
+            np.datetime64(f"{year}-{month}") + (nth < 0), nth, roll="forward", weekmask=weekday
+        )
+        for year in years
+        for month, nth, weekday in (*moving, thanksgiving, spring)
+    ]
+    off = np.array([*fixed, *holidays], dtype="datetime64[D]")
+    return np.busday_offset(np.datetime64(first), np.arange(count), roll="forward", holidays=off)
 
 
 def random_bars(n_bars: int = 300, symbols: Sequence[str] = SYMBOLS, seed: int = 1) -> Bars:
@@ -32,7 +50,7 @@ def random_bars(n_bars: int = 300, symbols: Sequence[str] = SYMBOLS, seed: int =
     open_ = before * np.exp(rng.normal(0.0, 0.003, shape))
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0.0, 0.004, shape)))
     low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0.0, 0.004, shape)))
-    days = np.busday_offset(np.datetime64("2015-01-05"), np.arange(n_bars)).astype("datetime64[ns]")
+    days = trading_days("2015-01-05", n_bars).astype("datetime64[ns]")
     volume = rng.integers(1_000, 100_000, shape).astype(np.float64)
     return Bars(tuple(symbols), days, open_, high, low, close, volume, 252.0)
 

@@ -242,7 +242,7 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
         content,
         winner=winner,
         median=median,
-        trades=round_trips(winner.result.fills, times, closes, inputs.rules),
+        trades=round_trips(winner.result.fills, times, closes),
         market=_price(bars, winner.tile.market, log_market)[-len(times) :],
         rejects=rejects,
         n_decisions=n_decisions,

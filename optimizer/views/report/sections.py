@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from kernels.codes import REASONS
+from optimizer.catalogue import COSTS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
 from optimizer.text import counted
@@ -18,6 +19,8 @@ from optimizer.views.report import figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import UNDEFINED, metric_name, metric_title, value_text
 from optimizer.views.report.trades import costs_by_year, monthly_returns
+
+_COSTS = frozenset(one.name for one in COSTS)
 
 MOST_TRADES = 1000
 """Rows of the trades table; the last ones are kept."""
@@ -433,7 +436,7 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
     years = len(result.equity) / best.inputs.bars.bars_per_year
     return {
         "summary": [
-            ("costs paid", f"{total:,.0f}", "commission and slippage, money"),
+            ("costs paid", f"{total:,.0f}", "beyond the market's prices, money"),
             ("a year", f"{total / years:,.0f}", f"over {years:.1f} years"),
             (
                 "share of the profit before costs",
@@ -443,8 +446,12 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
             ("fills", f"{len(result.fills):,}", ""),
         ],
         "height": drawn.add("costs", figures.costs(by_year)),
-        "commission_bps": f"{rules.commission * 1e4:g}",
-        "slippage_bps": f"{rules.slippage * 1e4:g}",
+        "terms": ", ".join(
+            f"{name} {value:g}"
+            for name, value in result.parameters.items()
+            if name in _COSTS and isinstance(value, float) and value > 0.0
+        ),
+        "per_symbol": ", ".join(rules.per_symbol),
     }
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from optimizer.sweep.inputs import Rules
 
 TRADE_COLUMNS = (
     *("symbol", "side", "entry", "exit", "bars", "entry_price", "exit_price"),
@@ -21,18 +19,24 @@ TRADE_COLUMNS = (
 class _Position:
     side: float
     entry: pd.Timestamp
+    lots: float = 0.0
     quantity: float = 0.0
     largest: float = 0.0
     cash: float = 0.0
     cost: float = 0.0
+    money: float = 1.0  # that a unit is worth at a price of 1
     opened: list[tuple[float, float]] = field(default_factory=list)
     closed: list[tuple[float, float]] = field(default_factory=list)
 
-    def add(self, quantity: float, price: float, commission: float, cost: float) -> None:
+    def add(self, fill: Mapping[Hashable, Any]) -> None:
+        quantity, price = float(fill["quantity"]), float(fill["price"])
+        self.lots += float(fill["lots"])
         self.quantity += quantity
-        self.largest = max(self.largest, abs(self.quantity) * price)
-        self.cash -= quantity * price + commission
-        self.cost += cost
+        if price > 0.0:
+            self.money = float(fill["value"]) / (abs(quantity) * price)
+        self.largest = max(self.largest, abs(self.quantity) * price * self.money)
+        self.cash += float(fill["cash"])
+        self.cost += float(fill["cost"])
         (self.opened if quantity * self.side > 0 else self.closed).append((abs(quantity), price))
 
 
@@ -42,29 +46,28 @@ def _mean_price(parts: list[tuple[float, float]]) -> float:
 
 
 def round_trips(
-    fills: pd.DataFrame, times: pd.DatetimeIndex, closes: Mapping[str, float], rules: Rules
+    fills: pd.DataFrame, times: pd.DatetimeIndex, closes: Mapping[str, float]
 ) -> pd.DataFrame:
     """Every trade of one set: from flat to flat, for each symbol.
 
-    A fill that reverses a position ends one trade and starts the next.
+    An order that turns a position around is two fills: one ends a trade, the next starts one.
 
     Args:
         fills: as ``BacktestResult.fills``.
         times: of all bars.
         closes: last close of each symbol, at which an open position is marked.
-        rules: of the study.
 
     Returns:
         One row per trade in the order of exits, open trades last: ``symbol``, ``side`` (long or short),
         ``entry`` and ``exit`` (time), ``bars`` held, mean ``entry_price`` and ``exit_price``,
         ``return`` (profit over the position's greatest value), ``profit`` (money, net of all costs),
-        ``cost`` (commission and slippage, money), ``end`` (order, stop, ruin, or open).
+        ``cost`` (money), ``end`` (order, stop, liquidation, ruin, or open).
     """
     rows: list[dict[str, Any]] = []
     held: dict[str, _Position] = {}
 
     def end(symbol: str, one: _Position, time: pd.Timestamp, kind: str) -> None:
-        marked = one.quantity * closes[symbol] if kind == "open" else 0.0
+        marked = one.quantity * closes[symbol] * one.money if kind == "open" else 0.0
         profit = one.cash + marked
         rows.append(
             {
@@ -82,18 +85,11 @@ def round_trips(
         )
 
     for fill in fills.to_dict("records"):
-        symbol, left = str(fill["symbol"]), float(fill["quantity"])
-        price, rate = float(fill["price"]), 0.0 if fill["kind"] == "ruin" else rules.commission
-        while abs(left) > rules.lot_size / 2:
-            one = held.setdefault(symbol, _Position(np.sign(left), fill["timestamp"]))
-            part = left
-            if left * one.side < 0 and abs(left) > abs(one.quantity):
-                part = -one.quantity
-            share = part / float(fill["quantity"])
-            one.add(part, price, abs(part) * price * rate, float(fill["cost"]) * share)
-            left -= part
-            if abs(one.quantity) < rules.lot_size / 2:
-                end(symbol, held.pop(symbol), fill["timestamp"], str(fill["kind"]))
+        symbol = str(fill["symbol"])
+        one = held.setdefault(symbol, _Position(np.sign(fill["lots"]), fill["timestamp"]))
+        one.add(fill)
+        if one.lots == 0.0:
+            end(symbol, held.pop(symbol), fill["timestamp"], str(fill["kind"]))
     for symbol, one in held.items():
         end(symbol, one, times[-1], "open")
     frame = pd.DataFrame(rows)

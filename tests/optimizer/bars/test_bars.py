@@ -318,13 +318,27 @@ def test_times_that_cannot_be_read_in_parquet(tmp_path: Path) -> None:
 # --- Selection ----------------------------------------------------------------------------------
 
 
-def test_symbols_select_and_order(tmp_path: Path) -> None:
+def test_symbols_select(tmp_path: Path) -> None:
     rows = [row for i, s in enumerate("CAB") for row in make_rows(s, days(3), 100.0 * (i + 1))]
     path = write_csv(tmp_path / "a.csv", rows)
     assert load_bars(path).symbols == ("A", "B", "C")
-    bars = load_bars(path, symbols=["B", "C"])
-    assert bars.symbols == ("B", "C")
-    assert bars.open[0].tolist() == [300.0, 100.0]
+    for symbols in (["B", "C"], ["C", "B"]):
+        bars = load_bars(path, symbols=symbols)
+        assert bars.symbols == ("B", "C")
+        assert bars.open[0].tolist() == [300.0, 100.0]
+
+
+@settings(max_examples=30)
+@given(st.permutations(["B", "a", "C10", "C9", "Ä"]), st.permutations(["B", "a", "C10", "C9"]))
+def test_no_order_of_symbols_makes_a_difference(
+    tmp_path_factory: pytest.TempPathFactory, written: list[str], listed: list[str]
+) -> None:
+    rows = [row for s in written for row in make_rows(s, days(3), 10.0 * ord(s[-1]))]
+    path = write_csv(tmp_path_factory.mktemp("bars") / "a.csv", rows)
+    bars = load_bars(path, symbols=listed)
+    assert bars.symbols == ("B", "C10", "C9", "a")
+    assert bars.open[0].tolist() == [10.0 * ord(end) for end in "B09a"]
+    assert load_bars(path).symbols == ("B", "C10", "C9", "a", "Ä")
 
 
 def test_rows_of_symbols_may_alternate(tmp_path: Path) -> None:
@@ -600,21 +614,21 @@ def session_days(size: str, opens: str, closes: str, count: int, zone: str) -> p
 
 
 GOOD_CALENDARS: dict[str, tuple[pd.DatetimeIndex, float]] = {
-    "stocks": (pd.bdate_range("2016-12-01", periods=300), 252),
+    "weekdays": (pd.bdate_range("2016-12-01", periods=300), 5 * 365.25 / 7),
     "days of New York, clock changes": (
         pd.date_range("2017-01-01", periods=400, tz="America/New_York"),
         365,
     ),
-    "weeks": (pd.date_range("2017-01-02", periods=80, freq="W-MON"), 52),
+    "weeks": (pd.date_range("2017-01-02", periods=80, freq="W-MON"), 365.25 / 7),
     "weeks by their first session": (
         pd.DatetimeIndex(["2012-10-15", "2012-10-22", "2012-10-31", "2012-11-05", "2012-11-12"]),
-        52,
+        365.25 / 7,
     ),
     "month starts": (pd.date_range("2015-01-01", periods=40, freq="MS"), 12),
     "last sessions of months": (pd.date_range("2015-01-01", periods=40, freq="BME"), 12),
     "quarters": (pd.date_range("2010-01-01", periods=20, freq="QS"), 4),
     "years": (pd.date_range("2000-01-01", periods=15, freq="YS"), 1),
-    "three days": (pd.date_range("2017-01-01", periods=100, freq="3D"), 365 / 3),
+    "three days": (pd.date_range("2017-01-01", periods=100, freq="3D"), 365.25 / 3),
     "5 minutes around the clock": (pd.date_range("2017-01-01", periods=9000, freq="5min"), 105120),
     "4 hours around the clock": (pd.date_range("2017-01-01", periods=900, freq="4h"), 2190),
     "12 hours around the clock": (pd.date_range("2017-01-01", periods=900, freq="12h"), 730),

@@ -240,7 +240,7 @@ def test_a_replay_of_a_hard_case_is_exact(case: str, home: Path, tmp_path: Path)
     if case == "stops and shorts":
         assert set(best["stop_loss"]) == {0.0, 0.03}
     if case == "two of three symbols, some of the bars":
-        assert content["data"]["symbols"] == ["CCC", "AAA"]
+        assert content["data"]["symbols"] == ["AAA", "CCC"]
         assert content["sets"][0].get("out_of_sample") is None
 
 
