@@ -33,8 +33,6 @@ ACCOUNT = {
 }
 """Default values of ``[account]``."""
 
-TOL = 2.0**-50
-
 Kind = Literal["order", "stop", "liquidation", "ruin"]
 
 Series = Sequence[float]
@@ -196,7 +194,8 @@ class Broker:
         volume = [float(v) for v in bars.volume[:, s]]
         known = any(v > 0.0 for v in volume)
         open_, high, low, close = (
-            [float(v) for v in table[:, s]] for table in (bars.open, bars.high, bars.low, bars.close)
+            [float(v) for v in table[:, s]]
+            for table in (bars.open, bars.high, bars.low, bars.close)
         )
         return Symbol(
             index=s,
@@ -651,7 +650,7 @@ class Broker:
 
 def whole(lots: float) -> float:
     """Rounded down; what lacks of a whole number by the rounding of floats alone counts as whole."""
-    return float(floor(lots * (1.0 + TOL)))
+    return float(floor(lots * (1.0 + 2.0**-50)))
 
 
 def scaled(lots: float, factor: float) -> float:
