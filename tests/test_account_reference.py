@@ -84,7 +84,7 @@ def wild_bars(rng: np.random.Generator) -> Bars:
     open_ = before * np.exp(moves * share)
     high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0.0, scale / 2, shape)) * ~still)
     low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0.0, scale / 2, shape)) * ~still)
-    volume = np.round(np.exp(rng.normal(7.0, 1.0, shape)))
+    volume = np.round(np.exp(rng.normal(7.0, 1.0, shape))).astype(np.float64)
     volume[rng.random(shape) < rng.choice([0.0, 0.05, 0.3])] = 0.0
     volume[:, rng.random(n_symbols) < 0.15] = 0.0
     if n_symbols > 1 and rng.random() < 0.2:
@@ -354,11 +354,11 @@ def both(case: Case) -> tuple[list[tuple[int, str, str, float, float]], npt.NDAr
     """
     wanted, got = case.broker(), case.sweep()
     assert list(differences(case, wanted, got)) == []
-    fills = [
+    fills: list[tuple[int, str, str, float, float]] = [
         (fill.bar - 12, case.bars.symbols[fill.symbol], fill.kind, fill.lots, fill.price)
         for fill in wanted.fills
     ]
-    return fills, got.equity.to_numpy()
+    return fills, got.equity.to_numpy(np.float64)
 
 
 def test_interest_alone() -> None:
