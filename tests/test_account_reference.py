@@ -358,7 +358,7 @@ def both(case: Case) -> tuple[list[tuple[int, str, str, float, float]], npt.NDAr
         (fill.bar - 12, case.bars.symbols[fill.symbol], fill.kind, fill.lots, fill.price)
         for fill in wanted.fills
     ]
-    return fills, got.equity.to_numpy(np.float64)
+    return fills, np.array(got.equity, dtype=np.float64)
 
 
 def test_interest_alone() -> None:

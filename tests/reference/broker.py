@@ -531,8 +531,10 @@ class Broker:
         signals: list[tuple[Symbol, int, float]] = []
         for one in self.symbols:
             direction, strength = self.signal(one, bar)
-            sized_by_risk = self.sizing in ("kelly", "volatility_target")
-            still = sized_by_risk and one.volatility[bar] == 0.0 and direction != HOLD
+            still = one.volatility[bar] == 0.0 and direction != HOLD
+            if still and self.sizing in ("kelly", "volatility_target"):
+                direction = HOLD
+                self.saw("still")
             if direction == SHORT and not self.allow_short:
                 direction = FLAT
             if direction == one.barred != FLAT:
@@ -540,9 +542,6 @@ class Broker:
                 self.saw("barred")
             elif direction != HOLD:
                 one.barred = FLAT
-            if still:
-                direction = HOLD
-                self.saw("still")
             signals.append((one, direction, strength))
         n = sum(
             direction in (LONG, SHORT) or (direction == HOLD and one.lots != 0.0)
