@@ -32,7 +32,7 @@ import pytest
 
 import optimizer
 from kernels import risk
-from optimizer.catalogue import CLASSIFIERS, METRICS, RISK
+from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import study_from_dict
 from tests.support.processes import Command
@@ -287,7 +287,8 @@ def test_every_number_and_parameter_is_explained() -> None:
     assert [name for name in METRICS if f"`{name}`" not in numbers] == []
     study_file = page_text("study_file.md")
     strategies = ((name, strategy.parameters) for name, strategy in BUILT_IN.items())
-    for owner, parameters in (*strategies, *CLASSIFIERS.items(), ("risk", RISK)):
+    unprefixed = (("risk", RISK), ("costs", COSTS))
+    for owner, parameters in (*strategies, *CLASSIFIERS.items(), *unprefixed):
         for one in parameters:
             row = f"| `{one.name}` | {one.kind(one.default)} | {one.summary} |"
             assert row in study_file, (owner, row)

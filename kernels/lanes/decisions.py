@@ -7,7 +7,15 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
-from kernels.codes import ADDITIONS, AVERAGE_CROSS, BREAKOUT, EQUAL_WEIGHT, KELLY
+from kernels.codes import (
+    ADDITIONS,
+    AVERAGE_CROSS,
+    BREAKOUT,
+    EQUAL_WEIGHT,
+    KELLY,
+    LEAVING,
+    WAITING,
+)
 from kernels.lanes.gathering import one_volatility
 from kernels.lanes.signals import signal_lanes
 from kernels.lanes.sizing import (
@@ -17,11 +25,13 @@ from kernels.lanes.sizing import (
     regime_lanes,
     settle_lanes,
     share_lanes,
+    wait_lanes,
     want_lanes,
 )
 from kernels.lanes.user_signals import user_lanes
 from kernels.layout import (
     COLUMN_BLOCK,
+    DIRECTION,
     EDGE,
     FEATURE_0,
     FEATURE_1,
@@ -38,7 +48,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.risk import needs_volatility
+from kernels.risk import larger, needs_volatility
 from kernels.user_signal import GIVEN
 
 
@@ -51,6 +61,7 @@ def decide_lanes(
     volatilities: FloatArray,
     inverse_volatilities: FloatArray,
     regimes: CodeArray,
+    live: ByteArray,
     instruments: FloatArray,
     columns: ColumnArray,
     parameters: FloatArray,
@@ -62,6 +73,7 @@ def decide_lanes(
     shared: bool,
     sizing: int,
     allocation: int,
+    allow_short: bool,
     correlation: object,
     stops: object,
     short: object,
@@ -75,6 +87,7 @@ def decide_lanes(
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
             inverse is 0 where the volatility is 0.
         regimes: (n_bars, n_models), codes.
+        live: (n_bars, n_symbols), WAITING, LIVE or LEAVING.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
         positions: the orders are written.
@@ -85,9 +98,10 @@ def decide_lanes(
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
         sizing, allocation: codes of ``kernels.codes``.
+        allow_short: whether an account with leverage may have short positions.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
-        short: None where short positions are off.
+        short: None in an account without shorts and with leverage 1.
     """
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
@@ -106,6 +120,16 @@ def decide_lanes(
     for step in range(1 + counted):
         for s in range(n_symbols):
             p = (k * n_symbols + s) * POSITION_BLOCK
+            if live[t, s] == WAITING:
+                if step == counted:
+                    wait_lanes(p, positions, raw)
+                    pending[k, s] = 0
+                    if ranked:
+                        r = s * RANK_BLOCK
+                        for b in range(B):
+                            ranks[r + RANK_EDGE + b] = 0.0
+                            ranks[r + RANK_CALM + b] = 0.0
+                continue
             close = closes[t, s]
             x0 = features[t, s, columns[c + FEATURE_0]]
             x1 = features[t, s, columns[c + FEATURE_1]]
@@ -148,6 +172,12 @@ def decide_lanes(
                 signal_lanes(
                     q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True
                 )
+            if live[t, s] == LEAVING:
+                for b in range(B):
+                    scratch[DIRECTION + b] = 0.0
+            if short is not None and not allow_short:
+                for b in range(B):
+                    scratch[DIRECTION + b] = larger(scratch[DIRECTION + b], 0.0)
             if step < counted:
                 count_lanes(p, positions, scratch, stops, short)
                 continue

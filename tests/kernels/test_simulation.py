@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from kernels import layout, metrics
-from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE
+from kernels.codes import FILL_CASH, FILL_KINDS, FILL_LOTS, FILL_PRICE, FILL_VALUE, WRITTEN_OFF
 from kernels.layout import EQUITY, LANES, MAX_DRAWDOWN, N_LANE_ROWS, PEAK, STRIDE
 from tests.reference import metrics as reference_metrics
 from tests.reference.simulation import (
@@ -381,11 +381,10 @@ def test_lanes_equal_the_reference(name: str, n_symbols: int, refresh: int) -> N
     assert (kinds.count("stop") > 50) == options.stops
     shorts = sum(lots < 0.0 for out in outcomes for row in out.lots for lots in row)
     assert (shorts > 50) == options.allow_short
-    if name in ("leverage", "all") or options.maintenance == 0.0:
-        assert ("liquidation" in kinds) == (options.maintenance > 0.0)
+    if name in ("leverage", "short", "all", "plain"):
+        assert ("liquidation" in kinds) == (name != "plain")
     assert any(out.sums["carry"] != 0.0 for out in outcomes) == options.carry
     if name == "short":
-        assert "ruin" in kinds
         assert min(out.equity[-1] for out in outcomes) < 0.0
 
 
@@ -647,7 +646,7 @@ def test_recorded_fills_replay_to_the_recorded_equity(fill_at_close: bool) -> No
     options = replace(RECORDED, fill_at_close=fill_at_close, leverage=3.0)
     inputs, n_symbols = inputs_for(options, 55, 4), 4
     rates = np.asarray(inputs.rates)
-    kinds = np.zeros(5)
+    kinds = np.zeros(len(FILL_KINDS))
     for seed, strategy in enumerate(STRATEGIES):
         random = np.random.default_rng(seed)
         lane = random_lane(random, strategy, options)
@@ -685,7 +684,7 @@ def test_recorded_fills_replay_to_the_recorded_equity(fill_at_close: bool) -> No
             carry += earned if alive else 0.0
             for symbol, kind in np.argwhere(fills[bar, :, :, FILL_LOTS]):
                 fill = fills[bar, symbol, kind]
-                assert inputs.traded[bar, symbol] or kind == 4
+                assert inputs.traded[bar, symbol] or kind == WRITTEN_OFF
                 value = fill[FILL_VALUE] / money[symbol]
                 if kind in (0, 1):
                     price = inputs.closes if fill_at_close else inputs.opens
@@ -698,7 +697,7 @@ def test_recorded_fills_replay_to_the_recorded_equity(fill_at_close: bool) -> No
                 assert side * (fill[FILL_PRICE] - value) >= -1e-9
                 cash -= fill[FILL_LOTS] * fill[FILL_CASH]
                 lots[symbol] += fill[FILL_LOTS]
-                traded += abs(fill[FILL_LOTS]) * fill[FILL_VALUE] * (kind < 4)
+                traded += abs(fill[FILL_LOTS]) * fill[FILL_VALUE] * (kind != WRITTEN_OFF)
                 costs += abs(fill[FILL_LOTS] * (fill[FILL_CASH] - fill[FILL_VALUE]))
             expected = cash + (lots * inputs.closes[bar] * money).sum()
             assert equity[bar] == pytest.approx(expected, rel=1e-9, abs=1e-6), bar

@@ -665,7 +665,7 @@ class _Walk:
                 self.fill(bar, bar - 1, market.opens[bar])
             if stops < inf:
                 self.stop(bar)
-            if rules.margin and rules.maintenance > 0.0:
+            if rules.margin:
                 self.liquidate(bar)
             self.mark(bar)
             self.update_variance()
