@@ -21,6 +21,7 @@ from kernels.codes import (
     UNCHANGED,
 )
 from kernels.risk import (
+    allowed_direction,
     barred_direction,
     budget_share,
     comes_before,
@@ -81,7 +82,8 @@ def wanted_positions(
         values: (n_symbols,), signed values of the positions at the last refresh, in money.
         values_gross: their gross value.
         correlation_penalty: 0 to 1.
-        short: None where short positions are off.
+        short: None in an account without shorts and with leverage 1; otherwise whether short positions
+            are allowed.
         wanted: (n_symbols,), receives lots, signed; the position itself where the signal holds.
     """
     signals = 0.0
@@ -200,6 +202,7 @@ def decide(
     needed = needs_volatility(sizing)
     for s in range(n_symbols):
         direction = defined_direction(directions[s], inverse_volatilities[s], needed)
+        direction = allowed_direction(direction, short)
         acted[s], barred[s] = barred_direction(direction, barred[s])
     wanted_positions(
         acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size,
@@ -248,7 +251,7 @@ def decide(
                 reasons[s] = _reason_of_size(target, lots[s], lot_units[s], min_order_size)
         if orders[s] != 0.0:
             reasons[s] = PLACED
-        elif order != 0.0 and share < 1.0:
+        elif reasons[s] == PLACED:
             reasons[s] = NO_BUDGET
     return share
 

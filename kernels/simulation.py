@@ -100,7 +100,7 @@ def simulate(
             ``kernels.codes``; empty to record nothing.
         fees, stops, short: None where off, which removes their code. Where on: some lane has costs
             that depend on the size of a fill; stops are watched; the account has short positions or
-            leverage.
+            leverage, and ``short`` is whether it may hold short positions.
     """
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
@@ -113,10 +113,11 @@ def simulate(
                 # call the same scalar rules.
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
-                if rates[t, CREDIT] != 0.0 or (short is not None and rates[t, YEARS] != 0.0):
-                    carry_lanes(
-                        k, t, closes, instruments, rates, state, positions, scratch, short
-                    )
+                # Only a margin account, and a commission larger than the proceeds, take cash below 0.
+                if rates[t, CREDIT] != 0.0 or (
+                    (short is not None or fees is not None) and rates[t, YEARS] != 0.0
+                ):
+                    carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
                 if not close_fill:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,

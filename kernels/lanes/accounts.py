@@ -85,9 +85,7 @@ def carry_lanes(
                 scratch[GROSS + b] += value
                 scratch[SPENT + b] += value * fee
     for b in range(B):
-        earned = carried(
-            state[o + CASH + b], scratch[GROSS + b], scratch[SPENT + b], credit, debit
-        )
+        earned = carried(state[o + CASH + b], scratch[GROSS + b], scratch[SPENT + b], credit, debit)
         earned = earned if state[o + RUINED + b] == 0.0 else 0.0
         state[o + CASH + b] += earned
         state[o + CARRY + b] += earned

@@ -36,7 +36,6 @@ from kernels.layout import (
     TRADED,
     VOLATILITY_COLUMN,
     VOLUME_SHARE,
-    B,
 )
 from kernels.portfolio import mean_entry, reduced
 from kernels.risk import larger, smaller
@@ -223,7 +222,14 @@ def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: 
 
 @jit_borrowing
 def record_fill(
-    fills: FloatArray, t: int, s: Index, kind: int, lots: float, price: float, value: float, cash: float
+    fills: FloatArray,
+    t: int,
+    s: Index,
+    kind: int,
+    lots: float,
+    price: float,
+    value: float,
+    cash: float,
 ) -> None:
     """Keep a fill of lane 0 of block 0.
 

@@ -9,7 +9,7 @@ from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADDITIONS, AVERAGE_CROSS, BREAKOUT, EQUAL_WEIGHT, KELLY
 from kernels.lanes.gathering import one_volatility
-from kernels.lanes.signals import signal_lanes
+from kernels.lanes.signals import long_only_lanes, signal_lanes
 from kernels.lanes.sizing import (
     count_lanes,
     other_size_lanes,
@@ -86,7 +86,8 @@ def decide_lanes(
         sizing, allocation: codes of ``kernels.codes``.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
-        short: None where short positions are off.
+        short: None in an account without shorts and with leverage 1; otherwise whether short positions
+            are allowed.
     """
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
@@ -147,6 +148,10 @@ def decide_lanes(
                 signal_lanes(
                     q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True
                 )
+            if short is not None:
+                # A loop of its own: the usual margin account has shorts, and skips it.
+                if not short:
+                    long_only_lanes(scratch, short)
             if step < counted:
                 count_lanes(p, positions, scratch, stops, short)
                 continue
@@ -171,6 +176,4 @@ def decide_lanes(
         settle_lanes(
             k, t, closes, instruments, parameters, positions, pending, scratch, allocation, short
         )
-    share_lanes(
-        k, instruments, parameters, positions, pending, scratch, allocation, short
-    )
+    share_lanes(k, instruments, parameters, positions, pending, scratch, allocation, short)

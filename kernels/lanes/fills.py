@@ -240,16 +240,12 @@ def reduce_lanes(
         side = -1.0
         if short is not None:
             side = 1.0 if part > 0.0 else -1.0
-        quantity = lane_volume_limit(
-            q, s, b, t, abs(part), parameters, instruments, volumes, fees
-        )
+        quantity = lane_volume_limit(q, s, b, t, abs(part), parameters, instruments, volumes, fees)
         _, cash_per_lot = lane_terms(
             q, c, s, b, side, quantity, price, parameters, columns, instruments, volatilities,
             volumes, decided, t, fees,
         )  # fmt: skip
-        book_reduction(
-            state, positions, o, p, b, side * quantity, value, cash_per_lot, ending
-        )
+        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, ending)
         if short is not None:
             rest = order - part
             if fees is not None:

@@ -62,8 +62,14 @@ def mark_lanes(
     for s in range(ZERO, in_fours, FOUR):
         p0 = (k * n_symbols + s) * POSITION_BLOCK
         p1, p2, p3 = p0 + POSITION_BLOCK, p0 + TWO * POSITION_BLOCK, p0 + THREE * POSITION_BLOCK
-        lot0, lot1 = closes[t, s] * instruments[s, LOT_MONEY], closes[t, s + ONE] * instruments[s + ONE, LOT_MONEY]
-        lot2, lot3 = closes[t, s + TWO] * instruments[s + TWO, LOT_MONEY], closes[t, s + THREE] * instruments[s + THREE, LOT_MONEY]
+        lot0, lot1 = (
+            closes[t, s] * instruments[s, LOT_MONEY],
+            closes[t, s + ONE] * instruments[s + ONE, LOT_MONEY],
+        )
+        lot2, lot3 = (
+            closes[t, s + TWO] * instruments[s + TWO, LOT_MONEY],
+            closes[t, s + THREE] * instruments[s + THREE, LOT_MONEY],
+        )
         for b in range(B):
             v0, v1 = positions[p0 + LOTS + b] * lot0, positions[p1 + LOTS + b] * lot1
             v2, v3 = positions[p2 + LOTS + b] * lot2, positions[p3 + LOTS + b] * lot3

@@ -5,6 +5,7 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ADDITIONS, HOLD, NEUTRAL, REDUCE
+from kernels.lanes.gathering import of_lane
 from kernels.layout import (
     ADDED,
     BARRED,
@@ -42,7 +43,6 @@ from kernels.layout import (
     X_INVERSE_VOLATILITY,
     B,
 )
-from kernels.lanes.gathering import of_lane
 from kernels.risk import (
     barred_direction,
     budget_share,
@@ -252,9 +252,7 @@ def want_lanes(
 
 
 @jit_borrowing
-def place_lanes(
-    k: Index, parameters: FloatArray, positions: FloatArray, ranks: FloatArray
-) -> None:
+def place_lanes(k: Index, parameters: FloatArray, positions: FloatArray, ranks: FloatArray) -> None:
     """Keep out the symbols that find no place under ``max_positions``.
 
     Args:

@@ -113,7 +113,7 @@ def simulate_blocks(
             recording.fills,
             True if rules.fees else None,
             True if rules.stops else None,
-            True if rules.margin else None,
+            rules.short,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:

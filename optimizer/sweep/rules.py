@@ -68,6 +68,11 @@ class Rules:
         return self.allow_short or self.leverage > 1.0
 
     @property
+    def short(self) -> bool | None:
+        """As the kernels take it: None without a margin account, else whether it may be short."""
+        return self.allow_short if self.margin else None
+
+    @property
     def lot_units(self) -> FloatArray:
         """Units per lot, shape (n_symbols,)."""
         return np.asarray(self.instruments[:, layout.LOT_UNITS])

@@ -21,8 +21,8 @@ from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
-from optimizer.sweep.rules import study_rules
 from optimizer.sweep.lanes import lay_out_blocks
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 

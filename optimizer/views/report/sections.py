@@ -11,9 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from kernels.codes import REASONS
+from optimizer.catalogue import COSTS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
-from optimizer.catalogue import COSTS
 from optimizer.text import counted
 from optimizer.views.report import figures
 from optimizer.views.report.content import Content
