@@ -1,4 +1,4 @@
-"""Accounts of a block of lanes: carry, the portfolio's variance, and the sums that metrics are made of."""
+"""Accounts of a block of lanes: carry, the portfolio's variance, and the sums behind metrics."""
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def carry_lanes(
     scratch: FloatArray,
     short: object,
 ) -> None:
-    """Book the interest and the borrow fees of block ``k`` from the close of bar ``t - 1`` to that of ``t``.
+    """Book interest and borrow fees of block ``k`` from the close of ``t - 1`` to that of ``t``.
 
     Args:
         k, t: numbers of the block and of the bar.

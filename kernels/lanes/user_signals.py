@@ -66,8 +66,8 @@ def user_lanes(
         t, s: numbers of the bar and of the symbol.
         features: (n_bars, n_symbols, n_columns).
         columns, parameters: rows of each lane.
-        scratch: DIRECTION, EDGE, CONFIDENCE and FRACTION are written, and where ``own`` is given the rows from
-            USER_X0 on; the volatilities that ``decide_lanes`` gathered are then read.
+        scratch: DIRECTION, EDGE, CONFIDENCE and FRACTION are written, and where ``own`` is given
+            the rows from USER_X0 on; the volatilities that ``decide_lanes`` gathered are then read.
         close: price of the symbol.
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.

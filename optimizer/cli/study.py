@@ -47,7 +47,7 @@ def check(
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
     from optimizer.sweep.inputs import prepare, study_warm_up
-from optimizer.sweep.rules import study_rules
+    from optimizer.sweep.rules import study_rules
     from optimizer.sweep.try_signals import try_signals
 
     loaded = load_study(study)

@@ -18,7 +18,8 @@ from optimizer.selection.walk_forward import walk_forward_folds
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
-from optimizer.sweep.inputs import Rules, feature_keys
+from optimizer.sweep.inputs import feature_keys
+from optimizer.sweep.rules import Rules
 from optimizer.types import Bars
 
 NS_PER_STEP = 2.5

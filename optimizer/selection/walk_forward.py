@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kernels import layout
 from optimizer.selection.folds import Fold, walk_forward
 from optimizer.selection.record import Window
 from optimizer.selection.sets import RegimeSource, set_returns
@@ -71,13 +72,15 @@ def stitched(
         regimes: of the study.
 
     Returns:
-        One row a bar: ``timestamp``, ``return``, ``equity`` (money) and ``set``.
+        One row a bar: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
+        risk-free rate) and ``set``.
     """
     parts = []
     for window, folder in chosen:
         returns = set_returns(space, inputs, folder.sets([window.number]), regimes)
         part = returns.iloc[window.start - inputs.first : window.stop - inputs.first]
-        parts.append(part.to_frame().assign(set=window.number))
+        excess = part - inputs.rules.rates[window.start : window.stop, layout.RISK_FREE]
+        parts.append(part.to_frame().assign(excess_return=excess, set=window.number))
     frame = pd.concat(parts).reset_index()
     frame.insert(2, "equity", inputs.rules.initial_cash * (1.0 + frame["return"]).cumprod())
     return frame
@@ -94,7 +97,7 @@ def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
         frame: as ``stitched`` gives it.
         bars_per_year: annualizes.
     """
-    returns = frame["return"].to_numpy()
+    returns = frame["excess_return"].to_numpy()
     if len(returns) < 2:
         return None
     deviation = float(returns.std(ddof=1))

@@ -80,7 +80,7 @@ class Inputs:
         """Units traded, shape (n_bars, n_symbols); inf for symbols whose volume is unknown."""
         if not self.rules.fees:
             return self.bars.volume
-        volumes = np.where(self.bars.has_volume, self.bars.volume, np.inf)
+        volumes = np.where(np.asarray(self.bars.has_volume), self.bars.volume, np.inf)
         volumes.flags.writeable = False
         return volumes
 
@@ -175,8 +175,11 @@ class Inputs:
             head["split"],
             tuple(head["bounds"]),
             Rules(
-                **{**head["rules"], "per_symbol": tuple(head["rules"]["per_symbol"])},
-                **{name: mapped(name) for name in _RULE_ARRAYS},
+                **{
+                    **head["rules"],
+                    "per_symbol": tuple(head["rules"]["per_symbol"]),
+                    **{name: mapped(name) for name in _RULE_ARRAYS},
+                }
             ),
         )
 

@@ -39,6 +39,8 @@ def performance(
     costs: float,
     ruined: bool,
     bars_per_year: float,
+    liquidations: float = 0.0,
+    carry: float = 0.0,
 ) -> dict[str, float]:
     """Every metric of one period; NaN where it is undefined.
 
@@ -73,4 +75,6 @@ def performance(
         "ruin": float(ruined),
         "skewness": standardized_moment(returns, 3),
         "kurtosis": standardized_moment(returns, 4),
+        "liquidations": liquidations,
+        "carry": carry,
     }

@@ -63,9 +63,9 @@ def test_the_stitched_sharpe_is_that_of_pandas_without_bottleneck(n_bars: int) -
     random = np.random.default_rng(n_bars)
     returns = 0.01 * random.standard_t(3, n_bars) + 0.0005
     returns[2:] *= random.random(n_bars - 2) < 0.7
-    frame = pd.DataFrame({"return": returns, "set": 1})
+    frame = pd.DataFrame({"excess_return": returns, "set": 1})
     with pd.option_context("compute.use_bottleneck", False):
-        expected = frame["return"].mean() / frame["return"].std(ddof=1) * 252.0**0.5
+        expected = frame["excess_return"].mean() / frame["excess_return"].std(ddof=1) * 252.0**0.5
     for use in (False, True):
         with pd.option_context("compute.use_bottleneck", use):
             assert stitched_sharpe(frame, 252.0) == expected
@@ -73,5 +73,5 @@ def test_the_stitched_sharpe_is_that_of_pandas_without_bottleneck(n_bars: int) -
 
 @pytest.mark.parametrize("returns", [[], [0.01], [0.0, 0.0, 0.0]])
 def test_an_equity_that_does_not_vary_has_no_stitched_sharpe(returns: list[float]) -> None:
-    frame = pd.DataFrame({"return": np.array(returns, dtype=float)})
+    frame = pd.DataFrame({"excess_return": np.array(returns, dtype=float)})
     assert stitched_sharpe(frame, 252.0) is None
