@@ -149,9 +149,7 @@ def decide_lanes(
                     q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True
                 )
             if short is not None:
-                # A loop of its own: the usual margin account has shorts, and skips it.
-                if not short:
-                    long_only_lanes(scratch, short)
+                long_only_lanes(scratch, short)
             if step < counted:
                 count_lanes(p, positions, scratch, stops, short)
                 continue

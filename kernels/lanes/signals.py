@@ -61,8 +61,10 @@ def long_only_lanes(scratch: FloatArray, short: object) -> None:
 
     Args:
         scratch: DIRECTION is updated.
-        short: as in ``kernels.risk.allowed_direction``.
+        short: whether short positions are allowed.
     """
+    if short:
+        return
     for b in range(B):
         scratch[DIRECTION + b] = allowed_direction(scratch[DIRECTION + b], short)
 

@@ -154,7 +154,7 @@ CHAIN = {
     "decision_bar": "bar of the decision",
     "signal": "signal",
     "regime": "regime (-1 bear, 0 neutral, 1 bull)",
-    "order": "order: from the position held to the target, which is that wanted after all share the budget",
+    "order": "order: to the target, which is what the signal wanted after all shared the budget",
     "opening_order": "order that opened the position which this fill closed",
     "bar": "bar of the fill",
     "fill": "fill",
