@@ -14,7 +14,7 @@ STRATEGY_SETS: list[dict[str, Any]] = [
     {"strategy": "mean_reversion", "mean_reversion_lookback": 5, "mean_reversion_oversold": 40},
     {"strategy": "sma_cross", "sma_cross_fast": 3, "sma_cross_slow": 9},
     {"strategy": "ema_cross", "ema_cross_fast": 3, "ema_cross_slow": 9, "ema_cross_band": 0.005},
-    {"strategy": "breakout", "breakout_lookback": 8, "breakout_atr_lookback": 5},
+    {"strategy": "breakout", "breakout_lookback": 2, "breakout_atr_lookback": 5},
 ]
 
 SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
@@ -31,9 +31,9 @@ class Variant:
 
 
 VARIANTS = (
-    Variant(fees=False, stops=False, margin=False, correlated=True),
+    Variant(fees=False, stops=False, margin=False, correlated=False),
     Variant(fees=True, stops=True, margin=False, correlated=False),
-    Variant(fees=False, stops=True, margin=True, correlated=False),
+    Variant(fees=False, stops=False, margin=True, correlated=False),
     Variant(fees=True, stops=True, margin=True, correlated=True),
 )
 
@@ -62,20 +62,22 @@ class Case:
         }
 
 
-def gapping_bars(seed: int, n_bars: int, n_symbols: int, jump: float, halts: bool = False) -> Bars:
+def gapping_bars(
+    seed: int, n_bars: int, n_symbols: int, jump: float, halts: bool = False, shock: float = 0.0
+) -> Bars:
     """Random walks with gaps between the bars.
 
     With halts, symbols do not trade in some bars, one has no volume at all, and one stands still for a
-    while.
+    while. A shock moves all prices at bar 50, as a logarithm.
     """
     rng = np.random.default_rng(seed)
     steps = rng.normal(0.0, 0.01, (n_bars, n_symbols)) + rng.normal(0.0, 0.01, (n_bars, 1))
     close = 50.0 * np.exp(np.cumsum(steps, axis=0))
-    volume = np.ones_like(close)
+    close[50:] *= np.exp(shock)
+    volume = np.round(rng.lognormal(9.0, 1.0, close.shape))
     if halts:
         start = int(rng.integers(n_bars // 3, n_bars // 2))
         close[start : start + 15, -1] = close[start, -1]
-        volume = np.round(rng.lognormal(9.0, 1.0, close.shape))
         volume[rng.random(close.shape) < 0.1] = 0.0
         volume[:, rng.integers(0, n_symbols)] = 0.0
     before = np.vstack([close[:1], close[:-1]])
@@ -96,8 +98,12 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         return choices[int(rng.integers(len(choices)))]
 
     n_symbols = one_of(2, 3, 5) if variant.correlated else one_of(1, 3, 5)
-    bars = gapping_bars(number, n_bars, n_symbols, one_of(0.005, 0.02, 0.1), halts=one_of(0, 1, 1))
-    leverage = one_of(1.0, 2.0, 4.0) if variant.margin else 1.0
+    bars = gapping_bars(
+        *(number, n_bars, n_symbols, one_of(0.005, 0.02, 0.1)),
+        halts=bool(one_of(0, 1, 1)),
+        shock=one_of(0.0, -0.5, 0.5, 1.5),
+    )
+    leverage = one_of(1.0, 2.0, 8.0) if variant.margin else 1.0
     allow_short = variant.margin and (leverage == 1.0 or bool(one_of(0, 1)))
     sizing = one_of(*SIZINGS if variant.stops else SIZINGS[:-1])
     parameters: dict[str, Any] = {
@@ -105,7 +111,7 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         "kelly_fraction": one_of(0.05, 0.5, 5.0),
         "expected_sharpe": one_of(0.5, 2.0),
         "volatility_target": one_of(0.1, 0.5),
-        "weight": one_of(0.1, 0.4, 1.5),
+        "weight": one_of(0.1, 0.4, 4.0),
         "risk_per_trade": one_of(0.002, 0.02),
         "max_exposure": leverage * one_of(0.5, 1.0, 1.0),
         "max_weight": one_of(0.25, 1.0, 10.0),
@@ -126,7 +132,8 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         parameters |= one_of(
             {"stop_loss": 0.02, "take_profit": 0.03},
             {"stop_loss": 0.03, "trailing_stop": 0.03},
-            {"stop_loss": 0.05},
+            # Too far to save a margin account from its broker.
+            {"stop_loss": 0.9 if sizing == "risk_per_trade" else 0.0, "take_profit": 10.0},
         )
     costs: dict[str, Any] = {
         "fill": one_of("next_open", "close"),
@@ -146,7 +153,7 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         }
     account = {
         "leverage": leverage,
-        "maintenance_margin": one_of(0.0, 0.2, 0.24),
+        "maintenance_margin": one_of(0.0, 0.05, 0.12),
         "financing_bps_year": one_of(0.0, 800.0),
         "cash_rate": one_of(0.0, 0.03),
         "risk_free": one_of(0.0, 0.02),
