@@ -101,21 +101,21 @@ def random_case(number: int, n_bars: int = 110) -> Case:
     bars = gapping_bars(
         *(number, n_bars, n_symbols, one_of(0.005, 0.02, 0.1)),
         halts=bool(one_of(0, 1, 1)),
-        shock=one_of(0.0, -0.5, 0.5, 1.5),
+        shock=one_of(0.0, -1.5, 1.5),
     )
-    leverage = one_of(1.0, 2.0, 8.0) if variant.margin else 1.0
+    leverage = one_of(1.0, 8.0, 8.0) if variant.margin else 1.0
     allow_short = variant.margin and (leverage == 1.0 or bool(one_of(0, 1)))
     sizing = one_of(*SIZINGS if variant.stops else SIZINGS[:-1])
     parameters: dict[str, Any] = {
         **one_of(*STRATEGY_SETS),
-        "kelly_fraction": one_of(0.05, 0.5, 5.0),
+        "kelly_fraction": one_of(0.05, 0.5, 20.0),
         "expected_sharpe": one_of(0.5, 2.0),
         "volatility_target": one_of(0.1, 0.5),
         "weight": one_of(0.1, 0.4, 4.0),
-        "risk_per_trade": one_of(0.002, 0.02),
+        "risk_per_trade": one_of(0.002, 0.05),
         "max_exposure": leverage * one_of(0.5, 1.0, 1.0),
-        "max_weight": one_of(0.25, 1.0, 10.0),
-        "max_positions": one_of(0, 0, 1, 2),
+        "max_weight": one_of(0.3, 10.0),
+        "max_positions": one_of(0, 0, 0, 1, 2),
         "bear_multiplier": one_of(0.5, 1.0),
         "neutral_multiplier": one_of(0.9, 1.0),
         "correlation_penalty": one_of(0.3, 0.9) if variant.correlated else 0.0,
@@ -153,7 +153,7 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         }
     account = {
         "leverage": leverage,
-        "maintenance_margin": one_of(0.0, 0.05, 0.12),
+        "maintenance_margin": one_of(0.0, 0.0, 0.12),
         "financing_bps_year": one_of(0.0, 800.0),
         "cash_rate": one_of(0.0, 0.03),
         "risk_free": one_of(0.0, 0.02),
