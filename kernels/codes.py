@@ -24,10 +24,14 @@ ALLOCATIONS = ("additions", "targets")
 REDUCE, ADD = 1, 2
 """Parts of an order that any lane of a block has pending in a symbol; bits of one byte."""
 
-ORDER_REDUCING, ORDER_ADDING, STOPPED, LIQUIDATED, WRITTEN_OFF = range(5)
+WAITING, LIVE, LEAVING = 0, 1, 2
+"""Whether a symbol decides at a bar: it does not, because it has no bar or is in its warm-up; it does;
+it may only be sold."""
+
+ORDER_REDUCING, ORDER_ADDING, STOPPED, LIQUIDATED, ENDED, WRITTEN_OFF = range(6)
 """Kinds of fill, in the order in which they can happen in a bar."""
 
-FILL_KINDS = ("order", "order", "stop", "liquidation", "ruin")
+FILL_KINDS = ("order", "order", "stop", "liquidation", "end", "ruin")
 """Names of these codes, in their order."""
 
 FILL_LOTS, FILL_PRICE, FILL_VALUE, FILL_CASH = range(4)

@@ -12,7 +12,7 @@ from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
-from kernels.lanes.stops import margin_lanes, stop_lanes
+from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
 from kernels.layout import CREDIT, EQUITY, RISK_FREE, YEARS, ZERO
 
 TIME_TILE = 16
@@ -28,6 +28,8 @@ def simulate(
     lows: FloatArray,
     closes: FloatArray,
     traded: ByteArray,
+    live: ByteArray,
+    ends: IntArray,
     volumes: FloatArray,
     features: FloatArray,
     volatilities: FloatArray,
@@ -68,8 +70,11 @@ def simulate(
         first, last: bars to walk.
         opens, highs, lows, closes: (n_bars, n_symbols), prices.
         traded: (n_bars, n_symbols), 1 where the symbol trades in the bar.
+        live: (n_bars, n_symbols), WAITING, LIVE or LEAVING.
+        ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
         volumes: (n_bars, n_symbols), units; inf where unknown.
-        features: (n_bars, n_symbols, n_columns), finite from ``first`` on in the columns used.
+        features: (n_bars, n_symbols, n_columns), finite where ``live`` is not WAITING, from ``first``
+            on, in the columns used.
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
             inverse is 0 where the volatility is 0.
         regimes: (n_bars, n_models), codes.
@@ -106,8 +111,8 @@ def simulate(
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
             for t in range(start, stop):
-                # The timeline of a bar: carry, fills at the open, stops and margin, marks at the
-                # close, accounts, correlations, decisions, fills at the close.
+                # The timeline of a bar: carry, fills at the open, stops, margin and the end of a
+                # symbol, marks at the close, accounts, correlations, decisions, fills at the close.
                 # ``EventFlow._portfolio_bar`` in optimizer/flow/event_flow.py holds the same timeline
                 # for one portfolio, by design: lanes and containers have different state, and both
                 # call the same scalar rules.
@@ -134,6 +139,10 @@ def simulate(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, maintenance, fills, fees,
                     )  # fmt: skip
+                end_lanes(
+                    k, t, closes, ends, volumes, volatilities, instruments, columns, parameters,
+                    state, positions, fills, fees, short,
+                )  # fmt: skip
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
@@ -147,8 +156,8 @@ def simulate(
                         m = since // correlation_refresh
                         rho_lanes(k, m, correlations, positions, scratch, values)
                 decide_lanes(
-                    k, t, closes, features, volatilities, inverse_volatilities, regimes, instruments,
-                    columns, parameters, positions, pending, scratch, ranks, strategies[k],
+                    k, t, closes, features, volatilities, inverse_volatilities, regimes, live,
+                    instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
                     shared[k], sizing, allocation, values, stops, short,
                 )  # fmt: skip
                 if close_fill:

@@ -7,7 +7,15 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
-from kernels.codes import ADDITIONS, AVERAGE_CROSS, BREAKOUT, EQUAL_WEIGHT, KELLY
+from kernels.codes import (
+    ADDITIONS,
+    AVERAGE_CROSS,
+    BREAKOUT,
+    EQUAL_WEIGHT,
+    KELLY,
+    LEAVING,
+    WAITING,
+)
 from kernels.lanes.gathering import one_volatility
 from kernels.lanes.signals import long_only_lanes, signal_lanes
 from kernels.lanes.sizing import (
@@ -17,11 +25,13 @@ from kernels.lanes.sizing import (
     regime_lanes,
     settle_lanes,
     share_lanes,
+    wait_lanes,
     want_lanes,
 )
 from kernels.lanes.user_signals import user_lanes
 from kernels.layout import (
     COLUMN_BLOCK,
+    DIRECTION,
     EDGE,
     FEATURE_0,
     FEATURE_1,
@@ -50,6 +60,7 @@ def decide_lanes(
     volatilities: FloatArray,
     inverse_volatilities: FloatArray,
     regimes: CodeArray,
+    live: ByteArray,
     instruments: FloatArray,
     columns: ColumnArray,
     parameters: FloatArray,
@@ -74,6 +85,7 @@ def decide_lanes(
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
             inverse is 0 where the volatility is 0.
         regimes: (n_bars, n_models), codes.
+        live: (n_bars, n_symbols), WAITING, LIVE or LEAVING.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
         positions: the orders are written.
@@ -106,6 +118,15 @@ def decide_lanes(
     for step in range(1 + counted):
         for s in range(n_symbols):
             p = (k * n_symbols + s) * POSITION_BLOCK
+            if live[t, s] == WAITING:
+                if step == counted:
+                    wait_lanes(p, positions, raw)
+                    pending[k, s] = 0
+                    if ranked:
+                        for b in range(B):
+                            ranks[s, RANK_EDGE, b] = 0.0
+                            ranks[s, RANK_CALM, b] = 0.0
+                continue
             close = closes[t, s]
             x0 = features[t, s, columns[c + FEATURE_0]]
             x1 = features[t, s, columns[c + FEATURE_1]]
@@ -150,6 +171,9 @@ def decide_lanes(
                 )
             if short is not None:
                 long_only_lanes(scratch, short)
+            if live[t, s] == LEAVING:
+                for b in range(B):
+                    scratch[DIRECTION + b] = 0.0
             if step < counted:
                 count_lanes(p, positions, scratch, stops, short)
                 continue

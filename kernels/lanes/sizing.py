@@ -156,6 +156,19 @@ def other_size_lanes(
 
 
 @jit_borrowing
+def wait_lanes(p: Index, positions: FloatArray, raw: bool) -> None:
+    """Leave the position of a symbol that does not decide at this bar as it is.
+
+    Args:
+        p: offset of the symbol in ``positions``.
+        positions: ORDER is written.
+        raw: as in ``want_lanes``.
+    """
+    for b in range(B):
+        positions[p + ORDER + b] = np.nan if raw else 0.0
+
+
+@jit_borrowing
 def want_lanes(
     p: Index,
     q: Index,

@@ -1,10 +1,10 @@
-"""Stops inside a bar, and the maintenance margin."""
+"""Positions that are closed without a decision: stops, maintenance margin, the end of a symbol."""
 
 import numpy as np
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
-from kernels.codes import LIQUIDATED, STOPPED
+from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index, IntArray
+from kernels.codes import ENDED, LIQUIDATED, STOPPED
 from kernels.execution import stop_price
 from kernels.lanes.booking import book_reduction, lane_terms, lane_volume_limit, record_fill
 from kernels.layout import (
@@ -128,6 +128,55 @@ def stop_lanes(
             )  # fmt: skip
             value = price_0 * instruments[s, LOT_MONEY]
             record_fill(fills, t, s, STOPPED, change, paid, value, cash_per_lot)
+
+
+@jit_borrowing
+def end_lanes(
+    k: Index,
+    t: int,
+    closes: FloatArray,
+    ends: IntArray,
+    volumes: FloatArray,
+    volatilities: FloatArray,
+    instruments: FloatArray,
+    columns: ColumnArray,
+    parameters: FloatArray,
+    state: FloatArray,
+    positions: FloatArray,
+    fills: FloatArray,
+    fees: object,
+    short: object,
+) -> None:
+    """Close the positions of block ``k`` in the symbols whose last bar is ``t``, at its close.
+
+    Args:
+        k, t, volumes, volatilities, instruments, columns, parameters, state, positions, fills, fees,
+            short: as in ``stop_lanes``.
+        closes: (n_bars, n_symbols).
+        ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
+    """
+    n_symbols = np.uint64(closes.shape[1])
+    o = k * STATE_BLOCK
+    q = k * PARAMETER_BLOCK
+    c = k * COLUMN_BLOCK
+    for s in range(n_symbols):
+        if ends[s] != t:
+            continue
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        price = closes[t, s]
+        value = price * instruments[s, LOT_MONEY]
+        for b in range(B):
+            lots = positions[p + LOTS + b]
+            side = -1.0
+            if short is not None:
+                side = -1.0 if lots > 0.0 else 1.0
+            paid, cash_per_lot = lane_terms(
+                q, c, s, b, side, abs(lots), price, parameters, columns, instruments, volatilities,
+                volumes, t - 1, t, fees,
+            )  # fmt: skip
+            if len(fills) > 0 and k == ZERO and b == ZERO:
+                record_fill(fills, t, s, ENDED, -lots, paid, value, cash_per_lot)
+            book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot, True)
 
 
 @jit_borrowing

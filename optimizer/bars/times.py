@@ -127,19 +127,18 @@ def _trading_days(pieces: Sequence[IntArray]) -> tuple[float, int, int]:
     """Trading days in one year, and how many bars are on how many days.
 
     They are counted over whole weeks of days (UTC), so that it does not matter on which weekday the
-    bars begin. The first and the last day may be cut short and are left out where whole weeks remain.
+    bars begin, between the first and the last day, which may be cut short.
 
     Returns:
-        Trading days per year, bars, days. Bars of less than a week are those of the fullest day.
+        Trading days per year, bars, days. Without a whole week, the bars are those of the fullest day.
     """
     bars = days = weeks = 0
     fullest = 0
     for piece in pieces:
         dates = piece // DAY
         n_dates = int(dates[-1] - dates[0]) + 1
-        n_weeks = (n_dates - 2) // 7 or n_dates // 7
-        first = dates[0] + (n_dates > 7)
-        begin, end = np.searchsorted(dates, [first, first + 7 * n_weeks])
+        n_weeks = max(n_dates - 2, 0) // 7
+        begin, end = np.searchsorted(dates, [dates[0] + 1, dates[0] + 1 + 7 * n_weeks])
         bars += int(end - begin)
         days += len(np.unique(dates[begin:end]))
         weeks += n_weeks

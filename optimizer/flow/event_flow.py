@@ -215,7 +215,7 @@ class EventFlow:
             self._fill(one, earlier)
         if rules.stops:
             self._stop(one, earlier)
-        if rules.margin and rules.maintenance > 0.0 and container.below_margin(bar):
+        if rules.margin and container.below_margin(bar):
             self._liquidate(one, earlier)
         self._booked(one, container.mark(bar))
         container.update_variance()

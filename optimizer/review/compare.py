@@ -14,6 +14,7 @@ from optimizer.store.columns import NAMES, parameter_columns
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
+from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.study import recorded_study
 from optimizer.text import show
 
@@ -113,7 +114,8 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
         return None
     document = set_document(best.to_dict("records")[0], own)
     number = int(document["set"])
-    found = _number_of(parameters_of(document), other) if other.batch_paths() else None
+    held = fixed_costs(manifest["study"]["costs"])
+    found = _number_of(parameters_of(document), other, held) if other.batch_paths() else None
     if found is not None:
         search = recorded_study(manifest["study"]).search
         frame = other.results(["set", "feasible", "score", *search.objective])
@@ -128,10 +130,12 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
     return Crossed(number, in_sample=result.in_sample, out_of_sample=result.out_of_sample)
 
 
-def _number_of(parameters: Mapping[str, Any], folder: StudyFolder) -> int | None:
-    """The first set of a study with exactly these parameters."""
-    names = [*NAMES, *parameter_columns(folder.columns())]
-    if not parameters.keys() <= set(names):
+def _number_of(
+    parameters: Mapping[str, Any], folder: StudyFolder, held: frozenset[str]
+) -> int | None:
+    """The first set of a study with exactly these parameters, whatever it holds for all its sets."""
+    names = [n for n in (*NAMES, *parameter_columns(folder.columns())) if n not in held]
+    if not parameters.keys() - held <= set(names):
         return None
     frame = folder.results(["set", *names])
     for name in names:

@@ -28,6 +28,7 @@ class Terms:
         data_path: file of the bars.
         data: which bars of it count: ``[data]`` of the study file without its path.
         data_hash: content hash of the bars.
+        rates_hash: of the interest rates, see ``Rules``.
         costs: ``[costs]`` of the study file.
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
@@ -42,6 +43,7 @@ class Terms:
     data_path: Path
     data: Mapping[str, Any]
     data_hash: str
+    rates_hash: str
     costs: Mapping[str, Any]
     account: Mapping[str, Any]
     instruments: Mapping[str, Any]
@@ -70,6 +72,7 @@ class Terms:
             data_path=(folder / study["data"]["path"]).resolve(),
             data=study["data"],
             data_hash=manifest["data_hash"],
+            rates_hash=manifest["rates_hash"],
             costs=study["costs"],
             account=with_rate_paths(study["account"], lambda rate: str((folder / rate).resolve())),
             instruments=study["instruments"],
@@ -106,6 +109,7 @@ class Terms:
             data_path=(data_path or folder / content["data"]["path"]).resolve(),
             data={**content["data"], "symbols": content["data"]["symbols"]},
             data_hash=content["data"]["hash"],
+            rates_hash=content["data"]["rates_hash"],
             costs=content["costs"],
             account=with_rate_paths(
                 content["account"], lambda rate: str((folder / rate).resolve())
@@ -206,6 +210,11 @@ def rerun_set(
     )
     first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
     inputs, tile, result = simulate_single(study, bars, first)
+    if inputs.rules.rates_hash != terms.rates_hash:
+        raise StudyError(
+            "[account]: the files of its interest rates hold other rates than the study had; restore"
+            " them"
+        )
     return Rerun(int(document["set"]), study, inputs, tile, result)
 
 

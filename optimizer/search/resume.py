@@ -30,6 +30,7 @@ from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, recorded_study
+from optimizer.sweep.rules import Rules
 from optimizer.text import shown
 from optimizer.types import Bars
 from optimizer.versions import software_versions
@@ -115,6 +116,7 @@ def resume_study(
                 on_start,
                 lambda bars: _refuse_changed_bars(path, manifest, bars),
             )
+            _refuse_changed_rates(path, manifest, prepared.inputs.rules)
         if damage is not None:
             opened.write_manifest({**manifest, "complete": False})
             # Other damage is warned of where the batch is read again.
@@ -214,6 +216,16 @@ def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:
     raise StrategyError(
         f"{shown(path)}: {name} is no strategy of the study that was started; {_RERUN}"
     )
+
+
+def _refuse_changed_rates(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:
+    if rules.rates_hash != manifest["rates_hash"]:
+        account = manifest["study"]["account"]
+        files = [account[key] for key in ("cash_rate", "risk_free") if key in account]
+        raise StudyError(
+            f"{path}: the interest rates of [account] ({', '.join(map(str, files))}) have changed"
+            f" since the study started; restore their files, or {_RERUN}"
+        )
 
 
 def _refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) -> None:

@@ -114,6 +114,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
             **study["data"],
             "path": os.path.relpath(data, path.resolve().parent),
             "hash": manifest["data_hash"],
+            "rates_hash": manifest["rates_hash"],
             "symbols": manifest["symbols"],
         },
         "costs": study["costs"],
@@ -248,6 +249,7 @@ class _OfStudy(Record):
 class _OfData(Record):
     path: PathText
     hash: Digest
+    rates_hash: Digest
     symbols: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
     align: Name
     timezone: Name

@@ -14,7 +14,7 @@ FOLDS = "folds"
 
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MISSING = "missing"
 

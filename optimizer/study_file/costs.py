@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ValidationError, model_validator
 
 from optimizer.catalogue import COSTS
-from optimizer.errors import StudyFileError
 from optimizer.study_file.per_symbol import DEFAULT, is_per_symbol, read_per_symbol
 from optimizer.study_file.settings import Setting, read_settings, setting_to_dict
 from optimizer.study_file.tables import Table, name_of, real
@@ -66,22 +65,6 @@ class CostsTable(Table):
         given = {name: table[name] for name in _OTHERS if name in table}
         return {**given, "settings": settings, "per_symbol": per_symbol}
 
-    @property
-    def commission_bps(self) -> float:
-        """Commission where one number holds for the whole study and every symbol."""
-        return self._single("commission_bps")
-
-    @property
-    def slippage_bps(self) -> float:
-        """Slippage where one number holds for the whole study and every symbol."""
-        return self._single("slippage_bps")
-
-    def _single(self, name: str) -> float:
-        setting = self.settings[name]
-        if name in self.per_symbol or not isinstance(setting, (int, float)):
-            raise StudyFileError(f"[costs] {name}: differs between lanes or symbols")
-        return float(setting)
-
     def value(self, name: str, symbol: str) -> Setting:
         """What a cost is for one symbol.
 
@@ -97,3 +80,17 @@ class CostsTable(Table):
         for name, values in self.per_symbol.items():
             written[name] = {**values, DEFAULT: written[name]}
         return {"fill": self.fill, "initial_cash": self.initial_cash, **written}
+
+
+def fixed_costs(costs: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the costs that hold for every parameter set of a study: numbers, or given per symbol.
+
+    Args:
+        costs: as ``[costs]`` of a study file; what is left out does not count.
+    """
+    return frozenset(
+        one.name
+        for one in COSTS
+        if one.name in costs
+        and (not isinstance(costs[one.name], Mapping) or is_per_symbol(costs[one.name]))
+    )

@@ -83,6 +83,8 @@ def simulate_blocks(
             bars.low,
             bars.close,
             bars.traded,
+            inputs.live,
+            inputs.ends,
             inputs.volumes,
             inputs.features.values,
             inputs.volatilities,

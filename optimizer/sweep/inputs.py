@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
 from optimizer.errors import DataError, StrategyError
 from optimizer.market.features import (
@@ -24,7 +25,7 @@ from optimizer.market.regimes import fit_regimes, market_returns
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
 from optimizer.sweep.rules import Rules
-from optimizer.types import Bars, FloatArray
+from optimizer.types import Bars, FloatArray, IntArray, MaskArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
 """A classifier, the market's symbol (None: the index), and the classifier's parameters."""
@@ -74,6 +75,20 @@ class Inputs:
     rules: Rules
 
     _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
+
+    @cached_property
+    def live(self) -> MaskArray:
+        """Whether each symbol decides at each bar, shape (n_bars, n_symbols); see ``kernels.codes``."""
+        live = np.full((self.bars.n_bars, self.bars.n_symbols), LIVE, dtype=np.uint8)
+        live.flags.writeable = False
+        return live
+
+    @cached_property
+    def ends(self) -> IntArray:
+        """Last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others."""
+        ends = np.full(self.bars.n_symbols, -1)
+        ends.flags.writeable = False
+        return ends
 
     @cached_property
     def volumes(self) -> FloatArray:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from kernels import layout
 from kernels.codes import ALLOCATIONS, SIZINGS
-from optimizer.bars.rates import rate_at, read_rate
-from optimizer.study_file.account import Rate, RateFile
-from optimizer.study_file.per_symbol import DEFAULT
+from optimizer.study_file.bars import load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
+from optimizer.study_file.symbols import symbol_terms
 from optimizer.types import Bars, FloatArray
 
 YEAR = np.timedelta64(31_557_600, "s")
@@ -73,6 +74,11 @@ class Rules:
         return self.allow_short if self.margin else None
 
     @property
+    def rates_hash(self) -> str:
+        """SHA-256 of the table of rates, whose files a study does not hold."""
+        return hashlib.sha256(np.ascontiguousarray(self.rates).tobytes()).hexdigest()
+
+    @property
     def lot_units(self) -> FloatArray:
         """Units per lot, shape (n_symbols,)."""
         return np.asarray(self.instruments[:, layout.LOT_UNITS])
@@ -127,22 +133,15 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
 
 def _instruments(study: Study, symbols: tuple[str, ...]) -> FloatArray:
     """The table of instruments, with the costs that the study gives per symbol."""
+    terms = symbol_terms(study, symbols)
     table = np.zeros((len(symbols), layout.N_INSTRUMENT_COLUMNS))
-    table[:, layout.OWN_VOLUME_SHARE] = np.inf
-    borrow = study.account.borrow_bps_year
-    for s, symbol in enumerate(symbols):
-        own = study.instruments.get(symbol)
-        lot = study.lot_size if own is None or own.lot_size is None else own.lot_size
-        row = table[s]
-        row[layout.LOT_UNITS] = lot
-        row[layout.LOT_MONEY] = lot * (1.0 if own is None else own.multiplier)
-        row[layout.TICK] = 0.0 if own is None else own.tick_size
-        row[layout.BORROW] = borrow.get(symbol, borrow[DEFAULT]) / 1e4
-        costs = {name: study.costs.value(name, symbol) for name in study.costs.per_symbol}
-        numbers = {name: value for name, value in costs.items() if isinstance(value, (int, float))}
-        for name, value in cost_rows(numbers).items():
-            row[_OWN[name]] = value
-        row[layout.OWN_HALF_SPREAD] = row[layout.OWN_HALF_SPREAD] * row[layout.TICK]
+    table[:, layout.LOT_UNITS] = terms.lot_sizes
+    table[:, layout.LOT_MONEY] = terms.lot_sizes * terms.multipliers
+    table[:, layout.TICK] = terms.tick_sizes
+    table[:, layout.BORROW] = terms.borrow_bps_year / 1e4
+    for name, values in cost_rows(terms.costs).items():
+        table[:, _OWN[name]] = values
+    table[:, layout.OWN_HALF_SPREAD] *= terms.tick_sizes
     return table
 
 
@@ -159,7 +158,7 @@ _OWN = {
 """Column of a symbol's own costs, by the names of ``cost_rows``."""
 
 
-def cost_rows(costs: dict[str, FloatArray] | dict[str, float]) -> dict[str, FloatArray]:
+def cost_rows(costs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Costs as the kernels take them.
 
     Args:
@@ -188,17 +187,11 @@ def _rates(study: Study, bars: Bars) -> FloatArray:
     """The table of rates. A rate is the one known at the bar before, for the time since then."""
     years = np.zeros(bars.n_bars)
     years[1:] = np.diff(bars.timestamps) / YEAR
-
-    def yearly(rate: Rate) -> FloatArray:
-        if not isinstance(rate, RateFile):
-            return np.full(bars.n_bars, rate)
-        path = study.base_path / rate.path
-        at = np.concatenate([bars.timestamps[:1], bars.timestamps[:-1]])
-        return rate_at(at, *read_rate(path, rate.column), source=str(path))
-
+    known = np.concatenate([bars.timestamps[:1], bars.timestamps[:-1]])
+    cash_rate, risk_free = load_study_rates(study, known)
     table = np.empty((bars.n_bars, layout.N_RATE_COLUMNS))
-    table[:, layout.CREDIT] = yearly(study.account.cash_rate) * years
+    table[:, layout.CREDIT] = cash_rate * years
     table[:, layout.DEBIT] = study.account.financing_bps_year / 1e4 * years
-    table[:, layout.RISK_FREE] = yearly(study.account.risk_free_rate) * years
+    table[:, layout.RISK_FREE] = risk_free * years
     table[:, layout.YEARS] = years
     return table

@@ -15,7 +15,7 @@ from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user import read_recorded_strategy, read_strategy
 from optimizer.study_file.components import StrategyReader
-from optimizer.study_file.per_symbol import DEFAULT, is_per_symbol
+from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Recording, simulate_blocks
@@ -80,7 +80,8 @@ def backtest(
         bars: of all symbols.
         parameters: by column name, such as ``{"strategy": "momentum", "momentum_lookback": 60}``;
             ``classifier`` defaults to ``none``, the others to the catalogue.
-        costs: as ``[costs]`` of a study file; a cost among ``parameters`` counts instead.
+        costs: as ``[costs]`` of a study file; a number or a table per symbol counts before
+            that cost among ``parameters``.
         allow_short: as in ``[risk]`` of a study file.
         market: as in ``[classifier]`` of a study file.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
@@ -215,6 +216,7 @@ def single_set_study(
     }
     if market is not None:
         tables["classifier"]["market"] = market
+    fixed = fixed_costs(costs)
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise StudyFileError(f"parameters: {name} = {value!r}: expected one number")
@@ -224,11 +226,8 @@ def single_set_study(
             if name.startswith(prefix):
                 table, key = owner, name.removeprefix(prefix)
         whole = isinstance(value, float) and value.is_integer()
-        number = int(value) if whole else value
-        if table == "costs" and is_per_symbol(costs.get(key)):
-            tables[table][key] = {**costs[key], DEFAULT: number}
-        else:
-            tables[table][key] = number
+        if table != "costs" or key not in fixed:
+            tables[table][key] = int(value) if whole else value
     content = {
         "study": {"name": "backtest"},
         "data": {"path": "."},

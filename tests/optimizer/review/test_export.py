@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import tomli_w
 
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import COSTS, METRICS, RISK
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError
 from optimizer.review.replay import Replay, replay
 from optimizer.search.result import StudyResult
@@ -83,7 +83,7 @@ def test_sets_are_exported_best_first(home: Path, exported: dict[str, Any]) -> N
         assert one["trial"] == row["trial"]
         for name, value in one["parameters"].items():
             assert value == row[name]
-        assert len(one["parameters"]) == 2 + 17
+        assert len(one["parameters"]) == 2 + len(RISK) + len(COSTS)
         for metric in METRICS:
             for prefix, sample in (("", "in_sample"), ("oos_", "out_of_sample")):
                 value = one[sample][metric]
@@ -220,6 +220,7 @@ HARD: dict[str, dict[str, Any]] = {
         "data": {"symbols": ["CCC", "AAA"], "start": "2015-03-02", "end": "2016-02-15"},
         "validation": {"holdout": 0.0},
     },
+    "bars per year as the study states them": {"data": {"bars_per_year": 1008, "bar": "1d"}},
     "correlations refreshed rarely": {
         "risk": {"correlation_exact_symbols": 2, "correlation_refresh": 9},
     },

@@ -54,7 +54,7 @@ TWO_BY_TWO: dict[str, Any] = {
 STEPPED = {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}}
 
 
-def run(data: Path, out: Path, **tables: Any) -> StudyResult:
+def run(data: Path, out: Path, /, **tables: Any) -> StudyResult:
     return run_study(small_study(data, **tables), out=out, workers=1)
 
 
@@ -541,6 +541,28 @@ def test_bars_of_the_holdout_do_not_touch_the_search(
 
 
 # --- The folder -------------------------------------------------------------------------------
+
+
+def test_the_order_of_symbols_in_the_study_makes_no_difference(data: Path, tmp_path: Path) -> None:
+    found = [
+        run(data, tmp_path / "_".join(symbols), data={"symbols": symbols})
+        for symbols in (["AAA", "BBB", "CCC"], ["CCC", "AAA", "BBB"])
+    ]
+    one, other = (result.folder for result in found)
+    assert result_hashes(one) == result_hashes(other)
+    assert one.manifest()["study_hash"] == other.manifest()["study_hash"]
+    assert one.manifest()["symbols"] == other.manifest()["symbols"] == ["AAA", "BBB", "CCC"]
+
+
+def test_the_study_may_say_how_many_bars_are_a_year(data: Path, tmp_path: Path) -> None:
+    plain = run(data, tmp_path / "plain").results()
+    stated = run(data, tmp_path / "stated", data={"bars_per_year": 4 * 252})
+    assert stated.folder.manifest()["bars_per_year"] == 1008.0
+    rows = stated.results()
+    for name in ("sharpe", "oos_sharpe", "volatility", "sortino"):
+        np.testing.assert_allclose(rows[name], 2.0 * plain[name], rtol=1e-12)
+    np.testing.assert_allclose(1.0 + rows["cagr"], (1.0 + plain["cagr"]) ** 4, rtol=1e-12)
+    assert rows["total_return"].equals(plain["total_return"])
 
 
 def test_the_manifest_describes_the_study(data: Path, tmp_path: Path) -> None:

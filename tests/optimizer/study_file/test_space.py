@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.catalogue import CLASSIFIERS, RISK, column
+from optimizer.catalogue import CLASSIFIERS, COSTS, RISK, column
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.load import load_study
@@ -51,7 +51,12 @@ def test_branches_are_strategies_under_classifiers() -> None:
     assert built.branch_index("sma_cross", "hmm") == 2
     with pytest.raises(KeyError):
         built.branch_index("sma_cross", "svm")
-    owners = {"momentum": BUILT_IN["momentum"].parameters, "hmm": CLASSIFIERS["hmm"], "risk": RISK}
+    owners = {
+        "momentum": BUILT_IN["momentum"].parameters,
+        "hmm": CLASSIFIERS["hmm"],
+        "risk": RISK,
+        "costs": COSTS,
+    }
     expected = [column(o, p.name) for o, parameters in owners.items() for p in parameters]
     assert list(built.branches[0].columns) == expected
     assert set(built.parameter_names) == {n for b in built.branches for n in b.columns}
@@ -69,7 +74,7 @@ def test_defaults_are_fixed() -> None:
     lanes = one.lanes({})
     assert set(lanes) == set(one.columns)
     assert "allow_short" not in lanes
-    for parameter in RISK:
+    for parameter in (*RISK, *COSTS):
         assert lanes[parameter.name].tolist() == [parameter.default]
 
 
@@ -101,7 +106,7 @@ def test_searched_and_swept_are_told_apart() -> None:
 
 SWEPT = {
     "kelly_fraction": st.floats(0, 10),
-    "max_exposure": st.floats(0, 3),
+    "max_exposure": st.floats(0, 1),
     "stop_loss": st.floats(0, 1),
     "volatility_lookback": st.integers(2, 500),
     "rebalance_band": st.floats(0, 1),
@@ -294,7 +299,7 @@ def test_huge_spaces_are_never_laid_out() -> None:
         },
         risk={
             "kelly_fraction": {"sweep": {"low": 0.0, "high": 1.0, "step": 0.001}},
-            "max_exposure": {"sweep": {"low": 0.0, "high": 2.0, "step": 0.001}},
+            "max_weight": {"sweep": {"low": 0.0, "high": 2.0, "step": 0.001}},
             "stop_loss": {"sweep": {"low": 0.0, "high": 1.0, "step": 0.001}},
         },
     )
@@ -315,7 +320,7 @@ def test_huge_spaces_are_never_laid_out() -> None:
     }
     assert one.values("sma_cross_band") == (0.0, 1.0)
     lanes = one.lanes(last, n_lanes - 2)
-    assert rows(lanes, ["kelly_fraction", "max_exposure", "stop_loss"]) == [
+    assert rows(lanes, ["kelly_fraction", "max_weight", "stop_loss"]) == [
         (1.0, 2.0, 0.999),
         (1.0, 2.0, 1.0),
     ]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from optimizer.catalogue import (
     CLASSIFIERS,
+    COSTS,
     METRIC_DIRECTIONS,
     METRICS,
     RISK,
@@ -86,6 +87,12 @@ def test_minimal_file_takes_every_default(tmp_path: Path) -> None:
     assert [classifier.name for classifier in study.classifiers] == ["none"]
     assert study.risk.settings == {p.name: p.default for p in RISK}
     assert study.risk.allow_short is False
+    assert (study.risk.sizing, study.risk.allocation) == ("kelly", "additions")
+    assert study.costs.settings == {p.name: p.default for p in COSTS}
+    assert study.costs.per_symbol == {}
+    assert (study.account.leverage, study.account.cash_rate) == (1.0, 0.0)
+    assert study.account.risk_free_rate == 0.0
+    assert study.instruments == {}
     assert study.costs.fill == "next_open"
     assert study.search.objective == ("sharpe",)
     assert study.search.direction == ("maximize",)
@@ -132,6 +139,7 @@ def test_direction_follows_the_metric() -> None:
 
 def test_no_metric_has_the_name_of_a_parameter() -> None:
     owners = {**{n: s.parameters for n, s in BUILT_IN.items()}, **CLASSIFIERS, "risk": RISK}
+    owners["costs"] = COSTS
     columns = [column(owner, p.name) for owner, parameters in owners.items() for p in parameters]
     assert len(set(columns)) == len(columns)
     assert not set(columns) & set(METRICS)
@@ -149,6 +157,31 @@ def test_times_are_one_value_in_every_form() -> None:
     data = {"timezone": "America/New_York", "end": "2015-02-01T03:00:00+00:00"}
     study_from_dict(mapping(data={**data, "start": "2015-01-31T22:00"}))
     assert "is after" in refused(data={**data, "start": "2015-01-31T22:01"})
+
+
+def test_symbols_are_one_study_in_every_order() -> None:
+    one, other = (
+        study_from_dict(mapping(data={"symbols": symbols}))
+        for symbols in (["B", "C9", "C10", "a"], ["a", "C10", "B", "C9"])
+    )
+    assert one.data.symbols == other.data.symbols == ("B", "C10", "C9", "a")
+    assert one.to_dict() == other.to_dict()
+    assert (one.content_hash, one.space_hash) == (other.content_hash, other.space_hash)
+
+
+def test_how_bars_are_annualized() -> None:
+    plain = study_from_dict(mapping())
+    assert (plain.data.bars_per_year, plain.data.bar) == (None, None)
+    assert not {"bars_per_year", "bar"} & plain.to_dict()["data"].keys()
+    said = study_from_dict(mapping(data={"bars_per_year": 252, "bar": "60min"}))
+    assert said.to_dict()["data"] == {
+        **plain.to_dict()["data"],
+        "bars_per_year": 252.0,
+        "bar": "1h",
+    }
+    same = study_from_dict(mapping(data={"bars_per_year": 252.0, "bar": " 1 H"}))
+    assert same.content_hash == said.content_hash != plain.content_hash
+    assert study_from_dict(said.to_dict()).to_dict() == said.to_dict()
 
 
 # --- Ranges -----------------------------------------------------------------------------------
@@ -363,13 +396,18 @@ NAN, INF = float("nan"), float("inf")
         ),
         ({"data": {"timezone": "Mars"}}, ['[data] timezone: got "Mars"; no such time zone']),
         ({"data": {"timezone": "../x"}}, ['[data] timezone: got "../x"']),
+        ({"data": {"bars_per_year": 0}}, ["[data] bars_per_year: got 0", "0.01 to 1000000000"]),
+        ({"data": {"bars_per_year": "252"}}, ['[data] bars_per_year: got "252"', "a number"]),
+        ({"data": {"bars_per_year": NAN}}, ["[data] bars_per_year: got nan", "finite"]),
+        ({"data": {"bar": 5}}, ["[data] bar: got 5; expected a text"]),
+        ({"data": {"bar": "5m"}}, ['[data] bar: got "5m"; expected a duration such as "5min"']),
+        ({"data": {"bar": "1M"}}, ['[data] bar: got "1M"; expected a duration']),
         (
             {"data": {"symbols": ["SPY"]}, "classifier": {"name": "hmm", "market": "SPX"}},
             ['[classifier] market: "SPX" is not among the symbols'],
         ),
         ({"classifier": {"name": "hmm", "market": 3}}, ["[classifier] market: got 3"]),
         ({"costs": {"commission_bps": -1}}, ["[costs] commission_bps: got -1", "0 to 5000"]),
-        ({"costs": {"slippage_bps": {"sweep": [1]}}}, ["[costs] slippage_bps: got {sweep = [1]}"]),
         ({"costs": {"fill": "open"}}, ['[costs] fill: got "open"', "next_open, close"]),
         ({"costs": {"initial_cash": 0}}, ["[costs] initial_cash: got 0"]),
         ({"costs": {"initial_cash": NAN}}, ["[costs] initial_cash: got nan"]),

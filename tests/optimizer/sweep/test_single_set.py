@@ -292,7 +292,7 @@ MIXED: dict[str, Any] = {
 
 
 def mixed_study() -> tuple[Study, Space]:
-    study = study_from_dict({**mapping(), **MIXED, "costs": COSTS})
+    study = study_from_dict({**mapping(), **MIXED, "costs": COSTS, "account": {"leverage": 2.0}})
     return study, build_space(study)
 
 
@@ -429,6 +429,20 @@ def test_inputs_survive_the_way_through_files(mixed: Mixed, tmp_path: Path) -> N
     ):
         assert equal(before.in_sample, after.in_sample)
         assert equal(before.out_of_sample, after.out_of_sample)
+
+
+def test_a_volume_after_the_bars_that_were_saved_still_counts(tmp_path: Path) -> None:
+    study = study_from_dict(mapping(risk={"correlation_penalty": 0.0}))
+    space, bars = build_space(study), random_bars(120)
+    volume = bars.volume.copy()
+    volume[:110, 0] = 0.0
+    volume[:, 1] = 0.0
+    bars = replace(bars, volume=volume, has_volume=None)
+    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    cut = inputs.window(inputs.first, 90, 100)
+    cut.save(tmp_path)
+    assert Inputs.load(tmp_path).bars.traded.tolist() == [[0, 1, 1]] * 100
+    assert inputs.bars.traded[110:].tolist() == [[1, 1, 1]] * 10
 
 
 def test_inputs_without_correlations_survive_too(tmp_path: Path) -> None:

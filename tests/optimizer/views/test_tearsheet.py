@@ -18,7 +18,12 @@ from optimizer.review.replay import Replay, replay
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.sweep.single_set import backtest
-from optimizer.views.tearsheet import benchmark_returns, daily_returns, write_returns
+from optimizer.views.tearsheet import (
+    benchmark_returns,
+    daily_returns,
+    write_returns,
+    write_tearsheet,
+)
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
 
@@ -126,6 +131,16 @@ def test_quantstats_takes_the_returns(export: Path, replayed: Replay, tmp_path: 
     assert "AAA" in text
     assert f"{100 * theirs:.2f}%" in text  # the drawdown, in its table
     assert "<link" not in text and "<script src" not in text
+
+
+def test_the_tearsheet_is_annualized_as_the_study(tmp_path: Path) -> None:
+    """Hourly bars around the clock, 8,000 a year by the study: 333.3 days."""
+    hours = np.datetime64("2020-01-01T00:00", "ns") + np.arange(300) * np.timedelta64(1, "h")
+    bars = write_bars(tmp_path / "bars.parquet", replace(random_bars(), timestamps=hours))
+    study = small_study(bars, data={"bars_per_year": 8000})
+    run_study(study, out=tmp_path / "out", workers=1)
+    out = write_tearsheet(replay(export_sets(tmp_path / "out")), tmp_path / "sheet.html")
+    assert "Periods/Year: 333" in out.read_text(encoding="utf-8")
 
 
 def test_without_quantstats_the_mend_is_named(
