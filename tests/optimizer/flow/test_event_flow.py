@@ -297,7 +297,7 @@ class Recorder:
 def test_a_trace_holds_the_chain_behind_each_fill() -> None:
     bars = gapping_bars(3, 80, 2, 0.01)
     parameters = {**STRATEGY_SETS[0], "stop_loss": 0.02, "correlation_lookback": 5}
-    study = single_set_study(parameters, {}, False, None, 0.0)
+    study = single_set_study(parameters, {"slippage_bps": 3.0}, False, None, 0.0)
     traces = [Recorder(), Recorder()]
     for trace in traces:
         flow = run_flow(study, bars, trace=trace)
@@ -329,10 +329,9 @@ def test_a_trace_holds_the_chain_behind_each_fill() -> None:
         assert fill[1] is None
         opening = orders[fill[12]]
         assert opening[3] == fill[4]
-        # Slippage of the default costs, and a gap through the level fills at the open.
+        # Slippage, and a gap through the level fills at the open.
         open_ = bar_ids[fill[11]][4]
-        slippage = study.costs.slippage_bps / 1e4
-        assert fill[7] == pytest.approx(min(fill[13], open_) * (1.0 - slippage), rel=1e-12)
+        assert fill[7] == pytest.approx(min(fill[13], open_) * (1.0 - 3e-4), rel=1e-12)
     undecided = [row for row in rows["rejects"] if row[5] not in AT_FILL]
     assert len(rows["orders"]) + len(undecided) == len(rows["signals"])
     assert len(rows["equity"]) == len(traces[0].bars) == len(flow.equity)
@@ -350,24 +349,25 @@ RUIN: dict[str, Any] = {
 }
 
 
-def bars_that_ruin(n_symbols: int = 1) -> Bars:
+def bars_that_ruin(n_symbols: int, halted: bool) -> Bars:
     close = 50.0 * np.cumprod(np.resize([0.97, 0.99], 40))
     close[20:] *= 30.0
     close = np.repeat(close[:, np.newaxis], n_symbols, axis=1) * (1 + 0.001 * np.arange(n_symbols))
     times = np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(1, "D")
     names = tuple("ABC"[:n_symbols])
-    return Bars(names, times, close, close, close, close, np.ones_like(close), 252.0)
+    volume = np.ones_like(close)
+    volume[20] = 0.0 if halted else 1.0
+    return Bars(names, times, close, close, close, close, volume, 252.0)
 
 
 @pytest.mark.parametrize("fill", ["next_open", "close"])
 @pytest.mark.parametrize("n_symbols", [1, 2])
-@pytest.mark.parametrize(("margin", "kind"), [(0.0, "ruin"), (0.1, "liquidation")])
-def test_ruin_is_traced_and_equals_the_sweep(
-    fill: str, n_symbols: int, margin: float, kind: str
-) -> None:
-    bars = bars_that_ruin(n_symbols)
+@pytest.mark.parametrize("kind", ["ruin", "liquidation"])
+def test_ruin_is_traced_and_equals_the_sweep(fill: str, n_symbols: int, kind: str) -> None:
+    """The broker closes what trades; what does not is written off at the close."""
+    bars = bars_that_ruin(n_symbols, halted=kind == "ruin")
     given = (RUIN, {"initial_cash": 10_000.0, "fill": fill}, True, None, 0.0)
-    account = {"maintenance_margin": margin, "borrow_bps_year": 0.0}
+    account = {"borrow_bps_year": 0.0}
     more: dict[str, Any] = {"account": account, "sizing": "weight"}
     trace = Recorder()
     flow = run_flow(single_set_study(*given, **more), bars, trace=trace)
