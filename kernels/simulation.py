@@ -134,7 +134,7 @@ def simulate(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, fills, fees, short,
                     )  # fmt: skip
-                if short is not None and maintenance > 0.0:
+                if short is not None:
                     margin_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, maintenance, fills, fees,
