@@ -19,7 +19,7 @@ from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
 from optimizer.flow.services.risk import StatelessRiskManager
 from optimizer.flow.services.strategy import StatelessStrategy
-from optimizer.flow.tracing import Trace, Tracer
+from optimizer.flow.tracing import Reject, Trace, Tracer
 from optimizer.market.features import GivenFeature
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.rules import Rules
@@ -246,8 +246,9 @@ class EventFlow:
         power = one.container.buying_power(market.prices)
         self._book(one, one.execution.execute_additions(market, power))
         for order, reason in one.execution.rejected_orders:
-            name = f"{order.id}.reject"
-            self._reject(one, name, market.bar, order.symbol, reason, order.signal_id, order.id)
+            id, s = f"{order.id}.reject", order.symbol
+            row = self._rejected(one, id, market.bar, s, reason, order.signal_id, order.id)
+            self._tracer.rejects([row])
 
     def _stop(self, one: _Portfolio, market: Market) -> None:
         container, bar, risk = one.container, market.bar, one.spec.risk
@@ -268,7 +269,8 @@ class EventFlow:
                 if fill is not None:
                     self._book(one, (fill,))
                 else:
-                    self._reject(one, f"{name}.reject", bar, s, NO_VOLUME, None, None)
+                    row = self._rejected(one, f"{name}.reject", bar, s, NO_VOLUME, None, None)
+                    self._tracer.rejects([row])
         container.carry_best_prices(bar, held)
 
     def _liquidate(self, one: _Portfolio, market: Market) -> None:
@@ -297,7 +299,7 @@ class EventFlow:
         """Trace fills that a portfolio has booked."""
         self._tracer.fills(one.spec.id, fills, one.container.cash, one.container.lots)
 
-    def _reject(
+    def _rejected(
         self,
         one: _Portfolio,
         id: str,
@@ -306,11 +308,11 @@ class EventFlow:
         reason: str,
         signal_id: str | None,
         order_id: str | None,
-    ) -> None:
-        """Count and trace an order or a stop without a fill, or a signal without an order."""
+    ) -> Reject:
+        """Count an order or a stop without a fill, or a signal without an order; its row."""
         one.rejects[reason] = one.rejects.get(reason, 0) + 1
         name = self._symbols[symbol]
-        self._tracer.rejects([(id, one.spec.id, bar.index, name, signal_id, reason, order_id)])
+        return (id, one.spec.id, bar.index, name, signal_id, reason, order_id)
 
     def _decide(
         self,
@@ -323,12 +325,15 @@ class EventFlow:
         decisions = StatelessRiskManager.decide(
             signals, regime, one.container.risk_state(), one.spec.risk, bar, matrix
         )
-        prefix = correlation_id(one.spec.id, bar.index)
+        rejects: list[Reject] = []
         for s, (reason, barred) in enumerate(zip(decisions.reasons, decisions.barred, strict=True)):
             one.container.set_barred(s, barred)
             if reason != PLACED:
-                name = f"{prefix}.{self._symbols[s]}.reject"
-                self._reject(one, name, bar, s, REASONS[reason], signals[s].id, None)
+                id = correlation_id(one.spec.id, bar.index, self._symbols[s], "reject")
+                rejects.append(
+                    self._rejected(one, id, bar, s, REASONS[reason], signals[s].id, None)
+                )
+        self._tracer.rejects(rejects)
         self._tracer.orders(one.spec.id, decisions.orders)
         return decisions.orders
 
