@@ -21,7 +21,6 @@ from kernels.codes import (
     UNCHANGED,
 )
 from kernels.risk import (
-    allowed_direction,
     barred_direction,
     budget_share,
     comes_before,
@@ -82,8 +81,7 @@ def wanted_positions(
         values: (n_symbols,), signed values of the positions at the last refresh, in money.
         values_gross: their gross value.
         correlation_penalty: 0 to 1.
-        short: None in an account without shorts and with leverage 1; otherwise whether short positions
-            are allowed.
+        short: None in an account without shorts and with leverage 1.
         wanted: (n_symbols,), receives lots, signed; the position itself where the signal holds.
     """
     signals = 0.0
@@ -157,6 +155,7 @@ def decide(
     lot_values: FloatArray,
     sizing: int,
     allocation: int,
+    allow_short: bool,
     scaled_size: float,
     max_weight: float,
     max_positions: float,
@@ -185,6 +184,7 @@ def decide(
         barred: (n_symbols,), directions that a stop closed, or 0; updated.
         lot_units: (n_symbols,), units per lot.
         allocation: a code of ``kernels.codes``.
+        allow_short: whether the account may have short positions.
         max_positions: inf where unlimited.
         max_exposure: largest gross value over equity.
         min_order_size: smallest order that opens or adds, units.
@@ -202,7 +202,8 @@ def decide(
     needed = needs_volatility(sizing)
     for s in range(n_symbols):
         direction = defined_direction(directions[s], inverse_volatilities[s], needed)
-        direction = allowed_direction(direction, short)
+        if not allow_short:
+            direction = larger(direction, 0.0)
         acted[s], barred[s] = barred_direction(direction, barred[s])
     wanted_positions(
         acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size,

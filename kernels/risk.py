@@ -156,23 +156,6 @@ def defined_direction(direction: float, inverse_volatility: float, needed: bool)
 
 
 @jit
-def allowed_direction(direction: float, short: object) -> float:
-    """A direction, or flat where a short position would be opened that the account does not allow.
-
-    Args:
-        direction: of the signal.
-        short: None in an account without shorts and with leverage 1, where no direction of -1 opens a
-            position anyway; otherwise whether short positions are allowed.
-
-    Returns:
-        The direction to act on.
-    """
-    if short is None:
-        return direction
-    return 0.0 if (direction == -1.0) & (not short) else direction
-
-
-@jit
 def other_size(
     sizing: int,
     scaled_size: float,

@@ -52,6 +52,7 @@ def simulate(
     ranks: FloatArray,
     sizing: int,
     allocation: int,
+    allow_short: bool,
     leverage: float,
     maintenance: float,
     decay: float,
@@ -95,6 +96,7 @@ def simulate(
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
         ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
         sizing, allocation: codes of ``kernels.codes``.
+        allow_short: whether an account with leverage may have short positions.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
@@ -105,7 +107,7 @@ def simulate(
             ``kernels.codes``; empty to record nothing.
         fees, stops, short: None where off, which removes their code. Where on: some lane has costs
             that depend on the size of a fill; stops are watched; the account has short positions or
-            leverage, and ``short`` is whether it may hold short positions.
+            leverage.
     """
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
@@ -158,7 +160,7 @@ def simulate(
                 decide_lanes(
                     k, t, closes, features, volatilities, inverse_volatilities, regimes, live,
                     instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
-                    shared[k], sizing, allocation, values, stops, short,
+                    shared[k], sizing, allocation, allow_short, values, stops, short,
                 )  # fmt: skip
                 if close_fill:
                     fill_lanes(

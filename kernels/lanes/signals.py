@@ -19,7 +19,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.risk import allowed_direction, defined_direction, kelly_size, smaller
+from kernels.risk import defined_direction, kelly_size, smaller
 from kernels.signals import (
     average_cross_signal,
     breakout_signal,
@@ -53,20 +53,6 @@ def put_signal(
     scratch[DIRECTION + b] = defined_direction(direction, inverse_volatility, needed)
     scratch[EDGE + b] = edge
     scratch[FRACTION + b] = kelly_size(scratch[SCALED_SIZE + b], edge, inverse_variance)
-
-
-@jit_borrowing
-def long_only_lanes(scratch: FloatArray, short: object) -> None:
-    """Make short signals flat in a margin account without short positions.
-
-    Args:
-        scratch: DIRECTION is updated.
-        short: whether short positions are allowed.
-    """
-    if short:
-        return
-    for b in range(B):
-        scratch[DIRECTION + b] = allowed_direction(scratch[DIRECTION + b], short)
 
 
 @jit_borrowing

@@ -129,7 +129,7 @@ class EventFlow:
     def _open(self, spec: PortfolioSpec, bars_per_year: float) -> _Portfolio:
         rules = self._rules
         container = PortfolioContainer(spec.id, self._symbols, rules, bars_per_year)
-        execution = ExecutionContainer(spec.costs, rules.leverage, rules.short)
+        execution = ExecutionContainer(spec.costs, rules.leverage, rules.margin)
         return _Portfolio(spec, container, execution, [], {})
 
     def on_bar(self, bar: Bar) -> None:

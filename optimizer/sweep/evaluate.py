@@ -107,6 +107,7 @@ def simulate_blocks(
             ranks,
             rules.sizing,
             rules.allocation,
+            rules.allow_short,
             rules.leverage,
             rules.maintenance,
             rules.ewma_decay,
@@ -115,7 +116,7 @@ def simulate_blocks(
             recording.fills,
             True if rules.fees else None,
             True if rules.stops else None,
-            rules.short,
+            True if rules.margin else None,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:

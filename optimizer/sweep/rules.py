@@ -69,11 +69,6 @@ class Rules:
         return self.allow_short or self.leverage > 1.0
 
     @property
-    def short(self) -> bool | None:
-        """As the kernels take it: None without a margin account, else whether it may be short."""
-        return self.allow_short if self.margin else None
-
-    @property
     def rates_hash(self) -> str:
         """SHA-256 of the table of rates, whose files a study does not hold."""
         return hashlib.sha256(np.ascontiguousarray(self.rates).tobytes()).hexdigest()

@@ -81,17 +81,16 @@ class ExecutionContainer:
     Args:
         costs: of the portfolio.
         leverage: buying power over equity.
-        short: whether short positions are allowed; None in an account without shorts and with
-            leverage 1.
+        margin: whether the account has shorts or leverage.
         broker: takes the orders of real trading; None without one.
     """
 
     def __init__(
-        self, costs: Costs, leverage: float, short: bool | None, broker: Broker | None = None
+        self, costs: Costs, leverage: float, margin: bool, broker: Broker | None = None
     ) -> None:
         self._costs = costs
         self._leverage = leverage
-        self._short = short
+        self._short = True if margin else None
         self._broker = broker
         self._active: tuple[Order, ...] = ()
         self._additions: list[_Addition] = []

@@ -30,8 +30,8 @@ class RiskConfig:
         rebalance_band: least change of a position, a share of the target.
         stop_loss, take_profit, trailing_stop: distances as fractions, inf where off.
         sizing, allocation: codes of ``kernels.codes``.
-        short: whether short positions are allowed; None in an account without shorts and with
-            leverage 1.
+        allow_short: whether short positions are allowed.
+        margin: whether the account has shorts or leverage.
         lot_units, lot_money: of each symbol, units per lot, and money per lot at a price of 1.
     """
 
@@ -50,7 +50,8 @@ class RiskConfig:
     trailing_stop: float
     sizing: int
     allocation: int
-    short: bool | None
+    allow_short: bool
+    margin: bool
     lot_units: tuple[float, ...]
     lot_money: tuple[float, ...]
 
@@ -69,7 +70,8 @@ class RiskConfig:
             **own,
             sizing=rules.sizing,
             allocation=rules.allocation,
-            short=rules.short,
+            allow_short=rules.allow_short,
+            margin=rules.margin,
             lot_units=tuple(map(float, rules.lot_units)),
             lot_money=tuple(map(float, rules.lot_money)),
         )
@@ -151,6 +153,7 @@ class StatelessRiskManager:
             market_data.close * np.array(risk.lot_money),
             risk.sizing,
             risk.allocation,
+            risk.allow_short,
             risk.size * risk.multiplier(regime.code),
             risk.max_weight,
             risk.max_positions,
@@ -164,7 +167,7 @@ class StatelessRiskManager:
             state.values,
             state.values_gross,
             risk.correlation_penalty,
-            risk.short,
+            True if risk.margin else None,
             wanted,
             orders,
             reasons,

@@ -522,7 +522,7 @@ class Account:
         (spec,) = study_specs(study, space, rules, bars)
         return cls(
             PortfolioContainer("study.set", names, rules, 252.0),
-            ExecutionContainer(spec.costs, rules.leverage, rules.short),
+            ExecutionContainer(spec.costs, rules.leverage, rules.margin),
             spec.risk,
         )
 
@@ -847,7 +847,7 @@ def test_no_broker_says_so() -> None:
     with pytest.raises(RuntimeError, match="no broker"):
         asyncio.run(Account.of(1).execution.submit_to_real_broker([order(0, 1.0)]))
     costs = Account.of(1).execution._costs
-    live = ExecutionContainer(costs, 1.0, None, Recording())
+    live = ExecutionContainer(costs, 1.0, False, Recording())
     assert asyncio.run(live.submit_to_real_broker([order(0, 1.0)])) == ["o0"]
 
 
