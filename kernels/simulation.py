@@ -13,7 +13,7 @@ from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
-from kernels.layout import CREDIT, EQUITY, RISK_FREE, YEARS, ZERO
+from kernels.layout import EQUITY, RISK_FREE, YEARS, ZERO
 
 TIME_TILE = 16
 """Bars that one block walks before the next block does, so that their features stay in cache."""
@@ -52,7 +52,6 @@ def simulate(
     ranks: FloatArray,
     sizing: int,
     allocation: int,
-    allow_short: bool,
     leverage: float,
     maintenance: float,
     decay: float,
@@ -62,6 +61,7 @@ def simulate(
     fees: object,
     stops: object,
     short: object,
+    extended: object,
 ) -> None:
     """Walk bars ``first`` to ``last - 1`` for every block of lanes, carrying the state on.
 
@@ -96,7 +96,6 @@ def simulate(
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         sizing, allocation: codes of ``kernels.codes``.
-        allow_short: whether short positions are allowed where ``short`` is given.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
@@ -105,8 +104,10 @@ def simulate(
             nothing.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
             ``kernels.codes``; empty to record nothing.
-        fees, stops, short: None where off, which removes their code. Where on: some lane has costs
-            that depend on the size of a fill; stops are watched; short positions are allowed.
+        fees, stops, short, extended: None where off, which removes their code. Where on: some lane
+            has costs that depend on the size of a fill; stops are watched; short positions are
+            allowed; the study has a sizing mode other than ``kelly``, an allocation other than
+            ``additions``, limited places, leverage, interest, or a symbol that ends before the bars.
     """
     margin = short is not None or leverage > 1.0
     for start in range(first, last, TIME_TILE):
@@ -120,30 +121,33 @@ def simulate(
                 # call the same scalar rules.
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
-                # Without margin only the fees of a sale can take cash below 0.
-                owes = (margin or fees is not None) and rates[t, YEARS] != 0.0
-                if rates[t, CREDIT] != 0.0 or owes:
-                    carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
+                # Without margin, only a commission larger than the proceeds takes cash below 0.
+                if short is not None or fees is not None or extended is not None:
+                    if rates[t, YEARS] != 0.0:
+                        carry_lanes(
+                            k, t, closes, instruments, rates, state, positions, scratch, short
+                        )
                 if not close_fill:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
-                        short,
+                        short, extended,
                     )  # fmt: skip
                 if stops is not None:
                     stop_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, fills, fees, short,
                     )  # fmt: skip
-                if margin:
+                if (short is not None or extended is not None) and margin:
                     margin_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, maintenance, fills, fees,
                     )  # fmt: skip
-                end_lanes(
-                    k, t, closes, ends, volumes, volatilities, instruments, columns, parameters,
-                    state, positions, scratch, fills, fees, short,
-                )  # fmt: skip
+                if extended is not None:
+                    end_lanes(
+                        k, t, closes, ends, volumes, volatilities, instruments, columns, parameters,
+                        state, positions, scratch, fills, fees, short,
+                    )  # fmt: skip
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
@@ -159,13 +163,13 @@ def simulate(
                 decide_lanes(
                     k, t, closes, features, volatilities, inverse_volatilities, regimes, live,
                     instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
-                    shared[k], sizing, allocation, allow_short, values, stops, short,
+                    shared[k], sizing, allocation, values, stops, short, extended,
                 )  # fmt: skip
                 if close_fill:
                     fill_lanes(
                         k, t, t, closes, traded, volumes, volatilities, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
-                        short,
+                        short, extended,
                     )  # fmt: skip
                     mark_lanes(
                         k, t, closes, state, positions, scratch, values, instruments, fills, short

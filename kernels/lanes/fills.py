@@ -62,6 +62,7 @@ def fill_lanes(
     fees: object,
     stops: object,
     short: object,
+    extended: object,
 ) -> None:
     """Fill the pending orders of block ``k`` at ``prices[t]``.
 
@@ -87,6 +88,7 @@ def fill_lanes(
         fees: None where no lane has costs that depend on the size of a fill.
         stops: None where stops are off.
         short: None where short positions are off.
+        extended: as in ``simulate``; None where leverage is 1.
     """
     n_symbols = np.uint64(prices.shape[1])
     o = k * STATE_BLOCK
@@ -120,7 +122,7 @@ def fill_lanes(
         for s in range(n_symbols):
             pending[k, s] = 0
         return
-    power_lanes(k, t, prices, instruments, state, positions, scratch, leverage, short)
+    power_lanes(k, t, prices, instruments, state, positions, scratch, leverage, short, extended)
     for s in range(n_symbols):
         if pending[k, s] & ADD:
             p = (k * n_symbols + s) * POSITION_BLOCK
@@ -295,6 +297,7 @@ def power_lanes(
     scratch: FloatArray,
     leverage: float,
     short: object,
+    extended: object,
 ) -> None:
     """Buying power of each lane at ``prices[t]``, in EQUITY_NOW; clears ADDED and FREED.
 
@@ -306,10 +309,13 @@ def power_lanes(
         scratch: EQUITY_NOW, GROSS, ADDED and FREED are written.
         leverage: buying power over equity.
         short: None where short positions are off.
+        extended: as in ``simulate``; None where leverage is 1.
     """
     o = k * STATE_BLOCK
     # Without shorts and with leverage 1 the buying power is the cash.
-    margin = short is not None or leverage > 1.0
+    margin = short is not None
+    if extended is not None:
+        margin = margin or leverage > 1.0
     for b in range(B):
         scratch[ADDED + b] = 0.0
         scratch[FREED + b] = 0.0

@@ -183,6 +183,7 @@ def want_lanes(
     correlation: object,
     stops: object,
     short: object,
+    extended: object,
 ) -> int:
     """Turn one symbol's signals into orders, before the budget is shared.
 
@@ -199,6 +200,7 @@ def want_lanes(
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
+        extended: as in ``simulate``; None where ``raw`` is False in every call.
 
     Returns:
         The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
@@ -219,7 +221,7 @@ def want_lanes(
             scratch[FRACTION + b] *= correlation_adjustment(
                 parameters[q + CORRELATION_PENALTY + b], rho
             )
-    if raw:
+    if extended is not None and raw:
         for b in range(B):
             direction = scratch[DIRECTION + b]
             target = target_size(
@@ -388,6 +390,7 @@ def share_lanes(
     scratch: FloatArray,
     allocation: int,
     short: object,
+    extended: object,
 ) -> None:
     """Share the budget of block ``k`` among the orders of this close.
 
@@ -400,13 +403,17 @@ def share_lanes(
         scratch: as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
         allocation: a code of ``kernels.codes``.
         short: None where short positions are off.
+        extended: as in ``simulate``; None where the allocation is ``additions``.
     """
     n_symbols = np.uint64(len(instruments))
     q = k * PARAMETER_BLOCK
     scaled = 0
+    targets = False
+    if extended is not None:
+        targets = allocation != ADDITIONS
     for b in range(B):
         gross, freed = scratch[GROSS + b], scratch[FREED + b]
-        if allocation != ADDITIONS:
+        if targets:
             gross, freed = freed, 0.0
         share = budget_share(
             parameters[q + MAX_EXPOSURE + b],
@@ -417,10 +424,10 @@ def share_lanes(
         )
         scratch[SHARE + b] = share
         scaled |= 1 if share < 1.0 else 0
-    if allocation == ADDITIONS and scaled == 0:
+    if not targets and scaled == 0:
         return
     for s in range(n_symbols):
-        if allocation == ADDITIONS and pending[k, s] & ADD == 0:
+        if not targets and pending[k, s] & ADD == 0:
             continue
         p = (k * n_symbols + s) * POSITION_BLOCK
         lot_units = instruments[s, LOT_UNITS]
@@ -428,7 +435,7 @@ def share_lanes(
         adds = False
         for b in range(B):
             order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
-            if allocation == ADDITIONS:
+            if not targets:
                 order = shared_order(
                     order,
                     lots,

@@ -105,7 +105,6 @@ def simulate_blocks(
             ranks,
             rules.sizing,
             rules.allocation,
-            rules.allow_short,
             rules.leverage,
             rules.maintenance,
             rules.ewma_decay,
@@ -115,6 +114,7 @@ def simulate_blocks(
             True if rules.fees else None,
             True if rules.stops else None,
             True if rules.allow_short else None,
+            True if rules.extended else None,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:
