@@ -55,13 +55,13 @@ def simulate(
     leverage: float,
     maintenance: float,
     decay: float,
-    close_fill: bool,
     equity: FloatArray,
     fills: FloatArray,
     fees: object,
     stops: object,
     short: object,
     extended: object,
+    close_fill: object,
 ) -> None:
     """Walk bars ``first`` to ``last - 1`` for every block of lanes, carrying the state on.
 
@@ -99,15 +99,15 @@ def simulate(
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
-        close_fill: whether orders fill at the close of the bar that decides them.
         equity: (n_bars,), receives the equity of lane 0 of block 0 at each close; empty to record
             nothing.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
             ``kernels.codes``; empty to record nothing.
-        fees, stops, short, extended: None where off, which removes their code. Where on: some lane
-            has costs that depend on the size of a fill; stops are watched; short positions are
+        fees, stops, short, extended, close_fill: None where off, which removes their code. Where on:
+            some lane has costs that depend on the size of a fill; stops are watched; short positions are
             allowed; the study has a sizing mode other than ``kelly``, an allocation other than
-            ``additions``, limited places, leverage, interest, or a symbol that ends before the bars.
+            ``additions``, limited places, leverage, interest, or a symbol that ends before the bars;
+            orders fill at the close of the bar that decides them.
     """
     margin = short is not None or leverage > 1.0
     for start in range(first, last, TIME_TILE):
@@ -122,12 +122,10 @@ def simulate(
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
                 # Without margin, only a commission larger than the proceeds takes cash below 0.
-                if short is not None or fees is not None or extended is not None:
-                    if rates[t, YEARS] != 0.0:
-                        carry_lanes(
-                            k, t, closes, instruments, rates, state, positions, scratch, short
-                        )
-                if not close_fill:
+                owes = short is not None or fees is not None or extended is not None
+                if owes and rates[t, YEARS] != 0.0:
+                    carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
+                if close_fill is None:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
@@ -151,7 +149,7 @@ def simulate(
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
-                if close_fill:
+                if close_fill is not None:
                     variance_lanes(k, state, scratch, decay)
                 else:
                     account_lanes(k, state, scratch, rates[t, RISK_FREE], decay)
@@ -165,7 +163,7 @@ def simulate(
                     instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
                     shared[k], sizing, allocation, values, stops, short, extended,
                 )  # fmt: skip
-                if close_fill:
+                if close_fill is not None:
                     fill_lanes(
                         k, t, t, closes, traded, volumes, volatilities, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,

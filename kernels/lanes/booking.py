@@ -37,6 +37,7 @@ from kernels.layout import (
     VOLATILITY_COLUMN,
     VOLUME_SHARE,
     X_VOLATILITY,
+    ZERO,
     B,
 )
 from kernels.portfolio import mean_entry, reduced
@@ -203,7 +204,6 @@ def book_reduction(
     change: float,
     value: float,
     cash_per_lot: float,
-    ending: object,
 ) -> None:
     """Reduce a position and book cash, costs and the trade.
 
@@ -213,7 +213,6 @@ def book_reduction(
         change: lots, signed; 0 changes nothing.
         value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings.
-        ending: None where no lane's trade can end, so that no trade has to be booked.
     """
     lots, flow, ended, profit = reduced(
         positions[p + LOTS + b], positions[p + FLOW + b], change, cash_per_lot
@@ -222,8 +221,7 @@ def book_reduction(
     positions[p + FLOW + b] = flow
     state[o + CASH + b] -= change * cash_per_lot
     book_costs(state, o, b, abs(change), value, cash_per_lot)
-    if ending is not None:
-        book_trade(state, o, b, ended, profit)
+    book_trade(state, o, b, ended, profit)
 
 
 @jit_borrowing
@@ -247,27 +245,33 @@ def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: 
 @jit_borrowing
 def record_fill(
     fills: FloatArray,
-    t: int,
+    q: Index,
     s: Index,
+    t: int,
     kind: int,
-    lots: float,
+    change: float,
     price: float,
-    value: float,
-    cash: float,
+    parameters: FloatArray,
+    instruments: FloatArray,
+    scratch: FloatArray,
+    volumes: FloatArray,
+    fees: object,
 ) -> None:
     """Keep a fill of lane 0 of block 0.
 
     Args:
         fills: (n_bars, n_symbols, n_kinds, 4), updated.
-        t, s: numbers of the bar and of the symbol.
+        q, s, t, parameters, instruments, scratch, volumes, fees: as in ``lane_terms``.
         kind: a code of ``kernels.codes``.
-        lots: signed; 0 keeps nothing.
-        price: per unit, after slippage.
-        value: money per lot at the market's price.
-        cash: money that a lot takes or brings.
+        change: lots, signed; 0 keeps nothing.
+        price: of the market.
     """
-    if lots != 0.0:
-        fills[t, s, kind, FILL_LOTS] = lots
-        fills[t, s, kind, FILL_PRICE] = price
-        fills[t, s, kind, FILL_VALUE] = value
-        fills[t, s, kind, FILL_CASH] = cash
+    if change != 0.0:
+        side = 1.0 if change > 0.0 else -1.0
+        paid, cash_per_lot = lane_terms(
+            q, s, ZERO, side, abs(change), price, parameters, instruments, scratch, volumes, t, fees
+        )
+        fills[t, s, kind, FILL_LOTS] = change
+        fills[t, s, kind, FILL_PRICE] = paid
+        fills[t, s, kind, FILL_VALUE] = price * instruments[s, LOT_MONEY]
+        fills[t, s, kind, FILL_CASH] = cash_per_lot

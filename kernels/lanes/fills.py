@@ -103,21 +103,10 @@ def fill_lanes(
             p = (k * n_symbols + s) * POSITION_BLOCK
             value = prices[t, s] * instruments[s, LOT_MONEY]
             gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
-            ending = 0
-            for b in range(B):
-                order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
-                change = reducing_part(order, lots, short)
-                ending |= 1 if (change != 0.0) & (lots + change == 0.0) else 0
-            if ending != 0:
-                reduce_lanes(
-                    k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state,
-                    positions, scratch, fills, True, fees, short,
-                )  # fmt: skip
-            else:
-                reduce_lanes(
-                    k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state,
-                    positions, scratch, fills, None, fees, short,
-                )  # fmt: skip
+            reduce_lanes(
+                k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state, positions,
+                scratch, fills, fees, short,
+            )  # fmt: skip
     if adding == 0:
         for s in range(n_symbols):
             pending[k, s] = 0
@@ -176,23 +165,12 @@ def fill_lanes(
             gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
             if len(fills) > 0 and k == ZERO:
                 order = positions[p + ORDER]
-                side = 1.0 if order > 0.0 else -1.0
                 quantity = cut_lots(abs(order), scratch[SHARE])
-                paid, cash_per_lot = lane_terms(
-                    q,
-                    s,
-                    ZERO,
-                    side,
-                    quantity,
-                    price,
-                    parameters,
-                    instruments,
-                    scratch,
-                    volumes,
-                    t,
-                    fees,
-                )
-                record_fill(fills, t, s, ORDER_ADDING, side * quantity, paid, value, cash_per_lot)
+                change = quantity if order > 0.0 else -quantity
+                record_fill(
+                    fills, q, s, t, ORDER_ADDING, change, price, parameters, instruments, scratch,
+                    volumes, fees,
+                )  # fmt: skip
             for b in range(B):
                 order = positions[p + ORDER + b]
                 side = 1.0
@@ -242,7 +220,6 @@ def reduce_lanes(
     positions: FloatArray,
     scratch: FloatArray,
     fills: FloatArray,
-    ending: object,
     fees: object,
     short: object,
 ) -> None:
@@ -254,19 +231,18 @@ def reduce_lanes(
         value: money per lot at the market's price.
         state, positions: updated.
         scratch: as ``gather_volatility`` left it.
-        ending: None where no lane's trade can end, so that no trade has to be booked.
     """
     price = prices[t, s]
     if len(fills) > 0 and k == ZERO:
         change = reducing_part(positions[p + ORDER], positions[p + LOTS], short)
-        side = 1.0 if change > 0.0 else -1.0
         quantity = lane_volume_limit(
             q, s, ZERO, t, abs(change), parameters, instruments, volumes, fees
         )
-        paid, cash_per_lot = lane_terms(
-            q, s, ZERO, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
-        )
-        record_fill(fills, t, s, ORDER_REDUCING, side * quantity, paid, value, cash_per_lot)
+        change = quantity if change > 0.0 else -quantity
+        record_fill(
+            fills, q, s, t, ORDER_REDUCING, change, price, parameters, instruments, scratch,
+            volumes, fees,
+        )  # fmt: skip
     for b in range(B):
         order = positions[p + ORDER + b]
         part = reducing_part(order, positions[p + LOTS + b], short)
@@ -277,7 +253,7 @@ def reduce_lanes(
         _, cash_per_lot = lane_terms(
             q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
         )
-        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, ending)
+        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot)
         if short is not None:
             rest = order - part
             if fees is not None:

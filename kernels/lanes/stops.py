@@ -126,28 +126,15 @@ def stop_lanes(
                 q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
             )
             value = price * instruments[s, LOT_MONEY]
-            book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, True)
+            book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot)
             held = 1.0 if before > 0.0 else -1.0
             positions[p + BARRED + b] = held if hit else positions[p + BARRED + b]
             positions[p + BEST + b] = larger(best, high) if before > 0.0 else smaller(best, low)
         if len(fills) > 0 and k == ZERO:
-            change = positions[p + LOTS] - lots_0
-            paid, cash_per_lot = lane_terms(
-                q,
-                s,
-                ZERO,
-                1.0 if change > 0.0 else -1.0,
-                abs(change),
-                price_0,
-                parameters,
-                instruments,
-                scratch,
-                volumes,
-                t,
-                fees,
-            )
-            value = price_0 * instruments[s, LOT_MONEY]
-            record_fill(fills, t, s, STOPPED, change, paid, value, cash_per_lot)
+            record_fill(
+                fills, q, s, t, STOPPED, positions[p + LOTS] - lots_0, price_0, parameters,
+                instruments, scratch, volumes, fees,
+            )  # fmt: skip
 
 
 @jit_borrowing
@@ -192,12 +179,15 @@ def end_lanes(
             side = -1.0
             if short is not None:
                 side = -1.0 if lots > 0.0 else 1.0
-            paid, cash_per_lot = lane_terms(
+            _, cash_per_lot = lane_terms(
                 q, s, b, side, abs(lots), price, parameters, instruments, scratch, volumes, t, fees
             )
             if len(fills) > 0 and k == ZERO and b == ZERO:
-                record_fill(fills, t, s, ENDED, -lots, paid, value, cash_per_lot)
-            book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot, True)
+                record_fill(
+                    fills, q, s, t, ENDED, -lots, price, parameters, instruments, scratch, volumes,
+                    fees,
+                )  # fmt: skip
+            book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot)
 
 
 @jit_borrowing
@@ -297,7 +287,7 @@ def liquidate(
                     price = lows[t, s] if lots > 0.0 else highs[t, s]
                     column = columns[c + VOLATILITY_COLUMN + b]
                     scratch[X_VOLATILITY + b] = volatilities[t - 1, s, column]
-                    paid, cash_per_lot = lane_terms(
+                    _, cash_per_lot = lane_terms(
                         q,
                         s,
                         b,
@@ -312,8 +302,11 @@ def liquidate(
                         fees,
                     )
                     value = price * instruments[s, LOT_MONEY]
-                    book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot, True)
+                    book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot)
                     closed = 1.0
                     if len(fills) > 0 and k == ZERO and b == ZERO:
-                        record_fill(fills, t, s, LIQUIDATED, -lots, paid, value, cash_per_lot)
+                        record_fill(
+                            fills, q, s, t, LIQUIDATED, -lots, price, parameters, instruments,
+                            scratch, volumes, fees,
+                        )  # fmt: skip
             state[o + N_LIQUIDATIONS + b] += closed

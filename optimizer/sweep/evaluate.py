@@ -108,13 +108,13 @@ def simulate_blocks(
             rules.leverage,
             rules.maintenance,
             rules.ewma_decay,
-            rules.close_fill,
             recording.equity,
             recording.fills,
             True if rules.fees else None,
             True if rules.stops else None,
             True if rules.allow_short else None,
             True if rules.extended else None,
+            True if rules.close_fill else None,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:
