@@ -22,6 +22,7 @@ from kernels.codes import (
 )
 from kernels.risk import (
     barred_direction,
+    budget_left,
     budget_share,
     comes_before,
     correlation_adjustment,
@@ -229,9 +230,9 @@ def decide(
         else:
             added += abs(target) * lot_values[s]
     if allocation == ADDITIONS:
-        share = budget_share(max_exposure, equity, gross, freed, added)
+        share = budget_share(budget_left(max_exposure, equity, gross, freed), added)
     else:
-        share = budget_share(max_exposure, equity, held, 0.0, added)
+        share = budget_share(budget_left(max_exposure, equity, held, 0.0), added)
     for s in range(n_symbols):
         order = orders[s]
         if allocation == ADDITIONS:

@@ -1,5 +1,7 @@
 """What every fill of a lane does: its terms, the change of the position, cash, costs and trades."""
 
+import numpy as np
+
 from kernels._jit import jit_borrowing
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE
@@ -32,6 +34,7 @@ from kernels.layout import (
     PER_ORDER,
     PER_UNIT,
     SLIPPAGE,
+    SPENT,
     TICK,
     TRADED,
     VOLATILITY_COLUMN,
@@ -195,33 +198,56 @@ def book_trade(state: FloatArray, o: Index, b: Index, ended: float, profit: floa
 
 
 @jit_borrowing
-def book_reduction(
+def reduce_position(
     state: FloatArray,
     positions: FloatArray,
+    scratch: FloatArray,
     o: Index,
     p: Index,
     b: Index,
     change: float,
     value: float,
     cash_per_lot: float,
-) -> None:
-    """Reduce a position and book cash, costs and the trade.
+) -> bool:
+    """Reduce a position, and book cash and costs. ``end_trades`` books the trade if it ends.
 
     Args:
         state, positions: updated.
+        scratch: SPENT is written: what the trade earned if it ended, else NaN.
         o, p, b: offsets of the block in ``state`` and of the symbol in ``positions``, and the lane.
         change: lots, signed; 0 changes nothing.
         value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings.
+
+    Returns:
+        Whether the trade ended.
     """
     lots, flow, ended, profit = reduced(
         positions[p + LOTS + b], positions[p + FLOW + b], change, cash_per_lot
     )
     positions[p + LOTS + b] = lots
     positions[p + FLOW + b] = flow
+    scratch[SPENT + b] = profit if ended > 0.0 else np.nan
     state[o + CASH + b] -= change * cash_per_lot
     book_costs(state, o, b, abs(change), value, cash_per_lot)
-    book_trade(state, o, b, ended, profit)
+    return ended > 0.0
+
+
+@jit_borrowing
+def end_trades(state: FloatArray, scratch: FloatArray, o: Index) -> None:
+    """Count the trades that ``reduce_position`` ended, and add their profits.
+
+    A loop of its own, because most fills end no trade.
+
+    Args:
+        state: updated.
+        scratch: as ``reduce_position`` left it.
+        o: offset of the block in ``state``.
+    """
+    for b in range(B):
+        profit = scratch[SPENT + b]
+        ended = profit == profit
+        book_trade(state, o, b, 1.0 if ended else 0.0, profit if ended else 0.0)
 
 
 @jit_borrowing

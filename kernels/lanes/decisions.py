@@ -151,20 +151,42 @@ def decide_lanes(
                 if shared:
                     user_lanes(
                         q, c, t, s, features, columns, parameters, scratch, close, vol, ivol,
-                        needed, None,
+                        needed, None, extended,
                     )  # fmt: skip
                 else:
                     user_lanes(
                         q, c, t, s, features, columns, parameters, scratch, close, vol, ivol,
-                        needed, True,
+                        needed, True, extended,
                     )  # fmt: skip
             elif shared:
                 signal_lanes(
-                    q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, None
+                    q,
+                    strategy,
+                    parameters,
+                    scratch,
+                    close,
+                    x0,
+                    x1,
+                    vol,
+                    ivol,
+                    needed,
+                    None,
+                    extended,
                 )
             else:
                 signal_lanes(
-                    q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True
+                    q,
+                    strategy,
+                    parameters,
+                    scratch,
+                    close,
+                    x0,
+                    x1,
+                    vol,
+                    ivol,
+                    needed,
+                    True,
+                    extended,
                 )
             if live[t, s] == LEAVING:
                 for b in range(B):

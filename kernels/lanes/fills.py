@@ -8,12 +8,13 @@ from kernels.codes import ADD, ORDER_ADDING, ORDER_REDUCING, REDUCE
 from kernels.execution import buying_power, cut_lots, lot_need, payable_share
 from kernels.lanes.booking import (
     book_costs,
-    book_reduction,
+    end_trades,
     gather_volatility,
     lane_terms,
     lane_volume_limit,
     move_entry,
     record_fill,
+    reduce_position,
 )
 from kernels.layout import (
     ADDED,
@@ -230,7 +231,7 @@ def reduce_lanes(
             ``fill_lanes``.
         value: money per lot at the market's price.
         state, positions: updated.
-        scratch: as ``gather_volatility`` left it.
+        scratch: as ``gather_volatility`` left it; SPENT is overwritten.
     """
     price = prices[t, s]
     if len(fills) > 0 and k == ZERO:
@@ -243,6 +244,7 @@ def reduce_lanes(
             fills, q, s, t, ORDER_REDUCING, change, price, parameters, instruments, scratch,
             volumes, fees,
         )  # fmt: skip
+    ending = 0
     for b in range(B):
         order = positions[p + ORDER + b]
         part = reducing_part(order, positions[p + LOTS + b], short)
@@ -253,13 +255,18 @@ def reduce_lanes(
         _, cash_per_lot = lane_terms(
             q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
         )
-        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot)
+        ended = reduce_position(
+            state, positions, scratch, o, p, b, side * quantity, value, cash_per_lot
+        )
+        ending |= 1 if ended else 0
         if short is not None:
             rest = order - part
             if fees is not None:
                 # Where the volume left some of the position, it cannot be turned around.
                 rest = rest if quantity == abs(part) else 0.0
             positions[p + ORDER + b] = rest
+    if ending != 0:
+        end_trades(state, scratch, o)
 
 
 @jit_borrowing

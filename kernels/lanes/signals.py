@@ -36,22 +36,25 @@ def put_signal(
     edge: float,
     inverse_volatility: float,
     needed: bool,
+    extended: object,
 ) -> None:
     """Leave a lane's direction, edge and Kelly fraction of equity for ``want_lanes``.
 
     Args:
-        scratch: DIRECTION, EDGE and FRACTION are written.
+        scratch: DIRECTION and FRACTION are written, and EDGE where ``extended`` is given.
         b: number of the lane.
         direction: of the signal; see ``kernels.signals``.
         edge: strength times confidence.
         inverse_volatility: of the symbol, per bar; 0 where the volatility is 0.
         needed: whether the sizing mode needs a volatility.
+        extended: as in ``simulate``.
     """
     inverse_variance = smaller(
         inverse_volatility * inverse_volatility, scratch[INVERSE_VARIANCE + b]
     )
     scratch[DIRECTION + b] = defined_direction(direction, inverse_volatility, needed)
-    scratch[EDGE + b] = edge
+    if extended is not None:
+        scratch[EDGE + b] = edge
     scratch[FRACTION + b] = kelly_size(scratch[SCALED_SIZE + b], edge, inverse_variance)
 
 
@@ -68,6 +71,7 @@ def signal_lanes(
     ivol: float,
     needed: bool,
     own: object,
+    extended: object,
 ) -> None:
     """Signals and Kelly sizes of one block for one symbol.
 
@@ -82,6 +86,7 @@ def signal_lanes(
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
+        extended: as in ``simulate``.
     """
     inverse_close = 1.0 / close
     if strategy == MOMENTUM:
@@ -95,7 +100,7 @@ def signal_lanes(
                 parameters[q + SIGNAL_1 + b],
                 parameters[q + SCORE_SHARPE + b],
             )
-            put_signal(scratch, b, direction, strength * confidence, iv, needed)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
     elif strategy == MEAN_REVERSION:
         for b in range(B):
             direction, strength, confidence = mean_reversion_signal(
@@ -106,7 +111,7 @@ def signal_lanes(
                 parameters[q + SCORE_SHARPE + b],
             )
             iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
-            put_signal(scratch, b, direction, strength * confidence, iv, needed)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
     elif strategy == AVERAGE_CROSS:
         for b in range(B):
             iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
@@ -120,7 +125,7 @@ def signal_lanes(
                 parameters[q + SIGNAL_1 + b],
                 parameters[q + SCORE_SHARPE + b],
             )
-            put_signal(scratch, b, direction, strength * confidence, iv, needed)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
     elif strategy == BREAKOUT:
         for b in range(B):
             iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
@@ -135,4 +140,4 @@ def signal_lanes(
                 parameters[q + SIGNAL_1 + b],
                 parameters[q + SCORE_SHARPE + b],
             )
-            put_signal(scratch, b, direction, strength * confidence, iv, needed)
+            put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)

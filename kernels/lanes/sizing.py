@@ -46,6 +46,7 @@ from kernels.layout import (
 )
 from kernels.risk import (
     barred_direction,
+    budget_left,
     budget_share,
     comes_before,
     correlation_adjustment,
@@ -235,8 +236,7 @@ def want_lanes(
             change = target - positions[p + LOTS + b]
             positions[p + ORDER + b] = np.nan if direction == _HOLD else change
         return 0
-    reduces = False
-    adds = False
+    placed = 0
     for b in range(B):
         direction = scratch[DIRECTION + b]
         lots = positions[p + LOTS + b]
@@ -257,14 +257,43 @@ def want_lanes(
             short,
         )
         order = 0.0 if direction == _HOLD else order
-        reduction = reducing_part(order, lots, short)
-        addition = order - reduction
         positions[p + ORDER + b] = order
-        scratch[FREED + b] += abs(reduction) * lot_value
-        scratch[ADDED + b] += abs(addition) * lot_value
-        reduces |= reduction != 0.0
-        adds |= addition != 0.0
-    return (REDUCE if reduces else 0) + (ADD if adds else 0)
+        placed |= 1 if order != 0.0 else 0
+    if placed == 0:
+        return 0
+    return sum_lanes(p, positions, scratch, lot_value, short)
+
+
+@jit_borrowing
+def sum_lanes(
+    p: Index, positions: FloatArray, scratch: FloatArray, lot_value: float, short: object
+) -> int:
+    """Add the values of one symbol's orders to FREED and ADDED.
+
+    Args:
+        p: offset of the symbol in ``positions``.
+        positions: read.
+        scratch: FREED and ADDED are raised.
+        lot_value: money per lot at the close.
+        short: None where short positions are off.
+
+    Returns:
+        The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
+    """
+    reduces = 0
+    adds = 0
+    for b in range(B):
+        order = positions[p + ORDER + b]
+        reduction = reducing_part(order, positions[p + LOTS + b], short)
+        scratch[ADDED + b] += abs(order - reduction) * lot_value
+        reduces |= 1 if reduction != 0.0 else 0
+        adds |= 1 if order != reduction else 0
+    if reduces != 0:
+        for b in range(B):
+            order = positions[p + ORDER + b]
+            reduction = reducing_part(order, positions[p + LOTS + b], short)
+            scratch[FREED + b] += abs(reduction) * lot_value
+    return (REDUCE if reduces != 0 else 0) + (ADD if adds != 0 else 0)
 
 
 @jit_borrowing
@@ -352,12 +381,10 @@ def settle_lanes(
         p = (k * n_symbols + s) * POSITION_BLOCK
         lot_units = instruments[s, LOT_UNITS]
         lot_value = closes[t, s] * instruments[s, LOT_MONEY]
-        reduces = False
-        adds = False
-        for b in range(B):
-            change, lots = positions[p + ORDER + b], positions[p + LOTS + b]
-            holds = np.isnan(change)
-            if allocation == ADDITIONS:
+        if allocation == ADDITIONS:
+            for b in range(B):
+                change, lots = positions[p + ORDER + b], positions[p + LOTS + b]
+                holds = np.isnan(change)
                 order = placed_order(
                     lots + (0.0 if holds else change),
                     lots,
@@ -366,18 +393,14 @@ def settle_lanes(
                     parameters[q + REBALANCE_BAND + b],
                     short,
                 )
-                order = 0.0 if holds else order
-                reduction = reducing_part(order, lots, short)
-                addition = order - reduction
-                positions[p + ORDER + b] = order
-                scratch[FREED + b] += abs(reduction) * lot_value
-                scratch[ADDED + b] += abs(addition) * lot_value
-                reduces |= reduction != 0.0
-                adds |= addition != 0.0
-            else:
+                positions[p + ORDER + b] = 0.0 if holds else order
+            pending[k, s] = sum_lanes(p, positions, scratch, lot_value, short)
+        else:
+            for b in range(B):
+                change, lots = positions[p + ORDER + b], positions[p + LOTS + b]
+                holds = np.isnan(change)
                 scratch[FREED + b] += (abs(lots) if holds else 0.0) * lot_value
                 scratch[ADDED + b] += (0.0 if holds else abs(lots + change)) * lot_value
-        pending[k, s] = (REDUCE if reduces else 0) + (ADD if adds else 0)
 
 
 @jit_borrowing
@@ -415,37 +438,23 @@ def share_lanes(
         gross, freed = scratch[GROSS + b], scratch[FREED + b]
         if targets:
             gross, freed = freed, 0.0
-        share = budget_share(
-            parameters[q + MAX_EXPOSURE + b],
-            scratch[EQUITY_NOW + b],
-            gross,
-            freed,
-            scratch[ADDED + b],
-        )
-        scratch[SHARE + b] = share
-        scaled |= 1 if share < 1.0 else 0
+        left = budget_left(parameters[q + MAX_EXPOSURE + b], scratch[EQUITY_NOW + b], gross, freed)
+        scratch[SHARE + b] = left
+        scaled |= 1 if scratch[ADDED + b] > left else 0
     if not targets and scaled == 0:
         return
+    for b in range(B):
+        scratch[SHARE + b] = budget_share(scratch[SHARE + b], scratch[ADDED + b])
     for s in range(n_symbols):
         if not targets and pending[k, s] & ADD == 0:
             continue
         p = (k * n_symbols + s) * POSITION_BLOCK
         lot_units = instruments[s, LOT_UNITS]
-        reduces = False
-        adds = False
-        for b in range(B):
-            order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
-            if not targets:
-                order = shared_order(
-                    order,
-                    lots,
-                    scratch[SHARE + b],
-                    lot_units,
-                    parameters[q + MIN_ORDER_SIZE + b],
-                    parameters[q + REBALANCE_BAND + b],
-                    short,
-                )
-            else:
+        reduces = 0
+        adds = 0
+        if targets:
+            for b in range(B):
+                order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
                 holds = np.isnan(order)
                 target = scaled_lots(lots + (0.0 if holds else order), scratch[SHARE + b])
                 order = placed_order(
@@ -457,8 +466,24 @@ def share_lanes(
                     short,
                 )
                 order = 0.0 if holds else order
-            reduction = reducing_part(order, lots, short)
-            positions[p + ORDER + b] = order
-            reduces |= reduction != 0.0
-            adds |= order - reduction != 0.0
-        pending[k, s] = (REDUCE if reduces else 0) + (ADD if adds else 0)
+                positions[p + ORDER + b] = order
+                reduction = reducing_part(order, lots, short)
+                reduces |= 1 if reduction != 0.0 else 0
+                adds |= 1 if order != reduction else 0
+        else:
+            # Reductions stay as they are.
+            reduces = pending[k, s] & REDUCE
+            for b in range(B):
+                order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
+                order = shared_order(
+                    order,
+                    lots,
+                    scratch[SHARE + b],
+                    lot_units,
+                    parameters[q + MIN_ORDER_SIZE + b],
+                    parameters[q + REBALANCE_BAND + b],
+                    short,
+                )
+                positions[p + ORDER + b] = order
+                adds |= 1 if order != reducing_part(order, lots, short) else 0
+        pending[k, s] = (REDUCE if reduces != 0 else 0) + (ADD if adds != 0 else 0)

@@ -7,11 +7,13 @@ from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index, IntArray
 from kernels.codes import ENDED, LIQUIDATED, STOPPED
 from kernels.execution import stop_price
 from kernels.lanes.booking import (
-    book_reduction,
+    book_trade,
+    end_trades,
     gather_volatility,
     lane_terms,
     lane_volume_limit,
     record_fill,
+    reduce_position,
 )
 from kernels.layout import (
     BARRED,
@@ -26,6 +28,8 @@ from kernels.layout import (
     N_LIQUIDATIONS,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
+    SHARE,
+    SPENT,
     STATE_BLOCK,
     STOP_LOSS,
     TAKE_PROFIT,
@@ -86,21 +90,9 @@ def stop_lanes(
             any_position |= 1 if positions[p + LOTS + b] != 0.0 else 0
         if any_position == 0 or traded[t, s] == 0:
             continue
-        gather_volatility(c, s, t - 1, volatilities, columns, scratch, fees)
         open_, high, low = opens[t, s], highs[t, s], lows[t, s]
-        lots_0, price_0 = positions[p + LOTS], 0.0
-        if len(fills) > 0 and k == ZERO:
-            price_0 = stop_price(
-                lots_0,
-                positions[p + ENTRY],
-                positions[p + BEST],
-                open_,
-                high,
-                low,
-                parameters[q + STOP_LOSS],
-                parameters[q + TAKE_PROFIT],
-                parameters[q + TRAILING_STOP],
-            )
+        lots_0 = positions[p + LOTS]
+        hits = 0
         for b in range(B):
             before = positions[p + LOTS + b]
             best = positions[p + BEST + b]
@@ -115,6 +107,16 @@ def stop_lanes(
                 parameters[q + TAKE_PROFIT + b],
                 parameters[q + TRAILING_STOP + b],
             )
+            scratch[SHARE + b] = price
+            hits |= 1 if price > 0.0 else 0
+            positions[p + BEST + b] = larger(best, high) if before > 0.0 else smaller(best, low)
+        if hits == 0:
+            continue
+        gather_volatility(c, s, t - 1, volatilities, columns, scratch, fees)
+        ending = 0
+        for b in range(B):
+            before = positions[p + LOTS + b]
+            price = scratch[SHARE + b]
             hit = price > 0.0
             side = -1.0
             if short is not None:
@@ -125,14 +127,25 @@ def stop_lanes(
             _, cash_per_lot = lane_terms(
                 q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
             )
-            value = price * instruments[s, LOT_MONEY]
-            book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot)
+            ended = reduce_position(
+                state,
+                positions,
+                scratch,
+                o,
+                p,
+                b,
+                side * quantity,
+                price * instruments[s, LOT_MONEY],
+                cash_per_lot,
+            )
+            ending |= 1 if ended else 0
             held = 1.0 if before > 0.0 else -1.0
             positions[p + BARRED + b] = held if hit else positions[p + BARRED + b]
-            positions[p + BEST + b] = larger(best, high) if before > 0.0 else smaller(best, low)
+        if ending != 0:
+            end_trades(state, scratch, o)
         if len(fills) > 0 and k == ZERO:
             record_fill(
-                fills, q, s, t, STOPPED, positions[p + LOTS] - lots_0, price_0, parameters,
+                fills, q, s, t, STOPPED, positions[p + LOTS] - lots_0, scratch[SHARE], parameters,
                 instruments, scratch, volumes, fees,
             )  # fmt: skip
 
@@ -174,6 +187,7 @@ def end_lanes(
         price = closes[t, s]
         value = price * instruments[s, LOT_MONEY]
         gather_volatility(c, s, t - 1, volatilities, columns, scratch, fees)
+        ending = 0
         for b in range(B):
             lots = positions[p + LOTS + b]
             side = -1.0
@@ -187,7 +201,10 @@ def end_lanes(
                     fills, q, s, t, ENDED, -lots, price, parameters, instruments, scratch, volumes,
                     fees,
                 )  # fmt: skip
-            book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot)
+            ended = reduce_position(state, positions, scratch, o, p, b, -lots, value, cash_per_lot)
+            ending |= 1 if ended else 0
+        if ending != 0:
+            end_trades(state, scratch, o)
 
 
 @jit_borrowing
@@ -302,7 +319,10 @@ def liquidate(
                         fees,
                     )
                     value = price * instruments[s, LOT_MONEY]
-                    book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot)
+                    ended = reduce_position(
+                        state, positions, scratch, o, p, b, -lots, value, cash_per_lot
+                    )
+                    book_trade(state, o, b, 1.0 if ended else 0.0, scratch[SPENT + b])
                     closed = 1.0
                     if len(fills) > 0 and k == ZERO and b == ZERO:
                         record_fill(

@@ -56,6 +56,7 @@ def user_lanes(
     ivol: float,
     needed: bool,
     own: object,
+    extended: object,
 ) -> None:
     """As ``signal_lanes``, for a user's strategy; gathers the user's features.
 
@@ -72,6 +73,7 @@ def user_lanes(
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
+        extended: as in ``simulate``.
     """
     x0 = features[t, s, columns[c + USER_FEATURE_0]]
     x1 = features[t, s, columns[c + USER_FEATURE_1]]
@@ -97,4 +99,4 @@ def user_lanes(
             parameters[q + SIGNAL_6 + b], parameters[q + SIGNAL_7 + b],
         )  # fmt: skip
         scratch[CONFIDENCE + b] = confidence
-        put_signal(scratch, b, direction, strength * confidence, iv, needed)
+        put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
