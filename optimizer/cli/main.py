@@ -21,6 +21,7 @@ from optimizer.cli.interruption import (
     signals_watched,
 )
 from optimizer.errors import BarsweepError, StudyError
+from optimizer.isolation import NUMBA_FILE, safe_children
 
 UsageError = typer.BadParameter.__mro__[1]
 """What typer raises for wrong options and arguments: click's, or that of its own copy of click."""
@@ -42,8 +43,13 @@ def main() -> None:
     warnings_log, shown = logging.getLogger("barsweep"), _ShowWarnings(logging.WARNING)
     warnings_log.addHandler(shown)
     command_state.quiet = False
+    if os.path.lexists(NUMBA_FILE):
+        warnings_log.warning(
+            "%s: not read; barsweep takes numba's settings from variables NUMBA_... only",
+            NUMBA_FILE,
+        )
     try:
-        with signals_handled():
+        with safe_children(), signals_handled():
             code = _run()
     finally:
         log.removeHandler(announce)
