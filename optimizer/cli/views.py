@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.console import say, warn_close_fill
+from optimizer.cli.console import say, say_error, warn_close_fill
 from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile, Trust
 from optimizer.text import counted
 
@@ -51,8 +51,13 @@ def report(
         Optional[Path], typer.Option(help="The file [default: DIR/report.html].")
     ] = None,
     trust: Trust = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Do not say that the work has started.")
+    ] = False,
 ) -> None:
     """Write the report of a study: one HTML file with figures and tables that opens offline."""
+    if not quiet:
+        say_error(f"{folder}: writing the report, which may take a minute", style=None)
     from optimizer.views.report import write_report
 
     say(f"report: {write_report(folder, out, trust=trust)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInf
 from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import CLASSIFIERS, RISK, Parameter
+from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
@@ -17,7 +19,7 @@ from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_setting
 from optimizer.study_file.tables import Table, read_flag
 from optimizer.study_file.values import Problem, listed, named, refusal, refuse_all
-from optimizer.text import show, suggest
+from optimizer.text import show, shown, suggest
 
 
 def _read_settings(
@@ -141,12 +143,13 @@ StrategyReader = Callable[[Path, str], UserStrategy]
 
 
 def read_user_strategies(
-    raw: Mapping[str, Any], base_path: Path, read: StrategyReader
+    raw: Mapping[str, Any], source: str, base_path: Path, read: StrategyReader
 ) -> dict[tuple[str, str], UserStrategy]:
     """Every strategy of the user's own that a study file names, but those that it declares itself.
 
     Args:
         raw: the study file as parsed.
+        source: what messages call the study.
         base_path: the folder from which the paths of their files count.
         read: reads each of them, and may run its file.
 
@@ -164,7 +167,13 @@ def read_user_strategies(
                 name = _read_user_name(table)
             except ValidationError:
                 continue  # refused when the study is read
-            strategies[str(table["path"]), name] = read(base_path / table["path"], name)
+            path = base_path / table["path"]
+            if not os.path.lexists(path):
+                raise StrategyError(
+                    f"{source}: [strategy] path = {show(table['path'])}: no such file: {shown(path)};"
+                    " it is relative to the study file's folder"
+                )
+            strategies[str(table["path"]), name] = read(path, name)
     return strategies
 
 

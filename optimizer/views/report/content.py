@@ -150,7 +150,7 @@ def gather(path: Path, trust: bool = False) -> Content:
     selection, verdict, problem = judged(folder)
     if problem:
         notes.append(f"{problem}.")
-    if selection is None and not best.empty:
+    if selection is None and not best.empty and not problem:
         notes.append(
             "There is no verdict yet: the statistics of selection are computed at the end."
         )

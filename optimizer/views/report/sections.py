@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from kernels.codes import REASONS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
-from optimizer.text import counted
+from optimizer.text import counted, probability
 from optimizer.views.report import figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import UNDEFINED, metric_name, metric_title, value_text
@@ -144,7 +144,7 @@ def _best_table(content: Content) -> Values:
         if odds:
             one = odds.get(int(row["set"]))
             dsr, psr, oos_psr = (one.dsr, one.psr, one.oos_psr) if one else (None, None, None)
-            cells += [value_text("", dsr), f"{value_text('', psr)} / {value_text('', oos_psr)}"]
+            cells += [probability(dsr), f"{probability(psr)} / {probability(oos_psr)}"]
         differs = ", ".join(
             f"{name.removeprefix(row['strategy'] + '_')} {value_text('', row[name])}"
             for name in varying
