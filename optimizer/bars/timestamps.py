@@ -132,7 +132,7 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
     times = pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True))
-    unread = np.asarray(times.isna() | (texts.str.len() < len("2017-01-03")))
+    unread = times.isna() | (texts.str.len() < len("2017-01-03")).to_numpy()
     if (row := first_row(unread[code])) is not None:
         rows.refuse(
             row,

@@ -56,11 +56,13 @@ def report(
     ] = False,
 ) -> None:
     """Write the report of a study: one HTML file with figures and tables that opens offline."""
-    if not quiet:
-        say_error(f"{folder}: writing the report, which may take a minute", style=None)
     from optimizer.views.report import write_report
 
-    say(f"report: {write_report(folder, out, trust=trust)}")
+    def start() -> None:
+        if not quiet:
+            say_error(f"{folder}: writing the report, which may take a minute", style=None)
+
+    say(f"report: {write_report(folder, out, trust=trust, on_start=start)}")
 
 
 def tearsheet(
