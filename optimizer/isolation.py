@@ -50,6 +50,15 @@ def safe_children() -> Iterator[None]:
                 os.environ.pop(_SAFE_PATH, None)
 
 
+def leave_working_folder() -> None:
+    """Import nothing from the working folder from now on: relative entries of the path name it.
+
+    ``python -c`` and an interactive Python have one, and so has an editable installation. The path is the
+    whole process's, so only the command line does this. Workers get the path of their parent.
+    """
+    sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry)]
+
+
 def ignore_numba_file() -> None:
     """Make numba ignore its file in the working folder, in this process and from now on.
 

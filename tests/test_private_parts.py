@@ -142,7 +142,7 @@ def resource_tracker(_: Path) -> None:
 
 
 def environment_of_workers(folder: Path) -> None:
-    """loky starts ``python -m``, its tracker ``python -c``: both look in the working folder first."""
+    """Workers start with ``-m``, a tracker with ``-c``: Python looks in the working folder first."""
     from optimizer.isolation import safe_children
 
     (folder / "joblib.py").write_text("raise SystemExit('imported from the working folder')\n")
@@ -390,7 +390,7 @@ def cache_folder(folder: Path) -> None:
 
 
 def settings_file(folder: Path) -> None:
-    """numba looks for the file when it is imported and at each compilation, by this name alone."""
+    """The file is looked for at the import and at each compilation, by this name alone."""
     (folder / "one.py").write_text(
         "import numba\n"
         "from numba.core import config\n"
@@ -399,7 +399,7 @@ def settings_file(folder: Path) -> None:
         "numba.njit(lambda x: x)(1)\n"
         "assert config.OPT == 3\n"
     )
-    (folder / ".numba_config.yaml").write_text("opt: 1")
+    (folder / ".numba_config.yaml").write_text("opt: '1'")
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_OPT"}
     subprocess.run(
         [sys.executable, folder / "one.py"], cwd=folder, check=True, env=environment

@@ -15,6 +15,7 @@ import tomli_w
 
 from optimizer.isolation import NUMBA_FILE, safe_children
 from optimizer.search.run import run_study
+from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
 from tests.support.studies import mapping, random_bars, result_hashes, write_bars
@@ -82,7 +83,7 @@ def test_nothing_is_imported_from_the_working_folder(
 def test_what_a_stranger_says_to_numba_is_ignored(script: Sequence[str], unfinished: Path) -> None:
     victim = unfinished.parent / "victim"
     victim.write_text("precious")
-    (unfinished / NUMBA_FILE).write_text(f"chrome_trace: {victim}\ndisable_jit: 1\nopt: 0\n")
+    (unfinished / NUMBA_FILE).write_text(f"chrome_trace: {victim}\ndisable_jit: 1\nopt: '0'\n")
     done = command(*script, "resume", ".", "--workers", 2, folder=unfinished)
     assert done.returncode == 0, done
     assert victim.read_text() == "precious"
@@ -94,7 +95,7 @@ def test_what_a_stranger_says_to_numba_is_ignored(script: Sequence[str], unfinis
 IGNORED = """
 import os, pathlib, sys, yaml
 {first}
-pathlib.Path({name!r}).write_text("opt: 1")
+pathlib.Path({name!r}).write_text("opt: '1'")
 import optimizer, kernels.metrics
 import numba
 from numba.core import config
@@ -112,6 +113,58 @@ def test_numba_ignores_its_file_in_any_order_of_imports(first: str, tmp_path: Pa
     code = IGNORED.format(first=first, name=NUMBA_FILE)
     done = command(sys.executable, "-W", "error", "-c", code, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_tearsheet_is_drawn_with_the_defaults(
+    script: Sequence[str], made: Path, tmp_path: Path
+) -> None:
+    """A file of matplotlib's settings in the working folder could have LaTeX started."""
+    pytest.importorskip("quantstats")
+    ran = tmp_path / "ran"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("latex", "kpsewhich", "dvipng"):
+        (tools / name).write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
+        (tools / name).chmod(0o700)
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    best = export_sets(made / "out")
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    words = [*script, "tearsheet", str(best), "--out", "t.html"]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+    )
+    assert not ran.exists()
+    assert done.returncode == 0, done
+    assert (tmp_path / "t.html").exists()
+
+
+HERE = """
+import sys
+sys.argv = ["barsweep", "--version"]
+sys.path.append("a_placeholder")
+from optimizer.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+import surely_not_installed
+"""
+
+
+def test_the_command_line_leaves_the_working_folder(tmp_path: Path) -> None:
+    """However it was started: what is not installed is not found there either."""
+    (tmp_path / "a_placeholder").mkdir()
+    for folder in (tmp_path, tmp_path / "a_placeholder"):
+        (folder / "surely_not_installed.py").write_text(CODE.format(str(tmp_path / "ran")))
+    done = command(sys.executable, "-c", HERE, folder=tmp_path)
+    assert "No module named 'surely_not_installed'" in done.stderr, done
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("own", [None, "", "1", "yes"])

@@ -21,7 +21,7 @@ from optimizer.cli.interruption import (
     signals_watched,
 )
 from optimizer.errors import BarsweepError, StudyError
-from optimizer.isolation import NUMBA_FILE, safe_children
+from optimizer.isolation import NUMBA_FILE, leave_working_folder, safe_children
 
 UsageError = typer.BadParameter.__mro__[1]
 """What typer raises for wrong options and arguments: click's, or that of its own copy of click."""
@@ -33,6 +33,7 @@ def main() -> None:
     Raises:
         SystemExit: always. A user's mistake is one line on standard error and exit code 2.
     """
+    leave_working_folder()
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal cannot encode
         sys.stdout.reconfigure(errors="backslashreplace")
     log = logging.getLogger("barsweep.code")
