@@ -2,8 +2,8 @@
 
 The packages are layers; each imports only itself and those before it:
 
-- ``errors``, ``types``, ``catalogue``, ``text``, ``compile_cache``, ``files``, ``extras``,
-  ``versions``: modules that all others use
+- ``isolation``, ``errors``, ``types``, ``catalogue``, ``text``, ``files``, ``compile_cache``,
+  ``extras``, ``versions``: modules that all others use
 - ``bars``, ``market``, ``strategies``: bars, their features and regimes, and the rules that trade
 - ``study_file``: a study, checked, and the space of parameter sets that it spans
 - ``sweep``, ``store``: parameter sets simulated in lanes; the folder of their results
@@ -14,16 +14,29 @@ The packages are layers; each imports only itself and those before it:
 - ``views``, ``bench``, ``project``, ``cli``: what users see: figures, measurements, commands
 
 Public names are loaded when they are first used. Importing this package only chooses the folder of
-compiled kernels, which must happen before any kernel is imported.
+compiled kernels, and where numba takes its settings from; both must happen before any kernel is
+imported.
 """
 
-from __future__ import annotations
+import os
+import sys
+
+# ``python -m optimizer`` puts the working folder first on the path, where a stranger's modules may lie,
+# and this package is what it imports first. Until here only modules that Python has loaded at its start
+# are safe to import, so not even __future__ is. A checkout that is not installed keeps its folder.
+if (
+    getattr(sys, "argv", [])[:1] == ["-m"]
+    and not sys.flags.safe_path
+    and os.path.abspath(sys.path[0]) != os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+):
+    del sys.path[0]
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from optimizer import errors
 from optimizer.compile_cache import configure as _configure
+from optimizer.isolation import ignore_numba_file as _ignore_numba_file
 
 if TYPE_CHECKING:
     from kernels.codes import FLAT, HOLD, LONG, SHORT
@@ -111,6 +124,7 @@ _HOMES = {
 """The module of each public name."""
 
 _configure()
+_ignore_numba_file()
 
 if not TYPE_CHECKING:  # a module's __getattr__ would let every misspelt name pass
 

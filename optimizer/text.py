@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,20 @@ def counted(number: int, what: str) -> str:
         what: in the singular.
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def probability(value: float | None) -> str:
+    """A probability that no sample makes certain: never shown as 0 or 1.
+
+    Args:
+        value: 0 to 1; None or NaN where it is undefined.
+
+    Returns:
+        Three significant digits, ``>0.999``, ``<0.001``, or ``-``.
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    return ">0.999" if value > 0.999 else "<0.001" if value < 0.001 else f"{value:.3g}"
 
 
 def list_text(names: Iterable[str], limit: int = 20) -> str:

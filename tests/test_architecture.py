@@ -20,7 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ALLOWED_IN_KERNELS = {"numpy", "numba", "kernels", "typing", "collections.abc", "__future__"}
 LAYERS = [
-    *("errors", "types", "catalogue", "text", "files", "compile_cache", "extras", "versions"),
+    *(
+        "isolation",
+        "errors",
+        "types",
+        "catalogue",
+        "text",
+        "files",
+        "compile_cache",
+        "extras",
+        "versions",
+    ),
     *("bars", "market", "strategies", "study_file", "sweep", "store", "analytics", "flow"),
     *("engine", "selection", "review", "search", "views", "bench", "project", "cli"),
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ import pytest
 import tomli_w
 
 from optimizer.catalogue import METRICS
+from optimizer.cli.results import VERDICTS
+from optimizer.review.records import list_studies
 from optimizer.review.replay import replay
 from optimizer.review.rerun import open_positions
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import find_sets
-from optimizer.text import counted
+from optimizer.study_file.load import load_study
+from optimizer.text import counted, probability
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
@@ -273,3 +278,206 @@ def test_returns_in_capitals_are_what_they_say(home: Home, tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "r.CSV")
     assert len(table) == len(pd.read_parquet(tmp_path / "r.Parquet")) > 0
+
+
+# --- What is missing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_complete_study_without_a_batch_has_no_verdict(
+    number: int, tmp_path: Path, data: Path
+) -> None:
+    """Whichever batch it is; resume computes it again."""
+    run_study(small_study(data, search={"trials": 6, "batch": 2}), out=tmp_path / "out", workers=1)
+    line = (
+        f"out/results/batch-{number:06d}.parquet: missing, so there is no verdict; `barsweep resume out`"
+        " computes it again"
+    )
+    whole = barsweep("show", "out", folder=tmp_path).stdout
+    assert "probability of backtest overfitting" in whole and "missing" not in whole
+    (tmp_path / line.split(":")[0]).unlink()
+    for arguments in (["show", "out"], ["list", "."]):
+        done = barsweep(*arguments, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines().count(line) == 1, done.stdout
+        assert not any(word in done.stdout for word in VERDICTS)
+        assert "complete" not in done.stdout
+    done = barsweep("report", "out", folder=tmp_path)
+    assert done.returncode == 0, done
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert line in page and not any(f"{word}<" in page for word in VERDICTS)
+    (summary,) = list_studies(tmp_path)
+    assert (summary.state, summary.verdict) == ("stopped", None)
+    assert "odds: unknown" in barsweep("show", "out", 9, folder=tmp_path).stdout
+    assert barsweep("resume", "out", "--workers", 1, folder=tmp_path).returncode == 0
+    assert barsweep("show", "out", folder=tmp_path).stdout == whole
+
+
+def test_a_study_that_was_killed_before_its_first_batch(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.out, tmp_path / "k5")
+    for batch in StudyFolder(tmp_path / "k5").batch_paths():
+        batch.unlink()
+    for arguments in (["show", "k5"], ["show", "k5", 0], ["show", "k5", "--sort", "sharpe"]):
+        done = barsweep(*arguments, folder=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr == (
+            "error: k5: no results yet; `barsweep resume k5` continues the study\n"
+        )
+
+
+def exported(home: Home, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The export after a change, next to what it names."""
+    content = json.loads((home.out / "best.json").read_text())
+    content["data"]["path"] = str(home.path / "data" / "bars.parquet")
+    change(content)
+    (folder / "best.json").write_text(json.dumps(content))
+    return folder / "best.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda one: one["sets"][0]["parameters"].pop("momentum_lookback"),
+         "sets #1 parameters: momentum_lookback is missing; "),
+        (lambda one: one["sets"][0]["parameters"].pop("stop_loss"),
+         "sets #1 parameters: stop_loss is missing; "),
+        (lambda one: one["sets"][0]["in_sample"].pop("sharpe"),
+         "sets #1 in_sample: sharpe is missing; "),
+        (lambda one: one["sets"][0]["out_of_sample"].pop("volatility"),
+         "sets #1 out_of_sample: volatility is missing; "),
+        (lambda one: one["sets"][0].update(out_of_sample=None), "sets #1 out_of_sample is missing; "),
+        (lambda one: one.update(first_bar=295),
+         "first_bar = 295: the bars have only 300, and 10 must follow it; "),
+    ],
+)  # fmt: skip
+def test_an_export_that_lacks_a_value_is_no_replay(
+    change: Callable[[dict[str, Any]], object], words: str, home: Home, tmp_path: Path
+) -> None:
+    exported(home, tmp_path, lambda one: None)
+    assert barsweep("replay", "best.json", folder=tmp_path).returncode == 0
+    exported(home, tmp_path, change)
+    done = barsweep("replay", "best.json", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: best.json: {words}put the file back as it was, or export the study again\n"
+    )
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_flow_leaves_the_folder_of_a_study_alone(
+    overwrite: list[str], home: Home, tmp_path: Path
+) -> None:
+    study = mapping(home.path / "data" / "bars.parquet", search={"sampler": "grid"})
+    del study["search"]["trials"]
+    study["strategy"] = {"name": "momentum", "lookback": 10}
+    study["risk"] = {"volatility_lookback": 10, "correlation_lookback": 20}
+    (tmp_path / "f.toml").write_text(tomli_w.dumps(study))
+    before = {path: path.read_bytes() for path in home.out.rglob("*") if path.is_file()}
+    done = barsweep("flow", "f.toml", "--out", home.out, *overwrite, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {home.out}: holds a study, which a flow does not replace; give another --out\n"
+    )
+    assert {path: path.read_bytes() for path in home.out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("cut", [0.5, None])
+def test_a_broken_manifest_comes_with_the_mend(
+    cut: float | None, home: Home, tmp_path: Path
+) -> None:
+    shutil.copytree(home.out, tmp_path / "out")
+    content = (home.out / "study.json").read_bytes()
+    broken = b"\xff\xfe" if cut is None else content[: int(len(content) * cut)]
+    (tmp_path / "out" / "study.json").write_bytes(broken)
+    done = barsweep("show", "out", folder=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"error: out/study\.json: cannot be read: .*; put the file back as it was, or rerun the study"
+        r" with another --out\n",
+        done.stderr,
+    )
+    assert "codec" not in done.stderr
+    (tmp_path / "best.json").write_bytes(broken)
+    done = barsweep("replay", "best.json", folder=tmp_path)
+    assert done.returncode == 2
+    assert "; put the file back as it was, or export the study again\n" in done.stderr
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_study_that_is_resumed_is_called_by_its_file(
+    gone: bool, tmp_path: Path, data: Path
+) -> None:
+    """By the study file, or by the record where that is gone."""
+    study = mapping(data, search={"trials": 2, "batch": 1}, workers={"tile_seconds": 9})
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
+    run_study(load_study(tmp_path / "study.toml"), out=tmp_path / "out", workers=2)
+    StudyFolder(tmp_path / "out").batch_paths()[0].unlink()
+    if gone:
+        (tmp_path / "study.toml").unlink()
+    done = barsweep("resume", "out", "--workers", 1, folder=tmp_path)
+    assert done.returncode == 2
+    name = "out/study.json" if gone else "study.toml"
+    assert f"{name}: [workers] tile_seconds = 9 needs processes" in done.stderr
+    assert "<study>" not in done.stderr
+
+
+def test_a_strategy_that_is_missing_is_named_with_its_study(home: Home, tmp_path: Path) -> None:
+    study = mapping(
+        home.path / "data" / "bars.parquet", strategy={"path": "nope.py", "name": "mine"}
+    )
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
+    done = barsweep("check", "study.toml", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        'error: study.toml: [strategy] path = "nope.py": no such file: nope.py; it is relative to the'
+        " study file's folder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["export out --out nodir/best.json", "report out --out nodir/r.html",
+     "plot out --heatmap lookback threshold --out nodir/p.html",
+     "replay out/best.json --returns nodir/r.csv"],
+)  # fmt: skip
+def test_no_folder_is_made_for_an_output(arguments: str, home: Home) -> None:
+    before = home.files()
+    done = barsweep(*arguments.split(), folder=home.path)
+    assert done.returncode == 2
+    path = arguments.split()[-1]
+    assert done.stderr == (
+        f"error: {path}: there is no folder nodir; make it first, or give another --out\n"
+    )
+    assert home.files() == before
+
+
+def test_a_report_says_that_it_has_started(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.out, tmp_path / "out")
+    done = barsweep("report", "out", folder=tmp_path)
+    assert done.stderr == "out: writing the report, which may take a minute\n"
+    assert done.stdout == "report: out/report.html\n"
+    done = barsweep("report", "out", "--quiet", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (float("nan"), "-"), (0.0, "<0.001"), (0.0009, "<0.001"), (0.001, "0.001"),
+     (0.5, "0.5"), (0.999, "0.999"), (0.9998, ">0.999"), (1.0, ">0.999")],
+)  # fmt: skip
+def test_no_probability_is_certain(value: float | None, text: str) -> None:
+    assert probability(value) == text
+
+
+def test_odds_are_never_shown_as_certain(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(home.out, tmp_path / "out")
+    file = tmp_path / "out" / "selection.json"
+    selection = json.loads(file.read_text())
+    best = selection["sets"][0]
+    best.update(psr=0.9998, oos_psr=0.0002)
+    file.write_text(json.dumps(selection))
+    shown = barsweep("show", "out", folder=tmp_path).stdout
+    assert ">0.999 / <0.001" in shown
+    assert barsweep("report", "out", folder=tmp_path).returncode == 0
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert ">0.999 / <0.001" in page

@@ -141,6 +141,26 @@ def resource_tracker(_: Path) -> None:
         assert parameters(tracker.ensure_running) == []
 
 
+def environment_of_workers(folder: Path) -> None:
+    """Workers start with ``-m``, a tracker with ``-c``: Python looks in the working folder first."""
+    from optimizer.isolation import safe_children
+
+    (folder / "joblib.py").write_text("raise SystemExit('imported from the working folder')\n")
+    (folder / "one.py").write_text(
+        "import contextlib, os, sys\n"
+        "from joblib.externals.loky import get_reusable_executor\n"
+        "os.chdir(sys.argv[1])\n"
+        "print(get_reusable_executor(max_workers=1).submit(abs, -7).result(timeout=120))\n"
+    )
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "one.py").rename(elsewhere / "one.py")
+    start = [sys.executable, "one.py", str(folder)]
+    with safe_children():
+        done = subprocess.run(start, cwd=elsewhere, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
 def terminated_worker(_: Path) -> None:
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -369,6 +389,27 @@ def cache_folder(folder: Path) -> None:
     )
 
 
+def settings_file(folder: Path) -> None:
+    """The file is looked for at the import and at each compilation, by this name alone."""
+    (folder / "one.py").write_text(
+        "import numba\n"
+        "from numba.core import config\n"
+        "assert config.OPT == 1 and config._config_fname == '.numba_config.yaml'\n"
+        "config._config_fname = ''\n"
+        "numba.njit(lambda x: x)(1)\n"
+        "assert config.OPT == 3\n"
+    )
+    (folder / ".numba_config.yaml").write_text("opt: '1'")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_OPT"}
+    subprocess.run(
+        [sys.executable, folder / "one.py"], cwd=folder, check=True, env=environment
+    )  # without barsweep
+    from numba.core import config
+
+    assert config._config_fname == ""
+    assert "import yaml" in inspect.getsource(config)
+
+
 def cache_files(folder: Path) -> None:
     cache_folder(folder)
     for ending in ("nbi", "nbc"):
@@ -439,6 +480,9 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "prefix `cma:`": cma_prefix,
     "`optuna.storages._in_memory.datetime`": storage_clock,
     "`joblib.externals.loky.backend.resource_tracker`": resource_tracker,
+    "workers and trackers are started with the environment of their parent": (
+        environment_of_workers
+    ),
     "`joblib.externals.loky.process_executor.TerminatedWorkerError`": terminated_worker,
     "`joblib.externals.loky.process_executor.BrokenProcessPool`": broken_pool,
     "`joblib.externals.loky.reusable_executor._executor` and its `_executor_manager_thread`": (
@@ -463,6 +507,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "`numba.core.types`": numba_types,
     "options `_nrt` and `forceinline`": numba_options,
     "`numba.config.CACHE_DIR`": cache_folder,
+    "`numba.core.config` and its `_config_fname`": settings_file,
     "files of the cache are pickles": cache_files,
     "files that state a version": versions_of_compilers,
     "`numba.core.caching`": numba_caching,

@@ -173,6 +173,9 @@ def _check_order(rows: Rows) -> None:
     if row is None:
         return
     earlier = int(before[row])
+    same = (rows.code[:row] == rows.code[row]) & (rows.time[:row] == rows.time[row])
+    if (repeated := first_row(same)) is not None:
+        earlier = repeated
     hint = "" if "symbol" in rows.frame else ", or add a symbol column"
     if rows.time[row] == rows.time[earlier]:
         rows.refuse(

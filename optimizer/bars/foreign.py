@@ -28,7 +28,7 @@ from optimizer.bars.foreign_formats import (
     symbol_of,
     without_header,
 )
-from optimizer.bars.read import MISSING_TEXTS, UNREADABLE
+from optimizer.bars.read import MISSING_TEXTS, UNREADABLE, ragged
 from optimizer.bars.rows import VALUES
 from optimizer.errors import DataError
 from optimizer.text import one_line
@@ -88,6 +88,10 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
         if file.stat().st_size == 0:
             raise DataError(f"{file}: is empty")
         found = _read(file)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        text = _decoded(file)
+        lines = io.StringIO(text, newline="")
+        raise DataError(f"{file}{ragged(lines, _delimiter_of(text), error)}") from None
     except DataError:
         raise
     except FileNotFoundError:
@@ -171,10 +175,13 @@ def _decoded(file: Path) -> str:
     return data.decode("utf-16" if wide else "utf-8-sig")
 
 
+def _delimiter_of(text: str) -> str:
+    return max(",\t;", key=text.split("\n", 1)[0].count)
+
+
 def _read_text(file: Path) -> Foreign:
     text = _decoded(file)
-    first = text.split("\n", 1)[0]
-    delimiter = max(",\t;", key=first.count)
+    delimiter = _delimiter_of(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     head = [[cell.strip() for cell in row] for row, _ in zip(lines, range(3), strict=False)]
     if not head or not any(head[0]):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import re
 import warnings
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from optimizer.bars.rows import VALUES, Rows, first_row
 from optimizer.errors import DataError
-from optimizer.text import list_text, name_problem, one_line, show
+from optimizer.text import counted, list_text, name_problem, one_line, show
 
 ACCEPTED_NAMES: Mapping[str, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker"),
@@ -65,7 +66,12 @@ def read_table(path: Path) -> Rows:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({one_line(error)})") from error
+        raise DataError(
+            f"{path}: is not UTF-8 text, so it is no CSV file ({error.reason} at byte {error.start});"
+            " export it again as CSV in UTF-8"
+        ) from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise DataError(f"{path}{_of_ragged_text(path, error)}") from error
     except UNREADABLE as error:
         raise DataError(
             f"{path}: cannot be read, it may be truncated or of another kind ({one_line(error)})"
@@ -73,6 +79,47 @@ def read_table(path: Path) -> Rows:
     if rows.frame.empty:
         raise DataError(f"{path}: has no rows")
     return rows
+
+
+def _of_ragged_text(path: Path, error: BaseException) -> str:
+    """What keeps pandas from reading a CSV file, as the end of a message."""
+    with open_text(path) as file:
+        return ragged(file, ",", error)
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a CSV file, gzipped or not.
+
+    Args:
+        path: of the file; its ending tells.
+    """
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open("rt", encoding="utf-8-sig", newline="")
+
+
+def ragged(lines: Iterable[str], delimiter: str, error: BaseException) -> str:
+    """What keeps pandas from reading a CSV text, as the end of a message about a file.
+
+    Args:
+        lines: of the text.
+        delimiter: between its fields.
+        error: pandas', for a text that has no longer line.
+
+    Returns:
+        The first line with more fields than the first one, or what pandas says.
+    """
+    n_fields = 0
+    found = csv.reader(lines, delimiter=delimiter)
+    with contextlib.suppress(csv.Error, OSError, EOFError, zlib.error, UnicodeDecodeError):
+        for row in found:
+            n_fields = n_fields or len(row)
+            if len(row) > n_fields:
+                return (
+                    f", line {found.line_num}: has {counted(len(row), 'field')}, line 1 has {n_fields};"
+                    " give each line as many, and quote a text that holds the separator"
+                )
+    return f": cannot be read as CSV ({one_line(error)}); export it again"
 
 
 def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
@@ -88,11 +135,19 @@ def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
         if places:
             found[standard] = places[0]
     missing = [name for name in ACCEPTED_NAMES if name not in found and name != "symbol"]
+    accepted = {one for names in ACCEPTED_NAMES.values() for one in names}
+    for mark in ";\t" if len(header) == 1 else "":
+        parts = [one.strip().lower() for one in header[0].split(mark)]
+        if len(parts) > 1 and not accepted.isdisjoint(parts):
+            raise DataError(
+                f"{source}: line 1 is separated by {mark!r}, expected ','; `barsweep data import` reads"
+                " such files"
+            )
     if missing:
-        accepted = "; ".join(" or ".join(ACCEPTED_NAMES[name]) for name in missing)
+        valid = "; ".join(" or ".join(ACCEPTED_NAMES[name]) for name in missing)
         raise DataError(
             f"{source}: no column {', '.join(missing)}; found: {list_text(header)}; "
-            f"accepted names, in any case: {accepted}"
+            f"accepted names, in any case: {valid}"
         )
     return found
 
@@ -118,10 +173,12 @@ def _standard(name: str) -> str:
 
 
 def _read_csv(path: Path) -> Rows:
-    zipped = path.name.lower().endswith(".gz")
-    opened: Any = gzip.open if zipped else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+    with open_text(path) as file:
         header = next(csv.reader(file), [])
+    if any("\0" in name for name in header):
+        raise DataError(
+            f"{path}: is no CSV text: line 1 holds a zero byte; export it as CSV in UTF-8"
+        )
     if not any(name.strip() for name in header):
         raise DataError(f"{path}: line 1 is blank; it must name the columns")
     found = _find_columns(str(path), header)
@@ -144,7 +201,7 @@ def _read_csv(path: Path) -> Rows:
             skip_blank_lines=False,  # so that rows keep the numbers of their lines
             low_memory=False,
             encoding="utf-8-sig",
-            compression="gzip" if zipped else None,
+            compression="gzip" if path.name.lower().endswith(".gz") else None,
         )
     frame = frame[list(found)]
     frame.index = pd.RangeIndex(2, len(frame) + 2)

@@ -131,6 +131,14 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     """ISO 8601 text; either all times have an offset or none has."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
+    times = pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True))
+    unread = times.isna() | (texts.str.len() < len("2017-01-03")).to_numpy()
+    if (row := first_row(unread[code])) is not None:
+        rows.refuse(
+            row,
+            f"timestamp {rows.cell('timestamp', row)} is not an ISO date or time; "
+            "write it as 2017-01-03 or 2017-01-03 14:30",
+        )
     aware = texts.str.contains(r":\d\d.*?(?:Z|[+-]\d\d(?::?\d\d)?)$", regex=True)
     aware_row = aware.to_numpy(dtype=np.bool_)[code]
     if (row := first_row(aware_row != aware_row[0])) is not None:
@@ -139,12 +147,4 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
             f"timestamp {rows.cell('timestamp', row)} and the first, {rows.cell('timestamp', 0)}, "
             "differ in having an offset; write all times with an offset, or none",
         )
-    times = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=bool(aware_row[0]))
-    unread = times.isna() | (texts.str.len() < len("2017-01-03"))
-    if (row := first_row(unread.to_numpy()[code])) is not None:
-        rows.refuse(
-            row,
-            f"timestamp {rows.cell('timestamp', row)} is not an ISO date or time; "
-            "write it as 2017-01-03 or 2017-01-03 14:30",
-        )
-    return pd.DatetimeIndex(times)[code]
+    return (times if aware_row[0] else times.tz_localize(None))[code]

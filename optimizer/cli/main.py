@@ -21,6 +21,7 @@ from optimizer.cli.interruption import (
     signals_watched,
 )
 from optimizer.errors import BarsweepError, StudyError
+from optimizer.isolation import NUMBA_FILE, leave_working_folder, safe_children
 
 UsageError = typer.BadParameter.__mro__[1]
 """What typer raises for wrong options and arguments: click's, or that of its own copy of click."""
@@ -32,6 +33,7 @@ def main() -> None:
     Raises:
         SystemExit: always. A user's mistake is one line on standard error and exit code 2.
     """
+    leave_working_folder()
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal cannot encode
         sys.stdout.reconfigure(errors="backslashreplace")
     log = logging.getLogger("barsweep.code")
@@ -42,8 +44,13 @@ def main() -> None:
     warnings_log, shown = logging.getLogger("barsweep"), _ShowWarnings(logging.WARNING)
     warnings_log.addHandler(shown)
     command_state.quiet = False
+    if os.path.lexists(NUMBA_FILE):
+        warnings_log.warning(
+            "%s: not read; barsweep takes numba's settings from variables NUMBA_... only",
+            NUMBA_FILE,
+        )
     try:
-        with signals_handled():
+        with safe_children(), signals_handled():
             code = _run()
     finally:
         log.removeHandler(announce)

@@ -21,7 +21,7 @@ from optimizer.cli.console import (
 )
 from optimizer.cli.options import Folder
 from optimizer.errors import BarsweepError, StudyError
-from optimizer.text import counted
+from optimizer.text import counted, probability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +127,8 @@ def _show_set(path: Path, number: int) -> None:
         say("odds: unknown until the study is complete and has a winner")
         return
     say(
-        f"odds: DSR {format_cell(one.odds.dsr)}, PSR {format_cell(one.odds.psr)} in-sample,"
-        f" PSR {format_cell(one.odds.oos_psr)} out-of-sample"
+        f"odds: DSR {probability(one.odds.dsr)}, PSR {probability(one.odds.psr)} in-sample,"
+        f" PSR {probability(one.odds.oos_psr)} out-of-sample"
     )
     say(ODDS_LEGEND, "dim")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from optimizer.cli.console import say, warn_close_fill
+from optimizer.cli.console import say, say_error, warn_close_fill
 from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile, Trust
 from optimizer.text import counted
 
@@ -51,11 +51,18 @@ def report(
         Optional[Path], typer.Option(help="The file [default: DIR/report.html].")
     ] = None,
     trust: Trust = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Do not say that the work has started.")
+    ] = False,
 ) -> None:
     """Write the report of a study: one HTML file with figures and tables that opens offline."""
     from optimizer.views.report import write_report
 
-    say(f"report: {write_report(folder, out, trust=trust)}")
+    def start() -> None:
+        if not quiet:
+            say_error(f"{folder}: writing the report, which may take a minute", style=None)
+
+    say(f"report: {write_report(folder, out, trust=trust, on_start=start)}")
 
 
 def tearsheet(

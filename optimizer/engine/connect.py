@@ -10,6 +10,7 @@ from optimizer.engine.dask_cluster import connect_dask
 from optimizer.engine.ray_cluster import connect_ray
 from optimizer.engine.shipping import Shipped
 from optimizer.errors import UntrustedCodeError
+from optimizer.isolation import safe_children
 from optimizer.strategies.approvals import cluster_hash, is_approved
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
@@ -38,7 +39,9 @@ def connect_cluster(study: Study, inputs: Inputs | None, wanted: int) -> Iterato
     """
     require_cluster(study)
     shipped = None if inputs is None else Shipped.of(study, inputs)
-    with _CONNECT[study.workers.backend](study, shipped, wanted) as cluster:
+    connect = _CONNECT[study.workers.backend]
+    # A Ray address may ask for a cluster on this machine, which Ray then starts.
+    with safe_children(), connect(study, shipped, wanted) as cluster:
         yield cluster
 
 

@@ -31,6 +31,7 @@ from optimizer.engine.tasks import TileFailure, mapped_context, ready, save_cont
 from optimizer.engine.watch import PoolWatch
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write
+from optimizer.isolation import safe_children
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.inputs import Inputs
@@ -86,17 +87,21 @@ class Pool:
                 raise cannot_write(folder, error) from None
 
     def __enter__(self) -> Self:
+        self._open.enter_context(safe_children())
+        try:
+            return self._enter()
+        except BaseException:
+            self._open.close()
+            raise
+
+    def _enter(self) -> Self:
         if self._on_cluster:
             cluster = connect_cluster(self._study, self._inputs, self.count)
             self._cluster = self._open.enter_context(cluster)
             self.count, self.shared = self._cluster.slots, self._cluster.parcel
         elif self.count > 1 and self._on_loky:
             self._start_watch()
-        try:
-            self._start()
-        except BaseException:
-            self._open.close()
-            raise
+        self._start()
         return self
 
     def __exit__(

@@ -18,6 +18,7 @@ from optimizer.errors import StudyError
 from optimizer.files import write_atomically
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.store.links import refuse_links
+from optimizer.store.names import MANIFEST
 from optimizer.store.validated import Digest, Name, PathText, Record, problem_of, read_json
 
 RECORD = "flow.json"
@@ -84,7 +85,7 @@ class FlowFolder:
             overwrite: replace a flow that the folder holds.
 
         Raises:
-            StudyError: the folder already holds a flow, or cannot be written.
+            StudyError: the folder already holds a flow or a study, or cannot be written.
             AnalyticsError: the database cannot be used, or failed midway.
         """
         record = FlowRecord(
@@ -106,6 +107,10 @@ class FlowFolder:
     def _replacing(self, overwrite: bool) -> Iterator[None]:
         """Move the files of an earlier flow aside, and back if the block fails."""
         try:
+            if (self.path / MANIFEST).exists():
+                raise StudyError(
+                    f"{self.path}: holds a study, which a flow does not replace; give another --out"
+                )
             self.path.mkdir(parents=True, exist_ok=True)
             refuse_links(self.path, _OWN)
             names = (RECORD, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", SPILL)
@@ -157,7 +162,10 @@ class FlowFolder:
             ) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise StudyError(f"{file}: cannot be read: {reason}") from None
+            raise StudyError(
+                f"{file}: cannot be read: {reason}; put the file back as it was, or run the flow again"
+                " with another --out"
+            ) from None
         known = {"kind": KIND, "schema_version": SCHEMA_VERSION}
         if not isinstance(content, dict) or {key: content.get(key) for key in known} != known:
             raise StudyError(

@@ -102,7 +102,7 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
     summaries = [summarize(folder.path) for folder in folders]
     for summary in summaries:
         if summary.problem:
-            raise StudyError(f"{summary.path}: {summary.problem}")
+            raise StudyError(summary.problem)
     return Comparison(summaries[0], summaries[1], in_files, in_data, *crossed)
 
 

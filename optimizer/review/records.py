@@ -16,6 +16,7 @@ from optimizer.files import is_in_use
 from optimizer.selection.odds import deflated, set_statistics
 from optimizer.selection.record import Selection, SetStatistics, load_selection
 from optimizer.selection.verdict import Verdict, judge
+from optimizer.store.completeness import missing_batch
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger import n_tried
@@ -34,13 +35,13 @@ class StudySummary:
         path: its folder.
         name: its name.
         state: ``running`` if a process works in the folder, ``stopped`` if ``barsweep resume`` can
-            continue it, ``unreadable`` if ``problem`` says why.
+            continue it or compute again what it lost, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
         objective: the first metric that it searches by.
         best, best_out_of_sample: that metric of the best set; None if no set is best.
         verdict: in words; None before the end, or if no set is best.
         when: time of the last change to its files, UTC.
-        problem: why it cannot be read; empty if it can.
+        problem: why it cannot be read, or what is missing of it; empty if all is there.
     """
 
     path: Path
@@ -88,7 +89,8 @@ class Judged(NamedTuple):
     Attributes:
         selection: its odds deflated by all those sets; None before the end, or if no set is best.
         verdict: on the winner; None where ``selection`` is.
-        problem: why only the sets of this study count; empty if all do.
+        problem: why there is none of a complete study, or why only the sets of this study count;
+            empty if all do.
     """
 
     selection: Selection | None
@@ -113,7 +115,9 @@ def judged(folder: StudyFolder) -> Judged:
         return Judged(None, None)
     manifest = folder.manifest()
     study = recorded_study(manifest["study"], manifest.get("study_folder", "."))
-    tried, problem = 0, ""
+    if problem := missing_batch(folder, study, manifest):
+        return Judged(None, None, problem)
+    tried = 0
     try:
         tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
     except StudyError as error:
@@ -173,20 +177,23 @@ def summarize(folder: str | Path) -> StudySummary:
         best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
         row = {} if best.empty else best.to_dict("records")[0]
         verdict = judged(opened).verdict
+        missing = missing_batch(opened, study, manifest)
+        done = complete and not missing
         latest = max(one.stat().st_mtime for one in (opened.manifest_path, *written))
         return StudySummary(
             path,
             study.name,
-            "complete" if complete else "running" if is_in_use(path) else "stopped",
+            "complete" if done else "running" if is_in_use(path) else "stopped",
             opened.n_sets(),
             objective,
             known(row.get(objective)),
             known(row.get(f"oos_{objective}")),
             verdict.words if verdict is not None else None,
             datetime.fromtimestamp(latest, UTC),
+            missing,
         )
     except (BarsweepError, KeyError, TypeError, OSError) as error:
-        problem = f"{error!r} is missing" if isinstance(error, KeyError) else str(error)
+        problem = f"{path}: {error!r} is missing" if isinstance(error, KeyError) else str(error)
         return StudySummary(path, path.name, "unreadable", problem=problem)
 
 
@@ -217,7 +224,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     """
     opened = StudyFolder.open(Path(folder))
     if not opened.batch_paths():
-        raise StudyError(f"{opened.path}: no results yet")
+        raise opened.no_results()
     manifest = opened.manifest()
     recorded_study(manifest["study"])  # refuses what it cannot be
     n_sets = opened.n_sets()

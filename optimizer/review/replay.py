@@ -11,13 +11,16 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
-from optimizer.review.rerun import Terms, rerun_set
+from optimizer.review.rerun import Terms, missing_parameter, rerun_set
 from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_file import source_hash
 from optimizer.sweep.single_set import BacktestResult
 from optimizer.text import shown
 from optimizer.types import Bars
+
+_LEAST_BARS = 10
+"""Bars that every study has from its first decision on."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,20 @@ def replay(
         _check_strategy(file, content, terms, chosen["strategy"], trust)
         if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
             raise ExportError(f"{file}: costs and set: expected a table and a whole number")
+        if missing := missing_parameter(chosen, terms):
+            raise _lacks(file, number, f"parameters: {missing}")
+        if terms.first_bar > bars.n_bars - _LEAST_BARS:
+            raise ExportError(
+                f"{file}: first_bar = {terms.first_bar}: the bars have only {bars.n_bars}, and"
+                f" {_LEAST_BARS} must follow it; put the file back as it was, or export the study again"
+            )
         again = rerun_set(chosen, terms, bars)
         parity = None
         if events:
             flow = run_flow(again.study, bars, first_bar=terms.first_bar)
             parity = compare(flow, 0, again.result)
+        if lacking := _missing_metric(chosen, again.result):
+            raise _lacks(file, number, lacking)
         differences = _differences(chosen, again.result)
         name = str(content["study"]["name"])
     except KeyError as error:
@@ -128,6 +140,32 @@ def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, An
         )
     chosen: dict[str, Any] = sets[number - 1]
     return chosen
+
+
+def _lacks(file: Path, number: int, what: str) -> ExportError:
+    return ExportError(
+        f"{file}: sets #{number} {what} is missing; put the file back as it was, or export the study"
+        " again"
+    )
+
+
+def _missing_metric(recorded: Mapping[str, Any], result: BacktestResult) -> str:
+    """A metric that has a value and that the export does not name; empty if it names all.
+
+    One without a value may be left out, as TOML has no null.
+    """
+    for name in METRICS:
+        if name not in recorded["in_sample"] and plain_values(result.in_sample[name]) is not None:
+            return f"in_sample: {name}"
+    if result.out_of_sample is None:
+        return ""
+    out_of_sample = recorded.get("out_of_sample")
+    if out_of_sample is None:
+        return "out_of_sample"
+    for name in METRICS:
+        if name not in out_of_sample and plain_values(result.out_of_sample[name]) is not None:
+            return f"out_of_sample: {name}"
+    return ""
 
 
 def _check_strategy(

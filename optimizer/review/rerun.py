@@ -13,6 +13,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.account import with_rate_paths
+from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
@@ -196,7 +197,37 @@ def rerun_set(
         StrategyError: the strategy cannot be used.
         DataError: the bars cannot be used.
     """
-    study = single_set_study(
+    study = _study_of(document, terms)
+    first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
+    inputs, tile, result = simulate_single(study, bars, first)
+    if inputs.rules.rates_hash != terms.rates_hash:
+        raise StudyError(
+            "[account]: the files of its interest rates hold other rates than the study had; restore"
+            " them"
+        )
+    return Rerun(int(document["set"]), study, inputs, tile, result)
+
+
+def missing_parameter(document: Mapping[str, Any], terms: Terms) -> str | None:
+    """A parameter that a recorded set lacks, which would be simulated with its default.
+
+    Args:
+        document: the set as an export holds it.
+        terms: under which it is simulated.
+
+    Returns:
+        The first of them; None if all are there.
+
+    Raises:
+        KeyError, StudyFileError, UntrustedCodeError, StrategyError: as ``rerun_set`` does.
+    """
+    (branch,) = build_space(_study_of(document, terms)).branches
+    return next((name for name in branch.columns if name not in document["parameters"]), None)
+
+
+def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
+    """The study of one recorded set."""
+    return single_set_study(
         parameters_of(document),
         terms.costs,
         terms.allow_short,
@@ -208,14 +239,6 @@ def rerun_set(
         sizing=terms.sizing,
         allocation=terms.allocation,
     )
-    first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
-    inputs, tile, result = simulate_single(study, bars, first)
-    if inputs.rules.rates_hash != terms.rates_hash:
-        raise StudyError(
-            "[account]: the files of its interest rates hold other rates than the study had; restore"
-            " them"
-        )
-    return Rerun(int(document["set"]), study, inputs, tile, result)
 
 
 def rerun_built_in(

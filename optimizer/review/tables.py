@@ -11,6 +11,7 @@ from optimizer.selection.record import Selection
 from optimizer.store.query import cell
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
+from optimizer.text import probability
 
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics that tables show, in-sample and out-of-sample."""
@@ -83,7 +84,7 @@ def set_table(
             cells += (
                 ["-", "-"]
                 if one is None
-                else [cell(one.dsr), f"{cell(one.psr)} / {cell(one.oos_psr)}"]
+                else [probability(one.dsr), f"{probability(one.psr)} / {probability(one.oos_psr)}"]
             )
         rows.append((str(row["set"]), *cells, ", ".join(differing)))
     if selection is not None and selection.held is not None:

@@ -15,6 +15,7 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
 from optimizer.selection.steering import needs_own_searches
 from optimizer.selection.walk_forward import walk_forward_folds
+from optimizer.store.completeness import count_trials
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
@@ -83,18 +84,6 @@ class Estimate:
     workers: int
     shared_bytes: float = 0.0
     n_windows: int = 0
-
-
-def count_trials(study: Study, space: Space) -> int:
-    """Number of trials of a study; a grid has one for each of its points.
-
-    Args:
-        study: the study to run.
-        space: of the study.
-    """
-    if study.search.sampler == "grid" or space.n_points == 1:
-        return int(space.n_points or 1)
-    return study.search.trials
 
 
 def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int) -> Estimate:

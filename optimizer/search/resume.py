@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +15,19 @@ from optimizer.engine.connect import require_cluster
 from optimizer.engine.processes import remove_shared_memory
 from optimizer.errors import BarsweepError, StrategyError, StudyError
 from optimizer.files import exclusive_use
-from optimizer.search.preflight import Estimate, count_trials
+from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import prepare_study
 from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.run import carry_out
 from optimizer.selection.record import load_selection
+from optimizer.store.completeness import count_batches
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MISSING, SCHEMA_VERSION, SELECTION
 from optimizer.strategies.user import UserStrategy
 from optimizer.strategies.user_file import source_hash
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
-from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.rules import Rules
 from optimizer.text import shown
@@ -80,7 +79,9 @@ def resume_study(
             study = recorded_study(manifest["study"], manifest["study_folder"])
             damage = None
             if manifest["complete"]:
-                damage = opened.damage(_n_batches(study, manifest)) or _unreadable_selection(opened)
+                damage = opened.damage(count_batches(study, manifest)) or _unreadable_selection(
+                    opened
+                )
                 if damage is None:
                     return StudyResult(study, opened)
             with _naming(damage):
@@ -94,6 +95,7 @@ def resume_study(
                     for strategy in study.user_strategies:
                         strategy.approve()
                 study = _refuse_changed_study(path, manifest, study)
+                study = study.called(_file_of(opened, manifest))
                 if trust:
                     study.approve_cluster()
                 require_cluster(study)
@@ -125,11 +127,10 @@ def resume_study(
         return carry_out(prepared, opened, on_progress)
 
 
-def _n_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
-    """Number of batches of the complete study; None where it shares them with other processes."""
-    if manifest.get("coordinated"):
-        return None
-    return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
+def _file_of(folder: StudyFolder, manifest: Mapping[str, Any]) -> Path:
+    """The file that a message about the study names: the study file, or the record where it is gone."""
+    file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
+    return Path(shown(file)) if file.is_file() else folder.manifest_path
 
 
 def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:

@@ -14,12 +14,12 @@ from optimizer.files import cannot_write, write_atomically
 from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
 from optimizer.search.loop import SearchLoop
-from optimizer.search.preflight import count_trials
 from optimizer.search.progress import Progress, Tally
 from optimizer.selection.record import Selection, Window
 from optimizer.selection.steering import needs_own_searches
 from optimizer.selection.walk_forward import stitched, stitched_sharpe, walk_forward_summary
 from optimizer.store import ledger
+from optimizer.store.completeness import count_trials
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import FOLDS, WALK_FORWARD
 from optimizer.store.query import best_sets

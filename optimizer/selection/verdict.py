@@ -9,7 +9,7 @@ from optimizer.selection.record import Selection
 from optimizer.selection.steering import steered
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
-from optimizer.text import counted
+from optimizer.text import counted, probability
 
 HOLDS_DSR, LUCK_DSR = 0.95, 0.8
 HOLDS_PBO, LUCK_PBO = 0.2, 0.5
@@ -71,6 +71,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     winner = selection.sets[0]
     n_tried, effective, _ = tries_of(selection, n_tried)
     dsr = deflated_statistics(selection, winner, n_tried).dsr
+    known = "unknown" if dsr is None else probability(dsr)
     pbo, loss = selection.pbo, selection.probability_of_loss
     loss = 1.0 if loss is None else loss
     reasons = [
@@ -78,7 +79,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             dsr,
             dsr is not None and dsr >= HOLDS_DSR,
             dsr is None or dsr < LUCK_DSR,
-            f"deflated Sharpe ratio {_figure(dsr)} for {counted(n_tried, 'set')} tried on these bars,"
+            f"deflated Sharpe ratio {known} for {counted(n_tried, 'set')} tried on these bars,"
             f" worth at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below"
             f" {LUCK_DSR})",
         ),

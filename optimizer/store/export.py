@@ -64,7 +64,7 @@ def export_sets(
 
     Raises:
         StudyError: there is no study in the folder, or it has no results, or the file must not be
-            replaced.
+            replaced or has no folder.
         ExportError: no set is feasible, or the file cannot be written.
     """
     if top < 1:
@@ -81,7 +81,6 @@ def export_sets(
     path = Path(out) if out is not None else study_folder.path / f"best.{format}"
     check_output(path, (f".{format}",), f"an export in the format {format}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if format == "csv":
             write_atomically(path, lambda part: frame.to_csv(part, index=False))
         elif format == "parquet":
@@ -211,7 +210,11 @@ def load_export(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ExportError(f"{file}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ExportError(f"{file}: cannot be read as {suffix[1:].upper()}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(
+            f"{file}: cannot be read as {suffix[1:].upper()}: {reason}; put the file back as it was, or"
+            " export the study again"
+        ) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ExportError(f'{file}: not an export of barsweep: expected kind = "{KIND}"')
     if content.get("schema_version") != SCHEMA_VERSION:

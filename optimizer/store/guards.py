@@ -24,9 +24,10 @@ def check_output(path: Path, endings: Sequence[str], what: str) -> None:
         what: what is written to it, as the start of a sentence.
 
     Raises:
-        StudyError: the ending is another, or the file must not be replaced.
+        StudyError: the ending is another, the file must not be replaced, or its folder is missing.
     """
     refuse_to_replace(path)
+    refuse_missing_folder(path)
     if path.suffix.lower() not in endings:
         raise StudyError(f"{path}: {what} is written to a file that ends in {' or '.join(endings)}")
 
@@ -49,8 +50,23 @@ def refuse_to_replace(path: Path) -> None:
         raise StudyError(f"{path}: is {what}, which would be lost; give another --out")
 
 
+def refuse_missing_folder(path: Path) -> None:
+    """Refuse a file whose folder is missing: more often a slip than a wish for a new folder.
+
+    Args:
+        path: of the file to be written.
+
+    Raises:
+        StudyError: names the folder.
+    """
+    if not path.parent.is_dir():
+        raise StudyError(
+            f"{path}: there is no folder {path.parent}; make it first, or give another --out"
+        )
+
+
 def write_output(path: Path, text: str) -> None:
-    """Write the output of a command; its folder is made if it is missing.
+    """Write the output of a command.
 
     Args:
         path: of the file.
@@ -61,7 +77,6 @@ def write_output(path: Path, text: str) -> None:
     """
     refuse_to_replace(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise cannot_write(path, error) from None

@@ -89,7 +89,8 @@ def read_kind(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
     except (OSError, ValueError) as error:
-        raise StudyError(f"{file}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise StudyError(f"{file}: cannot be read: {reason}; {REPAIR}") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise StudyError(
             f'{file}: not the manifest of a study: expected "kind": "{KIND}"; give the folder that'
@@ -133,7 +134,7 @@ def _checked_study(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         # Without what its file declares, the file itself would be run to find out.
         if isinstance(table, Mapping) and "path" in table and "declared" not in table:
             raise StudyError(
-                f"{file}: study strategy {show(table.get('name'))}: 'declared' is missing"
+                f"{file}: study strategy {show(table.get('name'))}: 'declared' is missing; {REPAIR}"
             )
     try:
         return recorded_study(content["study"], content["study_folder"]).to_dict()

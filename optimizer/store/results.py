@@ -52,6 +52,12 @@ class Results:
         # A folder or a pipe of such a name holds no results, and a pipe might never end.
         return sorted(path for path in found if path.is_file())
 
+    def no_results(self) -> StudyError:
+        """The error for a study that was ended before its first batch."""
+        return StudyError(
+            f"{self.path}: no results yet; `barsweep resume {self.path}` continues the study"
+        )
+
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
 
@@ -66,7 +72,7 @@ class Results:
         """
         paths = self.batch_paths()
         if not paths:
-            raise StudyError(f"{self.path}: no results yet")
+            raise self.no_results()
         names = None if columns is None else list(columns)
         tables = [read_parquet(partial(read_results, path, columns=names), path) for path in paths]
         frame: pd.DataFrame = self._joined(tables).to_pandas()
@@ -89,7 +95,7 @@ class Results:
         """
         paths = self.batch_paths()
         if not paths:
-            raise StudyError(f"{self.path}: no results yet")
+            raise self.no_results()
         return list(read_parquet(partial(read_schema, paths[0]), paths[0]).names)
 
     def n_sets(self) -> int:

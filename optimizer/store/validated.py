@@ -74,7 +74,10 @@ def read_text(file: Path) -> str:
         raise ValueError(
             f"it has {status.st_size / 1e6:,.0f} MB, more than {MOST_BYTES / 1e6:,.0f}"
         )
-    return file.read_bytes().decode()
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def read_json(file: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
 from optimizer.catalogue import ALLOCATIONS, CLASSIFIERS, RISK, SIZING_PARAMETERS, UNPREFIXED
+from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
@@ -16,7 +18,7 @@ from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_settings
 from optimizer.study_file.tables import Table, name_of, read_flag
 from optimizer.study_file.values import expect_table, listed, named, refuse_all
-from optimizer.text import show, suggest
+from optimizer.text import show, shown, suggest
 
 
 def _read_component_name(raw: Mapping[str, object], valid: Sequence[str]) -> str:
@@ -104,12 +106,13 @@ StrategyReader = Callable[[Path, str], UserStrategy]
 
 
 def read_user_strategies(
-    raw: Mapping[str, Any], base_path: Path, read: StrategyReader
+    raw: Mapping[str, Any], source: str, base_path: Path, read: StrategyReader
 ) -> dict[tuple[str, str], UserStrategy]:
     """Every strategy of the user's own that a study file names, but those that it declares itself.
 
     Args:
         raw: the study file as parsed.
+        source: what messages call the study.
         base_path: the folder from which the paths of their files count.
         read: reads each of them, and may run its file.
 
@@ -127,7 +130,13 @@ def read_user_strategies(
                 name = _read_user_name(table)
             except ValidationError:
                 continue  # refused when the study is read
-            strategies[str(table["path"]), name] = read(base_path / table["path"], name)
+            path = base_path / table["path"]
+            if not os.path.lexists(path):
+                raise StrategyError(
+                    f"{source}: [strategy] path = {show(table['path'])}: no such file: {shown(path)};"
+                    " it is relative to the study file's folder"
+                )
+            strategies[str(table["path"]), name] = read(path, name)
     return strategies
 
 

@@ -238,6 +238,16 @@ class Study(Table):
         study._overridden = tuple(dict.fromkeys(overridden))
         return study
 
+    def called(self, path: Path) -> Study:
+        """This study, which messages call by a file.
+
+        Args:
+            path: of the study file, or of another file that records the study.
+        """
+        study = self.model_copy()
+        study._path = path
+        return study
+
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
         refuse_all(cross_checks(self))
@@ -296,7 +306,7 @@ def make_study(
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
-    strategies = {} if read is None else read_user_strategies(raw, base_path, read)
+    strategies = {} if read is None else read_user_strategies(raw, source, base_path, read)
     try:
         study = Study.model_validate(raw, context=strategies)
     except ValidationError as error:

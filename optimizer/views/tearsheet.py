@@ -145,7 +145,10 @@ def _quantstats() -> Any:
     import importlib
 
     with contextlib.suppress(ImportError):  # quantstats draws with it; no window should open
-        importlib.import_module("matplotlib").use("Agg")
+        matplotlib = importlib.import_module("matplotlib")
+        # It has read a file matplotlibrc of the working folder, which can have it start LaTeX.
+        matplotlib.rcdefaults()
+        matplotlib.use("Agg")
     return optional_module("quantstats", "tearsheet")
 
 

@@ -6,12 +6,19 @@ enforces. Whatever has a row for each set is binned, so its size does not grow w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from optimizer.store.guards import HTML, check_output, write_output
 
 
-def write_report(folder: str | Path, out: str | Path | None = None, *, trust: bool = False) -> Path:
+def write_report(
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    trust: bool = False,
+    on_start: Callable[[], None] | None = None,
+) -> Path:
     """Write the report of a study, finished or not.
 
     Without leave to run the strategy's file it has no equity, trades, regimes and refusals, and says
@@ -22,6 +29,7 @@ def write_report(folder: str | Path, out: str | Path | None = None, *, trust: bo
         out: the file; None takes ``report.html`` in the folder.
         trust: approve the strategy files that the folder names, for good. You need not for what you
             ran yourself.
+        on_start: called once the study is read, before what takes long.
 
     Returns:
         The file written.
@@ -36,6 +44,6 @@ def write_report(folder: str | Path, out: str | Path | None = None, *, trust: bo
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
     check_output(path, HTML, "a report")
-    text = page(gather(Path(folder), trust))
+    text = page(gather(Path(folder), trust, on_start))
     write_output(path, text)
     return path

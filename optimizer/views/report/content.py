@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,13 @@ class Content:
     stitched: pd.DataFrame | None = None
 
 
-def gather(path: Path, trust: bool = False) -> Content:
+def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None = None) -> Content:
     """Read a study's folder, simulate its winner and its median set again, count refusals.
 
     Args:
         path: folder of the study, which need not be complete.
         trust: approve the strategy files that the folder names.
+        on_start: called once the study is read, before what takes long.
 
     Returns:
         All that the report shows.
@@ -150,10 +151,12 @@ def gather(path: Path, trust: bool = False) -> Content:
     selection, verdict, problem = judged(folder)
     if problem:
         notes.append(f"{problem}.")
-    if selection is None and not best.empty:
+    if selection is None and not best.empty and not problem:
         notes.append(
             "There is no verdict yet: the statistics of selection are computed at the end."
         )
+    if on_start is not None:
+        on_start()
     values = sets[objective].to_numpy(np.float64)
     axes, shares = _axes(sets, space, values)
     content = Content(

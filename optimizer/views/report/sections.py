@@ -14,7 +14,7 @@ from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
-from optimizer.text import counted
+from optimizer.text import counted, probability
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
 from optimizer.views.report import figures
 from optimizer.views.report.content import Content
@@ -155,7 +155,7 @@ def _best_table(content: Content) -> Values:
         if odds:
             one = odds.get(int(row["set"]))
             dsr, psr, oos_psr = (one.dsr, one.psr, one.oos_psr) if one else (None, None, None)
-            cells += [value_text("", dsr), f"{value_text('', psr)} / {value_text('', oos_psr)}"]
+            cells += [probability(dsr), f"{probability(psr)} / {probability(oos_psr)}"]
         differs = ", ".join(
             f"{name.removeprefix(row['strategy'] + '_')} {value_text('', row[name])}"
             for name in varying

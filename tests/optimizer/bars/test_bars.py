@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.bars.checks import require_bars, suspected_splits
+from optimizer.bars.foreign import read_foreign
 from optimizer.bars.load import Moment, load_bars
 from optimizer.bars.times import infer_bars_per_year
 from optimizer.errors import DataError
@@ -594,7 +595,7 @@ def test_duplicate_and_unordered_times(tmp_path: Path) -> None:
     )
     both = [row[1:] for row in [*make_rows("", stamps), *make_rows("", stamps)]]
     text = message(write_csv(path, both, HEADER.removeprefix("symbol,")))
-    assert text.startswith("a.csv, line 6 (a, 2017-01-02): column timestamp is before 2017-01-05")
+    assert text.startswith("a.csv, line 6 (a, 2017-01-02): column timestamp repeats line 2")
     assert text.endswith("or add a symbol column")
 
 
@@ -805,7 +806,56 @@ def test_lines_with_too_many_cells(tmp_path: Path, lines: list[int]) -> None:
     rows: list[tuple[object, ...]] = list(make_rows("X", days(3)))
     for line in lines:
         rows[line] = (*rows[line], 5)
-    assert message(write_csv(tmp_path / "a.csv", rows)).startswith("a.csv: cannot be read")
+    expected = f"a.csv, line {lines[0] + 2}: has 8 fields, line 1 has 7; give each line as many"
+    assert message(write_csv(tmp_path / "a.csv", rows)).startswith(expected)
+    gzipped = tmp_path / "a.csv.gz"
+    gzipped.write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    assert message(gzipped).startswith(expected.replace("a.csv", "a.csv.gz"))
+    with pytest.raises(DataError, match=f"line {lines[0] + 2}: has 8 fields, line 1 has 7; "):
+        read_foreign(tmp_path / "a.csv")
+
+
+def test_a_file_separated_by_something_else(tmp_path: Path) -> None:
+    for mark, shown in ((";", "';'"), ("\t", r"'\t'")):
+        path = write_csv(tmp_path / "a.csv", make_rows("X", days(3)))
+        path.write_text(path.read_text().replace(",", mark))
+        assert message(path) == (
+            f"a.csv: line 1 is separated by {shown}, expected ','; `barsweep data import` reads"
+            " such files"
+        )
+        assert len(read_foreign(path).frame) == 3
+
+
+def test_a_binary_file_is_no_csv_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"PK\x03\x04\x14\x00\x08\x00,1\n2,3\n")
+    assert message(path) == (
+        "a.csv: is no CSV text: line 1 holds a zero byte; export it as CSV in UTF-8"
+    )
+    path.write_bytes(HEADER.encode() + b"\n\xe9,1")
+    assert message(path) == (
+        "a.csv: is not UTF-8 text, so it is no CSV file (invalid continuation byte at byte"
+        f" {len(HEADER) + 1}); export it again as CSV in UTF-8"
+    )
+
+
+@pytest.mark.parametrize("word", ["never", "2017-13-01", "12:00"])
+def test_a_time_that_is_none_among_times_with_offsets(word: str, tmp_path: Path) -> None:
+    rows = [
+        ("X", f"2017-01-0{day}T00:00:00+00:00", 1, 2, 0.5, 1.5, 9) for day in range(2, 6)
+    ]  # fmt: skip
+    rows[2] = ("X", word, *rows[2][2:])
+    assert message(write_csv(tmp_path / "a.csv", rows)).startswith(
+        f"a.csv, line 4 (X): timestamp '{word}' is not an ISO date or time; write it as 2017-01-03"
+    )
+
+
+def test_a_row_that_is_repeated_at_the_end(tmp_path: Path) -> None:
+    rows = [*make_rows("X", days(6)), *make_rows("Y", days(6))]
+    rows.append(rows[2])
+    assert message(write_csv(tmp_path / "a.csv", rows)).startswith(
+        "a.csv, line 14 (X, 2017-01-04): column timestamp repeats line 4; keep one bar for each time"
+    )
 
 
 @pytest.mark.parametrize(

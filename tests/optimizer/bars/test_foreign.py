@@ -276,7 +276,7 @@ def test_no_volume_is_not_made_up(tmp_path: Path) -> None:
         ("a.csv", "Date,Open,High,Low\n2017-01-03,1,1,1\n", "no column close"),
         ("a.csv", "Date,Open,Open,High,Low,Close\n", "several columns could be open"),
         ("a.csv", "Date,Open,High,Low,Close,Volume\n", "has no rows"),
-        ("a.csv", YAHOO + "2017-01-05,1,1,1,1,1,1,1\n", "cannot be read"),
+        ("a.csv", YAHOO + "2017-01-05,1,1,1,1,1,1,1\n", "line 4: has 8 fields, line 1 has 7"),
         ("a.csv", "Price,Close\nTicker\nDate,\n", "different numbers"),
         ("a.json", "{}", "is not a list of"),
         ("a.json", "[[1,2,3]]", "is not a list of"),

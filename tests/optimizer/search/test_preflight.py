@@ -17,9 +17,10 @@ from benchmarks.memory import measure
 from optimizer.engine.pool import Pool
 from optimizer.errors import StudyError
 from optimizer.search import preflight
-from optimizer.search.preflight import Estimate, count_trials, estimate, refuse_what_cannot_fit
+from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
 from optimizer.search.prepare import prepare_study
 from optimizer.search.run import run_study
+from optimizer.store.completeness import count_trials
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.rules import study_rules

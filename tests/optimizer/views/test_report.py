@@ -273,7 +273,7 @@ def test_a_page_holds_every_section(plain: Path) -> None:
 
 def test_no_feasible_set(tmp_path: Path) -> None:
     folder = ran(tmp_path, search={"constraints": ["n_trades >= 100000"]})
-    page = write_report(folder, tmp_path / "new" / "page.html").read_text()
+    page = write_report(folder, tmp_path / "page.html").read_text()
     assert "No parameter set is feasible" in words(page)
     assert "n_trades >= 100000" in words(page)
     assert {"scatter", "importance", "history"} <= set(spec(page)["figures"])
@@ -364,7 +364,7 @@ def test_nothing_to_show_is_one_error(tmp_path: Path, plain: Path) -> None:
 
 def test_a_report_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StudyError, match=r"page\.html: cannot be written"):
+    with pytest.raises(StudyError, match=r"page\.html: there is no folder .*file; make it"):
         write_report(plain, tmp_path / "file" / "page.html")
 
 
