@@ -82,9 +82,10 @@ def cannot_write(path: Path, error: OSError) -> StudyError:
 
 
 def _of_xdg(variable: str) -> Path | None:
-    """The folder that an XDG variable names; None if it is not absolute, which the standard says to ignore.
+    """The folder that an XDG variable names; None if it is not absolute.
 
-    A relative one would make any current folder, such as one from a stranger, the user's own.
+    The standard says to ignore a relative one. It would make any current folder, such as one from a
+    stranger, the user's own.
     """
     given = os.environ.get(variable, "")
     return Path(given) if os.path.isabs(given) else None
@@ -125,7 +126,9 @@ def ledger_path() -> Path:
         try:
             path = user_data_folder() / "barsweep" / "ledger.db"
         except RuntimeError as error:
-            raise StudyError(f"the ledger has no place: {error}; name a file with {LEDGER}") from None
+            raise StudyError(
+                f"the ledger has no place: {error}; name a file with {LEDGER}"
+            ) from None
     if not path.is_absolute():
         raise StudyError(f"{LEDGER}: got {given or path}; name the ledger by an absolute path")
     return path

@@ -62,7 +62,7 @@ class AnalyticsReader:
         self.close()
 
     def close(self) -> None:
-        """Close the database, also while it works on a query: a signal may have ended the wait for that."""
+        """Close the database, also in the middle of a query for which a signal ended the wait."""
         self._database.allow(0.0)
         with contextlib.suppress(Exception):
             self._runner.run(self._database.close())

@@ -15,6 +15,7 @@ from optimizer.errors import StudyError
 from optimizer.files import add_private_line, ledger_path, read_private
 from optimizer.text import path_problem
 
+
 def recorded_database(url: str, file: Path, confirm: Callable[[str], bool] | None = None) -> str:
     """The URL that a file names, if it may be opened.
 

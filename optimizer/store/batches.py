@@ -79,9 +79,7 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {point_key(one["params"]): int(one["user_attrs"]["n_sets"]) for one in trials}
 
 
-def read_batch(
-    path: Path, names: Mapping[str, Collection[str]] | None = None
-) -> FinishedBatch:
+def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -> FinishedBatch:
     """Read a batch and compare its checksums.
 
     Args:
@@ -179,7 +177,9 @@ def check_names(table: pa.Table, known: Mapping[str, Collection[str]]) -> None:
         for chunk in table[column].chunks:
             for name in chunk.dictionary.to_pylist():
                 if name not in known[column]:
-                    raise ValueError(f"it has a {column} {show(name)}, which the study does not have")
+                    raise ValueError(
+                        f"it has a {column} {show(name)}, which the study does not have"
+                    )
 
 
 class OfTrial(Record):

@@ -80,7 +80,8 @@ class Results:
         if not paths:
             raise StudyError(f"{self.path}: no results yet")
         names = None if columns is None else list(columns)
-        return self._joined(paths, columns=names).to_pandas()
+        frame: pd.DataFrame = self._joined(paths, columns=names).to_pandas()
+        return frame
 
     def _joined(self, paths: Sequence[Path], **options: Any) -> pa.Table:
         """Rows of several batches; ``options`` are those of ``read_results``."""

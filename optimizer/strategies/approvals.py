@@ -27,6 +27,9 @@ _LINE = re.compile(r"([0-9a-f]{64}) ")
 _approved: set[str] = set()
 """Hashes approved in this process; for those that another process approved see the file."""
 
+_accepted: set[str] = set()
+"""Those of them that the parent of this worker approved."""
+
 _told: set[str] = set()
 """Problems with the file that were warned of already."""
 
@@ -67,7 +70,18 @@ def accept(hashes: Iterable[str]) -> None:
     Args:
         hashes: of code that passed ``require_approval`` in the parent.
     """
-    _approved.update(hashes)
+    taken = set(hashes)
+    _approved.update(taken)
+    _accepted.update(taken)
+
+
+def is_accepted(content_hash: str) -> bool:
+    """Whether this is a worker whose parent has told the user that the code runs.
+
+    Args:
+        content_hash: SHA-256 of the code.
+    """
+    return content_hash in _accepted
 
 
 def is_approved(content_hash: str) -> bool:

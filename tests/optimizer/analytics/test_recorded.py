@@ -429,9 +429,7 @@ def process_seconds(pid: int) -> float:
     return psutil.Process(pid).cpu_times().user
 
 
-def test_a_line_of_any_length_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_of_any_length_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = spilled(tmp_path / "spill.jsonl", f"sqlite:///{tmp_path}/own.db")
     file.write_text(file.read_text().replace('"2"', json.dumps(schema_versions()[-1])) + "\n")
     with file.open("a") as opened:
