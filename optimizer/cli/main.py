@@ -47,6 +47,8 @@ def main() -> None:
             code = _run()
     finally:
         log.removeHandler(announce)
+        log.setLevel(logging.NOTSET)
+        log.propagate = True
         warnings_log.removeHandler(shown)
     sys.exit(code)
 
