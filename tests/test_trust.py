@@ -773,7 +773,8 @@ def test_in_python_the_path_is_printed_on_standard_error(
 def test_every_entry_point_of_python_says_it(
     home: Path, forget: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bars, parameters = random_bars(), {"strategy": "mine", "mine_lookback": 5}
+    bars = random_bars()
+    parameters: dict[str, Any] = {"strategy": "mine", "mine_lookback": 5}
     for act in (
         lambda: load_study(home / "study.toml"),
         lambda: optimizer.backtest(bars, parameters, strategy_path=home / "mine.py"),

@@ -195,8 +195,8 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
     if not checked.exists():
         with exclusive():
             compile_module(signal_module, signal, source)
-            for name, module in source.source.modules:
-                _write(folder / source.hash / name, module)
+            for name, content_of in source.source.modules:
+                _write(folder / source.hash / name, content_of)
             _write(folder / f"{source.hash}.py", source.source.content)
             checked.touch()
             _remove_old()

@@ -426,7 +426,7 @@ def test_a_signal_ends_a_query(number: int, command: str, tmp_path: Path) -> Non
 
 def process_seconds(pid: int) -> float:
     """Processor time of a process."""
-    return psutil.Process(pid).cpu_times().user
+    return float(psutil.Process(pid).cpu_times().user)
 
 
 def test_a_line_of_any_length_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
