@@ -215,10 +215,11 @@ class UserStrategy(Strategy):
         if found is None or found.hash != recorded:
             found = kept_source(recorded) if is_approved(recorded) else None
         if found is None:
+            changed = path.exists()
+            module = ", or a module next to it has that it imports" if changed else ""
             raise StrategyError(
-                f"{shown(path)}: {'has changed' if path.exists() else 'is missing'} since the"
-                f" study ran, or a module next to it that it imports has (recorded hash"
-                f" {recorded[:12]}); put the original file back"
+                f"{shown(path)}: {'has changed' if changed else 'is missing'} since the study ran"
+                f" (recorded hash {recorded[:12]}){module}; put the original file back"
             )
         return found
 
