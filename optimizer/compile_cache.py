@@ -36,13 +36,14 @@ _VARIABLE = "NUMBA_CACHE_DIR"
 _FOLDER = "barsweep"
 _PREFIX = "kernels-"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_PASS = stat.S_IXGRP | stat.S_IXOTH
 _COMPILERS = (("numba", "_version.py"), ("llvmlite", "_version.py"), ("numpy", "version.py"))
 
 
 def configure() -> Path:
     """Choose the folder and tell numba.
 
-    It is ``<base>/barsweep/<key>``. The base is ``NUMBA_CACHE_DIR`` if that is set, else the user's
+    It is ``<base>/barsweep/<key>``. The base is ``NUMBA_CACHE_DIR`` if that is absolute, else the user's
     cache folder. If the folder cannot be written, the disk is full, or another user could have put
     something there, a warning says so, and a temporary folder is used until the process ends.
 
@@ -123,9 +124,10 @@ def source_key(folder: Path) -> str:
 
 
 def _base() -> Path:
-    given = os.environ.get(_VARIABLE)
-    if given:
-        folder = Path(given).absolute()
+    given = os.environ.get(_VARIABLE, "")
+    # A relative one would make pickles of any current folder, such as one from a stranger, run.
+    if os.path.isabs(given):
+        folder = Path(given)
         # The parent process, or an earlier call, has set it: do not nest.
         if folder.name.startswith(_PREFIX) and folder.parent.name == _FOLDER:
             return folder.parent.parent
@@ -143,6 +145,7 @@ def _why_unusable(folder: Path) -> str:
         problem = _why_untrusted(folder)
         if problem:
             return problem
+        _close(folder)
         os.utime(folder)
         try:
             probe.write_bytes(bytes(1_000_000))
@@ -179,6 +182,34 @@ def _why_untrusted(folder: Path) -> str:
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         return f"other users can replace what is in {base}"
     return ""
+
+
+def _close(folder: Path) -> None:
+    """Close a folder to other users, and remove kernels that they could have put there or changed.
+
+    While it is closed nobody else reaches its files, whatever their own modes: under a umask that lets
+    a group write, numba writes such files.
+    """
+    if not hasattr(os, "getuid"):
+        return
+    was_open = folder.stat().st_mode & _OTHERS_PASS
+    folder.chmod(0o700)
+    removed = 0
+    for path in list(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            foreign = status.st_uid != os.getuid() or stat.S_ISLNK(status.st_mode)
+            kernel = path.suffix in (".nbi", ".nbc")
+            if foreign or (kernel and was_open and status.st_mode & _OTHERS_WRITE):
+                shutil.rmtree(path) if stat.S_ISDIR(status.st_mode) else path.unlink()
+                removed += 1
+    if removed:
+        warnings.warn(
+            f"other users could have written {removed} of the files in {folder}, so these were removed"
+            " and their kernels are compiled again",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _temporary(folder: Path, problem: str) -> Path:

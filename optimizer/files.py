@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -80,11 +81,21 @@ def cannot_write(path: Path, error: OSError) -> StudyError:
     )
 
 
+def _of_xdg(variable: str) -> Path | None:
+    """The folder that an XDG variable names; None if it is not absolute.
+
+    The standard says to ignore a relative one. It would make any current folder, such as one from a
+    stranger, the user's own.
+    """
+    given = os.environ.get(variable, "")
+    return Path(given) if os.path.isabs(given) else None
+
+
 def user_cache_folder() -> Path:
     """Where programs of the user keep what they can compute again; ``XDG_CACHE_HOME`` if absolute."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(given):
-        return Path(given)
+    given = _of_xdg("XDG_CACHE_HOME")
+    if given is not None:
+        return given
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"))
     home = Path(os.path.expanduser("~"))
@@ -92,26 +103,85 @@ def user_cache_folder() -> Path:
 
 
 def user_data_folder() -> Path:
-    """Where programs of the user keep data; ``XDG_DATA_HOME`` if set.
+    """Where programs of the user keep data; ``XDG_DATA_HOME`` if absolute.
 
     Raises:
         RuntimeError: the user has no home folder.
     """
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return _of_xdg("XDG_DATA_HOME") or Path.home() / ".local" / "share"
 
 
 def ledger_path() -> Path:
     """Path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
 
+    What the user has approved is kept next to it, so it never depends on the current folder.
+
     Raises:
-        StudyError: the user has no home folder.
+        StudyError: the user has no home folder, or the path is not absolute.
     """
-    if os.environ.get(LEDGER):
-        return Path(os.environ[LEDGER])
+    given = os.environ.get(LEDGER)
+    if given:
+        path = Path(given)
+    else:
+        try:
+            path = user_data_folder() / "barsweep" / "ledger.db"
+        except RuntimeError as error:
+            raise StudyError(
+                f"the ledger has no place: {error}; name a file with {LEDGER}"
+            ) from None
+    if not path.is_absolute():
+        raise StudyError(f"{LEDGER}: got {given or path}; name the ledger by an absolute path")
+    return path
+
+
+def read_private(path: Path) -> str:
+    """Text of a file in which only its owner can have written; empty if it is missing.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError: it cannot be read, or is a link.
+        StudyError: someone else could have written it.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return user_data_folder() / "barsweep" / "ledger.db"
-    except RuntimeError as error:
-        raise StudyError(f"the ledger has no place: {error}; name a file with {LEDGER}") from None
+        handle = os.open(path, flags)
+    except FileNotFoundError:
+        return ""
+    with open(handle, encoding="utf-8", errors="replace") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise StudyError(f"{path}: not a file; remove it")
+        if os.name == "posix" and found.st_uid != os.geteuid():
+            raise StudyError(f"{path}: belongs to another user; remove it")
+        if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
+            raise StudyError(f"{path}: open to other users; check what it lists, then chmod 600")
+        return file.read()
+
+
+def add_private_line(path: Path, line: str) -> None:
+    """Add a line to a file that ``read_private`` reads. Several processes may do so at once.
+
+    Args:
+        path: of the file; its folder is made if it is missing.
+        line: without its end.
+
+    Raises:
+        OSError: it cannot be written, or is a link.
+        StudyError: someone else could have written to it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wait_for_lock(path.with_name(f"{path.name}.lock")):
+        before = read_private(path)
+        write_atomically(path, lambda part: _write_private(part, f"{before}{line}\n"))
+
+
+def _write_private(part: Path, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        part.unlink()  # of a process that was killed
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 @contextlib.contextmanager

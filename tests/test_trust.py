@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,14 @@ from joblib.externals.loky import get_reusable_executor
 
 import optimizer
 from optimizer.engine.handover import Handover, LostResultError, Receipt
-from optimizer.errors import ExportError, StrategyError, StudyFileError, UntrustedCodeError
+from optimizer.errors import (
+    ExportError,
+    StrategyError,
+    StudyError,
+    StudyFileError,
+    UntrustedCodeError,
+)
+from optimizer.files import ledger_path
 from optimizer.review.replay import replay
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
@@ -30,7 +38,9 @@ from optimizer.store.folder import StudyFolder
 from optimizer.strategies import approvals, user
 from optimizer.strategies.declaration import Declaration, declaration_from_dict
 from optimizer.strategies.user import UserStrategy, read_recorded_strategy
+from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import _adapter, _module
+from optimizer.strategies.user_source import Neighbours, read_source, source_hash
 from optimizer.study_file.load import load_study
 from optimizer.study_file.study import recorded_study
 from tests.support.command import Done, barsweep
@@ -80,6 +90,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def act() -> None:
         monkeypatch.setattr(approvals, "_approved", set())
+        monkeypatch.setattr(approvals, "_accepted", set())
         monkeypatch.setattr(approvals, "_told", set())
         monkeypatch.setattr(user, "_compiled", {})
 
@@ -581,6 +592,199 @@ def test_without_a_place_trust_holds_for_the_process(
         replay(home / "out" / "best.json")
 
 
+# --- Modules next to a strategy -----------------------------------------------------------------
+
+WITH_MODULES = f"""
+import helper8
+from lib import near, shift as shift
+import lib.far
+{MOMENTUM}
+"""
+
+
+@pytest.fixture
+def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> Path:
+    """A strategy that imports modules next to it, each of which says that it ran."""
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "user" / "ledger.db"))
+    folder = tmp_path / "several"
+    (folder / "lib" / "plain").mkdir(parents=True)
+    (folder / "mine.py").write_text(WITH_MODULES)
+    says = "import pathlib; (pathlib.Path(__file__).parent / 'ran').touch()\n"
+    (folder / "helper8.py").write_text(says)
+    (folder / "lib" / "__init__.py").write_text("shift = 3\n")
+    (folder / "lib" / "near.py").write_text("from . import deeper\nfrom .plain import one\n")
+    (folder / "lib" / "deeper.py").write_text(says)
+    (folder / "lib" / "far.py").write_text("def late():\n    import later\n    return later.X\n")
+    (folder / "lib" / "plain" / "one.py").write_text("")
+    (folder / "later.py").write_text("X = 5\n")
+    (folder / "unused.py").write_text("never imported\n")
+    forget()
+    return folder
+
+
+def test_the_source_of_a_strategy_is_all_that_it_imports_next_to_it(several: Path) -> None:
+    source = read_source(several / "mine.py")
+    assert [name for name, _ in source.modules] == [
+        "helper8.py", "later.py", "lib/__init__.py", "lib/deeper.py", "lib/far.py", "lib/near.py",
+        "lib/plain/one.py",
+    ]  # fmt: skip
+    assert dict(source.modules)["later.py"] == b"X = 5\n"
+    (several / "alone.py").write_text(MOMENTUM)
+    # Alone, a file has its own hash, as before: what was approved stays so.
+    assert source_hash(several / "alone.py") == source_hash_of(several, "alone.py")
+    assert source.hash != source_hash_of(several)
+
+
+@pytest.mark.parametrize(
+    "swapped", ["helper8.py", "lib/__init__.py", "lib/deeper.py", "lib/plain/one.py", "later.py"]
+)
+def test_a_swapped_module_is_not_what_was_approved(swapped: str, several: Path) -> None:
+    file = several / "mine.py"
+    approvals.approve(file, source_hash(file))
+    StrategyFile(file, read_source(file))
+    ran = [several / "ran", several / "lib" / "ran"]
+    assert all(path.exists() for path in ran)
+    for path in ran:
+        path.unlink()
+    evil = f"open({str(several / 'pwned')!r}, 'w')\n"
+    (several / swapped).write_text(evil)
+    with pytest.raises(UntrustedCodeError, match=r"mine\.py: code that never ran"):
+        StrategyFile(file, read_source(file))
+    with pytest.raises(UntrustedCodeError):
+        read_recorded_strategy(file, "mine")
+    assert not any(path.exists() for path in (*ran, several / "pwned"))
+
+
+def test_modules_run_from_what_was_approved_and_stay_out_of_the_way(
+    several: Path, tmp_path: Path
+) -> None:
+    """Neither another strategy nor other code of the process sees them."""
+    file = several / "mine.py"
+    source = read_source(file)
+    approvals.approve(file, source.hash)
+    (several / "later.py").write_text("X = 6\n")  # after it was read and approved
+    one = StrategyFile(file, source)
+    assert not {"helper8", "lib", "lib.near", "later"} & set(sys.modules)
+    with one.neighbours:
+        assert one.module.lib.far.late() == 5
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.py").write_text(f"import helper8\n{MOMENTUM}")
+    (other / "helper8.py").write_text("Y = 1\n")
+    approvals.approve(other / "mine.py", source_hash(other / "mine.py"))
+    second = StrategyFile(other / "mine.py", read_source(other / "mine.py"))
+    assert second.module.helper8.Y == 1
+    assert not hasattr(one.module.helper8, "Y")
+    assert not any(isinstance(finder, Neighbours) for finder in sys.meta_path)
+
+
+@pytest.mark.parametrize("place", ["hidden", "."])
+def test_a_file_that_only_sys_path_finds_is_refused(place: str, several: Path) -> None:
+    (several / "hidden").mkdir()
+    (several / place / "sly8.py").write_text(f"open({str(several / 'pwned')!r}, 'w')\n")
+    (several / "mine.py").write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, os.path.join(os.path.dirname(__file__), {place!r}))\n"
+        f"try:\n    __import__('sl' + 'y8')\nfinally:\n    del sys.path[0]\n{MOMENTUM}"
+    )
+    file = several / "mine.py"
+    approvals.approve(file, source_hash(file))
+    with pytest.raises(StrategyError, match=r"mine\.py:4: .*sly8\.py: is no module .* name it so"):
+        StrategyFile(file, read_source(file))
+    assert not (several / "pwned").exists()
+
+
+def test_what_is_next_to_a_strategy_replaces_no_module_of_pythons(several: Path) -> None:
+    for name in ("random", "numpy", "optimizer"):
+        (several / f"{name}.py").write_text(f"open({str(several / 'pwned')!r}, 'w')\n")
+    (several / "mine.py").write_text(f"import random, numpy, optimizer\n{MOMENTUM}")
+    source = read_source(several / "mine.py")
+    assert source.modules == ()
+    approvals.approve(several / "mine.py", source.hash)
+    assert StrategyFile(several / "mine.py", source).module.random is sys.modules["random"]
+    assert not (several / "pwned").exists()
+
+
+def test_the_source_of_a_strategy_is_bounded(several: Path) -> None:
+    (several / "helper8.py").write_bytes(b"#" * 2_000_001)
+    with pytest.raises(StrategyError, match=r"helper8\.py: has more than 2 MB"):
+        read_source(several / "mine.py")
+    (several / "helper8.py").write_text("".join(f"import m{i}\n" for i in range(201)))
+    for i in range(201):
+        (several / f"m{i}.py").write_text("")
+    with pytest.raises(StrategyError, match=r"mine\.py: imports more than 200 modules"):
+        read_source(several / "mine.py")
+    for text in ("(" * 100_000, "x = " + "-" * 100_000 + "1", "\0", "# coding: none\n"):
+        (several / "helper8.py").write_text(text)
+        assert "helper8.py" in dict(read_source(several / "mine.py").modules)
+    if hasattr(os, "mkfifo"):
+        (several / "later.py").unlink()
+        os.mkfifo(several / "later.py")
+        (several / "mine.py").write_text("import later")
+        assert read_source(several / "mine.py").modules == ()
+
+
+def test_resume_notices_a_swapped_module(
+    several: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    write_bars(several / "bars.parquet", random_bars())
+    content = mapping(
+        strategy={"name": "mine", "path": "mine.py", "lookback": {"choices": [5, 20]}},
+        search={"sampler": "grid", "batch": 1},
+        risk={"max_exposure": 0.8, "volatility_lookback": 20},
+    )  # fmt: skip
+    (several / "study.toml").write_text(tomli_w.dumps(content))
+    done = barsweep("run", "study.toml", "--out", "out", "--workers", 1, folder=several)
+    assert done.returncode == 0, done
+    assert "runs code from mine.py, helper8.py, later.py, lib/__init__.py" in done.stdout
+    unfinished(several)
+    before = (several / "helper8.py").read_text()
+    (several / "helper8.py").write_text(f"open({str(several / 'pwned')!r}, 'w')\n")
+    forget()
+    for arguments in (("resume", "out"), ("resume", "out", "--trust")):
+        done = barsweep(*arguments, folder=several)
+        assert done.returncode == 2 and "changed since the study" in done.stderr, done
+    (strategy,) = recorded_study(StudyFolder(several / "out").manifest()["study"]).user_strategies
+    assert dict(strategy.source().modules)["helper8.py"] == before.encode()  # the copy
+    (several / "helper8.py").write_text(before)
+    assert barsweep("resume", "out", "--workers", 1, folder=several).returncode == 0
+    assert not (several / "pwned").exists()
+
+
+# --- What is said before ------------------------------------------------------------------------
+
+
+def test_in_python_the_path_is_printed_on_standard_error(
+    several: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = several / "mine.py"
+    source = read_source(file)
+    approvals.approve(file, source.hash)
+    StrategyFile(file, source)
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"runs code from {file}, {several / 'helper8.py'}, ")
+    approvals.accept([source.hash])  # in a worker, whose parent has said it
+    StrategyFile(file, source)
+    assert capsys.readouterr().err == ""
+
+
+def test_every_entry_point_of_python_says_it(
+    home: Path, forget: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = random_bars()
+    parameters: dict[str, Any] = {"strategy": "mine", "mine_lookback": 5}
+    for act in (
+        lambda: load_study(home / "study.toml"),
+        lambda: optimizer.backtest(bars, parameters, strategy_path=home / "mine.py"),
+        lambda: replay(home / "out" / "best.json"),
+    ):
+        forget()
+        act()
+        assert capsys.readouterr().err == f"runs code from {home / 'mine.py'}\n"
+
+
 # --- The file of approvals ----------------------------------------------------------------------
 
 
@@ -611,6 +815,34 @@ def test_approvals_that_others_could_have_written_do_not_count(
     assert approvals.is_approved(known)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 4 and all(str(file) in line for line in said)
+
+
+@pytest.mark.parametrize("variable", ["BARSWEEP_LEDGER", "XDG_DATA_HOME"])
+def test_a_folder_does_not_approve_itself(
+    variable: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    forget: Callable[[], None],
+) -> None:
+    """Where a path of the user's is relative, a stranger's folder may hold what it leads to."""
+    (tmp_path / "user").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("BARSWEEP_LEDGER")
+    monkeypatch.setenv(variable, ".data")
+    for place in (home / ".data.approved", home / ".data" / "barsweep" / "ledger.db.approved"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch(0o600)
+        place.write_text(f"{source_hash_of(home)} x\n")
+    done = barsweep("replay", "out/best.json", folder=home)
+    assert done.returncode == 2 and not ran(home)
+    assert "mine.py: code that never ran" in done.stderr
+    if variable == "BARSWEEP_LEDGER":
+        assert "got .data; name the ledger by an absolute path" in done.stderr
+        with pytest.raises(StudyError, match="name the ledger by an absolute path"):
+            ledger_path()
+    else:
+        assert ledger_path() == tmp_path / "user/.local/share/barsweep/ledger.db"
 
 
 def test_approvals_of_many_processes_are_all_kept(
@@ -654,6 +886,7 @@ def test_a_result_names_no_class_of_its_own_choice(name: object, tmp_path: Path)
 
 ALLOWED = {
     ("strategies/user_file.py", "compile"), ("strategies/user_file.py", "exec"),
+    ("strategies/user_source.py", "compile"), ("strategies/user_source.py", "exec"),
     ("strategies/user_kernels.py", "exec_module"),
     ("strategies/user_kernels.py", "spec_from_file_location"),
     ("strategies/user_checks.py", "compile"), ("bars/fetch.py", "import_module"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
+import sqlite3
+import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -14,14 +17,21 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from optimizer.analytics.address import Address, AnalyticsError, is_transient
-from optimizer.analytics.schema import upgrade
+from optimizer.analytics.schema import refuse_foreign_schema, upgrade
 from optimizer.analytics.tables import TABLES, BarRows, Row
 
 _Result = TypeVar("_Result")
 _MIGRATION_LOCK = 7_230_619_284  # any number that no other program locks
 
 _BUSY_SECONDS = 5.0
-_COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 60.0
+"""How long a command may take."""
+
+_STEPS = 100_000
+"""Steps of SQLite's machine, some milliseconds, after which it asks whether to go on."""
+
+_LONGEST_VALUE = 100_000_000
+"""Bytes of a text in SQLite; the longest that is written, the parameters of a portfolio, is far below."""
 _RETRY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
@@ -36,19 +46,24 @@ class Database:
     def __init__(self, address: Address, *, read_only: bool = False) -> None:
         self.address = address
         self._is_sqlite = address.file is not None
+        self._deadline = math.inf
         self._inserts = {name: self._insert_statement(table) for name, table in TABLES.items()}
         url = address.url
         options: dict[str, Any]
         if self._is_sqlite:
             # The driver begins no transaction by itself: see _begin.
-            options = {"timeout": _BUSY_SECONDS, "isolation_level": None}
+            options = {
+                "timeout": _BUSY_SECONDS,
+                "isolation_level": None,
+                "factory": self._sqlite_connection,
+            }
             if read_only:
                 path = urllib.parse.quote(os.path.abspath(str(url.database)))
                 url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
         else:
             options = {
                 "timeout": 10.0,
-                "command_timeout": _COMMAND_SECONDS,
+                "command_timeout": COMMAND_SECONDS,
                 "server_settings": {"application_name": "barsweep"},
             }
         self.engine: AsyncEngine = create_async_engine(
@@ -65,6 +80,26 @@ class Database:
 
             if not read_only:
                 sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+
+    def _sqlite_connection(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        """A connection whose queries end: a file from anybody can make them take for ever."""
+        connection = sqlite3.Connection(*arguments, **options)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        connection.set_progress_handler(lambda: self.out_of_time, _STEPS)
+        return connection
+
+    def allow(self, seconds: float = COMMAND_SECONDS) -> None:
+        """Let SQLite go on for a time from now; then its query fails, as PostgreSQL's does.
+
+        Args:
+            seconds: 0 ends what it is doing, in whatever thread.
+        """
+        self._deadline = time.monotonic() + seconds
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time that SQLite was allowed is over."""
+        return time.monotonic() > self._deadline
 
     def _insert_statement(self, table: sa.Table) -> str:
         """An insert that keeps existing rows with the same key."""
@@ -106,6 +141,7 @@ class Database:
                 if not self._is_sqlite:  # two first starts at once would both create the tables
                     lock = f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
                     await connection.exec_driver_sql(lock)
+                await connection.run_sync(refuse_foreign_schema, self.address.shown)
                 await connection.run_sync(upgrade, self.address.shown)
 
         await self._retried(act)

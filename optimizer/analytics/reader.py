@@ -13,12 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizer.analytics.address import AnalyticsError, parse_url
-from optimizer.analytics.database import Database
-from optimizer.analytics.schema import schema_of, schema_versions, too_new
+from optimizer.analytics.database import COMMAND_SECONDS, Database
+from optimizer.analytics.schema import refuse_foreign_schema, schema_of, schema_versions, too_new
 from optimizer.analytics.tables import TABLES
 from optimizer.errors import BarsweepError
 
 _Result = TypeVar("_Result")
+
+_MOST_COUNTS = 1_000_000
+"""Pairs of a portfolio and a reason that are counted."""
 
 
 def open_reader(url: str) -> AnalyticsReader:
@@ -59,7 +62,8 @@ class AnalyticsReader:
         self.close()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, also in the middle of a query for which a signal ended the wait."""
+        self._database.allow(0.0)
         with contextlib.suppress(Exception):
             self._runner.run(self._database.close())
         self._runner.close()
@@ -90,10 +94,16 @@ class AnalyticsReader:
         """
         rejects = TABLES["rejects"]
         columns = (rejects.c.portfolio_id, rejects.c.reason)
-        query = sa.select(*columns, sa.func.count()).group_by(*columns)
+        query = sa.select(*columns, sa.func.count()).group_by(*columns).limit(_MOST_COUNTS + 1)
         wanted = None if portfolios is None else set(portfolios)
         counts: Counter[str] = Counter()
-        for portfolio_id, reason, count in self._run(self._rows(query)):
+        rows = self._run(self._rows(query))
+        if len(rows) > _MOST_COUNTS:
+            raise AnalyticsError(
+                f"{self._address.shown}: more than {_MOST_COUNTS:,} portfolios and reasons; give each"
+                " flow a database of its own"
+            )
+        for portfolio_id, reason, count in rows:
             if wanted is None or portfolio_id in wanted:
                 counts[reason] += count
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -127,16 +137,23 @@ class AnalyticsReader:
         return rows
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        self._database.allow()
         try:
             return self._runner.run(work)
         except (BarsweepError, KeyboardInterrupt):
             raise
         except Exception as error:
+            if self._database.out_of_time:
+                raise AnalyticsError(
+                    f"{self._address.shown}: cannot be read: a query takes more than"
+                    f" {COMMAND_SECONDS:.0f} s"
+                ) from None
             reason = f"{self._address.reason(error)}{self._address.password_hint(error)}"
             raise AnalyticsError(f"{self._address.shown}: cannot be read: {reason}") from None
 
     async def _check_schema(self) -> None:
         async with self._database.engine.connect() as connection:
+            await connection.run_sync(refuse_foreign_schema, self._address.shown)
             version = await connection.run_sync(schema_of)
         known = schema_versions()
         if version is None:

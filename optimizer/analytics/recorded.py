@@ -7,24 +7,21 @@ made such a file would otherwise choose the host that barsweep connects to, and 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from optimizer.analytics.address import Address, AnalyticsError, parse_url
-from optimizer.files import ledger_path
+from optimizer.errors import StudyError
+from optimizer.files import add_private_line, ledger_path, read_private
 from optimizer.text import path_problem
-
-_HARMLESS = frozenset({"ssl", "host", "port", "timeout", "command_timeout"})
-"""Options of a URL that do not lead to another host or file; hosts among them are looked at."""
 
 
 def recorded_database(url: str, file: Path, confirm: Callable[[str], bool] | None = None) -> str:
     """The URL that a file names, if it may be opened.
 
-    It may be opened if it is a file in the folder of ``file``, PostgreSQL on this machine, or a
-    database that this user's own flows have written to or that the user has confirmed before.
+    It may be opened if it is a file in the folder of ``file``, or a database that this user's own flows
+    have written to or that the user has confirmed before. PostgreSQL on this machine is no exception:
+    any other user's program may listen at a port or a socket, and would be handed PGPASSWORD.
 
     Args:
         url: as the file names it.
@@ -39,7 +36,7 @@ def recorded_database(url: str, file: Path, confirm: Callable[[str], bool] | Non
         address = parse_url(url)
     except AnalyticsError as error:
         raise AnalyticsError(f"{file}: {error}") from None
-    if _is_here(address, file.parent) or address.kept in _known():
+    if _is_in(address.file, file.parent) or address.kept in _known():
         return url
     place = f"the file {address.shown}" if address.file is not None else address.shown
     if confirm is not None and confirm(
@@ -67,27 +64,9 @@ def refuse_odd_url(url: str, file: Path) -> None:
         raise AnalyticsError(f"{file}: database: the URL {problem}; restore the file")
 
 
-def _is_here(address: Address, folder: Path) -> bool:
-    """Whether a database is a file in a folder, or a server on this machine."""
-    if address.file is not None:
-        # Links are followed first: they may lead out of the folder.
-        return address.file.resolve().is_relative_to(folder.resolve())
-    url = address.url
-    given = url.query.get("host", ())
-    hosts = [url.host or "", *([given] if isinstance(given, str) else given)]
-    return set(url.query) <= _HARMLESS and all(
-        _is_this_machine(one) for host in hosts for one in host.split(",")
-    )
-
-
-def _is_this_machine(host: str) -> bool:
-    """Whether a host is loopback, or the folder of a socket; no name is looked up."""
-    if host in ("", "localhost") or host.startswith("/"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_in(file: Path | None, folder: Path) -> bool:
+    """Whether a database is a file in a folder. Links are followed first: they may lead out of it."""
+    return file is not None and file.resolve().is_relative_to(folder.resolve())
 
 
 def _file() -> Path:
@@ -96,10 +75,14 @@ def _file() -> Path:
 
 
 def _known() -> set[str]:
-    """URLs without passwords of the databases that this user has used."""
+    """URLs without passwords of the databases that this user has used.
+
+    A file in which others could have written counts for nothing, and neither does one that cannot be
+    read: the user is asked again.
+    """
     try:
-        return set(_file().read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError):
+        return set(read_private(_file()).splitlines())
+    except (OSError, StudyError, ValueError):
         return set()
 
 
@@ -111,13 +94,6 @@ def note_database(address: Address) -> None:
     Args:
         address: of the database; its password is not kept.
     """
-    if address.kept in _known():
-        return
-    with contextlib.suppress(OSError):
-        file = _file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(handle, f"{address.kept}\n".encode())
-        finally:
-            os.close(handle)
+    if address.kept not in _known():
+        with contextlib.suppress(OSError, StudyError, ValueError):
+            add_private_line(_file(), address.kept)

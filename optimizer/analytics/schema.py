@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from optimizer.analytics.address import AnalyticsError
-from optimizer.analytics.tables import VERSION_TABLE
+from optimizer.analytics.tables import TABLES, VERSION_TABLE
+from optimizer.text import show
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -26,6 +28,47 @@ def schema_of(connection: sa.Connection) -> str | None:
 
     options = {"version_table": VERSION_TABLE}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def refuse_foreign_schema(connection: sa.Connection, shown: str) -> None:
+    """Refuse a SQLite file in whose schema code of its maker would run in place of the tables.
+
+    A view that calls itself is endless, a trigger or a computed column acts on whatever is written, and
+    a virtual table calls what SQLite was compiled with. Views under other names are the user's own
+    affair: nothing here reads them.
+
+    Args:
+        connection: to the database; any other than SQLite is that of a server that the user knows.
+        shown: the database as messages name it.
+
+    Raises:
+        AnalyticsError: the schema has one of these; names it.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    own = {name.lower() for name in (*TABLES, VERSION_TABLE)}
+    found = connection.exec_driver_sql("SELECT type, name, tbl_name, sql FROM sqlite_master").all()
+    for kind, name, table, text in found:
+        if str(table).lower() not in own and str(name).lower() not in own:
+            continue
+        plain = kind == "index" or (
+            kind == "table" and not _VIRTUAL.match(str(text)) and not _computed(connection, name)
+        )
+        if not plain:
+            what = "a virtual or computed table" if kind == "table" else f"a {kind}"
+            raise AnalyticsError(
+                f"{shown}: holds {what} {show(str(name))}, which barsweep does not write; it is not"
+                " read: remove it, or run the flow again"
+            )
+
+
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
+
+
+def _computed(connection: sa.Connection, table: str) -> bool:
+    """Whether a table has columns that are computed."""
+    query = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden <> 0"
+    return bool(connection.exec_driver_sql(query, (table,)).scalar())
 
 
 def _alembic() -> Any:

@@ -20,6 +20,11 @@ from optimizer.store.validated import parse_json
 
 _SPILL_FORMAT = "barsweep analytics spill"
 _LONGEST_HEADER = 100_000
+_IMPORT_SECONDS = 600.0
+"""How long SQLite may take for an upgrade or a transaction."""
+
+_LONGEST_LINE = 100_000_000
+"""Bytes of a bar: 300,000 portfolios take as many."""
 
 
 class Spill:
@@ -144,15 +149,18 @@ def import_spill(
     spill = Path(spill)
     address = parse_url(_spilled_database(spill, confirm) if url is None else url)
 
+    database = Database(address)
+
     async def load() -> int:
-        database = Database(address)
         n_new = 0
         try:
             with spill.open("rb") as file:
                 bars = _spilled_bars(spill, file)
                 batch = _some_bars(bars)
+                database.allow(_IMPORT_SECONDS)
                 await database.upgrade()
                 while batch:
+                    database.allow(_IMPORT_SECONDS)
                     n_new += await database.write(batch)
                     batch = _some_bars(bars)
         finally:
@@ -160,7 +168,12 @@ def import_spill(
         return n_new
 
     try:
-        return asyncio.run(load())
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(load())
+            except BaseException:  # a signal too, for which SQLite's thread would not stop
+                database.allow(0.0)
+                raise
     except AnalyticsError as error:
         raise AnalyticsError(f"{spill}: {error}") from None
     except Exception as error:
@@ -211,11 +224,16 @@ def _some_bars(bars: Iterator[BarRows], n_rows: int = 20_000) -> list[BarRows]:
 def _spilled_bars(path: Path, file: BinaryIO) -> Iterator[BarRows]:
     known = schema_versions()
     number = 0
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
         if not line.endswith(b"\n"):
+            if len(line) == _LONGEST_LINE:
+                raise AnalyticsError(
+                    f"line {number}: has more than {_LONGEST_LINE / 1e6:,.0f} MB, which no bar takes;"
+                    " restore the file"
+                )
             break
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if number == 1:
                 if record["file"] != _SPILL_FORMAT:
                     raise ValueError

@@ -166,7 +166,9 @@ def _signals(strategy: int, shared: bool) -> Callable[..., None]:
     def signals(
         q: Any, parameters: Any, scratch: Any, close: float, x0: float, x1: float, vol: float
     ) -> None:
-        signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, True, own, None)
+        signal_lanes(
+            q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, True, own, None
+        )
 
     return signals
 

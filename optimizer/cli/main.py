@@ -54,6 +54,8 @@ def main() -> None:
             code = _run()
     finally:
         log.removeHandler(announce)
+        log.setLevel(logging.NOTSET)
+        log.propagate = True
         warnings_log.removeHandler(shown)
     sys.exit(code)
 
@@ -87,7 +89,9 @@ def _run() -> int:
 def _user_problem(error: BaseException) -> str | None:
     """What the user can do something about, in one line; None for a bug."""
     if isinstance(error, MemoryError):
-        return "out of memory; lower [search] batch, or sweep fewer values in a tile"
+        if sys.argv[1:2] == ["run"]:  # the one command that takes these from a file of the user's
+            return "out of memory; lower [search] batch, or sweep fewer values in a tile"
+        return "out of memory; end other programs, or use a machine with more"
     if isinstance(error, BarsweepError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):

@@ -23,6 +23,7 @@ from optimizer.engine.compile import compile_kernels
 from optimizer.errors import StudyError
 from optimizer.strategies.approvals import accept
 from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user_source import StrategySource
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.inputs import Inputs
@@ -51,14 +52,14 @@ class Shipped:
         key: hash of the content; equal keys give equal results.
         study: the study as ``Study.to_dict`` gives it, without passwords.
         inputs: the inputs of the study.
-        sources: users' own strategies, each with the content of its file.
+        sources: users' own strategies, each with its source.
         software: versions of the software, and the key of the kernels' sources.
     """
 
     key: str
     study: Mapping[str, Any]
     inputs: Inputs
-    sources: tuple[tuple[UserStrategy, bytes], ...]
+    sources: tuple[tuple[UserStrategy, StrategySource], ...]
     software: Mapping[str, str]
 
     @classmethod
@@ -118,9 +119,9 @@ def context_of(parcel: Parcel) -> tuple[Inputs, Space]:
         if parcel.key not in _contexts:
             shipped = parcel.shipped()
             _refuse_other_software(shipped)
-            for strategy, content in shipped.sources:
+            for strategy, source in shipped.sources:
                 accept([strategy.declaration.source_hash])  # which the parent was allowed to send
-                strategy.provide(content)
+                strategy.provide(source)
             inputs = _read_only(shipped.inputs)
             space = build_space(recorded_study(shipped.study))
             with exclusive():  # all processes of a machine share one cache of compiled kernels

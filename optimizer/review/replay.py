@@ -14,7 +14,7 @@ from optimizer.flow.prepared import run_flow
 from optimizer.review.rerun import Terms, missing_parameter, rerun_set
 from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.approvals import approve, require_approval
-from optimizer.strategies.user_file import source_hash
+from optimizer.strategies.user_source import source_hash
 from optimizer.sweep.single_set import BacktestResult
 from optimizer.text import shown
 from optimizer.types import Bars

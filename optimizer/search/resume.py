@@ -25,7 +25,7 @@ from optimizer.store.completeness import count_batches
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MISSING, SCHEMA_VERSION, SELECTION
 from optimizer.strategies.user import UserStrategy
-from optimizer.strategies.user_file import source_hash
+from optimizer.strategies.user_source import source_hash
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
 from optimizer.study_file.study import Study, recorded_study

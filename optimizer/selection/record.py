@@ -12,13 +12,13 @@ from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SELECTION
-from optimizer.store.validated import Count, problem_of, read_json
+from optimizer.store.validated import BarsPerYear, Count, problem_of, read_json
 from optimizer.sweep.buy_and_hold import Held
 
 Finite = Annotated[float, Field(ge=-1e60, le=1e60, allow_inf_nan=False)]
 """A number whose square and fourth power are finite too."""
 
-AboveZero = Annotated[float, Field(gt=0.0, le=1e60, allow_inf_nan=False)]
+AboveZero = Annotated[float, Field(ge=1e-6, le=1e60, allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
 
 
@@ -122,7 +122,7 @@ class Selection:
     n_effective: AboveZero
     sharpe_deviation: Finite
     n_bars: Positive
-    bars_per_year: AboveZero
+    bars_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,15 @@ MOMENTS_KEY = b"barsweep.moments"
 CHECKSUM_KEY = b"barsweep.sha256"
 """In a batch's file metadata: SHA-256 of the file itself, taken with zeros in this place."""
 
+MOST_METADATA = 200_000_000
+"""Bytes of a batch's metadata, which hold its trials; longer ones are refused before they are read."""
+
+_FEW_ROWS = 100_000
+"""So many rows take no memory that matters."""
+
 _NO_DIGEST = b"0" * 64
+_TAIL = 8  # at the end of a Parquet file: the length of its metadata, and "PAR1"
+_PART = 1 << 20
 
 CONSTRAINT = "constraints:"
 """Prefix of Optuna's system attributes that hold by how much a constraint is broken."""
@@ -70,31 +79,107 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {point_key(one["params"]): int(one["user_attrs"]["n_sets"]) for one in trials}
 
 
-def read_batch(path: Path) -> FinishedBatch:
+def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -> FinishedBatch:
     """Read a batch and compare its checksums.
 
     Args:
         path: of its result file.
+        names: as ``check_names`` takes them; None checks none.
 
     Raises:
         ValueError: it is damaged; says how.
     """
     try:
-        content = path.read_bytes()
-        if not _is_whole(content):
+        if not _is_whole(path):
             raise ValueError("its checksum is not that of its content")
-        metadata = pq.read_metadata(pa.BufferReader(content))
+        metadata = read_metadata(path)
         if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
             raise ValueError("not a batch of this study")
         check_schema(metadata.schema.to_arrow_schema())
         trials = read_trials(metadata.metadata[TRIALS_KEY])
+        _check_rows(metadata)
+        if names is not None:
+            check_names(pq.read_table(path, columns=list(NAMES)), names)
         if not moments_path(path).is_file():
             raise ValueError(f"{moments_path(path)} is missing")
-        if digest(moments_path(path).read_bytes()) != metadata.metadata[MOMENTS_KEY]:
+        with moments_path(path).open("rb") as file:  # piecewise: it may be of any size
+            found = hashlib.file_digest(file, "sha256").hexdigest().encode()
+        if found != metadata.metadata[MOMENTS_KEY]:
             raise ValueError(f"{moments_path(path)} is not what was written")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
     return FinishedBatch(path, trials)
+
+
+def read_metadata(path: Path) -> pq.FileMetaData:
+    """The metadata of a result file, unless it is longer than any that is written.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError, ValueError, pa.ArrowException: it cannot be read, or is no Parquet file.
+    """
+    _footer(path)
+    return pq.read_metadata(path)
+
+
+def _footer(path: Path) -> tuple[int, bytes]:
+    """Where the metadata of a Parquet file begin, and all from there to the end of the file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no Parquet file, or its metadata are longer than any that is written.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL, 0))
+        tail = file.read()
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or length > size - _TAIL:
+            raise ValueError("it is no Parquet file, or its end is missing")
+        if length > MOST_METADATA:
+            raise ValueError(f"its metadata have {length / 1e6:,.0f} MB, more than any batch has")
+        start = size - _TAIL - length
+        file.seek(start)
+        return start, file.read()
+
+
+def _check_rows(metadata: pq.FileMetaData) -> None:
+    """Refuse more rows than the trials of a batch have sets: a small file can claim any number.
+
+    Raises:
+        ValueError: it has more, or has too many and does not say of how many sets they are.
+    """
+    groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    rows = max(metadata.num_rows, groups)
+    if rows <= _FEW_ROWS:
+        return
+    trials = read_trials((metadata.metadata or {}).get(TRIALS_KEY, b"[]"))
+    n_sets = sum(one["user_attrs"]["n_sets"] for one in trials)
+    if rows > n_sets:
+        raise ValueError(f"it has {rows:,} rows; its trials have {n_sets:,} parameter sets")
+
+
+def check_names(table: pa.Table, known: Mapping[str, Collection[str]]) -> None:
+    """Refuse strategies and classifiers that the study does not have.
+
+    Args:
+        table: rows of a result file.
+        known: of each column of names, those of the study.
+
+    Raises:
+        ValueError: a row has another name.
+    """
+    for column in known:
+        if column not in table.column_names:
+            continue
+        for chunk in table[column].chunks:
+            for name in chunk.dictionary.to_pylist():
+                if name not in known[column]:
+                    raise ValueError(
+                        f"it has a {column} {show(name)}, which the study does not have"
+                    )
 
 
 class OfTrial(Record):
@@ -168,6 +253,8 @@ def check_schema(schema: pa.Schema) -> None:
             raise ValueError(f"column {show(field.name)} has type {field.type}")
         if problem := name_problem(field.name):
             raise ValueError(f"column {show(field.name)} {problem}")
+        if not field.name.isidentifier():
+            raise ValueError(f"column {show(field.name)} has no name of a parameter")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -183,13 +270,13 @@ def read_schema(path: Path) -> pa.Schema:
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
     """
-    schema = pq.read_schema(path)
+    schema = read_metadata(path).schema.to_arrow_schema()
     check_schema(schema)
     return schema
 
 
 def read_results(path: Path, **options: Any) -> pa.Table:
-    """Rows of a result file, after its columns were checked.
+    """Rows of a result file, after its columns and their number were checked.
 
     Args:
         path: of the file.
@@ -202,6 +289,7 @@ def read_results(path: Path, **options: Any) -> pa.Table:
     missing = [name for name in options.get("columns") or () if name not in schema.names]
     if missing:
         raise ValueError(f"no column {show(missing[0])}")
+    _check_rows(read_metadata(path))
     return pq.read_table(path, **options)
 
 
@@ -263,13 +351,19 @@ def parquet_file(table: pa.Table) -> bytearray:
     return content
 
 
-def _is_whole(content: bytes) -> bool:
+def _is_whole(path: Path) -> bool:
     """Whether a batch's Parquet file still has the content that its checksum was taken of."""
-    key = content.rfind(CHECKSUM_KEY)
-    found = re.compile(rb"[0-9a-f]{64}").search(content, max(key, 0))
-    if key < 0 or found is None:
+    start, footer = _footer(path)
+    found = re.compile(rb"[0-9a-f]{64}").search(footer, max(footer.rfind(CHECKSUM_KEY), 0))
+    if CHECKSUM_KEY not in footer or found is None:
         return False
-    return digest(content[: found.start()] + _NO_DIGEST + content[found.end() :]) == found[0]
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while start > 0 and (part := file.read(min(start, _PART))):
+            whole.update(part)
+            start -= len(part)
+    whole.update(footer[: found.start()] + _NO_DIGEST + footer[found.end() :])
+    return whole.hexdigest().encode() == found[0]
 
 
 def read_parquet(read: Callable[[], Any], path: Path) -> Any:

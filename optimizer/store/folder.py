@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +184,14 @@ class StudyFolder(Results):
         that it is computed again.
         """
         found = {}
-        for path in self.batch_paths():
+        paths = self.batch_paths()
+        names = self.names() if paths else None
+        for path in paths:
             match = re.fullmatch(r"batch-(\d{6,9})", path.stem, re.ASCII)
             if match is None:
                 continue
             try:
-                found[int(match[1])] = read_batch(path)
+                found[int(match[1])] = read_batch(path, names)
             except ValueError as error:
                 logging.getLogger("barsweep").warning("%s: %s; it is computed again", path, error)
                 try:
@@ -209,14 +211,15 @@ class StudyFolder(Results):
         Returns:
             Its file, and ``MISSING`` or how it is damaged; None where all are whole.
         """
-        paths = self.batch_paths()
-        if n_batches is not None:
-            paths = [self.batch_path(number) for number in range(n_batches)]
+        names = self.names()
+        paths: Iterable[Path] = self.batch_paths()
+        if n_batches is not None:  # one at a time: a manifest may claim any number of trials
+            paths = (self.batch_path(number) for number in range(n_batches))
         for path in paths:
             if not path.is_file():
                 return path, MISSING
             try:
-                read_batch(path)
+                read_batch(path, names)
             except ValueError as error:
                 return path, str(error)
         return None

@@ -10,10 +10,11 @@ few.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -22,6 +23,7 @@ from sqlalchemy.schema import CreateTable
 
 from optimizer.errors import StudyError
 from optimizer.files import LEDGER, ledger_path
+from optimizer.text import show
 
 BUSY_SECONDS = 30
 """How long to wait for another process that is writing."""
@@ -72,7 +74,7 @@ def _connection() -> Iterator[sa.Connection]:
             # In one statement: two processes that start at once would both find the table missing.
             connection.execute(CreateTable(_studies, if_not_exists=True))
             yield connection
-    except (OSError, ValueError, DatabaseError) as error:  # ValueError: a null byte in the path
+    except (OSError, ValueError, DatabaseError) as error:  # ValueError: a null byte, or a row
         reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         raise StudyError(
             f"{path}: the ledger cannot be used: {reason}; repair or remove the file, or name another"
@@ -131,7 +133,20 @@ def entries(data_hash: str | None = None) -> list[Entry]:
     if not os.path.lexists(ledger_path()):
         return []
     with _connection() as connection:
-        return [Entry(**row) for row in connection.execute(query).mappings()]
+        return [_entry(row) for row in connection.execute(query).mappings()]
+
+
+def _entry(row: Mapping[Any, Any]) -> Entry:
+    """A row of the ledger; SQLite keeps a value of any type in any column.
+
+    Raises:
+        ValueError: a value has another type than this program writes, or no sensible size.
+    """
+    for name, value in row.items():
+        whole = isinstance(value, int) and 0 <= value <= 2**53
+        if not (whole if name == "n_sets" else isinstance(value, str)):
+            raise ValueError(f"{name} of a study is {show(value)}")
+    return Entry(**row)
 
 
 def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:

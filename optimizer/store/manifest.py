@@ -10,7 +10,16 @@ from pydantic import Field, ValidationError, model_validator
 
 from optimizer.errors import StudyError, StudyFileError
 from optimizer.store.names import KIND
-from optimizer.store.validated import Count, Digest, Name, PathText, Record, problem_of, read_json
+from optimizer.store.validated import (
+    BarsPerYear,
+    Count,
+    Digest,
+    Name,
+    PathText,
+    Record,
+    problem_of,
+    read_json,
+)
 from optimizer.study_file.study import recorded_study
 from optimizer.text import show
 
@@ -53,7 +62,7 @@ class Manifest(Record):
     span: Annotated[list[_Time], Field(min_length=2, max_length=2)]
     first_time: _Time
     holdout_time: _Time | None
-    bars_per_year: Annotated[float, Field(gt=0.0, le=1e9)]
+    bars_per_year: BarsPerYear
     versions: Annotated[dict[Name, Name], Field(max_length=1000)]
     kernels: Digest
     complete: bool

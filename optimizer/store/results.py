@@ -10,20 +10,23 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
 from optimizer.store.batches import (
     TRIALS_KEY,
+    check_names,
     distinct_points,
     moments_path,
+    read_metadata,
     read_moments,
     read_parquet,
     read_results,
     read_schema,
     read_trials,
 )
-from optimizer.store.names import RESULTS
+from optimizer.store.columns import NAMES
+from optimizer.store.manifest import read_manifest
+from optimizer.store.names import MANIFEST, RESULTS
 from optimizer.text import one_line
 from optimizer.types import BoolArray, FloatArray
 
@@ -58,6 +61,15 @@ class Results:
             f"{self.path}: no results yet; `barsweep resume {self.path}` continues the study"
         )
 
+    def names(self) -> dict[str, list[str]]:
+        """Strategies and classifiers of the study, by the column that holds their names.
+
+        Raises:
+            StudyError: the manifest cannot be read.
+        """
+        study = read_manifest(self.path / MANIFEST)["study"]
+        return {table: [one["name"] for one in study[table]] for table in NAMES}
+
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
 
@@ -74,11 +86,19 @@ class Results:
         if not paths:
             raise self.no_results()
         names = None if columns is None else list(columns)
-        tables = [read_parquet(partial(read_results, path, columns=names), path) for path in paths]
-        frame: pd.DataFrame = self._joined(tables).to_pandas()
+        frame: pd.DataFrame = self._joined(paths, columns=names).to_pandas()
         return frame
 
-    def _joined(self, tables: Sequence[pa.Table]) -> pa.Table:
+    def _joined(self, paths: Sequence[Path], **options: Any) -> pa.Table:
+        """Rows of several batches; ``options`` are those of ``read_results``."""
+        known = self.names()
+
+        def read(path: Path) -> pa.Table:
+            table = read_results(path, **options)
+            check_names(table, known)
+            return table
+
+        tables = [read_parquet(partial(read, path), path) for path in paths]
         try:
             return pa.concat_tables(tables)
         except pa.ArrowException as error:
@@ -105,7 +125,7 @@ class Results:
             StudyError: a file cannot be read.
         """
         paths = self.batch_paths()
-        return sum(read_parquet(partial(pq.read_metadata, path), path).num_rows for path in paths)
+        return sum(read_parquet(partial(read_metadata, path), path).num_rows for path in paths)
 
     def moments(self) -> Iterator[tuple[BoolArray, FloatArray]]:
         """Return moments of every parameter set, batch by batch.
@@ -139,11 +159,8 @@ class Results:
         """
         wanted = pa.array(numbers, pa.int64())
         rows = pc.field("set").isin(wanted)
-        tables = [
-            read_parquet(partial(read_results, path, filters=rows), path)
-            for path in self.batch_paths()
-        ]
-        frame: pd.DataFrame = self._joined(tables).to_pandas().set_index("set", drop=False)
+        table = self._joined(self.batch_paths(), filters=rows)
+        frame: pd.DataFrame = table.to_pandas().set_index("set", drop=False)
         missing = [number for number in numbers if number not in frame.index]
         if missing:
             raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
@@ -157,13 +174,13 @@ class Results:
         """
         found: list[dict[str, Any]] = []
         for path in self.batch_paths():
-            schema = read_parquet(partial(pq.read_schema, path), path)
-            if TRIALS_KEY not in (schema.metadata or {}):
+            metadata = read_parquet(partial(read_metadata, path), path).metadata or {}
+            if TRIALS_KEY not in metadata:
                 raise StudyError(
                     f"{path}: not a batch of this study; remove it, then continue with"
                     f" `barsweep resume {self.path}`"
                 )
-            found += read_parquet(partial(read_trials, schema.metadata[TRIALS_KEY]), path)
+            found += read_parquet(partial(read_trials, metadata[TRIALS_KEY]), path)
         return found
 
     def n_distinct(self) -> int:

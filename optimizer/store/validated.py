@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import stat
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -49,6 +50,12 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """A whole number that a double holds exactly."""
+
+
+BarsPerYear = Annotated[float, Field(ge=1e-3, le=1e9, allow_inf_nan=False)]
+"""What annualizes: bars of a millennium to bars of some hundredths of a second."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Record(BaseModel):
@@ -94,18 +101,26 @@ def read_json(file: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that a JSON text states, without NaN and infinity.
+    """The value that a JSON text states, without NaN and infinity, and without half surrogates.
 
     Args:
-        text: of a file.
+        text: of a file; bytes are UTF-8.
 
     Raises:
-        ValueError: it is no JSON, or nested too deep.
+        ValueError: it is no JSON, nested too deep, or has a text that no file can hold.
     """
+    if isinstance(text, bytes):
+        text = text.decode()
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if _SURROGATE.search(text):  # whole pairs among them are one character each
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(f"a text in it has half a character, \\u{ord(half):04x}") from None
+    return value
 
 
 def _finite(text: str) -> float:

@@ -9,19 +9,16 @@ scheduler can run code here, is approved the same way.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
-import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from optimizer.errors import StudyError, UntrustedCodeError
-from optimizer.files import ledger_path, wait_for_lock, write_atomically
+from optimizer.files import add_private_line, ledger_path, read_private
 from optimizer.text import shown
 
 _HINT = "read it, then add --trust (trust=True in Python)"
@@ -29,6 +26,9 @@ _LINE = re.compile(r"([0-9a-f]{64}) ")
 
 _approved: set[str] = set()
 """Hashes approved in this process; for those that another process approved see the file."""
+
+_accepted: set[str] = set()
+"""Those of them that the parent of this worker approved."""
 
 _told: set[str] = set()
 """Problems with the file that were warned of already."""
@@ -38,7 +38,7 @@ def approvals_path() -> Path:
     """Path of the file of approvals, next to the ledger.
 
     Raises:
-        StudyError: the user has no home folder.
+        StudyError: the user has no home folder, or the ledger's path is not absolute.
     """
     ledger = ledger_path()
     return ledger.with_name(f"{ledger.name}.approved")
@@ -58,13 +58,8 @@ def approve(what: str | Path, content_hash: str) -> None:
     try:
         if content_hash in _kept():
             return
-        path = approvals_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with wait_for_lock(path.with_name(f"{path.name}.lock")):
-            before = _text(path)
-            when = datetime.now(UTC).isoformat(timespec="seconds")
-            line = f"{content_hash} {when} {json.dumps(str(what))}\n"
-            write_atomically(path, lambda part: _write(part, before + line))
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        add_private_line(approvals_path(), f"{content_hash} {when} {json.dumps(str(what))}")
     except (OSError, StudyError, ValueError) as error:
         _warn(error, "so what you approve holds until this process ends")
 
@@ -75,7 +70,18 @@ def accept(hashes: Iterable[str]) -> None:
     Args:
         hashes: of code that passed ``require_approval`` in the parent.
     """
-    _approved.update(hashes)
+    taken = set(hashes)
+    _approved.update(taken)
+    _accepted.update(taken)
+
+
+def is_accepted(content_hash: str) -> bool:
+    """Whether this is a worker whose parent has told the user that the code runs.
+
+    Args:
+        content_hash: SHA-256 of the code.
+    """
+    return content_hash in _accepted
 
 
 def is_approved(content_hash: str) -> bool:
@@ -122,38 +128,8 @@ def cluster_hash(backend: str, address: str | None) -> str:
 
 def _kept() -> set[str]:
     """Hashes in the file of approvals."""
-    lines = _text(approvals_path()).splitlines()
+    lines = read_private(approvals_path()).splitlines()
     return {match[1] for line in lines if (match := _LINE.match(line))}
-
-
-def _text(path: Path) -> str:
-    """The file of approvals; empty if it is missing.
-
-    Raises:
-        OSError: it cannot be read, or is a link.
-        StudyError: someone else could have written it.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        handle = os.open(path, flags)
-    except FileNotFoundError:
-        return ""
-    with open(handle, encoding="utf-8", errors="replace") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise StudyError(f"{path}: not a file; remove it")
-        if os.name == "posix" and found.st_uid != os.geteuid():
-            raise StudyError(f"{path}: belongs to another user; remove it")
-        if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
-            raise StudyError(f"{path}: open to other users; check what it lists, then chmod 600")
-        return file.read()
-
-
-def _write(part: Path, text: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        part.unlink()  # of a process that was killed
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def _warn(error: Exception, consequence: str) -> None:

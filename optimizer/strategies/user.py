@@ -23,13 +23,14 @@ parameters, its arguments may be ``close``, ``volatility`` (the one that sizes t
 unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
 outside 0..1) counts as HOLD: the position stays.
 
-Loading a strategy runs the file, if the user has named or approved it: see ``approvals``. A study is
+The file may import modules that lie next to it, such as ``import my_features``; they count as part of
+it. Loading a strategy runs the file, if the user has named or approved it: see ``approvals``. A study is
 rebuilt from the declaration, without running it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,8 +43,9 @@ from optimizer.errors import StrategyError
 from optimizer.strategies.approvals import approve, is_approved, require_approval
 from optimizer.strategies.declaration import Declaration, declaration_from_dict, read_declaration
 from optimizer.strategies.strategy import Rule, Strategy
-from optimizer.strategies.user_file import StrategyFile, read_bytes
-from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, strategies_folder
+from optimizer.strategies.user_file import StrategyFile
+from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, kept_source
+from optimizer.strategies.user_source import StrategySource, read_source
 from optimizer.text import shown
 from optimizer.types import FloatArray
 
@@ -160,27 +162,27 @@ class UserStrategy(Strategy):
             self.provide(self.source())
         return _compiled[self.declaration]
 
-    def provide(self, content: bytes) -> None:
+    def provide(self, given: StrategySource) -> None:
         """Make the strategy ready to run, also where its file is not on this machine.
 
-        Runs the content; compiles nothing a second time.
+        Runs the source; compiles nothing a second time.
 
         Args:
-            content: of its file.
+            given: its file, and the modules next to it.
 
         Raises:
-            UntrustedCodeError: the content is not approved.
-            StrategyError: the content differs from that of the study, declares something else, or
+            UntrustedCodeError: the source is not approved.
+            StrategyError: the source differs from that of the study, declares something else, or
                 cannot be compiled.
         """
         declaration = self.declaration
         if declaration in _compiled:
             return
         path = Path(self.path)
-        if hashlib.sha256(content).hexdigest() != declaration.source_hash:
+        if given.hash != declaration.source_hash:
             recorded = declaration.source_hash[:12]
             raise StrategyError(f"{shown(path)}: not the file that the study used ({recorded})")
-        source = StrategyFile(path, content)
+        source = StrategyFile(path, given)
         found = read_declaration(source, declaration.name)
         if replace(found, path=declaration.path) != declaration:
             source.refuse(1, "declares something else than is recorded; run the study again")
@@ -203,8 +205,8 @@ class UserStrategy(Strategy):
         self.source()
         approve(self.path, self.declaration.source_hash)
 
-    def source(self) -> bytes:
-        """Content of its file; if the file has changed, of the copy kept with the kernels.
+    def source(self) -> StrategySource:
+        """Its file, and the modules next to it; if they have changed, the copy kept with the kernels.
 
         The copy of a strategy that is not approved is left alone: nobody has read it there.
 
@@ -212,21 +214,19 @@ class UserStrategy(Strategy):
             StrategyError: the file is missing or has changed, and there is no copy.
         """
         path, recorded = Path(self.path), self.declaration.source_hash
-        try:
-            content = read_bytes(path)
-        except StrategyError:
-            content = b""
-        if hashlib.sha256(content).hexdigest() != recorded:
-            kept = None
-            if is_approved(recorded):
-                kept = next(strategies_folder().glob(f"*/{recorded}.py"), None)
-            content = kept.read_bytes() if kept is not None else b""
-            if hashlib.sha256(content).hexdigest() != recorded:
-                raise StrategyError(
-                    f"{shown(path)}: {'has changed' if path.exists() else 'is missing'} since the"
-                    f" study ran (recorded hash {recorded[:12]}); put the original file back"
-                )
-        return content
+        found: StrategySource | None = None
+        with contextlib.suppress(StrategyError):
+            found = read_source(path)
+        if found is None or found.hash != recorded:
+            found = kept_source(recorded) if is_approved(recorded) else None
+        if found is None:
+            changed = path.exists()
+            module = ", or a module next to it has that it imports" if changed else ""
+            raise StrategyError(
+                f"{shown(path)}: {'has changed' if changed else 'is missing'} since the study ran"
+                f" (recorded hash {recorded[:12]}){module}; put the original file back"
+            )
+        return found
 
 
 def read_strategy(path: str | Path, name: str) -> UserStrategy:
@@ -243,9 +243,9 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
         StrategyError: the file cannot be used; names the place in it.
     """
     file = Path(path).resolve()
-    content = read_bytes(file)
-    approve(file, hashlib.sha256(content).hexdigest())
-    return _loaded(file, name, content)
+    source = read_source(file)
+    approve(file, source.hash)
+    return _loaded(file, name, source)
 
 
 def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
@@ -260,15 +260,14 @@ def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
         StrategyError: it cannot be used; names the place in it.
     """
     file = Path(path).resolve()
-    return _loaded(file, name, read_bytes(file))
+    return _loaded(file, name, read_source(file))
 
 
-def _loaded(file: Path, name: str, content: bytes) -> UserStrategy:
-    hash_ = hashlib.sha256(content).hexdigest()
+def _loaded(file: Path, name: str, given: StrategySource) -> UserStrategy:
     for known in _compiled:
-        if (known.name, known.path, known.source_hash) == (name, str(file), hash_):
+        if (known.name, known.path, known.source_hash) == (name, str(file), given.hash):
             return UserStrategy.of(known)
-    source = StrategyFile(file, content)
+    source = StrategyFile(file, given)
     declaration = read_declaration(source, name)
     _compiled[declaration] = compile_strategy(declaration, source)
     return UserStrategy.of(declaration)

@@ -197,7 +197,7 @@ def _line_in(text: str, source: StrategyFile) -> int | None:
 
 def _reason(text: str, source: StrategyFile) -> str:
     """The part of numba's message that names the problem."""
-    code = {line.strip() for line in source.content.decode(errors="replace").splitlines()}
+    code = {line.strip() for line in source.source.content.decode(errors="replace").splitlines()}
     skipped = ("Failed in", "During:", "File ", "<source", "There are", "- ", "Overload", "^")
     lines = [line.strip() for line in text.splitlines()]
     useful = [line for line in lines if line not in code and not line.startswith(skipped)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import logging
 import os
 import sys
@@ -19,46 +18,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from optimizer.errors import StrategyError
-from optimizer.strategies.approvals import require_approval
-from optimizer.text import shown
-
-
-def source_hash(path: str | Path) -> str:
-    """SHA-256 of a strategy's file.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        StrategyError: it cannot be read.
-    """
-    return hashlib.sha256(read_bytes(Path(path))).hexdigest()
-
-
-def read_bytes(path: Path) -> bytes:
-    """Content of a strategy's file.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        StrategyError: it cannot be read.
-    """
-    try:
-        # A device or a pipe would be read for ever.
-        if path.exists() and not path.is_file():
-            raise StrategyError(f"{shown(path)}: not a file; expected a Python file")
-        return path.read_bytes()
-    except StrategyError:
-        raise
-    except FileNotFoundError:
-        raise StrategyError(
-            f"{shown(path)}: no such file; [strategy] path is relative to the study file's folder"
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise StrategyError(f"{shown(path)}: cannot be read: {reason}") from None
+from optimizer.errors import StrategyError, escaped
+from optimizer.strategies.approvals import is_accepted, require_approval
+from optimizer.strategies.user_source import Neighbours, StrategySource
+from optimizer.text import list_text, shown
 
 
 @contextlib.contextmanager
@@ -90,23 +53,24 @@ class StrategyFile:
     """A user's file, run. Its path is announced first.
 
     Args:
-        path: of the file, for messages.
-        content: of the file.
+        path: of the file.
+        source: its content, and the modules next to it.
 
     Raises:
         UntrustedCodeError: its content is not approved.
         StrategyError: it is not Python, or fails when it is run.
     """
 
-    def __init__(self, path: Path, content: bytes) -> None:
+    def __init__(self, path: Path, source: StrategySource) -> None:
         self.path = path
-        self.content = content
-        self.hash = hashlib.sha256(content).hexdigest()
+        self.source = source
+        self.hash = source.hash
+        self.neighbours = Neighbours(path.parent, source.modules)
         require_approval(path, self.hash)
-        logging.getLogger("barsweep.code").info("runs code from %s", shown(path))
+        _announce(path, source)
         try:
-            self.tree = ast.parse(content, str(path))
-            code = compile(content, str(path), "exec", dont_inherit=True)
+            self.tree = ast.parse(source.content, str(path))
+            code = compile(source.content, str(path), "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
             self.refuse(line, f"not Python: {getattr(error, 'msg', None) or error}")
@@ -117,7 +81,7 @@ class StrategyFile:
         self.module.__file__ = str(path)
         sys.modules[self.module.__name__] = self.module
         try:
-            with users_code():
+            with users_code(), self.neighbours:
                 exec(code, self.module.__dict__)
         except KeyboardInterrupt:
             raise
@@ -152,6 +116,19 @@ class StrategyFile:
                         return one.lineno
                 return node.lineno
         return 1
+
+
+def _announce(path: Path, source: StrategySource) -> None:
+    """Say whose code is about to run: by the command line's own logger, else on standard error.
+
+    A worker says nothing: its parent has said it.
+    """
+    files = [path, *(path.parent / name for name, _ in source.modules)]
+    text = f"runs code from {list_text(map(shown, files))}"
+    log = logging.getLogger("barsweep.code")
+    log.info("%s", text)
+    if not log.handlers and not is_accepted(source.hash):
+        print(escaped(text), file=sys.stderr, flush=True)
 
 
 def line_of(error: BaseException, path: Path) -> int | None:

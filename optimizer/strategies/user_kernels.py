@@ -35,6 +35,7 @@ from optimizer.errors import SignalError, StrategyError
 from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
+from optimizer.strategies.user_source import StrategySource
 from optimizer.text import shown
 from optimizer.types import FloatArray
 
@@ -83,13 +84,14 @@ class CustomFeature:
     Args:
         function: the user's function.
         name: of the feature, for messages.
-        path: of the user's file.
+        source: the user's file.
     """
 
-    def __init__(self, function: FunctionType, name: str, path: Path) -> None:
+    def __init__(self, function: FunctionType, name: str, source: StrategyFile) -> None:
         self._function = function
         self._name = name
-        self._path = path
+        self._path = source.path
+        self._neighbours = source.neighbours
         arguments = inspect.signature(function).parameters
         self._inputs = [one for one in arguments if one != "lookback"]
         self._takes_lookback = "lookback" in arguments
@@ -114,7 +116,7 @@ class CustomFeature:
             given["lookback"] = lookback
         n_bars = len(bars["close"])
         try:
-            with users_code(), np.errstate(all="ignore"):
+            with users_code(), self._neighbours, np.errstate(all="ignore"):
                 returned = self._function(**given)
                 if np.iscomplexobj(returned):
                     raise TypeError("returned complex numbers")
@@ -193,7 +195,9 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
     if not checked.exists():
         with exclusive():
             compile_module(signal_module, signal, source)
-            _write(folder / f"{source.hash}.py", source.content)
+            for name, content_of in source.source.modules:
+                _write(folder / source.hash / name, content_of)
+            _write(folder / f"{source.hash}.py", source.source.content)
             checked.touch()
             _remove_old()
     else:
@@ -208,13 +212,32 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         simulate=simulation.simulate,
         signal=signal_module.user_signal,
         features={
-            feature: CustomFeature(functions[feature], feature, source.path)
+            feature: CustomFeature(functions[feature], feature, source)
             for _, feature, _ in custom.features
             if feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
         place=f"{shown(source.path)}:{source.functions['signal'].lineno}",
     )
+
+
+def kept_source(content_hash: str) -> StrategySource | None:
+    """The copy of a strategy's source that was kept when it was compiled; None if there is none.
+
+    Args:
+        content_hash: of the source.
+    """
+    for file in strategies_folder().glob(f"*/{content_hash}.py"):
+        folder = file.with_suffix("")
+        modules = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*.py")
+            if path.is_file()
+        }
+        found = StrategySource(file.read_bytes(), tuple(sorted(modules.items())))
+        if found.hash == content_hash:
+            return found
+    return None
 
 
 def _problem(

@@ -144,11 +144,10 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
 def _quantstats() -> Any:
     import importlib
 
-    with contextlib.suppress(ImportError):  # quantstats draws with it; no window should open
-        matplotlib = importlib.import_module("matplotlib")
-        # It has read a file matplotlibrc of the working folder, which can have it start LaTeX.
-        matplotlib.rcdefaults()
-        matplotlib.use("Agg")
+    # As it is imported, matplotlib obeys a file matplotlibrc of the current folder, which may be a
+    # stranger's: it would start LaTeX, for one.
+    with contextlib.suppress(ImportError), contextlib.chdir(Path(__file__).parent):
+        importlib.import_module("matplotlib").use("Agg")  # quantstats draws; no window should open
     return optional_module("quantstats", "tearsheet")
 
 

@@ -179,6 +179,9 @@ def test_folder_of_the_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "platform", "linux")
     assert compile_cache.configure().parent == tmp_path / "home" / ".cache" / "barsweep"
+    # A relative one would make the pickles of any current folder run.
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "relative/is/ignored")
+    assert compile_cache.configure().parent == tmp_path / "home" / ".cache" / "barsweep"
 
 
 def test_unwritable_folder_gives_one_warning_and_a_temporary_one(tmp_path: Path) -> None:
@@ -274,6 +277,51 @@ def test_a_base_that_others_can_write_is_not_used(tmp_path: Path) -> None:
     compile_cache.configure()
     (tmp_path / "cache").chmod(0o777)
     refused(tmp_path / "cache", "other users can replace what is in")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+@pytest.mark.parametrize("mode", [0o755, 0o711, 0o750])
+def test_a_folder_that_others_can_enter_is_closed(mode: int) -> None:
+    """Of what is in it, the kernels go that others could have written to; they are pickles."""
+    folder = compile_cache.configure()
+    (folder / "kernels_1").mkdir()
+    modes = {"own.nbi": 0o644, "group.nbi": 0o664, "all.nbc": 0o666, "all.py": 0o666}
+    for name, of_file in modes.items():
+        (folder / "kernels_1" / name).write_bytes(b".")
+        (folder / "kernels_1" / name).chmod(of_file)
+    (folder / "link.nbi").symlink_to(folder / "kernels_1" / "own.nbi")
+    folder.chmod(mode)
+    with pytest.warns(RuntimeWarning, match="other users could have written 3 of the files"):
+        assert compile_cache.configure() == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    left = {path.name for path in folder.rglob("*.*") if path.name != ".lock"}
+    assert left == {"own.nbi", "all.py"}
+    # Closed, it keeps what numba writes under a umask that lets a group write.
+    (folder / "kernels_1" / "own.nbi").chmod(0o664)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compile_cache.configure() == folder
+    assert (folder / "kernels_1" / "own.nbi").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")
+def test_a_kernel_of_another_user_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = compile_cache.configure()
+    (folder / "kernels_1").mkdir()
+    for name in ("own.nbi", "other.nbi"):
+        (folder / "kernels_1" / name).write_bytes(b".")
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        status = list(real(path))
+        status[4] += path.name == "other.nbi"
+        return os.stat_result(status)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", lstat)
+        with pytest.warns(RuntimeWarning, match="other users could have written 1 of the files"):
+            compile_cache.configure()
+    assert [path.name for path in (folder / "kernels_1").iterdir()] == ["own.nbi"]
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of POSIX")

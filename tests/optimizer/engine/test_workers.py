@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from joblib.externals.loky.process_executor import _ExecutorManagerThread
 from optimizer.engine import pool as pool_module
 from optimizer.engine import tasks as tasks_module
 from optimizer.engine import watch, workers
-from optimizer.engine.tasks import TileFailure, TileTask, make_tile
+from optimizer.engine.tasks import TileFailure, TileTask, make_tile, save_context
 from optimizer.engine.workers import Workers
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.search.resume import resume_study
@@ -405,3 +407,18 @@ def test_a_study_of_empty_tiles_alone_ends_with_no_rows(data: Path, tmp_path: Pa
     assert list(result.results().columns) == list(run_study(
         small_study(data), out=tmp_path / "other", workers=1
     ).results().columns)  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_shared_arrays_are_closed_to_other_users(tmp_path: Path) -> None:
+    """Whatever the umask: what workers write there is made into objects."""
+    study = small_study(write_bars(tmp_path / "bars.parquet", random_bars()))
+    bars = random_bars()
+    space = build_space(study)
+    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    before = os.umask(0o000)
+    try:
+        shared = save_context(tmp_path / "shared", study, inputs)
+    finally:
+        os.umask(before)
+    assert Path(shared.folder).stat().st_mode & 0o777 == 0o700

@@ -16,6 +16,8 @@ from optimizer.selection.record import load_selection
 from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.store.manifest import Manifest
+from optimizer.store.validated import parse_json
+from tests.support.command import barsweep
 from tests.support.studies import small_study
 
 
@@ -52,7 +54,7 @@ WRONG: dict[str, list[Any]] = {
     "span": [None, [], ["2015-01-01"], ["x", "y"], [1, 2]],
     "first_time": [None, 3, "yesterday"],
     "holdout_time": [3, "x", []],
-    "bars_per_year": [None, 0, -1.0, "252", 1e308],
+    "bars_per_year": [None, 0, -1.0, "252", 1e308, 1e-320, 5e-324, 1e10],
     "versions": [None, [], {"numpy": 3}, {"a\x1b": "1"}],
     "kernels": [None, 3, ""],
     "complete": [None, 0, "yes"],
@@ -106,6 +108,7 @@ def test_a_mistake_in_the_study_names_the_file(copy: StudyFolder) -> None:
     ("key", "value"),
     [
         ("n_tried", 0), ("n_tried", "9"), ("n_bars", 0), ("bars_per_year", 0), ("sets", []),
+        ("bars_per_year", 1e-320), ("bars_per_year", 1e300), ("n_effective", 1e-320),
         ("sets", [{"number": "x"}]), ("n_effective", -1), ("sharpe_deviation", 1e300),
         ("windows", {}), ("logits", ["x"]), ("neighbours", 3), ("sharpe_interval", [1]),
         ("held", {"in_sample": []}), ("block_bars", [-1]), ("one_search_per_window", 1),
@@ -158,3 +161,28 @@ def test_a_part_of_a_file_that_is_a_link_is_not_written_through(tmp_path: Path) 
     assert (tmp_path / "file").read_text() == "new"
     assert not (tmp_path / "file").is_symlink()
     assert outside.read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"a\\ud800"', '{"a\\uDC00b": 1}', '[["\\udfff\\ud800"]]', b'"a\xed\xa0\x80"', b'"\xff"'],
+)
+def test_half_a_character_is_no_text(text: str | bytes) -> None:
+    """It could be neither printed nor written."""
+    with pytest.raises(ValueError, match=r"half a character, .u[d-f]|can't decode byte"):
+        parse_json(text)
+
+
+def test_a_pair_of_surrogates_is_a_character() -> None:
+    assert parse_json('["\\ud83d\\ude00", "\\u00e9"]') == ["\U0001f600", "é"]
+    assert parse_json(b'"\\\\ud800"') == "\\ud800"  # an escaped backslash
+
+
+def test_one_surrogate_is_one_line_of_every_command(copy: StudyFolder) -> None:
+    file = copy.manifest_path
+    file.write_text(file.read_text().replace('"random"', '"a\\ud800"'))
+    assert "ud800" in file.read_text()
+    for arguments in (("show", "out"), ("resume", "out"), ("report", "out"), ("list", ".")):
+        done = barsweep(*arguments, folder=copy.path.parent)
+        assert "half a character, \\ud800" in done.stdout + done.stderr
+        assert done.returncode in (0, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -151,3 +152,17 @@ def test_without_quantstats_the_mend_is_named(
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "pip install 'barsweep[tearsheet]'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_matplotlibrc_of_the_current_folder_is_not_obeyed(tmp_path: Path) -> None:
+    """It may be a stranger's: ``text.usetex`` starts LaTeX."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 77\n")
+    code = (
+        "from optimizer.views.tearsheet import _quantstats\n_quantstats()\nimport matplotlib, os\n"
+        "print(matplotlib.rcParams['text.usetex'], matplotlib.rcParams['lines.linewidth'] == 77,"
+        " matplotlib.get_backend().lower(), os.getcwd())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False", "agg", str(tmp_path)]
