@@ -155,6 +155,7 @@ def decide(
     lot_values: FloatArray,
     sizing: int,
     allocation: int,
+    allow_short: bool,
     scaled_size: float,
     max_weight: float,
     max_positions: float,
@@ -183,6 +184,7 @@ def decide(
         barred: (n_symbols,), directions that a stop closed, or 0; updated.
         lot_units: (n_symbols,), units per lot.
         allocation: a code of ``kernels.codes``.
+        allow_short: whether the account may have short positions.
         max_positions: inf where unlimited.
         max_exposure: largest gross value over equity.
         min_order_size: smallest order that opens or adds, units.
@@ -200,6 +202,8 @@ def decide(
     needed = needs_volatility(sizing)
     for s in range(n_symbols):
         direction = defined_direction(directions[s], inverse_volatilities[s], needed)
+        if not allow_short:
+            direction = larger(direction, 0.0)
         acted[s], barred[s] = barred_direction(direction, barred[s])
     wanted_positions(
         acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size,

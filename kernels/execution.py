@@ -67,7 +67,8 @@ def volume_limit(quantity: float, share: float, volume: float, lot_units: float)
     Returns:
         Lots.
     """
-    return smaller(quantity, float(np.floor(share * (volume / lot_units))))
+    # A few ulps high, as ``kernels.risk.inverse_of_lot``.
+    return smaller(quantity, float(np.floor(share * (volume / lot_units) * (1.0 + 2.0**-50))))
 
 
 @jit

@@ -52,6 +52,7 @@ def simulate(
     ranks: FloatArray,
     sizing: int,
     allocation: int,
+    allow_short: bool,
     leverage: float,
     maintenance: float,
     decay: float,
@@ -95,6 +96,7 @@ def simulate(
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
         ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
         sizing, allocation: codes of ``kernels.codes``.
+        allow_short: whether an account with leverage may have short positions.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
@@ -131,7 +133,7 @@ def simulate(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, fills, fees, short,
                     )  # fmt: skip
-                if short is not None and maintenance > 0.0:
+                if short is not None:
                     margin_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, maintenance, fills, fees,
@@ -155,7 +157,7 @@ def simulate(
                 decide_lanes(
                     k, t, closes, features, volatilities, inverse_volatilities, regimes, live,
                     instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
-                    shared[k], sizing, allocation, values, stops, short,
+                    shared[k], sizing, allocation, allow_short, values, stops, short,
                 )  # fmt: skip
                 if close_fill:
                     fill_lanes(

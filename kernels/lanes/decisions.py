@@ -47,7 +47,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.risk import needs_volatility
+from kernels.risk import larger, needs_volatility
 from kernels.user_signal import GIVEN
 
 
@@ -72,6 +72,7 @@ def decide_lanes(
     shared: bool,
     sizing: int,
     allocation: int,
+    allow_short: bool,
     correlation: object,
     stops: object,
     short: object,
@@ -96,9 +97,10 @@ def decide_lanes(
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
         sizing, allocation: codes of ``kernels.codes``.
+        allow_short: whether an account with leverage may have short positions.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
-        short: None where short positions are off.
+        short: None in an account without shorts and with leverage 1.
     """
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
@@ -171,6 +173,9 @@ def decide_lanes(
             if live[t, s] == LEAVING:
                 for b in range(B):
                     scratch[DIRECTION + b] = 0.0
+            if short is not None and not allow_short:
+                for b in range(B):
+                    scratch[DIRECTION + b] = larger(scratch[DIRECTION + b], 0.0)
             if step < counted:
                 count_lanes(p, positions, scratch, stops, short)
                 continue

@@ -107,6 +107,7 @@ def simulate_blocks(
             ranks,
             rules.sizing,
             rules.allocation,
+            rules.allow_short,
             rules.leverage,
             rules.maintenance,
             rules.ewma_decay,

@@ -1,0 +1,691 @@
+"""The account in plain Python: one parameter set, walked bar by bar, written from docs/account.md.
+
+Nothing here is shared with the kernels, and nothing was written after them: where the two differ, the
+document decides. Money is added up in the plainest order, so that results agree to rounding only;
+lots are whole and agree exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import floor, fsum, inf, log, sqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from optimizer.catalogue import COSTS, RISK
+from optimizer.strategies.built_in import BUILT_IN
+from optimizer.types import Bars
+from tests.reference import features
+
+LONG, FLAT, SHORT, HOLD = 1, 0, -1, 2
+
+YEAR = np.timedelta64(31_557_600, "s")
+"""365.25 days."""
+
+ACCOUNT = {
+    "leverage": 1.0,
+    "maintenance_margin": 0.25,
+    "financing_bps_year": 800.0,
+    "cash_rate": 0.0,
+    "borrow_bps_year": 100.0,
+}
+"""Default values of ``[account]``."""
+
+Kind = Literal["order", "stop", "liquidation", "ruin"]
+
+Series = Sequence[float]
+"""Values by bar."""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A change of a position.
+
+    ``lots`` are signed; ``price`` is per unit with spread, slippage and impact; ``cost`` is all that
+    the fill lost against the price of the market; ``flow`` is what it added to the cash.
+    """
+
+    bar: int
+    symbol: int
+    kind: Kind
+    lots: float
+    price: float
+    cost: float
+    flow: float
+
+
+@dataclass
+class Outcome:
+    """What one parameter set did; ``first`` is the bar of the first decision.
+
+    ``equity`` and ``cash`` have one value a bar from ``first`` on; ``carry`` is all interest and fees
+    that were earned less those that were paid. ``seen`` counts what happened, by name.
+    """
+
+    first: int
+    equity: list[float] = field(default_factory=list)
+    cash: list[float] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    carry: float = 0.0
+    liquidations: int = 0
+    ruined: bool = False
+    seen: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Symbol:
+    """One symbol: its bars, features and terms, and the position in it.
+
+    ``units`` are those of a lot. ``entry`` is the mean price of the position's fills, ``best`` its
+    best price so far. ``barred`` is the direction that a stop closed. ``order`` waits to be filled.
+    """
+
+    index: int
+    open: Series
+    high: Series
+    low: Series
+    close: Series
+    volume: Series
+    trades: Sequence[bool]
+    features: tuple[Series, ...]
+    volatility: Series
+    units: float
+    tick_size: float
+    multiplier: float
+    borrow: float
+    costs: Mapping[str, float]
+    lots: float = 0.0
+    entry: float = 0.0
+    best: float = 0.0
+    barred: int = FLAT
+    order: float = 0.0
+    rho: float = 0.0
+
+    def value(self, lots: float, price: float) -> float:
+        """What ``lots`` are worth at a price, with their sign."""
+        return lots * price * self.units * self.multiplier
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The account at one close."""
+
+    equity: float
+    gross: float
+
+
+@dataclass
+class Wish:
+    """What a symbol's signal asks for at one close, before the account is shared."""
+
+    symbol: Symbol
+    direction: int
+    rank: tuple[float, float]
+    wanted: float = 0.0
+
+
+def per_symbol(given: float | Mapping[str, float], name: str, default: float) -> float:
+    """A number that may be given for each symbol."""
+    if isinstance(given, Mapping):
+        return float(given.get(name, given.get("default", default)))
+    return float(given)
+
+
+def correlation(first: Series, second: Series) -> float:
+    """Pearson correlation of log returns; 0 where it is undefined."""
+    n = len(first)
+    x_mean, y_mean = fsum(first) / n, fsum(second) / n
+    x, y = [value - x_mean for value in first], [value - y_mean for value in second]
+    product = fsum(a * a for a in x) * fsum(b * b for b in y)
+    if product < 1e-30:
+        return 0.0
+    return fsum(a * b for a, b in zip(x, y, strict=True)) / sqrt(product)
+
+
+class Broker:
+    """One account on its way through the bars."""
+
+    def __init__(
+        self,
+        bars: Bars,
+        parameters: Mapping[str, Any],
+        costs: Mapping[str, Any],
+        account: Mapping[str, Any],
+        instruments: Mapping[str, Mapping[str, float]],
+        sizing: str,
+        allocation: str,
+        allow_short: bool,
+    ) -> None:
+        self.bars, self.sizing, self.allocation = bars, sizing, allocation
+        self.allow_short = allow_short
+        self.account = {**ACCOUNT, **account}
+        self.leverage = float(self.account["leverage"])
+        self.margin = allow_short or self.leverage > 1.0
+        self.at_close = costs.get("fill", "next_open") == "close"
+        self.strategy = str(parameters["strategy"])
+        self.p = {one.name: one.default for one in RISK}
+        for one in BUILT_IN[self.strategy].parameters:
+            self.p[f"{self.strategy}_{one.name}"] = one.default
+        self.p.update({name: float(v) for name, v in parameters.items() if name != "strategy"})
+        self.symbols = [
+            self.symbol(s, name, costs, instruments) for s, name in enumerate(bars.symbols)
+        ]
+        self.correlated = self.p["correlation_penalty"] > 0.0 and len(self.symbols) > 1
+        self.returns = [
+            [0.0, *(log(b / a) for a, b in zip(one.close, one.close[1:], strict=False))]
+            for one in self.symbols
+        ]
+        self.cash = float(costs.get("initial_cash", 100_000.0))
+        self.before = self.marked = Mark(self.cash, 0.0)
+        self.variance = 0.0
+        self.out = Outcome(self.warm_up())
+
+    def symbol(
+        self,
+        s: int,
+        name: str,
+        costs: Mapping[str, Any],
+        instruments: Mapping[str, Mapping[str, float]],
+    ) -> Symbol:
+        bars, own = self.bars, instruments.get(name, {})
+        borrow = self.account["borrow_bps_year"]
+        volume = [float(v) for v in bars.volume[:, s]]
+        known = any(v > 0.0 for v in volume)
+        open_, high, low, close = (
+            [float(v) for v in table[:, s]]
+            for table in (bars.open, bars.high, bars.low, bars.close)
+        )
+        return Symbol(
+            index=s,
+            open=open_,
+            high=high,
+            low=low,
+            close=close,
+            volume=volume if known else [inf] * len(volume),
+            trades=[v > 0.0 or not known for v in volume],
+            features=self.features(high, low, close),
+            volatility=features.volatility(close, int(self.p["volatility_lookback"])),
+            units=float(own.get("lot_size", self.p["lot_size"])),
+            tick_size=float(own.get("tick_size", 0.0)),
+            multiplier=float(own.get("multiplier", 1.0)),
+            borrow=per_symbol(borrow, name, ACCOUNT["borrow_bps_year"]) / 10_000.0,
+            costs={
+                one.name: per_symbol(costs.get(one.name, one.default), name, one.default)
+                for one in COSTS
+            },
+        )
+
+    def own(self, name: str) -> float:
+        """A parameter of the strategy."""
+        return self.p[f"{self.strategy}_{name}"]
+
+    def features(self, high: Series, low: Series, close: Series) -> tuple[Series, ...]:
+        if self.strategy == "momentum":
+            return (features.momentum(close, int(self.own("lookback"))),)
+        if self.strategy == "mean_reversion":
+            return (features.rsi(close, int(self.own("lookback"))),)
+        if self.strategy == "sma_cross":
+            return (
+                features.sma(close, int(self.own("fast"))),
+                features.sma(close, int(self.own("slow"))),
+            )
+        return (
+            features.sma(close, int(self.own("lookback"))),
+            features.atr(high, low, close, int(self.own("atr_lookback"))),
+        )
+
+    def warm_up(self) -> int:
+        """The bar from which every feature is defined."""
+        longest = int(self.p["volatility_lookback"])
+        if self.correlated:
+            longest = max(longest, int(self.p["correlation_lookback"]))
+        if self.strategy == "sma_cross":
+            return max(longest, int(self.own("fast")) - 1, int(self.own("slow")) - 1)
+        if self.strategy == "breakout":
+            return max(longest, int(self.own("lookback")) - 1, int(self.own("atr_lookback")))
+        return max(longest, int(self.own("lookback")))
+
+    def saw(self, name: str) -> None:
+        self.out.seen[name] = self.out.seen.get(name, 0) + 1
+
+    # Carry
+
+    def carry(self, bar: int) -> None:
+        times = self.bars.timestamps
+        years = float((times[bar] - times[bar - 1]) / YEAR)
+        short_value = sum(
+            -one.value(one.lots, one.close[bar - 1]) for one in self.symbols if one.lots < 0.0
+        )
+        cash = self.cash - short_value
+        if cash > 0.0:
+            earned = cash * self.account["cash_rate"] * years
+        else:
+            earned = cash * self.account["financing_bps_year"] / 10_000.0 * years
+        for one in self.symbols:
+            if one.lots < 0.0:
+                earned += one.value(one.lots, one.close[bar - 1]) * one.borrow * years
+        self.cash += earned
+        self.out.carry += earned
+
+    # Fills
+
+    def price(self, one: Symbol, lots: float, market: float, bar: int, volatility: float) -> float:
+        """What ``lots`` pay or get per unit where the market's price is ``market``."""
+        costs, side = one.costs, 1.0 if lots > 0.0 else -1.0
+        rate = (costs["spread_bps"] / 2.0 + costs["slippage_bps"]) / 10_000.0
+        units = abs(lots) * one.units
+        rate += costs["impact"] * volatility * sqrt(units / one.volume[bar])
+        paid = market * (1.0 + side * rate) + side * costs["spread_ticks"] / 2.0 * one.tick_size
+        return max(paid, 0.0)
+
+    def commission(self, one: Symbol, lots: float, price: float) -> float:
+        costs = one.costs
+        share = costs["commission_bps"] / 10_000.0 * abs(one.value(lots, price))
+        share += costs["commission_per_unit"] * abs(lots) * one.units
+        return max(costs["commission_minimum"], share) + costs["commission_per_order"]
+
+    def volatility(self, one: Symbol, bar: int, *, order: bool) -> float:
+        """The volatility that the impact of a fill is reckoned with."""
+        return one.volatility[bar if self.at_close and order else bar - 1]
+
+    def within_volume(self, one: Symbol, lots: float, bar: int) -> float:
+        """The whole lots of a fill that the bar's volume allows."""
+        share = one.costs["max_volume_share"]
+        if share == 0.0 or one.volume[bar] == inf:
+            return lots
+        most = whole(share * one.volume[bar] / one.units)
+        if abs(lots) > most:
+            self.saw("volume_limited")
+            return most if lots > 0.0 else -most
+        return lots
+
+    def flow_of(
+        self, one: Symbol, lots: float, market: float, bar: int, *, order: bool
+    ) -> tuple[float, float]:
+        """Price of a fill and what it adds to the cash."""
+        price = self.price(one, lots, market, bar, self.volatility(one, bar, order=order))
+        return price, -one.value(lots, price) - self.commission(one, lots, price)
+
+    def fill(self, one: Symbol, lots: float, market: float, bar: int, kind: Kind) -> None:
+        """Change a position by ``lots``."""
+        if lots == 0.0:
+            return
+        if kind == "ruin":
+            price, flow = market, -one.value(lots, market)
+        else:
+            price, flow = self.flow_of(one, lots, market, bar, order=kind == "order")
+        cost = -one.value(lots, market) - flow
+        self.out.fills.append(Fill(bar, one.index, kind, lots, price, cost, flow))
+        self.cash += flow
+        before = one.lots
+        one.lots += lots
+        if before == 0.0:
+            one.entry = one.best = price
+        elif before * lots > 0.0:
+            one.entry = (one.entry * abs(before) + price * abs(lots)) / abs(one.lots)
+
+    def fill_orders(self, bar: int) -> None:
+        market = [one.close[bar] if self.at_close else one.open[bar] for one in self.symbols]
+        additions: list[tuple[Symbol, float]] = []
+        for one in self.symbols:
+            order, one.order = one.order, 0.0
+            if order == 0.0:
+                continue
+            if not one.trades[bar]:
+                self.saw("lapsed")
+                continue
+            reduction = 0.0
+            if order * one.lots < 0.0:
+                reduction = -one.lots if abs(order) > abs(one.lots) else order
+            filled = self.within_volume(one, reduction, bar)
+            self.fill(one, filled, market[one.index], bar, "order")
+            addition = order - reduction
+            if reduction != 0.0 and addition != 0.0:
+                self.saw("turns")
+            if filled != reduction:
+                # What is left of the old position is not turned around.
+                continue
+            addition = self.within_volume(one, addition, bar)
+            if addition != 0.0:
+                additions.append((one, addition))
+        if not additions:
+            return
+        values = [one.value(one.lots, market[one.index]) for one in self.symbols]
+        power = self.leverage * (self.cash + sum(values)) - sum(abs(value) for value in values)
+        needs = fixed = 0.0
+        for one, lots in additions:
+            value = one.value(lots, market[one.index])
+            _, flow = self.flow_of(one, lots, market[one.index], bar, order=True)
+            needs += abs(value) + self.leverage * (-flow - value)
+            least = one.costs["commission_minimum"] + one.costs["commission_per_order"]
+            fixed += self.leverage * least
+        factor = 1.0
+        if needs > power:
+            self.saw("cut")
+            factor = max((power - fixed) / (needs - fixed) * (1.0 - 1e-12), 0.0)
+        for one, lots in additions:
+            self.fill(one, scaled(lots, factor), market[one.index], bar, "order")
+
+    # Inside the bar
+
+    def stops(self, bar: int) -> None:
+        p = self.p
+        loss, profit, trail = p["stop_loss"], p["take_profit"], p["trailing_stop"]
+        for one in self.symbols:
+            if one.lots == 0.0 or not one.trades[bar]:
+                continue
+            side = 1.0 if one.lots > 0.0 else -1.0
+            # A short position is a long one with the signs of all prices turned.
+            open_ = side * one.open[bar]
+            worst = side * (one.low[bar] if side > 0.0 else one.high[bar])
+            top = side * (one.high[bar] if side > 0.0 else one.low[bar])
+            level, goal = -inf, inf
+            if loss > 0.0:
+                level = side * one.entry - one.entry * loss
+            if trail > 0.0:
+                level = max(level, side * one.best - one.best * trail)
+            if profit > 0.0:
+                goal = side * one.entry + one.entry * profit
+            if open_ <= level or open_ >= goal:
+                at = open_
+            elif worst <= level:
+                at = level
+            elif top >= goal:
+                at = goal
+            else:
+                continue
+            one.barred = LONG if side > 0.0 else SHORT
+            self.saw("stops")
+            lots = self.within_volume(one, -one.lots, bar)
+            self.fill(one, lots, side * at, bar, "stop")
+
+    def follow(self, bar: int) -> None:
+        """Take the bar into the best prices, which count from the next bar on."""
+        for one in self.symbols:
+            if not one.trades[bar]:
+                continue
+            if one.lots > 0.0:
+                one.best = max(one.best, one.high[bar])
+            elif one.lots < 0.0:
+                one.best = min(one.best, one.low[bar])
+
+    def liquidate(self, bar: int) -> None:
+        prices = []
+        for one in self.symbols:
+            worst = one.low[bar] if one.lots > 0.0 else one.high[bar]
+            prices.append(worst if one.trades[bar] else one.open[bar])
+        values = [one.value(one.lots, at) for one, at in zip(self.symbols, prices, strict=True)]
+        gross = sum(abs(value) for value in values)
+        if gross == 0.0:
+            return
+        if self.cash + sum(values) >= self.account["maintenance_margin"] * gross:
+            return
+        self.saw("margin_calls")
+        for one, at in zip(self.symbols, prices, strict=True):
+            if one.lots != 0.0 and one.trades[bar]:
+                self.out.liquidations += 1
+                self.fill(one, -one.lots, at, bar, "liquidation")
+
+    # Close
+
+    def mark(self, bar: int) -> bool:
+        """Mark the positions at the close; False where that ends the account."""
+        values = [one.value(one.lots, one.close[bar]) for one in self.symbols]
+        self.marked = Mark(self.cash + sum(values), sum(abs(value) for value in values))
+        if self.marked.equity > 0.0:
+            return True
+        self.out.ruined = True
+        for one in self.symbols:
+            self.fill(one, -one.lots, one.close[bar], bar, "ruin")
+        return False
+
+    def update_variance(self) -> None:
+        exposure = max(one.gross / one.equity for one in (self.before, self.marked))
+        if exposure > 0.0:
+            decay, change = self.p["ewma_decay"], self.marked.equity / self.before.equity - 1.0
+            self.variance = decay * self.variance + (1.0 - decay) * (change / exposure) ** 2
+
+    # Decisions
+
+    def signal(self, one: Symbol, bar: int) -> tuple[int, float]:
+        """Direction and strength."""
+        close, volatility = one.close[bar], one.volatility[bar]
+        x = [column[bar] for column in one.features]
+        per_volatility = 1.0 / volatility if volatility > 0.0 else 0.0
+        if self.strategy == "momentum":
+            threshold = self.own("threshold")
+            above, below = x[0] > threshold, x[0] < -threshold
+            score = abs(x[0]) * per_volatility / sqrt(self.own("lookback"))
+        elif self.strategy == "mean_reversion":
+            above, below = x[0] < self.own("oversold"), x[0] > self.own("overbought")
+            score = abs(x[0] - 50.0) / 25.0
+        elif self.strategy == "sma_cross":
+            band = self.own("band")
+            above, below = x[0] > x[1] * (1.0 + band), x[0] < x[1] * (1.0 - band)
+            score = abs(x[0] - x[1]) / close * per_volatility / sqrt(self.own("slow"))
+        else:
+            width = self.own("width") * x[1]
+            above, below = close > x[0] + width, close < x[0] - width
+            score = abs(close - x[0]) / close * per_volatility / sqrt(self.own("lookback"))
+        direction = LONG if above else SHORT if below else HOLD
+        expected = self.p["expected_sharpe"] / sqrt(self.bars.bars_per_year)
+        return direction, expected * volatility * min(score, 3.0)
+
+    def refresh_correlations(self, bar: int) -> None:
+        p, lookback = self.p, int(self.p["correlation_lookback"])
+        exact = len(self.symbols) <= int(p["correlation_exact_symbols"])
+        if not exact and (bar - self.out.first) % int(p["correlation_refresh"]):
+            return
+        window = [values[bar + 1 - lookback : bar + 1] for values in self.returns]
+        values = [one.value(one.lots, one.close[bar]) for one in self.symbols]
+        for one in self.symbols:
+            weighted = weights = 0.0
+            for other in self.symbols:
+                value = values[other.index]
+                if other is not one and value != 0.0:
+                    weighted += value * correlation(window[one.index], window[other.index])
+                    weights += abs(value)
+            one.rho = weighted / weights if weights > 0.0 else 0.0
+
+    def fraction(self, one: Symbol, bar: int, direction: int, strength: float, n: int) -> float:
+        """The target, a fraction of equity."""
+        p, volatility = self.p, one.volatility[bar]
+        if self.sizing == "kelly":
+            sigma = max(volatility, sqrt(self.variance))
+            fraction = p["kelly_fraction"] * strength / (sigma * sigma)
+        elif self.sizing == "volatility_target":
+            fraction = p["volatility_target"] / sqrt(self.bars.bars_per_year) / volatility
+        elif self.sizing == "weight":
+            fraction = p["weight"]
+        elif self.sizing == "equal_weight":
+            fraction = p["max_exposure"] / n
+        else:
+            fraction = p["risk_per_trade"] / p["stop_loss"]
+        fraction *= p["neutral_multiplier"]
+        if self.correlated:
+            rho = one.rho if direction == LONG else -one.rho
+            fraction *= 1.0 - p["correlation_penalty"] * max(0.0, rho)
+        return min(fraction, p["max_weight"])
+
+    def tested(self, one: Symbol, target: float) -> float:
+        """The order that takes a position to ``target``, or 0 where it is too small to be placed."""
+        order, p = target - one.lots, self.p
+        if order == 0.0:
+            return 0.0
+        small = abs(order) * one.units < p["min_order_size"]
+        if target * one.lots < 0.0 and small:
+            return -one.lots
+        if target == 0.0:
+            return order
+        if abs(target) > abs(one.lots) and small:
+            self.saw("below_minimum")
+            return 0.0
+        if abs(order) < p["rebalance_band"] * abs(target):
+            self.saw("inside_band")
+            return 0.0
+        return order
+
+    def wishes(self, bar: int) -> list[Wish]:
+        signals: list[tuple[Symbol, int, float]] = []
+        for one in self.symbols:
+            direction, strength = self.signal(one, bar)
+            still = one.volatility[bar] == 0.0 and direction != HOLD
+            if still and self.sizing in ("kelly", "volatility_target"):
+                direction = HOLD
+                self.saw("still")
+            if direction == SHORT and not self.allow_short:
+                direction = FLAT
+            if direction == one.barred != FLAT:
+                direction = FLAT
+                self.saw("barred")
+            elif direction != HOLD:
+                one.barred = FLAT
+            signals.append((one, direction, strength))
+        n = sum(
+            direction in (LONG, SHORT) or (direction == HOLD and one.lots != 0.0)
+            for one, direction, _ in signals
+        )
+        wishes: list[Wish] = []
+        for one, direction, strength in signals:
+            wish = Wish(one, direction, (-strength, one.volatility[bar]))
+            if direction in (LONG, SHORT):
+                fraction = self.fraction(one, bar, direction, strength, n)
+                wish.wanted = self.whole(one, direction * fraction * self.marked.equity, bar)
+            wishes.append(wish)
+        if self.p["max_positions"] > 0.0:
+            self.limit_positions(wishes)
+        return wishes
+
+    def limit_positions(self, wishes: list[Wish]) -> None:
+        candidates, places = [], self.p["max_positions"]
+        for wish in wishes:
+            one = wish.symbol
+            enters = wish.wanted != 0.0
+            if one.lots != 0.0:
+                places -= enters or wish.direction == HOLD
+            elif enters:
+                candidates.append(wish)
+        for wish in candidates:
+            if sum(other.rank <= wish.rank for other in candidates) > places:
+                wish.wanted = 0.0
+                self.saw("no_place")
+
+    def whole(self, one: Symbol, value: float, bar: int) -> float:
+        """The whole lots that a value buys at the close, rounded toward zero."""
+        lots = whole(abs(value) / one.value(1.0, one.close[bar]))
+        return lots if value > 0.0 else -lots
+
+    def decide(self, bar: int) -> None:
+        if self.correlated:
+            self.refresh_correlations(bar)
+        wishes = self.wishes(bar)
+        budget = self.p["max_exposure"] * self.marked.equity
+        if self.allocation == "targets":
+            held = sum(
+                abs(wish.symbol.value(wish.symbol.lots, wish.symbol.close[bar]))
+                for wish in wishes
+                if wish.direction == HOLD
+            )
+            sought = sum(
+                abs(wish.symbol.value(wish.wanted, wish.symbol.close[bar])) for wish in wishes
+            )
+            factor = 1.0
+            if sought > 0.0 and budget - held < sought:
+                factor = max((budget - held) / sought, 0.0)
+                self.saw("targets_scaled")
+            for wish in wishes:
+                if wish.direction != HOLD:
+                    wish.symbol.order = self.tested(wish.symbol, scaled(wish.wanted, factor))
+            return
+        reductions = additions = 0.0
+        for wish in wishes:
+            one, close = wish.symbol, wish.symbol.close[bar]
+            one.order = 0.0
+            if wish.direction == HOLD:
+                continue
+            one.order = self.tested(one, wish.wanted)
+            reduction, addition = parts(one.lots, one.order)
+            reductions += abs(one.value(reduction, close))
+            additions += abs(one.value(addition, close))
+        left = budget - self.marked.gross + reductions
+        if additions <= left or additions == 0.0:
+            return
+        self.saw("additions_scaled")
+        factor = max(left / additions, 0.0)
+        for one in self.symbols:
+            reduction, addition = parts(one.lots, one.order)
+            if addition != 0.0:
+                target = one.lots + reduction + scaled(addition, factor)
+                one.order = self.tested(one, target)
+
+    def walk(self) -> Outcome:
+        out = self.out
+        for bar in range(out.first, self.bars.n_bars):
+            if out.ruined:
+                out.equity.append(self.marked.equity)
+                out.cash.append(self.cash)
+                continue
+            if bar > 0:
+                self.carry(bar)
+            if not self.at_close:
+                self.fill_orders(bar)
+            self.stops(bar)
+            if self.margin:
+                self.liquidate(bar)
+            self.follow(bar)
+            if self.mark(bar):
+                self.update_variance()
+                self.decide(bar)
+                if self.at_close:
+                    self.fill_orders(bar)
+                    self.mark(bar)
+            self.before = self.marked
+            out.equity.append(self.marked.equity)
+            out.cash.append(self.cash)
+        return out
+
+
+def whole(lots: float) -> float:
+    """Rounded down; what lacks of a whole number by the rounding of floats alone counts as whole."""
+    return float(floor(lots * (1.0 + 2.0**-50)))
+
+
+def scaled(lots: float, factor: float) -> float:
+    """Whole lots that are left of ``lots``, rounded toward zero."""
+    left = whole(abs(lots) * factor)
+    return left if lots > 0.0 else -left
+
+
+def parts(lots: float, order: float) -> tuple[float, float]:
+    """The part of an order that reduces a position, and the part that adds."""
+    if order * lots >= 0.0:
+        return 0.0, order
+    if abs(order) <= abs(lots):
+        return order, 0.0
+    return -lots, order + lots
+
+
+def run(
+    bars: Bars,
+    parameters: Mapping[str, Any],
+    *,
+    costs: Mapping[str, Any] | None = None,
+    account: Mapping[str, Any] | None = None,
+    instruments: Mapping[str, Mapping[str, float]] | None = None,
+    sizing: str = "kelly",
+    allocation: str = "additions",
+    allow_short: bool = False,
+) -> Outcome:
+    """Walk all bars with one parameter set; the arguments are those of ``optimizer.backtest``."""
+    return Broker(
+        bars,
+        parameters,
+        costs or {},
+        account or {},
+        instruments or {},
+        sizing,
+        allocation,
+        allow_short,
+    ).walk()
