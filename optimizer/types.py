@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 MaskArray = npt.NDArray[np.uint8]
 TimeArray = npt.NDArray[np.datetime64]
-_Array = TypeVar("_Array", bound=npt.NDArray[Any])
+_Number = TypeVar("_Number", bound=np.generic)
 
 NO_CASH_AT_FILL = "no_cash_at_fill"
 """Reject reason of an order, or of a stop's cover, for which there was no cash at its fill.
@@ -121,7 +121,9 @@ class Bars:
             return np.arange(self.n_bars)
         return np.flatnonzero(self.present[:, symbol])
 
-    def carried(self, symbol: int, values: _Array, missing: float) -> _Array:
+    def carried(
+        self, symbol: int, values: npt.NDArray[_Number], missing: float
+    ) -> npt.NDArray[_Number]:
         """Values at the bars that a symbol has, at every bar: those of its last one so far.
 
         Args:

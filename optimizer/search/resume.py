@@ -222,7 +222,8 @@ def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:
 def _refuse_changed_files(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:
     if rules.files_hash != manifest["files_hash"]:
         raise StudyError(
-            f"{path}: {other_files(manifest['study'])}: changed since the study started; restore the files, or {_RERUN}"
+            f"{path}: {other_files(manifest['study'])}: changed since the study"
+            f" started; restore the files, or {_RERUN}"
         )
 
 

@@ -847,7 +847,18 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 TABLE_KEYS = [
-    *("seed", "path", "symbols", "start", "end", "align", "timezone", "lookback", "threshold"),
+    *(
+        "seed",
+        "path",
+        "symbols",
+        "start",
+        "end",
+        "align",
+        "members",
+        "timezone",
+        "lookback",
+        "threshold",
+    ),
     *("market", "kelly_fraction", "lot_size", "fill", "trials", "objective", "direction"),
     *("tile_value", "constraints", "holdout", "count", "allow_short"),
 ]
