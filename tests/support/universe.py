@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ def with_present(bars: Bars, present: npt.ArrayLike) -> Bars:
 def only(bars: Bars, symbols: Sequence[int], where: npt.ArrayLike | None = None) -> Bars:
     """Some symbols of bars, at all bars or at some, as if nothing else had ever been there."""
     at = np.arange(bars.n_bars) if where is None else np.asarray(where)
-    values = {
+    values: dict[str, Any] = {
         name: np.ascontiguousarray(getattr(bars, name)[at][:, symbols])
         for name in ("open", "high", "low", "close", "volume")
     }

@@ -75,7 +75,7 @@ def test_parts_keep_what_is_present(tmp_path: Path) -> None:
 def test_with_one_calendar_all_alignments_are_one(tmp_path: Path) -> None:
     rows = [row(symbol, day, 10.0 * day) for symbol in "AB" for day in range(1, 9)]
     path = write(tmp_path / "a.csv", rows)
-    inner, strict, outer = (load_bars(path, align=one) for one in ("inner", "strict", "outer"))  # type: ignore[arg-type]
+    inner, strict, outer = (load_bars(path, align=one) for one in ("inner", "strict", "outer"))
     assert outer.present is None
     assert inner.content_hash == strict.content_hash == outer.content_hash
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,7 @@ def test_a_feature_of_the_users_needs_more_bars_than_its_lookback() -> None:
 
     def refuses(given: object, lookback: int) -> FloatArray:
         close: FloatArray = given["close"]  # type: ignore[index]
-        return np.lib.stride_tricks.sliding_window_view(close, lookback + 1).mean(axis=1)
+        return np.array(np.lib.stride_tricks.sliding_window_view(close, lookback + 1).mean(axis=1))
 
     def padded(given: object, lookback: int) -> FloatArray:
         return np.concatenate([np.full(lookback, np.nan), refuses(given, lookback)])
@@ -137,7 +138,7 @@ def test_nothing_reads_ahead(cut: int) -> None:
     changed = with_present(
         random_bars(80, bars.symbols, 77), np.vstack([bars.present[:cut], later[cut:]])
     )
-    mixed = {
+    mixed: dict[str, Any] = {
         name: np.vstack([getattr(bars, name)[:cut], getattr(changed, name)[cut:]])
         for name in ("open", "high", "low", "close", "volume")
     }
