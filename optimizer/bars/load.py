@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from optimizer.bars.checks import check_rows, suspected_splits
 from optimizer.bars.read import find_symbols, read_table
@@ -95,6 +96,9 @@ def load_bars(
     rows = _read_values(rows)
     check_rows(rows, zone, size)
     bars = _align(rows, align, bars_per_year, size)
+    del rows
+    # Arrow would keep what the table took: as much again as the bars.
+    pa.default_memory_pool().release_unused()
     _log_suspicions(bars, size)
     return bars
 
