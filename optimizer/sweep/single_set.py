@@ -175,6 +175,24 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     )
 
 
+def record_equity(
+    inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]
+) -> pd.Series[float]:
+    """Simulate one parameter set and keep its equity alone.
+
+    Args:
+        inputs, tile, regimes: as ``record`` takes them.
+
+    Returns:
+        As ``BacktestResult.equity``.
+    """
+    bars = inputs.bars
+    recording = Recording.empty(bars.n_bars, bars.n_symbols, fills=False)
+    simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
+    index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
+    return pd.Series(recording.equity[inputs.first :], index, name="equity")
+
+
 def metric_values(row: FloatArray) -> dict[str, float]:
     """Metrics of one parameter set by name, from a row of shape (n_metrics,).
 

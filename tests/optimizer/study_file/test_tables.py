@@ -394,6 +394,7 @@ NAN, INF = float("nan"), float("inf")
             {"data": {"align": "iner"}},
             ['[data] align: got "iner"; did you mean "inner"?', "strict"],
         ),
+        ({"data": {"members": 3}}, ["[data] members: got 3"]),
         ({"data": {"timezone": "Mars"}}, ['[data] timezone: got "Mars"; no such time zone']),
         ({"data": {"timezone": "../x"}}, ['[data] timezone: got "../x"']),
         ({"data": {"bars_per_year": 0}}, ["[data] bars_per_year: got 0", "0.01 to 1000000000"]),
