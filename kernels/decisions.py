@@ -81,7 +81,7 @@ def wanted_positions(
         values: (n_symbols,), signed values of the positions at the last refresh, in money.
         values_gross: their gross value.
         correlation_penalty: 0 to 1.
-        short: None where short positions are off.
+        short: None in an account without shorts and with leverage 1.
         wanted: (n_symbols,), receives lots, signed; the position itself where the signal holds.
     """
     signals = 0.0
@@ -155,7 +155,6 @@ def decide(
     lot_values: FloatArray,
     sizing: int,
     allocation: int,
-    allow_short: bool,
     scaled_size: float,
     max_weight: float,
     max_positions: float,
@@ -184,7 +183,6 @@ def decide(
         barred: (n_symbols,), directions that a stop closed, or 0; updated.
         lot_units: (n_symbols,), units per lot.
         allocation: a code of ``kernels.codes``.
-        allow_short: whether the account may have short positions.
         max_positions: inf where unlimited.
         max_exposure: largest gross value over equity.
         min_order_size: smallest order that opens or adds, units.
@@ -202,8 +200,6 @@ def decide(
     needed = needs_volatility(sizing)
     for s in range(n_symbols):
         direction = defined_direction(directions[s], inverse_volatilities[s], needed)
-        if not allow_short:
-            direction = larger(direction, 0.0)
         acted[s], barred[s] = barred_direction(direction, barred[s])
     wanted_positions(
         acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size,
@@ -244,15 +240,14 @@ def decide(
             )
         elif reasons[s] != HELD and reasons[s] != NO_VOLATILITY:
             target = scaled_lots(lots[s] + order, share)
-            order = target - lots[s]
             orders[s] = placed_order(
                 target, lots[s], lot_units[s], min_order_size, rebalance_band, short
             )
-            if order != 0.0 and orders[s] == 0.0:
+            if orders[s] == 0.0 and target != lots[s]:
                 reasons[s] = _reason_of_size(target, lots[s], lot_units[s], min_order_size)
         if orders[s] != 0.0:
             reasons[s] = PLACED
-        elif order != 0.0 and share < 1.0:
+        elif reasons[s] == PLACED:
             reasons[s] = NO_BUDGET
     return share
 

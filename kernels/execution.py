@@ -48,9 +48,10 @@ def fill_terms(
     paid = larger(price * (1.0 + side * slippage) + side * half_spread, 0.0)
     value = paid * lot_money
     if fees is None:
-        return paid, value * (1.0 + side * commission)
-    proportional = quantity * (commission * value + per_unit * lot_units)
-    fee = (larger(minimum, proportional) + per_order) / quantity
+        return paid, value + side * (commission * value)
+    # Per lot, so that a lane without these costs has the bits that it has where ``fees`` is None.
+    inverse = 1.0 / quantity
+    fee = larger(minimum * inverse, commission * value + per_unit * lot_units) + per_order * inverse
     return paid, value + (side * fee if quantity > 0.0 else 0.0)
 
 

@@ -154,7 +154,7 @@ N_RANK_ROWS = 3
     RANK_EDGE,  # strength times confidence
     RANK_CALM,  # inverse of the volatility
     RANK,  # number of symbols that come first
-) = range(N_RANK_ROWS)
+) = _rows(N_RANK_ROWS)
 
 # Working rows of one bar, not carried to the next.
 N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
@@ -183,11 +183,12 @@ N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
     USER_X5,
 ) = _rows(N_SCRATCH_ROWS)
 
-# Lengths in the flat buffers: one block of lanes, and for positions one symbol of one block.
+# Lengths in the flat buffers: one block of lanes, and for positions and ranks one symbol of it.
 STATE_BLOCK = np.uint64(N_LANE_ROWS * STRIDE)
 POSITION_BLOCK = np.uint64(N_SYMBOL_ROWS * STRIDE)
 PARAMETER_BLOCK = np.uint64(N_PARAMETER_ROWS * STRIDE)
 COLUMN_BLOCK = np.uint64(N_COLUMN_ROWS * STRIDE)
+RANK_BLOCK = np.uint64(N_RANK_ROWS * STRIDE)
 SCRATCH_SIZE = N_SCRATCH_ROWS * STRIDE
 
 CACHE_LINE = 64

@@ -13,7 +13,7 @@ from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
-from kernels.layout import CREDIT, EQUITY, RISK_FREE, YEARS, ZERO
+from kernels.layout import EQUITY, RISK_FREE, YEARS, ZERO
 
 TIME_TILE = 16
 """Bars that one block walks before the next block does, so that their features stay in cache."""
@@ -52,16 +52,16 @@ def simulate(
     ranks: FloatArray,
     sizing: int,
     allocation: int,
-    allow_short: bool,
     leverage: float,
     maintenance: float,
     decay: float,
-    close_fill: bool,
     equity: FloatArray,
     fills: FloatArray,
     fees: object,
     stops: object,
     short: object,
+    extended: object,
+    close_fill: object,
 ) -> None:
     """Walk bars ``first`` to ``last - 1`` for every block of lanes, carrying the state on.
 
@@ -94,21 +94,22 @@ def simulate(
             REDUCE and ADD bits.
         scratch: (SCRATCH_SIZE,), overwritten.
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
-        ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
+        ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         sizing, allocation: codes of ``kernels.codes``.
-        allow_short: whether an account with leverage may have short positions.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
-        close_fill: whether orders fill at the close of the bar that decides them.
         equity: (n_bars,), receives the equity of lane 0 of block 0 at each close; empty to record
             nothing.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
             ``kernels.codes``; empty to record nothing.
-        fees, stops, short: None where off, which removes their code. Where on: some lane has costs
-            that depend on the size of a fill; stops are watched; the account has short positions or
-            leverage.
+        fees, stops, short, extended, close_fill: None where off, which removes their code. Where on:
+            some lane has costs that depend on the size of a fill; stops are watched; short positions are
+            allowed; the study has a sizing mode other than ``kelly``, an allocation other than
+            ``additions``, limited places, leverage, interest, or a symbol that ends before the bars;
+            orders fill at the close of the bar that decides them.
     """
+    margin = short is not None or leverage > 1.0
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
@@ -120,32 +121,35 @@ def simulate(
                 # call the same scalar rules.
                 # tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep holds the two
                 # together, bit for bit.
-                if rates[t, CREDIT] != 0.0 or (short is not None and rates[t, YEARS] != 0.0):
+                # Without margin, only a commission larger than the proceeds takes cash below 0.
+                owes = short is not None or fees is not None or extended is not None
+                if owes and rates[t, YEARS] != 0.0:
                     carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
-                if not close_fill:
+                if close_fill is None:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
-                        short,
+                        short, extended,
                     )  # fmt: skip
                 if stops is not None:
                     stop_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
-                        columns, parameters, state, positions, fills, fees, short,
+                        columns, parameters, state, positions, scratch, fills, fees, short,
                     )  # fmt: skip
-                if short is not None:
+                if (short is not None or extended is not None) and margin:
                     margin_lanes(
                         k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
                         columns, parameters, state, positions, scratch, maintenance, fills, fees,
                     )  # fmt: skip
-                end_lanes(
-                    k, t, closes, ends, volumes, volatilities, instruments, columns, parameters,
-                    state, positions, fills, fees, short,
-                )  # fmt: skip
+                if extended is not None:
+                    end_lanes(
+                        k, t, closes, ends, volumes, volatilities, instruments, columns, parameters,
+                        state, positions, scratch, fills, fees, short,
+                    )  # fmt: skip
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
-                if close_fill:
+                if close_fill is not None:
                     variance_lanes(k, state, scratch, decay)
                 else:
                     account_lanes(k, state, scratch, rates[t, RISK_FREE], decay)
@@ -157,13 +161,13 @@ def simulate(
                 decide_lanes(
                     k, t, closes, features, volatilities, inverse_volatilities, regimes, live,
                     instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
-                    shared[k], sizing, allocation, allow_short, values, stops, short,
+                    shared[k], sizing, allocation, values, stops, short, extended,
                 )  # fmt: skip
-                if close_fill:
+                if close_fill is not None:
                     fill_lanes(
                         k, t, t, closes, traded, volumes, volatilities, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
-                        short,
+                        short, extended,
                     )  # fmt: skip
                     mark_lanes(
                         k, t, closes, state, positions, scratch, values, instruments, fills, short

@@ -17,10 +17,11 @@ MaskArray = npt.NDArray[np.uint8]
 TimeArray = npt.NDArray[np.datetime64]
 _Number = TypeVar("_Number", bound=np.generic)
 
-NO_CASH_AT_FILL = "no_cash_at_fill"
-"""Reject reason of an order, or of a stop's cover, for which there was no cash at its fill.
+NOT_TRADED, NO_VOLUME, NO_BUYING_POWER = "not_traded", "no_volume", "no_buying_power"
+"""Reject reasons of an order that became no fill: its symbol did not trade in the bar, the share of the
+bar's volume was less than a lot (of a stop too), or the buying power was.
 
-Only the trace has it, next to the reasons of ``kernels.codes``; the sweep needs no code for it.
+Only the trace has them, next to the reasons of ``kernels.codes``; the sweep needs no codes for them.
 """
 
 
@@ -177,6 +178,8 @@ class Bars:
             self.low[index],
             self.close[index],
             self.volume[index],
+            self.traded[index],
+            np.where(self.volume[index] > 0.0, self.volume[index], np.inf),
             None if self.present is None else self.present[index],
         )
 
@@ -190,6 +193,9 @@ class Bar:
         time: its start, UTC.
         symbols: names, in the order of the arrays.
         open, high, low, close, volume: shape (n_symbols,); they become read-only.
+        traded: shape (n_symbols,), 1 where the symbol trades in the bar, see ``Bars.traded``.
+        market_volume: shape (n_symbols,), ``volume``, or inf where it is unknown or 0 (nothing
+            trades then, and a symbol that ends is closed without impact): what fills are measured by.
         present: whether each symbol has this bar, shape (n_symbols,), 1 or 0; None where all have.
     """
 
@@ -201,11 +207,13 @@ class Bar:
     low: FloatArray
     close: FloatArray
     volume: FloatArray
+    traded: MaskArray
+    market_volume: FloatArray
     present: MaskArray | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.open, self.high, self.low, self.close, self.volume):
-            array.flags.writeable = False
+        for name in ("open", "high", "low", "close", "volume", "traded", "market_volume"):
+            getattr(self, name).flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +255,9 @@ class Order:
         bar: index of the bar of decision.
         symbol: index.
         lots: signed change of the position.
-        target: position after the order, in lots.
-        kelly_value, budget_value, cash_value: three sizes, money; the order takes the least.
+        wanted: position that the signal wanted before all orders shared the budget, in lots, signed.
+        budget_share: by which the budget scaled all additions, or all targets, of this close; 0 to 1.
+        target: position after the order, in lots, signed.
         signal_id, regime_id: of the signal and the regime behind the order.
     """
 
@@ -256,10 +265,9 @@ class Order:
     bar: int
     symbol: int
     lots: float
+    wanted: float
+    budget_share: float
     target: float
-    kelly_value: float
-    budget_value: float
-    cash_value: float
     signal_id: str
     regime_id: str
 
@@ -270,17 +278,18 @@ class Fill:
 
     Attributes:
         id: of the fill.
-        order_id: of the order; None if a stop or ruin closed the position.
+        order_id: of the order; None if a stop, a margin call or ruin closed the position.
         bar: index of the bar.
         symbol: index.
-        kind: ``order``, ``stop``, or ``ruin``, which writes the position off at the close at no cost.
+        kind: ``order``, ``stop``, ``liquidation``, or ``ruin``, which writes the position off at the
+            close at no cost.
         lots: signed change of the position.
         quantity: signed change of the position, units.
-        price: per unit, slippage included.
+        price: per unit, spread, slippage and impact included.
         raw_value: money per lot at the market's price.
-        cash_per_lot: money that a lot took or brought, slippage and commission included.
-        cost: slippage and commission of the whole fill, money.
-        opening_order_id: for a stop or ruin, the order that opened the position.
+        cash_per_lot: money that a lot took or brought, all costs included.
+        cost: all costs of the whole fill, money.
+        opening_order_id: without an order of its own, the one that opened the position.
         stop_level: for a stop, the price that the bar reached or opened beyond.
     """
 
@@ -313,7 +322,6 @@ class PortfolioState:
         values: signed value of each position as of the last refresh of the correlations, money,
             shape (n_symbols,), read-only.
         values_gross: sum of their absolute values.
-        cash_left, budget_left: money that the orders of this bar may still use.
     """
 
     portfolio_id: str
@@ -326,5 +334,3 @@ class PortfolioState:
     barred: tuple[float, ...]
     values: FloatArray
     values_gross: float
-    cash_left: float
-    budget_left: float

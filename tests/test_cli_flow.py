@@ -112,7 +112,7 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
     parts = ["bar of the decision", "signal", "regime", "order", "fill", "portfolio at the close"]
     places = [chain.stdout.index(f"\n{part}") for part in parts]
     assert places == sorted(places)
-    for value in ("kelly value", "budget value", "cash value", "cash after", "momentum_", "bar id"):
+    for value in ("wanted", "budget share", "target", "cash after", "momentum_", "bar id"):
         assert value in chain.stdout
     assert "None" not in chain.stdout
     rejects = barsweep("trace", "out/a flow's", "--rejects", folder=folder)
@@ -284,7 +284,7 @@ def test_a_password_is_kept_nowhere(folder: Path, postgres_server: PostgresServe
     wrong = refused(*command, folder=folder, PGPASSWORD="hunter2")
     # Rows that a failed database did not take find their way back in the same manner.
     spill = folder / "spill.jsonl"
-    header = {"file": "barsweep analytics spill", "schema": "2", "database": masked}
+    header = {"file": "barsweep analytics spill", "schema": "3", "database": masked}
     bar = {"bar": 1, "rows": {"regimes": [["r", "k", 1, 0]]}}
     spill.write_text(f"{json.dumps(header)}\n{json.dumps(bar)}\n")
     missing = refused("analytics", "import", "spill.jsonl", folder=folder)

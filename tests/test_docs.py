@@ -235,44 +235,32 @@ def test_the_sizing_example_is_right() -> None:
     """Every row of the table in ``docs/sizing.md``, computed by the kernels that size orders."""
     rows = re.findall(r"^\| (.+?) \| .+ \| \*\*(.+?)\*\* \|$", page_text("sizing.md"), re.MULTILINE)
     said = {name: float(value.replace(",", "").rstrip("%")) for name, value in rows}
-    kelly = risk.kelly_size(0.1 * 1.2, 0.0005, 0.8, 1.0 / 0.01**2)
+    kelly = risk.kelly_size(0.1 * 1.2, 0.0005 * 0.8, 1.0 / 0.01**2)
     values = {"QQQ": 20_000.0, "TLT": 10_000.0, "SPY": 5_000.0}
     weighted = values["QQQ"] * 0.75 + values["TLT"] * -0.3
     gross = sum(values.values())
     rho = risk.mean_correlation(weighted, gross, values["SPY"])
     adjustment = risk.correlation_adjustment(0.5, rho)
-    budget_left = risk.budget(0.6, 100_000.0, gross) - risk.budget_taken(101.0, 0.0, 50.0, None)
-    cash_left = 65_000.0 - risk.cash_taken(101.0, 50.0)
-    size: dict[str, Any] = {
-        "direction": 1.0,
-        "fraction": kelly * adjustment,
-        "equity": 100_000.0,
-        "lots": 100.0,
-        "lot_value": 50.0,
-        "inverse_lot_value": risk.inverse_of_lot(50.0),
-        "cash_left": cash_left,
-        "budget_left": budget_left,
-        "min_lots": 1.0,
-        "rebalance_band": 0.1,
-        "short": None,
-    }
-    order, target, kelly_value, budget_value, cash_value = risk.order_size(**size)
-    later = {**size, "lots": 499.0, "cash_left": 40_000.0, "budget_left": 1_550.0}
-    none, next_target, *_ = risk.order_size(**later)
-    assert none == 0.0
+    inverse = risk.inverse_of_lot(50.0)
+    wanted = risk.target_size(1.0, kelly * adjustment, 1.0, 100_000.0, inverse, None)
+    addition = risk.placed_order(wanted, 100.0, 1.0, 1.0, 0.1, None)
+    added = addition * 50.0 + 200.0 * 83.0
+    share = risk.budget_share(0.6, 100_000.0, gross, values["TLT"], added)
+    order = risk.shared_order(addition, 100.0, share, 1.0, 1.0, 0.1, None)
+    assert risk.shared_order(200.0, 0.0, share, 1.0, 1.0, 0.1, None) == 140.0
+    assert risk.budget_share(0.8, 100_000.0, gross, values["TLT"], added) == 1.0
     expected = {
         "Kelly fraction": kelly,
         "mean correlation": rho,
         "correlation adjustment": adjustment,
-        "Kelly value": kelly_value,
-        "budget left": budget_left,
-        "budget value": budget_value,
-        "cash value": cash_value,
-        "target": target,
+        "wanted": wanted,
+        "addition": addition,
+        "all additions": added,
+        "budget": 0.6 * 100_000.0 - gross + values["TLT"],
+        "budget share": share,
         "order": order,
-        "band": 0.1 * target,
-        "next target": next_target,
-        "next band": 0.1 * next_target,
+        "target": 100.0 + order,
+        "band": 0.1 * (100.0 + order),
     }
     assert said == pytest.approx(expected, rel=1e-9)
 

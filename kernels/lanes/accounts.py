@@ -67,7 +67,7 @@ def carry_lanes(
         state: CASH and CARRY are updated.
         positions: read.
         scratch: GROSS and SPENT are overwritten.
-        short: None in an account without shorts and with leverage 1.
+        short: None where short positions are off.
     """
     n_symbols = np.uint64(closes.shape[1])
     o = k * STATE_BLOCK

@@ -36,42 +36,68 @@ from kernels.layout import (
     TRADED,
     VOLATILITY_COLUMN,
     VOLUME_SHARE,
+    X_VOLATILITY,
+    ZERO,
+    B,
 )
 from kernels.portfolio import mean_entry, reduced
 from kernels.risk import larger, smaller
 
 
 @jit_borrowing
+def gather_volatility(
+    c: Index,
+    s: Index,
+    decided: int,
+    volatilities: FloatArray,
+    columns: ColumnArray,
+    scratch: FloatArray,
+    fees: object,
+) -> None:
+    """Leave the volatilities that scale the impact of one symbol's fills for ``lane_terms``.
+
+    In the loop that fills, the indirect loads would keep the compiler from vectorizing.
+
+    Args:
+        c, s: offset of the block in ``columns``, and the symbol.
+        decided: bar whose volatility scales the impact.
+        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        columns: columns of each lane.
+        scratch: X_VOLATILITY is written where ``fees`` is given.
+        fees: None where no lane has costs that depend on the size of a fill.
+    """
+    if fees is not None:
+        for b in range(B):
+            scratch[X_VOLATILITY + b] = volatilities[decided, s, columns[c + VOLATILITY_COLUMN + b]]
+
+
+@jit_borrowing
 def lane_terms(
     q: Index,
-    c: Index,
     s: Index,
     b: Index,
     side: float,
     quantity: float,
     price: float,
     parameters: FloatArray,
-    columns: ColumnArray,
     instruments: FloatArray,
-    volatilities: FloatArray,
+    scratch: FloatArray,
     volumes: FloatArray,
-    decided: int,
     t: int,
     fees: object,
 ) -> tuple[float, float]:
     """Price and cash per lot of a lane's fill; see ``kernels.execution.fill_terms``.
 
     Args:
-        q, c: offsets of the block in ``parameters`` and in ``columns``.
+        q: offset of the block in ``parameters``.
         s, b: numbers of the symbol and of the lane.
         side: 1 for a purchase, -1 for a sale.
         quantity: lots, >= 0.
         price: of the market.
-        parameters, columns: rows of each lane.
+        parameters: rows of each lane.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        scratch: as ``gather_volatility`` left it.
         volumes: (n_bars, n_symbols), units; inf where unknown.
-        decided: bar whose volatility scales the impact.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
     """
@@ -87,7 +113,6 @@ def lane_terms(
             side, quantity, price, lot_units, lot_money, slippage, half_spread, commission,
             0.0, 0.0, 0.0, 0.0, 0.0, None,
         )  # fmt: skip
-    volatility = volatilities[decided, s, columns[c + VOLATILITY_COLUMN + b]]
     return fill_terms(
         side,
         quantity,
@@ -100,7 +125,7 @@ def lane_terms(
         parameters[q + PER_UNIT + b] + instruments[s, OWN_PER_UNIT],
         parameters[q + MINIMUM + b] + instruments[s, OWN_MINIMUM],
         parameters[q + PER_ORDER + b] + instruments[s, OWN_PER_ORDER],
-        (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * volatility,
+        (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * scratch[X_VOLATILITY + b],
         1.0 / volumes[t, s],
         True,
     )
@@ -179,7 +204,6 @@ def book_reduction(
     change: float,
     value: float,
     cash_per_lot: float,
-    ending: object,
 ) -> None:
     """Reduce a position and book cash, costs and the trade.
 
@@ -189,7 +213,6 @@ def book_reduction(
         change: lots, signed; 0 changes nothing.
         value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings.
-        ending: None where no lane's trade can end, so that no trade has to be booked.
     """
     lots, flow, ended, profit = reduced(
         positions[p + LOTS + b], positions[p + FLOW + b], change, cash_per_lot
@@ -198,8 +221,7 @@ def book_reduction(
     positions[p + FLOW + b] = flow
     state[o + CASH + b] -= change * cash_per_lot
     book_costs(state, o, b, abs(change), value, cash_per_lot)
-    if ending is not None:
-        book_trade(state, o, b, ended, profit)
+    book_trade(state, o, b, ended, profit)
 
 
 @jit_borrowing
@@ -223,27 +245,33 @@ def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: 
 @jit_borrowing
 def record_fill(
     fills: FloatArray,
-    t: int,
+    q: Index,
     s: Index,
+    t: int,
     kind: int,
-    lots: float,
+    change: float,
     price: float,
-    value: float,
-    cash: float,
+    parameters: FloatArray,
+    instruments: FloatArray,
+    scratch: FloatArray,
+    volumes: FloatArray,
+    fees: object,
 ) -> None:
     """Keep a fill of lane 0 of block 0.
 
     Args:
         fills: (n_bars, n_symbols, n_kinds, 4), updated.
-        t, s: numbers of the bar and of the symbol.
+        q, s, t, parameters, instruments, scratch, volumes, fees: as in ``lane_terms``.
         kind: a code of ``kernels.codes``.
-        lots: signed; 0 keeps nothing.
-        price: per unit, after slippage.
-        value: money per lot at the market's price.
-        cash: money that a lot takes or brings.
+        change: lots, signed; 0 keeps nothing.
+        price: of the market.
     """
-    if lots != 0.0:
-        fills[t, s, kind, FILL_LOTS] = lots
-        fills[t, s, kind, FILL_PRICE] = price
-        fills[t, s, kind, FILL_VALUE] = value
-        fills[t, s, kind, FILL_CASH] = cash
+    if change != 0.0:
+        side = 1.0 if change > 0.0 else -1.0
+        paid, cash_per_lot = lane_terms(
+            q, s, ZERO, side, abs(change), price, parameters, instruments, scratch, volumes, t, fees
+        )
+        fills[t, s, kind, FILL_LOTS] = change
+        fills[t, s, kind, FILL_PRICE] = paid
+        fills[t, s, kind, FILL_VALUE] = price * instruments[s, LOT_MONEY]
+        fills[t, s, kind, FILL_CASH] = cash_per_lot

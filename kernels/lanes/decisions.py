@@ -37,6 +37,7 @@ from kernels.layout import (
     FEATURE_1,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
+    RANK_BLOCK,
     RANK_CALM,
     RANK_EDGE,
     SPENT,
@@ -47,7 +48,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.risk import larger, needs_volatility
+from kernels.risk import needs_volatility
 from kernels.user_signal import GIVEN
 
 
@@ -72,10 +73,10 @@ def decide_lanes(
     shared: bool,
     sizing: int,
     allocation: int,
-    allow_short: bool,
     correlation: object,
     stops: object,
     short: object,
+    extended: object,
 ) -> None:
     """Decide the orders of block ``k`` at the close of bar ``t``, all symbols at once.
 
@@ -93,14 +94,14 @@ def decide_lanes(
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
         scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
-        ranks: (n_symbols, N_RANK_ROWS, STRIDE), overwritten; empty where places are unlimited.
+        ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
         sizing, allocation: codes of ``kernels.codes``.
-        allow_short: whether an account with leverage may have short positions.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
-        short: None in an account without shorts and with leverage 1.
+        short: None where short positions are off.
+        extended: as in ``simulate``.
     """
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
@@ -111,7 +112,7 @@ def decide_lanes(
     ranked = len(ranks) > 0
     raw = ranked or allocation != ADDITIONS
     counted = 0
-    if sizing == EQUAL_WEIGHT:
+    if extended is not None and sizing == EQUAL_WEIGHT:
         # A first pass over the signals counts the symbols that share the exposure.
         counted = 1
         for b in range(B):
@@ -120,13 +121,8 @@ def decide_lanes(
         for s in range(n_symbols):
             p = (k * n_symbols + s) * POSITION_BLOCK
             if live[t, s] == WAITING:
-                if step == counted:
-                    wait_lanes(p, positions, raw)
-                    pending[k, s] = 0
-                    if ranked:
-                        for b in range(B):
-                            ranks[s, RANK_EDGE, b] = 0.0
-                            ranks[s, RANK_CALM, b] = 0.0
+                pending[k, s] = 0
+                wait_lanes(p, positions, raw)
                 continue
             close = closes[t, s]
             x0 = features[t, s, columns[c + FEATURE_0]]
@@ -173,31 +169,42 @@ def decide_lanes(
             if live[t, s] == LEAVING:
                 for b in range(B):
                     scratch[DIRECTION + b] = 0.0
-            if short is not None and not allow_short:
-                for b in range(B):
-                    scratch[DIRECTION + b] = larger(scratch[DIRECTION + b], 0.0)
-            if step < counted:
-                count_lanes(p, positions, scratch, stops, short)
-                continue
-            if sizing != KELLY:
-                confident = True if GIVEN else None
-                if shared:
-                    other_size_lanes(scratch, sizing, ivol, confident, None)
-                else:
-                    other_size_lanes(scratch, sizing, ivol, confident, True)
-            if ranked:
-                for b in range(B):
-                    own = scratch[X_INVERSE_VOLATILITY + b]
-                    ranks[s, RANK_CALM, b] = ivol if shared else own
-                    ranks[s, RANK_EDGE, b] = scratch[EDGE + b]
+            if extended is not None:
+                if step < counted:
+                    count_lanes(p, positions, scratch, stops, short)
+                    continue
+                if sizing != KELLY:
+                    confident = True if GIVEN else None
+                    if shared:
+                        other_size_lanes(scratch, sizing, ivol, confident, None)
+                    else:
+                        other_size_lanes(scratch, sizing, ivol, confident, True)
+                if ranked:
+                    r = s * RANK_BLOCK
+                    for b in range(B):
+                        own = scratch[X_INVERSE_VOLATILITY + b]
+                        ranks[r + RANK_CALM + b] = ivol if shared else own
+                        ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
-                stops, short,
+                stops, short, extended,
             )  # fmt: skip
-    if ranked:
-        place_lanes(k, parameters, positions, ranks)
-    if raw:
-        settle_lanes(
-            k, t, closes, instruments, parameters, positions, pending, scratch, allocation, short
-        )
-    share_lanes(k, instruments, parameters, positions, pending, scratch, allocation, short)
+    if extended is not None:
+        if ranked:
+            place_lanes(k, parameters, positions, scratch, ranks)
+        if raw:
+            settle_lanes(
+                k,
+                t,
+                closes,
+                instruments,
+                parameters,
+                positions,
+                pending,
+                scratch,
+                allocation,
+                short,
+            )
+    share_lanes(
+        k, instruments, parameters, positions, pending, scratch, allocation, short, extended
+    )

@@ -9,6 +9,7 @@ from kernels.execution import buying_power, cut_lots, lot_need, payable_share
 from kernels.lanes.booking import (
     book_costs,
     book_reduction,
+    gather_volatility,
     lane_terms,
     lane_volume_limit,
     move_entry,
@@ -61,6 +62,7 @@ def fill_lanes(
     fees: object,
     stops: object,
     short: object,
+    extended: object,
 ) -> None:
     """Fill the pending orders of block ``k`` at ``prices[t]``.
 
@@ -79,13 +81,14 @@ def fill_lanes(
         state, positions: updated.
         pending: (n_blocks, n_symbols), which parts of an order any lane has, as REDUCE and ADD bits;
             cleared.
-        scratch: ADDED, FREED, SHARE, SPENT, GROSS and EQUITY_NOW are overwritten.
+        scratch: ADDED, FREED, SHARE, SPENT, GROSS, EQUITY_NOW and X_VOLATILITY are overwritten.
         leverage: buying power over equity.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of lane 0 of block 0; empty to
             record nothing.
         fees: None where no lane has costs that depend on the size of a fill.
         stops: None where stops are off.
-        short: None in an account without shorts and with leverage 1.
+        short: None where short positions are off.
+        extended: as in ``simulate``; None where leverage is 1.
     """
     n_symbols = np.uint64(prices.shape[1])
     o = k * STATE_BLOCK
@@ -99,31 +102,22 @@ def fill_lanes(
         if pending[k, s] & REDUCE:
             p = (k * n_symbols + s) * POSITION_BLOCK
             value = prices[t, s] * instruments[s, LOT_MONEY]
-            ending = 0
-            for b in range(B):
-                order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
-                change = reducing_part(order, lots, short)
-                ending |= 1 if (change != 0.0) & (lots + change == 0.0) else 0
-            if ending != 0:
-                reduce_lanes(
-                    k, o, p, q, c, s, t, decided, value, prices, volumes, volatilities,
-                    instruments, columns, parameters, state, positions, fills, True, fees, short,
-                )  # fmt: skip
-            else:
-                reduce_lanes(
-                    k, o, p, q, c, s, t, decided, value, prices, volumes, volatilities,
-                    instruments, columns, parameters, state, positions, fills, None, fees, short,
-                )  # fmt: skip
+            gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
+            reduce_lanes(
+                k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state, positions,
+                scratch, fills, fees, short,
+            )  # fmt: skip
     if adding == 0:
         for s in range(n_symbols):
             pending[k, s] = 0
         return
-    power_lanes(k, t, prices, instruments, state, positions, scratch, leverage, short)
+    power_lanes(k, t, prices, instruments, state, positions, scratch, leverage, short, extended)
     for s in range(n_symbols):
         if pending[k, s] & ADD:
             p = (k * n_symbols + s) * POSITION_BLOCK
             price = prices[t, s]
             value = price * instruments[s, LOT_MONEY]
+            gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
             for b in range(B):
                 order = positions[p + ORDER + b]
                 side = 1.0
@@ -136,9 +130,19 @@ def fill_lanes(
                 )
                 positions[p + ORDER + b] = side * quantity
                 _, cash_per_lot = lane_terms(
-                    q, c, s, b, side, quantity, price, parameters, columns, instruments,
-                    volatilities, volumes, decided, t, fees,
-                )  # fmt: skip
+                    q,
+                    s,
+                    b,
+                    side,
+                    quantity,
+                    price,
+                    parameters,
+                    instruments,
+                    scratch,
+                    volumes,
+                    t,
+                    fees,
+                )
                 scratch[ADDED + b] += quantity * lot_need(value, cash_per_lot, leverage)
                 if fees is not None:
                     fixed = leverage * (
@@ -158,15 +162,15 @@ def fill_lanes(
             p = (k * n_symbols + s) * POSITION_BLOCK
             price = prices[t, s]
             value = price * instruments[s, LOT_MONEY]
+            gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
             if len(fills) > 0 and k == ZERO:
                 order = positions[p + ORDER]
-                side = 1.0 if order > 0.0 else -1.0
                 quantity = cut_lots(abs(order), scratch[SHARE])
-                paid, cash_per_lot = lane_terms(
-                    q, c, s, ZERO, side, quantity, price, parameters, columns, instruments,
-                    volatilities, volumes, decided, t, fees,
+                change = quantity if order > 0.0 else -quantity
+                record_fill(
+                    fills, q, s, t, ORDER_ADDING, change, price, parameters, instruments, scratch,
+                    volumes, fees,
                 )  # fmt: skip
-                record_fill(fills, t, s, ORDER_ADDING, side * quantity, paid, value, cash_per_lot)
             for b in range(B):
                 order = positions[p + ORDER + b]
                 side = 1.0
@@ -174,9 +178,19 @@ def fill_lanes(
                     side = 1.0 if order > 0.0 else -1.0
                 quantity = cut_lots(abs(order), scratch[SHARE + b])
                 paid, cash_per_lot = lane_terms(
-                    q, c, s, b, side, quantity, price, parameters, columns, instruments,
-                    volatilities, volumes, decided, t, fees,
-                )  # fmt: skip
+                    q,
+                    s,
+                    b,
+                    side,
+                    quantity,
+                    price,
+                    parameters,
+                    instruments,
+                    scratch,
+                    volumes,
+                    t,
+                    fees,
+                )
                 change = side * quantity
                 if stops is not None:
                     move_entry(positions, p, b, change, paid)
@@ -195,45 +209,40 @@ def reduce_lanes(
     o: Index,
     p: Index,
     q: Index,
-    c: Index,
     s: Index,
     t: int,
-    decided: int,
     value: float,
     prices: FloatArray,
     volumes: FloatArray,
-    volatilities: FloatArray,
     instruments: FloatArray,
-    columns: ColumnArray,
     parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
+    scratch: FloatArray,
     fills: FloatArray,
-    ending: object,
     fees: object,
     short: object,
 ) -> None:
     """Fill the parts of one symbol's orders that reduce positions; leave the rest in ORDER.
 
     Args:
-        k, o, p, q, c, s, t, decided, prices, volumes, volatilities, instruments, columns, parameters,
-            fills, fees, short: as in ``fill_lanes``.
+        k, o, p, q, s, t, prices, volumes, instruments, parameters, fills, fees, short: as in
+            ``fill_lanes``.
         value: money per lot at the market's price.
         state, positions: updated.
-        ending: None where no lane's trade can end, so that no trade has to be booked.
+        scratch: as ``gather_volatility`` left it.
     """
     price = prices[t, s]
     if len(fills) > 0 and k == ZERO:
         change = reducing_part(positions[p + ORDER], positions[p + LOTS], short)
-        side = 1.0 if change > 0.0 else -1.0
         quantity = lane_volume_limit(
             q, s, ZERO, t, abs(change), parameters, instruments, volumes, fees
         )
-        paid, cash_per_lot = lane_terms(
-            q, c, s, ZERO, side, quantity, price, parameters, columns, instruments, volatilities,
-            volumes, decided, t, fees,
+        change = quantity if change > 0.0 else -quantity
+        record_fill(
+            fills, q, s, t, ORDER_REDUCING, change, price, parameters, instruments, scratch,
+            volumes, fees,
         )  # fmt: skip
-        record_fill(fills, t, s, ORDER_REDUCING, side * quantity, paid, value, cash_per_lot)
     for b in range(B):
         order = positions[p + ORDER + b]
         part = reducing_part(order, positions[p + LOTS + b], short)
@@ -242,10 +251,9 @@ def reduce_lanes(
             side = 1.0 if part > 0.0 else -1.0
         quantity = lane_volume_limit(q, s, b, t, abs(part), parameters, instruments, volumes, fees)
         _, cash_per_lot = lane_terms(
-            q, c, s, b, side, quantity, price, parameters, columns, instruments, volatilities,
-            volumes, decided, t, fees,
-        )  # fmt: skip
-        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, ending)
+            q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
+        )
+        book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot)
         if short is not None:
             rest = order - part
             if fees is not None:
@@ -265,6 +273,7 @@ def power_lanes(
     scratch: FloatArray,
     leverage: float,
     short: object,
+    extended: object,
 ) -> None:
     """Buying power of each lane at ``prices[t]``, in EQUITY_NOW; clears ADDED and FREED.
 
@@ -275,15 +284,20 @@ def power_lanes(
         state, positions: read.
         scratch: EQUITY_NOW, GROSS, ADDED and FREED are written.
         leverage: buying power over equity.
-        short: None in an account without shorts and with leverage 1, whose buying power is its cash.
+        short: None where short positions are off.
+        extended: as in ``simulate``; None where leverage is 1.
     """
     o = k * STATE_BLOCK
+    # Without shorts and with leverage 1 the buying power is the cash.
+    margin = short is not None
+    if extended is not None:
+        margin = margin or leverage > 1.0
     for b in range(B):
         scratch[ADDED + b] = 0.0
         scratch[FREED + b] = 0.0
-        scratch[EQUITY_NOW + b] = state[o + CASH + b] if short is None else 0.0
+        scratch[EQUITY_NOW + b] = 0.0 if margin else state[o + CASH + b]
         scratch[GROSS + b] = 0.0
-    if short is not None:
+    if margin:
         n_symbols = np.uint64(prices.shape[1])
         for s in range(n_symbols):
             p = (k * n_symbols + s) * POSITION_BLOCK

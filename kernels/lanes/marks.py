@@ -4,8 +4,8 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import FloatArray, Index
-from kernels.codes import WRITTEN_OFF
-from kernels.lanes.booking import book_trade, record_fill
+from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE, WRITTEN_OFF
+from kernels.lanes.booking import book_trade
 from kernels.layout import (
     CASH,
     EQUITY_NOW,
@@ -135,9 +135,10 @@ def close_ruined(
                     lot_value = closes[t, s] * instruments[s, LOT_MONEY]
                     book_trade(state, o, b, 1.0, positions[p + FLOW + b] + lots * lot_value)
                     if len(fills) > 0 and k == ZERO and b == ZERO:
-                        record_fill(
-                            fills, t, s, WRITTEN_OFF, -lots, closes[t, s], lot_value, lot_value
-                        )
+                        fills[t, s, WRITTEN_OFF, FILL_LOTS] = -lots
+                        fills[t, s, WRITTEN_OFF, FILL_PRICE] = closes[t, s]
+                        fills[t, s, WRITTEN_OFF, FILL_VALUE] = lot_value
+                        fills[t, s, WRITTEN_OFF, FILL_CASH] = lot_value
                 positions[p + LOTS + b] = 0.0
                 positions[p + FLOW + b] = 0.0
                 if values is not None:

@@ -31,6 +31,7 @@ from kernels.layout import (
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     RANK,
+    RANK_BLOCK,
     RANK_CALM,
     RANK_EDGE,
     REBALANCE_BAND,
@@ -182,6 +183,7 @@ def want_lanes(
     correlation: object,
     stops: object,
     short: object,
+    extended: object,
 ) -> int:
     """Turn one symbol's signals into orders, before the budget is shared.
 
@@ -198,6 +200,7 @@ def want_lanes(
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
+        extended: as in ``simulate``; None where ``raw`` is False in every call.
 
     Returns:
         The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
@@ -218,7 +221,7 @@ def want_lanes(
             scratch[FRACTION + b] *= correlation_adjustment(
                 parameters[q + CORRELATION_PENALTY + b], rho
             )
-    if raw:
+    if extended is not None and raw:
         for b in range(B):
             direction = scratch[DIRECTION + b]
             target = target_size(
@@ -265,40 +268,53 @@ def want_lanes(
 
 
 @jit_borrowing
-def place_lanes(k: Index, parameters: FloatArray, positions: FloatArray, ranks: FloatArray) -> None:
+def place_lanes(
+    k: Index, parameters: FloatArray, positions: FloatArray, scratch: FloatArray, ranks: FloatArray
+) -> None:
     """Keep out the symbols that find no place under ``max_positions``.
 
     Args:
         k: number of the block.
         parameters: rows of each lane.
         positions: ORDER as ``want_lanes`` left it where ``raw``; 0 for symbols kept out.
-        ranks: (n_symbols, N_RANK_ROWS, STRIDE), edges and inverse volatilities; RANK is overwritten.
+        scratch: SPENT is overwritten.
+        ranks: (n_symbols * RANK_BLOCK,), edges and inverse volatilities; overwritten.
     """
-    n_symbols = np.uint64(len(ranks))
+    n_symbols = np.uint64(len(ranks) // int(RANK_BLOCK))
     q = k * PARAMETER_BLOCK
-    for s in range(n_symbols):
-        for b in range(B):
-            ranks[s, RANK, b] = 0.0
-        for j in range(n_symbols):
-            if j != s:
-                p = (k * n_symbols + j) * POSITION_BLOCK
-                for b in range(B):
-                    lots, change = positions[p + LOTS + b], positions[p + ORDER + b]
-                    # A symbol on hold has a change of NaN: it stays if it is held, and never opens.
-                    stays = (lots != 0.0) & (change != -lots)
-                    opens = (lots == 0.0) & (abs(change) > 0.0)
-                    first = comes_before(
-                        ranks[s, RANK_EDGE, b],
-                        ranks[s, RANK_CALM, b],
-                        ranks[j, RANK_EDGE, b],
-                        ranks[j, RANK_CALM, b],
-                    )
-                    ranks[s, RANK, b] += 1.0 if stays | (opens & first) else 0.0
+    for b in range(B):
+        scratch[SPENT + b] = parameters[q + MAX_POSITIONS + b]
     for s in range(n_symbols):
         p = (k * n_symbols + s) * POSITION_BLOCK
+        r = s * RANK_BLOCK
+        for b in range(B):
+            lots, change = positions[p + LOTS + b], positions[p + ORDER + b]
+            # A symbol on hold has a change of NaN: it stays if it is held, and never opens.
+            stays = (lots != 0.0) & (change != -lots)
+            opens = (lots == 0.0) & (abs(change) > 0.0)
+            scratch[SPENT + b] -= 1.0 if stays else 0.0
+            # What does not open has no claim to a place.
+            ranks[r + RANK_EDGE + b] = ranks[r + RANK_EDGE + b] if opens else -np.inf
+            ranks[r + RANK + b] = 0.0
+    for s in range(n_symbols):
+        r = s * RANK_BLOCK
+        for j in range(n_symbols):
+            if j != s:
+                a = j * RANK_BLOCK
+                for b in range(B):
+                    first = comes_before(
+                        ranks[r + RANK_EDGE + b],
+                        ranks[r + RANK_CALM + b],
+                        ranks[a + RANK_EDGE + b],
+                        ranks[a + RANK_CALM + b],
+                    )
+                    ranks[r + RANK + b] += 1.0 if first else 0.0
+    for s in range(n_symbols):
+        p = (k * n_symbols + s) * POSITION_BLOCK
+        r = s * RANK_BLOCK
         for b in range(B):
             held = positions[p + LOTS + b] != 0.0
-            keeps = held | (ranks[s, RANK, b] < parameters[q + MAX_POSITIONS + b])
+            keeps = held | (ranks[r + RANK + b] < scratch[SPENT + b])
             positions[p + ORDER + b] = positions[p + ORDER + b] if keeps else 0.0
 
 
@@ -374,6 +390,7 @@ def share_lanes(
     scratch: FloatArray,
     allocation: int,
     short: object,
+    extended: object,
 ) -> None:
     """Share the budget of block ``k`` among the orders of this close.
 
@@ -386,13 +403,17 @@ def share_lanes(
         scratch: as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
         allocation: a code of ``kernels.codes``.
         short: None where short positions are off.
+        extended: as in ``simulate``; None where the allocation is ``additions``.
     """
     n_symbols = np.uint64(len(instruments))
     q = k * PARAMETER_BLOCK
     scaled = 0
+    targets = False
+    if extended is not None:
+        targets = allocation != ADDITIONS
     for b in range(B):
         gross, freed = scratch[GROSS + b], scratch[FREED + b]
-        if allocation != ADDITIONS:
+        if targets:
             gross, freed = freed, 0.0
         share = budget_share(
             parameters[q + MAX_EXPOSURE + b],
@@ -403,10 +424,10 @@ def share_lanes(
         )
         scratch[SHARE + b] = share
         scaled |= 1 if share < 1.0 else 0
-    if allocation == ADDITIONS and scaled == 0:
+    if not targets and scaled == 0:
         return
     for s in range(n_symbols):
-        if allocation == ADDITIONS and pending[k, s] & ADD == 0:
+        if not targets and pending[k, s] & ADD == 0:
             continue
         p = (k * n_symbols + s) * POSITION_BLOCK
         lot_units = instruments[s, LOT_UNITS]
@@ -414,7 +435,7 @@ def share_lanes(
         adds = False
         for b in range(B):
             order, lots = positions[p + ORDER + b], positions[p + LOTS + b]
-            if allocation == ADDITIONS:
+            if not targets:
                 order = shared_order(
                     order,
                     lots,

@@ -6,7 +6,13 @@ from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index, IntArray
 from kernels.codes import ENDED, LIQUIDATED, STOPPED
 from kernels.execution import stop_price
-from kernels.lanes.booking import book_reduction, lane_terms, lane_volume_limit, record_fill
+from kernels.lanes.booking import (
+    book_reduction,
+    gather_volatility,
+    lane_terms,
+    lane_volume_limit,
+    record_fill,
+)
 from kernels.layout import (
     BARRED,
     BEST,
@@ -24,6 +30,8 @@ from kernels.layout import (
     STOP_LOSS,
     TAKE_PROFIT,
     TRAILING_STOP,
+    VOLATILITY_COLUMN,
+    X_VOLATILITY,
     ZERO,
     B,
 )
@@ -46,6 +54,7 @@ def stop_lanes(
     parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
+    scratch: FloatArray,
     fills: FloatArray,
     fees: object,
     short: object,
@@ -61,9 +70,10 @@ def stop_lanes(
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
         state, positions: updated.
+        scratch: X_VOLATILITY is overwritten.
         fills: as in ``fill_lanes``.
         fees: None where no lane has costs that depend on the size of a fill.
-        short: None where there are neither short positions nor leverage.
+        short: None where short positions are off.
     """
     n_symbols = np.uint64(opens.shape[1])
     o = k * STATE_BLOCK
@@ -76,6 +86,7 @@ def stop_lanes(
             any_position |= 1 if positions[p + LOTS + b] != 0.0 else 0
         if any_position == 0 or traded[t, s] == 0:
             continue
+        gather_volatility(c, s, t - 1, volatilities, columns, scratch, fees)
         open_, high, low = opens[t, s], highs[t, s], lows[t, s]
         lots_0, price_0 = positions[p + LOTS], 0.0
         if len(fills) > 0 and k == ZERO:
@@ -112,22 +123,18 @@ def stop_lanes(
                 q, s, b, t, abs(before) if hit else 0.0, parameters, instruments, volumes, fees
             )
             _, cash_per_lot = lane_terms(
-                q, c, s, b, side, quantity, price, parameters, columns, instruments, volatilities,
-                volumes, t - 1, t, fees,
-            )  # fmt: skip
+                q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
+            )
             value = price * instruments[s, LOT_MONEY]
-            book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot, True)
+            book_reduction(state, positions, o, p, b, side * quantity, value, cash_per_lot)
             held = 1.0 if before > 0.0 else -1.0
             positions[p + BARRED + b] = held if hit else positions[p + BARRED + b]
             positions[p + BEST + b] = larger(best, high) if before > 0.0 else smaller(best, low)
         if len(fills) > 0 and k == ZERO:
-            change = positions[p + LOTS] - lots_0
-            paid, cash_per_lot = lane_terms(
-                q, c, s, ZERO, 1.0 if change > 0.0 else -1.0, abs(change), price_0, parameters,
-                columns, instruments, volatilities, volumes, t - 1, t, fees,
+            record_fill(
+                fills, q, s, t, STOPPED, positions[p + LOTS] - lots_0, price_0, parameters,
+                instruments, scratch, volumes, fees,
             )  # fmt: skip
-            value = price_0 * instruments[s, LOT_MONEY]
-            record_fill(fills, t, s, STOPPED, change, paid, value, cash_per_lot)
 
 
 @jit_borrowing
@@ -143,6 +150,7 @@ def end_lanes(
     parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
+    scratch: FloatArray,
     fills: FloatArray,
     fees: object,
     short: object,
@@ -150,8 +158,8 @@ def end_lanes(
     """Close the positions of block ``k`` in the symbols whose last bar is ``t``, at its close.
 
     Args:
-        k, t, volumes, volatilities, instruments, columns, parameters, state, positions, fills, fees,
-            short: as in ``stop_lanes``.
+        k, t, volumes, volatilities, instruments, columns, parameters, state, positions, scratch, fills,
+            fees, short: as in ``stop_lanes``.
         closes: (n_bars, n_symbols).
         ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
     """
@@ -165,18 +173,21 @@ def end_lanes(
         p = (k * n_symbols + s) * POSITION_BLOCK
         price = closes[t, s]
         value = price * instruments[s, LOT_MONEY]
+        gather_volatility(c, s, t - 1, volatilities, columns, scratch, fees)
         for b in range(B):
             lots = positions[p + LOTS + b]
             side = -1.0
             if short is not None:
                 side = -1.0 if lots > 0.0 else 1.0
-            paid, cash_per_lot = lane_terms(
-                q, c, s, b, side, abs(lots), price, parameters, columns, instruments, volatilities,
-                volumes, t - 1, t, fees,
-            )  # fmt: skip
+            _, cash_per_lot = lane_terms(
+                q, s, b, side, abs(lots), price, parameters, instruments, scratch, volumes, t, fees
+            )
             if len(fills) > 0 and k == ZERO and b == ZERO:
-                record_fill(fills, t, s, ENDED, -lots, paid, value, cash_per_lot)
-            book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot, True)
+                record_fill(
+                    fills, q, s, t, ENDED, -lots, price, parameters, instruments, scratch, volumes,
+                    fees,
+                )  # fmt: skip
+            book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot)
 
 
 @jit_borrowing
@@ -259,7 +270,7 @@ def liquidate(
     Args:
         k, t, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
             positions, maintenance, fills, fees: as in ``margin_lanes``.
-        scratch: EQUITY_NOW and GROSS at the worst prices are read.
+        scratch: EQUITY_NOW and GROSS at the worst prices are read; X_VOLATILITY is overwritten.
     """
     n_symbols = np.uint64(highs.shape[1])
     o = k * STATE_BLOCK
@@ -274,13 +285,28 @@ def liquidate(
                 if lots != 0.0 and traded[t, s] != 0:
                     side = -1.0 if lots > 0.0 else 1.0
                     price = lows[t, s] if lots > 0.0 else highs[t, s]
-                    paid, cash_per_lot = lane_terms(
-                        q, c, s, b, side, abs(lots), price, parameters, columns, instruments,
-                        volatilities, volumes, t - 1, t, fees,
-                    )  # fmt: skip
+                    column = columns[c + VOLATILITY_COLUMN + b]
+                    scratch[X_VOLATILITY + b] = volatilities[t - 1, s, column]
+                    _, cash_per_lot = lane_terms(
+                        q,
+                        s,
+                        b,
+                        side,
+                        abs(lots),
+                        price,
+                        parameters,
+                        instruments,
+                        scratch,
+                        volumes,
+                        t,
+                        fees,
+                    )
                     value = price * instruments[s, LOT_MONEY]
-                    book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot, True)
+                    book_reduction(state, positions, o, p, b, -lots, value, cash_per_lot)
                     closed = 1.0
                     if len(fills) > 0 and k == ZERO and b == ZERO:
-                        record_fill(fills, t, s, LIQUIDATED, -lots, paid, value, cash_per_lot)
+                        record_fill(
+                            fills, q, s, t, LIQUIDATED, -lots, price, parameters, instruments,
+                            scratch, volumes, fees,
+                        )  # fmt: skip
             state[o + N_LIQUIDATIONS + b] += closed

@@ -76,7 +76,7 @@ sa.Table(
     _text("signal_id", null=True),
     _text("regime_id", null=True),
     _real("quantity"),
-    *(_real(name, null=True) for name in ("kelly_value", "budget_value", "cash_value")),
+    *(_real(name, null=True) for name in ("wanted", "budget_share", "target")),
 )
 sa.Table(
     "rejects",
@@ -116,11 +116,14 @@ TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
 
 ``bar`` counts from 0; ``time`` is ISO 8601 in UTC; ``parameters`` and ``features`` are JSON objects;
 ``direction`` and ``code`` are those of ``kernels.codes``. ``reason`` says why a signal became no order
-(a name in ``kernels.codes.REASONS``), or why an order or a stop's cover became no fill
-(``optimizer.types.NO_CASH_AT_FILL``). ``bar_id`` of a signal is the bar of its decision, that of a fill
+(a name in ``kernels.codes.REASONS``), or why an order or a stop became no fill (``NOT_TRADED`` and those
+after it in ``optimizer.types``). ``wanted`` is the position that a signal wanted, ``target`` the one that
+its order leads to, ``budget_share`` the factor by which all additions, or all targets, of the close were
+scaled. ``bar_id`` of a signal is the bar of its decision, that of a fill
 the bar at which it filled. Values, costs and cash are in the currency of the prices, quantities in
-units. A value that does not apply is None, never NaN: the order of a stop's fill (``opening_order_id``
-names the one that opened the position), or a size without a limit. SQLite returns -0.0 as 0.0; every
+units. Fills that open or add share one ``cash_after`` in a bar: that after all of them. A value that does
+not apply is None, never NaN: the order of a stop's fill (``opening_order_id`` names the one that opened
+the position), or what an order of an earlier schema did not keep. SQLite returns -0.0 as 0.0; every
 other float64 comes back bit for bit.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,11 @@ def simulated_bars(n_bars: int, n_symbols: int) -> Bars:
 
 
 def momentum_sets(
-    bars: Bars, n_sets: int = N_SETS, shortest: int = 5, **risk_parameters: Any
+    bars: Bars,
+    n_sets: int = N_SETS,
+    shortest: int = 5,
+    tables: Mapping[str, Mapping[str, Any]] | None = None,
+    **risk_parameters: Any,
 ) -> tuple[Inputs, Tile, Tile]:
     """Momentum parameter sets that share their features, and others that have their own.
 
@@ -54,16 +59,19 @@ def momentum_sets(
         bars: of all symbols.
         n_sets: parameter sets of each kind.
         shortest: shortest lookback in bars; the longest is 250.
+        tables: further tables of a study file by name.
         risk_parameters: as in ``[risk]`` of a study file.
 
     Returns:
         The inputs of both, the sets with one lookback, and the sets with lookbacks of their own.
     """
+    given = dict(tables or {})
     content = {
         "study": {"name": "bench"},
         "data": {"path": "."},
         "strategy": {"name": "momentum", "lookback": {"low": shortest, "high": 250}},
-        "risk": {"correlation_penalty": 0.0, **risk_parameters},
+        **given,
+        "risk": {"correlation_penalty": 0.0, **given.get("risk", {}), **risk_parameters},
     }
     study = study_from_dict(content)
     space = build_space(study)

@@ -6,7 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from kernels import correlation, features, layout, metrics, overfitting, regimes, risk
+from kernels import correlation, features, layout, metrics, overfitting, regimes
+from kernels.codes import ADDITIONS, KELLY
+from kernels.decisions import decide
 from optimizer.bench.case import Case, repeated_case
 from optimizer.bench.inputs import N_SYMBOLS
 from optimizer.types import Bars
@@ -94,7 +96,7 @@ def summary_cases() -> list[Case]:
     """Cases of what is computed once per set, or once per order of the event flow.
 
     Returns:
-        The decision of one order, the metrics, and the two steps of the probability of backtest
+        The decisions of one portfolio, the metrics, and the two steps of the probability of backtest
         overfitting.
     """
     rng = np.random.default_rng(5)
@@ -112,12 +114,15 @@ def summary_cases() -> list[Case]:
     winners = np.zeros(len(masks), np.int64)
     split_sets = len(masks) * n_sets
     m = N_SYMBOLS
+    ones, none = np.ones(m), np.zeros(m)
+    lots, values = np.full(m, 80.0), np.full(m, 8e3)
     decision = (
-        1.0, 1e-3, 0.5, 80.0, 0.3, 1e-4, np.full((m, m), 0.5), 0, np.full(m, 1e4), 1e5, 0.5, 1e5,
-        50.0, 0.0, 100.0, 5e4, 5e4, 1.0, 0.1, None,
+        ones, np.full(m, 1e-3), ones, np.full(m, 100.0), lots, none.copy(), ones, np.full(m, 100.0),
+        KELLY, ADDITIONS, False, 0.3, 1.0, np.inf, 1.0, 1.0, 0.1, 1e-4, 1e5, 8e4, np.full((m, m), 0.5),
+        values, 8e4, 0.5, None, none.copy(), none.copy(), np.zeros(m, np.int64),
     )  # fmt: skip
     return [
-        repeated_case("decide, event flow", "bar x symbol", 1, risk.decide, decision, 20_000),
+        repeated_case("decide, event flow", "bar x symbol", m, decide, decision, 5_000),
         repeated_case("metrics", "set", n, metrics.performance, (rows, start, 2_000, 252.0, out)),
         repeated_case(
             "overfitting, selection",

@@ -10,13 +10,23 @@ import numpy as np
 
 from kernels import layout
 from kernels._jit import jit_borrowing
-from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
-from kernels.lanes.accounts import account_lanes
+from kernels.codes import (
+    ADD,
+    ADDITIONS,
+    AVERAGE_CROSS,
+    BREAKOUT,
+    FILL_KINDS,
+    MEAN_REVERSION,
+    MOMENTUM,
+    REDUCE,
+)
+from kernels.lanes.accounts import account_lanes, carry_lanes
 from kernels.lanes.correlations import rho_lanes
+from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.signals import signal_lanes
-from kernels.lanes.sizing import size_lanes
-from kernels.lanes.stops import stop_lanes
+from kernels.lanes.sizing import place_lanes, share_lanes, want_lanes
+from kernels.lanes.stops import margin_lanes, stop_lanes
 from optimizer.bench.assembly import Mix, instruction_mix
 from optimizer.bench.case import CELL, Case, repeated_case
 from optimizer.bench.inputs import momentum_sets
@@ -40,8 +50,18 @@ class _Block:
     parameters: FloatArray = field(init=False)
     scratch: FloatArray = field(init=False)
     values: FloatArray = field(init=False)
+    ranks: FloatArray = field(init=False)
     prices: FloatArray = field(init=False)
+    highs: FloatArray = field(init=False)
+    lows: FloatArray = field(init=False)
+    traded: Any = field(init=False)
+    volumes: FloatArray = field(init=False)
+    volatilities: FloatArray = field(init=False)
+    instruments: FloatArray = field(init=False)
+    rates: FloatArray = field(init=False)
+    columns: Any = field(init=False)
     pending: Any = field(init=False)
+    fills: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(3)
@@ -53,9 +73,25 @@ class _Block:
         self.scratch = zeros((layout.SCRATCH_SIZE,))
         self.values = zeros((n, layout.STRIDE))
         self.values[:] = rng.uniform(0.0, 9_000.0, self.values.shape)
-        self.prices = np.full((1, n), 100.0)
-        self.prices.flags.writeable = False
+        self.ranks = zeros((n * int(layout.RANK_BLOCK),))
+        self.ranks[:] = rng.uniform(0.0, 1.0, self.ranks.shape)
         self.pending = np.zeros((1, n), dtype=np.uint8)
+        self.fills = np.zeros((0, n, len(FILL_KINDS), 4))
+        self.columns = np.zeros(int(layout.COLUMN_BLOCK), dtype=np.uint64)
+        self.prices, self.highs, self.lows = (np.full((2, n), p) for p in (100.0, 101.0, 99.0))
+        self.traded = np.ones((2, n), dtype=np.uint8)
+        self.volumes = np.full((2, n), 1e6)
+        self.volatilities = np.full((2, n, 1), 0.01)
+        self.instruments = np.zeros((n, layout.N_INSTRUMENT_COLUMNS))
+        self.instruments[:, [layout.LOT_UNITS, layout.LOT_MONEY]] = 1.0
+        self.instruments[:, layout.BORROW] = 0.01
+        self.instruments[:, layout.OWN_VOLUME_SHARE] = np.inf
+        self.rates = np.full((2, layout.N_RATE_COLUMNS), 1e-5)
+        for read in (
+            *(self.prices, self.highs, self.lows, self.traded, self.volumes),
+            *(self.volatilities, self.instruments, self.rates),
+        ):
+            read.flags.writeable = False
 
         def fill(rows: FloatArray, offset: Any, low: float, high: float) -> None:
             rows[int(offset) : int(offset) + layout.LANES] = rng.uniform(low, high, layout.LANES)
@@ -69,17 +105,25 @@ class _Block:
         ):
             fill(self.state, offset, low, high)
         for offset, low, high in (
-            (layout.KELLY_FRACTION, 0.1, 0.5),
+            (layout.SIZE, 0.1, 0.5),
+            (layout.SCORE_SHARPE, 0.02, 0.05),
+            (layout.MAX_WEIGHT, 1.0, 1.0),
+            (layout.MAX_POSITIONS, 5.0, 5.0),
             (layout.MAX_EXPOSURE, 1.0, 1.0),
             (layout.BEAR_MULTIPLIER, 0.6, 0.6),
             (layout.NEUTRAL_MULTIPLIER, 1.0, 1.0),
             (layout.BULL_MULTIPLIER, 1.2, 1.2),
             (layout.CORRELATION_PENALTY, 0.5, 0.5),
-            (layout.MIN_LOTS, 1.0, 1.0),
+            (layout.MIN_ORDER_SIZE, 1.0, 1.0),
             (layout.REBALANCE_BAND, 0.05, 0.3),
             (layout.STOP_LOSS, 0.1, 0.3),
             (layout.TAKE_PROFIT, 0.1, 0.3),
             (layout.TRAILING_STOP, 0.1, 0.3),
+            (layout.SLIPPAGE, 1e-4, 1e-3),
+            (layout.COMMISSION, 1e-4, 1e-3),
+            (layout.MINIMUM, 1.0, 1.0),
+            (layout.IMPACT, 0.1, 0.1),
+            (layout.VOLUME_SHARE, 0.1, 0.1),
             (layout.SIGNAL_0, 0.0, 0.1),
             (layout.SIGNAL_1, 0.1, 0.2),
         ):
@@ -87,9 +131,8 @@ class _Block:
         for offset, low, high in (
             (layout.GROSS, 4e4, 9e4),
             (layout.EQUITY_NOW, 1e5, 1e5),
-            (layout.CASH_LEFT, 1e4, 5e4),
-            (layout.BUDGET_LEFT, 1e4, 5e4),
-            (layout.SCALED_KELLY, 0.1, 0.5),
+            (layout.ADDED, 1e5, 2e5),
+            (layout.SCALED_SIZE, 0.1, 0.5),
             (layout.INVERSE_VARIANCE, 5e3, 1e4),
             (layout.DIRECTION, 1.0, 1.0),
             (layout.FRACTION, 0.05, 0.2),
@@ -99,6 +142,7 @@ class _Block:
             at = s * int(layout.POSITION_BLOCK)
             for offset, low, high in (
                 (layout.LOTS, 10.0, 90.0),
+                (layout.ORDER, 5.0, 9.0),
                 (layout.FLOW, -9e3, -1e3),
                 (layout.ENTRY, 95.0, 105.0),
                 (layout.BEST, 100.0, 105.0),
@@ -122,9 +166,58 @@ def _signals(strategy: int, shared: bool) -> Callable[..., None]:
     def signals(
         q: Any, parameters: Any, scratch: Any, close: float, x0: float, x1: float, vol: float
     ) -> None:
-        signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, own)
+        signal_lanes(q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, True, own)
 
     return signals
+
+
+def _market(block: _Block) -> tuple[Any, ...]:
+    """What fills read of the market and of their block."""
+    return (
+        *(block.prices, block.traded, block.volumes, block.volatilities, block.instruments),
+        *(block.columns, block.parameters, block.state, block.positions),
+    )
+
+
+@jit_borrowing
+def _share(
+    k: Any,
+    instruments: Any,
+    parameters: Any,
+    positions: Any,
+    pending: Any,
+    scratch: Any,
+    short: Any,
+) -> None:
+    """``share_lanes`` of additions in every symbol; the other allocation is compiled out."""
+    for s in range(pending.shape[1]):
+        pending[0, s] = ADD
+    share_lanes(k, instruments, parameters, positions, pending, scratch, ADDITIONS, short)
+
+
+@jit_borrowing
+def _fill(
+    prices: Any,
+    traded: Any,
+    volumes: Any,
+    volatilities: Any,
+    instruments: Any,
+    columns: Any,
+    parameters: Any,
+    state: Any,
+    positions: Any,
+    pending: Any,
+    scratch: Any,
+    fills: Any,
+    fees: Any,
+) -> None:
+    """``fill_lanes`` of orders in every symbol, of which it forgets that they are filled."""
+    for s in range(pending.shape[1]):
+        pending[0, s] = REDUCE | ADD
+    fill_lanes(
+        np.uint64(0), 1, 0, prices, traded, volumes, volatilities, instruments, columns, parameters,
+        state, positions, pending, scratch, 1.0, fills, fees, None, None,
+    )  # fmt: skip
 
 
 def lane_cases(n_symbols: int) -> list[Case]:
@@ -134,7 +227,8 @@ def lane_cases(n_symbols: int) -> list[Case]:
         n_symbols: symbols of the phases that sum over symbols.
 
     Returns:
-        Signals, sizing, marks, correlations, accounts and stops, each by itself.
+        Signals, sizing, allocation, places, fills, marks, correlations, accounts, carry, stops and
+        margin, each by itself.
     """
     zero, off = np.uint64(0), (None, None, None)
     per_call = {"calls": 500, "lanes": layout.LANES}
@@ -165,12 +259,29 @@ def lane_cases(n_symbols: int) -> list[Case]:
         (", long/short", (None, None, True)),
     ):
         b = _Block(1)
+        buffers = b.positions, b.parameters, b.scratch
+        wanted = (zero, zero, zero, *buffers, 100.0, b.instruments, False, *options)
+        add(f"sizing{name}", CELL, 1, want_lanes, wanted)
+    for name, short in (("", None), (", long/short", True)):
+        b = _Block(n_symbols)
+        shared = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
+        add(f"allocation{name}", CELL, n_symbols, _share, (*shared, short))
+    b = _Block(n_symbols)
+    add(
+        "places",
+        CELL,
+        n_symbols,
+        place_lanes,
+        (zero, b.parameters, b.positions, b.scratch, b.ranks),
+    )
+    for name, fees in (("", None), (", fees", True)):
+        b = _Block(n_symbols)
         add(
-            f"sizing{name}",
+            f"fills{name}",
             CELL,
-            1,
-            size_lanes,
-            (zero, zero, b.positions, b.parameters, b.scratch, 100.0, *options),
+            n_symbols,
+            _fill,
+            (*_market(b), b.pending, b.scratch, b.fills, fees),
         )
     b = _Block(n_symbols)
     add(
@@ -178,7 +289,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         CELL,
         n_symbols,
         mark_lanes,
-        (zero, 0, b.prices, b.state, b.positions, b.scratch, None, 1.0, None),
+        (zero, 0, b.prices, b.state, b.positions, b.scratch, None, b.instruments, b.fills, None),
     )
     b = _Block(n_symbols)
     matrix = np.full((1, n_symbols, n_symbols), 0.5)
@@ -191,29 +302,31 @@ def lane_cases(n_symbols: int) -> list[Case]:
         (zero, 0, matrix, b.positions, b.scratch, b.values),
     )
     b = _Block(1)
-    add("accounts", "bar x set", 1, account_lanes, (zero, b.state, b.scratch, 0.94))
-    b = _Block(1)
+    add("accounts", "bar x set", 1, account_lanes, (zero, b.state, b.scratch, 0.0, 0.94))
+    b = _Block(n_symbols)
     add(
-        "stops",
+        "carry, long/short",
         CELL,
-        1,
-        stop_lanes,
-        (
-            zero,
-            0,
-            b.prices,
-            np.full((1, 1), 101.0),
-            np.full((1, 1), 99.0),
-            b.state,
-            b.positions,
-            b.parameters,
-            1.0,
-            0.0,
-            0.0,
-            None,
-            None,
-            None,
-        ),
+        n_symbols,
+        carry_lanes,
+        (zero, 1, b.prices, b.instruments, b.rates, b.state, b.positions, b.scratch, True),
+    )
+    for name, fees in (("", None), (", fees", True)):
+        b = _Block(1)
+        add(
+            f"stops{name}",
+            CELL,
+            1,
+            stop_lanes,
+            (zero, 1, b.prices, b.highs, b.lows, *_market(b)[1:], b.scratch, b.fills, fees, None),
+        )
+    b = _Block(n_symbols)
+    add(
+        "margin",
+        CELL,
+        n_symbols,
+        margin_lanes,
+        (zero, 1, b.prices, b.highs, b.lows, *_market(b)[1:], b.scratch, 0.25, b.fills, None),
     )
     return cases
 
@@ -255,13 +368,28 @@ def _mix_of(kernel: str, blocks: Sequence[Mix], n_symbols: int) -> Mix:
     return sums.times(n_symbols / 4) + means
 
 
-CONFIGURATIONS: tuple[tuple[str, bool, Mapping[str, Any]], ...] = (
+CONFIGURATIONS: tuple[tuple[str, bool, Mapping[str, Mapping[str, Any]]], ...] = (
     ("shared features", True, {}),
     ("own lookbacks", False, {}),
-    ("shared, correlation", True, {"correlation_penalty": 0.5}),
-    ("shared, stops", True, {"stop_loss": 0.1}),
-    ("shared, long/short", True, {"allow_short": True}),
+    ("shared, correlation", True, {"risk": {"correlation_penalty": 0.5}}),
+    ("shared, stops", True, {"risk": {"stop_loss": 0.1}}),
+    ("shared, long/short", True, {"risk": {"allow_short": True}}),
+    (
+        "shared, fees",
+        True,
+        {"costs": {"commission_minimum": 1.0, "impact": 0.1, "max_volume_share": 0.1}},
+    ),
+    ("shared, leverage", True, {"account": {"leverage": 2.0, "maintenance_margin": 0.25}}),
+    ("shared, carry", True, {"account": {"cash_rate": 0.03}}),
+    ("shared, volatility target", True, {"risk": {"sizing": "volatility_target"}}),
+    ("shared, weight", True, {"risk": {"sizing": "weight"}}),
+    ("shared, equal weight", True, {"risk": {"sizing": "equal_weight"}}),
+    ("shared, risk per trade", True, {"risk": {"sizing": "risk_per_trade", "stop_loss": 0.1}}),
+    ("shared, targets", True, {"risk": {"allocation": "targets"}}),
+    ("shared, max positions", True, {"risk": {"max_positions": 5}}),
 )
+"""Name, whether all sets share their features, and tables of the study file. The difference to the
+first is the price of an option; risk per trade has stops besides."""
 
 
 def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
@@ -277,10 +405,10 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
     flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
     n = bars.n_symbols
     cases = []
-    for name, shares, risk_parameters in CONFIGURATIONS:
-        if "correlation" in name and n == 1:
+    for name, shares, tables in CONFIGURATIONS:
+        if n == 1 and name in ("shared, correlation", "shared, max positions"):
             continue
-        inputs, shared, own = momentum_sets(bars, **risk_parameters)
+        inputs, shared, own = momentum_sets(bars, tables=tables)
         tile = shared if shares else own
         cases.append(
             Case(
@@ -298,8 +426,8 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
 def bound_mix(configuration: str, n_symbols: int, mixes: Mapping[str, Mix]) -> Mix:
     """Instructions for 8 cells of a configuration: the sum of its phases without fills.
 
-    How many fills there are depends on the orders, so the bound leaves them out and errs on the low
-    side.
+    How many fills there are depends on the orders, and whether the budget is scaled on the signals,
+    so the bound leaves both out and errs on the low side.
 
     Args:
         configuration: its name, see ``CONFIGURATIONS``.
@@ -315,4 +443,6 @@ def bound_mix(configuration: str, n_symbols: int, mixes: Mapping[str, Mix]) -> M
     mix = mixes[signals] + mixes[sizing] + mixes["marks"] + mixes["accounts"].times(1 / n_symbols)
     if option == "correlation":
         mix += mixes["mean correlation"]
-    return mix + mixes["stops"] if option == "stops" else mix
+    if option == "leverage":
+        mix += mixes["margin"]
+    return mix + mixes["stops"] if option in ("stops", "risk per trade") else mix

@@ -54,6 +54,7 @@ def run_bench(turns: int = 30) -> Bench:
     one = replace(
         bars,
         symbols=bars.symbols[:1],
+        has_volume=None,
         **{m: getattr(bars, m)[:, :1].copy() for m in ("open", "high", "low", "close", "volume")},
     )
     kernels = [

@@ -154,7 +154,7 @@ CHAIN = {
     "decision_bar": "bar of the decision",
     "signal": "signal",
     "regime": "regime (-1 bear, 0 neutral, 1 bull)",
-    "order": "order: an entry takes the smallest of the three values, in whole lots; an exit goes to 0",
+    "order": "order: to the target, which is what the signal wanted after all shared the budget",
     "opening_order": "order that opened the position which this fill closed",
     "bar": "bar of the fill",
     "fill": "fill",

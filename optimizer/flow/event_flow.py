@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from kernels.codes import REASONS
-from kernels.risk import budget_taken, cash_taken
+from kernels import layout
+from kernels.codes import PLACED, REASONS
 from optimizer.flow.containers.data import DataContainer
-from optimizer.flow.containers.execution import ExecutionContainer
+from optimizer.flow.containers.execution import ExecutionContainer, Market
 from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
 from optimizer.flow.containers.portfolio import PortfolioContainer
 from optimizer.flow.portfolio_view import PortfolioView
@@ -22,14 +22,13 @@ from optimizer.flow.services.strategy import StatelessStrategy
 from optimizer.flow.tracing import Reject, Trace, Tracer
 from optimizer.market.features import GivenFeature
 from optimizer.market.regimes import fit_model, fits_at
-from optimizer.sweep.inputs import Rules
+from optimizer.sweep.rules import Rules
 from optimizer.types import (
-    NO_CASH_AT_FILL,
+    NO_VOLUME,
     Bar,
     Fill,
     FloatArray,
     Order,
-    PortfolioState,
     Regime,
     Signal,
     correlation_id,
@@ -104,7 +103,7 @@ class EventFlow:
         self._rules = rules
         self._first = first
         self._split = split
-        self._tracer = Tracer(trace, symbols, data_hash, rules.lot_size)
+        self._tracer = Tracer(trace, symbols, data_hash, tuple(map(float, rules.lot_units)))
         self.data = DataContainer(symbols)
         self._strategies = {spec.signal_key: spec.strategy for spec in specs}
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
@@ -124,21 +123,13 @@ class EventFlow:
         )
         self._portfolios = [self._open(spec, bars_per_year) for spec in specs]
         self._in_sample: tuple[dict[str, float], ...] = ()
+        self._features: Indicators = {}
         self._times: list[np.datetime64] = []
 
     def _open(self, spec: PortfolioSpec, bars_per_year: float) -> _Portfolio:
         rules = self._rules
-        container = PortfolioContainer(
-            spec.id,
-            self._symbols,
-            rules.initial_cash,
-            rules.lot_size,
-            spec.risk.max_exposure,
-            rules.ewma_decay,
-            rules.allow_short,
-            bars_per_year,
-        )
-        execution = ExecutionContainer(rules.lot_size, rules.slippage, rules.commission)
+        container = PortfolioContainer(spec.id, self._symbols, rules, bars_per_year)
+        execution = ExecutionContainer(spec.costs, rules.leverage, rules.allow_short)
         return _Portfolio(spec, container, execution, [], {})
 
     def on_bar(self, bar: Bar) -> None:
@@ -153,7 +144,8 @@ class EventFlow:
         """
         self.data.update_timeline_position(bar)
         self.data.cache_bar(bar)
-        features = self.hub.calculate_indicators(bar)
+        before, features = self._features, self.hub.calculate_indicators(bar)
+        self._features = features
         regimes = self._classify(bar)
         if bar.index < self._first:
             return
@@ -166,8 +158,11 @@ class EventFlow:
         self._times.append(bar.time)
         self._tracer.bar(bar, features, self._strategies, signals, regimes)
         for one in self._portfolios:
-            own = signals[one.spec.signal_key]
-            self._portfolio_bar(one, bar, own, regimes[one.spec.regime_key], matrix)
+            own, name = signals[one.spec.signal_key], one.spec.strategy.volatility
+            # What fills before the close was decided at the close before, with the volatility known then.
+            earlier = Market(bar, bar.open, before.get(name, features[name]))
+            now = Market(bar, bar.close, features[name])
+            self._portfolio_bar(one, earlier, now, own, regimes[one.spec.regime_key], matrix)
         self._tracer.end_bar(bar.index)
 
     def _classify(self, bar: Bar) -> dict[str, Regime]:
@@ -200,31 +195,39 @@ class EventFlow:
     def _portfolio_bar(
         self,
         one: _Portfolio,
-        bar: Bar,
+        earlier: Market,
+        now: Market,
         signals: Sequence[Signal],
         regime: Regime,
         matrix: FloatArray | None,
     ) -> None:
-        rules, container = self._rules, one.container
+        rules, container, bar = self._rules, one.container, now.bar
+        rates = rules.rates[bar.index]
+        credit, risk_free = float(rates[layout.CREDIT]), float(rates[layout.RISK_FREE])
+        debit, years = float(rates[layout.DEBIT]), float(rates[layout.YEARS])
         # The timeline of a bar. ``simulate`` in kernels/simulation.py holds the same timeline for
         # blocks of lanes, by design: lanes and containers have different state, and both call the
         # same scalar rules. tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep
         # holds the two together, bit for bit.
+        if credit != 0.0 or ((rules.margin or rules.fees) and years != 0.0):
+            container.carry(credit, debit, years)
         if not rules.close_fill:
-            self._fill(one, bar, bar.open)
+            self._fill(one, earlier)
         if rules.stops:
-            self._stop(one, bar)
+            self._stop(one, earlier)
+        if rules.margin and container.below_margin(bar):
+            self._liquidate(one, earlier)
         self._booked(one, container.mark(bar))
         container.update_variance()
         if not rules.close_fill:
-            container.account()
+            container.account(risk_free)
         if self.hub.correlation_refreshed:
             container.refresh_correlation()
         one.execution.submit_orders(self._decide(one, bar, signals, regime, matrix))
         if rules.close_fill:
-            self._fill(one, bar, bar.close)
+            self._fill(one, now)
             self._booked(one, container.mark(bar))
-            container.account()
+            container.account(risk_free)
         one.equity.append(container.equity)
         self._tracer.equity(
             one.spec.id,
@@ -235,24 +238,25 @@ class EventFlow:
             container.drawdown,
         )
 
-    def _fill(self, one: _Portfolio, bar: Bar, prices: FloatArray) -> None:
-        orders = one.execution.active_orders
-        if orders:
-            fills = one.execution.execute_orders(orders, bar.index, prices, one.container.cash)
-            for fill in fills:
-                self._book(one, fill)
-            for order in one.execution.unpaid_orders:
-                self._reject(
-                    one, f"{order.id}.reject", bar, order.symbol, order.signal_id, order.id
-                )
+    def _fill(self, one: _Portfolio, market: Market) -> None:
+        if not one.execution.active_orders:
+            return
+        for fill in one.execution.execute_reductions(market, one.container.lots):
+            self._book(one, (fill,))
+        power = one.container.buying_power(market.prices)
+        self._book(one, one.execution.execute_additions(market, power))
+        for order, reason in one.execution.rejected_orders:
+            id, s = f"{order.id}.reject", order.symbol
+            row = self._rejected(one, id, market.bar, s, reason, order.signal_id, order.id)
+            self._tracer.rejects([row])
 
-    def _stop(self, one: _Portfolio, bar: Bar) -> None:
-        container = one.container
+    def _stop(self, one: _Portfolio, market: Market) -> None:
+        container, bar, risk = one.container, market.bar, one.spec.risk
         held = container.lots
         for s, lots in enumerate(held):
-            if lots == 0.0:
+            if lots == 0.0 or not bar.traded[s]:
                 continue
-            position, risk = container.stop_inputs(s), one.spec.risk
+            position = container.stop_inputs(s)
             price = StatelessRiskManager.stop(position, risk, bar, s)
             if price > 0.0:
                 name = correlation_id(one.spec.id, bar.index, self._symbols[s], "stop")
@@ -260,37 +264,55 @@ class EventFlow:
                 opening = container.opening_order_id(s)
                 container.set_barred(s, 1.0 if lots > 0.0 else -1.0)
                 fill = one.execution.close_position(
-                    name, bar.index, s, lots, price, level, opening, container.cash
+                    name, "stop", s, lots, price, market, opening, level
                 )
                 if fill is not None:
-                    self._book(one, fill)
+                    self._book(one, (fill,))
                 else:
-                    self._reject(one, f"{name}.reject", bar, s, None, None)
+                    row = self._rejected(one, f"{name}.reject", bar, s, NO_VOLUME, None, None)
+                    self._tracer.rejects([row])
         container.carry_best_prices(bar, held)
 
-    def _book(self, one: _Portfolio, fill: Fill) -> None:
-        one.container.process_fill(fill)
-        self._booked(one, (fill,))
+    def _liquidate(self, one: _Portfolio, market: Market) -> None:
+        """Close every position that trades, at its worst price in the bar."""
+        container, bar = one.container, market.bar
+        closed = False
+        for s, lots in enumerate(container.lots):
+            if lots != 0.0 and bar.traded[s]:
+                price = float(bar.low[s] if lots > 0.0 else bar.high[s])
+                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "liquidation")
+                opening = container.opening_order_id(s)
+                fill = one.execution.close_position(
+                    name, "liquidation", s, lots, price, market, opening
+                )
+                if fill is not None:
+                    self._book(one, (fill,))
+                    closed = True
+        if closed:
+            container.count_liquidation()
+
+    def _book(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
+        one.container.process_fills(fills)
+        self._booked(one, fills)
 
     def _booked(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
         """Trace fills that a portfolio has booked."""
         self._tracer.fills(one.spec.id, fills, one.container.cash, one.container.lots)
 
-    def _reject(
+    def _rejected(
         self,
         one: _Portfolio,
         id: str,
         bar: Bar,
         symbol: int,
+        reason: str,
         signal_id: str | None,
         order_id: str | None,
-    ) -> None:
-        """Count and trace an order or a stop for which there was no cash at the fill."""
-        one.rejects[NO_CASH_AT_FILL] = one.rejects.get(NO_CASH_AT_FILL, 0) + 1
+    ) -> Reject:
+        """Count an order or a stop without a fill, or a signal without an order; its row."""
+        one.rejects[reason] = one.rejects.get(reason, 0) + 1
         name = self._symbols[symbol]
-        self._tracer.rejects(
-            [(id, one.spec.id, bar.index, name, signal_id, NO_CASH_AT_FILL, order_id)]
-        )
+        return (id, one.spec.id, bar.index, name, signal_id, reason, order_id)
 
     def _decide(
         self,
@@ -299,44 +321,21 @@ class EventFlow:
         signals: Sequence[Signal],
         regime: Regime,
         matrix: FloatArray | None,
-    ) -> list[Order]:
-        orders: list[Order] = []
+    ) -> tuple[Order, ...]:
+        decisions = StatelessRiskManager.decide(
+            signals, regime, one.container.risk_state(), one.spec.risk, bar, matrix
+        )
         rejects: list[Reject] = []
-        state: PortfolioState = one.container.risk_state()
-        short = True if self._rules.allow_short else None
-        prefix = correlation_id(one.spec.id, bar.index)
-        for signal in signals:
-            symbol = self._symbols[signal.symbol]
-            decision = StatelessRiskManager.decide(
-                signal, regime, state, one.spec.risk, bar, matrix
-            )
-            if self._rules.stops:
-                one.container.set_barred(signal.symbol, decision.barred)
-            if decision.order is not None:
-                order = decision.order
-                lot_value = float(bar.close[order.symbol]) * self._rules.lot_size
-                lots = state.lots[order.symbol]
-                cash_left = state.cash_left - cash_taken(order.lots, lot_value)
-                budget_left = state.budget_left - budget_taken(order.lots, lots, lot_value, short)
-                state = replace(state, cash_left=cash_left, budget_left=budget_left)
-                orders.append(order)
-            else:
-                reason = REASONS[decision.reason]
-                one.rejects[reason] = one.rejects.get(reason, 0) + 1
+        for s, (reason, barred) in enumerate(zip(decisions.reasons, decisions.barred, strict=True)):
+            one.container.set_barred(s, barred)
+            if reason != PLACED:
+                id = correlation_id(one.spec.id, bar.index, self._symbols[s], "reject")
                 rejects.append(
-                    (
-                        f"{prefix}.{symbol}.reject",
-                        one.spec.id,
-                        bar.index,
-                        symbol,
-                        signal.id,
-                        reason,
-                        None,
-                    )
+                    self._rejected(one, id, bar, s, REASONS[reason], signals[s].id, None)
                 )
         self._tracer.rejects(rejects)
-        self._tracer.orders(one.spec.id, orders)
-        return orders
+        self._tracer.orders(one.spec.id, decisions.orders)
+        return decisions.orders
 
     def result(self) -> FlowResult:
         """What the portfolios did so far."""

@@ -81,7 +81,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
         StrategyError: the user's code raised.
     """
     space = build_space(study)
-    checked = _Checked(space)
+    checked = _Checked(space, bars.bars_per_year)
     least = max(64, checked.warm_up + N_CUTS + 1)
     require_bars(bars, least, f"the look-ahead check needs {least}")
     rng = np.random.default_rng(bars.n_bars)
@@ -114,7 +114,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
 class _Checked:
     """The features, strategies and classifiers of a study."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, bars_per_year: float) -> None:
         self._given = given_features(space)
         self._strategies: dict[str, StrategyConfig] = {}
         self._regimes: dict[str, RegimeKey] = {}
@@ -123,7 +123,7 @@ class _Checked:
             tile = Tile.of(branch, lanes)
             first = {name: float(values[0]) for name, values in lanes.items()}
             self._strategies.setdefault(
-                branch.strategy.name, StrategyConfig.of(branch.strategy, first)
+                branch.strategy.name, StrategyConfig.of(branch.strategy, first, bars_per_year)
             )
             self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
         lookbacks = space.lookbacks("risk", "volatility_lookback")

@@ -31,6 +31,8 @@ class Period:
     _n_wins: float = 0.0
     _profit: float = 0.0
     _loss: float = 0.0
+    _n_liquidations: float = 0.0
+    _carry: float = 0.0
     n_bars: int = 0
 
     def __post_init__(self) -> None:
@@ -40,7 +42,7 @@ class Period:
         """Add a fill.
 
         Args:
-            fill: of an order or a stop.
+            fill: of an order, a stop or a margin call.
         """
         self._costs += fill.cost
         self._traded += abs(fill.lots) * fill.raw_value
@@ -56,14 +58,28 @@ class Period:
         self._profit += max(profit, 0.0)
         self._loss += max(-profit, 0.0)
 
-    def add_bar(self, equity: float, exposure: float) -> None:
+    def add_carry(self, earned: float) -> None:
+        """Add the carry of a bar.
+
+        Args:
+            earned: interest, less interest and borrow fees paid, money.
+        """
+        self._carry += earned
+
+    def add_liquidation(self) -> None:
+        """Count a margin call that closed a position."""
+        self._n_liquidations += 1.0
+
+    def add_bar(self, equity: float, exposure: float, risk_free: float) -> None:
         """Add a bar.
 
         Args:
             equity: money at its close.
             exposure: gross value of the positions over equity at its close.
+            risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
         """
-        self._returns = add_return(bar_return(equity, self._equity), *self._returns)
+        excess = bar_return(equity, self._equity) - risk_free
+        self._returns = add_return(excess, *self._returns)
         self._sum_exposure += exposure
         self._sum_equity += equity
         self._peak = max(equity, self._peak)
@@ -112,5 +128,7 @@ class Period:
             layout.N_WINS: self._n_wins,
             layout.GROSS_PROFIT: self._profit,
             layout.GROSS_LOSS: self._loss,
+            layout.N_LIQUIDATIONS: self._n_liquidations,
+            layout.CARRY: self._carry,
         }
         return metrics_of(sums, self.start, self.n_bars, bars_per_year)

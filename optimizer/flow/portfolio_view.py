@@ -35,9 +35,10 @@ class PortfolioView:
         cash, equity: money.
         exposure: gross value of the positions over equity.
         realised: profit and loss of all positions closed since the start, on the average-cost basis,
-            costs included, money. Equity is initial cash plus ``realised`` plus ``unrealised``. Ruin
-            realises the loss of all initial cash; what is owed beyond that is forgiven.
+            costs included, money. Equity is initial cash plus ``realised``, ``unrealised`` and
+            ``carry``; after ruin it may be a debt.
         unrealised: profit and loss of the positions held, money.
+        carry: interest earned, less interest and borrow fees paid, since the start, money.
         ruined: whether equity has fallen to 0 or below.
         positions: one per symbol.
         transactions: all fills since the start, in order.
@@ -50,6 +51,7 @@ class PortfolioView:
     drawdown: float
     realised: float
     unrealised: float
+    carry: float
     ruined: bool
     positions: tuple[PositionView, ...]
     transactions: tuple[Fill, ...]

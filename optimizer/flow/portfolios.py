@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from optimizer.flow.costs import Costs
 from optimizer.flow.services.risk import RiskConfig
 from optimizer.flow.services.strategy import StrategyConfig
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import RegimeKey
+from optimizer.sweep.rules import Rules
 from optimizer.sweep.tiles import Tile
+from optimizer.types import Bars
 
 
 def short_hash(value: object) -> str:
@@ -39,6 +42,7 @@ class PortfolioSpec:
         regime: the regime model.
         regime_key: names its regimes.
         risk: sizes its positions.
+        costs: of its fills.
     """
 
     id: str
@@ -50,22 +54,26 @@ class PortfolioSpec:
     regime: RegimeKey
     regime_key: str
     risk: RiskConfig
+    costs: Costs
 
 
-def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[PortfolioSpec]:
+def portfolio_specs(
+    tile: Tile, owner: str, rules: Rules, bars_per_year: float
+) -> list[PortfolioSpec]:
     """Every parameter set of a tile as a portfolio of the flow.
 
     Args:
         tile: parameter sets.
         owner: begins the IDs.
-        allow_short: whether short positions are allowed.
+        rules: of the study.
+        bars_per_year: of the bars.
     """
     keys, which = tile.regime_keys()
     specs = []
     for lane in range(tile.n_lanes):
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
         own = tile.strategy.own(parameters)
-        lookback = parameters["volatility_lookback"]
+        sizes = [parameters["volatility_lookback"], parameters["expected_sharpe"]]
         regime = keys[which[lane]]
         everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
         specs.append(
@@ -74,32 +82,33 @@ def portfolio_specs(tile: Tile, owner: str, allow_short: bool) -> list[Portfolio
                 strategy_name=tile.strategy.name,
                 classifier_name=tile.classifier,
                 parameters=MappingProxyType(parameters),
-                strategy=StrategyConfig.of(tile.strategy, parameters),
-                signal_key=f"{owner}.{short_hash([tile.strategy.name, own, lookback])}",
+                strategy=StrategyConfig.of(tile.strategy, parameters, bars_per_year),
+                signal_key=f"{owner}.{short_hash([tile.strategy.name, own, *sizes])}",
                 regime=regime,
                 regime_key=f"{owner}.{short_hash(regime)}",
-                risk=RiskConfig.of(parameters, allow_short),
+                risk=RiskConfig.of(parameters, rules, bars_per_year),
+                costs=Costs.of(parameters, rules, bars_per_year),
             )
         )
     return specs
 
 
 def study_specs(
-    study: Study, space: Space, data_hash: str, risk: Literal["first", "all"] = "first"
+    study: Study, space: Space, rules: Rules, bars: Bars, risk: Literal["first", "all"] = "first"
 ) -> Iterator[PortfolioSpec]:
     """Every combination of a study's grid as a portfolio.
 
     Args:
         study: whose searched parameters are all listed.
-        space: of the study.
-        data_hash: of its bars; other bars make another flow of the same study.
+        space, rules: of the study.
+        bars: of the study; others make another flow.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
 
     Raises:
         StudyFileError: a searched parameter is continuous.
     """
-    owner = short_hash([study.content_hash, data_hash])
+    owner = short_hash([study.content_hash, bars.content_hash])
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)
-            yield from portfolio_specs(Tile.of(branch, lanes), owner, study.risk.allow_short)
+            yield from portfolio_specs(Tile.of(branch, lanes), owner, rules, bars.bars_per_year)

@@ -15,13 +15,12 @@ from optimizer.market.features import FeatureKey, GivenFeature
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import (
-    Rules,
     feature_keys,
     given_features,
     holdout_bar,
     study_warm_up,
 )
-from optimizer.sweep.rules import study_rules
+from optimizer.sweep.rules import Rules, study_rules
 from optimizer.types import Bars
 
 
@@ -124,7 +123,7 @@ def prepare_flow(
     prepared = PreparedFlow(
         study,
         bars,
-        tuple(study_specs(study, space, bars.content_hash, risk)),
+        tuple(study_specs(study, space, rules, bars, risk)),
         first,
         split if split < bars.n_bars else None,
         rules,

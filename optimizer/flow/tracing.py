@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from optimizer.flow.services.strategy import StrategyConfig
 from optimizer.types import Bar, Fill, FloatArray, Order, Regime, Signal, correlation_id
 
@@ -41,16 +39,20 @@ class Tracer:
         trace: where the rows go; None writes nothing.
         symbols: in the order of the bars' columns.
         data_hash: of the bars; begins their IDs.
-        lot_size: units per lot.
+        lot_units: units per lot of each symbol.
     """
 
     def __init__(
-        self, trace: Trace | None, symbols: tuple[str, ...], data_hash: str, lot_size: float
+        self,
+        trace: Trace | None,
+        symbols: tuple[str, ...],
+        data_hash: str,
+        lot_units: Sequence[float],
     ) -> None:
         self._trace = trace
         self._symbols = symbols
         self._data = data_hash[:8]
-        self._lot_size = lot_size
+        self._lot_units = lot_units
 
     def _bar_id(self, bar: int, symbol: str) -> str:
         return correlation_id(self._data, bar, symbol, "bar")
@@ -115,7 +117,7 @@ class Tracer:
         Args:
             portfolio: its ID.
             fills: of one bar.
-            cash: money after them.
+            cash: money after all of them.
             lots: positions after them, signed, by symbol.
         """
         if self._trace is None or not fills:
@@ -135,7 +137,7 @@ class Tracer:
                     fill.price,
                     fill.cost,
                     cash,
-                    lots[fill.symbol] * self._lot_size,
+                    lots[fill.symbol] * self._lot_units[fill.symbol],
                     self._bar_id(fill.bar, symbol),
                     fill.opening_order_id,
                     fill.stop_level,
@@ -171,11 +173,10 @@ class Tracer:
                     self._symbols[order.symbol],
                     order.signal_id,
                     order.regime_id,
-                    order.lots * self._lot_size,
-                    order.kelly_value,
-                    order.budget_value,
-                    # Short positions have no cash bound: infinity, which no database keeps.
-                    order.cash_value if np.isfinite(order.cash_value) else None,
+                    order.lots * self._lot_units[order.symbol],
+                    order.wanted * self._lot_units[order.symbol],
+                    order.budget_share,
+                    order.target * self._lot_units[order.symbol],
                 )
                 for order in orders
             ],

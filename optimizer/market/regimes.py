@@ -213,16 +213,19 @@ def fit_model(
             return None
 
 
-def compile_classifier(name: str) -> None:
+def compile_classifier(name: str, *, joint: bool = False) -> None:
     """Compile the kernels of a classifier, so that other processes find them in the cache.
 
     Args:
         name: a classifier of the catalogue.
+        joint: whether symbols lack bars.
     """
     if name == "none":
         return
     returns = np.empty(4)
     kernel.market_returns(np.ones((4, 1)), returns)
+    if joint:
+        kernel.joint_market_returns(np.ones((4, 1)), np.ones((4, 1), np.uint8), returns)
     features = market_features(returns, 2)[2:]
     one, three = np.ones(kernel.N_MARKET_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
     if name == "hmm":

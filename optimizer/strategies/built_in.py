@@ -90,27 +90,47 @@ def built_in(name: str) -> BuiltInStrategy:
 
 
 def _momentum(
-    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+    x: Sequence[float],
+    p: Sequence[float],
+    close: float,
+    volatility: float,
+    inverse: float,
+    sharpe: float,
 ) -> tuple[float, float, float]:
-    return momentum_signal(x[0], volatility, inverse, p[0], p[1])
+    return momentum_signal(x[0], volatility, inverse, p[0], p[1], sharpe)
 
 
 def _mean_reversion(
-    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+    x: Sequence[float],
+    p: Sequence[float],
+    close: float,
+    volatility: float,
+    inverse: float,
+    sharpe: float,
 ) -> tuple[float, float, float]:
-    return mean_reversion_signal(x[0], volatility, p[0], p[1])
+    return mean_reversion_signal(x[0], volatility, p[0], p[1], sharpe)
 
 
 def _average_cross(
-    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+    x: Sequence[float],
+    p: Sequence[float],
+    close: float,
+    volatility: float,
+    inverse: float,
+    sharpe: float,
 ) -> tuple[float, float, float]:
-    return average_cross_signal(x[0], x[1], 1.0 / close, volatility, inverse, p[0], p[1])
+    return average_cross_signal(x[0], x[1], 1.0 / close, volatility, inverse, p[0], p[1], sharpe)
 
 
 def _breakout(
-    x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+    x: Sequence[float],
+    p: Sequence[float],
+    close: float,
+    volatility: float,
+    inverse: float,
+    sharpe: float,
 ) -> tuple[float, float, float]:
-    return breakout_signal(x[0], x[1], close, 1.0 / close, volatility, inverse, p[0], p[1])
+    return breakout_signal(x[0], x[1], close, 1.0 / close, volatility, inverse, p[0], p[1], sharpe)
 
 
 def _scaled_by(lookback: str, threshold: str) -> _Values:

@@ -14,11 +14,14 @@ from optimizer.types import FloatArray
 
 _Value = TypeVar("_Value")
 
-Rule = Callable[[Sequence[float], Sequence[float], float, float, float], tuple[float, float, float]]
+Rule = Callable[
+    [Sequence[float], Sequence[float], float, float, float, float], tuple[float, float, float]
+]
 """A signal kernel for one symbol at one bar.
 
 It takes the features, the signal values, the close, the volatility per bar and its inverse (0 where
-the volatility is 0), and returns direction, strength and confidence.
+the volatility is 0), and the Sharpe ratio per bar that a score of 1 stands for, which a user's strategy
+does not read. It returns direction, strength and confidence.
 """
 
 

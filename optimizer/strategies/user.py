@@ -130,7 +130,12 @@ class UserStrategy(Strategy):
         kernels = self.kernels()
 
         def rule(
-            x: Sequence[float], p: Sequence[float], close: float, volatility: float, inverse: float
+            x: Sequence[float],
+            p: Sequence[float],
+            close: float,
+            volatility: float,
+            inverse: float,
+            sharpe: float,
         ) -> tuple[float, float, float]:
             features = [*x, *[0.0] * (layout.MAX_USER_FEATURES - len(x))]
             values = [*p, *[0.0] * (layout.MAX_SIGNAL_PARAMETERS - len(p))]

@@ -71,9 +71,7 @@ def simulate_blocks(
     values = None
     if inputs.correlations is not None:
         values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
-    ranks = layout.aligned_zeros(
-        (bars.n_symbols if rules.limited else 0, layout.N_RANK_ROWS, layout.STRIDE)
-    )
+    ranks = layout.aligned_zeros((bars.n_symbols * int(layout.RANK_BLOCK) if rules.limited else 0,))
     recording = recording or Recording.empty(0, bars.n_symbols)
 
     def walk(first: int, last: int) -> None:
@@ -109,16 +107,16 @@ def simulate_blocks(
             ranks,
             rules.sizing,
             rules.allocation,
-            rules.allow_short,
             rules.leverage,
             rules.maintenance,
             rules.ewma_decay,
-            rules.close_fill,
             recording.equity,
             recording.fills,
             True if rules.fees else None,
             True if rules.stops else None,
-            True if rules.margin else None,
+            True if rules.allow_short else None,
+            True if inputs.extended else None,
+            True if rules.close_fill else None,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:

@@ -13,6 +13,7 @@ from kernels.codes import (
     FILL_VALUE,
     ORDER_ADDING,
     ORDER_REDUCING,
+    WRITTEN_OFF,
 )
 from optimizer.sweep.evaluate import Recording
 from optimizer.sweep.inputs import Inputs
@@ -49,6 +50,7 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
         }
     )
     orders = (kind == ORDER_REDUCING) | (kind == ORDER_ADDING)
-    # Orders that fill at the close come after the stops of the bar.
-    when = np.where(orders & rules.close_fill, len(FILL_KINDS), 0) + kind
-    return frame.iloc[np.lexsort((symbol, when, at))].reset_index(drop=True)
+    # Orders that fill at the close come after stops and liquidations of the bar, and before ruin: where
+    # ruin came first, there are none.
+    when = np.where(orders & rules.close_fill, WRITTEN_OFF - 0.5, kind)
+    return frame.iloc[np.lexsort((symbol, kind, when, at))].reset_index(drop=True)

@@ -82,6 +82,11 @@ class Inputs:
 
     _ARRAYS = ("volatilities", "inverse_volatilities", "correlations", "live", "ends")
 
+    @property
+    def extended(self) -> bool:
+        """Whether the simulation needs its ``extended`` code."""
+        return self.rules.extended or bool((self.ends >= 0).any())
+
     @cached_property
     def volumes(self) -> FloatArray:
         """Units traded, shape (n_bars, n_symbols); inf where unknown.

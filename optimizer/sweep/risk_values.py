@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,19 @@ _UNCHANGED = (
     "rebalance_band",
 )
 _STOPS = ("stop_loss", "take_profit", "trailing_stop")
+
+
+_Number = TypeVar("_Number", float, FloatArray)
+
+
+def score_sharpe(expected_sharpe: _Number, bars_per_year: float) -> _Number:
+    """Sharpe ratio per bar that a signal of score 1 stands for.
+
+    Args:
+        expected_sharpe: that of a year.
+        bars_per_year: of the bars.
+    """
+    return expected_sharpe / math.sqrt(bars_per_year)
 
 
 def risk_values(
@@ -53,7 +66,7 @@ def risk_values(
         EQUAL_WEIGHT: lambda: given["max_exposure"],
         RISK_PER_TRADE: lambda: given["risk_per_trade"] / given["stop_loss"],
     }[rules.sizing]()
-    values["score_sharpe"] = given["expected_sharpe"] / yearly
+    values["score_sharpe"] = score_sharpe(given["expected_sharpe"], bars_per_year)
     places = given["max_positions"]
     values["max_positions"] = np.where(places > 0.0, places, np.inf)
     lane_costs = {one.name: given[one.name] for one in COSTS if one.name not in rules.per_symbol}

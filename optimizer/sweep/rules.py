@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import layout
-from kernels.codes import ALLOCATIONS, SIZINGS
+from kernels.codes import ADDITIONS, ALLOCATIONS, KELLY, SIZINGS
 from optimizer.study_file.bars import load_study_members, load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
@@ -70,6 +70,13 @@ class Rules:
     def margin(self) -> bool:
         """Whether the account lends money or symbols."""
         return self.allow_short or self.leverage > 1.0
+
+    @property
+    def extended(self) -> bool:
+        """Whether the rules need the simulation's ``extended`` code; so does a symbol that ends."""
+        plain = self.sizing == KELLY and self.allocation == ADDITIONS and not self.limited
+        interest = bool(self.rates[:, layout.CREDIT].any())
+        return not plain or self.leverage > 1.0 or interest
 
     @property
     def files_hash(self) -> str:

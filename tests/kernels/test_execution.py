@@ -1,73 +1,240 @@
-"""Costs, the cut to cash and stop prices against plain references and by hand."""
+"""Costs, buying power and stop prices against plain references and by hand."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from math import inf, nextafter
+from math import floor, inf, sqrt
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kernels.execution import affordable_lots, buy_cost_per_lot, sell_proceeds_per_lot, stop_price
+from kernels.execution import (
+    buying_power,
+    cut_lots,
+    fill_terms,
+    lot_need,
+    payable_share,
+    stop_price,
+    volume_limit,
+)
 from tests.reference.simulation import ParameterSet, Position, stop_at
 
 prices = st.floats(0.01, 1e5)
 fractions = st.floats(0.0, 0.1)
+sides = st.sampled_from([1.0, -1.0])
+sizes = st.floats(1e-6, 1e3)
+money = st.floats(0.0, 100.0)
 
-
-def payable(cash: float, cost: float) -> float:
-    """The cut with the inverse that the simulation hands in."""
-    return affordable_lots(cash, cost, 1.0 / cost)
+NO_FEES = (0.0, 0.0, 0.0, 0.0, 0.0)
+"""Commission per unit, least commission, commission per order, impact, and 1 over the volume."""
 
 
 @settings(deadline=None)
-@given(price=prices, lot_size=st.floats(1e-6, 1e3), slippage=fractions, commission=fractions)
-def test_costs_are_those_of_exact_arithmetic(
-    price: float, lot_size: float, slippage: float, commission: float
+@given(
+    side=sides,
+    price=prices,
+    units=sizes,
+    multiplier=st.floats(0.1, 100.0),
+    slippage=fractions,
+    half_spread=st.floats(0.0, 0.005),
+    commission=fractions,
+)
+def test_terms_are_those_of_exact_arithmetic(
+    side: float,
+    price: float,
+    units: float,
+    multiplier: float,
+    slippage: float,
+    half_spread: float,
+    commission: float,
 ) -> None:
-    value = Fraction(price) * Fraction(lot_size)
-    cost = value * (1 + Fraction(slippage)) * (1 + Fraction(commission))
-    proceeds = value * (1 - Fraction(slippage)) * (1 - Fraction(commission))
-    arguments = price, lot_size, slippage, commission
-    assert buy_cost_per_lot(*arguments) == pytest.approx(float(cost), rel=1e-14)
-    assert sell_proceeds_per_lot(*arguments) == pytest.approx(float(proceeds), rel=1e-14)
-    assert sell_proceeds_per_lot(*arguments) <= buy_cost_per_lot(*arguments)
-
-
-def test_costs_by_hand() -> None:
-    # 100 + 1 % = 101, half a unit: 50.5, + 2 % = 51.51; 99, 49.5, 48.51.
-    assert buy_cost_per_lot(100.0, 0.5, 0.01, 0.02) == pytest.approx(51.51, abs=1e-12)
-    assert sell_proceeds_per_lot(100.0, 0.5, 0.01, 0.02) == pytest.approx(48.51, abs=1e-12)
-
-
-@settings(deadline=None)
-@given(cash=st.floats(0.0, 1e12), cost=st.floats(1e-3, 1e6))
-# A digit less than 304 and 34 lots cost, whose product with the inverse rounds up to whole lots.
-@example(cash=nextafter(304 * 311.91, 0.0), cost=311.91)
-@example(cash=nextafter(34 * 761.34, 0.0), cost=761.34)
-def test_cash_pays_the_lots_and_not_one_more(cash: float, cost: float) -> None:
-    lots = payable(cash, cost)
-    assert lots >= 0.0
-    assert lots == int(lots)
-    assert lots * cost <= cash
-    assert (lots + 1.0) * cost > cash
+    worth = units * multiplier
+    actual = fill_terms(
+        side, 7.0, price, units, worth, slippage, half_spread, commission, *NO_FEES, None
+    )
+    sign = int(side)
+    paid = Fraction(price) * (1 + sign * Fraction(slippage)) + sign * Fraction(half_spread)
+    cash = paid * Fraction(worth) * (1 + sign * Fraction(commission))
+    assert actual == pytest.approx((float(paid), float(cash)), rel=1e-12)
+    # The terms that depend on the size agree where none of them is given.
+    sized = fill_terms(
+        side, 7.0, price, units, worth, slippage, half_spread, commission, *NO_FEES, True
+    )
+    assert sized == pytest.approx(actual, rel=1e-14)
 
 
 @settings(deadline=None)
-@given(lots=st.integers(0, 10**7), cost=st.floats(1e-3, 1e6))
-@example(lots=1, cost=49.0)  # 49 * (1 / 49) is below 1
-@example(lots=2, cost=98.0)
-def test_exact_cash_pays_all_of_its_lots(lots: int, cost: float) -> None:
-    assert payable(lots * cost, cost) == lots
+@given(
+    side=sides,
+    lots=st.integers(1, 10**6).map(float),
+    price=st.floats(1.0, 1e4),
+    units=st.floats(1e-3, 1e2),
+    commission=fractions,
+    per_unit=money,
+    minimum=money,
+    per_order=money,
+    impact=fractions,
+    volume=st.one_of(st.just(inf), st.floats(1.0, 1e9)),
+)
+def test_terms_that_depend_on_the_size(
+    side: float,
+    lots: float,
+    price: float,
+    units: float,
+    commission: float,
+    per_unit: float,
+    minimum: float,
+    per_order: float,
+    impact: float,
+    volume: float,
+) -> None:
+    paid, cash = fill_terms(
+        side, lots, price, units, units, 0.001, 0.0, commission, per_unit, minimum, per_order,
+        impact, 1.0 / volume, True,
+    )  # fmt: skip
+    worse = 0.001 + impact * sqrt(lots * units / volume)
+    expected = max(price * (1.0 + side * worse), 0.0)
+    value = lots * units * expected
+    fee = max(minimum, commission * value + per_unit * lots * units) + per_order
+    assert paid == pytest.approx(expected, rel=1e-12, abs=1e-9)
+    assert lots * cash == pytest.approx(value + side * fee, rel=1e-9, abs=1e-6)
+    assert paid >= 0.0
 
 
-def test_cash_by_hand() -> None:
-    assert payable(100.0, 8.0) == 12.0
-    assert payable(96.0, 8.0) == 12.0
-    assert payable(95.999, 8.0) == 11.0
-    assert payable(0.0, 8.0) == 0.0
-    assert payable(7.0, 8.0) == 0.0
+def test_terms_by_hand() -> None:
+    # 100 + 1 % + 0.5 = 101.5, half a unit: 50.75, + 2 % = 51.765; 98.5, 49.25, 48.265.
+    arguments = 3.0, 100.0, 0.5, 0.5, 0.01, 0.5, 0.02, 0.0, 0.0, 0.0, 0.0, 0.0, None
+    assert fill_terms(1.0, *arguments) == pytest.approx((101.5, 51.765), abs=1e-12)
+    assert fill_terms(-1.0, *arguments) == pytest.approx((98.5, 48.265), abs=1e-12)
+    # 4 lots of 25 units are a hundredth of 10000: an impact of 0.1 * 0.1 = 1 %. 101 * 25 = 2525 a
+    # lot. Commission 0.1 % of 10100 = 10.1, and 0.05 * 100 = 5: 15.1, + 2 = 17.1, 4.275 a lot.
+    terms = fill_terms(
+        1.0, 4.0, 100.0, 25.0, 25.0, 0.0, 0.0, 0.001, 0.05, 9.0, 2.0, 0.1, 1e-4, True
+    )
+    assert terms == pytest.approx((101.0, 2529.275), abs=1e-9)
+    # The minimum of 20 is more than 15.1: 22, 5.5 a lot.
+    terms = fill_terms(
+        1.0, 4.0, 100.0, 25.0, 25.0, 0.0, 0.0, 0.001, 0.05, 20.0, 2.0, 0.1, 1e-4, True
+    )
+    assert terms == pytest.approx((101.0, 2530.5), abs=1e-9)
+    # A sale gets at least 0 before commission, and no fill costs nothing.
+    assert fill_terms(-1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 2.0, 0.0, *NO_FEES, None) == (0.0, 0.0)
+    assert fill_terms(1.0, 0.0, 9.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 5.0, 3.0, 0.0, 0.0, True) == (
+        9.0,
+        18.0,
+    )
+
+
+@settings(deadline=None)
+@given(
+    lots=st.integers(0, 10**6).map(float),
+    share=st.one_of(st.just(inf), st.floats(0.0, 1.0)),
+    volume=st.one_of(st.just(inf), st.floats(1e-3, 1e9)),
+    units=sizes,
+)
+def test_a_fill_takes_no_more_than_its_share(
+    lots: float, share: float, volume: float, units: float
+) -> None:
+    assume(share > 0.0)
+    filled = volume_limit(lots, share, volume, units)
+    assert 0.0 <= filled <= lots
+    assert filled == floor(filled)
+    if share == inf or volume == inf:
+        assert filled == lots
+    else:
+        assert filled * units <= share * volume * (1.0 + 1e-12)
+        if filled < lots:
+            assert (filled + 1.0) * units > share * volume * (1.0 - 1e-12)
+
+
+def test_the_volume_by_hand() -> None:
+    assert volume_limit(100.0, 0.1, 455.0, 0.5) == 91.0
+    assert volume_limit(100.0, 0.1, 0.4, 0.5) == 0.0
+    assert volume_limit(100.0, 0.1, inf, 0.5) == 100.0
+    assert volume_limit(100.0, inf, 4.0, 0.5) == 100.0
+
+
+def test_buying_power_by_hand() -> None:
+    # Long 600, short 300, cash 700: equity 1000, gross 900.
+    assert buying_power(700.0, 300.0, 900.0, 1.0) == 100.0
+    assert buying_power(700.0, 300.0, 900.0, 2.0) == 1100.0
+    # Cash alone, in an account without shorts and leverage.
+    assert buying_power(700.0, 300.0, 300.0, 1.0) == 700.0
+    assert lot_need(100.0, 103.0, 1.0) == 103.0
+    assert lot_need(100.0, 103.0, 2.0) == 106.0
+    assert lot_need(100.0, 98.0, 2.0) == 104.0
+
+
+def test_the_payable_share_by_hand() -> None:
+    assert payable_share(1000.0, 1000.0, 0.0) == 1.0
+    assert payable_share(1000.0, 0.0, 0.0) == 1.0
+    assert payable_share(0.0, 0.0, 0.0) == 1.0
+    assert payable_share(1000.0, 1250.0, 0.0) == pytest.approx(0.8, abs=1e-11)
+    assert payable_share(1000.0, 1020.0, 20.0) == pytest.approx(0.98, abs=1e-11)
+    assert payable_share(10.0, 1020.0, 20.0) == 0.0
+    assert payable_share(-10.0, 1020.0, 20.0) == 0.0
+    assert payable_share(-10.0, 0.0, 0.0) == 0.0
+    assert cut_lots(50.0, 0.99) == 49.0
+    assert cut_lots(50.0, 1.0) == 50.0
+
+
+@st.composite
+def additions(draw: st.DrawFn) -> tuple[float, float, float, list[tuple[float, ...]]]:
+    """Cash, leverage, commission, and per symbol lots, price, units, impact, minimum, per order."""
+    symbols = draw(
+        st.lists(
+            st.tuples(
+                st.integers(-500, 500).map(float),
+                st.floats(0.1, 1e3),
+                st.sampled_from([0.01, 0.5, 1.0]),
+                st.sampled_from([0.0, 0.05]),
+                st.sampled_from([0.0, 1.0, 30.0]),
+                st.sampled_from([0.0, 2.0]),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    leverage = draw(st.sampled_from([1.0, 2.0, 5.0]))
+    return draw(st.floats(1.0, 1e5)), leverage, draw(fractions), symbols
+
+
+@settings(deadline=None)
+@given(additions())
+def test_the_payable_share_never_overspends(
+    case: tuple[float, float, float, list[tuple[float, ...]]],
+) -> None:
+    cash, leverage, commission, symbols = case
+
+    def paid(lots: float, price: float, units: float, *fees: float) -> tuple[float, float]:
+        side = 1.0 if lots > 0.0 else -1.0
+        impact, minimum, per_order = fees
+        _, per_lot = fill_terms(
+            side, abs(lots), price, units, units, 0.001, 0.0, commission, 0.01, minimum, per_order,
+            impact, 1e-4, True,
+        )  # fmt: skip
+        return per_lot, abs(lots) * lot_need(price * units, per_lot, leverage)
+
+    placed = [one for one in symbols if one[0] != 0.0]
+    need = sum(paid(*one)[1] for one in placed)
+    fixed = leverage * sum(one[4] + one[5] for one in placed)
+    power = buying_power(cash, 0.0, 0.0, leverage)
+    share = payable_share(power, need, fixed)
+    assert 0.0 <= share <= 1.0
+    assert (share == 1.0) == (need <= power)
+    left, net, gross = cash, 0.0, 0.0
+    for lots, price, units, *fees in placed:
+        kept = cut_lots(abs(lots), share) * (1.0 if lots > 0.0 else -1.0)
+        if kept != 0.0:
+            left -= kept * paid(kept, price, units, *fees)[0]
+            net += kept * price * units
+            gross += abs(kept) * price * units
+    # What is bought is within what equity carries, costs included; without leverage and shorts cash
+    # pays for all of it.
+    assert gross <= leverage * (left + net) + 1e-9 * cash
+    if leverage == 1.0 and all(one[0] > 0.0 for one in placed):
+        assert left >= (0.0 if share < 1.0 else -1e-12 * cash)
 
 
 @st.composite

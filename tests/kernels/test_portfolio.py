@@ -1,122 +1,83 @@
-"""Fills, trades and returns of the portfolio against plain references and by hand."""
+"""Fills, trades, carry, margin and returns of the portfolio, against plain references and by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from fractions import Fraction
 from math import isnan
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.portfolio import (
-    apply_buy,
-    apply_sell,
+    add_return,
     bar_return,
+    carried,
     drawdown,
-    entry_price,
     exposure_of,
+    margin_call,
+    mean_entry,
     next_variance,
+    reduced,
 )
 
 lots_held = st.integers(-50, 50).map(float)
-quantities = st.integers(0, 50).map(float)
 prices = st.floats(0.01, 1e4)
+money = st.floats(-1e6, 1e6)
 
-Apply = Callable[[float, float, float, float, object], tuple[float, float, float, float]]
 
-
-def apply_fill(
-    lots: float, flow: float, change: float, price: float
-) -> tuple[float, float, list[float]]:
-    """Position, cash flow of the open trade and profits of trades that ended, lot by lot."""
-    profits: list[float] = []
+@settings(deadline=None)
+@given(lots=lots_held, kept=st.floats(0.0, 1.0), price=prices, paid=prices)
+def test_reductions_equal_those_lot_by_lot(
+    lots: float, kept: float, price: float, paid: float
+) -> None:
+    change = -lots + round(kept * lots)
+    flow = -lots * paid
+    after, left, ended, profit = reduced(lots, flow, change, price)
     step = 1.0 if change > 0.0 else -1.0
     for _ in range(int(abs(change))):
-        flow -= step * price
         lots += step
-        if lots == 0.0:
-            profits.append(flow)
-            flow = 0.0
-    return lots, flow, profits
-
-
-@pytest.mark.parametrize(("apply", "sign"), [(apply_sell, -1.0), (apply_buy, 1.0)])
-@settings(deadline=None)
-@given(lots=lots_held, quantity=quantities, price=prices, paid=st.floats(0.01, 1e4))
-def test_fills_equal_those_lot_by_lot(
-    apply: Apply, sign: float, lots: float, quantity: float, price: float, paid: float
-) -> None:
-    flow = -lots * paid
-    after, left, ended, profit = apply(lots, flow, quantity, price, True)
-    expected_lots, expected_flow, profits = apply_fill(lots, flow, sign * quantity, price)
-    assert after == expected_lots
-    assert left == pytest.approx(expected_flow, rel=1e-9, abs=1e-6)
-    assert ended == len(profits)
-    assert profit == pytest.approx(sum(profits), rel=1e-9, abs=1e-6)
+        flow -= step * price
+    assert after == lots
+    closed = lots == 0.0 and change != 0.0
+    assert ended == (1.0 if closed else 0.0)
+    assert left == pytest.approx(0.0 if closed else flow, rel=1e-9, abs=1e-6)
+    assert profit == pytest.approx(flow if closed else 0.0, rel=1e-9, abs=1e-6)
 
 
 @settings(deadline=None)
-@given(lots=quantities, price=prices, paid=prices, data=st.data())
-def test_long_only_equals_long_or_short(
-    lots: float, price: float, paid: float, data: st.DataObject
-) -> None:
-    flow = -lots * paid
-    sold = float(data.draw(st.integers(0, int(lots))))
-    assert apply_sell(lots, flow, sold, price, None) == apply_sell(lots, flow, sold, price, True)
-    bought = data.draw(quantities)
-    assert apply_buy(lots, flow, bought, price, None) == apply_buy(lots, flow, bought, price, True)
-
-
-@settings(deadline=None)
-@given(
-    fills=st.lists(st.tuples(st.integers(-9, 9), prices), max_size=20),
-    last=prices,
-)
+@given(fills=st.lists(st.tuples(st.integers(-9, 9), prices), max_size=20), last=prices)
 def test_cash_is_conserved_over_fills(fills: list[tuple[int, float]], last: float) -> None:
     lots, flow, cash, closed = 0.0, 0.0, 0.0, 0.0
     for change, price in fills:
-        apply = apply_buy if change > 0 else apply_sell
-        lots, flow, _, profit = apply(lots, flow, float(abs(change)), price, True)
-        cash -= change * price
+        # As the account does it: what reduces first, then the rest.
+        first = float(change) if lots * change < 0.0 else 0.0
+        first = max(min(first, abs(lots)), -abs(lots))
+        lots, flow, _, profit = reduced(lots, flow, first, price)
         closed += profit
+        lots += change - first
+        flow -= (change - first) * price
+        cash -= change * price
     assert cash + lots * last == pytest.approx(closed + flow + lots * last, rel=1e-9, abs=1e-6)
     assert lots != 0.0 or flow == 0.0
 
 
 @pytest.mark.parametrize(
-    ("lots", "flow", "sold", "expected"),
+    ("lots", "flow", "change", "expected"),
     [
-        (10.0, -100.0, 4.0, (6.0, -52.0, 0.0, 0.0)),  # 4 at 12 bring 48
-        (10.0, -100.0, 10.0, (0.0, 0.0, 1.0, 20.0)),
-        (10.0, -100.0, 15.0, (-5.0, 60.0, 1.0, 20.0)),  # 5 short at 12
-        (-5.0, 60.0, 5.0, (-10.0, 120.0, 0.0, 0.0)),
-        (0.0, 0.0, 5.0, (-5.0, 60.0, 0.0, 0.0)),
+        (10.0, -100.0, -4.0, (6.0, -52.0, 0.0, 0.0)),  # 4 at 12 bring 48
+        (10.0, -100.0, -10.0, (0.0, 0.0, 1.0, 20.0)),
         (10.0, -100.0, 0.0, (10.0, -100.0, 0.0, 0.0)),
+        (-10.0, 100.0, 4.0, (-6.0, 52.0, 0.0, 0.0)),
+        (-10.0, 100.0, 10.0, (0.0, 0.0, 1.0, -20.0)),
+        (0.0, 0.0, 0.0, (0.0, 0.0, 0.0, 0.0)),
     ],
 )
-def test_a_sale_by_hand(lots: float, flow: float, sold: float, expected: tuple[float, ...]) -> None:
-    assert apply_sell(lots, flow, sold, 12.0, True) == expected
-    if sold <= lots:
-        assert apply_sell(lots, flow, sold, 12.0, None) == expected
-
-
-@pytest.mark.parametrize(
-    ("lots", "flow", "bought", "expected"),
-    [
-        (-10.0, 100.0, 4.0, (-6.0, 68.0, 0.0, 0.0)),  # 4 at 8 cost 32
-        (-10.0, 100.0, 10.0, (0.0, 0.0, 1.0, 20.0)),
-        (-10.0, 100.0, 15.0, (5.0, -40.0, 1.0, 20.0)),
-        (5.0, -40.0, 5.0, (10.0, -80.0, 0.0, 0.0)),
-        (-10.0, 100.0, 0.0, (-10.0, 100.0, 0.0, 0.0)),
-    ],
-)
-def test_a_purchase_by_hand(
-    lots: float, flow: float, bought: float, expected: tuple[float, ...]
+def test_a_reduction_by_hand(
+    lots: float, flow: float, change: float, expected: tuple[float, ...]
 ) -> None:
-    assert apply_buy(lots, flow, bought, 8.0, True) == expected
-    if lots >= 0.0:
-        assert apply_buy(lots, flow, bought, 8.0, None) == expected
+    assert reduced(lots, flow, change, 12.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,16 +87,12 @@ def test_a_purchase_by_hand(
         (0.0, 7.0, -10.0, 12.0),
         (10.0, 6.0, 20.0, 10.0),  # (60 + 240) / 30
         (-10.0, 6.0, -20.0, 10.0),
-        (10.0, 6.0, -4.0, 6.0),  # reducing
-        (-10.0, 6.0, 4.0, 6.0),
-        (10.0, 6.0, -25.0, 12.0),  # turning around
-        (-10.0, 6.0, 25.0, 12.0),
         (10.0, 6.0, 0.0, 6.0),
         (0.0, 6.0, 0.0, 6.0),
     ],
 )
 def test_the_entry_by_hand(lots: float, entry: float, change: float, expected: float) -> None:
-    assert entry_price(lots, entry, change, 12.0) == expected
+    assert mean_entry(lots, entry, change, 12.0) == expected
 
 
 @settings(deadline=None)
@@ -144,10 +101,59 @@ def test_the_entry_is_the_mean_price_paid(fills: list[tuple[int, float]]) -> Non
     for side in (1.0, -1.0):
         lots, entry = 0.0, 0.0
         for quantity, price in fills:
-            entry = entry_price(lots, entry, side * quantity, price)
+            entry = mean_entry(lots, entry, side * quantity, price)
             lots += side * quantity
         paid = sum(quantity * price for quantity, price in fills)
         assert entry == pytest.approx(paid / abs(lots), rel=1e-12)
+
+
+def test_carry_by_hand() -> None:
+    # Cash earns 1 % and costs 5 %.
+    assert carried(1000.0, 0.0, 0.0, 0.01, 0.05) == 10.0
+    assert carried(-1000.0, 0.0, 0.0, 0.01, 0.05) == -50.0
+    assert carried(0.0, 0.0, 0.0, 0.01, 0.05) == 0.0
+    # Of 2000, the 1500 of a short position are collateral; its loan costs 7.
+    assert carried(2000.0, 1500.0, 7.0, 0.01, 0.05) == -2.0
+    # Sold short for 1000 and lost 600 on it: 600 of the collateral are borrowed.
+    assert carried(1000.0, 1600.0, 7.0, 0.01, 0.05) == -37.0
+
+
+@settings(deadline=None)
+@given(
+    cash=money,
+    shorts=st.floats(0.0, 1e6),
+    fees=st.floats(0.0, 1e3),
+    credit=st.floats(-0.01, 0.01),
+    debit=st.floats(0.0, 0.01),
+)
+def test_carry_equals_its_definition(
+    cash: float, shorts: float, fees: float, credit: float, debit: float
+) -> None:
+    free = Fraction(cash) - Fraction(shorts)
+    rate = Fraction(credit if free > 0 else debit)
+    expected = float(free * rate - Fraction(fees))
+    assert carried(cash, shorts, fees, credit, debit) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_a_margin_call_by_hand() -> None:
+    assert not margin_call(250.0, 1000.0, 0.25)
+    assert margin_call(249.0, 1000.0, 0.25)
+    assert margin_call(-1.0, 1000.0, 0.25)
+    # Without positions there is nothing to close.
+    assert not margin_call(0.0, 0.0, 0.25)
+    assert not margin_call(-100.0, 0.0, 0.25)
+
+
+@settings(deadline=None)
+@given(returns=st.lists(st.floats(-1.5, 1.0), max_size=30))
+def test_the_sums_are_those_of_the_powers(returns: list[float]) -> None:
+    sums = (0.0,) * 5
+    for return_ in returns:
+        sums = add_return(return_, *sums)
+    array = np.array(returns)
+    expected = [(array**power).sum() for power in (1, 2, 3, 4)]
+    expected.append((array[array < 0.0] ** 2).sum())
+    assert sums == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_a_return_and_an_exposure_by_hand() -> None:
@@ -156,6 +162,10 @@ def test_a_return_and_an_exposure_by_hand() -> None:
     assert bar_return(0.0, 0.0) == 0.0
     assert exposure_of(150.0, 100.0) == 1.5
     assert exposure_of(0.0, 0.0) == 0.0
+    # A debt: lost more than all, then nothing happens any more.
+    assert bar_return(-50.0, 100.0) == -1.5
+    assert bar_return(-50.0, -50.0) == 0.0
+    assert exposure_of(0.0, -50.0) == 0.0
 
 
 def test_the_variance_by_hand() -> None:
@@ -198,3 +208,5 @@ def test_a_drawdown_is_a_fall_from_the_peak(equity: float, peak: float) -> None:
 
 def test_nothing_falls_no_further() -> None:
     assert not isnan(drawdown(0.0, 0.0))
+    assert drawdown(-50.0, 100.0) == 1.5
+    assert drawdown(-50.0, -50.0) == 0.0

@@ -1,338 +1,72 @@
-"""Sizes, orders and reject reasons against plain references, by hand, and what holds for all."""
+"""Sizes, orders, places and the shared budget against plain references and by hand."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from math import floor, inf
+from math import floor, nextafter
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from kernels.codes import (
-    BELOW_MINIMUM,
-    HELD,
-    INSIDE_BAND,
-    NO_BUDGET,
-    NO_CASH,
-    NO_EDGE,
-    NO_SIGNAL,
-    PLACED,
-    UNCHANGED,
+    EQUAL_WEIGHT,
+    KELLY,
+    RISK_PER_TRADE,
+    SIZINGS,
+    VOLATILITY_TARGET,
+    WEIGHT,
 )
 from kernels.risk import (
     barred_direction,
-    budget,
-    budget_taken,
-    cash_taken,
+    budget_share,
+    comes_before,
     correlation_adjustment,
+    defined_direction,
     inverse_of_lot,
     kelly_size,
+    larger,
     mean_correlation,
-    order_size,
-    reject_reason,
+    needs_volatility,
+    other_size,
+    placed_order,
+    reducing_part,
+    scaled_lots,
+    shared_order,
+    signals_position,
+    smaller,
+    target_size,
+    weighted_correlation,
 )
-from tests.reference.simulation import ParameterSet, order_for
+from tests.reference.simulation import ParameterSet, parts, placed
 
-modest = settings(deadline=None, max_examples=100)
-
-directions = st.sampled_from([-1, 0, 1, 2])
+modest = settings(deadline=None, max_examples=200)
 shares = st.floats(0.0, 1.0)
-money = st.one_of(st.integers(-2000, 5000).map(float), st.floats(-2000.0, 5000.0))
+long_lots = st.integers(0, 200).map(float)
+signed_lots = st.integers(-200, 200).map(float)
+units = st.sampled_from([0.01, 0.5, 1.0, 50.0])
+smallest = st.sampled_from([0.0, 0.3, 1.0, 5.0, 40.0])
+bands = st.sampled_from([0.0, 0.1, 0.5, 1.5])
+both = pytest.mark.parametrize("short", [None, True], ids=["long", "long-short"])
 
 
-class Case:
-    """The arguments of ``order_size``, in money and lots."""
-
-    def __init__(
-        self,
-        direction: float,
-        fraction: float,
-        lots: float = 0.0,
-        lot_value: float = 10.0,
-        equity: float = 1000.0,
-        cash_left: float = 1000.0,
-        budget_left: float = 1000.0,
-        min_lots: float = 1.0,
-        rebalance_band: float = 0.0,
-    ) -> None:
-        self.direction, self.fraction, self.lots, self.lot_value = (
-            float(direction),
-            fraction,
-            lots,
-            lot_value,
-        )
-        self.equity, self.cash_left, self.budget_left = equity, cash_left, budget_left
-        self.min_lots, self.rebalance_band = min_lots, rebalance_band
-
-    def __repr__(self) -> str:
-        """All values, for a failing example."""
-        return f"Case({vars(self)})"
-
-    def sizes(self, allow_short: bool) -> tuple[float, float, float, float, float]:
-        """Order, target, Kelly value, budget value and cash value."""
-        return order_size(
-            self.direction,
-            self.fraction,
-            self.equity,
-            self.lots,
-            self.lot_value,
-            inverse_of_lot(self.lot_value),
-            self.cash_left,
-            self.budget_left,
-            self.min_lots,
-            self.rebalance_band,
-            True if allow_short else None,
-        )
-
-    def order(self, allow_short: bool = False) -> float:
-        """The order in lots."""
-        return self.sizes(allow_short)[0]
-
-    def reason(self, allow_short: bool = False) -> int:
-        """The outcome of the signal."""
-        return reject_reason(
-            self.direction,
-            self.lots,
-            self.min_lots,
-            *self.sizes(allow_short),
-            True if allow_short else None,
-        )
-
-    def exact_target(self, allow_short: bool) -> int:
-        """Target in lots by the rule, in exact arithmetic, before the limits on what is placed."""
-        side = int(self.direction) if self.direction in (1, -1) else 0
-        if side == -1 and not allow_short:
-            side = 0
-        if side == 0:
-            return 0
-        lot_value, lots, zero = Fraction(self.lot_value), int(self.lots), Fraction(0)
-        held = max(lots * side, 0) * lot_value
-        opposite = max(-lots * side, 0) * lot_value
-        value = min(
-            Fraction(self.fraction) * Fraction(self.equity),
-            held + max(Fraction(self.budget_left) + opposite, zero),
-        )
-        if side == 1:
-            value = min(value, held + max(Fraction(self.cash_left) - opposite, zero))
-        return side * floor(value / lot_value)
+def lots_for(short: object) -> st.SearchStrategy[float]:
+    """Positions of an account with or without shorts."""
+    return long_lots if short is None else signed_lots
 
 
-@st.composite
-def cases(draw: st.DrawFn, allow_short: bool) -> Case:
-    """Any state of a lane. Without shorting there are no short positions."""
-    return Case(
-        draw(directions),
-        draw(st.one_of(st.just(0.0), st.floats(0.0, 3.0), st.just(1e6))),
-        float(draw(st.integers(-200 if allow_short else 0, 200))),
-        draw(st.one_of(st.sampled_from([1.0, 8.0, 10.0, 49.0]), st.floats(0.01, 500.0))),
-        draw(st.floats(1.0, 5000.0)),
-        max(draw(money), 0.0),
-        draw(money),
-        float(draw(st.sampled_from([0, 1, 5, 40]))),
-        draw(st.sampled_from([0.0, 0.1, 0.5])),
-    )
-
-
-both = pytest.mark.parametrize("allow_short", [False, True], ids=["long", "long-short"])
-
-
-@both
-@modest
-@given(data=st.data())
-def test_orders_equal_the_reference(allow_short: bool, data: st.DataObject) -> None:
-    case = data.draw(cases(allow_short))
-    chosen = ParameterSet(min_lots=case.min_lots, rebalance_band=case.rebalance_band)
-    expected = order_for(
-        int(case.direction),
-        case.fraction,
-        case.equity,
-        case.lots,
-        case.lot_value,
-        case.cash_left,
-        case.budget_left,
-        chosen,
-        allow_short,
-    )
-    assert case.order(allow_short) == expected
-
-
-@both
-@modest
-@given(data=st.data())
-def test_a_target_is_within_all_limits(allow_short: bool, data: st.DataObject) -> None:
-    case = data.draw(cases(allow_short))
-    assume(case.direction != 2.0)
-    order, target, kelly, budget_value, cash_value = case.sizes(allow_short)
-    value = abs(target) * case.lot_value
-    assert target == int(target)
-    for limit in (kelly, budget_value, cash_value):
-        # The inverse of the lot's value costs a few last digits.
-        assert value <= limit * (1.0 + 2e-15) or target == 0.0
-    if target != 0.0:
-        assert target * case.direction > 0.0
-    if not allow_short:
-        assert target >= 0.0
-        assert order >= -case.lots
-    exact = case.exact_target(allow_short)
-    if target == 0.0 and exact * case.lots < 0.0:
-        # A turn that is too small is an exit; a lot of it may be a last digit.
-        assert abs(exact - case.lots) < case.min_lots + 1.0 or abs(exact) == 1
-        return
-    # One lot more or less where floats round off a last digit that exact arithmetic keeps.
-    assert abs(abs(target) - abs(exact)) <= 1
-    wanted = min(kelly, budget_value, cash_value) / case.lot_value
-    assert target == exact or abs(wanted - round(wanted)) < 1e-12 * max(wanted, 1.0)
-
-
-@both
-@modest
-@given(data=st.data())
-def test_exits_and_reductions_are_never_refused(allow_short: bool, data: st.DataObject) -> None:
-    case = data.draw(cases(allow_short))
-    case.cash_left, case.budget_left = 0.0, -1e6
-    assume(case.direction != 2.0 and case.lots != 0.0)
-    order = case.order(allow_short)
-    held = 1.0 if case.lots > 0.0 else -1.0
-    if case.direction != held:
-        # The signal is gone or reversed and there is no money: the position closes, whatever its size.
-        assert order == -case.lots
-        return
-    smaller = case.fraction * case.equity / case.lot_value
-    if smaller < abs(case.lots) - 1.0:
-        kept = floor(smaller)
-        inside = abs(abs(case.lots) - kept) < case.rebalance_band * kept
-        assert inside or abs(case.lots + order) in (kept, kept - 1.0)
-    assert abs(case.lots + order) <= abs(case.lots)
-
-
-@both
-@pytest.mark.parametrize("direction", [0, -1])
-@given(lots=st.integers(1, 10**6), min_lots=st.floats(0.0, 1e6), band=st.floats(0.0, 100.0))
+@given(a=st.floats(), b=st.floats())
 @settings(deadline=None)
-def test_an_exit_is_never_too_small(
-    allow_short: bool, direction: int, lots: int, min_lots: float, band: float
-) -> None:
-    case = Case(direction, 0.0, float(lots), min_lots=min_lots, rebalance_band=band)
-    assert case.order(allow_short) == -lots
-    if allow_short:
-        case = Case(-direction, 0.0, float(-lots), min_lots=min_lots, rebalance_band=band)
-        assert case.order(allow_short) == lots
+def test_smaller_and_larger(a: float, b: float) -> None:
+    if a == a and b == b:
+        assert smaller(a, b) == min(a, b)
+        assert larger(a, b) == max(a, b)
+    else:
+        assert np.array_equal([smaller(a, b), larger(a, b)], [b, b], equal_nan=True)
 
 
-@both
-@modest
-@given(data=st.data())
-def test_to_hold_is_to_do_nothing(allow_short: bool, data: st.DataObject) -> None:
-    case = data.draw(cases(allow_short))
-    case.direction = 2.0
-    assert case.order(allow_short) == 0.0
-    assert case.reason(allow_short) == HELD
-
-
-@modest
-@given(case=cases(allow_short=False))
-def test_shorting_changes_no_order_without_a_short_signal(case: Case) -> None:
-    assume(case.direction != -1.0)
-    assert case.order(False) == case.order(True)
-
-
-@modest
-@given(case=cases(allow_short=True))
-def test_short_is_long_in_the_mirror_but_for_cash(case: Case) -> None:
-    assume(case.direction in (1.0, -1.0))
-    case.cash_left = 1e12
-    mirror = Case(**{**vars(case), "direction": -case.direction, "lots": -case.lots})
-    assert case.order(True) == -mirror.order(True)
-
-
-@both
-@modest
-@given(data=st.data())
-def test_reasons_agree_with_orders(allow_short: bool, data: st.DataObject) -> None:
-    case = data.draw(cases(allow_short))
-    order, target, kelly, budget_value, cash_value = case.sizes(allow_short)
-    reason = case.reason(allow_short)
-    assert (reason == PLACED) == (order != 0.0)
-    if case.direction == -1.0 and not allow_short and case.lots == 0.0:
-        assert reason == NO_SIGNAL
-    if reason == NO_SIGNAL:
-        assert case.lots == 0.0
-        assert case.direction == 0.0 or (case.direction == -1.0 and not allow_short)
-    if reason == UNCHANGED:
-        assert target == case.lots != 0.0
-    if reason in (NO_EDGE, NO_BUDGET, NO_CASH):
-        least = min(kelly, budget_value, cash_value)
-        assert least < case.lot_value * (1.0 + 1e-15)
-        assert least == {NO_EDGE: kelly, NO_BUDGET: budget_value, NO_CASH: cash_value}[reason]
-    if reason == BELOW_MINIMUM:
-        assert abs(target - case.lots) < case.min_lots
-    if reason == INSIDE_BAND:
-        assert abs(target - case.lots) < case.rebalance_band * abs(target)
-
-
-@pytest.mark.parametrize(
-    ("case", "allow_short", "order", "reason"),
-    [
-        (Case(1, 0.255), False, 25, PLACED),  # 255 at 10 a lot
-        (Case(1, 5.0), False, 100, PLACED),
-        (Case(1, 5.0, budget_left=305.0), False, 30, PLACED),
-        (Case(1, 5.0, cash_left=205.0), False, 20, PLACED),
-        (Case(1, 5.0, lots=7.0, cash_left=205.0), False, 20, PLACED),
-        (Case(1, 0.05, lots=7.0), False, -2, PLACED),  # 50 at 10: 5
-        (Case(1, 0.05, lots=7.0, cash_left=0.0, budget_left=-900.0), False, -2, PLACED),
-        (Case(0, 5.0, lots=7.0), False, -7, PLACED),
-        (Case(-1, 5.0, lots=7.0), False, -7, PLACED),
-        (Case(0, 5.0), False, 0, NO_SIGNAL),
-        (Case(2, 5.0), False, 0, HELD),
-        (Case(1, 0.009), False, 0, NO_EDGE),
-        (Case(1, 5.0, budget_left=9.0), False, 0, NO_BUDGET),
-        (Case(1, 5.0, budget_left=-9.0), False, 0, NO_BUDGET),
-        (Case(1, 5.0, cash_left=9.0), False, 0, NO_CASH),
-        (Case(1, 0.055, lots=5.0), False, 0, UNCHANGED),
-        (Case(1, 0.255, min_lots=26.0), False, 0, BELOW_MINIMUM),
-        (Case(1, 0.255, lots=20.0, min_lots=6.0), False, 0, BELOW_MINIMUM),
-        (Case(1, 0.255, lots=23.0, rebalance_band=0.1), False, 0, INSIDE_BAND),
-        (Case(1, 0.255, lots=22.0, rebalance_band=0.1), False, 3, PLACED),
-        (Case(1, 0.255, lots=27.0, rebalance_band=0.1), False, 0, INSIDE_BAND),
-        (Case(-1, 0.255), True, -25, PLACED),
-        (Case(-1, 5.0, cash_left=0.0), True, -100, PLACED),
-        (Case(-1, 5.0, budget_left=305.0), True, -30, PLACED),
-        # Turning around frees what the position took: 300 and 20 * 10 of budget.
-        (Case(-1, 5.0, lots=20.0, budget_left=305.0), True, -70, PLACED),
-        # Turning from short to long spends cash on the way: 1000 less 20 * 10.
-        (Case(1, 5.0, lots=-20.0), True, 100, PLACED),
-        # Too small to turn around (5 + 3 < 9) is an exit.
-        (Case(-1, 0.035, lots=5.0, min_lots=9.0), True, -5, PLACED),
-        (Case(-1, 0.045, lots=5.0, min_lots=9.0), True, -9, PLACED),
-        (Case(-1, 0.255, lots=-20.0, min_lots=6.0), True, 0, BELOW_MINIMUM),
-        (Case(-1, 0.255, lots=-23.0, rebalance_band=0.1), True, 0, INSIDE_BAND),
-        (Case(0, 0.255, lots=-23.0), True, 23, PLACED),
-    ],
-    ids=repr,
-)
-def test_orders_by_hand(case: Case, allow_short: bool, order: float, reason: int) -> None:
-    assert case.order(allow_short) == order
-    assert case.reason(allow_short) == reason
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.5, 5.0])
-def test_a_short_signal_is_none_where_shorting_is_off(fraction: float) -> None:
-    assert Case(-1, fraction).order(False) == 0.0
-    assert Case(-1, fraction).reason(False) == NO_SIGNAL
-
-
-@pytest.mark.parametrize(("direction", "allow_short"), [(1, False), (1, True), (-1, True)])
-@modest
-@given(lots=st.integers(1, 10**6).map(float), lot_value=st.floats(1e-3, 1e5))
-@example(lots=1.0, lot_value=49.0)  # 49 * (1 / 49) is below 1
-def test_a_position_at_its_limit_stays(
-    direction: int, allow_short: bool, lots: float, lot_value: float
-) -> None:
-    # Kelly wants far more; cash and budget are used up. The target is what is held.
-    equity = lots * lot_value
-    case = Case(direction, 1e6, direction * lots, lot_value, equity, 0.0, 0.0)
-    assert case.order(allow_short) == 0.0
+# Sizes.
 
 
 @given(
@@ -346,14 +80,299 @@ def test_the_kelly_size_is_its_formula(
     scaled: float, strength: float, confidence: float, variance: float
 ) -> None:
     expected = Fraction(scaled) * Fraction(strength) * Fraction(confidence) / Fraction(variance)
-    actual = kelly_size(scaled, strength, confidence, 1.0 / variance)
+    actual = kelly_size(scaled, strength * confidence, 1.0 / variance)
     assert actual == pytest.approx(float(expected), rel=1e-14, abs=1e-300)
 
 
-def test_the_kelly_size_by_hand() -> None:
+def test_sizes_by_hand() -> None:
     # 0.5 * 0.001 * 0.8 / 0.02**2
-    assert kelly_size(0.5, 0.001, 0.8, 1.0 / 0.02**2) == pytest.approx(1.0, rel=1e-14)
-    assert kelly_size(0.5, 0.001, 0.8, 0.0) == 0.0
+    assert kelly_size(0.5, 0.001 * 0.8, 1.0 / 0.02**2) == pytest.approx(1.0, rel=1e-14)
+    # A target of 0.01 a bar at a volatility of 0.04, with confidence 0.5.
+    size = other_size(VOLATILITY_TARGET, 0.01, 0.5, 1.0 / 0.04, 1.0)
+    assert size == pytest.approx(0.125, rel=1e-14)
+    assert other_size(WEIGHT, 0.3, 0.5, 25.0, 0.1) == 0.15
+    # An exposure of 0.8 over four symbols.
+    assert other_size(EQUAL_WEIGHT, 0.8, 0.5, 25.0, 0.25) == 0.1
+    # 1 % at risk over a stop of 5 %.
+    size = other_size(RISK_PER_TRADE, 0.01 / 0.05, 0.5, 25.0, 0.1)
+    assert size == pytest.approx(0.1, rel=1e-14)
+
+
+@pytest.mark.parametrize("sizing", range(len(SIZINGS)))
+def test_what_needs_a_volatility_holds_without_one(sizing: int) -> None:
+    needed = needs_volatility(sizing)
+    assert needed == (sizing in (KELLY, VOLATILITY_TARGET))
+    for direction in (-1.0, 0.0, 1.0, 2.0):
+        assert defined_direction(direction, 50.0, needed) == direction
+        acted = defined_direction(direction, 0.0, needed)
+        assert acted == (2.0 if needed and direction in (-1.0, 1.0) else direction)
+
+
+@both
+@pytest.mark.parametrize("direction", [-1.0, 0.0, 1.0, 2.0])
+@pytest.mark.parametrize("lots", [-3.0, 0.0, 3.0])
+def test_what_counts_for_equal_weights(direction: float, lots: float, short: object) -> None:
+    counts = direction == 1.0 or (direction == 2.0 and lots != 0.0)
+    counts |= direction == -1.0 and short is not None
+    assert signals_position(direction, lots, short) == counts
+
+
+@both
+@modest
+@given(
+    direction=st.sampled_from([-1.0, 0.0, 1.0, 2.0]),
+    fraction=st.one_of(st.floats(0.0, 3.0), st.just(1e6)),
+    max_weight=st.floats(0.0, 2.0),
+    equity=st.floats(-500.0, 5000.0),
+    lot_value=st.one_of(st.sampled_from([1.0, 8.0, 10.0, 49.0]), st.floats(0.01, 500.0)),
+)
+def test_a_target_is_the_fraction_in_whole_lots(
+    short: object,
+    direction: float,
+    fraction: float,
+    max_weight: float,
+    equity: float,
+    lot_value: float,
+) -> None:
+    target = target_size(direction, fraction, max_weight, equity, inverse_of_lot(lot_value), short)
+    if direction not in (1.0, -1.0) or (direction == -1.0 and short is None) or equity <= 0.0:
+        assert target == 0.0
+        return
+    exact = min(Fraction(fraction), Fraction(max_weight)) * Fraction(equity) / Fraction(lot_value)
+    assert target == 0.0 or target * direction > 0.0
+    near = abs(exact - round(exact)) < Fraction(1e-12) * max(exact, Fraction(1))
+    assert abs(target) == floor(exact) or (near and abs(target) == round(exact))
+
+
+@modest
+@given(lots=st.integers(1, 10**6).map(float), lot_value=st.floats(1e-3, 1e5))
+@example(lots=1.0, lot_value=49.0)  # 49 * (1 / 49) is below 1
+@example(lots=3.0, lot_value=0.1)
+def test_a_position_at_its_cap_stays(lots: float, lot_value: float) -> None:
+    inverse = inverse_of_lot(lot_value)
+    assert target_size(1.0, 1e6, 1.0, lots * lot_value, inverse, None) == lots
+    assert target_size(-1.0, 1e6, 1.0, lots * lot_value, inverse, True) == -lots
+
+
+# Orders.
+
+
+@both
+@modest
+@given(data=st.data())
+def test_placed_orders_equal_the_reference(short: object, data: st.DataObject) -> None:
+    target, lots = data.draw(lots_for(short)), data.draw(lots_for(short))
+    lot_units, least, band = data.draw(units), data.draw(smallest), data.draw(bands)
+    chosen = ParameterSet(min_order_size=least, rebalance_band=band)
+    order = placed_order(target, lots, lot_units, least, band, short)
+    assert order == placed(target, lots, lot_units, chosen)
+    # Never below the minimum where it opens or adds, and only to the target or out of the market.
+    if abs(lots + order) > abs(lots):
+        assert abs(order) * lot_units >= least
+    assert lots + order in (target, lots, 0.0)
+    if target == 0.0:
+        assert order == -lots
+    # What is placed is placed again: the test of an order does not depend on who asks.
+    assert placed_order(lots + order, lots, lot_units, least, band, short) == order
+
+
+@both
+@modest
+@given(data=st.data())
+def test_an_order_that_reduces_is_only_held_by_the_band(short: object, data: st.DataObject) -> None:
+    lots = data.draw(lots_for(short).filter(bool))
+    target = float(round(lots * data.draw(shares)))
+    least, band = data.draw(smallest), data.draw(bands)
+    order = placed_order(target, lots, 1.0, least, band, short)
+    inside = abs(target - lots) < band * abs(target)
+    assert order == (0.0 if inside else target - lots)
+
+
+@modest
+@given(target=long_lots, lots=long_lots, lot_units=units, least=smallest, band=bands, share=shares)
+def test_without_shorts_the_rules_are_the_same(
+    target: float, lots: float, lot_units: float, least: float, band: float, share: float
+) -> None:
+    rules = lot_units, least, band
+    order = placed_order(target, lots, *rules, None)
+    assert order == placed_order(target, lots, *rules, True)
+    assert reducing_part(order, lots, None) == reducing_part(order, lots, True)
+    one = shared_order(order, lots, share, *rules, None)
+    assert one == shared_order(order, lots, share, *rules, True)
+
+
+@modest
+@given(order=signed_lots, lots=signed_lots)
+def test_an_order_has_a_part_that_reduces(order: float, lots: float) -> None:
+    reduction = reducing_part(order, lots, True)
+    assert (reduction, order - reduction) == parts(order, lots)
+    assert abs(lots + reduction) <= abs(lots)
+    assert (lots + reduction) * lots >= 0.0
+    # The rest opens or adds: it never takes from what is left.
+    assert (lots + reduction) * (order - reduction) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("target", "lots", "least", "band", "expected"),
+    [
+        (25.0, 0.0, 1.0, 0.0, 25.0),
+        (25.0, 0.0, 26.0, 0.0, 0.0),  # too small
+        (25.0, 20.0, 5.0, 0.0, 5.0),
+        (25.0, 20.0, 6.0, 0.0, 0.0),
+        (20.0, 25.0, 6.0, 0.0, -5.0),  # reduces: no minimum
+        (0.0, 2.0, 99.0, 9.0, -2.0),  # an exit
+        (25.0, 23.0, 1.0, 0.1, 0.0),  # 2 is inside 2.5
+        (25.0, 22.0, 1.0, 0.1, 3.0),
+        (25.0, 27.0, 1.0, 0.1, 0.0),
+        (25.0, 28.0, 1.0, 0.1, -3.0),
+        (-3.0, 5.0, 9.0, 0.0, -5.0),  # too small to turn around: an exit
+        (-4.0, 5.0, 9.0, 0.0, -9.0),
+        (-25.0, -20.0, 6.0, 0.0, 0.0),
+        (-25.0, -23.0, 1.0, 0.1, 0.0),
+        (0.0, -23.0, 99.0, 9.0, 23.0),
+    ],
+)
+def test_placed_orders_by_hand(
+    target: float, lots: float, least: float, band: float, expected: float
+) -> None:
+    assert placed_order(target, lots, 1.0, least, band, True) == expected
+    # Two units a lot: half the minimum in lots.
+    assert placed_order(target, lots, 2.0, 2.0 * least, band, True) == expected
+
+
+# The budget.
+
+
+@modest
+@given(
+    max_exposure=st.floats(0.1, 5.0),
+    equity=st.floats(-100.0, 5000.0),
+    gross=st.floats(0.0, 9000.0),
+    freed=st.floats(0.0, 9000.0),
+    added=st.floats(0.0, 1e5),
+)
+def test_the_budget_is_never_exceeded(
+    max_exposure: float, equity: float, gross: float, freed: float, added: float
+) -> None:
+    share = budget_share(max_exposure, equity, gross, freed, added)
+    left = max(max_exposure * equity - gross + freed, 0.0)
+    assert 0.0 <= share <= 1.0
+    assert share * added <= left * (1.0 + 1e-15)
+    if share < 1.0:
+        assert share * added == pytest.approx(left, rel=1e-12)
+    else:
+        assert added <= left
+
+
+def test_the_budget_by_hand() -> None:
+    assert budget_share(1.5, 1000.0, 400.0, 100.0, 1200.0) == 1.0
+    assert budget_share(1.5, 1000.0, 400.0, 100.0, 2400.0) == 0.5
+    assert budget_share(1.0, 1000.0, 1200.0, 100.0, 50.0) == 0.0
+    assert budget_share(1.0, 1000.0, 1200.0, 100.0, 0.0) == 1.0
+    assert budget_share(1.0, -500.0, 0.0, 0.0, 10.0) == 0.0
+
+
+@modest
+@given(lots=st.integers(-(10**6), 10**6).map(float), share=shares)
+@example(lots=70.0, share=1000.0 / 1400.0)
+@example(lots=10.0, share=nextafter(1.0, 0.0))
+def test_scaled_lots_are_whole_and_never_more(lots: float, share: float) -> None:
+    scaled = scaled_lots(lots, share)
+    assert abs(scaled) <= abs(lots)
+    assert scaled * lots >= 0.0
+    assert scaled == int(scaled)
+    exact = abs(Fraction(lots)) * Fraction(share)
+    near = abs(exact - round(exact)) <= Fraction(1e-14) * max(exact, Fraction(1))
+    assert abs(scaled) == floor(exact) or (near and abs(scaled) == round(exact))
+    assert scaled_lots(lots, 1.0) == lots
+
+
+@both
+@modest
+@given(data=st.data())
+def test_a_shared_order_keeps_its_reduction(short: object, data: st.DataObject) -> None:
+    lots, target = data.draw(lots_for(short)), data.draw(lots_for(short))
+    share = data.draw(st.one_of(shares, st.sampled_from([0.0, 1.0])))
+    rules = data.draw(units), data.draw(smallest), data.draw(bands)
+    order = placed_order(target, lots, *rules, short)
+    shared = shared_order(order, lots, share, *rules, short)
+    reduction, addition = parts(order, lots)
+    shared_reduction, shared_addition = parts(shared, lots)
+    assert shared_reduction == reduction or shared == 0.0
+    assert abs(shared_addition) <= abs(addition) * share * (1.0 + 1e-15)
+    if reduction == order:
+        # An order that reduces is never cut.
+        assert shared == order
+    if share == 1.0:
+        assert shared == order
+    if abs(lots + shared) > abs(lots):
+        assert abs(shared) * rules[0] >= rules[1]
+
+
+def test_shared_orders_by_hand() -> None:
+    assert shared_order(80.0, 0.0, 0.625, 1.0, 1.0, 0.0, None) == 50.0
+    assert shared_order(80.0, 0.0, 0.625, 1.0, 51.0, 0.0, None) == 0.0
+    assert shared_order(-80.0, 100.0, 0.0, 1.0, 51.0, 0.0, None) == -80.0
+    # From long 10 to short 20: 10 to close, and 0.55 of 20 to open.
+    assert shared_order(-30.0, 10.0, 0.55, 1.0, 1.0, 0.0, True) == -21.0
+    # 21 units are too few to turn the position around: it closes.
+    assert shared_order(-30.0, 10.0, 0.55, 1.0, 22.0, 0.0, True) == -10.0
+    assert shared_order(-30.0, 10.0, 0.0, 1.0, 1.0, 0.0, True) == -10.0
+
+
+# Places.
+
+
+@modest
+@given(
+    ranks=st.lists(
+        st.tuples(st.sampled_from([0.0, 0.1, 0.2]), st.sampled_from([0.0, 50.0, 100.0])),
+        min_size=1,
+        max_size=7,
+    ),
+    places=st.integers(0, 7),
+)
+def test_places_go_by_rank_and_equals_stay_together(
+    ranks: list[tuple[float, float]], places: int
+) -> None:
+    ahead = [
+        sum(comes_before(*one, *other) for j, other in enumerate(ranks) if j != i)
+        for i, one in enumerate(ranks)
+    ]
+    comes_in = [n < places for n in ahead]
+    assert sum(comes_in) <= places
+    for i, one in enumerate(ranks):
+        at_least = sum(other >= one for other in ranks)
+        assert comes_in[i] == (at_least <= places)
+        for j, other in enumerate(ranks):
+            if one == other:
+                assert comes_in[i] == comes_in[j]
+            if one > other:
+                assert comes_in[i] >= comes_in[j]
+
+
+def test_places_by_hand() -> None:
+    assert comes_before(0.1, 50.0, 0.2, 10.0)
+    assert not comes_before(0.2, 10.0, 0.1, 50.0)
+    # Of two that are equal the less volatile one comes in.
+    assert comes_before(0.1, 50.0, 0.1, 60.0)
+    assert not comes_before(0.1, 60.0, 0.1, 50.0)
+    assert comes_before(0.1, 50.0, 0.1, 50.0)
+
+
+# Correlation and stops.
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=50)
+def test_the_weighted_correlation_leaves_the_symbol_out(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 9))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    matrix, values = random.uniform(-1.0, 1.0, (n, n)), random.normal(0.0, 1e4, n)
+    for s in range(n):
+        others = [j for j in range(n) if j != s]
+        expected = sum(float(matrix[s, j]) * float(values[j]) for j in others)
+        assert weighted_correlation(matrix, s, values) == pytest.approx(expected, abs=1e-9)
 
 
 @given(penalty=shares, rho=st.floats(-1.0, 1.0))
@@ -398,7 +417,7 @@ def test_equal_symbols_are_no_more_than_equal() -> None:
     worst = max(mean_correlation(one + second, own + one + second, own) for one in firsts)
     adjustment = correlation_adjustment(1.0, worst)
     assert adjustment >= 0.0
-    assert Case(1, 0.5 * adjustment).order() >= 0.0
+    assert target_size(1.0, 0.5 * adjustment, 1.0, 1000.0, inverse_of_lot(10.0), None) >= 0.0
 
 
 @pytest.mark.parametrize(
@@ -418,21 +437,3 @@ def test_a_barred_direction_by_hand(
     direction: float, barred: float, expected: tuple[float, float]
 ) -> None:
     assert barred_direction(direction, barred) == expected
-
-
-def test_budget_and_cash_by_hand() -> None:
-    assert budget(1.5, 1000.0, 400.0) == 1100.0
-    assert budget(1.0, 1000.0, 1200.0) == -200.0
-    assert cash_taken(5.0, 10.0) == 50.0
-    assert cash_taken(-5.0, 10.0) == 0.0
-    for short in (None, True):
-        assert budget_taken(5.0, 3.0, 10.0, short) == 50.0
-        assert budget_taken(-3.0, 3.0, 10.0, short) == 0.0
-    # Long 3 to short 5 takes for 2 more, short 3 to flat for none.
-    assert budget_taken(-8.0, 3.0, 10.0, True) == 20.0
-    assert budget_taken(3.0, -3.0, 10.0, True) == 0.0
-    assert budget_taken(-5.0, -3.0, 10.0, True) == 50.0
-
-
-def test_a_short_order_has_no_cash_limit() -> None:
-    assert Case(-1, 5.0, cash_left=0.0).sizes(True)[4] == inf

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite, sqrt
-from typing import Literal
+from math import inf, isfinite, nan, sqrt
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,20 +11,19 @@ from hypothesis import strategies as st
 
 from kernels.codes import HOLD, LONG, SHORT
 from kernels.signals import (
-    INFORMATION_COEFFICIENT,
     MAX_SCORE,
     average_cross_signal,
     breakout_signal,
     mean_reversion_signal,
     momentum_signal,
     strength_of_score,
+    usable_signal,
 )
-from tests.reference.simulation import ParameterSet
+from tests.reference.simulation import ParameterSet, Strategy
 from tests.reference.simulation import signal as reference_signal
 
-Strategy = Literal["momentum", "mean_reversion", "average_cross", "breakout"]
 Signal = tuple[float, float, float]
-STRATEGIES: tuple[Strategy, ...] = ("momentum", "mean_reversion", "average_cross", "breakout")
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
@@ -37,18 +35,23 @@ def signal(
     volatility: float,
     thresholds: tuple[float, ...],
     lookback: int,
+    sharpe: float = 0.05,
 ) -> Signal:
     """The kernel of a strategy; takes what the reference takes."""
     inverse = 1.0 / volatility if volatility > 0.0 else 0.0
     first, inverse_root = thresholds[0], 1.0 / sqrt(lookback)
     if strategy == "momentum":
-        return momentum_signal(x0, volatility, inverse, first, inverse_root)
+        return momentum_signal(x0, volatility, inverse, first, inverse_root, sharpe)
     if strategy == "mean_reversion":
-        return mean_reversion_signal(x0, volatility, first, thresholds[1])
+        return mean_reversion_signal(x0, volatility, first, thresholds[1], sharpe)
     inverse_close = 1.0 / close
     if strategy == "average_cross":
-        return average_cross_signal(x0, x1, inverse_close, volatility, inverse, first, inverse_root)
-    return breakout_signal(x0, x1, close, inverse_close, volatility, inverse, first, inverse_root)
+        return average_cross_signal(
+            x0, x1, inverse_close, volatility, inverse, first, inverse_root, sharpe
+        )
+    return breakout_signal(
+        x0, x1, close, inverse_close, volatility, inverse, first, inverse_root, sharpe
+    )
 
 
 FEATURES: dict[Strategy, tuple[st.SearchStrategy[float], st.SearchStrategy[float]]] = {
@@ -73,14 +76,15 @@ def test_equals_the_reference(strategy: Strategy, data: st.DataObject) -> None:
     x0, x1 = (data.draw(feature) for feature in FEATURES[strategy])
     thresholds = data.draw(THRESHOLDS[strategy])
     close, volatility = data.draw(st.floats(50.0, 200.0)), data.draw(volatilities)
-    lookback = data.draw(st.integers(1, 500))
-    actual = signal(strategy, close, x0, x1, volatility, thresholds, lookback)
-    chosen = ParameterSet(strategy, thresholds, lookback)
+    lookback, sharpe = data.draw(st.integers(1, 500)), data.draw(st.floats(0.0, 1.0))
+    actual = signal(strategy, close, x0, x1, volatility, thresholds, lookback, sharpe)
+    chosen = ParameterSet(strategy, thresholds, lookback, score_sharpe=sharpe)
     assert actual == reference_signal(chosen, close, x0, x1, volatility)
     direction, strength, confidence = actual
     assert direction in (LONG, SHORT, HOLD)
-    assert 0.0 <= strength <= INFORMATION_COEFFICIENT * MAX_SCORE * volatility * (1.0 + 1e-15)
-    assert 0.0 <= confidence <= 1.0
+    assert 0.0 <= strength <= sharpe * MAX_SCORE * volatility * (1.0 + 1e-15)
+    # The score is in the strength, and counts once.
+    assert confidence == 1.0
 
 
 @every_strategy
@@ -99,9 +103,9 @@ def test_undefined_features_give_no_new_direction(strategy: Strategy) -> None:
         (-1.25, 1.0, (-1, 0.0125, 1.0)),
         (1.25, 1.25, (2, 0.0125, 1.0)),  # at the threshold is not beyond it
         (-1.25, 1.25, (2, 0.0125, 1.0)),
-        (0.25, 0.0, (1, 0.0025, 0.5)),  # score 0.5
+        (0.25, 0.0, (1, 0.0025, 1.0)),  # score 0.5
         (4.0, 0.0, (1, 0.015, 1.0)),  # score 8, capped at 3
-        (0.0, 0.0, (2, 0.0, 0.0)),
+        (0.0, 0.0, (2, 0.0, 1.0)),
     ],
 )
 def test_momentum_by_hand(momentum: float, threshold: float, expected: Signal) -> None:
@@ -114,9 +118,9 @@ def test_momentum_by_hand(momentum: float, threshold: float, expected: Signal) -
     [
         (20.0, (1, 0.006, 1.0)),  # score 30 / 25 = 1.2; strength 0.05 * 0.1 * 1.2
         (80.0, (-1, 0.006, 1.0)),
-        (30.0, (2, 0.004, 0.8)),
-        (70.0, (2, 0.004, 0.8)),
-        (50.0, (2, 0.0, 0.0)),
+        (30.0, (2, 0.004, 1.0)),
+        (70.0, (2, 0.004, 1.0)),
+        (50.0, (2, 0.0, 1.0)),
         (0.0, (1, 0.01, 1.0)),
     ],
 )
@@ -128,11 +132,11 @@ def test_mean_reversion_by_hand(rsi: float, expected: Signal) -> None:
 @pytest.mark.parametrize(
     ("fast", "band", "expected"),
     [
-        (110.0, 0.05, (1, 0.001, 0.2)),  # score 10 / 100 / (0.1 * 5) = 0.2
-        (90.0, 0.05, (-1, 0.001, 0.2)),
-        (104.0, 0.05, (2, 0.0004, 0.08)),
-        (96.0, 0.05, (2, 0.0004, 0.08)),
-        (101.0, 0.0, (1, 0.0001, 0.02)),
+        (110.0, 0.05, (1, 0.001, 1.0)),  # score 10 / 100 / (0.1 * 5) = 0.2
+        (90.0, 0.05, (-1, 0.001, 1.0)),
+        (104.0, 0.05, (2, 0.0004, 1.0)),
+        (96.0, 0.05, (2, 0.0004, 1.0)),
+        (101.0, 0.0, (1, 0.0001, 1.0)),
     ],
 )
 def test_average_cross_by_hand(fast: float, band: float, expected: Signal) -> None:
@@ -143,10 +147,10 @@ def test_average_cross_by_hand(fast: float, band: float, expected: Signal) -> No
 @pytest.mark.parametrize(
     ("average", "width", "expected"),
     [
-        (90.0, 2.0, (1, 0.001, 0.2)),  # the channel ends at 90 + 2 * 4 = 98, the close is 100
-        (110.0, 2.0, (-1, 0.001, 0.2)),
-        (90.0, 2.5, (2, 0.001, 0.2)),  # at the edge
-        (90.0, 3.0, (2, 0.001, 0.2)),
+        (90.0, 2.0, (1, 0.001, 1.0)),  # the channel ends at 90 + 2 * 4 = 98, the close is 100
+        (110.0, 2.0, (-1, 0.001, 1.0)),
+        (90.0, 2.5, (2, 0.001, 1.0)),  # at the edge
+        (90.0, 3.0, (2, 0.001, 1.0)),
     ],
 )
 def test_breakout_by_hand(average: float, width: float, expected: Signal) -> None:
@@ -167,14 +171,12 @@ def test_momentum_is_odd(momentum: float, threshold: float, volatility: float) -
 
 @settings(deadline=None)
 @given(volatility=st.floats(1e-6, 1.0), score=st.floats(0.0, 50.0), more=st.floats(0.0, 50.0))
-def test_strength_and_confidence_grow_with_the_score(
-    volatility: float, score: float, more: float
-) -> None:
-    strength_kernel: Callable[[float, float], tuple[float, float]] = strength_of_score
-    low, high = strength_kernel(score, volatility), strength_kernel(score + more, volatility)
-    assert low[0] <= high[0]
-    assert low[1] <= high[1]
-    assert isfinite(high[0])
+def test_strength_grows_with_the_score(volatility: float, score: float, more: float) -> None:
+    low = strength_of_score(score, volatility, 0.05)
+    high = strength_of_score(score + more, volatility, 0.05)
+    assert low <= high
+    assert isfinite(high)
+    assert low == pytest.approx(0.05 * volatility * min(score, 3.0), rel=1e-12)
 
 
 @every_strategy
@@ -193,3 +195,18 @@ def test_a_price_scale_changes_no_direction(strategy: Strategy, data: st.DataObj
     one = signal(strategy, close, x0, x1, 0.02, thresholds, 30)
     other = signal(strategy, close * scale, x0 * factor, x1 * factor, 0.02, thresholds, 30)
     assert one == other
+
+
+GOOD = [(1.0, 0.01, 1.0), (-1.0, 0.0, 0.0), (0.0, 3.0, 0.5), (2.0, 0.01, 1.0)]
+BAD = [
+    *((direction, 0.01, 1.0) for direction in (0.5, 3.0, -2.0, nan, inf)),
+    *((1.0, strength, 1.0) for strength in (-0.01, nan, inf, -inf)),
+    *((1.0, 0.01, confidence) for confidence in (-0.1, 1.1, nan, inf)),
+]
+
+
+def test_a_users_signal_is_taken_or_holds() -> None:
+    for given_ in GOOD:
+        assert usable_signal(*given_) == given_
+    for given_ in BAD:
+        assert usable_signal(*given_) == (HOLD, 0.0, 0.0)

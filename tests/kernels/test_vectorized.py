@@ -18,39 +18,75 @@ import pytest
 from numba import types
 
 from kernels import portfolio
-from kernels.lanes.accounts import account_lanes, variance_lanes
-from kernels.lanes.fills import fill_lanes
+from kernels.lanes.accounts import account_lanes, carry_lanes, variance_lanes
+from kernels.lanes.fills import fill_lanes, power_lanes, reduce_lanes
 from kernels.lanes.marks import mark_lanes
-from kernels.lanes.sizing import size_lanes
+from kernels.lanes.sizing import (
+    count_lanes,
+    other_size_lanes,
+    place_lanes,
+    settle_lanes,
+    share_lanes,
+    want_lanes,
+)
+from kernels.lanes.stops import margin_lanes, stop_lanes
 
 pytestmark = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
 )
 
-FLOATS = types.Array(types.float64, 1, "C")
-TABLE = types.Array(types.float64, 2, "C", readonly=True)
-FLAGS = types.Array(types.uint8, 2, "C")
-U64, I64, F64, NONE, TRUE = types.uint64, types.int64, types.float64, types.none, types.boolean
+ROWS = types.Array(types.float64, 1, "C")
+BARS = types.Array(types.float64, 2, "C", readonly=True)
+VOLATILITIES = types.Array(types.float64, 3, "C", readonly=True)
+TRADED = types.Array(types.uint8, 2, "C", readonly=True)
+COLUMNS = types.Array(types.uint64, 1, "C")
+PENDING = types.Array(types.uint8, 2, "C")
+VALUES = types.Array(types.float64, 2, "C")
+FILLS = types.Array(types.float64, 4, "C")
+U64, I64, F64, OFF, ON = types.uint64, types.int64, types.float64, types.none, types.boolean
 
-KERNELS: dict[str, Callable[..., Any]] = {
-    "account_lanes": account_lanes,
-    "variance_lanes": variance_lanes,
-    "mark_lanes": mark_lanes,
-    "fill_lanes": fill_lanes,
-    "size_lanes": size_lanes,
-}
-OFF = (NONE, NONE, NONE)
-SIGNATURES: dict[str, tuple[Any, ...]] = {
-    "account_lanes": (U64, FLOATS, FLOATS, F64),
-    "variance_lanes": (U64, FLOATS, FLOATS, F64),
-    "mark_lanes": (U64, I64, TABLE, FLOATS, FLOATS, FLOATS, NONE, F64, NONE),
-    "fill_lanes": (U64, I64, TABLE, FLOATS, FLOATS, FLAGS, F64, F64, F64, *OFF),
-    "size_lanes": (U64, U64, FLOATS, FLOATS, FLOATS, F64, *OFF),
-}
-WITH_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "fill_lanes": (U64, I64, TABLE, FLOATS, FLOATS, FLAGS, F64, F64, F64, NONE, TRUE, TRUE),
-    "size_lanes": (U64, U64, FLOATS, FLOATS, FLOATS, F64, FLOATS, TRUE, TRUE),
-}
+Kernel = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Kernel]:
+    """Every phase of a bar with its signature under some options."""
+    values = OFF if correlation is OFF else VALUES
+    rows = (ROWS, ROWS, ROWS, ROWS)
+    market = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, *rows)
+    orders = (U64, I64, I64, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, ROWS, ROWS, ROWS)
+    return {
+        "account": (account_lanes, (U64, ROWS, ROWS, F64, F64)),
+        "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
+        "carry": (carry_lanes, (U64, I64, BARS, BARS, BARS, ROWS, ROWS, ROWS, short)),
+        "mark": (mark_lanes, (U64, I64, BARS, ROWS, ROWS, ROWS, values, BARS, FILLS, short)),
+        "power": (power_lanes, (U64, I64, BARS, BARS, ROWS, ROWS, ROWS, F64, short)),
+        "reduce": (
+            reduce_lanes,
+            (U64, U64, U64, U64, U64, I64, F64, BARS, BARS, BARS, *rows, FILLS, ON, fees, short),
+        ),
+        "fill": (
+            fill_lanes,
+            (*orders, PENDING, ROWS, F64, FILLS, fees, stops, short),
+        ),
+        "stop": (stop_lanes, (U64, I64, *market, FILLS, fees, short)),
+        "margin": (margin_lanes, (U64, I64, *market, F64, FILLS, fees)),
+        "count": (count_lanes, (U64, ROWS, ROWS, stops, short)),
+        "other_size": (other_size_lanes, (ROWS, I64, F64, OFF, OFF)),
+        "want": (
+            want_lanes,
+            (U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, ON, correlation, stops, short),
+        ),
+        "place": (place_lanes, (U64, *rows)),
+        "settle": (
+            settle_lanes,
+            (U64, I64, BARS, BARS, ROWS, ROWS, PENDING, ROWS, I64, short),
+        ),
+        "share": (share_lanes, (U64, BARS, ROWS, ROWS, PENDING, ROWS, I64, short)),
+    }
+
+
+PLAIN = kernels(OFF, OFF, OFF, OFF)
+OPTIONS = kernels(ON, ON, ON, ON)
 
 
 @cache
@@ -76,30 +112,61 @@ def packed(name: str, text: str) -> list[str]:
     return re.findall(rf"\bv?{name}\b[^\n]*%{registers()}\d+", text)
 
 
-@pytest.mark.parametrize(
-    ("name", "operations"),
-    [
-        ("account_lanes", ("divpd", "mulpd", "addpd")),
-        ("variance_lanes", ("divpd", "mulpd")),
-        ("mark_lanes", ("mulpd", "addpd")),
-        ("fill_lanes", ("mulpd", "subpd")),
-        ("size_lanes", ("mulpd", "subpd")),
-    ],
-)
-def test_lanes_are_vectorized(name: str, operations: tuple[str, ...]) -> None:
-    text = assembly(KERNELS[name], SIGNATURES[name])
+ALWAYS = {
+    "account": ("divpd", "mulpd", "addpd"),
+    "variance": ("divpd", "mulpd"),
+    "carry": ("mulpd", "addpd"),
+    "mark": ("mulpd", "addpd"),
+    "reduce": ("mulpd", "subpd"),
+    "fill": ("divpd", "mulpd", "subpd", "minpd|maxpd"),
+    "stop": ("mulpd", "subpd"),
+    "margin": ("mulpd", "addpd"),
+    "other_size": ("divpd", "mulpd"),
+    "want": ("mulpd", "subpd", "minpd"),
+    "settle": ("mulpd", "subpd", "addpd"),
+    "share": ("divpd", "mulpd", "minpd|maxpd"),
+}
+"""What the loops of a phase compute in any case."""
+
+WITH_OPTIONS = {
+    "reduce": ("divpd", "sqrtpd"),
+    "fill": ("sqrtpd",),
+    "stop": ("divpd", "sqrtpd"),
+    "power": ("mulpd", "addpd"),
+}
+"""What they compute besides where all options are on: market impact, fees, values of shorts."""
+
+COMPARE = {"count", "place"}
+"""Phases that compare and count only."""
+
+
+def assert_packed(name: str, kernel: Kernel, operations: tuple[str, ...]) -> None:
+    """Assert that each of the operations is there on full registers."""
+    text = assembly(*kernel)
     for operation in operations:
-        assert packed(operation, text), f"{name} has no packed {operation}"
+        assert packed(f"(?:{operation})", text), f"{name} has no packed {operation}"
 
 
-@pytest.mark.parametrize("name", ["size_lanes", "fill_lanes"])
-@pytest.mark.parametrize("signatures", [SIGNATURES, WITH_OPTIONS], ids=["plain", "options"])
-def test_selects_and_whole_lots_are_vectorized(
-    name: str, signatures: dict[str, tuple[Any, ...]]
-) -> None:
-    text = assembly(KERNELS[name], signatures[name])
-    assert packed("minpd", text), "no packed minimum"
-    assert packed("roundpd", text) or packed("rndscalepd", text), "no packed rounding"
+@pytest.mark.parametrize("name", ALWAYS)
+def test_lanes_are_vectorized(name: str) -> None:
+    assert_packed(name, PLAIN[name], ALWAYS[name])
+
+
+@pytest.mark.parametrize("name", sorted({*ALWAYS, *WITH_OPTIONS}))
+def test_lanes_with_options_are_vectorized(name: str) -> None:
+    assert_packed(name, OPTIONS[name], (*ALWAYS.get(name, ()), *WITH_OPTIONS.get(name, ())))
+
+
+@pytest.mark.parametrize("name", sorted(COMPARE))
+@pytest.mark.parametrize("options", [PLAIN, OPTIONS], ids=["plain", "options"])
+def test_comparisons_are_vectorized(name: str, options: dict[str, Kernel]) -> None:
+    assert_packed(name, options[name], ("cmp[a-z_]*pd",))
+
+
+@pytest.mark.parametrize("name", ["want", "fill", "share"])
+@pytest.mark.parametrize("options", [PLAIN, OPTIONS], ids=["plain", "options"])
+def test_whole_lots_are_vectorized(name: str, options: dict[str, Kernel]) -> None:
+    assert_packed(name, options[name], ("roundpd|rndscalepd",))
 
 
 def test_a_scalar_function_has_no_packed_operations() -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels import layout
-from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
+from kernels.codes import (
+    ALLOCATIONS,
+    AVERAGE_CROSS,
+    BREAKOUT,
+    FILL_KINDS,
+    LIVE,
+    MEAN_REVERSION,
+    MOMENTUM,
+    SIZINGS,
+)
 from kernels.simulation import simulate
 from tests.reference.simulation import Market, ParameterSet, Rules
 
@@ -23,6 +32,36 @@ CODES = {
     "average_cross": AVERAGE_CROSS,
     "breakout": BREAKOUT,
 }
+
+CHOSEN_ROWS = (
+    "size",
+    "score_sharpe",
+    "max_weight",
+    "max_positions",
+    "max_exposure",
+    "bear_multiplier",
+    "neutral_multiplier",
+    "bull_multiplier",
+    "correlation_penalty",
+    "min_order_size",
+    "rebalance_band",
+    "stop_loss",
+    "take_profit",
+    "trailing_stop",
+)
+"""Attributes of a parameter set that are rows of the parameters."""
+
+COST_ROWS = {
+    "slippage": "slippage",
+    "half_spread": "half_spread_ticks",
+    "commission": "commission",
+    "per_unit": "per_unit",
+    "minimum": "minimum",
+    "per_order": "per_order",
+    "impact": "impact",
+    "volume_share": "volume_share",
+}
+"""Attributes of costs and their rows of the parameters."""
 
 
 @dataclass(eq=False)
@@ -37,6 +76,9 @@ class Inputs:
         correlations: (n_refreshes, n_symbols, n_symbols) from bar ``first`` on every ``refresh``
             bars; None where off.
         first: bar of the first decision.
+        volumes: (n_bars, n_symbols), units; 0 where the symbol does not trade, inf (the default)
+            where it is unknown.
+        rates: (n_bars, N_RATE_COLUMNS), zeros by default.
     """
 
     opens: FloatArray
@@ -49,13 +91,21 @@ class Inputs:
     correlations: FloatArray | None = None
     refresh: int = 1
     first: int = 0
+    volumes: FloatArray | None = None
+    rates: FloatArray | None = None
     inverses: FloatArray = field(init=False)
+    traded: npt.NDArray[np.uint8] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Add the inverse volatilities, 0 where the volatility is 0, and make the arrays read-only."""
+        """Add what follows from the others, and make the arrays read-only."""
         self.inverses = np.array(
             [1.0 / v if v > 0.0 else 0.0 for v in self.volatilities.ravel().tolist()]
         ).reshape(self.volatilities.shape)
+        if self.volumes is None:
+            self.volumes = np.full(self.closes.shape, inf)
+        if self.rates is None:
+            self.rates = np.zeros((len(self.closes), layout.N_RATE_COLUMNS))
+        self.traded = (self.volumes > 0.0).astype(np.uint8)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 own = np.ascontiguousarray(value)
@@ -79,15 +129,42 @@ class Inputs:
         if self.correlations is not None:
             bars = range(self.first, self.n_bars, self.refresh)
             matrices = dict(zip(bars, self.correlations.tolist(), strict=True))
+        rates, volumes = np.asarray(self.rates), np.asarray(self.volumes)
         return Market(
             self.opens.tolist(),
             self.highs.tolist(),
             self.lows.tolist(),
             self.closes.tolist(),
+            volumes.tolist(),
             (self.features[:, :, first].tolist(), self.features[:, :, second].tolist()),
             self.volatilities[:, :, volatility].tolist(),
             self.regimes[:, model].tolist(),
+            rates[:, layout.CREDIT].tolist(),
+            rates[:, layout.DEBIT].tolist(),
+            rates[:, layout.RISK_FREE].tolist(),
+            rates[:, layout.YEARS].tolist(),
             matrices,
+        )
+
+    def permuted(self, order: Sequence[int]) -> Inputs:
+        """The same bars with the symbols in other places."""
+        places = list(order)
+        matrices = self.correlations
+        if matrices is not None:
+            matrices = matrices[:, places][:, :, places]
+        return Inputs(
+            self.opens[:, places],
+            self.highs[:, places],
+            self.lows[:, places],
+            self.closes[:, places],
+            self.features[:, places],
+            self.volatilities[:, places],
+            self.regimes,
+            matrices,
+            self.refresh,
+            self.first,
+            np.asarray(self.volumes)[:, places],
+            self.rates,
         )
 
 
@@ -105,6 +182,20 @@ def _signal_rows(chosen: ParameterSet) -> tuple[float, float]:
     return chosen.thresholds[0], 1.0 / sqrt(chosen.lookback)
 
 
+def instrument_table(rules: Rules, n_symbols: int) -> FloatArray:
+    """The instruments of the rules as the kernels take them."""
+    table = np.zeros((n_symbols, layout.N_INSTRUMENT_COLUMNS))
+    for row, instrument in zip(table, rules.instruments, strict=False):
+        row[layout.LOT_UNITS] = instrument.lot_size
+        row[layout.LOT_MONEY] = instrument.lot_size * instrument.multiplier
+        row[layout.TICK] = instrument.tick_size
+        row[layout.BORROW] = instrument.borrow
+        for name in COST_ROWS:
+            row[getattr(layout, f"OWN_{name.upper()}")] = getattr(instrument.own, name)
+    table.flags.writeable = False
+    return table
+
+
 class Sweep:
     """Blocks of lanes with their state, walked by the compiled simulation.
 
@@ -117,33 +208,26 @@ class Sweep:
         blocks: Sequence[Sequence[Lane]],
         rules: Rules,
         stops: bool = False,
+        fees: bool = False,
         record: bool = False,
     ) -> None:
         """Lay out the lanes with the initial cash and no positions."""
-        self.inputs, self.rules, self.stops = inputs, rules, stops
+        self.inputs, self.rules, self.stops, self.fees = inputs, rules, stops, fees
         n_blocks, n_symbols = len(blocks), inputs.n_symbols
+        self.instruments = instrument_table(rules, n_symbols)
         self.strategies = np.array([CODES[b[0].chosen.strategy] for b in blocks], dtype=np.int64)
         self.shared = np.array([len({lane.columns for lane in b}) == 1 for b in blocks])
+        self.limited = any(lane.chosen.max_positions < inf for b in blocks for lane in b)
         parameters = np.zeros((n_blocks, layout.N_PARAMETER_ROWS, layout.STRIDE))
         columns = np.zeros((n_blocks, layout.N_COLUMN_ROWS, layout.STRIDE), dtype=np.uint64)
         for k, block in enumerate(blocks):
             for b in range(layout.LANES):
                 lane = block[min(b, len(block) - 1)]
                 columns[k, : len(lane.columns), b] = lane.columns
-                for name in (
-                    "kelly_fraction",
-                    "max_exposure",
-                    "bear_multiplier",
-                    "neutral_multiplier",
-                    "bull_multiplier",
-                    "correlation_penalty",
-                    "min_lots",
-                    "rebalance_band",
-                    "stop_loss",
-                    "take_profit",
-                    "trailing_stop",
-                ):
+                for name in CHOSEN_ROWS:
                     parameters[k, _row(name), b] = getattr(lane.chosen, name)
+                for name, row in COST_ROWS.items():
+                    parameters[k, _row(row), b] = getattr(lane.chosen.costs, name)
                 first, second = _signal_rows(lane.chosen)
                 parameters[k, _row("signal_0"), b] = first
                 parameters[k, _row("signal_1"), b] = second
@@ -153,22 +237,17 @@ class Sweep:
             self.state[:, _row(name)] = rules.initial_cash
         self.positions = np.zeros((n_blocks, n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE))
         self.pending = np.zeros((n_blocks, n_symbols), dtype=np.uint8)
-        self.recorded: tuple[FloatArray, FloatArray, FloatArray] | None = None
-        if record:
-            self.recorded = (
-                np.zeros(inputs.n_bars),
-                np.zeros((inputs.n_bars, n_symbols, 3)),
-                np.zeros((inputs.n_bars, n_symbols)),
-            )
+        n_recorded = inputs.n_bars if record else 0
+        self.equity = np.zeros(n_recorded)
+        self.fills = np.zeros((n_recorded, n_symbols, len(FILL_KINDS), 4))
 
     def walk(self, first: int, last: int) -> Sweep:
         """Walk bars ``first`` to ``last - 1``; the scratch memory starts as NaN each time."""
         inputs, rules = self.inputs, self.rules
-        garbage = np.full(layout.SCRATCH_SIZE, np.nan)
+        n_ranked = inputs.n_symbols if self.limited else 0
         values = None
         if inputs.correlations is not None:
             values = np.full((inputs.n_symbols, layout.STRIDE), np.nan)
-        equity, fills, stop_prices = self.recorded or (None, None, None)
         simulate(
             first,
             last,
@@ -176,6 +255,10 @@ class Sweep:
             inputs.highs,
             inputs.lows,
             inputs.closes,
+            inputs.traded,
+            np.full(inputs.closes.shape, LIVE, dtype=np.uint8),
+            np.full(inputs.n_symbols, -1),
+            np.asarray(inputs.volumes),
             inputs.features,
             inputs.volatilities,
             inputs.inverses,
@@ -183,6 +266,8 @@ class Sweep:
             inputs.correlations,
             inputs.first,
             inputs.refresh,
+            self.instruments,
+            np.asarray(inputs.rates),
             self.strategies,
             self.shared,
             self.columns.reshape(-1),
@@ -190,18 +275,21 @@ class Sweep:
             self.state.reshape(-1),
             self.positions.reshape(-1),
             self.pending,
-            garbage,
+            np.full(layout.SCRATCH_SIZE, np.nan),
             values,
-            rules.lot_size,
-            rules.slippage,
-            rules.commission,
+            np.full(n_ranked * int(layout.RANK_BLOCK), np.nan),
+            SIZINGS.index(rules.sizing),
+            ALLOCATIONS.index(rules.allocation),
+            rules.allow_short,
+            rules.leverage,
+            rules.maintenance,
             rules.decay,
-            equity,
-            fills,
-            stop_prices,
+            rules.fill_at_close,
+            self.equity,
+            self.fills,
+            True if self.fees else None,
             True if self.stops else None,
             True if rules.allow_short else None,
-            True if rules.fill_at_close else None,
         )
         return self
 

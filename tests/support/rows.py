@@ -32,7 +32,7 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
         for portfolio in PORTFOLIOS:
             own = f"{portfolio}.{bar:07d}.{symbol}"
             if portfolio == PORTFOLIOS[0]:
-                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_cash", None)
+                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_edge", None)
                 rows["rejects"].append(reject)
                 continue
             of_signal = (signal_id, f"s.c.{bar:07d}.regime")

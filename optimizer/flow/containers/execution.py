@@ -1,14 +1,24 @@
-"""Fills orders at the bar's price with costs: sells before buys, buys cut to what cash can pay."""
+"""Fills orders at the bar's price with all costs: reductions first, then what buying power carries."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kernels.execution import affordable_lots, buy_cost_per_lot
-from optimizer.sweep.fill_terms import fill_terms
-from optimizer.types import Fill, FloatArray, Order
+from kernels.execution import cut_lots, lot_need, payable_share
+from kernels.risk import reducing_part
+from optimizer.flow.costs import Costs, Terms
+from optimizer.types import (
+    NO_BUYING_POWER,
+    NO_VOLUME,
+    NOT_TRADED,
+    Bar,
+    Fill,
+    FloatArray,
+    Order,
+)
 
 
 class Broker(Protocol):
@@ -27,35 +37,65 @@ class ExecutionStatistics:
     """Counts since the start.
 
     Attributes:
-        submitted, filled, cut: numbers of orders; for those cut, cash did not pay all of their lots.
-        stopped: number of positions that stops closed.
+        submitted: number of orders.
+        filled: number of fills of orders.
+        cut: number of fills that volume or buying power made smaller.
+        lapsed: number of orders without any fill.
+        closed: number of positions that stops or margin calls reduced.
     """
 
     submitted: int = 0
     filled: int = 0
     cut: int = 0
-    stopped: int = 0
+    lapsed: int = 0
+    closed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the orders of a bar fill at.
+
+    Attributes:
+        bar: of the fill.
+        prices: before costs, shape (n_symbols,).
+        volatilities: per bar, at the decision, shape (n_symbols,).
+    """
+
+    bar: Bar
+    prices: FloatArray
+    volatilities: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """The part of an order that opens or adds."""
+
+    order: Order
+    lots: float
+    second: bool  # the order has closed a position before
 
 
 class ExecutionContainer:
     """The orders of one portfolio that wait for their fill.
 
     Args:
-        lot_size: units per lot.
-        slippage, commission: fractions.
+        costs: of the portfolio.
+        leverage: buying power over equity.
+        allow_short: whether short positions are allowed.
         broker: takes the orders of real trading; None without one.
     """
 
     def __init__(
-        self, lot_size: float, slippage: float, commission: float, broker: Broker | None = None
+        self, costs: Costs, leverage: float, allow_short: bool, broker: Broker | None = None
     ) -> None:
-        self._lot_size = lot_size
-        self._slippage = slippage
-        self._commission = commission
+        self._costs = costs
+        self._leverage = leverage
+        self._short = True if allow_short else None
         self._broker = broker
         self._active: tuple[Order, ...] = ()
-        self._unpaid: tuple[Order, ...] = ()
-        self._counts = [0, 0, 0, 0]
+        self._additions: list[_Addition] = []
+        self._rejected: list[tuple[Order, str]] = []
+        self._counts = ExecutionStatistics()
 
     @property
     def active_orders(self) -> tuple[Order, ...]:
@@ -63,23 +103,23 @@ class ExecutionContainer:
         return self._active
 
     @property
-    def unpaid_orders(self) -> tuple[Order, ...]:
-        """Orders of the last execution that cash cut to nothing."""
-        return self._unpaid
+    def rejected_orders(self) -> tuple[tuple[Order, str], ...]:
+        """Orders of the last execution that have no fill, each with its reject reason."""
+        return tuple(self._rejected)
 
     @property
     def statistics(self) -> ExecutionStatistics:
         """Counts since the start."""
-        return ExecutionStatistics(*self._counts)
+        return self._counts
 
     def submit_orders(self, orders: Sequence[Order]) -> None:
         """Keep orders for the next fill.
 
         Args:
-            orders: of one bar.
+            orders: of one bar, in the order of the symbols, at most one per symbol.
         """
         self._active = (*self._active, *orders)
-        self._counts[0] += len(orders)
+        self._count(submitted=len(orders))
 
     async def submit_to_real_broker(self, orders: Sequence[Order]) -> Sequence[str]:
         """Send orders to the broker.
@@ -94,101 +134,159 @@ class ExecutionContainer:
             raise RuntimeError("no broker: ExecutionContainer was made without one")
         return await self._broker.submit(orders)
 
-    def execute_orders(
-        self, orders: Sequence[Order], bar: int, prices: FloatArray, cash: float
-    ) -> list[Fill]:
-        """Fill orders, which are then no longer active.
+    def execute_reductions(self, market: Market, lots: Sequence[float]) -> list[Fill]:
+        """Fill what reduces positions. No order is active any more; its rest waits for the additions.
+
+        An order whose symbol does not trade lapses.
 
         Args:
-            orders: in the order of the symbols, at most one per symbol.
-            bar: index of the bar.
-            prices: at which they fill, before slippage, shape (n_symbols,).
-            cash: of the portfolio, money; sells add to it before buys take from it.
+            market: at which they fill.
+            lots: position of each symbol, signed.
         """
-        given = {order.id for order in orders}
-        self._active = tuple(order for order in self._active if order.id not in given)
-        fills, unpaid = [], []
+        orders, self._active = self._active, ()
+        self._additions, self._rejected = [], []
+        fills = []
         for order in orders:
-            if order.lots < 0.0:
-                fill = self._fill(order, bar, order.lots, float(prices[order.symbol]))
-                cash = cash + -fill.lots * fill.cash_per_lot
-                fills.append(fill)
-        for order in orders:
-            if order.lots > 0.0:
-                price = float(prices[order.symbol])
-                cost = buy_cost_per_lot(price, self._lot_size, self._slippage, self._commission)
-                lots = min(order.lots, affordable_lots(cash, cost, 1.0 / cost))
-                self._counts[2] += lots < order.lots
-                if lots > 0.0:
-                    fill = self._fill(order, bar, lots, price)
-                    cash = cash - fill.lots * fill.cash_per_lot
-                    fills.append(fill)
+            s = order.symbol
+            if not market.bar.traded[s]:
+                self._reject(order, NOT_TRADED)
+                continue
+            part = float(reducing_part(order.lots, lots[s], self._short))
+            rest = order.lots - part
+            if part != 0.0:
+                quantity = self._costs.limited(s, abs(part), float(market.bar.market_volume[s]))
+                if quantity > 0.0:
+                    change = math.copysign(quantity, part)
+                    fills.append(self._fill(order, market, change, "fill"))
                 else:
-                    unpaid.append(order)
-        self._unpaid = tuple(unpaid)
-        self._counts[1] += len(fills)
+                    self._reject(order, NO_VOLUME)
+                if quantity < abs(part):
+                    self._count(cut=int(quantity > 0.0))
+                    # What is left of the position cannot be turned around.
+                    rest = 0.0
+            if rest != 0.0:
+                self._additions.append(_Addition(order, rest, second=part != 0.0))
+        self._count(filled=len(fills))
         return fills
 
-    def _fill(self, order: Order, bar: int, lots: float, price: float) -> Fill:
-        return self._trade(f"{order.id}.fill", order.id, bar, order.symbol, "order", lots, price)
+    def execute_additions(self, market: Market, power: float) -> list[Fill]:
+        """Fill what opens or adds, after ``execute_reductions``; all of it shares the buying power.
+
+        Args:
+            market: at which they fill.
+            power: buying power after the reductions, money.
+        """
+        limited: list[tuple[_Addition, float]] = []
+        need = fixed = 0.0
+        for one in self._additions:
+            s = one.order.symbol
+            quantity = self._costs.limited(s, abs(one.lots), float(market.bar.market_volume[s]))
+            if quantity == 0.0:
+                self._leave_out(one, NO_VOLUME)
+                continue
+            change = math.copysign(quantity, one.lots)
+            terms = self._terms(s, change, float(market.prices[s]), market)
+            need += quantity * lot_need(terms.raw_value, terms.cash_per_lot, self._leverage)
+            fixed += self._leverage * self._costs.fixed(s)
+            limited.append((one, quantity))
+        self._additions = []
+        if not limited:
+            return []
+        share = payable_share(power, need, fixed)
+        fills = []
+        for one, quantity in limited:
+            paid = float(cut_lots(quantity, share))
+            if paid == 0.0:
+                self._leave_out(one, NO_BUYING_POWER)
+                continue
+            self._count(cut=int(paid < abs(one.lots)))
+            change = math.copysign(paid, one.lots)
+            fills.append(self._fill(one.order, market, change, "fill2" if one.second else "fill"))
+        self._count(filled=len(fills))
+        return fills
 
     def close_position(
         self,
         id: str,
-        bar: int,
+        kind: str,
         symbol: int,
         lots: float,
         price: float,
-        level: float,
+        market: Market,
         opening_order_id: str | None,
-        cash: float,
+        level: float | None = None,
     ) -> Fill | None:
-        """Close a position whose stop was reached; of a short one as many lots as cash can pay.
+        """Close a position whose stop was reached, or for which the margin does not suffice.
 
         Args:
             id: of the fill.
-            bar: index of the bar.
+            kind: ``stop``, of which the bar's volume lets through a share, or ``liquidation``.
             symbol: index.
             lots: held, signed.
-            price: at which the stop closes, before slippage.
-            level: of the stop.
+            price: at which it closes, before costs.
+            market: the bar and the volatilities; its prices are not read.
             opening_order_id: ID of the order that opened the position.
-            cash: of the portfolio, money.
+            level: of the stop.
 
         Returns:
-            The fill, or None if cash does not pay a lot.
+            The fill, or None if the bar's volume lets no lot through.
         """
-        change = -lots
-        if change > 0.0:
-            cost = buy_cost_per_lot(price, self._lot_size, self._slippage, self._commission)
-            change = min(change, affordable_lots(cash, cost, 1.0 / cost))
-        if change == 0.0:
+        quantity = abs(lots)
+        if kind == "stop":
+            volume = float(market.bar.market_volume[symbol])
+            quantity = self._costs.limited(symbol, quantity, volume)
+        if quantity == 0.0:
             return None
-        self._counts[3] += 1
-        fill = self._trade(id, None, bar, symbol, "stop", change, price)
+        self._count(closed=1)
+        change = math.copysign(quantity, -lots)
+        fill = self._trade(id, None, kind, symbol, change, price, market)
         return replace(fill, opening_order_id=opening_order_id, stop_level=level)
+
+    def _terms(self, symbol: int, lots: float, price: float, market: Market) -> Terms:
+        volatility, volume = market.volatilities[symbol], market.bar.market_volume[symbol]
+        return self._costs.terms(symbol, lots, price, float(volatility), float(volume))
+
+    def _reject(self, order: Order, reason: str) -> None:
+        self._rejected.append((order, reason))
+        self._count(lapsed=1)
+
+    def _leave_out(self, addition: _Addition, reason: str) -> None:
+        """An addition does not fill: its order lapses, unless it has closed a position."""
+        if addition.second:
+            self._count(cut=1)
+        else:
+            self._reject(addition.order, reason)
+
+    def _count(self, **more: int) -> None:
+        counts = {name: getattr(self._counts, name) + number for name, number in more.items()}
+        self._counts = replace(self._counts, **counts)
+
+    def _fill(self, order: Order, market: Market, change: float, suffix: str) -> Fill:
+        s = order.symbol
+        price = float(market.prices[s])
+        return self._trade(f"{order.id}.{suffix}", order.id, "order", s, change, price, market)
 
     def _trade(
         self,
         id: str,
         order_id: str | None,
-        bar: int,
-        symbol: int,
         kind: str,
+        symbol: int,
         lots: float,
         price: float,
+        market: Market,
     ) -> Fill:
-        terms = fill_terms(lots, price, self._lot_size, self._slippage, self._commission)
+        terms = self._terms(symbol, lots, price, market)
         return Fill(
             id=id,
             order_id=order_id,
-            bar=bar,
+            bar=market.bar.index,
             symbol=symbol,
             kind=kind,
             lots=lots,
-            quantity=lots * self._lot_size,
+            quantity=lots * self._costs.lot_units[symbol],
             price=terms.price,
             raw_value=terms.raw_value,
             cash_per_lot=terms.cash_per_lot,
-            cost=terms.cost,
+            cost=abs(lots) * abs(terms.raw_value - terms.cash_per_lot),
         )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from kernels import layout
+from kernels.execution import buying_power
 from kernels.portfolio import (
-    apply_buy,
-    apply_sell,
     bar_return,
-    entry_price,
+    carried,
     exposure_of,
+    margin_call,
+    mean_entry,
     next_variance,
+    reduced,
 )
-from kernels.risk import budget
+from kernels.risk import larger
 from optimizer.flow.period import Period
 from optimizer.flow.portfolio_view import PortfolioView, PositionView
+from optimizer.sweep.rules import Rules
 from optimizer.types import Bar, Fill, FloatArray, PortfolioState, correlation_id
 
 
@@ -37,46 +42,35 @@ class PortfolioContainer:
     Args:
         id: of the portfolio.
         symbols: in the order of the bars' columns.
-        initial_cash: money.
-        lot_size: units per lot.
-        max_exposure: gross budget, times equity.
-        decay: of the EWMA of the portfolio's variance.
-        allow_short: whether short positions are allowed.
+        rules: of the study.
         bars_per_year: annualizes the metrics.
     """
 
     def __init__(
-        self,
-        id: str,
-        symbols: tuple[str, ...],
-        initial_cash: float,
-        lot_size: float,
-        max_exposure: float,
-        decay: float,
-        allow_short: bool,
-        bars_per_year: float,
+        self, id: str, symbols: tuple[str, ...], rules: Rules, bars_per_year: float
     ) -> None:
         self._id = id
         self._symbols = symbols
-        self._lot_size = lot_size
-        self._max_exposure = max_exposure
-        self._decay = decay
-        self._short: bool | None = True if allow_short else None
+        self._rules = rules
+        self._lot_units = tuple(map(float, rules.lot_units))
+        self._lot_money = tuple(map(float, rules.lot_money))
+        self._borrow = tuple(map(float, rules.instruments[:, layout.BORROW]))
         self._bars_per_year = bars_per_year
         self._positions = [_Position() for _ in symbols]
         self._transactions: list[Fill] = []
-        self._initial_cash = initial_cash
         self._realised = 0.0
-        self._previous_equity = initial_cash
+        self._carry = 0.0
+        self._previous_equity = rules.initial_cash
         self._previous_exposure = 0.0
         self._variance = 0.0
-        self._period = Period(initial_cash)
-        self._values: tuple[float, ...] = (0.0,) * len(symbols)
+        self._period = Period(rules.initial_cash)
+        self._lot_values: tuple[float, ...] = (0.0,) * len(symbols)
+        self._values = self._lot_values
         self._reference = _frozen(self._values)
         self._reference_gross = 0.0
         self._gross = 0.0
-        self.cash = initial_cash
-        self.equity = initial_cash
+        self.cash = rules.initial_cash
+        self.equity = rules.initial_cash
         self.ruined = False
 
     @property
@@ -101,61 +95,95 @@ class PortfolioContainer:
         """
         return self._positions[symbol].opening_order_id
 
-    def process_fill(self, fill: Fill) -> None:
-        """Book a fill: cash, position, costs, and the trade that it may end.
+    def carry(self, credit: float, debit: float, years: float) -> None:
+        """Book interest and borrow fees on cash and positions at the last mark.
 
         Args:
-            fill: of this portfolio.
+            credit, debit: interest on cash above and below 0 over the time since then, fractions.
+            years: that time.
         """
-        position = self._positions[fill.symbol]
-        before = position.lots
-        lots = abs(fill.lots)
-        self._realise(position, fill)
-        if fill.lots < 0.0:
-            position.lots, position.flow, ended, profit = apply_sell(
-                before, position.flow, lots, fill.cash_per_lot, self._short
-            )
-            self.cash = self.cash + lots * fill.cash_per_lot
-        else:
-            position.lots, position.flow, ended, profit = apply_buy(
-                before, position.flow, lots, fill.cash_per_lot, self._short
-            )
-            self.cash = self.cash - lots * fill.cash_per_lot
-        self._period.add_fill(fill)
-        if ended:
-            self._period.add_trade(profit)
-        if fill.kind == "stop":
-            position.barred = 1.0 if before > 0.0 else -1.0
-        else:
-            if before == 0.0 or before * position.lots < 0.0:
-                position.best = fill.price
-                position.opening_order_id = fill.order_id
-            position.entry = entry_price(before, position.entry, fill.lots, fill.price)
-        if position.lots == 0.0:
-            _forget(position)
-        self._transactions.append(fill)
+        shorts = fees = 0.0
+        if self._rules.margin:
+            for position, lot_value, borrow in zip(
+                self._positions, self._lot_values, self._borrow, strict=True
+            ):
+                value = larger(-position.lots, 0.0) * lot_value
+                shorts += value
+                fees += value * (borrow * years)
+        earned = 0.0 if self.ruined else float(carried(self.cash, shorts, fees, credit, debit))
+        self.cash += earned
+        self._carry += earned
+        self._period.add_carry(earned)
 
-    def _realise(self, position: _Position, fill: Fill) -> None:
+    def buying_power(self, prices: FloatArray) -> float:
+        """Money by which the gross value of the positions may still grow; without margin, the cash.
+
+        Args:
+            prices: of all symbols, shape (n_symbols,).
+        """
+        if not self._rules.margin:
+            return self.cash
+        net = gross = 0.0
+        for position, price, lot_money in zip(
+            self._positions, prices, self._lot_money, strict=True
+        ):
+            held = position.lots * (float(price) * lot_money)
+            net += held
+            gross += abs(held)
+        return float(buying_power(self.cash, net, gross, self._rules.leverage))
+
+    def process_fills(self, fills: Sequence[Fill]) -> None:
+        """Book fills: positions, cash, costs, and the trades that they may end.
+
+        Args:
+            fills: each reduces a position, or each opens or adds.
+        """
+        spent = 0.0
+        for fill in fills:
+            position = self._positions[fill.symbol]
+            before = position.lots
+            reduces = before * fill.lots < 0.0
+            self._realise(position, fill, reduces)
+            if reduces:
+                position.lots, position.flow, ended, profit = reduced(
+                    before, position.flow, fill.lots, fill.cash_per_lot
+                )
+                self.cash -= fill.lots * fill.cash_per_lot
+                if ended:
+                    self._period.add_trade(profit)
+            else:
+                if before == 0.0:
+                    position.best = fill.price
+                    position.opening_order_id = fill.order_id
+                position.entry = mean_entry(before, position.entry, fill.lots, fill.price)
+                position.lots = before + fill.lots
+                position.flow -= fill.lots * fill.cash_per_lot
+                spent += fill.lots * fill.cash_per_lot
+            self._period.add_fill(fill)
+            if position.lots == 0.0:
+                _forget(position)
+        self.cash -= spent
+        self._transactions += fills
+
+    def _realise(self, position: _Position, fill: Fill, reduces: bool) -> None:
         """Move the share of the cost basis that a fill closes, with its profit, out of it."""
-        side = 1.0 if fill.lots > 0.0 else -1.0
-        lots = abs(fill.lots)
-        closing = min(lots, abs(position.lots)) if position.lots * side < 0.0 else 0.0
-        if closing > 0.0:
-            whole = closing == abs(position.lots)
-            released = position.basis if whole else position.basis * closing / abs(position.lots)
-            position.basis -= released
-            self._realised -= side * closing * fill.cash_per_lot + released
-        position.basis += side * (lots - closing) * fill.cash_per_lot
+        if not reduces:
+            position.basis += fill.lots * fill.cash_per_lot
+            return
+        whole = fill.lots == -position.lots
+        released = position.basis if whole else -position.basis * fill.lots / position.lots
+        position.basis -= released
+        self._realised -= fill.lots * fill.cash_per_lot + released
 
     def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
         """Take the bar's extremes into the best prices of the positions held at its stops.
 
         Args:
-            bar: the bar.
+            bar: the bar; those of symbols that do not trade stay.
             held: lots of each symbol when the stops were checked, signed.
         """
         for s, (position, lots) in enumerate(zip(self._positions, held, strict=True)):
-            if position.lots == 0.0:
+            if position.lots == 0.0 or not bar.traded[s]:
                 continue
             if lots > 0.0:
                 position.best = max(position.best, float(bar.high[s]))
@@ -171,8 +199,30 @@ class PortfolioContainer:
         """
         self._positions[symbol].barred = barred
 
+    def below_margin(self, bar: Bar) -> bool:
+        """Whether the maintenance margin does not suffice at the worst prices of a bar.
+
+        Args:
+            bar: the bar; symbols that do not trade count at their open.
+        """
+        equity, gross = self.cash, 0.0
+        for s, (position, lot_money) in enumerate(
+            zip(self._positions, self._lot_money, strict=True)
+        ):
+            worst = bar.open
+            if bar.traded[s]:
+                worst = bar.low if position.lots > 0.0 else bar.high
+            value = position.lots * (float(worst[s]) * lot_money)
+            equity += value
+            gross += abs(value)
+        return bool(margin_call(equity, gross, self._rules.maintenance))
+
+    def count_liquidation(self) -> None:
+        """Count a margin call that closed a position."""
+        self._period.add_liquidation()
+
     def mark(self, bar: Bar) -> tuple[Fill, ...]:
-        """Value the positions at the bar's close; an equity of 0 or less is ruin.
+        """Value the positions at the bar's close; an equity of 0 or less ends the account.
 
         Args:
             bar: the bar.
@@ -181,34 +231,40 @@ class PortfolioContainer:
             The fills by which ruin closed the positions, booked already; empty without ruin.
         """
         net = gross = 0.0
-        values = []
-        for s, position in enumerate(self._positions):
-            value = position.lots * (float(bar.close[s]) * self._lot_size)
+        self._lot_values = tuple(
+            float(close) * lot_money
+            for close, lot_money in zip(bar.close, self._lot_money, strict=True)
+        )
+        self._values = tuple(
+            position.lots * lot_value
+            for position, lot_value in zip(self._positions, self._lot_values, strict=True)
+        )
+        for value in self._values:
             net += value
             gross += abs(value)
-            values.append(value)
-        self._values = tuple(values)
-        self._gross = gross if self._short else net
+        self._gross = gross if self._rules.margin else net
         self.equity = self.cash + net
-        return self._close_ruined(bar) if self.equity <= 0.0 else ()
+        return self._close_ruined(bar) if self.equity <= 0.0 and not self.ruined else ()
 
     def _close_ruined(self, bar: Bar) -> tuple[Fill, ...]:
+        """Close all positions at their marks and at no cost; a debt stays in the cash."""
         fills = []
         for s, (position, value) in enumerate(zip(self._positions, self._values, strict=True)):
             if position.lots != 0.0:
                 self._period.add_trade(position.flow + value)
-                fills.append(self._write_off(bar, s))
+                fill = self._write_off(bar, s)
+                self._realise(position, fill, reduces=True)
+                fills.append(fill)
             position.lots = position.flow = 0.0
             _forget(position)
         self._transactions += fills
-        self._realised = -self._initial_cash
         self._values = (0.0,) * len(self._symbols)
-        self.cash = self.equity = self._gross = 0.0
+        self.cash, self._gross = self.equity, 0.0
         self.ruined = True
         return tuple(fills)
 
     def _write_off(self, bar: Bar, symbol: int) -> Fill:
-        position, price = self._positions[symbol], float(bar.close[symbol])
+        position = self._positions[symbol]
         return Fill(
             id=correlation_id(self._id, bar.index, self._symbols[symbol], "ruin"),
             order_id=None,
@@ -216,10 +272,10 @@ class PortfolioContainer:
             symbol=symbol,
             kind="ruin",
             lots=-position.lots,
-            quantity=-position.lots * self._lot_size,
-            price=price,
-            raw_value=price * self._lot_size,
-            cash_per_lot=price * self._lot_size,
+            quantity=-position.lots * self._lot_units[symbol],
+            price=float(bar.close[symbol]),
+            raw_value=self._lot_values[symbol],
+            cash_per_lot=self._lot_values[symbol],
             cost=0.0,
             opening_order_id=position.opening_order_id,
         )
@@ -231,12 +287,16 @@ class PortfolioContainer:
             bar_return(self.equity, self._previous_equity),
             self.exposure,
             self._previous_exposure,
-            self._decay,
+            self._rules.ewma_decay,
         )
 
-    def account(self) -> None:
-        """Take the bar just marked into returns, drawdown and means."""
-        self._period.add_bar(self.equity, self.exposure)
+    def account(self, risk_free: float) -> None:
+        """Take the bar just marked into returns, drawdown and means.
+
+        Args:
+            risk_free: return of the bar without risk, a fraction.
+        """
+        self._period.add_bar(self.equity, self.exposure, risk_free)
         self._previous_exposure = self.exposure
         self._previous_equity = self.equity
 
@@ -254,7 +314,7 @@ class PortfolioContainer:
     @property
     def exposure(self) -> float:
         """Gross value of the positions over equity, as of the last mark."""
-        return exposure_of(self._gross, self.equity)
+        return float(exposure_of(self._gross, self.equity))
 
     @property
     def drawdown(self) -> float:
@@ -274,8 +334,6 @@ class PortfolioContainer:
             barred=tuple(position.barred for position in self._positions),
             values=self._reference,
             values_gross=self._reference_gross,
-            cash_left=self.cash,
-            budget_left=budget(self._max_exposure, self.equity, self._gross),
         )
 
     def metrics(self) -> dict[str, float]:
@@ -289,10 +347,10 @@ class PortfolioContainer:
     def get_state(self) -> PortfolioView:
         """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
         positions = tuple(
-            PositionView(
-                symbol, p.lots * self._lot_size, value, value - p.basis if p.lots else 0.0, p.entry
+            PositionView(symbol, p.lots * units, value, value - p.basis if p.lots else 0.0, p.entry)
+            for symbol, p, value, units in zip(
+                self._symbols, self._positions, self._values, self._lot_units, strict=True
             )
-            for symbol, p, value in zip(self._symbols, self._positions, self._values, strict=True)
         )
         return PortfolioView(
             cash=self.cash,
@@ -301,6 +359,7 @@ class PortfolioContainer:
             drawdown=self.drawdown,
             realised=self._realised,
             unrealised=sum(position.unrealised for position in positions),
+            carry=self._carry,
             ruined=self.ruined,
             positions=positions,
             transactions=tuple(self._transactions),

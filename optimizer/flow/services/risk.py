@@ -1,16 +1,17 @@
-"""The risk manager of the event flow: sizes signals and watches stops."""
+"""The risk manager of the event flow: sizes the signals of a close and watches stops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from kernels.codes import NEUTRAL, PLACED
+from kernels.codes import NEUTRAL
+from kernels.decisions import decide
 from kernels.execution import stop_price
-from kernels.risk import decide
 from optimizer.sweep.risk_values import risk_values
+from optimizer.sweep.rules import Rules
 from optimizer.types import Bar, FloatArray, Order, PortfolioState, Regime, Signal, correlation_id
 
 
@@ -19,48 +20,61 @@ class RiskConfig:
     """Risk parameters of one portfolio, as the kernels take them.
 
     Attributes:
-        kelly_fraction: share of the full Kelly size.
+        size: of the sizing mode, such as the share of the full Kelly size.
+        max_weight: cap of a position, a fraction of equity.
+        max_positions: most positions, inf where unlimited.
         max_exposure: most gross exposure, times equity.
-        bear_multiplier, neutral_multiplier, bull_multiplier: of the Kelly fraction in a regime.
+        bear_multiplier, neutral_multiplier, bull_multiplier: of the size in a regime.
         correlation_penalty: cut of the size at a correlation of 1.
-        min_lots: least order, lots.
+        min_order_size: smallest order that opens or adds, units.
         rebalance_band: least change of a position, a share of the target.
         stop_loss, take_profit, trailing_stop: distances as fractions, inf where off.
-        lot_size: units per lot.
+        sizing, allocation: codes of ``kernels.codes``.
         allow_short: whether short positions are allowed.
+        lot_units, lot_money: of each symbol, units per lot, and money per lot at a price of 1.
     """
 
-    kelly_fraction: float
+    size: float
+    max_weight: float
+    max_positions: float
     max_exposure: float
     bear_multiplier: float
     neutral_multiplier: float
     bull_multiplier: float
     correlation_penalty: float
-    min_lots: float
+    min_order_size: float
     rebalance_band: float
     stop_loss: float
     take_profit: float
     trailing_stop: float
-    lot_size: float
+    sizing: int
+    allocation: int
     allow_short: bool
+    lot_units: tuple[float, ...]
+    lot_money: tuple[float, ...]
 
     @classmethod
-    def of(cls, parameters: Mapping[str, float], allow_short: bool) -> RiskConfig:
+    def of(cls, parameters: Mapping[str, float], rules: Rules, bars_per_year: float) -> RiskConfig:
         """The configuration of one parameter set.
 
         Args:
-            parameters: by column name, those of the risk manager at least.
-            allow_short: whether short positions are allowed.
+            parameters: by column name; risk parameters and costs at least.
+            rules: of the study.
+            bars_per_year: of the bars.
         """
-        values = risk_values(parameters, parameters["lot_size"])
+        values = risk_values(parameters, rules, bars_per_year)
+        own = {one.name: float(values[one.name]) for one in fields(cls) if one.name in values}
         return cls(
-            **{name: float(value) for name, value in values.items()},
-            lot_size=parameters["lot_size"],
-            allow_short=allow_short,
+            **own,
+            sizing=rules.sizing,
+            allocation=rules.allocation,
+            allow_short=rules.allow_short,
+            lot_units=tuple(map(float, rules.lot_units)),
+            lot_money=tuple(map(float, rules.lot_money)),
         )
 
     def multiplier(self, regime: int) -> float:
-        """Factor of the Kelly fraction in a regime, which is given by its code.
+        """Factor of the size in a regime, which is given by its code.
 
         Args:
             regime: -1, 0 or 1.
@@ -71,99 +85,106 @@ class RiskConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What became of a signal.
+class Decisions:
+    """What became of the signals of a close.
 
     Attributes:
-        order: None where the signal became no order.
-        reason: code of the reject reason; PLACED with an order.
-        barred: direction of the symbol that a stop keeps closed from here on; 0 is neither.
+        orders: in the order of the symbols.
+        reasons: of each symbol, the code of the reject reason; PLACED with an order.
+        barred: of each symbol, the direction that a stop keeps closed from here on; 0 is neither.
     """
 
-    order: Order | None
-    reason: int
-    barred: float
+    orders: tuple[Order, ...]
+    reasons: tuple[int, ...]
+    barred: tuple[float, ...]
 
 
 class StatelessRiskManager:
-    """Makes an order of a signal, or says why it cannot."""
+    """Makes orders of the signals of a close, or says why it cannot."""
 
     @staticmethod
-    def process_signal_to_order(
-        signal: Signal,
+    def process_signals_to_orders(
+        signals: Sequence[Signal],
         regime: Regime,
         portfolio_state: PortfolioState,
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-    ) -> Order | None:
-        """The order alone; see ``decide``."""
+    ) -> tuple[Order, ...]:
+        """The orders alone; see ``decide``."""
         return StatelessRiskManager.decide(
-            signal, regime, portfolio_state, risk_config, market_data, correlation_matrix
-        ).order
+            signals, regime, portfolio_state, risk_config, market_data, correlation_matrix
+        ).orders
 
     @staticmethod
     def decide(
-        signal: Signal,
+        signals: Sequence[Signal],
         regime: Regime,
         portfolio_state: PortfolioState,
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-    ) -> Decision:
-        """Size a signal by Kelly, regime and correlation; cap it by budget and cash.
+    ) -> Decisions:
+        """Size all signals of a close at once, and share places and budget among them.
 
         Args:
-            signal: of one symbol.
+            signals: one a symbol, in the order of the symbols.
             regime: of the market.
-            portfolio_state: of the portfolio, less what earlier orders of the bar have taken.
+            portfolio_state: of the portfolio.
             risk_config: of the portfolio.
             market_data: the bar.
             correlation_matrix: shape (n_symbols, n_symbols); None for no adjustment.
         """
-        state, s = portfolio_state, signal.symbol
-        order, target, kelly_value, budget_value, cash_value, reason, barred = decide(
-            signal.direction,
-            signal.strength,
-            signal.confidence,
-            signal.inverse_volatility,
-            risk_config.kelly_fraction * risk_config.multiplier(regime.code),
+        state, risk = portfolio_state, risk_config
+        lots, barred = np.array(state.lots), np.array(state.barred)
+        wanted, orders = np.empty(len(lots)), np.empty(len(lots))
+        reasons = np.empty(len(lots), dtype=np.int64)
+        share = decide(
+            np.array([signal.direction for signal in signals]),
+            np.array([signal.strength for signal in signals]),
+            np.array([signal.confidence for signal in signals]),
+            np.array([signal.inverse_volatility for signal in signals]),
+            lots,
+            barred,
+            np.array(risk.lot_units),
+            market_data.close * np.array(risk.lot_money),
+            risk.sizing,
+            risk.allocation,
+            risk.size * risk.multiplier(regime.code),
+            risk.max_weight,
+            risk.max_positions,
+            risk.max_exposure,
+            risk.min_order_size,
+            risk.rebalance_band,
             state.variance,
+            state.equity,
+            state.gross,
             correlation_matrix,
-            s,
             state.values,
             state.values_gross,
-            risk_config.correlation_penalty,
-            state.equity,
-            state.lots[s],
-            state.barred[s],
-            float(market_data.close[s]) * risk_config.lot_size,
-            state.cash_left,
-            state.budget_left,
-            risk_config.min_lots,
-            risk_config.rebalance_band,
-            True if risk_config.allow_short else None,
+            risk.correlation_penalty,
+            True if risk.allow_short else None,
+            wanted,
+            orders,
+            reasons,
         )
-        if reason != PLACED:
-            return Decision(None, reason, barred)
-        return Decision(
+        placed = tuple(
             Order(
                 id=correlation_id(
                     state.portfolio_id, market_data.index, market_data.symbols[s], "order"
                 ),
                 bar=market_data.index,
                 symbol=s,
-                lots=order,
-                target=target,
-                kelly_value=kelly_value,
-                budget_value=budget_value,
-                cash_value=cash_value,
-                signal_id=signal.id,
+                lots=float(orders[s]),
+                wanted=float(wanted[s]),
+                budget_share=float(share),
+                target=float(lots[s] + orders[s]),
+                signal_id=signals[s].id,
                 regime_id=regime.id,
-            ),
-            reason,
-            barred,
+            )
+            for s in np.flatnonzero(orders).tolist()
         )
+        return Decisions(placed, tuple(reasons.tolist()), tuple(barred.tolist()))
 
     @staticmethod
     def stop(

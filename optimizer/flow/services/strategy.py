@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizer.strategies.strategy import Rule, Strategy
+from optimizer.sweep.risk_values import score_sharpe
 from optimizer.types import Bar, FloatArray, Signal
 
 
@@ -19,21 +20,27 @@ class StrategyConfig:
         features: names of its features in the feature hub, in the order of its signal kernel.
         volatility: name of the volatility that sizes its signals.
         values: the signal values.
+        score_sharpe: Sharpe ratio per bar that a score of 1 stands for.
         rule: the signal kernel.
     """
 
     features: tuple[str, ...]
     volatility: str
     values: tuple[float, ...]
+    score_sharpe: float
     rule: Rule
 
     @classmethod
-    def of(cls, strategy: Strategy, parameters: Mapping[str, float]) -> StrategyConfig:
+    def of(
+        cls, strategy: Strategy, parameters: Mapping[str, float], bars_per_year: float
+    ) -> StrategyConfig:
         """The configuration of one parameter set.
 
         Args:
             strategy: built in or the user's.
-            parameters: by column name; those of the strategy and ``volatility_lookback`` at least.
+            parameters: by column name; those of the strategy, ``volatility_lookback`` and
+                ``expected_sharpe`` at least.
+            bars_per_year: of the bars.
 
         Raises:
             StrategyError: the file of a user's strategy is missing or has changed.
@@ -43,6 +50,7 @@ class StrategyConfig:
             tuple(f"{feature}_{int(own[lookback][0])}" for feature, lookback in strategy.features),
             f"volatility_{int(parameters['volatility_lookback'])}",
             tuple(float(values[0]) for values in strategy.signal_values(own)),
+            score_sharpe(parameters["expected_sharpe"], bars_per_year),
             strategy.rule(),
         )
 
@@ -78,5 +86,6 @@ class StatelessStrategy:
             float(market_data.close[symbol]),
             volatility,
             inverse,
+            config.score_sharpe,
         )
         return Signal(signal_id, symbol, *found, volatility, inverse)

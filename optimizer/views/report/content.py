@@ -277,7 +277,7 @@ def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
     bars, rules = inputs.bars, inputs.rules
     if bars.n_bars * bars.n_symbols > FLOW_STEPS:
         return None, 0
-    specs = portfolio_specs(winner.tile, study.content_hash, rules.allow_short)
+    specs = portfolio_specs(winner.tile, study.content_hash, rules, bars.bars_per_year)
     keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
     strategy = winner.tile.strategy
     flow = EventFlow(

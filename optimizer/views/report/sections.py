@@ -15,6 +15,7 @@ from optimizer.catalogue import COSTS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
 from optimizer.text import counted
+from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
 from optimizer.views.report import figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import UNDEFINED, metric_name, metric_title, value_text
@@ -33,13 +34,20 @@ WHY = {
     "no_signal": "the strategy wants no position and holds none",
     "held": "the strategy says hold, or a stop has barred the symbol",
     "unchanged": "the target is the position already held",
-    "no_edge": "the Kelly size is zero: no gain is expected",
-    "no_budget": "the exposure that the portfolio may have is used up",
-    "no_cash": "cash does not pay for a single lot",
+    "no_edge": "the size is less than one lot: little or no gain is expected",
+    "no_volatility": "the price has stood still, so there is no size",
+    "no_place": "the portfolio holds as many positions as it may, or others come first",
+    "no_budget": "its share of the exposure that the portfolio may have is too small an order",
     "below_minimum": "the order is below the minimum size",
     "inside_band": "the change is too small a share of the target",
+    NOT_TRADED: "the symbol did not trade in the bar of the fill",
+    NO_VOLUME: "the share of the bar's volume was less than a lot",
+    NO_BUYING_POWER: "the share of the buying power was less than a lot",
 }
-WISHES = ("no_budget", "no_cash", "below_minimum", "inside_band", "no_edge")
+WISHES = (
+    *("no_budget", "no_place", "below_minimum", "inside_band", "no_edge", "no_volatility"),
+    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER),
+)
 """Reasons with which the risk manager refuses a wish; with the others there was no wish."""
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -472,7 +480,7 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
         return {"summary": None}
     n_decisions = content.n_decisions
     refused = sum(counts.get(name, 0) for name in WISHES)
-    placed = n_decisions - sum(counts.values())
+    placed = n_decisions - sum(counts.get(name, 0) for name in REASONS)
     order = [*WISHES, *(name for name in REASONS if name not in WISHES)]
     return {
         "summary": [

@@ -615,7 +615,7 @@ def test_a_torn_end_is_left_out(spilled: Path, new_place: Callable[[], Place]) -
     [
         (1, "{}", "line 1: this is not a spill file"),
         (1, '{"file": "barsweep analytics spill", "schema": "99"}', "line 1: schema 99"),
-        (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 2"),
+        (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 3"),
         (3, "[]", "line 3: these are not the rows of a bar"),
         (3, '{"bar": 1, "rows": {"nothing": [[1]]}}', "line 3: these are not the rows of a bar"),
         (
@@ -707,7 +707,7 @@ def first_schema(place: Place) -> None:
 
 def test_a_database_of_the_first_schema_is_upgraded(place: Place, spill: Path) -> None:
     first_schema(place)
-    with pytest.raises(AnalyticsError, match="has schema 1, older than 2; any `barsweep flow`"):
+    with pytest.raises(AnalyticsError, match="has schema 1, older than 3; any `barsweep flow`"):
         open_reader(place.url)
     with AnalyticsWriter(place.url, spill) as writer:
         add_bars(writer, range(6))
@@ -719,6 +719,7 @@ def test_a_database_of_the_first_schema_is_upgraded(place: Place, spill: Path) -
     assert (chain["decision_bar"]["time"], chain["decision_bar"]["symbol"]) == ("t3", "AAA")
     assert chain["signal"]["features"] == {"sma_2": 1.25}
     assert chain["order"]["quantity"] == 5.0
+    assert [chain["order"][name] for name in ("wanted", "budget_share", "target")] == [None] * 3
     assert chain["fill"]["cash_after"] == 9.0
     assert (chain["fill"]["opening_order_id"], chain["fill"]["stop_level"]) == (None, None)
     # Bar 4 of another flow has other prices, and each has its own.
@@ -791,7 +792,7 @@ def test_a_newer_schema_is_refused(
         lambda: import_spill(spilled, place.url),
     ):
         with pytest.raises(
-            AnalyticsError, match="have schema 99, but this barsweep knows only 2 and earlier"
+            AnalyticsError, match="have schema 99, but this barsweep knows only 3 and earlier"
         ):
             act()
     assert place.query("SELECT count(*) FROM bars") == [(0,)]
@@ -954,8 +955,8 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
         assert chain["decision_bar"] == named("bars", "t2", "AAA")
         assert chain["bar"] == named("bars", "t5", "AAA")
 
-        assert reader.reject_counts() == [("no_cash", 12)]
-        assert reader.reject_counts({"s.p1"}) == [("no_cash", 12)]
+        assert reader.reject_counts() == [("no_edge", 12)]
+        assert reader.reject_counts({"s.p1"}) == [("no_edge", 12)]
         assert reader.reject_counts({"s.p2", "another"}) == []
         assert [p["portfolio_id"] for p in reader.portfolios()] == list(PORTFOLIOS)
         columns = TABLES["equity"].columns.keys()
@@ -976,12 +977,12 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
 
 
 def test_rejects_are_counted_by_reason(place: Place, spill: Path) -> None:
-    reasons = ["no_cash"] * 3 + ["held"] * 5 + ["no_budget"] * 3
+    reasons = ["below_minimum"] * 3 + ["held"] * 5 + ["no_budget"] * 3
     rows = [(f"r{n}", "p", n, "AAA", None, reason, None) for n, reason in enumerate(reasons)]
     with AnalyticsWriter(place.url, spill) as writer:
         writer.add("rejects", rows)
     with open_reader(place.url) as reader:
-        assert reader.reject_counts() == [("held", 5), ("no_budget", 3), ("no_cash", 3)]
+        assert reader.reject_counts() == [("held", 5), ("below_minimum", 3), ("no_budget", 3)]
         with pytest.raises(AnalyticsError, match="no fill 'f'; it holds no fills"):
             reader.chain("f")
         with pytest.raises(AnalyticsError, match="there are none"):

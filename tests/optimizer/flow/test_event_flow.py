@@ -9,26 +9,27 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.bars.load import load_bars
-from optimizer.catalogue import RISK
 from optimizer.errors import DataError
 from optimizer.flow.containers.data import DataContainer
-from optimizer.flow.containers.execution import ExecutionContainer
+from optimizer.flow.containers.execution import ExecutionContainer, ExecutionStatistics, Market
 from optimizer.flow.containers.feature_hub import FeatureHub
 from optimizer.flow.containers.portfolio import PortfolioContainer
 from optimizer.flow.event_flow import FlowResult
 from optimizer.flow.parity import compare
+from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import portfolio_specs, study_specs
 from optimizer.flow.prepared import run_flow
 from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager
@@ -39,24 +40,24 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.study_file.load import load_study
 from optimizer.study_file.space import build_space
+from optimizer.study_file.study import study_from_dict
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import backtest, single_set_study
-from optimizer.types import Bar, Bars, Order, Regime, Signal
+from optimizer.types import (
+    NO_BUYING_POWER,
+    NO_VOLUME,
+    NOT_TRADED,
+    Bar,
+    Bars,
+    Fill,
+    Order,
+    Regime,
+    Signal,
+)
+from tests.support.cases import STRATEGY_SETS, VARIANTS, gapping_bars, random_case
 
 STUDIES = Path(__file__).parents[3] / "studies"
-
-
-def random_bars(seed: int, n_bars: int, n_symbols: int, jump: float) -> Bars:
-    """Random walks with gaps between the bars."""
-    rng = np.random.default_rng(seed)
-    steps = rng.normal(0.0, 0.01, (n_bars, n_symbols)) + rng.normal(0.0, 0.01, (n_bars, 1))
-    close = 50.0 * np.exp(np.cumsum(steps, axis=0))
-    before = np.vstack([close[:1], close[:-1]])
-    open_ = before * np.exp(rng.normal(0.0, jump, close.shape))
-    high = np.maximum(open_, close) * (1.0 + rng.random(close.shape) * 0.02)
-    low = np.minimum(open_, close) * (1.0 - rng.random(close.shape) * 0.02)
-    times = np.datetime64("2020-01-01", "ns") + np.arange(n_bars) * np.timedelta64(1, "D")
-    names = tuple(f"S{k}" for k in range(n_symbols))
-    return Bars(names, times, open_, high, low, close, np.ones_like(close), 365.0)
+AT_FILL = (NOT_TRADED, NO_VOLUME, NO_BUYING_POWER)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,65 +76,38 @@ def one_fit_a_window() -> Iterator[None]:
         yield
 
 
-STRATEGY_SETS: list[dict[str, Any]] = [
-    {"strategy": "momentum", "momentum_lookback": 7, "momentum_threshold": 0.01},
-    {"strategy": "mean_reversion", "mean_reversion_lookback": 5, "mean_reversion_oversold": 40},
-    {"strategy": "sma_cross", "sma_cross_fast": 3, "sma_cross_slow": 9},
-    {"strategy": "ema_cross", "ema_cross_fast": 3, "ema_cross_slow": 9, "ema_cross_band": 0.005},
-    {"strategy": "breakout", "breakout_lookback": 8, "breakout_atr_lookback": 5},
-]
-COMPARED = {"fills": 0}
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    seed=st.integers(0, 10**6),
-    n_symbols=st.sampled_from([1, 3]),
-    chosen=st.sampled_from(STRATEGY_SETS),
-    risk=st.fixed_dictionaries(
-        {
-            "kelly_fraction": st.sampled_from([0.02, 0.3, 5.0]),
-            "max_exposure": st.sampled_from([0.5, 1.0, 2.0]),
-            "correlation_penalty": st.sampled_from([0.0, 0.7]),
-            "rebalance_band": st.sampled_from([0.0, 0.2]),
-            "min_order_size": st.sampled_from([1.0, 20.0]),
-            "volatility_lookback": st.sampled_from([4, 10]),
-        }
-    ),
-    stops=st.sampled_from(
-        [
-            {},
-            {"stop_loss": 0.02, "take_profit": 0.03},
-            {"trailing_stop": 0.03},
-        ]
-    ),
-    refresh=st.sampled_from([1, 3]),
-    allow_short=st.booleans(),
-    fill=st.sampled_from(["next_open", "close"]),
-)
-def assert_events_equal_the_sweep(
-    seed: int,
-    n_symbols: int,
-    chosen: dict[str, Any],
-    risk: dict[str, Any],
-    stops: dict[str, Any],
-    refresh: int,
-    allow_short: bool,
-    fill: str,
-) -> None:
-    bars = random_bars(seed, 90, n_symbols, 0.02)
-    fixed = {"correlation_lookback": 6, "correlation_refresh": refresh}
-    if refresh > 1:
-        fixed["correlation_exact_symbols"] = 1
-    parameters = {**chosen, **risk, **stops, **fixed}
-    costs = {"fill": fill, "initial_cash": 20_000.0, "commission_bps": 5.0}
-    vectorized = backtest(bars, parameters, costs=costs, allow_short=allow_short, holdout=0.3)
-    study = single_set_study(parameters, costs, allow_short, None, 0.3)
-    flow = run_flow(study, bars)
-    parity = compare(flow, 0, vectorized)
-    assert parity.differences == ()
-    COMPARED["fills"] += parity.n_fills
-    assert_same_metrics(flow, vectorized.in_sample, vectorized.out_of_sample)
+@pytest.mark.parametrize("variant", range(len(VARIANTS)))
+def test_events_equal_the_sweep(variant: int) -> None:
+    """Random studies of one parameter set that use all options: equity, fills and metrics."""
+    kinds: Counter[str] = Counter()
+    rejects: Counter[str] = Counter()
+    for number in range(variant, 60 * len(VARIANTS), len(VARIANTS)):
+        case = random_case(number)
+        given = (case.parameters, case.costs, case.allow_short, None, 0.3)
+        flow = run_flow(single_set_study(*given, **case.more), case.bars)
+        vectorized = backtest(
+            case.bars,
+            case.parameters,
+            costs=case.costs,
+            allow_short=case.allow_short,
+            holdout=0.3,
+            **case.more,
+        )
+        assert (number, compare(flow, 0, vectorized).differences) == (number, ())
+        assert_same_metrics(flow, vectorized.in_sample, vectorized.out_of_sample)
+        kinds.update(vectorized.fills["kind"])
+        rejects.update(flow.rejects)
+    print(f"\n{kinds.total():,} fills of random studies compared bit for bit: {dict(kinds)}")
+    used = VARIANTS[variant]
+    expected = {"order"}
+    if used.stops:
+        expected.add("stop")
+    if used.margin:
+        expected.add("liquidation")
+    assert kinds.keys() >= expected
+    assert kinds["order"] > 1000
+    assert rejects.keys() >= {"not_traded", "no_place", "no_budget", "inside_band"}
+    assert sum(rejects.values()) > 1000
 
 
 def assert_same_metrics(
@@ -146,10 +120,49 @@ def assert_same_metrics(
     )
 
 
-def test_events_equal_the_sweep() -> None:
-    assert_events_equal_the_sweep()
-    print(f"\n{COMPARED['fills']:,} fills of random studies compared bit for bit")
-    assert COMPARED["fills"] > 100
+def test_a_set_has_the_same_bits_whatever_else_its_study_tries() -> None:
+    """Options that other sets use run other code, which must not change a digit."""
+    bars = gapping_bars(8, 120, 3, 0.01)
+    content = {
+        "study": {"name": "swept"},
+        "data": {"path": "."},
+        "strategy": {"name": "momentum", "lookback": 7},
+        "risk": {
+            "stop_loss": {"sweep": [0.0, 0.03]},
+            "max_positions": {"sweep": [0, 2]},
+            "correlation_penalty": 0.0,
+            "correlation_lookback": 5,
+        },
+        "costs": {"commission_minimum": {"sweep": [0.0, 2.0]}, "initial_cash": 20_000.0},
+        "validation": {"holdout": 0.0},
+    }
+    flow = run_flow(study_from_dict(content), bars, risk="all")
+    compared = 0
+    for number, spec in enumerate(flow.specs):
+        own = spec.parameters
+        if (own["stop_loss"] > 0.0) != (own["commission_minimum"] > 0.0):
+            continue  # sets of one option alone would take two more variants to compile
+        alone = backtest(
+            bars,
+            {"strategy": spec.strategy_name, **own},
+            costs={"initial_cash": 20_000.0},
+            first_bar=flow.first,
+        )
+        assert compare(flow, number, alone).differences == ()
+        compared += len(alone.fills)
+    assert compared > 100
+
+
+def test_leverage_alone_allows_no_short_position() -> None:
+    bars = gapping_bars(2, 150, 3, 0.01)
+    parameters = {**STRATEGY_SETS[1], "correlation_penalty": 0.0, "correlation_lookback": 5}
+    account = {"leverage": 2.0, "maintenance_margin": 0.1}
+    result = backtest(bars, parameters, account=account, sizing="weight")
+    held = result.fills.groupby("symbol")["lots"].cumsum()
+    assert len(held) > 10
+    assert held.min() == 0.0
+    short = backtest(bars, parameters, account=account, sizing="weight", allow_short=True)
+    assert short.fills.groupby("symbol")["lots"].cumsum().min() < 0.0
 
 
 def test_the_24_portfolios_equal_the_sweep() -> None:
@@ -207,7 +220,7 @@ def test_intraday_bars_equal_the_sweep() -> None:
         "lot_size": 1e-6,
         "min_order_size": 0.001,
     }
-    costs = {"commission_bps": 10.0}
+    costs = {"commission_bps": 10.0, "commission_minimum": 0.01}
     vectorized = backtest(bars, parameters, costs=costs, allow_short=True)
     flow = run_flow(single_set_study(parameters, costs, True, None, 0.0), bars)
     parity = compare(flow, 0, vectorized)
@@ -216,7 +229,7 @@ def test_intraday_bars_equal_the_sweep() -> None:
 
 
 def test_a_difference_is_told() -> None:
-    bars = random_bars(1, 60, 1, 0.01)
+    bars = gapping_bars(1, 60, 1, 0.01)
     parameters = STRATEGY_SETS[0]
     flow = run_flow(single_set_study(parameters, {}, False, None, 0.0), bars)
     other = backtest(bars, parameters, costs={"commission_bps": 1.1})
@@ -225,7 +238,7 @@ def test_a_difference_is_told() -> None:
 
 
 def test_each_kind_of_difference_is_told() -> None:
-    bars = random_bars(1, 60, 1, 0.01)
+    bars = gapping_bars(1, 60, 1, 0.01)
     parameters = STRATEGY_SETS[0]
     flow = run_flow(single_set_study(parameters, {}, False, None, 0.0), bars)
     same = backtest(bars, parameters)
@@ -256,13 +269,14 @@ def test_each_kind_of_difference_is_told() -> None:
 
 def test_ids_are_a_function_of_study_bars_and_parameters() -> None:
     study = load_study(STUDIES / "event_flow.toml")
-    space = build_space(study)
-    other = {spec.id for spec in study_specs(study, space, "other bars")}
-    assert other.isdisjoint(spec.id for spec in study_specs(study, space, "data"))
-    once = [spec.id for spec in study_specs(study, space, "data")]
-    assert once == [spec.id for spec in study_specs(study, space, "data")]
+    space, bars = build_space(study), gapping_bars(1, 9, 2, 0.01)
+    rules = study_rules(study, space, bars)
+    other = {spec.id for spec in study_specs(study, space, rules, gapping_bars(2, 9, 2, 0.01))}
+    assert other.isdisjoint(spec.id for spec in study_specs(study, space, rules, bars))
+    once = [spec.id for spec in study_specs(study, space, rules, bars)]
+    assert once == [spec.id for spec in study_specs(study, space, rules, bars)]
     assert len(set(once)) == 24
-    assert len(list(study_specs(study, space, "data", "all"))) == 24 * 18
+    assert len(list(study_specs(study, space, rules, bars, "all"))) == 24 * 18
     assert portfolio_specs.__doc__
 
 
@@ -281,9 +295,9 @@ class Recorder:
 
 
 def test_a_trace_holds_the_chain_behind_each_fill() -> None:
-    bars = random_bars(3, 80, 2, 0.01)
+    bars = gapping_bars(3, 80, 2, 0.01)
     parameters = {**STRATEGY_SETS[0], "stop_loss": 0.02, "correlation_lookback": 5}
-    study = single_set_study(parameters, {}, False, None, 0.0)
+    study = single_set_study(parameters, {"slippage_bps": 3.0}, False, None, 0.0)
     traces = [Recorder(), Recorder()]
     for trace in traces:
         flow = run_flow(study, bars, trace=trace)
@@ -299,8 +313,10 @@ def test_a_trace_holds_the_chain_behind_each_fill() -> None:
             assert order[4] in signals
             assert order[5] in regimes
             assert order[2] == fill[3] - 1  # decided at the close before
-            target_value = min(value for value in order[7:10] if value is not None)
-            assert np.isfinite(target_value)
+            wanted, share, target = order[7:10]
+            assert 0.0 < share <= 1.0
+            assert 0.0 <= target <= wanted or share == 1.0
+            assert fill[10] == target or abs(fill[6]) < abs(order[6])
     bar_ids = {row[0]: row for row in rows["bars"]}
     assert len(bar_ids) == len(rows["bars"])
     for row in rows["signals"]:
@@ -313,81 +329,83 @@ def test_a_trace_holds_the_chain_behind_each_fill() -> None:
         assert fill[1] is None
         opening = orders[fill[12]]
         assert opening[3] == fill[4]
-        # Slippage of the default costs, and a gap through the level fills at the open.
+        # Slippage, and a gap through the level fills at the open.
         open_ = bar_ids[fill[11]][4]
-        slippage = study.costs.slippage_bps / 1e4
-        assert fill[7] == pytest.approx(min(fill[13], open_) * (1.0 - slippage), rel=1e-12)
-    undecided = [row for row in rows["rejects"] if row[5] != "no_cash_at_fill"]
+        assert fill[7] == pytest.approx(min(fill[13], open_) * (1.0 - 3e-4), rel=1e-12)
+    undecided = [row for row in rows["rejects"] if row[5] not in AT_FILL]
     assert len(rows["orders"]) + len(undecided) == len(rows["signals"])
     assert len(rows["equity"]) == len(traces[0].bars) == len(flow.equity)
     assert sum(flow.rejects.values()) == len(rows["rejects"])
 
 
-# A momentum strategy goes short in a steady fall; then the price opens thirty times as high: the
-# cover of a single lot of 100 takes more than all the cash.
+# A momentum strategy goes short in a steady fall; then the price opens thirty times as high.
 RUIN: dict[str, Any] = {
     "strategy": "momentum",
     "momentum_lookback": 5,
-    "kelly_fraction": 0.1,
-    "max_exposure": 2.0,
-    "lot_size": 100.0,
-    "min_order_size": 1.0,
+    "weight": 0.5,
+    "correlation_penalty": 0.0,
     "volatility_lookback": 5,
     "correlation_lookback": 5,
 }
-RUIN_COSTS = {"initial_cash": 10_000.0}
 
 
-def bars_that_ruin(n_symbols: int = 1) -> Bars:
+def bars_that_ruin(n_symbols: int, halted: bool) -> Bars:
     close = 50.0 * np.cumprod(np.resize([0.97, 0.99], 40))
     close[20:] *= 30.0
     close = np.repeat(close[:, np.newaxis], n_symbols, axis=1) * (1 + 0.001 * np.arange(n_symbols))
     times = np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(1, "D")
     names = tuple("ABC"[:n_symbols])
-    return Bars(names, times, close, close, close, close, np.ones_like(close), 252.0)
+    volume = np.ones_like(close)
+    volume[20] = 0.0 if halted else 1.0
+    return Bars(names, times, close, close, close, close, volume, 252.0)
 
 
 @pytest.mark.parametrize("fill", ["next_open", "close"])
 @pytest.mark.parametrize("n_symbols", [1, 2])
-@pytest.mark.parametrize("stops", [{}, {"stop_loss": 0.1}])
-def test_ruin_is_traced_and_equals_the_sweep(
-    fill: str, n_symbols: int, stops: dict[str, float]
-) -> None:
-    bars = bars_that_ruin(n_symbols)
-    costs = {**RUIN_COSTS, "fill": fill}
+@pytest.mark.parametrize("kind", ["ruin", "liquidation"])
+def test_ruin_is_traced_and_equals_the_sweep(fill: str, n_symbols: int, kind: str) -> None:
+    """The broker closes what trades; what does not is written off at the close."""
+    bars = bars_that_ruin(n_symbols, halted=kind == "ruin")
+    given = (RUIN, {"initial_cash": 10_000.0, "fill": fill}, True, None, 0.0)
+    account = {"borrow_bps_year": 0.0}
+    more: dict[str, Any] = {"account": account, "sizing": "weight"}
     trace = Recorder()
-    study = single_set_study({**RUIN, **stops}, costs, True, None, 0.0)
-    flow = run_flow(study, bars, trace=trace)
-    vectorized = backtest(bars, {**RUIN, **stops}, costs=costs, allow_short=True)
+    flow = run_flow(single_set_study(*given, **more), bars, trace=trace)
+    vectorized = backtest(bars, RUIN, costs=given[1], allow_short=True, **more)
     assert compare(flow, 0, vectorized).differences == ()
-    written_off = [row for row in trace.rows["fills"] if row[5] == "ruin"]
-    assert len(written_off) == (vectorized.fills["kind"] == "ruin").sum() == n_symbols
+    assert vectorized.in_sample["liquidations"] == float(kind == "liquidation")
+    closed = [row for row in trace.rows["fills"] if row[5] == kind]
+    assert len(closed) == (vectorized.fills["kind"] == kind).sum() == n_symbols
     orders = {row[0] for row in trace.rows["orders"]}
-    for row in written_off:
-        assert row[0].endswith(f".0000020.{row[4]}.ruin")
+    for row in closed:
+        assert row[0].endswith(f".0000020.{row[4]}.{kind}")
         assert row[3] == 20
         assert row[6] > 0.0  # bought back
-        assert row[7] == bars.close[20, bars.symbols.index(row[4])]
-        assert row[8:11] == (0.0, 0.0, 0.0)  # no cost, no cash, no position
+        price = bars.close[20, bars.symbols.index(row[4])]
+        assert row[7] == pytest.approx(price * (1.0 if kind == "ruin" else 1.0002))
+        assert (row[8] == 0.0) == (kind == "ruin")
+        assert row[10] == 0.0
         assert row[1] is None
         assert row[12] in orders
     assert [f.id for f in flow.views[0].transactions] == [row[0] for row in trace.rows["fills"]]
     view = flow.views[0]
-    assert (view.ruined, view.equity, view.realised, view.unrealised) == (True, 0.0, -10_000.0, 0.0)
-    unpaid = [row for row in trace.rows["rejects"] if row[5] == "no_cash_at_fill"]
-    # Neither is there cash for a single lot when the stop is hit; that leaves a row.
-    assert len(unpaid) == (n_symbols if stops else 0) == flow.rejects.get("no_cash_at_fill", 0)
-    for row in unpaid:
-        assert row[0].endswith(f".0000020.{row[3]}.stop.reject")
-        assert (row[2], row[4], row[6]) == (20, None, None)
+    # Short half of equity times n at about a thirtieth of the price: a debt that stays.
+    assert view.ruined
+    assert view.equity < -50_000.0
+    assert (flow.equity.iloc[15:].to_numpy() == view.equity).all()
+    assert (view.cash, view.unrealised, view.exposure) == (view.equity, 0.0, 0.0)
+    assert 10_000.0 + view.realised + view.carry == pytest.approx(view.equity)
 
 
-def test_an_order_that_cash_cuts_to_nothing_leaves_a_row() -> None:
-    bars = random_bars(11, 300, 1, 0.06)
+def test_an_order_that_buying_power_cuts_to_nothing_leaves_a_row() -> None:
+    """A lot of 350 costs 17,500 to 19,000 at the close, and a fifth more at the open."""
+    close = 50.0 * np.cumprod(np.resize([1.001, 1.003], 60))[:, np.newaxis]
+    days = np.datetime64("2020-01-01", "ns") + np.arange(60) * np.timedelta64(1, "D")
+    bars = Bars(("A",), days, close * 1.2, close * 1.3, close, close, np.ones((60, 1)), 252.0)
     parameters = {
         **STRATEGY_SETS[0],
         "kelly_fraction": 5.0,
-        "lot_size": 300.0,
+        "lot_size": 350.0,
         "max_exposure": 1.0,
         "correlation_lookback": 5,
     }
@@ -397,28 +415,133 @@ def test_an_order_that_cash_cuts_to_nothing_leaves_a_row() -> None:
     vectorized = backtest(bars, parameters, costs=costs)
     assert compare(flow, 0, vectorized).differences == ()
     orders = {row[0]: row for row in trace.rows["orders"]}
-    filled = {row[1] for row in trace.rows["fills"]}
+    filled = {row[1] for row in trace.rows.get("fills", [])}
     waiting = {id for id, row in orders.items() if row[2] == bars.n_bars - 1}
-    unpaid = [row for row in trace.rows["rejects"] if row[5] == "no_cash_at_fill"]
-    assert len(unpaid) > 1
+    unpaid = [row for row in trace.rows["rejects"] if row[5] == "no_buying_power"]
+    assert len(unpaid) > 10
     assert {row[6] for row in unpaid} == orders.keys() - filled - waiting
     for row in unpaid:
         order = orders[row[6]]
         assert row[0] == f"{order[0]}.reject"
         assert (row[2], row[3], row[4]) == (order[2] + 1, order[3], order[4])
         (cash,) = (e[3] for e in trace.rows["equity"] if e[1] == row[2] - 1)
-        assert 0.0 < order[6] / 300.0 * bars.close[order[2], 0] * 300.0 <= cash
-        assert bars.open[row[2], 0] * 300.0 > cash
-    assert flow.rejects["no_cash_at_fill"] == len(unpaid)
+        assert 0.0 < order[6] / 350.0 * bars.close[order[2], 0] * 350.0 <= cash
+        assert bars.open[row[2], 0] * 350.0 > cash
+    assert flow.rejects["no_buying_power"] == len(unpaid)
+
+
+def test_an_order_lapses_where_its_symbol_does_not_trade() -> None:
+    bars = gapping_bars(3, 80, 1, 0.01)
+    parameters = {**STRATEGY_SETS[0], "correlation_lookback": 5}
+    study = single_set_study(parameters, {}, False, None, 0.0)
+    trace = Recorder()
+    run_flow(study, bars, trace=trace)
+    (order, *_) = trace.rows["orders"]
+    volume = bars.volume.copy()
+    volume[order[2] + 1] = 0.0
+    halted, trace = replace(bars, volume=volume), Recorder()
+    flow = run_flow(study, halted, trace=trace)
+    assert compare(flow, 0, backtest(halted, parameters)).differences == ()
+    (again, *_) = [row for row in trace.rows["orders"] if row[2] > order[2]]
+    assert again[2] == order[2] + 1  # decided anew at the close
+    (reject,) = [row for row in trace.rows["rejects"] if row[5] == "not_traded"]
+    assert reject[6].split(".")[2:] == order[0].split(".")[2:]
+    assert (reject[2], reject[4].split(".")[2]) == (order[2] + 1, f"{order[2]:07d}")
+    assert flow.rejects["not_traded"] == 1
+    assert {row[1] for row in trace.rows["fills"]}.isdisjoint({reject[6]})
+
+
+def test_an_order_that_turns_a_position_around_has_two_fills() -> None:
+    parameters = {**STRATEGY_SETS[1], "correlation_penalty": 0.0, "correlation_lookback": 5}
+    study = single_set_study(parameters, {}, True, None, 0.0, sizing="weight")
+    trace = Recorder()
+    run_flow(study, gapping_bars(2, 150, 3, 0.01), trace=trace)
+    orders = {row[0]: row for row in trace.rows["orders"]}
+    fills = {row[0]: row for row in trace.rows["fills"]}
+    turned = [id for id in fills if id.endswith(".fill2")]
+    assert len(turned) > 5
+    for id in turned:
+        closing, opening = fills[id.removesuffix("2")], fills[id]
+        order = orders[opening[1]]
+        assert closing[1] == order[0]
+        assert closing[10] == 0.0 or opening[10] != 0.0
+        assert closing[6] * opening[6] > 0.0
+        assert abs(closing[6] + opening[6]) <= abs(order[6])
 
 
 # --- Containers -------------------------------------------------------------------------------
 
 
-def one_bar(index: int, *closes: float, day: int | None = None) -> Bar:
+def bar_of(
+    index: int,
+    open_: Sequence[float],
+    high: Sequence[float],
+    low: Sequence[float],
+    close: Sequence[float],
+    day: int | None = None,
+    volume: float = np.inf,
+) -> Bar:
     time = np.datetime64("2020-01-01", "ns") + np.timedelta64(index if day is None else day, "D")
-    price = np.array(closes)
-    return Bar(index, time, tuple("ABC"[: len(closes)]), price, price, price, price, price)
+    o, h, lowest, c = (np.array(column, dtype=float) for column in (open_, high, low, close))
+    volumes = np.full(len(close), volume)
+    traded = (volumes > 0.0).astype(np.uint8)
+    names, shown = tuple("ABC"[: len(close)]), np.ones(len(close))
+    return Bar(index, time, names, o, h, lowest, c, shown, traded, volumes)
+
+
+def one_bar(index: int, *closes: float, day: int | None = None, volume: float = np.inf) -> Bar:
+    return bar_of(index, closes, closes, closes, closes, day, volume)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A portfolio and its orders, by the rules of a study of one parameter set."""
+
+    portfolio: PortfolioContainer
+    execution: ExecutionContainer
+    risk: RiskConfig
+
+    @classmethod
+    def of(
+        cls,
+        n_symbols: int,
+        costs: dict[str, Any] | None = None,
+        allow_short: bool = False,
+        account: dict[str, Any] | None = None,
+        **parameters: float,
+    ) -> Account:
+        """No costs unless given, and 10,000 to begin with."""
+        free = {"slippage_bps": 0.0, "commission_bps": 0.0, "initial_cash": 10_000.0}
+        chosen: dict[str, Any] = {"strategy": "momentum", **parameters}
+        paid = {**free, **(costs or {})}
+        study = single_set_study(chosen, paid, allow_short, None, 0.0, account=account)
+        names = tuple("ABC"[:n_symbols])
+        bars = replace(gapping_bars(1, 40, n_symbols, 0.01), symbols=names)
+        space = build_space(study)
+        rules = study_rules(study, space, bars)
+        (spec,) = study_specs(study, space, rules, bars)
+        return cls(
+            PortfolioContainer("study.set", names, rules, 252.0),
+            ExecutionContainer(spec.costs, rules.leverage, rules.margin),
+            spec.risk,
+        )
+
+    def trade(self, bar: Bar, *orders: Order, volatility: float = 0.0) -> list[Fill]:
+        """Fill orders at the close of a bar, and book them."""
+        market = Market(bar, bar.close, np.full(len(bar.close), volatility))
+        self.execution.submit_orders(orders)
+        fills = self.execution.execute_reductions(market, self.portfolio.lots)
+        self.portfolio.process_fills(fills)
+        more = self.execution.execute_additions(market, self.portfolio.buying_power(bar.close))
+        self.portfolio.process_fills(more)
+        return [*fills, *more]
+
+    def close(self, bar: Bar) -> PortfolioView:
+        """Mark the positions at the close of a bar, and account for it."""
+        self.portfolio.mark(bar)
+        self.portfolio.update_variance()
+        self.portfolio.account(0.0)
+        return self.portfolio.get_state()
 
 
 def test_data_container_refuses_bars_out_of_order() -> None:
@@ -434,13 +557,13 @@ def test_data_container_refuses_bars_out_of_order() -> None:
     assert data.latest is not None
     assert data.latest.index == 1
     assert [bar.index for bar in data.last(2)] == [0, 1]
-    other = Bar(2, np.datetime64("2020-01-09", "ns"), ("B",), *[np.ones(1)] * 5)
+    other = replace(one_bar(2, 1.0, day=8), symbols=("B",))
     with pytest.raises(DataError, match="symbols B; expected A"):
         data.update_timeline_position(other)
 
 
 def test_feature_hub_has_the_bits_of_the_columns() -> None:
-    bars = random_bars(5, 70, 3, 0.01)
+    bars = gapping_bars(5, 70, 3, 0.01)
     keys = [("sma", 5), ("ema", 4), ("rsi", 6), ("momentum", 3), ("volatility", 7), ("atr", 5)]
     columns = compute_features(bars, keys)
     matrices = compute_correlations(bars, 10, 2, 20)
@@ -460,56 +583,100 @@ def test_feature_hub_has_the_bits_of_the_columns() -> None:
 
 
 def order(symbol: int, lots: float) -> Order:
-    return Order(f"o{symbol}", 0, symbol, lots, 0.0, 0.0, 0.0, 0.0, "s", "r")
+    return Order(f"o{symbol}", 0, symbol, lots, lots, 1.0, lots, "s", "r")
 
 
 def test_execution_and_portfolio_by_hand() -> None:
-    # Slippage 1%, commission 2%, lot size 1, 1,000 of cash, prices 10 and 20.
-    execution = ExecutionContainer(1.0, 0.01, 0.02)
-    portfolio = PortfolioContainer("p", ("A", "B"), 1000.0, 1.0, 1.0, 0.94, False, 252.0)
-    prices = np.array([10.0, 20.0])
-    first = [order(0, 50.0)]
-    execution.submit_orders(first)
-    assert execution.active_orders == tuple(first)
+    # Slippage 1%, commission 2%, 1,000 of cash, prices 10 and 20.
+    costs = {"slippage_bps": 100.0, "commission_bps": 200.0, "initial_cash": 1000.0}
+    account = Account.of(2, costs)
+    portfolio, execution = account.portfolio, account.execution
     # A lot of A costs 10 * 1.01 * 1.02 = 10.302; 50 cost 515.10.
-    for fill in execution.execute_orders(first, 1, prices, portfolio.cash):
-        portfolio.process_fill(fill)
+    account.trade(one_bar(1, 10.0, 20.0), order(0, 50.0))
     assert execution.active_orders == ()
     assert portfolio.cash == pytest.approx(484.90)
-    portfolio.mark(one_bar(1, 11.0, 20.0))
-    portfolio.update_variance()
-    portfolio.account()
-    assert portfolio.equity == pytest.approx(484.90 + 550.0)
+    assert account.close(one_bar(1, 11.0, 20.0)).equity == pytest.approx(484.90 + 550.0)
     # Sell 20 of A at 12, which brings 20 * 12 * 0.99 * 0.98 = 232.848, before B is bought: a lot of
     # B costs 20 * 1.01 * 1.02 = 20.604, and 717.748 pay 34 of the 40 wanted, 700.536.
-    second = [order(1, 40.0), order(0, -20.0)]
-    fills = execution.execute_orders(second, 2, np.array([12.0, 20.0]), portfolio.cash)
+    fills = account.trade(one_bar(2, 12.0, 20.0), order(0, -20.0), order(1, 40.0))
     assert [(fill.symbol, fill.lots) for fill in fills] == [(0, -20.0), (1, 34.0)]
-    for fill in fills:
-        portfolio.process_fill(fill)
     assert portfolio.cash == pytest.approx(717.748 - 700.536)
-    portfolio.mark(one_bar(2, 12.0, 20.0))
-    portfolio.update_variance()
-    portfolio.account()
-    assert portfolio.equity == pytest.approx(17.212 + 30 * 12 + 34 * 20)
+    view = account.close(one_bar(2, 12.0, 20.0))
+    assert view.equity == pytest.approx(17.212 + 30 * 12 + 34 * 20)
     # The rest of A at 13 brings 30 * 13 * 0.99 * 0.98 = 378.378; the trade made
     # 232.848 + 378.378 - 515.10 = 96.126.
-    for fill in execution.execute_orders([order(0, -30.0)], 3, np.array([13.0, 20.0]), 0.0):
-        portfolio.process_fill(fill)
-    portfolio.mark(one_bar(3, 13.0, 20.0))
-    portfolio.update_variance()
-    portfolio.account()
-    view = portfolio.get_state()
+    account.trade(one_bar(3, 13.0, 20.0), order(0, -30.0))
+    view = account.close(one_bar(3, 13.0, 20.0))
     assert view.realised == pytest.approx(96.126)
     assert view.unrealised == pytest.approx(34 * 20 - 700.536)
     assert view.equity == pytest.approx(17.212 + 378.378 + 680.0)
     assert view.equity == pytest.approx(1000.0 + view.realised + view.unrealised)
-    costs = 15.10 + 7.152 + 20.536 + 11.622
-    assert view.metrics["costs_paid"] == pytest.approx(costs)
-    assert sum(fill.cost for fill in view.transactions) == pytest.approx(costs)
+    paid = 15.10 + 7.152 + 20.536 + 11.622
+    assert view.metrics["costs_paid"] == pytest.approx(paid)
+    assert sum(fill.cost for fill in view.transactions) == pytest.approx(paid)
     assert view.metrics["n_trades"] == 1
-    assert execution.statistics.submitted == 1
-    assert (execution.statistics.filled, execution.statistics.cut) == (4, 1)
+    assert execution.statistics == ExecutionStatistics(submitted=4, filled=4, cut=1)
+
+
+def test_additions_are_cut_pro_rata() -> None:
+    # 1,000 of cash for 60 lots at 10 and 70 at 20, a need of 2,000: half of each, rounded down.
+    account = Account.of(2, {"initial_cash": 1000.0})
+    fills = account.trade(one_bar(1, 10.0, 20.0), order(0, 60.0), order(1, 70.0))
+    assert [fill.lots for fill in fills] == [29.0, 34.0]  # low by 1e-12, so not 30 and 35
+    assert account.execution.statistics.cut == 2
+
+
+def test_volume_limits_every_fill_but_a_liquidation() -> None:
+    # A tenth of 100 units: 10 lots.
+    account = Account.of(1, {"max_volume_share": 0.1}, True)
+    execution, portfolio = account.execution, account.portfolio
+    (bought,) = account.trade(one_bar(1, 10.0, volume=100.0), order(0, 25.0))
+    assert bought.lots == 10.0
+    (sold,) = account.trade(one_bar(2, 10.0, volume=50.0), order(0, -25.0))
+    assert sold.lots == -5.0  # what is left of the position cannot be turned around
+    assert account.trade(one_bar(3, 10.0, volume=5.0), order(0, 25.0)) == []
+    assert [reason for _, reason in execution.rejected_orders] == ["no_volume"]
+    assert account.trade(one_bar(4, 10.0, volume=0.0), order(0, 25.0)) == []
+    assert [reason for _, reason in execution.rejected_orders] == ["not_traded"]
+    market = Market(one_bar(5, 10.0, volume=20.0), np.ones(1), np.zeros(1))
+    stop = execution.close_position("s", "stop", 0, 5.0, 10.0, market, "o0", 9.0)
+    called = execution.close_position("l", "liquidation", 0, 5.0, 10.0, market, "o0")
+    assert stop is not None
+    assert called is not None
+    assert (stop.lots, called.lots) == (-2.0, -5.0)
+    assert portfolio.lots == (5.0,)
+    assert execution.statistics == ExecutionStatistics(4, filled=2, cut=2, lapsed=2, closed=2)
+
+
+def test_carry_by_hand() -> None:
+    # Short 100 at 50 brings 5,000, which earn nothing: 10,000 at 4% a year and 5,000 at 10% borrowed,
+    # over a quarter of a year.
+    account = Account.of(1, None, True, {"borrow_bps_year": 1_000.0})
+    portfolio = account.portfolio
+    account.trade(one_bar(1, 50.0), order(0, -100.0))
+    account.close(one_bar(1, 50.0))
+    portfolio.carry(0.01, 0.02, 0.25)
+    assert portfolio.cash == pytest.approx(15_000.0 + 100.0 - 125.0)
+    assert account.close(one_bar(2, 50.0)).carry == pytest.approx(-25.0)
+    # Long 300 at 50 with 10,000: 5,000 are borrowed, at 2% over this time.
+    account = Account.of(1, None, False, {"leverage": 2.0})
+    account.trade(one_bar(1, 50.0), order(0, 300.0))
+    account.close(one_bar(1, 50.0))
+    account.portfolio.carry(0.01, 0.02, 0.25)
+    assert account.portfolio.cash == pytest.approx(-5_100.0)
+
+
+def test_margin_by_hand() -> None:
+    # 300 lots at 50 with 10,000: at a low of 40 equity is 7,000, gross 12,000, a share of 0.583.
+    for margin, called in ((0.58, False), (0.59, True)):
+        account = Account.of(
+            1, None, False, {"leverage": 1.5, "maintenance_margin": margin}, max_exposure=1.5
+        )
+        account.trade(one_bar(1, 50.0), order(0, 300.0))
+        bar = bar_of(2, [50.0], [60.0], [40.0], [55.0])
+        assert account.portfolio.below_margin(bar) is called
+        halted = replace(bar, traded=np.zeros(1, np.uint8))
+        assert not account.portfolio.below_margin(halted)  # counts at its open: 10,000 of 15,000
 
 
 # Bars of (price of A, price of B, lots of A to trade, lots of B to trade).
@@ -528,15 +695,14 @@ TRADES = st.lists(
 def test_profit_and_loss_make_up_equity(
     trades: list[tuple[float, float, float, float]], lot_size: float, allow_short: bool
 ) -> None:
-    """At every bar, through partial sales, turn-arounds, cuts by cash, a new period and ruin."""
-    execution = ExecutionContainer(lot_size, 0.003, 0.002)
-    initial = 5_000.0
-    portfolio = PortfolioContainer(
-        "p", ("A", "B"), initial, lot_size, 1.0, 0.94, allow_short, 252.0
-    )
-    turnover = initial
+    """At every bar, through partial sales, turn-arounds, cuts, interest, a new period and ruin."""
+    costs = {"slippage_bps": 30.0, "commission_bps": 20.0, "initial_cash": 5_000.0}
+    account = Account.of(2, costs, allow_short, lot_size=lot_size)
+    portfolio = account.portfolio
+    turnover = 5_000.0
     for index, (a, b, *wanted) in enumerate(trades):
         bar = one_bar(index, a, b)
+        portfolio.carry(0.001, 0.002, 0.01)
         if index == len(trades) // 2:
             before = portfolio.get_state()
             portfolio.start_period()
@@ -548,14 +714,10 @@ def test_profit_and_loss_make_up_equity(
                 wanted if allow_short else [max(x, -h) for x, h in zip(wanted, held, strict=True)]
             )
             orders = [order(s, x) for s, x in enumerate(lots) if x != 0.0]
-            for fill in execution.execute_orders(orders, index, bar.close, portfolio.cash):
-                portfolio.process_fill(fill)
+            for fill in account.trade(bar, *orders):
                 turnover += abs(fill.lots) * fill.raw_value
-        portfolio.mark(bar)
-        portfolio.update_variance()
-        portfolio.account()
-        view = portfolio.get_state()
-        total = initial + view.realised + view.unrealised
+        view = account.close(bar)
+        total = 5_000.0 + view.realised + view.unrealised + view.carry
         assert total == pytest.approx(view.equity, abs=1e-10 * turnover)
         for position in view.positions:
             if position.quantity == 0.0:
@@ -565,8 +727,7 @@ def test_profit_and_loss_make_up_equity(
 def test_a_partial_sale_realises_its_share() -> None:
     # Without costs: 10 at 100, then 10 at 130, so 115 each; 5 sold at 125 make 50. Then 25 sold at 120
     # close 15 more, 75, and open 10 short at 120; 4 of them bought back at 110 make 40.
-    execution = ExecutionContainer(1.0, 0.0, 0.0)
-    portfolio = PortfolioContainer("p", ("A",), 10_000.0, 1.0, 1.0, 0.94, True, 252.0)
+    account = Account.of(1, None, True)
     expected = [
         (100.0, 10.0, 0.0, 0.0),
         (130.0, 10.0, 0.0, 300.0),
@@ -575,63 +736,50 @@ def test_a_partial_sale_realises_its_share() -> None:
         (110.0, 4.0, 165.0, 60.0),
     ]
     for index, (price, lots, realised, unrealised) in enumerate(expected):
-        bar = one_bar(index, price)
-        for fill in execution.execute_orders([order(0, lots)], index, bar.close, portfolio.cash):
-            portfolio.process_fill(fill)
-        portfolio.mark(bar)
-        portfolio.account()
-        view = portfolio.get_state()
+        account.trade(one_bar(index, price), order(0, lots))
+        view = account.close(one_bar(index, price))
         assert (view.realised, view.unrealised) == pytest.approx((realised, unrealised))
         if index == 2:
-            portfolio.start_period()
-            assert portfolio.get_state().realised == pytest.approx(50.0)
+            account.portfolio.start_period()
+            assert account.portfolio.get_state().realised == pytest.approx(50.0)
 
 
 def test_a_stop_leaves_no_entry_and_tells_its_level() -> None:
-    execution = ExecutionContainer(1.0, 0.0, 0.0)
-    portfolio = PortfolioContainer("p", ("A",), 10_000.0, 1.0, 1.0, 0.94, False, 252.0)
-    (bought,) = execution.execute_orders([order(0, 10.0)], 0, np.array([100.0]), portfolio.cash)
-    portfolio.process_fill(bought)
+    account = Account.of(1, None, stop_loss=0.02, take_profit=0.03)
+    portfolio, risk = account.portfolio, account.risk
+    account.trade(one_bar(0, 100.0), order(0, 10.0))
     assert portfolio.stop_inputs(0) == (10.0, 100.0, 100.0)
     assert portfolio.opening_order_id(0) == "o0"
-    risk = risk_config(stop_loss=0.02, take_profit=0.03)
-
-    def bar_of(open_: float, high: float, low: float) -> Bar:
-        o, h, c = (np.array([price]) for price in (open_, high, low))
-        return Bar(1, np.datetime64("2020-01-02", "ns"), ("A",), o, h, c, c, c)
-
-    for bar, price, level in (
-        (bar_of(99.0, 99.5, 97.0), 98.0, 98.0),
-        (bar_of(97.5, 99.5, 97.0), 97.5, 98.0),  # opens beyond
-        (bar_of(99.0, 104.0, 97.0), 98.0, 98.0),  # both: the stop
-        (bar_of(99.0, 104.0, 99.0), 103.0, 103.0),
-        (bar_of(105.0, 106.0, 97.0), 105.0, 103.0),  # opens beyond the target
+    for (open_, high, low), price, level in (
+        ((99.0, 99.5, 97.0), 98.0, 98.0),
+        ((97.5, 99.5, 97.0), 97.5, 98.0),  # opens beyond
+        ((99.0, 104.0, 97.0), 98.0, 98.0),  # both: the stop
+        ((99.0, 104.0, 99.0), 103.0, 103.0),
+        ((105.0, 106.0, 97.0), 105.0, 103.0),  # opens beyond the target
     ):
-        inputs = portfolio.stop_inputs(0)
+        bar, inputs = bar_of(1, [open_], [high], [low], [low]), portfolio.stop_inputs(0)
         assert StatelessRiskManager.stop(inputs, risk, bar, 0) == pytest.approx(price)
         found = StatelessRiskManager.stop_level(inputs, risk, bar, 0, price)
         assert found == pytest.approx(level)
-    fill = execution.close_position("s", 1, 0, 10.0, 97.5, 98.0, "o0", portfolio.cash)
+    bar = bar_of(1, [97.5], [99.5], [97.0], [97.0])
+    market = Market(bar, bar.open, np.zeros(1))
+    fill = account.execution.close_position("s", "stop", 0, 10.0, 97.5, market, "o0", 98.0)
     assert fill is not None
     assert (fill.opening_order_id, fill.stop_level, fill.order_id) == ("o0", 98.0, None)
-    portfolio.process_fill(fill)
-    portfolio.carry_best_prices(bar_of(97.5, 99.5, 97.0), (10.0,))
+    portfolio.process_fills([fill])
+    portfolio.carry_best_prices(bar, (10.0,))
     assert portfolio.stop_inputs(0) == (0.0, 0.0, 0.0)
     assert portfolio.opening_order_id(0) is None
     assert portfolio.get_state().positions[0].entry == 0.0
 
 
-def risk_config(**changed: float) -> RiskConfig:
-    defaults = {p.name: float(p.default) for p in RISK if p.default is not None}
-    return RiskConfig.of({**defaults, **changed}, False)
-
-
 def test_what_is_handed_out_is_read_only() -> None:
-    bars = random_bars(5, 40, 2, 0.01)
+    bars = gapping_bars(5, 40, 2, 0.01)
     hub = FeatureHub(bars.symbols, [("sma", 5)], [(None, 5)], (5, 1, 10))
     for t in range(20):
         o, h, c = (np.array(column[t]) for column in (bars.open, bars.high, bars.low))
-        bar = Bar(t, bars.timestamps[t], bars.symbols, o, h, c, c, np.ones(2))
+        ones, volume = np.ones(2, np.uint8), np.ones(2)
+        bar = Bar(t, bars.timestamps[t], bars.symbols, o, h, c, c, np.ones(2), ones, volume)
         values = hub.calculate_indicators(bar)
     matrix = hub.get_correlation_matrix()
     latest = hub.get_latest_market_data()
@@ -641,6 +789,8 @@ def test_what_is_handed_out_is_read_only() -> None:
         matrix,
         latest.close,
         latest.volume,
+        latest.traded,
+        latest.market_volume,
         hub.market_features(None, 5),
         hub.market_returns(None),
     ):
@@ -648,44 +798,43 @@ def test_what_is_handed_out_is_read_only() -> None:
             array[:] = 1.0
     with pytest.raises(TypeError):
         values["sma_5"] = np.ones(2)  # type: ignore[index]
-    assert isinstance(hash(risk_config()), int)  # nothing mutable in it
-    (spec,) = study_specs(
-        study := single_set_study(STRATEGY_SETS[0], {}, False, None, 0.0),
-        build_space(study),
-        "data",
-    )
+    study = single_set_study(STRATEGY_SETS[0], {}, False, None, 0.0)
+    space = build_space(study)
+    (spec,) = study_specs(study, space, study_rules(study, space, bars), bars)
+    assert isinstance(hash((spec.risk, spec.costs)), int)  # nothing mutable in them
     with pytest.raises(TypeError):
         spec.parameters["kelly_fraction"] = 1.0  # type: ignore[index]
 
 
 def test_an_order_is_named_by_its_portfolio_bar_and_symbol() -> None:
-    portfolio = PortfolioContainer("study.set", ("A",), 10_000.0, 1.0, 1.0, 0.94, False, 252.0)
-    portfolio.mark(one_bar(7, 10.0))
-    placed = StatelessRiskManager.process_signal_to_order(
-        Signal("signal", 0, 1.0, 0.01, 1.0, 0.01, 100.0),
+    account = Account.of(2, None, kelly_fraction=0.01, max_weight=0.5)
+    account.portfolio.mark(one_bar(7, 10.0, 20.0))
+    (placed,) = StatelessRiskManager.process_signals_to_orders(
+        [
+            Signal("nothing", 0, 2.0, 0.01, 1.0, 0.01, 100.0),
+            Signal("signal", 1, 1.0, 0.01, 1.0, 0.01, 100.0),
+        ],
         Regime("regime", 0),
-        portfolio.risk_state(),
-        risk_config(kelly_fraction=0.01),
-        one_bar(7, 10.0),
+        account.portfolio.risk_state(),
+        account.risk,
+        one_bar(7, 10.0, 20.0),
         None,
     )
-    assert placed is not None
-    assert placed.id == "study.set.0000007.A.order"
+    assert placed.id == "study.set.0000007.B.order"
     assert (placed.signal_id, placed.regime_id) == ("signal", "regime")
+    # 0.01 * 0.01 / 0.01² = 1, capped at half of 10,000: 250 lots at 20.
+    assert (placed.lots, placed.wanted, placed.target) == (250.0, 250.0, 250.0)
+    assert placed.budget_share == 1.0
 
 
 def test_a_portfolio_shares_nothing() -> None:
-    one, two = (
-        PortfolioContainer("p", ("A",), 1000.0, 1.0, 1.0, 0.94, False, 252.0) for _ in range(2)
-    )
-    execution = ExecutionContainer(1.0, 0.0, 0.0)
-    before = one.get_state()
-    for fill in execution.execute_orders([order(0, 5.0)], 1, np.array([10.0]), one.cash):
-        one.process_fill(fill)
-    assert two.cash == 1000.0
-    assert two.lots == (0.0,)
+    one, two = (Account.of(1) for _ in range(2))
+    before = one.portfolio.get_state()
+    one.trade(one_bar(1, 10.0), order(0, 5.0))
+    assert two.portfolio.cash == 10_000.0
+    assert two.portfolio.lots == (0.0,)
     assert before.transactions == ()
-    assert len(one.get_state().transactions) == 1
+    assert len(one.portfolio.get_state().transactions) == 1
 
 
 def test_no_broker_says_so() -> None:
@@ -696,8 +845,9 @@ def test_no_broker_says_so() -> None:
             return [one.id for one in orders]
 
     with pytest.raises(RuntimeError, match="no broker"):
-        asyncio.run(ExecutionContainer(1.0, 0.0, 0.0).submit_to_real_broker([order(0, 1.0)]))
-    live = ExecutionContainer(1.0, 0.0, 0.0, Recording())
+        asyncio.run(Account.of(1).execution.submit_to_real_broker([order(0, 1.0)]))
+    costs = Account.of(1).execution._costs
+    live = ExecutionContainer(costs, 1.0, False, Recording())
     assert asyncio.run(live.submit_to_real_broker([order(0, 1.0)])) == ["o0"]
 
 
@@ -727,7 +877,7 @@ def test_a_killed_flow_leaves_whole_bars(tmp_path: Path) -> None:
     assert count(database, "equity") == 24 * bars
     assert count(database, "signals") == 6 * 3 * bars
     assert count(database, "regimes") == 4 * bars
-    refused = "rejects WHERE reason != 'no_cash_at_fill'"
+    refused = f"rejects WHERE reason NOT IN {AT_FILL}"
     assert count(database, "orders") + count(database, refused) == 24 * 3 * bars
     with sqlite3.connect(database) as connection:
         odd = connection.execute(

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels import regimes as kernel
 from optimizer.market.features import FeatureKey, compute_correlations, compute_features
-from optimizer.market.regimes import fit_market, fit_regimes, market_returns
+from optimizer.market.regimes import compile_classifier, fit_market, fit_regimes, market_returns
 from optimizer.types import Bars, FloatArray
 from tests.support.studies import random_bars
 from tests.support.universe import only, random_presence, with_present
@@ -190,3 +191,11 @@ def test_the_regime_of_a_market_stays_where_it_has_no_bar() -> None:
     for t in range(200, 230, 3):
         assert found[t] == found[t - 1]
     assert (market_returns(bars, "B")[present[:, 1] == 0] == 0.0).all()
+
+
+def test_workers_find_the_kernels_of_such_a_market_compiled() -> None:
+    compile_classifier("hmm", joint=True)
+    before = len(kernel.joint_market_returns.signatures)
+    market_returns(ragged())
+    market_returns(ragged(), "S1")
+    assert len(kernel.joint_market_returns.signatures) == before >= 1

@@ -1,0 +1,170 @@
+"""Random studies of one parameter set that use every option of the account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from optimizer.types import Bars
+
+STRATEGY_SETS: list[dict[str, Any]] = [
+    {"strategy": "momentum", "momentum_lookback": 7, "momentum_threshold": 0.01},
+    {"strategy": "mean_reversion", "mean_reversion_lookback": 5, "mean_reversion_oversold": 40},
+    {"strategy": "sma_cross", "sma_cross_fast": 3, "sma_cross_slow": 9},
+    {"strategy": "ema_cross", "ema_cross_fast": 3, "ema_cross_slow": 9, "ema_cross_band": 0.005},
+    {"strategy": "breakout", "breakout_lookback": 2, "breakout_atr_lookback": 5},
+]
+
+SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Options that are compiled out where they are off; each combination compiles for seconds."""
+
+    fees: bool
+    stops: bool
+    margin: bool
+    correlated: bool
+
+
+VARIANTS = (
+    Variant(fees=False, stops=False, margin=False, correlated=False),
+    Variant(fees=True, stops=True, margin=False, correlated=False),
+    Variant(fees=False, stops=False, margin=True, correlated=False),
+    Variant(fees=True, stops=True, margin=True, correlated=True),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study of one parameter set, as ``backtest`` and ``single_set_study`` take it."""
+
+    bars: Bars
+    parameters: dict[str, Any]
+    costs: dict[str, Any]
+    allow_short: bool
+    account: dict[str, Any] = field(default_factory=dict)
+    instruments: dict[str, Any] = field(default_factory=dict)
+    sizing: str = "kelly"
+    allocation: str = "additions"
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What both functions take by name."""
+        return {
+            "account": self.account,
+            "instruments": self.instruments,
+            "sizing": self.sizing,
+            "allocation": self.allocation,
+        }
+
+
+def gapping_bars(
+    seed: int, n_bars: int, n_symbols: int, jump: float, halts: bool = False, shock: float = 0.0
+) -> Bars:
+    """Random walks with gaps between the bars.
+
+    With halts, symbols do not trade in some bars, one has no volume at all, and one stands still for a
+    while. A shock moves all prices at bar 50, as a logarithm.
+    """
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(0.0, 0.01, (n_bars, n_symbols)) + rng.normal(0.0, 0.01, (n_bars, 1))
+    close = 50.0 * np.exp(np.cumsum(steps, axis=0))
+    close[50:] *= np.exp(shock)
+    volume = np.round(rng.lognormal(9.0, 1.0, close.shape))
+    if halts:
+        start = int(rng.integers(n_bars // 3, n_bars // 2))
+        close[start : start + 15, -1] = close[start, -1]
+        volume[rng.random(close.shape) < 0.1] = 0.0
+        volume[:, rng.integers(0, n_symbols)] = 0.0
+    before = np.vstack([close[:1], close[:-1]])
+    open_ = before * np.exp(rng.normal(0.0, jump, close.shape))
+    high = np.maximum(open_, close) * (1.0 + rng.random(close.shape) * 0.02)
+    low = np.minimum(open_, close) * (1.0 - rng.random(close.shape) * 0.02)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(n_bars) * np.timedelta64(1, "D")
+    names = tuple(f"S{k}" for k in range(n_symbols))
+    return Bars(names, times, open_, high, low, close, volume, 365.0)
+
+
+def random_case(number: int, n_bars: int = 110) -> Case:
+    """The case of a number: every fourth has the same variant, all else is drawn."""
+    variant = VARIANTS[number % len(VARIANTS)]
+    rng = np.random.default_rng(number)
+
+    def one_of(*choices: Any) -> Any:
+        return choices[int(rng.integers(len(choices)))]
+
+    n_symbols = one_of(2, 3, 5) if variant.correlated else one_of(1, 3, 5)
+    bars = gapping_bars(
+        *(number, n_bars, n_symbols, one_of(0.005, 0.02, 0.1)),
+        halts=bool(one_of(0, 1, 1)),
+        shock=one_of(0.0, -1.5, 1.5),
+    )
+    leverage = one_of(1.0, 8.0, 8.0) if variant.margin else 1.0
+    allow_short = variant.margin and (leverage == 1.0 or bool(one_of(0, 1)))
+    sizing = one_of(*SIZINGS if variant.stops else SIZINGS[:-1])
+    parameters: dict[str, Any] = {
+        **one_of(*STRATEGY_SETS),
+        "kelly_fraction": one_of(0.05, 0.5, 20.0),
+        "expected_sharpe": one_of(0.5, 2.0),
+        "volatility_target": one_of(0.1, 0.5),
+        "weight": one_of(0.1, 0.4, 4.0),
+        "risk_per_trade": one_of(0.002, 0.05),
+        "max_exposure": leverage * one_of(0.5, 1.0, 1.0),
+        "max_weight": one_of(0.3, 10.0),
+        "max_positions": one_of(0, 0, 0, 1, 2),
+        "bear_multiplier": one_of(0.5, 1.0),
+        "neutral_multiplier": one_of(0.9, 1.0),
+        "correlation_penalty": one_of(0.3, 0.9) if variant.correlated else 0.0,
+        "min_order_size": one_of(0.0, 1.0, 20.0),
+        "rebalance_band": one_of(0.0, 0.1, 0.4),
+        "volatility_lookback": one_of(4, 10),
+        "ewma_decay": one_of(0.9, 0.94),
+        "lot_size": one_of(0.01, 1.0, 7.0),
+        "correlation_lookback": 6,
+        "correlation_refresh": one_of(1, 3),
+        "correlation_exact_symbols": one_of(1, 32),
+    }
+    if variant.stops:
+        parameters |= one_of(
+            {"stop_loss": 0.02, "take_profit": 0.03},
+            {"stop_loss": 0.03, "trailing_stop": 0.03},
+            # Too far to save a margin account from its broker.
+            {"stop_loss": 0.9 if sizing == "risk_per_trade" else 0.0, "take_profit": 10.0},
+        )
+    costs: dict[str, Any] = {
+        "fill": one_of("next_open", "close"),
+        "initial_cash": 20_000.0,
+        "commission_bps": one_of(0.0, 5.0, {"S0": 50.0, "default": 1.0}),
+        "slippage_bps": one_of(0.0, 3.0, {"S0": 20.0}),
+        "spread_bps": one_of(0.0, 4.0, {"S0": 10.0, "default": 2.0}),
+        "spread_ticks": one_of(0.0, 1.0, {"S0": 3.0, "default": 1.0}),
+    }
+    if variant.fees:
+        costs |= {
+            "commission_per_unit": one_of(0.0, 0.01, {"S0": 0.05}),
+            "commission_minimum": one_of(0.0, 2.0, {"S0": 5.0, "default": 1.0}),
+            "commission_per_order": one_of(0.0, 1.0, {"S0": 4.0}),
+            "impact": one_of(0.0, 0.5, {"S0": 2.0, "default": 1.0}),
+            "max_volume_share": one_of(0.01, 0.05, {"S0": 0.01, "default": 0.2}),
+        }
+    account = {
+        "leverage": leverage,
+        "maintenance_margin": one_of(0.0, 0.0, 0.12),
+        "financing_bps_year": one_of(0.0, 800.0),
+        "cash_rate": one_of(0.0, 0.03),
+        "risk_free": one_of(0.0, 0.02),
+        "borrow_bps_year": one_of(100.0, {"S0": 3_000.0, "default": 50.0}),
+    }
+    instruments: dict[str, Any] = one_of(
+        {},
+        {"S0": {"lot_size": 5.0, "multiplier": 2.0, "tick_size": 0.05}},
+        {"S0": {"tick_size": 0.01}, bars.symbols[-1]: {"lot_size": 0.5, "multiplier": 0.1}},
+    )
+    allocation = one_of("additions", "targets")
+    return Case(
+        bars, parameters, costs, allow_short, account, instruments, str(sizing), str(allocation)
+    )
