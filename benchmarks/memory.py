@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import psutil
 
 from optimizer.study_file.load import load_study
@@ -53,6 +55,11 @@ CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "500 symbols x 2,520 bars, correlation": (
         2520, 500,
         {"risk": {"correlation_penalty": 0.5}, "search": {"trials": 4, "batch": 4}},
+    ),
+    "500 symbols x 2,520 bars, a third listed late": (
+        2520, 500,
+        {"data": {"align": "outer"}, "risk": {"correlation_penalty": 0.5},
+         "search": {"trials": 4, "batch": 4}},
     ),
     "4 symbols x 70,000 bars": (
         70_000, 4,
@@ -133,10 +140,23 @@ def write_case(home: Path, name: str) -> Path:
     hours = np.datetime64("2015-01-05", "ns") + np.arange(n_bars) * np.timedelta64(3600, "s")
     bars = replace(bars, timestamps=hours.astype("datetime64[ns]"))
     data = write_bars(home / f"{n_bars}x{n_symbols}.parquet", bars)
+    if tables.get("data", {}).get("align") == "outer":
+        _list_late(data, bars.timestamps)
     file = home / f"{list(CASES).index(name)}.toml"
     study = study_from_dict(mapping(data.name, **tables), home)
     file.write_text(tomli_w.dumps(study.to_dict()))
     return file
+
+
+def _list_late(data: Path, times: npt.NDArray[np.datetime64]) -> None:
+    """Drop the first bars of every third symbol: up to three quarters of them."""
+    frame = pd.read_parquet(data)
+    symbols = sorted(frame["symbol"].unique())
+    starts = {
+        symbol: times[len(times) * 3 * i // (4 * len(symbols))] if i % 3 == 0 else times[0]
+        for i, symbol in enumerate(symbols)
+    }
+    frame[frame["timestamp"] >= frame["symbol"].map(starts)].to_parquet(data, index=False)
 
 
 def main() -> None:

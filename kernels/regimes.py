@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels._jit import jit
-from kernels.arrays import FloatArray, IntArray
+from kernels.arrays import ByteArray, FloatArray, IntArray
 
 N_MARKET_FEATURES = 2
 """Features of the market: mean and standard deviation of its log returns."""
@@ -44,6 +44,34 @@ def market_returns(close: FloatArray, returns: FloatArray) -> None:
     returns[:1] = 0.0
     for t in range(1, len(close)):
         returns[t] = market_return_step(close[t - 1], close[t])
+
+
+@jit
+def joint_market_returns(close: FloatArray, present: ByteArray, returns: FloatArray) -> None:
+    """``market_returns`` of symbols that may lack bars.
+
+    The return of a bar is the mean over the symbols that have it and had one before; each return is
+    over the time since the symbol's bar before. Where there is no such symbol it is 0.
+
+    Args:
+        close: (n_bars, n_symbols), positive; where a symbol has no bar, its last close.
+        present: (n_bars, n_symbols), 1 where the symbol has the bar.
+        returns: (n_bars,), written.
+    """
+    n_symbols = close.shape[1]
+    seen = np.zeros(n_symbols, np.bool_)
+    before = np.empty(n_symbols)
+    now = np.empty(n_symbols)
+    for t in range(len(close)):
+        count = 0
+        for s in range(n_symbols):
+            if present[t, s] != 0:
+                if seen[s]:
+                    before[count] = close[t - 1, s]
+                    now[count] = close[t, s]
+                    count += 1
+                seen[s] = True
+        returns[t] = market_return_step(before[:count], now[:count]) if count > 0 else 0.0
 
 
 @jit

@@ -10,6 +10,10 @@ from typing import Literal
 
 Role = Literal["feature", "signal", "regime", "risk", "fixed"]
 
+Align = Literal["inner", "strict", "outer"]
+ALIGNMENTS: tuple[Align, ...] = ("inner", "strict", "outer")
+"""What to do where the calendars of symbols differ: keep the times that all have, refuse, keep all."""
+
 
 @dataclass(frozen=True)
 class Parameter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 MaskArray = npt.NDArray[np.uint8]
 TimeArray = npt.NDArray[np.datetime64]
+_Number = TypeVar("_Number", bound=np.generic)
 
 NOT_TRADED, NO_VOLUME, NO_BUYING_POWER = "not_traded", "no_volume", "no_buying_power"
 """Reject reasons of an order that became no fill: its symbol did not trade in the bar, the share of the
@@ -42,13 +44,18 @@ class Bars:
     increasing, and is the start of each bar. The prices and the volume have shape
     (n_bars, n_symbols), float64, C-contiguous; prices are positive and finite.
 
+    A symbol may lack bars of the calendar. There its four prices are its last close before, or its
+    first open where there is none, and its volume is 0. They value what is held; nothing else reads them.
+
     Attributes:
         symbols: names, in the order of the columns; bars that are loaded have them in order of name.
         bars_per_year: bars in one year of this calendar; annualizes returns.
         source: where the bars came from, for messages.
         has_volume: shape (n_symbols,), whether the symbol has volume at all, also beyond these bars.
             None finds out from these bars.
-        content_hash: SHA-256 of symbols, times, prices and volumes.
+        present: whether each symbol has each bar, shape (n_bars, n_symbols), 1 or 0; None where every
+            symbol has every bar.
+        content_hash: SHA-256 of symbols, times, prices and volumes, and of which bars are there.
     """
 
     symbols: tuple[str, ...]
@@ -61,6 +68,7 @@ class Bars:
     bars_per_year: float
     source: str = "<memory>"
     has_volume: BoolArray | None = None
+    present: MaskArray | None = None
     content_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +79,11 @@ class Bars:
             array = getattr(self, name)
             array.flags.writeable = False
             digest.update(np.ascontiguousarray(array).tobytes())
+        if self.present is not None and self.present.all():
+            object.__setattr__(self, "present", None)
+        if self.present is not None:
+            self.present.flags.writeable = False
+            digest.update(np.ascontiguousarray(self.present).tobytes())
         np.asarray(self.has_volume).flags.writeable = False
         object.__setattr__(self, "content_hash", digest.hexdigest())
 
@@ -89,13 +102,46 @@ class Bars:
         """Whether each symbol traded in each bar, shape (n_bars, n_symbols), 1 or 0; read-only.
 
         A symbol trades where its volume is above 0. One without any volume, such as an index or a
-        currency pair, counts as one whose volume is unknown: it trades in every bar.
+        currency pair, counts as one whose volume is unknown: it trades in every bar that it has.
         """
         traded = self.volume > 0.0
         traded |= ~np.asarray(self.has_volume)
         mask = traded.view(np.uint8)
+        if self.present is not None:
+            mask &= self.present
         mask.flags.writeable = False
         return mask
+
+    def own(self, symbol: int) -> IntArray:
+        """Indices of the bars that a symbol has, shape (n_own,), ascending.
+
+        Args:
+            symbol: index of a symbol.
+        """
+        if self.present is None:
+            return np.arange(self.n_bars)
+        return np.flatnonzero(self.present[:, symbol])
+
+    def carried(
+        self, symbol: int, values: npt.NDArray[_Number], missing: float
+    ) -> npt.NDArray[_Number]:
+        """Values at the bars that a symbol has, at every bar: those of its last one so far.
+
+        Args:
+            symbol: index of a symbol.
+            values: at ``own(symbol)``, shape (n_own,).
+            missing: the value before its first bar.
+
+        Returns:
+            Shape (n_bars,).
+        """
+        if self.present is None:
+            return values
+        number = np.cumsum(self.present[:, symbol], dtype=np.int64) - 1
+        spread = np.full(self.n_bars, missing, dtype=values.dtype)
+        there = number >= 0
+        spread[there] = values[number[there]]
+        return spread
 
     def head(self, stop: int) -> Bars:
         """The bars before bar ``stop``.
@@ -114,6 +160,7 @@ class Bars:
             bars_per_year=self.bars_per_year,
             source=self.source,
             has_volume=self.has_volume,
+            present=None if self.present is None else self.present[:stop],
         )
 
     def at(self, index: int) -> Bar:
@@ -132,7 +179,8 @@ class Bars:
             self.close[index],
             self.volume[index],
             self.traded[index],
-            np.where(np.asarray(self.has_volume), self.volume[index], np.inf),
+            np.where(self.volume[index] > 0.0, self.volume[index], np.inf),
+            None if self.present is None else self.present[index],
         )
 
 
@@ -146,8 +194,9 @@ class Bar:
         symbols: names, in the order of the arrays.
         open, high, low, close, volume: shape (n_symbols,); they become read-only.
         traded: shape (n_symbols,), 1 where the symbol trades in the bar, see ``Bars.traded``.
-        market_volume: shape (n_symbols,), ``volume``, or inf for a symbol whose volume is unknown:
-            what fills are measured by.
+        market_volume: shape (n_symbols,), ``volume``, or inf where it is unknown or 0 (nothing
+            trades then, and a symbol that ends is closed without impact): what fills are measured by.
+        present: whether each symbol has this bar, shape (n_symbols,), 1 or 0; None where all have.
     """
 
     index: int
@@ -160,6 +209,7 @@ class Bar:
     volume: FloatArray
     traded: MaskArray
     market_volume: FloatArray
+    present: MaskArray | None = None
 
     def __post_init__(self) -> None:
         for name in ("open", "high", "low", "close", "volume", "traded", "market_volume"):

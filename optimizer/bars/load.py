@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import logging
 import os
-import re
 import zoneinfo
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from optimizer.bars.checks import check_rows, suspected_splits
 from optimizer.bars.read import find_symbols, read_table
@@ -31,13 +29,11 @@ from optimizer.bars.times import (
     time_text,
     to_nanoseconds,
 )
-from optimizer.bars.timestamps import read_times, read_zone, to_utc, without_zone
+from optimizer.bars.timestamps import Moment, read_bound, read_times, read_zone
+from optimizer.catalogue import ALIGNMENTS, Align
 from optimizer.errors import DataError
-from optimizer.text import list_text, one_line
-from optimizer.types import Bars, FloatArray, TimeArray
-
-Moment = str | datetime.date | np.datetime64
-"""A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
+from optimizer.text import list_text
+from optimizer.types import Bars, FloatArray, IntArray, MaskArray, TimeArray
 
 _log = logging.getLogger("barsweep")
 
@@ -48,7 +44,7 @@ def load_bars(
     start: Moment | None = None,
     end: Moment | None = None,
     *,
-    align: Literal["inner", "strict"] = "inner",
+    align: Align = "inner",
     timezone: str = "UTC",
     bars_per_year: float | None = None,
     bar: str | None = None,
@@ -67,7 +63,8 @@ def load_bars(
         start: first time, inclusive; a date is the start of that day.
         end: last time, inclusive; a date includes that whole day.
         align: ``inner`` keeps the timestamps that all symbols have, and logs how many are dropped;
-            ``strict`` refuses symbols whose timestamps differ. Nothing is ever filled.
+            ``strict`` refuses symbols whose timestamps differ; ``outer`` keeps every timestamp, and says
+            in ``Bars.present`` which symbols have it. Prices are never made up.
         timezone: of timestamps, ``start`` and ``end`` that carry none, as ``America/New_York``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes the most common
@@ -81,8 +78,9 @@ def load_bars(
     """
     source = str(path)
     zone = read_zone(source, timezone)
-    if align not in ("inner", "strict"):
-        raise DataError(f'{source}: align: got {align!r}; valid: "inner", "strict"')
+    if align not in ALIGNMENTS:
+        valid = ", ".join(f'"{one}"' for one in ALIGNMENTS)
+        raise DataError(f"{source}: align: got {align!r}; valid: {valid}")
     if bars_per_year is not None and not LEAST_PER_YEAR <= bars_per_year <= MOST_PER_YEAR:
         raise DataError(
             f"{source}: bars_per_year: got {bars_per_year}; expected a number, {LEAST_PER_YEAR:g} to"
@@ -98,6 +96,9 @@ def load_bars(
     rows = _read_values(rows)
     check_rows(rows, zone, size)
     bars = _align(rows, align, bars_per_year, size)
+    del rows
+    # Arrow would keep what the table took: as much again as the bars.
+    pa.default_memory_pool().release_unused()
     _log_suspicions(bars, size)
     return bars
 
@@ -148,9 +149,9 @@ def _select_times(
     first, last = rows.time.min(), rows.time.max()
     keep = np.ones(len(rows.time), dtype=np.bool_)
     if start is not None:
-        keep &= rows.time >= _bound(rows.source, "start", start, zone)
+        keep &= rows.time >= read_bound(f"{rows.source}: start", start, zone)
     if end is not None:
-        keep &= rows.time <= _bound(rows.source, "end", end, zone)
+        keep &= rows.time <= read_bound(f"{rows.source}: end", end, zone, last=True)
     if not keep.any():
         limits = {"from start": start, "to end": end}
         span = " ".join(f"{key} {limit}" for key, limit in limits.items() if limit is not None)
@@ -158,26 +159,6 @@ def _select_times(
             f"{rows.source}: no bars {span}; the file has {time_text(first)} to {time_text(last)}"
         )
     return rows.keep(keep)
-
-
-def _bound(source: str, key: str, moment: Moment, zone: zoneinfo.ZoneInfo) -> np.datetime64:
-    """A limit in UTC; the end of a day is its last nanosecond."""
-    is_date = (
-        isinstance(moment, datetime.date) and not isinstance(moment, datetime.datetime)
-    ) or re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(moment).strip())
-    try:
-        time = pd.Timestamp(moment)
-        if is_date and key == "end":
-            time += pd.Timedelta(days=1)
-        utc = without_zone(to_utc(pd.DatetimeIndex([time]), zone))
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{source}: {key} {moment!r} is not an ISO date or time ({one_line(error)})"
-        ) from error
-    limit: np.datetime64 = utc[0]
-    if np.isnat(limit):
-        raise DataError(f"{source}: {key} {moment!r} is not a time in {zone.key}")
-    return limit - np.timedelta64(1, "ns") if is_date and key == "end" else limit
 
 
 def _read_values(rows: Rows) -> Rows:
@@ -208,20 +189,30 @@ def _log_suspicions(bars: Bars, size: int | None) -> None:
             bars.source,
             list_text(splits, 5),
         )
-    steps = np.diff(to_nanoseconds(bars.timestamps))
-    long = np.flatnonzero(steps > long_gap(most_common(steps) if size is None else size))
-    if len(long):
-        holes = (
-            f"{time_text(bars.timestamps[i])} to {time_text(bars.timestamps[i + 1])}"
-            f" ({duration_text(int(steps[i]))})"
-            for i in long
-        )
+    if bars.present is None:
+        holes = _long_gaps(bars.timestamps, size)
+    else:
+        holes = [
+            f"{name} {hole}"
+            for s, name in enumerate(bars.symbols)
+            for hole in _long_gaps(bars.timestamps[bars.own(s)], size)
+        ]
+    if holes:
         _log.warning("%s: long gaps without bars: %s", bars.source, list_text(holes, 5))
 
 
-def _align(
-    rows: Rows, align: Literal["inner", "strict"], bars_per_year: float | None, size: int | None
-) -> Bars:
+def _long_gaps(times: TimeArray, size: int | None) -> list[str]:
+    steps = np.diff(to_nanoseconds(times))
+    if not len(steps):
+        return []
+    long = np.flatnonzero(steps > long_gap(most_common(steps) if size is None else size))
+    return [
+        f"{time_text(times[i])} to {time_text(times[i + 1])} ({duration_text(int(steps[i]))})"
+        for i in long
+    ]
+
+
+def _align(rows: Rows, align: Align, bars_per_year: float | None, size: int | None) -> Bars:
     symbols = rows.by_symbol()
     for name, where in zip(rows.names, symbols, strict=True):
         if not len(where):
@@ -229,34 +220,69 @@ def _align(
     times = [rows.time[where] for where in symbols]
     if align == "strict":
         _refuse_different_calendars(rows, times)
-    common = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), times)
-    if not len(common):
+    if align == "outer":
+        calendar = np.unique(np.concatenate(times))
+    else:
+        calendar = reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), times)
+    if not len(calendar):
         spans = list_text(
             f"{name} {time_text(time[0])} to {time_text(time[-1])}"
             for name, time in zip(rows.names, times, strict=True)
         )
         raise DataError(f"{rows.source}: no timestamp is common to all symbols: {spans}")
-    if len(common) < 2:
+    if len(calendar) < 2:
         raise DataError(
-            f"{rows.source}: only 1 bar, at {time_text(common[0])}, is left after selection; "
+            f"{rows.source}: only 1 bar, at {time_text(calendar[0])}, is left after selection; "
             "at least 2 are needed"
         )
-    _log_dropped(rows, times, len(common))
-    picked = np.stack(
-        [where[np.searchsorted(time, common)] for where, time in zip(symbols, times, strict=True)],
-        axis=1,
-    )
     if bars_per_year is None:
-        bars_per_year = infer_bars_per_year(common, size)
+        bars_per_year = infer_bars_per_year(calendar, size)
+    if align == "outer":
+        values, present = _filled(rows, symbols, times, calendar)
+    else:
+        _log_dropped(rows, times, len(calendar))
+        picked = np.stack(
+            [
+                where[np.searchsorted(time, calendar)]
+                for where, time in zip(symbols, times, strict=True)
+            ],
+            axis=1,
+        )
+        values = {name: np.ascontiguousarray(rows.values[name][picked]) for name in VALUES}
+        present = None
     return Bars(
         symbols=rows.names,
-        timestamps=common.astype("datetime64[ns]"),
+        timestamps=calendar.astype("datetime64[ns]"),
         bars_per_year=float(bars_per_year),
         source=rows.source,
         # Judged before alignment, which may drop the bars that have some.
         has_volume=np.array([(rows.values["volume"][where] > 0.0).any() for where in symbols]),
-        **{name: np.ascontiguousarray(rows.values[name][picked]) for name in VALUES},
+        present=present,
+        **values,
     )
+
+
+def _filled(
+    rows: Rows, symbols: Sequence[IntArray], times: Sequence[TimeArray], calendar: TimeArray
+) -> tuple[dict[str, FloatArray], MaskArray]:
+    """Values of every symbol at every time of the calendar, and which of them are bars of its own.
+
+    A missing bar stands at the close before it, without volume. Before the first bar there is only the
+    price that the symbol will open at; nothing is held there and nothing is decided.
+    """
+    shape = len(calendar), len(symbols)
+    values = {name: np.zeros(shape) for name in VALUES}
+    present = np.zeros(shape, dtype=np.uint8)
+    for s, (where, time) in enumerate(zip(symbols, times, strict=True)):
+        last = np.searchsorted(time, calendar, side="right") - 1
+        known = np.concatenate(([rows.values["open"][where[0]]], rows.values["close"][where]))
+        own = np.searchsorted(calendar, time)
+        present[own, s] = 1
+        for name in VALUES:
+            if name != "volume":
+                values[name][:, s] = known[last + 1]
+            values[name][own, s] = rows.values[name][where]
+    return values, present
 
 
 def _refuse_different_calendars(rows: Rows, times: Sequence[TimeArray]) -> None:

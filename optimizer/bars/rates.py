@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 import zoneinfo
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.read import ACCEPTED_NAMES, MISSING_TEXTS, UNREADABLE
+from optimizer.bars.read import ACCEPTED_NAMES, MISSING_TEXTS
 from optimizer.bars.rows import Rows, first_row
+from optimizer.bars.side_table import read_side_table
 from optimizer.bars.times import time_text
 from optimizer.bars.timestamps import read_times
 from optimizer.catalogue import HIGHEST_RATE, LOWEST_RATE
 from optimizer.errors import DataError
-from optimizer.text import list_text, one_line, show, suggest
+from optimizer.text import list_text, show, suggest
 from optimizer.types import FloatArray, TimeArray
 
 _TIME_NAMES = (*ACCEPTED_NAMES["timestamp"], "observation_date")
@@ -39,32 +39,7 @@ def read_rate(path: Path, column: str) -> tuple[TimeArray, FloatArray]:
     Raises:
         DataError: the file cannot be read or used; names the line and the fix.
     """
-    if not path.name.lower().endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path}: rates are read from .csv and .csv.gz files; save it as CSV")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path,
-                keep_default_na=False,
-                na_values=list(_MISSING),
-                index_col=False,
-                skipinitialspace=True,
-                skip_blank_lines=False,  # so that rows keep the numbers of their lines
-                encoding="utf-8-sig",
-            )
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; the path of a rate is relative to the study file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({one_line(error)})") from error
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path}: is empty; line 1 must name the columns") from None
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error)})") from error
-    frame.index = pd.RangeIndex(2, len(frame) + 2)
-    frame = frame.rename(columns=lambda name: str(name).strip())
+    frame = read_side_table(path, "rates", _MISSING)
     return _rates_of(path, frame, column)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import zoneinfo
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -13,7 +15,11 @@ from optimizer.bars.read import refuse_nested
 from optimizer.bars.rows import Rows, first_row
 from optimizer.bars.times import SECOND
 from optimizer.errors import DataError
+from optimizer.text import one_line
 from optimizer.types import TimeArray
+
+Moment = str | datetime.date | np.datetime64
+"""A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
 
 
 def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
@@ -70,6 +76,39 @@ def read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
 def _refuse_year(rows: Rows, row: int) -> NoReturn:
     cell = rows.cell("timestamp", row)
     rows.refuse(row, f"timestamp {cell} is out of range; years 1678 to 2261 are valid")
+
+
+def read_bound(
+    place: str, moment: Moment, zone: zoneinfo.ZoneInfo, *, last: bool = False
+) -> np.datetime64:
+    """A limit in UTC: a time, or the first or last nanosecond of a day.
+
+    Args:
+        place: of the limit, in messages.
+        moment: a date or a time.
+        zone: of a moment without a zone.
+        last: whether a day counts to its end.
+
+    Raises:
+        DataError: the moment is none, or does not exist in the zone.
+    """
+    is_date = (
+        isinstance(moment, datetime.date) and not isinstance(moment, datetime.datetime)
+    ) or re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(moment).strip())
+    to_end = bool(is_date) and last
+    try:
+        time = pd.Timestamp(moment)
+        if to_end:
+            time += pd.Timedelta(days=1)
+        utc = without_zone(to_utc(pd.DatetimeIndex([time]), zone))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{place} {moment!r} is not an ISO date or time ({one_line(error)})"
+        ) from error
+    limit: np.datetime64 = utc[0]
+    if np.isnat(limit):
+        raise DataError(f"{place} {moment!r} is not a time in {zone.key}")
+    return limit - np.timedelta64(1, "ns") if to_end else limit
 
 
 def without_zone(times: pd.DatetimeIndex) -> TimeArray:

@@ -41,7 +41,7 @@ def check(
 ) -> None:
     """Validate a study and its bars; estimate parameter sets, memory, disk and time."""
     from optimizer.bars.checks import require_bars
-    from optimizer.search.account_checks import check_account
+    from optimizer.search.account_checks import check_account, warn_of_idle_symbols
     from optimizer.search.preflight import estimate, refuse_what_cannot_fit
     from optimizer.study_file.bars import load_study_bars
     from optimizer.study_file.load import load_study
@@ -57,6 +57,7 @@ def check(
     rules = study_rules(loaded, space, bars)
     warm_up = study_warm_up(space, rules)
     require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
+    warn_of_idle_symbols(loaded, bars, warm_up, rules)
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
     if look_ahead:
         _check_look_ahead(loaded, bars)

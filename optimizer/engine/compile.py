@@ -29,4 +29,4 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
         tile = Tile.of(branch, branch.first_set())
         evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
     for classifier in space.classifiers:
-        compile_classifier(classifier)
+        compile_classifier(classifier, joint=inputs.bars.present is not None)

@@ -81,7 +81,7 @@ class Shipped:
             strategy.require_approval()
         software = _software()
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
-        text = json.dumps([*head, inputs.bounds, software], sort_keys=True)
+        text = json.dumps([*head, inputs.bounds, inputs.rules.files_hash, software], sort_keys=True)
         return cls(
             key=hashlib.sha256(text.encode()).hexdigest(),
             study=study.to_dict(),
@@ -164,4 +164,6 @@ def _read_only(inputs: Inputs) -> Inputs:
 
     bars = replace(inputs.bars, **members(inputs.bars))
     features = replace(inputs.features, **members(inputs.features))
-    return replace(inputs, **{**members(inputs), "bars": bars, "features": features})
+    rules = replace(inputs.rules, **members(inputs.rules))
+    parts = {"bars": bars, "features": features, "rules": rules}
+    return replace(inputs, **{**members(inputs), **parts})

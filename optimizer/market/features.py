@@ -13,7 +13,12 @@ from operator import index as as_integer
 
 import numpy as np
 
-from kernels.correlation import correlation, correlation_state_size
+from kernels.correlation import (
+    N_SPAN_ROWS,
+    correlation,
+    correlation_state_size,
+    joint_correlation,
+)
 from kernels.features import (
     atr,
     atr_state_size,
@@ -149,7 +154,8 @@ class FeatureColumns:
     Attributes:
         keys: sorted, each once; the order of the columns.
         values: (n_bars, n_symbols, n_columns), float64, C-contiguous, read-only, so that the lanes
-            of one tile read a bar's columns from one place. NaN during a feature's warm-up.
+            of one tile read a bar's columns from one place. NaN during a feature's warm-up, which each
+            symbol begins at its own first bar.
     """
 
     keys: tuple[FeatureKey, ...]
@@ -204,7 +210,10 @@ def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
 def compute_features(
     bars: Bars, keys: Sequence[FeatureKey], given: Mapping[str, GivenFeature] = _NONE_GIVEN
 ) -> FeatureColumns:
-    """Compute each feature of each symbol.
+    """Compute each feature of each symbol, on the bars that the symbol has.
+
+    Where a symbol has no bar, its columns keep the values of its last one; before its first they are
+    NaN.
 
     Args:
         bars: of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
@@ -216,28 +225,38 @@ def compute_features(
     """
     columns = sorted_keys(keys)
     values = np.empty((bars.n_bars, bars.n_symbols, len(columns)))
+    for symbol in range(bars.n_symbols):
+        _fill_columns(bars, symbol, columns, given, values[:, symbol])
+    return FeatureColumns(columns, values)
+
+
+def _fill_columns(
+    bars: Bars,
+    symbol: int,
+    columns: Sequence[FeatureKey],
+    given: Mapping[str, GivenFeature],
+    values: FloatArray,
+) -> None:
+    """Compute the features of one symbol on its own bars into ``values``, (n_bars, n_columns)."""
+    own = bars.own(symbol)
     # Copies, so that the bars of a symbol are contiguous, and writeable: numba would compile a kernel
     # once more for read-only inputs.
-    by_symbol = {name: np.array(getattr(bars, name).T, order="C") for name in _FIELDS}
+    fields = {name: np.array(getattr(bars, name)[own, symbol]) for name in _FIELDS}
     for column, (name, lookback) in enumerate(columns):
+        out = values[: len(own), column]
         if name == "close":
-            values[:, :, column] = bars.close
-            continue
-        if "." in name:
-            for symbol in range(bars.n_symbols):
-                own = {field: array[symbol] for field, array in by_symbol.items()}
-                values[:, symbol, column] = given[name](own, lookback)
-            continue
-        feature = _FEATURES[name]
-        inputs = [by_symbol[one] for one in feature.inputs]
-        for symbol in range(bars.n_symbols):
-            feature.series(
-                *(one[symbol] for one in inputs),
-                lookback,
-                np.zeros(feature.state_size(lookback)),
-                values[:, symbol, column],
-            )
-    return FeatureColumns(columns, values)
+            out[:] = fields["close"]
+        elif "." not in name:
+            feature = _FEATURES[name]
+            inputs = [fields[one] for one in feature.inputs]
+            feature.series(*inputs, lookback, np.zeros(feature.state_size(lookback)), out)
+        elif len(own) > lookback or bars.present is None:
+            out[:] = given[name](fields, lookback)
+        else:
+            # A symbol may have fewer bars than a feature of the user's was written for.
+            out[:] = np.nan
+        if bars.present is not None:
+            values[:, column] = bars.carried(symbol, out.copy(), np.nan)
 
 
 def new_state(key: FeatureKey) -> FloatArray:
@@ -278,7 +297,8 @@ def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int
     """Rolling Pearson correlations of log returns, at scheduled bars only.
 
     Matrix k belongs to bar ``first_bar + k * refresh``, for every such bar below n_bars. It uses that
-    bar and earlier ones. Undefined entries (before ``lookback`` returns, or a symbol whose
+    bar and earlier ones. Two symbols are compared on the bars that both have, as if no other symbol
+    were there. Undefined entries (before ``lookback`` returns, or a symbol whose
     returns are all equal) are 0: no known co-movement. The diagonal is 1.
 
     Args:
@@ -301,14 +321,14 @@ def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int
         raise ValueError(f"first_bar must be 0 or more, got {first_bar!r}")
     n_symbols = bars.n_symbols
     matrices = np.empty((len(range(first_bar, bars.n_bars, refresh)), n_symbols, n_symbols))
-    correlation(
-        np.array(bars.close),
-        lookback,
-        first_bar,
-        refresh,
-        np.zeros(correlation_state_size(lookback, n_symbols)),
-        matrices,
-    )
+    close = np.array(bars.close)
+    if bars.present is None:
+        state = np.zeros(correlation_state_size(lookback, n_symbols))
+        correlation(close, lookback, first_bar, refresh, state, matrices)
+    else:
+        spans = np.zeros((N_SPAN_ROWS, n_symbols), dtype=np.int64)
+        present = np.array(bars.present)
+        joint_correlation(close, present, lookback, first_bar, refresh, spans, matrices)
     matrices[np.isnan(matrices)] = 0.0
     diagonal = np.arange(n_symbols)
     matrices[:, diagonal, diagonal] = 1.0

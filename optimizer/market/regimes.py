@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,31 +45,64 @@ class Regimes:
 def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
     """Log returns of the market: one symbol, or all symbols in equal weights.
 
-    The index compounds from 1 the mean of the symbols' simple returns at each bar. One symbol is the
-    same computation with a single column.
+    The index compounds from 1 the mean of the symbols' simple returns at each bar, over those that have
+    the bar and had one before. One symbol is the same computation with a single column.
 
     Args:
         bars: of all symbols.
         symbol: None takes the index.
 
     Returns:
-        Shape (n_bars,), per bar; 0 at the first bar.
+        Shape (n_bars,), per bar; 0 at the first bar, and where a symbol has none.
 
     Raises:
         DataError: the bars have no such symbol.
     """
-    close = bars.close
+    close, present = bars.close, bars.present
     if symbol is not None:
-        if symbol not in bars.symbols:
-            raise DataError(
-                f"{bars.source}: no symbol {symbol!r} to take as the market: "
-                f"name one of {', '.join(bars.symbols)}, or none for their equal-weighted index"
-            )
-        column = bars.symbols.index(symbol)
+        column = _market_column(bars, symbol)
         close = close[:, column : column + 1]
+        present = None if present is None else present[:, column : column + 1]
     returns = np.empty(len(close))
-    kernel.market_returns(np.array(close, order="C"), returns)
+    if present is None:
+        kernel.market_returns(np.array(close, order="C"), returns)
+    else:
+        kernel.joint_market_returns(
+            np.array(close, order="C"), np.array(present, order="C"), returns
+        )
     return returns
+
+
+def fit_market(bars: Bars, symbol: str | None, name: str, parameters: Mapping[str, int]) -> Regimes:
+    """``fit_regimes`` on the bars that the market has; at others its regime stays as it is.
+
+    Args:
+        bars: of all symbols.
+        symbol: the market; None takes the index of all symbols.
+        name, parameters: of the classifier.
+
+    Returns:
+        Codes of all bars. The bars of models, and those in reasons, are counted in bars of the market.
+
+    Raises:
+        DataError: the bars have no such symbol.
+        StudyFileError: the classifier or a parameter is unknown, or a value is out of bounds.
+    """
+    returns = market_returns(bars, symbol)
+    if symbol is None:
+        return fit_regimes(returns, name, parameters)
+    column = _market_column(bars, symbol)
+    regimes = fit_regimes(returns[bars.own(column)], name, parameters)
+    return replace(regimes, codes=bars.carried(column, regimes.codes, NEUTRAL))
+
+
+def _market_column(bars: Bars, symbol: str) -> int:
+    if symbol not in bars.symbols:
+        raise DataError(
+            f"{bars.source}: no symbol {symbol!r} to take as the market: "
+            f"name one of {', '.join(bars.symbols)}, or none for their equal-weighted index"
+        )
+    return bars.symbols.index(symbol)
 
 
 def market_features(returns: FloatArray, lookback: int) -> FloatArray:
@@ -180,16 +213,19 @@ def fit_model(
             return None
 
 
-def compile_classifier(name: str) -> None:
+def compile_classifier(name: str, *, joint: bool = False) -> None:
     """Compile the kernels of a classifier, so that other processes find them in the cache.
 
     Args:
         name: a classifier of the catalogue.
+        joint: whether symbols lack bars.
     """
     if name == "none":
         return
     returns = np.empty(4)
     kernel.market_returns(np.ones((4, 1)), returns)
+    if joint:
+        kernel.joint_market_returns(np.ones((4, 1)), np.ones((4, 1), np.uint8), returns)
     features = market_features(returns, 2)[2:]
     one, three = np.ones(kernel.N_MARKET_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
     if name == "hmm":

@@ -13,8 +13,10 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.account import with_rate_paths
+from optimizer.study_file.bars import other_files
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
+from optimizer.study_file.tables import with_members_path
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
 from optimizer.sweep.tiles import Tile
@@ -27,9 +29,9 @@ class Terms:
 
     Attributes:
         data_path: file of the bars.
-        data: which bars of it count: ``[data]`` of the study file without its path.
+        data: which bars of it count: ``[data]`` of the study file, the path of its members absolute.
         data_hash: content hash of the bars.
-        rates_hash: of the interest rates, see ``Rules``.
+        files_hash: of what the study's other files say, see ``Rules``.
         costs: ``[costs]`` of the study file.
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
@@ -44,7 +46,7 @@ class Terms:
     data_path: Path
     data: Mapping[str, Any]
     data_hash: str
-    rates_hash: str
+    files_hash: str
     costs: Mapping[str, Any]
     account: Mapping[str, Any]
     instruments: Mapping[str, Any]
@@ -69,13 +71,17 @@ class Terms:
             KeyError, TypeError: the manifest is not one of a study.
         """
         study, folder = manifest["study"], Path(manifest["study_folder"])
+
+        def absolute(name: str) -> str:
+            return str((folder / name).resolve())
+
         return cls(
             data_path=(folder / study["data"]["path"]).resolve(),
-            data=study["data"],
+            data=with_members_path(study["data"], absolute),
             data_hash=manifest["data_hash"],
-            rates_hash=manifest["rates_hash"],
+            files_hash=manifest["files_hash"],
             costs=study["costs"],
-            account=with_rate_paths(study["account"], lambda rate: str((folder / rate).resolve())),
+            account=with_rate_paths(study["account"], absolute),
             instruments=study["instruments"],
             allow_short=study["risk"]["allow_short"],
             sizing=study["risk"]["sizing"],
@@ -106,15 +112,17 @@ class Terms:
         Raises:
             KeyError, TypeError, AttributeError: a value is missing or of the wrong kind.
         """
+
+        def absolute(name: str) -> str:
+            return str((folder / name).resolve())
+
         return cls(
             data_path=(data_path or folder / content["data"]["path"]).resolve(),
-            data={**content["data"], "symbols": content["data"]["symbols"]},
+            data=with_members_path(content["data"], absolute),
             data_hash=content["data"]["hash"],
-            rates_hash=content["data"]["rates_hash"],
+            files_hash=content["data"]["files_hash"],
             costs=content["costs"],
-            account=with_rate_paths(
-                content["account"], lambda rate: str((folder / rate).resolve())
-            ),
+            account=with_rate_paths(content["account"], absolute),
             instruments=content["instruments"],
             allow_short=content["allow_short"],
             sizing=content["sizing"],
@@ -199,11 +207,11 @@ def rerun_set(
     """
     study = _study_of(document, terms)
     first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
-    inputs, tile, result = simulate_single(study, bars, first)
-    if inputs.rules.rates_hash != terms.rates_hash:
+    # What the study's longest warm-up was holds for a late symbol too.
+    inputs, tile, result = simulate_single(study, bars, first, terms.first_bar)
+    if inputs.rules.files_hash != terms.files_hash:
         raise StudyError(
-            "[account]: the files of its interest rates hold other rates than the study had; restore"
-            " them"
+            f"{other_files(study.to_dict())}: not what the study had; restore the files"
         )
     return Rerun(int(document["set"]), study, inputs, tile, result)
 
@@ -238,6 +246,8 @@ def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
         instruments=terms.instruments,
         sizing=terms.sizing,
         allocation=terms.allocation,
+        members=terms.data.get("members"),
+        timezone=terms.data["timezone"],
     )
 
 

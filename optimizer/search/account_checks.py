@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kernels.codes import LIVE
 from optimizer.errors import StudyFileError
 from optimizer.study_file.bars import load_study_rates
 from optimizer.study_file.cross_checks import bounds_of, symbol_checks
@@ -15,6 +16,8 @@ from optimizer.study_file.messages import place_text
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import SymbolTerms, symbol_terms
 from optimizer.study_file.values import Problem
+from optimizer.sweep.rules import Rules
+from optimizer.sweep.universe import live_mask
 from optimizer.text import list_text
 from optimizer.types import Bars, FloatArray
 
@@ -63,7 +66,8 @@ def check_account(study: Study, bars: Bars) -> None:
 
 def _lot_values(bars: Bars, terms: SymbolTerms) -> FloatArray:
     """Money of a lot of each symbol at its median close, shape (n_symbols,)."""
-    median: FloatArray = np.median(bars.close, axis=0)
+    closes = [bars.close[bars.own(s), s] for s in range(bars.n_symbols)]
+    median = np.array([np.median(close) for close in closes])
     return median * terms.lot_sizes * terms.multipliers
 
 
@@ -129,19 +133,46 @@ def _rates(study: Study, bars: Bars) -> Iterator[str]:
 def _cash_like(study: Study, bars: Bars) -> Iterator[str]:
     if study.account.risk_free is not None or study.account.cash_rate != 0.0:
         return
-    close = bars.close
-    if bars.n_bars < 3:
-        return
-    volatility = np.diff(np.log(close), axis=0).std(axis=0, ddof=1) * math.sqrt(bars.bars_per_year)
-    drawdown = 1.0 - (close / np.maximum.accumulate(close, axis=0)).min(axis=0)
-    found = (volatility < CASH_VOLATILITY) & (drawdown <= CASH_DRAWDOWN) & (close[-1] > close[0])
-    if found.any():
-        symbols = [bars.symbols[s] for s in np.flatnonzero(found)]
-        first = int(np.flatnonzero(found)[0])
-        growth = float(np.log(close[-1, first] / close[0, first]))
-        a_year = growth * bars.bars_per_year / (bars.n_bars - 1)
+    found = [s for s in range(bars.n_symbols) if _behaves_like_cash(bars, s)]
+    if found:
+        symbols, own = [bars.symbols[s] for s in found], bars.own(found[0])
+        growth = float(np.log(bars.close[own[-1], found[0]] / bars.close[own[0], found[0]]))
+        a_year = growth * bars.bars_per_year / (len(own) - 1)
         yield (
             f"{list_text(symbols, 5)} behaves like cash (volatility under {CASH_VOLATILITY:.0%} a"
             " year): holding it would count as skill; set [account] risk_free, such as"
             f" {math.expm1(a_year):.3f}, its return a year"
+        )
+
+
+def _behaves_like_cash(bars: Bars, symbol: int) -> bool:
+    close = bars.close[bars.own(symbol), symbol]
+    if len(close) < 3:
+        return False
+    volatility = np.diff(np.log(close)).std(ddof=1) * math.sqrt(bars.bars_per_year)
+    drawdown = 1.0 - (close / np.maximum.accumulate(close)).min()
+    calm = volatility < CASH_VOLATILITY and drawdown <= CASH_DRAWDOWN
+    return bool(calm and close[-1] > close[0])
+
+
+def warn_of_idle_symbols(study: Study, bars: Bars, warm_up: int, rules: Rules) -> None:
+    """Warn of symbols that a study can never trade.
+
+    Args:
+        study: the study.
+        bars: of the study.
+        warm_up: bars of its own that a symbol has before its first decision.
+        rules: of the study.
+    """
+    if bars.present is None and rules.members is None:
+        return
+    live = live_mask(bars, warm_up, rules.members)[warm_up:]
+    idle = [bars.symbols[s] for s in np.flatnonzero(~(live == LIVE).any(axis=0))]
+    if idle:
+        _log.warning(
+            "%s: never traded, for want of %d bars for the warm-up before a bar as a member: %s; shorten"
+            " lookbacks, or leave them out of [data] symbols",
+            study.source,
+            warm_up,
+            list_text(idle, 5),
         )

@@ -108,7 +108,8 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     cells = bars.n_bars * bars.n_symbols
     n_columns = len(feature_keys(space)) + 2 * len(space.lookbacks("risk", "volatility_lookback"))
     refreshes = bars.n_bars / rules.correlation_refresh if rules.correlated else 0
-    shared = 8.0 * (cells * (6 + n_columns) + refreshes * bars.n_symbols**2)
+    # Besides the columns: five of the bars, one of volumes, half a one of masks of a byte.
+    shared = 8.0 * (cells * (6.5 + n_columns) + refreshes * bars.n_symbols**2)
     rows_in_flight = min(study.search.batch, n_trials) * max(lanes)
     row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
     moment_bytes = 16.0 * study.validation.blocks

@@ -9,7 +9,7 @@ from pathlib import Path
 from optimizer.engine.connect import count_slots
 from optimizer.engine.processes import process_count
 from optimizer.errors import StudyError
-from optimizer.search.account_checks import check_account
+from optimizer.search.account_checks import check_account, warn_of_idle_symbols
 from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
 from optimizer.selection.blocks import require_blocks
@@ -17,7 +17,7 @@ from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
-from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.inputs import Inputs, prepare, study_warm_up
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars
@@ -61,7 +61,7 @@ def prepare_study(
         check: called with the bars; raises to refuse them.
 
     Raises:
-        DataError: the bars, or the file of a rate, cannot be used.
+        DataError: the bars, the file of members or that of a rate cannot be used.
         StudyFileError: the account cannot trade the bars.
         StudyError: the study needs more than the machine has, or its validation more blocks of bars.
     """
@@ -75,6 +75,7 @@ def prepare_study(
         check_account(study, bars)
         space = build_space(study)
         rules = study_rules(study, space, bars)
+        warn_of_idle_symbols(study, bars, study_warm_up(space, rules), rules)
     count = study.workers.count if workers is None else workers
     count = count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
     needs = estimate(study, space, bars, rules, count)

@@ -26,6 +26,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MISSING, SCHEMA_VERSION, SELECTION
 from optimizer.strategies.user import UserStrategy
 from optimizer.strategies.user_source import source_hash
+from optimizer.study_file.bars import other_files
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
 from optimizer.study_file.study import Study, recorded_study
@@ -118,7 +119,7 @@ def resume_study(
                 on_start,
                 lambda bars: _refuse_changed_bars(path, manifest, bars),
             )
-            _refuse_changed_rates(path, manifest, prepared.inputs.rules)
+            _refuse_changed_files(path, manifest, prepared.inputs.rules)
         if damage is not None:
             opened.write_manifest({**manifest, "complete": False})
             # Other damage is warned of where the batch is read again.
@@ -219,13 +220,11 @@ def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:
     )
 
 
-def _refuse_changed_rates(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:
-    if rules.rates_hash != manifest["rates_hash"]:
-        account = manifest["study"]["account"]
-        files = [account[key] for key in ("cash_rate", "risk_free") if key in account]
+def _refuse_changed_files(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:
+    if rules.files_hash != manifest["files_hash"]:
         raise StudyError(
-            f"{path}: the interest rates of [account] ({', '.join(map(str, files))}) have changed"
-            f" since the study started; restore their files, or {_RERUN}"
+            f"{path}: {other_files(manifest['study'])}: changed since the study"
+            f" started; restore the files, or {_RERUN}"
         )
 
 

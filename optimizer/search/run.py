@@ -164,7 +164,7 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "study_hash": study.content_hash,
         "data_path": str(study.data_path),
         "data_hash": bars.content_hash,
-        "rates_hash": inputs.rules.rates_hash,
+        "files_hash": inputs.rules.files_hash,
         "symbols": list(bars.symbols),
         "n_bars": bars.n_bars,
         "first_bar": inputs.first,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
-from optimizer.sweep.single_set import record
+from optimizer.sweep.single_set import record_equity
 from optimizer.sweep.tiles import Tile
 
 RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
@@ -54,7 +54,7 @@ def set_returns(
         Indexed by time; 0 where nothing is left to lose.
     """
     tile = tile_of(space, row)
-    equity = record(inputs, tile, regimes(tile.regime_keys()[0])).equity
+    equity = record_equity(inputs, tile, regimes(tile.regime_keys()[0]))
     before = equity.shift(1, fill_value=inputs.rules.initial_cash)
     returns = (equity / before.where(before > 0.0) - 1.0).fillna(0.0)
     return returns.rename("return")

@@ -36,6 +36,7 @@ from optimizer.store.validated import (
 )
 from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.study import recorded_study
+from optimizer.study_file.tables import with_members_path
 
 Format = Literal["json", "toml", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
@@ -100,7 +101,11 @@ def export_sets(
 
 def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> dict[str, Any]:
     study = manifest["study"]
-    data = Path(manifest["data_path"])
+    folder = path.resolve().parent
+
+    def moved(name: str) -> str:
+        return os.path.relpath(Path(manifest["study_folder"]) / name, folder)
+
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -110,24 +115,19 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
             "seed": study["study"]["seed"],
         },
         "data": {
-            **study["data"],
-            "path": os.path.relpath(data, path.resolve().parent),
+            **with_members_path(study["data"], moved),
+            "path": os.path.relpath(manifest["data_path"], folder),
             "hash": manifest["data_hash"],
-            "rates_hash": manifest["rates_hash"],
+            "files_hash": manifest["files_hash"],
             "symbols": manifest["symbols"],
         },
         "costs": study["costs"],
-        "account": with_rate_paths(
-            study["account"],
-            lambda rate: os.path.relpath(
-                Path(manifest["study_folder"]) / rate, path.resolve().parent
-            ),
-        ),
+        "account": with_rate_paths(study["account"], moved),
         "instruments": study["instruments"],
         **{key: study["risk"][key] for key in ("allow_short", "sizing", "allocation")},
         "strategies": {
             strategy["name"]: {
-                "path": os.path.relpath(strategy["path"], path.resolve().parent),
+                "path": os.path.relpath(strategy["path"], folder),
                 "hash": strategy["source_hash"],
             }
             for strategy in study["strategy"]
@@ -252,9 +252,10 @@ class _OfStudy(Record):
 class _OfData(Record):
     path: PathText
     hash: Digest
-    rates_hash: Digest
+    files_hash: Digest
     symbols: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
     align: Name
+    members: PathText | None = None
     timezone: Name
     start: Name | None = None
     end: Name | None = None

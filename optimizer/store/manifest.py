@@ -34,7 +34,7 @@ class Manifest(Record):
         study: the tables of the study, as ``Study.to_dict`` gives them.
         study_source, study_folder: the study file, and the folder from which its paths count.
         overridden: keys that options of the command replaced.
-        study_hash, data_hash, rates_hash: of the study, of its bars, and of the interest rates.
+        study_hash, data_hash, files_hash: of the study, of its bars, and of what its other files say.
         symbols: of the bars.
         n_bars: of the bars.
         first_bar: bar of the first decision.
@@ -54,7 +54,7 @@ class Manifest(Record):
     study_hash: Digest
     data_path: PathText
     data_hash: Digest
-    rates_hash: Digest
+    files_hash: Digest
     symbols: Annotated[list[Name], Field(min_length=1, max_length=_MANY)]
     n_bars: Annotated[Count, Field(ge=2)]
     first_bar: Count

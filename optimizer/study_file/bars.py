@@ -1,16 +1,20 @@
-"""Load the bars and the interest rates that a study names."""
+"""Load the bars, the membership and the interest rates that a study names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from optimizer.bars.load import load_bars
+from optimizer.bars.members import member_mask, read_members
 from optimizer.bars.rates import rate_at, read_rate
 from optimizer.study_file.account import Rate, RateFile
 from optimizer.study_file.study import Study
-from optimizer.types import Bars, FloatArray, TimeArray
+from optimizer.text import list_text
+from optimizer.types import Bars, FloatArray, MaskArray, TimeArray
 
 
 def load_study_bars(study: Study) -> Bars:
@@ -33,6 +37,42 @@ def load_study_bars(study: Study) -> Bars:
         bars_per_year=data.bars_per_year,
         bar=data.bar,
     )
+
+
+def other_files(study: Mapping[str, Any]) -> str:
+    """The files other than its bars that a study reads, as it states them.
+
+    Args:
+        study: as ``Study.to_dict`` gives it.
+    """
+    account, members = study["account"], study["data"].get("members")
+    rates = [
+        f"[account] {key} = {account[key]}"
+        for key in ("cash_rate", "risk_free")
+        if isinstance(account.get(key), str)
+    ]
+    files = rates if members is None else [f"[data] members = {members}", *rates]
+    return list_text(files) or "[account]"
+
+
+def load_study_members(study: Study, bars: Bars) -> MaskArray | None:
+    """Which symbols are members at each bar.
+
+    Args:
+        study: with its folder.
+        bars: of the study.
+
+    Returns:
+        (n_bars, n_symbols), 1 or 0; None where the study names no file of members.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    data = study.data
+    if data.members is None:
+        return None
+    members = read_members(study.base_path / data.members, bars.symbols, data.timezone)
+    return member_mask(members, bars.symbols, bars.timestamps)
 
 
 def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, FloatArray]:

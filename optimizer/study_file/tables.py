@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import re
 import zoneinfo
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from optimizer.bars.times import LEAST_PER_YEAR, MOST_PER_YEAR, read_duration, write_duration
+from optimizer.catalogue import ALIGNMENTS, Align
 from optimizer.study_file.values import (
     bounded,
     distinct,
@@ -130,7 +132,9 @@ class DataTable(Table):
         symbols: in order of name, in whatever order they are listed; None takes all symbols.
         start, end: ISO dates or date-times, both inclusive; None sets no limit.
         align: what to do if the symbols' calendars differ.
-        timezone: of timestamps without a zone, and of ``start`` and ``end``.
+        members: file of the times at which each symbol may be held, relative to the study file's
+            folder; None for always.
+        timezone: of timestamps without a zone, of ``start`` and ``end``, and of ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes the most common step.
     """
@@ -139,7 +143,8 @@ class DataTable(Table):
     symbols: Annotated[tuple[str, ...], BeforeValidator(_read_symbols)] | None = None
     start: Annotated[str, BeforeValidator(_read_time)] | None = None
     end: Annotated[str, BeforeValidator(_read_time)] | None = None
-    align: Annotated[Literal["inner", "strict"], name_of("inner", "strict")] = "inner"
+    align: Annotated[Align, name_of(*ALIGNMENTS)] = "inner"
+    members: Annotated[str, BeforeValidator(filled_text)] | None = None
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
     bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
     bar: Annotated[str, BeforeValidator(_read_bar)] | None = None
@@ -155,6 +160,19 @@ class DataTable(Table):
             if start > end:
                 refuse_all([(("start",), f"{self.start} is after end = {self.end}; swap them")])
         return self
+
+
+def with_members_path(data: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """``[data]`` with another path of its file of members.
+
+    Args:
+        data: as ``Study.to_dict`` gives it.
+        move: gives the new path of a path.
+    """
+    moved = dict(data)
+    if moved.get("members") is not None:
+        moved["members"] = move(moved["members"])
+    return moved
 
 
 def read_flag(value: object) -> bool:

@@ -32,7 +32,9 @@ class Held:
 def buy_and_hold(inputs: Inputs) -> FloatArray:
     """Equity of the same money in every symbol, bought where the first decision would fill.
 
-    Units are fractional, there are no costs, and nothing is rebalanced.
+    Units are fractional, there are no costs, and nothing is rebalanced. The money of a symbol that is
+    listed or becomes a member later waits in cash, and what one that leaves brings stays there: bought
+    and sold as a decision at the close of a bar that it has would fill.
 
     Args:
         inputs: of the study.
@@ -40,11 +42,34 @@ def buy_and_hold(inputs: Inputs) -> FloatArray:
     Returns:
         Money, shape (n_bars from the first decision on,).
     """
-    bars, first, rules = inputs.bars, inputs.first, inputs.rules
-    growth = bars.close[first:] / (bars.close[first] if rules.close_fill else bars.open[first + 1])
-    if not rules.close_fill:
-        growth[0] = 1.0
-    return np.asarray(rules.initial_cash * growth.mean(axis=1))
+    bars = inputs.bars
+    growth = np.empty((bars.n_bars, bars.n_symbols))
+    for s in range(bars.n_symbols):
+        growth[:, s] = bars.carried(s, _growth(inputs, s), 1.0)
+    return np.asarray(inputs.rules.initial_cash * growth[inputs.first :].mean(axis=1))
+
+
+def _growth(inputs: Inputs, symbol: int) -> FloatArray:
+    """What 1 in a symbol has become at each of its own bars, shape (n_own,)."""
+    bars, rules = inputs.bars, inputs.rules
+    own = bars.own(symbol)
+    close = bars.close[own, symbol]
+    price, later = (close, 0) if rules.close_fill else (bars.open[own, symbol], 1)
+    wanted = own >= inputs.first
+    if rules.members is not None:
+        wanted &= rules.members[own, symbol] == 1
+    growth = np.ones(len(own))
+    money, edges = 1.0, np.diff(wanted.astype(np.int8), prepend=0, append=0)
+    for start, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        # Decided at the closes of the own bars ``start`` and ``stop``.
+        buy, sell = start + later, stop + later
+        if buy >= len(own):
+            break
+        growth[buy:sell] = money * (close[buy:sell] / price[buy])
+        if sell < len(own):
+            money *= price[sell] / price[buy]
+            growth[sell:] = money
+    return growth
 
 
 def held_metrics(inputs: Inputs) -> Held:

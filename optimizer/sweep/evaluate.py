@@ -35,13 +35,15 @@ class Recording:
     fills: FloatArray
 
     @classmethod
-    def empty(cls, n_bars: int, n_symbols: int) -> Recording:
-        """A recording without fills.
+    def empty(cls, n_bars: int, n_symbols: int, *, fills: bool = True) -> Recording:
+        """A recording in which nothing has happened yet.
 
         Args:
             n_bars, n_symbols: of the bars; 0 bars record nothing.
+            fills: whether to record fills too, which take far more memory than equity.
         """
-        return cls(np.full(n_bars, np.nan), np.zeros((n_bars, n_symbols, len(FILL_KINDS), 4)))
+        shape = (n_bars if fills else 0, n_symbols, len(FILL_KINDS), 4)
+        return cls(np.full(n_bars, np.nan), np.zeros(shape))
 
 
 def simulate_blocks(
@@ -113,7 +115,7 @@ def simulate_blocks(
             True if rules.fees else None,
             True if rules.stops else None,
             True if rules.allow_short else None,
-            True if rules.extended else None,
+            True if inputs.extended else None,
             True if rules.close_fill else None,
         )
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
 from optimizer.errors import DataError, StrategyError
 from optimizer.market.features import (
@@ -21,10 +21,11 @@ from optimizer.market.features import (
     compute_features,
     warm_up,
 )
-from optimizer.market.regimes import fit_regimes, market_returns
+from optimizer.market.regimes import fit_market
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
 from optimizer.sweep.rules import Rules
+from optimizer.sweep.universe import live_mask, symbol_ends
 from optimizer.types import Bars, FloatArray, IntArray, MaskArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
@@ -37,8 +38,8 @@ NO_REGIME: RegimeKey = ("none", None, ())
 LEAST_BLOCK = 10
 """Least bars of a block: the Sharpe ratio of fewer says nothing."""
 
-_RULE_ARRAYS = ("instruments", "rates")
-"""Arrays of ``Rules``."""
+_RULE_ARRAYS = ("instruments", "rates", "members")
+"""Arrays of ``Rules``; the last may be None."""
 
 PRICES = ("open", "high", "low", "close", "volume")
 """Arrays of ``Bars`` other than its timestamps."""
@@ -61,6 +62,9 @@ class Inputs:
         bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
             ``split``.
         rules: of the study.
+        live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
+            ``optimizer.sweep.universe``.
+        ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
     """
 
     bars: Bars
@@ -73,29 +77,26 @@ class Inputs:
     split: int
     bounds: tuple[int, ...]
     rules: Rules
+    live: MaskArray
+    ends: IntArray
 
-    _ARRAYS = ("volatilities", "inverse_volatilities", "correlations")
+    _ARRAYS = ("volatilities", "inverse_volatilities", "correlations", "live", "ends")
 
-    @cached_property
-    def live(self) -> MaskArray:
-        """Whether each symbol decides at each bar, shape (n_bars, n_symbols); see ``kernels.codes``."""
-        live = np.full((self.bars.n_bars, self.bars.n_symbols), LIVE, dtype=np.uint8)
-        live.flags.writeable = False
-        return live
-
-    @cached_property
-    def ends(self) -> IntArray:
-        """Last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others."""
-        ends = np.full(self.bars.n_symbols, -1)
-        ends.flags.writeable = False
-        return ends
+    @property
+    def extended(self) -> bool:
+        """Whether the simulation needs its ``extended`` code."""
+        return self.rules.extended or bool((self.ends >= 0).any())
 
     @cached_property
     def volumes(self) -> FloatArray:
-        """Units traded, shape (n_bars, n_symbols); inf for symbols whose volume is unknown."""
+        """Units traded, shape (n_bars, n_symbols); inf where unknown.
+
+        Also inf where nothing trades: there is no fill then, but a symbol whose last bar is one, and it
+        is closed without impact.
+        """
         if not self.rules.fees:
             return self.bars.volume
-        volumes = np.where(np.asarray(self.bars.has_volume), self.bars.volume, np.inf)
+        volumes = np.where(self.bars.volume > 0.0, self.bars.volume, np.inf)
         volumes.flags.writeable = False
         return volumes
 
@@ -106,15 +107,21 @@ class Inputs:
             folder: made if needed.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("timestamps", *PRICES):
-            np.save(folder / f"{name}.npy", getattr(self.bars, name))
         np.save(folder / "features.npy", self.features.values)
-        for name in _RULE_ARRAYS:
-            np.save(folder / f"{name}.npy", getattr(self.rules, name))
-        for name in self._ARRAYS:
-            if getattr(self, name) is not None:
-                np.save(folder / f"{name}.npy", getattr(self, name))
+        left_out = []
+        for owner, names in (
+            (self.bars, ("timestamps", *PRICES, "present")),
+            (self.rules, _RULE_ARRAYS),
+            (self, self._ARRAYS),
+        ):
+            for name in names:
+                array = getattr(owner, name)
+                if array is None:
+                    left_out.append(name)
+                else:
+                    np.save(folder / f"{name}.npy", array)
         head = {
+            "left_out": left_out,
             "symbols": self.bars.symbols,
             "bars_per_year": self.bars.bars_per_year,
             "source": self.bars.source,
@@ -134,8 +141,9 @@ class Inputs:
 
     def shortened(self) -> Inputs:
         """These inputs cut to one bar in and one out of sample, which is enough to compile."""
-        few = self.bars.head(self.first + 2)
-        return replace(self, bars=few, split=self.first + 1, bounds=(self.first + 1,))
+        few, split = self.bars.head(self.first + 2), self.first + 1
+        live = self.live[: few.n_bars]
+        return replace(self, bars=few, split=split, bounds=(split,), live=live)
 
     def window(self, first: int, split: int, stop: int) -> Inputs:
         """These inputs with the first decision at ``first``, the holdout [split, stop), and no blocks.
@@ -153,7 +161,13 @@ class Inputs:
             )
             correlations.flags.writeable = False
         return replace(
-            self, bars=bars, correlations=correlations, first=first, split=split, bounds=(split,)
+            self,
+            bars=bars,
+            correlations=correlations,
+            first=first,
+            split=split,
+            bounds=(split,),
+            live=self.live[:stop],
         )
 
     @classmethod
@@ -165,15 +179,14 @@ class Inputs:
         """
         head = json.loads((folder / "inputs.json").read_text())
 
-        def mapped(name: str) -> FloatArray:
+        def mapped(name: str) -> Any:
+            if name in head["left_out"]:
+                return None
             return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
 
         bars = Bars(
             symbols=tuple(head["symbols"]),
-            timestamps=np.asarray(
-                np.load(folder / "timestamps.npy", mmap_mode="r", allow_pickle=False)
-            ),
-            **{name: mapped(name) for name in PRICES},
+            **{name: mapped(name) for name in ("timestamps", *PRICES, "present")},
             bars_per_year=head["bars_per_year"],
             source=head["source"],
             has_volume=np.array(head["has_volume"], dtype=np.bool_),
@@ -182,20 +195,18 @@ class Inputs:
         return cls(
             bars,
             FeatureColumns(keys, mapped("features")),
-            mapped("volatilities"),
-            mapped("inverse_volatilities"),
-            tuple(head["volatility_lookbacks"]),
-            mapped("correlations") if head["rules"]["correlated"] else None,
-            head["first"],
-            head["split"],
-            tuple(head["bounds"]),
-            Rules(
+            volatility_lookbacks=tuple(head["volatility_lookbacks"]),
+            first=head["first"],
+            split=head["split"],
+            bounds=tuple(head["bounds"]),
+            rules=Rules(
                 **{
                     **head["rules"],
                     "per_symbol": tuple(head["rules"]["per_symbol"]),
                     **{name: mapped(name) for name in _RULE_ARRAYS},
                 }
             ),
+            **{name: mapped(name) for name in cls._ARRAYS},
         )
 
 
@@ -243,9 +254,13 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
     for i, (name, lookback) in enumerate(columns.keys):
         if name not in given:
             continue
-        wrong = np.argwhere(~np.isfinite(columns.values[lookback:, :, i]))
+        undefined = ~np.isfinite(columns.values[:, :, i])
+        for s in range(bars.n_symbols):
+            own = bars.own(s)
+            undefined[: own[lookback] if len(own) > lookback else bars.n_bars, s] = False
+        wrong = np.argwhere(undefined)
         if len(wrong):
-            t, s = int(wrong[0, 0]) + lookback, int(wrong[0, 1])
+            t, s = int(wrong[0, 0]), int(wrong[0, 1])
             raise StrategyError(
                 f"{given[name].place}: feature {name} with lookback {lookback}:"
                 f" {columns.values[t, s, i]} at {str(bars.timestamps[t])[:16]} of"
@@ -325,6 +340,7 @@ def prepare(
     holdout: float,
     first: int | None = None,
     n_blocks: int = 0,
+    warm_up: int | None = None,
 ) -> Inputs:
     """Compute once what all parameter sets of a space share.
 
@@ -335,12 +351,15 @@ def prepare(
         holdout: share of the bars after the warm-up that the search never sees; 0 for no holdout.
         first: bar of the first decision; None takes the longest warm-up of the space.
         n_blocks: in-sample blocks of bars whose return moments are kept; see ``block_bounds``.
+        warm_up: bars of its own that a symbol has before its first decision; None takes the longest
+            warm-up of the space.
 
     Raises:
         DataError: too few bars for the warm-up.
         StrategyError: a user's feature raised, or is not finite after its warm-up.
     """
-    first = study_warm_up(space, rules) if first is None else first
+    warm_up = study_warm_up(space, rules) if warm_up is None else warm_up
+    first = warm_up if first is None else first
     if not isinstance(first, int) or first < 0:
         raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
@@ -369,8 +388,11 @@ def prepare(
         split=split,
         bounds=block_bounds(first, split, n_blocks),
         rules=rules,
+        live=live_mask(bars, warm_up, rules.members),
+        ends=symbol_ends(bars),
     )
-    for array in (inputs.volatilities, inputs.inverse_volatilities, inputs.correlations):
+    for name in inputs._ARRAYS:
+        array = getattr(inputs, name)
         if array is not None:
             array.flags.writeable = False
     return inputs
@@ -392,6 +414,6 @@ def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
     name, market, parameters = key
     if name == "none":
         return np.zeros(bars.n_bars, dtype=np.int8), ""
-    regimes = fit_regimes(market_returns(bars, market), name, dict(parameters))
+    regimes = fit_market(bars, market, name, dict(parameters))
     never = "" if regimes.n_fits else f"{name}: {regimes.reasons[0]}"
     return regimes.codes, never

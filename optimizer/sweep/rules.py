@@ -1,4 +1,4 @@
-"""What holds for every parameter set of a study: its account, instruments, rates and options."""
+"""What holds for every parameter set of a study: account, instruments, rates, members, options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from kernels import layout
 from kernels.codes import ADDITIONS, ALLOCATIONS, KELLY, SIZINGS
-from optimizer.study_file.bars import load_study_rates
+from optimizer.study_file.bars import load_study_members, load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import symbol_terms
-from optimizer.types import Bars, FloatArray
+from optimizer.types import Bars, FloatArray, MaskArray
 
 YEAR = np.timedelta64(31_557_600, "s")
 """365.25 days, over which interest is stated."""
@@ -43,6 +43,8 @@ class Rules:
         per_symbol: names of the costs that the study gives per symbol.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS), see ``kernels.layout``; read-only.
         rates: (n_bars, N_RATE_COLUMNS), likewise.
+        members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
+            always.
     """
 
     initial_cash: float
@@ -62,6 +64,7 @@ class Rules:
     per_symbol: tuple[str, ...]
     instruments: FloatArray
     rates: FloatArray
+    members: MaskArray | None
 
     @property
     def margin(self) -> bool:
@@ -70,15 +73,18 @@ class Rules:
 
     @property
     def extended(self) -> bool:
-        """Whether the simulation needs its ``extended`` code."""
+        """Whether the rules need the simulation's ``extended`` code; so does a symbol that ends."""
         plain = self.sizing == KELLY and self.allocation == ADDITIONS and not self.limited
         interest = bool(self.rates[:, layout.CREDIT].any())
         return not plain or self.leverage > 1.0 or interest
 
     @property
-    def rates_hash(self) -> str:
-        """SHA-256 of the table of rates, whose files a study does not hold."""
-        return hashlib.sha256(np.ascontiguousarray(self.rates).tobytes()).hexdigest()
+    def files_hash(self) -> str:
+        """SHA-256 of what the study's files other than its bars say: interest rates, membership."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.rates).tobytes())
+        if self.members is not None:
+            digest.update(np.ascontiguousarray(self.members).tobytes())
+        return digest.hexdigest()
 
     @property
     def lot_units(self) -> FloatArray:
@@ -100,7 +106,8 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         bars: of all symbols.
 
     Raises:
-        DataError: a file of interest rates cannot be used, or begins after the bars.
+        DataError: the file of members or one of interest rates cannot be used, or rates begin after
+            the bars.
     """
 
     def any_positive(name: str) -> bool:
@@ -127,9 +134,11 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         per_symbol=tuple(sorted(study.costs.per_symbol)),
         instruments=_instruments(study, bars.symbols),
         rates=_rates(study, bars),
+        members=load_study_members(study, bars),
     )
-    for array in (rules.instruments, rules.rates):
-        array.flags.writeable = False
+    for array in (rules.instruments, rules.rates, rules.members):
+        if array is not None:
+            array.flags.writeable = False
     return rules
 
 

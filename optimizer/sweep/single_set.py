@@ -73,6 +73,9 @@ def backtest(
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
     allocation: str = "additions",
+    members: str | Path | None = None,
+    timezone: str = "UTC",
+    warm_up: int | None = None,
 ) -> BacktestResult:
     """Simulate one parameter set with the kernels of the sweep.
 
@@ -90,11 +93,14 @@ def backtest(
         account: as ``[account]`` of a study file.
         instruments: as ``[instruments]`` of a study file: a table for each symbol.
         sizing, allocation: as in ``[risk]`` of a study file.
+        members, timezone: as in ``[data]`` of a study file.
+        warm_up: bars of its own that a symbol has before its first decision; None takes the longest
+            warm-up of the parameters.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
         StrategyError: the user's strategy cannot be used.
-        DataError: there are too few bars, or the market is unknown.
+        DataError: there are too few bars, the market is unknown, or the members cannot be used.
     """
     own = None if strategy_path is None else {"path": str(strategy_path)}
     study = single_set_study(
@@ -109,12 +115,14 @@ def backtest(
         instruments=instruments,
         sizing=sizing,
         allocation=allocation,
+        members=members,
+        timezone=timezone,
     )
-    return simulate_single(study, bars, first_bar)[2]
+    return simulate_single(study, bars, first_bar, warm_up)[2]
 
 
 def simulate_single(
-    study: Study, bars: Bars, first_bar: int | None = None
+    study: Study, bars: Bars, first_bar: int | None = None, warm_up: int | None = None
 ) -> tuple[Inputs, Tile, BacktestResult]:
     """Simulate a study of one parameter set.
 
@@ -122,6 +130,7 @@ def simulate_single(
         study: see ``single_set_study``.
         bars: of all symbols.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
+        warm_up: bars of its own that a symbol has before its first decision; None likewise.
 
     Returns:
         The inputs, the tile of one lane, and the result.
@@ -133,7 +142,7 @@ def simulate_single(
     space = build_space(study)
     rules = study_rules(study, space, bars)
     branch = space.branches[0]
-    inputs = prepare(bars, space, rules, study.validation.holdout, first_bar)
+    inputs = prepare(bars, space, rules, study.validation.holdout, first_bar, warm_up=warm_up)
     tile = Tile.of(branch, branch.lanes({}))
     keys, _ = tile.regime_keys()
     codes = {key: fit_key(bars, key)[0] for key in keys}
@@ -166,6 +175,24 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     )
 
 
+def record_equity(
+    inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]
+) -> pd.Series[float]:
+    """Simulate one parameter set and keep its equity alone.
+
+    Args:
+        inputs, tile, regimes: as ``record`` takes them.
+
+    Returns:
+        As ``BacktestResult.equity``.
+    """
+    bars = inputs.bars
+    recording = Recording.empty(bars.n_bars, bars.n_symbols, fills=False)
+    simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
+    index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
+    return pd.Series(recording.equity[inputs.first :], index, name="equity")
+
+
 def metric_values(row: FloatArray) -> dict[str, float]:
     """Metrics of one parameter set by name, from a row of shape (n_metrics,).
 
@@ -188,6 +215,8 @@ def single_set_study(
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
     allocation: str = "additions",
+    members: str | Path | None = None,
+    timezone: str = "UTC",
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
 
@@ -196,7 +225,7 @@ def single_set_study(
         own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
             all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation: as ``backtest`` takes them.
+        account, instruments, sizing, allocation, members, timezone: as ``backtest`` takes them.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -230,7 +259,11 @@ def single_set_study(
             tables[table][key] = int(value) if whole else value
     content = {
         "study": {"name": "backtest"},
-        "data": {"path": "."},
+        "data": {
+            "path": ".",
+            "timezone": timezone,
+            **({} if members is None else {"members": str(members)}),
+        },
         **tables,
         "account": dict(account or {}),
         "instruments": dict(instruments or {}),

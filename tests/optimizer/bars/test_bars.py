@@ -415,7 +415,7 @@ def test_start_and_end_are_of_the_time_zone(tmp_path: Path) -> None:
         ({"end": ""}, "end '' is"),
         ({"start": "2017-01-13"}, "only 1 bar, at 2017-01-13, is left"),
         ({"timezone": "Mars/Olympus"}, "no time zone 'Mars/Olympus'"),
-        ({"align": "outer"}, "align: got 'outer'"),
+        ({"align": "left"}, "align: got 'left'"),
     ],
 )
 def test_options_that_leave_nothing(

@@ -71,7 +71,7 @@ def test_refusals(tmp_path: Path, text: str, parts: list[str]) -> None:
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file; the path of a rate is relative"):
+    with pytest.raises(DataError, match="no such file; the path of rates is relative"):
         read_rate(tmp_path / "none.csv", "r")
     with pytest.raises(DataError, match="save it as CSV"):
         read_rate(tmp_path / "none.xlsx", "r")

@@ -47,6 +47,7 @@ WRONG: dict[str, list[Any]] = {
     "study_hash": [None, 3, "", "../x", "Z" * 64],
     "data_path": [None, [], "a\u202eb"],
     "data_hash": [None, "", "<img>"],
+    "files_hash": [None, "", 3],
     "symbols": [None, [], "AAA", [1], [""], ["a\x07b"], ["x" * 300]],
     "n_bars": [None, "300", -1, 0, 1.5, 1e308],
     "first_bar": [None, -1, 10**9],

@@ -394,6 +394,7 @@ NAN, INF = float("nan"), float("inf")
             {"data": {"align": "iner"}},
             ['[data] align: got "iner"; did you mean "inner"?', "strict"],
         ),
+        ({"data": {"members": 3}}, ["[data] members: got 3"]),
         ({"data": {"timezone": "Mars"}}, ['[data] timezone: got "Mars"; no such time zone']),
         ({"data": {"timezone": "../x"}}, ['[data] timezone: got "../x"']),
         ({"data": {"bars_per_year": 0}}, ["[data] bars_per_year: got 0", "0.01 to 1000000000"]),
@@ -847,7 +848,18 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 TABLE_KEYS = [
-    *("seed", "path", "symbols", "start", "end", "align", "timezone", "lookback", "threshold"),
+    *(
+        "seed",
+        "path",
+        "symbols",
+        "start",
+        "end",
+        "align",
+        "members",
+        "timezone",
+        "lookback",
+        "threshold",
+    ),
     *("market", "kelly_fraction", "lot_size", "fill", "trials", "objective", "direction"),
     *("tile_value", "constraints", "holdout", "count", "allow_short"),
 ]

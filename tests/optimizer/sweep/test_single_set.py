@@ -28,7 +28,13 @@ from optimizer.sweep.inputs import (
     study_warm_up,
 )
 from optimizer.sweep.rules import study_rules
-from optimizer.sweep.single_set import BacktestResult, backtest
+from optimizer.sweep.single_set import (
+    BacktestResult,
+    backtest,
+    record_equity,
+    simulate_single,
+    single_set_study,
+)
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 from tests.reference.metrics import performance
@@ -611,3 +617,12 @@ def test_one_symbol_needs_no_correlation() -> None:
     )
     assert one.in_sample == none.in_sample
     assert one.in_sample["n_trades"] > 0
+
+
+def test_equity_alone_is_that_of_the_whole_record() -> None:
+    parameters = {**WITH_STOPS, "max_exposure": 1.0}
+    study = single_set_study(parameters, COSTS, False, None, 0.25)
+    inputs, tile, result = simulate_single(study, random_bars(200))
+    codes = {key: fit_key(inputs.bars, key)[0] for key in tile.regime_keys()[0]}
+    assert len(result.fills) > 10
+    pd.testing.assert_series_equal(record_equity(inputs, tile, codes), result.equity)
