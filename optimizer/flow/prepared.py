@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optimizer.bars.checks import require_bars
+from optimizer.errors import StudyFileError
 from optimizer.flow.event_flow import EventFlow, FlowResult
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
@@ -95,6 +96,16 @@ class PreparedFlow:
         return flow.result()
 
 
+def changes_universe(study: Study, bars: Bars) -> bool:
+    """Whether symbols come and go, which the event flow does not follow.
+
+    Args:
+        study: the study.
+        bars: of the study.
+    """
+    return bars.present is not None or study.data.members is not None
+
+
 def prepare_flow(
     study: Study,
     bars: Bars,
@@ -111,9 +122,14 @@ def prepare_flow(
         first_bar: bar of the first decision; None takes the longest warm-up of the study.
 
     Raises:
-        StudyFileError: a searched parameter is continuous.
+        StudyFileError: a searched parameter is continuous, or symbols come and go.
         DataError: the bars cannot be used.
     """
+    if changes_universe(study, bars):
+        raise StudyFileError(
+            f'{study.source}: [data] align = "outer" and members are not known to the event flow'
+            ' yet, only to the sweep; use align = "inner" without members'
+        )
     space = build_space(study)
     rules = study_rules(study, space, bars)
     first = study_warm_up(space, rules) if first_bar is None else first_bar

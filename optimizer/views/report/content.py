@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
+from optimizer.flow.prepared import changes_universe
 from optimizer.market.regimes import market_returns
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
@@ -278,7 +279,7 @@ def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
     """Why signals of the winner became no order, counted by the event flow."""
     inputs = winner.inputs
     bars, rules = inputs.bars, inputs.rules
-    if bars.n_bars * bars.n_symbols > FLOW_STEPS:
+    if bars.n_bars * bars.n_symbols > FLOW_STEPS or changes_universe(study, bars):
         return None, 0
     specs = portfolio_specs(winner.tile, study.content_hash, rules, bars.bars_per_year)
     keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]

@@ -899,3 +899,17 @@ def count(database: Path, table: str) -> int:
             return int(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
         except sqlite3.OperationalError:
             return 0
+
+
+@pytest.mark.parametrize("members", [False, True])
+def test_symbols_that_come_and_go_are_refused(tmp_path: Path, members: bool) -> None:
+    bars = random_bars(60, 2)
+    content = mapping()
+    if members:
+        content["data"]["members"] = "members.csv"
+    else:
+        present = np.ones((60, 2), dtype=np.uint8)
+        present[:10, 1] = 0
+        bars = replace(bars, present=present)
+    with pytest.raises(StudyFileError, match="not known to the event flow"):
+        prepare_flow(study_from_dict(content, tmp_path), bars)
