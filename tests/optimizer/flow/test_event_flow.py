@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.bars.load import load_bars
-from optimizer.errors import DataError
+from optimizer.errors import DataError, StudyFileError
 from optimizer.flow.containers.data import DataContainer
 from optimizer.flow.containers.execution import ExecutionContainer, ExecutionStatistics, Market
 from optimizer.flow.containers.feature_hub import FeatureHub
@@ -31,7 +31,7 @@ from optimizer.flow.event_flow import FlowResult
 from optimizer.flow.parity import compare
 from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import portfolio_specs, study_specs
-from optimizer.flow.prepared import run_flow
+from optimizer.flow.prepared import prepare_flow, run_flow
 from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager
 from optimizer.market import regimes
 from optimizer.market.features import compute_correlations, compute_features
@@ -55,6 +55,7 @@ from optimizer.types import (
     Signal,
 )
 from tests.support.cases import STRATEGY_SETS, VARIANTS, gapping_bars, random_case
+from tests.support.studies import mapping, random_bars
 
 STUDIES = Path(__file__).parents[3] / "studies"
 AT_FILL = (NOT_TRADED, NO_VOLUME, NO_BUYING_POWER)
