@@ -904,7 +904,7 @@ def count(database: Path, table: str) -> int:
 
 @pytest.mark.parametrize("members", [False, True])
 def test_symbols_that_come_and_go_are_refused(tmp_path: Path, members: bool) -> None:
-    bars = random_bars(60, 2)
+    bars = random_bars(60, ("A", "B"))
     content = mapping()
     if members:
         content["data"]["members"] = "members.csv"
