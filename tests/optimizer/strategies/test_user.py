@@ -37,7 +37,7 @@ from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
-from tests.kernels.test_vectorized import F64, FLOATS, I64, U64, assembly, packed
+from tests.kernels.test_vectorized import F64, I64, OFF, ON, ROWS, U64, assembly, packed
 from tests.support.command import barsweep
 from tests.support.strategies import MANY, MOMENTUM
 from tests.support.studies import mapping, random_bars, result_hashes, write_bars
@@ -233,7 +233,7 @@ def test_the_users_rule_is_vectorized(mine: Callable[[str], Path]) -> None:
     features = types.Array(types.float64, 3, "C", readonly=True)
     for own in (types.none, types.boolean):
         text = assembly(
-            lanes, (U64, U64, I64, U64, features, columns, FLOATS, FLOATS, F64, F64, F64, own)
+            lanes, (U64, U64, I64, U64, features, columns, ROWS, ROWS, F64, F64, F64, ON, own, OFF)
         )
         assert packed("sqrtpd", text), "the square root is taken one lane at a time"
         assert packed("divpd", text)

@@ -438,7 +438,7 @@ def test_a_volume_after_the_bars_that_were_saved_still_counts(tmp_path: Path) ->
     volume[:110, 0] = 0.0
     volume[:, 1] = 0.0
     bars = replace(bars, volume=volume, has_volume=None)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     cut = inputs.window(inputs.first, 90, 100)
     cut.save(tmp_path)
     assert Inputs.load(tmp_path).bars.traded.tolist() == [[0, 1, 1]] * 100
