@@ -65,9 +65,7 @@ _HOLD = float(HOLD)
 
 
 @jit
-def _terms(
-    side: float, price: float, instrument: Floats, values: Floats
-) -> tuple[float, float]:
+def _terms(side: float, price: float, instrument: Floats, values: Floats) -> tuple[float, float]:
     """Value of a lot at the market's price, and the cash that it takes or brings."""
     lot_money = instrument[layout.LOT_MONEY]
     slippage = values[_SLIPPAGE] + instrument[layout.OWN_SLIPPAGE]
@@ -161,7 +159,12 @@ def _walk(
                     fraction = kelly_size(scaled_size, strength * confidence, inverse)
                     value = closes[t, s] * instruments[s, layout.LOT_MONEY]
                     target = target_size(
-                        direction, fraction, values[_MAX_WEIGHT], equity, inverse_of_lot(value), None
+                        direction,
+                        fraction,
+                        values[_MAX_WEIGHT],
+                        equity,
+                        inverse_of_lot(value),
+                        None,
                     )
                     units = instruments[s, layout.LOT_UNITS]
                     orders[s] = placed_order(target, lots[s], units, least, band, None)

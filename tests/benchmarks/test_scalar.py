@@ -31,4 +31,6 @@ def test_the_scalar_loop_ends_where_the_sweep_ends(tables: dict[str, Any]) -> No
         total = result.in_sample[: tile.n_lanes, METRICS.index("total_return")]
         equity = scalar_momentum(inputs, tile)
         assert len(set(equity)) > 5
-        assert equity / inputs.rules.initial_cash - 1.0 == pytest.approx(total, rel=1e-11, abs=1e-11)
+        assert equity / inputs.rules.initial_cash - 1.0 == pytest.approx(
+            total, rel=1e-11, abs=1e-11
+        )

@@ -48,7 +48,9 @@ U64, I64, F64, OFF, ON = types.uint64, types.int64, types.float64, types.none, t
 Kernel = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def kernels(fees: Any, stops: Any, short: Any, extended: Any, correlation: Any) -> dict[str, Kernel]:
+def kernels(
+    fees: Any, stops: Any, short: Any, extended: Any, correlation: Any
+) -> dict[str, Kernel]:
     """Every phase of a bar with its signature under some options."""
     values = OFF if correlation is OFF else VALUES
     rows = (ROWS, ROWS, ROWS, ROWS)
