@@ -79,7 +79,8 @@ def decided(close: Close) -> Decided:
         SIZINGS.index(close.rules.sizing), ALLOCATIONS.index(close.rules.allocation),
         chosen.size, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
         chosen.min_order_size, chosen.rebalance_band, close.variance, close.equity,
-        float(np.abs(values).sum()), close.correlations, values, float(np.abs(values).sum()), chosen.correlation_penalty,
+        float(np.abs(values).sum()), close.correlations, values, float(np.abs(values).sum()),
+        chosen.correlation_penalty,
         True if close.rules.allow_short else None, wanted, orders, reasons,
     )  # fmt: skip
     for array, copy in zip(read, kept, strict=True):
