@@ -507,7 +507,9 @@ def test_correlations_are_refreshed_where_symbols_are_many() -> None:
 
 def test_the_parameters_of_a_result_run_it_again() -> None:
     first = run_with_stops()
-    again = backtest(random_bars(), first.parameters, costs=COSTS, holdout=0.25, allow_short=True)
+    again = backtest(
+        random_bars(), first.parameters, costs=COSTS, holdout=0.25, allow_short=True, account=LOANS
+    )
     assert again.parameters == first.parameters
     assert again.in_sample == first.in_sample
     assert again.equity.equals(first.equity)
