@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numba import types
 
 import optimizer
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import COSTS, METRICS
 from optimizer.errors import ExportError, StrategyError, StudyFileError
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import run_flow
@@ -128,11 +128,13 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
         table = {k.removeprefix("mine_"): v for k, v in parameters.items() if k[:5] == "mine_"}
         table |= {name: int(table[name]) for name in ("fast", "slow")}
+        costs = {one.name: parameters[one.name] for one in COSTS}
         risk = {
-            name: int(value) if name.endswith("lookback") else value
+            name: int(value) if name.endswith(("lookback", "max_positions")) else value
             for name, value in parameters.items()
             if name not in (f"mine_{key}" for key in table)
             and name not in ("correlation_exact_symbols", "correlation_refresh")
+            and name not in costs
         }
         study = study_from_dict(
             {
@@ -140,6 +142,7 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
                 "data": {"path": "."},
                 "strategy": {"path": path.name, "name": "mine", **table},
                 "risk": risk,
+                "costs": costs,
                 "validation": {"holdout": 0.25},
             },
             path.parent,
