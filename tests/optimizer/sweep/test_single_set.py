@@ -74,7 +74,7 @@ def run_long_only(**keys: Any) -> BacktestResult:
 
 
 def run_with_stops(**keys: Any) -> BacktestResult:
-    short = {"allow_short": True, "account": LOANS}
+    short: dict[str, Any] = {"allow_short": True, "account": LOANS}
     return backtest(random_bars(), WITH_STOPS, costs=COSTS, holdout=0.25, **short, **keys)
 
 
