@@ -34,11 +34,12 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.py"
-        path.write_text(MOMENTUM)
-        strategy = read_strategy(path, "mine")
         for symbols in (SYMBOLS[:1], SYMBOLS):
             bars = load_bars(DATA, symbols=symbols)
             flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+            # The strength is that of the built-in rule at as many bars a year.
+            path.write_text(MOMENTUM.replace("252.0", repr(float(bars.bars_per_year))))
+            strategy = read_strategy(path, "mine")
             inputs, *tiles = momentum_sets(bars)
             for name, tile in zip(("shared features", "own features"), tiles, strict=True):
                 columns = {k.replace("momentum_", "mine_"): v for k, v in tile.columns.items()}

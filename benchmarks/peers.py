@@ -207,14 +207,15 @@ class Peer:
 
 
 EXACT = (1e-9, 1e-8, 1e-9)
+FIRST_COME = (
+    "not the same work: a buy takes all cash before the next symbol has its turn; ours share it"
+)
 _PEAK = (
     "its drawdown does not start at the initial cash: off by the first fee where it buys at once"
 )
 _VECTORBT: dict[str, Plan | str] = {
     "w1": Plan(1, (1e-9, 1e-8, 1e-3), _PEAK),
-    "w2": Plan(
-        1, (1e-9, 1e-8, 1e-3), "call order: buys, then sells, as no sale pays for a buy of its bar"
-    ),
+    "w2": Plan(1, None, FIRST_COME),
 }
 PEERS = (
     Peer("vectorbt, Numba", "vectorbt", "numba", _VECTORBT),
@@ -256,7 +257,7 @@ PEERS = (
         "",
         {
             "w1": Plan(200, EXACT, "fills a bar late, so it is shown each signal a bar early"),
-            "w2": Plan(100, EXACT, "fills a bar late, so it is shown each signal a bar early"),
+            "w2": Plan(100, None, FIRST_COME),
         },
     ),
 )

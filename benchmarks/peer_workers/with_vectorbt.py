@@ -50,7 +50,7 @@ def from_signals(case: Case, engine: str, start: int, stop: int) -> Array:
 def buys_first(exits: Array, n_symbols: int) -> Array:
     """Order of the symbols of each set and bar: those that may buy, then those that sell.
 
-    So no order spends what a sale of the same bar brings, as in our risk manager.
+    So no order spends what a sale of the same bar brings.
     """
     n_bars, n_columns = exits.shape
     order = np.empty((n_columns, n_bars), dtype=np.int64).T

@@ -194,7 +194,7 @@ def _share(
     """``share_lanes`` of additions in every symbol; the other allocation is compiled out."""
     for s in range(pending.shape[1]):
         pending[0, s] = ADD
-    share_lanes(k, instruments, parameters, positions, pending, scratch, ADDITIONS, short)
+    share_lanes(k, instruments, parameters, positions, pending, scratch, ADDITIONS, short, None)
 
 
 @jit_borrowing
@@ -218,7 +218,7 @@ def _fill(
         pending[0, s] = REDUCE | ADD
     fill_lanes(
         np.uint64(0), 1, 0, prices, traded, volumes, volatilities, instruments, columns, parameters,
-        state, positions, pending, scratch, 1.0, fills, fees, None, None,
+        state, positions, pending, scratch, 1.0, fills, fees, None, None, None,
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         Signals, sizing, allocation, places, fills, marks, correlations, accounts, carry, stops and
         margin, each by itself.
     """
-    zero, off = np.uint64(0), (None, None, None)
+    zero, off = np.uint64(0), (None, None, None, None)
     per_call = {"calls": 500, "lanes": layout.LANES}
     lanes = layout.LANES
     cases = []
@@ -257,8 +257,8 @@ def lane_cases(n_symbols: int) -> list[Case]:
 
     for name, options in (
         ("", off),
-        (", correlation", (True, None, None)),
-        (", long/short", (None, None, True)),
+        (", correlation", (True, None, None, None)),
+        (", long/short", (None, None, True, None)),
     ):
         b = _Block(1)
         buffers = b.positions, b.parameters, b.scratch
@@ -266,8 +266,8 @@ def lane_cases(n_symbols: int) -> list[Case]:
         add(f"sizing{name}", CELL, 1, want_lanes, wanted)
     for name, short in (("", None), (", long/short", True)):
         b = _Block(n_symbols)
-        shared = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
-        add(f"allocation{name}", CELL, n_symbols, _share, (*shared, short))
+        orders = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
+        add(f"allocation{name}", CELL, n_symbols, _share, (*orders, short))
     b = _Block(n_symbols)
     add(
         "places",

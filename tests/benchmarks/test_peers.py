@@ -61,7 +61,7 @@ def test_a_peer_that_is_not_there_is_reported_with_its_reason(tmp_path: Path) ->
 
 
 def test_all_in_is_all_in_by_a_slow_loop_over_the_workers_signals(tmp_path: Path) -> None:
-    """Two symbols sharing cash: what every peer is told to do, one bar and one symbol at a time."""
+    """Two symbols sharing cash, one bar at a time: purchases of a bar get equal parts of it."""
     work = Work("w", "", 2, (5, 60), (0.01, 0.05))
     bars = peers.make_bars(work)
     peers.write_case(work, bars, tmp_path / "w.npz")
@@ -73,15 +73,20 @@ def test_all_in_is_all_in_by_a_slow_loop_over_the_workers_signals(tmp_path: Path
     for i in range(4):
         cash, units, equity = case.cash, [0.0, 0.0], []
         for t, price in enumerate(prices):
-            before = cash
-            for s in range(2):
-                if exits[t, i, s] and units[s] > 0.0:
-                    cash += units[s] * price[s] * (1.0 - case.fees)
-                    units[s] = 0.0
-                elif entries[t, i, s] and units[s] == 0.0 and before / price[s] > case.min_size:
-                    units[s] = before / (price[s] * (1.0 + case.fees))
-                    cash -= before
-                    before = 0.0
+            buys = [s for s in range(2) if entries[t, i, s] and units[s] == 0.0]
+            sells = [s for s in range(2) if exits[t, i, s] and units[s] > 0.0]
+            # Orders are sized before their costs are known.
+            budget = cash + sum(units[s] * price[s] for s in sells)
+            wanted = {s: budget / len(buys) / price[s] for s in buys}
+            wanted = {s: lots for s, lots in wanted.items() if lots > case.min_size}
+            for s in sells:
+                cash += units[s] * price[s] * (1.0 - case.fees)
+                units[s] = 0.0
+            need = sum(lots * price[s] * (1.0 + case.fees) for s, lots in wanted.items())
+            cut = min(1.0, cash / need) if wanted else 0.0
+            for s, lots in wanted.items():
+                units[s] = lots * cut
+            cash -= need * cut
             equity.append(cash + units[0] * price[0] + units[1] * price[1])
         expected.append(equity_row(np.array(equity), case))
     ours, seconds = peers.sweep(work, bars)

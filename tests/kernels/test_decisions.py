@@ -77,10 +77,10 @@ def decided(close: Close) -> Decided:
     share = decide(
         column("direction"), *read, barred, column("lot_units"), column("lot_value"),
         SIZINGS.index(close.rules.sizing), ALLOCATIONS.index(close.rules.allocation),
-        close.rules.allow_short, chosen.size, chosen.max_weight, chosen.max_positions,
-        chosen.max_exposure, chosen.min_order_size,
-        chosen.rebalance_band, close.variance, close.equity, float(np.abs(values).sum()),
-        close.correlations, values, float(np.abs(values).sum()), chosen.correlation_penalty,
+        chosen.size, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
+        chosen.min_order_size, chosen.rebalance_band, close.variance, close.equity,
+        float(np.abs(values).sum()), close.correlations, values, float(np.abs(values).sum()),
+        chosen.correlation_penalty,
         True if close.rules.allow_short else None, wanted, orders, reasons,
     )  # fmt: skip
     for array, copy in zip(read, kept, strict=True):

@@ -37,7 +37,14 @@ METRICS = (
     "ruin",
     "skewness",
     "kurtosis",
+    "liquidations",
+    "carry",
 )
+
+
+def column_of(name: str) -> int:
+    """Column of a metric; CARRY is a row of the lanes' state there."""
+    return int(getattr(metrics, "NET_CARRY" if name == "carry" else name.upper()))
 
 
 def path_of(returns: Sequence[float], start: float) -> list[float]:
@@ -57,6 +64,8 @@ def rows_of(
     traded: float = 0.0,
     costs: float = 0.0,
     ruined: bool = False,
+    liquidations: float = 0.0,
+    carry: float = 0.0,
 ) -> FloatArray:
     """The rows of the simulation's state that a lane with this path has, (N_LANE_ROWS,)."""
     equity = path_of(returns, start)
@@ -77,6 +86,8 @@ def rows_of(
         "GROSS_PROFIT": sum(max(profit, 0.0) for profit in profits),
         "GROSS_LOSS": sum(max(-profit, 0.0) for profit in profits),
         "RUINED": ruined,
+        "N_LIQUIDATIONS": liquidations,
+        "CARRY": carry,
     }
     rows = np.full(layout.N_LANE_ROWS, nan)
     for name, value in values.items():
@@ -91,7 +102,7 @@ def performance(
     out = np.full((len(lanes), metrics.N_METRICS), -7.0)
     rows = np.ascontiguousarray(np.array(lanes).T)
     metrics.performance(rows, np.array(start), n_bars, bars_per_year, out)
-    return [{name: float(lane[getattr(metrics, name.upper())]) for name in METRICS} for lane in out]
+    return [{name: float(lane[column_of(name)]) for name in METRICS} for lane in out]
 
 
 def of_returns(
@@ -102,9 +113,7 @@ def of_returns(
 
 
 def test_every_metric_has_its_own_column() -> None:
-    assert sorted(getattr(metrics, name.upper()) for name in METRICS) == list(
-        range(metrics.N_METRICS)
-    )
+    assert sorted(column_of(name) for name in METRICS) == list(range(metrics.N_METRICS))
 
 
 @pytest.mark.parametrize("bars_per_year", [252.0, 365.25 * 24.0, 52.0])
@@ -180,7 +189,10 @@ def test_equals_the_reference(
 
 def test_by_hand() -> None:
     # 100, 110, 99, 108.9: returns 0.1, -0.1, 0.1 in a year of 3 bars.
-    rows = rows_of([0.1, -0.1, 0.1], 100.0, [0.5, 1.0, 0.0], [30.0, -10.0, 5.0], 636.0, 1.5)
+    profits = [30.0, -10.0, 5.0]
+    rows = rows_of(
+        [0.1, -0.1, 0.1], 100.0, [0.5, 1.0, 0.0], profits, 636.0, 1.5, liquidations=2.0, carry=-3.5
+    )
     one = performance([rows], [100.0], 3, 3.0)[0]
     mean, deviation = 0.1 / 3, sqrt(0.04 / 3)  # (2 * 0.0667**2 + 0.1333**2) / 2 = 0.04 / 3
     assert one["total_return"] == pytest.approx(0.089, abs=1e-12)
@@ -196,6 +208,7 @@ def test_by_hand() -> None:
     assert one["turnover"] == pytest.approx(636.0 / (317.9 / 3), abs=1e-12)
     assert (one["trades"], one["win_rate"], one["profit_factor"]) == (3.0, 2 / 3, 3.5)
     assert (one["final_equity"], one["costs_paid"], one["ruin"]) == (rows[1], 1.5, 0.0)
+    assert (one["liquidations"], one["carry"]) == (2.0, -3.5)
 
 
 def test_the_turnover_is_per_year() -> None:

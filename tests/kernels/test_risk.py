@@ -20,6 +20,7 @@ from kernels.codes import (
 )
 from kernels.risk import (
     barred_direction,
+    budget_left,
     budget_share,
     comes_before,
     correlation_adjustment,
@@ -254,8 +255,9 @@ def test_placed_orders_by_hand(
 def test_the_budget_is_never_exceeded(
     max_exposure: float, equity: float, gross: float, freed: float, added: float
 ) -> None:
-    share = budget_share(max_exposure, equity, gross, freed, added)
     left = max(max_exposure * equity - gross + freed, 0.0)
+    assert budget_left(max_exposure, equity, gross, freed) == left
+    share = budget_share(left, added)
     assert 0.0 <= share <= 1.0
     assert share * added <= left * (1.0 + 1e-15)
     if share < 1.0:
@@ -265,11 +267,13 @@ def test_the_budget_is_never_exceeded(
 
 
 def test_the_budget_by_hand() -> None:
-    assert budget_share(1.5, 1000.0, 400.0, 100.0, 1200.0) == 1.0
-    assert budget_share(1.5, 1000.0, 400.0, 100.0, 2400.0) == 0.5
-    assert budget_share(1.0, 1000.0, 1200.0, 100.0, 50.0) == 0.0
-    assert budget_share(1.0, 1000.0, 1200.0, 100.0, 0.0) == 1.0
-    assert budget_share(1.0, -500.0, 0.0, 0.0, 10.0) == 0.0
+    assert budget_left(1.5, 1000.0, 400.0, 100.0) == 1200.0
+    assert budget_left(1.0, 1000.0, 1200.0, 100.0) == 0.0
+    assert budget_left(1.0, -500.0, 0.0, 0.0) == 0.0
+    assert budget_share(1200.0, 1200.0) == 1.0
+    assert budget_share(1200.0, 2400.0) == 0.5
+    assert budget_share(0.0, 50.0) == 0.0
+    assert budget_share(0.0, 0.0) == 1.0
 
 
 @modest

@@ -755,12 +755,34 @@ def test_an_option_that_is_off_changes_nothing(name: str, options: Options) -> N
         inputs = with_correlations(inputs)
     sweep = Sweep(inputs, blocks, path.sweep.rules, options.stops, options.fees)
     sweep.walk(FIRST, N_BARS)
-    if not options.fees:
-        assert_same_bits(result_rows(sweep), result_rows(path.sweep))
-        return
-    # Commission is then divided by the lots of a fill, which costs a last digit.
-    for row, values in result_rows(path.sweep).items():
-        assert_close(result_rows(sweep)[row], values, row)
+    assert_same_bits(result_rows(sweep), result_rows(path.sweep))
+
+
+UNUSED = {
+    "plain": Options(record=True),
+    "short": Options(allow_short=True, record=True),
+    "most": Options(stops=True, allow_short=True, correlated=True, record=True),
+}
+
+
+@pytest.mark.parametrize(("fees", "extended"), [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("name", UNUSED)
+def test_code_for_sets_that_no_set_is_changes_nothing(
+    name: str, fees: bool, extended: bool
+) -> None:
+    """Not a bit of state, equity or fills: other options decide which code a study compiles."""
+    options = UNUSED[name]
+    inputs, blocks = inputs_for(options, 31), random_blocks(31, options)
+    without = sweep_of(inputs, blocks, options)
+    assert not without.extended
+    without.walk(FIRST, N_BARS)
+    code = Sweep(
+        inputs, blocks, options.rules(), options.stops, fees, options.record, extended=extended
+    ).walk(FIRST, N_BARS)
+    assert code.bits() == without.bits()
+    assert code.equity.tobytes() == without.equity.tobytes()
+    assert code.fills.tobytes() == without.fills.tobytes()
+    assert (without.fills[..., FILL_LOTS] != 0.0).sum() > 20
 
 
 def test_places_for_all_change_nothing() -> None:

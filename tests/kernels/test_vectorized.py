@@ -48,7 +48,9 @@ U64, I64, F64, OFF, ON = types.uint64, types.int64, types.float64, types.none, t
 Kernel = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Kernel]:
+def kernels(
+    fees: Any, stops: Any, short: Any, extended: Any, correlation: Any
+) -> dict[str, Kernel]:
     """Every phase of a bar with its signature under some options."""
     values = OFF if correlation is OFF else VALUES
     rows = (ROWS, ROWS, ROWS, ROWS)
@@ -59,14 +61,14 @@ def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Ke
         "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
         "carry": (carry_lanes, (U64, I64, BARS, BARS, BARS, ROWS, ROWS, ROWS, short)),
         "mark": (mark_lanes, (U64, I64, BARS, ROWS, ROWS, ROWS, values, BARS, FILLS, short)),
-        "power": (power_lanes, (U64, I64, BARS, BARS, ROWS, ROWS, ROWS, F64, short)),
+        "power": (power_lanes, (U64, I64, BARS, BARS, ROWS, ROWS, ROWS, F64, short, extended)),
         "reduce": (
             reduce_lanes,
-            (U64, U64, U64, U64, U64, I64, F64, BARS, BARS, BARS, *rows, FILLS, ON, fees, short),
+            (U64, U64, U64, U64, U64, I64, F64, BARS, BARS, BARS, *rows, FILLS, fees, short),
         ),
         "fill": (
             fill_lanes,
-            (*orders, PENDING, ROWS, F64, FILLS, fees, stops, short),
+            (*orders, PENDING, ROWS, F64, FILLS, fees, stops, short, extended),
         ),
         "stop": (stop_lanes, (U64, I64, *market, FILLS, fees, short)),
         "margin": (margin_lanes, (U64, I64, *market, F64, FILLS, fees)),
@@ -74,19 +76,19 @@ def kernels(fees: Any, stops: Any, short: Any, correlation: Any) -> dict[str, Ke
         "other_size": (other_size_lanes, (ROWS, I64, F64, OFF, OFF)),
         "want": (
             want_lanes,
-            (U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, ON, correlation, stops, short),
+            (U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, ON, correlation, stops, short, extended),
         ),
         "place": (place_lanes, (U64, *rows)),
         "settle": (
             settle_lanes,
             (U64, I64, BARS, BARS, ROWS, ROWS, PENDING, ROWS, I64, short),
         ),
-        "share": (share_lanes, (U64, BARS, ROWS, ROWS, PENDING, ROWS, I64, short)),
+        "share": (share_lanes, (U64, BARS, ROWS, ROWS, PENDING, ROWS, I64, short, extended)),
     }
 
 
-PLAIN = kernels(OFF, OFF, OFF, OFF)
-OPTIONS = kernels(ON, ON, ON, ON)
+PLAIN = kernels(OFF, OFF, OFF, OFF, OFF)
+OPTIONS = kernels(ON, ON, ON, ON, ON)
 
 
 @cache

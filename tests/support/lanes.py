@@ -210,14 +210,26 @@ class Sweep:
         stops: bool = False,
         fees: bool = False,
         record: bool = False,
+        extended: bool = False,
     ) -> None:
-        """Lay out the lanes with the initial cash and no positions."""
+        """Lay out the lanes with the initial cash and no positions.
+
+        Args:
+            inputs, rules: of all lanes.
+            blocks: parameter sets.
+            stops, fees: whether the code of these options is compiled in.
+            record: whether equity and fills of the first lane are kept.
+            extended: whether that code is compiled in even where nothing needs it.
+        """
         self.inputs, self.rules, self.stops, self.fees = inputs, rules, stops, fees
         n_blocks, n_symbols = len(blocks), inputs.n_symbols
         self.instruments = instrument_table(rules, n_symbols)
         self.strategies = np.array([CODES[b[0].chosen.strategy] for b in blocks], dtype=np.int64)
         self.shared = np.array([len({lane.columns for lane in b}) == 1 for b in blocks])
         self.limited = any(lane.chosen.max_positions < inf for b in blocks for lane in b)
+        plain = rules.sizing == "kelly" and rules.allocation == "additions" and not self.limited
+        interest = bool(np.asarray(inputs.rates)[:, layout.CREDIT].any())
+        self.extended = extended or not plain or rules.leverage > 1.0 or interest
         parameters = np.zeros((n_blocks, layout.N_PARAMETER_ROWS, layout.STRIDE))
         columns = np.zeros((n_blocks, layout.N_COLUMN_ROWS, layout.STRIDE), dtype=np.uint64)
         for k, block in enumerate(blocks):
@@ -280,16 +292,16 @@ class Sweep:
             np.full(n_ranked * int(layout.RANK_BLOCK), np.nan),
             SIZINGS.index(rules.sizing),
             ALLOCATIONS.index(rules.allocation),
-            rules.allow_short,
             rules.leverage,
             rules.maintenance,
             rules.decay,
-            rules.fill_at_close,
             self.equity,
             self.fills,
             True if self.fees else None,
             True if self.stops else None,
             True if rules.allow_short else None,
+            True if self.extended else None,
+            True if rules.fill_at_close else None,
         )
         return self
 

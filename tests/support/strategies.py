@@ -9,18 +9,19 @@ from optimizer import HOLD, LONG, SHORT, strength_of_score
 
 PARAMETERS = {"lookback": (60, 1, 100_000), "threshold": (0.0, 0.0, 100.0)}
 FEATURES = {"momentum": ("momentum", "lookback")}
+SCORE_SHARPE = 0.5 / math.sqrt(252.0)
 
 
 def signal(momentum, volatility, inverse_volatility, threshold, lookback):
     score = abs(momentum) * (1.0 / math.sqrt(lookback)) * inverse_volatility
-    strength, confidence = strength_of_score(score, volatility)
+    strength = strength_of_score(score, volatility, SCORE_SHARPE)
     if momentum > threshold:
-        return LONG, strength, confidence
+        return LONG, strength, 1.0
     if momentum < -threshold:
-        return SHORT, strength, confidence
-    return HOLD, strength, confidence
+        return SHORT, strength, 1.0
+    return HOLD, strength, 1.0
 """
-"""The built-in momentum once more."""
+"""The built-in momentum once more, for bars of which a year has 252."""
 
 MANY = '''
 import numpy as np

@@ -415,7 +415,7 @@ def test_shared_arrays_are_closed_to_other_users(tmp_path: Path) -> None:
     study = small_study(write_bars(tmp_path / "bars.parquet", random_bars()))
     bars = random_bars()
     space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     before = os.umask(0o000)
     try:
         shared = save_context(tmp_path / "shared", study, inputs)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numba import types
 
 import optimizer
-from optimizer.catalogue import METRICS
+from optimizer.catalogue import COSTS, METRICS
 from optimizer.errors import ExportError, StrategyError, StudyFileError
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import run_flow
@@ -37,7 +37,7 @@ from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
-from tests.kernels.test_vectorized import F64, FLOATS, I64, U64, assembly, packed
+from tests.kernels.test_vectorized import F64, I64, OFF, ON, ROWS, U64, assembly, packed
 from tests.support.command import barsweep
 from tests.support.strategies import MANY, MOMENTUM
 from tests.support.studies import mapping, random_bars, result_hashes, write_bars
@@ -128,11 +128,13 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
         parameters = {name: float(values[lane]) for name, values in tile.columns.items()}
         table = {k.removeprefix("mine_"): v for k, v in parameters.items() if k[:5] == "mine_"}
         table |= {name: int(table[name]) for name in ("fast", "slow")}
+        costs = {one.name: parameters[one.name] for one in COSTS}
         risk = {
-            name: int(value) if name.endswith("lookback") else value
+            name: int(value) if name.endswith(("lookback", "max_positions")) else value
             for name, value in parameters.items()
             if name not in (f"mine_{key}" for key in table)
             and name not in ("correlation_exact_symbols", "correlation_refresh")
+            and name not in costs
         }
         study = study_from_dict(
             {
@@ -140,6 +142,7 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
                 "data": {"path": "."},
                 "strategy": {"path": path.name, "name": "mine", **table},
                 "risk": risk,
+                "costs": costs,
                 "validation": {"holdout": 0.25},
             },
             path.parent,
@@ -233,7 +236,7 @@ def test_the_users_rule_is_vectorized(mine: Callable[[str], Path]) -> None:
     features = types.Array(types.float64, 3, "C", readonly=True)
     for own in (types.none, types.boolean):
         text = assembly(
-            lanes, (U64, U64, I64, U64, features, columns, FLOATS, FLOATS, F64, F64, F64, own)
+            lanes, (U64, U64, I64, U64, features, columns, ROWS, ROWS, F64, F64, F64, ON, own, OFF)
         )
         assert packed("sqrtpd", text), "the square root is taken one lane at a time"
         assert packed("divpd", text)

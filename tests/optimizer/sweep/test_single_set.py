@@ -27,7 +27,7 @@ from optimizer.sweep.inputs import (
     prepare,
     study_warm_up,
 )
-from optimizer.sweep.rules import study_rules
+from optimizer.sweep.rules import Rules, study_rules
 from optimizer.sweep.single_set import (
     BacktestResult,
     backtest,
@@ -43,6 +43,8 @@ from tests.support.studies import changed, mapping, random_bars
 CASH = 50_000.0
 COSTS = {"commission_bps": 7.0, "slippage_bps": 11.0, "initial_cash": CASH}
 COMMISSION, SLIPPAGE = 7e-4, 11e-4
+FINANCING, BORROW = 0.08, 0.03
+LOANS = {"financing_bps_year": 800.0, "borrow_bps_year": 300.0}
 
 LONG_ONLY: dict[str, Any] = {
     "strategy": "momentum",
@@ -78,7 +80,8 @@ def run_long_only(**keys: Any) -> BacktestResult:
 
 
 def run_with_stops(**keys: Any) -> BacktestResult:
-    return backtest(random_bars(), WITH_STOPS, costs=COSTS, holdout=0.25, allow_short=True, **keys)
+    short: dict[str, Any] = {"allow_short": True, "account": LOANS}
+    return backtest(random_bars(), WITH_STOPS, costs=COSTS, holdout=0.25, **short, **keys)
 
 
 def run_at_close(**keys: Any) -> BacktestResult:
@@ -139,11 +142,15 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
     cash, held, flow = CASH, dict.fromkeys(bars.symbols, 0.0), dict.fromkeys(bars.symbols, 0.0)
     equity, exposure = [], []
     profits: list[list[float]] = []
-    traded, costs = [], []
+    traded, costs, carry = [], [], []
+    years = np.diff(bars.timestamps, prepend=bars.timestamps[:1]) / np.timedelta64(31_557_600, "s")
     splits = {start for _, start, _, _ in periods(result)[1:]}
     for bar in range(first, bars.n_bars):
         if bar - first in splits:  # what an open trade made before the holdout is in-sample
             flow = {s: -held[s] * close[s][bar - 1] for s in bars.symbols}
+        sold = -sum(min(held[s] * close[s][bar - 1], 0.0) for s in bars.symbols)
+        carry.append((FINANCING * min(cash - sold, 0.0) - BORROW * sold) * years[bar])
+        cash += carry[-1]
         profits.append([])
         traded.append(0.0)
         costs.append(0.0)
@@ -178,6 +185,7 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
             sum(costs[start:stop]),
             False,
             252.0,
+            carry=sum(carry[start:stop]),
         )
         for name in METRICS:
             assert metrics[name] == pytest.approx(
@@ -191,7 +199,8 @@ def test_fills_stand_at_the_prices_of_their_bars(kind: str) -> None:
     place = {time: bar for bar, time in enumerate(bars.timestamps.tolist())}
     prices = bars.close if kind == "at the close" else bars.open
     fills = result.fills
-    assert list(fills.columns) == ["timestamp", "symbol", "quantity", "price", "cost", "kind"]
+    named = ["timestamp", "symbol", "quantity", "price", "cost", "kind", "lots", "value", "cash"]
+    assert list(fills.columns) == named
     assert fills["timestamp"].is_monotonic_increasing
     assert ("stop" in set(fills["kind"])) == (kind == "short, stops")
     for fill in rows(fills):
@@ -225,12 +234,19 @@ def test_sells_come_before_buys_and_no_cash_is_borrowed() -> None:
 @pytest.mark.parametrize("run", [run_long_only, run_with_stops])
 def test_in_sample_is_a_run_over_the_bars_before_the_holdout(run: Any) -> None:
     bars = random_bars()
-    parameters, short = (WITH_STOPS, True) if run is run_with_stops else (LONG_ONLY, False)
+    short = run is run_with_stops
+    parameters = WITH_STOPS if short else LONG_ONLY
+    account = LOANS if short else None
     whole = run()
     n_in_sample = len(whole.equity) - int(len(whole.equity) * 0.25)
     first = bars.n_bars - len(whole.equity)
     alone = backtest(
-        cut(bars, first + n_in_sample), parameters, costs=COSTS, allow_short=short, first_bar=first
+        cut(bars, first + n_in_sample),
+        parameters,
+        costs=COSTS,
+        allow_short=short,
+        first_bar=first,
+        account=account,
     )
     assert alone.out_of_sample is None
     assert alone.in_sample == whole.in_sample
@@ -387,6 +403,7 @@ def test_the_backtest_of_a_set_is_its_row_in_the_sweep(mixed: Mixed) -> None:
                 market=tile.market,
                 holdout=0.25,
                 first_bar=inputs.first,
+                account={"leverage": 2.0},
             )
             assert equal(list(alone.in_sample.values()), result.in_sample[lane])
             assert alone.out_of_sample is not None
@@ -423,8 +440,11 @@ def test_inputs_survive_the_way_through_files(mixed: Mixed, tmp_path: Path) -> N
             assert before.dtype == after.dtype
             assert equal(before, after)
             assert not after.flags.writeable
-        elif one.name not in ("bars", "features"):
+        elif one.name not in ("bars", "features", "rules"):
             assert before == after
+    for one in fields(Rules):
+        before, after = getattr(inputs.rules, one.name), getattr(loaded.rules, one.name)
+        assert equal(before, after) if isinstance(before, np.ndarray) else before == after, one.name
     assert loaded.bars.content_hash == inputs.bars.content_hash
     assert loaded.bars.symbols == inputs.bars.symbols
     assert loaded.bars.bars_per_year == inputs.bars.bars_per_year
@@ -444,7 +464,7 @@ def test_a_volume_after_the_bars_that_were_saved_still_counts(tmp_path: Path) ->
     volume[:110, 0] = 0.0
     volume[:, 1] = 0.0
     bars = replace(bars, volume=volume, has_volume=None)
-    inputs = prepare(bars, space, study_rules(study, space, bars.n_symbols), 0.0)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     cut = inputs.window(inputs.first, 90, 100)
     cut.save(tmp_path)
     assert Inputs.load(tmp_path).bars.traded.tolist() == [[0, 1, 1]] * 100
@@ -493,7 +513,9 @@ def test_correlations_are_refreshed_where_symbols_are_many() -> None:
 
 def test_the_parameters_of_a_result_run_it_again() -> None:
     first = run_with_stops()
-    again = backtest(random_bars(), first.parameters, costs=COSTS, holdout=0.25, allow_short=True)
+    again = backtest(
+        random_bars(), first.parameters, costs=COSTS, holdout=0.25, allow_short=True, account=LOANS
+    )
     assert again.parameters == first.parameters
     assert again.in_sample == first.in_sample
     assert again.equity.equals(first.equity)
