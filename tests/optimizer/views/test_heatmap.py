@@ -118,7 +118,7 @@ def test_a_mistake_is_named(result: StudyResult, names: tuple[str, ...], words: 
 
 
 def test_the_file_needs_no_network(result: StudyResult, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "map.html"
+    out = tmp_path / "map.html"
     done = barsweep("plot", result.folder.path, "--heatmap", "lookback", "threshold", "--out", out,
                     folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
