@@ -23,7 +23,7 @@ from tests.support.studies import random_bars, small_study, write_bars
 def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     path = tmp_path_factory.mktemp("figures")
     bars = write_bars(path / "bars.parquet", random_bars())
-    search = {"constraints": ["max_drawdown <= 0.12"]}
+    search = {"constraints": ["max_drawdown <= 0.03"]}
     return run_study(small_study(bars, search=search), out=path / "out", workers=1)
 
 
