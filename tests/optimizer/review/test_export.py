@@ -61,12 +61,15 @@ def written(home: Path, content: Any) -> Path:
 def test_an_export_carries_all_that_a_replay_needs(home: Path, exported: dict[str, Any]) -> None:
     manifest = StudyFolder.open(home / "out").manifest()
     assert exported["kind"] == KIND
-    assert exported["schema_version"] == 1
+    assert exported["schema_version"] == 2
     assert exported["study"] == {"name": "small", "hash": manifest["study_hash"], "seed": 3}
     assert exported["data"]["hash"] == random_bars().content_hash
     assert exported["data"]["symbols"] == ["AAA", "BBB", "CCC"]
     assert exported["data"]["path"] == "../data/bars.parquet"
     assert exported["costs"]["commission_bps"] == 1.0
+    assert exported["account"]["leverage"] == 1.0
+    assert exported["instruments"] == manifest["study"]["instruments"]
+    assert (exported["sizing"], exported["allocation"]) == ("kelly", "additions")
     assert exported["holdout"] == 0.25
     assert exported["first_bar"] == manifest["first_bar"]
     assert exported["versions"] == manifest["versions"]
