@@ -372,6 +372,7 @@ def container(content: Any, place: tuple[Any, ...]) -> Any:
 
 NEEDED = [
     ("kind",), ("schema_version",), ("sets",), ("data",), ("costs",), ("allow_short",), ("holdout",),
+    ("account",), ("instruments",), ("sizing",), ("allocation",),
     ("first_bar",), ("study",), ("study", "name"), ("data", "path"), ("data", "hash"),
     ("data", "symbols"), ("data", "align"), ("data", "timezone"), ("sets", 0, "strategy"),
     ("sets", 0, "classifier"), ("sets", 0, "parameters"), ("sets", 0, "in_sample"),
@@ -433,7 +434,11 @@ def test_a_value_of_the_wrong_kind_is_refused_or_taken_never_a_crash(
         ('{"kind": "something else"}', "not an export"),
         (json.dumps({"kind": KIND}), "schema_version: got None"),
         (json.dumps({"kind": KIND, "schema_version": 99}), "schema_version: got 99"),
-        (json.dumps({"kind": KIND, "schema_version": 1}), "sets: missing"),
+        (
+            json.dumps({"kind": KIND, "schema_version": 1}),
+            "schema_version: got 1; this barsweep reads 2",
+        ),
+        (json.dumps({"kind": KIND, "schema_version": 2}), "sets: missing"),
     ],
 )
 def test_what_is_no_export_is_refused(text: str, words: str, home: Path) -> None:
