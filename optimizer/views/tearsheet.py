@@ -74,7 +74,8 @@ def check_returns_file(path: Path) -> None:
         path: the file.
 
     Raises:
-        StudyError: the file name ends in neither .csv nor .parquet, or it is a folder.
+        StudyError: the file name ends in neither .csv nor .parquet, its folder is missing, or it must
+            not be replaced.
     """
     check_output(path, (".csv", ".parquet"), "a table of returns")
 
@@ -97,7 +98,6 @@ def write_returns(replayed: Replay, out: str | Path) -> Path:
     check_returns_file(path)
     frame = daily_returns(replayed).to_frame()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         is_csv = path.suffix.lower() == ".csv"
         write_atomically(path, frame.to_csv if is_csv else frame.to_parquet)
     except OSError as error:
@@ -128,7 +128,6 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
     with _quiet_libraries():
         quantstats = _quantstats()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             yearly = days_per_year(replayed.bars.timestamps, replayed.bars.bars_per_year)
             write_atomically(path, lambda part: _write(quantstats, returns, against, yearly, part))
         except OSError as error:

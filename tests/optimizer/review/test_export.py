@@ -61,12 +61,15 @@ def written(home: Path, content: Any) -> Path:
 def test_an_export_carries_all_that_a_replay_needs(home: Path, exported: dict[str, Any]) -> None:
     manifest = StudyFolder.open(home / "out").manifest()
     assert exported["kind"] == KIND
-    assert exported["schema_version"] == 1
+    assert exported["schema_version"] == 2
     assert exported["study"] == {"name": "small", "hash": manifest["study_hash"], "seed": 3}
     assert exported["data"]["hash"] == random_bars().content_hash
     assert exported["data"]["symbols"] == ["AAA", "BBB", "CCC"]
     assert exported["data"]["path"] == "../data/bars.parquet"
     assert exported["costs"]["commission_bps"] == 1.0
+    assert exported["account"]["leverage"] == 1.0
+    assert exported["instruments"] == manifest["study"]["instruments"]
+    assert (exported["sizing"], exported["allocation"]) == ("kelly", "additions")
     assert exported["holdout"] == 0.25
     assert exported["first_bar"] == manifest["first_bar"]
     assert exported["versions"] == manifest["versions"]
@@ -369,6 +372,7 @@ def container(content: Any, place: tuple[Any, ...]) -> Any:
 
 NEEDED = [
     ("kind",), ("schema_version",), ("sets",), ("data",), ("costs",), ("allow_short",), ("holdout",),
+    ("account",), ("instruments",), ("sizing",), ("allocation",),
     ("first_bar",), ("study",), ("study", "name"), ("data", "path"), ("data", "hash"),
     ("data", "symbols"), ("data", "align"), ("data", "timezone"), ("sets", 0, "strategy"),
     ("sets", 0, "classifier"), ("sets", 0, "parameters"), ("sets", 0, "in_sample"),
@@ -430,7 +434,11 @@ def test_a_value_of_the_wrong_kind_is_refused_or_taken_never_a_crash(
         ('{"kind": "something else"}', "not an export"),
         (json.dumps({"kind": KIND}), "schema_version: got None"),
         (json.dumps({"kind": KIND, "schema_version": 99}), "schema_version: got 99"),
-        (json.dumps({"kind": KIND, "schema_version": 1}), "sets: missing"),
+        (
+            json.dumps({"kind": KIND, "schema_version": 1}),
+            "schema_version: got 1; this barsweep reads 2",
+        ),
+        (json.dumps({"kind": KIND, "schema_version": 2}), "sets: missing"),
     ],
 )
 def test_what_is_no_export_is_refused(text: str, words: str, home: Path) -> None:

@@ -556,7 +556,13 @@ def test_the_order_of_symbols_in_the_study_makes_no_difference(data: Path, tmp_p
 
 def test_the_study_may_say_how_many_bars_are_a_year(data: Path, tmp_path: Path) -> None:
     plain = run(data, tmp_path / "plain").results()
-    stated = run(data, tmp_path / "stated", data={"bars_per_year": 4 * 252})
+    # Four times the bars, and twice the Sharpe ratio a year: as much per bar, so the same trades.
+    stated = run(
+        data,
+        tmp_path / "stated",
+        data={"bars_per_year": 4 * 252},
+        risk={"expected_sharpe": 2 * 0.5},
+    )
     assert stated.folder.manifest()["bars_per_year"] == 1008.0
     rows = stated.results()
     for name in ("sharpe", "oos_sharpe", "volatility", "sortino"):

@@ -295,8 +295,9 @@ def test_walk_forward_equals_joining_by_hand(
     assert_windows(known, found, train, anchored)
     joined = np.concatenate([known.between(w.start, w.stop)[:, w.number] for w in found.windows])
     frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
-    assert list(frame.columns) == ["timestamp", "return", "equity", "set"]
+    assert list(frame.columns) == ["timestamp", "return", "equity", "excess_return", "set"]
     np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+    assert frame["excess_return"].equals(frame["return"])
     np.testing.assert_allclose(frame["equity"], 100_000.0 * np.cumprod(1.0 + joined), rtol=1e-12)
     assert frame["set"].to_list() == [
         w.number for w in found.windows for _ in range(w.start, w.stop)
@@ -304,6 +305,21 @@ def test_walk_forward_equals_joining_by_hand(
     times = known.inputs.bars.timestamps[found.windows[0].start : found.windows[-1].stop]
     assert (frame["timestamp"].dt.tz_localize(None).to_numpy() == times).all()
     assert found.stitched_sharpe == pytest.approx(sharpe(joined) * YEARLY)
+
+
+def test_walk_forward_subtracts_the_risk_free_rate(known: Known, tmp_path: Path) -> None:
+    """5% a year for the time between two closes; the trades are the same."""
+    account = {"account": {"risk_free": 0.05}, "validation": {"method": "walk_forward"}}
+    result = run(known.result.study.data_path, tmp_path / "out", **merged(GRID, account))
+    found = selected(result)
+    joined = np.concatenate([known.between(w.start, w.stop)[:, w.number] for w in found.windows])
+    start, stop = found.windows[0].start, found.windows[-1].stop
+    days = np.diff(known.inputs.bars.timestamps[start - 1 : stop]) / np.timedelta64(1, "D")
+    excess = joined - 0.05 * days / 365.25
+    frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
+    np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+    np.testing.assert_allclose(frame["excess_return"], excess, rtol=0.0, atol=1e-14)
+    assert found.stitched_sharpe == pytest.approx(sharpe(excess) * YEARLY)
 
 
 @pytest.mark.parametrize("constraints", [[], ["max_drawdown <= 0.08"]])

@@ -29,7 +29,7 @@ NUMBERS = ("n_trades", "max_drawdown", "sharpe", "oos_sharpe", "kelly_fraction",
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results")
     bars = write_bars(path / "bars.parquet", random_bars())
-    search = {"constraints": ["max_drawdown <= 0.12"]}
+    search = {"constraints": ["max_drawdown <= 0.03"]}
     return run_study(small_study(bars, search=search), out=path / "out", workers=1).folder.path
 
 

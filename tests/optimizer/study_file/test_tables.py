@@ -127,7 +127,7 @@ def test_direction_follows_the_metric() -> None:
         assert study.search.direction == (METRIC_DIRECTIONS[metric],)
     minimized = {m for m in METRICS if METRIC_DIRECTIONS[m] == "minimize"}
     assert minimized == {
-        "volatility", "max_drawdown", "turnover", "costs_paid", "ruined", "kurtosis",
+        "volatility", "max_drawdown", "turnover", "costs_paid", "ruined", "kurtosis", "liquidations",
     }  # fmt: skip
     study = study_from_dict(
         mapping(search={"objective": ["sharpe", "max_drawdown"], "sampler": "nsga2"})

@@ -23,7 +23,7 @@ from tests.support.studies import random_bars, small_study, write_bars
 def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     path = tmp_path_factory.mktemp("figures")
     bars = write_bars(path / "bars.parquet", random_bars())
-    search = {"constraints": ["max_drawdown <= 0.12"]}
+    search = {"constraints": ["max_drawdown <= 0.03"]}
     return run_study(small_study(bars, search=search), out=path / "out", workers=1)
 
 
@@ -118,7 +118,7 @@ def test_a_mistake_is_named(result: StudyResult, names: tuple[str, ...], words: 
 
 
 def test_the_file_needs_no_network(result: StudyResult, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "map.html"
+    out = tmp_path / "map.html"
     done = barsweep("plot", result.folder.path, "--heatmap", "lookback", "threshold", "--out", out,
                     folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr

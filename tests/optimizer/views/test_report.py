@@ -6,7 +6,6 @@ import html
 import json
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,6 @@ from hypothesis.extra import numpy as hnp
 from optimizer.errors import StudyError
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
-from optimizer.study_file.space import build_space
-from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
@@ -33,27 +29,29 @@ from optimizer.views.report.figures import thinned
 from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
 from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
 from tests.support.command import barsweep
-from tests.support.studies import mapping, random_bars, small_study, write_bars
+from tests.support.studies import random_bars, small_study, write_bars
 
 # --- Trades ---------------------------------------------------------------------------------------
 
 DAYS = pd.date_range("2020-01-01", periods=10, tz="UTC")
-RULES = replace(
-    study_rules(study_from_dict(mapping()), build_space(study_from_dict(mapping())), 1),
-    commission=0.01,
-    slippage=0.0,
-)
 
 
-def fills(*rows: tuple[int, str, float, float, str]) -> pd.DataFrame:
+def fills(
+    *rows: tuple[int, str, float, float, str], lot_size: float = 1.0, multiplier: float = 1.0
+) -> pd.DataFrame:
+    """Fills by a broker who takes 1% of their value."""
     columns = ["timestamp", "symbol", "quantity", "price", "kind"]
     frame = pd.DataFrame([(DAYS[day], *rest) for day, *rest in rows], columns=columns)
-    return frame.assign(cost=frame["quantity"].abs() * frame["price"] * 0.01)
+    signed = frame["quantity"] * frame["price"] * multiplier
+    cost = signed.abs() * 0.01
+    return frame.assign(
+        cost=cost, lots=frame["quantity"] / lot_size, value=signed.abs(), cash=-signed - cost
+    )
 
 
 def test_a_trade_goes_from_flat_to_flat() -> None:
     done = fills((0, "A", 10, 5.0, "order"), (2, "A", 10, 7.0, "order"), (5, "A", -20, 8.0, "stop"))
-    one = round_trips(done, DAYS, {"A": 1.0}, RULES).iloc[0]
+    one = round_trips(done, DAYS, {"A": 1.0}).iloc[0]
     assert (one["symbol"], one["side"], one["end"], one["bars"]) == ("A", "long", "stop", 5)
     assert (one["entry"], one["exit"]) == (DAYS[0], DAYS[5])
     assert (one["entry_price"], one["exit_price"]) == (6.0, 8.0)
@@ -63,14 +61,26 @@ def test_a_trade_goes_from_flat_to_flat() -> None:
     assert one["return"] == pytest.approx((40.0 - 2.8) / 140.0)
 
 
-def test_a_fill_that_turns_a_position_round_ends_one_trade_and_starts_the_next() -> None:
-    done = fills((1, "A", 10, 5.0, "order"), (3, "A", -15, 6.0, "order"))
-    first, second = round_trips(done, DAYS, {"A": 4.0}, RULES).to_dict("records")
+def test_an_order_that_turns_a_position_round_ends_one_trade_and_starts_the_next() -> None:
+    done = fills(
+        (1, "A", 10, 5.0, "order"), (3, "A", -10, 6.0, "order"), (3, "A", -5, 6.0, "order")
+    )
+    first, second = round_trips(done, DAYS, {"A": 4.0}).to_dict("records")
     assert (first["side"], first["end"]) == ("long", "order")
     assert first["profit"] == pytest.approx(10.0 - 0.5 - 0.6)
     assert (second["side"], second["end"], second["exit"]) == ("short", "open", DAYS[-1])
     assert second["profit"] == pytest.approx(5 * 2.0 - 0.3)
     assert first["cost"] + second["cost"] == pytest.approx(done["cost"].sum())
+
+
+def test_lots_and_a_multiplier_count_in_money() -> None:
+    # 2 lots of 5 units, each worth 50 times its price.
+    done = fills((1, "A", 10, 5.0, "order"), (4, "A", -5, 6.0, "order"), lot_size=5, multiplier=50)
+    one = round_trips(done, DAYS, {"A": 4.0}).iloc[0]
+    assert (one["end"], one["exit_price"]) == ("open", 4.0)
+    # 2,500 paid, 1,500 received and 1,000 left, 1% of 2,500 + 1,500 to the broker.
+    assert one["profit"] == pytest.approx(-40.0)
+    assert one["return"] == pytest.approx(-40.0 / 2500.0)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +93,13 @@ def result() -> BacktestResult:
 
 
 def test_trades_add_up_to_what_was_gained(result: BacktestResult) -> None:
-    bars, study = random_bars(500), study_from_dict(mapping())
-    rules = study_rules(study, build_space(study), bars)
+    bars = random_bars(500)
     closes = dict(zip(bars.symbols, bars.close[-1].tolist(), strict=True))
     times = pd.DatetimeIndex(result.equity.index)
-    trades = round_trips(result.fills, times, closes, rules)
+    trades = round_trips(result.fills, times, closes)
     assert {"long", "short"} == set(trades["side"])
     assert {"order", "stop"} <= set(trades["end"])
-    gained = float(result.equity.iloc[-1]) - rules.initial_cash
+    gained = float(result.equity.iloc[-1]) - 100_000.0 - result.in_sample["carry"]
     assert trades["profit"].sum() == pytest.approx(gained, rel=1e-9)
     assert trades["cost"].sum() == pytest.approx(result.in_sample["costs_paid"], rel=1e-9)
     closed = trades[trades["end"] != "open"]
