@@ -245,10 +245,12 @@ def test_the_sizing_example_is_right() -> None:
     wanted = risk.target_size(1.0, kelly * adjustment, 1.0, 100_000.0, inverse, None)
     addition = risk.placed_order(wanted, 100.0, 1.0, 1.0, 0.1, None)
     added = addition * 50.0 + 200.0 * 83.0
-    share = risk.budget_share(0.6, 100_000.0, gross, values["TLT"], added)
+    left = risk.budget_left(0.6, 100_000.0, gross, values["TLT"])
+    share = risk.budget_share(left, added)
     order = risk.shared_order(addition, 100.0, share, 1.0, 1.0, 0.1, None)
     assert risk.shared_order(200.0, 0.0, share, 1.0, 1.0, 0.1, None) == 140.0
-    assert risk.budget_share(0.8, 100_000.0, gross, values["TLT"], added) == 1.0
+    larger = risk.budget_left(0.8, 100_000.0, gross, values["TLT"])
+    assert risk.budget_share(larger, added) == 1.0
     expected = {
         "Kelly fraction": kelly,
         "mean correlation": rho,
@@ -256,7 +258,7 @@ def test_the_sizing_example_is_right() -> None:
         "wanted": wanted,
         "addition": addition,
         "all additions": added,
-        "budget": 0.6 * 100_000.0 - gross + values["TLT"],
+        "budget": left,
         "budget share": share,
         "order": order,
         "target": 100.0 + order,
