@@ -267,6 +267,19 @@ def test_the_sizing_example_is_right() -> None:
     assert said == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_translated_studies_trade(tmp_path: Path) -> None:
+    """Each study file of ``docs/coming_from.md`` runs on the bars of a new project, and places orders."""
+    shutil.copy(ROOT / "optimizer" / "project" / "bars.parquet", tmp_path)
+    translated = [one for one in blocks(DOCS / "coming_from.md") if one.language == "toml"]
+    assert len(translated) == 3
+    for block in translated:
+        content = tomllib.loads(block.text)
+        content |= {"study": {"name": "page", "seed": 1}, "data": {"path": "bars.parquet"}}
+        study = study_from_dict(content, tmp_path)
+        result = optimizer.run_study(study, workers=1, out=tmp_path / f"line_{block.line}")
+        assert result.best(1)["n_trades"].iloc[0] > 0, f"line {block.line}"
+
+
 def page_text(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
