@@ -245,10 +245,12 @@ def test_the_sizing_example_is_right() -> None:
     wanted = risk.target_size(1.0, kelly * adjustment, 1.0, 100_000.0, inverse, None)
     addition = risk.placed_order(wanted, 100.0, 1.0, 1.0, 0.1, None)
     added = addition * 50.0 + 200.0 * 83.0
-    share = risk.budget_share(0.6, 100_000.0, gross, values["TLT"], added)
+    left = risk.budget_left(0.6, 100_000.0, gross, values["TLT"])
+    share = risk.budget_share(left, added)
     order = risk.shared_order(addition, 100.0, share, 1.0, 1.0, 0.1, None)
     assert risk.shared_order(200.0, 0.0, share, 1.0, 1.0, 0.1, None) == 140.0
-    assert risk.budget_share(0.8, 100_000.0, gross, values["TLT"], added) == 1.0
+    larger = risk.budget_left(0.8, 100_000.0, gross, values["TLT"])
+    assert risk.budget_share(larger, added) == 1.0
     expected = {
         "Kelly fraction": kelly,
         "mean correlation": rho,
@@ -256,13 +258,26 @@ def test_the_sizing_example_is_right() -> None:
         "wanted": wanted,
         "addition": addition,
         "all additions": added,
-        "budget": 0.6 * 100_000.0 - gross + values["TLT"],
+        "budget": left,
         "budget share": share,
         "order": order,
         "target": 100.0 + order,
         "band": 0.1 * (100.0 + order),
     }
     assert said == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_translated_studies_trade(tmp_path: Path) -> None:
+    """Each study file of ``docs/coming_from.md`` runs on the bars of a new project, and places orders."""
+    shutil.copy(ROOT / "optimizer" / "project" / "bars.parquet", tmp_path)
+    translated = [one for one in blocks(DOCS / "coming_from.md") if one.language == "toml"]
+    assert len(translated) == 3
+    for block in translated:
+        content = tomllib.loads(block.text)
+        content |= {"study": {"name": "page", "seed": 1}, "data": {"path": "bars.parquet"}}
+        study = study_from_dict(content, tmp_path)
+        result = optimizer.run_study(study, workers=1, out=tmp_path / f"line_{block.line}")
+        assert result.best(1)["n_trades"].iloc[0] > 0, f"line {block.line}"
 
 
 def page_text(name: str) -> str:

@@ -27,7 +27,7 @@ FEATURES = {
 
 def signal(momentum, near, volatility, threshold, nearness):
     """Direction, strength (expected return per bar) and confidence (0 to 1) of one symbol's bar."""
-    strength = 0.05 * volatility
+    strength = 0.05 * volatility  # a Sharpe ratio of 0.05 per bar, on daily bars 0.8 a year
     if momentum > threshold and near > nearness:
         return LONG, strength, 1.0
     if momentum < -threshold:
