@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from optimizer.bars.checks import require_bars, suspected_splits
 from optimizer.bars.foreign import read_foreign
-from optimizer.bars.load import Moment, load_bars
+from optimizer.bars.load import load_bars
 from optimizer.bars.times import infer_bars_per_year
+from optimizer.bars.timestamps import Moment
 from optimizer.errors import DataError
 from optimizer.types import Bars, TimeArray
 
