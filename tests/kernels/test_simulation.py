@@ -782,7 +782,8 @@ def test_code_for_sets_that_no_set_is_changes_nothing(
     assert code.bits() == without.bits()
     assert code.equity.tobytes() == without.equity.tobytes()
     assert code.fills.tobytes() == without.fills.tobytes()
-    assert (without.fills[..., FILL_LOTS] != 0.0).sum() > 20
+    assert (without.fills[..., FILL_LOTS] != 0.0).any()
+    assert (without.row("traded") > 0.0).mean() > 0.5
 
 
 def test_places_for_all_change_nothing() -> None:
