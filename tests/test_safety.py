@@ -220,7 +220,7 @@ def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
 
 def test_arrays_of_objects_are_not_mapped(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
-    (tmp_path / "inputs.json").write_text(json.dumps({"symbols": [], "keys": []}))
+    (tmp_path / "inputs.json").write_text(json.dumps({"symbols": [], "keys": [], "left_out": []}))
     planted = np.array([Bomb(mark)], dtype=object)
     for name in ("timestamps", "open", "high", "low", "close", "volume", "features"):
         np.save(tmp_path / f"{name}.npy", planted, allow_pickle=True)

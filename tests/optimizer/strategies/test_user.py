@@ -570,8 +570,8 @@ def test_the_command_line_gives_one_line_and_says_whose_code_it_runs(home: Path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "runs code from mine.py"
     for text, words in (
-        (MOMENTUM.replace("momentum > threshold", "momentum > [threshold]"), "mine.py:13: signal"),
-        (None, "mine.py: no such file"),
+        (MOMENTUM.replace("momentum > threshold", "momentum > [threshold]"), "mine.py:14: signal"),
+        (None, 'path = "mine.py": no such file'),
     ):
         (home / "mine.py").unlink()
         if text is not None:

@@ -333,6 +333,7 @@ def test_a_feature_is_finite_from_the_symbols_own_warm_up_on() -> None:
 def test_a_study_is_rerun_and_resumed_with_its_members_only(tmp_path: Path) -> None:
     study, _ = ragged_study(tmp_path)
     result = run_study(study, out=tmp_path / "out", workers=1)
+    (tmp_path / "elsewhere").mkdir()
     exported = load_export(export_sets(tmp_path / "out", out=tmp_path / "elsewhere" / "best.json"))
     terms = Terms.of_export(exported, tmp_path / "elsewhere")
     document = exported["sets"][0]
