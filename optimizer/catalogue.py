@@ -119,9 +119,6 @@ SIZING_PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 """Every sizing mode, the default first, and the parameters that only this mode reads."""
 
-ALLOCATIONS = ("additions", "targets")
-"""How the targets of one close share the exposure budget; the default first."""
-
 COSTS: tuple[Parameter, ...] = (
     Parameter("commission_bps", float, 1.0, 0.0, 5_000.0, "risk", "bps of the traded value"),
     Parameter("commission_per_unit", float, 0.0, 0.0, 1e9, "risk", "money a unit traded"),

@@ -90,9 +90,9 @@ def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, F
     """
     account = study.account
     cash = _rates(account.cash_rate, study.base_path, timestamps)
-    if account.risk_free is None:
+    if account.risk_free_rate == account.cash_rate:
         return cash, cash
-    return cash, _rates(account.risk_free, study.base_path, timestamps)
+    return cash, _rates(account.risk_free_rate, study.base_path, timestamps)
 
 
 def _rates(rate: Rate, folder: Path, timestamps: TimeArray) -> FloatArray:

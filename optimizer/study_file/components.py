@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
-from optimizer.catalogue import ALLOCATIONS, CLASSIFIERS, RISK, SIZING_PARAMETERS, UNPREFIXED
+from kernels.codes import ALLOCATIONS, SIZINGS
+from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.declaration import is_name
@@ -178,7 +179,7 @@ class RiskTable(Table):
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False
-    sizing: Annotated[Sizing, name_of(*SIZING_PARAMETERS)] = "kelly"
+    sizing: Annotated[Sizing, name_of(*SIZINGS)] = "kelly"
     allocation: Annotated[Allocation, name_of(*ALLOCATIONS)] = "additions"
     settings: dict[str, Setting]
 

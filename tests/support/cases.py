@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.codes import SIZINGS
 from optimizer.types import Bars
 
 STRATEGY_SETS: list[dict[str, Any]] = [
@@ -16,8 +17,6 @@ STRATEGY_SETS: list[dict[str, Any]] = [
     {"strategy": "ema_cross", "ema_cross_fast": 3, "ema_cross_slow": 9, "ema_cross_band": 0.005},
     {"strategy": "breakout", "breakout_lookback": 2, "breakout_atr_lookback": 5},
 ]
-
-SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
 
 
 @dataclass(frozen=True)
