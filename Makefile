@@ -43,7 +43,8 @@ wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is h
 	$(BIN)/python -m tests.support.wheel
 
 .PHONY: soak
-soak: $(VENV)/installed-dev ## Kill studies of every sampler at 50 random moments each, disturb ten thousand trials, compare (over an hour)
+soak: $(VENV)/installed-dev ## Tests with other random examples; kill studies of every sampler at 50 random moments each, disturb ten thousand trials, compare (over an hour)
+	BARSWEEP_EXPLORE=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 	$(BIN)/python -m tests.support.soak
 	$(BIN)/python -m benchmarks.memory
 
