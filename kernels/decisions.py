@@ -76,7 +76,7 @@ def wanted_positions(
         sizing: a code of ``kernels.codes``.
         scaled_size: the mode's own size times the regime multiplier.
         max_weight: cap of a position, a fraction of equity.
-        variance: of the portfolio, per bar and unit of exposure.
+        variance: the variance of the portfolio, per bar and unit of exposure.
         equity: money at the close.
         correlations: (n_symbols, n_symbols); None for no adjustment.
         values: (n_symbols,), signed values of the positions at the last refresh, in money.
@@ -179,8 +179,8 @@ def decide(
     Args:
         directions: (n_symbols,), of the signals.
         strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size, max_weight,
-            variance, equity, correlations, values, values_gross, correlation_penalty, short: as in
-            ``wanted_positions``.
+            variance, equity, correlations, values, values_gross, correlation_penalty, short: the
+            same as in ``wanted_positions``.
         barred: (n_symbols,), directions that a stop closed, or 0; updated.
         lot_units: (n_symbols,), units per lot.
         allocation: a code of ``kernels.codes``.

@@ -158,7 +158,7 @@ def column(owner: str, name: str) -> str:
 
     Args:
         owner: a strategy or classifier, which becomes the prefix, or one of ``UNPREFIXED``.
-        name: of the parameter.
+        name: the name of the parameter.
     """
     return name if owner in UNPREFIXED else f"{owner}_{name}"
 

@@ -14,7 +14,7 @@ def escaped(text: str) -> str:
     become such as ``\x1b``. Every error and every line and cell that a command prints goes through this.
 
     Args:
-        text: of a file, or of anybody.
+        text: a text from a file, or from anybody.
     """
     if text.isprintable():
         return text

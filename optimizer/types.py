@@ -129,7 +129,7 @@ class Bars:
 
         Args:
             symbol: index of a symbol.
-            values: at ``own(symbol)``, shape (n_own,).
+            values: the values at ``own(symbol)``, shape (n_own,).
             missing: the value before its first bar.
 
         Returns:
@@ -167,7 +167,7 @@ class Bars:
         """The bar of all symbols at one timestamp.
 
         Args:
-            index: of the bar.
+            index: the index of the bar.
         """
         return Bar(
             index,

@@ -96,10 +96,10 @@ def lane_terms(
         s, b: numbers of the symbol and of the lane.
         side: 1 for a purchase, -1 for a sale.
         quantity: lots, >= 0.
-        price: of the market.
+        price: the price of the market.
         parameters: rows of each lane.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        scratch: as ``gather_volatility`` left it.
+        scratch: the scratch values as ``gather_volatility`` left it.
         volumes: (n_bars, n_symbols), units; inf where unknown.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
@@ -241,7 +241,7 @@ def end_trades(state: FloatArray, scratch: FloatArray, o: Index) -> None:
 
     Args:
         state: updated.
-        scratch: as ``reduce_position`` left it.
+        scratch: the scratch values as ``reduce_position`` left it.
         o: offset of the block in ``state``.
     """
     for b in range(B):
@@ -260,7 +260,7 @@ def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: 
         positions: updated.
         p, b: offset of the symbol in ``positions``, and the lane.
         change: lots to be added, signed.
-        price: after slippage.
+        price: the price after slippage.
     """
     lots = positions[p + LOTS + b]
     positions[p + ENTRY + b] = mean_entry(lots, positions[p + ENTRY + b], change, price)
@@ -287,10 +287,10 @@ def record_fill(
 
     Args:
         fills: (n_bars, n_symbols, n_kinds, 4), updated.
-        q, s, t, parameters, instruments, scratch, volumes, fees: as in ``lane_terms``.
+        q, s, t, parameters, instruments, scratch, volumes, fees: the same as in ``lane_terms``.
         kind: a code of ``kernels.codes``.
         change: lots, signed; 0 keeps nothing.
-        price: of the market.
+        price: the price of the market.
     """
     if change != 0.0:
         side = 1.0 if change > 0.0 else -1.0

@@ -93,7 +93,8 @@ def decide_lanes(
         positions: the orders are written.
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
-        scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
+        scratch: the scratch values as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes``
+            left it; overwritten.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
@@ -101,7 +102,7 @@ def decide_lanes(
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
-        extended: as in ``simulate``.
+        extended: the extended account, as in ``simulate``.
     """
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK

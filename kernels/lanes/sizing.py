@@ -118,7 +118,8 @@ def count_lanes(
     Args:
         p: offset of the symbol in ``positions``.
         positions: read.
-        scratch: as ``put_signal`` left it; SPENT, the number of symbols that signal, is raised.
+        scratch: the scratch values as ``put_signal`` left it; SPENT, the number of symbols that
+            signal, is raised.
         stops: None where stops are off.
         short: None where short positions are off.
     """
@@ -137,8 +138,8 @@ def other_size_lanes(
     """Fractions of equity of one symbol in the modes other than ``kelly``.
 
     Args:
-        scratch: as ``put_signal`` left it; SPENT is the number of symbols that signal. FRACTION is
-            overwritten.
+        scratch: the scratch values as ``put_signal`` left it; SPENT is the number of symbols that
+            signal. FRACTION is overwritten.
         sizing: a code of ``kernels.codes``.
         ivol: inverse of the volatility per bar that all lanes share.
         confident: None where the confidence of all signals is 1.
@@ -164,7 +165,7 @@ def wait_lanes(p: Index, positions: FloatArray, raw: bool) -> None:
     Args:
         p: offset of the symbol in ``positions``.
         positions: ORDER is written.
-        raw: as in ``want_lanes``.
+        raw: whether the sizes are raw, as in ``want_lanes``.
     """
     for b in range(B):
         positions[p + ORDER + b] = np.nan if raw else 0.0
@@ -193,7 +194,7 @@ def want_lanes(
             symbol.
         positions: ORDER and BARRED are written.
         parameters: rows of each lane.
-        scratch: as ``put_signal`` left it. Values are added to ADDED and FREED.
+        scratch: the scratch values as ``put_signal`` left it. Values are added to ADDED and FREED.
         close: price of the symbol.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         raw: whether to leave the change of the position wanted, and NaN where the signal holds, for
@@ -201,7 +202,8 @@ def want_lanes(
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where ``raw`` is False in every call.
+        extended: the extended account, as in ``simulate``; None where ``raw`` is False in every
+            call.
 
     Returns:
         The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
@@ -423,10 +425,11 @@ def share_lanes(
         parameters: rows of each lane.
         positions: ORDER is updated.
         pending: (n_blocks, n_symbols), updated.
-        scratch: as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
+        scratch: the scratch values as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
         allocation: a code of ``kernels.codes``.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where the allocation is ``additions``.
+        extended: the extended account, as in ``simulate``; None where the allocation is
+            ``additions``.
     """
     n_symbols = np.uint64(len(instruments))
     q = k * PARAMETER_BLOCK

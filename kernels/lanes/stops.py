@@ -75,7 +75,7 @@ def stop_lanes(
         columns, parameters: rows of each lane.
         state, positions: updated.
         scratch: X_VOLATILITY is overwritten.
-        fills: as in ``fill_lanes``.
+        fills: the fills of the bar, as in ``fill_lanes``.
         fees: None where no lane has costs that depend on the size of a fill.
         short: None where short positions are off.
     """
@@ -172,7 +172,7 @@ def end_lanes(
 
     Args:
         k, t, volumes, volatilities, instruments, columns, parameters, state, positions, scratch, fills,
-            fees, short: as in ``stop_lanes``.
+            fees, short: the same as in ``stop_lanes``.
         closes: (n_bars, n_symbols).
         ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
     """
@@ -231,7 +231,7 @@ def margin_lanes(
 
     Args:
         k, t, opens, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, fills,
-            fees: as in ``stop_lanes``.
+            fees: the same as in ``stop_lanes``.
         state, positions: updated.
         scratch: EQUITY_NOW and GROSS are overwritten.
         maintenance: least equity, a fraction of gross value.
@@ -286,7 +286,7 @@ def liquidate(
 
     Args:
         k, t, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
-            positions, maintenance, fills, fees: as in ``margin_lanes``.
+            positions, maintenance, fills, fees: the same as in ``margin_lanes``.
         scratch: EQUITY_NOW and GROSS at the worst prices are read; X_VOLATILITY is overwritten.
     """
     n_symbols = np.uint64(highs.shape[1])

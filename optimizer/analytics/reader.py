@@ -72,7 +72,7 @@ class AnalyticsReader:
         """Everything that led to a fill and followed from it.
 
         Args:
-            fill_id: of the fill.
+            fill_id: the ID of the fill.
 
         Returns:
             Rows as dicts, with features and parameters as dicts: ``fill``; ``order``, None for a stop
@@ -118,7 +118,7 @@ class AnalyticsReader:
         """Equity, cash, exposure and drawdown of a portfolio, bar by bar.
 
         Args:
-            portfolio_id: of the portfolio.
+            portfolio_id: the ID of the portfolio.
 
         Raises:
             AnalyticsError: there is no such portfolio.

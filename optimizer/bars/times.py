@@ -61,8 +61,10 @@ def days_per_year(timestamps: TimeArray, bars_per_year: float) -> float:
     """Days with bars in one year, which annualizes daily returns of bars within the day.
 
     Args:
-        timestamps: of the bars, shape (n_bars,), strictly increasing, UTC, at least 1.
-        bars_per_year: as the bars are annualized; daily and longer bars give the same.
+        timestamps: the timestamps of the bars, shape (n_bars,), strictly increasing, UTC, at least
+            1.
+        bars_per_year: the number of bars in a year as the bars are annualized; daily and longer
+            bars give the same.
     """
     times = to_nanoseconds(timestamps)
     size = most_common(np.diff(times)) if len(times) > 1 else DAY

@@ -141,7 +141,7 @@ def resumable(folder: Path) -> Iterator[None]:
     """Remember where a study or a flow is written while it runs, see ``farewell``.
 
     Args:
-        folder: of the study or the flow.
+        folder: the folder of the study or the flow.
     """
     command_state.folder = folder
     yield

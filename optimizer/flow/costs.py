@@ -64,9 +64,9 @@ class Costs:
         """The costs of one parameter set.
 
         Args:
-            parameters: by column name; risk parameters and costs at least.
-            rules: of the study.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; risk parameters and costs at least.
+            rules: the rules of the study.
+            bars_per_year: the number of bars in a year.
         """
         values, table = risk_values(parameters, rules, bars_per_year), rules.instruments
 
@@ -97,8 +97,8 @@ class Costs:
         Args:
             symbol: index.
             lots: signed change of the position, not 0.
-            price: of the market.
-            volatility: of the symbol, per bar, at the decision.
+            price: the price of the market.
+            volatility: the volatility of the symbol, per bar, at the decision.
             volume: units traded in the bar; inf where unknown.
         """
         paid, cash_per_lot = fill_terms(

@@ -81,7 +81,7 @@ class FlowFolder:
 
         Args:
             flow: the flow to trace.
-            url: of the database; None takes a file in the folder.
+            url: the URL of the database; None takes a file in the folder.
             overwrite: replace a flow that the folder holds.
 
         Raises:

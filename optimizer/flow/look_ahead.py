@@ -70,7 +70,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
 
     Args:
         study: the study to check.
-        bars: of the study.
+        bars: the bars of the study.
 
     Returns:
         The first bar at which each feature, strategy or classifier changes; empty if all stay the

@@ -42,7 +42,7 @@ class Period:
         """Add a fill.
 
         Args:
-            fill: of an order, a stop or a margin call.
+            fill: the fill of an order, a stop or a margin call.
         """
         self._costs += fill.cost
         self._traded += abs(fill.lots) * fill.raw_value

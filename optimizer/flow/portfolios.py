@@ -24,7 +24,7 @@ def short_hash(value: object) -> str:
     """Hash of a JSON value for correlation IDs: eight hexadecimal digits.
 
     Args:
-        value: that JSON can hold.
+        value: a value that JSON can hold.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -65,8 +65,8 @@ def portfolio_specs(
     Args:
         tile: parameter sets.
         owner: begins the IDs.
-        rules: of the study.
-        bars_per_year: of the bars.
+        rules: the rules of the study.
+        bars_per_year: the number of bars in a year.
     """
     keys, which = tile.regime_keys()
     specs = []
@@ -100,8 +100,8 @@ def study_specs(
 
     Args:
         study: whose searched parameters are all listed.
-        space, rules: of the study.
-        bars: of the study; others make another flow.
+        space, rules: the parameter space and the rules of the study.
+        bars: the bars of the study; others make another flow.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
 
     Raises:

@@ -199,7 +199,7 @@ def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
     """The keys checked, sorted, each once.
 
     Args:
-        keys: in any order.
+        keys: the keys in any order.
 
     Raises:
         StrategyError: the name is unknown, or the lookback is out of bounds.
@@ -216,8 +216,8 @@ def compute_features(
     NaN.
 
     Args:
-        bars: of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
-        keys: in any order; repeated ones are computed once.
+        bars: the bars of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
+        keys: the keys in any order; repeated ones are computed once.
         given: features of the user's strategies by name.
 
     Raises:
@@ -278,11 +278,11 @@ def step(key: FeatureKey, state: FloatArray, high: float, low: float, close: flo
     The bits are those of ``compute_features`` at that bar.
 
     Args:
-        key: as given to `new_state`, which has checked it.
-        state: of `new_state`, changed in place.
-        high: of the bar.
-        low: of the bar.
-        close: of the bar.
+        key: the key as given to `new_state`, which has checked it.
+        state: the state that `new_state` returned, changed in place.
+        high: the high of the bar.
+        low: the low of the bar.
+        close: the close of the bar.
     """
     name, lookback = key
     if name == "close":
@@ -302,7 +302,7 @@ def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int
     returns are all equal) are 0: no known co-movement. The diagonal is 1.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         lookback: returns in the window, 2 or more.
         refresh: bars between two matrices, 1 or more.
         first_bar: bar of the first matrix, 0 or more.

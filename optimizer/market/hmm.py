@@ -70,8 +70,8 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
     gain nothing, and each model would depend on all earlier windows.
 
     Args:
-        bar: of the fit.
-        features: of the window, shape (n_bars, n_features).
+        bar: the bar of the fit, from 0.
+        features: the features of the window, shape (n_bars, n_features).
 
     Raises:
         FitError: neither start yields a usable model.

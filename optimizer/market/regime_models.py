@@ -30,7 +30,7 @@ class RegimeModel(Protocol):
 
         Args:
             features: shape (n_bars, 2), rows of `market_features`.
-            carried: from `carried`, updated in place.
+            carried: the carried state from `carried`, updated in place.
 
         Returns:
             Regime codes, shape (n_bars,).

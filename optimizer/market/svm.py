@@ -88,8 +88,8 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
     """Fit scikit-learn's SVC on terciles of the forward return: bear, neutral, bull.
 
     Args:
-        bar: of the fit.
-        features: of the window, shape (n_bars, n_features).
+        bar: the bar of the fit, from 0.
+        features: the features of the window, shape (n_bars, n_features).
         returns: log returns of the window, shape (n_bars,).
         horizon: bars of the forward return.
 

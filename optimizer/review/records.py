@@ -102,7 +102,7 @@ def judged(folder: StudyFolder) -> Judged:
     """A study's best sets and the verdict, deflated by every set in the ledger for its bars.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         The selection and the verdict.
@@ -135,7 +135,7 @@ def list_studies(folder: str | Path = "out") -> list[StudySummary]:
     """List the studies in a folder and its subfolders.
 
     Args:
-        folder: that holds studies.
+        folder: the folder that holds studies.
 
     Returns:
         One summary per study, oldest first.
@@ -162,7 +162,7 @@ def summarize(folder: str | Path) -> StudySummary:
     """Summarize one study.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         The summary; that of a study that cannot be read says why in ``problem``.
@@ -213,8 +213,8 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     """One parameter set of a study in full.
 
     Args:
-        folder: of the study.
-        number: of the set.
+        folder: the folder of the study.
+        number: the number of the set.
 
     Returns:
         Its parameters, metrics and odds.

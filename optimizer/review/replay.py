@@ -74,7 +74,7 @@ def replay(
 
     Args:
         path: a JSON or TOML export.
-        number: which of its sets, from 1.
+        number: the rank of the set in it, from 1.
         data: the bars, where they are no longer at the path that the file names.
         events: run the set through the event flow too, and compare equity and fills.
         trust: approve the strategy file that the export names, for good. You need not for what you

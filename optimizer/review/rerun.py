@@ -62,7 +62,7 @@ class Terms:
         """The terms of a study.
 
         Args:
-            manifest: of the study's folder.
+            manifest: the manifest of the study's folder.
 
         Returns:
             The terms, with every path absolute.
@@ -102,8 +102,8 @@ class Terms:
         """The terms of an export.
 
         Args:
-            content: of the file, see ``load_export``.
-            folder: from which its paths count.
+            content: the content of the file, see ``load_export``.
+            folder: the folder from which its paths count.
             data_path: the bars, where they are no longer at the path that the file names.
 
         Returns:
@@ -191,8 +191,8 @@ def rerun_set(
 
     Args:
         document: the set as an export holds it, see ``set_document``.
-        terms: under which it is simulated.
-        bars: of ``terms.bars()``.
+        terms: the terms under which it is simulated.
+        bars: the bars that ``terms.bars()`` returned.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
 
     Returns:
@@ -221,7 +221,7 @@ def missing_parameter(document: Mapping[str, Any], terms: Terms) -> str | None:
 
     Args:
         document: the set as an export holds it.
-        terms: under which it is simulated.
+        terms: the terms under which it is simulated.
 
     Returns:
         The first of them; None if all are there.
@@ -258,7 +258,7 @@ def rerun_built_in(
 
     Args:
         document: the set as an export holds it.
-        terms: under which it is simulated.
+        terms: the terms under which it is simulated.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
 
     Returns:
@@ -277,8 +277,8 @@ def open_positions(folder: str | Path, number: int) -> dict[str, float]:
     """Positions that a parameter set of a study holds after the last bar, simulated again.
 
     Args:
-        folder: of the study.
-        number: of the set.
+        folder: the folder of the study.
+        number: the number of the set.
 
     Returns:
         Signed units by symbol; without the symbols that are flat.

@@ -44,8 +44,9 @@ def set_table(
 
     Args:
         frame: whole rows of the study's results.
-        study: that they are results of.
-        selection: of the study, for the odds of its best sets, see ``judged``; None before its end.
+        study: the study that they are results of.
+        selection: the ``[selection]`` settings of the study, for the odds of its best sets, see
+            ``judged``; None before its end.
         more: metrics to show in place of some of the usual ones.
 
     Returns:

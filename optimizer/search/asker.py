@@ -48,7 +48,7 @@ class Asker(Protocol):
         """Tell the batch that was asked last.
 
         Args:
-            outcomes: of its points, in the order in which they were asked.
+            outcomes: the outcomes of its points, in the order in which they were asked.
 
         Returns:
             A finished trial for each outcome.
@@ -58,7 +58,7 @@ class Asker(Protocol):
         """Make known, where others take part, that the results of a batch are on disk.
 
         Args:
-            trials: of the batch, as ``tell`` gave them.
+            trials: the trials of the batch, as ``tell`` gave them.
 
         Raises:
             StudyError: the database that is shared cannot be used.
@@ -72,7 +72,7 @@ def new_asker(
 
     Args:
         study: the study to search.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: trials of the whole study.
         coordinator: hands out the points of a study that several processes share, or None.
     """
@@ -88,7 +88,7 @@ def enumerated_points(study: Study, space: Space, n_trials: int) -> Iterator[Til
 
     Args:
         study: the study to search. A sampler that goes by results gets a random sequence.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: length of the sequence; a grid ends earlier if it has fewer points.
     """
     search = study.search

@@ -51,7 +51,7 @@ def failed(reason: str) -> Outcome:
     """The outcome of a tile that could not be evaluated.
 
     Args:
-        reason: as the trial's record states it.
+        reason: the reason as the trial's record states it.
     """
     return Outcome(None, {"n_sets": 0, "reason": reason})
 
@@ -62,7 +62,7 @@ def outcome_of(tile: Tile, result: TileResult, score: TileScore) -> Outcome:
     Args:
         tile: the parameter sets.
         result: their metrics.
-        score: of the tile, see ``score_tile``.
+        score: the score of the tile, see ``score_tile``.
     """
     attributes: dict[str, Any] = {"n_sets": tile.n_lanes}
     if score.reason:
@@ -93,8 +93,8 @@ def trial_record(number: int, trial: FrozenTrial) -> dict[str, Any]:
     Without its times, which differ whenever the study is run.
 
     Args:
-        number: of the trial in the study, from 0.
-        trial: as it was told.
+        number: the number of the trial in the study, from 0.
+        trial: the trial as it was told.
     """
     # CMA-ES never reads its pickled state back, and it is not the same bytes twice.
     kept = {k: v for k, v in trial.system_attrs.items() if not k.startswith(_CMA_STATE)}

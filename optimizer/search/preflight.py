@@ -91,9 +91,9 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
 
     Args:
         study: the study to run.
-        space: of the study.
-        bars: of the study.
-        rules: of the study.
+        space: the parameter space of the study.
+        bars: the bars of the study.
+        rules: the rules of the study.
         workers: number of processes wanted, 0 for one per core.
     """
     cores = int(cpu_count())

@@ -59,7 +59,7 @@ def stationary_bootstrap(
         returns: (n_obs,), per period, >= -1.
         block_length: mean length of a block, >= 1.
         n_resamples: >= 1.
-        seed: of the resamples. More resamples with the same seed begin with the same ones.
+        seed: the seed of the resamples. More resamples with the same seed begin with the same ones.
         confidence: probability between the ends, in (0, 1).
 
     Raises:
@@ -112,7 +112,7 @@ def resample_rows(
         n_obs: rows of the sample.
         block_length: mean length of a block, >= 1.
         n_resamples: >= 1.
-        seed: of the resamples.
+        seed: the seed of the resamples.
 
     Returns:
         Arrays (n_batch, n_obs), a few resamples at a time; the batches do not change the resamples.

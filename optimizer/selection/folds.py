@@ -246,8 +246,8 @@ def recombine(
            [2., 3., 3.]])
 
     Args:
-        out_of_sample: for each split, in order, one value per bar of its ``test``, such as the return
-            of the set chosen on its ``train``.
+        out_of_sample: an array for each split, in order, with one value per bar of its ``test``,
+            such as the return of the set chosen on its ``train``.
         n_bars: number of bars.
         n_groups: number of groups.
         n_test_groups: groups that a split tests.

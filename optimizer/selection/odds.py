@@ -22,7 +22,7 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     deflated too.
 
     Args:
-        selection: of the study.
+        selection: the ``[selection]`` settings of the study.
         n_tried: sets ever tried on the bars, over all studies; the study's own count in any case.
 
     Returns:
@@ -41,8 +41,8 @@ def deflated(selection: Selection, n_tried: int) -> Selection:
     """A selection with the odds of its sets deflated by all sets ever tried on the bars.
 
     Args:
-        selection: of the study.
-        n_tried: as in ``judge``.
+        selection: the ``[selection]`` settings of the study.
+        n_tried: the same number as in ``judge``.
     """
     sets = tuple(deflated_statistics(selection, one, n_tried) for one in selection.sets)
     return replace(selection, sets=sets)
@@ -52,9 +52,9 @@ def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) 
     """Statistics of one set, deflated by the sets ever tried on the bars.
 
     Args:
-        selection: of the study.
+        selection: the ``[selection]`` settings of the study.
         one: statistics of the set.
-        n_tried: as in ``judge``.
+        n_tried: the same number as in ``judge``.
     """
     n_tried, effective, variance = tries_of(selection, n_tried)
     return replace(
@@ -96,10 +96,10 @@ def set_statistics(
     """Odds of one set of a study.
 
     Args:
-        selection: of the study.
-        row: of the set, as in the study's results.
+        selection: the ``[selection]`` settings of the study.
+        row: the row of the set, as in the study's results.
         n_holdout: bars of the holdout.
-        n_tried: as in ``judge``.
+        n_tried: the same number as in ``judge``.
     """
     yearly = math.sqrt(selection.bars_per_year)
 

@@ -146,7 +146,7 @@ def overfitting_of(chosen: SplitWinners) -> BacktestOverfitting:
     """The probability of backtest overfitting and what goes with it (Bailey et al. 2017).
 
     Args:
-        chosen: of symmetric splits, with ranks.
+        chosen: the sets chosen on symmetric splits, with their ranks.
     """
     inside, outside = chosen.in_sample, chosen.out_of_sample
     logits = np.log(chosen.ranks / (chosen.n_sets + 1.0 - chosen.ranks))

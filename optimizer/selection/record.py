@@ -146,7 +146,7 @@ class Selection:
         """Write ``selection.json``.
 
         Args:
-            folder: of the study.
+            folder: the folder of the study.
 
         Raises:
             StudyError: it cannot be written.
@@ -164,7 +164,7 @@ def load_selection(folder: StudyFolder) -> Selection | None:
     """Read what ``Selection.save`` wrote.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         None where the study has not come so far, or found no feasible set.

@@ -37,7 +37,7 @@ def probabilistic_sharpe_ratio(
     Args:
         sharpe: estimated Sharpe ratio, per period.
         n_obs: number of returns, >= 2.
-        skew: of the returns.
+        skew: the skew of the returns.
         kurtosis: Pearson's, of the returns; at least 1 + skew^2, as of any distribution.
         benchmark_sharpe: Sharpe ratio to be beaten, per period.
 
@@ -109,9 +109,9 @@ def deflated_sharpe_ratio(
     Args:
         sharpe: estimated Sharpe ratio of the chosen trial, per period.
         n_obs: number of returns, >= 2.
-        skew: of its returns.
+        skew: the skew of its returns.
         kurtosis: Pearson's, of its returns.
-        variance_of_sharpes: of all trials' Sharpe ratios per period (ddof 1).
+        variance_of_sharpes: the variance of all trials' Sharpe ratios per period (ddof 1).
         n_trials: number of independent trials, >= 1; see ``effective_number_of_trials``.
 
     Raises:
@@ -142,7 +142,7 @@ def minimum_track_record_length(
 
     Args:
         sharpe: estimated Sharpe ratio, per period.
-        skew: of the returns.
+        skew: the skew of the returns.
         kurtosis: Pearson's, of the returns.
         benchmark_sharpe: Sharpe ratio to be beaten, per period.
         confidence: probability to reach, in [0.5, 1).

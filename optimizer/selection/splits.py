@@ -45,7 +45,7 @@ def symmetric_splits(n_blocks: int, most: int | None = None, seed: int = 0) -> I
         n_blocks: number of blocks, even.
         most: draw this many without replacement if there are more. The probability that follows from
             them is an estimate with a standard error of at most 0.5 / sqrt(most).
-        seed: of the draw.
+        seed: the seed of the draw.
 
     Returns:
         (n_splits,) masks of the blocks in-sample, in lexicographic order of the blocks.

@@ -64,7 +64,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     speak for the winner. One whose returns do not vary has no Sharpe ratio and is ``likely luck``.
 
     Args:
-        selection: of the study.
+        selection: the ``[selection]`` settings of the study.
         n_tried: sets ever tried on the same bars, over all studies, by the ledger; the study's own
             count in any case.
     """
@@ -142,8 +142,8 @@ def remarks(selection: Selection, study: Study) -> list[str]:
     """What a study knows apart from its verdict.
 
     Args:
-        selection: of the study.
-        study: that has run.
+        selection: the ``[selection]`` settings of the study.
+        study: a study that has run.
 
     Returns:
         One sentence a line.

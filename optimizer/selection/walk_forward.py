@@ -25,7 +25,7 @@ def walk_forward_folds(validation: ValidationTable, n_blocks: int) -> list[Fold]
     training bar is known at its close, where the parameters of the next block are chosen.
 
     Args:
-        validation: of the study.
+        validation: the ``[validation]`` settings of the study.
         n_blocks: blocks of in-sample bars, >= 2.
 
     Returns:
@@ -39,7 +39,7 @@ def walk_forward_summary(windows: Sequence[Window]) -> dict[str, Any]:
     """The windows of a walk-forward and its efficiency.
 
     Args:
-        windows: in the order of time.
+        windows: the windows in order of time.
 
     Returns:
         ``windows`` and ``walk_forward_efficiency`` of a ``Selection``. The efficiency is the mean
@@ -66,10 +66,10 @@ def stitched(
     cost of changing from one set's position to the next one's is not charged.
 
     Args:
-        space: of the study.
-        inputs: of the study.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
         chosen: each window and the folder that holds its set.
-        regimes: of the study.
+        regimes: the regime codes of the study.
 
     Returns:
         One row a bar: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
@@ -94,7 +94,7 @@ def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
     installed, whose last bits differ.
 
     Args:
-        frame: as ``stitched`` gives it.
+        frame: the frame that ``stitched`` returned.
         bars_per_year: annualizes.
     """
     returns = frame["excess_return"].to_numpy()

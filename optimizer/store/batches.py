@@ -71,7 +71,7 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Parameter sets evaluated at each distinct point of the searched space.
 
     Args:
-        trials: as ``StudyFolder.write_batch`` takes them.
+        trials: the trials as ``StudyFolder.write_batch`` takes them.
 
     Returns:
         Number of sets by ``point_key``.
@@ -83,8 +83,8 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
     """Read a batch and compare its checksums.
 
     Args:
-        path: of its result file.
-        names: as ``check_names`` takes them; None checks none.
+        path: the path of its result file.
+        names: the names as ``check_names`` takes them; None checks none.
 
     Raises:
         ValueError: it is damaged; says how.
@@ -115,7 +115,7 @@ def read_metadata(path: Path) -> pq.FileMetaData:
     """The metadata of a result file, unless it is longer than any that is written.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no Parquet file.
@@ -166,7 +166,7 @@ def check_names(table: pa.Table, known: Mapping[str, Collection[str]]) -> None:
 
     Args:
         table: rows of a result file.
-        known: of each column of names, those of the study.
+        known: the names that the study has, for each column of names.
 
     Raises:
         ValueError: a row has another name.
@@ -236,7 +236,7 @@ def check_schema(schema: pa.Schema) -> None:
     """Refuse columns that no batch has.
 
     Args:
-        schema: of a result file.
+        schema: the schema of a result file.
 
     Raises:
         ValueError: a column is missing, of the wrong type, or has no name.
@@ -265,7 +265,7 @@ def read_schema(path: Path) -> pa.Schema:
     """The columns of a result file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
@@ -279,8 +279,8 @@ def read_results(path: Path, **options: Any) -> pa.Table:
     """Rows of a result file, after its columns and their number were checked.
 
     Args:
-        path: of the file.
-        options: of ``pyarrow.parquet.read_table``.
+        path: the path of the file.
+        options: the options of ``pyarrow.parquet.read_table``.
 
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
@@ -371,7 +371,7 @@ def read_parquet(read: Callable[[], Any], path: Path) -> Any:
 
     Args:
         read: the reader.
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         StudyError: the file cannot be read; names it.

@@ -55,9 +55,9 @@ def export_sets(
     JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         top: number of sets, best first.
-        format: of the file.
+        format: the format of the file.
         out: path of the file; None takes ``best.<format>`` in the folder.
 
     Returns:
@@ -145,7 +145,7 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
     Args:
         row: a row of the study's results.
-        study: as ``Study.to_dict`` gives it.
+        study: the study as ``Study.to_dict`` gives it.
 
     Returns:
         Plain values, None where undefined. ``out_of_sample`` is None without a holdout.
@@ -188,7 +188,7 @@ def load_export(path: str | Path) -> dict[str, Any]:
     """Read an export.
 
     Args:
-        path: of a JSON or TOML file.
+        path: the path of a JSON or TOML file.
 
     Returns:
         Its content, see ``set_document`` for its sets.

@@ -45,7 +45,7 @@ class Results:
         """The result file of a batch, there or not.
 
         Args:
-            number: of the batch, from 0.
+            number: the number of the batch, from 0.
         """
         return self.path / RESULTS / f"batch-{number:06d}.parquet"
 
@@ -152,7 +152,7 @@ class Results:
         """Rows of some parameter sets, in the order given.
 
         Args:
-            numbers: of the sets.
+            numbers: the numbers of the sets.
 
         Raises:
             StudyError: the study has no set of one of the numbers, or a file cannot be read.

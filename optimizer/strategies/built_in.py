@@ -81,7 +81,7 @@ def built_in(name: str) -> BuiltInStrategy:
     """The built-in strategy of a name.
 
     Args:
-        name: of the strategy.
+        name: the name of the strategy.
 
     Raises:
         KeyError: no built-in strategy has it.

@@ -137,7 +137,7 @@ def is_name(value: object) -> bool:
     """Whether a value may name a strategy, a parameter or a feature.
 
     Args:
-        value: of any kind.
+        value: a value of any kind.
     """
     return (
         isinstance(value, str)
@@ -254,7 +254,7 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
 
     Args:
         source: the file, run already.
-        name: of the strategy, which the study file gives.
+        name: the name of the strategy, which the study file gives.
 
     Raises:
         StrategyError: names the file, the line, the value and the fix.

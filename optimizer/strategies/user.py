@@ -68,7 +68,7 @@ class UserStrategy(Strategy):
         """The strategy that a file declares. Runs no code.
 
         Args:
-            declaration: of the file.
+            declaration: the declaration of the file.
         """
         features = tuple((feature, lookback) for _, feature, lookback in declaration.features)
         return cls(declaration.name, declaration.parameters, features, declaration)
@@ -78,7 +78,7 @@ class UserStrategy(Strategy):
         """The strategy that ``to_dict`` wrote. Runs no code.
 
         Args:
-            content: of a study file.
+            content: the ``[strategy]`` table of a study file.
 
         Raises:
             ValueError: ``to_dict`` cannot have written it.
@@ -236,8 +236,8 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
     ``read_recorded_strategy``.
 
     Args:
-        path: of the Python file.
-        name: of the strategy.
+        path: the path of the Python file.
+        name: the name of the strategy.
 
     Raises:
         StrategyError: the file cannot be used; names the place in it.
@@ -252,8 +252,8 @@ def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
     """Read and check a strategy whose file recorded data names. Runs it only if it is approved.
 
     Args:
-        path: of the Python file.
-        name: of the strategy.
+        path: the path of the Python file.
+        name: the name of the strategy.
 
     Raises:
         UntrustedCodeError: the file is not approved.

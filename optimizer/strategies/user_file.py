@@ -103,7 +103,7 @@ class StrategyFile:
 
         Args:
             variable: name in the module.
-            key: of the dict; None for the assignment.
+            key: the key of the dict; None for the assignment.
         """
         for node in self.tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else []
@@ -136,7 +136,7 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
     Args:
         error: raised by the user's code.
-        path: of the file.
+        path: the path of the file.
     """
     found, trace = None, error.__traceback__
     while trace is not None:

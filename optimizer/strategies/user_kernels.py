@@ -225,7 +225,7 @@ def kept_source(content_hash: str) -> StrategySource | None:
     """The copy of a strategy's source that was kept when it was compiled; None if there is none.
 
     Args:
-        content_hash: of the source.
+        content_hash: the hash of the source.
     """
     for file in strategies_folder().glob(f"*/{content_hash}.py"):
         folder = file.with_suffix("")

@@ -61,7 +61,7 @@ def source_hash(path: str | Path) -> str:
     """SHA-256 of a strategy's source.
 
     Args:
-        path: of its file.
+        path: the path of the strategy's file.
 
     Raises:
         StrategyError: it cannot be read.
@@ -73,7 +73,7 @@ def read_source(path: Path) -> StrategySource:
     """The source of a strategy. Runs no code.
 
     Args:
-        path: of its file.
+        path: the path of the strategy's file.
 
     Raises:
         StrategyError: a file cannot be read, or there are too many.
@@ -207,8 +207,8 @@ class Neighbours(MetaPathFinder, Loader):
         """Where a module is; None if it is none of the strategy's.
 
         Args:
-            fullname: of the module.
-            path: of its package.
+            fullname: the full name of the module.
+            path: the path of its package.
             target: the module, if it is loaded again.
 
         Raises:
@@ -251,7 +251,7 @@ class Neighbours(MetaPathFinder, Loader):
         """Run a module.
 
         Args:
-            module: as ``find_spec`` found it.
+            module: the module that ``find_spec`` found.
         """
         place = module.__name__.replace(".", "/")
         for file in (f"{place}/__init__.py", f"{place}.py"):

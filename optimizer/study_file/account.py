@@ -126,7 +126,7 @@ def with_rate_paths(account: Mapping[str, Any], move: Callable[[str], str]) -> d
     """``[account]`` with other paths of its rate files.
 
     Args:
-        account: as ``AccountTable.to_dict`` gives it.
+        account: ``[account]`` as ``AccountTable.to_dict`` gives it.
         move: gives the new path of a path.
     """
     moved = dict(account)
@@ -155,7 +155,7 @@ def read_instruments(value: object) -> Mapping[str, object]:
     """``[instruments]``: a table for each symbol.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: it is something else, or a key is no name of a symbol.

@@ -196,7 +196,7 @@ def read_tables(value: object) -> list[object]:
     """One table or a list of tables, as a list.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: ``value`` is something else.

@@ -110,7 +110,7 @@ def read_condition(text: str) -> tuple[Constraint, ...]:
     A name may be in quotes, as in ``classifier == 'hmm'``.
 
     Args:
-        text: at least one comparison.
+        text: a text of at least one comparison.
 
     Raises:
         PydanticCustomError: a part is not a comparison.

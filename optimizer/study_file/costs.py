@@ -69,8 +69,8 @@ class CostsTable(Table):
         """What a cost is for one symbol.
 
         Args:
-            name: of the cost.
-            symbol: of the bars.
+            name: the name of the cost.
+            symbol: the symbol of the bars.
         """
         return self.per_symbol.get(name, {}).get(symbol, self.settings[name])
 
@@ -86,7 +86,7 @@ def fixed_costs(costs: Mapping[str, Any]) -> frozenset[str]:
     """Names of the costs that hold for every parameter set of a study: numbers, or given per symbol.
 
     Args:
-        costs: as ``[costs]`` of a study file; what is left out does not count.
+        costs: the costs as ``[costs]`` of a study file; what is left out does not count.
     """
     return frozenset(
         one.name

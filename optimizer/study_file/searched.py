@@ -96,7 +96,7 @@ def searched_of(name: str, parameter: Parameter, setting: Range | Choices) -> Se
 
     Args:
         name: its column.
-        parameter: of the catalogue.
+        parameter: the parameter of the catalogue.
         setting: what the study file gives to it.
     """
     if isinstance(setting, Choices):

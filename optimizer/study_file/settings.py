@@ -202,7 +202,7 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
     """The setting that a study file gives to a parameter.
 
     Args:
-        parameter: of the catalogue, or of a user's strategy.
+        parameter: the parameter of the catalogue, or of a user's strategy.
         raw: value of its key in the study file.
 
     Raises:
@@ -237,7 +237,7 @@ def read_settings(
 
     Args:
         raw: a table of the study file.
-        parameters: of one owner.
+        parameters: the parameters of one owner.
         others: further keys, which the caller reads.
 
     Raises:
@@ -264,7 +264,7 @@ def setting_to_dict(setting: Setting) -> object:
     """``setting`` as a study file states it.
 
     Args:
-        setting: of a parameter.
+        setting: the setting of a parameter.
     """
     if isinstance(setting, Range):
         written: dict[str, object] = {"low": setting.low, "high": setting.high}

@@ -153,7 +153,7 @@ class Branch:
         Only the two ends of a searched range of floats: it may have too many values to list.
 
         Args:
-            name: of a numeric column.
+            name: the name of a numeric column.
 
         Raises:
             KeyError: the branch has no such column.

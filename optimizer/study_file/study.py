@@ -215,8 +215,8 @@ class Study(Table):
         """This study with other values; None leaves a value as it is.
 
         Args:
-            seed: of ``[study]``.
-            trials: of ``[search]``.
+            seed: the ``seed`` of ``[study]``.
+            trials: the number of trials of ``[search]``.
             workers: ``count`` of ``[workers]``.
 
         Raises:
@@ -242,7 +242,7 @@ class Study(Table):
         """This study, which messages call by a file.
 
         Args:
-            path: of the study file, or of another file that records the study.
+            path: the path of the study file, or of another file that records the study.
         """
         study = self.model_copy()
         study._path = path
@@ -279,7 +279,7 @@ def recorded_study(mapping: Mapping[str, Any], base_path: str | os.PathLike[str]
     """Check a study that a folder records. Runs no code, whoever wrote the record.
 
     Args:
-        mapping: as ``Study.to_dict`` gives it.
+        mapping: the mapping as ``Study.to_dict`` gives it.
         base_path: the folder to which the path of the bars is relative.
 
     Raises:
@@ -295,7 +295,7 @@ def make_study(
 
     Args:
         raw: the study file as parsed.
-        path: of the study file; None if there is no file.
+        path: the path of the study file; None if there is no file.
         base_path: the folder to which the path of the bars is relative.
         read: reads the file of a strategy that is not declared; None refuses such a strategy.
 

@@ -38,7 +38,7 @@ def symbol_terms(study: Study, symbols: Sequence[str]) -> SymbolTerms:
 
     Args:
         study: checked.
-        symbols: of the bars, in their order.
+        symbols: the symbols of the bars, in their order.
     """
     named = [study.instruments.get(symbol, InstrumentTable()) for symbol in symbols]
     of_risk = study.lot_size

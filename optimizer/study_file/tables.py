@@ -166,7 +166,7 @@ def with_members_path(data: Mapping[str, Any], move: Callable[[str], str]) -> di
     """``[data]`` with another path of its file of members.
 
     Args:
-        data: as ``Study.to_dict`` gives it.
+        data: ``[data]`` as ``Study.to_dict`` gives it.
         move: gives the new path of a path.
     """
     moved = dict(data)
@@ -179,7 +179,7 @@ def read_flag(value: object) -> bool:
     """Read true or false.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: ``value`` is something else.

@@ -56,7 +56,7 @@ def bounded(
     """``value`` as a finite number.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
         kind: int or float.
         low, high: bounds, both allowed.
         below: whether ``high`` is not allowed.
@@ -89,7 +89,7 @@ def one_of(value: object, valid: Sequence[str]) -> str:
     """``value``, one of the ``valid`` names.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
         valid: every valid name.
 
     Raises:
@@ -104,7 +104,7 @@ def filled_text(value: object) -> str:
     """``value``, a text that is not blank.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -121,7 +121,7 @@ def named(value: object) -> str:
     """``value``, a name by the rule of ``name_problem``.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -137,7 +137,7 @@ def listed(value: object) -> list[Any]:
     """``value``, a list that is not empty.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -153,7 +153,7 @@ def expect_table(raw: object) -> Mapping[str, object]:
     """``raw``, a table.
 
     Args:
-        raw: of the study file.
+        raw: the value that the study file gives.
 
     Raises:
         PydanticCustomError: it is something else.

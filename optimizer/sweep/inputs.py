@@ -175,7 +175,7 @@ class Inputs:
         """Map the arrays that ``save`` wrote to ``folder``.
 
         Args:
-            folder: to which ``save`` wrote.
+            folder: the folder to which ``save`` wrote.
         """
         head = json.loads((folder / "inputs.json").read_text())
 
@@ -214,7 +214,7 @@ def feature_keys(space: Space) -> list[FeatureKey]:
     """Every feature column that a parameter set of the space may read, sorted.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
     """
     keys: set[FeatureKey] = set()
     for strategy in space.strategies:
@@ -228,7 +228,7 @@ def given_features(space: Space) -> dict[str, CustomFeature]:
     """The features of the user's own strategies, by name.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
 
     Raises:
         StrategyError: the file of a strategy is missing or has changed.
@@ -244,7 +244,7 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
     """Refuse a user's feature that is not finite at a bar after its warm-up.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         columns: computed from them.
         given: features of the user's strategies by name.
 
@@ -273,8 +273,8 @@ def study_warm_up(space: Space, rules: Rules) -> int:
     """Number of bars before the first decision: the longest warm-up of the space.
 
     Args:
-        space: of the study.
-        rules: of the study.
+        space: the parameter space of the study.
+        rules: the rules of the study.
     """
     longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
     longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
@@ -289,7 +289,7 @@ def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
     """First bar of the holdout; n_bars without a holdout.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         first: bar of the first decision.
         holdout: share of the bars from ``first`` on; 0 for no holdout.
 
@@ -345,9 +345,9 @@ def prepare(
     """Compute once what all parameter sets of a space share.
 
     Args:
-        bars: of all symbols.
-        space: of the study.
-        rules: of the study.
+        bars: the bars of all symbols.
+        space: the parameter space of the study.
+        rules: the rules of the study.
         holdout: share of the bars after the warm-up that the search never sees; 0 for no holdout.
         first: bar of the first decision; None takes the longest warm-up of the space.
         n_blocks: in-sample blocks of bars whose return moments are kept; see ``block_bounds``.
@@ -402,7 +402,7 @@ def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
     """Regime of the market at every bar by one classifier.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         key: the regime model.
 
     Returns:

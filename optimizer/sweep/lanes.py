@@ -80,7 +80,7 @@ def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.ui
 
     Args:
         tile: parameter sets.
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
 
     Returns:
         Parameters (N_PARAMETER_ROWS, n_lanes), and places of the columns that each lane reads
@@ -112,8 +112,8 @@ def lay_out_blocks(
     """Put the lanes of all tiles into blocks, those of one signal kernel together.
 
     Args:
-        tiles: at least one, each with at least one parameter set.
-        inputs: of the study.
+        tiles: one or more tiles, each with one or more parameter sets.
+        inputs: the prepared inputs of the study.
         regimes: (n_bars,) codes of each regime model that the tiles name.
     """
     models: list[RegimeKey] = []

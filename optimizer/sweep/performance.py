@@ -21,7 +21,7 @@ def metrics_of(
         sums: state of the lane at the end of the period, by offset in ``kernels.layout``; rows that
             are not given are 0.
         start_equity: money at the start of the period.
-        n_bars: of the period.
+        n_bars: the number of bars of the period.
         bars_per_year: annualizes.
     """
     rows = np.zeros((layout.N_LANE_ROWS, 1))

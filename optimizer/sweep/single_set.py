@@ -80,20 +80,21 @@ def backtest(
     """Simulate one parameter set with the kernels of the sweep.
 
     Args:
-        bars: of all symbols.
-        parameters: by column name, such as ``{"strategy": "momentum", "momentum_lookback": 60}``;
-            ``classifier`` defaults to ``none``, the others to the catalogue.
-        costs: as ``[costs]`` of a study file; a number or a table per symbol counts before
-            that cost among ``parameters``.
-        allow_short: as in ``[risk]`` of a study file.
-        market: as in ``[classifier]`` of a study file.
+        bars: the bars of all symbols.
+        parameters: the parameters by column name, such as ``{"strategy": "momentum",
+            "momentum_lookback": 60}``; ``classifier`` defaults to ``none``, the others to the
+            catalogue.
+        costs: the costs as ``[costs]`` of a study file; a number or a table per symbol counts
+            before that cost among ``parameters``.
+        allow_short: whether short positions are allowed, as in ``[risk]`` of a study file.
+        market: the ``market`` of ``[classifier]`` of a study file.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         strategy_path: Python file of a user's own strategy; None for a built-in one.
-        account: as ``[account]`` of a study file.
-        instruments: as ``[instruments]`` of a study file: a table for each symbol.
-        sizing, allocation: as in ``[risk]`` of a study file.
-        members, timezone: as in ``[data]`` of a study file.
+        account: the account as ``[account]`` of a study file.
+        instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
+        sizing, allocation: the settings of the same names in ``[risk]`` of a study file.
+        members, timezone: the settings of the same names in ``[data]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
 
@@ -128,7 +129,7 @@ def simulate_single(
 
     Args:
         study: see ``single_set_study``.
-        bars: of all symbols.
+        bars: the bars of all symbols.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         warm_up: bars of its own that a symbol has before its first decision; None likewise.
 
@@ -153,7 +154,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     """Simulate one parameter set and keep its equity and its fills.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
         tile: one parameter set.
         regimes: (n_bars,) codes of the regime model that it names.
     """
@@ -181,7 +182,7 @@ def record_equity(
     """Simulate one parameter set and keep its equity alone.
 
     Args:
-        inputs, tile, regimes: as ``record`` takes them.
+        inputs, tile, regimes: the arguments that ``record`` takes.
 
     Returns:
         As ``BacktestResult.equity``.
@@ -221,11 +222,12 @@ def single_set_study(
     """A study of one parameter set; see ``backtest``.
 
     Args:
-        parameters, costs, allow_short, market, holdout: as ``backtest`` takes them.
-        own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
-            all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
+        parameters, costs, allow_short, market, holdout: the arguments that ``backtest`` takes.
+        own: what ``[strategy]`` says of a user's own strategy apart from its parameters: ``path``,
+            or all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, members, timezone: as ``backtest`` takes them.
+        account, instruments, sizing, allocation, members, timezone: the arguments that ``backtest``
+            takes.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.

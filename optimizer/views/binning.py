@@ -72,7 +72,7 @@ def log_parameters(space: Space) -> set[str]:
     """The parameters that a study searches in the logarithm.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
 
     Returns:
         Their columns.

@@ -28,7 +28,7 @@ class Broker(Protocol):
         """Send orders; return the broker's reference of each.
 
         Args:
-            orders: of one portfolio.
+            orders: the orders of one portfolio.
         """
 
 
@@ -116,7 +116,7 @@ class ExecutionContainer:
         """Keep orders for the next fill.
 
         Args:
-            orders: of one bar, in the order of the symbols, at most one per symbol.
+            orders: the orders of one bar, in the order of the symbols, at most one per symbol.
         """
         self._active = (*self._active, *orders)
         self._count(submitted=len(orders))
@@ -125,7 +125,7 @@ class ExecutionContainer:
         """Send orders to the broker.
 
         Args:
-            orders: of one bar.
+            orders: the orders of one bar.
 
         Raises:
             RuntimeError: there is no broker.
@@ -140,7 +140,7 @@ class ExecutionContainer:
         An order whose symbol does not trade lapses.
 
         Args:
-            market: at which they fill.
+            market: the bar at which they fill.
             lots: position of each symbol, signed.
         """
         orders, self._active = self._active, ()
@@ -173,7 +173,7 @@ class ExecutionContainer:
         """Fill what opens or adds, after ``execute_reductions``; all of it shares the buying power.
 
         Args:
-            market: at which they fill.
+            market: the bar at which they fill.
             power: buying power after the reductions, money.
         """
         limited: list[tuple[_Addition, float]] = []
@@ -219,14 +219,14 @@ class ExecutionContainer:
         """Close a position whose stop was reached, or for which the margin does not suffice.
 
         Args:
-            id: of the fill.
+            id: the ID of the fill.
             kind: ``stop``, of which the bar's volume lets through a share, or ``liquidation``.
             symbol: index.
             lots: held, signed.
-            price: at which it closes, before costs.
+            price: the price at which it closes, before costs.
             market: the bar and the volatilities; its prices are not read.
             opening_order_id: ID of the order that opened the position.
-            level: of the stop.
+            level: the level of the stop.
 
         Returns:
             The fill, or None if the bar's volume lets no lot through.

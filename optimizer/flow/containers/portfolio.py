@@ -100,7 +100,7 @@ class PortfolioContainer:
 
         Args:
             credit, debit: interest on cash above and below 0 over the time since then, fractions.
-            years: that time.
+            years: the same time in years.
         """
         shorts = fees = 0.0
         if self._rules.margin:
@@ -119,7 +119,7 @@ class PortfolioContainer:
         """Money by which the gross value of the positions may still grow; without margin, the cash.
 
         Args:
-            prices: of all symbols, shape (n_symbols,).
+            prices: the prices of all symbols, shape (n_symbols,).
         """
         if not self._rules.margin:
             return self.cash

@@ -32,7 +32,7 @@ class StatelessClassifier:
         """Regime code of one bar, and the configuration for the next.
 
         Args:
-            features: of the market at the bar, shape (1, n_features).
+            features: the features of the market at the bar, shape (1, n_features).
             config: the model in force and its carried state; it is not changed.
         """
         if config.model is None:

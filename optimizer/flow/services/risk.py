@@ -58,9 +58,9 @@ class RiskConfig:
         """The configuration of one parameter set.
 
         Args:
-            parameters: by column name; risk parameters and costs at least.
-            rules: of the study.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; risk parameters and costs at least.
+            rules: the rules of the study.
+            bars_per_year: the number of bars in a year.
         """
         values = risk_values(parameters, rules, bars_per_year)
         own = {one.name: float(values[one.name]) for one in fields(cls) if one.name in values}
@@ -129,9 +129,9 @@ class StatelessRiskManager:
 
         Args:
             signals: one a symbol, in the order of the symbols.
-            regime: of the market.
-            portfolio_state: of the portfolio.
-            risk_config: of the portfolio.
+            regime: the regime of the market.
+            portfolio_state: the state of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             correlation_matrix: shape (n_symbols, n_symbols); None for no adjustment.
         """
@@ -194,7 +194,7 @@ class StatelessRiskManager:
 
         Args:
             position: lots (signed), mean entry price, and best price since entry.
-            risk_config: of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             symbol: index.
         """
@@ -222,10 +222,10 @@ class StatelessRiskManager:
 
         Args:
             position: lots (signed), mean entry price, and best price since entry.
-            risk_config: of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             symbol: index.
-            price: that ``stop`` returned, not 0.
+            price: the price that ``stop`` returned, not 0.
         """
         open_ = float(market_data.open[symbol])
         gap = price == open_

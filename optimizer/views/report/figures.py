@@ -170,7 +170,7 @@ def in_and_out(content: Content) -> go.Figure | None:
     """All sets, in-sample against out-of-sample, counted in bins.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None without a holdout.
@@ -258,9 +258,9 @@ def heatmap(
     """The objective over two parameters, the plateau outlined.
 
     Args:
-        content: of the report.
-        grid: of the two parameters.
-        statistic: of the sets in a cell.
+        content: the content of the report.
+        grid: the grid of the two parameters.
+        statistic: the statistic of the sets in a cell.
         ends: lowest and highest value of the colours, the same for all figures.
 
     Returns:
@@ -306,7 +306,7 @@ def importance(content: Content) -> go.Figure:
     """Share of the objective's variance that each parameter explains by itself.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure.
@@ -339,7 +339,7 @@ def parallel(content: Content) -> go.Figure | None:
     """A sample of sets, each a line over its parameters and its objective.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None for fewer than two sets, or if no parameter varies.
@@ -411,7 +411,7 @@ def history(content: Content) -> go.Figure | None:
     """Value of each trial, the best feasible one so far, and that one's out-of-sample value.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None if no trial has a value.
@@ -477,7 +477,7 @@ def overfitting(content: Content) -> go.Figure | None:
     """Logits of the relative rank, out-of-sample, of the set chosen in each split.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None if there is no probability of overfitting.
@@ -515,7 +515,7 @@ def walk_forward(content: Content) -> go.Figure | None:
     """Sharpe ratio of each window of the walk-forward, in training and after it.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None without windows.
