@@ -223,7 +223,7 @@ class EventFlow:
             container.account(risk_free)
         if self.hub.correlation_refreshed:
             container.refresh_correlation()
-        one.execution.submit_orders(self._decide(one, bar, signals, regime, matrix))
+        one.execution.submit_orders(self._decide(one, signals, regime, matrix))
         if rules.close_fill:
             self._fill(one, now)
             self._booked(one, container.mark(bar))
@@ -317,12 +317,12 @@ class EventFlow:
     def _decide(
         self,
         one: _Portfolio,
-        bar: Bar,
         signals: Sequence[Signal],
         regime: Regime,
         matrix: FloatArray | None,
     ) -> tuple[Order, ...]:
-        decisions = StatelessRiskManager.decide(
+        bar = self.hub.get_latest_market_data()
+        decisions = StatelessRiskManager.process_signals_to_orders(
             signals, regime, one.container.risk_state(), one.spec.risk, bar, matrix
         )
         rejects: list[Reject] = []

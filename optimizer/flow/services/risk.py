@@ -110,20 +110,6 @@ class StatelessRiskManager:
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-    ) -> tuple[Order, ...]:
-        """The orders alone; see ``decide``."""
-        return StatelessRiskManager.decide(
-            signals, regime, portfolio_state, risk_config, market_data, correlation_matrix
-        ).orders
-
-    @staticmethod
-    def decide(
-        signals: Sequence[Signal],
-        regime: Regime,
-        portfolio_state: PortfolioState,
-        risk_config: RiskConfig,
-        market_data: Bar,
-        correlation_matrix: FloatArray | None,
     ) -> Decisions:
         """Size all signals of a close at once, and share places and budget among them.
 
@@ -134,6 +120,9 @@ class StatelessRiskManager:
             risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             correlation_matrix: shape (n_symbols, n_symbols); None for no adjustment.
+
+        Returns:
+            The orders, why each other symbol has none, and the directions that stops keep closed.
         """
         state, risk = portfolio_state, risk_config
         lots, barred = np.array(state.lots), np.array(state.barred)
