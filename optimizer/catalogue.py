@@ -154,7 +154,7 @@ UNPREFIXED = ("risk", "costs")
 
 
 def column(owner: str, name: str) -> str:
-    """Name of a parameter in results and constraints, such as ``momentum_lookback``.
+    """The name of a parameter in results and constraints, such as ``momentum_lookback``.
 
     Args:
         owner: a strategy or classifier, which becomes the prefix, or one of ``UNPREFIXED``.

@@ -112,7 +112,7 @@ def user_data_folder() -> Path:
 
 
 def ledger_path() -> Path:
-    """Path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
+    """The path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` among the user's data.
 
     What the user has approved is kept next to it, so it never depends on the current folder.
 
@@ -135,7 +135,7 @@ def ledger_path() -> Path:
 
 
 def read_private(path: Path) -> str:
-    """Text of a file in which only its owner can have written; empty if it is missing.
+    """The text of a file in which only its owner can have written; empty if it is missing.
 
     Args:
         path: the path of the file.

@@ -34,7 +34,7 @@ def probability(value: float | None) -> str:
 
 
 def list_text(names: Iterable[str], limit: int = 20) -> str:
-    """Up to ``limit`` names with commas, and how many more there are.
+    """A list of up to ``limit`` names with commas, and how many more there are.
 
     Args:
         names: the names in order.
@@ -68,7 +68,7 @@ def shown(path: str | Path) -> str:
 
 
 def show(value: object, limit: int = 60) -> str:
-    """``value`` as a study file would state it, cut to ``limit`` characters.
+    """The value as a study file would state it, cut to ``limit`` characters.
 
     Args:
         value: a value of any kind.

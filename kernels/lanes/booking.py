@@ -103,6 +103,9 @@ def lane_terms(
         volumes: (n_bars, n_symbols), units; inf where unknown.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
+
+    Returns:
+        The price of the fill after costs, and the cash that one lot of it moves, money.
     """
     slippage = parameters[q + SLIPPAGE + b] + instruments[s, OWN_SLIPPAGE]
     half_spread = (

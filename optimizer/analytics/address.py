@@ -21,7 +21,7 @@ class Address:
     """Where a database is.
 
     Attributes:
-        url: with the asynchronous driver.
+        url: the URL with the asynchronous driver.
         shown: what messages show: never a password.
         secrets: texts that must not be shown.
     """

@@ -83,7 +83,7 @@ def _alembic() -> Any:
 
 @functools.cache
 def schema_versions() -> tuple[str, ...]:
-    """Versions of the schema that this program knows, oldest first."""
+    """The versions of the schema that this program knows, oldest first."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(_alembic())

@@ -31,8 +31,8 @@ class Spill:
     """The file of rows that a database did not take: JSON lines, a header, then one line per bar.
 
     Args:
-        path: of the file; created with the first bar.
-        address: of the database.
+        path: the path of the file, which is created with the first bar.
+        address: the address of the database.
 
     Raises:
         AnalyticsError: the file exists, or its folder does not.

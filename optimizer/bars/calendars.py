@@ -27,6 +27,9 @@ def trading_days(
         zone: the time zone of the exchange, if there is no calendar.
         size: the duration of a bar, nanoseconds.
         calendar: the calendar of the exchange; None if none was given.
+
+    Returns:
+        Days, shape (n_bars,).
     """
     midnight = (times.view(np.int64) % DAY == 0).all()
     if midnight and size >= LONG_BAR:
@@ -42,6 +45,9 @@ def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Da
         days: the day of each bar, shape (n_bars,).
         size: the duration of a bar, nanoseconds; bars longer than a day have no missing days.
         calendar: its sessions should have bars; None takes the weekdays that usually have some.
+
+    Returns:
+        The days without bars that should have some, then those with bars that should have none.
     """
     if not 0 < size <= DAY + DAY // 2:
         return (), ()
@@ -59,7 +65,7 @@ def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Da
 
 
 def bars_missing(days: TimeArray, steps: IntArray, size: int) -> int:
-    """Number of bars missing within days, where consecutive bars are more than one bar apart.
+    """The number of bars missing within days, where consecutive bars are more than one bar apart.
 
     Args:
         days: the day of each bar, shape (n_bars,).

@@ -61,6 +61,9 @@ def fetch_bars(
         bar: size of a bar as the source writes it, such as ``1d``, ``1h`` or ``5m``.
         calendar, fixes, overwrite: the same as for ``import_bars``.
 
+    Returns:
+        What was read, found and fixed.
+
     Raises:
         DataError: the library is not installed, or the source refuses, has no bars, or sends
             something else; names the source and the symbol.

@@ -42,6 +42,9 @@ def rows_with_time(one: Foreign, fixes: Fixes) -> tuple[Foreign, Finding | None]
         one: bars as they were read.
         fixes: what may be changed.
 
+    Returns:
+        These rows, and the finding, or None.
+
     Raises:
         DataError: no row has a time.
     """

@@ -113,7 +113,7 @@ def without_header(cells: Sequence[str]) -> tuple[str, Sequence[str]] | None:
 
 
 def plain_name(name: object) -> str:
-    """Name of a column in lower case, without accents, blanks and punctuation.
+    """The name of a column in lower case, without accents, blanks and punctuation.
 
     Args:
         name: the name as the file has it.
@@ -123,7 +123,7 @@ def plain_name(name: object) -> str:
 
 
 def format_of(file: Path, header: Sequence[str]) -> str:
-    """Name of the format that the columns of a file tell.
+    """The name of the format that the columns of a file tell.
 
     Args:
         file: the name of the file in messages.

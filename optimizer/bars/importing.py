@@ -61,6 +61,9 @@ def import_bars(
         fixes: what may be changed; None changes nothing.
         overwrite: replace ``out``.
 
+    Returns:
+        What was read, found and fixed.
+
     Raises:
         ImportRefusedError: the rows have flaws that ``fixes`` does not cover. Nothing is written.
         DataError: a file or the result cannot be read, recognised or written.
@@ -124,6 +127,9 @@ def write_bars(
     Args:
         foreign: bars as they were read, at least one file.
         out, timezone, calendar, fixes: the same as for ``import_bars``.
+
+    Returns:
+        What was read, found and fixed.
 
     Raises:
         ImportRefusedError: the rows have flaws that ``fixes`` does not cover. Nothing is written.

@@ -115,6 +115,9 @@ def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneIn
         unit: what a row is called, for messages: ``line`` or ``row``.
         zone: the time zone of timestamps that carry none.
 
+    Returns:
+        The rows in the order of the frame.
+
     Raises:
         DataError: a symbol or a time is missing or cannot be read, or a value is no number.
     """

@@ -51,6 +51,9 @@ def read_table(path: Path) -> Rows:
     Args:
         path: the file.
 
+    Returns:
+        The rows in the order of the file.
+
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
@@ -92,6 +95,9 @@ def open_text(path: Path) -> IO[str]:
 
     Args:
         path: the path of the file; its ending tells.
+
+    Returns:
+        The open file, in UTF-8.
     """
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
@@ -240,6 +246,9 @@ def find_symbols(rows: Rows) -> Rows:
 
     Args:
         rows: the rows as they were read.
+
+    Returns:
+        The rows with their symbols.
 
     Raises:
         DataError: names the first row without a symbol.

@@ -47,6 +47,9 @@ def read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
         rows: the rows with a column ``timestamp``.
         zone: the time zone of times without a zone.
 
+    Returns:
+        The rows with their times.
+
     Raises:
         DataError: names the first row whose time is missing or cannot be read.
     """
@@ -116,12 +119,15 @@ def without_zone(times: pd.DatetimeIndex) -> TimeArray:
 
     Args:
         times: the times in UTC.
+
+    Returns:
+        Times of shape (n_times,).
     """
     return times.tz_localize(None).as_unit("ns").to_numpy()
 
 
 def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex:
-    """Times in UTC, NaT for a time that does not exist or is ambiguous in the zone.
+    """The times in UTC, NaT for a time that does not exist or is ambiguous in the zone.
 
     Args:
         times: the times, with or without a zone.

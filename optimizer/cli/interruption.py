@@ -28,7 +28,7 @@ class _State:
 
     Attributes:
         signal: number of the signal that arrived; 0 before one does.
-        folder: of the study or flow that runs; None while none does.
+        folder: the folder of the study or flow that runs; None while none does.
         quiet: whether standard output is for results only.
     """
 

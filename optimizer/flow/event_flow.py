@@ -74,15 +74,15 @@ class EventFlow:
     """N strategies x M classifiers x K risk configurations over one stream of bars.
 
     Args:
-        symbols: in the order of the bars' columns.
+        symbols: the symbols in the order of the bars' columns.
         bars_per_year: annualizes metrics.
         specs: one per portfolio.
-        rules: of the study.
+        rules: the rules of the study.
         keys: features that the strategies read.
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
-        data_hash: of the bars; begins their IDs.
-        trace: where to write what happens; None writes nothing.
+        data_hash: the hash of the bars; begins their IDs.
+        trace: the tracer that records what happens; None records nothing.
         given: features of the user's strategies by name.
     """
 

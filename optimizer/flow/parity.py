@@ -40,6 +40,9 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
         flow: the result of the event flow.
         number: index of the portfolio.
         result: the result of the same parameter set and bars.
+
+    Returns:
+        What was compared, and each difference.
     """
     differences = []
     mine, theirs = flow.equity.iloc[:, number], result.equity

@@ -21,7 +21,7 @@ from optimizer.types import Bars
 
 
 def short_hash(value: object) -> str:
-    """Hash of a JSON value for correlation IDs: eight hexadecimal digits.
+    """The hash of a JSON value for correlation IDs: eight hexadecimal digits.
 
     Args:
         value: a value that JSON can hold.
@@ -36,13 +36,13 @@ class PortfolioSpec:
     Attributes:
         id: depends only on the study, its bars and the parameters.
         strategy_name, classifier_name: names.
-        parameters: by column name, read-only.
+        parameters: the parameters by column name, read-only.
         strategy: makes its signals.
         signal_key: names its signals; portfolios with the same strategy share them.
         regime: the regime model.
         regime_key: names its regimes.
         risk: sizes its positions.
-        costs: of its fills.
+        costs: the costs of its fills.
     """
 
     id: str

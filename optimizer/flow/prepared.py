@@ -30,7 +30,7 @@ class PreparedFlow:
     """A flow that is ready to run: its study and its bars have been checked.
 
     Attributes:
-        study, bars: of the flow.
+        study, bars: the study and bars of the flow.
         specs: the portfolios, in order.
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
@@ -74,6 +74,9 @@ class PreparedFlow:
 
         Args:
             trace: the tracer that records what happens; None records nothing.
+
+        Returns:
+            The equity, trades and metrics of every portfolio.
         """
         flow = self.opened(trace)
         if trace is not None:
@@ -163,6 +166,9 @@ def run_flow(
     Args:
         study, bars, risk, first_bar: see ``prepare_flow``.
         trace: the tracer that records what happens; None records nothing.
+
+    Returns:
+        The equity, trades and metrics of every portfolio.
 
     Raises:
         StudyFileError: a searched parameter is continuous.

@@ -37,8 +37,8 @@ class Tracer:
 
     Args:
         trace: where the rows go; None writes nothing.
-        symbols: in the order of the bars' columns.
-        data_hash: of the bars; begins their IDs.
+        symbols: the symbols in the order of the bars' columns.
+        data_hash: the hash of the bars; begins their IDs.
         lot_units: units per lot of each symbol.
     """
 

@@ -23,7 +23,11 @@ class RegimeModel(Protocol):
         """Bar at whose close it was fitted, and the first that it classifies."""
 
     def carried(self) -> FloatArray:
-        """Return a fresh copy of the state that `classify` carries, as it is before ``bar``."""
+        """Return a fresh copy of the state that `classify` carries, as it is before ``bar``.
+
+        Returns:
+            The state, shape (n,), where n depends on the model.
+        """
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
         """Regime of consecutive bars; the first call begins at ``bar``.
@@ -67,6 +71,9 @@ def terciles(values: FloatArray) -> IntArray:
 
     Args:
         values: shape (n,).
+
+    Returns:
+        Thirds, shape (n,).
     """
     ranks = np.empty(len(values), np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))

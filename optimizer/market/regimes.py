@@ -122,7 +122,7 @@ def market_features(returns: FloatArray, lookback: int) -> FloatArray:
 
 
 def training_window(bar: int, train_bars: int) -> slice:
-    """Bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
+    """The bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
 
     Args:
         bar: the bar of the fit, from 0.
@@ -143,6 +143,9 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
         name: a classifier of the catalogue: ``none``, ``hmm`` or ``svm``.
         parameters: the parameters of the classifier; a missing one takes the default of the
             catalogue.
+
+    Returns:
+        The regime code of each bar.
 
     Raises:
         DataError: a return is NaN or infinite.

@@ -24,7 +24,7 @@ class Crossed:
     """The best set of one study under the rules of another on the same bars.
 
     Attributes:
-        number: of the set in the study whose best set it is.
+        number: the number of the set in the study whose best set it is.
         found: its number in the other study; None if that did not try it.
         rank: its rank in the other study, 1 being the best feasible set; None if it is not feasible
             or was not tried.

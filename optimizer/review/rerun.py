@@ -29,17 +29,18 @@ class Terms:
 
     Attributes:
         data_path: file of the bars.
-        data: which bars of it count: ``[data]`` of the study file, the path of its members absolute.
+        data: ``[data]`` of the study file, which says what bars count; the path of its members is
+            absolute.
         data_hash: content hash of the bars.
-        files_hash: of what the study's other files say, see ``Rules``.
+        files_hash: the hash of what the study's other files say, see ``Rules``.
         costs: ``[costs]`` of the study file.
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
         allow_short: whether positions may be short.
-        sizing, allocation: as in ``[risk]`` of the study file.
+        sizing, allocation: the settings of the same names in ``[risk]`` of the study file.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
-        own_strategies: of each strategy of the user's own by name: its ``path``, and what its file
+        own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
             declared where that was recorded.
     """
 
@@ -168,11 +169,11 @@ class Rerun:
     """A recorded parameter set, simulated again.
 
     Attributes:
-        number: of the set in its study.
-        study: of this one set.
-        inputs: of the simulation: bars, features, rules.
-        tile: of one lane.
-        result: of the simulation.
+        number: the number of the set in its study.
+        study: the study of this one set.
+        inputs: the prepared inputs of the simulation: bars, features, rules.
+        tile: the tile of one lane.
+        result: the result of the simulation.
     """
 
     number: int

@@ -27,7 +27,7 @@ class SetTable:
     """Parameter sets as a table.
 
     Attributes:
-        titles: of the columns, each of one or two lines.
+        titles: the titles of the columns, each of one or two lines.
         rows: cells of each set; the last row is buy and hold once the study is complete.
         has_odds: whether there are columns for DSR and PSR, see ``ODDS_LEGEND``.
     """

@@ -29,7 +29,8 @@ class Outcome:
         attributes: ``n_sets``, the parameter sets evaluated; ``reason``, why there are no values; of
             the set that represents the tile ``winner``, its parameters, and its metrics ``in_sample``
             and ``out_of_sample``.
-        violations: by how much that set breaks each constraint on results; 0 where it holds.
+        violations: the amount by which that set breaks each constraint on results; 0 where it
+            holds.
     """
 
     values: tuple[float, ...] | None
@@ -110,7 +111,11 @@ def trial_record(number: int, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def recorded_outcome(record: Mapping[str, Any]) -> Outcome:
-    """The outcome that a trial was told, from ``trial_record`` of it."""
+    """The outcome that a trial was told, from ``trial_record`` of it.
+
+    Args:
+        record: a trial in plain values, as ``trial_record`` returned it.
+    """
     values = record["values"]
     return Outcome(
         values=None if values is None else tuple(values),

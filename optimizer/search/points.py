@@ -24,7 +24,7 @@ from optimizer.study_file.space import Branch, Space, Value
 
 
 def sampler_seed(seed: int, batch: int) -> int:
-    """Seed of the sampler for one batch, a function of the study's seed and the batch only.
+    """The seed of the sampler for one batch, a function of the study's seed and the batch only.
 
     Args:
         seed: the seed of the study.
@@ -45,7 +45,7 @@ def grid_tasks(space: Space) -> Iterator[TileTask]:
 
 
 def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) -> list[TileTask]:
-    """Points ``start`` to ``start + count - 1`` of a random or quasi-random sequence.
+    """The points ``start`` to ``start + count - 1`` of a random or quasi-random sequence.
 
     One coordinate picks the branch, the others its searched parameters. The points are a function of
     the seed and the start only, so that a study can be resumed at any batch.
@@ -107,6 +107,9 @@ def suggest(space: Space, trial: Trial) -> TileTask:
     Args:
         space: the parameter space of the study.
         trial: a trial that an Optuna study has just asked for.
+
+    Returns:
+        The tile of the point that was chosen.
     """
     strategies = space.strategy_names
     classifiers = space.classifiers

@@ -88,6 +88,9 @@ def carry_out(
         on_progress: called after every batch, or None.
         coordinator: the coordinator of a study that several processes share, or None.
 
+    Returns:
+        The result of the complete study.
+
     Raises:
         StudyError: the folder cannot be written, or holds batches that this version does not ask.
     """

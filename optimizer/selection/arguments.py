@@ -20,6 +20,9 @@ def as_returns(returns: npt.ArrayLike, n_dimensions: int) -> FloatArray:
         returns: the returns per bar.
         n_dimensions: 1 for (n_obs,), 2 for (n_bars, n_sets).
 
+    Returns:
+        Floats of the shape of ``returns``.
+
     Raises:
         ValueError: another shape, fewer than two rows, or a return that is not finite.
     """
@@ -71,6 +74,10 @@ def require(name: str, value: Any, holds: Any, rule: str) -> None:
 
 
 def scalar_or_array(value: Any) -> Any:
-    """A plain float for an array without dimensions, otherwise the array."""
+    """A plain float for an array without dimensions, otherwise the array.
+
+    Args:
+        value: a number, or an array of any shape.
+    """
     array = np.asarray(value, np.float64)
     return array if array.ndim else float(array)

@@ -62,6 +62,9 @@ def stationary_bootstrap(
         seed: the seed of the resamples. More resamples with the same seed begin with the same ones.
         confidence: probability between the ends, in (0, 1).
 
+    Returns:
+        The interval of each statistic.
+
     Raises:
         ValueError: an argument is out of its range.
     """

@@ -49,7 +49,7 @@ def deflated(selection: Selection, n_tried: int) -> Selection:
 
 
 def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) -> SetStatistics:
-    """Statistics of one set, deflated by the sets ever tried on the bars.
+    """The statistics of one set, deflated by the sets ever tried on the bars.
 
     Args:
         selection: the ``[selection]`` settings of the study.
@@ -93,7 +93,7 @@ def _deflated_sharpe(
 def set_statistics(
     selection: Selection, row: Mapping[Any, Any], n_holdout: int, n_tried: int = 0
 ) -> SetStatistics:
-    """Odds of one set of a study.
+    """The odds of one set of a study.
 
     Args:
         selection: the ``[selection]`` settings of the study.
@@ -136,5 +136,9 @@ def _possible(skewness: float, kurtosis: float) -> float:
 
 
 def none_if_nan(value: float) -> float | None:
-    """The value, or None where it is not finite."""
+    """The value, or None where it is not finite.
+
+    Args:
+        value: a number, NaN or infinite where it is undefined.
+    """
     return value if math.isfinite(value) else None

@@ -30,9 +30,10 @@ class BacktestOverfitting:
         winners: the set chosen, by its column.
         in_sample: its Sharpe ratio in-sample, per bar.
         out_of_sample: its Sharpe ratio out-of-sample, per bar.
-        degradation_slope: of the regression of ``out_of_sample`` on ``in_sample`` by least squares;
-            NaN if the latter does not vary. Below 0: the better in-sample, the worse afterwards.
-        degradation_intercept: of the same regression, per bar.
+        degradation_slope: the slope of the regression of ``out_of_sample`` on ``in_sample`` by
+            least squares; NaN if the latter does not vary. Below 0: the better in-sample, the worse
+            afterwards.
+        degradation_intercept: the intercept of the same regression, per bar.
         probability_of_loss: share of splits in which ``out_of_sample`` is negative.
     """
 
@@ -108,6 +109,9 @@ def probability_of_backtest_overfitting_from_moments(
         counts: bars of each block, (n_blocks,), or (n_blocks, n_sets) with equal columns.
         sums: sum of the returns, (n_blocks, n_sets).
         squares: sum of the squared returns, (n_blocks, n_sets).
+
+    Returns:
+        The same as ``probability_of_backtest_overfitting``, without the series of returns.
 
     Raises:
         ValueError: the shapes do not fit, the number of blocks is odd or above 24, there are fewer

@@ -17,7 +17,7 @@ RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
 
 
 def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
-    """Recorded parameter sets as a tile.
+    """The recorded parameter sets as a tile.
 
     Args:
         space: the parameter space of the study.

@@ -95,7 +95,7 @@ def deflated_sharpe_ratio(
     variance_of_sharpes: float,
     n_trials: float,
 ) -> Number:
-    """Probability that the best of many trials has an edge (Bailey, López de Prado 2014, eq. 2).
+    """The probability that the best of many trials has an edge (Bailey, López de Prado 2014, eq. 2).
 
     The probabilistic Sharpe ratio against the expected maximum of ``n_trials`` trials without one.
 

@@ -93,6 +93,9 @@ def choose_and_rank(
         test: (n_splits,), masks of the blocks to judge on.
         ranked: whether the ranks are wanted, which doubles the time.
 
+    Returns:
+        The set chosen by each split and its rank out of sample.
+
     Raises:
         ValueError: fewer than two sets, or fewer than two bars on a side of a split.
     """

@@ -24,7 +24,7 @@ class Reason:
     """One reason of a verdict.
 
     Attributes:
-        text: in words, with the figure and its threshold.
+        text: the reason in words, with the figure and its threshold.
         weight: 1 speaks for the winner, -1 against it, 0 for neither.
     """
 
@@ -40,7 +40,7 @@ class Verdict:
         words: the verdict.
         reasons: what it follows from.
         n_tried: sets ever tried on these bars, over all studies.
-        dsr: of the winner, deflated by all of them.
+        dsr: the deflated Sharpe ratio of the winner, deflated by all of them.
     """
 
     words: str

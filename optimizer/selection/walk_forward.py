@@ -87,7 +87,7 @@ def stitched(
 
 
 def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
-    """Annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
+    """The annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
 
     Not by ``block_sharpe`` of the kernels, whose power sums would give other last bits than studies
     have on record. Not by pandas either: it hands a standard deviation to Bottleneck where that is

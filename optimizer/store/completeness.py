@@ -13,7 +13,7 @@ from optimizer.study_file.study import Study
 
 
 def count_trials(study: Study, space: Space) -> int:
-    """Number of trials of a study; a grid has one for each of its points.
+    """The number of trials of a study; a grid has one for each of its points.
 
     Args:
         study: the study to run.
@@ -25,7 +25,7 @@ def count_trials(study: Study, space: Space) -> int:
 
 
 def count_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
-    """Number of batches of the complete study; None where it shares them with other processes.
+    """The number of batches of the complete study; None where it shares them with other processes.
 
     Args:
         study: the study as its folder records it.

@@ -166,7 +166,11 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_values(value: Any) -> Any:
-    """A value of a table in plain Python types; NaN becomes None, a whole number an int."""
+    """A value of a table in plain Python types; NaN becomes None, a whole number an int.
+
+    Args:
+        value: a scalar of pandas or NumPy.
+    """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if value is None or pd.isna(value):

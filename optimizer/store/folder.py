@@ -56,6 +56,9 @@ class StudyFolder(Results):
             manifest: describes the study.
             overwrite: replace a study that the folder holds.
 
+        Returns:
+            The folder, which has no batches yet.
+
         Raises:
             StudyError: the folder holds something already, or a link, or cannot be written.
         """
@@ -147,7 +150,7 @@ class StudyFolder(Results):
             raise cannot_write(self.manifest_path, error) from None
 
     def processes_left(self) -> list[int]:
-        """Numbers of the processes that were killed here and left their shared arrays."""
+        """The numbers of the processes that were killed here and left their shared arrays."""
         return [int(path.name.split("-")[1]) for path in self._scratches()]
 
     def remove_leftovers(self) -> None:

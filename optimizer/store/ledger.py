@@ -150,7 +150,7 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 
 def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:
-    """Sets ever tried on some bars.
+    """The number of sets ever tried on some bars.
 
     Args:
         data_hash: content hash of the bars.

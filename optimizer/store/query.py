@@ -55,7 +55,7 @@ def no_best(folder: StudyFolder, search: SearchTable) -> str:
 
 
 def ranked(frame: pd.DataFrame, search: SearchTable) -> list[int]:
-    """Numbers of the sets that have a score, best first, as ``best_sets`` orders them.
+    """The numbers of the sets that have a score, best first, as ``best_sets`` orders them.
 
     Args:
         frame: columns ``set``, ``score`` and the objectives.
@@ -143,7 +143,7 @@ def find_sets(
 
 
 def owners_of(study: Mapping[str, Any]) -> list[list[str]]:
-    """Names of a study's strategies, and of its classifiers.
+    """The names of a study's strategies, and of its classifiers.
 
     Args:
         study: the study as ``Study.to_dict`` gives it.
@@ -228,7 +228,11 @@ def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
 
 
 def cell(value: Any) -> str:
-    """A value as tables show it: three digits, ``-`` where it is undefined."""
+    """A value as tables show it: three digits, ``-`` where it is undefined.
+
+    Args:
+        value: a number, a text or None.
+    """
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):

@@ -35,7 +35,7 @@ _told: set[str] = set()
 
 
 def approvals_path() -> Path:
-    """Path of the file of approvals, next to the ledger.
+    """The path of the file of approvals, next to the ledger.
 
     Raises:
         StudyError: the user has no home folder, or the ledger's path is not absolute.

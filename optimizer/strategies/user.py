@@ -110,11 +110,17 @@ class UserStrategy(Strategy):
 
         Args:
             own: its parameters by name, each of shape (n_lanes,).
+
+        Returns:
+            Arrays of shape (n_lanes,), in the order of the arguments of ``signal``.
         """
         return tuple(own[name] for name in self.declaration.signal_parameters)
 
     def simulate(self, *arguments: Any) -> None:
         """Walk bars with lanes of this strategy.
+
+        Args:
+            *arguments: arguments of ``kernels.simulation.simulate``, in its order.
 
         Raises:
             SignalError: the user's function raised.
@@ -149,7 +155,7 @@ class UserStrategy(Strategy):
         return rule
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its file and what that declares, as plain values."""
+        """The name of the strategy, its file and what that declares, as plain values."""
         return self.declaration.to_dict()
 
     def kernels(self) -> CustomKernels:
@@ -206,7 +212,7 @@ class UserStrategy(Strategy):
         approve(self.path, self.declaration.source_hash)
 
     def source(self) -> StrategySource:
-        """Its file, and the modules next to it; if they have changed, the copy kept with the kernels.
+        """The strategy's file and the modules next to it, or their kept copy if they have changed.
 
         The copy of a strategy that is not approved is left alone: nobody has read it there.
 
@@ -239,6 +245,9 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
         path: the path of the Python file.
         name: the name of the strategy.
 
+    Returns:
+        The strategy; its kernels are compiled when they are first needed.
+
     Raises:
         StrategyError: the file cannot be used; names the place in it.
     """
@@ -254,6 +263,9 @@ def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
     Args:
         path: the path of the Python file.
         name: the name of the strategy.
+
+    Returns:
+        The strategy; its kernels are compiled when they are first needed.
 
     Raises:
         UntrustedCodeError: the file is not approved.

@@ -39,7 +39,7 @@ class StrategySource:
     """Everything of a strategy that runs.
 
     Attributes:
-        content: of its file.
+        content: the content of its file.
         modules: path, relative to the folder of the file, and content of each module, in order of paths.
     """
 
@@ -58,7 +58,7 @@ class StrategySource:
 
 
 def source_hash(path: str | Path) -> str:
-    """SHA-256 of a strategy's source.
+    """The SHA-256 of a strategy's source.
 
     Args:
         path: the path of the strategy's file.
@@ -161,8 +161,8 @@ class Neighbours(MetaPathFinder, Loader):
     strategies may each have a module of one name.
 
     Args:
-        folder: of the strategy's file.
-        modules: as ``StrategySource`` has them.
+        folder: the folder of the strategy's file.
+        modules: the modules as ``StrategySource`` has them.
     """
 
     def __init__(self, folder: Path, modules: Sequence[tuple[str, bytes]]) -> None:

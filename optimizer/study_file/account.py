@@ -123,7 +123,7 @@ def _rate_to_dict(rate: Rate) -> object:
 
 
 def with_rate_paths(account: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """``[account]`` with other paths of its rate files.
+    """A copy of ``[account]`` with other paths of its rate files.
 
     Args:
         account: ``[account]`` as ``AccountTable.to_dict`` gives it.
@@ -152,10 +152,13 @@ class InstrumentTable(Table):
 
 
 def read_instruments(value: object) -> Mapping[str, object]:
-    """``[instruments]``: a table for each symbol.
+    """Read ``[instruments]``: a table for each symbol.
 
     Args:
         value: the value that the study file gives.
+
+    Returns:
+        The tables by symbol, each a mapping of plain values.
 
     Raises:
         PydanticCustomError: it is something else, or a key is no name of a symbol.

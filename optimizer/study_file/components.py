@@ -37,7 +37,7 @@ class StrategyTable(Table):
 
     Attributes:
         strategy: built in, or read from the user's file.
-        settings: of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name.
     """
 
     strategy: InstanceOf[Strategy]
@@ -145,9 +145,9 @@ class ClassifierTable(Table):
     """``[classifier]``: a regime classifier and the settings of all its parameters.
 
     Attributes:
-        name: of the classifier.
+        name: the name of the classifier.
         market: the symbol whose regime it is; None is the equal-weighted index of all symbols.
-        settings: of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name.
     """
 
     name: str
@@ -175,7 +175,7 @@ class RiskTable(Table):
         allow_short: whether a direction of -1 opens a short position.
         sizing: what a signal's size is measured by; holds for the whole study.
         allocation: how the targets of one close share the exposure budget; holds for the whole study.
-        settings: of each risk parameter, by name.
+        settings: the setting of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False

@@ -25,10 +25,10 @@ class CostsTable(Table):
     Attributes:
         fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
         initial_cash: money, in the currency of the bars.
-        settings: of each cost, by name; for a cost given per symbol, the value of all symbols that
-            its table does not name.
-        per_symbol: of each cost that is given per symbol, by name, the value of each symbol that
-            its table names. Such a cost holds for the whole study.
+        settings: the setting of each cost, by name; for a cost given per symbol, the value of all
+            symbols that its table does not name.
+        per_symbol: the values of each cost that is given per symbol, by name: a value for each
+            symbol that its table names. Such a cost holds for the whole study.
     """
 
     fill: Annotated[Literal["next_open", "close"], name_of("next_open", "close")] = "next_open"
@@ -83,7 +83,7 @@ class CostsTable(Table):
 
 
 def fixed_costs(costs: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the costs that hold for every parameter set of a study: numbers, or given per symbol.
+    """The costs that hold for every parameter set of a study: numbers, or given per symbol.
 
     Args:
         costs: the costs as ``[costs]`` of a study file; what is left out does not count.

@@ -115,6 +115,9 @@ def bounds_of(setting: Setting) -> tuple[float, float]:
 
     Args:
         setting: the setting of a parameter.
+
+    Returns:
+        The least value, then the greatest.
     """
     if isinstance(setting, Range):
         return setting.low, setting.high

@@ -27,7 +27,7 @@ def is_per_symbol(raw: object) -> bool:
 def read_per_symbol(
     raw: Mapping[str, object], default: float, low: float, high: float, otherwise: str = ""
 ) -> dict[str, float]:
-    """Numbers by symbol, and under ``default`` that of all other symbols.
+    """The numbers by symbol, and under ``default`` that of all other symbols.
 
     Args:
         raw: the value that the study file gives.

@@ -69,7 +69,7 @@ class SearchTable(Table):
         trials: number of points of the searched space, each a tile of all swept values.
         batch: trials asked at a time; it does not depend on the number of workers.
         objective: one or more metrics.
-        direction: of each objective.
+        direction: the direction of each objective, "maximize" or "minimize".
         tile_value: how the lanes of a tile make the value of its trial.
         storage: PostgreSQL database through which several coordinators share the study; None does
             not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.

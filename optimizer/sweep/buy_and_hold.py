@@ -22,7 +22,7 @@ class Held:
     """Metrics of buying and holding, by name, None where undefined.
 
     Attributes:
-        in_sample, out_of_sample: of ``OF_EQUITY``; the latter empty without a holdout.
+        in_sample, out_of_sample: the metrics of ``OF_EQUITY``; the latter empty without a holdout.
     """
 
     in_sample: dict[str, float | None]
@@ -73,7 +73,7 @@ def _growth(inputs: Inputs, symbol: int) -> FloatArray:
 
 
 def held_metrics(inputs: Inputs) -> Held:
-    """Metrics of ``buy_and_hold`` in-sample and over the holdout.
+    """The metrics of ``buy_and_hold`` in-sample and over the holdout.
 
     Args:
         inputs: the prepared inputs of the study.

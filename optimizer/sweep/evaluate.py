@@ -57,6 +57,9 @@ def simulate_blocks(
         start, stop: the blocks from ``start`` to ``stop - 1``, all of one simulation.
         recording: filled with what lane 0 does; None records nothing.
 
+    Returns:
+        Metrics of every parameter set.
+
     Raises:
         SignalError: a user's signal raised.
     """

@@ -50,18 +50,19 @@ class Inputs:
     """Everything that the parameter sets of a study share, read-only.
 
     Attributes:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         features: columns of every lookback of the space.
-        volatilities: per bar, shape (n_bars, n_symbols, n_lookbacks).
-        inverse_volatilities: of the same shape, 0 where the volatility is 0.
-        volatility_lookbacks: of the last axis, ascending.
+        volatilities: the volatilities per bar, shape (n_bars, n_symbols, n_lookbacks).
+        inverse_volatilities: the inverse volatilities of the same shape, 0 where the volatility is
+            0.
+        volatility_lookbacks: the lookbacks of the last axis, ascending.
         correlations: shape (n_refreshes, n_symbols, n_symbols), from bar ``first`` on; None if no
             parameter set needs them.
         first: bar of the first decision; the same for every parameter set.
         split: first bar of the holdout; n_bars without a holdout.
         bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
             ``split``.
-        rules: of the study.
+        rules: the rules of the study.
         live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
             ``optimizer.sweep.universe``.
         ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
@@ -176,6 +177,9 @@ class Inputs:
 
         Args:
             folder: the folder to which ``save`` wrote.
+
+        Returns:
+            The inputs; their arrays are read-only and shared by all processes that map them.
         """
         head = json.loads((folder / "inputs.json").read_text())
 
@@ -270,7 +274,7 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
 
 
 def study_warm_up(space: Space, rules: Rules) -> int:
-    """Number of bars before the first decision: the longest warm-up of the space.
+    """The number of bars before the first decision: the longest warm-up of the space.
 
     Args:
         space: the parameter space of the study.
@@ -286,7 +290,7 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
 
 
 def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
-    """First bar of the holdout; n_bars without a holdout.
+    """The first bar of the holdout; n_bars without a holdout.
 
     Args:
         bars: the bars of all symbols.
@@ -353,6 +357,9 @@ def prepare(
         n_blocks: in-sample blocks of bars whose return moments are kept; see ``block_bounds``.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the space.
+
+    Returns:
+        The inputs of every tile of the space.
 
     Raises:
         DataError: too few bars for the warm-up.

@@ -34,7 +34,8 @@ class BacktestResult:
     """The result of one parameter set.
 
     Attributes:
-        parameters: by column name, defaults filled in; ``strategy`` and ``classifier`` by name.
+        parameters: the parameters by column name, defaults filled in; ``strategy`` and
+            ``classifier`` by name.
         equity: money at each close from the first decision on; the index is the time of the bar.
         fills: one row a fill, see ``fill_table``.
         in_sample, out_of_sample: metrics by name; the latter None without a holdout.
@@ -98,6 +99,9 @@ def backtest(
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
 
+    Returns:
+        Equity, fills and metrics.
+
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
         StrategyError: the user's strategy cannot be used.
@@ -157,6 +161,9 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
         inputs: the prepared inputs of the study.
         tile: one parameter set.
         regimes: (n_bars,) codes of the regime model that it names.
+
+    Returns:
+        Equity, fills and metrics.
     """
     bars = inputs.bars
     recording = Recording.empty(bars.n_bars, bars.n_symbols)
@@ -195,7 +202,7 @@ def record_equity(
 
 
 def metric_values(row: FloatArray) -> dict[str, float]:
-    """Metrics of one parameter set by name, from a row of shape (n_metrics,).
+    """The metrics of one parameter set by name, from a row of shape (n_metrics,).
 
     Args:
         row: shape (n_metrics,), in the order of ``catalogue.METRICS``.

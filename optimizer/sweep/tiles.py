@@ -32,7 +32,7 @@ class Tile:
 
     @classmethod
     def of(cls, branch: Branch, lanes: Mapping[str, FloatArray]) -> Tile:
-        """Parameter sets of a branch.
+        """A tile of parameter sets of a branch.
 
         Args:
             branch: the branch of the study's space.

@@ -24,7 +24,7 @@ class Axis:
 
     Attributes:
         name: its column.
-        labels: of the cells, ascending; no two are the same.
+        labels: the labels of the cells, ascending; no two are the same.
         codes: (n_sets,) cell of each set; -1 where the set has no such parameter.
     """
 

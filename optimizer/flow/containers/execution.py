@@ -25,10 +25,13 @@ class Broker(Protocol):
     """A real broker: the one place where orders could leave the process. barsweep has none."""
 
     async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders; return the broker's reference of each.
+        """Send orders to the market.
 
         Args:
             orders: the orders of one portfolio.
+
+        Returns:
+            The broker's reference of each order.
         """
 
 
@@ -56,9 +59,9 @@ class Market:
     """What the orders of a bar fill at.
 
     Attributes:
-        bar: of the fill.
-        prices: before costs, shape (n_symbols,).
-        volatilities: per bar, at the decision, shape (n_symbols,).
+        bar: the bar of the fill.
+        prices: the prices before costs, shape (n_symbols,).
+        volatilities: the volatilities per bar, at the decision, shape (n_symbols,).
     """
 
     bar: Bar
@@ -79,7 +82,7 @@ class ExecutionContainer:
     """The orders of one portfolio that wait for their fill.
 
     Args:
-        costs: of the portfolio.
+        costs: the costs of the portfolio.
         leverage: buying power over equity.
         allow_short: whether short positions are allowed.
         broker: takes the orders of real trading; None without one.
@@ -127,6 +130,9 @@ class ExecutionContainer:
         Args:
             orders: the orders of one bar.
 
+        Returns:
+            The broker's reference of each order.
+
         Raises:
             RuntimeError: there is no broker.
         """
@@ -142,6 +148,9 @@ class ExecutionContainer:
         Args:
             market: the bar at which they fill.
             lots: position of each symbol, signed.
+
+        Returns:
+            The fills, in the order of the symbols.
         """
         orders, self._active = self._active, ()
         self._additions, self._rejected = [], []
@@ -175,6 +184,9 @@ class ExecutionContainer:
         Args:
             market: the bar at which they fill.
             power: buying power after the reductions, money.
+
+        Returns:
+            The fills, in the order of the symbols.
         """
         limited: list[tuple[_Addition, float]] = []
         need = fixed = 0.0

@@ -15,7 +15,7 @@ class ClassifierConfig:
 
     Attributes:
         model: fitted on earlier bars; without one the market is neutral.
-        carried: of the model after the last bar; None before its first.
+        carried: the carried state of the model after the last bar; None before its first.
     """
 
     model: RegimeModel | None = None
@@ -34,6 +34,9 @@ class StatelessClassifier:
         Args:
             features: the features of the market at the bar, shape (1, n_features).
             config: the model in force and its carried state; it is not changed.
+
+        Returns:
+            The code, -1, 0 or 1, and the next configuration.
         """
         if config.model is None:
             return NEUTRAL, config

@@ -66,7 +66,7 @@ class StatelessStrategy:
         symbol: int,
         signal_id: str,
     ) -> Signal:
-        """Signal of one symbol at one bar.
+        """The signal of one symbol at one bar.
 
         Args:
             features: the features of the bar by name, each of shape (n_symbols,).

@@ -61,7 +61,7 @@ class Drawn:
     """The figures that the page draws.
 
     Attributes:
-        figures: by the key of their place in the page.
+        figures: the figures by the key of their place in the page.
     """
 
     figures: dict[str, go.Figure] = field(default_factory=dict)
