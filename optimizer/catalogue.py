@@ -6,12 +6,12 @@ The parameters of the built-in strategies are in ``optimizer.strategies.built_in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Role = Literal["feature", "signal", "regime", "risk", "fixed"]
 
 Align = Literal["inner", "strict", "outer"]
-ALIGNMENTS: tuple[Align, ...] = ("inner", "strict", "outer")
+ALIGNMENTS: tuple[Align, ...] = get_args(Align)
 """What to do where the calendars of symbols differ: keep the times that all have, refuse, keep all."""
 
 

@@ -13,6 +13,25 @@ from optimizer.selection.arguments import Number, as_returns, require, scalar_or
 from optimizer.types import FloatArray
 
 
+def sharpe_of_paths(returns: FloatArray) -> FloatArray:
+    """The Sharpe ratio of each row of returns, from the differences to its mean.
+
+    ``sharpe_ratio`` of the kernels starts from power sums, whose rounding would change intervals and
+    walk-forwards that studies have on record.
+
+    Args:
+        returns: (n_paths, n_bars), per bar; at least 2 bars.
+
+    Returns:
+        (n_paths,), per bar, ddof 1; NaN where a row does not vary beyond rounding.
+    """
+    mean = returns.mean(axis=1)
+    spread = ((returns - mean[:, np.newaxis]) ** 2).sum(axis=1)
+    varies = spread > FLAT * (returns**2).sum(axis=1)
+    deviation = np.sqrt(np.where(varies, spread, np.nan) / (returns.shape[1] - 1))
+    return np.asarray(mean / deviation)
+
+
 def probabilistic_sharpe_ratio(
     sharpe: Number,
     n_obs: float | FloatArray,

@@ -52,12 +52,14 @@ class Verdict:
 def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     """The verdict on a study's winner.
 
-    ``likely luck`` where any reason speaks against it: a deflated Sharpe ratio (DSR) below 0.8, a
-    probability of backtest overfitting (PBO) above 0.5 with a probability of loss above 0.1, or no
-    gain over the holdout. ``holds up`` where all speak for it: a DSR of at least 0.95, a PBO of at
-    most 0.2, or of at most 0.5 with a probability of loss of at most 0.05, at least half of the
-    in-sample Sharpe ratio over the holdout, a median neighbour with at least 0.7 of it, and a Sharpe
-    ratio above that of buying and holding, in-sample and out-of-sample. ``fragile`` otherwise.
+    ``likely luck`` where any reason speaks against it: a deflated Sharpe ratio (DSR) below
+    ``LUCK_DSR``, a probability of backtest overfitting (PBO) above ``LUCK_PBO`` with a probability of
+    loss above ``LUCK_LOSS``, or no gain over the holdout. ``holds up`` where all speak for it: a DSR
+    of at least ``HOLDS_DSR``; a PBO of at most ``HOLDS_PBO``, or of at most ``LUCK_PBO`` with a
+    probability of loss of at most ``HOLDS_LOSS``; at least the share ``HOLDS_KEPT`` of the in-sample
+    Sharpe ratio over the holdout; a median neighbour with at least the share ``HOLDS_NEIGHBOUR`` of
+    it; and a Sharpe ratio above that of buying and holding, in-sample and out-of-sample. ``fragile``
+    otherwise.
 
     A PBO near 0.5 alone is no sign of luck: where all sets have the same edge, the choice among them
     does not matter. A reason that cannot be computed, for lack of a holdout for example, does not

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kernels import layout
 from optimizer.selection.folds import Fold, walk_forward
 from optimizer.selection.record import Window
 from optimizer.selection.sets import RegimeSource, set_returns
+from optimizer.selection.sharpe import sharpe_of_paths
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.search_tables import ValidationTable
 from optimizer.study_file.space import Space
@@ -89,18 +91,12 @@ def stitched(
 def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
     """The annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
 
-    Not by ``block_sharpe`` of the kernels, whose power sums would give other last bits than studies
-    have on record. Not by pandas either: it hands a standard deviation to Bottleneck where that is
-    installed, whose last bits differ.
-
     Args:
         frame: the frame that ``stitched`` returned.
         bars_per_year: annualizes.
     """
-    returns = frame["excess_return"].to_numpy()
+    returns = np.ascontiguousarray(frame["excess_return"].to_numpy())
     if len(returns) < 2:
         return None
-    deviation = float(returns.std(ddof=1))
-    if not deviation > 0.0:
-        return None
-    return float(returns.mean()) / deviation * math.sqrt(bars_per_year)
+    sharpe = float(sharpe_of_paths(returns[np.newaxis])[0])
+    return None if math.isnan(sharpe) else sharpe * math.sqrt(bars_per_year)

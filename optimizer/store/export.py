@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ from optimizer.study_file.study import recorded_study
 from optimizer.study_file.tables import with_members_path
 
 Format = Literal["json", "toml", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
+FORMATS: tuple[Format, ...] = get_args(Format)
 KIND = "barsweep parameter sets"
 
 

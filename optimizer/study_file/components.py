@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
-from kernels.codes import ALLOCATIONS, SIZINGS
+from kernels.codes import ALLOCATIONS, SIZINGS, Allocation, Sizing
 from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
@@ -162,10 +162,6 @@ class ClassifierTable(Table):
         others = ("name",) if name == "none" else ("name", "market")
         settings = read_settings(table, CLASSIFIERS[name], others)
         return {"name": name, "market": table.get("market"), "settings": settings}
-
-
-Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
-Allocation = Literal["additions", "targets"]
 
 
 class RiskTable(Table):

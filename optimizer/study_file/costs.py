@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ValidationError, model_validator
 
@@ -12,6 +12,8 @@ from optimizer.study_file.per_symbol import DEFAULT, is_per_symbol, read_per_sym
 from optimizer.study_file.settings import Setting, read_settings, setting_to_dict
 from optimizer.study_file.tables import Table, name_of, real
 from optimizer.study_file.values import Problem, expect_table, refuse_all
+
+FillRule = Literal["next_open", "close"]
 
 _OTHERS = ("fill", "initial_cash")
 _OTHER_FORMS = (
@@ -31,7 +33,7 @@ class CostsTable(Table):
             symbol that its table names. Such a cost holds for the whole study.
     """
 
-    fill: Annotated[Literal["next_open", "close"], name_of("next_open", "close")] = "next_open"
+    fill: Annotated[FillRule, name_of(*get_args(FillRule))] = "next_open"
     initial_cash: Annotated[float, real(0.01, 1e15)] = 100_000.0
     settings: dict[str, Setting]
     per_symbol: dict[str, dict[str, float]]

@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.review.rerun import Rerun
 from optimizer.sweep.buy_and_hold import buy_and_hold
+from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray, IntArray
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import (
@@ -69,20 +70,6 @@ def thinned(values: FloatArray, most: int = MOST_POINTS) -> IntArray:
     return np.unique(places)
 
 
-def drawdown(equity: FloatArray, before: float) -> FloatArray:
-    """The fall from the highest equity so far.
-
-    Args:
-        equity: (n_bars,) money at each close.
-        before: money before the first bar.
-
-    Returns:
-        (n_bars,) fractions, 0 or less.
-    """
-    peak = np.maximum(np.maximum.accumulate(equity), before)
-    return np.asarray(equity / peak - 1.0)
-
-
 def _line(
     times: FloatArray, values: FloatArray, name: str, color: str, dash: str = "solid", **more: Any
 ) -> go.Scatter:
@@ -133,7 +120,7 @@ def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         made.add_trace(_line(times, values, name, color, dash, hovertemplate=show), 1, 1)
         fall = _line(
-            times, drawdown(values, cash), name, color, dash, showlegend=False,
+            times, 0.0 - drawdowns(values, cash), name, color, dash, showlegend=False,
             hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         made.add_trace(fall, 2, 1)
