@@ -15,6 +15,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
 from optimizer.study_file.costs import fixed_costs
+from optimizer.study_file.differences import differences
 from optimizer.study_file.study import recorded_study
 from optimizer.text import show
 
@@ -76,9 +77,6 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         StudyError: one of them is not a study or cannot be read.
     """
-    # Imported here since it brings Optuna, which other commands do without.
-    from optimizer.study_file.differences import differences
-
     folders = [StudyFolder.open(Path(path)) for path in (first, second)]
     manifests = [folder.manifest() for folder in folders]
     one, other = manifests
