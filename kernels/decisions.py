@@ -78,7 +78,7 @@ def wanted_positions(
         sizing: a code of ``kernels.codes``.
         scaled_size: the mode's own size times the regime multiplier.
         max_weight: cap of a position, a fraction of equity.
-        variance: of the portfolio, per bar and unit of exposure.
+        variance: the variance of the portfolio, per bar and unit of exposure.
         equity: money at the close.
         stop_distances: (n_symbols,), of the stop of a new position, fractions of its price; inf where
             there is none.

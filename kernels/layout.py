@@ -218,8 +218,8 @@ def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> 
     for each load and store.
 
     Args:
-        shape: of the array.
-        dtype: of the array.
+        shape: the shape of the array.
+        dtype: the data type of the array.
 
     Returns:
         A writable array of zeros.

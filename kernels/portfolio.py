@@ -34,7 +34,7 @@ def mean_entry(lots: float, entry: float, change: float, price: float) -> float:
         lots: position before, signed.
         entry: mean entry price before.
         change: lots added, of the sign of the position.
-        price: of the fill, after slippage.
+        price: the price of the fill, after slippage.
 
     Returns:
         The price.
@@ -68,7 +68,7 @@ def margin_call(equity: float, gross: float, maintenance: float) -> bool:
     """Whether an account is below its maintenance margin.
 
     Args:
-        equity, gross: at the worst prices of the bar, money.
+        equity, gross: the equity and the gross value at the worst prices of the bar, money.
         maintenance: least equity, a fraction of gross.
 
     Returns:
@@ -113,9 +113,9 @@ def next_variance(
     close in between.
 
     Args:
-        variance: before, per bar.
-        return_: of the bar, a fraction.
-        exposure, previous_exposure: at this close and at the one before.
+        variance: the variance before, per bar.
+        return_: the return of the bar, a fraction.
+        exposure, previous_exposure: the exposures at this close and at the one before.
         decay: weight of the variance before, a fraction.
 
     Returns:

@@ -121,7 +121,7 @@ def market_features(
 
     Args:
         returns: (n_bars,), log returns.
-        ring, seen: as in ``market_features_step``, carried.
+        ring, seen: the same as in ``market_features_step``, carried.
         features: (n_bars, 2), written.
     """
     for t in range(len(returns)):
@@ -198,7 +198,7 @@ def hmm_filter(
     Args:
         observations: (n_bars, n_features).
         predicted: (n_states,), carried: left as the prediction for the bar after the last.
-        transition, means, variances: as in ``hmm_filter_step``.
+        transition, means, variances: the same as in ``hmm_filter_step``.
         filtered: (n_bars, n_states), written.
     """
     for t in range(len(observations)):
@@ -288,7 +288,8 @@ def svm_decision(
 
     Args:
         observations: (n_bars, n_features).
-        support_vectors, n_support, dual_coefficients, intercept, gamma: as in ``svm_decision_step``.
+        support_vectors, n_support, dual_coefficients, intercept, gamma: the same as in
+            ``svm_decision_step``.
         decisions: (n_bars, n_pairs), written.
         labels: (n_bars,), written: class of each bar.
     """

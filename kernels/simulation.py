@@ -114,7 +114,7 @@ def simulate(
         sizing, allocation, entry: codes of ``kernels.codes``.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
-        decay: of the portfolio's variance, a fraction.
+        decay: the decay of the portfolio's variance, a fraction.
         equity: (n_bars,), receives the equity of lane 0 of block 0 at each close; empty to record
             nothing.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see

@@ -14,7 +14,7 @@ def counted(number: int, what: str) -> str:
 
     Args:
         number: 0 or more.
-        what: in the singular.
+        what: the noun for one of them.
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -34,10 +34,10 @@ def probability(value: float | None) -> str:
 
 
 def list_text(names: Iterable[str], limit: int = 20) -> str:
-    """Up to ``limit`` names with commas, and how many more there are.
+    """A list of up to ``limit`` names with commas, and how many more there are.
 
     Args:
-        names: in order.
+        names: the names in order.
         limit: most names.
     """
     shown = list(names)
@@ -49,7 +49,7 @@ def one_line(error: BaseException) -> str:
     """The message of another library's error, on one line without a full stop at the end.
 
     Args:
-        error: of another library.
+        error: the error of another library.
     """
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
@@ -58,7 +58,7 @@ def shown(path: str | Path) -> str:
     """A path as messages show it: relative if it is under the current folder.
 
     Args:
-        path: of a file or folder.
+        path: the path of a file or folder.
     """
     path = Path(path)
     try:
@@ -68,10 +68,10 @@ def shown(path: str | Path) -> str:
 
 
 def show(value: object, limit: int = 60) -> str:
-    """``value`` as a study file would state it, cut to ``limit`` characters.
+    """The value as a study file would state it, cut to ``limit`` characters.
 
     Args:
-        value: of any kind.
+        value: a value of any kind.
         limit: characters.
     """
     try:
@@ -112,7 +112,7 @@ def name_problem(name: str, longest: int = LONGEST_NAME) -> str:
     direction of writing, which would show another name than there is.
 
     Args:
-        name: of a study, a symbol, a strategy, a parameter.
+        name: the name of a study, a symbol, a strategy or a parameter.
         longest: characters.
     """
     if len(name) > longest:
@@ -126,7 +126,7 @@ def path_problem(path: str) -> str:
     """Why a text from a file cannot be a path; empty if it can.
 
     Args:
-        path: as the file has it.
+        path: the path as the file has it.
     """
     if problem := name_problem(path, LONGEST_PATH):
         return problem

@@ -26,7 +26,7 @@ Only the trace has them, next to the reasons of ``kernels.codes``; the sweep nee
 
 
 def correlation_id(owner: str, bar: int, *parts: str) -> str:
-    """ID of an event at one bar; it depends only on the arguments.
+    """The ID of an event at one bar; it depends only on the arguments.
 
     Args:
         owner: ID of the portfolio, strategy or classifier, or the first digits of the bars' hash.
@@ -113,7 +113,7 @@ class Bars:
         return mask
 
     def own(self, symbol: int) -> IntArray:
-        """Indices of the bars that a symbol has, shape (n_own,), ascending.
+        """The indices of the bars that a symbol has, shape (n_own,), ascending.
 
         Args:
             symbol: index of a symbol.
@@ -129,7 +129,7 @@ class Bars:
 
         Args:
             symbol: index of a symbol.
-            values: at ``own(symbol)``, shape (n_own,).
+            values: the values at ``own(symbol)``, shape (n_own,).
             missing: the value before its first bar.
 
         Returns:
@@ -167,7 +167,7 @@ class Bars:
         """The bar of all symbols at one timestamp.
 
         Args:
-            index: of the bar.
+            index: the index of the bar.
         """
         return Bar(
             index,
@@ -189,7 +189,7 @@ class Bar:
     """One bar of all symbols.
 
     Attributes:
-        index: of the bar, from 0.
+        index: the index of the bar, from 0.
         time: its start, UTC.
         symbols: names, in the order of the arrays.
         open, high, low, close, volume: shape (n_symbols,); they become read-only.
@@ -221,12 +221,13 @@ class Signal:
     """The output of a strategy for one symbol at one bar.
 
     Attributes:
-        id: of the signal.
+        id: the ID of the signal.
         symbol: index.
         direction: -1 short, 0 flat, 1 long, 2 hold.
         strength: expected return per bar.
         confidence: 0 to 1.
-        volatility, inverse_volatility: of the symbol, per bar; they size the position.
+        volatility, inverse_volatility: the symbol's volatility per bar and its inverse, which size
+            the position.
     """
 
     id: str
@@ -240,7 +241,12 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """The output of a classifier at one bar: -1 bear, 0 neutral, 1 bull."""
+    """The output of a classifier at one bar.
+
+    Attributes:
+        id: correlation ID of the classifier at the bar.
+        code: -1 bear, 0 neutral, 1 bull.
+    """
 
     id: str
     code: int
@@ -251,14 +257,15 @@ class Order:
     """A trade that the risk manager wants at the next fill.
 
     Attributes:
-        id: of the order.
+        id: the ID of the order.
         bar: index of the bar of decision.
         symbol: index.
         lots: signed change of the position.
         wanted: position that the signal wanted before all orders shared the budget, in lots, signed.
-        budget_share: by which the budget scaled all additions, or all targets, of this close; 0 to 1.
+        budget_share: the factor by which the budget scaled all additions, or all targets, of this
+            close; 0 to 1.
         target: position after the order, in lots, signed.
-        signal_id, regime_id: of the signal and the regime behind the order.
+        signal_id, regime_id: the IDs of the signal and the regime behind the order.
     """
 
     id: str
@@ -277,20 +284,20 @@ class Fill:
     """A trade.
 
     Attributes:
-        id: of the fill.
-        order_id: of the order; None if a stop, a margin call or ruin closed the position.
+        id: the ID of the fill.
+        order_id: the ID of the order; None if a stop, a margin call or ruin closed the position.
         bar: index of the bar.
         symbol: index.
         kind: ``order``, ``stop``, ``liquidation``, or ``ruin``, which writes the position off at the
             close at no cost.
         lots: signed change of the position.
         quantity: signed change of the position, units.
-        price: per unit, spread, slippage and impact included.
+        price: the price per unit, spread, slippage and impact included.
         raw_value: money per lot at the market's price.
         cash_per_lot: money that a lot took or brought, all costs included.
         cost: all costs of the whole fill, money.
         opening_order_id: without an order of its own, the one that opened the position.
-        stop_level: for a stop, the price that the bar reached or opened beyond.
+        stop_level: the price that the bar reached or opened beyond, for a stop.
     """
 
     id: str

@@ -100,10 +100,11 @@ def account_lanes(
     Args:
         k: number of the block.
         state: updated.
-        scratch: as ``mark_lanes`` left it; INVERSE_VARIANCE is written where ``decay`` is given.
+        scratch: the scratch values as ``mark_lanes`` left it; INVERSE_VARIANCE is written where
+            ``decay`` is given.
         risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
-        decay: of the portfolio's variance, to update it in the same pass, which shares the divisions;
-            None to leave the variance.
+        decay: the decay of the portfolio's variance, to update it in the same pass, which shares
+            the divisions; None leaves the variance as it is.
     """
     o = k * STATE_BLOCK
     for b in range(B):
@@ -143,8 +144,8 @@ def variance_lanes(k: Index, state: FloatArray, scratch: FloatArray, decay: floa
     Args:
         k: number of the block.
         state: VARIANCE is updated.
-        scratch: as ``mark_lanes`` left it; INVERSE_VARIANCE is written.
-        decay: of the variance, a fraction.
+        scratch: the scratch values as ``mark_lanes`` left it; INVERSE_VARIANCE is written.
+        decay: the decay of the variance, a fraction.
     """
     o = k * STATE_BLOCK
     for b in range(B):
@@ -170,9 +171,9 @@ def put_variance(
         o, b: offset of the block in ``state``, and the lane.
         state: VARIANCE is updated.
         scratch: INVERSE_VARIANCE is written.
-        return_: of the bar, a fraction.
+        return_: the return of the bar, a fraction.
         exposure: gross value over equity at the bar's close.
-        decay: of the variance, a fraction.
+        decay: the decay of the variance, a fraction.
     """
     variance = next_variance(
         state[o + VARIANCE + b], return_, exposure, state[o + EXPOSURE + b], decay

@@ -96,7 +96,8 @@ def decide_lanes(
         positions: the orders are written.
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
-        scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
+        scratch: the scratch values as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes``
+            left it; overwritten.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.

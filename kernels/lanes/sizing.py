@@ -231,7 +231,7 @@ def wait_lanes(p: Index, positions: FloatArray, raw: bool) -> None:
     Args:
         p: offset of the symbol in ``positions``.
         positions: ORDER is written.
-        raw: as in ``want_lanes``.
+        raw: whether the sizes are raw, as in ``want_lanes``.
     """
     for b in range(B):
         positions[p + ORDER + b] = np.nan if raw else 0.0
@@ -261,7 +261,7 @@ def want_lanes(
             symbol.
         positions: ORDER, BARRED, COOLING and HELD_BARS are written.
         parameters: rows of each lane.
-        scratch: as ``put_signal`` left it. Values are added to ADDED and FREED.
+        scratch: the scratch values as ``put_signal`` left it. Values are added to ADDED and FREED.
         close: price of the symbol.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         raw: whether to leave the change of the position wanted, and NaN where the signal holds, for
@@ -504,10 +504,11 @@ def share_lanes(
         parameters: rows of each lane.
         positions: ORDER is updated.
         pending: (n_blocks, n_symbols), updated.
-        scratch: as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
+        scratch: the scratch values as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
         allocation: a code of ``kernels.codes``.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where the allocation is ``additions``.
+        extended: the extended account, as in ``simulate``; None where the allocation is
+            ``additions``.
     """
     n_symbols = np.uint64(len(instruments))
     q = k * PARAMETER_BLOCK

@@ -90,7 +90,7 @@ def stop_lanes(
         state, positions: updated.
         pending: (n_blocks, n_symbols), as ``enter_lanes`` left it.
         scratch: X_VOLATILITY is overwritten.
-        fills: as in ``fill_lanes``.
+        fills: the fills of the bar, as in ``fill_lanes``.
         fees: None where no lane has costs that depend on the size of a fill.
         short: None where short positions are off.
         entries: None where additions fill at the open.
@@ -216,7 +216,7 @@ def end_lanes(
 
     Args:
         k, t, volumes, volatilities, instruments, columns, parameters, state, positions, scratch, fills,
-            fees, short: as in ``stop_lanes``.
+            fees, short: the same as in ``stop_lanes``.
         closes: (n_bars, n_symbols).
         ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
     """

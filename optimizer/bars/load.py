@@ -59,13 +59,15 @@ def load_bars(
 
     Args:
         path: a ``.parquet``, ``.pq``, ``.csv`` or ``.csv.gz`` file.
-        symbols: which symbols, in any order; None takes all. Those of the result are in order of name.
+        symbols: the symbols to read, in any order; None takes all. The result has them in order of
+            name.
         start: first time, inclusive; a date is the start of that day.
         end: last time, inclusive; a date includes that whole day.
         align: ``inner`` keeps the timestamps that all symbols have, and logs how many are dropped;
             ``strict`` refuses symbols whose timestamps differ; ``outer`` keeps every timestamp, and says
             in ``Bars.present`` which symbols have it. Prices are never made up.
-        timezone: of timestamps, ``start`` and ``end`` that carry none, as ``America/New_York``.
+        timezone: the time zone of timestamps, ``start`` and ``end`` that carry none, as
+            ``America/New_York``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes the most common
             step between bars.
@@ -111,7 +113,10 @@ def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneIn
             numbers the rows for messages.
         source: the file, for messages.
         unit: what a row is called, for messages: ``line`` or ``row``.
-        zone: of timestamps that carry none.
+        zone: the time zone of timestamps that carry none.
+
+    Returns:
+        The rows in the order of the frame.
 
     Raises:
         DataError: a symbol or a time is missing or cannot be read, or a value is no number.

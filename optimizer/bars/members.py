@@ -33,8 +33,8 @@ def read_members(
 
     Args:
         path: a ``.csv`` or ``.csv.gz`` file.
-        symbols: of the bars; each needs a row, and no other may have one.
-        timezone: of dates and times without a zone.
+        symbols: the symbols of the bars; each needs a row, and no other may have one.
+        timezone: the time zone of dates and times without a zone.
 
     Returns:
         The spans of each symbol, in order of time.
@@ -110,9 +110,9 @@ def member_mask(
     """Whether each symbol is a member at each bar.
 
     Args:
-        members: of ``read_members``.
-        symbols: of the bars, in their order.
-        timestamps: of the bars, ascending, shape (n_bars,).
+        members: the members that ``read_members`` returned.
+        symbols: the symbols of the bars, in their order.
+        timestamps: the timestamps of the bars, ascending, shape (n_bars,).
 
     Returns:
         (n_bars, n_symbols), 1 or 0.

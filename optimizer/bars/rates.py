@@ -86,8 +86,8 @@ def rate_at(
     """The last rate known at each bar: never one of a later time.
 
     Args:
-        timestamps: of the bars, ascending, shape (n_bars,).
-        times: of the rates, ascending, shape (n_rates,).
+        timestamps: the timestamps of the bars, ascending, shape (n_bars,).
+        times: the times of the rates, ascending, shape (n_rates,).
         values: fractions a year, shape (n_rates,).
         source: the file of the rates, for messages.
 

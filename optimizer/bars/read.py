@@ -51,6 +51,9 @@ def read_table(path: Path) -> Rows:
     Args:
         path: the file.
 
+    Returns:
+        The rows in the order of the file.
+
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
@@ -91,7 +94,10 @@ def open_text(path: Path) -> IO[str]:
     """Open a CSV file, gzipped or not.
 
     Args:
-        path: of the file; its ending tells.
+        path: the path of the file; its ending tells.
+
+    Returns:
+        The open file, in UTF-8.
     """
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
@@ -102,8 +108,8 @@ def ragged(lines: Iterable[str], delimiter: str, error: BaseException) -> str:
     """What keeps pandas from reading a CSV text, as the end of a message about a file.
 
     Args:
-        lines: of the text.
-        delimiter: between its fields.
+        lines: the lines of the text.
+        delimiter: the delimiter between its fields.
         error: pandas', for a text that has no longer line.
 
     Returns:
@@ -215,8 +221,8 @@ def refuse_nested(rows: Rows, name: str) -> None:
     """Refuse lists and tables where a text or a number is expected.
 
     Args:
-        rows: with the column.
-        name: of the column.
+        rows: the rows with the column.
+        name: the name of the column.
 
     Raises:
         DataError: names the first such row.
@@ -239,7 +245,10 @@ def find_symbols(rows: Rows) -> Rows:
     """Read the symbol of each row; a file without a symbol column has one, named as the file.
 
     Args:
-        rows: as they were read.
+        rows: the rows as they were read.
+
+    Returns:
+        The rows with their symbols.
 
     Raises:
         DataError: names the first row without a symbol.

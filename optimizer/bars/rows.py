@@ -27,8 +27,8 @@ class Rows:
         frame: columns under their standard names; the index is the number of the line or row.
         names: symbols.
         code: index in ``names`` of each row's symbol; empty until it is known.
-        time: of each row, UTC; empty until it is known.
-        values: of each row, by column name; empty until they are known.
+        time: the time of each row, UTC; empty until it is known.
+        values: the values of each row, by column name; empty until they are known.
     """
 
     source: str
@@ -44,6 +44,9 @@ class Rows:
 
         Args:
             mask: shape (n_rows,).
+
+        Returns:
+            The kept rows, in the same order.
         """
         return replace(
             self,
@@ -100,14 +103,18 @@ class Rows:
         raise DataError(f"{place}: {problem}")
 
     def by_symbol(self) -> list[IntArray]:
-        """Positions of the rows of each symbol, in the order of the file."""
+        """Positions of the rows of each symbol, in the order of the file.
+
+        Returns:
+            One array per symbol, shape (n_rows of the symbol,), ascending.
+        """
         order = np.argsort(self.code, kind="stable")
         counts = np.bincount(self.code, minlength=len(self.names))
         return np.split(order, np.cumsum(counts)[:-1])
 
 
 def first_row(marked: Any) -> int | None:
-    """Position of the first marked row; None if no row is marked.
+    """The position of the first marked row; None if no row is marked.
 
     Args:
         marked: shape (n_rows,).

@@ -404,7 +404,7 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
     """Cases of the whole simulation, metrics included, in its main configurations.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         mixes: instructions of the phases by their names; they bound a configuration.
 
     Returns:

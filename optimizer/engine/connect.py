@@ -49,7 +49,7 @@ def require_cluster(study: Study) -> None:
     """Refuse a cluster that only a record names: whoever runs its scheduler can run code here.
 
     Args:
-        study: with any back end.
+        study: a study with any back end.
 
     Raises:
         UntrustedCodeError: the user has neither named nor approved the cluster.

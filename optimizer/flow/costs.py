@@ -21,7 +21,7 @@ class Terms:
     """Price and cost of one fill.
 
     Attributes:
-        price: per unit, spread, slippage and impact included.
+        price: the price per unit, spread, slippage and impact included.
         raw_value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings, all costs included.
     """
@@ -40,7 +40,7 @@ class Costs:
         slippage: fraction of the price, half the spread in basis points included.
         half_spread: half the spread in ticks, in units of price.
         commission: fraction of the value.
-        per_unit, minimum, per_order: of the commission, money.
+        per_unit, minimum, per_order: the parts of the commission, money.
         impact: times the volatility.
         volume_share: most of a bar's volume that a fill may take, inf where unlimited.
         fees: whether costs or limits depend on the size of a fill; otherwise the last five are not
@@ -64,9 +64,9 @@ class Costs:
         """The costs of one parameter set.
 
         Args:
-            parameters: by column name; risk parameters and costs at least.
-            rules: of the study.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; risk parameters and costs at least.
+            rules: the rules of the study.
+            bars_per_year: the number of bars in a year.
         """
         values, table = risk_values(parameters, rules, bars_per_year), rules.instruments
 
@@ -92,13 +92,13 @@ class Costs:
     def terms(
         self, symbol: int, lots: float, price: float, volatility: float, volume: float
     ) -> Terms:
-        """Terms of a fill.
+        """The terms of a fill.
 
         Args:
             symbol: index.
             lots: signed change of the position, not 0.
-            price: of the market.
-            volatility: of the symbol, per bar, at the decision.
+            price: the price of the market.
+            volatility: the volatility of the symbol, per bar, at the decision.
             volume: units traded in the bar; inf where unknown.
         """
         paid, cash_per_lot = fill_terms(

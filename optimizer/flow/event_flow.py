@@ -74,15 +74,15 @@ class EventFlow:
     """N strategies x M classifiers x K risk configurations over one stream of bars.
 
     Args:
-        symbols: in the order of the bars' columns.
+        symbols: the symbols in the order of the bars' columns.
         bars_per_year: annualizes metrics.
         specs: one per portfolio.
-        rules: of the study.
+        rules: the rules of the study.
         keys: features that the strategies read.
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
-        data_hash: of the bars; begins their IDs.
-        trace: where to write what happens; None writes nothing.
+        data_hash: the hash of the bars; begins their IDs.
+        trace: the tracer that records what happens; None records nothing.
         given: features of the user's strategies by name.
     """
 
@@ -223,7 +223,7 @@ class EventFlow:
             container.account(risk_free)
         if self.hub.correlation_refreshed:
             container.refresh_correlation()
-        one.execution.submit_orders(self._decide(one, bar, signals, regime, matrix))
+        one.execution.submit_orders(self._decide(one, signals, regime, matrix))
         if rules.close_fill:
             self._fill(one, now)
             self._booked(one, container.mark(bar))
@@ -317,12 +317,12 @@ class EventFlow:
     def _decide(
         self,
         one: _Portfolio,
-        bar: Bar,
         signals: Sequence[Signal],
         regime: Regime,
         matrix: FloatArray | None,
     ) -> tuple[Order, ...]:
-        decisions = StatelessRiskManager.decide(
+        bar = self.hub.get_latest_market_data()
+        decisions = StatelessRiskManager.process_signals_to_orders(
             signals, regime, one.container.risk_state(), one.spec.risk, bar, matrix
         )
         rejects: list[Reject] = []

@@ -34,8 +34,9 @@ class LookAhead:
 
     Attributes:
         kind: ``feature``, ``signal`` or ``regime``.
-        name: of the feature, such as ``momentum_60``, of the strategy, or of the classifier.
-        symbol: of the first bar that changes; empty for a regime.
+        name: the name of the feature, such as ``momentum_60``, of the strategy, or of the
+            classifier.
+        symbol: the symbol of the first bar that changes; empty for a regime.
         bar, time: the first bar that changes.
         cut: bars up to here were the same.
         with_later_bars, without: its value there with all bars, and with those from ``cut`` on left
@@ -70,7 +71,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
 
     Args:
         study: the study to check.
-        bars: of the study.
+        bars: the bars of the study.
 
     Returns:
         The first bar at which each feature, strategy or classifier changes; empty if all stay the

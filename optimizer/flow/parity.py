@@ -37,9 +37,12 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
     price and cost of every fill, those of ruin included.
 
     Args:
-        flow: of the event flow.
+        flow: the result of the event flow.
         number: index of the portfolio.
-        result: of the same parameter set and bars.
+        result: the result of the same parameter set and bars.
+
+    Returns:
+        What was compared, and each difference.
     """
     differences = []
     mine, theirs = flow.equity.iloc[:, number], result.equity

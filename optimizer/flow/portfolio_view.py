@@ -12,6 +12,7 @@ class PositionView:
     """What a position looks like from outside.
 
     Attributes:
+        symbol: its name.
         quantity: units, signed.
         value: money, signed, at the last mark.
         unrealised: value less the cost basis, money: its fills at their average, costs included.
@@ -42,7 +43,8 @@ class PortfolioView:
         ruined: whether equity has fallen to 0 or below.
         positions: one per symbol.
         transactions: all fills since the start, in order.
-        drawdown, metrics: of the period that the last ``start_period`` began.
+        drawdown, metrics: the drawdown and metrics of the period that the last ``start_period``
+            began.
     """
 
     cash: float

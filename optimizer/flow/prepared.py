@@ -30,7 +30,7 @@ class PreparedFlow:
     """A flow that is ready to run: its study and its bars have been checked.
 
     Attributes:
-        study, bars: of the flow.
+        study, bars: the study and bars of the flow.
         specs: the portfolios, in order.
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
@@ -54,7 +54,7 @@ class PreparedFlow:
         """The flow before its first bar.
 
         Args:
-            trace: where to write what happens; None writes nothing.
+            trace: the tracer that records what happens; None records nothing.
         """
         return EventFlow(
             self.bars.symbols,
@@ -73,7 +73,10 @@ class PreparedFlow:
         """Take every bar through the portfolios.
 
         Args:
-            trace: where to write what happens; None writes nothing.
+            trace: the tracer that records what happens; None records nothing.
+
+        Returns:
+            The equity, trades and metrics of every portfolio.
         """
         flow = self.opened(trace)
         if trace is not None:
@@ -101,7 +104,7 @@ def changes_universe(study: Study, bars: Bars) -> bool:
 
     Args:
         study: the study.
-        bars: of the study.
+        bars: the bars of the study.
     """
     return bars.present is not None or study.data.members is not None
 
@@ -117,7 +120,7 @@ def prepare_flow(
 
     Args:
         study: whose searched parameters are all listed.
-        bars: of the study.
+        bars: the bars of the study.
         risk: see ``study_specs``.
         first_bar: bar of the first decision; None takes the longest warm-up of the study.
 
@@ -162,7 +165,10 @@ def run_flow(
 
     Args:
         study, bars, risk, first_bar: see ``prepare_flow``.
-        trace: where to write what happens; None writes nothing.
+        trace: the tracer that records what happens; None records nothing.
+
+    Returns:
+        The equity, trades and metrics of every portfolio.
 
     Raises:
         StudyFileError: a searched parameter is continuous.

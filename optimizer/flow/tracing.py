@@ -37,8 +37,8 @@ class Tracer:
 
     Args:
         trace: where the rows go; None writes nothing.
-        symbols: in the order of the bars' columns.
-        data_hash: of the bars; begins their IDs.
+        symbols: the symbols in the order of the bars' columns.
+        data_hash: the hash of the bars; begins their IDs.
         lot_units: units per lot of each symbol.
     """
 
@@ -68,11 +68,11 @@ class Tracer:
         """Write a bar with its signals and regimes.
 
         Args:
-            bar: of all symbols.
-            features: of the bar by name, each of shape (n_symbols,).
-            strategies: by signal key.
+            bar: the bar of all symbols.
+            features: the features of the bar by name, each of shape (n_symbols,).
+            strategies: the strategies by signal key.
             signals: one a symbol, by signal key.
-            regimes: by regime key.
+            regimes: the regime codes by regime key.
         """
         if self._trace is None:
             return
@@ -116,7 +116,7 @@ class Tracer:
 
         Args:
             portfolio: its ID.
-            fills: of one bar.
+            fills: the fills of one bar.
             cash: money after all of them.
             lots: positions after them, signed, by symbol.
         """
@@ -149,7 +149,7 @@ class Tracer:
         """Write why signals became no orders, or orders no fills.
 
         Args:
-            rows: of one bar and portfolio.
+            rows: the rows of one bar and portfolio.
         """
         if self._trace is not None and rows:
             self._trace.add("rejects", rows)
@@ -159,7 +159,7 @@ class Tracer:
 
         Args:
             portfolio: its ID.
-            orders: of one bar.
+            orders: the orders of one bar.
         """
         if self._trace is None or not orders:
             return

@@ -15,6 +15,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
 from optimizer.study_file.costs import fixed_costs
+from optimizer.study_file.differences import differences
 from optimizer.study_file.study import recorded_study
 from optimizer.text import show
 
@@ -24,7 +25,7 @@ class Crossed:
     """The best set of one study under the rules of another on the same bars.
 
     Attributes:
-        number: of the set in the study whose best set it is.
+        number: the number of the set in the study whose best set it is.
         found: its number in the other study; None if that did not try it.
         rank: its rank in the other study, 1 being the best feasible set; None if it is not feasible
             or was not tried.
@@ -76,9 +77,6 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         StudyError: one of them is not a study or cannot be read.
     """
-    # Imported here since it brings Optuna, which other commands do without.
-    from optimizer.study_file.differences import differences
-
     folders = [StudyFolder.open(Path(path)) for path in (first, second)]
     manifests = [folder.manifest() for folder in folders]
     one, other = manifests

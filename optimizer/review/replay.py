@@ -44,12 +44,12 @@ class Replay:
     """An exported set, simulated again.
 
     Attributes:
-        result: of the simulation.
+        result: the result of the simulation.
         recorded: the set as exported.
         differences: metrics that differ in any bit; empty where all are reproduced exactly.
         study: name of the study that the set came from.
-        costs: as ``[costs]`` of the study file.
-        bars: of the simulation.
+        costs: the costs as ``[costs]`` of the study file.
+        bars: the bars of the simulation.
         parity: the event flow compared with the vectorized result, if it was asked for.
     """
 
@@ -74,7 +74,7 @@ def replay(
 
     Args:
         path: a JSON or TOML export.
-        number: which of its sets, from 1.
+        number: the rank of the set in it, from 1.
         data: the bars, where they are no longer at the path that the file names.
         events: run the set through the event flow too, and compare equity and fills.
         trust: approve the strategy file that the export names, for good. You need not for what you

@@ -29,17 +29,18 @@ class Terms:
 
     Attributes:
         data_path: file of the bars.
-        data: which bars of it count: ``[data]`` of the study file, the path of its members absolute.
+        data: ``[data]`` of the study file, which says what bars count; the path of its members is
+            absolute.
         data_hash: content hash of the bars.
-        files_hash: of what the study's other files say, see ``Rules``.
+        files_hash: the hash of what the study's other files say, see ``Rules``.
         costs: ``[costs]`` of the study file.
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
         allow_short: whether positions may be short.
-        sizing, allocation: as in ``[risk]`` of the study file.
+        sizing, allocation: the settings of the same names in ``[risk]`` of the study file.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
-        own_strategies: of each strategy of the user's own by name: its ``path``, and what its file
+        own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
             declared where that was recorded.
     """
 
@@ -62,7 +63,7 @@ class Terms:
         """The terms of a study.
 
         Args:
-            manifest: of the study's folder.
+            manifest: the manifest of the study's folder.
 
         Returns:
             The terms, with every path absolute.
@@ -102,8 +103,8 @@ class Terms:
         """The terms of an export.
 
         Args:
-            content: of the file, see ``load_export``.
-            folder: from which its paths count.
+            content: the content of the file, see ``load_export``.
+            folder: the folder from which its paths count.
             data_path: the bars, where they are no longer at the path that the file names.
 
         Returns:
@@ -168,11 +169,11 @@ class Rerun:
     """A recorded parameter set, simulated again.
 
     Attributes:
-        number: of the set in its study.
-        study: of this one set.
-        inputs: of the simulation: bars, features, rules.
-        tile: of one lane.
-        result: of the simulation.
+        number: the number of the set in its study.
+        study: the study of this one set.
+        inputs: the prepared inputs of the simulation: bars, features, rules.
+        tile: the tile of one lane.
+        result: the result of the simulation.
     """
 
     number: int
@@ -191,8 +192,8 @@ def rerun_set(
 
     Args:
         document: the set as an export holds it, see ``set_document``.
-        terms: under which it is simulated.
-        bars: of ``terms.bars()``.
+        terms: the terms under which it is simulated.
+        bars: the bars that ``terms.bars()`` returned.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
 
     Returns:
@@ -221,7 +222,7 @@ def missing_parameter(document: Mapping[str, Any], terms: Terms) -> str | None:
 
     Args:
         document: the set as an export holds it.
-        terms: under which it is simulated.
+        terms: the terms under which it is simulated.
 
     Returns:
         The first of them; None if all are there.
@@ -258,7 +259,7 @@ def rerun_built_in(
 
     Args:
         document: the set as an export holds it.
-        terms: under which it is simulated.
+        terms: the terms under which it is simulated.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
 
     Returns:
@@ -277,8 +278,8 @@ def open_positions(folder: str | Path, number: int) -> dict[str, float]:
     """Positions that a parameter set of a study holds after the last bar, simulated again.
 
     Args:
-        folder: of the study.
-        number: of the set.
+        folder: the folder of the study.
+        number: the number of the set.
 
     Returns:
         Signed units by symbol; without the symbols that are flat.

@@ -91,10 +91,13 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
 
     Args:
         study: the study to run.
-        space: of the study.
-        bars: of the study.
-        rules: of the study.
+        space: the parameter space of the study.
+        bars: the bars of the study.
+        rules: the rules of the study.
         workers: number of processes wanted, 0 for one per core.
+
+    Returns:
+        Parameter sets, time, memory and disk.
     """
     cores = int(cpu_count())
     on_cluster = study.workers.backend in CLUSTERS
@@ -181,7 +184,7 @@ def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
 
 
 def memory_in_use() -> int:
-    """Memory of this process and of all processes that it started, bytes.
+    """The memory of this process and of all processes that it started, bytes.
 
     On Linux a page that several of them map counts once in total (proportional set size). Elsewhere it
     counts once for each of them.

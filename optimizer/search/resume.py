@@ -54,7 +54,7 @@ def resume_study(
     computed again.
 
     Args:
-        folder: that `run_study` wrote.
+        folder: the folder that `run_study` wrote.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a
             result.
         trust: approve the strategy files and the cluster that the folder names, for good. You need

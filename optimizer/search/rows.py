@@ -20,7 +20,7 @@ def result_columns(
     Args:
         tile: the parameter sets.
         result: their metrics.
-        score: of the tile.
+        score: the score of the tile.
         first_set: number of the first set of the tile in the study.
         trial: number of the tile's trial.
 

@@ -51,7 +51,7 @@ class FinishedBatch:
 
     Attributes:
         path: its file.
-        trials: as ``StudyFolder.write_batch`` took them.
+        trials: the trials as ``StudyFolder.write_batch`` took them.
     """
 
     path: Path
@@ -71,7 +71,7 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Parameter sets evaluated at each distinct point of the searched space.
 
     Args:
-        trials: as ``StudyFolder.write_batch`` takes them.
+        trials: the trials as ``StudyFolder.write_batch`` takes them.
 
     Returns:
         Number of sets by ``point_key``.
@@ -83,8 +83,11 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
     """Read a batch and compare its checksums.
 
     Args:
-        path: of its result file.
-        names: as ``check_names`` takes them; None checks none.
+        path: the path of its result file.
+        names: the names as ``check_names`` takes them; None checks none.
+
+    Returns:
+        The path of the batch, and its trials.
 
     Raises:
         ValueError: it is damaged; says how.
@@ -115,7 +118,7 @@ def read_metadata(path: Path) -> pq.FileMetaData:
     """The metadata of a result file, unless it is longer than any that is written.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no Parquet file.
@@ -166,7 +169,7 @@ def check_names(table: pa.Table, known: Mapping[str, Collection[str]]) -> None:
 
     Args:
         table: rows of a result file.
-        known: of each column of names, those of the study.
+        known: the names that the study has, for each column of names.
 
     Raises:
         ValueError: a row has another name.
@@ -236,7 +239,7 @@ def check_schema(schema: pa.Schema) -> None:
     """Refuse columns that no batch has.
 
     Args:
-        schema: of a result file.
+        schema: the schema of a result file.
 
     Raises:
         ValueError: a column is missing, of the wrong type, or has no name.
@@ -265,7 +268,7 @@ def read_schema(path: Path) -> pa.Schema:
     """The columns of a result file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
@@ -276,11 +279,11 @@ def read_schema(path: Path) -> pa.Schema:
 
 
 def read_results(path: Path, **options: Any) -> pa.Table:
-    """Rows of a result file, after its columns and their number were checked.
+    """The rows of a result file, after its columns and their number were checked.
 
     Args:
-        path: of the file.
-        options: of ``pyarrow.parquet.read_table``.
+        path: the path of the file.
+        options: the options of ``pyarrow.parquet.read_table``.
 
     Raises:
         OSError, ValueError, pa.ArrowException: it cannot be read, or is no result file.
@@ -299,6 +302,9 @@ def read_moments(batch: Path) -> FloatArray:
     Args:
         batch: its result file.
 
+    Returns:
+        Sums and sums of squares of returns per set and block, shape (n_sets, 2, n_blocks).
+
     Raises:
         OSError, ValueError: the file cannot be read, or holds something else.
     """
@@ -312,7 +318,14 @@ def read_moments(batch: Path) -> FloatArray:
 
 
 def digest(content: bytes | bytearray) -> bytes:
-    """SHA-256 of a file's content."""
+    """The SHA-256 of a file's content.
+
+    Args:
+        content: bytes of the file.
+
+    Returns:
+        64 hexadecimal digits in ASCII.
+    """
     return hashlib.sha256(content).hexdigest().encode()
 
 
@@ -327,7 +340,11 @@ def moments_path(batch: Path) -> Path:
 
 
 def array_file(values: FloatArray) -> bytes:
-    """An array as the content of a ``.npy`` file."""
+    """An array as the content of a ``.npy`` file.
+
+    Args:
+        values: array of any shape.
+    """
     # Through memory: where the disk is full, numpy's own writing does not say so.
     content = io.BytesIO()
     np.save(content, values, allow_pickle=False)
@@ -338,6 +355,9 @@ def parquet_file(table: pa.Table) -> bytearray:
     """The content of a Parquet file that carries a checksum of itself.
 
     Parquet has checksums of its pages, but none of its footer.
+
+    Args:
+        table: rows to write.
     """
     stream = io.BytesIO()
     with pq.ParquetWriter(
@@ -371,7 +391,10 @@ def read_parquet(read: Callable[[], Any], path: Path) -> Any:
 
     Args:
         read: the reader.
-        path: of the file.
+        path: the path of the file.
+
+    Returns:
+        What ``read`` returned.
 
     Raises:
         StudyError: the file cannot be read; names it.
@@ -385,7 +408,7 @@ def read_parquet(read: Callable[[], Any], path: Path) -> Any:
 
 
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
-    """Results of a batch, with the schema that all batches of the study share.
+    """The results of a batch, with the schema that all batches of the study share.
 
     Args:
         tiles: the columns of each tile: ``SET_COLUMNS``, its parameters, ``METRICS`` and

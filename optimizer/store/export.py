@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ from optimizer.study_file.study import recorded_study
 from optimizer.study_file.tables import with_side_paths
 
 Format = Literal["json", "toml", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
+FORMATS: tuple[Format, ...] = get_args(Format)
 KIND = "barsweep parameter sets"
 
 
@@ -55,9 +55,9 @@ def export_sets(
     JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         top: number of sets, best first.
-        format: of the file.
+        format: the format of the file.
         out: path of the file; None takes ``best.<format>`` in the folder.
 
     Returns:
@@ -145,7 +145,7 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
     Args:
         row: a row of the study's results.
-        study: as ``Study.to_dict`` gives it.
+        study: the study as ``Study.to_dict`` gives it.
 
     Returns:
         Plain values, None where undefined. ``out_of_sample`` is None without a holdout.
@@ -166,7 +166,11 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_values(value: Any) -> Any:
-    """A value of a table in plain Python types; NaN becomes None, a whole number an int."""
+    """A value of a table in plain Python types; NaN becomes None, a whole number an int.
+
+    Args:
+        value: a scalar of pandas or NumPy.
+    """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if value is None or pd.isna(value):
@@ -188,7 +192,7 @@ def load_export(path: str | Path) -> dict[str, Any]:
     """Read an export.
 
     Args:
-        path: of a JSON or TOML file.
+        path: the path of a JSON or TOML file.
 
     Returns:
         Its content, see ``set_document`` for its sets.

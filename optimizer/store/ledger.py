@@ -150,11 +150,12 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 
 def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:
-    """Sets ever tried on some bars.
+    """The number of sets ever tried on some bars.
 
     Args:
         data_hash: content hash of the bars.
-        space_hash: of a study that may have noted its sets in another ledger, or nowhere.
+        space_hash: the hash of the space of a study that may have noted its sets in another ledger,
+            or nowhere.
         own: distinct sets that it tried.
 
     Raises:

@@ -34,14 +34,15 @@ class Manifest(Record):
         study: the tables of the study, as ``Study.to_dict`` gives them.
         study_source, study_folder: the study file, and the folder from which its paths count.
         overridden: keys that options of the command replaced.
-        study_hash, data_hash, files_hash: of the study, of its bars, and of what its other files say.
-        symbols: of the bars.
-        n_bars: of the bars.
+        study_hash, data_hash, files_hash: the hashes of the study, of its bars, and of what its
+            other files say.
+        symbols: the symbols of the bars.
+        n_bars: the number of bars of each symbol.
         first_bar: bar of the first decision.
         holdout_bar: first bar out-of-sample; ``n_bars`` without a holdout.
         span, first_time, holdout_time: times of the first and last bar, and of those two bars.
         bars_per_year: annualizes.
-        versions: of the packages that results depend on.
+        versions: the versions of the packages that results depend on.
         kernels: hash of barsweep's kernels.
         coordinated: whether several processes share the study.
         complete: whether every batch is there and judged.
@@ -91,6 +92,9 @@ def read_kind(file: Path) -> dict[str, Any]:
 
     Args:
         file: ``study.json`` of a study's folder.
+
+    Returns:
+        The manifest's fields, unchecked.
 
     Raises:
         StudyError: it cannot be read, or says that it is something else.

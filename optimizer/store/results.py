@@ -45,7 +45,7 @@ class Results:
         """The result file of a batch, there or not.
 
         Args:
-            number: of the batch, from 0.
+            number: the number of the batch, from 0.
         """
         return self.path / RESULTS / f"batch-{number:06d}.parquet"
 
@@ -62,7 +62,7 @@ class Results:
         )
 
     def names(self) -> dict[str, list[str]]:
-        """Strategies and classifiers of the study, by the column that holds their names.
+        """The strategies and classifiers of the study, by the column that holds their names.
 
         Raises:
             StudyError: the manifest cannot be read.
@@ -108,7 +108,7 @@ class Results:
             ) from None
 
     def columns(self) -> list[str]:
-        """Names of the columns of the results, in order.
+        """The names of the columns of the results, in order.
 
         Raises:
             StudyError: there are no results, or a file cannot be read.
@@ -119,7 +119,7 @@ class Results:
         return list(read_parquet(partial(read_schema, paths[0]), paths[0]).names)
 
     def n_sets(self) -> int:
-        """Parameter sets evaluated so far.
+        """The number of parameter sets evaluated so far.
 
         Raises:
             StudyError: a file cannot be read.
@@ -149,10 +149,10 @@ class Results:
             yield feasible, sums
 
     def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """Rows of some parameter sets, in the order given.
+        """The rows of some parameter sets, in the order given.
 
         Args:
-            numbers: of the sets.
+            numbers: the numbers of the sets.
 
         Raises:
             StudyError: the study has no set of one of the numbers, or a file cannot be read.
@@ -184,5 +184,5 @@ class Results:
         return found
 
     def n_distinct(self) -> int:
-        """Parameter sets tried; a point that was asked several times counts once."""
+        """The number of parameter sets tried; a point that was asked several times counts once."""
         return sum(distinct_points(self.trials()).values())

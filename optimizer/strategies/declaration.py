@@ -47,13 +47,13 @@ class Declaration:
     """What a user's file declares.
 
     Attributes:
-        name: of the strategy; the prefix of its columns.
-        path: of the file, absolute.
+        name: the name of the strategy; the prefix of its columns.
+        path: the path of the file, absolute.
         source_hash: SHA-256 of the file.
-        parameters: with defaults and bounds.
+        parameters: the parameters with defaults and bounds.
         features: (argument, feature, lookback parameter) in the order of the file; a feature that
             the file defines is named ``<strategy>.<function>``.
-        arguments: of ``signal``, in order.
+        arguments: the arguments of ``signal``, in order.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Declaration:
         return tuple(name for name in self.arguments if name in own)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, from which ``declaration_from_dict`` restores it."""
+        """The declaration as plain values, from which ``declaration_from_dict`` restores it."""
         return {
             "name": self.name,
             "path": self.path,
@@ -92,6 +92,9 @@ def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
 
     Args:
         content: what ``Declaration.to_dict`` returned.
+
+    Returns:
+        The declaration, checked.
 
     Raises:
         ValueError: ``to_dict`` cannot have returned it; says in one line what is wrong.
@@ -137,7 +140,7 @@ def is_name(value: object) -> bool:
     """Whether a value may name a strategy, a parameter or a feature.
 
     Args:
-        value: of any kind.
+        value: a value of any kind.
     """
     return (
         isinstance(value, str)
@@ -254,7 +257,7 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
 
     Args:
         source: the file, run already.
-        name: of the strategy, which the study file gives.
+        name: the name of the strategy, which the study file gives.
 
     Raises:
         StrategyError: names the file, the line, the value and the fix.

@@ -68,7 +68,7 @@ class UserStrategy(Strategy):
         """The strategy that a file declares. Runs no code.
 
         Args:
-            declaration: of the file.
+            declaration: the declaration of the file.
         """
         features = tuple((feature, lookback) for _, feature, lookback in declaration.features)
         return cls(declaration.name, declaration.parameters, features, declaration)
@@ -78,7 +78,7 @@ class UserStrategy(Strategy):
         """The strategy that ``to_dict`` wrote. Runs no code.
 
         Args:
-            content: of a study file.
+            content: the ``[strategy]`` table of a study file.
 
         Raises:
             ValueError: ``to_dict`` cannot have written it.
@@ -110,11 +110,17 @@ class UserStrategy(Strategy):
 
         Args:
             own: its parameters by name, each of shape (n_lanes,).
+
+        Returns:
+            Arrays of shape (n_lanes,), in the order of the arguments of ``signal``.
         """
         return tuple(own[name] for name in self.declaration.signal_parameters)
 
     def simulate(self, *arguments: Any) -> None:
         """Walk bars with lanes of this strategy.
+
+        Args:
+            *arguments: arguments of ``kernels.simulation.simulate``, in its order.
 
         Raises:
             SignalError: the user's function raised.
@@ -149,7 +155,7 @@ class UserStrategy(Strategy):
         return rule
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its file and what that declares, as plain values."""
+        """The name of the strategy, its file and what that declares, as plain values."""
         return self.declaration.to_dict()
 
     def kernels(self) -> CustomKernels:
@@ -206,7 +212,7 @@ class UserStrategy(Strategy):
         approve(self.path, self.declaration.source_hash)
 
     def source(self) -> StrategySource:
-        """Its file, and the modules next to it; if they have changed, the copy kept with the kernels.
+        """The strategy's file and the modules next to it, or their kept copy if they have changed.
 
         The copy of a strategy that is not approved is left alone: nobody has read it there.
 
@@ -236,8 +242,11 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
     ``read_recorded_strategy``.
 
     Args:
-        path: of the Python file.
-        name: of the strategy.
+        path: the path of the Python file.
+        name: the name of the strategy.
+
+    Returns:
+        The strategy; its kernels are compiled when they are first needed.
 
     Raises:
         StrategyError: the file cannot be used; names the place in it.
@@ -252,8 +261,11 @@ def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
     """Read and check a strategy whose file recorded data names. Runs it only if it is approved.
 
     Args:
-        path: of the Python file.
-        name: of the strategy.
+        path: the path of the Python file.
+        name: the name of the strategy.
+
+    Returns:
+        The strategy; its kernels are compiled when they are first needed.
 
     Raises:
         UntrustedCodeError: the file is not approved.

@@ -52,8 +52,8 @@ class CustomKernels:
     """A user's strategy, ready to run.
 
     Attributes:
-        simulate: as ``kernels.simulation.simulate``, for this strategy only.
-        signal: as ``kernels.user_signal.user_signal``.
+        simulate: the same function as ``kernels.simulation.simulate``, for this strategy only.
+        signal: the same function as ``kernels.user_signal.user_signal``.
         features: its own features by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
@@ -69,6 +69,13 @@ class CustomKernels:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``simulate`` or ``signal``.
 
+        Args:
+            function: one of the two.
+            *arguments: arguments of ``function``, in its order.
+
+        Returns:
+            What it returned.
+
         Raises:
             SignalError: the user's function raised, for example at an index out of range.
         """
@@ -83,7 +90,7 @@ class CustomFeature:
 
     Args:
         function: the user's function.
-        name: of the feature, for messages.
+        name: the name of the feature, for messages.
         source: the user's file.
     """
 
@@ -148,7 +155,7 @@ class CustomFeature:
 
 
 def strategies_folder() -> Path:
-    """Folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
+    """The folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
     folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "strategies"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -225,7 +232,7 @@ def kept_source(content_hash: str) -> StrategySource | None:
     """The copy of a strategy's source that was kept when it was compiled; None if there is none.
 
     Args:
-        content_hash: of the source.
+        content_hash: the hash of the source.
     """
     for file in strategies_folder().glob(f"*/{content_hash}.py"):
         folder = file.with_suffix("")

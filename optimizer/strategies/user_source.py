@@ -39,7 +39,7 @@ class StrategySource:
     """Everything of a strategy that runs.
 
     Attributes:
-        content: of its file.
+        content: the content of its file.
         modules: path, relative to the folder of the file, and content of each module, in order of paths.
     """
 
@@ -58,10 +58,10 @@ class StrategySource:
 
 
 def source_hash(path: str | Path) -> str:
-    """SHA-256 of a strategy's source.
+    """The SHA-256 of a strategy's source.
 
     Args:
-        path: of its file.
+        path: the path of the strategy's file.
 
     Raises:
         StrategyError: it cannot be read.
@@ -73,7 +73,7 @@ def read_source(path: Path) -> StrategySource:
     """The source of a strategy. Runs no code.
 
     Args:
-        path: of its file.
+        path: the path of the strategy's file.
 
     Raises:
         StrategyError: a file cannot be read, or there are too many.
@@ -161,8 +161,8 @@ class Neighbours(MetaPathFinder, Loader):
     strategies may each have a module of one name.
 
     Args:
-        folder: of the strategy's file.
-        modules: as ``StrategySource`` has them.
+        folder: the folder of the strategy's file.
+        modules: the modules as ``StrategySource`` has them.
     """
 
     def __init__(self, folder: Path, modules: Sequence[tuple[str, bytes]]) -> None:
@@ -207,8 +207,8 @@ class Neighbours(MetaPathFinder, Loader):
         """Where a module is; None if it is none of the strategy's.
 
         Args:
-            fullname: of the module.
-            path: of its package.
+            fullname: the full name of the module.
+            path: the path of its package.
             target: the module, if it is loaded again.
 
         Raises:
@@ -251,7 +251,7 @@ class Neighbours(MetaPathFinder, Loader):
         """Run a module.
 
         Args:
-            module: as ``find_spec`` found it.
+            module: the module that ``find_spec`` found.
         """
         place = module.__name__.replace(".", "/")
         for file in (f"{place}/__init__.py", f"{place}.py"):

@@ -123,10 +123,10 @@ def _rate_to_dict(rate: Rate) -> object:
 
 
 def with_rate_paths(account: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """``[account]`` with other paths of its rate files.
+    """A copy of ``[account]`` with other paths of its rate files.
 
     Args:
-        account: as ``AccountTable.to_dict`` gives it.
+        account: ``[account]`` as ``AccountTable.to_dict`` gives it.
         move: gives the new path of a path.
     """
     moved = dict(account)
@@ -152,10 +152,13 @@ class InstrumentTable(Table):
 
 
 def read_instruments(value: object) -> Mapping[str, object]:
-    """``[instruments]``: a table for each symbol.
+    """Read ``[instruments]``: a table for each symbol.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The tables by symbol, each a mapping of plain values.
 
     Raises:
         PydanticCustomError: it is something else, or a key is no name of a symbol.

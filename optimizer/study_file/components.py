@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
-from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS
+from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS, Allocation, Entry, Sizing
 from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
@@ -37,7 +37,7 @@ class StrategyTable(Table):
 
     Attributes:
         strategy: built in, or read from the user's file.
-        settings: of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name.
     """
 
     strategy: InstanceOf[Strategy]
@@ -145,9 +145,9 @@ class ClassifierTable(Table):
     """``[classifier]``: a regime classifier and the settings of all its parameters.
 
     Attributes:
-        name: of the classifier.
+        name: the name of the classifier.
         market: the symbol whose regime it is; None is the equal-weighted index of all symbols.
-        settings: of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name.
     """
 
     name: str
@@ -162,11 +162,6 @@ class ClassifierTable(Table):
         others = ("name",) if name == "none" else ("name", "market")
         settings = read_settings(table, CLASSIFIERS[name], others)
         return {"name": name, "market": table.get("market"), "settings": settings}
-
-
-Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
-Allocation = Literal["additions", "targets"]
-Entry = Literal["market", "limit", "stop"]
 
 
 class RiskTable(Table):
@@ -201,7 +196,7 @@ def read_tables(value: object) -> list[object]:
     """One table or a list of tables, as a list.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: ``value`` is something else.

@@ -83,6 +83,9 @@ def read_constraint(raw: object) -> Constraint:
     Args:
         raw: a text, or a constraint, which is returned as it is.
 
+    Returns:
+        The comparison and its two operands.
+
     Raises:
         PydanticCustomError: ``raw`` does not have that form, or compares two numbers.
     """
@@ -110,7 +113,10 @@ def read_condition(text: str) -> tuple[Constraint, ...]:
     A name may be in quotes, as in ``classifier == 'hmm'``.
 
     Args:
-        text: at least one comparison.
+        text: a text of at least one comparison.
+
+    Returns:
+        Comparisons that must all hold.
 
     Raises:
         PydanticCustomError: a part is not a comparison.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ValidationError, model_validator
 
@@ -13,6 +13,8 @@ from optimizer.study_file.per_symbol import DEFAULT, is_per_symbol, read_per_sym
 from optimizer.study_file.settings import Setting, read_settings, setting_to_dict
 from optimizer.study_file.tables import Table, name_of, real
 from optimizer.study_file.values import Problem, expect_table, refuse_all
+
+FillRule = Literal["next_open", "close"]
 
 _OTHERS = ("fill", "initial_cash")
 _OTHER_FORMS = (
@@ -33,7 +35,7 @@ class CostsTable(Table):
             its table names. Such a cost holds for the whole study.
     """
 
-    fill: Annotated[Literal["next_open", "close"], name_of("next_open", "close")] = "next_open"
+    fill: Annotated[FillRule, name_of(*get_args(FillRule))] = "next_open"
     initial_cash: Annotated[float, real(0.01, 1e15)] = 100_000.0
     settings: dict[str, Setting]
     per_symbol: dict[str, dict[str, float]]
@@ -75,8 +77,8 @@ class CostsTable(Table):
         """What a cost is for one symbol.
 
         Args:
-            name: of the cost.
-            symbol: of the bars.
+            name: the name of the cost.
+            symbol: the symbol of the bars.
         """
         return self.per_symbol.get(name, {}).get(symbol, self.settings[name])
 
@@ -89,10 +91,10 @@ class CostsTable(Table):
 
 
 def fixed_costs(costs: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the costs that hold for every parameter set of a study: numbers, or given per symbol.
+    """The costs that hold for every parameter set of a study: numbers, or given per symbol.
 
     Args:
-        costs: as ``[costs]`` of a study file; what is left out does not count.
+        costs: the costs as ``[costs]`` of a study file; what is left out does not count.
     """
     return frozenset(
         one.name

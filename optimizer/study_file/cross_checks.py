@@ -114,7 +114,10 @@ def bounds_of(setting: Setting) -> tuple[float, float]:
     """The least and the greatest value of a setting.
 
     Args:
-        setting: of a parameter.
+        setting: the setting of a parameter.
+
+    Returns:
+        The least value, then the greatest.
     """
     if isinstance(setting, Range):
         return setting.low, setting.high

@@ -48,7 +48,7 @@ def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
     """The first error in the order of the file, and how many more there are.
 
     Args:
-        error: of the study.
+        error: the error of the study.
         raw: the study file as parsed.
     """
     lines = error.errors(include_url=False)

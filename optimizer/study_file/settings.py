@@ -52,7 +52,7 @@ class Range:
     the nearest float: ``Range(0.0, 0.3, 0.1)`` holds 0.3 and not 0.30000000000000004.
 
     Attributes:
-        low, high: of one type, int or float.
+        low, high: the ends of the range, of one type, int or float.
         step: None if the range is continuous (floats only).
         log: whether a sampler draws its logarithm.
     """
@@ -95,7 +95,7 @@ class Range:
         return 0 if self.step is None else round(self.steps_to(number))
 
     def steps_to(self, number: Number) -> Fraction:
-        """Steps from ``low`` to ``number``, exact.
+        """The number of steps from ``low`` to ``number``, exact.
 
         Args:
             number: finite.
@@ -202,7 +202,7 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
     """The setting that a study file gives to a parameter.
 
     Args:
-        parameter: of the catalogue, or of a user's strategy.
+        parameter: the parameter of the catalogue, or of a user's strategy.
         raw: value of its key in the study file.
 
     Raises:
@@ -233,11 +233,11 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
 def read_settings(
     raw: Mapping[str, object], parameters: Sequence[Parameter], others: Sequence[str]
 ) -> dict[str, Setting]:
-    """Settings of all ``parameters``; a missing one takes its default.
+    """The settings of all ``parameters``; a missing one takes its default.
 
     Args:
         raw: a table of the study file.
-        parameters: of one owner.
+        parameters: the parameters of one owner.
         others: further keys, which the caller reads.
 
     Raises:
@@ -261,10 +261,10 @@ def read_settings(
 
 
 def setting_to_dict(setting: Setting) -> object:
-    """``setting`` as a study file states it.
+    """The setting as a study file states it.
 
     Args:
-        setting: of a parameter.
+        setting: the setting of a parameter.
     """
     if isinstance(setting, Range):
         written: dict[str, object] = {"low": setting.low, "high": setting.high}

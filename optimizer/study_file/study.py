@@ -215,8 +215,8 @@ class Study(Table):
         """This study with other values; None leaves a value as it is.
 
         Args:
-            seed: of ``[study]``.
-            trials: of ``[search]``.
+            seed: the ``seed`` of ``[study]``.
+            trials: the number of trials of ``[search]``.
             workers: ``count`` of ``[workers]``.
 
         Raises:
@@ -239,10 +239,10 @@ class Study(Table):
         return study
 
     def called(self, path: Path) -> Study:
-        """This study, which messages call by a file.
+        """This study under the name of a file, which messages name.
 
         Args:
-            path: of the study file, or of another file that records the study.
+            path: the path of the study file, or of another file that records the study.
         """
         study = self.model_copy()
         study._path = path
@@ -268,6 +268,9 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
         mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
         base_path: the folder to which the path of the bars is relative.
 
+    Returns:
+        The study, defaults filled in.
+
     Raises:
         StudyFileError: a rule is broken. The message calls the study ``<study>``.
         StrategyError: the file of a user's strategy cannot be used.
@@ -279,8 +282,11 @@ def recorded_study(mapping: Mapping[str, Any], base_path: str | os.PathLike[str]
     """Check a study that a folder records. Runs no code, whoever wrote the record.
 
     Args:
-        mapping: as ``Study.to_dict`` gives it.
+        mapping: the mapping as ``Study.to_dict`` gives it.
         base_path: the folder to which the path of the bars is relative.
+
+    Returns:
+        The study, defaults filled in.
 
     Raises:
         StudyFileError: a rule is broken, or a strategy comes without what its file declares.
@@ -295,9 +301,12 @@ def make_study(
 
     Args:
         raw: the study file as parsed.
-        path: of the study file; None if there is no file.
+        path: the path of the study file; None if there is no file.
         base_path: the folder to which the path of the bars is relative.
         read: reads the file of a strategy that is not declared; None refuses such a strategy.
+
+    Returns:
+        The study, defaults filled in.
 
     Raises:
         StudyFileError: names the first mistake, and how many more there are.

@@ -37,7 +37,7 @@ CLUSTERS = {
 
 
 def whole(low: int, high: int) -> BeforeValidator:
-    """Reads a whole number from ``low`` to ``high``, both allowed.
+    """A reader of whole numbers from ``low`` to ``high``, both allowed.
 
     Args:
         low, high: the bounds.
@@ -46,7 +46,7 @@ def whole(low: int, high: int) -> BeforeValidator:
 
 
 def real(low: float, high: float, *, below: bool = False) -> BeforeValidator:
-    """Reads a number from ``low`` to ``high``, both allowed; ``below`` excludes ``high``.
+    """A reader of numbers from ``low`` to ``high``, both allowed; ``below`` excludes ``high``.
 
     Args:
         low, high: the bounds.
@@ -56,7 +56,11 @@ def real(low: float, high: float, *, below: bool = False) -> BeforeValidator:
 
 
 def name_of(*valid: str) -> BeforeValidator:
-    """Reads one of some names."""
+    """A reader of one of some names.
+
+    Args:
+        *valid: names that are accepted.
+    """
     return BeforeValidator(lambda value: one_of(value, valid))
 
 
@@ -129,7 +133,8 @@ class DataTable(Table):
 
     Attributes:
         path: relative to the study file's folder.
-        symbols: in order of name, in whatever order they are listed; None takes all symbols.
+        symbols: the symbols in order of name, in whatever order they are listed; None takes all
+            symbols.
         start, end: ISO dates or date-times, both inclusive; None sets no limit.
         align: what to do if the symbols' calendars differ.
         members: file of the times at which each symbol may be held, relative to the study file's
@@ -169,7 +174,7 @@ def with_side_paths(data: Mapping[str, Any], move: Callable[[str], str]) -> dict
     """``[data]`` with other paths of its files of members and of finer bars.
 
     Args:
-        data: as ``Study.to_dict`` gives it.
+        data: ``[data]`` as ``Study.to_dict`` gives it.
         move: gives the new path of a path.
 
     Returns:
@@ -186,7 +191,10 @@ def read_flag(value: object) -> bool:
     """Read true or false.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The value itself.
 
     Raises:
         PydanticCustomError: ``value`` is something else.
@@ -202,7 +210,7 @@ class WorkersTable(Table):
     Attributes:
         count: number of processes; 0 is one per core. All workers of a Dask cluster are used.
         backend: a joblib back end; ``dask`` and ``ray`` are clusters.
-        address: of the cluster.
+        address: the address of the cluster.
         tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended. The
             tile is tried once more and then fails. None sets no limit.
     """
@@ -236,8 +244,8 @@ class AnalyticsTable(Table):
     """``[analytics]``: where the event flow writes its trace. Never changes a result.
 
     Attributes:
-        url: of an SQLite or PostgreSQL database; None is a file in the output folder. It may hold a
-            password, so neither ``Study.to_dict`` nor any file of a study contains it.
+        url: the URL of an SQLite or PostgreSQL database; None is a file in the output folder. It
+            may hold a password, so neither ``Study.to_dict`` nor any file of a study contains it.
     """
 
     url: Annotated[str, BeforeValidator(_read_url)] | None = None

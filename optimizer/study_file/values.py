@@ -53,13 +53,16 @@ def bounded(
     *,
     below: bool = False,
 ) -> Number:
-    """``value`` as a finite number.
+    """Read a finite number.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
         kind: int or float.
         low, high: bounds, both allowed.
         below: whether ``high`` is not allowed.
+
+    Returns:
+        The number, as ``kind``.
 
     Raises:
         PydanticCustomError: ``value`` is something else.
@@ -86,11 +89,14 @@ def bounded(
 
 
 def one_of(value: object, valid: Sequence[str]) -> str:
-    """``value``, one of the ``valid`` names.
+    """Read one of the ``valid`` names.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
         valid: every valid name.
+
+    Returns:
+        The name.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -101,10 +107,13 @@ def one_of(value: object, valid: Sequence[str]) -> str:
 
 
 def filled_text(value: object) -> str:
-    """``value``, a text that is not blank.
+    """Read a text that is not blank.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The text.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -118,10 +127,13 @@ def filled_text(value: object) -> str:
 
 
 def named(value: object) -> str:
-    """``value``, a name by the rule of ``name_problem``.
+    """Read a name by the rule of ``name_problem``.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The name.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -134,10 +146,13 @@ def named(value: object) -> str:
 
 
 def listed(value: object) -> list[Any]:
-    """``value``, a list that is not empty.
+    """Read a list that is not empty.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The list.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -150,10 +165,13 @@ def listed(value: object) -> list[Any]:
 
 
 def expect_table(raw: object) -> Mapping[str, object]:
-    """``raw``, a table.
+    """Read a table.
 
     Args:
-        raw: of the study file.
+        raw: the value that the study file gives.
+
+    Returns:
+        The table.
 
     Raises:
         PydanticCustomError: it is something else.

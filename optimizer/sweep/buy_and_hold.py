@@ -22,7 +22,7 @@ class Held:
     """Metrics of buying and holding, by name, None where undefined.
 
     Attributes:
-        in_sample, out_of_sample: of ``OF_EQUITY``; the latter empty without a holdout.
+        in_sample, out_of_sample: the metrics of ``OF_EQUITY``; the latter empty without a holdout.
     """
 
     in_sample: dict[str, float | None]
@@ -37,7 +37,7 @@ def buy_and_hold(inputs: Inputs) -> FloatArray:
     and sold as a decision at the close of a bar that it has would fill.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
 
     Returns:
         Money, shape (n_bars from the first decision on,).
@@ -73,10 +73,10 @@ def _growth(inputs: Inputs, symbol: int) -> FloatArray:
 
 
 def held_metrics(inputs: Inputs) -> Held:
-    """Metrics of ``buy_and_hold`` in-sample and over the holdout.
+    """The metrics of ``buy_and_hold`` in-sample and over the holdout.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
     """
     equity = np.concatenate([[inputs.rules.initial_cash], buy_and_hold(inputs)])
     risk_free = inputs.rules.rates[inputs.first : inputs.bars.n_bars, layout.RISK_FREE]

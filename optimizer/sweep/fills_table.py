@@ -23,8 +23,8 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
     """The fills of one parameter set.
 
     Args:
-        inputs: of the study.
-        recording: of the parameter set.
+        inputs: the prepared inputs of the study.
+        recording: the recording of the parameter set.
 
     Returns:
         One row a fill, in the order in which they happened: ``timestamp``, ``symbol``, ``quantity``

@@ -51,18 +51,19 @@ class Inputs:
     """Everything that the parameter sets of a study share, read-only.
 
     Attributes:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         features: columns of every lookback of the space.
-        volatilities: per bar, shape (n_bars, n_symbols, n_lookbacks).
-        inverse_volatilities: of the same shape, 0 where the volatility is 0.
-        volatility_lookbacks: of the last axis, ascending.
+        volatilities: the volatilities per bar, shape (n_bars, n_symbols, n_lookbacks).
+        inverse_volatilities: the inverse volatilities of the same shape, 0 where the volatility is
+            0.
+        volatility_lookbacks: the lookbacks of the last axis, ascending.
         correlations: shape (n_refreshes, n_symbols, n_symbols), from bar ``first`` on; None if no
             parameter set needs them.
         first: bar of the first decision; the same for every parameter set.
         split: first bar of the holdout; n_bars without a holdout.
         bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
             ``split``.
-        rules: of the study.
+        rules: the rules of the study.
         live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
             ``optimizer.sweep.universe``.
         ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
@@ -191,7 +192,10 @@ class Inputs:
         """Map the arrays that ``save`` wrote to ``folder``.
 
         Args:
-            folder: to which ``save`` wrote.
+            folder: the folder to which ``save`` wrote.
+
+        Returns:
+            The inputs; their arrays are read-only and shared by all processes that map them.
         """
         head = json.loads((folder / "inputs.json").read_text())
 
@@ -233,7 +237,7 @@ def feature_keys(space: Space) -> list[FeatureKey]:
     """Every feature column that a parameter set of the space may read, sorted.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
     """
     keys: set[FeatureKey] = set()
     for strategy in space.strategies:
@@ -247,7 +251,7 @@ def given_features(space: Space) -> dict[str, CustomFeature]:
     """The features of the user's own strategies, by name.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
 
     Raises:
         StrategyError: the file of a strategy is missing or has changed.
@@ -263,7 +267,7 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
     """Refuse a user's feature that is not finite at a bar after its warm-up.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         columns: computed from them.
         given: features of the user's strategies by name.
 
@@ -289,11 +293,11 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
 
 
 def study_warm_up(space: Space, rules: Rules) -> int:
-    """Number of bars before the first decision: the longest warm-up of the space.
+    """The number of bars before the first decision: the longest warm-up of the space.
 
     Args:
-        space: of the study.
-        rules: of the study.
+        space: the parameter space of the study.
+        rules: the rules of the study.
     """
     longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
     longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
@@ -307,10 +311,10 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
 
 
 def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
-    """First bar of the holdout; n_bars without a holdout.
+    """The first bar of the holdout; n_bars without a holdout.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         first: bar of the first decision.
         holdout: share of the bars from ``first`` on; 0 for no holdout.
 
@@ -366,14 +370,17 @@ def prepare(
     """Compute once what all parameter sets of a space share.
 
     Args:
-        bars: of all symbols.
-        space: of the study.
-        rules: of the study.
+        bars: the bars of all symbols.
+        space: the parameter space of the study.
+        rules: the rules of the study.
         holdout: share of the bars after the warm-up that the search never sees; 0 for no holdout.
         first: bar of the first decision; None takes the longest warm-up of the space.
         n_blocks: in-sample blocks of bars whose return moments are kept; see ``block_bounds``.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the space.
+
+    Returns:
+        The inputs of every tile of the space.
 
     Raises:
         DataError: too few bars for the warm-up.
@@ -431,7 +438,7 @@ def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
     """Regime of the market at every bar by one classifier.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         key: the regime model.
 
     Returns:

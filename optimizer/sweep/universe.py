@@ -15,7 +15,7 @@ def symbol_ends(bars: Bars) -> IntArray:
     """Last bar of each symbol that ends before the bars do; -1 for the others.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
 
     Returns:
         Shape (n_symbols,).
@@ -63,7 +63,7 @@ def live_mask(
     """Whether each symbol decides at each bar.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         warm_up: bars of its own that a symbol has before its first decision.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.

@@ -42,7 +42,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     the best set of the study. The cells are those of the report, see ``axis_of``.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         x, y: parameters; the name of the strategy in front may be left out.
         metric: one of the metrics, or ``oos_`` and one of them, which has one panel.
 

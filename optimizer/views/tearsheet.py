@@ -43,7 +43,7 @@ def benchmark_returns(replayed: Replay, symbol: str) -> pd.Series[float]:
 
     Args:
         replayed: the set.
-        symbol: of the bars.
+        symbol: the symbol of the bars.
 
     Returns:
         (n_days,) fractions on the days of ``daily_returns``, named after the symbol.

@@ -25,10 +25,13 @@ class Broker(Protocol):
     """A real broker: the one place where orders could leave the process. barsweep has none."""
 
     async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders; return the broker's reference of each.
+        """Send orders to the market.
 
         Args:
-            orders: of one portfolio.
+            orders: the orders of one portfolio.
+
+        Returns:
+            The broker's reference of each order.
         """
 
 
@@ -56,9 +59,9 @@ class Market:
     """What the orders of a bar fill at.
 
     Attributes:
-        bar: of the fill.
-        prices: before costs, shape (n_symbols,).
-        volatilities: per bar, at the decision, shape (n_symbols,).
+        bar: the bar of the fill.
+        prices: the prices before costs, shape (n_symbols,).
+        volatilities: the volatilities per bar, at the decision, shape (n_symbols,).
     """
 
     bar: Bar
@@ -79,7 +82,7 @@ class ExecutionContainer:
     """The orders of one portfolio that wait for their fill.
 
     Args:
-        costs: of the portfolio.
+        costs: the costs of the portfolio.
         leverage: buying power over equity.
         allow_short: whether short positions are allowed.
         broker: takes the orders of real trading; None without one.
@@ -116,7 +119,7 @@ class ExecutionContainer:
         """Keep orders for the next fill.
 
         Args:
-            orders: of one bar, in the order of the symbols, at most one per symbol.
+            orders: the orders of one bar, in the order of the symbols, at most one per symbol.
         """
         self._active = (*self._active, *orders)
         self._count(submitted=len(orders))
@@ -125,7 +128,10 @@ class ExecutionContainer:
         """Send orders to the broker.
 
         Args:
-            orders: of one bar.
+            orders: the orders of one bar.
+
+        Returns:
+            The broker's reference of each order.
 
         Raises:
             RuntimeError: there is no broker.
@@ -140,8 +146,11 @@ class ExecutionContainer:
         An order whose symbol does not trade lapses.
 
         Args:
-            market: at which they fill.
+            market: the bar at which they fill.
             lots: position of each symbol, signed.
+
+        Returns:
+            The fills, in the order of the symbols.
         """
         orders, self._active = self._active, ()
         self._additions, self._rejected = [], []
@@ -173,8 +182,11 @@ class ExecutionContainer:
         """Fill what opens or adds, after ``execute_reductions``; all of it shares the buying power.
 
         Args:
-            market: at which they fill.
+            market: the bar at which they fill.
             power: buying power after the reductions, money.
+
+        Returns:
+            The fills, in the order of the symbols.
         """
         limited: list[tuple[_Addition, float]] = []
         need = fixed = 0.0
@@ -219,14 +231,14 @@ class ExecutionContainer:
         """Close a position whose stop was reached, or for which the margin does not suffice.
 
         Args:
-            id: of the fill.
+            id: the ID of the fill.
             kind: ``stop``, of which the bar's volume lets through a share, or ``liquidation``.
             symbol: index.
             lots: held, signed.
-            price: at which it closes, before costs.
+            price: the price at which it closes, before costs.
             market: the bar and the volatilities; its prices are not read.
             opening_order_id: ID of the order that opened the position.
-            level: of the stop.
+            level: the level of the stop.
 
         Returns:
             The fill, or None if the bar's volume lets no lot through.

@@ -23,7 +23,7 @@ def _read_only(array: FloatArray) -> FloatArray:
 
 
 def indicator_name(key: FeatureKey) -> str:
-    """Name of a feature among the hub's values, such as ``sma_20``.
+    """The name of a feature among the hub's values, such as ``sma_20``.
 
     Args:
         key: name and lookback.
@@ -58,7 +58,7 @@ class FeatureHub:
     """Features of all symbols, one bar at a time.
 
     Args:
-        symbols: in the order of the bars' columns.
+        symbols: the symbols in the order of the bars' columns.
         keys: features to compute.
         market_lookbacks: windows of the market's features, for classifiers, by market: a symbol,
             or None for the equal-weighted index.
@@ -165,11 +165,11 @@ class FeatureHub:
         return self._latest
 
     def get_correlation_matrix(self) -> FloatArray | None:
-        """Correlations of the last refresh, shape (n_symbols, n_symbols), read-only; None if unused."""
+        """The last correlations, shape (n_symbols, n_symbols), read-only; None if they are unused."""
         return self._matrix if self._correlation is not None else None
 
     def market_features(self, market: str | None, lookback: int) -> FloatArray:
-        """Mean and standard deviation of the last log returns of the market, shape (1, 2), read-only.
+        """The mean and standard deviation of the last log returns of the market, shape (1, 2), read-only.
 
         Args:
             market: a symbol, or None for the index.

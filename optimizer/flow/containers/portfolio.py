@@ -40,9 +40,9 @@ class PortfolioContainer:
     """One portfolio. It shares no mutable state with any other.
 
     Args:
-        id: of the portfolio.
-        symbols: in the order of the bars' columns.
-        rules: of the study.
+        id: the ID of the portfolio.
+        symbols: the symbols in the order of the bars' columns.
+        rules: the rules of the study.
         bars_per_year: annualizes the metrics.
     """
 
@@ -83,12 +83,15 @@ class PortfolioContainer:
 
         Args:
             symbol: index.
+
+        Returns:
+            Lots (signed), mean entry price, and best price since the entry.
         """
         position = self._positions[symbol]
         return position.lots, position.entry, position.best
 
     def opening_order_id(self, symbol: int) -> str | None:
-        """ID of the order that opened a position; None without a position.
+        """The ID of the order that opened a position; None without a position.
 
         Args:
             symbol: index.
@@ -100,7 +103,7 @@ class PortfolioContainer:
 
         Args:
             credit, debit: interest on cash above and below 0 over the time since then, fractions.
-            years: that time.
+            years: the same time in years.
         """
         shorts = fees = 0.0
         if self._rules.margin:
@@ -116,10 +119,10 @@ class PortfolioContainer:
         self._period.add_carry(earned)
 
     def buying_power(self, prices: FloatArray) -> float:
-        """Money by which the gross value of the positions may still grow; without margin, the cash.
+        """The money by which the gross value of the positions may still grow; without margin, the cash.
 
         Args:
-            prices: of all symbols, shape (n_symbols,).
+            prices: the prices of all symbols, shape (n_symbols,).
         """
         if not self._rules.margin:
             return self.cash
@@ -337,7 +340,7 @@ class PortfolioContainer:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the period, by the kernel of the sweep.
+        """The metrics of the period, by the kernel of the sweep.
 
         Raises:
             ValueError: no bar was accounted for yet.
@@ -345,7 +348,7 @@ class PortfolioContainer:
         return self._period.metrics(self.cash, self.ruined, self._bars_per_year)
 
     def get_state(self) -> PortfolioView:
-        """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
+        """The positions, cash, transactions, realised and unrealised profit and loss, metrics."""
         positions = tuple(
             PositionView(symbol, p.lots * units, value, value - p.basis if p.lots else 0.0, p.entry)
             for symbol, p, value, units in zip(

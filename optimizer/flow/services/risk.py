@@ -20,18 +20,20 @@ class RiskConfig:
     """Risk parameters of one portfolio, as the kernels take them.
 
     Attributes:
-        size: of the sizing mode, such as the share of the full Kelly size.
+        size: the size that the sizing mode takes, such as the share of the full Kelly size.
         max_weight: cap of a position, a fraction of equity.
         max_positions: most positions, inf where unlimited.
         max_exposure: most gross exposure, times equity.
-        bear_multiplier, neutral_multiplier, bull_multiplier: of the size in a regime.
+        bear_multiplier, neutral_multiplier, bull_multiplier: the factors of the size in each
+            regime.
         correlation_penalty: cut of the size at a correlation of 1.
         min_order_size: smallest order that opens or adds, units.
         rebalance_band: least change of a position, a share of the target.
         stop_loss, take_profit, trailing_stop: distances as fractions, inf where off.
         sizing, allocation: codes of ``kernels.codes``.
         allow_short: whether short positions are allowed.
-        lot_units, lot_money: of each symbol, units per lot, and money per lot at a price of 1.
+        lot_units, lot_money: the units per lot of each symbol, and its money per lot at a price of
+            1.
     """
 
     size: float
@@ -58,9 +60,9 @@ class RiskConfig:
         """The configuration of one parameter set.
 
         Args:
-            parameters: by column name; risk parameters and costs at least.
-            rules: of the study.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; risk parameters and costs at least.
+            rules: the rules of the study.
+            bars_per_year: the number of bars in a year.
         """
         values = risk_values(parameters, rules, bars_per_year)
         own = {one.name: float(values[one.name]) for one in fields(cls) if one.name in values}
@@ -74,7 +76,7 @@ class RiskConfig:
         )
 
     def multiplier(self, regime: int) -> float:
-        """Factor of the size in a regime, which is given by its code.
+        """The factor of the size in a regime, which is given by its code.
 
         Args:
             regime: -1, 0 or 1.
@@ -89,9 +91,9 @@ class Decisions:
     """What became of the signals of a close.
 
     Attributes:
-        orders: in the order of the symbols.
-        reasons: of each symbol, the code of the reject reason; PLACED with an order.
-        barred: of each symbol, the direction that a stop keeps closed from here on; 0 is neither.
+        orders: the orders in the order of the symbols.
+        reasons: the code of the reject reason of each symbol; PLACED with an order.
+        barred: the direction of each symbol that a stop keeps closed from here on; 0 is neither.
     """
 
     orders: tuple[Order, ...]
@@ -110,30 +112,19 @@ class StatelessRiskManager:
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-    ) -> tuple[Order, ...]:
-        """The orders alone; see ``decide``."""
-        return StatelessRiskManager.decide(
-            signals, regime, portfolio_state, risk_config, market_data, correlation_matrix
-        ).orders
-
-    @staticmethod
-    def decide(
-        signals: Sequence[Signal],
-        regime: Regime,
-        portfolio_state: PortfolioState,
-        risk_config: RiskConfig,
-        market_data: Bar,
-        correlation_matrix: FloatArray | None,
     ) -> Decisions:
         """Size all signals of a close at once, and share places and budget among them.
 
         Args:
             signals: one a symbol, in the order of the symbols.
-            regime: of the market.
-            portfolio_state: of the portfolio.
-            risk_config: of the portfolio.
+            regime: the regime of the market.
+            portfolio_state: the state of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             correlation_matrix: shape (n_symbols, n_symbols); None for no adjustment.
+
+        Returns:
+            The orders, why each other symbol has none, and the directions that stops keep closed.
         """
         state, risk = portfolio_state, risk_config
         lots, barred = np.array(state.lots), np.array(state.barred)
@@ -190,11 +181,11 @@ class StatelessRiskManager:
     def stop(
         position: tuple[float, float, float], risk_config: RiskConfig, market_data: Bar, symbol: int
     ) -> float:
-        """Price at which a stop closes a position in the bar, or 0; see ``kernels.execution``.
+        """The price at which a stop closes a position in the bar, or 0; see ``kernels.execution``.
 
         Args:
             position: lots (signed), mean entry price, and best price since entry.
-            risk_config: of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             symbol: index.
         """
@@ -222,10 +213,10 @@ class StatelessRiskManager:
 
         Args:
             position: lots (signed), mean entry price, and best price since entry.
-            risk_config: of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             symbol: index.
-            price: that ``stop`` returned, not 0.
+            price: the price that ``stop`` returned, not 0.
         """
         open_ = float(market_data.open[symbol])
         gap = price == open_

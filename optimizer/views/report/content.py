@@ -48,24 +48,24 @@ class Content:
     """What a report shows.
 
     Attributes:
-        manifest: of the study's folder.
-        study, space: of the study.
+        manifest: the manifest of the study's folder.
+        study, space: the study and space of the study.
         objective: the first objective, which the figures show.
         maximize: whether more of it is better.
         sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective in- and
             out-of-sample, and every parameter that varies.
         n_distinct: number of different sets.
-        trials: as ``StudyFolder.trials``.
+        trials: the trials as ``StudyFolder.trials`` returns them.
         best: whole rows of the best sets.
         none_best: why no set is best; empty if one is.
         selection, verdict: None if the study is not complete or no set is best.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
         shares: share of the objective's variance that each explains, 0 to 1.
-        grids: of every pair of the first axes.
+        grids: the grids of every pair of the first axes.
         winner, median: the best feasible set and the middle one by score, simulated again; None if
             no set is best, or the bars cannot be used.
-        trades: of the winner, see ``round_trips``.
+        trades: the trades of the winner, see ``round_trips``.
         market: (n_bars from the first decision,) price of the market that regimes are judged on.
         rejects: refusals of the winner by reason; None if they were not counted.
         n_decisions: signals of the winner, bars x symbols.

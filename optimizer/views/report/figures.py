@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.review.rerun import Rerun
 from optimizer.sweep.buy_and_hold import buy_and_hold
+from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray, IntArray
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import (
@@ -69,20 +70,6 @@ def thinned(values: FloatArray, most: int = MOST_POINTS) -> IntArray:
     return np.unique(places)
 
 
-def drawdown(equity: FloatArray, before: float) -> FloatArray:
-    """The fall from the highest equity so far.
-
-    Args:
-        equity: (n_bars,) money at each close.
-        before: money before the first bar.
-
-    Returns:
-        (n_bars,) fractions, 0 or less.
-    """
-    peak = np.maximum(np.maximum.accumulate(equity), before)
-    return np.asarray(equity / peak - 1.0)
-
-
 def _line(
     times: FloatArray, values: FloatArray, name: str, color: str, dash: str = "solid", **more: Any
 ) -> go.Scatter:
@@ -133,7 +120,7 @@ def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         made.add_trace(_line(times, values, name, color, dash, hovertemplate=show), 1, 1)
         fall = _line(
-            times, drawdown(values, cash), name, color, dash, showlegend=False,
+            times, 0.0 - drawdowns(values, cash), name, color, dash, showlegend=False,
             hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         made.add_trace(fall, 2, 1)
@@ -170,7 +157,7 @@ def in_and_out(content: Content) -> go.Figure | None:
     """All sets, in-sample against out-of-sample, counted in bins.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None without a holdout.
@@ -258,9 +245,9 @@ def heatmap(
     """The objective over two parameters, the plateau outlined.
 
     Args:
-        content: of the report.
-        grid: of the two parameters.
-        statistic: of the sets in a cell.
+        content: the content of the report.
+        grid: the grid of the two parameters.
+        statistic: the statistic of the sets in a cell.
         ends: lowest and highest value of the colours, the same for all figures.
 
     Returns:
@@ -306,7 +293,7 @@ def importance(content: Content) -> go.Figure:
     """Share of the objective's variance that each parameter explains by itself.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure.
@@ -339,7 +326,7 @@ def parallel(content: Content) -> go.Figure | None:
     """A sample of sets, each a line over its parameters and its objective.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None for fewer than two sets, or if no parameter varies.
@@ -411,7 +398,7 @@ def history(content: Content) -> go.Figure | None:
     """Value of each trial, the best feasible one so far, and that one's out-of-sample value.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None if no trial has a value.
@@ -477,7 +464,7 @@ def overfitting(content: Content) -> go.Figure | None:
     """Logits of the relative rank, out-of-sample, of the set chosen in each split.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None if there is no probability of overfitting.
@@ -515,7 +502,7 @@ def walk_forward(content: Content) -> go.Figure | None:
     """Sharpe ratio of each window of the walk-forward, in training and after it.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         The figure; None without windows.

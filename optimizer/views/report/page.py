@@ -28,7 +28,7 @@ def page(content: Content) -> str:
     """The whole page.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         HTML; names and other texts of the study are escaped.

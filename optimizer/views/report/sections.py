@@ -61,7 +61,7 @@ class Drawn:
     """The figures that the page draws.
 
     Attributes:
-        figures: by the key of their place in the page.
+        figures: the figures by the key of their place in the page.
     """
 
     figures: dict[str, go.Figure] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Drawn:
         """Take a figure into the page.
 
         Args:
-            key: of its place.
+            key: the key of its place on the page.
             figure: None where there is nothing to draw.
 
         Returns:
@@ -86,7 +86,7 @@ def height_of(figure: go.Figure) -> int:
     """The height of a figure.
 
     Args:
-        figure: with a height in its layout.
+        figure: the figure with a height in its layout.
 
     Returns:
         Pixels.
@@ -98,7 +98,7 @@ def verdict(content: Content) -> Values:
     """The verdict, what the reader must know first, and the best sets.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         Values of ``verdict.html``.
@@ -183,7 +183,7 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     """The equity of the winner, the median set and buy and hold.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -208,7 +208,7 @@ def selection(content: Content, drawn: Drawn) -> Values:
     """What tells skill from luck: all sets out-of-sample, overfitting, walk-forward.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figures.
 
     Returns:
@@ -242,7 +242,7 @@ def parameters(content: Content, drawn: Drawn) -> Values | None:
     """Which parameters matter, two at a time, and all of them as lines.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figures; heatmaps of every pair are in the page anyway.
 
     Returns:
@@ -275,7 +275,7 @@ def search(content: Content, drawn: Drawn) -> Values | None:
     """The course of the search.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -299,7 +299,7 @@ def winner(content: Content, drawn: Drawn) -> Values | None:
     """The winner: its parameters, its regimes, its monthly returns.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -362,7 +362,7 @@ def trades(content: Content) -> Values | None:
     """The trades of the winner.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         Values of ``trades.html``; None where the winner could not be simulated again.
@@ -428,7 +428,7 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
     """What the winner paid.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -467,7 +467,7 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
     """Why signals of the winner became no order.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:

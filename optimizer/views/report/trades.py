@@ -53,8 +53,8 @@ def round_trips(
     An order that turns a position around is two fills: one ends a trade, the next starts one.
 
     Args:
-        fills: as ``BacktestResult.fills``.
-        times: of all bars.
+        fills: the fills as ``BacktestResult.fills``.
+        times: the times of all bars.
         closes: last close of each symbol, at which an open position is marked.
 
     Returns:
@@ -104,7 +104,7 @@ def monthly_returns(equity: pd.Series, initial_cash: float) -> pd.DataFrame:
 
     Args:
         equity: money at each close, by time.
-        initial_cash: before the first.
+        initial_cash: the cash before the first month.
 
     Returns:
         One row per year, columns 1 to 13, fractions; NaN where there are no bars.
@@ -125,7 +125,7 @@ def costs_by_year(fills: pd.DataFrame, equity: pd.Series) -> pd.Series:
     """Commission and slippage paid in each calendar year.
 
     Args:
-        fills: as ``BacktestResult.fills``.
+        fills: the fills as ``BacktestResult.fills``.
         equity: money at each close, by time.
 
     Returns:

@@ -810,7 +810,7 @@ def test_what_is_handed_out_is_read_only() -> None:
 def test_an_order_is_named_by_its_portfolio_bar_and_symbol() -> None:
     account = Account.of(2, None, kelly_fraction=0.01, max_weight=0.5)
     account.portfolio.mark(one_bar(7, 10.0, 20.0))
-    (placed,) = StatelessRiskManager.process_signals_to_orders(
+    decisions = StatelessRiskManager.process_signals_to_orders(
         [
             Signal("nothing", 0, 2.0, 0.01, 1.0, 0.01, 100.0),
             Signal("signal", 1, 1.0, 0.01, 1.0, 0.01, 100.0),
@@ -821,6 +821,7 @@ def test_an_order_is_named_by_its_portfolio_bar_and_symbol() -> None:
         one_bar(7, 10.0, 20.0),
         None,
     )
+    (placed,) = decisions.orders
     assert placed.id == "study.set.0000007.B.order"
     assert (placed.signal_id, placed.regime_id) == ("signal", "regime")
     # 0.01 * 0.01 / 0.01² = 1, capped at half of 10,000: 250 lots at 20.
