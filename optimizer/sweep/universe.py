@@ -25,7 +25,9 @@ def symbol_ends(bars: Bars) -> IntArray:
     return ends
 
 
-def live_mask(bars: Bars, warm_up: int, members: MaskArray | None) -> MaskArray:
+def live_mask(
+    bars: Bars, warm_up: int, members: MaskArray | None, ends: IntArray | None = None
+) -> MaskArray:
     """Whether each symbol decides at each bar.
 
     Args:
@@ -33,6 +35,7 @@ def live_mask(bars: Bars, warm_up: int, members: MaskArray | None) -> MaskArray:
         warm_up: bars of its own that a symbol has before its first decision.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
+        ends: as ``symbol_ends`` returns them; None computes them.
 
     Returns:
         (n_bars, n_symbols): WAITING where the symbol has no bar, during its warm-up, and at its last bar
@@ -43,7 +46,7 @@ def live_mask(bars: Bars, warm_up: int, members: MaskArray | None) -> MaskArray:
         live[members == 0] = LEAVING
     if bars.present is not None:
         live[bars.present == 0] = WAITING
-    for s, end in enumerate(symbol_ends(bars)):
+    for s, end in enumerate(symbol_ends(bars) if ends is None else ends):
         live[bars.own(s)[:warm_up], s] = WAITING
         if end >= 0:
             live[end, s] = WAITING
