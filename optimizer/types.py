@@ -288,8 +288,8 @@ class Fill:
         order_id: the ID of the order; None if a stop, a margin call or ruin closed the position.
         bar: index of the bar.
         symbol: index.
-        kind: ``order``, ``stop``, ``liquidation``, or ``ruin``, which writes the position off at the
-            close at no cost.
+        kind: ``order``, ``stop``, ``liquidation``, ``end`` (of the symbol's bars), or ``ruin``, which
+            writes the position off at the close at no cost.
         lots: signed change of the position.
         quantity: signed change of the position, units.
         price: the price per unit, spread, slippage and impact included.

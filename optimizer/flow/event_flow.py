@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from kernels import layout
-from kernels.codes import PLACED, REASONS
+from kernels.codes import FLAT, LEAVING, NEUTRAL, PLACED, REASONS, WAITING
 from optimizer.flow.containers.data import DataContainer
 from optimizer.flow.containers.execution import ExecutionContainer, Market
 from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
@@ -28,6 +28,8 @@ from optimizer.types import (
     Bar,
     Fill,
     FloatArray,
+    IntArray,
+    MaskArray,
     Order,
     Regime,
     Signal,
@@ -80,6 +82,9 @@ class EventFlow:
         rules: the rules of the study.
         keys: features that the strategies read.
         first: bar of the first decision.
+        live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
+            ``optimizer.sweep.universe``.
+        ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
         split: first bar of the holdout; None without a holdout.
         data_hash: the hash of the bars; begins their IDs.
         trace: the tracer that records what happens; None records nothing.
@@ -94,6 +99,8 @@ class EventFlow:
         rules: Rules,
         keys: Sequence[tuple[str, int]],
         first: int,
+        live: MaskArray,
+        ends: IntArray,
         split: int | None = None,
         data_hash: str = "",
         trace: Trace | None = None,
@@ -102,12 +109,15 @@ class EventFlow:
         self._symbols = symbols
         self._rules = rules
         self._first = first
+        self._live = live
+        self._ends = ends
         self._split = split
         self._tracer = Tracer(trace, symbols, data_hash, tuple(map(float, rules.lot_units)))
         self.data = DataContainer(symbols)
         self._strategies = {spec.signal_key: spec.strategy for spec in specs}
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
         self._fitted = {key: ClassifierConfig() for key in self._classifiers}
+        self._codes = dict.fromkeys(self._classifiers, NEUTRAL)
         lookbacks = {
             (market, dict(parameters)["lookback"])
             for name, market, parameters in self._classifiers.values()
@@ -168,29 +178,30 @@ class EventFlow:
     def _classify(self, bar: Bar) -> dict[str, Regime]:
         found = {}
         for key, (name, market, parameters) in self._classifiers.items():
-            code = 0
-            if name != "none":
-                values = dict(parameters)
-                if fits_at(name, bar.index, values):
-                    model = fit_model(name, bar.index, self.hub.market_returns(market), values)
+            # A regime stays as it is where its market has no bar.
+            if name != "none" and self.hub.market_has_bar(market):
+                values, number = dict(parameters), self.hub.market_bars(market) - 1
+                if fits_at(name, number, values):
+                    model = fit_model(name, number, self.hub.market_returns(market), values)
                     if model is not None:
                         self._fitted[key] = ClassifierConfig(model)
-                code, self._fitted[key] = StatelessClassifier.classify_regime(
+                self._codes[key], self._fitted[key] = StatelessClassifier.classify_regime(
                     self.hub.market_features(market, values["lookback"]), self._fitted[key]
                 )
-            found[key] = Regime(correlation_id(key, bar.index, "regime"), code)
+            found[key] = Regime(correlation_id(key, bar.index, "regime"), self._codes[key])
         return found
 
     def _signals(self, bar: Bar, features: Indicators) -> dict[str, list[Signal]]:
-        return {
-            key: [
-                StatelessStrategy.generate_signal(
-                    features, config, bar, s, correlation_id(key, bar.index, symbol, "signal")
-                )
-                for s, symbol in enumerate(self._symbols)
-            ]
-            for key, config in self._strategies.items()
-        }
+        """The signals of each strategy, none of a symbol that waits, and flat if it leaves."""
+        signals: dict[str, list[Signal]] = {}
+        for key, config in self._strategies.items():
+            own = signals[key] = []
+            for s in np.flatnonzero(self._live[bar.index] != WAITING).tolist():
+                id = correlation_id(key, bar.index, self._symbols[s], "signal")
+                signal = StatelessStrategy.generate_signal(features, config, bar, s, id)
+                leaves = self._live[bar.index, s] == LEAVING
+                own.append(replace(signal, direction=float(FLAT)) if leaves else signal)
+        return signals
 
     def _portfolio_bar(
         self,
@@ -217,6 +228,7 @@ class EventFlow:
             self._stop(one, earlier)
         if rules.margin and container.below_margin(bar):
             self._liquidate(one, earlier)
+        self._end(one, earlier)
         self._booked(one, container.mark(bar))
         container.update_variance()
         if not rules.close_fill:
@@ -291,6 +303,18 @@ class EventFlow:
         if closed:
             container.count_liquidation()
 
+    def _end(self, one: _Portfolio, market: Market) -> None:
+        """Close the positions in symbols whose last bar this is, at its close."""
+        container, bar = one.container, market.bar
+        for s in np.flatnonzero(self._ends == bar.index).tolist():
+            lots, price = container.lots[s], float(bar.close[s])
+            if lots != 0.0:
+                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "end")
+                opening = container.opening_order_id(s)
+                fill = one.execution.close_position(name, "end", s, lots, price, market, opening)
+                if fill is not None:
+                    self._book(one, (fill,))
+
     def _book(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
         one.container.process_fills(fills)
         self._booked(one, fills)
@@ -326,13 +350,12 @@ class EventFlow:
             signals, regime, one.container.risk_state(), one.spec.risk, bar, matrix
         )
         rejects: list[Reject] = []
+        ids = {signal.symbol: signal.id for signal in signals}
         for s, (reason, barred) in enumerate(zip(decisions.reasons, decisions.barred, strict=True)):
             one.container.set_barred(s, barred)
-            if reason != PLACED:
+            if reason != PLACED and s in ids:
                 id = correlation_id(one.spec.id, bar.index, self._symbols[s], "reject")
-                rejects.append(
-                    self._rejected(one, id, bar, s, REASONS[reason], signals[s].id, None)
-                )
+                rejects.append(self._rejected(one, id, bar, s, REASONS[reason], ids[s], None))
         self._tracer.rejects(rejects)
         self._tracer.orders(one.spec.id, decisions.orders)
         return decisions.orders

@@ -58,7 +58,11 @@ def session_exits(study: Study, bars: Bars) -> MaskArray:
 
 
 def live_mask(
-    bars: Bars, warm_up: int, members: MaskArray | None, flat: MaskArray | None
+    bars: Bars,
+    warm_up: int,
+    members: MaskArray | None,
+    flat: MaskArray | None,
+    ends: IntArray | None = None,
 ) -> MaskArray:
     """Whether each symbol decides at each bar.
 
@@ -68,6 +72,7 @@ def live_mask(
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
         flat: whether nothing may be wanted at the close of each bar, (n_bars,), 1 or 0; None for never.
+        ends: the result of ``symbol_ends``; None computes it.
 
     Returns:
         (n_bars, n_symbols): WAITING where the symbol has no bar, during its warm-up, and at its last bar
@@ -80,7 +85,7 @@ def live_mask(
         live[flat == 1] = LEAVING
     if bars.present is not None:
         live[bars.present == 0] = WAITING
-    for s, end in enumerate(symbol_ends(bars)):
+    for s, end in enumerate(symbol_ends(bars) if ends is None else ends):
         live[bars.own(s)[:warm_up], s] = WAITING
         if end >= 0:
             live[end, s] = WAITING

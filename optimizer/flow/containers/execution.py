@@ -44,7 +44,7 @@ class ExecutionStatistics:
         filled: number of fills of orders.
         cut: number of fills that volume or buying power made smaller.
         lapsed: number of orders without any fill.
-        closed: number of positions that stops or margin calls reduced.
+        closed: number of positions that were reduced without an order.
     """
 
     submitted: int = 0
@@ -228,11 +228,11 @@ class ExecutionContainer:
         opening_order_id: str | None,
         level: float | None = None,
     ) -> Fill | None:
-        """Close a position whose stop was reached, or for which the margin does not suffice.
+        """Close a position by a stop, for want of margin, or at the end of its symbol.
 
         Args:
             id: the ID of the fill.
-            kind: ``stop``, of which the bar's volume lets through a share, or ``liquidation``.
+            kind: ``stop``, of which the bar's volume lets through a share, ``liquidation`` or ``end``.
             symbol: index.
             lots: held, signed.
             price: the price at which it closes, before costs.

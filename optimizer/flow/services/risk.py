@@ -92,7 +92,8 @@ class Decisions:
 
     Attributes:
         orders: the orders in the order of the symbols.
-        reasons: the code of the reject reason of each symbol; PLACED with an order.
+        reasons: the code of the reject reason of each symbol; PLACED with an order, HELD
+            without a signal.
         barred: the direction of each symbol that a stop keeps closed from here on; 0 is neither.
     """
 
@@ -116,7 +117,7 @@ class StatelessRiskManager:
         """Size all signals of a close at once, and share places and budget among them.
 
         Args:
-            signals: one a symbol, in the order of the symbols.
+            signals: at most one a symbol; the position of a symbol without one stays.
             regime: the regime of the market.
             portfolio_state: the state of the portfolio.
             risk_config: the risk configuration of the portfolio.
@@ -130,11 +131,13 @@ class StatelessRiskManager:
         lots, barred = np.array(state.lots), np.array(state.barred)
         wanted, orders = np.empty(len(lots)), np.empty(len(lots))
         reasons = np.empty(len(lots), dtype=np.int64)
+        own = {signal.symbol: signal for signal in signals}
+        rows = np.zeros((4, len(lots)))
+        rows[0] = np.nan  # no signal
+        for s, one in own.items():
+            rows[:, s] = one.direction, one.strength, one.confidence, one.inverse_volatility
         share = decide(
-            np.array([signal.direction for signal in signals]),
-            np.array([signal.strength for signal in signals]),
-            np.array([signal.confidence for signal in signals]),
-            np.array([signal.inverse_volatility for signal in signals]),
+            *rows,
             lots,
             barred,
             np.array(risk.lot_units),
@@ -170,7 +173,7 @@ class StatelessRiskManager:
                 wanted=float(wanted[s]),
                 budget_share=float(share),
                 target=float(lots[s] + orders[s]),
-                signal_id=signals[s].id,
+                signal_id=own[s].id,
                 regime_id=regime.id,
             )
             for s in np.flatnonzero(orders).tolist()

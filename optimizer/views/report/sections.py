@@ -476,15 +476,15 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
     if content.winner is None:
         return None
     counts = content.rejects
-    if counts is None:
-        return {"summary": None}
     n_decisions = content.n_decisions
+    if counts is None or not n_decisions:
+        return {"summary": None}
     refused = sum(counts.get(name, 0) for name in WISHES)
     placed = n_decisions - sum(counts.get(name, 0) for name in REASONS)
     order = [*WISHES, *(name for name in REASONS if name not in WISHES)]
     return {
         "summary": [
-            ("decisions", f"{n_decisions:,}", "bars x symbols"),
+            ("decisions", f"{n_decisions:,}", "one a bar and symbol"),
             ("orders placed", f"{placed:,}", f"{placed / n_decisions:.1%}"),
             ("wishes refused", f"{refused:,}", f"{refused / n_decisions:.1%}"),
         ],
