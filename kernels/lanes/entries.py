@@ -241,6 +241,7 @@ def enter_lanes(
                 book_costs(state, o, b, quantity, price * lot_money, cash_per_lot)
                 # What did not fill lapses.
                 positions[p + ORDER + b] = 0.0 if inside else order
+                positions[p + LEFT + b] = 0.0 if inside else positions[p + LEFT + b]
                 positions[p + ENTERED_AT + b] = price if quantity > 0.0 else 0.0
     for b in range(B):
         state[o + CASH + b] -= scratch[SPENT + b]

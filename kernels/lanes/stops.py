@@ -27,10 +27,10 @@ from kernels.layout import (
     ENTRY_ATR,
     EQUITY_NOW,
     GROSS,
+    LEFT,
     LOT_MONEY,
     LOTS,
     N_LIQUIDATIONS,
-    ORDER,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     SHARE,
@@ -184,7 +184,7 @@ def stop_lanes(
             positions[p + BARRED + b] = barred
             positions[p + COOLING + b] = cooling
             if entries is not None:
-                positions[p + ORDER + b] = 0.0 if hit else positions[p + ORDER + b]
+                positions[p + LEFT + b] = 0.0 if hit else positions[p + LEFT + b]
         if ending != 0:
             end_trades(state, scratch, o)
         if len(fills) > 0 and k == ZERO:
@@ -248,7 +248,7 @@ def end_lanes(
                 )  # fmt: skip
             ended = reduce_position(state, positions, scratch, o, p, b, -lots, value, cash_per_lot)
             ending |= 1 if ended else 0
-            positions[p + ORDER + b] = 0.0
+            positions[p + LEFT + b] = 0.0
         if ending != 0:
             end_trades(state, scratch, o)
 
@@ -347,7 +347,7 @@ def liquidate(
             for s in range(n_symbols):
                 p = (k * n_symbols + s) * POSITION_BLOCK
                 lots = positions[p + LOTS + b]
-                positions[p + ORDER + b] = 0.0
+                positions[p + LEFT + b] = 0.0
                 if lots != 0.0 and traded[f, s] != 0:
                     side = -1.0 if lots > 0.0 else 1.0
                     price = lows[f, s] if lots > 0.0 else highs[f, s]

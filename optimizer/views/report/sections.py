@@ -15,7 +15,7 @@ from optimizer.catalogue import COSTS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
 from optimizer.text import counted, probability
-from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
+from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
 from optimizer.views.report import figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import UNDEFINED, metric_name, metric_title, value_text
@@ -43,10 +43,11 @@ WHY = {
     NOT_TRADED: "the symbol did not trade in the bar of the fill",
     NO_VOLUME: "the share of the bar's volume was less than a lot",
     NO_BUYING_POWER: "the share of the buying power was less than a lot",
+    NOT_REACHED: "the bar did not reach the price at which the entry waited",
 }
 WISHES = (
     *("no_budget", "no_place", "below_minimum", "inside_band", "no_edge", "no_volatility"),
-    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER),
+    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER, NOT_REACHED),
 )
 """Reasons with which the risk manager refuses a wish; with the others there was no wish."""
 
