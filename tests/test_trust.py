@@ -36,7 +36,8 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies import approvals, user
-from optimizer.strategies.declaration import Declaration, declaration_from_dict
+from optimizer.strategies.declaration import Declaration
+from optimizer.strategies.recorded_declaration import declaration_from_dict
 from optimizer.strategies.user import UserStrategy, read_recorded_strategy
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import _adapter, _module

@@ -41,7 +41,9 @@ import numpy as np
 from kernels import codes, layout
 from optimizer.errors import StrategyError
 from optimizer.strategies.approvals import approve, is_approved, require_approval
-from optimizer.strategies.declaration import Declaration, declaration_from_dict, read_declaration
+from optimizer.strategies.declaration import Declaration
+from optimizer.strategies.file_declaration import read_declaration
+from optimizer.strategies.recorded_declaration import declaration_from_dict
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, kept_source

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from optimizer.store.batches import CONSTRAINT
+from optimizer.store.trial_records import CONSTRAINT
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import hover_format, metric_title, safe, tick_format
 from optimizer.views.report.lines import thinned

@@ -17,7 +17,7 @@ from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
 from optimizer.search.loop import SearchLoop
 from optimizer.search.progress import Progress, Tally
-from optimizer.store.batches import moments_path
+from optimizer.store.batch_files import moments_path
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.study_file.space import build_space
