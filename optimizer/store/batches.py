@@ -23,7 +23,7 @@ from optimizer.store.batch_files import (
 )
 from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
 from optimizer.store.trial_records import read_trials
-from optimizer.text import name_problem, show
+from optimizer.text import name_problem, quoted
 from optimizer.types import FloatArray
 
 _FEW_ROWS = 100_000
@@ -111,7 +111,7 @@ def check_names(table: pa.Table, known: Mapping[str, Collection[str]]) -> None:
             for name in chunk.dictionary.to_pylist():
                 if name not in known[column]:
                     raise ValueError(
-                        f"it has a {column} {show(name)}, which the study does not have"
+                        f"it has a {column} {quoted(name)}, which the study does not have"
                     )
 
 
@@ -133,11 +133,11 @@ def check_schema(schema: pa.Schema) -> None:
             raise ValueError(f"not one column {name}")
     for field in schema:
         if not kinds.get(field.name, pa.types.is_floating)(field.type):
-            raise ValueError(f"column {show(field.name)} has type {field.type}")
+            raise ValueError(f"column {quoted(field.name)} has type {field.type}")
         if problem := name_problem(field.name):
-            raise ValueError(f"column {show(field.name)} {problem}")
+            raise ValueError(f"column {quoted(field.name)} {problem}")
         if not field.name.isidentifier():
-            raise ValueError(f"column {show(field.name)} has no name of a parameter")
+            raise ValueError(f"column {quoted(field.name)} has no name of a parameter")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -171,7 +171,7 @@ def read_results(path: Path, **options: Any) -> pa.Table:
     schema = read_schema(path)
     missing = [name for name in options.get("columns") or () if name not in schema.names]
     if missing:
-        raise ValueError(f"no column {show(missing[0])}")
+        raise ValueError(f"no column {quoted(missing[0])}")
     _check_rows(read_metadata(path))
     return pq.read_table(path, **options)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from optimizer.store.validated import Count, Name, Number, Record, parse_json, problem_of
-from optimizer.text import show
+from optimizer.text import quoted
 
 CONSTRAINT = "constraints:"
 """Prefix of Optuna's system attributes that hold by how much a constraint is broken."""
@@ -62,7 +62,7 @@ class Trial(Record):
         for name, excess in value.items():
             number = isinstance(excess, (int, float)) and not isinstance(excess, bool)
             if name.startswith(CONSTRAINT) and not number:
-                raise ValueError(f"{show(name)} is {show(excess)}; a number is expected")
+                raise ValueError(f"{quoted(name)} is {quoted(excess)}; a number is expected")
         return value
 
 

@@ -18,7 +18,7 @@ from optimizer.strategies.declaration import (
     known_columns,
     own_parameter,
 )
-from optimizer.text import show
+from optimizer.text import quoted
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -83,7 +83,7 @@ def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
 
 def _expect(holds: bool, what: str, value: object) -> None:
     if not holds:
-        raise ValueError(f"{what}: got {show(value)}, which no strategy file declares")
+        raise ValueError(f"{what}: got {quoted(value)}, which no strategy file declares")
 
 
 def _entry(content: Mapping[str, Any], key: str) -> Any:
