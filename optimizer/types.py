@@ -18,8 +18,10 @@ TimeArray = npt.NDArray[np.datetime64]
 _Number = TypeVar("_Number", bound=np.generic)
 
 NOT_TRADED, NO_VOLUME, NO_BUYING_POWER = "not_traded", "no_volume", "no_buying_power"
+NOT_REACHED = "not_reached"
 """Reject reasons of an order that became no fill: its symbol did not trade in the bar, the share of the
-bar's volume was less than a lot (of a stop too), or the buying power was.
+bar's volume was less than a lot (of a stop too), or the buying power was; the bar did not reach the price
+at which an entry waited, or the entry was cancelled.
 
 Only the trace has them, next to the reasons of ``kernels.codes``; the sweep needs no codes for them.
 """
@@ -288,8 +290,8 @@ class Fill:
         order_id: the ID of the order; None if a stop, a margin call or ruin closed the position.
         bar: index of the bar.
         symbol: index.
-        kind: ``order``, ``stop``, ``liquidation``, or ``ruin``, which writes the position off at the
-            close at no cost.
+        kind: ``order``, ``stop``, ``liquidation``, ``end`` (of the symbol's bars), or ``ruin``, which
+            writes the position off at the close at no cost.
         lots: signed change of the position.
         quantity: signed change of the position, units.
         price: the price per unit, spread, slippage and impact included.
@@ -326,6 +328,8 @@ class PortfolioState:
         variance: EWMA of the squared return per unit of exposure.
         lots: position of each symbol, signed.
         barred: direction of each symbol that a stop keeps closed; 0 is neither.
+        cooling: closes at which nothing may be entered in each symbol.
+        held_bars: closes at which each position has been held.
         values: signed value of each position as of the last refresh of the correlations, money,
             shape (n_symbols,), read-only.
         values_gross: sum of their absolute values.
@@ -339,5 +343,7 @@ class PortfolioState:
     variance: float
     lots: tuple[float, ...]
     barred: tuple[float, ...]
+    cooling: tuple[float, ...]
+    held_bars: tuple[float, ...]
     values: FloatArray
     values_gross: float

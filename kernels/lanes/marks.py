@@ -12,6 +12,7 @@ from kernels.layout import (
     FLOW,
     FOUR,
     GROSS,
+    LEFT,
     LOT_MONEY,
     LOTS,
     ONE,
@@ -141,6 +142,7 @@ def close_ruined(
                         fills[t, s, WRITTEN_OFF, FILL_CASH] = lot_value
                 positions[p + LOTS + b] = 0.0
                 positions[p + FLOW + b] = 0.0
+                positions[p + LEFT + b] = 0.0
                 if values is not None:
                     values[s, b] = 0.0
             state[o + CASH + b] = scratch[EQUITY_NOW + b]

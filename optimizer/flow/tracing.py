@@ -53,9 +53,7 @@ class Tracer:
         self._symbols = symbols
         self._data = data_hash[:8]
         self._lot_units = lot_units
-
-    def _bar_id(self, bar: int, symbol: str) -> str:
-        return correlation_id(self._data, bar, symbol, "bar")
+        self._bar_ids = [""] * len(symbols)  # of the last bar that each symbol has
 
     def bar(
         self,
@@ -65,27 +63,25 @@ class Tracer:
         signals: Mapping[str, Sequence[Signal]],
         regimes: Mapping[str, Regime],
     ) -> None:
-        """Write a bar with its signals and regimes.
+        """Write a bar with its signals and regimes; nothing of symbols that lack it.
 
         Args:
             bar: the bar of all symbols.
             features: the features of the bar by name, each of shape (n_symbols,).
             strategies: the strategies by signal key.
-            signals: one a symbol, by signal key.
+            signals: at most one a symbol, by signal key.
             regimes: the regime codes by regime key.
         """
         if self._trace is None:
             return
         time = str(bar.time)
-        ids = [self._bar_id(bar.index, symbol) for symbol in self._symbols]
+        rows: list[tuple[Any, ...]] = []
         prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
-        self._trace.add(
-            "bars",
-            [
-                (id, bar.index, time, symbol, *map(float, row))
-                for id, symbol, row in zip(ids, self._symbols, prices, strict=True)
-            ],
-        )
+        for s, (symbol, row) in enumerate(zip(self._symbols, prices, strict=True)):
+            if bar.present is None or bar.present[s]:
+                self._bar_ids[s] = correlation_id(self._data, bar.index, symbol, "bar")
+                rows.append((self._bar_ids[s], bar.index, time, symbol, *map(float, row)))
+        self._trace.add("bars", rows)
         rows = []
         for key, own in signals.items():
             names = (*strategies[key].features, strategies[key].volatility)
@@ -101,7 +97,7 @@ class Tracer:
                         signal.strength,
                         signal.confidence,
                         json.dumps(values),
-                        ids[signal.symbol],
+                        self._bar_ids[signal.symbol],
                     )
                 )
         self._trace.add("signals", rows)
@@ -138,7 +134,7 @@ class Tracer:
                     fill.cost,
                     cash,
                     lots[fill.symbol] * self._lot_units[fill.symbol],
-                    self._bar_id(fill.bar, symbol),
+                    self._bar_ids[fill.symbol],
                     fill.opening_order_id,
                     fill.stop_level,
                 )

@@ -115,7 +115,8 @@ def replay(
         again = rerun_set(chosen, terms, bars)
         parity = None
         if events:
-            flow = run_flow(again.study, bars, first_bar=terms.first_bar)
+            first = terms.first_bar
+            flow = run_flow(again.study, bars, first_bar=first, warm_up=first)
             parity = compare(flow, 0, again.result)
         if lacking := _missing_metric(chosen, again.result):
             raise _lacks(file, number, lacking)

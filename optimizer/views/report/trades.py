@@ -61,7 +61,8 @@ def round_trips(
         One row per trade in the order of exits, open trades last: ``symbol``, ``side`` (long or short),
         ``entry`` and ``exit`` (time), ``bars`` held, mean ``entry_price`` and ``exit_price``,
         ``return`` (profit over the position's greatest value), ``profit`` (money, net of all costs),
-        ``cost`` (money), ``end`` (order, stop, liquidation, ruin, or open).
+        ``cost`` (money), ``end`` (order, stop, liquidation, end of
+        the symbol, ruin, or open).
     """
     rows: list[dict[str, Any]] = []
     held: dict[str, _Position] = {}

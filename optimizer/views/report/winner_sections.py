@@ -10,9 +10,17 @@ import pandas as pd
 
 from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
+<<<<<<< HEAD:optimizer/views/report/winner_sections.py
 from optimizer.text import counted
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
 from optimizer.views.report import winner_figures
+=======
+from optimizer.review.tables import ODDS_LEGEND, SHOWN
+from optimizer.selection.verdict import remarks
+from optimizer.text import counted, probability
+from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
+from optimizer.views.report import figures
+>>>>>>> main:optimizer/views/report/sections.py
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values
 from optimizer.views.report.formats import UNDEFINED, value_text
@@ -36,11 +44,12 @@ WHY = {
     NOT_TRADED: "the symbol did not trade in the bar of the fill",
     NO_VOLUME: "the share of the bar's volume was less than a lot",
     NO_BUYING_POWER: "the share of the buying power was less than a lot",
+    NOT_REACHED: "the bar did not reach the price at which the entry waited",
 }
 
 WISHES = (
     *("no_budget", "no_place", "below_minimum", "inside_band", "no_edge", "no_volatility"),
-    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER),
+    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER, NOT_REACHED),
 )
 """Reasons with which the risk manager refuses a wish; with the others there was no wish."""
 
@@ -253,15 +262,15 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
     if content.winner is None:
         return None
     counts = content.rejects
-    if counts is None:
-        return {"summary": None}
     n_decisions = content.n_decisions
+    if counts is None or not n_decisions:
+        return {"summary": None}
     refused = sum(counts.get(name, 0) for name in WISHES)
     placed = n_decisions - sum(counts.get(name, 0) for name in REASONS)
     order = [*WISHES, *(name for name in REASONS if name not in WISHES)]
     return {
         "summary": [
-            ("decisions", f"{n_decisions:,}", "bars x symbols"),
+            ("decisions", f"{n_decisions:,}", "one a bar and symbol"),
             ("orders placed", f"{placed:,}", f"{placed / n_decisions:.1%}"),
             ("wishes refused", f"{refused:,}", f"{refused / n_decisions:.1%}"),
         ],

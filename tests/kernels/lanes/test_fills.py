@@ -117,7 +117,7 @@ def test_a_sale_gets_less_by_its_costs() -> None:
 
 
 def test_a_fill_takes_its_share_of_the_volume() -> None:
-    # A quarter of 200 units is 50 lots a bar; the rest lapses and is decided anew.
+    # A quarter of 200 units is 50 lots a bar; the rest lapses and is decided again.
     chosen = replace(ALL_IN, costs=Costs(volume_share=0.25))
     path = scenario(
         [[1, 1, -1, -1, -1]],

@@ -173,7 +173,7 @@ def test_a_newer_schema_is_refused(
     assert place.query("SELECT count(*) FROM bars") == [(0,)]
 
 
-def test_beside_another_program(place: Place, spill: Path) -> None:
+def test_tables_of_another_program_are_kept(place: Place, spill: Path) -> None:
     """Alembic's own table may be there for others; a table with a name of ours is not taken over."""
     place.query("CREATE TABLE alembic_version (version_num VARCHAR(32))")
     AnalyticsWriter(place.url, spill).close()
