@@ -173,7 +173,7 @@ class RiskTable(Table):
         allocation: how the targets of one close share the exposure budget; holds for the whole study.
         entry: whether additions fill at the open or wait at a price; holds for the whole study.
         session_exit: whether positions are closed before the end of each session.
-        settings: of each risk parameter, by name.
+        settings: the setting of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False

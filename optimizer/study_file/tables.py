@@ -141,7 +141,8 @@ class DataTable(Table):
             folder; None for always.
         fills: file of finer bars in which entries, stops and the maintenance margin are watched,
             relative to the study file's folder; None takes the bars themselves.
-        timezone: of timestamps without a zone, of ``start`` and ``end``, and of ``members``.
+        timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
+            ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes the most common step.
     """

@@ -10,17 +10,9 @@ import pandas as pd
 
 from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
-<<<<<<< HEAD:optimizer/views/report/winner_sections.py
 from optimizer.text import counted
-from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
-from optimizer.views.report import winner_figures
-=======
-from optimizer.review.tables import ODDS_LEGEND, SHOWN
-from optimizer.selection.verdict import remarks
-from optimizer.text import counted, probability
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
-from optimizer.views.report import figures
->>>>>>> main:optimizer/views/report/sections.py
+from optimizer.views.report import winner_figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values
 from optimizer.views.report.formats import UNDEFINED, value_text
