@@ -198,7 +198,7 @@ def decide(
             stays, as on HOLD, and it does not count for ``equal_weight``.
         strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size, max_weight,
             variance, equity, stop_distances, waiting, correlations, values, values_gross,
-            correlation_penalty, short: as in ``wanted_positions``.
+            correlation_penalty, short: the same as in ``wanted_positions``.
         barred, cooling, held_bars: (n_symbols,), as in ``kernels.orders.exit_direction``; updated.
         time_exit, cooldown: closes, as there.
         lot_units: (n_symbols,), units per lot.

@@ -195,7 +195,7 @@ def stop_distance(price: float, fraction: float, atr: float, multiple: float) ->
     """Distance of a stop or target from the price that it counts from: the smaller of two.
 
     Args:
-        price: that it counts from.
+        price: the price that it counts from.
         fraction: distance as a fraction of it, inf where off.
         atr: average true range, in units of price.
         multiple: distance as a multiple of ``atr``, 0 where off; it is off too where ``atr`` is 0.

@@ -54,7 +54,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def shown(path: str | Path) -> str:
+def path_text(path: str | Path) -> str:
     """A path as messages show it: relative if it is under the current folder.
 
     Args:
@@ -67,29 +67,29 @@ def shown(path: str | Path) -> str:
         return str(path)
 
 
-def show(value: object, limit: int = 60) -> str:
-    """The value as a study file would state it, cut to ``limit`` characters.
+def quoted(value: object, limit: int = 60) -> str:
+    """A value as a study file would write it, a text in quotes, cut to ``limit`` characters.
 
     Args:
         value: a value of any kind.
         limit: characters.
     """
     try:
-        text = _written(value)
+        text = _literal(value)
     except RecursionError:
         return "a value nested too deep to print"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _written(value: object) -> str:
+def _literal(value: object) -> str:
     if isinstance(value, (bool, str)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, float):
         return repr(float(value))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_written(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {_literal(one)}" for key, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_written, value)) + "]"
+        return "[" + ", ".join(map(_literal, value)) + "]"
     try:
         return str(value)
     except ValueError:  # an integer of thousands of digits

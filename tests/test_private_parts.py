@@ -95,7 +95,7 @@ def heartbeat_tables(folder: Path) -> None:
 def constraint_prefix(_: Path) -> None:
     import optuna
 
-    from optimizer.store.batches import CONSTRAINT
+    from optimizer.store.trial_records import CONSTRAINT
 
     trial = optuna.trial.create_trial(value=1.0, constraints={"n_trades >= 12": 2.0})
     assert trial.system_attrs == {f"{CONSTRAINT}n_trades >= 12": 2.0}

@@ -100,7 +100,7 @@ def account_lanes(
     Args:
         k: number of the block.
         state: updated.
-        scratch: the scratch values as ``mark_lanes`` left it; INVERSE_VARIANCE is written where
+        scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written where
             ``decay`` is given.
         risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
         decay: the decay of the portfolio's variance, to update it in the same pass, which shares
@@ -144,7 +144,7 @@ def variance_lanes(k: Index, state: FloatArray, scratch: FloatArray, decay: floa
     Args:
         k: number of the block.
         state: VARIANCE is updated.
-        scratch: the scratch values as ``mark_lanes`` left it; INVERSE_VARIANCE is written.
+        scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written.
         decay: the decay of the variance, a fraction.
     """
     o = k * STATE_BLOCK

@@ -104,7 +104,7 @@ def lane_terms(
         price: the price of the market.
         parameters: rows of each lane.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        scratch: the scratch values as ``gather_volatility`` left it.
+        scratch: the scratch values as ``gather_volatility`` left them.
         volumes: (n_bars, n_symbols), units; inf where unknown.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
@@ -261,7 +261,7 @@ def end_trades(state: FloatArray, scratch: FloatArray, o: Index) -> None:
 
     Args:
         state: updated.
-        scratch: the scratch values as ``reduce_position`` left it.
+        scratch: the scratch values as ``reduce_position`` left them.
         o: offset of the block in ``state``.
     """
     for b in range(B):
@@ -280,7 +280,7 @@ def move_entry(
         positions: updated.
         p, b: offset of the symbol in ``positions``, and the lane.
         change: lots to be added, signed.
-        price: after slippage.
+        price: the price after slippage.
         atr: average true range before the fill.
     """
     lots = positions[p + LOTS + b]
@@ -312,7 +312,7 @@ def record_fill(
 
     Args:
         fills: (n_bars, n_symbols, n_kinds, 4), updated.
-        q, s, parameters, instruments, scratch, volumes, fees, entry: as in ``lane_terms``.
+        q, s, parameters, instruments, scratch, volumes, fees, entry: the same as in ``lane_terms``.
         t, f: the bar, and the row of ``volumes``: the bar too, or a finer one inside it.
         kind: a code of ``kernels.codes``.
         change: lots, signed; 0 keeps nothing.

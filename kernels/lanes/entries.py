@@ -135,9 +135,9 @@ def enter_lanes(
     """Fill the entries of block ``k`` whose price a bar reaches; they share the buying power.
 
     Args:
-        k, t, f, opens, highs, lows, traded, volumes: as in ``stop_lanes``.
+        k, t, f, opens, highs, lows, traded, volumes: the same as in ``stop_lanes``.
         volatilities, atrs, instruments, columns, parameters, state, positions, leverage, fills, fees,
-            stops, short, extended: as in ``fill_lanes``.
+            stops, short, extended: the same as in ``fill_lanes``.
         pending: (n_blocks, n_symbols), the ADD bits are read; ENTERED is set where any lane entered.
         scratch: ADDED, FREED, SHARE, SPENT, GROSS, EQUITY_NOW and X_VOLATILITY are overwritten.
         entry: LIMIT_ENTRY or STOP_ENTRY.

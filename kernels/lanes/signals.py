@@ -48,7 +48,7 @@ def put_signal(
         inverse_volatility: the inverse volatility of the symbol, per bar; 0 where the volatility is
             0.
         needed: whether the sizing mode needs a volatility.
-        extended: the extended account, as in ``simulate``.
+        extended: the flag of the same name in ``simulate``.
     """
     inverse_variance = smaller(
         inverse_volatility * inverse_volatility, scratch[INVERSE_VARIANCE + b]
@@ -87,7 +87,7 @@ def signal_lanes(
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
-        extended: the extended account, as in ``simulate``.
+        extended: the flag of the same name in ``simulate``.
     """
     inverse_close = 1.0 / close
     if strategy == MOMENTUM:

@@ -278,7 +278,7 @@ def margin_lanes(
 
     Args:
         k, t, f, opens, highs, lows, traded, volumes, volatilities, instruments, columns, parameters,
-            fills, fees: as in ``stop_lanes``.
+            fills, fees: the same as in ``stop_lanes``.
         state, positions: updated.
         scratch: EQUITY_NOW and GROSS are overwritten.
         maintenance: least equity, a fraction of gross value.
@@ -334,7 +334,7 @@ def liquidate(
 
     Args:
         k, t, f, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
-            positions, maintenance, fills, fees: as in ``margin_lanes``.
+            positions, maintenance, fills, fees: the same as in ``margin_lanes``.
         scratch: EQUITY_NOW and GROSS at the worst prices are read; X_VOLATILITY is overwritten.
     """
     n_symbols = np.uint64(highs.shape[1])

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from optimizer.analytics.address import AnalyticsError
 from optimizer.analytics.tables import TABLES, VERSION_TABLE
-from optimizer.text import show
+from optimizer.text import quoted
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -58,7 +58,7 @@ def refuse_foreign_schema(connection: sa.Connection, shown: str) -> None:
         if not plain:
             what = "a virtual or computed table" if kind == "table" else f"a {kind}"
             raise AnalyticsError(
-                f"{shown}: holds {what} {show(str(name))}, which barsweep does not write; it is not"
+                f"{shown}: holds {what} {quoted(str(name))}, which barsweep does not write; it is not"
                 " read: remove it, or run the flow again"
             )
 

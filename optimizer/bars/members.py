@@ -14,7 +14,7 @@ import pandas as pd
 from optimizer.bars.side_table import read_side_table
 from optimizer.bars.timestamps import read_bound
 from optimizer.errors import DataError
-from optimizer.text import list_text, show, suggest
+from optimizer.text import list_text, quoted, suggest
 from optimizer.types import MaskArray, TimeArray
 
 COLUMNS = ("symbol", "from", "to")
@@ -60,7 +60,7 @@ def read_members(
             raise DataError(f"{place}: column symbol is empty; name the symbol, or drop the line")
         if symbol not in spans:
             raise DataError(
-                f"{place}: {show(symbol)} is not among the symbols of the bars;"
+                f"{place}: {quoted(symbol)} is not among the symbols of the bars;"
                 f" {suggest(symbol, symbols, 20)}; add its bars, or drop the line"
             )
         if not start:
@@ -85,7 +85,7 @@ def read_members(
 def _moment(place: str, text: str, zone: zoneinfo.ZoneInfo, *, last: bool = False) -> np.datetime64:
     match = re.fullmatch(r"(\d{4})-\d{2}-\d{2}([T ].+)?", text)
     if match is None:
-        raise DataError(f"{place}: got {show(text)}; expected a date such as 2015-01-31")
+        raise DataError(f"{place}: got {quoted(text)}; expected a date such as 2015-01-31")
     if not 1678 <= int(match[1]) <= 2261:
         still = "; leave it empty for a member still" if last else ""
         raise DataError(f"{place}: {text} is out of range; years 1678 to 2261 are valid{still}")

@@ -15,7 +15,7 @@ from optimizer.bars.times import time_text
 from optimizer.bars.timestamps import read_times
 from optimizer.catalogue import HIGHEST_RATE, LOWEST_RATE
 from optimizer.errors import DataError
-from optimizer.text import list_text, show, suggest
+from optimizer.text import list_text, quoted, suggest
 from optimizer.types import FloatArray, TimeArray
 
 _TIME_NAMES = (*ACCEPTED_NAMES["timestamp"], "observation_date")
@@ -54,7 +54,7 @@ def _rates_of(path: Path, frame: pd.DataFrame, column: str) -> tuple[TimeArray, 
         )
     values = [name for name in header if name not in times]
     if column not in values:
-        raise DataError(f"{path}: no column {show(column)}; {suggest(column, values, 20)}")
+        raise DataError(f"{path}: no column {quoted(column)}; {suggest(column, values, 20)}")
     frame = frame[[times[0], column]].dropna(subset=[column])
     frame.columns = ["timestamp", column]
     if frame.empty:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from optimizer.bars.rows import VALUES, Rows, first_row
 from optimizer.errors import DataError
-from optimizer.text import counted, list_text, name_problem, one_line, show
+from optimizer.text import counted, list_text, name_problem, one_line, quoted
 
 ACCEPTED_NAMES: Mapping[str, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker"),
@@ -238,7 +238,7 @@ def _refuse_name(rows: Rows, name: str, row: int) -> None:
     """Refuse a symbol that is no name, see ``name_problem``."""
     problem = name_problem(name)
     if problem:
-        rows.refuse(row, f"symbol {show(name)} {problem}")
+        rows.refuse(row, f"symbol {quoted(name)} {problem}")
 
 
 def find_symbols(rows: Rows) -> Rows:

@@ -1,4 +1,4 @@
-"""Read the small CSV files that stand beside the bars: interest rates, membership."""
+"""Read small CSV files that accompany the bars: interest rates, membership."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimizer.errors import DataError
-from optimizer.text import show
+from optimizer.text import quoted
 from optimizer.types import IntArray, TimeArray
 
 SECOND = 1_000_000_000
@@ -173,7 +173,7 @@ def read_duration(text: str) -> int:
     size = int(match[1]) * unit if match and unit else 0
     if not SECOND <= size <= 3653 * DAY:
         raise ValueError(
-            f'got {show(text)}; expected a duration such as "5min", "1h", "1d" or "2w"'
+            f'got {quoted(text)}; expected a duration such as "5min", "1h", "1d" or "2w"'
         )
     return size
 

@@ -69,7 +69,7 @@ class Tracer:
             bar: the bar of all symbols.
             features: the features of the bar by name, each of shape (n_symbols,).
             strategies: the strategies by signal key.
-            signals: at most one a symbol, by signal key.
+            signals: the signals, one a symbol or none, by signal key.
             regimes: the regime codes by regime key.
         """
         if self._trace is None:

@@ -17,7 +17,7 @@ from optimizer.store.query import best_sets, ranked
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.differences import differences
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show
+from optimizer.text import quoted
 
 
 @dataclass(frozen=True)
@@ -152,4 +152,4 @@ def difference_text(value: Any) -> str:
     Returns:
         At most 40 characters.
     """
-    return show(value, 40)
+    return quoted(value, 40)

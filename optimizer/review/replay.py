@@ -16,7 +16,7 @@ from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_source import source_hash
 from optimizer.sweep.single_set import BacktestResult
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import Bars
 
 _LEAST_BARS = 10
@@ -180,7 +180,7 @@ def _check_strategy(
     found = source_hash(path)
     if found != recorded:
         raise ExportError(
-            f"{file}: strategies {name}: {shown(path.resolve())} has changed since the study ran"
+            f"{file}: strategies {name}: {path_text(path.resolve())} has changed since the study ran"
             f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
             " again"
         )

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from optimizer.catalogue import METRICS
 from optimizer.search.objective import TileScore
-from optimizer.store.batches import CONSTRAINT
+from optimizer.store.trial_records import CONSTRAINT
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import FloatArray
 

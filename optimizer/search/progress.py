@@ -9,7 +9,7 @@ from typing import Any
 
 from optimizer.search.outcome import Outcome
 from optimizer.search.preflight import memory_in_use
-from optimizer.store.batches import point_key
+from optimizer.store.trial_records import point_key
 from optimizer.study_file.search_tables import SearchTable
 
 

@@ -14,17 +14,16 @@ from typing import Any
 
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, part_path, write_atomically
-from optimizer.store.batches import (
+from optimizer.store.batch_files import (
     MOMENTS_KEY,
     TRIALS_KEY,
-    FinishedBatch,
     array_file,
     digest,
     moments_path,
     parquet_file,
-    read_batch,
     result_table,
 )
+from optimizer.store.batches import FinishedBatch, read_batch
 from optimizer.store.links import refuse_links
 from optimizer.store.manifest import read_kind, read_manifest
 from optimizer.store.names import JOURNAL, KIND, MANIFEST, MISSING, MOMENTS, RESULTS, SCRATCH

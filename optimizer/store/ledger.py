@@ -23,7 +23,7 @@ from sqlalchemy.schema import CreateTable
 
 from optimizer.errors import StudyError
 from optimizer.files import LEDGER, ledger_path
-from optimizer.text import show
+from optimizer.text import quoted
 
 BUSY_SECONDS = 30
 """How long to wait for another process that is writing."""
@@ -145,7 +145,7 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
     for name, value in row.items():
         whole = isinstance(value, int) and 0 <= value <= 2**53
         if not (whole if name == "n_sets" else isinstance(value, str)):
-            raise ValueError(f"{name} of a study is {show(value)}")
+            raise ValueError(f"{name} of a study is {quoted(value)}")
     return Entry(**row)
 
 

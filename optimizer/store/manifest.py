@@ -21,7 +21,7 @@ from optimizer.store.validated import (
     read_json,
 )
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show
+from optimizer.text import quoted
 
 _Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d(T[0-9:.]{0,20})?$")]
 _MANY = 100_000
@@ -147,7 +147,7 @@ def _checked_study(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         # Without what its file declares, the file itself would be run to find out.
         if isinstance(table, Mapping) and "path" in table and "declared" not in table:
             raise StudyError(
-                f"{file}: study strategy {show(table.get('name'))}: 'declared' is missing; {REPAIR}"
+                f"{file}: study strategy {quoted(table.get('name'))}: 'declared' is missing; {REPAIR}"
             )
     try:
         return recorded_study(content["study"], content["study_folder"]).to_dict()

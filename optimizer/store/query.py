@@ -16,7 +16,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.study_file.constraints import Constraint, read_condition
 from optimizer.study_file.search_tables import SearchTable
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show, suggest
+from optimizer.text import quoted, suggest
 
 
 def best_sets(folder: StudyFolder, search: SearchTable, top: int) -> pd.DataFrame:
@@ -175,11 +175,11 @@ def column_of(
         if len(found) == 1:
             return found[0]
         if found:
-            raise StudyError(f"{place}: {show(name)} may be {' or '.join(found)}; name one")
+            raise StudyError(f"{place}: {quoted(name)} may be {' or '.join(found)}; name one")
     oos = name.startswith("oos_")
     near = [one for one in columns if one.startswith("oos_") == oos]
     more = "" if oos or len(near) == len(columns) else ", and metrics out-of-sample as oos_..."
-    raise StudyError(f"{place}: no column {show(name)}; {suggest(name, near)}{more}")
+    raise StudyError(f"{place}: no column {quoted(name)}; {suggest(name, near)}{more}")
 
 
 def _conditions(
@@ -205,7 +205,7 @@ def _conditions(
             value = one.right if one.left == text[0] else one.left
             if value not in owners[place]:
                 raise StudyError(
-                    f"where: no {text[0]} {show(value)} in this study;"
+                    f"where: no {text[0]} {quoted(value)} in this study;"
                     f" {suggest(str(value), owners[place])}"
                 )
             found.append(Constraint(text[0], one.operator, value))

@@ -12,21 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optimizer.errors import StudyError
+from optimizer.store.batch_files import TRIALS_KEY, moments_path, read_metadata
 from optimizer.store.batches import (
-    TRIALS_KEY,
     check_names,
-    distinct_points,
-    moments_path,
-    read_metadata,
     read_moments,
     read_parquet,
     read_results,
     read_schema,
-    read_trials,
 )
 from optimizer.store.columns import NAMES
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import MANIFEST, RESULTS
+from optimizer.store.trial_records import distinct_points, read_trials
 from optimizer.text import one_line
 from optimizer.types import BoolArray, FloatArray
 

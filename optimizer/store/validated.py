@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from optimizer.text import name_problem, path_problem, show
+from optimizer.text import name_problem, path_problem, quoted
 
 MOST_BYTES = 64_000_000
 """A longer file is refused before it is read; the longest that barsweep writes is far below."""
@@ -146,7 +146,7 @@ def problem_of(error: ValidationError) -> str:
         return f"{place}: missing"
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     reason = reason if first["type"] == "value_error" else f"expected {reason}"
-    return f"{place}: got {show(first['input'], 40)}; {reason}"
+    return f"{place}: got {quoted(first['input'], 40)}; {reason}"
 
 
 def place_text(place: tuple[int | str, ...]) -> str:
@@ -155,5 +155,5 @@ def place_text(place: tuple[int | str, ...]) -> str:
     Args:
         place: keys and indices.
     """
-    names = (f"#{part + 1}" if isinstance(part, int) else show(part).strip('"') for part in place)
+    names = (f"#{part + 1}" if isinstance(part, int) else quoted(part).strip('"') for part in place)
     return " ".join(names) or "the whole file"

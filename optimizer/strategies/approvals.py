@@ -19,7 +19,7 @@ from pathlib import Path
 
 from optimizer.errors import StudyError, UntrustedCodeError
 from optimizer.files import add_private_line, ledger_path, read_private
-from optimizer.text import shown
+from optimizer.text import path_text
 
 _HINT = "read it, then add --trust (trust=True in Python)"
 _LINE = re.compile(r"([0-9a-f]{64}) ")
@@ -111,7 +111,7 @@ def require_approval(path: Path, content_hash: str) -> None:
     """
     if not is_approved(content_hash):
         raise UntrustedCodeError(
-            f"{shown(path)}: code that never ran at your own request (hash {content_hash[:12]});"
+            f"{path_text(path)}: code that never ran at your own request (hash {content_hash[:12]});"
             f" {_HINT}"
         )
 

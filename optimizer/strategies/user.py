@@ -41,12 +41,14 @@ import numpy as np
 from kernels import codes, layout
 from optimizer.errors import StrategyError
 from optimizer.strategies.approvals import approve, is_approved, require_approval
-from optimizer.strategies.declaration import Declaration, declaration_from_dict, read_declaration
+from optimizer.strategies.declaration import Declaration
+from optimizer.strategies.file_declaration import read_declaration
+from optimizer.strategies.recorded_declaration import declaration_from_dict
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, kept_source
 from optimizer.strategies.user_source import StrategySource, read_source
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import FloatArray
 
 _compiled: dict[Declaration, CustomKernels] = {}
@@ -187,7 +189,7 @@ class UserStrategy(Strategy):
         path = Path(self.path)
         if given.hash != declaration.source_hash:
             recorded = declaration.source_hash[:12]
-            raise StrategyError(f"{shown(path)}: not the file that the study used ({recorded})")
+            raise StrategyError(f"{path_text(path)}: not the file that the study used ({recorded})")
         source = StrategyFile(path, given)
         found = read_declaration(source, declaration.name)
         if replace(found, path=declaration.path) != declaration:
@@ -229,7 +231,7 @@ class UserStrategy(Strategy):
             changed = path.exists()
             module = ", or a module next to it has that it imports" if changed else ""
             raise StrategyError(
-                f"{shown(path)}: {'has changed' if changed else 'is missing'} since the study ran"
+                f"{path_text(path)}: {'has changed' if changed else 'is missing'} since the study ran"
                 f" (recorded hash {recorded[:12]}){module}; put the original file back"
             )
         return found

@@ -21,7 +21,7 @@ import numpy as np
 from optimizer.errors import StrategyError, escaped
 from optimizer.strategies.approvals import is_accepted, require_approval
 from optimizer.strategies.user_source import Neighbours, StrategySource
-from optimizer.text import list_text, shown
+from optimizer.text import list_text, path_text
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ class StrategyFile:
             line: counted from 1.
             message: what is wrong, and the fix.
         """
-        raise StrategyError(f"{shown(self.path)}:{line}: {message}")
+        raise StrategyError(f"{path_text(self.path)}:{line}: {message}")
 
     def line_of_key(self, variable: str, key: str | None = None) -> int:
         """The line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned.
@@ -124,7 +124,7 @@ def _announce(path: Path, source: StrategySource) -> None:
     A worker says nothing: its parent has said it.
     """
     files = [path, *(path.parent / name for name, _ in source.modules)]
-    text = f"runs code from {list_text(map(shown, files))}"
+    text = f"runs code from {list_text(map(path_text, files))}"
     log = logging.getLogger("barsweep.code")
     log.info("%s", text)
     if not log.handlers and not is_accepted(source.hash):

@@ -36,7 +36,7 @@ from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.strategies.user_source import StrategySource
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import FloatArray
 
 BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation)
@@ -133,11 +133,11 @@ class CustomFeature:
         except BaseException as error:
             line = line_of(error, self._path) or self.line
             raise StrategyError(
-                f"{shown(self._path)}:{line}: feature {self._name}: {said_by(error)}"
+                f"{path_text(self._path)}:{line}: feature {self._name}: {said_by(error)}"
             ) from None
         if values.shape != (n_bars,):
             raise StrategyError(
-                f"{shown(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
+                f"{path_text(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
                 f" {values.shape}; expected one number a bar, {(n_bars,)}"
             )
         values[:lookback] = np.nan
@@ -151,7 +151,7 @@ class CustomFeature:
     @property
     def place(self) -> str:
         """File and line, for messages."""
-        return f"{shown(self._path)}:{self.line}"
+        return f"{path_text(self._path)}:{self.line}"
 
 
 def strategies_folder() -> Path:
@@ -224,7 +224,7 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
             if feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
-        place=f"{shown(source.path)}:{source.functions['signal'].lineno}",
+        place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
     )
 
 
@@ -268,7 +268,7 @@ def _problem(
         if name in custom.arguments
     )
     return (
-        f"{shown(source.path)}:{source.functions['signal'].lineno}: signal: {answer} with {values};"
+        f"{path_text(source.path)}:{source.functions['signal'].lineno}: signal: {answer} with {values};"
         " expected LONG, SHORT, FLAT or HOLD, a finite strength of 0 or more, a confidence from 0 to"
         " 1:"
     )

@@ -22,7 +22,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from optimizer.errors import StrategyError
-from optimizer.text import shown
+from optimizer.text import path_text
 
 MOST_BYTES = 2_000_000
 """A longer file is refused before it is read."""
@@ -89,7 +89,7 @@ def read_source(path: Path) -> StrategySource:
                     continue
                 if len(modules) == MOST_MODULES:
                     raise StrategyError(
-                        f"{shown(path)}: imports more than {MOST_MODULES} modules next to it; install"
+                        f"{path_text(path)}: imports more than {MOST_MODULES} modules next to it; install"
                         " them as a package"
                     )
                 modules[file] = _read(path.parent / file)
@@ -101,19 +101,20 @@ def _read(path: Path, hint: str = "") -> bytes:
     try:
         # A device or a pipe would be read for ever.
         if path.exists() and not path.is_file():
-            raise StrategyError(f"{shown(path)}: not a file; expected a Python file")
+            raise StrategyError(f"{path_text(path)}: not a file; expected a Python file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except StrategyError:
         raise
     except FileNotFoundError:
-        raise StrategyError(f"{shown(path)}: no such file{hint}") from None
+        raise StrategyError(f"{path_text(path)}: no such file{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise StrategyError(f"{shown(path)}: cannot be read: {reason}") from None
+        raise StrategyError(f"{path_text(path)}: cannot be read: {reason}") from None
     if len(content) > MOST_BYTES:
         raise StrategyError(
-            f"{shown(path)}: has more than {MOST_BYTES / 1e6:.0f} MB; keep data in a file of their own"
+            f"{path_text(path)}: has more than {MOST_BYTES / 1e6:.0f} MB; keep data in a file"
+            " of their own"
         )
     return content
 
@@ -245,7 +246,7 @@ class Neighbours(MetaPathFinder, Loader):
                 else "is no module that an import statement finds next to the strategy, so it is not"
                 " part of what is approved; name it so, as in `import folder.module`"
             )
-            raise ImportError(f"{shown(origin)}: {why}")
+            raise ImportError(f"{path_text(origin)}: {why}")
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module.

@@ -18,7 +18,7 @@ from optimizer.study_file.per_symbol import (
 )
 from optimizer.study_file.tables import Table, real
 from optimizer.study_file.values import bounded, expect_table, filled_text, named, refusal
-from optimizer.text import show
+from optimizer.text import quoted
 
 _MOST_BPS = 100_000.0
 _BORROW_BPS = 100.0
@@ -51,13 +51,13 @@ def _read_rate(value: object) -> Rate:
         path, _, column = text.rpartition(":")
         if not path.strip() or not column.strip():
             raise refusal(
-                f'got {show(text)}; expected a fraction a year, or "file.csv:column" for the column'
+                f'got {quoted(text)}; expected a fraction a year, or "file.csv:column" for the column'
                 " of a file"
             )
         return RateFile(path.strip(), column.strip())
     if isinstance(value, bool) or not isinstance(value, Real):
         raise refusal(
-            f'got {show(value)}; expected a fraction a year such as 0.02, or "file.csv:column"'
+            f'got {quoted(value)}; expected a fraction a year such as 0.02, or "file.csv:column"'
         )
     return float(bounded(value, float, LOWEST_RATE, HIGHEST_RATE))
 
@@ -67,7 +67,7 @@ def _read_borrow(value: object) -> dict[str, float]:
         return read_per_symbol(value, _BORROW_BPS, 0.0, _MOST_BPS)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise refusal(
-            f"got {show(value)}; expected a number, or one for each symbol such as"
+            f"got {quoted(value)}; expected a number, or one for each symbol such as"
             " {GME = 2000.0, default = 100.0}"
         )
     return {DEFAULT: float(bounded(value, float, 0.0, _MOST_BPS))}

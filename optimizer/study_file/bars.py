@@ -81,8 +81,8 @@ def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
     """The finer bars inside each bar.
 
     Args:
-        study: with its folder.
-        bars: of the study.
+        study: the study and its folder.
+        bars: the bars of the study.
 
     Returns:
         None where the study names no file of finer bars.

@@ -11,7 +11,7 @@ from optimizer.catalogue import ENTRY_PARAMETERS, METRICS, RISK, SIZING_PARAMETE
 from optimizer.study_file.per_symbol import DEFAULT
 from optimizer.study_file.settings import Choices, Range, Setting, Sweep, setting_to_dict
 from optimizer.study_file.values import Place, Problem
-from optimizer.text import list_text, show, suggest
+from optimizer.text import list_text, quoted, suggest
 
 if TYPE_CHECKING:
     from optimizer.study_file.study import Study
@@ -67,7 +67,7 @@ def _unknown_markets(study: Study) -> Iterable[Problem]:
         if symbols is not None and market is not None and market not in symbols:
             yield (
                 ("classifier", index, "market"),
-                f"{show(market)} is not among the symbols of [data]; {suggest(market, symbols)}",
+                f"{quoted(market)} is not among the symbols of [data]; {suggest(market, symbols)}",
             )
 
 
@@ -109,7 +109,7 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
             if isinstance(setting, Range) and setting.n_values is None:
                 yield (
                     (*place, name),
-                    f"{show(setting_to_dict(setting))} is continuous, which the sampler "
+                    f"{quoted(setting_to_dict(setting))} is continuous, which the sampler "
                     '"grid" cannot list; give it a step',
                 )
 
@@ -231,7 +231,7 @@ def _unknown_symbols(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
             if name not in symbols:
                 yield (
                     (*place, name),
-                    f"{show(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
+                    f"{quoted(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
                 )
 
 

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.study_file.settings import SETTING_KEYS
 from optimizer.study_file.values import Problem, bounded, named, refusal, refuse_all
-from optimizer.text import show
+from optimizer.text import quoted
 
 DEFAULT = "default"
 """Key of the value of every symbol that the table does not name."""
@@ -43,7 +43,7 @@ def read_per_symbol(
     for symbol, value in raw.items():
         try:
             if isinstance(value, bool) or not isinstance(value, Real):
-                message = f"got {show(value)}; expected a number for the symbol {show(symbol)}"
+                message = f"got {quoted(value)}; expected a number for the symbol {quoted(symbol)}"
                 raise refusal(message + otherwise)
             values[named(symbol)] = float(bounded(value, float, low, high))
         except PydanticCustomError as error:

@@ -19,7 +19,7 @@ from optimizer.study_file.values import (
     refusal,
     refuse_all,
 )
-from optimizer.text import show, suggest
+from optimizer.text import quoted, suggest
 
 Sampler = Literal["tpe", "nsga2", "cmaes", "qmc", "random", "grid"]
 TileValue = Literal["best", "median", "plateau"]
@@ -54,7 +54,9 @@ def _read_tile_value(value: object) -> object:
             raise refusal("got {}; expected {quantile = 0.75}")
         return {"quantile": bounded(value["quantile"], float, 0, 1)}
     if value not in TILE_VALUES:
-        raise refusal(f"got {show(value)}; {suggest(str(value), TILE_VALUES)}, {{quantile = 0.75}}")
+        raise refusal(
+            f"got {quoted(value)}; {suggest(str(value), TILE_VALUES)}, {{quantile = 0.75}}"
+        )
     return value
 
 
@@ -107,7 +109,7 @@ class SearchTable(Table):
     @classmethod
     def _read_constraints(cls, value: object) -> object:
         if not isinstance(value, (list, tuple)):
-            raise refusal(f'got {show(value)}; expected a list such as ["n_trades >= 30"]')
+            raise refusal(f'got {quoted(value)}; expected a list such as ["n_trades >= 30"]')
         return value
 
     @model_validator(mode="after")

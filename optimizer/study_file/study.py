@@ -38,7 +38,7 @@ from optimizer.study_file.tables import (
     WorkersTable,
 )
 from optimizer.study_file.values import refuse_all
-from optimizer.text import show
+from optimizer.text import quoted
 
 
 class Study(Table):
@@ -313,7 +313,7 @@ def make_study(
     """
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
-        raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
+        raise StudyFileError(f"{source}: got {quoted(raw)}; expected a mapping of tables")
     strategies = {} if read is None else read_user_strategies(raw, source, base_path, read)
     try:
         study = Study.model_validate(raw, context=strategies)

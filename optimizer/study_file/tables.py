@@ -27,7 +27,7 @@ from optimizer.study_file.values import (
     refusal,
     refuse_all,
 )
-from optimizer.text import show
+from optimizer.text import quoted
 
 CLUSTERS = {
     "dask": 'start one with `dask scheduler` and `dask worker`, address = "tcp://HOST:8786"',
@@ -74,7 +74,7 @@ def _read_name(value: object) -> str:
     name = filled_text(value)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise refusal(
-            f"got {show(name)}; it becomes a file name: up to 100 letters, digits, - _ . only, "
+            f"got {quoted(name)}; it becomes a file name: up to 100 letters, digits, - _ . only, "
             "a letter or digit first"
         )
     return name
@@ -105,7 +105,7 @@ def _read_time(value: object) -> str:
             # A day stays a day, so that a TOML date and the same date as text are one value.
             day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}|\d{4}-?W\d{2}-?\d", value)
             return moment.date().isoformat() if day else moment.isoformat()
-    raise refusal(f"got {show(value)}; expected a date such as 2015-01-31")
+    raise refusal(f"got {quoted(value)}; expected a date such as 2015-01-31")
 
 
 def _read_timezone(value: object) -> str:
@@ -114,7 +114,7 @@ def _read_timezone(value: object) -> str:
         zoneinfo.ZoneInfo(name)
     except (ValueError, OSError, KeyError):
         raise refusal(
-            f'got {show(name)}; no such time zone, expected one such as "America/New_York"'
+            f'got {quoted(name)}; no such time zone, expected one such as "America/New_York"'
         ) from None
     return name
 
@@ -141,7 +141,8 @@ class DataTable(Table):
             folder; None for always.
         fills: file of finer bars in which entries, stops and the maintenance margin are watched,
             relative to the study file's folder; None takes the bars themselves.
-        timezone: of timestamps without a zone, of ``start`` and ``end``, and of ``members``.
+        timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
+            ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes the most common step.
     """
@@ -200,7 +201,7 @@ def read_flag(value: object) -> bool:
         PydanticCustomError: ``value`` is something else.
     """
     if not isinstance(value, bool):
-        raise refusal(f"got {show(value)}; expected true or false")
+        raise refusal(f"got {quoted(value)}; expected true or false")
     return value
 
 
@@ -227,7 +228,7 @@ class WorkersTable(Table):
             refuse_all([(("address",), f'missing for backend = "{self.backend}"; {start}')])
         if start is None and self.address is not None:
             message = (
-                f'got {show(self.address)} for backend = "{self.backend}", which has no address'
+                f'got {quoted(self.address)} for backend = "{self.backend}", which has no address'
             )
             refuse_all([(("address",), f"{message}; leave it out, or use {' or '.join(CLUSTERS)}")])
         return self

@@ -95,10 +95,11 @@ def backtest(
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         strategy_path: Python file of a user's own strategy; None for a built-in one.
-        account: as ``[account]`` of a study file.
-        instruments: as ``[instruments]`` of a study file: a table for each symbol.
-        sizing, allocation, entry, session_exit: as in ``[risk]`` of a study file.
-        members, fills, timezone: as in ``[data]`` of a study file.
+        account: the account as ``[account]`` of a study file.
+        instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
+        sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
+            study file.
+        members, fills, timezone: the settings of the same names in ``[data]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
 
@@ -242,8 +243,8 @@ def single_set_study(
         own: what ``[strategy]`` says of a user's own strategy apart from its parameters: ``path``,
             or all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone: as
-            ``backtest`` takes them.
+        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone: the
+            arguments that ``backtest`` takes.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.

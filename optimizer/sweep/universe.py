@@ -35,7 +35,7 @@ def session_exits(study: Study, bars: Bars) -> MaskArray:
 
     Args:
         study: whose orders fill at the next open, or at the close of the bar that decides.
-        bars: of the study.
+        bars: the bars of the study.
 
     Returns:
         Shape (n_bars,), 1 or 0.

@@ -234,7 +234,7 @@ class FeatureHub:
         return self._markets[market].has_bar
 
     def market_bars(self, market: str | None) -> int:
-        """Number of bars that the market has so far.
+        """The number of bars that the market has so far.
 
         Args:
             market: a symbol, or None for the index.
@@ -246,5 +246,8 @@ class FeatureHub:
 
         Args:
             market: a symbol, or None for the index.
+
+        Returns:
+            Shape (n_bars,), see ``market_bars``.
         """
         return _read_only(np.array(self._markets[market].returns))

@@ -83,10 +83,13 @@ class PortfolioContainer:
         return tuple(position.lots for position in self._positions)
 
     def stop_inputs(self, symbol: int) -> tuple[float, float, float, float]:
-        """Lots, entry price, best price and average true range of a position, for its stop.
+        """What the stop of a position depends on.
 
         Args:
             symbol: index.
+
+        Returns:
+            Lots (signed), mean entry price, best price since the entry, and average true range.
         """
         position = self._positions[symbol]
         return position.lots, position.entry, position.best, position.atr

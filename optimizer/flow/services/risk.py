@@ -156,7 +156,7 @@ class StatelessRiskManager:
         """Size all signals of a close at once, and share places and budget among them.
 
         Args:
-            signals: at most one a symbol; the position of a symbol without one stays.
+            signals: the signals, one a symbol or none; the position of a symbol without one stays.
             regime: the regime of the market.
             portfolio_state: the state of the portfolio.
             risk_config: the risk configuration of the portfolio.

@@ -55,7 +55,9 @@ def test_finer_bars_of_other_prices_or_times_are_refused() -> None:
 def test_the_finer_path_decides_whether_the_stop_or_the_target_came_first(tmp_path: Path) -> None:
     """One bar holds both: the coarse rule takes the stop at 95, its finer bars reach 110 first."""
     flat = (100.0, 100.0, 100.0, 100.0)
-    rising = [(100.0 + k / 100, 100.0 + k / 100, 100.0 + k / 100, 100.0 + k / 100) for k in range(12)]
+    rising = [
+        (100.0 + k / 100, 100.0 + k / 100, 100.0 + k / 100, 100.0 + k / 100) for k in range(12)
+    ]
     both = (100.0, 112.0, 94.0, 100.0)
     bars = daily([*rising, both, flat, flat])
     day = START + 12 * DAY

@@ -444,7 +444,7 @@ def test_an_order_lapses_where_its_symbol_does_not_trade() -> None:
     flow = run_flow(study, halted, trace=trace)
     assert compare(flow, 0, backtest(halted, parameters)).differences == ()
     (again, *_) = [row for row in trace.rows["orders"] if row[2] > order[2]]
-    assert again[2] == order[2] + 1  # decided anew at the close
+    assert again[2] == order[2] + 1  # decided again at the close
     (reject,) = [row for row in trace.rows["rejects"] if row[5] == "not_traded"]
     assert reject[6].split(".")[2:] == order[0].split(".")[2:]
     assert (reject[2], reject[4].split(".")[2]) == (order[2] + 1, f"{order[2]:07d}")
