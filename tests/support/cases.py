@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.codes import SIZINGS
 from optimizer.types import Bars
@@ -88,6 +89,15 @@ def gapping_bars(
     return Bars(names, times, open_, high, low, close, volume, 365.0)
 
 
+def random_payments(rng: np.random.Generator, bars: Bars) -> npt.NDArray[np.float64]:
+    """Funding of every bar and a few dividends, as money per unit."""
+    previous = np.vstack([bars.close[:1], bars.close[:-1]])
+    paid = rng.normal(0.0, 0.001, previous.shape) * previous
+    return paid + previous * rng.uniform(0.0, 0.1, previous.shape) * (
+        rng.random(previous.shape) < 0.02
+    )
+
+
 def random_case(number: int, n_bars: int = 110) -> Case:
     """The case of a number: every fourth has the same variant, all else is drawn."""
     variant = VARIANTS[number % len(VARIANTS)]
@@ -164,6 +174,8 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         {"S0": {"tick_size": 0.01}, bars.symbols[-1]: {"lot_size": 0.5, "multiplier": 0.1}},
     )
     allocation = one_of("additions", "targets")
+    if one_of(0, 1):
+        bars = replace(bars, payments=random_payments(rng, bars))
     return Case(
         bars, parameters, costs, allow_short, account, instruments, str(sizing), str(allocation)
     )
