@@ -149,6 +149,8 @@ class Terms:
             timezone=self.data["timezone"],
             bars_per_year=self.data.get("bars_per_year"),
             bar=self.data.get("bar"),
+            funding=self.data.get("funding"),
+            dividends=self.data.get("dividends"),
         )
         if bars.content_hash != self.data_hash:
             raise StudyError(

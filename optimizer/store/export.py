@@ -267,6 +267,8 @@ class _OfData(Record):
     end: Name | None = None
     bars_per_year: Annotated[float, Field(gt=0.0, le=MOST_PER_YEAR)] | None = None
     bar: Name | None = None
+    funding: Name | None = None
+    dividends: Name | None = None
 
 
 class _OfStrategy(Record):

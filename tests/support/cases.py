@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.codes import SIZINGS
 from optimizer.types import Bars, FloatArray
@@ -123,8 +124,17 @@ def finer_bars(seed: int, bars: Bars) -> Bars:
     def flat(values: FloatArray) -> FloatArray:
         return np.ascontiguousarray(values.reshape(n * parts, -1)[kept])
 
-    rows = (flat(values) for values in (starts, top, bottom, ends, volume))
-    return Bars(bars.symbols, times[kept], *rows, 365.0 * parts)
+    open_, high, low, close, volume = map(flat, (starts, top, bottom, ends, volume))
+    return Bars(bars.symbols, times[kept], open_, high, low, close, volume, 365.0 * parts)
+
+
+def random_payments(rng: np.random.Generator, bars: Bars) -> npt.NDArray[np.float64]:
+    """Funding of every bar and a few dividends, as money per unit."""
+    previous = np.vstack([bars.close[:1], bars.close[:-1]])
+    paid = rng.normal(0.0, 0.001, previous.shape) * previous
+    return paid + previous * rng.uniform(0.0, 0.1, previous.shape) * (
+        rng.random(previous.shape) < 0.02
+    )
 
 
 def random_case(number: int, n_bars: int = 110) -> Case:
@@ -223,6 +233,8 @@ def random_case(number: int, n_bars: int = 110) -> Case:
             "entry_bars": one_of(1, 2, 5),
         }
         costs["maker_bps"] = one_of(-1.0, 0.0, 3.0, {"S0": 2.0, "default": -0.5})
+    if one_of(0, 1):
+        bars = replace(bars, payments=random_payments(rng, bars))
     return Case(
         *(bars, parameters, costs, allow_short, account, instruments, str(sizing)),
         *(str(allocation), str(entry), finer),
