@@ -24,6 +24,7 @@ from kernels.layout import (
     FLOW,
     FREED,
     GROSS,
+    LEFT,
     LOT_MONEY,
     LOTS,
     MINIMUM,
@@ -113,6 +114,11 @@ def fill_lanes(
                 k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state, positions,
                 scratch, fills, fees, short,
             )  # fmt: skip
+            if entries is not None:
+                # Where the volume left some of the position, the second part of the order is gone.
+                for b in range(B):
+                    gone = positions[p + ORDER + b] == 0.0
+                    positions[p + LEFT + b] = 0.0 if gone else positions[p + LEFT + b]
     if entries is not None:
         adding = 0
     if adding == 0:

@@ -80,7 +80,7 @@ def decided(close: Close) -> Decided:
         SIZINGS.index(close.rules.sizing), ALLOCATIONS.index(close.rules.allocation),
         chosen.size, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
         chosen.min_order_size, chosen.rebalance_band, close.variance, close.equity,
-        float(np.abs(values).sum()), np.full(n, np.inf), np.zeros(n), close.correlations, values,
+        float(np.abs(values).sum()), np.full(n, chosen.stop_loss), np.zeros(n), close.correlations, values,
         float(np.abs(values).sum()),
         chosen.correlation_penalty,
         True if close.rules.allow_short else None, wanted, orders, reasons,
@@ -115,6 +115,7 @@ def closes(draw: st.DrawFn) -> Close:
     size = {"kelly": 0.3, "volatility_target": 0.007}.get(sizing, 0.7)
     chosen = ParameterSet(
         size=size * draw(st.sampled_from([0.0, 0.1, 1.0, 9.0])),
+        stop_loss=draw(st.sampled_from([inf, 0.5, 0.25])),
         max_weight=draw(st.sampled_from([0.1, 1.0, 5.0])),
         max_positions=draw(st.sampled_from([inf, 1.0, 2.0, 3.0])),
         max_exposure=draw(st.sampled_from([0.5, 1.0, 3.0])),
