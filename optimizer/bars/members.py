@@ -29,7 +29,7 @@ def read_members(
     """Read when each symbol was a member, from a CSV file with the columns symbol, from and to.
 
     A symbol may have several rows. A date in ``from`` counts from its start, one in ``to`` to its end;
-    an empty ``to`` is a member still. Other columns are ignored.
+    with an empty ``to`` the symbol is still a member. Other columns are ignored.
 
     Args:
         path: a ``.csv`` or ``.csv.gz`` file.

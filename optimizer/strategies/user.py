@@ -161,7 +161,7 @@ class UserStrategy(Strategy):
         return self.declaration.to_dict()
 
     def kernels(self) -> CustomKernels:
-        """What was compiled from its file. Runs the file; compiles nothing a second time.
+        """What was compiled from its file. Runs the file; compiles nothing twice.
 
         Raises:
             StrategyError: the file is missing or has changed, and there is no copy.
@@ -173,7 +173,7 @@ class UserStrategy(Strategy):
     def provide(self, given: StrategySource) -> None:
         """Make the strategy ready to run, also where its file is not on this machine.
 
-        Runs the source; compiles nothing a second time.
+        Runs the source; compiles nothing twice.
 
         Args:
             given: its file, and the modules next to it.
@@ -240,7 +240,7 @@ class UserStrategy(Strategy):
 def read_strategy(path: str | Path, name: str) -> UserStrategy:
     """Read and check a strategy that the user names, and approve its file by that.
 
-    Runs the file; compiles nothing a second time. For a file that recorded data names there is
+    Runs the file; compiles nothing twice. For a file that recorded data names there is
     ``read_recorded_strategy``.
 
     Args:
