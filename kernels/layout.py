@@ -49,7 +49,7 @@ N_LANE_ROWS = 22
     GROSS_PROFIT,
     GROSS_LOSS,
     N_LIQUIDATIONS,
-    CARRY,  # interest earned, less interest and borrow fees paid
+    CARRY,  # interest and payments earned, less interest, borrow fees and payments paid
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.

@@ -1,6 +1,7 @@
 """A position's cash flow and trades, and a portfolio's returns, exposure, variance and drawdown."""
 
 from kernels._jit import jit
+from kernels.arrays import FloatArray
 from kernels.risk import larger, smaller
 
 
@@ -53,7 +54,7 @@ def carried(cash: float, shorts: float, fees: float, credit: float, debit: float
     Args:
         cash: money.
         shorts: value of the short positions, money, >= 0.
-        fees: borrow fees of the short positions, money.
+        fees: borrow fees of the short positions, less what all positions are paid, money.
         credit, debit: interest on cash above and below 0 over the time between the two, fractions.
 
     Returns:
@@ -61,6 +62,22 @@ def carried(cash: float, shorts: float, fees: float, credit: float, debit: float
     """
     free = cash - shorts
     return free * (credit if free > 0.0 else debit) - fees
+
+
+@jit
+def unit_payments(dividends: FloatArray, funding: FloatArray, previous: FloatArray) -> FloatArray:
+    """What a unit held at the previous close is paid in each bar.
+
+    Args:
+        dividends: money per unit, >= 0, in the first bar without them, shape (n_bars,).
+        funding: fractions of the value at the previous close, which longs pay to shorts if positive, of
+            the same shape.
+        previous: the prices at the previous closes, likewise.
+
+    Returns:
+        Money, of the same shape; negative where the holder pays.
+    """
+    return dividends - funding * previous
 
 
 @jit

@@ -57,7 +57,10 @@ class Bars:
             None finds out from these bars.
         present: whether each symbol has each bar, shape (n_bars, n_symbols), 1 or 0; None where every
             symbol has every bar.
-        content_hash: SHA-256 of symbols, times, prices and volumes, and of which bars are there.
+        payments: dividends less funding, money that a unit held at the close before is paid in each bar,
+            shape (n_bars, n_symbols); None where there are none.
+        content_hash: SHA-256 of symbols, times, prices and volumes, of which bars are there, and of
+            payments.
     """
 
     symbols: tuple[str, ...]
@@ -71,6 +74,7 @@ class Bars:
     source: str = "<memory>"
     has_volume: BoolArray | None = None
     present: MaskArray | None = None
+    payments: FloatArray | None = None
     content_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +90,9 @@ class Bars:
         if self.present is not None:
             self.present.flags.writeable = False
             digest.update(np.ascontiguousarray(self.present).tobytes())
+        if self.payments is not None:
+            self.payments.flags.writeable = False
+            digest.update(b"payments" + np.ascontiguousarray(self.payments).tobytes())
         np.asarray(self.has_volume).flags.writeable = False
         object.__setattr__(self, "content_hash", digest.hexdigest())
 
@@ -163,6 +170,7 @@ class Bars:
             source=self.source,
             has_volume=self.has_volume,
             present=None if self.present is None else self.present[:stop],
+            payments=None if self.payments is None else self.payments[:stop],
         )
 
     def at(self, index: int) -> Bar:
@@ -183,6 +191,7 @@ class Bars:
             self.traded[index],
             np.where(self.volume[index] > 0.0, self.volume[index], np.inf),
             None if self.present is None else self.present[index],
+            None if self.payments is None else self.payments[index],
         )
 
 
@@ -199,6 +208,7 @@ class Bar:
         market_volume: shape (n_symbols,), ``volume``, or inf where it is unknown or 0 (nothing
             trades then, and a symbol that ends is closed without impact): what fills are measured by.
         present: whether each symbol has this bar, shape (n_symbols,), 1 or 0; None where all have.
+        payments: shape (n_symbols,), see ``Bars.payments``; None where the bars have none.
     """
 
     index: int
@@ -212,6 +222,7 @@ class Bar:
     traded: MaskArray
     market_volume: FloatArray
     present: MaskArray | None = None
+    payments: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for name in ("open", "high", "low", "close", "volume", "traded", "market_volume"):

@@ -15,6 +15,8 @@ from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
 
 PRICES = ("open", "high", "low", "close")
 VALUES = (*PRICES, "volume")
+PAYMENTS = ("funding", "dividends")
+"""Optional columns, which a file may call by any name."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,26 @@ class Rows:
             row: position in ``frame``.
         """
         return repr(str(self.frame[column].iloc[row]))
+
+    def numbers(self, column: str, called: str | None = None) -> FloatArray:
+        """The numbers of a column, NaN where a cell is empty; shape (n_rows,).
+
+        Args:
+            column: standard name.
+            called: its name in messages; None for the standard name.
+
+        Raises:
+            DataError: names the first cell that is no number.
+        """
+        name, values = called or column, self.frame[column]
+        if pd.api.types.is_bool_dtype(values) or values.dtype.kind in "cmM":
+            self.refuse(0, f"column {name} has {values.dtype} values; it must have numbers")
+        if not pd.api.types.is_numeric_dtype(values):
+            written = values.notna()
+            values = pd.to_numeric(values, errors="coerce")
+            if (row := first_row(values.isna() & written)) is not None:
+                self.refuse(row, f"column {name} is not a number: {self.cell(column, row)}")
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
     def refuse(self, row: int, problem: str) -> NoReturn:
         """Raise a ``DataError`` that names the row.

@@ -238,8 +238,9 @@ class EventFlow:
         # blocks of lanes, by design: lanes and containers have different state, and both call the
         # same scalar rules. tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep
         # holds the two together, bit for bit.
-        if credit != 0.0 or ((rules.margin or rules.fees) and years != 0.0):
-            container.carry(credit, debit, years)
+        owes = rules.margin or rules.fees or bar.payments is not None
+        if credit != 0.0 or (owes and years != 0.0):
+            container.carry(credit, debit, years, bar.payments)
         if not rules.close_fill:
             self._fill(one, earlier)
         for inside, suffix in self._inside(earlier):

@@ -63,7 +63,7 @@ class Period:
         """Add the carry of a bar.
 
         Args:
-            earned: interest, less interest and borrow fees paid, money.
+            earned: interest and payments, less interest, borrow fees and payments paid, money.
         """
         self._carry += earned
 

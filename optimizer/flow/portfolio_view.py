@@ -39,7 +39,8 @@ class PortfolioView:
             costs included, money. Equity is initial cash plus ``realised``, ``unrealised`` and
             ``carry``; after ruin it may be a debt.
         unrealised: profit and loss of the positions held, money.
-        carry: interest earned, less interest and borrow fees paid, since the start, money.
+        carry: interest and payments earned, less interest, borrow fees and payments paid, since the
+            start, money.
         ruined: whether equity has fallen to 0 or below.
         positions: one per symbol.
         transactions: all fills since the start, in order.

@@ -14,6 +14,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.bars import other_files
+from optimizer.study_file.components import RISK_OPTIONS
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import with_side_paths
@@ -29,15 +30,14 @@ class Terms:
 
     Attributes:
         data_path: file of the bars.
-        data: ``[data]`` of the study file, which says what bars count; the path of its members is
+        data: ``[data]`` of the study file, which says what bars count; the paths of its other files are
             absolute.
         data_hash: content hash of the bars.
         files_hash: the hash of what the study's other files say, see ``Rules``.
         costs: ``[costs]`` of the study file.
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
-        allow_short: whether positions may be short.
-        sizing, allocation: the settings of the same names in ``[risk]`` of the study file.
+        risk: the options of ``[risk]`` that hold for the whole study, see ``RISK_OPTIONS``.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
         own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
@@ -51,9 +51,7 @@ class Terms:
     costs: Mapping[str, Any]
     account: Mapping[str, Any]
     instruments: Mapping[str, Any]
-    allow_short: bool
-    sizing: str
-    allocation: str
+    risk: Mapping[str, Any]
     holdout: float
     first_bar: int
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -84,9 +82,7 @@ class Terms:
             costs=study["costs"],
             account=with_rate_paths(study["account"], absolute),
             instruments=study["instruments"],
-            allow_short=study["risk"]["allow_short"],
-            sizing=study["risk"]["sizing"],
-            allocation=study["risk"]["allocation"],
+            risk={name: study["risk"][name] for name in RISK_OPTIONS},
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
             own_strategies={
@@ -125,9 +121,7 @@ class Terms:
             costs=content["costs"],
             account=with_rate_paths(content["account"], absolute),
             instruments=content["instruments"],
-            allow_short=content["allow_short"],
-            sizing=content["sizing"],
-            allocation=content["allocation"],
+            risk={name: content[name] for name in RISK_OPTIONS},
             holdout=content["holdout"],
             first_bar=content["first_bar"],
             own_strategies={
@@ -155,6 +149,8 @@ class Terms:
             timezone=self.data["timezone"],
             bars_per_year=self.data.get("bars_per_year"),
             bar=self.data.get("bar"),
+            funding=self.data.get("funding"),
+            dividends=self.data.get("dividends"),
         )
         if bars.content_hash != self.data_hash:
             raise StudyError(
@@ -239,15 +235,15 @@ def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
     return single_set_study(
         parameters_of(document),
         terms.costs,
-        terms.allow_short,
+        terms.risk["allow_short"],
         document.get("market"),
         terms.holdout,
         terms.own_strategies.get(document["strategy"]),
         account=terms.account,
         instruments=terms.instruments,
-        sizing=terms.sizing,
-        allocation=terms.allocation,
+        **{name: terms.risk[name] for name in RISK_OPTIONS if name != "allow_short"},
         members=terms.data.get("members"),
+        fills=terms.data.get("fills"),
         timezone=terms.data["timezone"],
     )
 

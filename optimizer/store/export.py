@@ -35,6 +35,7 @@ from optimizer.store.validated import (
     read_text,
 )
 from optimizer.study_file.account import with_rate_paths
+from optimizer.study_file.components import RISK_OPTIONS
 from optimizer.study_file.study import recorded_study
 from optimizer.study_file.tables import with_side_paths
 
@@ -124,7 +125,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "costs": study["costs"],
         "account": with_rate_paths(study["account"], moved),
         "instruments": study["instruments"],
-        **{key: study["risk"][key] for key in ("allow_short", "sizing", "allocation")},
+        **{key: study["risk"][key] for key in RISK_OPTIONS},
         "strategies": {
             strategy["name"]: {
                 "path": os.path.relpath(strategy["path"], folder),
@@ -260,11 +261,14 @@ class _OfData(Record):
     symbols: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
     align: Name
     members: PathText | None = None
+    fills: PathText | None = None
     timezone: Name
     start: Name | None = None
     end: Name | None = None
     bars_per_year: Annotated[float, Field(gt=0.0, le=MOST_PER_YEAR)] | None = None
     bar: Name | None = None
+    funding: Name | None = None
+    dividends: Name | None = None
 
 
 class _OfStrategy(Record):
@@ -284,6 +288,8 @@ class _Export(Record):
     allow_short: bool
     sizing: Name
     allocation: Name
+    entry: Name
+    session_exit: bool
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
     strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

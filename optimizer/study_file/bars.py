@@ -38,6 +38,8 @@ def load_study_bars(study: Study) -> Bars:
         timezone=data.timezone,
         bars_per_year=data.bars_per_year,
         bar=data.bar,
+        funding=data.funding,
+        dividends=data.dividends,
     )
 
 

@@ -164,6 +164,10 @@ class ClassifierTable(Table):
         return {"name": name, "market": table.get("market"), "settings": settings}
 
 
+RISK_OPTIONS = ("allow_short", "sizing", "allocation", "entry", "session_exit")
+"""Keys of ``[risk]`` that are no parameter and hold for the whole study."""
+
+
 class RiskTable(Table):
     """``[risk]``: the settings of all risk parameters.
 
@@ -187,9 +191,8 @@ class RiskTable(Table):
     @classmethod
     def _read(cls, raw: object) -> object:
         table = expect_table(raw)
-        others = ("allow_short", "sizing", "allocation", "entry", "session_exit")
-        given = {name: table[name] for name in others if name in table}
-        return {**given, "settings": read_settings(table, RISK, others)}
+        given = {name: table[name] for name in RISK_OPTIONS if name in table}
+        return {**given, "settings": read_settings(table, RISK, RISK_OPTIONS)}
 
 
 def read_tables(value: object) -> list[object]:

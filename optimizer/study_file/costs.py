@@ -16,6 +16,7 @@ from optimizer.study_file.values import Problem, expect_table, refuse_all
 
 FillRule = Literal["next_open", "close"]
 
+_COMMISSION = next(one for one in COSTS if one.name == "commission_bps")
 _OTHERS = ("fill", "initial_cash")
 _OTHER_FORMS = (
     "; to vary a cost, write {low, high, step, log}, {choices = [...]} or {sweep = [...]}"
@@ -28,26 +29,29 @@ class CostsTable(Table):
     Attributes:
         fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
         initial_cash: money, in the currency of the bars.
-        settings: the setting of each cost, by name; for a cost given per symbol, the value of all
-            symbols that its table does not name. ``maker_bps`` is ``commission_bps`` where it is
-            left out and this is not varied.
-        per_symbol: the values of each cost that is given per symbol, by name: a value for each
-            symbol that its table names. Such a cost holds for the whole study.
+        settings: of each cost, by name; for a cost given per symbol, the value of all symbols that
+            its table does not name. ``maker_bps`` is ``commission_bps`` where it is left out and this
+            is not varied.
+        per_symbol: of each cost that is given per symbol, by name, the value of each symbol that
+            its table names. Such a cost holds for the whole study.
+        maker_left_out: whether the file says nothing of ``maker_bps``, and ``commission_bps`` is varied.
     """
 
     fill: Annotated[FillRule, name_of(*get_args(FillRule))] = "next_open"
     initial_cash: Annotated[float, real(0.01, 1e15)] = 100_000.0
     settings: dict[str, Setting]
     per_symbol: dict[str, dict[str, float]]
+    maker_left_out: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
         table = dict(expect_table(raw))
-        if "commission_bps" in table:
-            commission = table["commission_bps"]
-            if isinstance(commission, Real) or is_per_symbol(commission):
-                table.setdefault("maker_bps", commission)
+        left_out = "maker_bps" not in table
+        commission = table.get("commission_bps", _COMMISSION.default)
+        symbols = isinstance(commission, Mapping) and is_per_symbol(commission)
+        if left_out and (isinstance(commission, Real) or symbols):
+            table["maker_bps"], left_out = commission, False
         per_symbol: dict[str, dict[str, float]] = {}
         problems: list[Problem] = []
         for one in COSTS:
@@ -71,7 +75,12 @@ class CostsTable(Table):
             problems += [(line["loc"], line["msg"]) for line in error.errors(include_url=False)]
         refuse_all(problems)
         given = {name: table[name] for name in _OTHERS if name in table}
-        return {**given, "settings": settings, "per_symbol": per_symbol}
+        return {
+            **given,
+            "settings": settings,
+            "per_symbol": per_symbol,
+            "maker_left_out": left_out,
+        }
 
     def value(self, name: str, symbol: str) -> Setting:
         """What a cost is for one symbol.

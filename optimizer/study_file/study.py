@@ -16,6 +16,7 @@ from optimizer.strategies.approvals import approve, cluster_hash
 from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.study_file.account import AccountTable, InstrumentTable, read_instruments
 from optimizer.study_file.components import (
+    RISK_OPTIONS,
     ClassifierTable,
     RiskTable,
     StrategyReader,
@@ -187,9 +188,7 @@ class Study(Table):
                 for classifier in self.classifiers
             ],
             "risk": {
-                "allow_short": self.risk.allow_short,
-                "sizing": self.risk.sizing,
-                "allocation": self.risk.allocation,
+                **{name: getattr(self.risk, name) for name in RISK_OPTIONS},
                 **_settings_to_dict(self.risk.settings),
             },
             "costs": self.costs.to_dict(),

@@ -145,6 +145,7 @@ class DataTable(Table):
             ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes the most common step.
+        funding, dividends: columns of the file of bars with funding rates and dividends; None for none.
     """
 
     path: Annotated[str, BeforeValidator(filled_text)]
@@ -157,6 +158,8 @@ class DataTable(Table):
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
     bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
     bar: Annotated[str, BeforeValidator(_read_bar)] | None = None
+    funding: Annotated[str, BeforeValidator(filled_text)] | None = None
+    dividends: Annotated[str, BeforeValidator(filled_text)] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> DataTable:

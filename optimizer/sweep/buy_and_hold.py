@@ -34,7 +34,7 @@ def buy_and_hold(inputs: Inputs) -> FloatArray:
 
     Units are fractional, there are no costs, and nothing is rebalanced. The money of a symbol that is
     listed or becomes a member later waits in cash, and what one that leaves brings stays there: bought
-    and sold as a decision at the close of a bar that it has would fill.
+    and sold as a decision at the close of a bar that it has would fill. So do dividends less funding.
 
     Args:
         inputs: the prepared inputs of the study.
@@ -58,6 +58,7 @@ def _growth(inputs: Inputs, symbol: int) -> FloatArray:
     wanted = own >= inputs.first
     if rules.members is not None:
         wanted &= rules.members[own, symbol] == 1
+    paid = np.zeros(len(own)) if bars.payments is None else bars.payments[own, symbol]
     growth = np.ones(len(own))
     money, edges = 1.0, np.diff(wanted.astype(np.int8), prepend=0, append=0)
     for start, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
@@ -65,9 +66,10 @@ def _growth(inputs: Inputs, symbol: int) -> FloatArray:
         buy, sell = start + later, stop + later
         if buy >= len(own):
             break
-        growth[buy:sell] = money * (close[buy:sell] / price[buy])
+        received = np.concatenate(([0.0], np.cumsum(paid[buy + 1 : sell + 1])))
+        growth[buy:sell] = money * ((close[buy:sell] + received[: sell - buy]) / price[buy])
         if sell < len(own):
-            money *= price[sell] / price[buy]
+            money *= (price[sell] + received[-1]) / price[buy]
             growth[sell:] = money
     return growth
 

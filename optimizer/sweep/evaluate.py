@@ -105,6 +105,7 @@ def simulate_blocks(
             rules.correlation_refresh,
             rules.instruments,
             rules.rates,
+            inputs.payments,
             blocks.codes[start:stop],
             blocks.shared[start:stop],
             blocks.columns[start:stop].reshape(-1),

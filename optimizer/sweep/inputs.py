@@ -43,7 +43,14 @@ _RULE_ARRAYS = ("instruments", "rates", "members", "flat")
 """Arrays of ``Rules``; the last two may be None."""
 
 PRICES = ("open", "high", "low", "close", "volume")
-"""Arrays of ``Bars`` other than its timestamps."""
+"""Arrays of ``Bars`` that all have."""
+
+BAR_ARRAYS = ("timestamps", *PRICES, "present", "payments")
+"""Arrays of ``Bars``; the last two may be None."""
+
+NO_PAYMENTS = np.zeros((0, 0))
+"""Read-only like all arrays that the simulation reads, so that it needs no variant of its own."""
+NO_PAYMENTS.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +97,13 @@ class Inputs:
     @property
     def extended(self) -> bool:
         """Whether the simulation needs its ``extended`` code."""
-        return self.rules.extended or bool((self.ends >= 0).any())
+        ends = bool((self.ends >= 0).any())
+        return self.rules.extended or ends or self.bars.payments is not None
+
+    @property
+    def payments(self) -> FloatArray:
+        """``Bars.payments``; shape (0, 0) where there are none."""
+        return NO_PAYMENTS if self.bars.payments is None else self.bars.payments
 
     @cached_property
     def volumes(self) -> FloatArray:
@@ -122,7 +135,7 @@ class Inputs:
         np.save(folder / "features.npy", self.features.values)
         left_out = []
         for owner, names in (
-            (self.bars, ("timestamps", *PRICES, "present")),
+            (self.bars, BAR_ARRAYS),
             (self.rules, _RULE_ARRAYS),
             (self, self._ARRAYS),
         ):
@@ -206,7 +219,7 @@ class Inputs:
 
         bars = Bars(
             symbols=tuple(head["symbols"]),
-            **{name: mapped(name) for name in ("timestamps", *PRICES, "present")},
+            **{name: mapped(name) for name in BAR_ARRAYS},
             bars_per_year=head["bars_per_year"],
             source=head["source"],
             has_volume=np.array(head["has_volume"], dtype=np.bool_),

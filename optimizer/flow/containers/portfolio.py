@@ -102,12 +102,15 @@ class PortfolioContainer:
         """
         return self._positions[symbol].opening_order_id
 
-    def carry(self, credit: float, debit: float, years: float) -> None:
-        """Book interest and borrow fees on cash and positions at the last mark.
+    def carry(
+        self, credit: float, debit: float, years: float, payments: FloatArray | None = None
+    ) -> None:
+        """Book interest, borrow fees and payments on cash and positions at the last mark.
 
         Args:
             credit, debit: interest on cash above and below 0 over the time since then, fractions.
             years: the same time in years.
+            payments: dividends less funding per unit, shape (n_symbols,); None without them.
         """
         shorts = fees = 0.0
         if self._rules.margin:
@@ -117,6 +120,11 @@ class PortfolioContainer:
                 value = larger(-position.lots, 0.0) * lot_value
                 shorts += value
                 fees += value * (borrow * years)
+        if payments is not None:
+            for position, payment, lot_money in zip(
+                self._positions, payments, self._lot_money, strict=True
+            ):
+                fees -= position.lots * (float(payment) * lot_money)
         earned = 0.0 if self.ruined else float(carried(self.cash, shorts, fees, credit, debit))
         self.cash += earned
         self._carry += earned

@@ -78,12 +78,12 @@ def one_fit_a_window() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("variant", range(len(VARIANTS)))
-def test_events_equal_the_sweep(variant: int) -> None:
+def test_events_equal_the_sweep(variant: int, tmp_path: Path) -> None:
     """Random studies of one parameter set that use all options: equity, fills and metrics."""
     kinds: Counter[str] = Counter()
     rejects: Counter[str] = Counter()
     for number in range(variant, 60 * len(VARIANTS), len(VARIANTS)):
-        case = random_case(number)
+        case = random_case(number).written(tmp_path)
         given = (case.parameters, case.costs, case.allow_short, None, 0.3)
         flow = run_flow(single_set_study(*given, **case.more), case.bars)
         vectorized = backtest(
