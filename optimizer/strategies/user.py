@@ -193,7 +193,7 @@ class UserStrategy(Strategy):
         source = StrategyFile(path, given)
         found = read_declaration(source, declaration.name)
         if replace(found, path=declaration.path) != declaration:
-            source.refuse(1, "declares something else than is recorded; run the study again")
+            source.refuse(1, "declares something other than what is recorded; run the study again")
         _compiled[declaration] = compile_strategy(declaration, source)
 
     def require_approval(self) -> None:
@@ -229,7 +229,7 @@ class UserStrategy(Strategy):
             found = kept_source(recorded) if is_approved(recorded) else None
         if found is None:
             changed = path.exists()
-            module = ", or a module next to it has that it imports" if changed else ""
+            module = ", or a module next to it that it imports has" if changed else ""
             raise StrategyError(
                 f"{path_text(path)}: {'has changed' if changed else 'is missing'} since the study ran"
                 f" (recorded hash {recorded[:12]}){module}; put the original file back"
