@@ -166,7 +166,7 @@ def lane_volume_limit(
     volumes: FloatArray,
     fees: object,
 ) -> float:
-    """What the bar's volume lets through of a lane's fill, in lots.
+    """The part of a lane's fill that the bar's volume allows, in lots.
 
     Args:
         q: offset of the block in ``parameters``.

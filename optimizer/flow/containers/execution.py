@@ -264,7 +264,7 @@ class ExecutionContainer:
         opening_order_id: str | None,
         level: float | None = None,
     ) -> Fill | None:
-        """Close a position by a stop, for want of margin, or at the end of its symbol.
+        """Close a position by a stop, for lack of margin, or at the end of its symbol.
 
         Args:
             id: the ID of the fill.

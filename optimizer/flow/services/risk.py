@@ -140,7 +140,7 @@ class Decisions:
 
 
 class StatelessRiskManager:
-    """Makes orders of the signals of a close, or says why it cannot."""
+    """Turns the signals of a close into orders, or says why not."""
 
     @staticmethod
     def process_signals_to_orders(
