@@ -355,9 +355,7 @@ class EventFlow:
             one.container.set_barred(s, barred)
             if reason != PLACED and s in ids:
                 id = correlation_id(one.spec.id, bar.index, self._symbols[s], "reject")
-                rejects.append(
-                    self._rejected(one, id, bar, s, REASONS[reason], ids[s], None)
-                )
+                rejects.append(self._rejected(one, id, bar, s, REASONS[reason], ids[s], None))
         self._tracer.rejects(rejects)
         self._tracer.orders(one.spec.id, decisions.orders)
         return decisions.orders

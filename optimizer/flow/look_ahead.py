@@ -67,7 +67,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
     """Find features, strategies and classifiers of a study that read later bars.
 
     The bars are cut at some places. The bars after a cut are first left out and then replaced by
-    other prices, where a symbol has them; all values before the cut must stay the same, bit for bit. Each feature is checked
+    other prices; all values before the cut must stay the same, bit for bit. Each feature is checked
     at every lookback of the study, each strategy and classifier at its first parameter set.
 
     Args:

@@ -30,7 +30,8 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
         One row a fill, in the order in which they happened: ``timestamp``, ``symbol``, ``quantity``
         (signed units), ``price`` (spread, slippage and impact included), ``cost`` (these and the
         commission, money), ``kind`` (``order``, ``stop``, ``liquidation``, ``end`` or ``ruin``),
-        ``lots`` (signed), ``value`` (of the fill at its price, money) and ``cash`` (that it brought, signed).
+        ``lots`` (signed), ``value`` (of the fill at its price, money) and ``cash`` (that it brought,
+        signed).
     """
     bars, rules = inputs.bars, inputs.rules
     at, symbol, kind = np.nonzero(recording.fills[..., FILL_LOTS])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernels.codes import SIZINGS
 from optimizer.types import Bars
+from tests.support.universe import mild_presence, random_members, with_present
 
 STRATEGY_SETS: list[dict[str, Any]] = [
     {"strategy": "momentum", "momentum_lookback": 7, "momentum_threshold": 0.01},
@@ -49,6 +51,7 @@ class Case:
     instruments: dict[str, Any] = field(default_factory=dict)
     sizing: str = "kelly"
     allocation: str = "additions"
+    members: Path | None = None
 
     @property
     def more(self) -> dict[str, Any]:
@@ -58,6 +61,7 @@ class Case:
             "instruments": self.instruments,
             "sizing": self.sizing,
             "allocation": self.allocation,
+            "members": self.members,
         }
 
 
@@ -88,8 +92,11 @@ def gapping_bars(
     return Bars(names, times, open_, high, low, close, volume, 365.0)
 
 
-def random_case(number: int, n_bars: int = 110) -> Case:
-    """The case of a number: every fourth has the same variant, all else is drawn."""
+def random_case(number: int, folder: Path, n_bars: int = 110) -> Case:
+    """The case of a number: every fourth has the same variant, all else is drawn.
+
+    A file of members, if the case has one, is written to ``folder``.
+    """
     variant = VARIANTS[number % len(VARIANTS)]
     rng = np.random.default_rng(number)
 
@@ -164,6 +171,25 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         {"S0": {"tick_size": 0.01}, bars.symbols[-1]: {"lot_size": 0.5, "multiplier": 0.1}},
     )
     allocation = one_of("additions", "targets")
+    bars, members = changed_universe(bars, number, folder)
     return Case(
-        bars, parameters, costs, allow_short, account, instruments, str(sizing), str(allocation)
+        bars,
+        parameters,
+        costs,
+        allow_short,
+        account,
+        instruments,
+        str(sizing),
+        str(allocation),
+        members,
     )
+
+
+def changed_universe(bars: Bars, number: int, folder: Path) -> tuple[Bars, Path | None]:
+    """In half of all cases symbols lack bars; in a third of all they leave an index and return."""
+    rng = np.random.default_rng([number, 1])
+    if bars.n_symbols > 1 and rng.random() < 0.5:
+        bars = with_present(bars, mild_presence(bars.n_bars, bars.n_symbols, rng))
+    if rng.random() < 2.0 / 3.0:
+        return bars, None
+    return bars, random_members(folder / f"members_{number}.csv", bars, rng)
