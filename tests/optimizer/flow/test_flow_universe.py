@@ -71,6 +71,14 @@ def test_the_hub_has_the_bits_of_the_columns(seed: int) -> None:
             np.testing.assert_array_equal(hub.market_features("C", 4)[0], features_of_c[n_own - 1])
 
 
+def listed(study: Study, folder: Path, **risk: float) -> Study:
+    """The study with two lookbacks in place of its ranges."""
+    content = study.to_dict()
+    content["strategy"][0]["lookback"] = {"choices": [5, 40]}
+    content["risk"] |= {"max_exposure": 0.9, "kelly_fraction": 0.5, **risk}
+    return study_from_dict(content, folder)
+
+
 @pytest.mark.parametrize("market", ["B", None])
 def test_regimes_and_many_portfolios_equal_the_sweep(market: str | None, tmp_path: Path) -> None:
     """B has no bar now and then; its regime stays meanwhile, and late symbols wait for the longest
@@ -80,10 +88,7 @@ def test_regimes_and_many_portfolios_equal_the_sweep(market: str | None, tmp_pat
     study, bars = ragged_study(
         tmp_path, classifier={**chosen, **({"market": market} if market else {})}
     )
-    content = study.to_dict()
-    content["strategy"][0]["lookback"] = {"choices": [5, 40]}
-    content["risk"] |= {"bear_multiplier": 0.3, "neutral_multiplier": 0.6, "kelly_fraction": 0.5}
-    study = study_from_dict(content, tmp_path)
+    study = listed(study, tmp_path, bear_multiplier=0.3, neutral_multiplier=0.6)
     flow = run_flow(study, bars)
     assert len(flow.specs) > 1
     n_ends = 0
@@ -91,7 +96,7 @@ def test_regimes_and_many_portfolios_equal_the_sweep(market: str | None, tmp_pat
         result = backtest(
             bars,
             {"strategy": spec.strategy_name, "classifier": "hmm", **spec.parameters},
-            costs=content["costs"],
+            costs=study.to_dict()["costs"],
             market=market,
             holdout=study.validation.holdout,
             first_bar=flow.first,
@@ -120,6 +125,7 @@ class Recorder:
 
 def test_the_trace_has_nothing_of_symbols_that_wait(tmp_path: Path) -> None:
     study, bars = ragged_study(tmp_path)
+    study = listed(study, tmp_path)
     rules = study_rules(study, build_space(study), bars)
     trace = Recorder()
     flow = run_flow(study, bars, trace=trace)
@@ -216,7 +222,7 @@ def test_a_flow_folder_a_replay_and_a_report_follow_such_a_study(tmp_path: Path)
     orders = content.winner.result.fills["kind"] == "order"
     assert 0 < orders.sum() <= placed
 
-    prepared = prepare_flow(study, replayed.bars)
+    prepared = prepare_flow(listed(study, tmp_path), replayed.bars)
     folder = FlowFolder(tmp_path / "flow")
     with folder.tracing(prepared, None, overwrite=False) as writer:
         flow = prepared.run(writer)
