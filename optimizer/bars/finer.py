@@ -61,8 +61,8 @@ def no_finer_bars(bars: Bars, volumes: FloatArray) -> FinerBars:
 def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     """Put finer bars into the bars in which they lie.
 
-    A finer bar belongs to the bar that has begun and not ended at its start. Others are left out. A bar
-    of a symbol without finer bars counts as one.
+    A finer bar belongs to the bar that has begun and not ended at its start. Others are left out, and so
+    are those in a bar that their symbol lacks. A bar of a symbol without finer bars counts as one.
 
     Args:
         bars: the bars of all symbols.
@@ -93,6 +93,8 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     inside = (last > first)[bar][:, np.newaxis]
     there = inside & (finer.present[row] == 1 if finer.present is not None else True)
     there = np.broadcast_to(there, (len(bar), bars.n_symbols))
+    if bars.present is not None:
+        there = there & (bars.present[bar] == 1)
     lacking = ~np.logical_or.reduceat(there, bounds[:-1], axis=0)[bar]
     stands_in = lacking & (number == 0)[:, np.newaxis]
 

@@ -38,7 +38,14 @@ def test_levels_by_hand(side: float, entry: int, expected: float) -> None:
     ("order", "level", "lots", "bar", "entry", "expected"),
     [
         (5.0, 47.0, 0.0, (50.0, 51.0, 46.0), LIMIT_ENTRY, 47.0),
-        (5.0, 47.0, 0.0, (50.0, 51.0, 47.0), LIMIT_ENTRY, 0.0),  # touches, and does not trade through
+        (
+            5.0,
+            47.0,
+            0.0,
+            (50.0, 51.0, 47.0),
+            LIMIT_ENTRY,
+            0.0,
+        ),  # touches, and does not trade through
         (5.0, 47.0, 0.0, (45.0, 51.0, 44.0), LIMIT_ENTRY, 45.0),  # opens beyond: the better price
         (5.0, 47.0, 3.0, (50.0, 51.0, 46.0), LIMIT_ENTRY, 47.0),  # adds
         (5.0, 47.0, -3.0, (50.0, 51.0, 46.0), LIMIT_ENTRY, 0.0),  # still on the other side
@@ -139,7 +146,14 @@ def test_a_time_exit_counts_closes_with_the_position() -> None:
     assert run_of(longs, [0, 1, 1, 1, 1], 3.0, 0.0) == [1, 1, 1, 0, 0]
     # A break begins the count anew; HOLD is closed too, and does not end the bar on the direction.
     assert run_of(longs, [1, 1, 0, 1, 1], 3.0, 0.0) == [1, 1, 1, 1, 1]
-    assert run_of([HOLD] * 3 + [LONG, FLAT, LONG], [1, 1, 0, 0, 0, 0], 2.0, 0.0) == [2, 0, 2, 0, 0, 1]
+    assert run_of([HOLD] * 3 + [LONG, FLAT, LONG], [1, 1, 0, 0, 0, 0], 2.0, 0.0) == [
+        2,
+        0,
+        2,
+        0,
+        0,
+        1,
+    ]
     # With a cooldown of 2 nothing is entered at this close and the next.
     assert run_of(longs, [1, 1, 0, 0, 0], 2.0, 2.0) == [1, 0, 0, 1, 1]
 
