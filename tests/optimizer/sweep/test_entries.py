@@ -27,7 +27,7 @@ from tests.support.cases import Case, finer_bars, random_case
 from tests.support.studies import mapping, random_bars, write_bars
 
 FREE = {"commission_bps": 0.0, "slippage_bps": 0.0, "initial_cash": 10_000.0}
-IN = {
+IN: dict[str, Any] = {
     "strategy": "momentum",
     "momentum_lookback": 1,
     "volatility_lookback": 2,
@@ -162,7 +162,7 @@ def renamed(case: Case, folder: Path) -> Case:
 
     def turned(bars: Bars) -> Bars:
         fields = ("open", "high", "low", "close", "volume", "present", "payments")
-        values = {
+        values: dict[str, Any] = {
             name: None if getattr(bars, name) is None else getattr(bars, name)[:, ::-1].copy()
             for name in fields
         }
@@ -172,13 +172,13 @@ def renamed(case: Case, folder: Path) -> Case:
     fills = case.fills
     if fills is not None:
         fills = folder / f"renamed_{fills.name}"
-        frame = pd.read_parquet(case.fills)
+        frame = pd.read_parquet(str(case.fills))
         frame["symbol"] = frame["symbol"].map(new)
         frame.sort_values(["symbol", "timestamp"]).to_parquet(fills, index=False)
     members = case.members
     if members is not None:
         members = folder / f"renamed_{members.name}"
-        table = pd.read_csv(case.members)
+        table = pd.read_csv(str(case.members))
         table["symbol"] = table["symbol"].map(new)
         table.to_csv(members, index=False)
     return replace(
