@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from optimizer.analytics import database
 from tests.support.databases import Place, lite, postgres
 
 if TYPE_CHECKING:
@@ -32,3 +33,9 @@ def place(new_place: Callable[[], Place]) -> Place:
 @pytest.fixture
 def spill(tmp_path: Path) -> Path:
     return tmp_path / "a spill.jsonl"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from optimizer.analytics import database
 from optimizer.analytics.address import AnalyticsError
 from optimizer.analytics.reader import open_reader
 from optimizer.analytics.spill import import_spill
@@ -271,12 +270,6 @@ def test_few_rows_are_committed_soon(place: Place, spill: Path) -> None:
 
 
 # --- Failure midway -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_RETRY_SECONDS", (0.01,))
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
 
 
 def test_a_table_that_goes_midway(
