@@ -450,16 +450,6 @@ def test_a_disk_full_for_the_spill_file_too(tmp_path: Path, spill: Path) -> None
 # --- The spill file -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def spilled(tmp_path: Path, spill: Path, impatient: None) -> Path:
-    """A spill file with bars 0 to 9."""
-    place = lite(tmp_path / "failed.db")
-    with pytest.raises(AnalyticsError), AnalyticsWriter(place.url, spill) as writer:
-        place.query("DROP TABLE equity")
-        add_bars(writer, range(10))
-    return spill
-
-
 def test_a_spill_file_is_never_written_over(spilled: Path, tmp_path: Path) -> None:
     before = spilled.read_bytes()
     with pytest.raises(AnalyticsError, match="holds rows that an earlier flow could not write"):
