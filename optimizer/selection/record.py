@@ -12,8 +12,8 @@ from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SELECTION
-from optimizer.store.validated import BarsPerYear, Count, problem_of, read_json
-from optimizer.sweep.buy_and_hold import Held
+from optimizer.store.validated import BarsPerYear, Count, Name, problem_of, read_json
+from optimizer.sweep.buy_and_hold import UNIVERSE, Held
 
 Finite = Annotated[float, Field(ge=-1e60, le=1e60, allow_inf_nan=False)]
 """A number whose square and fourth power are finite too."""
@@ -112,7 +112,8 @@ class Selection:
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
             ascending.
         neighbours: of the winner, or None.
-        held: metrics of buying every symbol and holding it.
+        held: metrics of the benchmark.
+        benchmark: ``universe`` or a symbol.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
             stationary bootstrap, the first and the last in-sample. They are too high, since the set
             was chosen.
@@ -138,6 +139,7 @@ class Selection:
     path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None
     held: Held | None = None
+    benchmark: Name = UNIVERSE
     sharpe_interval: tuple[Finite, Finite] | None = None
     oos_sharpe_interval: tuple[Finite, Finite] | None = None
     drawdown_interval: tuple[Finite, Finite] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optimizer.selection.benchmark import save_benchmark
 from optimizer.selection.blocks import judge_over_blocks
 from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.neighbours import find_neighbours
@@ -20,7 +21,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
-from optimizer.sweep.buy_and_hold import held_metrics
+from optimizer.sweep.buy_and_hold import benchmark_returns, held_metrics, lowest_costs
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, block_bounds
 from optimizer.types import IntArray
@@ -47,7 +48,7 @@ RESAMPLES = 1000
 def select(
     study: Study, space: Space, inputs: Inputs, folder: StudyFolder, regimes: RegimeSource
 ) -> Selection | None:
-    """The statistics of a study that has run.
+    """The statistics of a study that has run. Writes the returns of its benchmark into its folder.
 
     Args:
         study: that has run.
@@ -60,7 +61,7 @@ def select(
         None where no set is feasible.
 
     Raises:
-        StudyError: results cannot be read.
+        StudyError: results cannot be read, or the returns not written.
     """
     best = best_sets(folder, study.search, JUDGED)
     if best.empty:
@@ -86,10 +87,14 @@ def select(
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
     selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
+    benchmark = study.validation.benchmark
+    held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
+    save_benchmark(folder, inputs, held)
     return replace(
         selection,
         neighbours=find_neighbours(space, inputs, winner, regimes),
-        held=held_metrics(inputs),
+        held=held_metrics(inputs, held),
+        benchmark=benchmark,
         **_intervals(study.seed, set_returns(space, inputs, winner, regimes), inputs, yearly),
     )
 

@@ -14,6 +14,7 @@ from optimizer.study_file.values import (
     bounded,
     distinct,
     listed,
+    named,
     one_of,
     only_keys,
     refusal,
@@ -134,6 +135,8 @@ class ValidationTable(Table):
         anchored: whether every training window starts with the first block.
         test_blocks: blocks that a split of ``cpcv`` tests together.
         embargo_blocks: blocks left out of training after each tested block of ``cpcv``.
+        benchmark: what the choice has to beat, bought and held: ``universe`` is every symbol of the
+            study, otherwise the name of one.
     """
 
     holdout: Annotated[float, real(0, 0.9, below=True)] = 0.2
@@ -145,6 +148,7 @@ class ValidationTable(Table):
     anchored: Annotated[bool, BeforeValidator(read_flag)] = False
     test_blocks: Annotated[int, whole(1, MAX_BLOCKS)] = 2
     embargo_blocks: Annotated[int, whole(0, MAX_BLOCKS)] = 1
+    benchmark: Annotated[str, BeforeValidator(named)] = "universe"
 
     @model_validator(mode="after")
     def _fit(self) -> ValidationTable:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from kernels.execution import cut_lots, lot_need, payable_share
 from kernels.risk import reducing_part
-from optimizer.flow.costs import Costs, Terms
+from optimizer.sweep.costs import Costs, Terms
 from optimizer.types import (
     NO_BUYING_POWER,
     NO_VOLUME,

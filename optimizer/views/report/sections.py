@@ -14,6 +14,7 @@ from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
+from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
 from optimizer.views.report import figures
@@ -176,7 +177,13 @@ def _best_table(content: Content) -> Values:
             for n in metrics
         ]
         cells_held += [""] * (len(names) - 1 - len(metrics))
-    return {"names": names, "rows": rows, "held": cells_held, "has_odds": bool(odds)}
+    return {
+        "names": names,
+        "rows": rows,
+        "held": cells_held,
+        "held_name": held_name(content.study.validation.benchmark),
+        "has_odds": bool(odds),
+    }
 
 
 def equity(content: Content, drawn: Drawn) -> Values | None:
@@ -194,7 +201,8 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     symbols = content.manifest["symbols"]
     return {
         "height": drawn.add(
-            "equity", figures.equity(content.winner, content.median, content.stitched)
+            "equity",
+            figures.equity(content.winner, content.median, content.benchmark, content.stitched),
         ),
         "first": str(content.manifest["first_time"])[:10],
         "several": len(symbols) > 1,
