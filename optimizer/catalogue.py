@@ -12,6 +12,9 @@ Role = Literal["feature", "signal", "regime", "risk", "fixed"]
 
 Align = Literal["inner", "strict", "outer"]
 ALIGNMENTS: tuple[Align, ...] = ("inner", "strict", "outer")
+
+Returns = Literal["bar", "day"]
+RETURNS: tuple[Returns, ...] = ("bar", "day")
 """What to do where the calendars of symbols differ: keep the times that all have, refuse, keep all."""
 
 

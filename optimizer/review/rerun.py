@@ -37,6 +37,7 @@ class Terms:
         instruments: ``[instruments]`` of the study file.
         allow_short: whether positions may be short.
         sizing, allocation: as in ``[risk]`` of the study file.
+        returns: as in ``[search]`` of the study file.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
         own_strategies: of each strategy of the user's own by name: its ``path``, and what its file
@@ -53,6 +54,7 @@ class Terms:
     allow_short: bool
     sizing: str
     allocation: str
+    returns: str
     holdout: float
     first_bar: int
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Terms:
             allow_short=study["risk"]["allow_short"],
             sizing=study["risk"]["sizing"],
             allocation=study["risk"]["allocation"],
+            returns=study["search"]["returns"],
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
             own_strategies={
@@ -127,6 +130,7 @@ class Terms:
             allow_short=content["allow_short"],
             sizing=content["sizing"],
             allocation=content["allocation"],
+            returns=content["returns"],
             holdout=content["holdout"],
             first_bar=content["first_bar"],
             own_strategies={
@@ -250,6 +254,7 @@ def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
         allocation=terms.allocation,
         members=terms.data.get("members"),
         timezone=terms.data["timezone"],
+        returns=terms.returns,
     )
 
 

@@ -92,8 +92,9 @@ class Selection:
         n_effective: number of independent sets that they are worth (Galwey 2009), scaled up from a
             sample; rather too high than too low.
         sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
-        n_bars: in-sample bars, from the first decision on.
-        bars_per_year: annualizes.
+        n_returns: in-sample returns, from the first decision on: one a bar or one a day.
+        n_holdout_returns: those of the holdout.
+        returns_per_year: annualizes.
         sets: statistics of the best sets, best first.
         minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
             is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
@@ -122,8 +123,9 @@ class Selection:
     n_tried: Positive
     n_effective: AboveZero
     sharpe_deviation: Finite
-    n_bars: Positive
-    bars_per_year: BarsPerYear
+    n_returns: Positive
+    n_holdout_returns: Count
+    returns_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()

@@ -155,7 +155,7 @@ def remarks(selection: Selection, study: Study) -> list[str]:
         searched = ", ".join(study.search.objective)
         lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")
     if selection.minimum_years:
-        years = selection.n_bars / selection.bars_per_year
+        years = selection.n_returns / selection.returns_per_year
         lines.append(
             "the luckiest of this study's sets is expected to show this Sharpe ratio over"
             f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"

@@ -125,6 +125,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "account": with_rate_paths(study["account"], moved),
         "instruments": study["instruments"],
         **{key: study["risk"][key] for key in ("allow_short", "sizing", "allocation")},
+        "returns": study["search"]["returns"],
         "strategies": {
             strategy["name"]: {
                 "path": os.path.relpath(strategy["path"], folder),
@@ -282,6 +283,7 @@ class _Export(Record):
     allow_short: bool
     sizing: Name
     allocation: Name
+    returns: Name
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
     strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from optimizer.catalogue import MAX_BLOCKS, METRIC_DIRECTIONS, METRICS, Direction
+from optimizer.catalogue import (
+    MAX_BLOCKS,
+    METRIC_DIRECTIONS,
+    METRICS,
+    RETURNS,
+    Direction,
+    Returns,
+)
 from optimizer.study_file.constraints import Constraint, read_constraint
 from optimizer.study_file.tables import Table, name_of, read_flag, real, whole
 from optimizer.study_file.values import (
@@ -71,6 +78,8 @@ class SearchTable(Table):
         batch: trials asked at a time; it does not depend on the number of workers.
         objective: one or more metrics.
         direction: of each objective.
+        returns: of which the Sharpe ratio and other ratios are: those from close to close of each bar,
+            or of the last bar of each day.
         tile_value: how the lanes of a tile make the value of its trial.
         storage: PostgreSQL database through which several coordinators share the study; None does
             not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.
@@ -84,6 +93,7 @@ class SearchTable(Table):
     batch: Annotated[int, whole(1, 10**6)] = 16
     objective: Annotated[tuple[str, ...], BeforeValidator(_read_objective)] = ("sharpe",)
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
+    returns: Annotated[Returns, name_of(*RETURNS)] = "bar"
     tile_value: Annotated[
         Literal["best", "median", "plateau"] | Quantile, BeforeValidator(_read_tile_value)
     ] = "best"

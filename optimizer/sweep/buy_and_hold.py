@@ -220,21 +220,20 @@ def held_metrics(inputs: Inputs, returns: FloatArray) -> Held:
         returns: of ``benchmark_returns``.
     """
     equity = np.concatenate([[inputs.rules.initial_cash], held_equity(inputs, returns)])
-    risk_free = inputs.rules.rates[inputs.first : inputs.bars.n_bars, layout.RISK_FREE]
-    split, yearly = inputs.split - inputs.first, inputs.bars.bars_per_year
     return Held(
-        _metrics(equity[: split + 1], risk_free[:split], yearly),
-        _metrics(equity[split:], risk_free[split:], yearly),
+        _metrics(inputs, equity, inputs.first, inputs.split),
+        _metrics(inputs, equity, inputs.split, inputs.bars.n_bars),
     )
 
 
-def _metrics(
-    equity: FloatArray, risk_free: FloatArray, bars_per_year: float
-) -> dict[str, float | None]:
-    """``OF_EQUITY`` of an equity, whose first value is that before the first bar."""
-    if len(equity) < 2:
+def _metrics(inputs: Inputs, every: FloatArray, start: int, stop: int) -> dict[str, float | None]:
+    """``OF_EQUITY`` over the bars from ``start`` on; ``every`` begins before the first decision."""
+    if start == stop:
         return {}
-    returns = np.diff(equity) / equity[:-1] - risk_free
+    rules, closes = inputs.rules, inputs.rules.closes(start, stop)
+    equity = every[start - inputs.first : stop - inputs.first + 1]
+    closed = np.concatenate((equity[:1], every[closes - inputs.first + 1]))
+    returns = np.diff(closed) / closed[:-1] - inputs.rates[closes, layout.RISK_FREE]
     sums = {
         layout.EQUITY: equity[-1],
         layout.SUM_RETURN: returns.sum(),
@@ -242,5 +241,12 @@ def _metrics(
         layout.SUM_DOWNSIDE_2: (np.minimum(returns, 0.0) ** 2).sum(),
         layout.MAX_DRAWDOWN: drawdowns(equity, equity[0]).max(),
     }
-    found = metrics_of(sums, equity[0], len(returns), bars_per_year)
+    found = metrics_of(
+        sums,
+        equity[0],
+        stop - start,
+        inputs.bars.bars_per_year,
+        len(returns),
+        rules.returns_per_year,
+    )
     return {name: found[name] if math.isfinite(found[name]) else None for name in OF_EQUITY}

@@ -75,6 +75,7 @@ def backtest(
     allocation: str = "additions",
     members: str | Path | None = None,
     timezone: str = "UTC",
+    returns: str = "bar",
     warm_up: int | None = None,
 ) -> BacktestResult:
     """Simulate one parameter set with the kernels of the sweep.
@@ -94,6 +95,7 @@ def backtest(
         instruments: as ``[instruments]`` of a study file: a table for each symbol.
         sizing, allocation: as in ``[risk]`` of a study file.
         members, timezone: as in ``[data]`` of a study file.
+        returns: as in ``[search]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
 
@@ -117,6 +119,7 @@ def backtest(
         allocation=allocation,
         members=members,
         timezone=timezone,
+        returns=returns,
     )
     return simulate_single(study, bars, first_bar, warm_up)[2]
 
@@ -217,6 +220,7 @@ def single_set_study(
     allocation: str = "additions",
     members: str | Path | None = None,
     timezone: str = "UTC",
+    returns: str = "bar",
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
 
@@ -225,7 +229,7 @@ def single_set_study(
         own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
             all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, members, timezone: as ``backtest`` takes them.
+        account, instruments, sizing, allocation, members, timezone, returns: as ``backtest`` takes them.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -267,6 +271,7 @@ def single_set_study(
         **tables,
         "account": dict(account or {}),
         "instruments": dict(instruments or {}),
+        "search": {"returns": returns},
         "validation": {"holdout": holdout},
     }
     return make_study(content, None, Path(), read)

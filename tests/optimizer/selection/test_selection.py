@@ -490,8 +490,8 @@ def test_odds_of_the_best_sets(known: Known) -> None:
     best = known.result.best(10)
     assert [one.number for one in found.sets] == best["set"].to_list()
     assert found.n_tried == len(rows) == 192
-    assert found.n_bars == known.n_inside
-    assert found.bars_per_year == 252.0
+    assert found.n_returns == known.n_inside
+    assert found.returns_per_year == 252.0
     assert found.sharpe_deviation == pytest.approx(np.std(rows["sharpe"].dropna(), ddof=1))
     variance = (found.sharpe_deviation / YEARLY) ** 2
     hurdles = [expected_maximum(variance, n) for n in (found.n_effective, found.n_tried)]
@@ -685,8 +685,9 @@ def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) 
             "n_tried": 1,
             "n_effective": 1.0,
             "sharpe_deviation": 0.0,
-            "n_bars": N_BARS,
-            "bars_per_year": 252.0,
+            "n_returns": N_BARS,
+            "n_holdout_returns": 250,
+            "returns_per_year": 252.0,
             "sets": (one,),
             "pbo": 0.1,
             "probability_of_loss": 0.2,
