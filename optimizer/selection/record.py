@@ -30,7 +30,7 @@ class SetStatistics:
         number: of the set.
         sharpe, oos_sharpe: Sharpe ratio in-sample and over the holdout; None where undefined.
         psr: probability that the true Sharpe ratio is above 0, had this been the only set tried.
-        skewness, kurtosis: of the in-sample returns per bar.
+        skewness, kurtosis: of the in-sample returns.
         oos_psr: ``psr`` from the holdout alone.
         dsr: probability that the true Sharpe ratio is above what the best of all sets reaches by
             luck, from the effective number of sets. As stored it counts the study's own sets;

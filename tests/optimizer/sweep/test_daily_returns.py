@@ -28,7 +28,7 @@ from optimizer.types import Bars
 from tests.reference.selection import inputs_of
 from tests.support.studies import random_bars, small_study, write_bars
 
-SET = {"strategy": "momentum", "momentum_lookback": 5, "kelly_fraction": 4.0}
+SET: dict[str, Any] = {"strategy": "momentum", "momentum_lookback": 5, "kelly_fraction": 4.0}
 RATE = 0.02
 PER_DAY = 6
 
@@ -111,12 +111,16 @@ def test_daily_bars_close_a_return_each() -> None:
 
 @pytest.mark.parametrize("fill", ["next_open", "close"])
 def test_events_equal_the_sweep(fill: str) -> None:
-    given = {"costs": {"fill": fill}, "account": {"risk_free": RATE}, "returns": "day"}
+    given: dict[str, Any] = {
+        "costs": {"fill": fill},
+        "account": {"risk_free": RATE},
+        "returns": "day",
+    }
     study = single_set_study(
         SET, given["costs"], False, None, 0.3, account=given["account"], returns="day"
     )
     flow = run_flow(study, four_hourly())
-    found = backtest(four_hourly(), SET, holdout=0.3, **given)  # type: ignore[arg-type]
+    found = backtest(four_hourly(), SET, holdout=0.3, **given)
     assert compare(flow, 0, found).differences == ()
     assert flow.in_sample[0] == found.in_sample
     assert flow.out_of_sample[0] == found.out_of_sample
