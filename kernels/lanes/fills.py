@@ -158,7 +158,7 @@ def fill_lanes(
                     fees,
                     None,
                 )
-                scratch[ADDED + b] += quantity * lot_need(value, cash_per_lot, leverage)
+                scratch[ADDED + b] += quantity * lot_need(side, value, cash_per_lot, leverage)
                 if fees is not None:
                     fixed = leverage * (
                         parameters[q + MINIMUM + b]
@@ -216,7 +216,7 @@ def fill_lanes(
                 positions[p + LOTS + b] += change
                 positions[p + FLOW + b] -= change * cash_per_lot
                 scratch[SPENT + b] += change * cash_per_lot
-                book_costs(state, o, b, quantity, value, cash_per_lot)
+                book_costs(state, o, b, change, value, cash_per_lot)
         pending[k, s] = 0
     for b in range(B):
         state[o + CASH + b] -= scratch[SPENT + b]
