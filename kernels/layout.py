@@ -26,7 +26,7 @@ def _rows(count: int, first: int = 0) -> list[np.uint64]:
 
 
 # State of a lane. A caller may read and reset the accumulators, which start at SUM_RETURN.
-N_LANE_ROWS = 23
+N_LANE_ROWS = 24
 (
     CASH,
     EQUITY,  # at the last close; a debt after ruin
@@ -51,6 +51,7 @@ N_LANE_ROWS = 23
     N_LIQUIDATIONS,
     CARRY,  # interest and payments earned, less interest, borrow fees and payments paid
     CLOSED,  # equity at the last close of a return, where returns span several bars
+    SUM_PRODUCT,  # of returns and those of the benchmark
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.
@@ -157,12 +158,13 @@ N_INSTRUMENT_COLUMNS = 13
 ) = range(N_INSTRUMENT_COLUMNS)
 
 # Columns of the table of rates, one row a bar, over the time since the bar before.
-N_RATE_COLUMNS = 4
+N_RATE_COLUMNS = 5
 (
     CREDIT,  # earned on cash above 0, a fraction
     DEBIT,  # paid on cash below 0, a fraction
     RISK_FREE,  # subtracted from returns, a fraction
     YEARS,
+    BENCHMARK,  # return of the benchmark less the risk-free one, a fraction; 0 without a max-test
 ) = range(N_RATE_COLUMNS)
 
 # Rows of each symbol where places are limited, not carried to the next bar.

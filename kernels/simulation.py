@@ -14,7 +14,7 @@ from kernels.lanes.entries import enter_lanes, level_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
-from kernels.layout import EQUITY, RISK_FREE, YEARS, ZERO
+from kernels.layout import BENCHMARK, EQUITY, RISK_FREE, YEARS, ZERO
 
 TIME_TILE = 16
 """Bars that one block walks before the next block does, so that their features stay in cache."""
@@ -188,7 +188,16 @@ def simulate(
                 if close_fill is not None:
                     variance_lanes(k, state, scratch, decay)
                 else:
-                    account_lanes(k, t, counted, state, scratch, rates[t, RISK_FREE], decay)
+                    account_lanes(
+                        k,
+                        t,
+                        counted,
+                        state,
+                        scratch,
+                        rates[t, RISK_FREE],
+                        rates[t, BENCHMARK],
+                        decay,
+                    )
                 if correlations is not None and values is not None:
                     since = t - correlation_first
                     if since % correlation_refresh == 0:
@@ -210,6 +219,15 @@ def simulate(
                     mark_lanes(
                         k, t, closes, state, positions, scratch, values, instruments, fills, short
                     )
-                    account_lanes(k, t, counted, state, scratch, rates[t, RISK_FREE], None)
+                    account_lanes(
+                        k,
+                        t,
+                        counted,
+                        state,
+                        scratch,
+                        rates[t, RISK_FREE],
+                        rates[t, BENCHMARK],
+                        None,
+                    )
                 if len(equity) > 0 and k == ZERO:
                     equity[t] = state[EQUITY]

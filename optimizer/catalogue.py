@@ -222,7 +222,7 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
 METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
 """Metrics in the order of the result columns."""
 
-SET_COLUMNS = ("set", "trial", "strategy", "classifier", "feasible", "score")
+SET_COLUMNS = ("set", "trial", "strategy", "classifier", "feasible", "score", "alpha", "alpha_t")
 """Result columns that are neither a parameter nor a metric; no parameter may have such a name."""
 
 MAX_BLOCKS = 24

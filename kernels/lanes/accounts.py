@@ -27,6 +27,7 @@ from kernels.layout import (
     SUM_DOWNSIDE_2,
     SUM_EQUITY,
     SUM_EXPOSURE,
+    SUM_PRODUCT,
     SUM_RETURN,
     SUM_RETURN_2,
     SUM_RETURN_3,
@@ -111,6 +112,7 @@ def account_lanes(
     state: FloatArray,
     scratch: FloatArray,
     risk_free: float,
+    benchmark: float,
     decay: float | None,
 ) -> None:
     """Add the bar just marked to the sums of returns, the maximum drawdown and the means of block ``k``.
@@ -123,6 +125,7 @@ def account_lanes(
             ``decay`` is given.
         risk_free: return without risk over the time of the return that is closed, a fraction;
             subtracted in the sums of returns.
+        benchmark: return of the benchmark over the same time, less the risk-free one, a fraction.
         decay: the decay of the portfolio's variance, to update it in the same pass, which shares
             the divisions; None leaves the variance as it is.
     """
@@ -132,7 +135,7 @@ def account_lanes(
             equity = scratch[EQUITY_NOW + b]
             return_ = bar_return(equity, state[o + EQUITY + b])
             put_bar(o, b, state, scratch, return_, decay)
-            put_return(o, b, state, return_ - risk_free)
+            put_return(o, b, state, return_ - risk_free, benchmark)
         return
     for b in range(B):
         return_ = bar_return(scratch[EQUITY_NOW + b], state[o + EQUITY + b])
@@ -141,7 +144,7 @@ def account_lanes(
         for b in range(B):
             equity = scratch[EQUITY_NOW + b]
             return_ = bar_return(equity, state[o + CLOSED + b])
-            put_return(o, b, state, return_ - risk_free)
+            put_return(o, b, state, return_ - risk_free, benchmark)
             state[o + CLOSED + b] = equity
 
 
@@ -172,13 +175,13 @@ def put_bar(
 
 
 @jit_borrowing
-def put_return(o: Index, b: Index, state: FloatArray, excess: float) -> None:
+def put_return(o: Index, b: Index, state: FloatArray, excess: float, benchmark: float) -> None:
     """Add a return to a lane's sums.
 
     Args:
         o, b: offset of the block in ``state``, and the lane.
         state: updated.
-        excess: return less the risk-free one, a fraction.
+        excess, benchmark: return of the lane and of the benchmark less the risk-free one, fractions.
     """
     s1, s2, s3, s4, down = add_return(
         excess,
@@ -193,6 +196,7 @@ def put_return(o: Index, b: Index, state: FloatArray, excess: float) -> None:
     state[o + SUM_RETURN_3 + b] = s3
     state[o + SUM_RETURN_4 + b] = s4
     state[o + SUM_DOWNSIDE_2 + b] = down
+    state[o + SUM_PRODUCT + b] += excess * benchmark
 
 
 @jit_borrowing

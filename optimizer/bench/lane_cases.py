@@ -312,7 +312,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         "bar x set",
         1,
         account_lanes,
-        (zero, 0, EVERY_BAR, b.state, b.scratch, 0.0, 0.94),
+        (zero, 0, EVERY_BAR, b.state, b.scratch, 0.0, 0.0, 0.94),
     )
     b = _Block(n_symbols)
     add(

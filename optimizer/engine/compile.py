@@ -8,6 +8,7 @@ from optimizer.market.regimes import compile_classifier
 from optimizer.study_file.space import Space
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.max_test import compile_max_test
 from optimizer.sweep.tiles import Tile
 
 
@@ -28,5 +29,6 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
     for branch in {one.strategy.simulation: one for one in space.branches}.values():
         tile = Tile.of(branch, branch.first_set())
         evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+    compile_max_test(inputs)
     for classifier in space.classifiers:
         compile_classifier(classifier, joint=inputs.bars.present is not None)

@@ -24,8 +24,10 @@ from optimizer.study_file.space import Branch, Space, Value, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key
+from optimizer.sweep.max_test import no_draws
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.sweep.try_signals import try_signals
+from optimizer.types import Float32Array
 
 CHUNK_LANES = 2048
 """Parameter sets per call of a worker: some 0.1 s of work, far more than the call costs."""
@@ -215,7 +217,7 @@ def evaluate_pieces(
     pieces: Sequence[TilePiece],
     regimes: Mapping[RegimeKey, RegimeCodes],
     tile_seconds: float | None = None,
-) -> tuple[list[TileResult], float] | TileFailure:
+) -> tuple[list[TileResult], Float32Array, float] | TileFailure:
     """Evaluate one chunk.
 
     Args:
@@ -225,8 +227,8 @@ def evaluate_pieces(
         tile_seconds: time limit per piece in seconds; None sets none.
 
     Returns:
-        The result of each piece and the seconds that the kernels took, or the reason why a user's
-        signal raised.
+        The result of each piece, the largest draws of their max-test, and the seconds that the kernels
+        took; or the reason why a user's signal raised.
     """
     limit = None if tile_seconds is None else tile_seconds * len(pieces)
     with time_limit(_folder_of(shared), limit):
@@ -234,10 +236,11 @@ def evaluate_pieces(
         tiles = [make_tile(space, piece.task).slice(piece.start, piece.stop) for piece in pieces]
         start = time.perf_counter()
         try:
-            results = evaluate(inputs, tiles, regimes)
+            maxima = no_draws()
+            results = evaluate(inputs, tiles, regimes, maxima)
         except SignalError as error:
             return TileFailure(str(error))
-        return results, time.perf_counter() - start
+        return results, maxima, time.perf_counter() - start
 
 
 def try_user_signals(shared: MappedContext | Parcel, tile_seconds: float | None) -> None:

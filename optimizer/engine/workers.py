@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from optimizer.engine.pool import Pool
 from optimizer.engine.tasks import (
     TileFailure,
@@ -22,6 +24,7 @@ from optimizer.engine.tasks import (
 from optimizer.errors import StrategyError, StudyError
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.max_test import no_draws
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.text import path_text
 
@@ -39,6 +42,7 @@ class Workers:
     Attributes:
         pool: the processes.
         kernel_seconds: time that all processes together have spent in the kernels.
+        maxima: largest draws of the max-test over the sets of the last ``evaluate``, (N_DRAWS,).
 
     Raises:
         StudyError: the time limit needs another back end or more workers, or the inputs cannot be
@@ -48,6 +52,7 @@ class Workers:
     def __init__(self, folder: Path, study: Study, inputs: Inputs, count: int) -> None:
         self.pool = Pool(folder, study, inputs, count)
         self.kernel_seconds = 0.0
+        self.maxima = no_draws()
         self._study = study
         self._limit = study.workers.tile_seconds
         self._regimes: dict[RegimeKey, RegimeCodes] = {}
@@ -134,6 +139,7 @@ class Workers:
         Raises:
             StudyError: a regime model cannot be fitted, or the workers cannot be started again.
         """
+        self.maxima = no_draws()
         keys = [tile.regime_keys()[0] for tile in tiles]
         self.fit_regimes(key for own in keys for key in own)
         chunks = cut_into_chunks(tasks, tiles)
@@ -164,7 +170,9 @@ class Workers:
         found: list[list[TileResult] | TileFailure] = []
         for answer in self.pool.map(evaluate_pieces, calls):
             if not isinstance(answer, TileFailure):
-                answer, seconds = answer
+                answer, maxima, seconds = answer
+                # The larger of each: the same in any order, and with any number of workers.
+                self.maxima = np.maximum(self.maxima, maxima)
                 self.kernel_seconds += seconds
             found.append(answer)
         return found

@@ -27,7 +27,7 @@ from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.tiles import Tile, TileResult
-from optimizer.types import FloatArray
+from optimizer.types import Float32Array, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,13 @@ class _Scored:
         outcomes: one per trial.
         rows: columns of each tile that was evaluated, see ``result_columns``.
         moments: (n_sets, 2, n_blocks) of all of them, in the order of the rows.
+        maxima: (n_draws,), largest draws of the max-test over all of them.
     """
 
     outcomes: Sequence[Outcome]
     rows: Sequence[dict[str, Any]]
     moments: FloatArray
+    maxima: Float32Array
 
 
 class SearchLoop:
@@ -110,7 +112,7 @@ class SearchLoop:
                 results = self._evaluate(tasks, tiles)
                 with self._clock("scores"):
                     scored = self._score(tasks, tiles, results)
-                    trials = self._tell(scored.outcomes)
+                    trials = self._tell(scored.outcomes, scored.maxima)
                 with self._clock("storage"):
                     self._store(number, scored, trials)
             self._report()
@@ -154,12 +156,13 @@ class SearchLoop:
             first_set += tile.n_lanes
             moments.append(result.moments)
             outcomes.append(outcome_of(tile, result, score))
-        return _Scored(outcomes, rows, np.concatenate(moments))
+        return _Scored(outcomes, rows, np.concatenate(moments), self._pool.maxima)
 
-    def _tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
+    def _tell(self, outcomes: Sequence[Outcome], maxima: Float32Array) -> list[FrozenTrial]:
         trials = self._asker.tell(outcomes)
         for trial, outcome in zip(trials, outcomes, strict=True):
             self._tally.add(trial.params, outcome)
+        self._tally.raise_maxima(maxima)
         return trials
 
     def _tell_again(self, tasks: Sequence[TileTask], batch: FinishedBatch) -> None:
@@ -167,7 +170,7 @@ class SearchLoop:
         first = self._tally.trials
         different = 0
         if len(tasks) == len(batch.trials):
-            trials = self._tell([recorded_outcome(record) for record in batch.trials])
+            trials = self._tell([recorded_outcome(one) for one in batch.trials], batch.maxima)
             for trial, record in zip(trials, batch.trials, strict=True):
                 told = trial_record(first + different, trial)
                 if json.loads(json.dumps(told)) != record:
@@ -185,7 +188,12 @@ class SearchLoop:
         first = self._tally.trials - len(trials)
         records = [trial_record(first + i, trial) for i, trial in enumerate(trials)]
         self._folder.write_batch(
-            number, scored.rows, self._space.parameter_names, records, scored.moments
+            number,
+            scored.rows,
+            self._space.parameter_names,
+            records,
+            scored.moments,
+            scored.maxima,
         )
         self._journal.add(trials)
         self._asker.publish(trials)

@@ -17,7 +17,9 @@ from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
+from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.inputs import Inputs, prepare, study_warm_up
+from optimizer.sweep.max_test import with_max_test
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars
@@ -89,6 +91,9 @@ def prepare_study(
         inputs = prepare(
             bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
         )
+        costs = lowest_costs(space, inputs)
+        returns = benchmark_returns(inputs, costs, study.validation.benchmark)
+        inputs = with_max_test(inputs, returns)
     require_blocks(study, inputs)
     if study.workers.tile_seconds is None:
         try_signals(inputs, space)

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from optimizer.search.outcome import Outcome
 from optimizer.search.preflight import memory_in_use
 from optimizer.store.trial_records import point_key
 from optimizer.study_file.search_tables import SearchTable
+from optimizer.sweep.max_test import larger_draws
+from optimizer.types import Float32Array
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,14 @@ class Tally:
     Attributes:
         trials: told so far.
         sets: evaluated so far.
+        maxima: (n_draws,), largest draws of the max-test over the sets so far; none before the first
+            batch.
     """
 
     def __init__(self, search: SearchTable, n_trials: int) -> None:
         self.trials = 0
         self.sets = 0
+        self.maxima = np.zeros(0, np.float32)
         self._objective = search.objective[0]
         self._sign = 1.0 if search.direction[0] == "maximize" else -1.0
         self._n_trials = n_trials
@@ -101,6 +108,14 @@ class Tally:
         value = outcome.values[0]
         if self._best is None or self._sign * value > self._sign * self._best[0]:
             self._best = (value, outcome.attributes["out_of_sample"][self._objective])
+
+    def raise_maxima(self, maxima: Float32Array) -> None:
+        """Raise the largest draws to those of a batch.
+
+        Args:
+            maxima: (n_draws,), those of its sets.
+        """
+        self.maxima = larger_draws([self.maxima, maxima])
 
     def progress(self, busy_seconds: float) -> Progress:
         """How far the study has come by now.

@@ -34,6 +34,8 @@ def result_columns(
         "classifier": tile.classifier,
         "feasible": score.feasible,
         "score": score.scores,
+        "alpha": result.alphas[:, 0],
+        "alpha_t": result.alphas[:, 1],
         **tile.columns,
     }
     for i, (name, out_of_sample) in enumerate(zip(METRICS, OUT_OF_SAMPLE, strict=True)):

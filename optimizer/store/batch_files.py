@@ -17,12 +17,15 @@ import pyarrow.parquet as pq
 from optimizer.catalogue import METRICS
 from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
 from optimizer.store.names import MOMENTS
-from optimizer.types import FloatArray
+from optimizer.types import Float32Array, FloatArray
 
 TRIALS_KEY = b"barsweep.trials"
 
 MOMENTS_KEY = b"barsweep.moments"
 """In a batch's metadata: SHA-256 of the file of its return moments."""
+
+MAXIMA_KEY = b"barsweep.maxima"
+"""In a batch's metadata: the largest draws of the max-test over its sets, float32, in hexadecimal."""
 
 CHECKSUM_KEY = b"barsweep.sha256"
 """In a batch's file metadata: SHA-256 of the file itself, taken with zeros in this place."""
@@ -148,6 +151,24 @@ def is_whole(path: Path) -> bool:
     return whole.hexdigest().encode() == found[0]
 
 
+def read_maxima(metadata: Mapping[bytes, bytes] | None) -> Float32Array:
+    """The largest draws of the max-test over the sets of a batch.
+
+    Args:
+        metadata: of its result file.
+
+    Returns:
+        (n_draws,).
+
+    Raises:
+        ValueError: it has none, or they are no numbers.
+    """
+    draws = np.frombuffer(bytes.fromhex((metadata or {})[MAXIMA_KEY].decode()), "<f4")
+    if np.isnan(draws).any():
+        raise ValueError("its largest draws are no numbers")
+    return draws.astype(np.float32)
+
+
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
     """The results of a batch, with the schema that all batches of the study share.
 
@@ -177,7 +198,8 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
     for name in parameter_names:
         arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
     arrays["feasible"] = pa.array(joined("feasible").astype(np.bool_), pa.bool_())
-    arrays["score"] = pa.array(joined("score"), pa.float64(), from_pandas=True)
+    for name in ("score", "alpha", "alpha_t"):
+        arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
     for name in (*METRICS, *OUT_OF_SAMPLE):
         values = joined(name)
         if name in COUNTS:

@@ -15,16 +15,18 @@ import pyarrow.parquet as pq
 from optimizer.catalogue import METRICS, SET_COLUMNS
 from optimizer.errors import StudyError
 from optimizer.store.batch_files import (
+    MAXIMA_KEY,
     MOMENTS_KEY,
     TRIALS_KEY,
     is_whole,
     moments_path,
+    read_maxima,
     read_metadata,
 )
 from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
 from optimizer.store.trial_records import read_trials
 from optimizer.text import name_problem, quoted
-from optimizer.types import FloatArray
+from optimizer.types import Float32Array, FloatArray
 
 _FEW_ROWS = 100_000
 """So many rows take no memory that matters."""
@@ -37,10 +39,12 @@ class FinishedBatch:
     Attributes:
         path: its file.
         trials: the trials as ``StudyFolder.write_batch`` took them.
+        maxima: (n_draws,), largest draws of the max-test over its sets.
     """
 
     path: Path
     trials: Sequence[Mapping[str, Any]]
+    maxima: Float32Array
 
 
 def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -> FinishedBatch:
@@ -60,10 +64,11 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
         if not is_whole(path):
             raise ValueError("its checksum does not match its content")
         metadata = read_metadata(path)
-        if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
+        if not {TRIALS_KEY, MOMENTS_KEY, MAXIMA_KEY} <= (metadata.metadata or {}).keys():
             raise ValueError("not a batch of this study")
         check_schema(metadata.schema.to_arrow_schema())
         trials = read_trials(metadata.metadata[TRIALS_KEY])
+        maxima = read_maxima(metadata.metadata)
         _check_rows(metadata)
         if names is not None:
             check_names(pq.read_table(path, columns=list(NAMES)), names)
@@ -75,7 +80,7 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
             raise ValueError(f"{moments_path(path)} is not what was written")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
-    return FinishedBatch(path, trials)
+    return FinishedBatch(path, trials, maxima)
 
 
 def _check_rows(metadata: pq.FileMetaData) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, part_path, write_atomically
 from optimizer.store.batch_files import (
+    MAXIMA_KEY,
     MOMENTS_KEY,
     TRIALS_KEY,
     array_file,
@@ -28,7 +29,7 @@ from optimizer.store.links import refuse_links
 from optimizer.store.manifest import read_kind, read_manifest
 from optimizer.store.names import JOURNAL, KIND, MANIFEST, MISSING, MOMENTS, RESULTS, SCRATCH
 from optimizer.store.results import Results
-from optimizer.types import FloatArray
+from optimizer.types import Float32Array, FloatArray
 
 _SCRATCH = re.compile(rf"{SCRATCH}-[1-9]\d{{0,8}}-[0-9a-f]{{8}}")
 """Name of a folder of shared arrays: the number of the process, and what tells its studies apart."""
@@ -233,6 +234,7 @@ class StudyFolder(Results):
         parameter_names: Sequence[str],
         trials: Sequence[Mapping[str, Any]],
         moments: FloatArray,
+        maxima: Float32Array,
     ) -> None:
         """Make a batch durable.
 
@@ -244,6 +246,7 @@ class StudyFolder(Results):
             parameter_names: the parameter names of the study, in order.
             trials: the trials of the batch, plain values.
             moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
+            maxima: (n_draws,), largest draws of the max-test over its sets.
 
         Raises:
             StudyError: it cannot be written.
@@ -251,7 +254,11 @@ class StudyFolder(Results):
         path = self.batch_path(number)
         sums = array_file(moments)
         table = result_table(rows, parameter_names).replace_schema_metadata(
-            {TRIALS_KEY: json.dumps(list(trials)).encode(), MOMENTS_KEY: digest(sums)}
+            {
+                TRIALS_KEY: json.dumps(list(trials)).encode(),
+                MOMENTS_KEY: digest(sums),
+                MAXIMA_KEY: maxima.astype("<f4").tobytes().hex().encode(),
+            }
         )
         content = parquet_file(table)
         try:

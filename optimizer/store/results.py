@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optimizer.errors import StudyError
-from optimizer.store.batch_files import TRIALS_KEY, moments_path, read_metadata
+from optimizer.store.batch_files import TRIALS_KEY, moments_path, read_maxima, read_metadata
 from optimizer.store.batches import (
     check_names,
     read_moments,
@@ -24,8 +24,9 @@ from optimizer.store.columns import NAMES
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import MANIFEST, RESULTS
 from optimizer.store.trial_records import distinct_points, read_trials
+from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
-from optimizer.types import BoolArray, FloatArray
+from optimizer.types import BoolArray, Float32Array, FloatArray
 
 
 class Results:
@@ -123,6 +124,23 @@ class Results:
         """
         paths = self.batch_paths()
         return sum(read_parquet(partial(read_metadata, path), path).num_rows for path in paths)
+
+    def maxima(self) -> Float32Array:
+        """The largest draws of the max-test over all sets, shape (n_draws,).
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+
+        def read(path: Path) -> Float32Array:
+            try:
+                return read_maxima(read_metadata(path).metadata)
+            except KeyError:
+                raise ValueError("it has no draws of the max-test") from None
+
+        return larger_draws(
+            [read_parquet(partial(read, path), path) for path in self.batch_paths()]
+        )
 
     def moments(self) -> Iterator[tuple[BoolArray, FloatArray]]:
         """Return moments of every parameter set, batch by batch.

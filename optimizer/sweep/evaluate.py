@@ -14,8 +14,9 @@ from kernels.metrics import performance
 from optimizer.catalogue import METRICS
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
 from optimizer.sweep.lanes import LaneBlocks, lay_out_blocks, row_of
+from optimizer.sweep.max_test import score
 from optimizer.sweep.tiles import Tile, TileResult
-from optimizer.types import FloatArray
+from optimizer.types import Float32Array, FloatArray
 
 BLOCKS_PER_CALL = 8
 """Blocks that walk the bars together: enough to share the features of a stretch of bars, few enough
@@ -47,7 +48,12 @@ class Recording:
 
 
 def simulate_blocks(
-    inputs: Inputs, blocks: LaneBlocks, start: int, stop: int, recording: Recording | None
+    inputs: Inputs,
+    blocks: LaneBlocks,
+    start: int,
+    stop: int,
+    recording: Recording | None,
+    maxima: Float32Array | None = None,
 ) -> TileResult:
     """Simulate some blocks in and out of sample.
 
@@ -56,6 +62,7 @@ def simulate_blocks(
         blocks: lanes of all tiles.
         start, stop: the blocks from ``start`` to ``stop - 1``, all of one simulation.
         recording: filled with what lane 0 does; None records nothing.
+        maxima: raised to the draws of these sets, see ``optimizer.sweep.max_test``; None without.
 
     Returns:
         Metrics of every parameter set.
@@ -146,25 +153,25 @@ def simulate_blocks(
         )
         return out
 
-    def returns_so_far() -> FloatArray:
-        rows = state[
-            :,
-            [row_of(layout.SUM_RETURN), row_of(layout.SUM_RETURN_2)],
-            : layout.LANES,
-        ]
-        return rows.transpose(0, 2, 1).reshape(-1, 2)
+    def sums_so_far(*offsets: np.uint64) -> FloatArray:
+        rows = state[:, [row_of(offset) for offset in offsets], : layout.LANES]
+        return rows.transpose(1, 0, 2).reshape(len(offsets), -1)
 
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
-    sums = np.empty((len(inputs.bounds), n * layout.LANES, 2))
+    so_far: dict[int, FloatArray] = {}
     at = inputs.first
-    for i, bound in enumerate(inputs.bounds):
+    for bound in sorted({*inputs.bounds, *inputs.alpha_bounds}):
         walk(at, bound)
-        sums[i] = returns_so_far()
+        so_far[bound] = sums_so_far(layout.SUM_RETURN, layout.SUM_RETURN_2)
         at = bound
-    moments = np.ascontiguousarray(np.diff(sums, axis=0).transpose(1, 2, 0))
+    moments = np.diff(np.stack([so_far[bound] for bound in inputs.bounds]), axis=0)
+    moments = np.ascontiguousarray(moments.transpose(2, 1, 0))
+    squares, products = sums_so_far(layout.SUM_RETURN_2, layout.SUM_PRODUCT)
+    sums = np.diff(np.stack([so_far[bound][0] for bound in inputs.alpha_bounds]), axis=0)
+    alphas = score(inputs, sums, squares, products, maxima)
     in_sample = metrics(begin, inputs.first, inputs.split)
     if inputs.split == bars.n_bars:
-        return TileResult(in_sample, np.full_like(in_sample, np.nan), moments)
+        return TileResult(in_sample, np.full_like(in_sample, np.nan), moments, alphas)
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
     state[:, row_of(layout.PEAK)] = state[:, row_of(layout.EQUITY)]
     state[:, row_of(layout.PEAK) + 1 :] = 0.0
@@ -175,7 +182,8 @@ def simulate_blocks(
     lot_values = bars.close[inputs.split - 1] * rules.lot_money
     held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
     walk(inputs.split, bars.n_bars)
-    return TileResult(in_sample, metrics(begin, inputs.split, bars.n_bars), moments)
+    out_of_sample = metrics(begin, inputs.split, bars.n_bars)
+    return TileResult(in_sample, out_of_sample, moments, alphas)
 
 
 def _rows(state: FloatArray) -> FloatArray:
@@ -185,7 +193,10 @@ def _rows(state: FloatArray) -> FloatArray:
 
 
 def evaluate(
-    inputs: Inputs, tiles: Sequence[Tile], regimes: Mapping[RegimeKey, RegimeCodes]
+    inputs: Inputs,
+    tiles: Sequence[Tile],
+    regimes: Mapping[RegimeKey, RegimeCodes],
+    maxima: Float32Array | None = None,
 ) -> list[TileResult]:
     """Simulate every parameter set of some tiles. Small tiles share blocks.
 
@@ -195,6 +206,7 @@ def evaluate(
         inputs: the prepared inputs of the study.
         tiles: one or more tiles, each with one or more parameter sets.
         regimes: (n_bars,) codes of each regime model that the tiles name.
+        maxima: raised to the draws of these sets, see ``optimizer.sweep.max_test``; None without.
 
     Returns:
         The result of each tile.
@@ -203,7 +215,9 @@ def evaluate(
         SignalError: a user's signal raised.
     """
     blocks = lay_out_blocks(tiles, inputs, regimes)
-    parts = [simulate_blocks(inputs, blocks, start, stop, None) for start, stop in _calls(blocks)]
+    parts = [
+        simulate_blocks(inputs, blocks, start, stop, None, maxima) for start, stop in _calls(blocks)
+    ]
     whole = TileResult.joined(parts)
     return [whole.lanes(places) for places in blocks.order]
 

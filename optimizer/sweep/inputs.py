@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernels import layout
 from optimizer.bars.checks import require_bars
 from optimizer.bars.finer import FinerBars, no_finer_bars
 from optimizer.errors import DataError, StrategyError
@@ -27,7 +28,7 @@ from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.universe import live_mask, symbol_ends
-from optimizer.types import Bars, FloatArray, IntArray, MaskArray
+from optimizer.types import Bars, Float32Array, FloatArray, IntArray, MaskArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
 """A classifier, the market's symbol (None: the index), and the classifier's parameters."""
@@ -76,6 +77,11 @@ class Inputs:
         ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
         atrs: average true range of each symbol's last bar, in units of price, shape
             (n_bars, n_symbols); empty where no parameter set reads it.
+        benchmark: returns of the benchmark less the risk-free ones at the bars that close a return, shape
+            (n_bars,); empty without a max-test.
+        alpha_bounds: bounds of the blocks of the max-test; ``split`` alone without one.
+        multipliers: those of each block, shape (n_blocks, n_draws); no rows without a max-test. See
+            ``optimizer.sweep.max_test``.
     """
 
     bars: Bars
@@ -91,8 +97,14 @@ class Inputs:
     live: MaskArray
     ends: IntArray
     atrs: FloatArray
+    benchmark: FloatArray
+    alpha_bounds: tuple[int, ...]
+    multipliers: Float32Array
 
-    _ARRAYS = ("volatilities", "inverse_volatilities", "correlations", "live", "ends", "atrs")
+    _ARRAYS = (
+        *("volatilities", "inverse_volatilities", "correlations", "live", "ends", "atrs"),
+        *("benchmark", "multipliers"),
+    )
 
     @property
     def extended(self) -> bool:
@@ -112,8 +124,13 @@ class Inputs:
 
     @cached_property
     def rates(self) -> FloatArray:
-        """``Rules.closing_rates`` from the first decision on."""
-        return self.rules.closing_rates(self.first)
+        """``Rules.closing_rates`` from the first decision on, with the benchmark's returns."""
+        rates = self.rules.closing_rates(self.first)
+        if len(self.benchmark):
+            rates = rates.copy()
+            rates[:, layout.BENCHMARK] = self.benchmark
+            rates.flags.writeable = False
+        return rates
 
     @cached_property
     def volumes(self) -> FloatArray:
@@ -169,6 +186,7 @@ class Inputs:
             "first": self.first,
             "split": self.split,
             "bounds": self.bounds,
+            "alpha_bounds": self.alpha_bounds,
             "rules": {
                 one.name: getattr(self.rules, one.name)
                 for one in fields(self.rules)
@@ -182,7 +200,21 @@ class Inputs:
         """These inputs cut to one bar in and one out of sample, which is enough to compile."""
         few, split = self.bars.head(self.first + 2), self.first + 1
         live = self.live[: few.n_bars]
-        return replace(self, bars=few, split=split, bounds=(split,), live=live)
+        return replace(
+            self,
+            bars=few,
+            split=split,
+            bounds=(split,),
+            live=live,
+            **self._without_max_test(split),
+        )
+
+    def _without_max_test(self, split: int) -> dict[str, Any]:
+        return {
+            "benchmark": self.benchmark[:0],
+            "alpha_bounds": (split,),
+            "multipliers": self.multipliers[:0],
+        }
 
     def window(self, first: int, split: int, stop: int) -> Inputs:
         """These inputs with the first decision at ``first``, the holdout [split, stop), and no blocks.
@@ -208,6 +240,7 @@ class Inputs:
             bounds=(split,),
             live=self.live[:stop],
             atrs=self.atrs[:stop],
+            **self._without_max_test(split),
         )
 
     @classmethod
@@ -242,6 +275,7 @@ class Inputs:
             first=head["first"],
             split=head["split"],
             bounds=tuple(head["bounds"]),
+            alpha_bounds=tuple(head["alpha_bounds"]),
             rules=Rules(
                 **{
                     **head["rules"],
@@ -476,6 +510,9 @@ def prepare(
         live=live_mask(bars, warm_up, rules.members, rules.flat),
         ends=symbol_ends(bars),
         atrs=atrs,
+        benchmark=np.zeros(0),
+        alpha_bounds=(split,),
+        multipliers=np.empty((0, 0), np.float32),
     )
     for name in inputs._ARRAYS:
         array = getattr(inputs, name)

@@ -278,7 +278,7 @@ def _rates(study: Study, bars: Bars) -> FloatArray:
     years[1:] = np.diff(bars.timestamps) / YEAR
     known = np.concatenate([bars.timestamps[:1], bars.timestamps[:-1]])
     cash_rate, risk_free = load_study_rates(study, known)
-    table = np.empty((bars.n_bars, layout.N_RATE_COLUMNS))
+    table = np.zeros((bars.n_bars, layout.N_RATE_COLUMNS))
     table[:, layout.CREDIT] = cash_rate * years
     table[:, layout.DEBIT] = study.account.financing_bps_year / 1e4 * years
     table[:, layout.RISK_FREE] = risk_free * years

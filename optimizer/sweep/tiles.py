@@ -85,11 +85,14 @@ class TileResult:
         out_of_sample: the same over the holdout; all NaN without a holdout.
         moments: (n_lanes, 2, n_blocks), sums of the returns and of their squares over each
             block of ``Inputs.bounds``.
+        alphas: (n_lanes, 2), alpha per year against the benchmark in-sample, and its statistic; NaN where
+            undefined or without a max-test.
     """
 
     in_sample: FloatArray
     out_of_sample: FloatArray
     moments: FloatArray
+    alphas: FloatArray
 
     @classmethod
     def joined(cls, parts: Sequence[TileResult]) -> TileResult:
@@ -102,6 +105,7 @@ class TileResult:
             np.concatenate([part.in_sample for part in parts]),
             np.concatenate([part.out_of_sample for part in parts]),
             np.concatenate([part.moments for part in parts]),
+            np.concatenate([part.alphas for part in parts]),
         )
 
     def lanes(self, places: IntArray) -> TileResult:
@@ -110,4 +114,9 @@ class TileResult:
         Args:
             places: shape (n,).
         """
-        return TileResult(self.in_sample[places], self.out_of_sample[places], self.moments[places])
+        return TileResult(
+            self.in_sample[places],
+            self.out_of_sample[places],
+            self.moments[places],
+            self.alphas[places],
+        )

@@ -62,7 +62,7 @@ def kernels(
     )
     entry = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
-        "account": (account_lanes, (U64, I64, COUNTED, ROWS, ROWS, F64, F64)),
+        "account": (account_lanes, (U64, I64, COUNTED, ROWS, ROWS, F64, F64, F64)),
         "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
         "carry": (
             carry_lanes,

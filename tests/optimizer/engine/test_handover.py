@@ -28,6 +28,7 @@ RESULT = TileResult(
     np.array([[np.nan, -0.0, np.inf], [5e-324, 0.1, -1.0]]),
     np.zeros((0, 3)),
     np.arange(12, dtype=np.float64).reshape(2, 2, 3).transpose(1, 0, 2),
+    np.zeros((2, 2), np.float32),
 )
 KEY = ("hmm", None, (("lookback", 10), ("train_bars", 60)))
 

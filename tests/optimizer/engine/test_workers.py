@@ -27,10 +27,13 @@ from optimizer.search.run import run_study
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
+from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.max_test import no_draws, with_max_test
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile, TileResult
+from optimizer.types import Float32Array
 from tests.support.faults import (
     KillsTheStopped,
     die_at_the_start,
@@ -67,7 +70,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(study: Study) -> tuple[Inputs, Space]:
     space, bars = build_space(study), load_study_bars(study)
     rules = study_rules(study, space, bars)
-    return prepare(bars, space, rules, study.validation.holdout), space
+    inputs = prepare(bars, space, rules, study.validation.holdout)
+    returns = benchmark_returns(inputs, lowest_costs(space, inputs))
+    return with_max_test(inputs, returns), space
 
 
 def all_tasks(space: Space) -> tuple[list[TileTask], list[Tile]]:
@@ -112,13 +117,13 @@ def test_the_size_of_a_chunk_does_not_matter(
     inputs, space = prepared(study)
     tasks, tiles = all_tasks(space)
     with Workers(tmp_path / "whole", study, inputs, 1) as pool:
-        whole = pool.evaluate(tasks, tiles)
+        whole, maxima = pool.evaluate(tasks, tiles), pool.maxima
     monkeypatch.setattr(tasks_module, "CHUNK_LANES", chunk_lanes)
     sizes = []
 
     def counted(
         shared: Any, pieces: Any, regimes: Any, limit: Any
-    ) -> tuple[list[TileResult], float] | TileFailure:
+    ) -> tuple[list[TileResult], Float32Array, float] | TileFailure:
         sizes.append(sum(piece.stop - piece.start for piece in pieces))
         return original(shared, pieces, regimes, limit)
 
@@ -127,6 +132,7 @@ def test_the_size_of_a_chunk_does_not_matter(
     with Workers(tmp_path / "cut", study, inputs, 1) as pool:
         cut = pool.evaluate(tasks, tiles)
     assert equal(whole, cut)
+    assert np.isfinite(maxima).all() and pool.maxima.tobytes() == maxima.tobytes()
     n_lanes = sum(tile.n_lanes for tile in tiles)
     assert sum(sizes) == n_lanes
     assert set(sizes[:-1]) <= {chunk_lanes}
@@ -140,7 +146,9 @@ def test_workers_give_what_evaluate_gives(data: Path, tmp_path: Path) -> None:
     with Workers(tmp_path / "shared", study, inputs, 1) as pool:
         found = pool.evaluate(tasks, tiles)
     codes = {key: np.zeros(inputs.bars.n_bars, dtype=np.int8) for key in tiles[0].regime_keys()[0]}
-    assert equal(found, evaluate(inputs, tiles, codes))
+    maxima = no_draws()
+    assert equal(found, evaluate(inputs, tiles, codes, maxima))
+    assert pool.maxima.tobytes() == maxima.tobytes()
 
 
 @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
@@ -149,9 +157,10 @@ def test_another_back_end_gives_the_same(backend: str, data: Path, tmp_path: Pat
     inputs, space = prepared(study)
     tasks, tiles = all_tasks(space)
     with Workers(tmp_path / "one", study, inputs, 1) as pool:
-        one = pool.evaluate(tasks, tiles)
+        one, maxima = pool.evaluate(tasks, tiles), pool.maxima
     with Workers(tmp_path / "two", study, inputs, 2) as pool:
         assert equal(one, pool.evaluate(tasks, tiles))
+        assert pool.maxima.tobytes() == maxima.tobytes()
 
 
 def test_an_unknown_back_end_is_named(data: Path, tmp_path: Path) -> None:

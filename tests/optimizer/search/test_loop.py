@@ -22,6 +22,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep.max_test import no_draws
 from optimizer.sweep.tiles import Tile, TileResult
 from tests.support.studies import mapping, result_hashes
 
@@ -38,6 +39,7 @@ class Evaluator:
     def __init__(self, failing: Iterable[int] = ()) -> None:
         self.failing = set(failing)
         self.batches: list[list[int]] = []
+        self.maxima = no_draws()
 
     def fit_regimes(self, keys: Iterable[Any]) -> None:
         assert {name for name, _, _ in keys} <= {"none"}
@@ -54,7 +56,8 @@ class Evaluator:
             return TileFailure("it had to fail")
         metrics = np.ones((tile.n_lanes, len(METRICS)))
         metrics[:, SHARPE] = lookback + 0.1 * np.arange(tile.n_lanes)
-        return TileResult(metrics, metrics, np.ones((tile.n_lanes, 2, N_BLOCKS)))
+        moments, alphas = np.ones((tile.n_lanes, 2, N_BLOCKS)), np.zeros((tile.n_lanes, 2))
+        return TileResult(metrics, metrics, moments, alphas)
 
 
 def study_of(**tables: Any) -> Study:

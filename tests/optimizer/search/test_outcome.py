@@ -40,7 +40,7 @@ def result(*sharpes: float) -> TileResult:
     inside[:, SHARPE] = sharpes
     outside = -inside
     outside[:, TRADES] = np.nan
-    return TileResult(inside, outside, np.zeros((N_LANES, 2, 4)))
+    return TileResult(inside, outside, np.zeros((N_LANES, 2, 4)), np.zeros((N_LANES, 2)))
 
 
 def search(**keys: Any) -> SearchTable:
