@@ -166,7 +166,8 @@ def performance(
         start_equity: (n_lanes,), money at the period's start.
         n_bars: bars of the period, >= 1.
         bars_per_year: makes years of bars.
-        n_returns, returns_per_year: of the returns in the sums, which may span several bars.
+        n_returns, returns_per_year: the number of returns in the sums, which may span several bars, and
+            that of a year.
         out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates are
             fractions; exposure is the mean gross value over equity; turnover is the value of all fills
             over the mean equity, per year; equity, costs and net carry are money. Volatility, Sharpe

@@ -157,9 +157,9 @@ def put_bar(
     Args:
         o, b: offset of the block in ``state``, and the lane.
         state: updated.
-        scratch: as ``mark_lanes`` left it.
-        return_: of the bar, a fraction.
-        decay: as in ``account_lanes``.
+        scratch: the scratch values as ``mark_lanes`` left them.
+        return_: the return of the bar, a fraction.
+        decay: the decay of the portfolio's variance, as in ``account_lanes``.
     """
     equity = scratch[EQUITY_NOW + b]
     exposure = exposure_of(scratch[GROSS + b], equity)

@@ -199,7 +199,7 @@ def last_of_days(timestamps: TimeArray, timezone: str) -> MaskArray:
     """Whether each bar is the last one of its day.
 
     Args:
-        timestamps: of the bars, shape (n_bars,), strictly increasing, UTC.
+        timestamps: the times of the bars, shape (n_bars,), strictly increasing, UTC.
         timezone: whose days count.
 
     Returns:

@@ -20,9 +20,9 @@ def save_benchmark(folder: StudyFolder, inputs: Inputs, returns: FloatArray) -> 
     """Write ``benchmark.parquet``: a column ``timestamp`` and one of returns.
 
     Args:
-        folder: of the study.
-        inputs: of the study.
-        returns: of ``optimizer.sweep.buy_and_hold.benchmark_returns``.
+        folder: the folder of the study.
+        inputs: the prepared inputs of the study.
+        returns: the result of ``optimizer.sweep.buy_and_hold.benchmark_returns``.
 
     Raises:
         StudyError: it cannot be written.
@@ -40,7 +40,7 @@ def load_benchmark(folder: StudyFolder) -> pd.Series[float] | None:
     """Returns per bar of a study's benchmark, from the first decision on.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         Indexed by time; None where the study has not come so far, or found no feasible set.

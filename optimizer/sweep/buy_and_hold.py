@@ -53,8 +53,8 @@ def lowest_costs(space: Space, inputs: Inputs) -> Costs:
     """The costs of a study, each at the lowest value that it is searched or swept over.
 
     Args:
-        space: of the study.
-        inputs: of the study.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
     """
     names = [one.name for one in (*RISK, *COSTS)]
     lowest = {name: min(min(one.values(name)) for one in space.branches) for name in names}
@@ -95,7 +95,7 @@ def held_equity(inputs: Inputs, returns: FloatArray) -> FloatArray:
     """Equity at each bar from returns per bar.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
         returns: fractions, shape (n,).
 
     Returns:

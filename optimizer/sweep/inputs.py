@@ -429,7 +429,7 @@ def return_blocks(
     """Bounds in bars of ``block_bounds`` of the returns: each block has as many returns.
 
     Args:
-        rules: of the study.
+        rules: the rules of the study.
         first: first bar.
         split: bar after the last one, where a return has been closed.
         n_blocks: number of blocks wanted, even.

@@ -102,7 +102,7 @@ class Rules:
         return np.flatnonzero(self.counted[start:stop]) + start
 
     def n_returns(self, start: int, stop: int) -> int:
-        """Number of returns that the bars from ``start`` to ``stop - 1`` close.
+        """The number of returns that the bars from ``start`` to ``stop - 1`` close.
 
         Args:
             start, stop: bars.
