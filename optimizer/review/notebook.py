@@ -7,12 +7,13 @@ from typing import Any
 from optimizer.review.html import render
 from optimizer.review.records import judged
 from optimizer.review.tables import ODDS_LEGEND, set_table
+from optimizer.selection.verdict import LUCK, PROMISING, SKILL
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, no_best
 from optimizer.study_file.study import recorded_study
 from optimizer.text import counted
 
-COLORS = {"holds up": "#1a7f37", "fragile": "#9a6700", "likely luck": "#cf222e"}
+COLORS = {SKILL: "#1a7f37", PROMISING: "#9a6700", LUCK: "#cf222e"}
 
 
 def study_html(folder: StudyFolder, top: int = 10) -> str:
@@ -44,13 +45,13 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
         values["no_sets"] = no_best(folder, study.search) if frame.empty else ""
         if not frame.empty:
             selection, verdict, _ = judged(folder)
-            table = set_table(frame, study, selection)
+            table = set_table(frame, study, selection, verdict)
             values |= {"titles": table.titles, "rows": table.rows}
             values["legend"] = ODDS_LEGEND if table.has_odds else ""
             if verdict is not None:
                 values["verdict"] = {
                     "number": table.rows[0][0],
-                    "words": verdict.words,
+                    "words": verdict.headline,
                     "color": COLORS[verdict.words],
                     "reasons": [reason.text for reason in verdict.reasons],
                 }

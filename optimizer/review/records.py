@@ -15,11 +15,11 @@ from optimizer.errors import BarsweepError, StudyError
 from optimizer.files import is_in_use
 from optimizer.selection.odds import deflated, set_statistics
 from optimizer.selection.record import Selection, SetStatistics, load_selection
+from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
 from optimizer.store.completeness import missing_batch
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
-from optimizer.store.ledger import n_tried
 from optimizer.store.names import MANIFEST, SELECTION
 from optimizer.store.query import best_sets
 from optimizer.study_file.study import recorded_study
@@ -117,13 +117,9 @@ def judged(folder: StudyFolder) -> Judged:
     study = recorded_study(manifest["study"], manifest.get("study_folder", "."))
     if problem := missing_batch(folder, study, manifest):
         return Judged(None, None, problem)
-    tried = 0
+    tried = everything_tried(selection)
     try:
-        tried = n_tried(manifest["data_hash"], study.space_hash, selection.n_tried)
-    except StudyError as error:
-        problem = f"{error}; only the sets of this study are counted"
-    try:
-        return Judged(deflated(selection, tried), judge(selection, tried), problem)
+        return Judged(deflated(selection, tried), judge(selection, tried), tried.problem)
     except (ArithmeticError, ValueError) as error:
         raise StudyError(
             f"{folder.path / SELECTION}: it holds numbers that no study has: {error};"
@@ -235,7 +231,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     selection, verdict, _ = judged(opened)
     odds = None
     if selection is not None and verdict is not None:
-        odds = set_statistics(selection, row, verdict.n_tried)
+        odds = set_statistics(selection, row, verdict.tried)
     return SetRecord(
         number,
         document["trial"],

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection
+from optimizer.selection.verdict import Verdict
 from optimizer.store.query import cell
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
@@ -18,7 +20,9 @@ SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics that tables show, in-sample and out-of-sample."""
 
 ODDS_LEGEND = (
-    "DSR: probability that the Sharpe ratio is above what the best of that many sets would reach by luck."
+    "p: probability that the best of all sets tried on these bars has such an alpha by luck."
+    " DSR: probability that the Sharpe ratio is above what the best of that many sets would reach by"
+    " luck."
     " PSR: probability that it is above 0."
 )
 
@@ -30,7 +34,7 @@ class SetTable:
     Attributes:
         titles: the titles of the columns, each of one or two lines.
         rows: cells of each set; the last row is buy and hold once the study is complete.
-        has_odds: whether there are columns for DSR and PSR, see ``ODDS_LEGEND``.
+        has_odds: whether there are columns for p, or for DSR and PSR too, see ``ODDS_LEGEND``.
     """
 
     titles: tuple[str, ...]
@@ -39,7 +43,11 @@ class SetTable:
 
 
 def set_table(
-    frame: pd.DataFrame, study: Study, selection: Selection | None, more: Sequence[str] = ()
+    frame: pd.DataFrame,
+    study: Study,
+    selection: Selection | None,
+    verdict: Verdict | None,
+    more: Sequence[str] = (),
 ) -> SetTable:
     """A table of sets: each metric as in-sample / out-of-sample, the odds, what differs.
 
@@ -48,6 +56,7 @@ def set_table(
         study: the study that they are results of.
         selection: the ``[selection]`` settings of the study, for the odds of its best sets, see
             ``judged``; None before its end.
+        verdict: the verdict on the study, which corrects the p-values of all sets; None before its end.
         more: metrics to show in place of some of the usual ones.
 
     Returns:
@@ -70,6 +79,8 @@ def set_table(
     known_odds = selection.sets if selection is not None else ()
     odds = {one.number: one for one in known_odds if one.number in here}
     titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
+    if verdict is not None:
+        titles.append("p\n")
     if odds:
         titles += ["DSR\n", "PSR\nin / out"]
     titles.append("what differs between these sets" if len(frame) > 1 else "")
@@ -81,16 +92,29 @@ def set_table(
             for name in names
             if cell(row[name]) != "-"
         )
+        if verdict is not None:
+            statistic = None if pd.isna(row["alpha_t"]) else float(row["alpha_t"])
+            cells.append(probability(family_wise(statistic, verdict.tried.maxima)))
         if odds:
             one = odds.get(row["set"])
             cells += (
-                ["-", "-"]
+                ["-"] * 2
                 if one is None
-                else [probability(one.dsr), f"{probability(one.psr)} / {probability(one.oos_psr)}"]
+                else [
+                    probability(one.dsr),
+                    f"{probability(one.psr)} / {probability(one.oos_psr)}",
+                ]
             )
         rows.append((str(row["set"]), *cells, ", ".join(differing)))
     if selection is not None and selection.held is not None:
         inside, outside = selection.held.in_sample, selection.held.out_of_sample
         cells = [f"{cell(inside.get(name))} / {cell(outside.get(name))}" for name in metrics]
-        rows.append(("-", *cells, *(["-", "-"] if odds else []), held_name(selection.benchmark)))
-    return SetTable(tuple(titles), tuple(rows), bool(odds))
+        rows.append(
+            (
+                "-",
+                *cells,
+                *(["-"] * (len(titles) - 2 - len(metrics))),
+                held_name(selection.benchmark),
+            )
+        )
+    return SetTable(tuple(titles), tuple(rows), verdict is not None)

@@ -117,6 +117,11 @@ class Tally:
         """
         self.maxima = larger_draws([self.maxima, maxima])
 
+    @property
+    def distinct(self) -> int:
+        """Parameter sets evaluated so far; a point that was asked several times counts once."""
+        return sum(self._distinct.values())
+
     def progress(self, busy_seconds: float) -> Progress:
         """How far the study has come by now.
 
@@ -130,7 +135,7 @@ class Tally:
             trials=self.trials,
             n_trials=self._n_trials,
             sets=self.sets,
-            distinct=sum(self._distinct.values()),
+            distinct=self.distinct,
             best=best,
             best_out_of_sample=out_of_sample,
             seconds=seconds,

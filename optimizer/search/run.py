@@ -17,11 +17,12 @@ from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
 from optimizer.search.asker import new_asker
 from optimizer.search.loop import SearchLoop
+from optimizer.search.noting import LedgerNotes
 from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import PreparedStudy, prepare_study
 from optimizer.search.progress import Progress, Tally
 from optimizer.search.result import StudyResult
-from optimizer.search.windows import noting_in_ledger, walk_forward_searches
+from optimizer.search.windows import walk_forward_searches
 from optimizer.selection.select import select
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SCHEMA_VERSION
@@ -95,7 +96,8 @@ def carry_out(
         StudyError: the folder cannot be written, or holds batches that this version does not ask.
     """
     study, space, inputs, clock = prepared.study, prepared.space, prepared.inputs, prepared.clock
-    told = noting_in_ledger(study, prepared.bars, on_progress)
+    tally = Tally(study.search, prepared.needs.n_trials)
+    told = LedgerNotes(study, inputs, tally, on_progress)
     try:
         with Workers(folder.scratch_path, study, inputs, prepared.needs.workers) as pool:
             if study.workers.tile_seconds is not None:
@@ -107,8 +109,10 @@ def carry_out(
                     opened.enter_context(coordinator)
                 n_trials = prepared.needs.n_trials
                 asker = new_asker(study, space, n_trials, coordinator)
-                tally = Tally(study.search, n_trials)
-                SearchLoop(study, space, inputs, folder, pool, asker, tally, clock, told).run()
+                try:
+                    SearchLoop(study, space, inputs, folder, pool, asker, tally, clock, told).run()
+                finally:
+                    told.finish()
             if not folder.batch_paths():
                 raise StudyError(
                     f"{folder.path}: other coordinators have done all"

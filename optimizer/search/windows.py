@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 
 from optimizer.engine.workers import Workers
-from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
 from optimizer.search.loop import SearchLoop
-from optimizer.search.progress import Progress, Tally
+from optimizer.search.progress import Tally
 from optimizer.selection.record import Selection, Window
 from optimizer.selection.steering import needs_own_searches
 from optimizer.selection.walk_forward import stitched, stitched_sharpe, walk_forward_summary
-from optimizer.store import ledger
 from optimizer.store.completeness import count_trials
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import FOLDS, WALK_FORWARD
@@ -26,41 +23,6 @@ from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
-from optimizer.types import Bars
-
-
-def noting_in_ledger(
-    study: Study,
-    bars: Bars,
-    on_progress: Callable[[Progress], None] | None,
-    part: str = "",
-) -> Callable[[Progress], None]:
-    """A callback that notes every batch in the ledger, then calls another.
-
-    A ledger that cannot be used is warned of once and does not stop the study.
-
-    Args:
-        study: the study that is run.
-        bars: the bars of the study.
-        on_progress: the other callback, or None.
-        part: names one of several searches of the study.
-    """
-    data = str(study.data_path)
-    noting = True
-
-    def told(progress: Progress) -> None:
-        nonlocal noting
-        if noting:
-            try:
-                key, name = study.space_hash + part, study.name + part
-                ledger.note(bars.content_hash, key, name, data, progress.distinct)
-            except StudyError as error:
-                noting = False
-                logging.getLogger("barsweep").warning("%s; this study is not in it", error)
-        if on_progress is not None:
-            on_progress(progress)
-
-    return told
 
 
 def walk_forward_searches(
@@ -133,12 +95,12 @@ def _search_window(
     except OSError as error:
         raise cannot_write(path, error) from None
     within = StudyFolder.create(path, folder.manifest(), overwrite=True)
-    told = noting_in_ledger(study, inputs.bars, None, f" window {number}")
     n_trials = count_trials(study, space)
     asker, tally = new_asker(study, space, n_trials), Tally(study.search, n_trials)
     try:
         with Workers(within.scratch_path, study, own, workers) as pool:
-            SearchLoop(study, space, own, within, pool, asker, tally, Clock(), told).run()
+            # Part of a study that notes its own search: no max-test, and no note in the ledger.
+            SearchLoop(study, space, own, within, pool, asker, tally, Clock(), None).run()
     finally:
         within.remove_scratch()
     best = best_sets(within, study.search, 1)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection, SetStatistics
 from optimizer.selection.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio
+from optimizer.selection.tried import Tried, own_draws
 
 
 def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
@@ -37,30 +39,32 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     return n_tried, selection.n_effective * n_tried / selection.n_tried, variance
 
 
-def deflated(selection: Selection, n_tried: int) -> Selection:
-    """A selection with the odds of its sets deflated by all sets ever tried on the bars.
+def deflated(selection: Selection, tried: Tried) -> Selection:
+    """A selection with the odds of its sets corrected for all sets ever tried on the bars.
 
     Args:
         selection: the ``[selection]`` settings of the study.
-        n_tried: the same number as in ``judge``.
+        tried: what ``judge`` takes.
     """
-    sets = tuple(deflated_statistics(selection, one, n_tried) for one in selection.sets)
+    sets = tuple(deflated_statistics(selection, one, tried) for one in selection.sets)
     return replace(selection, sets=sets)
 
 
-def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) -> SetStatistics:
-    """The statistics of one set, deflated by the sets ever tried on the bars.
+def deflated_statistics(selection: Selection, one: SetStatistics, tried: Tried) -> SetStatistics:
+    """The statistics of one set, corrected for the sets ever tried on the bars.
 
     Args:
         selection: the ``[selection]`` settings of the study.
         one: statistics of the set.
-        n_tried: the same number as in ``judge``.
+        tried: what ``judge`` takes.
     """
-    n_tried, effective, variance = tries_of(selection, n_tried)
+    n_tried, effective, variance = tries_of(selection, tried.n_sets)
     return replace(
         one,
         dsr=_deflated_sharpe(selection, one, effective, variance),
         raw_dsr=_deflated_sharpe(selection, one, n_tried, variance),
+        own_p=family_wise(one.alpha_t, own_draws(selection)),
+        p=family_wise(one.alpha_t, tried.maxima),
     )
 
 
@@ -90,13 +94,13 @@ def _deflated_sharpe(
     )
 
 
-def set_statistics(selection: Selection, row: Mapping[Any, Any], n_tried: int = 0) -> SetStatistics:
+def set_statistics(selection: Selection, row: Mapping[Any, Any], tried: Tried) -> SetStatistics:
     """The odds of one set of a study.
 
     Args:
         selection: the ``[selection]`` settings of the study.
         row: the row of the set, as in the study's results.
-        n_tried: the same number as in ``judge``.
+        tried: what ``judge`` takes.
     """
     yearly = math.sqrt(selection.returns_per_year)
 
@@ -123,8 +127,10 @@ def set_statistics(selection: Selection, row: Mapping[Any, Any], n_tried: int = 
         oos_sharpe=known("oos_sharpe"),
         psr=psr("", selection.n_returns),
         oos_psr=psr("oos_", selection.n_holdout_returns),
+        alpha=known("alpha"),
+        alpha_t=known("alpha_t"),
     )
-    return deflated_statistics(selection, one, n_tried)
+    return deflated_statistics(selection, one, tried)
 
 
 def _possible(skewness: float, kurtosis: float) -> float:

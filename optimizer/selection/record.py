@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
+from optimizer.store.ledger import Search
 from optimizer.store.names import SELECTION
 from optimizer.store.validated import BarsPerYear, Count, Name, problem_of, read_json
 from optimizer.sweep.buy_and_hold import UNIVERSE, Held
@@ -36,6 +37,11 @@ class SetStatistics:
             luck, from the effective number of sets. As stored it counts the study's own sets;
             ``deflated`` counts all.
         raw_dsr: ``dsr`` from the raw number of sets.
+        alpha, alpha_t: what the set earned in-sample beyond the benchmark, a year, and its statistic;
+            None where undefined or without a max-test.
+        own_p: probability that the best of the study's sets has such a statistic without any alpha.
+        p: the same over all sets ever tried on the bars. As stored it counts the study's own sets;
+            ``deflated`` counts all.
     """
 
     number: Count
@@ -47,6 +53,27 @@ class SetStatistics:
     oos_psr: Finite | None
     dsr: Finite | None = None
     raw_dsr: Finite | None = None
+    alpha: Finite | None = None
+    alpha_t: Finite | None = None
+    own_p: Finite | None = None
+    p: Finite | None = None
+
+
+@dataclass(frozen=True)
+class HoldoutAlpha:
+    """What one set earned beyond the benchmark over the holdout.
+
+    Attributes:
+        alpha: what it earned beyond the benchmark, a year.
+        statistic: alpha over its standard error.
+        degrees: degrees of freedom of its t distribution.
+        p: probability of such a statistic or a larger one without alpha.
+    """
+
+    alpha: Finite
+    statistic: Finite
+    degrees: Positive
+    p: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 @dataclass(frozen=True)
@@ -97,6 +124,10 @@ class Selection:
         n_holdout_returns: those of the holdout.
         returns_per_year: annualizes.
         sets: statistics of the best sets, best first.
+        search: the study as the ledger has it.
+        maxima: largest draws of the max-test over all sets of the study; empty without one.
+        holdout: what the winner earned over the holdout beyond the benchmark; None without a holdout, or
+            where it is too short.
         minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
             is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
         block_bars: length of each block of in-sample bars; empty where there are too few bars.
@@ -128,6 +159,9 @@ class Selection:
     n_holdout_returns: Count
     returns_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
+    search: Search | None = None
+    maxima: tuple[Finite, ...] = ()
+    holdout: HoldoutAlpha | None = None
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()
     pbo: Finite | None = None

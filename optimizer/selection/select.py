@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kernels import layout
 from optimizer.selection.benchmark import save_benchmark
 from optimizer.selection.blocks import judge_over_blocks
 from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.neighbours import find_neighbours
 from optimizer.selection.odds import set_statistics
-from optimizer.selection.record import Selection
+from optimizer.selection.p_values import holdout_alpha
+from optimizer.selection.record import HoldoutAlpha, Selection
 from optimizer.selection.sets import RegimeSource, set_returns, tile_of
 from optimizer.selection.sharpe import effective_number_of_trials, minimum_backtest_length
+from optimizer.selection.tried import Tried, known_draws, search_of
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
@@ -24,7 +27,8 @@ from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import benchmark_returns, held_metrics, lowest_costs
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, return_blocks
-from optimizer.types import IntArray
+from optimizer.sweep.max_test import excess_returns
+from optimizer.types import FloatArray, IntArray
 
 JUDGED = 10
 """Best sets that get statistics of their own."""
@@ -81,8 +85,11 @@ def select(
         n_holdout_returns=rules.n_returns(inputs.split, inputs.bars.n_bars),
         returns_per_year=rules.returns_per_year,
         sets=(),
+        search=search_of(study, inputs, n_tried),
+        maxima=tuple(known_draws(folder.maxima()).tolist()),
     )
-    sets = tuple(set_statistics(selection, row) for row in best.to_dict("records"))
+    alone = Tried.alone(selection)
+    sets = tuple(set_statistics(selection, row, alone) for row in best.to_dict("records"))
     sharpe = sets[0].sharpe
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
@@ -91,13 +98,28 @@ def select(
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
+    returns = set_returns(space, inputs, winner, regimes)
     return replace(
         selection,
         neighbours=find_neighbours(space, inputs, winner, regimes),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
-        **_intervals(study.seed, set_returns(space, inputs, winner, regimes), inputs, yearly),
+        holdout=_over_holdout(inputs, returns, held),
+        **_intervals(study.seed, returns, inputs, yearly),
     )
+
+
+def _over_holdout(
+    inputs: Inputs, returns: pd.Series[float], held: FloatArray
+) -> HoldoutAlpha | None:
+    """What the winner earned beyond the benchmark over the holdout; ``held`` is per bar."""
+    rules = inputs.rules
+    closes = rules.closes(inputs.split, inputs.bars.n_bars)
+    if not len(closes):
+        return None
+    own = returns.to_numpy()[-len(closes) :] - inputs.rates[closes, layout.RISK_FREE]
+    market = excess_returns(inputs, held)[-len(closes) :]
+    return holdout_alpha(own, market, rules.returns_per_year)
 
 
 def _effective(

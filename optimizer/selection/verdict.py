@@ -5,19 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from optimizer.selection.odds import deflated_statistics, tries_of
+from optimizer.selection.p_values import (
+    LEVEL,
+    combined,
+    critical_value,
+    detectable_ratio,
+    family_wise,
+    holdout_critical_value,
+)
 from optimizer.selection.record import Selection
 from optimizer.selection.steering import steered
+from optimizer.selection.tried import Tried
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
-from optimizer.sweep.buy_and_hold import UNIVERSE
+from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
 
-HOLDS_DSR, LUCK_DSR = 0.95, 0.8
-HOLDS_PBO, LUCK_PBO = 0.2, 0.5
-HOLDS_LOSS, LUCK_LOSS = 0.05, 0.1
-HOLDS_KEPT = 0.5
-HOLDS_NEIGHBOUR = 0.7
-"""Thresholds of the verdict, see ``judge``."""
+VERDICTS = SKILL, PROMISING, LUCK = "skill", "promising", "not distinguishable from luck"
+"""What a verdict says, best first."""
+
+PROMISING_LEVEL = 0.2
+"""Largest combined p-value of what is ``PROMISING``; that of ``SKILL`` is ``LEVEL``."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Reason:
     """One reason of a verdict.
 
     Attributes:
-        text: the reason in words, with the figure and its threshold.
+        text: the reason in words, with its figures.
         weight: 1 speaks for the winner, -1 against it, 0 for neither.
     """
 
@@ -33,135 +41,168 @@ class Reason:
     weight: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verdict:
-    """``holds up``, ``fragile`` or ``likely luck``, and why.
+    """``SKILL``, ``PROMISING`` or ``LUCK``, and why.
 
     Attributes:
         words: the verdict.
+        p: probability of figures as good as the winner's without any alpha, in-sample and over the
+            holdout combined; None where it is unknown.
         reasons: what it follows from.
-        n_tried: sets ever tried on these bars, over all studies.
-        dsr: the deflated Sharpe ratio of the winner, deflated by all of them.
+        tried: what the p-value in-sample is corrected for.
     """
 
     words: str
+    p: float | None
     reasons: tuple[Reason, ...]
-    n_tried: int
-    dsr: float | None
+    tried: Tried
+
+    @property
+    def headline(self) -> str:
+        """The verdict with its p-value."""
+        return self.words if self.p is None else f"{self.words} (p {probability(self.p)})"
 
 
-def judge(selection: Selection, n_tried: int = 0) -> Verdict:
+def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     """The verdict on a study's winner.
 
-    ``likely luck`` where any reason speaks against it: a deflated Sharpe ratio (DSR) below
-    ``LUCK_DSR``, a probability of backtest overfitting (PBO) above ``LUCK_PBO`` with a probability of
-    loss above ``LUCK_LOSS``, or no gain over the holdout. ``holds up`` where all speak for it: a DSR
-    of at least ``HOLDS_DSR``; a PBO of at most ``HOLDS_PBO``, or of at most ``LUCK_PBO`` with a
-    probability of loss of at most ``HOLDS_LOSS``; at least the share ``HOLDS_KEPT`` of the in-sample
-    Sharpe ratio over the holdout; a median neighbour with at least the share ``HOLDS_NEIGHBOUR`` of
-    it; and a Sharpe ratio above that of buying and holding, in-sample and out-of-sample. ``fragile``
-    otherwise.
-
-    A PBO near 0.5 alone is no sign of luck: where all sets have the same edge, the choice among them
-    does not matter. A reason that cannot be computed, for lack of a holdout for example, does not
-    speak for the winner. One whose returns do not vary has no Sharpe ratio and is ``likely luck``.
+    The p-value in-sample is family-wise: the probability that the best of all sets ever tried on these
+    bars has as large a statistic of alpha if none has any alpha. That of the holdout is the winner's own.
+    Fisher's method combines both. ``SKILL`` where the combined one is at most ``LEVEL`` and the winner's
+    alpha after costs is above 0 in-sample and over the holdout; ``PROMISING`` where it is at most
+    ``PROMISING_LEVEL`` and alpha in-sample is above 0; otherwise ``LUCK``. Without a holdout, or with one
+    that is too short, the p-value in-sample stands alone. Without a max-test, for too few bars, it counts
+    as 1.
 
     Args:
         selection: the ``[selection]`` settings of the study.
-        n_tried: sets ever tried on the same bars, over all studies, by the ledger; the study's own
-            count in any case.
+        tried: everything tried on these bars; None for the study's own sets.
+    """
+    tried = Tried.alone(selection) if tried is None else tried
+    winner, holdout = selection.sets[0], selection.holdout
+    p = family_wise(winner.alpha_t, tried.maxima)
+    known = [one for one in (p, None if holdout is None else holdout.p) if one is not None]
+    whole = combined([1.0 if p is None else p, *([] if holdout is None else [holdout.p])])
+    positive = (winner.alpha or 0.0) > 0.0
+    kept = holdout is None or holdout.alpha > 0.0
+    words = LUCK
+    if whole <= PROMISING_LEVEL and positive:
+        words = SKILL if whole <= LEVEL and kept else PROMISING
+    reasons = (
+        Reason(_in_sample(selection, tried, p), _weight(p, PROMISING_LEVEL)),
+        # A short holdout has a large p-value with an edge too, but a loss speaks against the set.
+        Reason(_out_of_sample(selection), _weight(None if holdout is None else holdout.p, 0.5)),
+        Reason(_alpha(selection), 0 if winner.alpha is None else 1 if positive and kept else -1),
+    )
+    return Verdict(words, whole if known else None, reasons, tried)
+
+
+def _weight(p: float | None, against: float) -> int:
+    return 0 if p is None or LEVEL < p <= against else 1 if p <= LEVEL else -1
+
+
+def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
+    if not selection.maxima:
+        return "p unknown in-sample: too few bars for a test over all sets"
+    winner = selection.sets[0]
+    if winner.alpha_t is None:
+        return "p unknown in-sample: the set earns nothing of its own beyond the benchmark"
+    own = family_wise(winner.alpha_t, selection.maxima)
+    sets = counted(selection.n_tried, "set")
+    if tried.n_studies == 1 and tried.n_sets == selection.n_tried:
+        return f"p {probability(p)} in-sample over {sets} tried on these bars"
+    return (
+        f"p {probability(own)} in-sample over the {sets} of this study, {probability(p)} over all"
+        f" {tried.n_sets:,} tried on these bars in {tried.n_studies:,}"
+        f" {'study' if tried.n_studies == 1 else 'studies'}"
+    )
+
+
+def _out_of_sample(selection: Selection) -> str:
+    holdout = selection.holdout
+    if not selection.n_holdout_returns:
+        return "p unknown out-of-sample: no holdout"
+    if holdout is None:
+        return (
+            "p unknown out-of-sample: the holdout is too short, or shows no return of the set's own"
+        )
+    years = selection.n_holdout_returns / selection.returns_per_year
+    power = detectable_ratio(holdout_critical_value(selection.n_holdout_returns), years)
+    return (
+        f"p {probability(holdout.p)} out-of-sample; {years:.1f} years can show a Sharpe ratio of"
+        f" {power:.1f} or more in 4 of 5 cases"
+    )
+
+
+def _alpha(selection: Selection) -> str:
+    winner, holdout = selection.sets[0], selection.holdout
+    if winner.alpha is None:
+        return "alpha unknown"
+    over = "" if holdout is None else f", {holdout.alpha:.1%} out-of-sample"
+    return (
+        f"alpha {winner.alpha:.1%} a year in-sample{over}: beyond {held_name(selection.benchmark)},"
+        " after costs"
+    )
+
+
+def diagnosis(selection: Selection, tried: Tried) -> list[str]:
+    """Figures on which the verdict does not rest.
+
+    Args:
+        selection: the ``[selection]`` settings of the study.
+        tried: everything tried on these bars.
+
+    Returns:
+        One figure a line.
     """
     winner = selection.sets[0]
-    n_tried, effective, _ = tries_of(selection, n_tried)
-    dsr = deflated_statistics(selection, winner, n_tried).dsr
-    known = "unknown" if dsr is None else probability(dsr)
-    pbo, loss = selection.pbo, selection.probability_of_loss
-    loss = 1.0 if loss is None else loss
-    reasons = [
-        _reason(
-            dsr,
-            dsr is not None and dsr >= HOLDS_DSR,
-            dsr is None or dsr < LUCK_DSR,
-            f"deflated Sharpe ratio {known} for {counted(n_tried, 'set')} tried on these bars,"
-            f" worth at most {effective:,.0f} independent ones (holds from {HOLDS_DSR}, luck below"
-            f" {LUCK_DSR})",
-        ),
-        _reason(
-            pbo,
-            pbo is not None and (pbo <= HOLDS_PBO or (pbo <= LUCK_PBO and loss <= HOLDS_LOSS)),
-            pbo is not None and pbo > LUCK_PBO and loss > LUCK_LOSS,
-            f"probability of backtest overfitting {_figure(pbo)}, of a loss"
-            f" {_figure(selection.probability_of_loss)} (holds to {HOLDS_PBO}, or to {LUCK_PBO} with"
-            f" {HOLDS_LOSS}; luck above {LUCK_PBO} with {LUCK_LOSS})",
-        ),
+    n_tried, effective, _ = tries_of(selection, tried.n_sets)
+    dsr = deflated_statistics(selection, winner, tried).dsr
+    near, held = selection.neighbours, selection.held
+    lines = [
+        f"deflated Sharpe ratio {'unknown' if dsr is None else probability(dsr)} for"
+        f" {counted(n_tried, 'set')} tried, worth at most {effective:,.0f} independent ones"
     ]
-    out_of_sample, sharpe = winner.oos_sharpe, winner.sharpe
-    kept = None if out_of_sample is None or not sharpe else out_of_sample / sharpe
-    reasons.append(
-        _reason(
-            out_of_sample,
-            kept is not None and kept >= HOLDS_KEPT and (sharpe or 0.0) > 0.0,
-            out_of_sample is not None and out_of_sample <= 0.0,
-            f"out-of-sample Sharpe ratio {_figure(out_of_sample)} against {_figure(sharpe)} in-sample"
-            f" (holds from {HOLDS_KEPT:.0%} of it, luck at 0 or below)",
+    if selection.pbo is not None:
+        lines.append(
+            f"probability of backtest overfitting {selection.pbo:.3f}, of a loss"
+            f" {_figure(selection.probability_of_loss)}"
         )
-    )
-    near = selection.neighbours
-    theirs = (
-        "unknown: it has none" if near is None else f"of its {counted(near.n_sets, 'neighbour')}"
-    )
-    median = None if near is None else near.median
-    reasons.append(
-        _reason(
-            median,
-            median is not None and sharpe is not None and median >= HOLDS_NEIGHBOUR * sharpe > 0.0,
-            False,
-            f"median Sharpe ratio {theirs}"
-            + ("" if median is None else f" {_figure(median)}")
-            + f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
+    if near is not None:
+        lines.append(
+            f"median Sharpe ratio of its {counted(near.n_sets, 'neighbour')} {near.median:.3f}, its own"
+            f" {_figure(winner.sharpe)}"
         )
-    )
-    held, benchmark = selection.held, selection.benchmark
-    whose = "" if benchmark == UNIVERSE else f" {benchmark}"
-    market = None if held is None else held.in_sample.get("sharpe")
-    oos_market = None if held is None else held.out_of_sample.get("sharpe")
-    reasons.append(
-        _reason(
-            market,
-            _above(sharpe, market) and _above(out_of_sample, oos_market),
-            False,
-            f"Sharpe ratio of buying and holding{whose} {_figure(market)} in-sample,"
-            f" {_figure(oos_market)} out-of-sample (holds above both)",
+    if held is not None:
+        lines.append(
+            f"Sharpe ratio of {held_name(selection.benchmark)} {_figure(held.in_sample.get('sharpe'))}"
+            f" in-sample, {_figure(held.out_of_sample.get('sharpe'))} out-of-sample"
         )
-    )
-    words = "fragile"
-    if any(reason.weight < 0 for reason in reasons):
-        words = "likely luck"
-    elif all(reason.weight > 0 for reason in reasons):
-        words = "holds up"
-    return Verdict(words, tuple(reasons), n_tried, dsr)
+    return lines
 
 
-def remarks(selection: Selection, study: Study) -> list[str]:
+def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
     """What a study knows apart from its verdict.
 
     Args:
         selection: the ``[selection]`` settings of the study.
         study: a study that has run.
+        tried: everything tried on these bars.
 
     Returns:
         One sentence a line.
     """
     lines = []
+    if len(tried.maxima):
+        years = selection.n_returns / selection.returns_per_year
+        lines.append(
+            "smallest Sharpe ratio beyond the benchmark that this search finds in 4 of 5 cases:"
+            f" {detectable_ratio(critical_value(tried.maxima), years):.2f} ({years:.1f} years)"
+        )
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
         lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")
-    if selection.minimum_years:
-        years = selection.n_returns / selection.returns_per_year
-        lines.append(
-            "the luckiest of this study's sets is expected to show this Sharpe ratio over"
-            f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"
-        )
     if selection.windows:
         how = "choosing among all sets tried"
         if selection.one_search_per_window:
@@ -194,16 +235,6 @@ def remarks(selection: Selection, study: Study) -> list[str]:
 
 def _interval(ends: tuple[float, float]) -> str:
     return f"{ends[0]:.2f} to {ends[1]:.2f}"
-
-
-def _reason(value: float | None, speaks_for: bool, against: bool, text: str) -> Reason:
-    if value is None and not against:
-        return Reason(text, 0)
-    return Reason(text, -1 if against else int(speaks_for))
-
-
-def _above(value: float | None, market: float | None) -> bool:
-    return value is not None and market is not None and value > market
 
 
 def _figure(value: float | None) -> str:

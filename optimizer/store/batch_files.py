@@ -155,7 +155,7 @@ def read_maxima(metadata: Mapping[bytes, bytes] | None) -> Float32Array:
     """The largest draws of the max-test over the sets of a batch.
 
     Args:
-        metadata: of its result file.
+        metadata: the metadata of its result file.
 
     Returns:
         (n_draws,).

@@ -1,167 +1,348 @@
-"""How many parameter sets were ever tried on the same bars, over all studies.
+"""Everything that was ever tried on some bars, over all studies.
 
-The more sets are tried on some bars, the better the best of them looks by luck alone, whichever
-study tried them. So every study notes in a file of the user's how many distinct sets it has tried on
-which bars, by the content hash of the bars. A study counts once, even if it is run again, renamed, or
-judged by another rule. A set that two studies have in common counts twice: rather too many than too
-few.
+The more sets are tried on some bars, the better the best of them looks by luck alone, whichever study
+tried them. So every study notes in a file of the user's which bars it searched, how many distinct sets it
+tried on them, and the largest draws of its max-test (see ``kernels.inference``). The largest draws of
+several studies together are the larger ones of each draw. So what is noted is all that is needed to
+correct for everything that was tried, however alike the sets were.
+
+Entries are only ever added. Each holds a hash of itself and of the entry before it, so that an entry
+that was changed or removed later is found. A study that goes on adds an entry that replaces its former
+one; an entry can be set aside, by another entry with the reason.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.schema import CreateTable
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from optimizer.errors import StudyError
 from optimizer.files import LEDGER, ledger_path
+from optimizer.store.validated import Count, Digest, Name, PathText, parse_json, problem_of
+from optimizer.sweep.max_test import larger_draws
 from optimizer.text import quoted
+from optimizer.types import Float32Array, TimeArray
 
 BUSY_SECONDS = 30
 """How long to wait for another process that is writing."""
 
-_tables = sa.MetaData()
-_studies = sa.Table(
-    "studies",
-    _tables,
-    sa.Column("data_hash", sa.String, primary_key=True),
-    sa.Column("study_hash", sa.String, primary_key=True),
-    sa.Column("study", sa.String, nullable=False),
-    sa.Column("data", sa.String, nullable=False),
-    sa.Column("n_sets", sa.Integer, nullable=False),
-    sa.Column("last_run", sa.String, nullable=False),
+ALIKE = 1.5
+"""Bars are of one size if the one is shorter than this many times the other."""
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, time TEXT NOT NULL,"
+    " content TEXT NOT NULL, maxima BLOB NOT NULL, hash TEXT NOT NULL)"
 )
+_COLUMNS = "number, time, content, maxima, hash"
+_FIRST = "0" * 64
+
+_Nanoseconds = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 @dataclass(frozen=True)
-class Entry:
+class Search:
     """What one study has tried on some bars.
 
     Attributes:
-        data_hash: content hash of the bars.
         study_hash: hash of the study's space, see ``Study.space_hash``.
+        data_hash: content hash of the bars.
         study: name of the study.
         data: path of the bars when the study last ran.
+        symbols: the symbols of the bars.
+        bar_ns: size of a bar.
+        start_ns, stop_ns: times of the first and the last bar in-sample, since 1970.
         n_sets: distinct sets tried.
-        last_run: when that was, UTC, to the second.
     """
 
-    data_hash: str
-    study_hash: str
-    study: str
-    data: str
-    n_sets: int
-    last_run: str
+    study_hash: Digest
+    data_hash: Digest
+    study: PathText
+    data: PathText
+    symbols: Annotated[tuple[Name, ...], Field(min_length=1)]
+    bar_ns: Annotated[int, Field(ge=1, lt=2**63)]
+    start_ns: _Nanoseconds
+    stop_ns: _Nanoseconds
+    n_sets: Count
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the entries of one study on the same bars share."""
+        return self.study_hash, self.data_hash
+
+    def overlaps(self, other: Search) -> bool:
+        """Whether both searched some bars of the same size, symbol and time.
+
+        Args:
+            other: another search.
+        """
+        return (
+            self.bar_ns < ALIKE * other.bar_ns
+            and other.bar_ns < ALIKE * self.bar_ns
+            and not set(self.symbols).isdisjoint(other.symbols)
+            and self.start_ns <= other.stop_ns
+            and other.start_ns <= self.stop_ns
+        )
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An entry that is no longer to be corrected for.
+
+    Attributes:
+        entry: number of the entry of a study.
+        reason: why.
+    """
+
+    entry: Count
+    reason: PathText
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One entry.
+
+    Attributes:
+        number: the number of the entry, from 1.
+        time: when it was added, UTC, to the second.
+        what: what it says.
+        maxima: (n_draws,), largest draws of a search; empty where it had no max-test.
+        hash: SHA-256 of the entry and of the hash of the one before.
+    """
+
+    number: int
+    time: str
+    what: Search | SetAside
+    maxima: Float32Array
+    hash: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All entries.
+
+    Attributes:
+        entries: all entries in the order in which they were added.
+        broken: number of the first entry that is not as it was written, or that follows one that is
+            gone; None if there is none.
+    """
+
+    entries: tuple[Entry, ...]
+    broken: int | None = None
+
+    def set_aside(self) -> dict[int, SetAside]:
+        """What was set aside, by the number of the entry."""
+        return {one.what.entry: one.what for one in self.entries if isinstance(one.what, SetAside)}
+
+    def searches(self) -> list[tuple[Entry, Search]]:
+        """The last entry of each study on each bars, in order, unless it was set aside."""
+        last = {
+            one.what.key: (one, one.what) for one in self.entries if isinstance(one.what, Search)
+        }
+        aside = self.set_aside()
+        return sorted(
+            ((entry, search) for entry, search in last.values() if entry.number not in aside),
+            key=lambda pair: pair[0].number,
+        )
+
+    def overlapping(self, own: Search) -> list[tuple[Entry, Search]]:
+        """The searches of other studies whose bars overlap with those of one study.
+
+        Args:
+            own: the search of that study.
+
+        Returns:
+            Those of ``searches``.
+        """
+        return [
+            (entry, search)
+            for entry, search in self.searches()
+            if search.key != own.key and search.overlaps(own)
+        ]
+
+
+def bar_size(times: TimeArray) -> int:
+    """The usual time between two bars, in nanoseconds.
+
+    Args:
+        times: (n_bars,), ascending; two or more.
+    """
+    return max(int(np.median(np.diff(times.astype("datetime64[ns]").astype(np.int64)))), 1)
 
 
 @contextmanager
-def _connection() -> Iterator[sa.Connection]:
-    path = ledger_path()
-    engine = None
+def _connection(path: Path, begin: str) -> Iterator[sqlite3.Connection]:
+    connection = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        url = sa.URL.create("sqlite", database=str(path))
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-        with engine.begin() as connection:
-            # In one statement: two processes that start at once would both find the table missing.
-            connection.execute(CreateTable(_studies, if_not_exists=True))
-            yield connection
-    except (OSError, ValueError, DatabaseError) as error:  # ValueError: a null byte, or a row
-        reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.execute(begin)
+        yield connection
+        connection.execute("COMMIT")
+    except (OSError, ValueError, OverflowError, sqlite3.Error) as error:
+        reason = problem_of(error) if isinstance(error, ValidationError) else error
+        reason = getattr(error, "strerror", None) or reason
         raise StudyError(
-            f"{path}: the ledger cannot be used: {reason}; repair or remove the file, or name another"
-            f" with {LEDGER}"
+            f"{path}: the ledger cannot be used: {' '.join(str(reason).split())}; repair or remove the"
+            f" file, or name another with {LEDGER}"
         ) from None
     finally:
-        if engine is not None:
-            engine.dispose()
+        if connection is not None:
+            connection.close()  # what was not committed is undone
 
 
-def note(data_hash: str, study_hash: str, study: str, data: str, n_sets: int) -> None:
-    """Note how many distinct sets a study has tried so far; never lowers what is noted.
+def read_ledger() -> Ledger:
+    """All entries; none where there is no ledger yet.
+
+    Raises:
+        StudyError: the ledger cannot be used.
+    """
+    path = ledger_path()
+    if not os.path.lexists(path):
+        return Ledger(())
+    with _connection(path, "BEGIN") as connection:
+        return _read(connection)
+
+
+def note(search: Search, maxima: Float32Array) -> None:
+    """Note what a study has tried so far; never lowers what is noted.
 
     Several processes may do so at once.
 
     Args:
-        data_hash: content hash of the bars.
-        study_hash: hash of the study's space.
-        study: name of the study.
-        data: path of the bars.
-        n_sets: distinct sets tried so far.
+        search: what it has tried.
+        maxima: (n_draws,), its largest draws; empty where it has no max-test.
 
     Raises:
         StudyError: the ledger cannot be used.
     """
-    values = {
-        "data_hash": data_hash,
-        "study_hash": study_hash,
-        "study": study,
-        "data": data,
-        "n_sets": n_sets,
-        "last_run": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    statement = insert(_studies).values(values)
-    most = sa.func.max(_studies.c.n_sets, statement.excluded.n_sets)
-    with _connection() as connection:
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["data_hash", "study_hash"], set_={**values, "n_sets": most}
+    with _connection(ledger_path(), "BEGIN IMMEDIATE") as connection:
+        connection.execute(_TABLE)
+        ledger = _read(connection)
+        former = [
+            one
+            for one in ledger.entries
+            if isinstance(one.what, Search) and one.what.key == search.key
+        ]
+        if former and isinstance(last := former[-1].what, Search):
+            search = replace(search, n_sets=max(search.n_sets, last.n_sets))
+            maxima = larger_draws([maxima, former[-1].maxima])
+            aside = former[-1].number in ledger.set_aside()
+            if not aside and search == last and np.array_equal(maxima, former[-1].maxima):
+                return
+        _add(connection, ledger, search, maxima)
+
+
+def set_aside(number: int, reason: str) -> None:
+    """No longer correct for an entry; the entry and the reason are kept.
+
+    Args:
+        number: number of the entry of a study.
+        reason: one line.
+
+    Raises:
+        StudyError: there is no such entry, it is set aside already, the reason is not one line, or the
+            ledger cannot be used.
+    """
+    path = ledger_path()
+    try:
+        what = _SET_ASIDE.validate_python({"entry": number, "reason": reason.strip()})
+    except ValidationError as error:
+        raise StudyError(f"ledger: {problem_of(error)}; give one line of text") from None
+    if not what.reason:
+        raise StudyError("ledger: the reason is empty; say why the entry does not count")
+    with _connection(path, "BEGIN IMMEDIATE") as connection:
+        connection.execute(_TABLE)
+        ledger = _read(connection)
+        standing = {entry.number for entry, _ in ledger.searches()}
+        if number not in standing:
+            raise StudyError(
+                f"{path}: entry {number} does not count, so it cannot be set aside; `barsweep ledger`"
+                " lists those that do"
             )
-        )
+        _add(connection, ledger, what, np.zeros(0, np.float32))
 
 
-def entries(data_hash: str | None = None) -> list[Entry]:
-    """All notes, ordered by the hash of the bars and then by time.
-
-    Args:
-        data_hash: notes on these bars only; None gives all.
-
-    Raises:
-        StudyError: the ledger cannot be used.
-    """
-    query = sa.select(_studies).order_by(_studies.c.data_hash, _studies.c.last_run)
-    if data_hash is not None:
-        query = query.where(_studies.c.data_hash == data_hash)
-    if not os.path.lexists(ledger_path()):
-        return []
-    with _connection() as connection:
-        return [_entry(row) for row in connection.execute(query).mappings()]
+_SEARCH: TypeAdapter[Search] = TypeAdapter(Search)
+_SET_ASIDE: TypeAdapter[SetAside] = TypeAdapter(SetAside)
 
 
-def _entry(row: Mapping[Any, Any]) -> Entry:
-    """A row of the ledger; SQLite keeps a value of any type in any column.
+def _add(
+    connection: sqlite3.Connection, ledger: Ledger, what: Search | SetAside, maxima: Float32Array
+) -> None:
+    before = ledger.entries[-1] if ledger.entries else None
+    number = 1 if before is None else before.number + 1
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    content = json.dumps(asdict(what), sort_keys=True)
+    draws = maxima.astype("<f4").tobytes()
+    digest = _hash(number, time, content, draws, _FIRST if before is None else before.hash)
+    connection.execute(
+        f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+        (number, time, content, draws, digest),
+    )
 
-    Raises:
-        ValueError: a value has another type than this program writes, or no sensible size.
-    """
-    for name, value in row.items():
-        whole = isinstance(value, int) and 0 <= value <= 2**53
-        if not (whole if name == "n_sets" else isinstance(value, str)):
-            raise ValueError(f"{name} of a study is {quoted(value)}")
-    return Entry(**row)
+
+def _hash(number: int, time: str, content: str, maxima: bytes, before: str) -> str:
+    text = json.dumps([number, time, content, maxima.hex(), before])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:
-    """The number of sets ever tried on some bars.
-
-    Args:
-        data_hash: content hash of the bars.
-        space_hash: the hash of the space of a study that may have noted its sets in another ledger,
-            or nowhere.
-        own: distinct sets that it tried.
+def _read(connection: sqlite3.Connection) -> Ledger:
+    """All entries of an open ledger.
 
     Raises:
-        StudyError: the ledger cannot be used.
+        ValueError: an entry has values that this program never writes.
+        sqlite3.Error: it cannot be read.
     """
-    found = {entry.study_hash: entry.n_sets for entry in entries(data_hash)}
-    if space_hash:
-        found[space_hash] = max(found.get(space_hash, 0), own)
-    return sum(found.values())
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'entries'").fetchall()
+    if not tables:
+        return Ledger(())
+    entries: list[Entry] = []
+    broken, before = None, _FIRST
+    for row in connection.execute(f"SELECT {_COLUMNS} FROM entries ORDER BY number"):
+        entry = _entry(*row)
+        number, time, content, maxima, _ = row
+        expected = _hash(number, time, content, maxima, before)
+        if broken is None and (entry.number != len(entries) + 1 or entry.hash != expected):
+            broken = entry.number
+        entries.append(entry)
+        before = entry.hash
+    return Ledger(tuple(entries), broken)
+
+
+def _entry(number: Any, time: Any, content: Any, maxima: Any, digest: Any) -> Entry:
+    """A row of the ledger; SQLite keeps a value of any type in any column."""
+    for name, value, kind in (
+        ("number", number, int),
+        ("time", time, str),
+        ("content", content, str),
+        ("maxima", maxima, bytes),
+        ("hash", digest, str),
+    ):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} of an entry is {quoted(value)}")
+    try:
+        time = datetime.fromisoformat(time).isoformat(timespec="seconds")
+    except ValueError:
+        raise ValueError(f"time of entry {number} is {quoted(time)}") from None
+    read = parse_json(content)
+    if not isinstance(read, dict):
+        raise ValueError(f"content of entry {number} is {quoted(content)}")
+    kind_of = _SET_ASIDE if "entry" in read else _SEARCH
+    what = kind_of.validate_json(json.dumps(read), strict=True)
+    if len(maxima) % 4:
+        raise ValueError(f"maxima of entry {number} have {len(maxima)} bytes")
+    draws = np.frombuffer(maxima, "<f4").astype(np.float32)
+    if np.isnan(draws).any():
+        raise ValueError(f"maxima of entry {number} are no numbers")
+    return Entry(number, time, what, draws, digest)

@@ -166,9 +166,11 @@ def simulate_blocks(
         at = bound
     moments = np.diff(np.stack([so_far[bound] for bound in inputs.bounds]), axis=0)
     moments = np.ascontiguousarray(moments.transpose(2, 1, 0))
-    squares, products = sums_so_far(layout.SUM_RETURN_2, layout.SUM_PRODUCT)
+    totals, squares, products = sums_so_far(
+        layout.SUM_RETURN, layout.SUM_RETURN_2, layout.SUM_PRODUCT
+    )
     sums = np.diff(np.stack([so_far[bound][0] for bound in inputs.alpha_bounds]), axis=0)
-    alphas = score(inputs, sums, squares, products, maxima)
+    alphas = score(inputs, sums, totals, squares, products, maxima)
     in_sample = metrics(begin, inputs.first, inputs.split)
     if inputs.split == bars.n_bars:
         return TileResult(in_sample, np.full_like(in_sample, np.nan), moments, alphas)

@@ -30,7 +30,7 @@ def with_max_test(inputs: Inputs, benchmark: FloatArray) -> Inputs:
     """The inputs of a study whose sets are tested against a benchmark.
 
     Args:
-        inputs: of the study, without a max-test.
+        inputs: the prepared inputs of the study, without a max-test.
         benchmark: (n_bars from the first decision on,), its returns per bar, fractions.
 
     Returns:
@@ -55,7 +55,7 @@ def excess_returns(inputs: Inputs, returns: FloatArray) -> FloatArray:
     """Returns per bar as those of the study's metrics, less the risk-free ones.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
         returns: (n_bars from the first decision on,), fractions per bar.
 
     Returns:
@@ -72,45 +72,39 @@ def excess_returns(inputs: Inputs, returns: FloatArray) -> FloatArray:
 def alpha_bounds(inputs: Inputs) -> tuple[int, ...]:
     """Bounds of the blocks of a max-test, of nearly equal length, which cover all bars in-sample.
 
-    Where possible they cut each block whose moments are kept into as many, since the simulation stops at
-    every bound.
-
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
 
     Returns:
         Ascending from the first decision to the holdout; empty for too few bars.
     """
-    first, kept = inputs.first, inputs.bounds
-    edges = np.concatenate(([first], inputs.rules.closes(first, inputs.split) + 1))
-    n_kept, start = len(kept) - 1, int(np.searchsorted(edges, kept[0]))
-    if n_kept < 1:
-        n_kept, start = 1, 0
-    span = len(edges) - 1 - start
-    n_blocks = min(BLOCKS, span // LEAST_RETURNS)
-    if n_blocks >= n_kept:
-        n_blocks -= n_blocks % n_kept
+    closes = inputs.rules.closes(inputs.first, inputs.split)
+    edges = np.concatenate(([inputs.first], closes + 1))
+    n_blocks = min(BLOCKS, len(closes) // LEAST_RETURNS)
     if n_blocks < FEWEST_BLOCKS:
         return ()
-    later = [len(edges) - 1 - back * span // n_blocks for back in range(n_blocks - 1, -1, -1)]
-    return (first, *(int(edges[place]) for place in later))
+    return tuple(int(edges[place]) for place in np.arange(n_blocks + 1) * len(closes) // n_blocks)
 
 
 def compile_max_test(inputs: Inputs) -> None:
     """Compile the kernels of the max-test, see ``optimizer.engine.compile``.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
     """
     n_blocks = len(inputs.multipliers)
     if n_blocks:
         one, maxima = np.zeros(1), no_draws()
-        score(inputs, np.zeros((n_blocks, 1)), one, one, maxima)
+        score(inputs, np.zeros((n_blocks, 1)), one, one, one, maxima)
         raise_maxima(np.zeros((1, n_blocks), np.float32), inputs.multipliers, maxima)
 
 
 def no_draws() -> Float32Array:
-    """Largest draws before the first set, shape (N_DRAWS,)."""
+    """The largest draws before the first set.
+
+    Returns:
+        -inf, shape (N_DRAWS,).
+    """
     return np.full(N_DRAWS, -np.inf, np.float32)
 
 
@@ -135,6 +129,7 @@ def larger_draws(parts: Sequence[Float32Array]) -> Float32Array:
 def score(
     inputs: Inputs,
     sums: FloatArray,
+    totals: FloatArray,
     squares: FloatArray,
     products: FloatArray,
     maxima: Float32Array | None,
@@ -142,10 +137,10 @@ def score(
     """Alphas of some parameter sets.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
         sums: (n_blocks, n_sets), excess returns summed over each block of ``Inputs.alpha_bounds``.
-        squares: (n_sets,), sum of their squares in-sample.
-        products: (n_sets,), sum of their products with the benchmark's.
+        totals, squares, products: (n_sets,), sums in-sample of these returns, of their squares, and of
+            their products with the benchmark's.
         maxima: (N_DRAWS,), raised to the draws of these sets; None leaves them out.
 
     Returns:
@@ -160,6 +155,7 @@ def score(
         scores = np.empty((n_sets, len(bounds) - 1), np.float32)
         n_rows = score_sets(
             sums,
+            totals,
             squares,
             products,
             np.add.reduceat(inside, bounds[:-1] - bounds[0]),

@@ -38,6 +38,7 @@ def scored(returns: Array, market: Array, bounds: Bounds) -> tuple[Array, Single
     scores = np.empty((returns.shape[1], len(bounds) - 1), np.float32)
     n_rows = score_sets(
         np.add.reduceat(returns, bounds[:-1], axis=0),
+        returns.sum(axis=0),
         (returns**2).sum(axis=0),
         returns.T @ market,
         np.add.reduceat(market, bounds[:-1]),

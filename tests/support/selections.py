@@ -6,7 +6,10 @@ import math
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from optimizer.selection.record import Neighbours, Selection, SetStatistics
+from optimizer.selection.tried import Tried
 from optimizer.sweep.buy_and_hold import Held
 
 YEARLY = math.sqrt(252.0)
@@ -21,7 +24,7 @@ def annual_sharpe(probability: float) -> float:
 
 
 def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) -> Selection:
-    """A study of one set that holds up, but for the changes: its DSR is its PSR.
+    """A study of one set, with the changes: its DSR is its PSR.
 
     Args:
         probability: deflated Sharpe ratio of the winner.
@@ -57,3 +60,8 @@ def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) 
             **changes,
         }
     )
+
+
+def tried_by(n_sets: int) -> Tried:
+    """So many sets tried by two studies, without draws."""
+    return Tried(n_sets, 2, np.zeros(0, np.float32))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import signal
@@ -483,7 +484,9 @@ class LongStudy:
     def _compare_ledger(self) -> None:
         path = self.home / f"{self.sampler} disturbed.db"
         with contextlib.closing(sqlite3.connect(path)) as ledger:
-            counted = [row[0] for row in ledger.execute("SELECT n_sets FROM studies")]
+            rows = ledger.execute("SELECT content FROM entries ORDER BY number").fetchall()
+        # The last entry counts: those before are of the same study on the same bars.
+        counted = [json.loads(rows[-1][0])["n_sets"]] if rows else []
         if counted != [StudyFolder(self._out).n_distinct()]:
             self.losses.append(f"the ledger counts {counted} sets")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
-from optimizer.selection.verdict import remarks
+from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
 from optimizer.views.report import search_figures, selection_figures
@@ -14,7 +14,7 @@ from optimizer.views.report.drawn import Drawn, Values, height_of
 from optimizer.views.report.formats import metric_name, metric_title, value_text
 from optimizer.views.report.search_figures import BEST_LINES, OTHER_LINES
 
-TONES = {"holds up": "good", "fragile": "middling", "likely luck": "bad"}
+TONES = {SKILL: "good", PROMISING: "middling", LUCK: "bad"}
 
 SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
          -1: ("-", "bad", "speaks against it")}  # fmt: skip
@@ -50,7 +50,7 @@ def verdict(content: Content) -> Values:
         values |= {"tone": "middling", "headline": f"Set {number:,}: no verdict yet", "reasons": ()}
     else:
         found, number = content.verdict, content.selection.sets[0].number
-        values |= {"tone": TONES[found.words], "headline": f"Set {number:,}: {found.words}"}
+        values |= {"tone": TONES[found.words], "headline": f"Set {number:,}: {found.headline}"}
         values["reasons"] = [
             dict(zip(("sign", "tone", "meaning"), SIGNS[reason.weight], strict=True))
             | {"text": reason.text}
@@ -73,15 +73,20 @@ def _best_table(content: Content) -> Values:
     varying = [axis.name for axis in content.axes if axis.name in frame.columns]
     varying = [name for name in varying if frame[name].nunique(dropna=False) > 1]
     names = ["set", *(metric_name(name) for name in metrics)]
-    names += ["DSR", "PSR"] if odds else []
+    names += ["p", "DSR", "PSR"] if odds else []
     names += ["what differs"] if varying else []
     rows = []
     for row in frame.to_dict("records"):
         cells = [f"{value_text(n, row[n])} / {value_text(n, row[f'oos_{n}'])}" for n in metrics]
         if odds:
             one = odds.get(int(row["set"]))
-            dsr, psr, oos_psr = (one.dsr, one.psr, one.oos_psr) if one else (None, None, None)
-            cells += [probability(dsr), f"{probability(psr)} / {probability(oos_psr)}"]
+            p, dsr = (one.p, one.dsr) if one else (None, None)
+            psr, oos_psr = (one.psr, one.oos_psr) if one else (None, None)
+            cells += [
+                probability(p),
+                probability(dsr),
+                f"{probability(psr)} / {probability(oos_psr)}",
+            ]
         differs = ", ".join(
             f"{name.removeprefix(row['strategy'] + '_')} {value_text('', row[name])}"
             for name in varying
@@ -129,9 +134,10 @@ def selection(content: Content, drawn: Drawn) -> Values:
         "walk_forward": None,
     }
     found = content.selection
-    if found is None:
+    if found is None or content.verdict is None:
         return values
-    lines = remarks(found, content.study)
+    tried = content.verdict.tried
+    lines = [*remarks(found, content.study, tried), *diagnosis(found, tried)]
     values["remarks"] = [line[:1].upper() + line[1:] for line in lines]
     values["overfitting"] = drawn.add("overfitting", selection_figures.overfitting(content))
     if found.pbo is not None:

@@ -18,11 +18,11 @@ import pytest
 import tomli_w
 
 from optimizer.catalogue import METRICS
-from optimizer.cli.results import VERDICTS
 from optimizer.review.records import list_studies
 from optimizer.review.replay import replay
 from optimizer.review.rerun import open_positions
 from optimizer.search.run import run_study
+from optimizer.selection.verdict import VERDICTS
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import find_sets
@@ -300,12 +300,12 @@ def test_a_complete_study_without_a_batch_has_no_verdict(
         done = barsweep(*arguments, folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines().count(line) == 1, done.stdout
-        assert not any(word in done.stdout for word in VERDICTS)
+        assert not any(f": {word}" in done.stdout for word in VERDICTS)
         assert "complete" not in done.stdout
     done = barsweep("report", "out", folder=tmp_path)
     assert done.returncode == 0, done
     page = html.unescape((tmp_path / "out" / "report.html").read_text())
-    assert line in page and not any(f"{word}<" in page for word in VERDICTS)
+    assert line in page and not any(f": {word}" in page for word in VERDICTS)
     (summary,) = list_studies(tmp_path)
     assert (summary.state, summary.verdict) == ("stopped", None)
     assert "odds: unknown" in barsweep("show", "out", 9, folder=tmp_path).stdout

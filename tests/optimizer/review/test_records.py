@@ -20,10 +20,11 @@ from optimizer.review.html import render
 from optimizer.review.records import judged, list_studies, set_record
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
+from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import load_selection
+from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import judge
 from optimizer.store.folder import StudyFolder
-from optimizer.store.ledger import n_tried
 from optimizer.sweep.single_set import backtest
 from tests.support.command import barsweep
 from tests.support.studies import changed, random_bars, small_study, write_bars
@@ -69,8 +70,7 @@ def test_a_list_says_what_each_study_came_to(home: Home) -> None:
     assert small.best_out_of_sample == best["oos_sharpe"]
     selection = load_selection(home.small.folder)
     assert selection is not None
-    tried = n_tried(home.small.folder.manifest()["data_hash"])
-    assert small.verdict == judge(selection, tried).words
+    assert small.verdict == judge(selection, everything_tried(selection)).words
     assert small.when is not None
 
 
@@ -134,7 +134,7 @@ def test_one_set_in_full(home: Home) -> None:
 def test_odds_of_a_set_are_those_of_the_study(home: Home) -> None:
     selection, verdict, problem = judged(home.small.folder)
     assert selection is not None and verdict is not None and problem == ""
-    assert selection.sets[0].dsr == verdict.dsr
+    assert selection.sets[0].p == family_wise(selection.sets[0].alpha_t, verdict.tried.maxima)
     for known in selection.sets[:3]:
         assert set_record(home.small.folder.path, known.number).odds == known
     beyond = {one.number for one in selection.sets}
@@ -269,7 +269,7 @@ def test_a_notebook_shows_the_best_sets_and_the_verdict(home: Home) -> None:
     assert held[-1] == "buy and hold"
     selection = load_selection(home.small.folder)
     assert selection is not None
-    assert judge(selection, n_tried(home.small.folder.manifest()["data_hash"])).words in text
+    assert judge(selection, everything_tried(selection)).words in text
 
 
 def test_a_notebook_shows_a_study_with_nothing_feasible(home: Home, tmp_path: Path) -> None:

@@ -362,7 +362,8 @@ def test_every_batch_has_the_stated_schema(holdout: float, data: Path, tmp_path:
     assert len(paths) == 7
     names = build_space(result.study).parameter_names
     expected = {**SCHEMA, **dict.fromkeys(names, pa.float64())}
-    expected |= {"feasible": pa.bool_(), "score": pa.float64()}
+    expected |= {"feasible": pa.bool_()}
+    expected |= dict.fromkeys(("score", "alpha", "alpha_t"), pa.float64())
     for prefix in ("", "oos_"):
         for metric in METRICS:
             kinds = {"n_trades": pa.int64(), "ruined": pa.bool_()}

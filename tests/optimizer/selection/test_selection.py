@@ -28,7 +28,8 @@ from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.pbo import probability_of_backtest_overfitting
 from optimizer.selection.record import Selection, Window, load_selection
 from optimizer.selection.splits import symmetric_splits
-from optimizer.selection.verdict import judge
+from optimizer.selection.tried import everything_tried
+from optimizer.selection.verdict import LUCK, VERDICTS, diagnosis, judge
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
 from optimizer.sweep.evaluate import evaluate
@@ -692,7 +693,7 @@ def test_no_feasible_set_is_no_selection(data: Path, tmp_path: Path, capsys: Any
     results.show_study(result.folder.path, 3)
     shown = capsys.readouterr().out
     assert "no parameter set is feasible" in shown
-    assert not any(words in shown for words in results.VERDICTS)
+    assert not any(words in shown for words in VERDICTS)
 
 
 def test_one_feasible_set_has_no_pbo(data: Path, known: Known, tmp_path: Path) -> None:
@@ -724,9 +725,9 @@ def test_no_holdout(data: Path, tmp_path: Path, capsys: Any) -> None:
     assert found.sets[0].oos_sharpe is None
     assert found.sets[0].oos_psr is None
     assert found.oos_sharpe_interval is None
-    assert judge(found).words != "holds up"
+    assert found.holdout is None
     results.show_study(result.folder.path, 3)
-    assert "out-of-sample Sharpe ratio unknown" in capsys.readouterr().out
+    assert "p unknown out-of-sample: no holdout" in capsys.readouterr().out
 
 
 def test_too_few_bars_for_blocks(tmp_path: Path, capsys: Any) -> None:
@@ -737,9 +738,10 @@ def test_too_few_bars_for_blocks(tmp_path: Path, capsys: Any) -> None:
     assert found.pbo is None
     assert found.windows == ()
     assert found.neighbours is not None
-    assert judge(found).words != "holds up"
+    assert found.maxima == ()
+    assert judge(found).words == LUCK
     results.show_study(result.folder.path, 3)
-    assert "probability of backtest overfitting unknown" in capsys.readouterr().out
+    assert "too few bars for a test over all sets" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -775,7 +777,7 @@ def test_a_winner_that_never_trades(data: Path, tmp_path: Path, capsys: Any) -> 
     assert found.sets[0].sharpe is None
     assert found.sets[0].dsr is None
     assert found.minimum_years is None
-    assert judge(found).words == "likely luck"
+    assert judge(found).words == LUCK
     results.show_study(result.folder.path, 3)
     assert "deflated Sharpe ratio unknown" in capsys.readouterr().out
 
@@ -795,13 +797,15 @@ def test_a_sampler_that_saw_the_windows_is_said_to_flatter(
 def test_show_prints_the_verdict_and_its_reasons(known: Known, capsys: Any) -> None:
     results.show_study(known.result.folder.path, 3)
     lines = capsys.readouterr().out.splitlines()
-    verdict = judge(known.selection)
-    place = lines.index(f"set {known.selection.sets[0].number}: {verdict.words}")
+    verdict = judge(known.selection, everything_tried(known.selection))
+    place = lines.index(f"set {known.selection.sets[0].number}: {verdict.headline}")
     signs = {1: "+", 0: "~", -1: "-"}
     for offset, reason in enumerate(verdict.reasons, 1):
         line = lines[place + offset]
-        assert line.startswith(f"  {signs[reason.weight]} ")
-        assert f"(holds {reason.text.rsplit('(holds ', 1)[1]}" in line
+        assert line == f"  {signs[reason.weight]} {reason.text}"
+    shown = lines[lines.index("the verdict does not rest on:") + 1 :]
+    lines = diagnosis(known.selection, verdict.tried)
+    assert shown[: len(lines)] == [f"  {line}" for line in lines] and len(lines) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -11,20 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from optimizer.cli import results
 from optimizer.errors import StudyError
 from optimizer.files import ledger_path
 from optimizer.review.records import judged
+from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
-from optimizer.selection.verdict import judge
 from optimizer.store import ledger
-from optimizer.store.ledger import entries, n_tried, note
-from optimizer.store.query import cell
+from optimizer.store.ledger import Ledger, Search, note, read_ledger, set_aside
 from optimizer.study_file.bars import load_study_bars
+from optimizer.types import Float32Array
 from tests.support.studies import random_bars, small_study, write_bars
 
 OWN = Path.home() / ".local" / "share" / "barsweep" / "ledger.db"
@@ -41,10 +43,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(data: Path, out: Path, /, **tables: Any) -> StudyResult:
     search = {"trials": 6, **tables.pop("search", {})}
     return run_study(small_study(data, search=search, **tables), out=out, workers=1)
-
-
-def hash_of(result: StudyResult) -> str:
-    return load_study_bars(result.study).content_hash
 
 
 def barsweep(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -86,52 +84,135 @@ def test_a_user_without_a_home_is_told_to_name_a_file(monkeypatch: pytest.Monkey
     monkeypatch.delenv("BARSWEEP_LEDGER")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
-    for use in (lambda: note("d", "s", "n", "f", 1), lambda: n_tried("d")):
+    for use in (lambda: note(search(), draws()), read_ledger):
         with pytest.raises(StudyError, match="BARSWEEP_LEDGER"):
             use()
 
 
 # --- What it holds ----------------------------------------------------------------------------
 
+DAY = 86_400 * 10**9
+
+
+def search(**changes: Any) -> Search:
+    """A study on 1,000 daily bars of two symbols."""
+    return Search(
+        **{
+            "study_hash": "a" * 64,
+            "data_hash": "b" * 64,
+            "study": "one",
+            "data": "/bars.parquet",
+            "symbols": ("AAA", "BBB"),
+            "bar_ns": DAY,
+            "start_ns": 0,
+            "stop_ns": 1000 * DAY,
+            "n_sets": 10,
+            **changes,
+        }
+    )
+
+
+def draws(*values: float) -> Float32Array:
+    return np.array(values, np.float32)
+
 
 def test_an_empty_ledger_is_not_made_by_reading(path: Path) -> None:
-    assert entries() == []
-    assert n_tried("d") == 0
+    assert read_ledger() == Ledger(())
     assert not path.parent.exists()
 
 
-def test_studies_on_the_same_bars_add_up() -> None:
-    note("bars 1", "study 1", "one", "/a.parquet", 10)
-    note("bars 1", "study 2", "two", "/a.parquet", 5)
-    note("bars 2", "study 1", "one", "/b.parquet", 100)
-    assert n_tried("bars 1") == 15
-    assert n_tried("bars 2") == 100
-    assert n_tried("bars 3") == 0
-    assert [(e.data_hash, e.study_hash, e.n_sets) for e in entries()] == [
-        ("bars 1", "study 1", 10),
-        ("bars 1", "study 2", 5),
-        ("bars 2", "study 1", 100),
-    ]
-
-
 def test_a_study_counts_once_and_never_less() -> None:
-    note("bars", "study", "old name", "/old.parquet", 10)
-    note("bars", "study", "new name", "/new.parquet", 4)
-    (only,) = entries()
-    assert (only.n_sets, only.study, only.data) == (10, "new name", "/new.parquet")
-    note("bars", "study", "new name", "/new.parquet", 12)
-    assert n_tried("bars") == 12
+    note(search(), draws(1.0, 5.0))
+    note(search(study="new name", n_sets=4), draws(3.0, 2.0))
+    note(search(study="new name", n_sets=4), draws(3.0, 2.0))  # changes nothing
+    ledger = read_ledger()
+    assert [one.number for one in ledger.entries] == [1, 2] and ledger.broken is None
+    ((entry, only),) = ledger.searches()
+    assert (entry.number, only.n_sets, only.study) == (2, 10, "new name")
+    assert entry.maxima.tolist() == [3.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "overlap"),
+    [
+        ({"stop_ns": 1001 * DAY}, True),  # one more bar
+        ({"symbols": ("AAA",)}, True),  # one symbol less
+        ({"symbols": ("BBB", "AAA")}, True),
+        ({"symbols": ("AAA", "CCC")}, True),
+        ({"symbols": ("CCC",)}, False),
+        ({"start_ns": 1000 * DAY, "stop_ns": 2000 * DAY}, True),  # one bar in common
+        ({"start_ns": 1001 * DAY, "stop_ns": 2000 * DAY}, False),
+        ({"bar_ns": DAY // 24}, False),
+        ({"bar_ns": DAY * 7 // 5}, True),  # a few bars more or less change the usual distance
+    ],
+)
+def test_studies_overlap_by_symbol_size_and_time(changes: dict[str, Any], overlap: bool) -> None:
+    one, other = search(), search(data_hash="c" * 64, **changes)
+    note(one, draws(1.0))
+    note(other, draws(2.0))
+    assert one.overlaps(other) == other.overlaps(one) == overlap
+    found = read_ledger()
+    assert [entry.number for entry, _ in found.overlapping(one)] == ([2] if overlap else [])
+    assert [entry.number for entry, _ in found.overlapping(other)] == ([1] if overlap else [])
+
+
+def test_what_is_set_aside_is_kept_with_its_reason() -> None:
+    note(search(), draws(1.0))
+    note(search(data_hash="c" * 64), draws(2.0))
+    set_aside(1, " its bars were wrong ")
+    found = read_ledger()
+    assert [one.number for one in found.entries] == [1, 2, 3]
+    assert found.set_aside()[1].reason == "its bars were wrong"
+    assert [entry.number for entry, _ in found.searches()] == [2]
+    for number, reason, words in (
+        (1, "again", "entry 1 does not count"),
+        (3, "no study", "entry 3 does not count"),
+        (9, "missing", "entry 9 does not count"),
+        (2, "  ", "the reason is empty"),
+        (2, "two\nlines", "give one line"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            set_aside(number, reason)
+    note(search(), draws(1.0))  # the study is run again
+    assert [entry.number for entry, _ in read_ledger().searches()] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("statement", "broken"),
+    [
+        ("UPDATE entries SET maxima = zeroblob(8) WHERE number = 2", 2),
+        ("UPDATE entries SET content = replace(content, '10', '1') WHERE number = 1", 1),
+        ("UPDATE entries SET time = '2020-01-01T00:00:00+00:00' WHERE number = 3", 3),
+        ("DELETE FROM entries WHERE number = 2", 3),
+        ("DELETE FROM entries WHERE number = 1", 2),
+        ("UPDATE entries SET number = 7 WHERE number = 3", 7),
+    ],
+)
+def test_an_entry_that_was_changed_or_removed_is_found(
+    statement: str, broken: int, path: Path
+) -> None:
+    for letter in "abc":
+        note(search(data_hash=letter * 64), draws(1.0, 2.0))
+    assert read_ledger().broken is None
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(statement)
+        database.commit()
+    assert read_ledger().broken == broken
+    done = barsweep("ledger")
+    assert f"entry {broken} is not as it was written" in done.stdout
 
 
 MANY = """
 import sys
-from optimizer.store import ledger
+import numpy as np
+from optimizer.store.ledger import Search, note
+own = int(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
-for n in range(1, 21):
-    ledger.note("bars", f"study {sys.argv[1]}", "name", "file", n)
-    ledger.note("bars", f"study {sys.argv[1]} {n}", "name", "file", 1)
-    ledger.note("bars", "shared", "name", "file", 100 * int(sys.argv[1]) + n)
+for n in range(1, 11):
+    for study in (f"{own}" * 64, f"{own}{n:02d}" + "0" * 61, "f" * 64):
+        what = Search(study, "b" * 64, "name", "file", ("AAA",), 1, 0, 1, 100 * own + n)
+        note(what, np.full(4, n, np.float32))
 """
 
 
@@ -150,20 +231,31 @@ def test_six_processes_at_once_lose_nothing() -> None:
     with ThreadPoolExecutor(6) as threads:
         ends = list(threads.map(lambda one: one.communicate("go\n", timeout=120), processes))
     assert [one.returncode for one in processes] == [0] * 6, ends
-    assert n_tried("bars") == 6 * 20 + 6 * 20 + 520
-    assert len(entries()) == 6 * 21 + 1
+    found = read_ledger()
+    assert found.broken is None
+    counts = [one.n_sets for _, one in found.searches()]
+    assert len(counts) == 6 * 11 + 1 and max(counts) == 510
+    assert sum(counts) == sum(11 * 100 * own + 55 + 10 for own in range(6)) + 510
 
 
 # --- Studies ----------------------------------------------------------------------------------
 
 
-def test_a_study_notes_the_distinct_sets_it_tried(data: Path, tmp_path: Path) -> None:
+def test_a_study_notes_what_it_tried(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out")
-    (entry,) = entries()
-    assert entry.data_hash == hash_of(result)
-    assert entry.study_hash == result.study.space_hash
-    assert (entry.study, entry.data) == ("small", str(data))
-    assert entry.n_sets == result.folder.n_distinct() == len(result.results()) == 24
+    ((entry, found),) = read_ledger().searches()
+    bars, manifest = load_study_bars(result.study), result.folder.manifest()
+    assert found.data_hash == bars.content_hash
+    assert found.study_hash == result.study.space_hash
+    assert (found.study, found.data, found.symbols) == ("small", str(data), bars.symbols)
+    assert found.n_sets == result.folder.n_distinct() == len(result.results()) == 24
+    times = bars.timestamps.astype(np.int64)
+    assert (found.bar_ns, found.start_ns) == (DAY, times[manifest["first_bar"]])
+    assert found.stop_ns == times[manifest["holdout_bar"] - 1]
+    assert entry.maxima.tobytes() == result.folder.maxima().tobytes()
+    selection = load_selection(result.folder)
+    assert selection is not None and selection.search == found
+    assert np.array(selection.maxima, np.float32).tobytes() == entry.maxima.tobytes()
 
 
 def test_points_asked_twice_count_once(data: Path, tmp_path: Path) -> None:
@@ -171,49 +263,73 @@ def test_points_asked_twice_count_once(data: Path, tmp_path: Path) -> None:
     strategy = {"lookback": {"choices": [10, 20]}}
     result = run(data, tmp_path / "out", risk=risk, strategy=strategy)
     assert len(result.results()) == 24
-    assert n_tried(hash_of(result)) == 8
+    assert [one.n_sets for _, one in read_ledger().searches()] == [8]
     found = load_selection(result.folder)
     assert found is not None
     assert found.n_tried == 8
 
 
-def test_the_same_study_again_counts_once(data: Path, tmp_path: Path) -> None:
-    first = run(data, tmp_path / "first")
-    run(data, tmp_path / "again")
-    assert n_tried(hash_of(first)) == 24
-    run(data, tmp_path / "other seed", study={"seed": 4})
-    assert n_tried(hash_of(first)) == 48
+def test_a_study_that_is_stopped_has_noted_what_it_tried(data: Path, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.trials >= 4:
+            raise KeyboardInterrupt
+
+    study = small_study(data, search={"trials": 6, "batch": 2})
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, out=tmp_path / "out", workers=1, on_progress=stop)
+    assert [one.n_sets for _, one in read_ledger().searches()] == [16]
 
 
-def test_other_bars_count_apart(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "first")
-    other = write_bars(tmp_path / "other.parquet", random_bars(seed=2))
-    assert n_tried(hash_of(run(other, tmp_path / "second"))) == 24
-    assert len(entries()) == 2
+def test_the_windows_of_a_walk_forward_are_not_charged(data: Path, tmp_path: Path) -> None:
+    validation = {"method": "walk_forward", "blocks": 4}
+    result = run(data, tmp_path / "out", search={"sampler": "tpe"}, validation=validation)
+    selection = load_selection(result.folder)
+    assert selection is not None and selection.one_search_per_window
+    ((_, only),) = read_ledger().searches()
+    assert only.n_sets == result.folder.n_distinct()
 
 
-def test_a_second_study_lowers_the_first_one_s_deflated_sharpe_ratio(
-    data: Path, tmp_path: Path, capsys: Any
+def p_values(result: StudyResult) -> tuple[float | None, float | None]:
+    selection = judged(result.folder).selection
+    assert selection is not None
+    return selection.sets[0].own_p, selection.sets[0].p
+
+
+def test_two_studies_end_with_the_same_p_value_in_either_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    first = run(data, tmp_path / "first")
-    found = load_selection(first.folder)
-    assert found is not None
-    before = judge(found, n_tried(hash_of(first)))
-    assert before.n_tried == 24
-    number = found.sets[0].number
-    assert before.dsr == pytest.approx(found.sets[0].dsr)
-    run(data, tmp_path / "second", study={"seed": 9}, search={"trials": 50})
-    after = judge(found, n_tried(hash_of(first)))
-    assert after.n_tried == 224
-    assert before.dsr is not None
-    assert after.dsr is not None
-    assert after.dsr < before.dsr
-    results.show_study(first.folder.path, 3)
+    """The second one has one bar more, one symbol less, and another space."""
+    bars = random_bars(300)
+    one = write_bars(tmp_path / "one.parquet", bars.head(299))
+    two = write_bars(tmp_path / "two.parquet", random_bars(300, ("AAA", "BBB")))
+
+    def both(order: str) -> dict[str, tuple[float | None, float | None]]:
+        monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / f"{order}.db"))
+        results = {}
+        for name in order:
+            data, seed = (one, 3) if name == "1" else (two, 9)
+            results[name] = run(data, tmp_path / f"{order} {name}", study={"seed": seed})
+        return {name: p_values(result) for name, result in results.items()}
+
+    first, other = both("12"), both("21")
+    assert first == other
+    for own, corrected in first.values():
+        assert own is not None and corrected is not None and own <= corrected
+    assert any(own != corrected for own, corrected in first.values())
+    results.show_study(tmp_path / "12 1", 3)
     shown = capsys.readouterr().out
-    assert f"deflated Sharpe ratio {after.dsr:.3f} for 224 sets tried on these bars" in shown
-    assert judged(first.folder).verdict == after
-    [best] = [line for line in shown.splitlines() if line.strip().startswith(f"{number} ")]
-    assert f" {cell(after.dsr)} " in best, "the table's odds are those of the verdict"
+    assert "over the 24 sets of this study, " in shown
+    assert " over all 48 tried on these bars in 2 studies" in shown
+    assert f"ledger:  {tmp_path / '21.db'}" in shown
+
+
+def test_bars_that_do_not_overlap_correct_nothing(tmp_path: Path) -> None:
+    own = run(write_bars(tmp_path / "a.parquet", random_bars(300)), tmp_path / "a")
+    before = p_values(own)
+    other = random_bars(300, ("DDD", "EEE"))
+    run(write_bars(tmp_path / "b.parquet", other), tmp_path / "b")
+    assert p_values(own) == before
+    assert len(read_ledger().searches()) == 2
 
 
 def spoil(path: Path, how: str) -> None:
@@ -224,7 +340,7 @@ def spoil(path: Path, how: str) -> None:
         path.mkdir()
     elif how == "other tables":
         with sqlite3.connect(path) as connection:
-            connection.execute("CREATE TABLE studies (something TEXT)")
+            connection.execute("CREATE TABLE entries (something TEXT)")
     elif how == "in a file":
         path.parent.rmdir()
         path.parent.write_text("")
@@ -247,12 +363,12 @@ def test_a_ledger_that_cannot_be_used_is_one_warning(
     shown = capsys.readouterr().out
     if how != "in a file":
         assert "only the sets of this study are counted" in shown
-    assert "for 24 sets tried on these bars" in shown
+    assert "over 24 sets tried on these bars" in shown
 
 
 def test_errors_of_the_ledger_are_one_line(path: Path) -> None:
     spoil(path, "not a database")
-    for use in (lambda: note("d", "s", "n", "f", 1), entries):
+    for use in (lambda: note(search(), draws()), read_ledger):
         with pytest.raises(StudyError) as raised:
             use()
         message = str(raised.value)
@@ -265,7 +381,7 @@ def test_errors_of_the_ledger_are_one_line(path: Path) -> None:
 def test_a_null_byte_in_the_path_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "ledger_path", lambda: Path("a\0b"))
     with pytest.raises(StudyError, match="the ledger cannot be used"):
-        note("d", "s", "n", "f", 1)
+        note(search(), draws())
 
 
 # --- The command ------------------------------------------------------------------------------
@@ -275,20 +391,40 @@ def test_the_command_shows_what_was_tried(path: Path) -> None:
     empty = barsweep("ledger")
     assert (empty.returncode, empty.stderr) == (0, "")
     assert empty.stdout.splitlines() == ["nothing tried yet", f"ledger: {path}"]
-    note("a" * 64, "b" * 64, "momentum", "/bars/us.parquet", 12345)
-    note("a" * 64, "c" * 64, "breakout", "/bars/us.parquet", 1000)
-    note("d" * 64, "e" * 64, "momentum", "/bars/fx.parquet", 7)
+    note(search(n_sets=12345), np.arange(1000, dtype=np.float32))
+    note(search(data_hash="c" * 64, study="two", symbols=tuple("ABCDE"), bar_ns=DAY // 24), draws())
+    note(search(data_hash="d" * 64, study="three", stop_ns=1001 * DAY), draws(1.0))
     found = barsweep("ledger")
     assert (found.returncode, found.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert any(
-        line.startswith("aaaaaaaaaaaa momentum bbbbbbbb 12,345 ")
-        and line.endswith("/bars/us.parquet")
+        line.startswith("1 one 12,345 AAA BBB 1-day bars 1970-01-01 to 1972-09-27")
         for line in lines
     )
-    assert "bars aaaaaaaaaaaa: 13,345 sets in all" in lines
-    assert "bars dddddddddddd: 7 sets in all" in lines
+    assert any(line.startswith("2 two 10 A B C and 2 more 1-hour bars") for line in lines)
     assert lines[-1] == f"ledger: {path}"
+    one = barsweep("ledger", 1).stdout
+    assert "study one aaaaaaaa tried 12,345 sets" in one
+    assert "reaches a statistic of 949.05 in 1 of 20 cases" in one
+    assert "overlap with those of entries 3:" in one
+    assert "no other study has searched any of its bars" in barsweep("ledger", 2).stdout
+
+
+def test_the_command_sets_an_entry_aside(path: Path) -> None:
+    note(search(), draws(1.0))
+    done = barsweep("ledger", 1, "--set-aside", "prices of a test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "set aside, so no p-value is corrected for it: prices of a test" in done.stdout
+    assert "entry 1 is set aside: prices of a test" in barsweep("ledger").stdout
+    assert "sets entry 1 aside: prices of a test" in barsweep("ledger", 2).stdout
+    for arguments, words in (
+        (("--set-aside", "why"), "needs the number of an ENTRY"),
+        ((7,), "no entry 7; it has 1 to 2"),
+        ((1, "--set-aside", "why"), "entry 1 does not count"),
+    ):
+        wrong = barsweep("ledger", *arguments)
+        assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+        assert words in wrong.stderr
 
 
 def test_the_command_on_a_spoilt_ledger_exits_with_2(path: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_study_keeps_the_returns_of_its_benchmark(tmp_path: Path) -> None:
     assert selection.held.in_sample["total_return"] == pytest.approx(held)
     done = barsweep("show", "out", folder=tmp_path)
     assert "buy and hold BBB" in done.stdout
-    assert "Sharpe ratio of buying and holding BBB " in done.stdout
+    assert "Sharpe ratio of buy and hold BBB " in done.stdout
     done = barsweep("report", "out", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "buy and hold BBB" in (tmp_path / "out" / "report.html").read_text()

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from optimizer.search.progress import Progress
 from optimizer.search.run import run_study
+from optimizer.selection.verdict import LUCK, PROMISING, SKILL
 from optimizer.store.folder import StudyFolder
 from optimizer.views.live import _View, batch_event, live_view, plain_line
 from tests.support.command import barsweep
@@ -72,7 +73,7 @@ def test_json_lines_of_a_run_and_of_what_is_taken_up(home: Path, tmp_path: Path)
     assert batches[-1]["seconds_left"] == 0
     assert list(end) == ["event", "folder", "verdict", "seconds"]
     assert (end["event"], end["folder"]) == ("done", str(out))
-    assert end["verdict"] in ("holds up", "fragile", "likely luck")
+    assert end["verdict"] in (SKILL, PROMISING, LUCK)
     assert {"load", "kernels", "storage", "other"} <= end["seconds"].keys()
 
     folder.batch_paths()[-1].unlink()

@@ -265,7 +265,7 @@ def test_a_page_holds_every_section(plain: Path) -> None:
     assert path == plain / "report.html"
     page = path.read_text()
     said = words(page)
-    for part in ("deflated Sharpe ratio", "The best sets", "Monthly returns", "costs paid",
+    for part in ("Deflated Sharpe ratio", "The best sets", "Monthly returns", "costs paid",
                  "wishes refused", "Probability of backtest overfitting"):  # fmt: skip
         assert part in said, part
     drawn = spec(page)
@@ -353,7 +353,7 @@ def test_bars_that_are_gone_or_others(plain: Path, tmp_path: Path) -> None:
     folder.write_manifest({**folder.manifest(), "study_folder": str(tmp_path)})
     page = write_report(folder.path).read_text()
     assert "Equity, trades, regimes and refusals are left out:" in words(page)
-    assert "deflated Sharpe ratio" in words(page)
+    assert "Deflated Sharpe ratio" in words(page)
     write_bars(tmp_path / "bars.parquet", random_bars(seed=9))
     assert "holds other bars than the study had" in words(write_report(folder.path).read_text())
 

@@ -1,0 +1,119 @@
+"""What p-values are corrected for: the sets of a study, and all that the ledger has on its bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimizer.errors import StudyError
+from optimizer.files import ledger_path
+from optimizer.selection.record import Selection
+from optimizer.store.ledger import Search, bar_size, read_ledger
+from optimizer.study_file.study import Study
+from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.max_test import larger_draws
+from optimizer.types import Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """Everything tried on the bars of a study.
+
+    Attributes:
+        n_sets: distinct sets, over all studies whose bars overlap.
+        n_studies: these studies, the study itself included.
+        maxima: (n_draws,), largest draws over all these sets; empty without a max-test.
+        place: path of the ledger; empty where only the study itself counts.
+        problem: what is wrong with the ledger; empty if nothing.
+    """
+
+    n_sets: int
+    n_studies: int
+    maxima: Float32Array
+    place: str = ""
+    problem: str = ""
+
+    @classmethod
+    def alone(cls, selection: Selection, problem: str = "") -> Tried:
+        """What the study itself has tried.
+
+        Args:
+            selection: what the study recorded about its choice.
+            problem: why nothing else is known.
+        """
+        return cls(selection.n_tried, 1, own_draws(selection), problem=problem)
+
+
+def own_draws(selection: Selection) -> Float32Array:
+    """The largest draws of a study itself, shape (n_draws,).
+
+    Args:
+        selection: what the study recorded about its choice.
+    """
+    return np.array(selection.maxima, np.float32)
+
+
+def everything_tried(selection: Selection) -> Tried:
+    """What the ledger has on the bars of a study, together with what the study itself has tried.
+
+    Args:
+        selection: what the study recorded about its choice.
+    """
+    if selection.search is None:
+        return Tried.alone(selection)
+    try:
+        ledger, place = read_ledger(), str(ledger_path())
+    except StudyError as error:
+        return Tried.alone(selection, f"{error}; only the sets of this study are counted")
+    own = [pair for pair in ledger.searches() if pair[1].key == selection.search.key]
+    others = ledger.overlapping(selection.search)
+    problem = ""
+    if ledger.broken is not None:
+        problem = (
+            f"{place}: entry {ledger.broken} is not as it was written, or the one before it was"
+            " removed: the ledger has been changed by hand"
+        )
+    n_own = max(selection.n_tried, *(search.n_sets for _, search in own), 0)
+    return Tried(
+        n_sets=n_own + sum(search.n_sets for _, search in others),
+        n_studies=1 + len(others),
+        maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in (*own, *others))]),
+        place=place,
+        problem=problem,
+    )
+
+
+def search_of(study: Study, inputs: Inputs, n_sets: int) -> Search:
+    """What a study has tried, as the ledger has it.
+
+    Args:
+        study: the study.
+        inputs: the prepared inputs of the study.
+        n_sets: distinct sets tried.
+    """
+    bars = inputs.bars
+    times = bars.timestamps.astype("datetime64[ns]").astype(np.int64)
+    return Search(
+        study_hash=study.space_hash,
+        data_hash=bars.content_hash,
+        study=study.name,
+        data=str(study.data_path),
+        symbols=bars.symbols,
+        bar_ns=bar_size(bars.timestamps),
+        start_ns=int(times[inputs.first]),
+        stop_ns=int(times[inputs.split - 1]),
+        n_sets=n_sets,
+    )
+
+
+def known_draws(maxima: Float32Array) -> Float32Array:
+    """Largest draws as they are kept: empty where no set has any.
+
+    Args:
+        maxima: (n_draws,), -inf where no set has been tested.
+
+    Returns:
+        (n_draws,) or (0,).
+    """
+    return maxima if len(maxima) and np.isfinite(maxima).all() else np.zeros(0, np.float32)
