@@ -1,0 +1,135 @@
+"""Stops, targets, time and session exits, and the maintenance margin, from docs/account.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from optimizer.types import TimeArray
+
+if TYPE_CHECKING:
+    from tests.reference.broker import Broker, Symbol
+
+LONG, FLAT, SHORT, HOLD = 1, 0, -1, 2
+
+
+def distance(price: float, fraction: float, multiple: float, atr: float) -> float:
+    """How far a level is from the price that it counts from; infinite where there is none."""
+    given = []
+    if fraction > 0.0:
+        given.append(fraction * price)
+    if multiple > 0.0 and atr > 0.0:
+        given.append(multiple * atr)
+    return min(given, default=inf)
+
+
+def stops(broker: Broker, bar: int) -> None:
+    """Fill the stops and targets that this moment reaches."""
+    p = broker.p
+    for one in broker.symbols:
+        now = one.now
+        if one.lots == 0.0 or not now.trades:
+            continue
+        side = LONG if one.lots > 0.0 else SHORT
+        # A short position is a long one with the signs of all prices turned.
+        open_ = side * (now.open if one.entered is None else one.entered)
+        worst = side * (now.low if side == LONG else now.high)
+        top = side * (now.high if side == LONG else now.low)
+        loss = distance(one.entry, p["stop_loss"], p["stop_loss_atr"], one.opening_atr)
+        trail = distance(one.best, p["trailing_stop"], p["trailing_stop_atr"], one.opening_atr)
+        gain = distance(one.entry, p["take_profit"], p["take_profit_atr"], one.opening_atr)
+        level = max(side * one.entry - loss, side * one.best - trail)
+        goal = side * one.entry + gain if one.entered is None else inf
+        if open_ <= level or open_ >= goal:
+            at = open_
+        elif worst <= level:
+            at = level
+        elif top >= goal:
+            at = goal
+        else:
+            continue
+        broker.saw("stops")
+        if one.entered is not None:
+            broker.saw("stopped_at_once")
+        left(broker, one, side, bar)
+        one.waiting = None
+        lots = broker.within_volume(one, -one.lots)
+        broker.fill(one, lots, side * at, bar, "stop")
+
+
+def left(broker: Broker, one: Symbol, side: int, bar: int) -> None:
+    """Remember an exit, which keeps the direction or the symbol from being entered again."""
+    if broker.p["cooldown"] > 0.0:
+        one.cooled = bar + int(broker.p["cooldown"])
+    else:
+        one.barred = side
+
+
+def follow(broker: Broker) -> None:
+    """Take this moment into the best prices, which count from the next one on."""
+    for one in broker.symbols:
+        if not one.now.trades or one.entered is not None:
+            continue
+        if one.lots > 0.0:
+            one.best = max(one.best, one.now.high)
+        elif one.lots < 0.0:
+            one.best = min(one.best, one.now.low)
+
+
+def liquidate(broker: Broker, bar: int) -> None:
+    """Close what trades if the account lacks the maintenance margin in this moment."""
+    prices = []
+    for one in broker.symbols:
+        worst = one.now.low if one.lots > 0.0 else one.now.high
+        prices.append(worst if one.now.trades else one.now.open)
+    values = [one.value(one.lots, at) for one, at in zip(broker.symbols, prices, strict=True)]
+    gross = sum(abs(value) for value in values)
+    if gross == 0.0:
+        return
+    if broker.cash + sum(values) >= broker.account["maintenance_margin"] * gross:
+        return
+    broker.saw("margin_calls")
+    for one, at in zip(broker.symbols, prices, strict=True):
+        one.waiting = None
+        if one.lots != 0.0 and one.now.trades:
+            broker.out.liquidations += 1
+            broker.fill(one, -one.lots, at, bar, "liquidation")
+
+
+def allowed(broker: Broker, one: Symbol, direction: int, bar: int) -> int:
+    """What a signal's direction counts as after earlier exits, and where a time or session is over."""
+    limit = broker.p["time_exit"]
+    held = bar - one.opened + (0 if broker.at_close else 1)
+    timed = limit > 0.0 and one.lots != 0.0 and held >= limit
+    if timed:
+        broker.saw("timed")
+        left(broker, one, LONG if one.lots > 0.0 else SHORT, bar)
+    if direction == one.barred != FLAT:
+        broker.saw("barred")
+        direction = FLAT
+    elif direction != HOLD:
+        one.barred = FLAT
+    if bar < one.cooled:
+        broker.saw("cooling")
+    if broker.closing[bar]:
+        broker.saw("closing")
+    return FLAT if timed or bar < one.cooled or broker.closing[bar] else direction
+
+
+def closing(times: TimeArray, time_zone: str, at_close: bool) -> Sequence[bool]:
+    """Whether a session exit is decided at each bar's close.
+
+    That is the second to last bar of a session, or the last one where orders fill at the close.
+    """
+    days = pd.DatetimeIndex(np.asarray(times)).tz_localize("UTC").tz_convert(ZoneInfo(time_zone))
+    day = list(days.date)
+    n = len(day)
+    last = [t + 1 == n or day[t] != day[t + 1] for t in range(n)]
+    if at_close:
+        return last
+    return [t + 1 < n and not last[t] and last[t + 1] for t in range(n)]
