@@ -21,17 +21,24 @@ ADDITIONS, TARGETS = 0, 1
 ALLOCATIONS = ("additions", "targets")
 """Names of these codes, in their order."""
 
-REDUCE, ADD = 1, 2
-"""Parts of an order that any lane of a block has pending in a symbol; bits of one byte."""
+MARKET_ENTRY, LIMIT_ENTRY, STOP_ENTRY = range(3)
+"""How an addition fills: at the open, or inside a bar at a price at which it waits."""
+
+ENTRIES = ("market", "limit", "stop")
+"""Names of these codes, in their order."""
+
+REDUCE, ADD, ENTERED = 1, 2, 4
+"""Parts of an order that any lane of a block has pending in a symbol, and whether any entered inside the
+bar; bits of one byte."""
 
 WAITING, LIVE, LEAVING = 0, 1, 2
 """Whether a symbol decides at a bar: it does not, because it has no bar or is in its warm-up; it does;
 it may only be sold."""
 
-ORDER_REDUCING, ORDER_ADDING, STOPPED, LIQUIDATED, ENDED, WRITTEN_OFF = range(6)
+ORDER_REDUCING, ORDER_ADDING, ENTRY_ADDING, STOPPED, LIQUIDATED, ENDED, WRITTEN_OFF = range(7)
 """Kinds of fill, in the order in which they can happen in a bar."""
 
-FILL_KINDS = ("order", "order", "stop", "liquidation", "end", "ruin")
+FILL_KINDS = ("order", "order", "order", "stop", "liquidation", "end", "ruin")
 """Names of these codes, in their order."""
 
 FILL_LOTS, FILL_PRICE, FILL_VALUE, FILL_CASH = range(4)

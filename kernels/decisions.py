@@ -20,8 +20,8 @@ from kernels.codes import (
     PLACED,
     UNCHANGED,
 )
+from kernels.orders import exit_direction
 from kernels.risk import (
-    barred_direction,
     budget_left,
     budget_share,
     comes_before,
@@ -59,6 +59,8 @@ def wanted_positions(
     max_weight: float,
     variance: float,
     equity: float,
+    stop_distances: FloatArray,
+    waiting: FloatArray,
     correlations: FloatArray | None,
     values: FloatArray,
     values_gross: float,
@@ -78,12 +80,15 @@ def wanted_positions(
         max_weight: cap of a position, a fraction of equity.
         variance: of the portfolio, per bar and unit of exposure.
         equity: money at the close.
+        stop_distances: (n_symbols,), of the stop of a new position, fractions of its price; inf where
+            there is none.
+        waiting: (n_symbols,), lots, signed, of entries that wait on while their signal holds.
         correlations: (n_symbols, n_symbols); None for no adjustment.
         values: (n_symbols,), signed values of the positions at the last refresh, in money.
         values_gross: their gross value.
         correlation_penalty: 0 to 1.
         short: None in an account without shorts and with leverage 1.
-        wanted: (n_symbols,), receives lots, signed; the position itself where the signal holds.
+        wanted: (n_symbols,), receives lots, signed; where the signal holds, the position and what waits.
     """
     signals = 0.0
     for s in range(len(lots)):
@@ -95,7 +100,9 @@ def wanted_positions(
             inverse_variance = smaller(ivol * ivol, 1.0 / variance)
             fraction = kelly_size(scaled_size, strengths[s] * confidences[s], inverse_variance)
         else:
-            fraction = other_size(sizing, scaled_size, confidences[s], ivol, inverse_signals)
+            fraction = other_size(
+                sizing, scaled_size, confidences[s], ivol, inverse_signals, stop_distances[s]
+            )
         if correlations is not None:
             weighted = weighted_correlation(correlations, s, values)
             rho = mean_correlation(weighted, values_gross, values[s])
@@ -105,7 +112,7 @@ def wanted_positions(
         target = target_size(
             acted[s], fraction, max_weight, equity, inverse_of_lot(lot_values[s]), short
         )
-        wanted[s] = lots[s] if acted[s] == _HOLD else target
+        wanted[s] = lots[s] + waiting[s] if acted[s] == _HOLD else target
 
 
 @jit
@@ -152,6 +159,10 @@ def decide(
     inverse_volatilities: FloatArray,
     lots: FloatArray,
     barred: FloatArray,
+    cooling: FloatArray,
+    held_bars: FloatArray,
+    time_exit: float,
+    cooldown: float,
     lot_units: FloatArray,
     lot_values: FloatArray,
     sizing: int,
@@ -165,6 +176,8 @@ def decide(
     variance: float,
     equity: float,
     gross: float,
+    stop_distances: FloatArray,
+    waiting: FloatArray,
     correlations: FloatArray | None,
     values: FloatArray,
     values_gross: float,
@@ -179,9 +192,10 @@ def decide(
     Args:
         directions: (n_symbols,), of the signals.
         strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size, max_weight,
-            variance, equity, correlations, values, values_gross, correlation_penalty, short: as in
-            ``wanted_positions``.
-        barred: (n_symbols,), directions that a stop closed, or 0; updated.
+            variance, equity, stop_distances, waiting, correlations, values, values_gross,
+            correlation_penalty, short: as in ``wanted_positions``.
+        barred, cooling, held_bars: (n_symbols,), as in ``kernels.orders.exit_direction``; updated.
+        time_exit, cooldown: closes, as there.
         lot_units: (n_symbols,), units per lot.
         allocation: a code of ``kernels.codes``.
         max_positions: inf where unlimited.
@@ -201,11 +215,13 @@ def decide(
     needed = needs_volatility(sizing)
     for s in range(n_symbols):
         direction = defined_direction(directions[s], inverse_volatilities[s], needed)
-        acted[s], barred[s] = barred_direction(direction, barred[s])
+        acted[s], barred[s], cooling[s], held_bars[s] = exit_direction(
+            direction, lots[s], barred[s], cooling[s], held_bars[s], time_exit, cooldown
+        )
     wanted_positions(
         acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size,
-        max_weight, variance, equity, correlations, values, values_gross, correlation_penalty, short,
-        wanted,
+        max_weight, variance, equity, stop_distances, waiting, correlations, values, values_gross,
+        correlation_penalty, short, wanted,
     )  # fmt: skip
     added, freed, held = 0.0, 0.0, 0.0
     for s in range(n_symbols):
@@ -258,7 +274,7 @@ def _reason_of_signal(
     direction: float, acted: float, wanted: float, lots: float, short: object
 ) -> int:
     """Why a signal wants no change of the position; PLACED if it wants one."""
-    if acted == _HOLD:
+    if acted == _HOLD and wanted == lots:
         return HELD if direction == _HOLD else NO_VOLATILITY
     if wanted != lots:
         return PLACED

@@ -51,7 +51,10 @@ def fill_terms(
         return paid, value + side * (commission * value)
     # Per lot, so that a lane without these costs has the bits that it has where ``fees`` is None.
     inverse = 1.0 / quantity
-    fee = larger(minimum * inverse, commission * value + per_unit * lot_units) + per_order * inverse
+    fee = commission * value + per_unit * lot_units
+    # A rebate is a commission below 0, which no minimum of 0 takes back.
+    fee = larger(minimum * inverse, fee) if minimum > 0.0 else fee
+    fee = fee + per_order * inverse
     return paid, value + (side * fee if quantity > 0.0 else 0.0)
 
 
@@ -146,6 +149,10 @@ def stop_price(
     stop_loss: float,
     take_profit: float,
     trailing_stop: float,
+    atr: float,
+    stop_loss_atr: float,
+    take_profit_atr: float,
+    trailing_stop_atr: float,
 ) -> float:
     """Price at which a stop closes the position in this bar, or 0.
 
@@ -160,6 +167,9 @@ def stop_price(
         open_, high, low: prices of the bar.
         stop_loss, take_profit, trailing_stop: distances as fractions of ``entry`` (trailing: of
             ``best``), inf where off.
+        atr: average true range before the position was opened, in units of price.
+        stop_loss_atr, take_profit_atr, trailing_stop_atr: distances as multiples of ``atr``, 0 where
+            off. The smaller distance counts.
 
     Returns:
         The price before slippage, or 0.
@@ -169,11 +179,28 @@ def stop_price(
     start, peak, first = entry * side, best * side, open_ * side
     worst = low if side > 0.0 else -high
     top = high if side > 0.0 else -low
-    loss_level = start - entry * stop_loss
-    trail_level = peak - best * trailing_stop
+    loss_level = start - stop_distance(entry, stop_loss, atr, stop_loss_atr)
+    trail_level = peak - stop_distance(best, trailing_stop, atr, trailing_stop_atr)
     level = loss_level if loss_level > trail_level else trail_level
-    goal = start + entry * take_profit
+    goal = start + stop_distance(entry, take_profit, atr, take_profit_atr)
     price = goal if top >= goal else 0.0
     price = level if worst <= level else price
     price = first if (first <= level) | (first >= goal) else price
     return price * side if lots != 0.0 else 0.0
+
+
+@jit
+def stop_distance(price: float, fraction: float, atr: float, multiple: float) -> float:
+    """Distance of a stop or target from the price that it counts from: the smaller of two.
+
+    Args:
+        price: that it counts from.
+        fraction: distance as a fraction of it, inf where off.
+        atr: average true range, in units of price.
+        multiple: distance as a multiple of ``atr``, 0 where off; it is off too where ``atr`` is 0.
+
+    Returns:
+        The distance in units of price; inf where both are off.
+    """
+    by_fraction, by_range = price * fraction, atr * multiple
+    return by_range if (by_range > 0.0) & (by_range < by_fraction) else by_fraction

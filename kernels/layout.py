@@ -53,7 +53,7 @@ N_LANE_ROWS = 22
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.
-N_SYMBOL_ROWS = 7
+N_SYMBOL_ROWS = 13
 (
     LOTS,  # position, signed, in lots
     ORDER,  # decided at the last close and not filled yet, signed, in lots
@@ -61,14 +61,20 @@ N_SYMBOL_ROWS = 7
     RHO,  # mean correlation with the other positions at the last refresh
     ENTRY,  # mean fill price of the position
     BEST,  # best price since entry: highest high of a long, lowest low of a short
-    BARRED,  # direction that a stop closed; no re-entry until the signal leaves it
+    BARRED,  # direction that an exit closed; no re-entry until the signal leaves it
+    COOLING,  # closes at which nothing may be entered
+    HELD_BARS,  # closes at which the position has been held
+    ENTRY_ATR,  # average true range before the fill that opened the position
+    LEVEL,  # price at which an entry waits
+    LEFT,  # bars for which it is good, negative for a sale; 0 if nothing waits
+    ENTERED_AT,  # price of an entry inside the bar just walked, or 0
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.
 MAX_SIGNAL_PARAMETERS = 8
 """Most parameters that a signal may take."""
 
-N_PARAMETER_ROWS = 22 + MAX_SIGNAL_PARAMETERS
+N_PARAMETER_ROWS = 31 + MAX_SIGNAL_PARAMETERS
 (
     SIZE,  # of the sizing mode; see kernels.risk
     SCORE_SHARPE,  # Sharpe ratio per bar of a built-in signal of score 1
@@ -92,6 +98,15 @@ N_PARAMETER_ROWS = 22 + MAX_SIGNAL_PARAMETERS
     PER_ORDER,  # commission, money
     IMPACT,  # times the volatility
     VOLUME_SHARE,  # inf where off
+    STOP_LOSS_ATR,  # 0 where off
+    TAKE_PROFIT_ATR,  # 0 where off
+    TRAILING_STOP_ATR,  # 0 where off
+    TIME_EXIT,  # closes; inf where off
+    COOLDOWN,  # closes
+    ENTRY_OFFSET,  # a fraction of the close
+    ENTRY_OFFSET_ATR,
+    ENTRY_BARS,
+    MAKER,  # commission of a limit entry, a fraction of the value
     SIGNAL_0,
     SIGNAL_1,
     SIGNAL_2,
@@ -123,7 +138,7 @@ N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
 
 # Columns of the table of instruments, one row a symbol. A cost that the study gives per symbol is here,
 # and 0 in the lanes (``VOLUME_SHARE``: inf); where the study gives one for all, it is the other way.
-N_INSTRUMENT_COLUMNS = 12
+N_INSTRUMENT_COLUMNS = 13
 (
     LOT_UNITS,
     LOT_MONEY,  # money per lot at a price of 1
@@ -131,6 +146,7 @@ N_INSTRUMENT_COLUMNS = 12
     OWN_SLIPPAGE,
     OWN_HALF_SPREAD,  # in units of price
     OWN_COMMISSION,
+    OWN_MAKER,
     OWN_PER_UNIT,
     OWN_MINIMUM,
     OWN_PER_ORDER,

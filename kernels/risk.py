@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.arrays import FloatArray
-from kernels.codes import EQUAL_WEIGHT, HOLD, KELLY, VOLATILITY_TARGET
+from kernels.codes import EQUAL_WEIGHT, HOLD, KELLY, RISK_PER_TRADE, VOLATILITY_TARGET
 
 _HOLD = float(HOLD)
 _NUDGE = 1.0 + 2.0**-50
@@ -164,16 +164,18 @@ def other_size(
     confidence: float,
     inverse_volatility: float,
     inverse_signals: float,
+    stop: float,
 ) -> float:
     """Fraction of equity to hold, in the modes other than ``kelly``.
 
     Args:
         sizing: a code of ``kernels.codes``.
         scaled_size: the mode's own size times the regime multiplier: volatility per bar, weight,
-            exposure to share, or equity at risk over the distance of the stop.
+            exposure to share, or share of equity at risk.
         confidence: 0 to 1.
         inverse_volatility: of the symbol, per bar.
         inverse_signals: 1 / number of symbols that signal.
+        stop: distance of the stop, a fraction of the price; inf where there is none.
 
     Returns:
         A fraction of equity, >= 0.
@@ -183,6 +185,8 @@ def other_size(
         size = size * inverse_volatility
     if sizing == EQUAL_WEIGHT:
         size = size * inverse_signals
+    if sizing == RISK_PER_TRADE:
+        size = size / stop
     return size
 
 

@@ -10,6 +10,7 @@ from kernels.arrays import BoolArray, ByteArray, CodeArray, ColumnArray, FloatAr
 from kernels.lanes.accounts import account_lanes, carry_lanes, variance_lanes
 from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.decisions import decide_lanes
+from kernels.lanes.entries import enter_lanes, level_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
@@ -31,6 +32,13 @@ def simulate(
     live: ByteArray,
     ends: IntArray,
     volumes: FloatArray,
+    finer: IntArray,
+    finer_opens: FloatArray,
+    finer_highs: FloatArray,
+    finer_lows: FloatArray,
+    finer_traded: ByteArray,
+    finer_volumes: FloatArray,
+    atrs: FloatArray,
     features: FloatArray,
     volatilities: FloatArray,
     inverse_volatilities: FloatArray,
@@ -52,6 +60,7 @@ def simulate(
     ranks: FloatArray,
     sizing: int,
     allocation: int,
+    entry: int,
     leverage: float,
     maintenance: float,
     decay: float,
@@ -62,6 +71,7 @@ def simulate(
     short: object,
     extended: object,
     close_fill: object,
+    entries: object,
 ) -> None:
     """Walk bars ``first`` to ``last - 1`` for every block of lanes, carrying the state on.
 
@@ -74,6 +84,12 @@ def simulate(
         live: (n_bars, n_symbols), WAITING, LIVE or LEAVING.
         ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
         volumes: (n_bars, n_symbols), units; inf where unknown.
+        finer: (n_bars + 1,), bar t has the finer bars ``finer[t]`` to ``finer[t + 1] - 1``, through which
+            stops, entries that wait and the maintenance margin go; each bar itself where there are
+            none.
+        finer_opens, finer_highs, finer_lows, finer_traded, finer_volumes: (n_finer_bars, n_symbols), as
+            those of the bars.
+        atrs: (n_bars, n_symbols), average true ranges, in units of price; empty where unused.
         features: (n_bars, n_symbols, n_columns), finite where ``live`` is not WAITING, from ``first``
             on, in the columns used.
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
@@ -95,7 +111,7 @@ def simulate(
         scratch: (SCRATCH_SIZE,), overwritten.
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
-        sizing, allocation: codes of ``kernels.codes``.
+        sizing, allocation, entry: codes of ``kernels.codes``.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
         decay: of the portfolio's variance, a fraction.
@@ -103,19 +119,21 @@ def simulate(
             nothing.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
             ``kernels.codes``; empty to record nothing.
-        fees, stops, short, extended, close_fill: None where off, which removes their code. Where on:
-            some lane has costs that depend on the size of a fill; stops are watched; short positions are
-            allowed; the study has a sizing mode other than ``kelly``, an allocation other than
-            ``additions``, limited places, leverage, interest, or a symbol that ends before the bars;
-            orders fill at the close of the bar that decides them.
+        fees, stops, short, extended, close_fill, entries: None where off, which removes their code.
+            Where on: some lane has costs that depend on the size of a fill; stops are watched, or exits
+            by time; short positions are allowed; the study has a sizing mode other than ``kelly``, an
+            allocation other than ``additions``, limited places, leverage, interest, or a symbol that
+            ends before the bars; orders fill at the close of the bar that decides them; additions wait
+            at a price.
     """
     margin = short is not None or leverage > 1.0
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
             for t in range(start, stop):
-                # The timeline of a bar: carry, fills at the open, stops, margin and the end of a
-                # symbol, marks at the close, accounts, correlations, decisions, fills at the close.
+                # The timeline of a bar: carry, fills at the open, entries inside the bar, stops, margin
+                # and the end of a symbol, marks at the close, accounts, correlations, decisions, fills
+                # at the close.
                 # ``EventFlow._portfolio_bar`` in optimizer/flow/event_flow.py holds the same timeline
                 # for one portfolio, by design: lanes and containers have different state, and both
                 # call the same scalar rules.
@@ -127,20 +145,30 @@ def simulate(
                     carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
                 if close_fill is None:
                     fill_lanes(
-                        k, t, t - 1, opens, traded, volumes, volatilities, instruments, columns,
+                        k, t, t - 1, opens, traded, volumes, volatilities, atrs, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
-                        short, extended,
+                        short, extended, entries,
                     )  # fmt: skip
-                if stops is not None:
-                    stop_lanes(
-                        k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
-                        columns, parameters, state, positions, scratch, fills, fees, short,
-                    )  # fmt: skip
-                if (short is not None or extended is not None) and margin:
-                    margin_lanes(
-                        k, t, opens, highs, lows, traded, volumes, volatilities, instruments,
-                        columns, parameters, state, positions, scratch, maintenance, fills, fees,
-                    )  # fmt: skip
+                for f in range(finer[t], finer[t + 1]):
+                    if entries is not None:
+                        enter_lanes(
+                            k, t, f, finer_opens, finer_highs, finer_lows, finer_traded,
+                            finer_volumes, volatilities, atrs, instruments, columns, parameters,
+                            state, positions, pending, scratch, leverage, entry, fills, fees, stops,
+                            short, extended,
+                        )  # fmt: skip
+                    if stops is not None:
+                        stop_lanes(
+                            k, t, f, finer_opens, finer_highs, finer_lows, finer_traded,
+                            finer_volumes, volatilities, instruments, columns, parameters, state,
+                            positions, pending, scratch, fills, fees, short, entries,
+                        )  # fmt: skip
+                    if (short is not None or extended is not None) and margin:
+                        margin_lanes(
+                            k, t, f, finer_opens, finer_highs, finer_lows, finer_traded,
+                            finer_volumes, volatilities, instruments, columns, parameters, state,
+                            positions, scratch, maintenance, fills, fees,
+                        )  # fmt: skip
                 if extended is not None:
                     end_lanes(
                         k, t, closes, ends, volumes, volatilities, instruments, columns, parameters,
@@ -159,15 +187,17 @@ def simulate(
                         m = since // correlation_refresh
                         rho_lanes(k, m, correlations, positions, scratch, values)
                 decide_lanes(
-                    k, t, closes, features, volatilities, inverse_volatilities, regimes, live,
+                    k, t, closes, atrs, features, volatilities, inverse_volatilities, regimes, live,
                     instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
-                    shared[k], sizing, allocation, values, stops, short, extended,
+                    shared[k], sizing, allocation, values, stops, short, extended, entries,
                 )  # fmt: skip
+                if entries is not None:
+                    level_lanes(k, t, closes, atrs, parameters, positions, pending, entry, short)
                 if close_fill is not None:
                     fill_lanes(
-                        k, t, t, closes, traded, volumes, volatilities, instruments, columns,
+                        k, t, t, closes, traded, volumes, volatilities, atrs, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
-                        short, extended,
+                        short, extended, None,
                     )  # fmt: skip
                     mark_lanes(
                         k, t, closes, state, positions, scratch, values, instruments, fills, short

@@ -39,7 +39,9 @@ class Parameter:
     summary: str
 
 
-def lookback_parameter(name: str, default: int, summary: str, low: int = 1) -> Parameter:
+def lookback_parameter(
+    name: str, default: int, summary: str, low: int = 1, role: Role = "feature"
+) -> Parameter:
     """A parameter that is the lookback of a feature, in bars.
 
     Args:
@@ -47,8 +49,9 @@ def lookback_parameter(name: str, default: int, summary: str, low: int = 1) -> P
         default: used if the study file does not give a value.
         summary: one line for readers of the study file.
         low: the shortest lookback allowed.
+        role: what a change affects.
     """
-    return Parameter(name, int, default, low, 100_000, "feature", summary)
+    return Parameter(name, int, default, low, 100_000, role, summary)
 
 
 _FIT = (
@@ -100,8 +103,26 @@ RISK: tuple[Parameter, ...] = (
         "take_profit", float, 0.0, 0.0, 100.0, "risk", "exit at this gain since entry; 0 is off"
     ),
     Parameter("trailing_stop", float, 0.0, 0.0, 1.0, "risk", "fall from the best price; 0 is off"),
+    Parameter("stop_loss_atr", float, 0.0, 0.0, 1e3, "risk", "same, times the ATR; 0 is off"),
+    Parameter("take_profit_atr", float, 0.0, 0.0, 1e3, "risk", "same, times the ATR; 0 is off"),
+    Parameter("trailing_stop_atr", float, 0.0, 0.0, 1e3, "risk", "same, times the ATR; 0 is off"),
+    Parameter("time_exit", int, 0, 0, 1_000_000, "risk", "exit after these bars; 0 is off"),
+    Parameter(
+        *("cooldown", int, 0, 0, 1_000_000, "risk"),
+        summary="bars without entry after a stop; 0 bars only its direction, until the signal leaves it",
+    ),
+    Parameter(
+        *("entry_offset", float, 0.0, 0.0, 0.99, "risk"),
+        summary="distance of a limit or stop entry from the close, fraction of it",
+    ),
+    Parameter(
+        *("entry_offset_atr", float, 0.0, 0.0, 1e3, "risk"),
+        summary="further distance of such an entry, times the ATR",
+    ),
+    Parameter("entry_bars", int, 1, 1, 1_000_000, "risk", "bars for which such an entry is good"),
     lookback_parameter("volatility_lookback", 20, "bars of the volatility used for sizing", low=2),
     Parameter("ewma_decay", float, 0.94, 0.0, 0.999999, "fixed", "decay of the portfolio variance"),
+    lookback_parameter("atr_lookback", 14, "bars of the average true range, ATR", role="fixed"),
     Parameter("lot_size", float, 1.0, 1e-12, 1e12, "fixed", "quantities are multiples of this"),
     Parameter("correlation_lookback", int, 60, 3, 100_000, "fixed", "bars of the correlation"),
     Parameter(
@@ -119,8 +140,15 @@ SIZING_PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 """Every sizing mode, the default first, and the parameters that only this mode reads."""
 
+ENTRY_PARAMETERS = ("entry_offset", "entry_offset_atr", "entry_bars")
+"""Parameters that only limit and stop entries read."""
+
 COSTS: tuple[Parameter, ...] = (
     Parameter("commission_bps", float, 1.0, 0.0, 5_000.0, "risk", "bps of the traded value"),
+    Parameter(
+        *("maker_bps", float, 1.0, -100.0, 5_000.0, "risk"),
+        summary="the same for limit entries; `commission_bps` unless given; negative is a rebate",
+    ),
     Parameter("commission_per_unit", float, 0.0, 0.0, 1e9, "risk", "money a unit traded"),
     Parameter(
         "commission_minimum", float, 0.0, 0.0, 1e9, "risk", "least commission, money an order"

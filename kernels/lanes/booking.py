@@ -4,7 +4,7 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ColumnArray, FloatArray, Index
-from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE
+from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE, LIMIT_ENTRY
 from kernels.execution import fill_terms, volume_limit
 from kernels.layout import (
     BEST,
@@ -12,20 +12,24 @@ from kernels.layout import (
     COMMISSION,
     COSTS,
     ENTRY,
+    ENTRY_ATR,
     FLOW,
     GROSS_LOSS,
     GROSS_PROFIT,
     HALF_SPREAD_TICKS,
+    HELD_BARS,
     IMPACT,
     LOT_MONEY,
     LOT_UNITS,
     LOTS,
+    MAKER,
     MINIMUM,
     N_TRADES,
     N_WINS,
     OWN_COMMISSION,
     OWN_HALF_SPREAD,
     OWN_IMPACT,
+    OWN_MAKER,
     OWN_MINIMUM,
     OWN_PER_ORDER,
     OWN_PER_UNIT,
@@ -88,6 +92,7 @@ def lane_terms(
     volumes: FloatArray,
     t: int,
     fees: object,
+    entry: int | None,
 ) -> tuple[float, float]:
     """Price and cash per lot of a lane's fill; see ``kernels.execution.fill_terms``.
 
@@ -103,6 +108,10 @@ def lane_terms(
         volumes: (n_bars, n_symbols), units; inf where unknown.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
+        entry: how an entry inside the bar fills, LIMIT_ENTRY or STOP_ENTRY; None for any other fill.
+
+    Returns:
+        Price per unit and money per lot.
     """
     slippage = parameters[q + SLIPPAGE + b] + instruments[s, OWN_SLIPPAGE]
     half_spread = (
@@ -110,6 +119,17 @@ def lane_terms(
         + instruments[s, OWN_HALF_SPREAD]
     )
     commission = parameters[q + COMMISSION + b] + instruments[s, OWN_COMMISSION]
+    impact = 0.0
+    if fees is not None:
+        impact = (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * scratch[
+            X_VOLATILITY + b
+        ]
+    if entry is not None:
+        # A limit order makes the market: it pays no spread, and does not move the price.
+        takes = 0.0 if entry == LIMIT_ENTRY else 1.0
+        maker = parameters[q + MAKER + b] + instruments[s, OWN_MAKER]
+        slippage, half_spread, impact = slippage * takes, half_spread * takes, impact * takes
+        commission = maker if entry == LIMIT_ENTRY else commission
     lot_units, lot_money = instruments[s, LOT_UNITS], instruments[s, LOT_MONEY]
     if fees is None:
         return fill_terms(
@@ -128,7 +148,7 @@ def lane_terms(
         parameters[q + PER_UNIT + b] + instruments[s, OWN_PER_UNIT],
         parameters[q + MINIMUM + b] + instruments[s, OWN_MINIMUM],
         parameters[q + PER_ORDER + b] + instruments[s, OWN_PER_ORDER],
-        (parameters[q + IMPACT + b] + instruments[s, OWN_IMPACT]) * scratch[X_VOLATILITY + b],
+        impact,
         1.0 / volumes[t, s],
         True,
     )
@@ -251,21 +271,24 @@ def end_trades(state: FloatArray, scratch: FloatArray, o: Index) -> None:
 
 
 @jit_borrowing
-def move_entry(positions: FloatArray, p: Index, b: Index, change: float, price: float) -> None:
-    """Update the entry price and the best price of a position that is about to grow.
-
-    Only stops read the two.
+def move_entry(
+    positions: FloatArray, p: Index, b: Index, change: float, price: float, atr: float
+) -> None:
+    """Update what stops read of a position that is about to grow.
 
     Args:
         positions: updated.
         p, b: offset of the symbol in ``positions``, and the lane.
         change: lots to be added, signed.
         price: after slippage.
+        atr: average true range before the fill.
     """
     lots = positions[p + LOTS + b]
     positions[p + ENTRY + b] = mean_entry(lots, positions[p + ENTRY + b], change, price)
-    best = positions[p + BEST + b]
-    positions[p + BEST + b] = price if (lots == 0.0) & (change != 0.0) else best
+    opens = (lots == 0.0) & (change != 0.0)
+    positions[p + BEST + b] = price if opens else positions[p + BEST + b]
+    positions[p + ENTRY_ATR + b] = atr if opens else positions[p + ENTRY_ATR + b]
+    positions[p + HELD_BARS + b] = 0.0 if opens else positions[p + HELD_BARS + b]
 
 
 @jit_borrowing
@@ -281,13 +304,16 @@ def record_fill(
     instruments: FloatArray,
     scratch: FloatArray,
     volumes: FloatArray,
+    f: int,
     fees: object,
+    entry: int | None,
 ) -> None:
-    """Keep a fill of lane 0 of block 0.
+    """Keep a fill of lane 0 of block 0. Those of one kind in one bar become one at their mean price.
 
     Args:
         fills: (n_bars, n_symbols, n_kinds, 4), updated.
-        q, s, t, parameters, instruments, scratch, volumes, fees: as in ``lane_terms``.
+        q, s, parameters, instruments, scratch, volumes, fees, entry: as in ``lane_terms``.
+        t, f: the bar, and the row of ``volumes``: the bar too, or a finer one inside it.
         kind: a code of ``kernels.codes``.
         change: lots, signed; 0 keeps nothing.
         price: of the market.
@@ -295,9 +321,18 @@ def record_fill(
     if change != 0.0:
         side = 1.0 if change > 0.0 else -1.0
         paid, cash_per_lot = lane_terms(
-            q, s, ZERO, side, abs(change), price, parameters, instruments, scratch, volumes, t, fees
-        )
-        fills[t, s, kind, FILL_LOTS] = change
-        fills[t, s, kind, FILL_PRICE] = paid
-        fills[t, s, kind, FILL_VALUE] = price * instruments[s, LOT_MONEY]
-        fills[t, s, kind, FILL_CASH] = cash_per_lot
+            q, s, ZERO, side, abs(change), price, parameters, instruments, scratch, volumes, f, fees,
+            entry,
+        )  # fmt: skip
+        value = price * instruments[s, LOT_MONEY]
+        before = fills[t, s, kind, FILL_LOTS]
+        if before == 0.0:
+            fills[t, s, kind, FILL_PRICE] = paid
+            fills[t, s, kind, FILL_VALUE] = value
+            fills[t, s, kind, FILL_CASH] = cash_per_lot
+        else:
+            share = change / (before + change)
+            fills[t, s, kind, FILL_PRICE] += share * (paid - fills[t, s, kind, FILL_PRICE])
+            fills[t, s, kind, FILL_VALUE] += share * (value - fills[t, s, kind, FILL_VALUE])
+            fills[t, s, kind, FILL_CASH] += share * (cash_per_lot - fills[t, s, kind, FILL_CASH])
+        fills[t, s, kind, FILL_LOTS] = before + change

@@ -57,6 +57,7 @@ def decide_lanes(
     k: Index,
     t: int,
     closes: FloatArray,
+    atrs: FloatArray,
     features: FloatArray,
     volatilities: FloatArray,
     inverse_volatilities: FloatArray,
@@ -77,12 +78,14 @@ def decide_lanes(
     stops: object,
     short: object,
     extended: object,
+    entries: object,
 ) -> None:
     """Decide the orders of block ``k`` at the close of bar ``t``, all symbols at once.
 
     Args:
         k, t: numbers of the block and of the bar.
         closes: (n_bars, n_symbols).
+        atrs: (n_bars, n_symbols), average true ranges, in units of price; empty where unused.
         features: (n_bars, n_symbols, n_columns).
         volatilities, inverse_volatilities: (n_bars, n_symbols, n_volatilities), per bar; the
             inverse is 0 where the volatility is 0.
@@ -102,6 +105,7 @@ def decide_lanes(
         stops: None where stops are off.
         short: None where short positions are off.
         extended: as in ``simulate``.
+        entries: None where additions fill at the open.
     """
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
@@ -193,14 +197,21 @@ def decide_lanes(
                     scratch[DIRECTION + b] = 0.0
             if extended is not None:
                 if step < counted:
-                    count_lanes(p, positions, scratch, stops, short)
+                    count_lanes(p, q, positions, parameters, scratch, stops, short)
                     continue
                 if sizing != KELLY:
                     confident = True if GIVEN else None
+                    range_ = 0.0
+                    if len(atrs) > 0:
+                        range_ = atrs[t, s] / close
                     if shared:
-                        other_size_lanes(scratch, sizing, ivol, confident, None)
+                        other_size_lanes(
+                            q, parameters, scratch, sizing, ivol, range_, confident, None
+                        )
                     else:
-                        other_size_lanes(scratch, sizing, ivol, confident, True)
+                        other_size_lanes(
+                            q, parameters, scratch, sizing, ivol, range_, confident, True
+                        )
                 if ranked:
                     r = s * RANK_BLOCK
                     for b in range(B):
@@ -209,7 +220,7 @@ def decide_lanes(
                         ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
-                stops, short, extended,
+                stops, short, extended, entries,
             )  # fmt: skip
     if extended is not None:
         if ranked:

@@ -51,6 +51,7 @@ def fill_lanes(
     traded: ByteArray,
     volumes: FloatArray,
     volatilities: FloatArray,
+    atrs: FloatArray,
     instruments: FloatArray,
     columns: ColumnArray,
     parameters: FloatArray,
@@ -64,24 +65,27 @@ def fill_lanes(
     stops: object,
     short: object,
     extended: object,
+    entries: object,
 ) -> None:
     """Fill the pending orders of block ``k`` at ``prices[t]``.
 
     All reductions come first, so that additions can use what they free. The additions share the buying
-    power. An order whose symbol does not trade lapses.
+    power. An order whose symbol does not trade lapses. Where ``entries`` is given, additions wait for
+    ``enter_lanes``.
 
     Args:
         k, t: numbers of the block and of the bar.
-        decided: bar whose volatility scales the impact.
+        decided: bar whose volatility scales the impact, and whose range scales the stops.
         prices: (n_bars, n_symbols), at which orders fill.
         traded: (n_bars, n_symbols), 1 where the symbol trades.
         volumes: (n_bars, n_symbols), units; inf where unknown.
         volatilities: (n_bars, n_symbols, n_volatilities), per bar.
+        atrs: (n_bars, n_symbols), average true ranges, in units of price; empty where unused.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
         state, positions: updated.
         pending: (n_blocks, n_symbols), which parts of an order any lane has, as REDUCE and ADD bits;
-            cleared.
+            cleared, but for ADD where ``entries`` is given.
         scratch: ADDED, FREED, SHARE, SPENT, GROSS, EQUITY_NOW and X_VOLATILITY are overwritten.
         leverage: buying power over equity.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of lane 0 of block 0; empty to
@@ -90,6 +94,7 @@ def fill_lanes(
         stops: None where stops are off.
         short: None where short positions are off.
         extended: as in ``simulate``; None where leverage is 1.
+        entries: None where additions fill at the open.
     """
     n_symbols = np.uint64(prices.shape[1])
     o = k * STATE_BLOCK
@@ -98,7 +103,7 @@ def fill_lanes(
     adding = 0
     for s in range(n_symbols):
         if traded[t, s] == 0:
-            pending[k, s] = 0
+            pending[k, s] &= 0 if entries is None else ADD
         adding |= pending[k, s] & ADD
         if pending[k, s] & REDUCE:
             p = (k * n_symbols + s) * POSITION_BLOCK
@@ -108,9 +113,11 @@ def fill_lanes(
                 k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state, positions,
                 scratch, fills, fees, short,
             )  # fmt: skip
+    if entries is not None:
+        adding = 0
     if adding == 0:
         for s in range(n_symbols):
-            pending[k, s] = 0
+            pending[k, s] &= 0 if entries is None else ADD
         return
     power_lanes(k, t, prices, instruments, state, positions, scratch, leverage, short, extended)
     for s in range(n_symbols):
@@ -143,6 +150,7 @@ def fill_lanes(
                     volumes,
                     t,
                     fees,
+                    None,
                 )
                 scratch[ADDED + b] += quantity * lot_need(value, cash_per_lot, leverage)
                 if fees is not None:
@@ -164,13 +172,16 @@ def fill_lanes(
             price = prices[t, s]
             value = price * instruments[s, LOT_MONEY]
             gather_volatility(c, s, decided, volatilities, columns, scratch, fees)
+            atr = 0.0
+            if stops is not None and len(atrs) > 0:
+                atr = atrs[decided, s]
             if len(fills) > 0 and k == ZERO:
                 order = positions[p + ORDER]
                 quantity = cut_lots(abs(order), scratch[SHARE])
                 change = quantity if order > 0.0 else -quantity
                 record_fill(
                     fills, q, s, t, ORDER_ADDING, change, price, parameters, instruments, scratch,
-                    volumes, fees,
+                    volumes, t, fees, None,
                 )  # fmt: skip
             for b in range(B):
                 order = positions[p + ORDER + b]
@@ -191,10 +202,11 @@ def fill_lanes(
                     volumes,
                     t,
                     fees,
+                    None,
                 )
                 change = side * quantity
                 if stops is not None:
-                    move_entry(positions, p, b, change, paid)
+                    move_entry(positions, p, b, change, paid, atr)
                 positions[p + LOTS + b] += change
                 positions[p + FLOW + b] -= change * cash_per_lot
                 scratch[SPENT + b] += change * cash_per_lot
@@ -242,7 +254,7 @@ def reduce_lanes(
         change = quantity if change > 0.0 else -quantity
         record_fill(
             fills, q, s, t, ORDER_REDUCING, change, price, parameters, instruments, scratch,
-            volumes, fees,
+            volumes, t, fees, None,
         )  # fmt: skip
     ending = 0
     for b in range(B):
@@ -253,7 +265,7 @@ def reduce_lanes(
             side = 1.0 if part > 0.0 else -1.0
         quantity = lane_volume_limit(q, s, b, t, abs(part), parameters, instruments, volumes, fees)
         _, cash_per_lot = lane_terms(
-            q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
+            q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees, None
         )
         ended = reduce_position(
             state, positions, scratch, o, p, b, side * quantity, value, cash_per_lot

@@ -15,6 +15,7 @@ from kernels.layout import (
     LOT_MONEY,
     LOTS,
     ONE,
+    ORDER,
     POSITION_BLOCK,
     RUINED,
     STATE_BLOCK,
@@ -141,6 +142,7 @@ def close_ruined(
                         fills[t, s, WRITTEN_OFF, FILL_CASH] = lot_value
                 positions[p + LOTS + b] = 0.0
                 positions[p + FLOW + b] = 0.0
+                positions[p + ORDER + b] = 0.0
                 if values is not None:
                     values[s, b] = 0.0
             state[o + CASH + b] = scratch[EQUITY_NOW + b]

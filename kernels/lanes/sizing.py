@@ -5,6 +5,7 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ADDITIONS, HOLD, NEUTRAL, REDUCE
+from kernels.execution import stop_distance
 from kernels.lanes.gathering import of_lane
 from kernels.layout import (
     ADDED,
@@ -13,12 +14,16 @@ from kernels.layout import (
     BULL_MULTIPLIER,
     COLUMN_BLOCK,
     CONFIDENCE,
+    COOLDOWN,
+    COOLING,
     CORRELATION_PENALTY,
     DIRECTION,
     EQUITY_NOW,
     FRACTION,
     FREED,
     GROSS,
+    HELD_BARS,
+    LEFT,
     LOT_MONEY,
     LOT_UNITS,
     LOTS,
@@ -41,11 +46,14 @@ from kernels.layout import (
     SHARE,
     SIZE,
     SPENT,
+    STOP_LOSS,
+    STOP_LOSS_ATR,
+    TIME_EXIT,
     X_INVERSE_VOLATILITY,
     B,
 )
+from kernels.orders import exit_direction, waiting_lots
 from kernels.risk import (
-    barred_direction,
     budget_left,
     budget_share,
     comes_before,
@@ -110,14 +118,60 @@ def regime_lanes(
 
 
 @jit_borrowing
+def lane_exit_direction(
+    p: Index, q: Index, b: Index, direction: float, positions: FloatArray, parameters: FloatArray
+) -> tuple[float, float, float, float]:
+    """The direction of a lane after exits; see ``kernels.orders.exit_direction``.
+
+    Args:
+        p, q, b: offsets of the symbol in ``positions`` and of the block in ``parameters``, and the
+            lane.
+        direction: of the signal.
+        positions, parameters: read.
+
+    Returns:
+        The direction, and BARRED, COOLING and HELD_BARS for the next close.
+    """
+    return exit_direction(
+        direction,
+        positions[p + LOTS + b],
+        positions[p + BARRED + b],
+        positions[p + COOLING + b],
+        positions[p + HELD_BARS + b],
+        parameters[q + TIME_EXIT + b],
+        parameters[q + COOLDOWN + b],
+    )
+
+
+@jit_borrowing
+def lane_waiting_lots(p: Index, b: Index, positions: FloatArray) -> float:
+    """What still waits of a lane's entry; see ``kernels.orders.waiting_lots``.
+
+    Args:
+        p, b: offset of the symbol in ``positions``, and the lane.
+        positions: read.
+
+    Returns:
+        Lots, signed.
+    """
+    return waiting_lots(positions[p + ORDER + b], positions[p + LEFT + b], positions[p + LOTS + b])
+
+
+@jit_borrowing
 def count_lanes(
-    p: Index, positions: FloatArray, scratch: FloatArray, stops: object, short: object
+    p: Index,
+    q: Index,
+    positions: FloatArray,
+    parameters: FloatArray,
+    scratch: FloatArray,
+    stops: object,
+    short: object,
 ) -> None:
     """Count one symbol for ``equal_weight``.
 
     Args:
-        p: offset of the symbol in ``positions``.
-        positions: read.
+        p, q: offsets of the symbol in ``positions`` and of the block in ``parameters``.
+        positions, parameters: read.
         scratch: as ``put_signal`` left it; SPENT, the number of symbols that signal, is raised.
         stops: None where stops are off.
         short: None where short positions are off.
@@ -125,22 +179,32 @@ def count_lanes(
     for b in range(B):
         direction = scratch[DIRECTION + b]
         if stops is not None:
-            direction, _ = barred_direction(direction, positions[p + BARRED + b])
+            direction, _, _, _ = lane_exit_direction(p, q, b, direction, positions, parameters)
         counts = signals_position(direction, positions[p + LOTS + b], short)
         scratch[SPENT + b] += 1.0 if counts else 0.0
 
 
 @jit_borrowing
 def other_size_lanes(
-    scratch: FloatArray, sizing: int, ivol: float, confident: object, own: object
+    q: Index,
+    parameters: FloatArray,
+    scratch: FloatArray,
+    sizing: int,
+    ivol: float,
+    range_: float,
+    confident: object,
+    own: object,
 ) -> None:
     """Fractions of equity of one symbol in the modes other than ``kelly``.
 
     Args:
+        q: offset of the block in ``parameters``.
+        parameters: rows of each lane.
         scratch: as ``put_signal`` left it; SPENT is the number of symbols that signal. FRACTION is
             overwritten.
         sizing: a code of ``kernels.codes``.
         ivol: inverse of the volatility per bar that all lanes share.
+        range_: average true range over the close.
         confident: None where the confidence of all signals is 1.
         own: None where all lanes of the block read the same columns.
     """
@@ -154,6 +218,9 @@ def other_size_lanes(
             confidence,
             of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own),
             1.0 / larger(scratch[SPENT + b], 1.0),
+            stop_distance(
+                1.0, parameters[q + STOP_LOSS + b], range_, parameters[q + STOP_LOSS_ATR + b]
+            ),
         )
 
 
@@ -185,13 +252,14 @@ def want_lanes(
     stops: object,
     short: object,
     extended: object,
+    entries: object,
 ) -> int:
     """Turn one symbol's signals into orders, before the budget is shared.
 
     Args:
         p, q, s: offsets of the symbol in ``positions`` and of the block in ``parameters``, and the
             symbol.
-        positions: ORDER and BARRED are written.
+        positions: ORDER, BARRED, COOLING and HELD_BARS are written.
         parameters: rows of each lane.
         scratch: as ``put_signal`` left it. Values are added to ADDED and FREED.
         close: price of the symbol.
@@ -202,6 +270,7 @@ def want_lanes(
         stops: None where stops are off.
         short: None where short positions are off.
         extended: as in ``simulate``; None where ``raw`` is False in every call.
+        entries: None where additions fill at the open.
 
     Returns:
         The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
@@ -211,9 +280,13 @@ def want_lanes(
     inverse_lot_value = inverse_of_lot(lot_value)
     if stops is not None:
         for b in range(B):
-            direction, barred = barred_direction(scratch[DIRECTION + b], positions[p + BARRED + b])
+            direction, barred, cooling, held = lane_exit_direction(
+                p, q, b, scratch[DIRECTION + b], positions, parameters
+            )
             scratch[DIRECTION + b] = direction
             positions[p + BARRED + b] = barred
+            positions[p + COOLING + b] = cooling
+            positions[p + HELD_BARS + b] = held
     if correlation is not None:
         for b in range(B):
             rho = positions[p + RHO + b]
@@ -234,7 +307,11 @@ def want_lanes(
                 short,
             )
             change = target - positions[p + LOTS + b]
-            positions[p + ORDER + b] = np.nan if direction == _HOLD else change
+            held = np.nan
+            if entries is not None:
+                waiting = lane_waiting_lots(p, b, positions)
+                held = waiting if waiting != 0.0 else held
+            positions[p + ORDER + b] = held if direction == _HOLD else change
         return 0
     placed = 0
     for b in range(B):
@@ -248,6 +325,10 @@ def want_lanes(
             inverse_lot_value,
             short,
         )
+        waiting = 0.0
+        if entries is not None:
+            waiting = lane_waiting_lots(p, b, positions)
+            target = lots + waiting if direction == _HOLD else target
         order = placed_order(
             target,
             lots,
@@ -256,7 +337,7 @@ def want_lanes(
             parameters[q + REBALANCE_BAND + b],
             short,
         )
-        order = 0.0 if direction == _HOLD else order
+        order = 0.0 if (direction == _HOLD) & (waiting == 0.0) else order
         positions[p + ORDER + b] = order
         placed |= 1 if order != 0.0 else 0
     if placed == 0:

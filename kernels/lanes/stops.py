@@ -4,7 +4,7 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index, IntArray
-from kernels.codes import ENDED, LIQUIDATED, STOPPED
+from kernels.codes import ENDED, ENTERED, LIQUIDATED, STOPPED
 from kernels.execution import stop_price
 from kernels.lanes.booking import (
     book_trade,
@@ -20,25 +20,34 @@ from kernels.layout import (
     BEST,
     CASH,
     COLUMN_BLOCK,
+    COOLDOWN,
+    COOLING,
+    ENTERED_AT,
     ENTRY,
+    ENTRY_ATR,
     EQUITY_NOW,
     GROSS,
     LOT_MONEY,
     LOTS,
     N_LIQUIDATIONS,
+    ORDER,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     SHARE,
     SPENT,
     STATE_BLOCK,
     STOP_LOSS,
+    STOP_LOSS_ATR,
     TAKE_PROFIT,
+    TAKE_PROFIT_ATR,
     TRAILING_STOP,
+    TRAILING_STOP_ATR,
     VOLATILITY_COLUMN,
     X_VOLATILITY,
     ZERO,
     B,
 )
+from kernels.orders import exit_marks
 from kernels.portfolio import margin_call
 from kernels.risk import larger, smaller
 
@@ -47,6 +56,7 @@ from kernels.risk import larger, smaller
 def stop_lanes(
     k: Index,
     t: int,
+    f: int,
     opens: FloatArray,
     highs: FloatArray,
     lows: FloatArray,
@@ -58,26 +68,32 @@ def stop_lanes(
     parameters: FloatArray,
     state: FloatArray,
     positions: FloatArray,
+    pending: ByteArray,
     scratch: FloatArray,
     fills: FloatArray,
     fees: object,
     short: object,
+    entries: object,
 ) -> None:
-    """Close the positions of block ``k`` whose stop lies in bar ``t``; carry the best prices on.
+    """Close the positions of block ``k`` whose stop lies in a bar; carry the best prices on.
 
     Args:
         k, t: numbers of the block and of the bar.
-        opens, highs, lows: (n_bars, n_symbols).
-        traded: (n_bars, n_symbols), 1 where the symbol trades; elsewhere no stop fills.
-        volumes: (n_bars, n_symbols), units; inf where unknown.
+        f: row of ``opens``, ``highs``, ``lows``, ``traded`` and ``volumes``: a finer bar of bar ``t``, or
+            the bar itself.
+        opens, highs, lows: (n_finer_bars, n_symbols).
+        traded: (n_finer_bars, n_symbols), 1 where the symbol trades; elsewhere no stop fills.
+        volumes: (n_finer_bars, n_symbols), units; inf where unknown.
         volatilities: (n_bars, n_symbols, n_volatilities), per bar.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
         state, positions: updated.
+        pending: (n_blocks, n_symbols), as ``enter_lanes`` left it.
         scratch: X_VOLATILITY is overwritten.
         fills: as in ``fill_lanes``.
         fees: None where no lane has costs that depend on the size of a fill.
         short: None where short positions are off.
+        entries: None where additions fill at the open.
     """
     n_symbols = np.uint64(opens.shape[1])
     o = k * STATE_BLOCK
@@ -88,28 +104,45 @@ def stop_lanes(
         any_position = 0
         for b in range(B):
             any_position |= 1 if positions[p + LOTS + b] != 0.0 else 0
-        if any_position == 0 or traded[t, s] == 0:
+        if any_position == 0 or traded[f, s] == 0:
             continue
-        open_, high, low = opens[t, s], highs[t, s], lows[t, s]
+        open_, high, low = opens[f, s], highs[f, s], lows[f, s]
+        entered = False
+        if entries is not None:
+            entered = pending[k, s] & ENTERED != 0
         lots_0 = positions[p + LOTS]
         hits = 0
         for b in range(B):
             before = positions[p + LOTS + b]
             best = positions[p + BEST + b]
+            first = open_
+            goal, goal_atr = parameters[q + TAKE_PROFIT + b], parameters[q + TAKE_PROFIT_ATR + b]
+            moved = larger(best, high) if before > 0.0 else smaller(best, low)
+            if entries is not None and entered:
+                # What came before the entry does not count, and the bar does not tell its order.
+                at = positions[p + ENTERED_AT + b]
+                inside = at > 0.0
+                first = at if inside else first
+                goal, goal_atr = np.inf if inside else goal, 0.0 if inside else goal_atr
+                moved = best if inside else moved
             price = stop_price(
                 before,
                 positions[p + ENTRY + b],
                 best,
-                open_,
+                first,
                 high,
                 low,
                 parameters[q + STOP_LOSS + b],
-                parameters[q + TAKE_PROFIT + b],
+                goal,
                 parameters[q + TRAILING_STOP + b],
+                positions[p + ENTRY_ATR + b],
+                parameters[q + STOP_LOSS_ATR + b],
+                goal_atr,
+                parameters[q + TRAILING_STOP_ATR + b],
             )
             scratch[SHARE + b] = price
             hits |= 1 if price > 0.0 else 0
-            positions[p + BEST + b] = larger(best, high) if before > 0.0 else smaller(best, low)
+            positions[p + BEST + b] = moved
         if hits == 0:
             continue
         gather_volatility(c, s, t - 1, volatilities, columns, scratch, fees)
@@ -122,11 +155,12 @@ def stop_lanes(
             if short is not None:
                 side = -1.0 if before > 0.0 else 1.0
             quantity = lane_volume_limit(
-                q, s, b, t, abs(before) if hit else 0.0, parameters, instruments, volumes, fees
+                q, s, b, f, abs(before) if hit else 0.0, parameters, instruments, volumes, fees
             )
             _, cash_per_lot = lane_terms(
-                q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, t, fees
-            )
+                q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, f, fees,
+                None,
+            )  # fmt: skip
             ended = reduce_position(
                 state,
                 positions,
@@ -140,13 +174,23 @@ def stop_lanes(
             )
             ending |= 1 if ended else 0
             held = 1.0 if before > 0.0 else -1.0
-            positions[p + BARRED + b] = held if hit else positions[p + BARRED + b]
+            barred, cooling = exit_marks(
+                hit,
+                held,
+                positions[p + BARRED + b],
+                positions[p + COOLING + b],
+                parameters[q + COOLDOWN + b],
+            )
+            positions[p + BARRED + b] = barred
+            positions[p + COOLING + b] = cooling
+            if entries is not None:
+                positions[p + ORDER + b] = 0.0 if hit else positions[p + ORDER + b]
         if ending != 0:
             end_trades(state, scratch, o)
         if len(fills) > 0 and k == ZERO:
             record_fill(
                 fills, q, s, t, STOPPED, positions[p + LOTS] - lots_0, scratch[SHARE], parameters,
-                instruments, scratch, volumes, fees,
+                instruments, scratch, volumes, f, fees, None,
             )  # fmt: skip
 
 
@@ -194,15 +238,17 @@ def end_lanes(
             if short is not None:
                 side = -1.0 if lots > 0.0 else 1.0
             _, cash_per_lot = lane_terms(
-                q, s, b, side, abs(lots), price, parameters, instruments, scratch, volumes, t, fees
-            )
+                q, s, b, side, abs(lots), price, parameters, instruments, scratch, volumes, t, fees,
+                None,
+            )  # fmt: skip
             if len(fills) > 0 and k == ZERO and b == ZERO:
                 record_fill(
                     fills, q, s, t, ENDED, -lots, price, parameters, instruments, scratch, volumes,
-                    fees,
+                    t, fees, None,
                 )  # fmt: skip
             ended = reduce_position(state, positions, scratch, o, p, b, -lots, value, cash_per_lot)
             ending |= 1 if ended else 0
+            positions[p + ORDER + b] = 0.0
         if ending != 0:
             end_trades(state, scratch, o)
 
@@ -211,6 +257,7 @@ def end_lanes(
 def margin_lanes(
     k: Index,
     t: int,
+    f: int,
     opens: FloatArray,
     highs: FloatArray,
     lows: FloatArray,
@@ -227,11 +274,11 @@ def margin_lanes(
     fills: FloatArray,
     fees: object,
 ) -> None:
-    """Liquidate the lanes of block ``k`` that are below their maintenance margin inside bar ``t``.
+    """Liquidate the lanes of block ``k`` that are below their maintenance margin inside a bar.
 
     Args:
-        k, t, opens, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, fills,
-            fees: as in ``stop_lanes``.
+        k, t, f, opens, highs, lows, traded, volumes, volatilities, instruments, columns, parameters,
+            fills, fees: as in ``stop_lanes``.
         state, positions: updated.
         scratch: EQUITY_NOW and GROSS are overwritten.
         maintenance: least equity, a fraction of gross value.
@@ -244,9 +291,9 @@ def margin_lanes(
     for s in range(n_symbols):
         p = (k * n_symbols + s) * POSITION_BLOCK
         lot_money = instruments[s, LOT_MONEY]
-        trades = traded[t, s] != 0
-        low = (lows[t, s] if trades else opens[t, s]) * lot_money
-        high = (highs[t, s] if trades else opens[t, s]) * lot_money
+        trades = traded[f, s] != 0
+        low = (lows[f, s] if trades else opens[f, s]) * lot_money
+        high = (highs[f, s] if trades else opens[f, s]) * lot_money
         for b in range(B):
             lots = positions[p + LOTS + b]
             value = lots * (low if lots > 0.0 else high)
@@ -258,7 +305,7 @@ def margin_lanes(
         called |= 1 if call else 0
     if called != 0:
         liquidate(
-            k, t, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
+            k, t, f, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
             positions, scratch, maintenance, fills, fees,
         )  # fmt: skip
 
@@ -267,6 +314,7 @@ def margin_lanes(
 def liquidate(
     k: Index,
     t: int,
+    f: int,
     highs: FloatArray,
     lows: FloatArray,
     traded: ByteArray,
@@ -285,7 +333,7 @@ def liquidate(
     """Close the positions of the lanes that ``margin_lanes`` found wanting, at the worst prices.
 
     Args:
-        k, t, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
+        k, t, f, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
             positions, maintenance, fills, fees: as in ``margin_lanes``.
         scratch: EQUITY_NOW and GROSS at the worst prices are read; X_VOLATILITY is overwritten.
     """
@@ -299,9 +347,10 @@ def liquidate(
             for s in range(n_symbols):
                 p = (k * n_symbols + s) * POSITION_BLOCK
                 lots = positions[p + LOTS + b]
-                if lots != 0.0 and traded[t, s] != 0:
+                positions[p + ORDER + b] = 0.0
+                if lots != 0.0 and traded[f, s] != 0:
                     side = -1.0 if lots > 0.0 else 1.0
-                    price = lows[t, s] if lots > 0.0 else highs[t, s]
+                    price = lows[f, s] if lots > 0.0 else highs[f, s]
                     column = columns[c + VOLATILITY_COLUMN + b]
                     scratch[X_VOLATILITY + b] = volatilities[t - 1, s, column]
                     _, cash_per_lot = lane_terms(
@@ -315,8 +364,9 @@ def liquidate(
                         instruments,
                         scratch,
                         volumes,
-                        t,
+                        f,
                         fees,
+                        None,
                     )
                     value = price * instruments[s, LOT_MONEY]
                     ended = reduce_position(
@@ -327,6 +377,6 @@ def liquidate(
                     if len(fills) > 0 and k == ZERO and b == ZERO:
                         record_fill(
                             fills, q, s, t, LIQUIDATED, -lots, price, parameters, instruments,
-                            scratch, volumes, fees,
+                            scratch, volumes, f, fees, None,
                         )  # fmt: skip
             state[o + N_LIQUIDATIONS + b] += closed

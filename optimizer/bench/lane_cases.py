@@ -62,6 +62,7 @@ class _Block:
     columns: Any = field(init=False)
     pending: Any = field(init=False)
     fills: FloatArray = field(init=False)
+    atrs: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(3)
@@ -82,6 +83,7 @@ class _Block:
         self.traded = np.ones((2, n), dtype=np.uint8)
         self.volumes = np.full((2, n), 1e6)
         self.volatilities = np.full((2, n, 1), 0.01)
+        self.atrs = np.empty((0, n))
         self.instruments = np.zeros((n, layout.N_INSTRUMENT_COLUMNS))
         self.instruments[:, [layout.LOT_UNITS, layout.LOT_MONEY]] = 1.0
         self.instruments[:, layout.BORROW] = 0.01
@@ -89,7 +91,7 @@ class _Block:
         self.rates = np.full((2, layout.N_RATE_COLUMNS), 1e-5)
         for read in (
             *(self.prices, self.highs, self.lows, self.traded, self.volumes),
-            *(self.volatilities, self.instruments, self.rates),
+            *(self.volatilities, self.instruments, self.rates, self.atrs),
         ):
             read.flags.writeable = False
 
@@ -211,14 +213,15 @@ def _fill(
     pending: Any,
     scratch: Any,
     fills: Any,
+    atrs: Any,
     fees: Any,
 ) -> None:
     """``fill_lanes`` of orders in every symbol, of which it forgets that they are filled."""
     for s in range(pending.shape[1]):
         pending[0, s] = REDUCE | ADD
     fill_lanes(
-        np.uint64(0), 1, 0, prices, traded, volumes, volatilities, instruments, columns, parameters,
-        state, positions, pending, scratch, 1.0, fills, fees, None, None, None,
+        np.uint64(0), 1, 0, prices, traded, volumes, volatilities, atrs, instruments, columns,
+        parameters, state, positions, pending, scratch, 1.0, fills, fees, None, None, None, None,
     )  # fmt: skip
 
 
@@ -262,7 +265,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
     ):
         b = _Block(1)
         buffers = b.positions, b.parameters, b.scratch
-        wanted = (zero, zero, zero, *buffers, 100.0, b.instruments, False, *options)
+        wanted = (zero, zero, zero, *buffers, 100.0, b.instruments, False, *options, None)
         add(f"sizing{name}", CELL, 1, want_lanes, wanted)
     for name, short in (("", None), (", long/short", True)):
         b = _Block(n_symbols)
@@ -283,7 +286,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
             CELL,
             n_symbols,
             _fill,
-            (*_market(b), b.pending, b.scratch, b.fills, fees),
+            (*_market(b), b.pending, b.scratch, b.fills, b.atrs, fees),
         )
     b = _Block(n_symbols)
     add(
@@ -320,7 +323,10 @@ def lane_cases(n_symbols: int) -> list[Case]:
             CELL,
             1,
             stop_lanes,
-            (zero, 1, b.prices, b.highs, b.lows, *_market(b)[1:], b.scratch, b.fills, fees, None),
+            (
+                *(zero, 1, 1, b.prices, b.highs, b.lows, *_market(b)[1:], b.pending, b.scratch),
+                *(b.fills, fees, None, None),
+            ),
         )
     b = _Block(n_symbols)
     add(
@@ -328,7 +334,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         CELL,
         n_symbols,
         margin_lanes,
-        (zero, 1, b.prices, b.highs, b.lows, *_market(b)[1:], b.scratch, 0.25, b.fills, None),
+        (zero, 1, 1, b.prices, b.highs, b.lows, *_market(b)[1:], b.scratch, 0.25, b.fills, None),
     )
     return cases
 

@@ -16,7 +16,7 @@ from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.bars import other_files
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
-from optimizer.study_file.tables import with_members_path
+from optimizer.study_file.tables import with_side_paths
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
 from optimizer.sweep.tiles import Tile
@@ -77,7 +77,7 @@ class Terms:
 
         return cls(
             data_path=(folder / study["data"]["path"]).resolve(),
-            data=with_members_path(study["data"], absolute),
+            data=with_side_paths(study["data"], absolute),
             data_hash=manifest["data_hash"],
             files_hash=manifest["files_hash"],
             costs=study["costs"],
@@ -118,7 +118,7 @@ class Terms:
 
         return cls(
             data_path=(data_path or folder / content["data"]["path"]).resolve(),
-            data=with_members_path(content["data"], absolute),
+            data=with_side_paths(content["data"], absolute),
             data_hash=content["data"]["hash"],
             files_hash=content["data"]["files_hash"],
             costs=content["costs"],

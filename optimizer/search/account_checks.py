@@ -164,9 +164,9 @@ def warn_of_idle_symbols(study: Study, bars: Bars, warm_up: int, rules: Rules) -
         warm_up: bars of its own that a symbol has before its first decision.
         rules: of the study.
     """
-    if bars.present is None and rules.members is None:
+    if bars.present is None and rules.members is None and rules.flat is None:
         return
-    live = live_mask(bars, warm_up, rules.members)[warm_up:]
+    live = live_mask(bars, warm_up, rules.members, rules.flat)[warm_up:]
     idle = [bars.symbols[s] for s in np.flatnonzero(~(live == LIVE).any(axis=0))]
     if idle:
         _log.warning(

@@ -36,7 +36,7 @@ from optimizer.store.validated import (
 )
 from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.study import recorded_study
-from optimizer.study_file.tables import with_members_path
+from optimizer.study_file.tables import with_side_paths
 
 Format = Literal["json", "toml", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
@@ -115,7 +115,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
             "seed": study["study"]["seed"],
         },
         "data": {
-            **with_members_path(study["data"], moved),
+            **with_side_paths(study["data"], moved),
             "path": os.path.relpath(manifest["data_path"], folder),
             "hash": manifest["data_hash"],
             "files_hash": manifest["files_hash"],

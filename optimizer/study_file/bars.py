@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from optimizer.bars.finer import FinerBars, inside_bars
 from optimizer.bars.load import load_bars
 from optimizer.bars.members import member_mask, read_members
 from optimizer.bars.rates import rate_at, read_rate
@@ -45,14 +47,14 @@ def other_files(study: Mapping[str, Any]) -> str:
     Args:
         study: as ``Study.to_dict`` gives it.
     """
-    account, members = study["account"], study["data"].get("members")
+    account, data = study["account"], study["data"]
     rates = [
         f"[account] {key} = {account[key]}"
         for key in ("cash_rate", "risk_free")
         if isinstance(account.get(key), str)
     ]
-    files = rates if members is None else [f"[data] members = {members}", *rates]
-    return list_text(files) or "[account]"
+    named = [f"[data] {key} = {data[key]}" for key in ("members", "fills") if data.get(key)]
+    return list_text([*named, *rates]) or "[account]"
 
 
 def load_study_members(study: Study, bars: Bars) -> MaskArray | None:
@@ -73,6 +75,32 @@ def load_study_members(study: Study, bars: Bars) -> MaskArray | None:
         return None
     members = read_members(study.base_path / data.members, bars.symbols, data.timezone)
     return member_mask(members, bars.symbols, bars.timestamps)
+
+
+def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
+    """The finer bars inside each bar.
+
+    Args:
+        study: with its folder.
+        bars: of the study.
+
+    Returns:
+        None where the study names no file of finer bars.
+
+    Raises:
+        DataError: the file cannot be used, or contradicts the bars.
+    """
+    data = study.data
+    if data.fills is None:
+        return None
+    finer = load_bars(
+        study.base_path / data.fills,
+        symbols=bars.symbols,
+        start=pd.Timestamp(bars.timestamps[0], tz="UTC"),
+        align="outer",
+        timezone=data.timezone,
+    )
+    return inside_bars(bars, finer)
 
 
 def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, FloatArray]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
-from kernels.codes import ALLOCATIONS, SIZINGS
+from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS
 from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
@@ -166,6 +166,7 @@ class ClassifierTable(Table):
 
 Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
 Allocation = Literal["additions", "targets"]
+Entry = Literal["market", "limit", "stop"]
 
 
 class RiskTable(Table):
@@ -175,19 +176,23 @@ class RiskTable(Table):
         allow_short: whether a direction of -1 opens a short position.
         sizing: what a signal's size is measured by; holds for the whole study.
         allocation: how the targets of one close share the exposure budget; holds for the whole study.
+        entry: whether additions fill at the open or wait at a price; holds for the whole study.
+        session_exit: whether positions are closed before the end of each session.
         settings: of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False
     sizing: Annotated[Sizing, name_of(*SIZINGS)] = "kelly"
     allocation: Annotated[Allocation, name_of(*ALLOCATIONS)] = "additions"
+    entry: Annotated[Entry, name_of(*ENTRIES)] = "market"
+    session_exit: Annotated[bool, BeforeValidator(read_flag)] = False
     settings: dict[str, Setting]
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
         table = expect_table(raw)
-        others = ("allow_short", "sizing", "allocation")
+        others = ("allow_short", "sizing", "allocation", "entry", "session_exit")
         given = {name: table[name] for name in others if name in table}
         return {**given, "settings": read_settings(table, RISK, others)}
 

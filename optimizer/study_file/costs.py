@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Annotated, Any, Literal
 
 from pydantic import ValidationError, model_validator
@@ -26,7 +27,8 @@ class CostsTable(Table):
         fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
         initial_cash: money, in the currency of the bars.
         settings: of each cost, by name; for a cost given per symbol, the value of all symbols that
-            its table does not name.
+            its table does not name. ``maker_bps`` is ``commission_bps`` where it is left out and this
+            is not varied.
         per_symbol: of each cost that is given per symbol, by name, the value of each symbol that
             its table names. Such a cost holds for the whole study.
     """
@@ -40,6 +42,10 @@ class CostsTable(Table):
     @classmethod
     def _read(cls, raw: object) -> object:
         table = dict(expect_table(raw))
+        if "commission_bps" in table:
+            commission = table["commission_bps"]
+            if isinstance(commission, Real) or is_per_symbol(commission):
+                table.setdefault("maker_bps", commission)
         per_symbol: dict[str, dict[str, float]] = {}
         problems: list[Problem] = []
         for one in COSTS:

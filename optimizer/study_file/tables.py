@@ -134,6 +134,8 @@ class DataTable(Table):
         align: what to do if the symbols' calendars differ.
         members: file of the times at which each symbol may be held, relative to the study file's
             folder; None for always.
+        fills: file of finer bars in which entries, stops and the maintenance margin are watched,
+            relative to the study file's folder; None takes the bars themselves.
         timezone: of timestamps without a zone, of ``start`` and ``end``, and of ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes the most common step.
@@ -145,6 +147,7 @@ class DataTable(Table):
     end: Annotated[str, BeforeValidator(_read_time)] | None = None
     align: Annotated[Align, name_of(*ALIGNMENTS)] = "inner"
     members: Annotated[str, BeforeValidator(filled_text)] | None = None
+    fills: Annotated[str, BeforeValidator(filled_text)] | None = None
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
     bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
     bar: Annotated[str, BeforeValidator(_read_bar)] | None = None
@@ -162,16 +165,20 @@ class DataTable(Table):
         return self
 
 
-def with_members_path(data: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """``[data]`` with another path of its file of members.
+def with_side_paths(data: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """``[data]`` with other paths of its files of members and of finer bars.
 
     Args:
         data: as ``Study.to_dict`` gives it.
         move: gives the new path of a path.
+
+    Returns:
+        The table.
     """
     moved = dict(data)
-    if moved.get("members") is not None:
-        moved["members"] = move(moved["members"])
+    for key in ("members", "fills"):
+        if moved.get(key) is not None:
+            moved[key] = move(moved[key])
     return moved
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import layout
-from kernels.codes import FILL_KINDS
+from kernels.codes import FILL_KINDS, MARKET_ENTRY
 from kernels.metrics import performance
 from optimizer.catalogue import METRICS
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
@@ -60,7 +60,7 @@ def simulate_blocks(
     Raises:
         SignalError: a user's signal raised.
     """
-    bars, rules = inputs.bars, inputs.rules
+    bars, rules, finer = inputs.bars, inputs.rules, inputs.finer
     n = stop - start
     state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
     for offset in (layout.CASH, layout.EQUITY, layout.PEAK):
@@ -86,6 +86,13 @@ def simulate_blocks(
             inputs.live,
             inputs.ends,
             inputs.volumes,
+            finer.bounds,
+            finer.open,
+            finer.high,
+            finer.low,
+            finer.traded,
+            finer.volume,
+            inputs.atrs,
             inputs.features.values,
             inputs.volatilities,
             inputs.inverse_volatilities,
@@ -107,6 +114,7 @@ def simulate_blocks(
             ranks,
             rules.sizing,
             rules.allocation,
+            rules.entry,
             rules.leverage,
             rules.maintenance,
             rules.ewma_decay,
@@ -117,6 +125,7 @@ def simulate_blocks(
             True if rules.allow_short else None,
             True if inputs.extended else None,
             True if rules.close_fill else None,
+            True if rules.entry != MARKET_ENTRY else None,
         )
 
     def metrics(begin: FloatArray, n_bars: int) -> FloatArray:

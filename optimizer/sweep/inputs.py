@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimizer.bars.checks import require_bars
+from optimizer.bars.finer import FinerBars, no_finer_bars
 from optimizer.errors import DataError, StrategyError
 from optimizer.market.features import (
     FeatureColumns,
@@ -38,8 +39,8 @@ NO_REGIME: RegimeKey = ("none", None, ())
 LEAST_BLOCK = 10
 """Least bars of a block: the Sharpe ratio of fewer says nothing."""
 
-_RULE_ARRAYS = ("instruments", "rates", "members")
-"""Arrays of ``Rules``; the last may be None."""
+_RULE_ARRAYS = ("instruments", "rates", "members", "flat")
+"""Arrays of ``Rules``; the last two may be None."""
 
 PRICES = ("open", "high", "low", "close", "volume")
 """Arrays of ``Bars`` other than its timestamps."""
@@ -65,6 +66,8 @@ class Inputs:
         live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
             ``optimizer.sweep.universe``.
         ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
+        atrs: average true range of each symbol's last bar, in units of price, shape
+            (n_bars, n_symbols); empty where no parameter set reads it.
     """
 
     bars: Bars
@@ -79,8 +82,9 @@ class Inputs:
     rules: Rules
     live: MaskArray
     ends: IntArray
+    atrs: FloatArray
 
-    _ARRAYS = ("volatilities", "inverse_volatilities", "correlations", "live", "ends")
+    _ARRAYS = ("volatilities", "inverse_volatilities", "correlations", "live", "ends", "atrs")
 
     @property
     def extended(self) -> bool:
@@ -99,6 +103,13 @@ class Inputs:
         volumes = np.where(self.bars.volume > 0.0, self.bars.volume, np.inf)
         volumes.flags.writeable = False
         return volumes
+
+    @cached_property
+    def finer(self) -> FinerBars:
+        """The finer bars inside each bar; the bars themselves where the study has none."""
+        if self.rules.finer is not None:
+            return self.rules.finer
+        return no_finer_bars(self.bars, self.volumes)
 
     def save(self, folder: Path) -> None:
         """Write the arrays to ``folder``, from which workers map them.
@@ -120,6 +131,9 @@ class Inputs:
                     left_out.append(name)
                 else:
                     np.save(folder / f"{name}.npy", array)
+        if self.rules.finer is not None:
+            for one in fields(FinerBars):
+                np.save(folder / f"finer_{one.name}.npy", getattr(self.rules.finer, one.name))
         head = {
             "left_out": left_out,
             "symbols": self.bars.symbols,
@@ -134,8 +148,9 @@ class Inputs:
             "rules": {
                 one.name: getattr(self.rules, one.name)
                 for one in fields(self.rules)
-                if one.name not in _RULE_ARRAYS
+                if one.name not in (*_RULE_ARRAYS, "finer")
             },
+            "finer": self.rules.finer is not None,
         }
         (folder / "inputs.json").write_text(json.dumps(head))
 
@@ -168,6 +183,7 @@ class Inputs:
             split=split,
             bounds=(split,),
             live=self.live[:stop],
+            atrs=self.atrs[:stop],
         )
 
     @classmethod
@@ -204,6 +220,9 @@ class Inputs:
                     **head["rules"],
                     "per_symbol": tuple(head["rules"]["per_symbol"]),
                     **{name: mapped(name) for name in _RULE_ARRAYS},
+                    "finer": FinerBars(*(mapped(f"finer_{one.name}") for one in fields(FinerBars)))
+                    if head["finer"]
+                    else None,
                 }
             ),
             **{name: mapped(name) for name in cls._ARRAYS},
@@ -278,6 +297,8 @@ def study_warm_up(space: Space, rules: Rules) -> int:
     """
     longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
     longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
+    if rules.ranges:
+        longest = max(longest, warm_up("atr", rules.atr_lookback))
     return max(longest, rules.correlation_lookback) if rules.correlated else longest
 
 
@@ -374,6 +395,13 @@ def prepare(
             bars, rules.correlation_lookback, rules.correlation_refresh, first
         )
     volatilities = np.nan_to_num(volatilities)
+    atrs = np.empty((0, bars.n_symbols))
+    if rules.ranges:
+        values = compute_features(bars, [("atr", rules.atr_lookback)]).values[:, :, 0]
+        atrs = np.stack(
+            [bars.carried(s, values[bars.own(s), s], np.nan) for s in range(bars.n_symbols)], axis=1
+        )
+        atrs = np.nan_to_num(np.ascontiguousarray(atrs))
     given = given_features(space)
     features = compute_features(bars, feature_keys(space), given)
     require_finite(bars, features, given)
@@ -388,8 +416,9 @@ def prepare(
         split=split,
         bounds=block_bounds(first, split, n_blocks),
         rules=rules,
-        live=live_mask(bars, warm_up, rules.members),
+        live=live_mask(bars, warm_up, rules.members, rules.flat),
         ends=symbol_ends(bars),
+        atrs=atrs,
     )
     for name in inputs._ARRAYS:
         array = getattr(inputs, name)

@@ -22,8 +22,15 @@ _UNCHANGED = (
     "correlation_penalty",
     "min_order_size",
     "rebalance_band",
+    "stop_loss_atr",
+    "take_profit_atr",
+    "trailing_stop_atr",
+    "cooldown",
+    "entry_offset",
+    "entry_offset_atr",
+    "entry_bars",
 )
-_STOPS = ("stop_loss", "take_profit", "trailing_stop")
+_UNLIMITED_AT_0 = ("stop_loss", "take_profit", "trailing_stop", "time_exit", "max_positions")
 
 
 _Number = TypeVar("_Number", float, FloatArray)
@@ -51,12 +58,13 @@ def risk_values(
         bars_per_year: turns yearly figures into those of a bar.
 
     Returns:
-        Values of the shape given. The distance of a stop that is off is infinite, and so is an
-        unlimited number of positions; a cost that the study gives per symbol is 0.
+        Values of the shape given. The distance of a stop that is off is infinite, and so are the bars
+        of a time exit that is off and an unlimited number of positions; a cost that the study gives per
+        symbol is 0.
     """
     given = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
     values = {name: given[name] for name in _UNCHANGED}
-    for name in _STOPS:
+    for name in _UNLIMITED_AT_0:
         values[name] = np.where(given[name] > 0.0, given[name], np.inf)
     yearly = math.sqrt(bars_per_year)
     values["size"] = {
@@ -64,11 +72,9 @@ def risk_values(
         VOLATILITY_TARGET: lambda: given["volatility_target"] / yearly,
         WEIGHT: lambda: given["weight"],
         EQUAL_WEIGHT: lambda: given["max_exposure"],
-        RISK_PER_TRADE: lambda: given["risk_per_trade"] / given["stop_loss"],
+        RISK_PER_TRADE: lambda: given["risk_per_trade"],
     }[rules.sizing]()
     values["score_sharpe"] = score_sharpe(given["expected_sharpe"], bars_per_year)
-    places = given["max_positions"]
-    values["max_positions"] = np.where(places > 0.0, places, np.inf)
     lane_costs = {one.name: given[one.name] for one in COSTS if one.name not in rules.per_symbol}
     like = given["max_exposure"]
     return values | {

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from kernels import layout
-from kernels.codes import ADDITIONS, ALLOCATIONS, KELLY, SIZINGS
-from optimizer.study_file.bars import load_study_members, load_study_rates
+from kernels.codes import ADDITIONS, ALLOCATIONS, ENTRIES, KELLY, SIZINGS
+from optimizer.bars.finer import FinerBars
+from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import symbol_terms
+from optimizer.sweep.universe import session_exits
 from optimizer.types import Bars, FloatArray, MaskArray
 
 YEAR = np.timedelta64(31_557_600, "s")
 """365.25 days, over which interest is stated."""
+
+RANGES = ("stop_loss_atr", "take_profit_atr", "trailing_stop_atr", "entry_offset_atr")
+"""Distances in average true ranges."""
+
+EXITS = ("stop_loss", "take_profit", "trailing_stop", *RANGES[:3], "time_exit", "cooldown")
+"""Parameters that are 0 unless given and close positions, or keep them closed."""
 
 SIZE_FEES = ("commission_per_unit", "commission_minimum", "commission_per_order", "impact")
 """Costs that are 0 unless given and make what a lot costs depend on the size of the fill."""
@@ -34,10 +42,12 @@ class Rules:
         ewma_decay: decay of the EWMA of the portfolio's variance, per bar.
         allow_short: whether short positions are allowed.
         close_fill: whether orders fill at the close of the bar of decision.
-        stops: whether any parameter set has a stop.
+        stops: whether any parameter set has a stop or an exit by time.
+        ranges: whether any has a distance in average true ranges.
+        atr_lookback: bars of these ranges.
         fees: whether any has costs or limits that depend on the size of a fill.
         limited: whether any limits the number of positions.
-        sizing, allocation: codes of ``kernels.codes``.
+        sizing, allocation, entry: codes of ``kernels.codes``.
         correlated: whether any parameter set has a correlation penalty.
         correlation_lookback, correlation_refresh: bars.
         per_symbol: names of the costs that the study gives per symbol.
@@ -45,6 +55,9 @@ class Rules:
         rates: (n_bars, N_RATE_COLUMNS), likewise.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
+        flat: whether nothing may be held after the orders of each bar, (n_bars,), 1 or 0; None for
+            never.
+        finer: the finer bars inside each bar; None where the study has none.
     """
 
     initial_cash: float
@@ -54,10 +67,13 @@ class Rules:
     allow_short: bool
     close_fill: bool
     stops: bool
+    ranges: bool
+    atr_lookback: int
     fees: bool
     limited: bool
     sizing: int
     allocation: int
+    entry: int
     correlated: bool
     correlation_lookback: int
     correlation_refresh: int
@@ -65,6 +81,8 @@ class Rules:
     instruments: FloatArray
     rates: FloatArray
     members: MaskArray | None
+    flat: MaskArray | None
+    finer: FinerBars | None
 
     @property
     def margin(self) -> bool:
@@ -80,10 +98,13 @@ class Rules:
 
     @property
     def files_hash(self) -> str:
-        """SHA-256 of what the study's files other than its bars say: interest rates, membership."""
+        """SHA-256 of what the study's files other than its bars say: rates, membership, finer bars."""
         digest = hashlib.sha256(np.ascontiguousarray(self.rates).tobytes())
         if self.members is not None:
             digest.update(np.ascontiguousarray(self.members).tobytes())
+        if self.finer is not None:
+            for one in fields(self.finer):
+                digest.update(np.ascontiguousarray(getattr(self.finer, one.name)).tobytes())
         return digest.hexdigest()
 
     @property
@@ -106,8 +127,8 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         bars: of all symbols.
 
     Raises:
-        DataError: the file of members or one of interest rates cannot be used, or rates begin after
-            the bars.
+        DataError: the file of members, of finer bars or one of interest rates cannot be used, rates begin
+            after the bars, or sessions of one bar are to be closed.
     """
 
     def any_positive(name: str) -> bool:
@@ -123,11 +144,14 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         ewma_decay=float(fixed["ewma_decay"]),
         allow_short=study.risk.allow_short,
         close_fill=study.costs.fill == "close",
-        stops=any(any_positive(name) for name in ("stop_loss", "take_profit", "trailing_stop")),
+        stops=any(any_positive(name) for name in EXITS),
+        ranges=any(any_positive(name) for name in RANGES),
+        atr_lookback=int(fixed["atr_lookback"]),
         fees=any(any_positive(name) for name in (*SIZE_FEES, "max_volume_share")),
         limited=any_positive("max_positions"),
         sizing=SIZINGS.index(study.risk.sizing),
         allocation=ALLOCATIONS.index(study.risk.allocation),
+        entry=ENTRIES.index(study.risk.entry),
         correlated=bars.n_symbols > 1 and any_positive("correlation_penalty"),
         correlation_lookback=int(fixed["correlation_lookback"]),
         correlation_refresh=1 if exact else int(fixed["correlation_refresh"]),
@@ -135,8 +159,10 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         instruments=_instruments(study, bars.symbols),
         rates=_rates(study, bars),
         members=load_study_members(study, bars),
+        flat=session_exits(study, bars) if study.risk.session_exit else None,
+        finer=load_finer_bars(study, bars),
     )
-    for array in (rules.instruments, rules.rates, rules.members):
+    for array in (rules.instruments, rules.rates, rules.members, rules.flat):
         if array is not None:
             array.flags.writeable = False
     return rules
@@ -160,6 +186,7 @@ _OWN = {
     "slippage": layout.OWN_SLIPPAGE,
     "half_spread_ticks": layout.OWN_HALF_SPREAD,
     "commission": layout.OWN_COMMISSION,
+    "maker": layout.OWN_MAKER,
     "per_unit": layout.OWN_PER_UNIT,
     "minimum": layout.OWN_MINIMUM,
     "per_order": layout.OWN_PER_ORDER,
@@ -186,6 +213,7 @@ def cost_rows(costs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         "slippage": (given.get("spread_bps", none) / 2.0 + given.get("slippage_bps", none)) / 1e4,
         "half_spread_ticks": given.get("spread_ticks", none) / 2.0,
         "commission": given.get("commission_bps", none) / 1e4,
+        "maker": given.get("maker_bps", none) / 1e4,
         "per_unit": given.get("commission_per_unit", none),
         "minimum": given.get("commission_minimum", none),
         "per_order": given.get("commission_per_order", none),

@@ -73,7 +73,10 @@ def backtest(
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
     allocation: str = "additions",
+    entry: str = "market",
+    session_exit: bool = False,
     members: str | Path | None = None,
+    fills: str | Path | None = None,
     timezone: str = "UTC",
     warm_up: int | None = None,
 ) -> BacktestResult:
@@ -92,8 +95,8 @@ def backtest(
         strategy_path: Python file of a user's own strategy; None for a built-in one.
         account: as ``[account]`` of a study file.
         instruments: as ``[instruments]`` of a study file: a table for each symbol.
-        sizing, allocation: as in ``[risk]`` of a study file.
-        members, timezone: as in ``[data]`` of a study file.
+        sizing, allocation, entry, session_exit: as in ``[risk]`` of a study file.
+        members, fills, timezone: as in ``[data]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
 
@@ -115,7 +118,10 @@ def backtest(
         instruments=instruments,
         sizing=sizing,
         allocation=allocation,
+        entry=entry,
+        session_exit=session_exit,
         members=members,
+        fills=fills,
         timezone=timezone,
     )
     return simulate_single(study, bars, first_bar, warm_up)[2]
@@ -215,7 +221,10 @@ def single_set_study(
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
     allocation: str = "additions",
+    entry: str = "market",
+    session_exit: bool = False,
     members: str | Path | None = None,
+    fills: str | Path | None = None,
     timezone: str = "UTC",
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
@@ -225,7 +234,8 @@ def single_set_study(
         own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
             all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, members, timezone: as ``backtest`` takes them.
+        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone: as
+            ``backtest`` takes them.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -240,7 +250,13 @@ def single_set_study(
     tables: dict[str, dict[str, Any]] = {
         "strategy": {**(own or {}), "name": strategy},
         "classifier": {"name": classifier},
-        "risk": {"allow_short": allow_short, "sizing": sizing, "allocation": allocation},
+        "risk": {
+            "allow_short": allow_short,
+            "sizing": sizing,
+            "allocation": allocation,
+            "entry": entry,
+            "session_exit": session_exit,
+        },
         "costs": dict(costs),
     }
     if market is not None:
@@ -263,6 +279,7 @@ def single_set_study(
             "path": ".",
             "timezone": timezone,
             **({} if members is None else {"members": str(members)}),
+            **({} if fills is None else {"fills": str(fills)}),
         },
         **tables,
         "account": dict(account or {}),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from kernels.codes import LEAVING, LIVE, WAITING
+from optimizer.errors import DataError
+from optimizer.study_file.study import Study
 from optimizer.types import Bars, IntArray, MaskArray
 
 
@@ -25,7 +28,38 @@ def symbol_ends(bars: Bars) -> IntArray:
     return ends
 
 
-def live_mask(bars: Bars, warm_up: int, members: MaskArray | None) -> MaskArray:
+def session_exits(study: Study, bars: Bars) -> MaskArray:
+    """The bars at whose close nothing may be wanted, so that nothing is held over the end of a session.
+
+    A session is a day of ``[data] timezone``.
+
+    Args:
+        study: whose orders fill at the next open, or at the close of the bar that decides.
+        bars: of the study.
+
+    Returns:
+        Shape (n_bars,), 1 or 0.
+
+    Raises:
+        DataError: the bars are as long as a session.
+    """
+    days = pd.DatetimeIndex(bars.timestamps, tz="UTC").tz_convert(study.data.timezone)
+    day = days.tz_localize(None).normalize().to_numpy()
+    ends = np.zeros(bars.n_bars, dtype=np.uint8)
+    ends[:-1] = day[1:] != day[:-1]
+    if ends.mean() > 0.5:
+        raise DataError(
+            f"{bars.source}: [risk] session_exit = true closes positions before the end of each day,"
+            " and most days have one bar; leave it out, or use bars within the day"
+        )
+    if study.costs.fill == "close":
+        return ends
+    return np.append(ends[1:], np.uint8(0))
+
+
+def live_mask(
+    bars: Bars, warm_up: int, members: MaskArray | None, flat: MaskArray | None
+) -> MaskArray:
     """Whether each symbol decides at each bar.
 
     Args:
@@ -33,14 +67,17 @@ def live_mask(bars: Bars, warm_up: int, members: MaskArray | None) -> MaskArray:
         warm_up: bars of its own that a symbol has before its first decision.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
+        flat: whether nothing may be wanted at the close of each bar, (n_bars,), 1 or 0; None for never.
 
     Returns:
         (n_bars, n_symbols): WAITING where the symbol has no bar, during its warm-up, and at its last bar
-        if it ends before the bars do; LEAVING where it is no member; LIVE elsewhere.
+        if it ends before the bars do; LEAVING where it is no member, or where ``flat``; LIVE elsewhere.
     """
     live = np.full((bars.n_bars, bars.n_symbols), LIVE, dtype=np.uint8)
     if members is not None:
         live[members == 0] = LEAVING
+    if flat is not None:
+        live[flat == 1] = LEAVING
     if bars.present is not None:
         live[bars.present == 0] = WAITING
     for s, end in enumerate(symbol_ends(bars)):

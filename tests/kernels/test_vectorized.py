@@ -19,6 +19,7 @@ from numba import types
 
 from kernels import portfolio
 from kernels.lanes.accounts import account_lanes, carry_lanes, variance_lanes
+from kernels.lanes.entries import enter_lanes, level_lanes
 from kernels.lanes.fills import fill_lanes, power_lanes, reduce_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.sizing import (
@@ -55,7 +56,10 @@ def kernels(
     values = OFF if correlation is OFF else VALUES
     rows = (ROWS, ROWS, ROWS, ROWS)
     market = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, *rows)
-    orders = (U64, I64, I64, BARS, TRADED, BARS, VOLATILITIES, BARS, COLUMNS, ROWS, ROWS, ROWS)
+    orders = (
+        *(U64, I64, I64, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS),
+    )
+    entry = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
         "account": (account_lanes, (U64, ROWS, ROWS, F64, F64)),
         "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
@@ -68,15 +72,32 @@ def kernels(
         ),
         "fill": (
             fill_lanes,
-            (*orders, PENDING, ROWS, F64, FILLS, fees, stops, short, extended),
+            (*orders, PENDING, ROWS, F64, FILLS, fees, stops, short, extended, OFF),
         ),
-        "stop": (stop_lanes, (U64, I64, *market, FILLS, fees, short)),
-        "margin": (margin_lanes, (U64, I64, *market, F64, FILLS, fees)),
-        "count": (count_lanes, (U64, ROWS, ROWS, stops, short)),
-        "other_size": (other_size_lanes, (ROWS, I64, F64, OFF, OFF)),
+        "enter": (
+            enter_lanes,
+            (
+                *(U64, I64, I64, *entry, PENDING, ROWS, F64, I64, FILLS),
+                *(fees, stops, short, extended),
+            ),
+        ),
+        "level": (
+            level_lanes,
+            (U64, I64, BARS, BARS, ROWS, ROWS, PENDING, I64, short),
+        ),
+        "stop": (
+            stop_lanes,
+            (U64, I64, I64, *market[:-1], PENDING, ROWS, FILLS, fees, short, correlation),
+        ),
+        "margin": (margin_lanes, (U64, I64, I64, *market, F64, FILLS, fees)),
+        "count": (count_lanes, (U64, U64, ROWS, ROWS, ROWS, stops, short)),
+        "other_size": (other_size_lanes, (U64, ROWS, ROWS, I64, F64, F64, OFF, OFF)),
         "want": (
             want_lanes,
-            (U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, ON, correlation, stops, short, extended),
+            (
+                *(U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, ON),
+                *(correlation, stops, short, extended, OFF),
+            ),
         ),
         "place": (place_lanes, (U64, *rows)),
         "settle": (

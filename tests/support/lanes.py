@@ -17,6 +17,7 @@ from kernels.codes import (
     BREAKOUT,
     FILL_KINDS,
     LIVE,
+    MARKET_ENTRY,
     MEAN_REVERSION,
     MOMENTUM,
     SIZINGS,
@@ -240,6 +241,7 @@ class Sweep:
                     parameters[k, _row(name), b] = getattr(lane.chosen, name)
                 for name, row in COST_ROWS.items():
                     parameters[k, _row(row), b] = getattr(lane.chosen.costs, name)
+                parameters[k, _row("time_exit"), b] = inf
                 first, second = _signal_rows(lane.chosen)
                 parameters[k, _row("signal_0"), b] = first
                 parameters[k, _row("signal_1"), b] = second
@@ -271,6 +273,13 @@ class Sweep:
             np.full(inputs.closes.shape, LIVE, dtype=np.uint8),
             np.full(inputs.n_symbols, -1),
             np.asarray(inputs.volumes),
+            _read_only(np.arange(inputs.n_bars + 1)),
+            inputs.opens,
+            inputs.highs,
+            inputs.lows,
+            inputs.traded,
+            np.asarray(inputs.volumes),
+            _read_only(np.empty((0, inputs.n_symbols))),
             inputs.features,
             inputs.volatilities,
             inputs.inverses,
@@ -292,6 +301,7 @@ class Sweep:
             np.full(n_ranked * int(layout.RANK_BLOCK), np.nan),
             SIZINGS.index(rules.sizing),
             ALLOCATIONS.index(rules.allocation),
+            MARKET_ENTRY,
             rules.leverage,
             rules.maintenance,
             rules.decay,
@@ -302,6 +312,7 @@ class Sweep:
             True if rules.allow_short else None,
             True if self.extended else None,
             True if rules.fill_at_close else None,
+            None,
         )
         return self
 
@@ -318,6 +329,11 @@ class Sweep:
         lanes: list[Any] = [self.state, self.positions]
         used = [np.ascontiguousarray(a[..., : layout.LANES]).tobytes() for a in lanes]
         return (*used, self.pending.tobytes())
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.flags.writeable = False
+    return array
 
 
 def _row(name: str) -> int:

@@ -1,0 +1,138 @@
+"""Finer bars inside each bar, in which entries, stops and the maintenance margin are watched."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from optimizer.bars.times import most_common, time_text, to_nanoseconds
+from optimizer.errors import DataError
+from optimizer.types import Bars, FloatArray, IntArray, MaskArray
+
+_log = logging.getLogger("barsweep")
+
+TOLERANCE = 0.005
+"""Fraction by which prices of finer bars may leave the range of their bar: sources round differently."""
+
+MOST_OUTSIDE = 0.01
+"""Share of bars that finer bars may leave further before the two files do not belong together."""
+
+
+@dataclass(frozen=True, eq=False)
+class FinerBars:
+    """Finer bars of all symbols, those of one bar in a row. Every bar has one at least.
+
+    Attributes:
+        bounds: shape (n_bars + 1,); the finer bars of bar t are ``bounds[t]`` to ``bounds[t + 1] - 1``.
+        open, high, low: prices, shape (n_finer_bars, n_symbols).
+        traded: whether each symbol trades in each finer bar, of the same shape, 1 or 0.
+        volume: units, of the same shape; inf where it is unknown or nothing trades.
+    """
+
+    bounds: IntArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    traded: MaskArray
+    volume: FloatArray
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            getattr(self, one.name).flags.writeable = False
+
+
+def no_finer_bars(bars: Bars, volumes: FloatArray) -> FinerBars:
+    """Each bar as its own finer bar.
+
+    Args:
+        bars: of all symbols.
+        volumes: units, shape (n_bars, n_symbols); inf where unknown.
+
+    Returns:
+        The bars, not copied.
+    """
+    return FinerBars(
+        np.arange(bars.n_bars + 1), bars.open, bars.high, bars.low, bars.traded, volumes
+    )
+
+
+def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
+    """Put finer bars into the bars in which they lie.
+
+    A finer bar belongs to the bar that has begun and not ended at its start. Others are left out. A bar
+    of a symbol without finer bars counts as one.
+
+    Args:
+        bars: of all symbols.
+        finer: of the same symbols, on one calendar.
+
+    Returns:
+        The finer bars.
+
+    Raises:
+        DataError: no bar has finer ones, or their prices are not those of the bars.
+    """
+    step = most_common(np.diff(to_nanoseconds(bars.timestamps)))
+    ends = bars.timestamps + np.timedelta64(step, "ns")
+    ends[:-1] = np.minimum(ends[:-1], bars.timestamps[1:])
+    first = np.searchsorted(finer.timestamps, bars.timestamps)
+    last = np.searchsorted(finer.timestamps, ends)
+    if not (last > first).any():
+        raise DataError(
+            f"{finer.source}: no bar lies inside one of {bars.source}, from"
+            f" {time_text(bars.timestamps[0])} to {time_text(bars.timestamps[-1])}; give finer bars of"
+            " the same time in [data] fills"
+        )
+    counts = np.maximum(last - first, 1)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    bar = np.repeat(np.arange(bars.n_bars), counts)
+    number = np.arange(bounds[-1]) - bounds[bar]
+    row = np.minimum(first[bar] + number, finer.n_bars - 1)
+    inside = (last > first)[bar][:, np.newaxis]
+    there = inside & (finer.present[row] == 1 if finer.present is not None else True)
+    there = np.broadcast_to(there, (len(bar), bars.n_symbols))
+    lacking = ~np.logical_or.reduceat(there, bounds[:-1], axis=0)[bar]
+    stands_in = lacking & (number == 0)[:, np.newaxis]
+
+    def spread(name: str, after: FloatArray) -> FloatArray:
+        values = np.where(lacking, after[bar], getattr(finer, name)[row])
+        return np.where(stands_in, getattr(bars, name)[bar], values)
+
+    traded = np.where(lacking, 0, finer.traded[row] & there)
+    traded = np.where(stands_in, bars.traded[bar], traded).astype(np.uint8)
+    volume = np.where(stands_in, bars.volume[bar], finer.volume[row])
+    result = FinerBars(
+        bounds,
+        spread("open", bars.close),
+        spread("high", bars.close),
+        spread("low", bars.close),
+        traded,
+        np.where((traded == 1) & (volume > 0.0), volume, np.inf),
+    )
+    _require_same_prices(bars, finer.source, result)
+    return result
+
+
+def _require_same_prices(bars: Bars, source: str, finer: FinerBars) -> None:
+    """Refuse finer bars whose prices are not those of the bars."""
+    traded = finer.traded == 1
+    starts = finer.bounds[:-1]
+    top = np.maximum.reduceat(np.where(traded, finer.high, 0.0), starts, axis=0)
+    bottom = np.minimum.reduceat(np.where(traded, finer.low, np.inf), starts, axis=0)
+    outside = (top > bars.high * (1.0 + TOLERANCE)) | (bottom < bars.low * (1.0 - TOLERANCE))
+    if not outside.any():
+        return
+    t, s = np.argwhere(outside)[0]
+    message = (
+        f"{source}: the finer bars of {bars.symbols[s]} at {time_text(bars.timestamps[t])} range from"
+        f" {bottom[t, s]:.6g} to {top[t, s]:.6g}, their bar from {bars.low[t, s]:.6g} to"
+        f" {bars.high[t, s]:.6g}"
+    )
+    if outside.mean() > MOST_OUTSIDE:
+        raise DataError(
+            f"{message}; {outside.mean():.0%} of the bars differ like that: give both files the same"
+            " adjustment for splits and dividends, and the same time zone"
+        )
+    _log.warning("%s; %d bars differ like that", message, int(outside.sum()))
