@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isclose
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.types import Bars
 from tests.reference.broker import Outcome, run
+from tests.support.entries_and_exits import in_sessions, wild_finer_bars, wild_rules, write_bars
 
 EVENTS = {"lapsed", "cut", "additions_scaled", "targets_scaled", "no_place", "below_minimum"}
 """What the accounts of each variant must have been through at least once, by the broker's names."""
@@ -25,6 +28,9 @@ STRATEGIES = ("momentum", "mean_reversion", "sma_cross", "breakout")
 CARRY = ("financing_bps_year", "cash_rate", "borrow_bps_year")
 
 N_ACCOUNTS = 204
+
+KINDS = {"entry": "order"}
+"""Kinds of fills by the broker's names that the sweep calls otherwise."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,18 @@ class Case:
     bars: Bars
     parameters: dict[str, Any]
     keys: dict[str, Any]
+    finer: Bars | None = None
 
-    def sweep(self) -> BacktestResult:
-        return backtest(self.bars, self.parameters, **self.keys)
+    def sweep(self, **others: Any) -> BacktestResult:
+        keys = self.keys | others
+        if self.finer is None:
+            return backtest(self.bars, self.parameters, **keys)
+        with TemporaryDirectory() as folder:
+            path = write_bars(self.finer, Path(folder) / "finer.parquet")
+            return backtest(self.bars, self.parameters, **keys, fills=path)
 
     def broker(self) -> Outcome:
-        return run(self.bars, self.parameters, **self.keys)
+        return run(self.bars, self.parameters, **self.keys, fills=self.finer)
 
 
 def wild_bars(rng: np.random.Generator) -> Bars:
@@ -200,10 +212,21 @@ def wild_case(seed: int) -> Case:
         "cash_rate": float(rng.choice([0.0, 0.05, -0.01])),
         "borrow_bps_year": by_symbol(rng, bars, 0.0, 3_000.0),
     }
+    parameters = wild_parameters(rng, variant, sizing, leverage)
+    # Drawn from numbers of their own, so that all else is as it would be without.
+    others = np.random.default_rng([20240815, seed])
+    rules = wild_rules(others, stops=variant.stops, at_close=costs["fill"] == "close")
+    entry, session_exit = rules.pop("entry"), rules.pop("session_exit")
+    if session_exit:
+        bars = in_sessions(others, bars)
+    if others.random() < 0.5:
+        costs["maker_bps"] = by_symbol(others, bars, -10.0, 20.0)
     return Case(
         bars,
-        wild_parameters(rng, variant, sizing, leverage),
+        parameters | rules,
         {
+            "entry": entry,
+            "session_exit": session_exit,
             "costs": costs,
             "account": account,
             "instruments": instruments,
@@ -211,6 +234,7 @@ def wild_case(seed: int) -> Case:
             "allocation": str(rng.choice(["additions", "targets"])),
             "allow_short": bool(allow_short),
         },
+        wild_finer_bars(others, bars) if others.random() < 0.25 else None,
     )
 
 
@@ -220,7 +244,7 @@ def differences(case: Case, wanted: Outcome, got: BacktestResult) -> Iterator[st
     at = np.searchsorted(bars.timestamps, got.fills["timestamp"].to_numpy("datetime64[ns]"))
     names = [bars.symbols[fill.symbol] for fill in wanted.fills]
     mine = [
-        (fill.bar, name, fill.kind, fill.lots)
+        (fill.bar, name, KINDS.get(fill.kind, fill.kind), fill.lots)
         for fill, name in zip(wanted.fills, names, strict=True)
     ]
     theirs = list(
@@ -288,9 +312,7 @@ def test_equity_of_the_sweep_is_what_its_fills_leave(seed: int) -> None:
     case = wild_case(seed)
     commission = {"commission_bps": 9.0, "commission_minimum": 2.0, "slippage_bps": 0.0}
     account = {**case.keys["account"], **dict.fromkeys(CARRY, 0.0)}
-    got = backtest(
-        case.bars, case.parameters, **{**case.keys, "costs": commission, "account": account}
-    )
+    got = case.sweep(costs=commission, account=account)
     money = 100_000.0
     units = dict.fromkeys(case.bars.symbols, 0.0)
     worth = {name: case.keys["instruments"].get(name, {}).get("multiplier", 1.0) for name in units}

@@ -51,6 +51,9 @@ ATR_MULTIPLES = ("entry_offset_atr", "stop_loss_atr", "take_profit_atr", "traili
 
 Kind = Literal["order", "entry", "stop", "liquidation", "ruin"]
 
+INSIDE: tuple[Kind, ...] = ("entry", "stop", "liquidation")
+"""Kinds of the fills inside a bar, in their order."""
+
 Series = Sequence[float]
 """Values by bar."""
 
@@ -689,12 +692,14 @@ def scaled(lots: float, factor: float) -> float:
 
 
 def joined(fills: Sequence[Fill]) -> list[Fill]:
-    """Fills of one bar, those of one kind in one symbol as one at their mean price."""
+    """Fills inside one bar, by kind and symbol; several of one kind in one symbol at their mean price."""
     kinds: dict[tuple[int, Kind], list[Fill]] = {}
     for fill in fills:
         kinds.setdefault((fill.symbol, fill.kind), []).append(fill)
     out: list[Fill] = []
-    for several in kinds.values():
+    for _, several in sorted(
+        kinds.items(), key=lambda item: (INSIDE.index(item[0][1]), item[0][0])
+    ):
         lots = sum(one.lots for one in several)
         mean = several[0].price
         if len(several) > 1:
