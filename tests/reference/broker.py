@@ -197,7 +197,7 @@ class Broker:
         allow_short: bool,
         entry: entries.Entry,
         session_exit: bool,
-        time_zone: str,
+        timezone: str,
         fills: Bars | None,
     ) -> None:
         self.bars, self.sizing, self.allocation = bars, sizing, allocation
@@ -226,7 +226,7 @@ class Broker:
         self.moments = finer.moments(bars, fills) if fills is not None else [[]] * bars.n_bars
         times = bars.timestamps
         self.closing = (
-            exits.closing(times, time_zone, self.at_close) if session_exit else [False] * len(times)
+            exits.closing(times, timezone, self.at_close) if session_exit else [False] * len(times)
         )
         self.out = Outcome(self.warm_up())
 
@@ -343,7 +343,9 @@ class Broker:
         costs = one.costs
         share = bps / 10_000.0 * abs(one.value(lots, price))
         share += costs["commission_per_unit"] * abs(lots) * one.units
-        return max(costs["commission_minimum"], share) + costs["commission_per_order"]
+        least = costs["commission_minimum"]
+        # Without a minimum, a rebate is paid.
+        return (max(least, share) if least > 0.0 else share) + costs["commission_per_order"]
 
     def known(self, bar: int, kind: Kind) -> int:
         """The last bar that was over when a fill was decided."""
@@ -528,7 +530,7 @@ class Broker:
         elif self.sizing == "equal_weight":
             fraction = p["max_exposure"] / n
         else:
-            fraction = p["risk_per_trade"] / p["stop_loss"]
+            fraction = p["risk_per_trade"] / exits.share_at_risk(self, one, bar)
         fraction *= p["neutral_multiplier"]
         if self.correlated:
             rho = one.rho if direction == LONG else -one.rho
@@ -721,7 +723,7 @@ def run(
     allow_short: bool = False,
     entry: entries.Entry = "market",
     session_exit: bool = False,
-    time_zone: str = "UTC",
+    timezone: str = "UTC",
     fills: Bars | None = None,
 ) -> Outcome:
     """Walk all bars with one parameter set; the arguments are those of ``optimizer.backtest``."""
@@ -736,6 +738,6 @@ def run(
         allow_short,
         entry,
         session_exit,
-        time_zone,
+        timezone,
         fills,
     ).walk()

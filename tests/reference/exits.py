@@ -28,6 +28,13 @@ def distance(price: float, fraction: float, multiple: float, atr: float) -> floa
     return min(given, default=inf)
 
 
+def share_at_risk(broker: Broker, one: Symbol, bar: int) -> float:
+    """How far the stop of a position opened at a close would be from it, a fraction."""
+    close = one.close[bar]
+    away = distance(close, broker.p["stop_loss"], broker.p["stop_loss_atr"], one.atr[bar])
+    return away / close
+
+
 def stops(broker: Broker, bar: int) -> None:
     """Fill the stops and targets that this moment reaches."""
     p = broker.p
@@ -109,6 +116,9 @@ def allowed(broker: Broker, one: Symbol, direction: int, bar: int) -> int:
     if timed:
         broker.saw("timed")
         left(broker, one, LONG if one.lots > 0.0 else SHORT, bar)
+    if broker.closing[bar]:
+        broker.saw("closing")
+        direction = FLAT
     if direction == one.barred != FLAT:
         broker.saw("barred")
         direction = FLAT
@@ -116,20 +126,16 @@ def allowed(broker: Broker, one: Symbol, direction: int, bar: int) -> int:
         one.barred = FLAT
     if bar < one.cooled:
         broker.saw("cooling")
-    if broker.closing[bar]:
-        broker.saw("closing")
-    return FLAT if timed or bar < one.cooled or broker.closing[bar] else direction
+    return FLAT if timed or bar < one.cooled else direction
 
 
-def closing(times: TimeArray, time_zone: str, at_close: bool) -> Sequence[bool]:
+def closing(times: TimeArray, timezone: str, at_close: bool) -> Sequence[bool]:
     """Whether a session exit is decided at each bar's close.
 
-    That is the second to last bar of a session, or the last one where orders fill at the close.
+    That is the close before the last bar of a session, or of this bar itself where orders fill at the
+    close. Whether the last bar of all is the last one of its session is not known.
     """
-    days = pd.DatetimeIndex(np.asarray(times)).tz_localize("UTC").tz_convert(ZoneInfo(time_zone))
+    days = pd.DatetimeIndex(np.asarray(times)).tz_localize("UTC").tz_convert(ZoneInfo(timezone))
     day = list(days.date)
-    n = len(day)
-    last = [t + 1 == n or day[t] != day[t + 1] for t in range(n)]
-    if at_close:
-        return last
-    return [t + 1 < n and not last[t] and last[t + 1] for t in range(n)]
+    last = [day[t] != day[t + 1] for t in range(len(day) - 1)] + [False]
+    return last if at_close else [*last[1:], False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.types import Bars
+from optimizer.types import Bars, FloatArray, MaskArray, TimeArray
 
 HOUR = np.timedelta64(1, "h")
 PIECES = 5
@@ -68,17 +69,23 @@ def wild_finer_bars(rng: np.random.Generator, bars: Bars) -> Bars:
             volume[rows[-1], s] += bars.volume[t, s] - volume[rows, s].sum()
             present[rows, s] = 1
     times = (bars.timestamps[:, np.newaxis] + HOUR * np.arange(PIECES)).ravel()
-    return filled(
-        Bars(bars.symbols, times, *tables.values(), volume, bars.bars_per_year, present=present)
-    )
+    return bars_of(bars, times, tables, volume, present)
 
 
-def filled(bars: Bars) -> Bars:
-    """Without the times that no symbol has, and each symbol at its last close where it has no bar."""
-    assert bars.present is not None
-    rows = np.flatnonzero(bars.present.any(axis=1))
-    present = bars.present[rows].copy()
-    prices = {name: getattr(bars, name)[rows].copy() for name in ("open", "high", "low", "close")}
+def bars_of(
+    bars: Bars,
+    times: TimeArray,
+    tables: Mapping[str, FloatArray],
+    volume: FloatArray,
+    present: MaskArray,
+) -> Bars:
+    """Finer bars of the symbols of ``bars``: without the times that no symbol has.
+
+    ``tables`` are the four prices by name. A symbol stays at its last close where it has no bar.
+    """
+    rows = np.flatnonzero(present.any(axis=1))
+    present = present[rows]
+    prices = {name: table[rows] for name, table in tables.items()}
     for s in range(bars.n_symbols):
         last = prices["open"][int(np.argmax(present[:, s])), s]
         for t in range(len(rows)):
@@ -88,12 +95,12 @@ def filled(bars: Bars) -> Bars:
                 for table in prices.values():
                     table[t, s] = last
     return Bars(
-        bars.symbols,
-        bars.timestamps[rows],
-        *prices.values(),
-        bars.volume[rows].copy(),
-        bars.bars_per_year,
+        symbols=bars.symbols,
+        timestamps=times[rows],
+        volume=volume[rows],
+        bars_per_year=bars.bars_per_year,
         present=present,
+        **prices,
     )
 
 
