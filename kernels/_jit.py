@@ -23,7 +23,7 @@ def jit(function: F) -> F:
     instead of a branch that raises, which would prevent vectorization.
 
     Args:
-        function: of numbers and arrays.
+        function: a function of numbers and arrays.
 
     Returns:
         The compiled function.
@@ -38,7 +38,7 @@ def jit_borrowing(function: F) -> F:
     operation per array and call, which costs more than the work of a small block of lanes.
 
     Args:
-        function: of numbers and arrays.
+        function: a function of numbers and arrays.
 
     Returns:
         The compiled function.
@@ -54,7 +54,7 @@ def jit_into_callers(function: Callable[..., object]) -> Any:
     An index out of range raises. Without the check numba would read whatever lies there.
 
     Args:
-        function: of numbers.
+        function: a function of numbers.
 
     Returns:
         The compiled function.

@@ -1,5 +1,7 @@
 """Integer codes shared by kernels and callers. Lanes compare directions and regimes as floats."""
 
+from typing import Literal, get_args
+
 SHORT, FLAT, LONG, HOLD = -1, 0, 1, 2
 """Direction of a signal. HOLD leaves the position as it is: a dead band without state."""
 
@@ -12,19 +14,22 @@ MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT, CUSTOM = 0, 1, 2, 3, 4
 KELLY, VOLATILITY_TARGET, WEIGHT, EQUAL_WEIGHT, RISK_PER_TRADE = range(5)
 """Sizing modes: how a signal becomes a fraction of equity."""
 
-SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
+Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
+SIZINGS: tuple[Sizing, ...] = get_args(Sizing)
 """Names of these codes, in their order."""
 
 ADDITIONS, TARGETS = 0, 1
 """Allocation: what is scaled where the budget does not suffice."""
 
-ALLOCATIONS = ("additions", "targets")
+Allocation = Literal["additions", "targets"]
+ALLOCATIONS: tuple[Allocation, ...] = get_args(Allocation)
 """Names of these codes, in their order."""
 
 MARKET_ENTRY, LIMIT_ENTRY, STOP_ENTRY = range(3)
 """How an addition fills: at the open, or inside a bar at a price at which it waits."""
 
-ENTRIES = ("market", "limit", "stop")
+Entry = Literal["market", "limit", "stop"]
+ENTRIES: tuple[Entry, ...] = get_args(Entry)
 """Names of these codes, in their order."""
 
 REDUCE, ADD, ENTERED = 1, 2, 4

@@ -96,7 +96,7 @@ def correlation_step(
     O(lookback x n_symbols^2).
 
     Args:
-        state: of ``correlation_state_size``, changed in place.
+        state: the state, shape (correlation_state_size,), changed in place.
         close: (n_symbols,), prices.
         lookback: returns in the window, >= 2.
         wanted: whether to write ``out``.
@@ -138,7 +138,7 @@ def correlation(
         close: (n_bars, n_symbols), prices.
         lookback: returns in the window, >= 2.
         first_bar, refresh: bars.
-        state: of ``correlation_state_size``, changed in place.
+        state: the state, shape (correlation_state_size,), changed in place.
         out: (n_refreshes, n_symbols, n_symbols), written.
 
     Returns:

@@ -3,6 +3,8 @@
 The event flow calls this. ``kernels.lanes`` walks the same rules for blocks of lanes.
 """
 
+import numpy as np
+
 from kernels._jit import jit
 from kernels.arrays import FloatArray, IntArray
 from kernels.codes import (
@@ -71,14 +73,14 @@ def wanted_positions(
     """The position that each signal wants before places and budget are shared.
 
     Args:
-        acted: (n_symbols,), directions to act on.
+        acted: (n_symbols,), directions to act on; NaN for a symbol that waits.
         strengths, confidences: (n_symbols,), of the signals.
         inverse_volatilities: (n_symbols,), per bar; 0 where the volatility is 0.
         lots, lot_values: (n_symbols,), positions, signed, and money per lot at the close.
         sizing: a code of ``kernels.codes``.
         scaled_size: the mode's own size times the regime multiplier.
         max_weight: cap of a position, a fraction of equity.
-        variance: of the portfolio, per bar and unit of exposure.
+        variance: the variance of the portfolio, per bar and unit of exposure.
         equity: money at the close.
         stop_distances: (n_symbols,), of the stop of a new position, fractions of its price; inf where
             there is none.
@@ -112,7 +114,9 @@ def wanted_positions(
         target = target_size(
             acted[s], fraction, max_weight, equity, inverse_of_lot(lot_values[s]), short
         )
-        wanted[s] = lots[s] + waiting[s] if acted[s] == _HOLD else target
+        stays = acted[s] == _HOLD or np.isnan(acted[s])
+        held = lots[s] + (waiting[s] if acted[s] == _HOLD else 0.0)
+        wanted[s] = held if stays else target
 
 
 @jit
@@ -190,10 +194,11 @@ def decide(
     """The orders of one portfolio at a close.
 
     Args:
-        directions: (n_symbols,), of the signals.
+        directions: (n_symbols,), of the signals; NaN for a symbol that waits and has none: its position
+            stays, as on HOLD, and it does not count for ``equal_weight``.
         strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size, max_weight,
             variance, equity, stop_distances, waiting, correlations, values, values_gross,
-            correlation_penalty, short: as in ``wanted_positions``.
+            correlation_penalty, short: the same as in ``wanted_positions``.
         barred, cooling, held_bars: (n_symbols,), as in ``kernels.orders.exit_direction``; updated.
         time_exit, cooldown: closes, as there.
         lot_units: (n_symbols,), units per lot.
@@ -214,6 +219,9 @@ def decide(
     acted = orders  # the directions are not needed any more once orders are written
     needed = needs_volatility(sizing)
     for s in range(n_symbols):
+        if np.isnan(directions[s]):
+            acted[s] = np.nan
+            continue
         direction = defined_direction(directions[s], inverse_volatilities[s], needed)
         acted[s], barred[s], cooling[s], held_bars[s] = exit_direction(
             direction, lots[s], barred[s], cooling[s], held_bars[s], time_exit, cooldown
@@ -274,6 +282,8 @@ def _reason_of_signal(
     direction: float, acted: float, wanted: float, lots: float, short: object
 ) -> int:
     """Why a signal wants no change of the position; PLACED if it wants one."""
+    if np.isnan(acted):
+        return HELD
     if acted == _HOLD and wanted == lots:
         return HELD if direction == _HOLD else NO_VOLATILITY
     if wanted != lots:

@@ -30,12 +30,13 @@ def fill_terms(
     Args:
         side: 1 for a purchase, -1 for a sale.
         quantity: lots, >= 0.
-        price: of the market.
+        price: the price of the market.
         lot_units, lot_money: units per lot, and money per lot at a price of 1.
         slippage: fraction of the price, half the spread included.
         half_spread: half the spread in units of price; in addition to ``slippage``.
         commission: fraction of the value.
-        per_unit, minimum, per_order: of the commission, money. Read where ``fees`` is given.
+        per_unit, minimum, per_order: the parts of the commission, money; read where ``fees`` is
+            given.
         impact: fraction of the price for a fill as large as the bar's volume. Likewise.
         inverse_volume: 1 / units traded in the bar; 0 where volume is unknown. Likewise.
         fees: None where no lane has costs that depend on the size of a fill.
@@ -130,7 +131,7 @@ def cut_lots(quantity: float, share: float) -> float:
 
     Args:
         quantity: lots, >= 0.
-        share: by ``payable_share``.
+        share: the share that ``payable_share`` returned.
 
     Returns:
         Lots.
@@ -194,7 +195,7 @@ def stop_distance(price: float, fraction: float, atr: float, multiple: float) ->
     """Distance of a stop or target from the price that it counts from: the smaller of two.
 
     Args:
-        price: that it counts from.
+        price: the price that it counts from.
         fraction: distance as a fraction of it, inf where off.
         atr: average true range, in units of price.
         multiple: distance as a multiple of ``atr``, 0 where off; it is off too where ``atr`` is 0.

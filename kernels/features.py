@@ -104,7 +104,7 @@ def sma_step(state: FloatArray, close: float, lookback: int) -> float:
     Equal closes give that close exactly, so that two averages of a constant price never cross.
 
     Args:
-        state: of ``sma_state_size``, changed in place.
+        state: the state, shape (sma_state_size,), changed in place.
         close: price.
         lookback: bars, >= 1.
 
@@ -139,7 +139,7 @@ def sma(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) ->
     Args:
         close: (n_bars,), prices.
         lookback: bars.
-        state: of ``sma_state_size``, changed in place.
+        state: the state, shape (sma_state_size,), changed in place.
         out: (n_bars,), written.
     """
     for bar in range(len(close)):
@@ -170,7 +170,7 @@ def ema_step(state: FloatArray, close: float, lookback: int) -> float:
     It starts from the simple average of the first ``lookback`` closes, as in TA-Lib.
 
     Args:
-        state: of ``ema_state_size``, changed in place.
+        state: the state, shape (ema_state_size,), changed in place.
         close: price.
         lookback: bars, >= 1.
 
@@ -194,7 +194,7 @@ def ema(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) ->
     Args:
         close: (n_bars,), prices.
         lookback: bars.
-        state: of ``ema_state_size``, changed in place.
+        state: the state, shape (ema_state_size,), changed in place.
         out: (n_bars,), written.
     """
     for bar in range(len(close)):
@@ -228,7 +228,7 @@ def rsi_step(state: FloatArray, close: float, lookback: int) -> float:
     Systems, section VI.
 
     Args:
-        state: of ``rsi_state_size``, changed in place.
+        state: the state, shape (rsi_state_size,), changed in place.
         close: price.
         lookback: bars, >= 1.
 
@@ -260,7 +260,7 @@ def rsi(close: FloatArray, lookback: int, state: FloatArray, out: FloatArray) ->
     Args:
         close: (n_bars,), prices.
         lookback: bars.
-        state: of ``rsi_state_size``, changed in place.
+        state: the state, shape (rsi_state_size,), changed in place.
         out: (n_bars,), written.
     """
     for bar in range(len(close)):
@@ -289,7 +289,7 @@ def momentum_step(state: FloatArray, close: float, lookback: int) -> float:
     """Return over ``lookback`` bars: ``close[t] / close[t - lookback] - 1``.
 
     Args:
-        state: of ``momentum_state_size``, changed in place.
+        state: the state, shape (momentum_state_size,), changed in place.
         close: price, positive.
         lookback: bars, >= 1.
 
@@ -311,7 +311,7 @@ def momentum(close: FloatArray, lookback: int, state: FloatArray, out: FloatArra
     Args:
         close: (n_bars,), prices.
         lookback: bars.
-        state: of ``momentum_state_size``, changed in place.
+        state: the state, shape (momentum_state_size,), changed in place.
         out: (n_bars,), written.
     """
     for bar in range(len(close)):
@@ -344,7 +344,7 @@ def volatility_step(state: FloatArray, close: float, lookback: int) -> float:
     Equal returns give 0 exactly.
 
     Args:
-        state: of ``volatility_state_size``, changed in place.
+        state: the state, shape (volatility_state_size,), changed in place.
         close: price, positive.
         lookback: bars, >= 2.
 
@@ -390,7 +390,7 @@ def volatility(close: FloatArray, lookback: int, state: FloatArray, out: FloatAr
     Args:
         close: (n_bars,), prices.
         lookback: bars.
-        state: of ``volatility_state_size``, changed in place.
+        state: the state, shape (volatility_state_size,), changed in place.
         out: (n_bars,), written.
     """
     for bar in range(len(close)):
@@ -423,7 +423,7 @@ def atr_step(state: FloatArray, high: float, low: float, close: float, lookback:
     III.
 
     Args:
-        state: of ``atr_state_size``, changed in place.
+        state: the state, shape (atr_state_size,), changed in place.
         high, low, close: prices.
         lookback: bars, >= 1.
 
@@ -455,7 +455,7 @@ def atr(
     Args:
         high, low, close: (n_bars,), prices.
         lookback: bars.
-        state: of ``atr_state_size``, changed in place.
+        state: the state, shape (atr_state_size,), changed in place.
         out: (n_bars,), written.
     """
     for bar in range(len(close)):

@@ -49,7 +49,7 @@ N_LANE_ROWS = 22
     GROSS_PROFIT,
     GROSS_LOSS,
     N_LIQUIDATIONS,
-    CARRY,  # interest earned, less interest and borrow fees paid
+    CARRY,  # interest and payments earned, less interest, borrow fees and payments paid
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.
@@ -218,8 +218,8 @@ def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> 
     for each load and store.
 
     Args:
-        shape: of the array.
-        dtype: of the array.
+        shape: the shape of the array.
+        dtype: the data type of the array.
 
     Returns:
         A writable array of zeros.

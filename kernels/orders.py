@@ -15,7 +15,7 @@ def entry_level(
 
     Args:
         side: 1 to buy, -1 to sell.
-        close: of the bar that decides.
+        close: the close of the bar that decides.
         atr: average true range at that bar, in units of price.
         offset: distance from the close, a fraction of it.
         offset_atr: further distance, a multiple of ``atr``.
@@ -79,7 +79,7 @@ def entry_price(
 
     Args:
         order: lots, signed; 0 gives 0.
-        level: at which it waits.
+        level: the price at which it waits.
         lots: position, signed; nothing fills while it is on the other side.
         open_, high, low: prices of the bar.
         entry: LIMIT_ENTRY or STOP_ENTRY.
@@ -116,12 +116,13 @@ def exit_direction(
     """The direction to act on after exits: by time now, and by stops before.
 
     Args:
-        direction: of the signal.
+        direction: the direction of the signal.
         lots: position, signed.
         barred: direction that an exit closed, or 0.
         cooling: closes, this one included, at which nothing may be entered.
         held: closes at which the position has been held before this one.
-        time_exit: of them, this one included, after which the position is closed; inf where off.
+        time_exit: number of such closes, this one included, after which the position is closed; inf
+            where off.
         cooldown: closes at which nothing may be entered after an exit; 0 bars its direction instead.
 
     Returns:

@@ -58,6 +58,37 @@ def subset_sums(values: FloatArray, first: int, width: int, out: FloatArray) -> 
 
 
 @jit
+def half_tables(n_blocks: int) -> tuple[FloatArray, FloatArray]:
+    """Memory for the sums over every subset of the first and of the second half of the blocks.
+
+    Args:
+        n_blocks: number of blocks, >= 2.
+
+    Returns:
+        Shapes (2 ** (n_blocks // 2), TILE) and (2 ** (n_blocks - n_blocks // 2), TILE), not filled.
+    """
+    half = n_blocks // 2
+    return np.empty((1 << half, TILE)), np.empty((1 << (n_blocks - half), TILE))
+
+
+@jit
+def fill_half_tables(
+    values: FloatArray, first: int, width: int, low: FloatArray, high: FloatArray
+) -> None:
+    """Fill the tables of both halves, for the sets ``first`` to ``first + width - 1``.
+
+    Args:
+        values: (n_blocks, n_sets).
+        first: first set.
+        width: number of sets, at most ``TILE``.
+        low, high: the tables of ``half_tables``, written.
+    """
+    half = values.shape[0] // 2
+    subset_sums(values[:half], first, width, low)
+    subset_sums(values[half:], first, width, high)
+
+
+@jit
 def select_in_sample(
     sums: FloatArray,
     squares: FloatArray,
@@ -87,15 +118,13 @@ def select_in_sample(
     n_blocks, n_sets = sums.shape
     half = n_blocks // 2
     low_bits = (1 << half) - 1
-    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << (n_blocks - half), TILE))
-    low_squares, high_squares = np.empty_like(low_sums), np.empty_like(high_sums)
+    low_sums, high_sums = half_tables(n_blocks)
+    low_squares, high_squares = half_tables(n_blocks)
     row = np.empty(TILE)
     for first in range(0, n_sets, TILE):
         width = min(TILE, n_sets - first)
-        subset_sums(sums[:half], first, width, low_sums)
-        subset_sums(sums[half:], first, width, high_sums)
-        subset_sums(squares[:half], first, width, low_squares)
-        subset_sums(squares[half:], first, width, high_squares)
+        fill_half_tables(sums, first, width, low_sums, high_sums)
+        fill_half_tables(squares, first, width, low_squares, high_squares)
         for split in range(len(inside_masks)):
             low, high = inside_masks[split] & low_bits, inside_masks[split] >> half
             n, best = n_inside[split], inside[split]
@@ -146,14 +175,12 @@ def rank_out_of_sample(
     n_blocks, n_sets = sums.shape
     half = n_blocks // 2
     low_bits = (1 << half) - 1
-    low_sums, high_sums = np.empty((1 << half, TILE)), np.empty((1 << (n_blocks - half), TILE))
-    low_squares, high_squares = np.empty_like(low_sums), np.empty_like(high_sums)
+    low_sums, high_sums = half_tables(n_blocks)
+    low_squares, high_squares = half_tables(n_blocks)
     for first in range(0, n_sets, TILE):
         width = min(TILE, n_sets - first)
-        subset_sums(sums[:half], first, width, low_sums)
-        subset_sums(sums[half:], first, width, high_sums)
-        subset_sums(squares[:half], first, width, low_squares)
-        subset_sums(squares[half:], first, width, high_squares)
+        fill_half_tables(sums, first, width, low_sums, high_sums)
+        fill_half_tables(squares, first, width, low_squares, high_squares)
         for split in range(len(outside_masks)):
             low, high = outside_masks[split] & low_bits, outside_masks[split] >> half
             n, own = n_outside[split], outside[split]

@@ -1,6 +1,7 @@
 """A position's cash flow and trades, and a portfolio's returns, exposure, variance and drawdown."""
 
 from kernels._jit import jit
+from kernels.arrays import FloatArray
 from kernels.risk import larger, smaller
 
 
@@ -34,7 +35,7 @@ def mean_entry(lots: float, entry: float, change: float, price: float) -> float:
         lots: position before, signed.
         entry: mean entry price before.
         change: lots added, of the sign of the position.
-        price: of the fill, after slippage.
+        price: the price of the fill, after slippage.
 
     Returns:
         The price.
@@ -53,7 +54,7 @@ def carried(cash: float, shorts: float, fees: float, credit: float, debit: float
     Args:
         cash: money.
         shorts: value of the short positions, money, >= 0.
-        fees: borrow fees of the short positions, money.
+        fees: borrow fees of the short positions, less what all positions are paid, money.
         credit, debit: interest on cash above and below 0 over the time between the two, fractions.
 
     Returns:
@@ -64,11 +65,27 @@ def carried(cash: float, shorts: float, fees: float, credit: float, debit: float
 
 
 @jit
+def unit_payments(dividends: FloatArray, funding: FloatArray, previous: FloatArray) -> FloatArray:
+    """What a unit held at the previous close is paid in each bar.
+
+    Args:
+        dividends: money per unit, >= 0, in the first bar without them, shape (n_bars,).
+        funding: fractions of the value at the previous close, which longs pay to shorts if positive, of
+            the same shape.
+        previous: the prices at the previous closes, likewise.
+
+    Returns:
+        Money, of the same shape; negative where the holder pays.
+    """
+    return dividends - funding * previous
+
+
+@jit
 def margin_call(equity: float, gross: float, maintenance: float) -> bool:
     """Whether an account is below its maintenance margin.
 
     Args:
-        equity, gross: at the worst prices of the bar, money.
+        equity, gross: the equity and the gross value at the worst prices of the bar, money.
         maintenance: least equity, a fraction of gross.
 
     Returns:
@@ -113,9 +130,9 @@ def next_variance(
     close in between.
 
     Args:
-        variance: before, per bar.
-        return_: of the bar, a fraction.
-        exposure, previous_exposure: at this close and at the one before.
+        variance: the variance before, per bar.
+        return_: the return of the bar, a fraction.
+        exposure, previous_exposure: the exposures at this close and at the one before.
         decay: weight of the variance before, a fraction.
 
     Returns:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels._jit import jit
-from kernels.arrays import ByteArray, FloatArray, IntArray
+from kernels.arrays import BoolArray, ByteArray, FloatArray, IntArray
 
 N_MARKET_FEATURES = 2
 """Features of the market: mean and standard deviation of its log returns."""
@@ -47,11 +47,43 @@ def market_returns(close: FloatArray, returns: FloatArray) -> None:
 
 
 @jit
-def joint_market_returns(close: FloatArray, present: ByteArray, returns: FloatArray) -> None:
-    """``market_returns`` of symbols that may lack bars.
+def joint_market_return_step(
+    previous: FloatArray,
+    close: FloatArray,
+    present: ByteArray,
+    seen: BoolArray,
+    pairs: FloatArray,
+) -> float:
+    """``market_return_step`` of symbols that may lack bars.
 
-    The return of a bar is the mean over the symbols that have it and had one before; each return is
-    over the time since the symbol's bar before. Where there is no such symbol it is 0.
+    The return is the mean over the symbols that have the bar and had one before; each return is over the
+    time since the symbol's bar before.
+
+    Args:
+        previous: (n_symbols,), closes at the bar before, a symbol's last one where it has no bar; at
+            the first bar anything.
+        close: (n_symbols,), closes of this bar.
+        present: (n_symbols,), 1 where the symbol has this bar.
+        seen: (n_symbols,), whether the symbol had a bar before; carried, False at the start.
+        pairs: (2, n_symbols), overwritten.
+
+    Returns:
+        The log return; 0 where there is no such symbol.
+    """
+    count = 0
+    for s in range(len(close)):
+        if present[s] != 0:
+            if seen[s]:
+                pairs[0, count] = previous[s]
+                pairs[1, count] = close[s]
+                count += 1
+            seen[s] = True
+    return market_return_step(pairs[0, :count], pairs[1, :count]) if count > 0 else 0.0
+
+
+@jit
+def joint_market_returns(close: FloatArray, present: ByteArray, returns: FloatArray) -> None:
+    """Loop of ``joint_market_return_step``.
 
     Args:
         close: (n_bars, n_symbols), positive; where a symbol has no bar, its last close.
@@ -60,18 +92,11 @@ def joint_market_returns(close: FloatArray, present: ByteArray, returns: FloatAr
     """
     n_symbols = close.shape[1]
     seen = np.zeros(n_symbols, np.bool_)
-    before = np.empty(n_symbols)
-    now = np.empty(n_symbols)
+    pairs = np.empty((2, n_symbols))
     for t in range(len(close)):
-        count = 0
-        for s in range(n_symbols):
-            if present[t, s] != 0:
-                if seen[s]:
-                    before[count] = close[t - 1, s]
-                    now[count] = close[t, s]
-                    count += 1
-                seen[s] = True
-        returns[t] = market_return_step(before[:count], now[:count]) if count > 0 else 0.0
+        returns[t] = joint_market_return_step(
+            close[max(t - 1, 0)], close[t], present[t], seen, pairs
+        )
 
 
 @jit
@@ -121,7 +146,7 @@ def market_features(
 
     Args:
         returns: (n_bars,), log returns.
-        ring, seen: as in ``market_features_step``, carried.
+        ring, seen: the same as in ``market_features_step``, carried.
         features: (n_bars, 2), written.
     """
     for t in range(len(returns)):
@@ -198,7 +223,7 @@ def hmm_filter(
     Args:
         observations: (n_bars, n_features).
         predicted: (n_states,), carried: left as the prediction for the bar after the last.
-        transition, means, variances: as in ``hmm_filter_step``.
+        transition, means, variances: the same as in ``hmm_filter_step``.
         filtered: (n_bars, n_states), written.
     """
     for t in range(len(observations)):
@@ -288,7 +313,8 @@ def svm_decision(
 
     Args:
         observations: (n_bars, n_features).
-        support_vectors, n_support, dual_coefficients, intercept, gamma: as in ``svm_decision_step``.
+        support_vectors, n_support, dual_coefficients, intercept, gamma: the same as in
+            ``svm_decision_step``.
         decisions: (n_bars, n_pairs), written.
         labels: (n_bars,), written: class of each bar.
     """

@@ -63,7 +63,7 @@ def correlation_adjustment(penalty: float, rho: float) -> float:
 
     Args:
         penalty: 0 to 1.
-        rho: by ``mean_correlation``, -1 to 1.
+        rho: the mean correlation that ``mean_correlation`` returned, -1 to 1.
 
     Returns:
         The factor.
@@ -115,7 +115,7 @@ def barred_direction(direction: float, barred: float) -> tuple[float, float]:
     HOLD is not a new signal, so it does not end the bar on a direction.
 
     Args:
-        direction: of the signal.
+        direction: the direction of the signal.
         barred: direction that a stop closed, or 0.
 
     Returns:
@@ -146,9 +146,9 @@ def defined_direction(direction: float, inverse_volatility: float, needed: bool)
     A price that stands still is no reason to trade.
 
     Args:
-        direction: of the signal.
-        inverse_volatility: of the symbol; 0 where its volatility is 0.
-        needed: by ``needs_volatility``.
+        direction: the direction of the signal.
+        inverse_volatility: the inverse volatility of the symbol; 0 where its volatility is 0.
+        needed: whether volatility is needed, as ``needs_volatility`` says.
 
     Returns:
         The direction to act on.
@@ -173,7 +173,7 @@ def other_size(
         scaled_size: the mode's own size times the regime multiplier: volatility per bar, weight,
             exposure to share, or share of equity at risk.
         confidence: 0 to 1.
-        inverse_volatility: of the symbol, per bar.
+        inverse_volatility: the inverse volatility of the symbol, per bar.
         inverse_signals: 1 / number of symbols that signal.
         stop: distance of the stop, a fraction of the price; inf where there is none.
 
@@ -195,7 +195,7 @@ def signals_position(direction: float, lots: float, short: object) -> bool:
     """Whether a symbol counts for ``equal_weight``: it is to be held, or stays held.
 
     Args:
-        direction: of the signal, after ``barred_direction``.
+        direction: the direction of the signal, after ``barred_direction``.
         lots: position, signed.
         short: None where short positions are off.
 
@@ -236,10 +236,10 @@ def target_size(
 
     Args:
         direction: -1, 0, 1, or 2 to hold.
-        fraction: of equity, regime and correlation included.
+        fraction: the fraction of equity, regime and correlation included.
         max_weight: cap of the fraction.
         equity: money at the close.
-        inverse_lot_value: by ``inverse_of_lot``.
+        inverse_lot_value: what ``inverse_of_lot`` returned.
         short: None where short positions are off (compiled out), anything else where on.
 
     Returns:
@@ -327,7 +327,7 @@ def budget_share(left: float, added: float) -> float:
     """Factor by which all additions of a close are scaled, so that they fit the budget.
 
     Args:
-        left: by ``budget_left``.
+        left: the budget left, as ``budget_left`` returned it.
         added: value of all additions, money.
 
     Returns:
@@ -364,10 +364,10 @@ def shared_order(
     """An order after the additions of its close were scaled.
 
     Args:
-        order: by ``placed_order``.
+        order: the order that ``placed_order`` returned, in lots.
         lots: position, signed.
-        share: by ``budget_share``.
-        lot_units, min_order_size, rebalance_band, short: as in ``placed_order``.
+        share: the share that ``budget_share`` returned.
+        lot_units, min_order_size, rebalance_band, short: the same as in ``placed_order``.
 
     Returns:
         Lots, signed.
@@ -391,8 +391,9 @@ def comes_before(
 
     Args:
         edge: strength times confidence.
-        inverse_volatility: of the symbol.
-        other_edge, other_inverse_volatility: of the other symbol.
+        inverse_volatility: the inverse volatility of the symbol.
+        other_edge, other_inverse_volatility: the edge and the inverse volatility of the other
+            symbol.
 
     Returns:
         True if it has.

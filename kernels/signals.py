@@ -24,7 +24,7 @@ def strength_of_score(score: float, volatility: float, score_sharpe: float) -> f
 
     Args:
         score: standard deviations from neutral, >= 0.
-        volatility: of the symbol, per bar.
+        volatility: the volatility of the symbol, per bar.
         score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
     Returns:
@@ -46,7 +46,8 @@ def momentum_signal(
 
     Args:
         momentum: return over the lookback, a fraction.
-        volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
+        volatility, inverse_volatility: the symbol's volatility per bar and its inverse, which is 0
+            where the volatility is 0.
         threshold: a fraction, >= 0.
         inverse_sqrt_lookback: ``1 / sqrt(lookback)``, which scales the volatility to the lookback.
         score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
@@ -67,7 +68,7 @@ def mean_reversion_signal(
 
     Args:
         rsi: relative strength index, 0 to 100.
-        volatility: of the symbol, per bar.
+        volatility: the volatility of the symbol, per bar.
         oversold, overbought: thresholds, 0 to 100.
         score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
 
@@ -97,7 +98,8 @@ def average_cross_signal(
     Args:
         fast, slow: averages of the price.
         inverse_close: 1 / price.
-        volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
+        volatility, inverse_volatility: the symbol's volatility per bar and its inverse, which is 0
+            where the volatility is 0.
         band: a fraction of the slow average, >= 0.
         inverse_sqrt_lookback: ``1 / sqrt(lookback)`` of the slow average.
         score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
@@ -127,10 +129,11 @@ def breakout_signal(
     """Long above the channel ``average + width * true_range``, short below the lower one (Keltner 1960).
 
     Args:
-        average: of the price.
+        average: the average of the price.
         true_range: average true range, in price units.
         close, inverse_close: price and 1 / price.
-        volatility, inverse_volatility: per bar; the inverse is 0 where the volatility is 0.
+        volatility, inverse_volatility: the symbol's volatility per bar and its inverse, which is 0
+            where the volatility is 0.
         width: half width of the channel in average true ranges.
         inverse_sqrt_lookback: ``1 / sqrt(lookback)`` of the average.
         score_sharpe: Sharpe ratio per bar that a score of 1 is worth.
@@ -153,7 +156,8 @@ def usable_signal(
     A signal has one of the four directions, a finite strength >= 0 and a confidence from 0 to 1.
 
     Args:
-        direction, strength, confidence: as the user's function returned them.
+        direction, strength, confidence: the direction, strength and confidence as the user's
+            function returned them.
 
     Returns:
         Direction, strength, confidence.

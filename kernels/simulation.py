@@ -48,6 +48,7 @@ def simulate(
     correlation_refresh: int,
     instruments: FloatArray,
     rates: FloatArray,
+    payments: FloatArray,
     strategies: IntArray,
     shared: BoolArray,
     columns: ColumnArray,
@@ -100,6 +101,8 @@ def simulate(
         correlation_first, correlation_refresh: bars.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS), see ``kernels.layout``.
         rates: (n_bars, N_RATE_COLUMNS), see ``kernels.layout``.
+        payments: (n_bars, n_symbols), money that a unit held at the close before is paid; empty without
+            funding and dividends.
         strategies: (n_blocks,), code of the signal kernel.
         shared: (n_blocks,), whether all lanes of the block read the same columns.
         columns: (n_blocks * COLUMN_BLOCK,).
@@ -114,7 +117,7 @@ def simulate(
         sizing, allocation, entry: codes of ``kernels.codes``.
         leverage: buying power over equity.
         maintenance: least equity of a margin account, a fraction of gross value.
-        decay: of the portfolio's variance, a fraction.
+        decay: the decay of the portfolio's variance, a fraction.
         equity: (n_bars,), receives the equity of lane 0 of block 0 at each close; empty to record
             nothing.
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of this lane, see
@@ -122,9 +125,9 @@ def simulate(
         fees, stops, short, extended, close_fill, entries: None where off, which removes their code.
             Where on: some lane has costs that depend on the size of a fill; stops are watched, or exits
             by time; short positions are allowed; the study has a sizing mode other than ``kelly``, an
-            allocation other than ``additions``, limited places, leverage, interest, or a symbol that
-            ends before the bars; orders fill at the close of the bar that decides them; additions wait
-            at a price.
+            allocation other than ``additions``, limited places, leverage, interest, payments, or a symbol
+            that ends before the bars; orders fill at the close of the bar that decides them; additions
+            wait at a price.
     """
     margin = short is not None or leverage > 1.0
     for start in range(first, last, TIME_TILE):
@@ -142,7 +145,10 @@ def simulate(
                 # Without margin, only a commission larger than the proceeds takes cash below 0.
                 owes = short is not None or fees is not None or extended is not None
                 if owes and rates[t, YEARS] != 0.0:
-                    carry_lanes(k, t, closes, instruments, rates, state, positions, scratch, short)
+                    carry_lanes(
+                        k, t, closes, instruments, rates, payments, state, positions, scratch, short,
+                        extended,
+                    )  # fmt: skip
                 if close_fill is None:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, atrs, instruments, columns,

@@ -43,7 +43,7 @@ def user_signal(
     Args:
         x0, x1, x2, x3, x4, x5: features in the user's order; those not taken are ignored.
         close: price of the symbol.
-        volatility: per bar, the one by which the position is sized.
+        volatility: the volatility per bar, the one by which the position is sized.
         inverse_volatility: its inverse, 0 where the volatility is 0.
         p0, p1, p2, p3, p4, p5, p6, p7: parameters in the user's order; those not taken are ignored.
 

@@ -6,12 +6,12 @@ The parameters of the built-in strategies are in ``optimizer.strategies.built_in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Role = Literal["feature", "signal", "regime", "risk", "fixed"]
 
 Align = Literal["inner", "strict", "outer"]
-ALIGNMENTS: tuple[Align, ...] = ("inner", "strict", "outer")
+ALIGNMENTS: tuple[Align, ...] = get_args(Align)
 """What to do where the calendars of symbols differ: keep the times that all have, refuse, keep all."""
 
 
@@ -182,11 +182,11 @@ UNPREFIXED = ("risk", "costs")
 
 
 def column(owner: str, name: str) -> str:
-    """Name of a parameter in results and constraints, such as ``momentum_lookback``.
+    """The name of a parameter in results and constraints, such as ``momentum_lookback``.
 
     Args:
         owner: a strategy or classifier, which becomes the prefix, or one of ``UNPREFIXED``.
-        name: of the parameter.
+        name: the name of the parameter.
     """
     return name if owner in UNPREFIXED else f"{owner}_{name}"
 

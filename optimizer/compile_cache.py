@@ -106,7 +106,7 @@ def source_key(folder: Path) -> str:
     The processor is not part of it: numba itself keeps the code of different processors apart.
 
     Args:
-        folder: of the kernels.
+        folder: the folder of the kernels.
 
     Returns:
         20 hexadecimal digits.

@@ -14,7 +14,7 @@ def escaped(text: str) -> str:
     become such as ``\x1b``. Every error and every line and cell that a command prints goes through this.
 
     Args:
-        text: of a file, or of anybody.
+        text: a text from a file, or from anybody.
     """
     if text.isprintable():
         return text
@@ -24,7 +24,11 @@ def escaped(text: str) -> str:
 
 
 class BarsweepError(Exception):
-    """Base of every error that barsweep raises on purpose; its message is ``escaped``."""
+    """Base of every error that barsweep raises on purpose; its message is ``escaped``.
+
+    Args:
+        message: one line that names the file, the place in it and the fix.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(escaped(message))

@@ -12,8 +12,8 @@ def optional_module(name: str, extra: str) -> Any:
     """A module of an optional dependency.
 
     Args:
-        name: of the module.
-        extra: of barsweep, which installs it.
+        name: the name of the module.
+        extra: the extra of barsweep that installs it.
 
     Raises:
         DataError: it is not installed; says how to install it.

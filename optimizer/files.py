@@ -56,7 +56,7 @@ def part_path(path: Path) -> Path:
     """The temporary file to which a file is written before it takes its name.
 
     Args:
-        path: of the file.
+        path: the path of the file.
     """
     return path.with_name(path.name + ".part")
 
@@ -65,8 +65,8 @@ def cannot_write(path: Path, error: OSError) -> StudyError:
     """The error for a file of a study that could not be written; says how to go on.
 
     Args:
-        path: of the file.
-        error: of the operating system or of NumPy.
+        path: the path of the file.
+        error: the error of the operating system or of NumPy.
     """
     reason = os.strerror(error.errno) if error.errno else str(error)
     # NumPy says how much it could write and gives no number.
@@ -112,7 +112,7 @@ def user_data_folder() -> Path:
 
 
 def ledger_path() -> Path:
-    """Path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` in the user's data folder.
+    """The path of the ledger: ``$BARSWEEP_LEDGER``, or ``barsweep/ledger.db`` among the user's data.
 
     What the user has approved is kept next to it, so it never depends on the current folder.
 
@@ -135,10 +135,10 @@ def ledger_path() -> Path:
 
 
 def read_private(path: Path) -> str:
-    """Text of a file in which only its owner can have written; empty if it is missing.
+    """The text of a file in which only its owner can have written; empty if it is missing.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         OSError: it cannot be read, or is a link.
@@ -164,7 +164,7 @@ def add_private_line(path: Path, line: str) -> None:
     """Add a line to a file that ``read_private`` reads. Several processes may do so at once.
 
     Args:
-        path: of the file; its folder is made if it is missing.
+        path: the path of the file; its folder is made if it is missing.
         line: without its end.
 
     Raises:

@@ -14,7 +14,7 @@ def counted(number: int, what: str) -> str:
 
     Args:
         number: 0 or more.
-        what: in the singular.
+        what: the noun for one of them.
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -34,10 +34,10 @@ def probability(value: float | None) -> str:
 
 
 def list_text(names: Iterable[str], limit: int = 20) -> str:
-    """Up to ``limit`` names with commas, and how many more there are.
+    """A list of up to ``limit`` names with commas, and how many more there are.
 
     Args:
-        names: in order.
+        names: the names in order.
         limit: most names.
     """
     shown = list(names)
@@ -49,16 +49,16 @@ def one_line(error: BaseException) -> str:
     """The message of another library's error, on one line without a full stop at the end.
 
     Args:
-        error: of another library.
+        error: the error of another library.
     """
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def shown(path: str | Path) -> str:
+def path_text(path: str | Path) -> str:
     """A path as messages show it: relative if it is under the current folder.
 
     Args:
-        path: of a file or folder.
+        path: the path of a file or folder.
     """
     path = Path(path)
     try:
@@ -67,29 +67,29 @@ def shown(path: str | Path) -> str:
         return str(path)
 
 
-def show(value: object, limit: int = 60) -> str:
-    """``value`` as a study file would state it, cut to ``limit`` characters.
+def quoted(value: object, limit: int = 60) -> str:
+    """A value as a study file would write it, a text in quotes, cut to ``limit`` characters.
 
     Args:
-        value: of any kind.
+        value: a value of any kind.
         limit: characters.
     """
     try:
-        text = _written(value)
+        text = _literal(value)
     except RecursionError:
         return "a value nested too deep to print"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _written(value: object) -> str:
+def _literal(value: object) -> str:
     if isinstance(value, (bool, str)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, float):
         return repr(float(value))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_written(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {_literal(one)}" for key, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_written, value)) + "]"
+        return "[" + ", ".join(map(_literal, value)) + "]"
     try:
         return str(value)
     except ValueError:  # an integer of thousands of digits
@@ -112,7 +112,7 @@ def name_problem(name: str, longest: int = LONGEST_NAME) -> str:
     direction of writing, which would show another name than there is.
 
     Args:
-        name: of a study, a symbol, a strategy, a parameter.
+        name: the name of a study, a symbol, a strategy or a parameter.
         longest: characters.
     """
     if len(name) > longest:
@@ -126,7 +126,7 @@ def path_problem(path: str) -> str:
     """Why a text from a file cannot be a path; empty if it can.
 
     Args:
-        path: as the file has it.
+        path: the path as the file has it.
     """
     if problem := name_problem(path, LONGEST_PATH):
         return problem

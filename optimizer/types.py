@@ -18,15 +18,17 @@ TimeArray = npt.NDArray[np.datetime64]
 _Number = TypeVar("_Number", bound=np.generic)
 
 NOT_TRADED, NO_VOLUME, NO_BUYING_POWER = "not_traded", "no_volume", "no_buying_power"
+NOT_REACHED = "not_reached"
 """Reject reasons of an order that became no fill: its symbol did not trade in the bar, the share of the
-bar's volume was less than a lot (of a stop too), or the buying power was.
+bar's volume was less than a lot (of a stop too), or the buying power was; the bar did not reach the price
+at which an entry waited, or the entry was cancelled.
 
 Only the trace has them, next to the reasons of ``kernels.codes``; the sweep needs no codes for them.
 """
 
 
 def correlation_id(owner: str, bar: int, *parts: str) -> str:
-    """ID of an event at one bar; it depends only on the arguments.
+    """The ID of an event at one bar; it depends only on the arguments.
 
     Args:
         owner: ID of the portfolio, strategy or classifier, or the first digits of the bars' hash.
@@ -55,7 +57,10 @@ class Bars:
             None finds out from these bars.
         present: whether each symbol has each bar, shape (n_bars, n_symbols), 1 or 0; None where every
             symbol has every bar.
-        content_hash: SHA-256 of symbols, times, prices and volumes, and of which bars are there.
+        payments: dividends less funding, money that a unit held at the close before is paid in each bar,
+            shape (n_bars, n_symbols); None where there are none.
+        content_hash: SHA-256 of symbols, times, prices and volumes, of which bars are there, and of
+            payments.
     """
 
     symbols: tuple[str, ...]
@@ -69,6 +74,7 @@ class Bars:
     source: str = "<memory>"
     has_volume: BoolArray | None = None
     present: MaskArray | None = None
+    payments: FloatArray | None = None
     content_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +90,9 @@ class Bars:
         if self.present is not None:
             self.present.flags.writeable = False
             digest.update(np.ascontiguousarray(self.present).tobytes())
+        if self.payments is not None:
+            self.payments.flags.writeable = False
+            digest.update(b"payments" + np.ascontiguousarray(self.payments).tobytes())
         np.asarray(self.has_volume).flags.writeable = False
         object.__setattr__(self, "content_hash", digest.hexdigest())
 
@@ -113,7 +122,7 @@ class Bars:
         return mask
 
     def own(self, symbol: int) -> IntArray:
-        """Indices of the bars that a symbol has, shape (n_own,), ascending.
+        """The indices of the bars that a symbol has, shape (n_own,), ascending.
 
         Args:
             symbol: index of a symbol.
@@ -129,7 +138,7 @@ class Bars:
 
         Args:
             symbol: index of a symbol.
-            values: at ``own(symbol)``, shape (n_own,).
+            values: the values at ``own(symbol)``, shape (n_own,).
             missing: the value before its first bar.
 
         Returns:
@@ -161,13 +170,14 @@ class Bars:
             source=self.source,
             has_volume=self.has_volume,
             present=None if self.present is None else self.present[:stop],
+            payments=None if self.payments is None else self.payments[:stop],
         )
 
     def at(self, index: int) -> Bar:
         """The bar of all symbols at one timestamp.
 
         Args:
-            index: of the bar.
+            index: the index of the bar.
         """
         return Bar(
             index,
@@ -181,6 +191,7 @@ class Bars:
             self.traded[index],
             np.where(self.volume[index] > 0.0, self.volume[index], np.inf),
             None if self.present is None else self.present[index],
+            None if self.payments is None else self.payments[index],
         )
 
 
@@ -189,7 +200,7 @@ class Bar:
     """One bar of all symbols.
 
     Attributes:
-        index: of the bar, from 0.
+        index: the index of the bar, from 0.
         time: its start, UTC.
         symbols: names, in the order of the arrays.
         open, high, low, close, volume: shape (n_symbols,); they become read-only.
@@ -197,6 +208,7 @@ class Bar:
         market_volume: shape (n_symbols,), ``volume``, or inf where it is unknown or 0 (nothing
             trades then, and a symbol that ends is closed without impact): what fills are measured by.
         present: whether each symbol has this bar, shape (n_symbols,), 1 or 0; None where all have.
+        payments: shape (n_symbols,), see ``Bars.payments``; None where the bars have none.
     """
 
     index: int
@@ -210,6 +222,7 @@ class Bar:
     traded: MaskArray
     market_volume: FloatArray
     present: MaskArray | None = None
+    payments: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for name in ("open", "high", "low", "close", "volume", "traded", "market_volume"):
@@ -221,12 +234,13 @@ class Signal:
     """The output of a strategy for one symbol at one bar.
 
     Attributes:
-        id: of the signal.
+        id: the ID of the signal.
         symbol: index.
         direction: -1 short, 0 flat, 1 long, 2 hold.
         strength: expected return per bar.
         confidence: 0 to 1.
-        volatility, inverse_volatility: of the symbol, per bar; they size the position.
+        volatility, inverse_volatility: the symbol's volatility per bar and its inverse, which size
+            the position.
     """
 
     id: str
@@ -240,7 +254,12 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """The output of a classifier at one bar: -1 bear, 0 neutral, 1 bull."""
+    """The output of a classifier at one bar.
+
+    Attributes:
+        id: correlation ID of the classifier at the bar.
+        code: -1 bear, 0 neutral, 1 bull.
+    """
 
     id: str
     code: int
@@ -251,14 +270,15 @@ class Order:
     """A trade that the risk manager wants at the next fill.
 
     Attributes:
-        id: of the order.
+        id: the ID of the order.
         bar: index of the bar of decision.
         symbol: index.
         lots: signed change of the position.
         wanted: position that the signal wanted before all orders shared the budget, in lots, signed.
-        budget_share: by which the budget scaled all additions, or all targets, of this close; 0 to 1.
+        budget_share: the factor by which the budget scaled all additions, or all targets, of this
+            close; 0 to 1.
         target: position after the order, in lots, signed.
-        signal_id, regime_id: of the signal and the regime behind the order.
+        signal_id, regime_id: the IDs of the signal and the regime behind the order.
     """
 
     id: str
@@ -277,20 +297,20 @@ class Fill:
     """A trade.
 
     Attributes:
-        id: of the fill.
-        order_id: of the order; None if a stop, a margin call or ruin closed the position.
+        id: the ID of the fill.
+        order_id: the ID of the order; None if a stop, a margin call or ruin closed the position.
         bar: index of the bar.
         symbol: index.
-        kind: ``order``, ``stop``, ``liquidation``, or ``ruin``, which writes the position off at the
-            close at no cost.
+        kind: ``order``, ``stop``, ``liquidation``, ``end`` (of the symbol's bars), or ``ruin``, which
+            writes the position off at the close at no cost.
         lots: signed change of the position.
         quantity: signed change of the position, units.
-        price: per unit, spread, slippage and impact included.
+        price: the price per unit, spread, slippage and impact included.
         raw_value: money per lot at the market's price.
         cash_per_lot: money that a lot took or brought, all costs included.
         cost: all costs of the whole fill, money.
         opening_order_id: without an order of its own, the one that opened the position.
-        stop_level: for a stop, the price that the bar reached or opened beyond.
+        stop_level: the price that the bar reached or opened beyond, for a stop.
     """
 
     id: str
@@ -319,6 +339,8 @@ class PortfolioState:
         variance: EWMA of the squared return per unit of exposure.
         lots: position of each symbol, signed.
         barred: direction of each symbol that a stop keeps closed; 0 is neither.
+        cooling: closes at which nothing may be entered in each symbol.
+        held_bars: closes at which each position has been held.
         values: signed value of each position as of the last refresh of the correlations, money,
             shape (n_symbols,), read-only.
         values_gross: sum of their absolute values.
@@ -332,5 +354,7 @@ class PortfolioState:
     variance: float
     lots: tuple[float, ...]
     barred: tuple[float, ...]
+    cooling: tuple[float, ...]
+    held_bars: tuple[float, ...]
     values: FloatArray
     values_gross: float

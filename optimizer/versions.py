@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python and the packages that results depend on, by name."""
+    """The versions of Python and the packages that results depend on, by name."""
     packages = (
         "barsweep",
         "numba",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,23 +55,31 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Case:
-    """What ``backtest`` and the broker take."""
+    """What ``backtest`` and the broker take; ``columns``: funding, dividends."""
 
     bars: Bars
     parameters: dict[str, Any]
     keys: dict[str, Any]
+    columns: dict[str, Any] = field(default_factory=dict)
     finer: Bars | None = None
 
-    def sweep(self, **others: Any) -> BacktestResult:
-        keys = self.keys | others
+    def paid(self) -> npt.NDArray[np.float64]:
+        """What a unit held at the close before is paid in each bar."""
+        previous = np.vstack([self.bars.close[:1], self.bars.close[:-1]])
+        return np.asarray(
+            self.columns.get("dividends", 0.0) - self.columns.get("funding", 0.0) * previous
+        )
+
+    def sweep(self) -> BacktestResult:
+        bars = replace(self.bars, payments=self.paid()) if self.columns else self.bars
         if self.finer is None:
-            return backtest(self.bars, self.parameters, **keys)
+            return backtest(bars, self.parameters, **self.keys)
         with TemporaryDirectory() as folder:
             path = write_bars(self.finer, Path(folder) / "finer.parquet")
-            return backtest(self.bars, self.parameters, **keys, fills=path)
+            return backtest(bars, self.parameters, **self.keys, fills=path)
 
     def broker(self) -> Outcome:
-        return run(self.bars, self.parameters, **self.keys, fills=self.finer)
+        return run(self.bars, self.parameters, **self.keys, **self.columns, fills=self.finer)
 
 
 def wild_bars(rng: np.random.Generator) -> Bars:
@@ -167,6 +175,19 @@ def wild_parameters(
     }
 
 
+def wild_columns(rng: np.random.Generator, bars: Bars) -> dict[str, npt.NDArray[np.float64]]:
+    """Funding, dividends, both or none."""
+    shape = bars.close.shape
+    funding = rng.normal(0.0, 0.002, shape) * (rng.random(shape) < 0.7)
+    dividends = bars.close * rng.uniform(0.0, 0.1, shape) * (rng.random(shape) < 0.03)
+    chosen = str(rng.choice(["", "funding", "dividends", "funding dividends"])).split()
+    return {
+        name: values
+        for name, values in (("funding", funding), ("dividends", dividends))
+        if name in chosen
+    }
+
+
 def wild_case(seed: int) -> Case:
     """A random account, the same for each seed."""
     rng = np.random.default_rng([20240607, seed])
@@ -219,7 +240,7 @@ def wild_case(seed: int) -> Case:
     entry, session_exit = rules.pop("entry"), rules.pop("session_exit")
     if session_exit:
         bars = in_sessions(others, bars)
-    if others.random() < 0.5:
+    if entry == "limit" and others.random() < 0.6:
         costs["maker_bps"] = by_symbol(others, bars, -10.0, 20.0)
     return Case(
         bars,
@@ -234,6 +255,7 @@ def wild_case(seed: int) -> Case:
             "allocation": str(rng.choice(["additions", "targets"])),
             "allow_short": bool(allow_short),
         },
+        wild_columns(rng, bars),
         wild_finer_bars(others, bars) if others.random() < 0.25 else None,
     )
 
@@ -287,11 +309,12 @@ def test_random_accounts(place: int) -> None:
         seen["ruined"] += wanted.ruined
         wrong += [f"account {seed}: {line}" for line in differences(case, wanted, case.sweep())]
     assert not wrong, "\n".join(wrong)
-    events = EVENTS | {"inside_band", "still", "order"}
+    events = EVENTS | {"inside_band", "still", "order", "entry", "kept", "reset", "waits_on_hold"}
+    events |= {"barred", "cooling", "closing", "timed"}
     if variant.fees:
         events |= {"volume_limited"}
     if variant.stops:
-        events |= {"stop", "barred"}
+        events |= {"stop", "stopped_at_once"}
     if variant.margin:
         events |= {"turns", "liquidation", "ruined"}
     missing = events - (+seen).keys()
@@ -312,16 +335,27 @@ def test_equity_of_the_sweep_is_what_its_fills_leave(seed: int) -> None:
     case = wild_case(seed)
     commission = {"commission_bps": 9.0, "commission_minimum": 2.0, "slippage_bps": 0.0}
     account = {**case.keys["account"], **dict.fromkeys(CARRY, 0.0)}
-    got = case.sweep(costs=commission, account=account)
+    case = replace(case, keys={**case.keys, "costs": commission, "account": account})
+    got = case.sweep()
     money = 100_000.0
-    units = dict.fromkeys(case.bars.symbols, 0.0)
+    symbols, paid = case.bars.symbols, np.broadcast_to(case.paid(), case.bars.close.shape)
+    units = dict.fromkeys(symbols, 0.0)
     worth = {name: case.keys["instruments"].get(name, {}).get("multiplier", 1.0) for name in units}
-    for symbol, quantity, price, cost in zip(
-        *(got.fills[name] for name in ("symbol", "quantity", "price", "cost")), strict=True
-    ):
-        money -= quantity * price * worth[symbol] + cost
-        units[symbol] += quantity
-    for s, name in enumerate(case.bars.symbols):
+    rows = zip(
+        *(got.fills[name] for name in ("timestamp", "symbol", "quantity", "price", "cost")),
+        strict=True,
+    )
+    fills: dict[Any, list[tuple[str, float, float, float]]] = {}
+    for time, *fill in rows:
+        fills.setdefault(time, []).append(tuple(fill))
+    first = len(case.bars.close) - len(got.equity)
+    for bar, time in enumerate(got.equity.index, first):
+        money += sum(units[name] * paid[bar, s] * worth[name] for s, name in enumerate(symbols))
+        for symbol, quantity, price, cost in fills.pop(time, []):
+            money -= quantity * price * worth[symbol] + cost
+            units[symbol] += quantity
+    assert not fills
+    for s, name in enumerate(symbols):
         money += units[name] * case.bars.close[-1, s] * worth[name]
     assert money == pytest.approx(got.equity.iloc[-1], rel=1e-9, abs=1e-4)
 
@@ -382,6 +416,57 @@ def test_interest_alone() -> None:
     fills, equity = both(case)
     assert fills == []
     assert equity == pytest.approx(10_000.0 * 1.005 ** np.arange(1, 11), rel=1e-12)
+
+
+@pytest.mark.parametrize("allow_short", [False, True], ids=["long", "short"])
+def test_funding_and_dividends(*, allow_short: bool) -> None:
+    """50 units, bought at 100 or sold short there, are held at the closes 100, 110 and 120.
+
+    Over the bar of 110 they are paid 2 each. Over that of 120 funding of 1% of 110 is due, 1.10 each, and
+    over the last one -0.5% of 120, so that longs are paid 0.60 each.
+    """
+    prices = [99.0, 100.0, 100.0, 110.0, 120.0, 120.0]
+    case = plain_case(
+        {"A": [200.0 - price for price in prices] if allow_short else prices},
+        parameters={"weight": 0.5, "rebalance_band": 0.9, **(FAR_STOP if allow_short else {})},
+        sizing="weight",
+        allow_short=allow_short,
+    )
+    funding, dividends = np.zeros((12, 1)), np.zeros((12, 1))
+    # Nothing was held at the close before the bar of the purchase.
+    dividends[-5:-2] = [[7.0], [5.0], [2.0]]
+    funding[-2:] = [[0.01], [-0.005]]
+    fills, equity = both(replace(case, columns={"funding": funding, "dividends": dividends}))
+    if allow_short:
+        # Shorts pay dividends and get funding; the closes before are 90 and 80.
+        assert fills == [(-4, "A", "order", -50.0, 100.0)]
+        steps = [500.0 - 100.0, 500.0 + 45.0, -20.0]
+    else:
+        assert fills == [(-4, "A", "order", 50.0, 100.0)]
+        steps = [500.0 + 100.0, 500.0 - 55.0, 30.0]
+    assert np.diff(equity[-4:]) == pytest.approx(steps)
+    assert equity[-4] == pytest.approx(10_000.0)
+
+
+def test_carry_counts_payments_and_trades_do_not() -> None:
+    """20 units bought at 100 are sold at 99, at the open of the bar in which they are paid 3 each."""
+    case = plain_case(
+        {"A": [99.0, 100.0, 100.0, 99.0, 100.0, 100.0]},
+        parameters={"weight": 0.2, "rebalance_band": 0.9},
+        sizing="weight",
+    )
+    dividends = np.zeros((12, 1))
+    dividends[-2] = 3.0
+    case = replace(case, columns={"dividends": dividends})
+    fills, equity = both(case)
+    assert [fill[:4] for fill in fills[:2]] == [
+        (-4, "A", "order", 20.0),
+        (-2, "A", "order", -20.0),
+    ]
+    found = case.sweep().in_sample
+    assert found["carry"] == pytest.approx(60.0)
+    assert found["final_equity"] == equity[-1] == pytest.approx(10_000.0 + 60.0 - 20.0)
+    assert found["profit_factor"] == 0.0
 
 
 @pytest.mark.parametrize(("low", "liquidated"), [(66.0, True), (67.0, False)])

@@ -282,6 +282,109 @@ def unlisted_packages(root: Path) -> list[str]:
     return sorted(there.symmetric_difference(listed))
 
 
+NAMING_WORDS = {
+    *("The", "A", "An", "This", "These", "One", "Each", "Every", "All"),
+    *("Whether", "What", "Which", "Where", "Why", "How"),
+}
+"""First words of a summary that names what is returned, so that no Returns need repeat it."""
+
+PREPOSITIONS = {
+    *("of", "by", "in", "as", "at", "for", "from", "with", "per", "to", "on", "under"),
+    *("between", "before", "after"),
+}
+TEMPLATES = {"optimizer/project/my_strategy.py", "optimizer/project/test_my_strategy.py"}
+"""Files that `barsweep new` copies into a user's folder."""
+
+Documented = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def commands(root: Path) -> set[str]:
+    """Names of the functions that `cli/app.py` makes commands; their options carry their own help."""
+    for node in tree_of(root / "optimizer" / "cli" / "app.py").body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "COMMANDS":
+            assert isinstance(node.value, ast.Dict)
+            return {ast.unparse(value) for value in node.value.values}
+    raise AssertionError("cli/app.py has no COMMANDS")
+
+
+def parameters_of(function: Documented) -> list[str]:
+    given = function.args
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    return [one.arg for one in named if one is not None and one.arg not in ("self", "cls")]
+
+
+def entries(docstring: str, section: str) -> dict[str, str]:
+    """What a section of a docstring says, by name; ``first, second: both`` counts for each."""
+    match = re.search(rf"^{section}:\n((?: {{4}}.*\n?)+)", docstring, re.MULTILINE)
+    lines = re.findall(r"^ {4}(\S.*(?:\n {8}.*)*)", match[1], re.MULTILINE) if match else []
+    found = {}
+    for line in lines:
+        names, _, text = " ".join(line.split()).partition(": ")
+        found.update({name.strip("* "): text for name in names.split(",")})
+    return found
+
+
+def returns_unsaid(function: Documented, docstring: str) -> bool:
+    """Whether a docstring leaves open what is returned.
+
+    A summary that names it says enough, unless it is an array without a shape or several values.
+    """
+    kind = ast.unparse(function.returns) if function.returns else "None"
+    if kind in ("None", "NoReturn", "Iterator[None]") or re.search(
+        r"^(Returns|Yields):$", docstring, re.MULTILINE
+    ):
+        return False
+    summary = docstring.split("\n\n")[0]
+    array = re.search(r"Array\b|ndarray", kind) is not None and "shape" not in summary
+    several = kind.startswith("tuple[") and not kind.endswith("...]")
+    return array or several or summary.split()[0] not in NAMING_WORDS
+
+
+def documented(root: Path) -> Iterator[tuple[str, str, Documented | None]]:
+    """Place, docstring and signature of what is public in ``kernels`` and ``optimizer``.
+
+    Those of a class are the arguments of its ``__init__``. Properties are left out.
+    """
+    known = commands(root)
+    for path in [*(root / "kernels").rglob("*.py"), *(root / "optimizer").rglob("*.py")]:
+        module = path.relative_to(root).as_posix()
+        if module in TEMPLATES:
+            continue
+        top = tree_of(path).body
+        kept = [(node, "") for node in top]
+        for one in top:
+            if isinstance(one, ast.ClassDef) and not one.name.startswith("_"):
+                own = {n.name: n for n in one.body if isinstance(n, Documented)}
+                yield f"{module}: {one.name}", ast.get_docstring(one) or "", own.get("__init__")
+                kept += [(node, f"{one.name}.") for node in one.body]
+        for node, owner in kept:
+            if not isinstance(node, Documented) or node.name.startswith("_"):
+                continue
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            command = ".command(" in decorators or node.name in known
+            if "property" in decorators or (module.startswith("optimizer/cli/") and command):
+                continue
+            yield f"{module}: {owner}{node.name}", ast.get_docstring(node) or "", node
+
+
+def unfinished_docstrings(root: Path) -> list[str]:
+    """Docstrings that leave out an argument or what is returned, or begin in the middle of a phrase."""
+    problems = []
+    for place, docstring, function in documented(root):
+        arguments = entries(docstring, "Args")
+        if function is not None:
+            missing = [name for name in parameters_of(function) if name not in arguments]
+            problems += [f"{place}: Args lacks {name}" for name in missing]
+            if returns_unsaid(function, docstring):
+                problems.append(f"{place}: has no Returns")
+        problems += [
+            f"{place}: {name}: {text}"
+            for name, text in (arguments | entries(docstring, "Attributes")).items()
+            if (text.split() or ["of"])[0].rstrip(".,") in PREPOSITIONS
+        ]
+    return problems
+
+
 CHECKS: list[Callable[[Path], list[str]]] = [
     foreign_imports_of_kernels,
     direct_compilers_in_kernels,
@@ -292,6 +395,7 @@ CHECKS: list[Callable[[Path], list[str]]] = [
     named_registries,
     loose_pins,
     unlisted_packages,
+    unfinished_docstrings,
 ]
 
 
@@ -536,3 +640,56 @@ def test_every_kernel_that_depends_on_a_users_signal_is_compiled_for_it() -> Non
     assert {"kernels.user_signal", *names} == depends
     for position, name in enumerate(names):
         assert not imported[name] & set(names[position:]), f"{name} comes too early"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A house of one room: an application without commands."""
+    (tmp_path / "optimizer").mkdir()
+    add(tmp_path / "optimizer" / "cli" / "app.py", "COMMANDS: dict[str, object] = {}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('def f(a: int) -> None:\n    """Do."""', "f: Args lacks a"),
+        ('def f(*a: int, b: int) -> None:\n    """Do.\n\n    Args:\n        a: x."""', "f: Args lacks b"),
+        ('def f(a: int) -> None:\n    """Do.\n\n    Args:\n        a: of b."""', "f: a: of b."),
+        ('def f() -> int:\n    """Count."""', "f: has no Returns"),
+        ('def f() -> FloatArray:\n    """The numbers."""', "f: has no Returns"),
+        ('def f() -> tuple[int, int]:\n    """The numbers."""', "f: has no Returns"),
+        ('class C:\n    """C."""\n    def __init__(self, a: int) -> None: ...', "C: Args lacks a"),
+        ('class C:\n    """C."""\n    def f(self) -> int:\n        """Count."""', "C.f: has no Returns"),
+        ('class C:\n    """C.\n\n    Attributes:\n        a: per bar."""\n    a: int', "C: a: per bar."),
+    ],
+)  # fmt: skip
+def test_an_unfinished_docstring_is_found(house: Path, text: str, problem: str) -> None:
+    add(house / "kernels" / "risk.py", text)
+    add(house / "optimizer" / "cli" / "text.py", text)
+    assert unfinished_docstrings(house) == [
+        f"kernels/risk.py: {problem}",
+        f"optimizer/cli/text.py: {problem}",
+    ]
+
+
+def test_a_finished_docstring_is_accepted(house: Path) -> None:
+    text = """
+def f(first: int, second: int, *more: int) -> FloatArray:
+    \"\"\"Count.
+
+    Args:
+        first, second: the numbers of bars, 1 or more,
+            of each symbol.
+        *more: others.
+
+    Returns:
+        Shape (n,).
+    \"\"\"
+
+
+def g() -> int:
+    \"\"\"The number of bars.\"\"\"
+"""
+    add(house / "kernels" / "risk.py", text)
+    assert unfinished_docstrings(house) == []

@@ -32,13 +32,8 @@ from optimizer.errors import BarsweepError
 from optimizer.review.notebook import study_html
 from optimizer.search.run import run_study
 from optimizer.store import batches, ledger
-from optimizer.store.batches import (
-    MOMENTS_KEY,
-    TRIALS_KEY,
-    parquet_file,
-    read_batch,
-    read_results,
-)
+from optimizer.store.batch_files import MOMENTS_KEY, TRIALS_KEY, parquet_file
+from optimizer.store.batches import read_batch, read_results
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.store.validated import MOST_BYTES, read_text

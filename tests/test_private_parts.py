@@ -95,7 +95,7 @@ def heartbeat_tables(folder: Path) -> None:
 def constraint_prefix(_: Path) -> None:
     import optuna
 
-    from optimizer.store.batches import CONSTRAINT
+    from optimizer.store.trial_records import CONSTRAINT
 
     trial = optuna.trial.create_trial(value=1.0, constraints={"n_trades >= 12": 2.0})
     assert trial.system_attrs == {f"{CONSTRAINT}n_trades >= 12": 2.0}
@@ -581,4 +581,25 @@ def test_every_private_import_is_on_the_page() -> None:
         if not any(name == one or name.startswith(f"{one}.") or one.startswith(f"{name}.")
                    for one in listed)
     ]  # fmt: skip
+    assert unlisted == []
+
+
+def test_every_use_of_a_private_name_is_on_the_page() -> None:
+    files = [*ROOT.glob("kernels/**/*.py"), *ROOT.glob("optimizer/**/*.py")]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    found, unlisted = 0, []
+    for row in cells(4):
+        for owner, name in re.findall(r"`[\w.]*?(\w+)\.(_\w+)`", row[1]):
+            for path, tree in trees.items():
+                place = path.relative_to(ROOT).as_posix().removeprefix("optimizer/")
+                uses = any(
+                    isinstance(node, ast.Attribute)
+                    and node.attr == name
+                    and ast.unparse(node.value).split(".")[-1] == owner
+                    for node in ast.walk(tree)
+                )
+                found += uses
+                if uses and f"`{place}`" not in row[3]:
+                    unlisted.append(f"{place}: {owner}.{name}")
+    assert found
     assert unlisted == []

@@ -36,7 +36,8 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies import approvals, user
-from optimizer.strategies.declaration import Declaration, declaration_from_dict
+from optimizer.strategies.declaration import Declaration
+from optimizer.strategies.recorded_declaration import declaration_from_dict
 from optimizer.strategies.user import UserStrategy, read_recorded_strategy
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import _adapter, _module
@@ -245,7 +246,7 @@ def test_another_file_than_the_approved_one_is_refused(home: Path) -> None:
 
 
 def test_the_study_file_that_a_folder_names_runs_nothing(home: Path) -> None:
-    """It lies beside the folder that was handed over."""
+    """It lies next to the folder that was handed over."""
     approvals.approve(home / "mine.py", source_hash_of(home))
     evil = f"open({str(home / 'pwned')!r}, 'w')\n" + MOMENTUM
     (home / "evil.py").write_text(evil)

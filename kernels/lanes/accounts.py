@@ -52,22 +52,26 @@ def carry_lanes(
     closes: FloatArray,
     instruments: FloatArray,
     rates: FloatArray,
+    payments: FloatArray,
     state: FloatArray,
     positions: FloatArray,
     scratch: FloatArray,
     short: object,
+    extended: object,
 ) -> None:
-    """Book interest and borrow fees of block ``k`` from the close of ``t - 1`` to that of ``t``.
+    """Book the carry of block ``k`` from the close of ``t - 1`` to that of ``t``.
 
     Args:
         k, t: numbers of the block and of the bar.
         closes: (n_bars, n_symbols).
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         rates: (n_bars, N_RATE_COLUMNS).
+        payments: (n_bars, n_symbols), dividends less funding per unit; empty without them.
         state: CASH and CARRY are updated.
         positions: read.
         scratch: GROSS and SPENT are overwritten.
         short: None where short positions are off.
+        extended: None where no account has payments.
     """
     n_symbols = np.uint64(closes.shape[1])
     o = k * STATE_BLOCK
@@ -84,6 +88,13 @@ def carry_lanes(
                 value = larger(-positions[p + LOTS + b], 0.0) * lot_value
                 scratch[GROSS + b] += value
                 scratch[SPENT + b] += value * fee
+    if extended is not None and len(payments) > 0:
+        for s in range(n_symbols):
+            p = (k * n_symbols + s) * POSITION_BLOCK
+            lot_payment = payments[t, s] * instruments[s, LOT_MONEY]
+            if lot_payment != 0.0:
+                for b in range(B):
+                    scratch[SPENT + b] -= positions[p + LOTS + b] * lot_payment
     for b in range(B):
         earned = carried(state[o + CASH + b], scratch[GROSS + b], scratch[SPENT + b], credit, debit)
         earned = earned if state[o + RUINED + b] == 0.0 else 0.0
@@ -100,10 +111,11 @@ def account_lanes(
     Args:
         k: number of the block.
         state: updated.
-        scratch: as ``mark_lanes`` left it; INVERSE_VARIANCE is written where ``decay`` is given.
+        scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written where
+            ``decay`` is given.
         risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
-        decay: of the portfolio's variance, to update it in the same pass, which shares the divisions;
-            None to leave the variance.
+        decay: the decay of the portfolio's variance, to update it in the same pass, which shares
+            the divisions; None leaves the variance as it is.
     """
     o = k * STATE_BLOCK
     for b in range(B):
@@ -143,8 +155,8 @@ def variance_lanes(k: Index, state: FloatArray, scratch: FloatArray, decay: floa
     Args:
         k: number of the block.
         state: VARIANCE is updated.
-        scratch: as ``mark_lanes`` left it; INVERSE_VARIANCE is written.
-        decay: of the variance, a fraction.
+        scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written.
+        decay: the decay of the variance, a fraction.
     """
     o = k * STATE_BLOCK
     for b in range(B):
@@ -170,9 +182,9 @@ def put_variance(
         o, b: offset of the block in ``state``, and the lane.
         state: VARIANCE is updated.
         scratch: INVERSE_VARIANCE is written.
-        return_: of the bar, a fraction.
+        return_: the return of the bar, a fraction.
         exposure: gross value over equity at the bar's close.
-        decay: of the variance, a fraction.
+        decay: the decay of the variance, a fraction.
     """
     variance = next_variance(
         state[o + VARIANCE + b], return_, exposure, state[o + EXPOSURE + b], decay

@@ -101,10 +101,10 @@ def lane_terms(
         s, b: numbers of the symbol and of the lane.
         side: 1 for a purchase, -1 for a sale.
         quantity: lots, >= 0.
-        price: of the market.
+        price: the price of the market.
         parameters: rows of each lane.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        scratch: as ``gather_volatility`` left it.
+        scratch: the scratch values as ``gather_volatility`` left them.
         volumes: (n_bars, n_symbols), units; inf where unknown.
         t: bar of the fill.
         fees: None where no lane has costs that depend on the size of a fill.
@@ -261,7 +261,7 @@ def end_trades(state: FloatArray, scratch: FloatArray, o: Index) -> None:
 
     Args:
         state: updated.
-        scratch: as ``reduce_position`` left it.
+        scratch: the scratch values as ``reduce_position`` left them.
         o: offset of the block in ``state``.
     """
     for b in range(B):
@@ -280,7 +280,7 @@ def move_entry(
         positions: updated.
         p, b: offset of the symbol in ``positions``, and the lane.
         change: lots to be added, signed.
-        price: after slippage.
+        price: the price after slippage.
         atr: average true range before the fill.
     """
     lots = positions[p + LOTS + b]
@@ -312,11 +312,11 @@ def record_fill(
 
     Args:
         fills: (n_bars, n_symbols, n_kinds, 4), updated.
-        q, s, parameters, instruments, scratch, volumes, fees, entry: as in ``lane_terms``.
+        q, s, parameters, instruments, scratch, volumes, fees, entry: the same as in ``lane_terms``.
         t, f: the bar, and the row of ``volumes``: the bar too, or a finer one inside it.
         kind: a code of ``kernels.codes``.
         change: lots, signed; 0 keeps nothing.
-        price: of the market.
+        price: the price of the market.
     """
     if change != 0.0:
         side = 1.0 if change > 0.0 else -1.0

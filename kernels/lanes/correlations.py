@@ -26,7 +26,7 @@ def rho_lanes(
         m: number of the matrix.
         correlations: (n_refreshes, n_symbols, n_symbols).
         positions: RHO is written.
-        scratch: as ``mark_lanes`` left it; FRACTION is overwritten.
+        scratch: the scratch values as ``mark_lanes`` left them; FRACTION is overwritten.
         values: (n_symbols, STRIDE), signed value of each position, as ``mark_lanes`` left it.
     """
     n_symbols = np.uint64(correlations.shape[1])

@@ -96,7 +96,8 @@ def decide_lanes(
         positions: the orders are written.
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
-        scratch: as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes`` left it; overwritten.
+        scratch: the scratch values as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes``
+            left them; overwritten.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
@@ -104,7 +105,7 @@ def decide_lanes(
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
-        extended: as in ``simulate``.
+        extended: the flag of the same name in ``simulate``.
         entries: None where additions fill at the open.
     """
     n_symbols = np.uint64(closes.shape[1])

@@ -135,9 +135,9 @@ def enter_lanes(
     """Fill the entries of block ``k`` whose price a bar reaches; they share the buying power.
 
     Args:
-        k, t, f, opens, highs, lows, traded, volumes: as in ``stop_lanes``.
+        k, t, f, opens, highs, lows, traded, volumes: the same as in ``stop_lanes``.
         volatilities, atrs, instruments, columns, parameters, state, positions, leverage, fills, fees,
-            stops, short, extended: as in ``fill_lanes``.
+            stops, short, extended: the same as in ``fill_lanes``.
         pending: (n_blocks, n_symbols), the ADD bits are read; ENTERED is set where any lane entered.
         scratch: ADDED, FREED, SHARE, SPENT, GROSS, EQUITY_NOW and X_VOLATILITY are overwritten.
         entry: LIMIT_ENTRY or STOP_ENTRY.
@@ -241,6 +241,7 @@ def enter_lanes(
                 book_costs(state, o, b, quantity, price * lot_money, cash_per_lot)
                 # What did not fill lapses.
                 positions[p + ORDER + b] = 0.0 if inside else order
+                positions[p + LEFT + b] = 0.0 if inside else positions[p + LEFT + b]
                 positions[p + ENTERED_AT + b] = price if quantity > 0.0 else 0.0
     for b in range(B):
         state[o + CASH + b] -= scratch[SPENT + b]

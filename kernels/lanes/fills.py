@@ -93,7 +93,7 @@ def fill_lanes(
         fees: None where no lane has costs that depend on the size of a fill.
         stops: None where stops are off.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where leverage is 1.
+        extended: the flag of the same name in ``simulate``; None where leverage is 1.
         entries: None where additions fill at the open.
     """
     n_symbols = np.uint64(prices.shape[1])
@@ -239,11 +239,11 @@ def reduce_lanes(
     """Fill the parts of one symbol's orders that reduce positions; leave the rest in ORDER.
 
     Args:
-        k, o, p, q, s, t, prices, volumes, instruments, parameters, fills, fees, short: as in
-            ``fill_lanes``.
+        k, o, p, q, s, t, prices, volumes, instruments, parameters, fills, fees, short: the same as
+            in ``fill_lanes``.
         value: money per lot at the market's price.
         state, positions: updated.
-        scratch: as ``gather_volatility`` left it; SPENT is overwritten.
+        scratch: the scratch values as ``gather_volatility`` left them; SPENT is overwritten.
     """
     price = prices[t, s]
     if len(fills) > 0 and k == ZERO:
@@ -304,7 +304,7 @@ def power_lanes(
         scratch: EQUITY_NOW, GROSS, ADDED and FREED are written.
         leverage: buying power over equity.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where leverage is 1.
+        extended: the flag of the same name in ``simulate``; None where leverage is 1.
     """
     o = k * STATE_BLOCK
     # Without shorts and with leverage 1 the buying power is the cash.

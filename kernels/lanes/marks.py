@@ -12,10 +12,10 @@ from kernels.layout import (
     FLOW,
     FOUR,
     GROSS,
+    LEFT,
     LOT_MONEY,
     LOTS,
     ONE,
-    ORDER,
     POSITION_BLOCK,
     RUINED,
     STATE_BLOCK,
@@ -50,7 +50,7 @@ def mark_lanes(
         scratch: EQUITY_NOW and GROSS are written.
         values: (n_symbols, STRIDE), receives the signed value of each position, in money; or None.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        fills: as in ``fill_lanes``; receives what ruin writes off.
+        fills: the fills of the bar, as in ``fill_lanes``; receives what ruin writes off.
         short: None where short positions are off.
     """
     n_symbols = np.uint64(closes.shape[1])
@@ -121,9 +121,9 @@ def close_ruined(
         k, t: numbers of the block and of the bar.
         closes: (n_bars, n_symbols).
         state, positions, scratch: updated.
-        values: as in ``mark_lanes``, updated.
+        values: the values as in ``mark_lanes``, updated.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
-        fills: as in ``fill_lanes``; receives what ruin writes off.
+        fills: the fills of the bar, as in ``fill_lanes``; receives what ruin writes off.
     """
     n_symbols = np.uint64(closes.shape[1])
     o = k * STATE_BLOCK
@@ -142,7 +142,7 @@ def close_ruined(
                         fills[t, s, WRITTEN_OFF, FILL_CASH] = lot_value
                 positions[p + LOTS + b] = 0.0
                 positions[p + FLOW + b] = 0.0
-                positions[p + ORDER + b] = 0.0
+                positions[p + LEFT + b] = 0.0
                 if values is not None:
                     values[s, b] = 0.0
             state[o + CASH + b] = scratch[EQUITY_NOW + b]

@@ -43,11 +43,12 @@ def put_signal(
     Args:
         scratch: DIRECTION and FRACTION are written, and EDGE where ``extended`` is given.
         b: number of the lane.
-        direction: of the signal; see ``kernels.signals``.
+        direction: the direction of the signal; see ``kernels.signals``.
         edge: strength times confidence.
-        inverse_volatility: of the symbol, per bar; 0 where the volatility is 0.
+        inverse_volatility: the inverse volatility of the symbol, per bar; 0 where the volatility is
+            0.
         needed: whether the sizing mode needs a volatility.
-        extended: as in ``simulate``.
+        extended: the flag of the same name in ``simulate``.
     """
     inverse_variance = smaller(
         inverse_volatility * inverse_volatility, scratch[INVERSE_VARIANCE + b]
@@ -86,7 +87,7 @@ def signal_lanes(
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
-        extended: as in ``simulate``.
+        extended: the flag of the same name in ``simulate``.
     """
     inverse_close = 1.0 / close
     if strategy == MOMENTUM:

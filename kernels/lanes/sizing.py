@@ -126,7 +126,7 @@ def lane_exit_direction(
     Args:
         p, q, b: offsets of the symbol in ``positions`` and of the block in ``parameters``, and the
             lane.
-        direction: of the signal.
+        direction: the direction of the signal.
         positions, parameters: read.
 
     Returns:
@@ -172,7 +172,8 @@ def count_lanes(
     Args:
         p, q: offsets of the symbol in ``positions`` and of the block in ``parameters``.
         positions, parameters: read.
-        scratch: as ``put_signal`` left it; SPENT, the number of symbols that signal, is raised.
+        scratch: the scratch values as ``put_signal`` left them; SPENT, the number of symbols that
+            signal, is raised.
         stops: None where stops are off.
         short: None where short positions are off.
     """
@@ -200,8 +201,8 @@ def other_size_lanes(
     Args:
         q: offset of the block in ``parameters``.
         parameters: rows of each lane.
-        scratch: as ``put_signal`` left it; SPENT is the number of symbols that signal. FRACTION is
-            overwritten.
+        scratch: the scratch values as ``put_signal`` left them; SPENT is the number of symbols that
+            signal. FRACTION is overwritten.
         sizing: a code of ``kernels.codes``.
         ivol: inverse of the volatility per bar that all lanes share.
         range_: average true range over the close.
@@ -231,7 +232,7 @@ def wait_lanes(p: Index, positions: FloatArray, raw: bool) -> None:
     Args:
         p: offset of the symbol in ``positions``.
         positions: ORDER is written.
-        raw: as in ``want_lanes``.
+        raw: whether the sizes are raw, as in ``want_lanes``.
     """
     for b in range(B):
         positions[p + ORDER + b] = np.nan if raw else 0.0
@@ -261,7 +262,7 @@ def want_lanes(
             symbol.
         positions: ORDER, BARRED, COOLING and HELD_BARS are written.
         parameters: rows of each lane.
-        scratch: as ``put_signal`` left it. Values are added to ADDED and FREED.
+        scratch: the scratch values as ``put_signal`` left them. Values are added to ADDED and FREED.
         close: price of the symbol.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         raw: whether to leave the change of the position wanted, and NaN where the signal holds, for
@@ -269,7 +270,8 @@ def want_lanes(
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where ``raw`` is False in every call.
+        extended: the flag of the same name in ``simulate``; None where ``raw`` is False in every
+            call.
         entries: None where additions fill at the open.
 
     Returns:
@@ -504,10 +506,11 @@ def share_lanes(
         parameters: rows of each lane.
         positions: ORDER is updated.
         pending: (n_blocks, n_symbols), updated.
-        scratch: as ``want_lanes`` or ``settle_lanes`` left it; SHARE is written.
+        scratch: the scratch values as ``want_lanes`` or ``settle_lanes`` left them; SHARE is written.
         allocation: a code of ``kernels.codes``.
         short: None where short positions are off.
-        extended: as in ``simulate``; None where the allocation is ``additions``.
+        extended: the flag of the same name in ``simulate``; None where the allocation is
+            ``additions``.
     """
     n_symbols = np.uint64(len(instruments))
     q = k * PARAMETER_BLOCK

@@ -27,10 +27,10 @@ from kernels.layout import (
     ENTRY_ATR,
     EQUITY_NOW,
     GROSS,
+    LEFT,
     LOT_MONEY,
     LOTS,
     N_LIQUIDATIONS,
-    ORDER,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     SHARE,
@@ -90,7 +90,7 @@ def stop_lanes(
         state, positions: updated.
         pending: (n_blocks, n_symbols), as ``enter_lanes`` left it.
         scratch: X_VOLATILITY is overwritten.
-        fills: as in ``fill_lanes``.
+        fills: the fills of the bar, as in ``fill_lanes``.
         fees: None where no lane has costs that depend on the size of a fill.
         short: None where short positions are off.
         entries: None where additions fill at the open.
@@ -184,7 +184,7 @@ def stop_lanes(
             positions[p + BARRED + b] = barred
             positions[p + COOLING + b] = cooling
             if entries is not None:
-                positions[p + ORDER + b] = 0.0 if hit else positions[p + ORDER + b]
+                positions[p + LEFT + b] = 0.0 if hit else positions[p + LEFT + b]
         if ending != 0:
             end_trades(state, scratch, o)
         if len(fills) > 0 and k == ZERO:
@@ -216,7 +216,7 @@ def end_lanes(
 
     Args:
         k, t, volumes, volatilities, instruments, columns, parameters, state, positions, scratch, fills,
-            fees, short: as in ``stop_lanes``.
+            fees, short: the same as in ``stop_lanes``.
         closes: (n_bars, n_symbols).
         ends: (n_symbols,), last bar of each symbol that ends before the bars do; -1 for the others.
     """
@@ -248,7 +248,7 @@ def end_lanes(
                 )  # fmt: skip
             ended = reduce_position(state, positions, scratch, o, p, b, -lots, value, cash_per_lot)
             ending |= 1 if ended else 0
-            positions[p + ORDER + b] = 0.0
+            positions[p + LEFT + b] = 0.0
         if ending != 0:
             end_trades(state, scratch, o)
 
@@ -278,7 +278,7 @@ def margin_lanes(
 
     Args:
         k, t, f, opens, highs, lows, traded, volumes, volatilities, instruments, columns, parameters,
-            fills, fees: as in ``stop_lanes``.
+            fills, fees: the same as in ``stop_lanes``.
         state, positions: updated.
         scratch: EQUITY_NOW and GROSS are overwritten.
         maintenance: least equity, a fraction of gross value.
@@ -334,7 +334,7 @@ def liquidate(
 
     Args:
         k, t, f, highs, lows, traded, volumes, volatilities, instruments, columns, parameters, state,
-            positions, maintenance, fills, fees: as in ``margin_lanes``.
+            positions, maintenance, fills, fees: the same as in ``margin_lanes``.
         scratch: EQUITY_NOW and GROSS at the worst prices are read; X_VOLATILITY is overwritten.
     """
     n_symbols = np.uint64(highs.shape[1])
@@ -347,7 +347,7 @@ def liquidate(
             for s in range(n_symbols):
                 p = (k * n_symbols + s) * POSITION_BLOCK
                 lots = positions[p + LOTS + b]
-                positions[p + ORDER + b] = 0.0
+                positions[p + LEFT + b] = 0.0
                 if lots != 0.0 and traded[f, s] != 0:
                     side = -1.0 if lots > 0.0 else 1.0
                     price = lows[f, s] if lots > 0.0 else highs[f, s]

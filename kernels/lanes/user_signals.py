@@ -73,7 +73,7 @@ def user_lanes(
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.
         own: None where all lanes of the block read the same columns.
-        extended: as in ``simulate``.
+        extended: the flag of the same name in ``simulate``.
     """
     x0 = features[t, s, columns[c + USER_FEATURE_0]]
     x1 = features[t, s, columns[c + USER_FEATURE_1]]

@@ -21,7 +21,7 @@ class Address:
     """Where a database is.
 
     Attributes:
-        url: with the asynchronous driver.
+        url: the URL with the asynchronous driver.
         shown: what messages show: never a password.
         secrets: texts that must not be shown.
     """
@@ -52,7 +52,7 @@ class Address:
         """The message of a driver's error on one short line, without secrets.
 
         Args:
-            error: of a driver or of SQLAlchemy.
+            error: the error of a driver or of SQLAlchemy.
         """
         cause: BaseException = getattr(error, "orig", None) or error
         if isinstance(cause.__cause__, Exception) and not isinstance(cause, sqlite3.Error):
@@ -67,7 +67,7 @@ class Address:
         """The end of a message if the password is missing; else empty.
 
         Args:
-            error: of a driver or of SQLAlchemy.
+            error: the error of a driver or of SQLAlchemy.
         """
         asked = "password" in self.reason(error).lower() and not self.secrets
         return f"; try again {PASSWORD_HINT}" if asked else ""
@@ -139,7 +139,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether another try may succeed: a lock is held, or a server is restarting.
 
     Args:
-        error: of a driver or of SQLAlchemy.
+        error: the error of a driver or of SQLAlchemy.
     """
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error):

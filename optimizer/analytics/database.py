@@ -39,8 +39,8 @@ class Database:
     """An open database, for use from one event loop.
 
     Args:
-        address: of the database.
-        read_only: for a reader, which changes no schema and locks out no writer.
+        address: the address of the database.
+        read_only: whether it serves a reader, which changes no schema and locks out no writer.
     """
 
     def __init__(self, address: Address, *, read_only: bool = False) -> None:

@@ -30,6 +30,9 @@ def open_reader(url: str) -> AnalyticsReader:
     Args:
         url: see ``parse_url``.
 
+    Returns:
+        The reader; close it after use.
+
     Raises:
         AnalyticsError: the database is missing, holds no analytics, or is newer than this program.
     """
@@ -40,6 +43,12 @@ class AnalyticsReader:
     """Reads an analytics database, also while a flow writes to it. Rows are dicts by column name.
 
     Use it as a context manager, from a thread without a running event loop.
+
+    Args:
+        url: URL of the database, see ``parse_url``.
+
+    Raises:
+        AnalyticsError: the database is missing, holds no analytics, or is newer than this program.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,7 +81,7 @@ class AnalyticsReader:
         """Everything that led to a fill and followed from it.
 
         Args:
-            fill_id: of the fill.
+            fill_id: the ID of the fill.
 
         Returns:
             Rows as dicts, with features and parameters as dicts: ``fill``; ``order``, None for a stop
@@ -115,10 +124,10 @@ class AnalyticsReader:
         return [_record(row) for row in self._run(self._rows(query))]
 
     def equity(self, portfolio_id: str) -> list[dict[str, Any]]:
-        """Equity, cash, exposure and drawdown of a portfolio, bar by bar.
+        """The equity, cash, exposure and drawdown of a portfolio, bar by bar.
 
         Args:
-            portfolio_id: of the portfolio.
+            portfolio_id: the ID of the portfolio.
 
         Raises:
             AnalyticsError: there is no such portfolio.

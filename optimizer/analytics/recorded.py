@@ -24,7 +24,7 @@ def recorded_database(url: str, file: Path, confirm: Callable[[str], bool] | Non
     any other user's program may listen at a port or a socket, and would be handed PGPASSWORD.
 
     Args:
-        url: as the file names it.
+        url: the URL as the file names it.
         file: the record of a flow, or a spill file.
         confirm: asks the user the question that it is given; None where nobody can be asked.
 
@@ -54,7 +54,7 @@ def refuse_odd_url(url: str, file: Path) -> None:
     """Refuse a URL of a file that is too long or cannot be printed.
 
     Args:
-        url: as the file names it; messages do not show it, since it may hold a password.
+        url: the URL as the file names it; messages do not show it, since it may hold a password.
         file: the record of a flow, or a spill file.
 
     Raises:
@@ -92,7 +92,7 @@ def note_database(address: Address) -> None:
     Where that cannot be written, the user is asked again.
 
     Args:
-        address: of the database; its password is not kept.
+        address: the address of the database; its password is not kept.
     """
     if address.kept not in _known():
         with contextlib.suppress(OSError, StudyError, ValueError):

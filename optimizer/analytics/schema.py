@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from optimizer.analytics.address import AnalyticsError
 from optimizer.analytics.tables import TABLES, VERSION_TABLE
-from optimizer.text import show
+from optimizer.text import quoted
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -22,7 +22,7 @@ def schema_of(connection: sa.Connection) -> str | None:
     """The version of the schema of a database; None without a schema.
 
     Args:
-        connection: to the database.
+        connection: the connection to the database.
     """
     from alembic.runtime.migration import MigrationContext
 
@@ -38,7 +38,8 @@ def refuse_foreign_schema(connection: sa.Connection, shown: str) -> None:
     affair: nothing here reads them.
 
     Args:
-        connection: to the database; any other than SQLite is that of a server that the user knows.
+        connection: the connection to the database; any other than SQLite is that of a server that
+            the user knows.
         shown: the database as messages name it.
 
     Raises:
@@ -57,7 +58,7 @@ def refuse_foreign_schema(connection: sa.Connection, shown: str) -> None:
         if not plain:
             what = "a virtual or computed table" if kind == "table" else f"a {kind}"
             raise AnalyticsError(
-                f"{shown}: holds {what} {show(str(name))}, which barsweep does not write; it is not"
+                f"{shown}: holds {what} {quoted(str(name))}, which barsweep does not write; it is not"
                 " read: remove it, or run the flow again"
             )
 
@@ -82,7 +83,7 @@ def _alembic() -> Any:
 
 @functools.cache
 def schema_versions() -> tuple[str, ...]:
-    """Versions of the schema that this program knows, oldest first."""
+    """The versions of the schema that this program knows, oldest first."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(_alembic())
@@ -96,7 +97,7 @@ def upgrade(connection: sa.Connection, shown: str) -> None:
     """Upgrade the tables of a database to the newest version.
 
     Args:
-        connection: to the database.
+        connection: the connection to the database.
         shown: the database as messages name it.
 
     Raises:
@@ -120,7 +121,7 @@ def too_new(shown: str, version: str, known: Sequence[str]) -> str:
 
     Args:
         shown: the database as messages name it.
-        version: of its schema.
+        version: the version of its schema.
         known: versions that this program knows, oldest first.
     """
     return (

@@ -31,8 +31,8 @@ class Spill:
     """The file of rows that a database did not take: JSON lines, a header, then one line per bar.
 
     Args:
-        path: of the file; created with the first bar.
-        address: of the database.
+        path: the path of the file, which is created with the first bar.
+        address: the address of the database.
 
     Raises:
         AnalyticsError: the file exists, or its folder does not.
@@ -77,7 +77,7 @@ class Spill:
         """Append whole bars. After a failure, ``failed`` is its reason and the bars before are kept.
 
         Args:
-            bars: in order.
+            bars: the bars in order of time.
         """
         for bar in bars:
             if self.failed is not None:
@@ -134,8 +134,8 @@ def import_spill(
 
     Args:
         spill: file that ``AnalyticsWriter`` wrote.
-        url: of the database, as for ``AnalyticsWriter``; None takes the one that failed, with
-            the password in the environment variable PGPASSWORD.
+        url: the URL of the database, as for ``AnalyticsWriter``; None takes the one that failed,
+            with the password in the environment variable PGPASSWORD.
         confirm: asks the user the question that it is given, see ``recorded_database``.
 
     Returns:

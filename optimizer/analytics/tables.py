@@ -119,12 +119,13 @@ TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
 (a name in ``kernels.codes.REASONS``), or why an order or a stop became no fill (``NOT_TRADED`` and those
 after it in ``optimizer.types``). ``wanted`` is the position that a signal wanted, ``target`` the one that
 its order leads to, ``budget_share`` the factor by which all additions, or all targets, of the close were
-scaled. ``bar_id`` of a signal is the bar of its decision, that of a fill
-the bar at which it filled. Values, costs and cash are in the currency of the prices, quantities in
-units. Fills that open or add share one ``cash_after`` in a bar: that after all of them. A value that does
-not apply is None, never NaN: the order of a stop's fill (``opening_order_id`` names the one that opened
-the position), or what an order of an earlier schema did not keep. SQLite returns -0.0 as 0.0; every
-other float64 comes back bit for bit.
+scaled. ``bar_id`` of a signal is the bar of its decision, that of a fill the bar at which it filled (or
+the symbol's last one before it, where it is ruin that filled while the symbol had none). Values, costs
+and cash are in the currency of the prices, quantities in units. Fills that open or add share one
+``cash_after`` in a bar: that after all of them. A value that does not apply is None, never NaN: the
+order of a stop's fill (``opening_order_id`` names the one that opened the position), or what an order
+of an earlier schema did not keep. SQLite returns -0.0 as 0.0; every other float64 comes back bit for
+bit.
 """
 
 VERSION_TABLE = "barsweep_schema"  # not Alembic's default, which other programs' databases hold

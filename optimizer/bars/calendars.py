@@ -24,9 +24,12 @@ def trading_days(
 
     Args:
         times: shape (n_bars,), UTC.
-        zone: of the exchange, if there is no calendar.
-        size: of a bar, nanoseconds.
-        calendar: of the exchange; None if no calendar was given.
+        zone: the time zone of the exchange, if there is no calendar.
+        size: the duration of a bar, nanoseconds.
+        calendar: the calendar of the exchange; None if none was given.
+
+    Returns:
+        Days, shape (n_bars,).
     """
     midnight = (times.view(np.int64) % DAY == 0).all()
     if midnight and size >= LONG_BAR:
@@ -39,9 +42,12 @@ def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Da
     """Days without bars that should have some, and days with bars that should have none.
 
     Args:
-        days: of each bar, shape (n_bars,).
-        size: of a bar, nanoseconds; bars longer than a day have no missing days.
+        days: the day of each bar, shape (n_bars,).
+        size: the duration of a bar, nanoseconds; bars longer than a day have no missing days.
         calendar: its sessions should have bars; None takes the weekdays that usually have some.
+
+    Returns:
+        The days without bars that should have some, then those with bars that should have none.
     """
     if not 0 < size <= DAY + DAY // 2:
         return (), ()
@@ -59,12 +65,12 @@ def day_gaps(days: TimeArray, size: int, calendar: Any | None) -> tuple[Days, Da
 
 
 def bars_missing(days: TimeArray, steps: IntArray, size: int) -> int:
-    """Number of bars missing within days, where consecutive bars are more than one bar apart.
+    """The number of bars missing within days, where consecutive bars are more than one bar apart.
 
     Args:
-        days: of each bar, shape (n_bars,).
-        steps: between consecutive bars, nanoseconds, shape (n_bars - 1,).
-        size: of a bar, nanoseconds.
+        days: the day of each bar, shape (n_bars,).
+        steps: the steps between consecutive bars, nanoseconds, shape (n_bars - 1,).
+        size: the duration of a bar, nanoseconds.
     """
     if not 0 < size < LONG_BAR:
         return 0
@@ -78,9 +84,9 @@ def longest_gap(
     """The longest gap between two bars: nanoseconds, and the times of the bars before and after.
 
     Args:
-        times: of the bars, shape (n_bars,).
-        steps: between them, nanoseconds, shape (n_bars - 1,).
-        size: of a bar, nanoseconds.
+        times: the times of the bars, shape (n_bars,).
+        steps: the steps between them, nanoseconds, shape (n_bars - 1,).
+        size: the duration of a bar, nanoseconds.
 
     Returns:
         None if no step is longer than a bar.
@@ -95,7 +101,7 @@ def open_calendar(code: str) -> Any:
     """An exchange's calendar by its code, such as XNYS.
 
     Args:
-        code: of the exchange, as exchange-calendars names it.
+        code: the code of the exchange, as exchange-calendars names it.
 
     Raises:
         DataError: no calendar has the code, or exchange-calendars is not installed.

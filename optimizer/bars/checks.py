@@ -38,7 +38,7 @@ def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None = None) -> N
     """Refuse rows that are not bars: out of order, repeated, invalid, or of several sizes.
 
     Args:
-        rows: with symbols, times and values.
+        rows: the rows with symbols, times and values.
         zone: whose clock may shorten a step.
         bar: duration of every bar, nanoseconds; None takes each symbol's most common step.
 
@@ -56,7 +56,7 @@ def require_bars(bars: Bars, needed: int, why: str) -> None:
     """Refuse bars that are too few.
 
     Args:
-        bars: of any symbols.
+        bars: the bars of any symbols.
         needed: least number of bars.
         why: what needs them, in the message.
 

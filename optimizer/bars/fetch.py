@@ -55,11 +55,14 @@ def fetch_bars(
 
     Args:
         source: ``yahoo``, or an exchange of ccxt such as ``binance``.
-        symbols: as the source writes them, such as ``SPY`` or ``BTC/USDT``.
+        symbols: the symbols as the source writes them, such as ``SPY`` or ``BTC/USDT``.
         out: a ``.parquet`` file, written whole or not at all.
         start, end: first and last day, both inclusive, such as 2015-01-31; None ends now.
         bar: size of a bar as the source writes it, such as ``1d``, ``1h`` or ``5m``.
-        calendar, fixes, overwrite: as for ``import_bars``.
+        calendar, fixes, overwrite: the same as for ``import_bars``.
+
+    Returns:
+        What was read, found and fixed.
 
     Raises:
         DataError: the library is not installed, or the source refuses, has no bars, or sends

@@ -47,7 +47,7 @@ def no_finer_bars(bars: Bars, volumes: FloatArray) -> FinerBars:
     """Each bar as its own finer bar.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         volumes: units, shape (n_bars, n_symbols); inf where unknown.
 
     Returns:
@@ -65,8 +65,8 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     of a symbol without finer bars counts as one.
 
     Args:
-        bars: of all symbols.
-        finer: of the same symbols, on one calendar.
+        bars: the bars of all symbols.
+        finer: the finer bars of the same symbols, on one calendar.
 
     Returns:
         The finer bars.

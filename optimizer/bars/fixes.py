@@ -42,6 +42,9 @@ def rows_with_time(one: Foreign, fixes: Fixes) -> tuple[Foreign, Finding | None]
         one: bars as they were read.
         fixes: what may be changed.
 
+    Returns:
+        These rows, and the finding, or None.
+
     Raises:
         DataError: no row has a time.
     """
@@ -72,7 +75,7 @@ def without_bad_rows(rows: Rows) -> Rows:
     """The rows that keep every rule of ``optimizer.bars.checks.flaws``.
 
     Args:
-        rows: with their values.
+        rows: the rows with their values.
     """
     return _picked(rows, np.flatnonzero(~_broken(rows)))
 
@@ -81,7 +84,7 @@ def bad_rows(rows: Rows, fixes: Fixes) -> list[Finding]:
     """One finding for each kind of flaw. A row counts for the first rule that it breaks.
 
     Args:
-        rows: with their values.
+        rows: the rows with their values.
         fixes: what may be changed.
     """
     found: dict[str, list[int]] = {}
@@ -123,7 +126,7 @@ def fix_order(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
     """Drop rows with repeated times and order the rest, as far as ``fixes`` allows.
 
     Args:
-        rows: with their times.
+        rows: the rows with their times.
         fixes: what may be changed.
 
     Returns:

@@ -76,6 +76,9 @@ def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> For
         symbol: name of the symbol, if the file has one symbol and does not name it; None takes the
             symbol from the name of the file.
 
+    Returns:
+        The rows, and the format that was found.
+
     Raises:
         DataError: the file cannot be read, or its format is not known; names the file.
     """

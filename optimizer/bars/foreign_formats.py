@@ -84,7 +84,7 @@ def symbol_of(path: Path) -> str:
     """The symbol in the name of a file, by the naming of the programs that write such files.
 
     Args:
-        path: of the file.
+        path: the path of the file.
     """
     name = re.sub(r"(\.(?:csv|txt|json))?\.\w+$", "", path.name, flags=re.IGNORECASE)
     stooq = re.fullmatch(r"(\^?[a-z0-9]+)(?:_([a-z]{2}))?_[dwmqy]", name)
@@ -100,7 +100,7 @@ def without_header(cells: Sequence[str]) -> tuple[str, Sequence[str]] | None:
     """Format and columns of a text file without a header.
 
     Args:
-        cells: of its first line.
+        cells: the cells of its first line.
 
     Returns:
         None if the first line is a header.
@@ -113,20 +113,20 @@ def without_header(cells: Sequence[str]) -> tuple[str, Sequence[str]] | None:
 
 
 def plain_name(name: object) -> str:
-    """Name of a column in lower case, without accents, blanks and punctuation.
+    """The name of a column in lower case, without accents, blanks and punctuation.
 
     Args:
-        name: as the file has it.
+        name: the name as the file has it.
     """
     text = unicodedata.normalize("NFKD", str(name)).lower()
     return re.sub(r"[^a-z0-9]", "", text)
 
 
 def format_of(file: Path, header: Sequence[str]) -> str:
-    """Name of the format that the columns of a file tell.
+    """The name of the format that the columns of a file tell.
 
     Args:
-        file: in messages.
+        file: the name of the file in messages.
         header: names of its columns.
 
     Raises:
@@ -145,7 +145,7 @@ def places_of(file: Path, header: Sequence[str]) -> dict[str, int]:
     """Positions of the columns that are used.
 
     Args:
-        file: in messages.
+        file: the name of the file in messages.
         header: names of its columns.
 
     Returns:

@@ -125,7 +125,12 @@ class ImportReport:
 
 
 class ImportRefusedError(DataError):
-    """Bars refused for flaws that the options given do not fix; carries the report."""
+    """Bars refused for flaws that the options given do not fix; carries the report.
+
+    Args:
+        message: one line, as of every error.
+        report: what was found; its ``out`` is None.
+    """
 
     def __init__(self, message: str, report: ImportReport) -> None:
         super().__init__(message)
@@ -141,6 +146,9 @@ def runs_of_days(days: Days, limit: int = 5) -> str:
     Args:
         days: ascending.
         limit: most runs that are listed.
+
+    Returns:
+        One line of text.
     """
     texts = []
     numbers = np.array(days).astype("datetime64[D]")

@@ -56,10 +56,13 @@ def import_bars(
         paths: files; several files of one symbol follow each other, as monthly exports do.
         out: a ``.parquet`` file, written whole or not at all.
         symbol: name of the symbol, for files of one symbol that do not name it.
-        timezone: of timestamps without a zone, such as ``America/New_York``.
+        timezone: the time zone of timestamps without a zone, such as ``America/New_York``.
         calendar: code of an exchange, such as ``XNYS``; its sessions are compared with the days.
         fixes: what may be changed; None changes nothing.
         overwrite: replace ``out``.
+
+    Returns:
+        What was read, found and fixed.
 
     Raises:
         ImportRefusedError: the rows have flaws that ``fixes`` does not cover. Nothing is written.
@@ -123,7 +126,10 @@ def write_bars(
 
     Args:
         foreign: bars as they were read, at least one file.
-        out, timezone, calendar, fixes: as for ``import_bars``.
+        out, timezone, calendar, fixes: the same as for ``import_bars``.
+
+    Returns:
+        What was read, found and fixed.
 
     Raises:
         ImportRefusedError: the rows have flaws that ``fixes`` does not cover. Nothing is written.

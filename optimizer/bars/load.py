@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from optimizer.bars.checks import check_rows, suspected_splits
+from optimizer.bars.payments import align_payments, read_payments
 from optimizer.bars.read import find_symbols, read_table
-from optimizer.bars.rows import VALUES, Rows, first_row
+from optimizer.bars.rows import VALUES, Rows
 from optimizer.bars.times import (
     LEAST_PER_YEAR,
     MOST_PER_YEAR,
@@ -48,27 +49,34 @@ def load_bars(
     timezone: str = "UTC",
     bars_per_year: float | None = None,
     bar: str | None = None,
+    funding: str | None = None,
+    dividends: str | None = None,
 ) -> Bars:
     """Read bars of one or several symbols.
 
     The file is tidy long: a row for each symbol and bar, with the columns symbol (or ticker),
-    timestamp (or datetime, date, time), open, high, low, close and volume, named in any case;
-    others are ignored. Without a symbol column the file holds one symbol, named as the file. The
-    rows of a symbol are in order of time. Timestamps are dates, times with or without an offset, or
-    seconds, milliseconds, microseconds or nanoseconds since 1970.
+    timestamp (or datetime, date, time), open, high, low, close and volume, named in any case, and those
+    that ``funding`` and ``dividends`` name; others are ignored. Without a symbol column the file holds
+    one symbol, named as the file. The rows of a symbol are in order of time. Timestamps are dates, times
+    with or without an offset, or seconds, milliseconds, microseconds or nanoseconds since 1970.
 
     Args:
         path: a ``.parquet``, ``.pq``, ``.csv`` or ``.csv.gz`` file.
-        symbols: which symbols, in any order; None takes all. Those of the result are in order of name.
+        symbols: the symbols to read, in any order; None takes all. The result has them in order of
+            name.
         start: first time, inclusive; a date is the start of that day.
         end: last time, inclusive; a date includes that whole day.
         align: ``inner`` keeps the timestamps that all symbols have, and logs how many are dropped;
             ``strict`` refuses symbols whose timestamps differ; ``outer`` keeps every timestamp, and says
             in ``Bars.present`` which symbols have it. Prices are never made up.
-        timezone: of timestamps, ``start`` and ``end`` that carry none, as ``America/New_York``.
+        timezone: the time zone of timestamps, ``start`` and ``end`` that carry none, as
+            ``America/New_York``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes the most common
             step between bars.
+        funding: column of funding rates, fractions of the value at the close before, which longs pay to
+            shorts if positive; empty cells are 0. None for no funding.
+        dividends: column of dividends, money per unit, in the first bar without them; likewise.
 
     Returns:
         The bars, timestamps in UTC.
@@ -90,13 +98,16 @@ def load_bars(
         size = None if bar is None else read_duration(bar)
     except ValueError as error:
         raise DataError(f"{source}: bar: {error}") from None
-    rows = find_symbols(read_table(Path(path)))
+    named = {"funding": funding, "dividends": dividends}
+    others = {standard: name for standard, name in named.items() if name is not None}
+    rows = find_symbols(read_table(Path(path), others))
     rows = _select_symbols(rows, symbols)
     rows = _select_times(read_times(rows, zone), start, end, zone)
     rows = _read_values(rows)
     check_rows(rows, zone, size)
-    bars = _align(rows, align, bars_per_year, size)
-    del rows
+    payments = read_payments(rows, others)
+    bars = _align(rows, align, bars_per_year, size, payments)
+    del rows, payments
     # Arrow would keep what the table took: as much again as the bars.
     pa.default_memory_pool().release_unused()
     _log_suspicions(bars, size)
@@ -111,7 +122,10 @@ def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneIn
             numbers the rows for messages.
         source: the file, for messages.
         unit: what a row is called, for messages: ``line`` or ``row``.
-        zone: of timestamps that carry none.
+        zone: the time zone of timestamps that carry none.
+
+    Returns:
+        The rows in the order of the frame.
 
     Raises:
         DataError: a symbol or a time is missing or cannot be read, or a value is no number.
@@ -162,18 +176,7 @@ def _select_times(
 
 
 def _read_values(rows: Rows) -> Rows:
-    values: dict[str, FloatArray] = {}
-    for name in VALUES:
-        column = rows.frame[name]
-        if pd.api.types.is_bool_dtype(column) or column.dtype.kind in "cmM":
-            rows.refuse(0, f"column {name} has {column.dtype} values; it must have numbers")
-        if not pd.api.types.is_numeric_dtype(column):
-            written = column.notna()
-            column = pd.to_numeric(column, errors="coerce")
-            if (row := first_row(column.isna() & written)) is not None:
-                rows.refuse(row, f"column {name} is not a number: {rows.cell(name, row)}")
-        values[name] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return replace(rows, values=values)
+    return replace(rows, values={name: rows.numbers(name) for name in VALUES})
 
 
 def _log_suspicions(bars: Bars, size: int | None) -> None:
@@ -212,7 +215,13 @@ def _long_gaps(times: TimeArray, size: int | None) -> list[str]:
     ]
 
 
-def _align(rows: Rows, align: Align, bars_per_year: float | None, size: int | None) -> Bars:
+def _align(
+    rows: Rows,
+    align: Align,
+    bars_per_year: float | None,
+    size: int | None,
+    payments: FloatArray | None,
+) -> Bars:
     symbols = rows.by_symbol()
     for name, where in zip(rows.names, symbols, strict=True):
         if not len(where):
@@ -258,6 +267,7 @@ def _align(rows: Rows, align: Align, bars_per_year: float | None, size: int | No
         # Judged before alignment, which may drop the bars that have some.
         has_volume=np.array([(rows.values["volume"][where] > 0.0).any() for where in symbols]),
         present=present,
+        payments=None if payments is None else align_payments(payments, rows, calendar),
         **values,
     )
 

@@ -14,7 +14,7 @@ import pandas as pd
 from optimizer.bars.side_table import read_side_table
 from optimizer.bars.timestamps import read_bound
 from optimizer.errors import DataError
-from optimizer.text import list_text, show, suggest
+from optimizer.text import list_text, quoted, suggest
 from optimizer.types import MaskArray, TimeArray
 
 COLUMNS = ("symbol", "from", "to")
@@ -33,8 +33,8 @@ def read_members(
 
     Args:
         path: a ``.csv`` or ``.csv.gz`` file.
-        symbols: of the bars; each needs a row, and no other may have one.
-        timezone: of dates and times without a zone.
+        symbols: the symbols of the bars; each needs a row, and no other may have one.
+        timezone: the time zone of dates and times without a zone.
 
     Returns:
         The spans of each symbol, in order of time.
@@ -60,7 +60,7 @@ def read_members(
             raise DataError(f"{place}: column symbol is empty; name the symbol, or drop the line")
         if symbol not in spans:
             raise DataError(
-                f"{place}: {show(symbol)} is not among the symbols of the bars;"
+                f"{place}: {quoted(symbol)} is not among the symbols of the bars;"
                 f" {suggest(symbol, symbols, 20)}; add its bars, or drop the line"
             )
         if not start:
@@ -85,7 +85,7 @@ def read_members(
 def _moment(place: str, text: str, zone: zoneinfo.ZoneInfo, *, last: bool = False) -> np.datetime64:
     match = re.fullmatch(r"(\d{4})-\d{2}-\d{2}([T ].+)?", text)
     if match is None:
-        raise DataError(f"{place}: got {show(text)}; expected a date such as 2015-01-31")
+        raise DataError(f"{place}: got {quoted(text)}; expected a date such as 2015-01-31")
     if not 1678 <= int(match[1]) <= 2261:
         still = "; leave it empty for a member still" if last else ""
         raise DataError(f"{place}: {text} is out of range; years 1678 to 2261 are valid{still}")
@@ -110,9 +110,9 @@ def member_mask(
     """Whether each symbol is a member at each bar.
 
     Args:
-        members: of ``read_members``.
-        symbols: of the bars, in their order.
-        timestamps: of the bars, ascending, shape (n_bars,).
+        members: the members that ``read_members`` returned.
+        symbols: the symbols of the bars, in their order.
+        timestamps: the timestamps of the bars, ascending, shape (n_bars,).
 
     Returns:
         (n_bars, n_symbols), 1 or 0.

@@ -15,7 +15,7 @@ from optimizer.bars.times import time_text
 from optimizer.bars.timestamps import read_times
 from optimizer.catalogue import HIGHEST_RATE, LOWEST_RATE
 from optimizer.errors import DataError
-from optimizer.text import list_text, show, suggest
+from optimizer.text import list_text, quoted, suggest
 from optimizer.types import FloatArray, TimeArray
 
 _TIME_NAMES = (*ACCEPTED_NAMES["timestamp"], "observation_date")
@@ -54,7 +54,7 @@ def _rates_of(path: Path, frame: pd.DataFrame, column: str) -> tuple[TimeArray, 
         )
     values = [name for name in header if name not in times]
     if column not in values:
-        raise DataError(f"{path}: no column {show(column)}; {suggest(column, values, 20)}")
+        raise DataError(f"{path}: no column {quoted(column)}; {suggest(column, values, 20)}")
     frame = frame[[times[0], column]].dropna(subset=[column])
     frame.columns = ["timestamp", column]
     if frame.empty:
@@ -86,8 +86,8 @@ def rate_at(
     """The last rate known at each bar: never one of a later time.
 
     Args:
-        timestamps: of the bars, ascending, shape (n_bars,).
-        times: of the rates, ascending, shape (n_rates,).
+        timestamps: the timestamps of the bars, ascending, shape (n_bars,).
+        times: the times of the rates, ascending, shape (n_rates,).
         values: fractions a year, shape (n_rates,).
         source: the file of the rates, for messages.
 

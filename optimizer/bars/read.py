@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from optimizer.bars.rows import VALUES, Rows, first_row
 from optimizer.errors import DataError
-from optimizer.text import counted, list_text, name_problem, one_line, show
+from optimizer.text import counted, list_text, name_problem, one_line, quoted, suggest
 
 ACCEPTED_NAMES: Mapping[str, tuple[str, ...]] = {
     "symbol": ("symbol", "ticker"),
@@ -45,15 +45,20 @@ UNREADABLE = (
 )
 
 
-def read_table(path: Path) -> Rows:
+def read_table(path: Path, others: Mapping[str, str] | None = None) -> Rows:
     """Read a Parquet or CSV file, with its columns under their standard names.
 
     Args:
         path: the file.
+        others: further columns to read: their names in the file by the names of ``PAYMENTS``.
+
+    Returns:
+        The rows in the order of the file.
 
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
+    others = others or {}
     name = path.name.lower()
     try:
         if path.is_dir():
@@ -62,7 +67,8 @@ def read_table(path: Path) -> Rows:
             raise DataError(f"{path}: unsupported kind of file; valid: {', '.join(SUFFIXES)}")
         if path.stat().st_size == 0:
             raise DataError(f"{path}: is empty")
-        rows = _read_csv(path) if name.endswith(SUFFIXES[2:]) else _read_parquet(path)
+        read = _read_csv if name.endswith(SUFFIXES[2:]) else _read_parquet
+        rows = read(path, others)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
@@ -91,7 +97,10 @@ def open_text(path: Path) -> IO[str]:
     """Open a CSV file, gzipped or not.
 
     Args:
-        path: of the file; its ending tells.
+        path: the path of the file; its ending tells.
+
+    Returns:
+        The open file, in UTF-8.
     """
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
@@ -102,8 +111,8 @@ def ragged(lines: Iterable[str], delimiter: str, error: BaseException) -> str:
     """What keeps pandas from reading a CSV text, as the end of a message about a file.
 
     Args:
-        lines: of the text.
-        delimiter: between its fields.
+        lines: the lines of the text.
+        delimiter: the delimiter between its fields.
         error: pandas', for a text that has no longer line.
 
     Returns:
@@ -122,8 +131,8 @@ def ragged(lines: Iterable[str], delimiter: str, error: BaseException) -> str:
     return f": cannot be read as CSV ({one_line(error)}); export it again"
 
 
-def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
-    """Position of each standard column."""
+def _find_columns(source: str, header: Sequence[str], others: Mapping[str, str]) -> dict[str, int]:
+    """Position of each standard column, and of the others."""
     found: dict[str, int] = {}
     for standard, names in ACCEPTED_NAMES.items():
         places = [i for i, name in enumerate(header) if name.strip().lower() in names]
@@ -149,16 +158,42 @@ def _find_columns(source: str, header: Sequence[str]) -> dict[str, int]:
             f"{source}: no column {', '.join(missing)}; found: {list_text(header)}; "
             f"accepted names, in any case: {valid}"
         )
-    return found
+    return {**found, **_find_others(source, header, others, found)}
 
 
-def _read_parquet(path: Path) -> Rows:
+def _find_others(
+    source: str, header: Sequence[str], others: Mapping[str, str], found: Mapping[str, int]
+) -> dict[str, int]:
+    """Position of each column that a study names, by its standard name."""
+    places: dict[str, int] = {}
+    lowered = [name.strip().lower() for name in header]
+    for standard, name in others.items():
+        wanted = name.strip().lower()
+        if wanted not in lowered:
+            raise DataError(
+                f"{source}: no column {quoted(name)} for [data] {standard};"
+                f" {suggest(name, list(header), 20)}; add it, or leave {standard} out"
+            )
+        if lowered.count(wanted) > 1:
+            raise DataError(f"{source}: several columns are called {quoted(name)}; keep one")
+        place = lowered.index(wanted)
+        if place in (*found.values(), *places.values()):
+            raise DataError(
+                f"{source}: [data] {standard} = {quoted(name)} is read for something else already; name"
+                f" the column of {standard} alone"
+            )
+        places[standard] = place
+    return places
+
+
+def _read_parquet(path: Path, others: Mapping[str, str]) -> Rows:
     # The handle is ours: pyarrow's own would stay open where the file is refused.
     with path.open("rb") as handle, pq.ParquetFile(handle) as file:
         header = file.schema_arrow.names
-        found = _find_columns(str(path), header)
+        found = _find_columns(str(path), header, others)
         table = file.read(columns=[header[i] for i in found.values()])
-    table = table.rename_columns([_standard(name) for name in table.column_names])
+    standard = {header[place]: name for name, place in found.items()}
+    table = table.rename_columns([standard[name] for name in table.column_names])
     try:
         frame = cast(pd.DataFrame, table.to_pandas(date_as_object=False, ignore_metadata=True))
     except (ValueError, OverflowError) as error:
@@ -167,12 +202,7 @@ def _read_parquet(path: Path) -> Rows:
     return Rows(str(path), "row", frame)
 
 
-def _standard(name: str) -> str:
-    lowered = name.strip().lower()
-    return next(standard for standard, names in ACCEPTED_NAMES.items() if lowered in names)
-
-
-def _read_csv(path: Path) -> Rows:
+def _read_csv(path: Path, others: Mapping[str, str]) -> Rows:
     with open_text(path) as file:
         header = next(csv.reader(file), [])
     if any("\0" in name for name in header):
@@ -181,7 +211,7 @@ def _read_csv(path: Path) -> Rows:
         )
     if not any(name.strip() for name in header):
         raise DataError(f"{path}: line 1 is blank; it must name the columns")
-    found = _find_columns(str(path), header)
+    found = _find_columns(str(path), header, others)
     names = [f"other column {i}" for i in range(len(header))]
     for standard, place in found.items():
         names[place] = standard
@@ -215,8 +245,8 @@ def refuse_nested(rows: Rows, name: str) -> None:
     """Refuse lists and tables where a text or a number is expected.
 
     Args:
-        rows: with the column.
-        name: of the column.
+        rows: the rows with the column.
+        name: the name of the column.
 
     Raises:
         DataError: names the first such row.
@@ -232,14 +262,17 @@ def _refuse_name(rows: Rows, name: str, row: int) -> None:
     """Refuse a symbol that is no name, see ``name_problem``."""
     problem = name_problem(name)
     if problem:
-        rows.refuse(row, f"symbol {show(name)} {problem}")
+        rows.refuse(row, f"symbol {quoted(name)} {problem}")
 
 
 def find_symbols(rows: Rows) -> Rows:
     """Read the symbol of each row; a file without a symbol column has one, named as the file.
 
     Args:
-        rows: as they were read.
+        rows: the rows as they were read.
+
+    Returns:
+        The rows with their symbols.
 
     Raises:
         DataError: names the first row without a symbol.

@@ -15,6 +15,8 @@ from optimizer.types import BoolArray, FloatArray, IntArray, TimeArray
 
 PRICES = ("open", "high", "low", "close")
 VALUES = (*PRICES, "volume")
+PAYMENTS = ("funding", "dividends")
+"""Optional columns, which a file may call by any name."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Rows:
         frame: columns under their standard names; the index is the number of the line or row.
         names: symbols.
         code: index in ``names`` of each row's symbol; empty until it is known.
-        time: of each row, UTC; empty until it is known.
-        values: of each row, by column name; empty until they are known.
+        time: the time of each row, UTC; empty until it is known.
+        values: the values of each row, by column name; empty until they are known.
     """
 
     source: str
@@ -44,6 +46,9 @@ class Rows:
 
         Args:
             mask: shape (n_rows,).
+
+        Returns:
+            The kept rows, in the same order.
         """
         return replace(
             self,
@@ -85,6 +90,26 @@ class Rows:
         """
         return repr(str(self.frame[column].iloc[row]))
 
+    def numbers(self, column: str, called: str | None = None) -> FloatArray:
+        """The numbers of a column, NaN where a cell is empty; shape (n_rows,).
+
+        Args:
+            column: standard name.
+            called: its name in messages; None for the standard name.
+
+        Raises:
+            DataError: names the first cell that is no number.
+        """
+        name, values = called or column, self.frame[column]
+        if pd.api.types.is_bool_dtype(values) or values.dtype.kind in "cmM":
+            self.refuse(0, f"column {name} has {values.dtype} values; it must have numbers")
+        if not pd.api.types.is_numeric_dtype(values):
+            written = values.notna()
+            values = pd.to_numeric(values, errors="coerce")
+            if (row := first_row(values.isna() & written)) is not None:
+                self.refuse(row, f"column {name} is not a number: {self.cell(column, row)}")
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+
     def refuse(self, row: int, problem: str) -> NoReturn:
         """Raise a ``DataError`` that names the row.
 
@@ -100,14 +125,18 @@ class Rows:
         raise DataError(f"{place}: {problem}")
 
     def by_symbol(self) -> list[IntArray]:
-        """Positions of the rows of each symbol, in the order of the file."""
+        """Positions of the rows of each symbol, in the order of the file.
+
+        Returns:
+            One array per symbol, shape (n_rows of the symbol,), ascending.
+        """
         order = np.argsort(self.code, kind="stable")
         counts = np.bincount(self.code, minlength=len(self.names))
         return np.split(order, np.cumsum(counts)[:-1])
 
 
 def first_row(marked: Any) -> int | None:
-    """Position of the first marked row; None if no row is marked.
+    """The position of the first marked row; None if no row is marked.
 
     Args:
         marked: shape (n_rows,).

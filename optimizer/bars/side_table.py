@@ -1,4 +1,4 @@
-"""Read the small CSV files that stand beside the bars: interest rates, membership."""
+"""Read small CSV files that accompany the bars: interest rates, membership."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_side_table(
         path: a ``.csv`` or ``.csv.gz`` file.
         what: the file holds, in messages, plural.
         missing: texts of an empty cell.
-        dtype: of every column; None finds out.
+        dtype: the data type of every column; None lets pandas find out.
 
     Returns:
         The table; its index numbers the lines of the file.

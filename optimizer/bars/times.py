@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimizer.errors import DataError
-from optimizer.text import show
+from optimizer.text import quoted
 from optimizer.types import IntArray, TimeArray
 
 SECOND = 1_000_000_000
@@ -30,7 +30,7 @@ _FEW_MISSING = 0.03
 
 
 def infer_bars_per_year(timestamps: TimeArray, bar: int | None = None) -> float:
-    """Bars in one year, which annualizes returns: the bars over their span, at 365.25 days a year.
+    """The number of bars in one year, which annualizes returns: bars over their span, 365.25 days a year.
 
     Where the span cannot tell, or is within rounding of a convention, the convention is taken: 252
     trading days, 365 days around the clock, 12 months. The exact rule is in ``docs/numbers.md``.
@@ -58,11 +58,13 @@ def infer_bars_per_year(timestamps: TimeArray, bar: int | None = None) -> float:
 
 
 def days_per_year(timestamps: TimeArray, bars_per_year: float) -> float:
-    """Days with bars in one year, which annualizes daily returns of bars within the day.
+    """The number of days with bars in one year, which annualizes daily returns of bars within the day.
 
     Args:
-        timestamps: of the bars, shape (n_bars,), strictly increasing, UTC, at least 1.
-        bars_per_year: as the bars are annualized; daily and longer bars give the same.
+        timestamps: the timestamps of the bars, shape (n_bars,), strictly increasing, UTC, at least
+            1.
+        bars_per_year: the number of bars in a year as the bars are annualized; daily and longer
+            bars give the same.
     """
     times = to_nanoseconds(timestamps)
     size = most_common(np.diff(times)) if len(times) > 1 else DAY
@@ -158,7 +160,7 @@ _UNITS = {"s": SECOND, "min": 60 * SECOND, "h": HOUR, "d": DAY, "w": WEEK}
 
 
 def read_duration(text: str) -> int:
-    """Nanoseconds of a duration such as ``5min``, ``1h``, ``1d`` or ``2w``.
+    """The nanoseconds of a duration such as ``5min``, ``1h``, ``1d`` or ``2w``.
 
     Args:
         text: a whole number and a unit: s, min, h, d or w, in either case.
@@ -171,7 +173,7 @@ def read_duration(text: str) -> int:
     size = int(match[1]) * unit if match and unit else 0
     if not SECOND <= size <= 3653 * DAY:
         raise ValueError(
-            f'got {show(text)}; expected a duration such as "5min", "1h", "1d" or "2w"'
+            f'got {quoted(text)}; expected a duration such as "5min", "1h", "1d" or "2w"'
         )
     return size
 
@@ -203,6 +205,9 @@ def to_nanoseconds(times: TimeArray) -> IntArray:
 
     Args:
         times: shape (n,), UTC.
+
+    Returns:
+        Integers of the shape of ``times``.
     """
     return times.astype("datetime64[ns]").view(np.int64)
 

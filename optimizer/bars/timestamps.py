@@ -44,8 +44,11 @@ def read_times(rows: Rows, zone: zoneinfo.ZoneInfo) -> Rows:
     """Read the column of times, in any of its forms, into UTC times.
 
     Args:
-        rows: with a column ``timestamp``.
-        zone: of times without a zone.
+        rows: the rows with a column ``timestamp``.
+        zone: the time zone of times without a zone.
+
+    Returns:
+        The rows with their times.
 
     Raises:
         DataError: names the first row whose time is missing or cannot be read.
@@ -84,9 +87,9 @@ def read_bound(
     """A limit in UTC: a time, or the first or last nanosecond of a day.
 
     Args:
-        place: of the limit, in messages.
+        place: the place of the limit, in messages.
         moment: a date or a time.
-        zone: of a moment without a zone.
+        zone: the time zone of a moment without a zone.
         last: whether a day counts to its end.
 
     Raises:
@@ -115,17 +118,20 @@ def without_zone(times: pd.DatetimeIndex) -> TimeArray:
     """UTC times as a numpy array, which has no zone.
 
     Args:
-        times: in UTC.
+        times: the times in UTC.
+
+    Returns:
+        Times of shape (n_times,).
     """
     return times.tz_localize(None).as_unit("ns").to_numpy()
 
 
 def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex:
-    """Times in UTC, NaT for a time that does not exist or is ambiguous in the zone.
+    """The times in UTC, NaT for a time that does not exist or is ambiguous in the zone.
 
     Args:
-        times: with or without a zone.
-        zone: of times without a zone.
+        times: the times, with or without a zone.
+        zone: the time zone of times without a zone.
     """
     if times.tz is not None:
         return times.tz_convert("UTC")

@@ -35,7 +35,7 @@ class Mix:
         """Scale every count.
 
         Args:
-            factor: by which it is multiplied.
+            factor: the factor by which it is multiplied.
 
         Returns:
             A new mix.

@@ -90,7 +90,7 @@ def repeated_case(
         kernel, element: names, see ``Case``.
         elements: how many elements one call computes.
         function: the kernel.
-        arguments: of every call; arrays that it may write to are restored.
+        arguments: the arguments of every call; arrays that it may write to are restored.
         calls: how many calls are timed together.
         details: further attributes of the case.
 

@@ -56,11 +56,11 @@ def momentum_sets(
     """Momentum parameter sets that share their features, and others that have their own.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         n_sets: parameter sets of each kind.
         shortest: shortest lookback in bars; the longest is 250.
         tables: further tables of a study file by name.
-        risk_parameters: as in ``[risk]`` of a study file.
+        risk_parameters: the risk parameters as in ``[risk]`` of a study file.
 
     Returns:
         The inputs of both, the sets with one lookback, and the sets with lookbacks of their own.

@@ -18,7 +18,7 @@ def feature_cases(bars: Bars) -> list[Case]:
     """Cases of the features.
 
     Args:
-        bars: of several symbols.
+        bars: the bars of several symbols.
 
     Returns:
         Each feature over the bars of the first symbol, and the correlations of all symbols.

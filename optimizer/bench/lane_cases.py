@@ -31,7 +31,7 @@ from optimizer.bench.assembly import Mix, instruction_mix
 from optimizer.bench.case import CELL, Case, repeated_case
 from optimizer.bench.inputs import momentum_sets
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME
+from optimizer.sweep.inputs import NO_PAYMENTS, NO_REGIME
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 
@@ -314,7 +314,10 @@ def lane_cases(n_symbols: int) -> list[Case]:
         CELL,
         n_symbols,
         carry_lanes,
-        (zero, 1, b.prices, b.instruments, b.rates, b.state, b.positions, b.scratch, True),
+        (
+            *(zero, 1, b.prices, b.instruments, b.rates, NO_PAYMENTS),
+            *(b.state, b.positions, b.scratch, True, None),
+        ),
     )
     for name, fees in (("", None), (", fees", True)):
         b = _Block(1)
@@ -404,7 +407,7 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
     """Cases of the whole simulation, metrics included, in its main configurations.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         mixes: instructions of the phases by their names; they bound a configuration.
 
     Returns:

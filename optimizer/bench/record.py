@@ -56,7 +56,7 @@ class Bench:
 
     Attributes:
         machine: where they were taken.
-        limits: of that machine.
+        limits: the limits of that machine.
         mixes: instructions for 8 lanes, by kernel.
         rows: the times.
     """

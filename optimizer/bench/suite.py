@@ -22,7 +22,7 @@ def measure(cases: Sequence[Case], turns: int) -> list[tuple[float, float]]:
     """Time cases in turns, so that a disturbance does not hit one case only.
 
     Args:
-        cases: to be timed.
+        cases: the cases to be timed.
         turns: how often each is timed; one more turn, the first, compiles.
 
     Returns:

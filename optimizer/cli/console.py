@@ -67,6 +67,9 @@ def confirmed(question: str) -> bool:
 
     Args:
         question: one line, which is ``escaped``.
+
+    Returns:
+        True if the answer is yes.
     """
     if not (sys.stdin.isatty() and errors.is_terminal):
         return False
@@ -78,11 +81,21 @@ class PlainTable(Table):
     """A table whose titles and cells are texts, never markup, and are ``escaped``."""
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
-        """Add a column, as rich's table does."""
+        """Add a column, as rich's table does.
+
+        Args:
+            header: a text, never markup.
+            *arguments, **options: arguments of ``rich.table.Table.add_column``.
+        """
         super().add_column(_plain(header, escape_lines=False), *arguments, **options)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """Add a row, as rich's table does."""
+        """Add a row, as rich's table does.
+
+        Args:
+            *cells: texts, never markup, or other renderables.
+            **options: options of ``rich.table.Table.add_row``.
+        """
         super().add_row(*map(_plain, cells), **options)
 
 

@@ -28,7 +28,7 @@ class _State:
 
     Attributes:
         signal: number of the signal that arrived; 0 before one does.
-        folder: of the study or flow that runs; None while none does.
+        folder: the folder of the study or flow that runs; None while none does.
         quiet: whether standard output is for results only.
     """
 
@@ -141,7 +141,7 @@ def resumable(folder: Path) -> Iterator[None]:
     """Remember where a study or a flow is written while it runs, see ``farewell``.
 
     Args:
-        folder: of the study or the flow.
+        folder: the folder of the study or the flow.
     """
     command_state.folder = folder
     yield

@@ -15,7 +15,7 @@ from optimizer.strategies.approvals import cluster_hash, is_approved
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.inputs import Inputs
-from optimizer.text import show
+from optimizer.text import quoted
 
 _CONNECT = {"dask": connect_dask, "ray": connect_ray}
 
@@ -49,7 +49,7 @@ def require_cluster(study: Study) -> None:
     """Refuse a cluster that only a record names: whoever runs its scheduler can run code here.
 
     Args:
-        study: with any back end.
+        study: a study with any back end.
 
     Raises:
         UntrustedCodeError: the user has neither named nor approved the cluster.
@@ -57,7 +57,7 @@ def require_cluster(study: Study) -> None:
     table = study.workers
     if table.backend in CLUSTERS and not is_approved(cluster_hash(table.backend, table.address)):
         raise UntrustedCodeError(
-            f"{study.source}: [workers] address = {show(table.address)}: a {table.backend} cluster that"
+            f"{study.source}: [workers] address = {quoted(table.address)}: a {table.backend} cluster that"
             " you never named yourself, and that could run code here; if it is yours, add --trust"
             " (trust=True in Python)"
         )

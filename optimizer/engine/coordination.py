@@ -27,7 +27,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from optimizer.catalogue import Direction
 from optimizer.errors import StudyError
-from optimizer.store.batches import point_key
+from optimizer.store.trial_records import point_key
 from optimizer.versions import software_versions
 
 HEARTBEAT_SECONDS = 5

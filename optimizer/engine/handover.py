@@ -55,6 +55,9 @@ def restorable(kind: _Kind) -> _Kind:
 
     Args:
         kind: a dataclass, or an error of one text.
+
+    Returns:
+        The class itself, so that this works as a decorator.
     """
     _RESTORED[kind.__name__] = kind
     return kind

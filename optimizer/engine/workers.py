@@ -23,7 +23,7 @@ from optimizer.errors import StrategyError, StudyError
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
 from optimizer.sweep.tiles import Tile, TileResult
-from optimizer.text import shown
+from optimizer.text import path_text
 
 
 class Workers:
@@ -81,7 +81,7 @@ class Workers:
         if isinstance(found, TileFailure):
             files = dict.fromkeys(one.path for one in self._study.user_strategies)
             raise StrategyError(
-                f"{', '.join(map(shown, files))}: signal at the first parameter set: {found.reason};"
+                f"{', '.join(map(path_text, files))}: signal at the first parameter set: {found.reason};"
                 " end every loop, or raise the limit"
             )
 

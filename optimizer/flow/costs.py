@@ -21,7 +21,7 @@ class Terms:
     """Price and cost of one fill.
 
     Attributes:
-        price: per unit, spread, slippage and impact included.
+        price: the price per unit, spread, slippage and impact included.
         raw_value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings, all costs included.
     """
@@ -40,7 +40,8 @@ class Costs:
         slippage: fraction of the price, half the spread in basis points included.
         half_spread: half the spread in ticks, in units of price.
         commission: fraction of the value.
-        per_unit, minimum, per_order: of the commission, money.
+        maker: the same of a limit entry.
+        per_unit, minimum, per_order: the parts of the commission, money.
         impact: times the volatility.
         volume_share: most of a bar's volume that a fill may take, inf where unlimited.
         fees: whether costs or limits depend on the size of a fill; otherwise the last five are not
@@ -52,6 +53,7 @@ class Costs:
     slippage: BySymbol
     half_spread: BySymbol
     commission: BySymbol
+    maker: BySymbol
     per_unit: BySymbol
     minimum: BySymbol
     per_order: BySymbol
@@ -64,9 +66,9 @@ class Costs:
         """The costs of one parameter set.
 
         Args:
-            parameters: by column name; risk parameters and costs at least.
-            rules: of the study.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; risk parameters and costs at least.
+            rules: the rules of the study.
+            bars_per_year: the number of bars in a year.
         """
         values, table = risk_values(parameters, rules, bars_per_year), rules.instruments
 
@@ -81,6 +83,7 @@ class Costs:
             slippage=with_own("slippage", layout.OWN_SLIPPAGE),
             half_spread=_numbers(half_spread + table[:, layout.OWN_HALF_SPREAD]),
             commission=with_own("commission", layout.OWN_COMMISSION),
+            maker=with_own("maker", layout.OWN_MAKER),
             per_unit=with_own("per_unit", layout.OWN_PER_UNIT),
             minimum=with_own("minimum", layout.OWN_MINIMUM),
             per_order=with_own("per_order", layout.OWN_PER_ORDER),
@@ -90,16 +93,24 @@ class Costs:
         )
 
     def terms(
-        self, symbol: int, lots: float, price: float, volatility: float, volume: float
+        self,
+        symbol: int,
+        lots: float,
+        price: float,
+        volatility: float,
+        volume: float,
+        limit: bool = False,
     ) -> Terms:
-        """Terms of a fill.
+        """The terms of a fill.
 
         Args:
             symbol: index.
             lots: signed change of the position, not 0.
-            price: of the market.
-            volatility: of the symbol, per bar, at the decision.
+            price: the price of the market.
+            volatility: the volatility of the symbol, per bar, at the decision.
             volume: units traded in the bar; inf where unknown.
+            limit: whether it is a limit entry, which makes the market: it pays no spread, and does not
+                move the price.
         """
         paid, cash_per_lot = fill_terms(
             1.0 if lots > 0.0 else -1.0,
@@ -107,13 +118,13 @@ class Costs:
             price,
             self.lot_units[symbol],
             self.lot_money[symbol],
-            self.slippage[symbol],
-            self.half_spread[symbol],
-            self.commission[symbol],
+            0.0 if limit else self.slippage[symbol],
+            0.0 if limit else self.half_spread[symbol],
+            self.maker[symbol] if limit else self.commission[symbol],
             self.per_unit[symbol],
             self.minimum[symbol],
             self.per_order[symbol],
-            self.impact[symbol] * volatility,
+            0.0 if limit else self.impact[symbol] * volatility,
             1.0 / volume if self.fees else 0.0,
             True if self.fees else None,
         )

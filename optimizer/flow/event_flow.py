@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from kernels import layout
-from kernels.codes import PLACED, REASONS
+from kernels.codes import FLAT, LEAVING, MARKET_ENTRY, NEUTRAL, PLACED, REASONS, WAITING
 from optimizer.flow.containers.data import DataContainer
 from optimizer.flow.containers.execution import ExecutionContainer, Market
-from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
+from optimizer.flow.containers.feature_hub import FeatureHub, Indicators, indicator_name
 from optimizer.flow.containers.portfolio import PortfolioContainer
 from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
-from optimizer.flow.services.risk import StatelessRiskManager
+from optimizer.flow.services.risk import StatelessRiskManager, StopInputs
 from optimizer.flow.services.strategy import StatelessStrategy
 from optimizer.flow.tracing import Reject, Trace, Tracer
+from optimizer.flow.waiting import EntryTerms
 from optimizer.market.features import GivenFeature
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
     NO_VOLUME,
+    NOT_REACHED,
     Bar,
     Fill,
     FloatArray,
+    IntArray,
+    MaskArray,
     Order,
     Regime,
     Signal,
@@ -74,15 +78,18 @@ class EventFlow:
     """N strategies x M classifiers x K risk configurations over one stream of bars.
 
     Args:
-        symbols: in the order of the bars' columns.
+        symbols: the symbols in the order of the bars' columns.
         bars_per_year: annualizes metrics.
         specs: one per portfolio.
-        rules: of the study.
+        rules: the rules of the study.
         keys: features that the strategies read.
         first: bar of the first decision.
+        live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
+            ``optimizer.sweep.universe``.
+        ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
         split: first bar of the holdout; None without a holdout.
-        data_hash: of the bars; begins their IDs.
-        trace: where to write what happens; None writes nothing.
+        data_hash: the hash of the bars; begins their IDs.
+        trace: the tracer that records what happens; None records nothing.
         given: features of the user's strategies by name.
     """
 
@@ -94,6 +101,8 @@ class EventFlow:
         rules: Rules,
         keys: Sequence[tuple[str, int]],
         first: int,
+        live: MaskArray,
+        ends: IntArray,
         split: int | None = None,
         data_hash: str = "",
         trace: Trace | None = None,
@@ -102,21 +111,26 @@ class EventFlow:
         self._symbols = symbols
         self._rules = rules
         self._first = first
+        self._live = live
+        self._ends = ends
         self._split = split
         self._tracer = Tracer(trace, symbols, data_hash, tuple(map(float, rules.lot_units)))
         self.data = DataContainer(symbols)
         self._strategies = {spec.signal_key: spec.strategy for spec in specs}
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
         self._fitted = {key: ClassifierConfig() for key in self._classifiers}
+        self._codes = dict.fromkeys(self._classifiers, NEUTRAL)
         lookbacks = {
             (market, dict(parameters)["lookback"])
             for name, market, parameters in self._classifiers.values()
             if name != "none"
         }
         schedule = (rules.correlation_lookback, rules.correlation_refresh, first)
+        if rules.ranges:
+            keys = [*keys, ("atr", rules.atr_lookback)]
         self.hub = FeatureHub(
             symbols,
-            keys,
+            list(dict.fromkeys(keys)),
             sorted(lookbacks, key=str),
             schedule if rules.correlated else None,
             given or {},
@@ -124,12 +138,18 @@ class EventFlow:
         self._portfolios = [self._open(spec, bars_per_year) for spec in specs]
         self._in_sample: tuple[dict[str, float], ...] = ()
         self._features: Indicators = {}
+        self._ranges = np.zeros(len(symbols))
         self._times: list[np.datetime64] = []
 
     def _open(self, spec: PortfolioSpec, bars_per_year: float) -> _Portfolio:
         rules = self._rules
         container = PortfolioContainer(spec.id, self._symbols, rules, bars_per_year)
-        execution = ExecutionContainer(spec.costs, rules.leverage, rules.allow_short)
+        risk, entries = spec.risk, None
+        if rules.entry != MARKET_ENTRY:
+            entries = EntryTerms(
+                rules.entry, risk.entry_offset, risk.entry_offset_atr, risk.entry_bars
+            )
+        execution = ExecutionContainer(spec.costs, rules.leverage, rules.allow_short, entries)
         return _Portfolio(spec, container, execution, [], {})
 
     def on_bar(self, bar: Bar) -> None:
@@ -146,6 +166,7 @@ class EventFlow:
         self.data.cache_bar(bar)
         before, features = self._features, self.hub.calculate_indicators(bar)
         self._features = features
+        earlier_ranges, self._ranges = self._ranges, self._average_ranges(features)
         regimes = self._classify(bar)
         if bar.index < self._first:
             return
@@ -160,37 +181,45 @@ class EventFlow:
         for one in self._portfolios:
             own, name = signals[one.spec.signal_key], one.spec.strategy.volatility
             # What fills before the close was decided at the close before, with the volatility known then.
-            earlier = Market(bar, bar.open, before.get(name, features[name]))
-            now = Market(bar, bar.close, features[name])
+            earlier = Market(bar, bar.open, before.get(name, features[name]), earlier_ranges)
+            now = Market(bar, bar.close, features[name], self._ranges)
             self._portfolio_bar(one, earlier, now, own, regimes[one.spec.regime_key], matrix)
         self._tracer.end_bar(bar.index)
+
+    def _average_ranges(self, features: Indicators) -> FloatArray:
+        """Average true ranges of the last bar of each symbol; 0 where they are not defined or unused."""
+        if not self._rules.ranges:
+            return self._ranges
+        values = features[indicator_name(("atr", self._rules.atr_lookback))]
+        return np.where(np.isfinite(values), values, self._ranges)
 
     def _classify(self, bar: Bar) -> dict[str, Regime]:
         found = {}
         for key, (name, market, parameters) in self._classifiers.items():
-            code = 0
-            if name != "none":
-                values = dict(parameters)
-                if fits_at(name, bar.index, values):
-                    model = fit_model(name, bar.index, self.hub.market_returns(market), values)
+            # A regime stays as it is where its market has no bar.
+            if name != "none" and self.hub.market_has_bar(market):
+                values, number = dict(parameters), self.hub.market_bars(market) - 1
+                if fits_at(name, number, values):
+                    model = fit_model(name, number, self.hub.market_returns(market), values)
                     if model is not None:
                         self._fitted[key] = ClassifierConfig(model)
-                code, self._fitted[key] = StatelessClassifier.classify_regime(
+                self._codes[key], self._fitted[key] = StatelessClassifier.classify_regime(
                     self.hub.market_features(market, values["lookback"]), self._fitted[key]
                 )
-            found[key] = Regime(correlation_id(key, bar.index, "regime"), code)
+            found[key] = Regime(correlation_id(key, bar.index, "regime"), self._codes[key])
         return found
 
     def _signals(self, bar: Bar, features: Indicators) -> dict[str, list[Signal]]:
-        return {
-            key: [
-                StatelessStrategy.generate_signal(
-                    features, config, bar, s, correlation_id(key, bar.index, symbol, "signal")
-                )
-                for s, symbol in enumerate(self._symbols)
-            ]
-            for key, config in self._strategies.items()
-        }
+        """The signals of each strategy, none of a symbol that waits, and flat if it leaves."""
+        signals: dict[str, list[Signal]] = {}
+        for key, config in self._strategies.items():
+            own = signals[key] = []
+            for s in np.flatnonzero(self._live[bar.index] != WAITING).tolist():
+                id = correlation_id(key, bar.index, self._symbols[s], "signal")
+                signal = StatelessStrategy.generate_signal(features, config, bar, s, id)
+                leaves = self._live[bar.index, s] == LEAVING
+                own.append(replace(signal, direction=float(FLAT)) if leaves else signal)
+        return signals
 
     def _portfolio_bar(
         self,
@@ -209,21 +238,29 @@ class EventFlow:
         # blocks of lanes, by design: lanes and containers have different state, and both call the
         # same scalar rules. tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep
         # holds the two together, bit for bit.
-        if credit != 0.0 or ((rules.margin or rules.fees) and years != 0.0):
-            container.carry(credit, debit, years)
+        owes = rules.margin or rules.fees or bar.payments is not None
+        if credit != 0.0 or (owes and years != 0.0):
+            container.carry(credit, debit, years, bar.payments)
         if not rules.close_fill:
             self._fill(one, earlier)
-        if rules.stops:
-            self._stop(one, earlier)
-        if rules.margin and container.below_margin(bar):
-            self._liquidate(one, earlier)
+        for inside, suffix in self._inside(earlier):
+            entered = self._enter(one, inside)
+            if rules.stops:
+                self._stop(one, inside, entered, suffix)
+            if rules.margin and container.below_margin(inside.bar):
+                self._liquidate(one, inside, suffix)
+        self._end(one, earlier)
+        self._expire(one, bar)
         self._booked(one, container.mark(bar))
         container.update_variance()
         if not rules.close_fill:
             container.account(risk_free)
         if self.hub.correlation_refreshed:
             container.refresh_correlation()
-        one.execution.submit_orders(self._decide(one, bar, signals, regime, matrix))
+        orders = self._decide(one, signals, regime, matrix)
+        one.execution.submit_orders(orders)
+        if one.execution.waiting is not None:
+            one.execution.waiting.place(orders, container.lots, bar.close, self._ranges)
         if rules.close_fill:
             self._fill(one, now)
             self._booked(one, container.mark(bar))
@@ -242,38 +279,87 @@ class EventFlow:
         if not one.execution.active_orders:
             return
         for fill in one.execution.execute_reductions(market, one.container.lots):
-            self._book(one, (fill,))
+            self._book(one, (fill,), market)
         power = one.container.buying_power(market.prices)
-        self._book(one, one.execution.execute_additions(market, power))
-        for order, reason in one.execution.rejected_orders:
+        self._book(one, one.execution.execute_additions(market, power), market)
+        self._reject_orders(one, market.bar, one.execution.rejected_orders)
+
+    def _reject_orders(
+        self, one: _Portfolio, bar: Bar, orders: Sequence[tuple[Order, str]]
+    ) -> None:
+        for order, reason in orders:
             id, s = f"{order.id}.reject", order.symbol
-            row = self._rejected(one, id, market.bar, s, reason, order.signal_id, order.id)
+            row = self._rejected(one, id, bar, s, reason, order.signal_id, order.id)
             self._tracer.rejects([row])
 
-    def _stop(self, one: _Portfolio, market: Market) -> None:
+    def _inside(self, market: Market) -> Iterator[tuple[Market, str]]:
+        """The finer bars of a bar, or the bar itself, each with what ends the IDs of its fills."""
+        finer, bar = self._rules.finer, market.bar
+        if finer is None:
+            yield market, ""
+            return
+        first, last = (int(bound) for bound in finer.bounds[bar.index : bar.index + 2])
+        for f in range(first, last):
+            part = replace(
+                bar,
+                open=finer.open[f],
+                high=finer.high[f],
+                low=finer.low[f],
+                traded=finer.traded[f],
+                market_volume=finer.volume[f],
+            )
+            yield replace(market, bar=part), f".{f - first}" if f > first else ""
+
+    def _enter(self, one: _Portfolio, market: Market) -> dict[int, float]:
+        """Fill the entries whose price a bar reaches; the price of each, by symbol."""
+        waiting = one.execution.waiting
+        reached = [] if waiting is None else waiting.reached(market.bar, one.container.lots)
+        if not reached:
+            return {}
+        power = one.container.buying_power(market.bar.open)
+        fills = one.execution.execute_entries(reached, market, power)
+        self._book(one, fills, market)
+        self._reject_orders(one, market.bar, one.execution.rejected_orders)
+        filled = {fill.symbol for fill in fills}
+        prices = {entry.order.symbol: price for entry, price in reached}
+        return {s: price for s, price in prices.items() if s in filled}
+
+    def _expire(self, one: _Portfolio, bar: Bar) -> None:
+        """Say which entries the bar left without a fill."""
+        if one.execution.waiting is not None:
+            unfilled = one.execution.waiting.unfilled()
+            orders = [(entry.order, NOT_REACHED) for entry in unfilled if not entry.second]
+            self._reject_orders(one, bar, orders)
+
+    def _stop(
+        self, one: _Portfolio, market: Market, entered: Mapping[int, float], suffix: str
+    ) -> None:
         container, bar, risk = one.container, market.bar, one.spec.risk
         held = container.lots
         for s, lots in enumerate(held):
             if lots == 0.0 or not bar.traded[s]:
                 continue
-            position = container.stop_inputs(s)
+            position = StopInputs(*container.stop_inputs(s), entered.get(s, 0.0))
             price = StatelessRiskManager.stop(position, risk, bar, s)
             if price > 0.0:
                 name = correlation_id(one.spec.id, bar.index, self._symbols[s], "stop")
+                name = f"{name}{suffix}"
                 level = StatelessRiskManager.stop_level(position, risk, bar, s, price)
                 opening = container.opening_order_id(s)
-                container.set_barred(s, 1.0 if lots > 0.0 else -1.0)
+                container.bar_after_stop(s, 1.0 if lots > 0.0 else -1.0, risk.cooldown)
+                if one.execution.waiting is not None:
+                    one.execution.waiting.cancel(s)
                 fill = one.execution.close_position(
                     name, "stop", s, lots, price, market, opening, level
                 )
                 if fill is not None:
-                    self._book(one, (fill,))
+                    self._book(one, (fill,), market)
                 else:
                     row = self._rejected(one, f"{name}.reject", bar, s, NO_VOLUME, None, None)
                     self._tracer.rejects([row])
-        container.carry_best_prices(bar, held)
+        container.carry_best_prices(bar, held, entered)
 
-    def _liquidate(self, one: _Portfolio, market: Market) -> None:
+    def _liquidate(self, one: _Portfolio, market: Market, suffix: str) -> None:
         """Close every position that trades, at its worst price in the bar."""
         container, bar = one.container, market.bar
         closed = False
@@ -281,18 +367,35 @@ class EventFlow:
             if lots != 0.0 and bar.traded[s]:
                 price = float(bar.low[s] if lots > 0.0 else bar.high[s])
                 name = correlation_id(one.spec.id, bar.index, self._symbols[s], "liquidation")
+                name = f"{name}{suffix}"
                 opening = container.opening_order_id(s)
                 fill = one.execution.close_position(
                     name, "liquidation", s, lots, price, market, opening
                 )
                 if fill is not None:
-                    self._book(one, (fill,))
+                    self._book(one, (fill,), market)
                     closed = True
+        if one.execution.waiting is not None:
+            one.execution.waiting.cancel_all()
         if closed:
             container.count_liquidation()
 
-    def _book(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
-        one.container.process_fills(fills)
+    def _end(self, one: _Portfolio, market: Market) -> None:
+        """Close the positions in symbols whose last bar this is, at its close."""
+        container, bar = one.container, market.bar
+        for s in np.flatnonzero(self._ends == bar.index).tolist():
+            lots, price = container.lots[s], float(bar.close[s])
+            if lots != 0.0:
+                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "end")
+                opening = container.opening_order_id(s)
+                fill = one.execution.close_position(name, "end", s, lots, price, market, opening)
+                if fill is not None:
+                    self._book(one, (fill,), market)
+            if one.execution.waiting is not None:
+                one.execution.waiting.cancel(s)
+
+    def _book(self, one: _Portfolio, fills: Sequence[Fill], market: Market) -> None:
+        one.container.process_fills(fills, market.ranges)
         self._booked(one, fills)
 
     def _booked(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
@@ -317,22 +420,31 @@ class EventFlow:
     def _decide(
         self,
         one: _Portfolio,
-        bar: Bar,
         signals: Sequence[Signal],
         regime: Regime,
         matrix: FloatArray | None,
     ) -> tuple[Order, ...]:
-        decisions = StatelessRiskManager.decide(
-            signals, regime, one.container.risk_state(), one.spec.risk, bar, matrix
+        bar = self.hub.get_latest_market_data()
+        waiting, state = one.execution.waiting, one.container.risk_state()
+        decisions = StatelessRiskManager.process_signals_to_orders(
+            signals,
+            regime,
+            state,
+            one.spec.risk,
+            bar,
+            matrix,
+            self._ranges,
+            [0.0] * len(state.lots) if waiting is None else waiting.lots(state.lots),
         )
         rejects: list[Reject] = []
-        for s, (reason, barred) in enumerate(zip(decisions.reasons, decisions.barred, strict=True)):
-            one.container.set_barred(s, barred)
-            if reason != PLACED:
+        ids = {signal.symbol: signal.id for signal in signals}
+        exits = zip(decisions.barred, decisions.cooling, decisions.held_bars, strict=True)
+        for s, left in enumerate(exits):
+            one.container.set_exits(s, *left)
+        for s, reason in enumerate(decisions.reasons):
+            if reason != PLACED and s in ids:
                 id = correlation_id(one.spec.id, bar.index, self._symbols[s], "reject")
-                rejects.append(
-                    self._rejected(one, id, bar, s, REASONS[reason], signals[s].id, None)
-                )
+                rejects.append(self._rejected(one, id, bar, s, REASONS[reason], ids[s], None))
         self._tracer.rejects(rejects)
         self._tracer.orders(one.spec.id, decisions.orders)
         return decisions.orders

@@ -38,7 +38,7 @@ class FlowRecord:
 
     Attributes:
         study: name.
-        study_hash, data_hash: of the study and of its bars.
+        study_hash, data_hash: the hashes of the study and of its bars.
         database: URL without a password; None is the file in the folder.
         portfolios: IDs, in order.
     """
@@ -81,8 +81,11 @@ class FlowFolder:
 
         Args:
             flow: the flow to trace.
-            url: of the database; None takes a file in the folder.
+            url: the URL of the database; None takes a file in the folder.
             overwrite: replace a flow that the folder holds.
+
+        Returns:
+            The writer of the trace, closed at the end of the block.
 
         Raises:
             StudyError: the folder already holds a flow or a study, or cannot be written.
@@ -181,7 +184,7 @@ class FlowFolder:
             ) from None
 
     def database(self, confirm: Callable[[str], bool] | None = None) -> str:
-        """URL of the flow's database, without a password, if it is one that may be opened unasked.
+        """The URL of the flow's database, without a password, if it is one that may be opened unasked.
 
         Args:
             confirm: asks the user the question that it is given, see ``recorded_database``.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
 from optimizer.flow.containers.feature_hub import indicator_name
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
@@ -16,7 +17,8 @@ from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import RegimeKey, feature_keys, fit_key, given_features
 from optimizer.sweep.tiles import Tile
-from optimizer.types import Bars, FloatArray
+from optimizer.sweep.universe import live_mask
+from optimizer.types import Bars, BoolArray, FloatArray
 
 N_CUTS = 4
 """Places at which the bars are cut."""
@@ -34,8 +36,9 @@ class LookAhead:
 
     Attributes:
         kind: ``feature``, ``signal`` or ``regime``.
-        name: of the feature, such as ``momentum_60``, of the strategy, or of the classifier.
-        symbol: of the first bar that changes; empty for a regime.
+        name: the name of the feature, such as ``momentum_60``, of the strategy, or of the
+            classifier.
+        symbol: the symbol of the first bar that changes; empty for a regime.
         bar, time: the first bar that changes.
         cut: bars up to here were the same.
         with_later_bars, without: its value there with all bars, and with those from ``cut`` on left
@@ -65,12 +68,13 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
     """Find features, strategies and classifiers of a study that read later bars.
 
     The bars are cut at some places. The bars after a cut are first left out and then replaced by
-    other prices; all values before the cut must stay the same, bit for bit. Each feature is checked
-    at every lookback of the study, each strategy and classifier at its first parameter set.
+    other prices, where a symbol has them; all values before the cut must stay the same, bit for bit. Each
+    feature is checked at every lookback of the study, each strategy and classifier at its first parameter
+    set.
 
     Args:
         study: the study to check.
-        bars: of the study.
+        bars: the bars of the study.
 
     Returns:
         The first bar at which each feature, strategy or classifier changes; empty if all stay the
@@ -92,7 +96,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
     found: dict[tuple[str, str], LookAhead] = {}
     for cut in cuts:
         span = [(max(0, cut - SIGNAL_BARS), cut)]
-        for other in (_shortened(bars, cut), _replaced(bars, cut, rng)):
+        for other in (bars.head(cut), _replaced(bars, cut, rng)):
             for key, values in checked.outputs(other, span).items():
                 expected, actual = whole[key][:cut], values[:cut]
                 differs = ~((expected == actual) | (np.isnan(expected) & np.isnan(actual)))
@@ -142,8 +146,9 @@ class _Checked:
                 found["feature", name, symbol] = values[:, s : s + 1]
         for name, config in self._strategies.items():
             signals = np.full((bars.n_symbols, bars.n_bars, 3), np.nan)
+            decides = live_mask(bars, self.warm_up, None, None, np.full(bars.n_symbols, -1)) == LIVE
             for t in sorted({t for start, stop in spans for t in range(start, stop)}):
-                for s, signal in enumerate(_signals(by_name, config, bars, t)):
+                for s, signal in _signals(by_name, config, bars, t, decides[t]):
                     signals[s, t] = signal
             for s, symbol in enumerate(bars.symbols):
                 found["signal", name, symbol] = signals[s]
@@ -155,21 +160,21 @@ class _Checked:
 
 
 def _signals(
-    features: Mapping[str, FloatArray], config: StrategyConfig, bars: Bars, t: int
-) -> Iterator[tuple[float, float, float]]:
+    features: Mapping[str, FloatArray],
+    config: StrategyConfig,
+    bars: Bars,
+    t: int,
+    decides: BoolArray,
+) -> Iterator[tuple[int, tuple[float, float, float]]]:
+    """Symbol and signal of each symbol that decides at bar ``t``."""
     now = {name: values[t] for name, values in features.items()}
     bar = bars.at(t)
-    for s in range(bars.n_symbols):
+    for s in np.flatnonzero(decides).tolist():
         signal = StatelessStrategy.generate_signal(now, config, bar, s, "")
-        yield signal.direction, signal.strength, signal.confidence
+        yield s, (signal.direction, signal.strength, signal.confidence)
 
 
 _PRICES = ("open", "high", "low", "close")
-
-
-def _shortened(bars: Bars, cut: int) -> Bars:
-    arrays = {name: getattr(bars, name)[:cut] for name in (*_PRICES, "volume", "timestamps")}
-    return replace(bars, **arrays)
 
 
 def _replaced(bars: Bars, cut: int, rng: np.random.Generator) -> Bars:

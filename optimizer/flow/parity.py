@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from optimizer.flow.event_flow import FlowResult
 from optimizer.sweep.single_set import BacktestResult
+from optimizer.types import Fill
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,37 @@ def _bits(*values: Any) -> bytes:
     return np.array(values, dtype=np.float64).tobytes()
 
 
+def _by_symbol(fills: Sequence[Fill]) -> list[Fill]:
+    """Fills in the order of bars and symbols, those without an order of one kind as one in each bar.
+
+    There are several of one kind only where a bar has finer ones. The sweep reports them as one, and the
+    symbols of a bar in their order.
+    """
+    found: list[Fill] = []
+    last: dict[tuple[int, int, str], int] = {}
+    for fill in fills:
+        key = (fill.bar, fill.symbol, fill.kind)
+        if fill.kind == "order" or key not in last:
+            last[key] = len(found)
+            found.append(fill)
+            continue
+        first = found[last[key]]
+        lots = first.lots + fill.lots
+        share = fill.lots / lots
+        value = first.raw_value + share * (fill.raw_value - first.raw_value)
+        cash = first.cash_per_lot + share * (fill.cash_per_lot - first.cash_per_lot)
+        found[last[key]] = replace(
+            first,
+            lots=lots,
+            quantity=lots * (first.quantity / first.lots),
+            price=first.price + share * (fill.price - first.price),
+            raw_value=value,
+            cash_per_lot=cash,
+            cost=abs(lots) * abs(value - cash),
+        )
+    return sorted(found, key=lambda fill: (fill.bar, fill.symbol))
+
+
 def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
     """Compare portfolio ``number`` of a flow with a backtest, bit for bit.
 
@@ -37,9 +70,12 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
     price and cost of every fill, those of ruin included.
 
     Args:
-        flow: of the event flow.
+        flow: the result of the event flow.
         number: index of the portfolio.
-        result: of the same parameter set and bars.
+        result: the result of the same parameter set and bars.
+
+    Returns:
+        What was compared, and each difference.
     """
     differences = []
     mine, theirs = flow.equity.iloc[:, number], result.equity
@@ -59,9 +95,11 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
                 f"equity at {theirs.index[at]}: {float(mine.iloc[at])!r} by events,"
                 f" {float(theirs.iloc[at])!r} vectorized"
             )
-    fills = flow.views[number].transactions
+    fills = _by_symbol(flow.views[number].transactions)
     symbols = [position.symbol for position in flow.views[number].positions]
-    vectorized = list(result.fills.itertuples(index=False))
+    vectorized = list(
+        result.fills.sort_values(["timestamp", "symbol"], kind="stable").itertuples(index=False)
+    )
     if len(fills) != len(vectorized):
         differences.append(f"fills: {len(fills)} by events, {len(vectorized)} vectorized")
     for fill, other in zip(fills, vectorized, strict=False):

@@ -16,6 +16,7 @@ class Period:
 
     Attributes:
         start: equity before the first bar, money.
+        n_bars: number of bars so far.
     """
 
     start: float
@@ -42,7 +43,7 @@ class Period:
         """Add a fill.
 
         Args:
-            fill: of an order, a stop or a margin call.
+            fill: the fill of an order, a stop or a margin call.
         """
         self._costs += fill.cost
         self._traded += abs(fill.lots) * fill.raw_value
@@ -62,7 +63,7 @@ class Period:
         """Add the carry of a bar.
 
         Args:
-            earned: interest, less interest and borrow fees paid, money.
+            earned: interest and payments, less interest, borrow fees and payments paid, money.
         """
         self._carry += earned
 
@@ -88,7 +89,7 @@ class Period:
         self.n_bars += 1
 
     def drawdown(self, equity: float) -> float:
-        """Fall from the peak of the period, a fraction of the peak.
+        """The fall from the peak of the period, a fraction of the peak.
 
         Args:
             equity: money.
@@ -96,7 +97,7 @@ class Period:
         return drawdown(equity, self._peak)
 
     def metrics(self, cash: float, ruined: bool, bars_per_year: float) -> dict[str, float]:
-        """Metrics by name, from the kernel of the sweep.
+        """The metrics by name, from the kernel of the sweep.
 
         Args:
             cash: money at the last bar.

@@ -12,6 +12,7 @@ class PositionView:
     """What a position looks like from outside.
 
     Attributes:
+        symbol: its name.
         quantity: units, signed.
         value: money, signed, at the last mark.
         unrealised: value less the cost basis, money: its fills at their average, costs included.
@@ -38,11 +39,13 @@ class PortfolioView:
             costs included, money. Equity is initial cash plus ``realised``, ``unrealised`` and
             ``carry``; after ruin it may be a debt.
         unrealised: profit and loss of the positions held, money.
-        carry: interest earned, less interest and borrow fees paid, since the start, money.
+        carry: interest and payments earned, less interest, borrow fees and payments paid, since the
+            start, money.
         ruined: whether equity has fallen to 0 or below.
         positions: one per symbol.
         transactions: all fills since the start, in order.
-        drawdown, metrics: of the period that the last ``start_period`` began.
+        drawdown, metrics: the drawdown and metrics of the period that the last ``start_period``
+            began.
     """
 
     cash: float

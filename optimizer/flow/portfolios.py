@@ -21,10 +21,10 @@ from optimizer.types import Bars
 
 
 def short_hash(value: object) -> str:
-    """Hash of a JSON value for correlation IDs: eight hexadecimal digits.
+    """The hash of a JSON value for correlation IDs: eight hexadecimal digits.
 
     Args:
-        value: that JSON can hold.
+        value: a value that JSON can hold.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -36,13 +36,13 @@ class PortfolioSpec:
     Attributes:
         id: depends only on the study, its bars and the parameters.
         strategy_name, classifier_name: names.
-        parameters: by column name, read-only.
+        parameters: the parameters by column name, read-only.
         strategy: makes its signals.
         signal_key: names its signals; portfolios with the same strategy share them.
         regime: the regime model.
         regime_key: names its regimes.
         risk: sizes its positions.
-        costs: of its fills.
+        costs: the costs of its fills.
     """
 
     id: str
@@ -65,8 +65,8 @@ def portfolio_specs(
     Args:
         tile: parameter sets.
         owner: begins the IDs.
-        rules: of the study.
-        bars_per_year: of the bars.
+        rules: the rules of the study.
+        bars_per_year: the number of bars in a year.
     """
     keys, which = tile.regime_keys()
     specs = []
@@ -100,8 +100,8 @@ def study_specs(
 
     Args:
         study: whose searched parameters are all listed.
-        space, rules: of the study.
-        bars: of the study; others make another flow.
+        space, rules: the parameter space and the rules of the study.
+        bars: the bars of the study; others make another flow.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
 
     Raises:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optimizer.bars.checks import require_bars
-from optimizer.errors import StudyFileError
 from optimizer.flow.event_flow import EventFlow, FlowResult
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
@@ -22,7 +21,8 @@ from optimizer.sweep.inputs import (
     study_warm_up,
 )
 from optimizer.sweep.rules import Rules, study_rules
-from optimizer.types import Bars
+from optimizer.sweep.universe import live_mask, symbol_ends
+from optimizer.types import Bars, MaskArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class PreparedFlow:
     """A flow that is ready to run: its study and its bars have been checked.
 
     Attributes:
-        study, bars: of the flow.
+        study, bars: the study and bars of the flow.
         specs: the portfolios, in order.
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
@@ -42,6 +42,7 @@ class PreparedFlow:
     first: int
     split: int | None
     _rules: Rules
+    _live: MaskArray
     _keys: tuple[FeatureKey, ...]
     _given: Mapping[str, GivenFeature]
 
@@ -54,7 +55,7 @@ class PreparedFlow:
         """The flow before its first bar.
 
         Args:
-            trace: where to write what happens; None writes nothing.
+            trace: the tracer that records what happens; None records nothing.
         """
         return EventFlow(
             self.bars.symbols,
@@ -63,6 +64,8 @@ class PreparedFlow:
             self._rules,
             self._keys,
             self.first,
+            self._live,
+            symbol_ends(self.bars),
             self.split,
             self.bars.content_hash,
             trace,
@@ -73,7 +76,10 @@ class PreparedFlow:
         """Take every bar through the portfolios.
 
         Args:
-            trace: where to write what happens; None writes nothing.
+            trace: the tracer that records what happens; None records nothing.
+
+        Returns:
+            The equity, trades and metrics of every portfolio.
         """
         flow = self.opened(trace)
         if trace is not None:
@@ -96,43 +102,31 @@ class PreparedFlow:
         return flow.result()
 
 
-def changes_universe(study: Study, bars: Bars) -> bool:
-    """Whether symbols come and go, which the event flow does not follow.
-
-    Args:
-        study: the study.
-        bars: of the study.
-    """
-    return bars.present is not None or study.data.members is not None
-
-
 def prepare_flow(
     study: Study,
     bars: Bars,
     *,
     risk: Literal["first", "all"] = "first",
     first_bar: int | None = None,
+    warm_up: int | None = None,
 ) -> PreparedFlow:
     """Every combination of a study's grid, ready to go through the bars; writes nothing.
 
     Args:
         study: whose searched parameters are all listed.
-        bars: of the study.
+        bars: the bars of the study.
         risk: see ``study_specs``.
         first_bar: bar of the first decision; None takes the longest warm-up of the study.
+        warm_up: bars of its own that a symbol has before its first decision; None likewise.
 
     Raises:
-        StudyFileError: a searched parameter is continuous, or symbols come and go.
-        DataError: the bars cannot be used.
+        StudyFileError: a searched parameter is continuous.
+        DataError: the bars or the members cannot be used.
     """
-    if changes_universe(study, bars):
-        raise StudyFileError(
-            f'{study.source}: [data] align = "outer" and members are not known to the event flow'
-            ' yet, only to the sweep; use align = "inner" without members'
-        )
     space = build_space(study)
     rules = study_rules(study, space, bars)
-    first = study_warm_up(space, rules) if first_bar is None else first_bar
+    longest = study_warm_up(space, rules)
+    first = longest if first_bar is None else first_bar
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
     split = holdout_bar(bars, first, study.validation.holdout)
     volatilities = (("volatility", n) for n in space.lookbacks("risk", "volatility_lookback"))
@@ -143,6 +137,7 @@ def prepare_flow(
         first,
         split if split < bars.n_bars else None,
         rules,
+        live_mask(bars, longest if warm_up is None else warm_up, rules.members, rules.flat),
         (*feature_keys(space), *volatilities),
         given_features(space),
     )
@@ -156,16 +151,21 @@ def run_flow(
     *,
     risk: Literal["first", "all"] = "first",
     first_bar: int | None = None,
+    warm_up: int | None = None,
     trace: Trace | None = None,
 ) -> FlowResult:
     """Run every combination of a study's grid through the bars, one bar at a time.
 
     Args:
-        study, bars, risk, first_bar: see ``prepare_flow``.
-        trace: where to write what happens; None writes nothing.
+        study, bars, risk, first_bar, warm_up: see ``prepare_flow``.
+        trace: the tracer that records what happens; None records nothing.
+
+    Returns:
+        The equity, trades and metrics of every portfolio.
 
     Raises:
         StudyFileError: a searched parameter is continuous.
-        DataError: the bars cannot be used.
+        DataError: the bars or the members cannot be used.
     """
-    return prepare_flow(study, bars, risk=risk, first_bar=first_bar).run(trace)
+    prepared = prepare_flow(study, bars, risk=risk, first_bar=first_bar, warm_up=warm_up)
+    return prepared.run(trace)

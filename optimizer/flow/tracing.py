@@ -37,8 +37,8 @@ class Tracer:
 
     Args:
         trace: where the rows go; None writes nothing.
-        symbols: in the order of the bars' columns.
-        data_hash: of the bars; begins their IDs.
+        symbols: the symbols in the order of the bars' columns.
+        data_hash: the hash of the bars; begins their IDs.
         lot_units: units per lot of each symbol.
     """
 
@@ -53,9 +53,7 @@ class Tracer:
         self._symbols = symbols
         self._data = data_hash[:8]
         self._lot_units = lot_units
-
-    def _bar_id(self, bar: int, symbol: str) -> str:
-        return correlation_id(self._data, bar, symbol, "bar")
+        self._bar_ids = [""] * len(symbols)  # of the last bar that each symbol has
 
     def bar(
         self,
@@ -65,27 +63,25 @@ class Tracer:
         signals: Mapping[str, Sequence[Signal]],
         regimes: Mapping[str, Regime],
     ) -> None:
-        """Write a bar with its signals and regimes.
+        """Write a bar with its signals and regimes; nothing of symbols that lack it.
 
         Args:
-            bar: of all symbols.
-            features: of the bar by name, each of shape (n_symbols,).
-            strategies: by signal key.
-            signals: one a symbol, by signal key.
-            regimes: by regime key.
+            bar: the bar of all symbols.
+            features: the features of the bar by name, each of shape (n_symbols,).
+            strategies: the strategies by signal key.
+            signals: the signals, one a symbol or none, by signal key.
+            regimes: the regime codes by regime key.
         """
         if self._trace is None:
             return
         time = str(bar.time)
-        ids = [self._bar_id(bar.index, symbol) for symbol in self._symbols]
+        rows: list[tuple[Any, ...]] = []
         prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
-        self._trace.add(
-            "bars",
-            [
-                (id, bar.index, time, symbol, *map(float, row))
-                for id, symbol, row in zip(ids, self._symbols, prices, strict=True)
-            ],
-        )
+        for s, (symbol, row) in enumerate(zip(self._symbols, prices, strict=True)):
+            if bar.present is None or bar.present[s]:
+                self._bar_ids[s] = correlation_id(self._data, bar.index, symbol, "bar")
+                rows.append((self._bar_ids[s], bar.index, time, symbol, *map(float, row)))
+        self._trace.add("bars", rows)
         rows = []
         for key, own in signals.items():
             names = (*strategies[key].features, strategies[key].volatility)
@@ -101,7 +97,7 @@ class Tracer:
                         signal.strength,
                         signal.confidence,
                         json.dumps(values),
-                        ids[signal.symbol],
+                        self._bar_ids[signal.symbol],
                     )
                 )
         self._trace.add("signals", rows)
@@ -116,7 +112,7 @@ class Tracer:
 
         Args:
             portfolio: its ID.
-            fills: of one bar.
+            fills: the fills of one bar.
             cash: money after all of them.
             lots: positions after them, signed, by symbol.
         """
@@ -138,7 +134,7 @@ class Tracer:
                     fill.cost,
                     cash,
                     lots[fill.symbol] * self._lot_units[fill.symbol],
-                    self._bar_id(fill.bar, symbol),
+                    self._bar_ids[fill.symbol],
                     fill.opening_order_id,
                     fill.stop_level,
                 )
@@ -149,7 +145,7 @@ class Tracer:
         """Write why signals became no orders, or orders no fills.
 
         Args:
-            rows: of one bar and portfolio.
+            rows: the rows of one bar and portfolio.
         """
         if self._trace is not None and rows:
             self._trace.add("rejects", rows)
@@ -159,7 +155,7 @@ class Tracer:
 
         Args:
             portfolio: its ID.
-            orders: of one bar.
+            orders: the orders of one bar.
         """
         if self._trace is None or not orders:
             return

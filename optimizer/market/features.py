@@ -121,7 +121,7 @@ def _check(key: FeatureKey) -> FeatureKey:
 
 
 def least_lookback(name: str) -> int:
-    """Shortest lookback at which a built-in feature is defined.
+    """The shortest lookback at which a built-in feature is defined.
 
     Args:
         name: one of ``FEATURE_NAMES`` except ``close``.
@@ -130,7 +130,7 @@ def least_lookback(name: str) -> int:
 
 
 def warm_up(feature_name: str, lookback: int) -> int:
-    """Number of leading bars at which a feature is NaN, if there are enough bars.
+    """The number of leading bars at which a feature is NaN, if there are enough bars.
 
     Args:
         feature_name: one of `FEATURE_NAMES`, or ``"correlation"``.
@@ -172,7 +172,7 @@ class FeatureColumns:
         self.values.flags.writeable = False
 
     def index(self, key: FeatureKey) -> int:
-        """Column of ``key``.
+        """The column of ``key``.
 
         Args:
             key: name and lookback.
@@ -199,7 +199,7 @@ def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
     """The keys checked, sorted, each once.
 
     Args:
-        keys: in any order.
+        keys: the keys in any order.
 
     Raises:
         StrategyError: the name is unknown, or the lookback is out of bounds.
@@ -216,9 +216,12 @@ def compute_features(
     NaN.
 
     Args:
-        bars: of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
-        keys: in any order; repeated ones are computed once.
+        bars: the bars of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
+        keys: the keys in any order; repeated ones are computed once.
         given: features of the user's strategies by name.
+
+    Returns:
+        A column for each distinct key.
 
     Raises:
         StrategyError: a name is unknown, a lookback is out of bounds, or a user's feature raised.
@@ -265,6 +268,9 @@ def new_state(key: FeatureKey) -> FloatArray:
     Args:
         key: name and lookback of a built-in feature.
 
+    Returns:
+        The state, shape (n,), where n depends on the feature and its lookback.
+
     Raises:
         StrategyError: the name is unknown, or the lookback is out of bounds.
     """
@@ -273,16 +279,19 @@ def new_state(key: FeatureKey) -> FloatArray:
 
 
 def step(key: FeatureKey, state: FloatArray, high: float, low: float, close: float) -> float:
-    """Take one bar of one symbol; return the feature's value, NaN during its warm-up.
+    """Take one bar of one symbol.
 
     The bits are those of ``compute_features`` at that bar.
 
     Args:
-        key: as given to `new_state`, which has checked it.
-        state: of `new_state`, changed in place.
-        high: of the bar.
-        low: of the bar.
-        close: of the bar.
+        key: the key as given to `new_state`, which has checked it.
+        state: the state that `new_state` returned, changed in place.
+        high: the high of the bar.
+        low: the low of the bar.
+        close: the close of the bar.
+
+    Returns:
+        The feature's value, NaN during its warm-up.
     """
     name, lookback = key
     if name == "close":
@@ -302,7 +311,7 @@ def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int
     returns are all equal) are 0: no known co-movement. The diagonal is 1.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         lookback: returns in the window, 2 or more.
         refresh: bars between two matrices, 1 or more.
         first_bar: bar of the first matrix, 0 or more.

@@ -42,7 +42,11 @@ class HmmModel:
     variances: FloatArray
 
     def carried(self) -> FloatArray:
-        """Return a fresh copy of ``predicted``."""
+        """Return a fresh copy of ``predicted``.
+
+        Returns:
+            The probabilities, shape (n_states,).
+        """
         return self.predicted.copy()
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
@@ -51,6 +55,9 @@ class HmmModel:
         Args:
             features: shape (n_bars, n_features).
             carried: shape (n_states,), updated in place.
+
+        Returns:
+            Regime codes, shape (n_bars,).
         """
         observations = (features - self.location) / self.scale
         filtered = np.empty((len(features), N_STATES))
@@ -70,8 +77,11 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
     gain nothing, and each model would depend on all earlier windows.
 
     Args:
-        bar: of the fit.
-        features: of the window, shape (n_bars, n_features).
+        bar: the bar of the fit, from 0.
+        features: the features of the window, shape (n_bars, n_features).
+
+    Returns:
+        The fitted model.
 
     Raises:
         FitError: neither start yields a usable model.

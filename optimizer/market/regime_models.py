@@ -23,14 +23,18 @@ class RegimeModel(Protocol):
         """Bar at whose close it was fitted, and the first that it classifies."""
 
     def carried(self) -> FloatArray:
-        """Return a fresh copy of the state that `classify` carries, as it is before ``bar``."""
+        """Return a fresh copy of the state that `classify` carries, as it is before ``bar``.
+
+        Returns:
+            The state, shape (n,), where n depends on the model.
+        """
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
         """Regime of consecutive bars; the first call begins at ``bar``.
 
         Args:
             features: shape (n_bars, 2), rows of `market_features`.
-            carried: from `carried`, updated in place.
+            carried: the carried state from `carried`, updated in place.
 
         Returns:
             Regime codes, shape (n_bars,).
@@ -67,6 +71,9 @@ def terciles(values: FloatArray) -> IntArray:
 
     Args:
         values: shape (n,).
+
+    Returns:
+        Thirds, shape (n,).
     """
     ranks = np.empty(len(values), np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))

@@ -49,7 +49,7 @@ def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
     the bar and had one before. One symbol is the same computation with a single column.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         symbol: None takes the index.
 
     Returns:
@@ -77,9 +77,9 @@ def fit_market(bars: Bars, symbol: str | None, name: str, parameters: Mapping[st
     """``fit_regimes`` on the bars that the market has; at others its regime stays as it is.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         symbol: the market; None takes the index of all symbols.
-        name, parameters: of the classifier.
+        name, parameters: the name and parameters of the classifier.
 
     Returns:
         Codes of all bars. The bars of models, and those in reasons, are counted in bars of the market.
@@ -122,10 +122,10 @@ def market_features(returns: FloatArray, lookback: int) -> FloatArray:
 
 
 def training_window(bar: int, train_bars: int) -> slice:
-    """Bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
+    """The bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
 
     Args:
-        bar: of the fit.
+        bar: the bar of the fit, from 0.
         train_bars: length of the window.
     """
     return slice(bar - train_bars + 1, bar + 1)
@@ -141,7 +141,11 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
     Args:
         returns: shape (n_bars,), log returns of the market, see ``market_returns``.
         name: a classifier of the catalogue: ``none``, ``hmm`` or ``svm``.
-        parameters: of the classifier; a missing one takes the default of the catalogue.
+        parameters: the parameters of the classifier; a missing one takes the default of the
+            catalogue.
+
+    Returns:
+        The regime code of each bar.
 
     Raises:
         DataError: a return is NaN or infinite.
@@ -193,9 +197,10 @@ def fit_model(
 
     Args:
         name: ``hmm`` or ``svm``.
-        bar: of the fit.
+        bar: the bar of the fit, from 0.
         returns: shape (bar + 1,) or longer, log returns of the market; later ones are not read.
-        parameters: of the classifier; a missing one takes the default of the catalogue.
+        parameters: the parameters of the classifier; a missing one takes the default of the
+            catalogue.
 
     Returns:
         None if the window yields no usable model.
@@ -244,7 +249,8 @@ def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
     Args:
         name: a classifier of the catalogue.
         bar: counted from the first.
-        parameters: of the classifier; a missing one takes the default of the catalogue.
+        parameters: the parameters of the classifier; a missing one takes the default of the
+            catalogue.
 
     Raises:
         StudyFileError: the classifier or a parameter is unknown, or a value is out of bounds.

@@ -38,7 +38,11 @@ class SvmModel:
     codes: CodeArray
 
     def carried(self) -> FloatArray:
-        """Return an empty array: a decision does not depend on the bars before."""
+        """Return an empty array: a decision does not depend on the bars before.
+
+        Returns:
+            Shape (0,).
+        """
         return np.empty(0)
 
     def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
@@ -47,6 +51,9 @@ class SvmModel:
         Args:
             features: shape (n_bars, n_features).
             carried: not used.
+
+        Returns:
+            Regime codes, shape (n_bars,).
         """
         observations = (features - self.location) / self.scale
         decisions = np.empty((len(features), len(self.intercept)))
@@ -88,10 +95,13 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
     """Fit scikit-learn's SVC on terciles of the forward return: bear, neutral, bull.
 
     Args:
-        bar: of the fit.
-        features: of the window, shape (n_bars, n_features).
+        bar: the bar of the fit, from 0.
+        features: the features of the window, shape (n_bars, n_features).
         returns: log returns of the window, shape (n_bars,).
         horizon: bars of the forward return.
+
+    Returns:
+        The fitted model.
 
     Raises:
         FitError: there are too few labels, or all are the same.

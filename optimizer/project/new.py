@@ -14,7 +14,7 @@ def write_project(folder: str | Path) -> list[Path]:
     """Write a study, a strategy, its test and bars, which run as they are from any folder.
 
     Args:
-        folder: to write to; new or empty.
+        folder: the folder to write to; new or empty.
 
     Returns:
         The files written.

@@ -15,8 +15,9 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
 from optimizer.study_file.costs import fixed_costs
+from optimizer.study_file.differences import differences
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show
+from optimizer.text import quoted
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Crossed:
     """The best set of one study under the rules of another on the same bars.
 
     Attributes:
-        number: of the set in the study whose best set it is.
+        number: the number of the set in the study whose best set it is.
         found: its number in the other study; None if that did not try it.
         rank: its rank in the other study, 1 being the best feasible set; None if it is not feasible
             or was not tried.
@@ -76,9 +77,6 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         StudyError: one of them is not a study or cannot be read.
     """
-    # Imported here since it brings Optuna, which other commands do without.
-    from optimizer.study_file.differences import differences
-
     folders = [StudyFolder.open(Path(path)) for path in (first, second)]
     manifests = [folder.manifest() for folder in folders]
     one, other = manifests
@@ -154,4 +152,4 @@ def difference_text(value: Any) -> str:
     Returns:
         At most 40 characters.
     """
-    return show(value, 40)
+    return quoted(value, 40)

@@ -19,7 +19,7 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
     """The best sets of a study and the verdict.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         top: how many of the best sets.
 
     Returns:

@@ -38,8 +38,8 @@ class StudySummary:
             continue it or compute again what it lost, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
         objective: the first metric that it searches by.
-        best, best_out_of_sample: that metric of the best set; None if no set is best.
-        verdict: in words; None before the end, or if no set is best.
+        best, best_out_of_sample: the value of that metric for the best set; None if no set is best.
+        verdict: the verdict in words; None before the end, or if no set is best.
         when: time of the last change to its files, UTC.
         problem: why it cannot be read, or what is missing of it; empty if all is there.
     """
@@ -61,10 +61,10 @@ class SetRecord:
     """One parameter set in full.
 
     Attributes:
-        number, trial: of the set and of its trial.
+        number, trial: the numbers of the set and of its trial.
         strategy, classifier: their names.
         feasible: whether the set keeps the constraints of the study.
-        score: by which sets are ranked; None if undefined.
+        score: the score by which sets are ranked; None if undefined.
         parameters: all its parameters by column.
         in_sample, out_of_sample: metrics by name, None if undefined; the latter is None without a
             holdout.
@@ -88,7 +88,7 @@ class Judged(NamedTuple):
 
     Attributes:
         selection: its odds deflated by all those sets; None before the end, or if no set is best.
-        verdict: on the winner; None where ``selection`` is.
+        verdict: the verdict on the winner; None where ``selection`` is.
         problem: why there is none of a complete study, or why only the sets of this study count;
             empty if all do.
     """
@@ -102,7 +102,7 @@ def judged(folder: StudyFolder) -> Judged:
     """A study's best sets and the verdict, deflated by every set in the ledger for its bars.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         The selection and the verdict.
@@ -135,7 +135,7 @@ def list_studies(folder: str | Path = "out") -> list[StudySummary]:
     """List the studies in a folder and its subfolders.
 
     Args:
-        folder: that holds studies.
+        folder: the folder that holds studies.
 
     Returns:
         One summary per study, oldest first.
@@ -162,7 +162,7 @@ def summarize(folder: str | Path) -> StudySummary:
     """Summarize one study.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         The summary; that of a study that cannot be read says why in ``problem``.
@@ -213,8 +213,8 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     """One parameter set of a study in full.
 
     Args:
-        folder: of the study.
-        number: of the set.
+        folder: the folder of the study.
+        number: the number of the set.
 
     Returns:
         Its parameters, metrics and odds.

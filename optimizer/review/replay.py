@@ -16,7 +16,7 @@ from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_source import source_hash
 from optimizer.sweep.single_set import BacktestResult
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import Bars
 
 _LEAST_BARS = 10
@@ -44,12 +44,12 @@ class Replay:
     """An exported set, simulated again.
 
     Attributes:
-        result: of the simulation.
+        result: the result of the simulation.
         recorded: the set as exported.
         differences: metrics that differ in any bit; empty where all are reproduced exactly.
         study: name of the study that the set came from.
-        costs: as ``[costs]`` of the study file.
-        bars: of the simulation.
+        costs: the costs as ``[costs]`` of the study file.
+        bars: the bars of the simulation.
         parity: the event flow compared with the vectorized result, if it was asked for.
     """
 
@@ -74,7 +74,7 @@ def replay(
 
     Args:
         path: a JSON or TOML export.
-        number: which of its sets, from 1.
+        number: the rank of the set in it, from 1.
         data: the bars, where they are no longer at the path that the file names.
         events: run the set through the event flow too, and compare equity and fills.
         trust: approve the strategy file that the export names, for good. You need not for what you
@@ -115,7 +115,8 @@ def replay(
         again = rerun_set(chosen, terms, bars)
         parity = None
         if events:
-            flow = run_flow(again.study, bars, first_bar=terms.first_bar)
+            first = terms.first_bar
+            flow = run_flow(again.study, bars, first_bar=first, warm_up=first)
             parity = compare(flow, 0, again.result)
         if lacking := _missing_metric(chosen, again.result):
             raise _lacks(file, number, lacking)
@@ -179,7 +180,7 @@ def _check_strategy(
     found = source_hash(path)
     if found != recorded:
         raise ExportError(
-            f"{file}: strategies {name}: {shown(path.resolve())} has changed since the study ran"
+            f"{file}: strategies {name}: {path_text(path.resolve())} has changed since the study ran"
             f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
             " again"
         )

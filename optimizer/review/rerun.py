@@ -14,6 +14,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.bars import other_files
+from optimizer.study_file.components import RISK_OPTIONS
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import with_side_paths
@@ -29,17 +30,17 @@ class Terms:
 
     Attributes:
         data_path: file of the bars.
-        data: which bars of it count: ``[data]`` of the study file, the path of its members absolute.
+        data: ``[data]`` of the study file, which says what bars count; the paths of its other files are
+            absolute.
         data_hash: content hash of the bars.
-        files_hash: of what the study's other files say, see ``Rules``.
+        files_hash: the hash of what the study's other files say, see ``Rules``.
         costs: ``[costs]`` of the study file.
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
-        allow_short: whether positions may be short.
-        sizing, allocation: as in ``[risk]`` of the study file.
+        risk: the options of ``[risk]`` that hold for the whole study, see ``RISK_OPTIONS``.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
-        own_strategies: of each strategy of the user's own by name: its ``path``, and what its file
+        own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
             declared where that was recorded.
     """
 
@@ -50,9 +51,7 @@ class Terms:
     costs: Mapping[str, Any]
     account: Mapping[str, Any]
     instruments: Mapping[str, Any]
-    allow_short: bool
-    sizing: str
-    allocation: str
+    risk: Mapping[str, Any]
     holdout: float
     first_bar: int
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class Terms:
         """The terms of a study.
 
         Args:
-            manifest: of the study's folder.
+            manifest: the manifest of the study's folder.
 
         Returns:
             The terms, with every path absolute.
@@ -83,9 +82,7 @@ class Terms:
             costs=study["costs"],
             account=with_rate_paths(study["account"], absolute),
             instruments=study["instruments"],
-            allow_short=study["risk"]["allow_short"],
-            sizing=study["risk"]["sizing"],
-            allocation=study["risk"]["allocation"],
+            risk={name: study["risk"][name] for name in RISK_OPTIONS},
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
             own_strategies={
@@ -102,8 +99,8 @@ class Terms:
         """The terms of an export.
 
         Args:
-            content: of the file, see ``load_export``.
-            folder: from which its paths count.
+            content: the content of the file, see ``load_export``.
+            folder: the folder from which its paths count.
             data_path: the bars, where they are no longer at the path that the file names.
 
         Returns:
@@ -124,9 +121,7 @@ class Terms:
             costs=content["costs"],
             account=with_rate_paths(content["account"], absolute),
             instruments=content["instruments"],
-            allow_short=content["allow_short"],
-            sizing=content["sizing"],
-            allocation=content["allocation"],
+            risk={name: content[name] for name in RISK_OPTIONS},
             holdout=content["holdout"],
             first_bar=content["first_bar"],
             own_strategies={
@@ -154,6 +149,8 @@ class Terms:
             timezone=self.data["timezone"],
             bars_per_year=self.data.get("bars_per_year"),
             bar=self.data.get("bar"),
+            funding=self.data.get("funding"),
+            dividends=self.data.get("dividends"),
         )
         if bars.content_hash != self.data_hash:
             raise StudyError(
@@ -168,11 +165,11 @@ class Rerun:
     """A recorded parameter set, simulated again.
 
     Attributes:
-        number: of the set in its study.
-        study: of this one set.
-        inputs: of the simulation: bars, features, rules.
-        tile: of one lane.
-        result: of the simulation.
+        number: the number of the set in its study.
+        study: the study of this one set.
+        inputs: the prepared inputs of the simulation: bars, features, rules.
+        tile: the tile of one lane.
+        result: the result of the simulation.
     """
 
     number: int
@@ -191,8 +188,8 @@ def rerun_set(
 
     Args:
         document: the set as an export holds it, see ``set_document``.
-        terms: under which it is simulated.
-        bars: of ``terms.bars()``.
+        terms: the terms under which it is simulated.
+        bars: the bars that ``terms.bars()`` returned.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
 
     Returns:
@@ -221,7 +218,7 @@ def missing_parameter(document: Mapping[str, Any], terms: Terms) -> str | None:
 
     Args:
         document: the set as an export holds it.
-        terms: under which it is simulated.
+        terms: the terms under which it is simulated.
 
     Returns:
         The first of them; None if all are there.
@@ -238,15 +235,15 @@ def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
     return single_set_study(
         parameters_of(document),
         terms.costs,
-        terms.allow_short,
+        terms.risk["allow_short"],
         document.get("market"),
         terms.holdout,
         terms.own_strategies.get(document["strategy"]),
         account=terms.account,
         instruments=terms.instruments,
-        sizing=terms.sizing,
-        allocation=terms.allocation,
+        **{name: terms.risk[name] for name in RISK_OPTIONS if name != "allow_short"},
         members=terms.data.get("members"),
+        fills=terms.data.get("fills"),
         timezone=terms.data["timezone"],
     )
 
@@ -258,7 +255,7 @@ def rerun_built_in(
 
     Args:
         document: the set as an export holds it.
-        terms: under which it is simulated.
+        terms: the terms under which it is simulated.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
 
     Returns:
@@ -277,8 +274,8 @@ def open_positions(folder: str | Path, number: int) -> dict[str, float]:
     """Positions that a parameter set of a study holds after the last bar, simulated again.
 
     Args:
-        folder: of the study.
-        number: of the set.
+        folder: the folder of the study.
+        number: the number of the set.
 
     Returns:
         Signed units by symbol; without the symbols that are flat.

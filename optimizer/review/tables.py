@@ -27,7 +27,7 @@ class SetTable:
     """Parameter sets as a table.
 
     Attributes:
-        titles: of the columns, each of one or two lines.
+        titles: the titles of the columns, each of one or two lines.
         rows: cells of each set; the last row is buy and hold once the study is complete.
         has_odds: whether there are columns for DSR and PSR, see ``ODDS_LEGEND``.
     """
@@ -44,8 +44,9 @@ def set_table(
 
     Args:
         frame: whole rows of the study's results.
-        study: that they are results of.
-        selection: of the study, for the odds of its best sets, see ``judged``; None before its end.
+        study: the study that they are results of.
+        selection: the ``[selection]`` settings of the study, for the odds of its best sets, see
+            ``judged``; None before its end.
         more: metrics to show in place of some of the usual ones.
 
     Returns:

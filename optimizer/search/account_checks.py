@@ -39,7 +39,7 @@ def check_account(study: Study, bars: Bars) -> None:
 
     Args:
         study: the study.
-        bars: of the study.
+        bars: the bars of the study.
 
     Raises:
         StudyFileError: a table names a symbol that the bars do not have, a lot is dearer than the
@@ -160,9 +160,9 @@ def warn_of_idle_symbols(study: Study, bars: Bars, warm_up: int, rules: Rules) -
 
     Args:
         study: the study.
-        bars: of the study.
+        bars: the bars of the study.
         warm_up: bars of its own that a symbol has before its first decision.
-        rules: of the study.
+        rules: the rules of the study.
     """
     if bars.present is None and rules.members is None and rules.flat is None:
         return

@@ -42,13 +42,17 @@ class Asker(Protocol):
     """
 
     def ask(self, batch: int) -> list[TileTask]:
-        """The points of a batch; none once the study has enough trials."""
+        """The points of a batch; none once the study has enough trials.
+
+        Args:
+            batch: number of the batch, from 0.
+        """
 
     def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
         """Tell the batch that was asked last.
 
         Args:
-            outcomes: of its points, in the order in which they were asked.
+            outcomes: the outcomes of its points, in the order in which they were asked.
 
         Returns:
             A finished trial for each outcome.
@@ -58,7 +62,7 @@ class Asker(Protocol):
         """Make known, where others take part, that the results of a batch are on disk.
 
         Args:
-            trials: of the batch, as ``tell`` gave them.
+            trials: the trials of the batch, as ``tell`` gave them.
 
         Raises:
             StudyError: the database that is shared cannot be used.
@@ -72,7 +76,7 @@ def new_asker(
 
     Args:
         study: the study to search.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: trials of the whole study.
         coordinator: hands out the points of a study that several processes share, or None.
     """
@@ -84,11 +88,11 @@ def new_asker(
 
 
 def enumerated_points(study: Study, space: Space, n_trials: int) -> Iterator[TileTask]:
-    """Points that depend on no result: the grid, or a random or quasi-random sequence.
+    """The points that depend on no result: the grid, or a random or quasi-random sequence.
 
     Args:
         study: the study to search. A sampler that goes by results gets a random sequence.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: length of the sequence; a grid ends earlier if it has fewer points.
     """
     search = study.search
@@ -106,7 +110,7 @@ class EnumeratedAsker:
 
     Args:
         study: the study to search.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: trials of the study.
     """
 
@@ -117,16 +121,31 @@ class EnumeratedAsker:
         self._asked: list[TileTask] = []
 
     def ask(self, batch: int) -> list[TileTask]:
-        """The next points of the sequence."""
+        """The next points of the sequence.
+
+        Args:
+            batch: number of the batch, from 0.
+        """
         self._asked = list(itertools.islice(self._points, self._size))
         return self._asked
 
     def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
-        """Finished trials; nothing is learned from them."""
+        """Make finished trials of results, from which nothing is learned.
+
+        Args:
+            outcomes: outcomes of the points asked last, in their order.
+
+        Returns:
+            A finished trial for each outcome.
+        """
         return _trials_at(self._space, self._asked, outcomes)
 
     def publish(self, trials: Sequence[FrozenTrial]) -> None:
-        """Nothing to do."""
+        """Nothing to do.
+
+        Args:
+            trials: trials of the batch, which nobody else needs.
+        """
 
 
 class SamplerAsker:
@@ -136,7 +155,7 @@ class SamplerAsker:
 
     Args:
         study: the study to search.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: trials of the study.
     """
 
@@ -149,7 +168,11 @@ class SamplerAsker:
         self._asked: list[Trial] = []
 
     def ask(self, batch: int) -> list[TileTask]:
-        """Points that the sampler suggests after all trials of the batches before."""
+        """The points that the sampler suggests after all trials of the batches before.
+
+        Args:
+            batch: number of the batch, from 0; it seeds the sampler.
+        """
         size = self._search.batch
         count = min(size, self._n_trials - batch * size)
         if count <= 0:
@@ -160,7 +183,14 @@ class SamplerAsker:
             return [suggest(self._space, trial) for trial in self._asked]
 
     def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
-        """Tell the sampler."""
+        """Tell the sampler the results of the points asked last.
+
+        Args:
+            outcomes: outcomes of these points, in their order.
+
+        Returns:
+            A finished trial for each outcome.
+        """
         return [
             self._tell(trial, outcome) for trial, outcome in zip(self._asked, outcomes, strict=True)
         ]
@@ -174,7 +204,11 @@ class SamplerAsker:
             return self._optuna.tell(trial, outcome.values, state=_state(outcome))
 
     def publish(self, trials: Sequence[FrozenTrial]) -> None:
-        """Nothing to do."""
+        """Nothing to do.
+
+        Args:
+            trials: trials of the batch, which nobody else needs.
+        """
 
 
 class SharedAsker:
@@ -185,7 +219,7 @@ class SharedAsker:
 
     Args:
         study: the study to search.
-        space: of the study.
+        space: the parameter space of the study.
         n_trials: trials of all coordinators together.
         coordinator: hands out the points.
     """
@@ -198,7 +232,11 @@ class SharedAsker:
         self._asked: list[tuple[int, TileTask]] = []
 
     def ask(self, batch: int) -> list[TileTask]:
-        """Free points, each reserved in the database; waits while others may leave some."""
+        """The free points, each reserved in the database; waits while others may leave some.
+
+        Args:
+            batch: number of the batch, from 0; points are given out regardless of it.
+        """
         with _quiet():
             self._asked = self._coordinator.ask(
                 self._study.search.batch, self._n_trials, self._points
@@ -206,11 +244,22 @@ class SharedAsker:
         return [task for _, task in self._asked]
 
     def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
-        """Finished trials, which ``publish`` sends to the database."""
+        """Make finished trials of results, which ``publish`` sends to the database.
+
+        Args:
+            outcomes: outcomes of the points asked last, in their order.
+
+        Returns:
+            A finished trial for each outcome.
+        """
         return _trials_at(self._space, [task for _, task in self._asked], outcomes)
 
     def publish(self, trials: Sequence[FrozenTrial]) -> None:
-        """Tell the database: what it holds as done is on disk."""
+        """Tell the database the results of a batch: what it holds as done is on disk.
+
+        Args:
+            trials: trials that ``tell`` returned, in their order.
+        """
         for (key, _), trial in zip(self._asked, trials, strict=True):
             self._coordinator.tell(key, trial)
 

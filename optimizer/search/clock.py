@@ -30,7 +30,7 @@ class Clock:
         self.seconds[target] = self.seconds.get(target, 0.0) + seconds
 
     def finished(self) -> dict[str, float]:
-        """Seconds of all parts; what belongs to none of them is ``other``."""
+        """The seconds of all parts; what belongs to none of them is ``other``."""
         other = time.perf_counter() - self._start - sum(self.seconds.values())
         return {**self.seconds, "other": other}
 

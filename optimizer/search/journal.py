@@ -55,8 +55,8 @@ class Journal:
     """The trials of a study as Optuna's own file, which optuna-dashboard and other tools read.
 
     Args:
-        folder: of the study; a journal that is there is replaced, since a process that was killed
-            may have left it incomplete or locked.
+        folder: the folder of the study; a journal that is there is replaced, since a process that
+            was killed may have left it incomplete or locked.
         study: named in the journal, with its directions and objectives.
 
     Raises:
@@ -82,6 +82,9 @@ class Journal:
 
     def add(self, trials: Sequence[FrozenTrial]) -> None:
         """Write the trials of one batch, in order.
+
+        Args:
+            trials: finished trials in the order of their numbers.
 
         Raises:
             StudyError: the file cannot be written.

@@ -50,8 +50,8 @@ class SearchLoop:
 
     Args:
         study: the study to search.
-        space: of the study.
-        inputs: of the study.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
         folder: receives the results. Batches that it holds are told again, not evaluated.
         pool: evaluates the tiles.
         asker: source of the points.

@@ -23,7 +23,8 @@ class TileScore:
         winner: lane that represents the tile.
         scores: (n_lanes,), what the lanes are ranked by, in the unit of the first objective.
         feasible: (n_lanes,), whether the lane keeps every constraint on results in-sample.
-        violations: by how much the winner breaks each constraint on results; 0 where it holds.
+        violations: the amount by which the winner breaks each constraint on results; 0 where it
+            holds.
         reason: why there are no values, or empty.
     """
 
@@ -51,6 +52,9 @@ def score_tile(
         columns: parameters, each (n_lanes,).
         in_sample: (n_lanes, n_metrics) in the order of ``METRICS``.
         swept: values of each swept parameter, ascending.
+
+    Returns:
+        The values of the tile, its best set, and the score and feasibility of each set.
     """
     metrics = {name: in_sample[:, i] for i, name in enumerate(METRICS)}
     names, feasible, violations = _constraints(search, {**columns, **metrics}, len(in_sample))

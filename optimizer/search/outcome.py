@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from optimizer.catalogue import METRICS
 from optimizer.search.objective import TileScore
-from optimizer.store.batches import CONSTRAINT
+from optimizer.store.trial_records import CONSTRAINT
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import FloatArray
 
@@ -29,7 +29,8 @@ class Outcome:
         attributes: ``n_sets``, the parameter sets evaluated; ``reason``, why there are no values; of
             the set that represents the tile ``winner``, its parameters, and its metrics ``in_sample``
             and ``out_of_sample``.
-        violations: by how much that set breaks each constraint on results; 0 where it holds.
+        violations: the amount by which that set breaks each constraint on results; 0 where it
+            holds.
     """
 
     values: tuple[float, ...] | None
@@ -51,7 +52,7 @@ def failed(reason: str) -> Outcome:
     """The outcome of a tile that could not be evaluated.
 
     Args:
-        reason: as the trial's record states it.
+        reason: the reason as the trial's record states it.
     """
     return Outcome(None, {"n_sets": 0, "reason": reason})
 
@@ -62,7 +63,7 @@ def outcome_of(tile: Tile, result: TileResult, score: TileScore) -> Outcome:
     Args:
         tile: the parameter sets.
         result: their metrics.
-        score: of the tile, see ``score_tile``.
+        score: the score of the tile, see ``score_tile``.
     """
     attributes: dict[str, Any] = {"n_sets": tile.n_lanes}
     if score.reason:
@@ -93,8 +94,8 @@ def trial_record(number: int, trial: FrozenTrial) -> dict[str, Any]:
     Without its times, which differ whenever the study is run.
 
     Args:
-        number: of the trial in the study, from 0.
-        trial: as it was told.
+        number: the number of the trial in the study, from 0.
+        trial: the trial as it was told.
     """
     # CMA-ES never reads its pickled state back, and it is not the same bytes twice.
     kept = {k: v for k, v in trial.system_attrs.items() if not k.startswith(_CMA_STATE)}
@@ -110,7 +111,11 @@ def trial_record(number: int, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def recorded_outcome(record: Mapping[str, Any]) -> Outcome:
-    """The outcome that a trial was told, from ``trial_record`` of it."""
+    """The outcome that a trial was told, from ``trial_record`` of it.
+
+    Args:
+        record: a trial in plain values, as ``trial_record`` returned it.
+    """
     values = record["values"]
     return Outcome(
         values=None if values is None else tuple(values),

@@ -24,10 +24,10 @@ from optimizer.study_file.space import Branch, Space, Value
 
 
 def sampler_seed(seed: int, batch: int) -> int:
-    """Seed of the sampler for one batch, a function of the study's seed and the batch only.
+    """The seed of the sampler for one batch, a function of the study's seed and the batch only.
 
     Args:
-        seed: of the study.
+        seed: the seed of the study.
         batch: number of the batch, from 0.
     """
     return int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
@@ -37,7 +37,7 @@ def grid_tasks(space: Space) -> Iterator[TileTask]:
     """Every point of every branch, one at a time, in a fixed order.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
     """
     for index, branch in enumerate(space.branches):
         for point in branch.points():
@@ -45,15 +45,15 @@ def grid_tasks(space: Space) -> Iterator[TileTask]:
 
 
 def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) -> list[TileTask]:
-    """Points ``start`` to ``start + count - 1`` of a random or quasi-random sequence.
+    """The points ``start`` to ``start + count - 1`` of a random or quasi-random sequence.
 
     One coordinate picks the branch, the others its searched parameters. The points are a function of
     the seed and the start only, so that a study can be resumed at any batch.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
         sampler: ``random``, or ``qmc`` for a scrambled Sobol sequence (Owen 1998).
-        seed: of the study.
+        seed: the seed of the study.
         start: number of the first point.
         count: number of points.
     """
@@ -105,8 +105,11 @@ def suggest(space: Space, trial: Trial) -> TileTask:
     """Let a trial choose the branch and the values of its searched parameters.
 
     Args:
-        space: of the study.
-        trial: of an Optuna study, just asked.
+        space: the parameter space of the study.
+        trial: a trial that an Optuna study has just asked for.
+
+    Returns:
+        The tile of the point that was chosen.
     """
     strategies = space.strategy_names
     classifiers = space.classifiers
@@ -155,7 +158,7 @@ def optuna_parameters(
     """A point of a branch as Optuna's parameters and their distributions.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
         branch: one of its branches.
         point: value of each searched parameter of the branch.
 
@@ -179,7 +182,7 @@ def new_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
     Args:
         name: ``tpe``, ``nsga2`` or ``cmaes``.
-        seed: of the sampler.
+        seed: the seed of the sampler.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

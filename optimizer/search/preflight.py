@@ -91,10 +91,13 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
 
     Args:
         study: the study to run.
-        space: of the study.
-        bars: of the study.
-        rules: of the study.
+        space: the parameter space of the study.
+        bars: the bars of the study.
+        rules: the rules of the study.
         workers: number of processes wanted, 0 for one per core.
+
+    Returns:
+        Parameter sets, time, memory and disk.
     """
     cores = int(cpu_count())
     on_cluster = study.workers.backend in CLUSTERS
@@ -109,6 +112,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     n_columns = len(feature_keys(space)) + 2 * len(space.lookbacks("risk", "volatility_lookback"))
     refreshes = bars.n_bars / rules.correlation_refresh if rules.correlated else 0
     # Besides the columns: five of the bars, one of volumes, half a one of masks of a byte.
+    n_columns += bars.payments is not None
     shared = 8.0 * (cells * (6.5 + n_columns) + refreshes * bars.n_symbols**2)
     rows_in_flight = min(study.search.batch, n_trials) * max(lanes)
     row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
@@ -181,7 +185,7 @@ def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:
 
 
 def memory_in_use() -> int:
-    """Memory of this process and of all processes that it started, bytes.
+    """The memory of this process and of all processes that it started, bytes.
 
     On Linux a page that several of them map counts once in total (proportional set size). Elsewhere it
     counts once for each of them.

@@ -29,8 +29,8 @@ class PreparedStudy:
 
     Attributes:
         study: the study.
-        bars: of the study.
-        space: of the study.
+        bars: the bars of the study.
+        space: the parameter space of the study.
         inputs: bars and features of the study.
         needs: what it is estimated to take.
         clock: measures its parts from here on.
@@ -59,6 +59,9 @@ def prepare_study(
         workers: number of processes, 0 for one per core; None takes the study's.
         on_start: called with the estimate before anything is computed.
         check: called with the bars; raises to refuse them.
+
+    Returns:
+        What every batch of the study needs.
 
     Raises:
         DataError: the bars, the file of members or that of a rate cannot be used.

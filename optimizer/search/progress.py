@@ -9,7 +9,7 @@ from typing import Any
 
 from optimizer.search.outcome import Outcome
 from optimizer.search.preflight import memory_in_use
-from optimizer.store.batches import point_key
+from optimizer.store.trial_records import point_key
 from optimizer.study_file.search_tables import SearchTable
 
 
@@ -26,7 +26,7 @@ class Progress:
         seconds: since the first batch was asked, or since the study was resumed.
         trials_before, sets_before: those that were on disk when the study was resumed.
         worker_use: share of the workers' time since then that they spent on parameter sets, 0..1.
-        memory_bytes: of this process and its workers, see ``memory_in_use``.
+        memory_bytes: the memory of this process and its workers, see ``memory_in_use``.
     """
 
     trials: int

@@ -31,7 +31,7 @@ from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.rules import Rules
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import Bars
 from optimizer.versions import software_versions
 
@@ -54,7 +54,7 @@ def resume_study(
     computed again.
 
     Args:
-        folder: that `run_study` wrote.
+        folder: the folder that `run_study` wrote.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a
             result.
         trust: approve the strategy files and the cluster that the folder names, for good. You need
@@ -131,7 +131,7 @@ def resume_study(
 def _file_of(folder: StudyFolder, manifest: Mapping[str, Any]) -> Path:
     """The file that a message about the study names: the study file, or the record where it is gone."""
     file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
-    return Path(shown(file)) if file.is_file() else folder.manifest_path
+    return Path(path_text(file)) if file.is_file() else folder.manifest_path
 
 
 def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
@@ -216,7 +216,7 @@ def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:
             declaration = replace(strategy.declaration, path=where, source_hash=found)
             return UserStrategy.of(declaration)
     raise StrategyError(
-        f"{shown(path)}: {name} is no strategy of the study that was started; {_RERUN}"
+        f"{path_text(path)}: {name} is no strategy of the study that was started; {_RERUN}"
     )
 
 

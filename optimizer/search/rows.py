@@ -15,12 +15,12 @@ from optimizer.sweep.tiles import Tile, TileResult
 def result_columns(
     tile: Tile, result: TileResult, score: TileScore, first_set: int, trial: int
 ) -> dict[str, Any]:
-    """The parameter sets of one tile as ``store.batches.result_table`` takes them.
+    """The parameter sets of one tile as ``store.batch_files.result_table`` takes them.
 
     Args:
         tile: the parameter sets.
         result: their metrics.
-        score: of the tile.
+        score: the score of the tile.
         first_set: number of the first set of the tile in the study.
         trial: number of the tile's trial.
 

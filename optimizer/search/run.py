@@ -44,7 +44,7 @@ def run_study(
     """Run a study from its bars to its result files.
 
     Args:
-        study: as `load_study` gives it.
+        study: the study as `load_study` gives it.
         out: folder for the results, new or empty; None takes ``out/<study name>``.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a
             result.
@@ -84,9 +84,12 @@ def carry_out(
 
     Args:
         prepared: the study.
-        folder: of the study, with a manifest and any number of its batches.
+        folder: the folder of the study, with a manifest and any number of its batches.
         on_progress: called after every batch, or None.
-        coordinator: of a study that several processes share, or None.
+        coordinator: the coordinator of a study that several processes share, or None.
+
+    Returns:
+        The result of the complete study.
 
     Raises:
         StudyError: the folder cannot be written, or holds batches that this version does not ask.

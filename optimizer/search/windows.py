@@ -41,7 +41,7 @@ def noting_in_ledger(
 
     Args:
         study: the study that is run.
-        bars: of the study.
+        bars: the bars of the study.
         on_progress: the other callback, or None.
         part: names one of several searches of the study.
     """
@@ -77,12 +77,13 @@ def walk_forward_searches(
     bars, see ``needs_own_searches``.
 
     Args:
-        study: that has run.
-        space: of the study.
-        inputs: of the study.
-        folder: of the study.
+        study: a study that has run.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
+        folder: the folder of the study.
         pool: workers of the study.
-        selection: of the study, with the windows as they choose among all sets.
+        selection: the ``[selection]`` settings of the study, with the windows as they choose among
+            all sets.
 
     Returns:
         The selection with the final windows; none where no set is feasible in any of them.

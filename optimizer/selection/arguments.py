@@ -17,8 +17,11 @@ def as_returns(returns: npt.ArrayLike, n_dimensions: int) -> FloatArray:
     """Returns as an array of floats, checked.
 
     Args:
-        returns: per bar.
+        returns: the returns per bar.
         n_dimensions: 1 for (n_obs,), 2 for (n_bars, n_sets).
+
+    Returns:
+        Floats of the shape of ``returns``.
 
     Raises:
         ValueError: another shape, fewer than two rows, or a return that is not finite.
@@ -37,8 +40,8 @@ def require_finite(name: str, values: FloatArray, axes: tuple[str, ...]) -> None
     """Refuse values that are not finite.
 
     Args:
-        name: of the argument.
-        values: of any shape.
+        name: the name of the argument.
+        values: the values of any shape.
         axes: what each axis counts, in the singular.
 
     Raises:
@@ -56,10 +59,10 @@ def require(name: str, value: Any, holds: Any, rule: str) -> None:
     """Refuse an argument that breaks its rule.
 
     Args:
-        name: of the argument.
+        name: the name of the argument.
         value: a number, or an array of them.
         holds: whether each value keeps the rule.
-        rule: in words, to follow "must be".
+        rule: the rule in words, to follow "must be".
 
     Raises:
         ValueError: names the first value that breaks the rule.
@@ -71,6 +74,10 @@ def require(name: str, value: Any, holds: Any, rule: str) -> None:
 
 
 def scalar_or_array(value: Any) -> Any:
-    """A plain float for an array without dimensions, otherwise the array."""
+    """A plain float for an array without dimensions, otherwise the array.
+
+    Args:
+        value: a number, or an array of any shape.
+    """
     array = np.asarray(value, np.float64)
     return array if array.ndim else float(array)

@@ -36,7 +36,7 @@ def require_blocks(study: Study, inputs: Inputs) -> None:
 
     Args:
         study: the study to be run.
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
 
     Raises:
         StudyError: a split of ``cpcv`` would leave nothing to train on, or a ``walk_forward`` has no
@@ -65,9 +65,9 @@ def judge_over_blocks(
     """Statistics of a study that follow from the return moments of its sets.
 
     Args:
-        study: that has run.
-        inputs: of the study.
-        folder: of the study.
+        study: a study that has run.
+        inputs: the prepared inputs of the study.
+        folder: the folder of the study.
         every: ``set`` and ``feasible`` of every set tried.
 
     Returns:

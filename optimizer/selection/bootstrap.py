@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kernels.metrics import FLAT
 from optimizer.selection.arguments import as_returns, require
+from optimizer.selection.sharpe import sharpe_of_paths
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray, IntArray
 
@@ -59,8 +59,11 @@ def stationary_bootstrap(
         returns: (n_obs,), per period, >= -1.
         block_length: mean length of a block, >= 1.
         n_resamples: >= 1.
-        seed: of the resamples. More resamples with the same seed begin with the same ones.
+        seed: the seed of the resamples. More resamples with the same seed begin with the same ones.
         confidence: probability between the ends, in (0, 1).
+
+    Returns:
+        The interval of each statistic.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -89,18 +92,12 @@ def stationary_bootstrap(
 def _sharpe_and_drawdown(paths: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Sharpe ratio per bar (0 if a path does not vary) and deepest drawdown of each row.
 
-    The deviation comes from the differences to the mean, for all rows at once. ``block_sharpe`` of the
-    kernels starts from power sums, whose rounding would change intervals that studies have on record.
-
     Args:
         paths: (n_resamples, n_obs), returns per bar.
     """
-    mean = paths.mean(axis=1)
-    spread = ((paths - mean[:, np.newaxis]) ** 2).sum(axis=1)
-    varies = spread > FLAT * (paths**2).sum(axis=1)
-    deviation = np.sqrt(np.where(varies, spread, 1.0) / (paths.shape[1] - 1))
     equity = np.asarray(np.cumprod(1.0 + paths, axis=1), np.float64)
-    return np.where(varies, mean / deviation, 0.0), drawdowns(equity, 1.0).max(axis=1)
+    sharpes = sharpe_of_paths(paths)
+    return np.where(np.isnan(sharpes), 0.0, sharpes), drawdowns(equity, 1.0).max(axis=1)
 
 
 def resample_rows(
@@ -112,7 +109,7 @@ def resample_rows(
         n_obs: rows of the sample.
         block_length: mean length of a block, >= 1.
         n_resamples: >= 1.
-        seed: of the resamples.
+        seed: the seed of the resamples.
 
     Returns:
         Arrays (n_batch, n_obs), a few resamples at a time; the batches do not change the resamples.

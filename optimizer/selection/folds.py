@@ -53,7 +53,7 @@ def walk_forward(
     horizon: int | IntArray,
     anchored: bool = False,
 ) -> Iterator[Fold]:
-    """Windows that move forward: train on the past, test on the bars that follow.
+    """The windows that move forward: train on the past, test on the bars that follow.
 
     There are (n_bars - train_bars) // test_bars folds. The test windows have ``test_bars`` bars each
     and follow one another without a gap; the last one ends with the last bar. A rolling training
@@ -130,6 +130,9 @@ def purged_k_fold(
         horizon: bars after its own that a label reads, >= 0; one number or (n_bars,).
         embargo: bars dropped after the end of the last test label, >= 0.
 
+    Returns:
+        The folds, ``test`` ascending.
+
     Raises:
         ValueError: a number is out of its range, or nothing is left to train on.
     """
@@ -175,6 +178,9 @@ def combinatorial_purged(
         n_test_groups: groups that a split tests, 1 .. n_groups - 1.
         horizon: bars after its own that a label reads, >= 0; one number or (n_bars,).
         embargo: bars dropped after the end of the last label of each test group, >= 0.
+
+    Returns:
+        The folds, one for each choice.
 
     Raises:
         ValueError: a number is out of its range; or, when that split is reached, nothing is left to
@@ -246,8 +252,8 @@ def recombine(
            [2., 3., 3.]])
 
     Args:
-        out_of_sample: for each split, in order, one value per bar of its ``test``, such as the return
-            of the set chosen on its ``train``.
+        out_of_sample: an array for each split, in order, with one value per bar of its ``test``,
+            such as the return of the set chosen on its ``train``.
         n_bars: number of bars.
         n_groups: number of groups.
         n_test_groups: groups that a split tests.

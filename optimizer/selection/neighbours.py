@@ -20,10 +20,10 @@ def find_neighbours(
     """Evaluate the sets one step away from the winner in one parameter, feasible or not.
 
     Args:
-        space: of the study.
-        inputs: of the study.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
         winner: its row of the study's results.
-        regimes: of the study.
+        regimes: the regime codes of the study.
 
     Returns:
         None where every neighbour breaks a constraint on parameters, or there is no neighbour.

@@ -22,7 +22,7 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     deflated too.
 
     Args:
-        selection: of the study.
+        selection: the ``[selection]`` settings of the study.
         n_tried: sets ever tried on the bars, over all studies; the study's own count in any case.
 
     Returns:
@@ -41,20 +41,20 @@ def deflated(selection: Selection, n_tried: int) -> Selection:
     """A selection with the odds of its sets deflated by all sets ever tried on the bars.
 
     Args:
-        selection: of the study.
-        n_tried: as in ``judge``.
+        selection: the ``[selection]`` settings of the study.
+        n_tried: the same number as in ``judge``.
     """
     sets = tuple(deflated_statistics(selection, one, n_tried) for one in selection.sets)
     return replace(selection, sets=sets)
 
 
 def deflated_statistics(selection: Selection, one: SetStatistics, n_tried: int) -> SetStatistics:
-    """Statistics of one set, deflated by the sets ever tried on the bars.
+    """The statistics of one set, deflated by the sets ever tried on the bars.
 
     Args:
-        selection: of the study.
+        selection: the ``[selection]`` settings of the study.
         one: statistics of the set.
-        n_tried: as in ``judge``.
+        n_tried: the same number as in ``judge``.
     """
     n_tried, effective, variance = tries_of(selection, n_tried)
     return replace(
@@ -93,13 +93,13 @@ def _deflated_sharpe(
 def set_statistics(
     selection: Selection, row: Mapping[Any, Any], n_holdout: int, n_tried: int = 0
 ) -> SetStatistics:
-    """Odds of one set of a study.
+    """The odds of one set of a study.
 
     Args:
-        selection: of the study.
-        row: of the set, as in the study's results.
+        selection: the ``[selection]`` settings of the study.
+        row: the row of the set, as in the study's results.
         n_holdout: bars of the holdout.
-        n_tried: as in ``judge``.
+        n_tried: the same number as in ``judge``.
     """
     yearly = math.sqrt(selection.bars_per_year)
 
@@ -136,5 +136,9 @@ def _possible(skewness: float, kurtosis: float) -> float:
 
 
 def none_if_nan(value: float) -> float | None:
-    """The value, or None where it is not finite."""
+    """The value, or None where it is not finite.
+
+    Args:
+        value: a number, NaN or infinite where it is undefined.
+    """
     return value if math.isfinite(value) else None

@@ -30,9 +30,10 @@ class BacktestOverfitting:
         winners: the set chosen, by its column.
         in_sample: its Sharpe ratio in-sample, per bar.
         out_of_sample: its Sharpe ratio out-of-sample, per bar.
-        degradation_slope: of the regression of ``out_of_sample`` on ``in_sample`` by least squares;
-            NaN if the latter does not vary. Below 0: the better in-sample, the worse afterwards.
-        degradation_intercept: of the same regression, per bar.
+        degradation_slope: the slope of the regression of ``out_of_sample`` on ``in_sample`` by
+            least squares; NaN if the latter does not vary. Below 0: the better in-sample, the worse
+            afterwards.
+        degradation_intercept: the intercept of the same regression, per bar.
         probability_of_loss: share of splits in which ``out_of_sample`` is negative.
     """
 
@@ -109,6 +110,9 @@ def probability_of_backtest_overfitting_from_moments(
         sums: sum of the returns, (n_blocks, n_sets).
         squares: sum of the squared returns, (n_blocks, n_sets).
 
+    Returns:
+        The same as ``probability_of_backtest_overfitting``, without the series of returns.
+
     Raises:
         ValueError: the shapes do not fit, the number of blocks is odd or above 24, there are fewer
             than two sets or two bars in a half, sets have different bars, or a sum is not finite.
@@ -146,7 +150,7 @@ def overfitting_of(chosen: SplitWinners) -> BacktestOverfitting:
     """The probability of backtest overfitting and what goes with it (Bailey et al. 2017).
 
     Args:
-        chosen: of symmetric splits, with ranks.
+        chosen: the sets chosen on symmetric splits, with their ranks.
     """
     inside, outside = chosen.in_sample, chosen.out_of_sample
     logits = np.log(chosen.ranks / (chosen.n_sets + 1.0 - chosen.ranks))

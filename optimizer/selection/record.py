@@ -27,10 +27,10 @@ class SetStatistics:
     """Odds of one set. Sharpe ratios are annualized, probabilities in 0..1.
 
     Attributes:
-        number: of the set.
+        number: the number of the set.
         sharpe, oos_sharpe: Sharpe ratio in-sample and over the holdout; None where undefined.
         psr: probability that the true Sharpe ratio is above 0, had this been the only set tried.
-        skewness, kurtosis: of the in-sample returns per bar.
+        skewness, kurtosis: the skewness and kurtosis of the in-sample returns per bar.
         oos_psr: ``psr`` from the holdout alone.
         dsr: probability that the true Sharpe ratio is above what the best of all sets reaches by
             luck, from the effective number of sets. As stored it counts the study's own sets;
@@ -55,7 +55,8 @@ class Neighbours:
 
     Attributes:
         n_sets: neighbours; those that a parameter constraint forbids are left out.
-        median, worst: of their in-sample Sharpe ratios, annualized. One that is undefined counts as 0.
+        median, worst: the median and the least of their in-sample Sharpe ratios, annualized. One
+            that is undefined counts as 0.
     """
 
     n_sets: Count
@@ -100,18 +101,18 @@ class Selection:
         block_bars: length of each block of in-sample bars; empty where there are too few bars.
         pbo: probability of backtest overfitting; None without blocks.
         n_splits: splits that ``pbo`` was computed over.
-        logits: of these splits, see ``BacktestOverfitting``.
-        degradation_slope: of the regression of the out-of-sample on the in-sample Sharpe ratio over
-            the splits.
-        probability_of_loss: of the set chosen, out-of-sample, over the splits.
-        windows: of the walk-forward over the in-sample blocks.
+        logits: the logits of these splits, see ``BacktestOverfitting``.
+        degradation_slope: the slope of the regression of the out-of-sample on the in-sample Sharpe
+            ratio over the splits.
+        probability_of_loss: the share of the splits in which the set chosen loses out-of-sample.
+        windows: the windows of the walk-forward over the in-sample blocks.
         walk_forward_efficiency: mean out-of-sample over mean in-sample Sharpe ratio of the windows.
         one_search_per_window: whether each window had a search of its own, on its training bars.
         stitched_sharpe: annualized Sharpe ratio of the windows' joined returns. Only with ``method =
             "walk_forward"``, which also writes ``walk_forward.parquet``.
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
             ascending.
-        neighbours: of the winner, or None.
+        neighbours: the neighbours of the winner, or None.
         held: metrics of buying every symbol and holding it.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
             stationary bootstrap, the first and the last in-sample. They are too high, since the set
@@ -146,7 +147,7 @@ class Selection:
         """Write ``selection.json``.
 
         Args:
-            folder: of the study.
+            folder: the folder of the study.
 
         Raises:
             StudyError: it cannot be written.
@@ -164,7 +165,7 @@ def load_selection(folder: StudyFolder) -> Selection | None:
     """Read what ``Selection.save`` wrote.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         None where the study has not come so far, or found no feasible set.

@@ -50,11 +50,11 @@ def select(
     """The statistics of a study that has run.
 
     Args:
-        study: that has run.
-        space: of the study.
-        inputs: of the study.
-        folder: of the study.
-        regimes: of the study.
+        study: a study that has run.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
+        folder: the folder of the study.
+        regimes: the regime codes of the study.
 
     Returns:
         None where no set is feasible.

@@ -17,11 +17,11 @@ RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
 
 
 def tile_of(space: Space, rows: pd.DataFrame) -> Tile:
-    """Recorded parameter sets as a tile.
+    """The recorded parameter sets as a tile.
 
     Args:
-        space: of the study.
-        rows: of the study's results, all with the same strategy and classifier.
+        space: the parameter space of the study.
+        rows: the rows of the study's results, all with the same strategy and classifier.
     """
     branch = branch_of(space, rows)
     columns = {name: rows[name].to_numpy(np.float64) for name in branch.columns}
@@ -32,8 +32,8 @@ def branch_of(space: Space, rows: pd.DataFrame) -> Branch:
     """The branch of the space that recorded sets belong to.
 
     Args:
-        space: of the study.
-        rows: of the study's results; the first one counts.
+        space: the parameter space of the study.
+        rows: the rows of the study's results; the first one counts.
     """
     one = rows.iloc[0]
     return space.branches[space.branch_index(one["strategy"], one["classifier"])]
@@ -45,10 +45,10 @@ def set_returns(
     """Returns per bar of one set, from the first decision on.
 
     Args:
-        space: of the study.
-        inputs: of the study.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
         row: one row of the study's results.
-        regimes: of the study.
+        regimes: the regime codes of the study.
 
     Returns:
         Indexed by time; 0 where nothing is left to lose.

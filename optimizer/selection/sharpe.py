@@ -13,6 +13,25 @@ from optimizer.selection.arguments import Number, as_returns, require, scalar_or
 from optimizer.types import FloatArray
 
 
+def sharpe_of_paths(returns: FloatArray) -> FloatArray:
+    """The Sharpe ratio of each row of returns, from the differences to its mean.
+
+    ``sharpe_ratio`` of the kernels starts from power sums, whose rounding would change intervals and
+    walk-forwards that studies have on record.
+
+    Args:
+        returns: (n_paths, n_bars), per bar; at least 2 bars.
+
+    Returns:
+        (n_paths,), per bar, ddof 1; NaN where a row does not vary beyond rounding.
+    """
+    mean = returns.mean(axis=1)
+    spread = ((returns - mean[:, np.newaxis]) ** 2).sum(axis=1)
+    varies = spread > FLAT * (returns**2).sum(axis=1)
+    deviation = np.sqrt(np.where(varies, spread, np.nan) / (returns.shape[1] - 1))
+    return np.asarray(mean / deviation)
+
+
 def probabilistic_sharpe_ratio(
     sharpe: Number,
     n_obs: float | FloatArray,
@@ -37,7 +56,7 @@ def probabilistic_sharpe_ratio(
     Args:
         sharpe: estimated Sharpe ratio, per period.
         n_obs: number of returns, >= 2.
-        skew: of the returns.
+        skew: the skew of the returns.
         kurtosis: Pearson's, of the returns; at least 1 + skew^2, as of any distribution.
         benchmark_sharpe: Sharpe ratio to be beaten, per period.
 
@@ -95,7 +114,7 @@ def deflated_sharpe_ratio(
     variance_of_sharpes: float,
     n_trials: float,
 ) -> Number:
-    """Probability that the best of many trials has an edge (Bailey, López de Prado 2014, eq. 2).
+    """The probability that the best of many trials has an edge (Bailey, López de Prado 2014, eq. 2).
 
     The probabilistic Sharpe ratio against the expected maximum of ``n_trials`` trials without one.
 
@@ -109,9 +128,9 @@ def deflated_sharpe_ratio(
     Args:
         sharpe: estimated Sharpe ratio of the chosen trial, per period.
         n_obs: number of returns, >= 2.
-        skew: of its returns.
+        skew: the skew of its returns.
         kurtosis: Pearson's, of its returns.
-        variance_of_sharpes: of all trials' Sharpe ratios per period (ddof 1).
+        variance_of_sharpes: the variance of all trials' Sharpe ratios per period (ddof 1).
         n_trials: number of independent trials, >= 1; see ``effective_number_of_trials``.
 
     Raises:
@@ -142,7 +161,7 @@ def minimum_track_record_length(
 
     Args:
         sharpe: estimated Sharpe ratio, per period.
-        skew: of the returns.
+        skew: the skew of the returns.
         kurtosis: Pearson's, of the returns.
         benchmark_sharpe: Sharpe ratio to be beaten, per period.
         confidence: probability to reach, in [0.5, 1).

@@ -45,7 +45,7 @@ def symmetric_splits(n_blocks: int, most: int | None = None, seed: int = 0) -> I
         n_blocks: number of blocks, even.
         most: draw this many without replacement if there are more. The probability that follows from
             them is an estimate with a standard error of at most 0.5 / sqrt(most).
-        seed: of the draw.
+        seed: the seed of the draw.
 
     Returns:
         (n_splits,) masks of the blocks in-sample, in lexicographic order of the blocks.
@@ -92,6 +92,9 @@ def choose_and_rank(
         train: (n_splits,), masks of the blocks to choose on.
         test: (n_splits,), masks of the blocks to judge on.
         ranked: whether the ranks are wanted, which doubles the time.
+
+    Returns:
+        The set chosen by each split and its rank out of sample.
 
     Raises:
         ValueError: fewer than two sets, or fewer than two bars on a side of a split.

@@ -12,7 +12,7 @@ def steered(study: Study, space: Space) -> bool:
 
     Args:
         study: the study in question.
-        space: of the study.
+        space: the parameter space of the study.
     """
     return study.search.sampler in ADAPTIVE and space.n_points != 1
 
@@ -27,7 +27,7 @@ def needs_own_searches(study: Study, space: Space) -> bool:
 
     Args:
         study: the study in question.
-        space: of the study.
+        space: the parameter space of the study.
     """
     search = study.search
     by_sharpe_alone = (

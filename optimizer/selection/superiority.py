@@ -66,7 +66,7 @@ def superior_predictive_ability(
         block_length: mean length of the bootstrap's blocks in bars, >= 1; longer than the
             differences' memory.
         n_resamples: >= 1.
-        seed: of the resamples. More resamples with the same seed begin with the same ones.
+        seed: the seed of the resamples. More resamples with the same seed begin with the same ones.
 
     Raises:
         ValueError: an argument is out of its range, or a set differs from the benchmark by a constant.
@@ -135,7 +135,7 @@ def step_m(
         benchmark: (n_bars,), its returns per bar, or one number, such as 0.0 for cash.
         block_length: mean length of the bootstrap's blocks in bars, >= 1.
         n_resamples: >= 1. Below 1 / level a set survives with a p-value of 0 only.
-        seed: of the resamples.
+        seed: the seed of the resamples.
         level: greatest probability of one false survivor or more, in (0, 1).
 
     Raises:

@@ -24,7 +24,7 @@ class Reason:
     """One reason of a verdict.
 
     Attributes:
-        text: in words, with the figure and its threshold.
+        text: the reason in words, with the figure and its threshold.
         weight: 1 speaks for the winner, -1 against it, 0 for neither.
     """
 
@@ -40,7 +40,7 @@ class Verdict:
         words: the verdict.
         reasons: what it follows from.
         n_tried: sets ever tried on these bars, over all studies.
-        dsr: of the winner, deflated by all of them.
+        dsr: the deflated Sharpe ratio of the winner, deflated by all of them.
     """
 
     words: str
@@ -52,19 +52,21 @@ class Verdict:
 def judge(selection: Selection, n_tried: int = 0) -> Verdict:
     """The verdict on a study's winner.
 
-    ``likely luck`` where any reason speaks against it: a deflated Sharpe ratio (DSR) below 0.8, a
-    probability of backtest overfitting (PBO) above 0.5 with a probability of loss above 0.1, or no
-    gain over the holdout. ``holds up`` where all speak for it: a DSR of at least 0.95, a PBO of at
-    most 0.2, or of at most 0.5 with a probability of loss of at most 0.05, at least half of the
-    in-sample Sharpe ratio over the holdout, a median neighbour with at least 0.7 of it, and a Sharpe
-    ratio above that of buying and holding, in-sample and out-of-sample. ``fragile`` otherwise.
+    ``likely luck`` where any reason speaks against it: a deflated Sharpe ratio (DSR) below
+    ``LUCK_DSR``, a probability of backtest overfitting (PBO) above ``LUCK_PBO`` with a probability of
+    loss above ``LUCK_LOSS``, or no gain over the holdout. ``holds up`` where all speak for it: a DSR
+    of at least ``HOLDS_DSR``; a PBO of at most ``HOLDS_PBO``, or of at most ``LUCK_PBO`` with a
+    probability of loss of at most ``HOLDS_LOSS``; at least the share ``HOLDS_KEPT`` of the in-sample
+    Sharpe ratio over the holdout; a median neighbour with at least the share ``HOLDS_NEIGHBOUR`` of
+    it; and a Sharpe ratio above that of buying and holding, in-sample and out-of-sample. ``fragile``
+    otherwise.
 
     A PBO near 0.5 alone is no sign of luck: where all sets have the same edge, the choice among them
     does not matter. A reason that cannot be computed, for lack of a holdout for example, does not
     speak for the winner. One whose returns do not vary has no Sharpe ratio and is ``likely luck``.
 
     Args:
-        selection: of the study.
+        selection: the ``[selection]`` settings of the study.
         n_tried: sets ever tried on the same bars, over all studies, by the ledger; the study's own
             count in any case.
     """
@@ -142,8 +144,8 @@ def remarks(selection: Selection, study: Study) -> list[str]:
     """What a study knows apart from its verdict.
 
     Args:
-        selection: of the study.
-        study: that has run.
+        selection: the ``[selection]`` settings of the study.
+        study: a study that has run.
 
     Returns:
         One sentence a line.

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kernels import layout
 from optimizer.selection.folds import Fold, walk_forward
 from optimizer.selection.record import Window
 from optimizer.selection.sets import RegimeSource, set_returns
+from optimizer.selection.sharpe import sharpe_of_paths
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.search_tables import ValidationTable
 from optimizer.study_file.space import Space
@@ -25,7 +27,7 @@ def walk_forward_folds(validation: ValidationTable, n_blocks: int) -> list[Fold]
     training bar is known at its close, where the parameters of the next block are chosen.
 
     Args:
-        validation: of the study.
+        validation: the ``[validation]`` settings of the study.
         n_blocks: blocks of in-sample bars, >= 2.
 
     Returns:
@@ -39,7 +41,7 @@ def walk_forward_summary(windows: Sequence[Window]) -> dict[str, Any]:
     """The windows of a walk-forward and its efficiency.
 
     Args:
-        windows: in the order of time.
+        windows: the windows in order of time.
 
     Returns:
         ``windows`` and ``walk_forward_efficiency`` of a ``Selection``. The efficiency is the mean
@@ -66,10 +68,10 @@ def stitched(
     cost of changing from one set's position to the next one's is not charged.
 
     Args:
-        space: of the study.
-        inputs: of the study.
+        space: the parameter space of the study.
+        inputs: the prepared inputs of the study.
         chosen: each window and the folder that holds its set.
-        regimes: of the study.
+        regimes: the regime codes of the study.
 
     Returns:
         One row a bar: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
@@ -87,20 +89,14 @@ def stitched(
 
 
 def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
-    """Annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
-
-    Not by ``block_sharpe`` of the kernels, whose power sums would give other last bits than studies
-    have on record. Not by pandas either: it hands a standard deviation to Bottleneck where that is
-    installed, whose last bits differ.
+    """The annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
 
     Args:
-        frame: as ``stitched`` gives it.
+        frame: the frame that ``stitched`` returned.
         bars_per_year: annualizes.
     """
-    returns = frame["excess_return"].to_numpy()
+    returns = np.ascontiguousarray(frame["excess_return"].to_numpy())
     if len(returns) < 2:
         return None
-    deviation = float(returns.std(ddof=1))
-    if not deviation > 0.0:
-        return None
-    return float(returns.mean()) / deviation * math.sqrt(bars_per_year)
+    sharpe = float(sharpe_of_paths(returns[np.newaxis])[0])
+    return None if math.isnan(sharpe) else sharpe * math.sqrt(bars_per_year)

@@ -23,7 +23,7 @@ def parameter_columns(columns: Iterable[str]) -> list[str]:
     """The columns that are parameters, in order.
 
     Args:
-        columns: of the results.
+        columns: the columns of the results.
     """
     other = {*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE}
     return [name for name in columns if name not in other]

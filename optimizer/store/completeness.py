@@ -13,11 +13,11 @@ from optimizer.study_file.study import Study
 
 
 def count_trials(study: Study, space: Space) -> int:
-    """Number of trials of a study; a grid has one for each of its points.
+    """The number of trials of a study; a grid has one for each of its points.
 
     Args:
         study: the study to run.
-        space: of the study.
+        space: the parameter space of the study.
     """
     if study.search.sampler == "grid" or space.n_points == 1:
         return int(space.n_points or 1)
@@ -25,11 +25,11 @@ def count_trials(study: Study, space: Space) -> int:
 
 
 def count_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
-    """Number of batches of the complete study; None where it shares them with other processes.
+    """The number of batches of the complete study; None where it shares them with other processes.
 
     Args:
-        study: as it is recorded.
-        manifest: of its folder.
+        study: the study as its folder records it.
+        manifest: the manifest of its folder.
     """
     if manifest.get("coordinated"):
         return None
@@ -42,9 +42,9 @@ def missing_batch(folder: StudyFolder, study: Study, manifest: Mapping[str, Any]
     Only the names of the files are looked at. Damage to one shows where it is read.
 
     Args:
-        folder: of the study.
-        study: as it is recorded.
-        manifest: of the folder.
+        folder: the folder of the study.
+        study: the study as its folder records it.
+        manifest: the manifest of the folder.
     """
     n_batches = count_batches(study, manifest) if manifest["complete"] else None
     there = set(folder.batch_paths())

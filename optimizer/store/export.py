@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -35,11 +35,12 @@ from optimizer.store.validated import (
     read_text,
 )
 from optimizer.study_file.account import with_rate_paths
+from optimizer.study_file.components import RISK_OPTIONS
 from optimizer.study_file.study import recorded_study
 from optimizer.study_file.tables import with_side_paths
 
 Format = Literal["json", "toml", "csv", "parquet"]
-FORMATS: tuple[Format, ...] = ("json", "toml", "csv", "parquet")
+FORMATS: tuple[Format, ...] = get_args(Format)
 KIND = "barsweep parameter sets"
 
 
@@ -55,9 +56,9 @@ def export_sets(
     JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         top: number of sets, best first.
-        format: of the file.
+        format: the format of the file.
         out: path of the file; None takes ``best.<format>`` in the folder.
 
     Returns:
@@ -124,7 +125,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "costs": study["costs"],
         "account": with_rate_paths(study["account"], moved),
         "instruments": study["instruments"],
-        **{key: study["risk"][key] for key in ("allow_short", "sizing", "allocation")},
+        **{key: study["risk"][key] for key in RISK_OPTIONS},
         "strategies": {
             strategy["name"]: {
                 "path": os.path.relpath(strategy["path"], folder),
@@ -145,7 +146,7 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
     Args:
         row: a row of the study's results.
-        study: as ``Study.to_dict`` gives it.
+        study: the study as ``Study.to_dict`` gives it.
 
     Returns:
         Plain values, None where undefined. ``out_of_sample`` is None without a holdout.
@@ -166,7 +167,11 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
 
 
 def plain_values(value: Any) -> Any:
-    """A value of a table in plain Python types; NaN becomes None, a whole number an int."""
+    """A value of a table in plain Python types; NaN becomes None, a whole number an int.
+
+    Args:
+        value: a scalar of pandas or NumPy.
+    """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if value is None or pd.isna(value):
@@ -188,7 +193,7 @@ def load_export(path: str | Path) -> dict[str, Any]:
     """Read an export.
 
     Args:
-        path: of a JSON or TOML file.
+        path: the path of a JSON or TOML file.
 
     Returns:
         Its content, see ``set_document`` for its sets.
@@ -256,11 +261,14 @@ class _OfData(Record):
     symbols: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
     align: Name
     members: PathText | None = None
+    fills: PathText | None = None
     timezone: Name
     start: Name | None = None
     end: Name | None = None
     bars_per_year: Annotated[float, Field(gt=0.0, le=MOST_PER_YEAR)] | None = None
     bar: Name | None = None
+    funding: Name | None = None
+    dividends: Name | None = None
 
 
 class _OfStrategy(Record):
@@ -280,6 +288,8 @@ class _Export(Record):
     allow_short: bool
     sizing: Name
     allocation: Name
+    entry: Name
+    session_exit: bool
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
     strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

@@ -14,17 +14,16 @@ from typing import Any
 
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, part_path, write_atomically
-from optimizer.store.batches import (
+from optimizer.store.batch_files import (
     MOMENTS_KEY,
     TRIALS_KEY,
-    FinishedBatch,
     array_file,
     digest,
     moments_path,
     parquet_file,
-    read_batch,
     result_table,
 )
+from optimizer.store.batches import FinishedBatch, read_batch
 from optimizer.store.links import refuse_links
 from optimizer.store.manifest import read_kind, read_manifest
 from optimizer.store.names import JOURNAL, KIND, MANIFEST, MISSING, MOMENTS, RESULTS, SCRATCH
@@ -52,9 +51,12 @@ class StudyFolder(Results):
         """Make the folder of a new study. The caller holds ``exclusive_use`` of it.
 
         Args:
-            path: of the folder, which is there.
+            path: the path of the folder, which is there.
             manifest: describes the study.
             overwrite: replace a study that the folder holds.
+
+        Returns:
+            The folder, which has no batches yet.
 
         Raises:
             StudyError: the folder holds something already, or a link, or cannot be written.
@@ -98,7 +100,7 @@ class StudyFolder(Results):
         """The folder of a study that was started.
 
         Args:
-            path: of the folder.
+            path: the path of the folder.
 
         Raises:
             StudyError: there is no study in it.
@@ -147,7 +149,7 @@ class StudyFolder(Results):
             raise cannot_write(self.manifest_path, error) from None
 
     def processes_left(self) -> list[int]:
-        """Numbers of the processes that were killed here and left their shared arrays."""
+        """The numbers of the processes that were killed here and left their shared arrays."""
         return [int(path.name.split("-")[1]) for path in self._scratches()]
 
     def remove_leftovers(self) -> None:
@@ -237,10 +239,10 @@ class StudyFolder(Results):
         The return moments go first: the batch counts once its Parquet file is there.
 
         Args:
-            number: of the batch, from 0.
+            number: the number of the batch, from 0.
             rows: results of each tile, see ``result_table``.
-            parameter_names: of the study, in order.
-            trials: of the batch, plain values.
+            parameter_names: the parameter names of the study, in order.
+            trials: the trials of the batch, plain values.
             moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
 
         Raises:

@@ -19,7 +19,7 @@ def check_output(path: Path, endings: Sequence[str], what: str) -> None:
     """Refuse a file that must not be replaced, or whose name does not say what is written.
 
     Args:
-        path: of the file to be written.
+        path: the path of the file to be written.
         endings: valid ones, in lower case; upper case is accepted too.
         what: what is written to it, as the start of a sentence.
 
@@ -40,7 +40,7 @@ def refuse_to_replace(path: Path) -> None:
     """Refuse to overwrite a study's own files, a study file or bars.
 
     Args:
-        path: of the file to be written.
+        path: the path of the file to be written.
 
     Raises:
         StudyError: the file is one of these.
@@ -54,7 +54,7 @@ def refuse_missing_folder(path: Path) -> None:
     """Refuse a file whose folder is missing: more often a slip than a wish for a new folder.
 
     Args:
-        path: of the file to be written.
+        path: the path of the file to be written.
 
     Raises:
         StudyError: names the folder.
@@ -69,7 +69,7 @@ def write_output(path: Path, text: str) -> None:
     """Write the output of a command.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         text: its content.
 
     Raises:

@@ -23,7 +23,7 @@ from sqlalchemy.schema import CreateTable
 
 from optimizer.errors import StudyError
 from optimizer.files import LEDGER, ledger_path
-from optimizer.text import show
+from optimizer.text import quoted
 
 BUSY_SECONDS = 30
 """How long to wait for another process that is writing."""
@@ -145,16 +145,17 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
     for name, value in row.items():
         whole = isinstance(value, int) and 0 <= value <= 2**53
         if not (whole if name == "n_sets" else isinstance(value, str)):
-            raise ValueError(f"{name} of a study is {show(value)}")
+            raise ValueError(f"{name} of a study is {quoted(value)}")
     return Entry(**row)
 
 
 def n_tried(data_hash: str, space_hash: str = "", own: int = 0) -> int:
-    """Sets ever tried on some bars.
+    """The number of sets ever tried on some bars.
 
     Args:
         data_hash: content hash of the bars.
-        space_hash: of a study that may have noted its sets in another ledger, or nowhere.
+        space_hash: the hash of the space of a study that may have noted its sets in another ledger,
+            or nowhere.
         own: distinct sets that it tried.
 
     Raises:

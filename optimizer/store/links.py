@@ -20,8 +20,8 @@ def refuse_links(folder: Path, patterns: Sequence[str] = OF_A_STUDY) -> None:
     The folder itself may be one, since the user named it.
 
     Args:
-        folder: in which files are about to be written or removed; it may be missing.
-        patterns: of the names at its top.
+        folder: the folder in which files are about to be written or removed; it may be missing.
+        patterns: the patterns of the names at its top.
 
     Raises:
         StudyError: there is such a link.

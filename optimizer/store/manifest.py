@@ -21,7 +21,7 @@ from optimizer.store.validated import (
     read_json,
 )
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show
+from optimizer.text import quoted
 
 _Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d(T[0-9:.]{0,20})?$")]
 _MANY = 100_000
@@ -34,14 +34,15 @@ class Manifest(Record):
         study: the tables of the study, as ``Study.to_dict`` gives them.
         study_source, study_folder: the study file, and the folder from which its paths count.
         overridden: keys that options of the command replaced.
-        study_hash, data_hash, files_hash: of the study, of its bars, and of what its other files say.
-        symbols: of the bars.
-        n_bars: of the bars.
+        study_hash, data_hash, files_hash: the hashes of the study, of its bars, and of what its
+            other files say.
+        symbols: the symbols of the bars.
+        n_bars: the number of bars of each symbol.
         first_bar: bar of the first decision.
         holdout_bar: first bar out-of-sample; ``n_bars`` without a holdout.
         span, first_time, holdout_time: times of the first and last bar, and of those two bars.
         bars_per_year: annualizes.
-        versions: of the packages that results depend on.
+        versions: the versions of the packages that results depend on.
         kernels: hash of barsweep's kernels.
         coordinated: whether several processes share the study.
         complete: whether every batch is there and judged.
@@ -91,6 +92,9 @@ def read_kind(file: Path) -> dict[str, Any]:
 
     Args:
         file: ``study.json`` of a study's folder.
+
+    Returns:
+        The manifest's fields, unchecked.
 
     Raises:
         StudyError: it cannot be read, or says that it is something else.
@@ -143,7 +147,7 @@ def _checked_study(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         # Without what its file declares, the file itself would be run to find out.
         if isinstance(table, Mapping) and "path" in table and "declared" not in table:
             raise StudyError(
-                f"{file}: study strategy {show(table.get('name'))}: 'declared' is missing; {REPAIR}"
+                f"{file}: study strategy {quoted(table.get('name'))}: 'declared' is missing; {REPAIR}"
             )
     try:
         return recorded_study(content["study"], content["study_folder"]).to_dict()

@@ -16,7 +16,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.study_file.constraints import Constraint, read_condition
 from optimizer.study_file.search_tables import SearchTable
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show, suggest
+from optimizer.text import quoted, suggest
 
 
 def best_sets(folder: StudyFolder, search: SearchTable, top: int) -> pd.DataFrame:
@@ -27,8 +27,8 @@ def best_sets(folder: StudyFolder, search: SearchTable, top: int) -> pd.DataFram
     metrics all equal those of a better one makes the same trades, and is left out.
 
     Args:
-        folder: of the study.
-        search: of the study.
+        folder: the folder of the study.
+        search: the ``[search]`` settings of the study.
         top: number of sets, at most.
 
     Returns:
@@ -45,8 +45,8 @@ def no_best(folder: StudyFolder, search: SearchTable) -> str:
     """Why ``best_sets`` is empty.
 
     Args:
-        folder: of the study.
-        search: of the study.
+        folder: the folder of the study.
+        search: the ``[search]`` settings of the study.
     """
     if folder.results(["feasible"])["feasible"].any():
         return f"no feasible parameter set has a finite {' and '.join(search.objective)}"
@@ -55,11 +55,11 @@ def no_best(folder: StudyFolder, search: SearchTable) -> str:
 
 
 def ranked(frame: pd.DataFrame, search: SearchTable) -> list[int]:
-    """Numbers of the sets that have a score, best first, as ``best_sets`` orders them.
+    """The numbers of the sets that have a score, best first, as ``best_sets`` orders them.
 
     Args:
         frame: columns ``set``, ``score`` and the objectives.
-        search: of the study.
+        search: the ``[search]`` settings of the study.
     """
     objective = list(search.objective)
     frame = frame[frame["score"].notna()]
@@ -103,7 +103,7 @@ def find_sets(
     Sets whose in-sample metrics all equal those of a set before them are left out.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         where: comparisons of columns and numbers joined by ``and``, such as ``n_trades >= 50 and
             max_drawdown < 0.2``. ``strategy`` and ``classifier`` are compared with a name, by ``==``
             or ``!=``. The name of a parameter may leave out its strategy.
@@ -143,10 +143,10 @@ def find_sets(
 
 
 def owners_of(study: Mapping[str, Any]) -> list[list[str]]:
-    """Names of a study's strategies, and of its classifiers.
+    """The names of a study's strategies, and of its classifiers.
 
     Args:
-        study: as ``Study.to_dict`` gives it.
+        study: the study as ``Study.to_dict`` gives it.
     """
     return [[one["name"] for one in study[table]] for table in NAMES]
 
@@ -160,10 +160,10 @@ def column_of(
     comes before a classifier's.
 
     Args:
-        name: as the user wrote it.
-        columns: to choose from.
-        owners: as ``owners_of`` gives them.
-        place: where the name was written, for the message.
+        name: the name as the user wrote it.
+        columns: the columns to choose from.
+        owners: the owners that ``owners_of`` returned.
+        place: the place where the name was written, for the message.
 
     Raises:
         StudyError: the name means no column, or several; names the nearest.
@@ -175,11 +175,11 @@ def column_of(
         if len(found) == 1:
             return found[0]
         if found:
-            raise StudyError(f"{place}: {show(name)} may be {' or '.join(found)}; name one")
+            raise StudyError(f"{place}: {quoted(name)} may be {' or '.join(found)}; name one")
     oos = name.startswith("oos_")
     near = [one for one in columns if one.startswith("oos_") == oos]
     more = "" if oos or len(near) == len(columns) else ", and metrics out-of-sample as oos_..."
-    raise StudyError(f"{place}: no column {show(name)}; {suggest(name, near)}{more}")
+    raise StudyError(f"{place}: no column {quoted(name)}; {suggest(name, near)}{more}")
 
 
 def _conditions(
@@ -205,7 +205,7 @@ def _conditions(
             value = one.right if one.left == text[0] else one.left
             if value not in owners[place]:
                 raise StudyError(
-                    f"where: no {text[0]} {show(value)} in this study;"
+                    f"where: no {text[0]} {quoted(value)} in this study;"
                     f" {suggest(str(value), owners[place])}"
                 )
             found.append(Constraint(text[0], one.operator, value))
@@ -228,7 +228,11 @@ def _holds(one: Constraint, frame: pd.DataFrame) -> Any:
 
 
 def cell(value: Any) -> str:
-    """A value as tables show it: three digits, ``-`` where it is undefined."""
+    """A value as tables show it: three digits, ``-`` where it is undefined.
+
+    Args:
+        value: a number, a text or None.
+    """
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):

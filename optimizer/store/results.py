@@ -12,21 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optimizer.errors import StudyError
+from optimizer.store.batch_files import TRIALS_KEY, moments_path, read_metadata
 from optimizer.store.batches import (
-    TRIALS_KEY,
     check_names,
-    distinct_points,
-    moments_path,
-    read_metadata,
     read_moments,
     read_parquet,
     read_results,
     read_schema,
-    read_trials,
 )
 from optimizer.store.columns import NAMES
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import MANIFEST, RESULTS
+from optimizer.store.trial_records import distinct_points, read_trials
 from optimizer.text import one_line
 from optimizer.types import BoolArray, FloatArray
 
@@ -45,7 +42,7 @@ class Results:
         """The result file of a batch, there or not.
 
         Args:
-            number: of the batch, from 0.
+            number: the number of the batch, from 0.
         """
         return self.path / RESULTS / f"batch-{number:06d}.parquet"
 
@@ -62,7 +59,7 @@ class Results:
         )
 
     def names(self) -> dict[str, list[str]]:
-        """Strategies and classifiers of the study, by the column that holds their names.
+        """The strategies and classifiers of the study, by the column that holds their names.
 
         Raises:
             StudyError: the manifest cannot be read.
@@ -108,7 +105,7 @@ class Results:
             ) from None
 
     def columns(self) -> list[str]:
-        """Names of the columns of the results, in order.
+        """The names of the columns of the results, in order.
 
         Raises:
             StudyError: there are no results, or a file cannot be read.
@@ -119,7 +116,7 @@ class Results:
         return list(read_parquet(partial(read_schema, paths[0]), paths[0]).names)
 
     def n_sets(self) -> int:
-        """Parameter sets evaluated so far.
+        """The number of parameter sets evaluated so far.
 
         Raises:
             StudyError: a file cannot be read.
@@ -149,10 +146,10 @@ class Results:
             yield feasible, sums
 
     def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
-        """Rows of some parameter sets, in the order given.
+        """The rows of some parameter sets, in the order given.
 
         Args:
-            numbers: of the sets.
+            numbers: the numbers of the sets.
 
         Raises:
             StudyError: the study has no set of one of the numbers, or a file cannot be read.
@@ -184,5 +181,5 @@ class Results:
         return found
 
     def n_distinct(self) -> int:
-        """Parameter sets tried; a point that was asked several times counts once."""
+        """The number of parameter sets tried; a point that was asked several times counts once."""
         return sum(distinct_points(self.trials()).values())

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from optimizer.text import name_problem, path_problem, show
+from optimizer.text import name_problem, path_problem, quoted
 
 MOST_BYTES = 64_000_000
 """A longer file is refused before it is read; the longest that barsweep writes is far below."""
@@ -68,7 +68,7 @@ def read_text(file: Path) -> str:
     """The text of a regular file.
 
     Args:
-        file: to be read.
+        file: the file to be read.
 
     Raises:
         OSError: it cannot be read.
@@ -91,7 +91,7 @@ def read_json(file: Path) -> Any:
     """The content of a JSON file, without NaN and infinity.
 
     Args:
-        file: to be read.
+        file: the file to be read.
 
     Raises:
         OSError: it cannot be read.
@@ -104,7 +104,7 @@ def parse_json(text: str | bytes) -> Any:
     """The value that a JSON text states, without NaN and infinity, and without half surrogates.
 
     Args:
-        text: of a file; bytes are UTF-8.
+        text: the text of a file; bytes are UTF-8.
 
     Raises:
         ValueError: it is no JSON, nested too deep, or has a text that no file can hold.
@@ -138,7 +138,7 @@ def problem_of(error: ValidationError) -> str:
     """The first problem that a model found, such as ``symbols #2: got 3; a text is expected``.
 
     Args:
-        error: of the model.
+        error: the error of the model.
     """
     first = error.errors(include_url=False)[0]
     place = place_text(first["loc"])
@@ -146,7 +146,7 @@ def problem_of(error: ValidationError) -> str:
         return f"{place}: missing"
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     reason = reason if first["type"] == "value_error" else f"expected {reason}"
-    return f"{place}: got {show(first['input'], 40)}; {reason}"
+    return f"{place}: got {quoted(first['input'], 40)}; {reason}"
 
 
 def place_text(place: tuple[int | str, ...]) -> str:
@@ -155,5 +155,5 @@ def place_text(place: tuple[int | str, ...]) -> str:
     Args:
         place: keys and indices.
     """
-    names = (f"#{part + 1}" if isinstance(part, int) else show(part).strip('"') for part in place)
+    names = (f"#{part + 1}" if isinstance(part, int) else quoted(part).strip('"') for part in place)
     return " ".join(names) or "the whole file"

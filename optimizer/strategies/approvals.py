@@ -19,7 +19,7 @@ from pathlib import Path
 
 from optimizer.errors import StudyError, UntrustedCodeError
 from optimizer.files import add_private_line, ledger_path, read_private
-from optimizer.text import shown
+from optimizer.text import path_text
 
 _HINT = "read it, then add --trust (trust=True in Python)"
 _LINE = re.compile(r"([0-9a-f]{64}) ")
@@ -35,7 +35,7 @@ _told: set[str] = set()
 
 
 def approvals_path() -> Path:
-    """Path of the file of approvals, next to the ledger.
+    """The path of the file of approvals, next to the ledger.
 
     Raises:
         StudyError: the user has no home folder, or the ledger's path is not absolute.
@@ -68,7 +68,7 @@ def accept(hashes: Iterable[str]) -> None:
     """In a worker: take over what its parent may run.
 
     Args:
-        hashes: of code that passed ``require_approval`` in the parent.
+        hashes: the hashes of code that passed ``require_approval`` in the parent.
     """
     taken = set(hashes)
     _approved.update(taken)
@@ -103,7 +103,7 @@ def require_approval(path: Path, content_hash: str) -> None:
     """Refuse the file of a strategy that the user has neither named nor approved.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         content_hash: SHA-256 of its content.
 
     Raises:
@@ -111,7 +111,7 @@ def require_approval(path: Path, content_hash: str) -> None:
     """
     if not is_approved(content_hash):
         raise UntrustedCodeError(
-            f"{shown(path)}: code that never ran at your own request (hash {content_hash[:12]});"
+            f"{path_text(path)}: code that never ran at your own request (hash {content_hash[:12]});"
             f" {_HINT}"
         )
 
@@ -120,8 +120,8 @@ def cluster_hash(backend: str, address: str | None) -> str:
     """What stands for a cluster among the approvals.
 
     Args:
-        backend: of ``[workers]``.
-        address: of ``[workers]``.
+        backend: the ``backend`` of ``[workers]``.
+        address: the ``address`` of ``[workers]``.
     """
     return hashlib.sha256(json.dumps(["cluster", backend, address]).encode()).hexdigest()
 

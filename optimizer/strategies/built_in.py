@@ -57,19 +57,26 @@ class BuiltInStrategy(Strategy):
 
         Args:
             own: its parameters by name, each of shape (n_lanes,).
+
+        Returns:
+            Arrays of shape (n_lanes,), in the order of the kernel's arguments.
         """
         return self.values(own)
 
     def simulate(self, *arguments: Any) -> None:
-        """Walk bars with lanes of built-in strategies."""
+        """Walk bars with lanes of built-in strategies.
+
+        Args:
+            *arguments: arguments of ``kernels.simulation.simulate``, in its order.
+        """
         simulate(*arguments)
 
     def rule(self) -> Rule:
-        """Its signal kernel for one symbol at one bar."""
+        """The signal kernel for one symbol at one bar."""
         return self.scalar
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, which is all that a study file needs."""
+        """The name of the strategy, which is all that a study file needs."""
         return {"name": self.name}
 
     def __reduce__(self) -> tuple[Callable[[str], BuiltInStrategy], tuple[str]]:
@@ -81,7 +88,7 @@ def built_in(name: str) -> BuiltInStrategy:
     """The built-in strategy of a name.
 
     Args:
-        name: of the strategy.
+        name: the name of the strategy.
 
     Raises:
         KeyError: no built-in strategy has it.

@@ -31,7 +31,7 @@ class Strategy(ABC):
 
     Attributes:
         name: prefix of its columns.
-        parameters: with defaults and bounds, in the order of the result columns.
+        parameters: the parameters with defaults and bounds, in the order of the result columns.
         features: the features that it reads, in the order of its signal kernel, each with the
             parameter that is its lookback.
     """
@@ -68,11 +68,15 @@ class Strategy(ABC):
 
     @abstractmethod
     def simulate(self, *arguments: Any) -> None:
-        """Walk bars with lanes of this strategy; arguments as ``kernels.simulation.simulate``."""
+        """Walk bars with lanes of this strategy.
+
+        Args:
+            *arguments: arguments of ``kernels.simulation.simulate``, in its order.
+        """
 
     @abstractmethod
     def rule(self) -> Rule:
-        """Its signal kernel for one symbol at one bar."""
+        """The signal kernel for one symbol at one bar."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +88,7 @@ class Strategy(ABC):
         return tuple(column(self.name, parameter.name) for parameter in self.parameters)
 
     def own(self, values: Mapping[str, _Value]) -> dict[str, _Value]:
-        """Its own parameters by name, picked from the values of all parameters by column.
+        """The strategy's own parameters by name, picked from the values of all parameters by column.
 
         Args:
             values: numbers or arrays, by column name.

@@ -41,12 +41,14 @@ import numpy as np
 from kernels import codes, layout
 from optimizer.errors import StrategyError
 from optimizer.strategies.approvals import approve, is_approved, require_approval
-from optimizer.strategies.declaration import Declaration, declaration_from_dict, read_declaration
+from optimizer.strategies.declaration import Declaration
+from optimizer.strategies.file_declaration import read_declaration
+from optimizer.strategies.recorded_declaration import declaration_from_dict
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, kept_source
 from optimizer.strategies.user_source import StrategySource, read_source
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import FloatArray
 
 _compiled: dict[Declaration, CustomKernels] = {}
@@ -68,7 +70,7 @@ class UserStrategy(Strategy):
         """The strategy that a file declares. Runs no code.
 
         Args:
-            declaration: of the file.
+            declaration: the declaration of the file.
         """
         features = tuple((feature, lookback) for _, feature, lookback in declaration.features)
         return cls(declaration.name, declaration.parameters, features, declaration)
@@ -78,7 +80,7 @@ class UserStrategy(Strategy):
         """The strategy that ``to_dict`` wrote. Runs no code.
 
         Args:
-            content: of a study file.
+            content: the ``[strategy]`` table of a study file.
 
         Raises:
             ValueError: ``to_dict`` cannot have written it.
@@ -110,11 +112,17 @@ class UserStrategy(Strategy):
 
         Args:
             own: its parameters by name, each of shape (n_lanes,).
+
+        Returns:
+            Arrays of shape (n_lanes,), in the order of the arguments of ``signal``.
         """
         return tuple(own[name] for name in self.declaration.signal_parameters)
 
     def simulate(self, *arguments: Any) -> None:
         """Walk bars with lanes of this strategy.
+
+        Args:
+            *arguments: arguments of ``kernels.simulation.simulate``, in its order.
 
         Raises:
             SignalError: the user's function raised.
@@ -149,7 +157,7 @@ class UserStrategy(Strategy):
         return rule
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its file and what that declares, as plain values."""
+        """The name of the strategy, its file and what that declares, as plain values."""
         return self.declaration.to_dict()
 
     def kernels(self) -> CustomKernels:
@@ -181,7 +189,7 @@ class UserStrategy(Strategy):
         path = Path(self.path)
         if given.hash != declaration.source_hash:
             recorded = declaration.source_hash[:12]
-            raise StrategyError(f"{shown(path)}: not the file that the study used ({recorded})")
+            raise StrategyError(f"{path_text(path)}: not the file that the study used ({recorded})")
         source = StrategyFile(path, given)
         found = read_declaration(source, declaration.name)
         if replace(found, path=declaration.path) != declaration:
@@ -206,7 +214,7 @@ class UserStrategy(Strategy):
         approve(self.path, self.declaration.source_hash)
 
     def source(self) -> StrategySource:
-        """Its file, and the modules next to it; if they have changed, the copy kept with the kernels.
+        """The strategy's file and the modules next to it, or their kept copy if they have changed.
 
         The copy of a strategy that is not approved is left alone: nobody has read it there.
 
@@ -223,7 +231,7 @@ class UserStrategy(Strategy):
             changed = path.exists()
             module = ", or a module next to it has that it imports" if changed else ""
             raise StrategyError(
-                f"{shown(path)}: {'has changed' if changed else 'is missing'} since the study ran"
+                f"{path_text(path)}: {'has changed' if changed else 'is missing'} since the study ran"
                 f" (recorded hash {recorded[:12]}){module}; put the original file back"
             )
         return found
@@ -236,8 +244,11 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
     ``read_recorded_strategy``.
 
     Args:
-        path: of the Python file.
-        name: of the strategy.
+        path: the path of the Python file.
+        name: the name of the strategy.
+
+    Returns:
+        The strategy; its kernels are compiled when they are first needed.
 
     Raises:
         StrategyError: the file cannot be used; names the place in it.
@@ -252,8 +263,11 @@ def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:
     """Read and check a strategy whose file recorded data names. Runs it only if it is approved.
 
     Args:
-        path: of the Python file.
-        name: of the strategy.
+        path: the path of the Python file.
+        name: the name of the strategy.
+
+    Returns:
+        The strategy; its kernels are compiled when they are first needed.
 
     Raises:
         UntrustedCodeError: the file is not approved.

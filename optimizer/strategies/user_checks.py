@@ -140,7 +140,7 @@ def compile_module(adapter: ModuleType, signal: Any, source: StrategyFile) -> No
 
     Args:
         adapter: the module that takes the place of ``kernels.user_signal``.
-        signal: by ``compiled_signal``.
+        signal: the signal that ``compiled_signal`` returned.
         source: the user's file.
 
     Raises:

@@ -21,7 +21,7 @@ import numpy as np
 from optimizer.errors import StrategyError, escaped
 from optimizer.strategies.approvals import is_accepted, require_approval
 from optimizer.strategies.user_source import Neighbours, StrategySource
-from optimizer.text import list_text, shown
+from optimizer.text import list_text, path_text
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ class StrategyFile:
     """A user's file, run. Its path is announced first.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         source: its content, and the modules next to it.
 
     Raises:
@@ -96,14 +96,14 @@ class StrategyFile:
             line: counted from 1.
             message: what is wrong, and the fix.
         """
-        raise StrategyError(f"{shown(self.path)}:{line}: {message}")
+        raise StrategyError(f"{path_text(self.path)}:{line}: {message}")
 
     def line_of_key(self, variable: str, key: str | None = None) -> int:
-        """Line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned.
+        """The line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned.
 
         Args:
             variable: name in the module.
-            key: of the dict; None for the assignment.
+            key: the key of the dict; None for the assignment.
         """
         for node in self.tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else []
@@ -124,7 +124,7 @@ def _announce(path: Path, source: StrategySource) -> None:
     A worker says nothing: its parent has said it.
     """
     files = [path, *(path.parent / name for name, _ in source.modules)]
-    text = f"runs code from {list_text(map(shown, files))}"
+    text = f"runs code from {list_text(map(path_text, files))}"
     log = logging.getLogger("barsweep.code")
     log.info("%s", text)
     if not log.handlers and not is_accepted(source.hash):
@@ -136,7 +136,7 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
     Args:
         error: raised by the user's code.
-        path: of the file.
+        path: the path of the file.
     """
     found, trace = None, error.__traceback__
     while trace is not None:
@@ -147,7 +147,7 @@ def line_of(error: BaseException, path: Path) -> int | None:
 
 
 def said_by(error: BaseException) -> str:
-    """Type and message of an error on one line.
+    """The type and message of an error on one line.
 
     Args:
         error: raised by the user's code.

@@ -36,7 +36,7 @@ from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.strategies.user_source import StrategySource
-from optimizer.text import shown
+from optimizer.text import path_text
 from optimizer.types import FloatArray
 
 BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation)
@@ -52,8 +52,8 @@ class CustomKernels:
     """A user's strategy, ready to run.
 
     Attributes:
-        simulate: as ``kernels.simulation.simulate``, for this strategy only.
-        signal: as ``kernels.user_signal.user_signal``.
+        simulate: the same function as ``kernels.simulation.simulate``, for this strategy only.
+        signal: the same function as ``kernels.user_signal.user_signal``.
         features: its own features by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
@@ -69,6 +69,13 @@ class CustomKernels:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``simulate`` or ``signal``.
 
+        Args:
+            function: one of the two.
+            *arguments: arguments of ``function``, in its order.
+
+        Returns:
+            What it returned.
+
         Raises:
             SignalError: the user's function raised, for example at an index out of range.
         """
@@ -83,7 +90,7 @@ class CustomFeature:
 
     Args:
         function: the user's function.
-        name: of the feature, for messages.
+        name: the name of the feature, for messages.
         source: the user's file.
     """
 
@@ -126,11 +133,11 @@ class CustomFeature:
         except BaseException as error:
             line = line_of(error, self._path) or self.line
             raise StrategyError(
-                f"{shown(self._path)}:{line}: feature {self._name}: {said_by(error)}"
+                f"{path_text(self._path)}:{line}: feature {self._name}: {said_by(error)}"
             ) from None
         if values.shape != (n_bars,):
             raise StrategyError(
-                f"{shown(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
+                f"{path_text(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
                 f" {values.shape}; expected one number a bar, {(n_bars,)}"
             )
         values[:lookback] = np.nan
@@ -144,11 +151,11 @@ class CustomFeature:
     @property
     def place(self) -> str:
         """File and line, for messages."""
-        return f"{shown(self._path)}:{self.line}"
+        return f"{path_text(self._path)}:{self.line}"
 
 
 def strategies_folder() -> Path:
-    """Folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
+    """The folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
     folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "strategies"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -217,7 +224,7 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
             if feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
-        place=f"{shown(source.path)}:{source.functions['signal'].lineno}",
+        place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
     )
 
 
@@ -225,7 +232,7 @@ def kept_source(content_hash: str) -> StrategySource | None:
     """The copy of a strategy's source that was kept when it was compiled; None if there is none.
 
     Args:
-        content_hash: of the source.
+        content_hash: the hash of the source.
     """
     for file in strategies_folder().glob(f"*/{content_hash}.py"):
         folder = file.with_suffix("")
@@ -261,7 +268,7 @@ def _problem(
         if name in custom.arguments
     )
     return (
-        f"{shown(source.path)}:{source.functions['signal'].lineno}: signal: {answer} with {values};"
+        f"{path_text(source.path)}:{source.functions['signal'].lineno}: signal: {answer} with {values};"
         " expected LONG, SHORT, FLAT or HOLD, a finite strength of 0 or more, a confidence from 0 to"
         " 1:"
     )

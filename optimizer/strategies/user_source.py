@@ -22,7 +22,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from optimizer.errors import StrategyError
-from optimizer.text import shown
+from optimizer.text import path_text
 
 MOST_BYTES = 2_000_000
 """A longer file is refused before it is read."""
@@ -39,7 +39,7 @@ class StrategySource:
     """Everything of a strategy that runs.
 
     Attributes:
-        content: of its file.
+        content: the content of its file.
         modules: path, relative to the folder of the file, and content of each module, in order of paths.
     """
 
@@ -58,10 +58,10 @@ class StrategySource:
 
 
 def source_hash(path: str | Path) -> str:
-    """SHA-256 of a strategy's source.
+    """The SHA-256 of a strategy's source.
 
     Args:
-        path: of its file.
+        path: the path of the strategy's file.
 
     Raises:
         StrategyError: it cannot be read.
@@ -73,7 +73,7 @@ def read_source(path: Path) -> StrategySource:
     """The source of a strategy. Runs no code.
 
     Args:
-        path: of its file.
+        path: the path of the strategy's file.
 
     Raises:
         StrategyError: a file cannot be read, or there are too many.
@@ -89,7 +89,7 @@ def read_source(path: Path) -> StrategySource:
                     continue
                 if len(modules) == MOST_MODULES:
                     raise StrategyError(
-                        f"{shown(path)}: imports more than {MOST_MODULES} modules next to it; install"
+                        f"{path_text(path)}: imports more than {MOST_MODULES} modules next to it; install"
                         " them as a package"
                     )
                 modules[file] = _read(path.parent / file)
@@ -101,19 +101,20 @@ def _read(path: Path, hint: str = "") -> bytes:
     try:
         # A device or a pipe would be read for ever.
         if path.exists() and not path.is_file():
-            raise StrategyError(f"{shown(path)}: not a file; expected a Python file")
+            raise StrategyError(f"{path_text(path)}: not a file; expected a Python file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except StrategyError:
         raise
     except FileNotFoundError:
-        raise StrategyError(f"{shown(path)}: no such file{hint}") from None
+        raise StrategyError(f"{path_text(path)}: no such file{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise StrategyError(f"{shown(path)}: cannot be read: {reason}") from None
+        raise StrategyError(f"{path_text(path)}: cannot be read: {reason}") from None
     if len(content) > MOST_BYTES:
         raise StrategyError(
-            f"{shown(path)}: has more than {MOST_BYTES / 1e6:.0f} MB; keep data in a file of their own"
+            f"{path_text(path)}: has more than {MOST_BYTES / 1e6:.0f} MB; keep data in a file"
+            " of their own"
         )
     return content
 
@@ -161,8 +162,8 @@ class Neighbours(MetaPathFinder, Loader):
     strategies may each have a module of one name.
 
     Args:
-        folder: of the strategy's file.
-        modules: as ``StrategySource`` has them.
+        folder: the folder of the strategy's file.
+        modules: the modules as ``StrategySource`` has them.
     """
 
     def __init__(self, folder: Path, modules: Sequence[tuple[str, bytes]]) -> None:
@@ -207,8 +208,8 @@ class Neighbours(MetaPathFinder, Loader):
         """Where a module is; None if it is none of the strategy's.
 
         Args:
-            fullname: of the module.
-            path: of its package.
+            fullname: the full name of the module.
+            path: the path of its package.
             target: the module, if it is loaded again.
 
         Raises:
@@ -245,13 +246,13 @@ class Neighbours(MetaPathFinder, Loader):
                 else "is no module that an import statement finds next to the strategy, so it is not"
                 " part of what is approved; name it so, as in `import folder.module`"
             )
-            raise ImportError(f"{shown(origin)}: {why}")
+            raise ImportError(f"{path_text(origin)}: {why}")
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module.
 
         Args:
-            module: as ``find_spec`` found it.
+            module: the module that ``find_spec`` found.
         """
         place = module.__name__.replace(".", "/")
         for file in (f"{place}/__init__.py", f"{place}.py"):

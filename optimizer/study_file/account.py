@@ -18,7 +18,7 @@ from optimizer.study_file.per_symbol import (
 )
 from optimizer.study_file.tables import Table, real
 from optimizer.study_file.values import bounded, expect_table, filled_text, named, refusal
-from optimizer.text import show
+from optimizer.text import quoted
 
 _MOST_BPS = 100_000.0
 _BORROW_BPS = 100.0
@@ -51,13 +51,13 @@ def _read_rate(value: object) -> Rate:
         path, _, column = text.rpartition(":")
         if not path.strip() or not column.strip():
             raise refusal(
-                f'got {show(text)}; expected a fraction a year, or "file.csv:column" for the column'
+                f'got {quoted(text)}; expected a fraction a year, or "file.csv:column" for the column'
                 " of a file"
             )
         return RateFile(path.strip(), column.strip())
     if isinstance(value, bool) or not isinstance(value, Real):
         raise refusal(
-            f'got {show(value)}; expected a fraction a year such as 0.02, or "file.csv:column"'
+            f'got {quoted(value)}; expected a fraction a year such as 0.02, or "file.csv:column"'
         )
     return float(bounded(value, float, LOWEST_RATE, HIGHEST_RATE))
 
@@ -67,7 +67,7 @@ def _read_borrow(value: object) -> dict[str, float]:
         return read_per_symbol(value, _BORROW_BPS, 0.0, _MOST_BPS)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise refusal(
-            f"got {show(value)}; expected a number, or one for each symbol such as"
+            f"got {quoted(value)}; expected a number, or one for each symbol such as"
             " {GME = 2000.0, default = 100.0}"
         )
     return {DEFAULT: float(bounded(value, float, 0.0, _MOST_BPS))}
@@ -123,10 +123,10 @@ def _rate_to_dict(rate: Rate) -> object:
 
 
 def with_rate_paths(account: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """``[account]`` with other paths of its rate files.
+    """A copy of ``[account]`` with other paths of its rate files.
 
     Args:
-        account: as ``AccountTable.to_dict`` gives it.
+        account: ``[account]`` as ``AccountTable.to_dict`` gives it.
         move: gives the new path of a path.
     """
     moved = dict(account)
@@ -152,10 +152,13 @@ class InstrumentTable(Table):
 
 
 def read_instruments(value: object) -> Mapping[str, object]:
-    """``[instruments]``: a table for each symbol.
+    """Read ``[instruments]``: a table for each symbol.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The tables by symbol, each a mapping of plain values.
 
     Raises:
         PydanticCustomError: it is something else, or a key is no name of a symbol.

@@ -23,7 +23,7 @@ def load_study_bars(study: Study) -> Bars:
     """The bars that a study names.
 
     Args:
-        study: with its folder.
+        study: the study and its folder.
 
     Raises:
         DataError: they cannot be used.
@@ -38,6 +38,8 @@ def load_study_bars(study: Study) -> Bars:
         timezone=data.timezone,
         bars_per_year=data.bars_per_year,
         bar=data.bar,
+        funding=data.funding,
+        dividends=data.dividends,
     )
 
 
@@ -45,7 +47,7 @@ def other_files(study: Mapping[str, Any]) -> str:
     """The files other than its bars that a study reads, as it states them.
 
     Args:
-        study: as ``Study.to_dict`` gives it.
+        study: the study as ``Study.to_dict`` gives it.
     """
     account, data = study["account"], study["data"]
     rates = [
@@ -61,8 +63,8 @@ def load_study_members(study: Study, bars: Bars) -> MaskArray | None:
     """Which symbols are members at each bar.
 
     Args:
-        study: with its folder.
-        bars: of the study.
+        study: the study and its folder.
+        bars: the bars of the study.
 
     Returns:
         (n_bars, n_symbols), 1 or 0; None where the study names no file of members.
@@ -81,8 +83,8 @@ def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
     """The finer bars inside each bar.
 
     Args:
-        study: with its folder.
-        bars: of the study.
+        study: the study and its folder.
+        bars: the bars of the study.
 
     Returns:
         None where the study names no file of finer bars.
@@ -107,8 +109,8 @@ def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, F
     """What cash earns and what counts as free of risk, at each bar.
 
     Args:
-        study: with its folder.
-        timestamps: of the bars, shape (n_bars,).
+        study: the study and its folder.
+        timestamps: the timestamps of the bars, shape (n_bars,).
 
     Returns:
         ``cash_rate`` and ``risk_free`` of ``[account]``, fractions a year, each of shape (n_bars,).

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
-from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS
+from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS, Allocation, Entry, Sizing
 from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
@@ -19,7 +19,7 @@ from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.settings import Setting, read_settings
 from optimizer.study_file.tables import Table, name_of, read_flag
 from optimizer.study_file.values import expect_table, listed, named, refuse_all
-from optimizer.text import show, shown, suggest
+from optimizer.text import path_text, quoted, suggest
 
 
 def _read_component_name(raw: Mapping[str, object], valid: Sequence[str]) -> str:
@@ -28,7 +28,7 @@ def _read_component_name(raw: Mapping[str, object], valid: Sequence[str]) -> str
         refuse_all([(("name",), f"missing; valid: {', '.join(valid)}")])
     name = raw["name"]
     if not isinstance(name, str) or name not in valid:
-        refuse_all([(("name",), f"got {show(name)}; {suggest(str(name), valid)}")])
+        refuse_all([(("name",), f"got {quoted(name)}; {suggest(str(name), valid)}")])
     return str(name)
 
 
@@ -37,7 +37,7 @@ class StrategyTable(Table):
 
     Attributes:
         strategy: built in, or read from the user's file.
-        settings: of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name.
     """
 
     strategy: InstanceOf[Strategy]
@@ -78,7 +78,7 @@ class StrategyTable(Table):
 def _read_built_in(table: Mapping[str, object]) -> Strategy:
     name = table.get("name")
     if isinstance(name, str) and name not in BUILT_IN:
-        message = f"got {show(name)}; {suggest(name, list(BUILT_IN))}; one of your own"
+        message = f"got {quoted(name)}; {suggest(name, list(BUILT_IN))}; one of your own"
         refuse_all([(("name",), f'{message} also takes path = "{name}.py"')])
     return BUILT_IN[_read_component_name(table, tuple(BUILT_IN))]
 
@@ -87,15 +87,15 @@ def _read_user_name(table: Mapping[str, object]) -> str:
     """Name of a user's strategy, which becomes the prefix of its columns."""
     path, name = table["path"], table.get("name")
     if not isinstance(path, str) or not path.strip():
-        refuse_all([(("path",), f'got {show(path)}; expected a file such as "my_strategy.py"')])
+        refuse_all([(("path",), f'got {quoted(path)}; expected a file such as "my_strategy.py"')])
     if name is None:
         refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
     taken = (*BUILT_IN, *CLASSIFIERS, *UNPREFIXED)
     if name in taken:
-        refuse_all([(("name",), f"got {show(name)}, the name of a built-in; choose another")])
+        refuse_all([(("name",), f"got {quoted(name)}, the name of a built-in; choose another")])
     if not is_name(name):
         message = (
-            f"got {show(name)}; expected small letters, digits and _, starting with a letter, and no"
+            f"got {quoted(name)}; expected small letters, digits and _, starting with a letter, and no"
             " word of Python"
         )
         refuse_all([(("name",), message)])
@@ -134,8 +134,8 @@ def read_user_strategies(
             path = base_path / table["path"]
             if not os.path.lexists(path):
                 raise StrategyError(
-                    f"{source}: [strategy] path = {show(table['path'])}: no such file: {shown(path)};"
-                    " it is relative to the study file's folder"
+                    f"{source}: [strategy] path = {quoted(table['path'])}: no such file:"
+                    f" {path_text(path)}; it is relative to the study file's folder"
                 )
             strategies[str(table["path"]), name] = read(path, name)
     return strategies
@@ -145,9 +145,9 @@ class ClassifierTable(Table):
     """``[classifier]``: a regime classifier and the settings of all its parameters.
 
     Attributes:
-        name: of the classifier.
+        name: the name of the classifier.
         market: the symbol whose regime it is; None is the equal-weighted index of all symbols.
-        settings: of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name.
     """
 
     name: str
@@ -164,9 +164,8 @@ class ClassifierTable(Table):
         return {"name": name, "market": table.get("market"), "settings": settings}
 
 
-Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
-Allocation = Literal["additions", "targets"]
-Entry = Literal["market", "limit", "stop"]
+RISK_OPTIONS = ("allow_short", "sizing", "allocation", "entry", "session_exit")
+"""Keys of ``[risk]`` that are no parameter and hold for the whole study."""
 
 
 class RiskTable(Table):
@@ -178,7 +177,7 @@ class RiskTable(Table):
         allocation: how the targets of one close share the exposure budget; holds for the whole study.
         entry: whether additions fill at the open or wait at a price; holds for the whole study.
         session_exit: whether positions are closed before the end of each session.
-        settings: of each risk parameter, by name.
+        settings: the setting of each risk parameter, by name.
     """
 
     allow_short: Annotated[bool, BeforeValidator(read_flag)] = False
@@ -192,16 +191,15 @@ class RiskTable(Table):
     @classmethod
     def _read(cls, raw: object) -> object:
         table = expect_table(raw)
-        others = ("allow_short", "sizing", "allocation", "entry", "session_exit")
-        given = {name: table[name] for name in others if name in table}
-        return {**given, "settings": read_settings(table, RISK, others)}
+        given = {name: table[name] for name in RISK_OPTIONS if name in table}
+        return {**given, "settings": read_settings(table, RISK, RISK_OPTIONS)}
 
 
 def read_tables(value: object) -> list[object]:
     """One table or a list of tables, as a list.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
 
     Raises:
         PydanticCustomError: ``value`` is something else.

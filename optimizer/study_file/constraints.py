@@ -11,7 +11,7 @@ from typing import Any
 
 from optimizer.catalogue import METRICS
 from optimizer.study_file.values import refusal
-from optimizer.text import show
+from optimizer.text import quoted
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
@@ -83,6 +83,9 @@ def read_constraint(raw: object) -> Constraint:
     Args:
         raw: a text, or a constraint, which is returned as it is.
 
+    Returns:
+        The comparison and its two operands.
+
     Raises:
         PydanticCustomError: ``raw`` does not have that form, or compares two numbers.
     """
@@ -91,16 +94,16 @@ def read_constraint(raw: object) -> Constraint:
     match = _CONSTRAINT.fullmatch(raw) if isinstance(raw, str) else None
     if match is None:
         raise refusal(
-            f"got {show(raw)}; expected two operands and one of {', '.join(_OPERATORS)}, "
+            f"got {quoted(raw)}; expected two operands and one of {', '.join(_OPERATORS)}, "
             'such as "max_drawdown <= 0.25"'
         )
     left, sign, right = match.groups()
     sides = [side if side[0].isalpha() or side[0] == "_" else float(side) for side in (left, right)]
     for side in sides:
         if isinstance(side, float) and not math.isfinite(side):
-            raise refusal(f"got {show(raw)}; expected finite numbers")
+            raise refusal(f"got {quoted(raw)}; expected finite numbers")
     if not any(isinstance(side, str) for side in sides):
-        raise refusal(f"{show(raw)} compares two numbers; name a metric or a parameter")
+        raise refusal(f"{quoted(raw)} compares two numbers; name a metric or a parameter")
     return Constraint(sides[0], sign, sides[1])
 
 
@@ -110,7 +113,10 @@ def read_condition(text: str) -> tuple[Constraint, ...]:
     A name may be in quotes, as in ``classifier == 'hmm'``.
 
     Args:
-        text: at least one comparison.
+        text: a text of at least one comparison.
+
+    Returns:
+        Comparisons that must all hold.
 
     Raises:
         PydanticCustomError: a part is not a comparison.

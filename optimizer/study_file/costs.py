@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ValidationError, model_validator
 
@@ -14,6 +14,9 @@ from optimizer.study_file.settings import Setting, read_settings, setting_to_dic
 from optimizer.study_file.tables import Table, name_of, real
 from optimizer.study_file.values import Problem, expect_table, refuse_all
 
+FillRule = Literal["next_open", "close"]
+
+_COMMISSION = next(one for one in COSTS if one.name == "commission_bps")
 _OTHERS = ("fill", "initial_cash")
 _OTHER_FORMS = (
     "; to vary a cost, write {low, high, step, log}, {choices = [...]} or {sweep = [...]}"
@@ -31,21 +34,24 @@ class CostsTable(Table):
             is not varied.
         per_symbol: of each cost that is given per symbol, by name, the value of each symbol that
             its table names. Such a cost holds for the whole study.
+        maker_left_out: whether the file says nothing of ``maker_bps``, and ``commission_bps`` is varied.
     """
 
-    fill: Annotated[Literal["next_open", "close"], name_of("next_open", "close")] = "next_open"
+    fill: Annotated[FillRule, name_of(*get_args(FillRule))] = "next_open"
     initial_cash: Annotated[float, real(0.01, 1e15)] = 100_000.0
     settings: dict[str, Setting]
     per_symbol: dict[str, dict[str, float]]
+    maker_left_out: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, raw: object) -> object:
         table = dict(expect_table(raw))
-        if "commission_bps" in table:
-            commission = table["commission_bps"]
-            if isinstance(commission, Real) or is_per_symbol(commission):
-                table.setdefault("maker_bps", commission)
+        left_out = "maker_bps" not in table
+        commission = table.get("commission_bps", _COMMISSION.default)
+        symbols = isinstance(commission, Mapping) and is_per_symbol(commission)
+        if left_out and (isinstance(commission, Real) or symbols):
+            table["maker_bps"], left_out = commission, False
         per_symbol: dict[str, dict[str, float]] = {}
         problems: list[Problem] = []
         for one in COSTS:
@@ -69,14 +75,19 @@ class CostsTable(Table):
             problems += [(line["loc"], line["msg"]) for line in error.errors(include_url=False)]
         refuse_all(problems)
         given = {name: table[name] for name in _OTHERS if name in table}
-        return {**given, "settings": settings, "per_symbol": per_symbol}
+        return {
+            **given,
+            "settings": settings,
+            "per_symbol": per_symbol,
+            "maker_left_out": left_out,
+        }
 
     def value(self, name: str, symbol: str) -> Setting:
         """What a cost is for one symbol.
 
         Args:
-            name: of the cost.
-            symbol: of the bars.
+            name: the name of the cost.
+            symbol: the symbol of the bars.
         """
         return self.per_symbol.get(name, {}).get(symbol, self.settings[name])
 
@@ -89,10 +100,10 @@ class CostsTable(Table):
 
 
 def fixed_costs(costs: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the costs that hold for every parameter set of a study: numbers, or given per symbol.
+    """The costs that hold for every parameter set of a study: numbers, or given per symbol.
 
     Args:
-        costs: as ``[costs]`` of a study file; what is left out does not count.
+        costs: the costs as ``[costs]`` of a study file; what is left out does not count.
     """
     return frozenset(
         one.name

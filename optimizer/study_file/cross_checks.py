@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
-from optimizer.catalogue import METRICS, SIZING_PARAMETERS, column
+from optimizer.catalogue import ENTRY_PARAMETERS, METRICS, RISK, SIZING_PARAMETERS, column
 from optimizer.study_file.per_symbol import DEFAULT
 from optimizer.study_file.settings import Choices, Range, Setting, Sweep, setting_to_dict
 from optimizer.study_file.values import Place, Problem
-from optimizer.text import list_text, show, suggest
+from optimizer.text import list_text, quoted, suggest
 
 if TYPE_CHECKING:
     from optimizer.study_file.study import Study
@@ -32,6 +33,9 @@ def cross_checks(study: Study) -> list[Problem]:
         *_liquidated_at_once(study),
         *_unread_by_sizing(study),
         *_no_stop(study),
+        *_unread_by_entry(study),
+        *_entry_at_the_close(study),
+        *_maker_unknown(study),
         *([] if study.data.symbols is None else symbol_checks(study, study.data.symbols)),
     ]
 
@@ -63,7 +67,7 @@ def _unknown_markets(study: Study) -> Iterable[Problem]:
         if symbols is not None and market is not None and market not in symbols:
             yield (
                 ("classifier", index, "market"),
-                f"{show(market)} is not among the symbols of [data]; {suggest(market, symbols)}",
+                f"{quoted(market)} is not among the symbols of [data]; {suggest(market, symbols)}",
             )
 
 
@@ -105,7 +109,7 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
             if isinstance(setting, Range) and setting.n_values is None:
                 yield (
                     (*place, name),
-                    f"{show(setting_to_dict(setting))} is continuous, which the sampler "
+                    f"{quoted(setting_to_dict(setting))} is continuous, which the sampler "
                     '"grid" cannot list; give it a step',
                 )
 
@@ -114,7 +118,10 @@ def bounds_of(setting: Setting) -> tuple[float, float]:
     """The least and the greatest value of a setting.
 
     Args:
-        setting: of a parameter.
+        setting: the setting of a parameter.
+
+    Returns:
+        The least value, then the greatest.
     """
     if isinstance(setting, Range):
         return setting.low, setting.high
@@ -164,14 +171,52 @@ def _unread_by_sizing(study: Study) -> Iterable[Problem]:
 
 
 def _no_stop(study: Study) -> Iterable[Problem]:
-    if (
-        study.risk.sizing == "risk_per_trade"
-        and bounds_of(study.risk.settings["stop_loss"])[0] <= 0
+    settings = study.risk.settings
+    stops = ("stop_loss", "stop_loss_atr")
+    if study.risk.sizing == "risk_per_trade" and all(
+        bounds_of(settings[name])[0] <= 0 for name in stops
     ):
         yield (
             ("risk", "stop_loss"),
             'is 0 in some sets, and sizing = "risk_per_trade" divides by the distance to the stop;'
-            " give values above 0, such as stop_loss = 0.05",
+            " give values above 0, such as stop_loss = 0.05, or stop_loss_atr = 2.0",
+        )
+
+
+def _unread_by_entry(study: Study) -> Iterable[Problem]:
+    settings = study.risk.settings
+    if study.risk.entry == "market":
+        defaults = {one.name: one.default for one in RISK}
+        for name in ENTRY_PARAMETERS:
+            if settings[name] != defaults[name]:
+                yield (
+                    ("risk", name),
+                    'is not read with entry = "market": orders fill at the next open; leave it out, or'
+                    ' set entry = "limit" or entry = "stop"',
+                )
+    if study.risk.entry != "limit" and not isinstance(study.costs.settings["maker_bps"], Real):
+        yield (
+            ("costs", "maker_bps"),
+            f'is not read with [risk] entry = "{study.risk.entry}", so its values are all alike; leave'
+            ' it out, or set entry = "limit"',
+        )
+
+
+def _entry_at_the_close(study: Study) -> Iterable[Problem]:
+    if study.risk.entry != "market" and study.costs.fill == "close":
+        yield (
+            ("costs", "fill"),
+            f'"close" fills orders when they are decided, and [risk] entry = "{study.risk.entry}" lets'
+            ' them wait; set fill = "next_open", or entry = "market"',
+        )
+
+
+def _maker_unknown(study: Study) -> Iterable[Problem]:
+    if study.risk.entry == "limit" and study.costs.maker_left_out:
+        yield (
+            ("costs", "maker_bps"),
+            "missing: commission_bps varies, so it does not say what a limit entry pays; give"
+            " maker_bps, such as 0.5",
         )
 
 
@@ -186,7 +231,7 @@ def _unknown_symbols(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
             if name not in symbols:
                 yield (
                     (*place, name),
-                    f"{show(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
+                    f"{quoted(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
                 )
 
 

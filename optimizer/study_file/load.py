@@ -21,6 +21,9 @@ def load_study(path: str | os.PathLike[str]) -> Study:
     Args:
         path: a TOML file. The path of the bars in it is relative to its folder.
 
+    Returns:
+        The study, defaults filled in.
+
     Raises:
         StudyFileError: the file cannot be read, is not TOML, or breaks a rule.
         StrategyError: the file of a user's strategy cannot be used.
@@ -38,6 +41,9 @@ def read_study_file(file: Path, read: StrategyReader) -> Study:
     Args:
         file: a TOML file.
         read: reads the file of each strategy that it names.
+
+    Returns:
+        The study, defaults filled in.
 
     Raises:
         StudyFileError: the file cannot be read, is not TOML, or breaks a rule.

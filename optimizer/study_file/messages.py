@@ -21,7 +21,7 @@ from optimizer.study_file.tables import (
     WorkersTable,
 )
 from optimizer.study_file.values import Place
-from optimizer.text import counted, show, suggest
+from optimizer.text import counted, quoted, suggest
 
 _TABLES: dict[str, type[Table]] = {
     "study": StudyTable,
@@ -48,7 +48,7 @@ def summarize_errors(error: ValidationError, raw: Mapping[str, Any]) -> str:
     """The first error in the order of the file, and how many more there are.
 
     Args:
-        error: of the study.
+        error: the error of the study.
         raw: the study file as parsed.
     """
     lines = error.errors(include_url=False)
@@ -83,7 +83,7 @@ def place_text(place: Place, raw: Mapping[str, Any]) -> str:
     label = f"[{table}]"
     if table == "instruments" and rest:
         symbol = str(rest.pop(0))
-        key = symbol if re.fullmatch(r"[A-Za-z0-9_-]+", symbol) else show(symbol)
+        key = symbol if re.fullmatch(r"[A-Za-z0-9_-]+", symbol) else quoted(symbol)
         label = f"[{table}.{key}]"
     if rest and isinstance(rest[0], int):
         index = rest.pop(0)
@@ -106,5 +106,5 @@ def _message(line: Mapping[str, Any]) -> str:
     if place[0] == "analytics":  # the value may hold a password
         return "expected a table with url"
     if line["type"] in ("model_type", "model_attributes_type"):
-        return f"got {show(line['input'])}; expected a table"
-    return f"got {show(line['input'])}; {line['msg']}"
+        return f"got {quoted(line['input'])}; expected a table"
+    return f"got {quoted(line['input'])}; {line['msg']}"

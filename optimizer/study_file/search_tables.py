@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -19,12 +19,16 @@ from optimizer.study_file.values import (
     refusal,
     refuse_all,
 )
-from optimizer.text import show, suggest
+from optimizer.text import quoted, suggest
 
-SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
+Sampler = Literal["tpe", "nsga2", "cmaes", "qmc", "random", "grid"]
+TileValue = Literal["best", "median", "plateau"]
+Method = Literal["none", "walk_forward", "cpcv"]
+
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 ADAPTIVE = SAMPLERS[:3]
 """Samplers that choose points by the values of earlier ones."""
-TILE_VALUES = ("best", "median", "plateau")
+TILE_VALUES: tuple[TileValue, ...] = get_args(TileValue)
 
 
 class Quantile(Table):
@@ -50,7 +54,9 @@ def _read_tile_value(value: object) -> object:
             raise refusal("got {}; expected {quantile = 0.75}")
         return {"quantile": bounded(value["quantile"], float, 0, 1)}
     if value not in TILE_VALUES:
-        raise refusal(f"got {show(value)}; {suggest(str(value), TILE_VALUES)}, {{quantile = 0.75}}")
+        raise refusal(
+            f"got {quoted(value)}; {suggest(str(value), TILE_VALUES)}, {{quantile = 0.75}}"
+        )
     return value
 
 
@@ -69,23 +75,19 @@ class SearchTable(Table):
         trials: number of points of the searched space, each a tile of all swept values.
         batch: trials asked at a time; it does not depend on the number of workers.
         objective: one or more metrics.
-        direction: of each objective.
+        direction: the direction of each objective, "maximize" or "minimize".
         tile_value: how the lanes of a tile make the value of its trial.
         storage: PostgreSQL database through which several coordinators share the study; None does
             not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.
         constraints: comparisons that a parameter set must satisfy.
     """
 
-    sampler: Annotated[
-        Literal["tpe", "nsga2", "cmaes", "qmc", "random", "grid"], name_of(*SAMPLERS)
-    ] = "tpe"
+    sampler: Annotated[Sampler, name_of(*SAMPLERS)] = "tpe"
     trials: Annotated[int, whole(1, 10**9)] = 64
     batch: Annotated[int, whole(1, 10**6)] = 16
     objective: Annotated[tuple[str, ...], BeforeValidator(_read_objective)] = ("sharpe",)
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
-    tile_value: Annotated[
-        Literal["best", "median", "plateau"] | Quantile, BeforeValidator(_read_tile_value)
-    ] = "best"
+    tile_value: Annotated[TileValue | Quantile, BeforeValidator(_read_tile_value)] = "best"
     storage: Annotated[str, BeforeValidator(_read_storage)] | None = None
     constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
 
@@ -96,7 +98,7 @@ class SearchTable(Table):
         if value == ():
             return tuple(METRIC_DIRECTIONS[name] for name in objective)
         names = [value] if isinstance(value, str) else listed(value)
-        directions = tuple(one_of(name, ("maximize", "minimize")) for name in names)
+        directions = tuple(one_of(name, get_args(Direction)) for name in names)
         if objective and len(directions) != len(objective):
             raise refusal(
                 f"{len(directions)} directions for {len(objective)} objectives; give one each"
@@ -107,7 +109,7 @@ class SearchTable(Table):
     @classmethod
     def _read_constraints(cls, value: object) -> object:
         if not isinstance(value, (list, tuple)):
-            raise refusal(f'got {show(value)}; expected a list such as ["n_trades >= 30"]')
+            raise refusal(f'got {quoted(value)}; expected a list such as ["n_trades >= 30"]')
         return value
 
     @model_validator(mode="after")
@@ -138,9 +140,7 @@ class ValidationTable(Table):
 
     holdout: Annotated[float, real(0, 0.9, below=True)] = 0.2
     blocks: Annotated[int, whole(2, MAX_BLOCKS)] = 16
-    method: Annotated[
-        Literal["none", "walk_forward", "cpcv"], name_of("none", "walk_forward", "cpcv")
-    ] = "none"
+    method: Annotated[Method, name_of(*get_args(Method))] = "none"
     train_blocks: Annotated[int, whole(1, MAX_BLOCKS)] | None = None
     anchored: Annotated[bool, BeforeValidator(read_flag)] = False
     test_blocks: Annotated[int, whole(1, MAX_BLOCKS)] = 2

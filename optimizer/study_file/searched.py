@@ -21,7 +21,7 @@ class Searched:
         low, high: both included; the least and the greatest of choices.
         step: None if the parameter is continuous or categorical.
         log: whether a sampler draws its logarithm.
-        choices: in the order of the study file; empty unless categorical.
+        choices: the choices in the order of the study file; empty unless categorical.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Searched:
         return self.choices[0] if self.choices else self.low
 
     def value(self, index: int) -> int | float:
-        """Value ``index`` of ``n_values``, from 0.
+        """The value at ``index`` of ``n_values``, from 0.
 
         Args:
             index: below ``n_values``.
@@ -96,7 +96,7 @@ def searched_of(name: str, parameter: Parameter, setting: Range | Choices) -> Se
 
     Args:
         name: its column.
-        parameter: of the catalogue.
+        parameter: the parameter of the catalogue.
         setting: what the study file gives to it.
     """
     if isinstance(setting, Choices):

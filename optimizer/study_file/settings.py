@@ -22,7 +22,7 @@ from optimizer.study_file.values import (
     refusal,
     refuse_all,
 )
-from optimizer.text import show, suggest
+from optimizer.text import quoted, suggest
 
 MAX_SWEEP = 1_000_000
 """Most values of one swept parameter. A tile holds all of them in memory."""
@@ -52,7 +52,7 @@ class Range:
     the nearest float: ``Range(0.0, 0.3, 0.1)`` holds 0.3 and not 0.30000000000000004.
 
     Attributes:
-        low, high: of one type, int or float.
+        low, high: the ends of the range, of one type, int or float.
         step: None if the range is continuous (floats only).
         log: whether a sampler draws its logarithm.
     """
@@ -95,7 +95,7 @@ class Range:
         return 0 if self.step is None else round(self.steps_to(number))
 
     def steps_to(self, number: Number) -> Fraction:
-        """Steps from ``low`` to ``number``, exact.
+        """The number of steps from ``low`` to ``number``, exact.
 
         Args:
             number: finite.
@@ -140,27 +140,27 @@ def _read_range(parameter: Parameter, raw: Mapping[str, object], *, swept: bool)
     only_keys(raw, ("low", "high", "step", "log"))
     for key in ("low", "high"):
         if key not in raw:
-            raise refusal(f"no {key} in {show(raw)}; a range needs low and high")
+            raise refusal(f"no {key} in {quoted(raw)}; a range needs low and high")
     low = bounded(raw["low"], kind, parameter.low, parameter.high)
     high = bounded(raw["high"], kind, parameter.low, parameter.high)
     if low > high:
-        raise refusal(f"low = {show(low)} is above high = {show(high)}; swap them")
+        raise refusal(f"low = {quoted(low)} is above high = {quoted(high)}; swap them")
     log = raw.get("log", False)
     if not isinstance(log, bool):
-        raise refusal(f"log = {show(log)}; expected true or false")
+        raise refusal(f"log = {quoted(log)}; expected true or false")
     if log and swept:
         raise refusal("log in a sweep; leave it out, or list the values: {sweep = [...]}")
     if log and "step" in raw:
         raise refusal("log and step together; leave one out")
     if log and low <= 0:
-        raise refusal(f"log needs a low above 0, got low = {show(low)}")
+        raise refusal(f"log needs a low above 0, got low = {quoted(low)}")
     if "step" not in raw:
         if kind is float and swept:
-            raise refusal(f"no step in {show(raw)}; a sweep needs one, such as step = 0.05")
+            raise refusal(f"no step in {quoted(raw)}; a sweep needs one, such as step = 0.05")
         return Range(low, high, 1 if kind is int else None, log)
     step = bounded(raw["step"], kind, -math.inf, math.inf)
     if step <= 0:
-        raise refusal(f"step = {show(step)}; expected a step above 0")
+        raise refusal(f"step = {quoted(step)}; expected a step above 0")
     return _whole_steps(parameter, Range(low, high, step))
 
 
@@ -172,10 +172,10 @@ def _whole_steps(parameter: Parameter, given: Range) -> Range:
     if math.isclose(end, given.high, rel_tol=1e-12) and end <= parameter.high:
         return Range(given.low, end, given.step)
     nearest = [given.value(math.floor(steps)), given.value(math.ceil(steps))]
-    ends = " or ".join(show(high) for high in nearest if high <= parameter.high)
+    ends = " or ".join(quoted(high) for high in nearest if high <= parameter.high)
     raise refusal(
-        f"high = {show(given.high)} is not a whole number of steps of {show(given.step)} from "
-        f"low = {show(given.low)}; use high = {ends}"
+        f"high = {quoted(given.high)} is not a whole number of steps of {quoted(given.step)} from "
+        f"low = {quoted(given.low)}; use high = {ends}"
     )
 
 
@@ -202,7 +202,7 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
     """The setting that a study file gives to a parameter.
 
     Args:
-        parameter: of the catalogue, or of a user's strategy.
+        parameter: the parameter of the catalogue, or of a user's strategy.
         raw: value of its key in the study file.
 
     Raises:
@@ -210,7 +210,7 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
             exceeds its bounds.
     """
     if isinstance(raw, (Mapping, list, tuple)) and parameter.role == "fixed":
-        raise refusal(f"got {show(raw)}; one value holds for the whole study: write a number")
+        raise refusal(f"got {quoted(raw)}; one value holds for the whole study: write a number")
     if isinstance(raw, Mapping):
         if "sweep" in raw:
             only_keys(raw, ("sweep",))
@@ -222,22 +222,22 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
         return _read_range(parameter, raw, swept=False)
     if isinstance(raw, (list, tuple)):
         raise refusal(
-            f"got the list {show(raw)}; write {{choices = {show(raw)}}} to search it or "
-            f"{{sweep = {show(raw)}}} to sweep it"
+            f"got the list {quoted(raw)}; write {{choices = {quoted(raw)}}} to search it or "
+            f"{{sweep = {quoted(raw)}}} to sweep it"
         )
     if not isinstance(raw, Real):
-        raise refusal(f"got {show(raw)}; expected {_FORMS}")
+        raise refusal(f"got {quoted(raw)}; expected {_FORMS}")
     return bounded(raw, parameter.kind, parameter.low, parameter.high)
 
 
 def read_settings(
     raw: Mapping[str, object], parameters: Sequence[Parameter], others: Sequence[str]
 ) -> dict[str, Setting]:
-    """Settings of all ``parameters``; a missing one takes its default.
+    """The settings of all ``parameters``; a missing one takes its default.
 
     Args:
         raw: a table of the study file.
-        parameters: of one owner.
+        parameters: the parameters of one owner.
         others: further keys, which the caller reads.
 
     Raises:
@@ -261,10 +261,10 @@ def read_settings(
 
 
 def setting_to_dict(setting: Setting) -> object:
-    """``setting`` as a study file states it.
+    """The setting as a study file states it.
 
     Args:
-        setting: of a parameter.
+        setting: the setting of a parameter.
     """
     if isinstance(setting, Range):
         written: dict[str, object] = {"low": setting.low, "high": setting.high}

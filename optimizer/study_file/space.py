@@ -36,7 +36,8 @@ class Branch:
         classifier: name of the regime classifier.
         market: the symbol whose regime it is; None is the index of all symbols.
         fixed: value of each parameter that is neither searched nor swept, and ``allow_short``.
-        searched: in the order of the catalogue: strategy, classifier, risk, costs.
+        searched: the searched parameters in the order of the catalogue: strategy, classifier, risk,
+            costs.
         swept: values of each swept parameter, ascending. Those that change what a lane reads
             (lookbacks, regime models) come first, so that neighbouring lanes share it; otherwise in
             the order of the catalogue.
@@ -68,7 +69,7 @@ class Branch:
         return math.prod(searched.n_values for searched in self.searched)
 
     def point(self, index: int) -> dict[str, Value]:
-        """Point ``index`` of ``n_points``, from 0; the last searched parameter changes fastest.
+        """The point at ``index`` of ``n_points``, from 0; the last searched parameter changes fastest.
 
         Args:
             index: below ``n_points``.
@@ -153,7 +154,7 @@ class Branch:
         Only the two ends of a searched range of floats: it may have too many values to list.
 
         Args:
-            name: of a numeric column.
+            name: the name of a numeric column.
 
         Raises:
             KeyError: the branch has no such column.
@@ -229,7 +230,7 @@ class Space:
         return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
 
     def branch_index(self, strategy: str, classifier: str) -> int:
-        """Place in ``branches`` of a strategy under a classifier, both given by name.
+        """The place in ``branches`` of a strategy under a classifier, both given by name.
 
         Args:
             strategy: name.

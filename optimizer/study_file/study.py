@@ -16,6 +16,7 @@ from optimizer.strategies.approvals import approve, cluster_hash
 from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.study_file.account import AccountTable, InstrumentTable, read_instruments
 from optimizer.study_file.components import (
+    RISK_OPTIONS,
     ClassifierTable,
     RiskTable,
     StrategyReader,
@@ -37,7 +38,7 @@ from optimizer.study_file.tables import (
     WorkersTable,
 )
 from optimizer.study_file.values import refuse_all
-from optimizer.text import show
+from optimizer.text import quoted
 
 
 class Study(Table):
@@ -187,9 +188,7 @@ class Study(Table):
                 for classifier in self.classifiers
             ],
             "risk": {
-                "allow_short": self.risk.allow_short,
-                "sizing": self.risk.sizing,
-                "allocation": self.risk.allocation,
+                **{name: getattr(self.risk, name) for name in RISK_OPTIONS},
                 **_settings_to_dict(self.risk.settings),
             },
             "costs": self.costs.to_dict(),
@@ -215,8 +214,8 @@ class Study(Table):
         """This study with other values; None leaves a value as it is.
 
         Args:
-            seed: of ``[study]``.
-            trials: of ``[search]``.
+            seed: the ``seed`` of ``[study]``.
+            trials: the number of trials of ``[search]``.
             workers: ``count`` of ``[workers]``.
 
         Raises:
@@ -239,10 +238,10 @@ class Study(Table):
         return study
 
     def called(self, path: Path) -> Study:
-        """This study, which messages call by a file.
+        """This study under the name of a file, which messages name.
 
         Args:
-            path: of the study file, or of another file that records the study.
+            path: the path of the study file, or of another file that records the study.
         """
         study = self.model_copy()
         study._path = path
@@ -268,6 +267,9 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
         mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
         base_path: the folder to which the path of the bars is relative.
 
+    Returns:
+        The study, defaults filled in.
+
     Raises:
         StudyFileError: a rule is broken. The message calls the study ``<study>``.
         StrategyError: the file of a user's strategy cannot be used.
@@ -279,8 +281,11 @@ def recorded_study(mapping: Mapping[str, Any], base_path: str | os.PathLike[str]
     """Check a study that a folder records. Runs no code, whoever wrote the record.
 
     Args:
-        mapping: as ``Study.to_dict`` gives it.
+        mapping: the mapping as ``Study.to_dict`` gives it.
         base_path: the folder to which the path of the bars is relative.
+
+    Returns:
+        The study, defaults filled in.
 
     Raises:
         StudyFileError: a rule is broken, or a strategy comes without what its file declares.
@@ -295,9 +300,12 @@ def make_study(
 
     Args:
         raw: the study file as parsed.
-        path: of the study file; None if there is no file.
+        path: the path of the study file; None if there is no file.
         base_path: the folder to which the path of the bars is relative.
         read: reads the file of a strategy that is not declared; None refuses such a strategy.
+
+    Returns:
+        The study, defaults filled in.
 
     Raises:
         StudyFileError: names the first mistake, and how many more there are.
@@ -305,7 +313,7 @@ def make_study(
     """
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
-        raise StudyFileError(f"{source}: got {show(raw)}; expected a mapping of tables")
+        raise StudyFileError(f"{source}: got {quoted(raw)}; expected a mapping of tables")
     strategies = {} if read is None else read_user_strategies(raw, source, base_path, read)
     try:
         study = Study.model_validate(raw, context=strategies)

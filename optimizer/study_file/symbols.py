@@ -22,8 +22,8 @@ class SymbolTerms:
         tick_sizes: money; 0 for none.
         multipliers: money that one unit gains when its price rises by 1.
         borrow_bps_year: basis points a year on the value of a short position.
-        costs: of each cost that the study gives per symbol, by name; the others differ from lane to
-            lane and not from symbol to symbol.
+        costs: the values of each cost that the study gives per symbol, by name; the others differ
+            from lane to lane and not from symbol to symbol.
     """
 
     lot_sizes: FloatArray
@@ -38,7 +38,7 @@ def symbol_terms(study: Study, symbols: Sequence[str]) -> SymbolTerms:
 
     Args:
         study: checked.
-        symbols: of the bars, in their order.
+        symbols: the symbols of the bars, in their order.
     """
     named = [study.instruments.get(symbol, InstrumentTable()) for symbol in symbols]
     of_risk = study.lot_size

@@ -27,7 +27,7 @@ from optimizer.study_file.values import (
     refusal,
     refuse_all,
 )
-from optimizer.text import show
+from optimizer.text import quoted
 
 CLUSTERS = {
     "dask": 'start one with `dask scheduler` and `dask worker`, address = "tcp://HOST:8786"',
@@ -37,7 +37,7 @@ CLUSTERS = {
 
 
 def whole(low: int, high: int) -> BeforeValidator:
-    """Reads a whole number from ``low`` to ``high``, both allowed.
+    """A reader of whole numbers from ``low`` to ``high``, both allowed.
 
     Args:
         low, high: the bounds.
@@ -46,7 +46,7 @@ def whole(low: int, high: int) -> BeforeValidator:
 
 
 def real(low: float, high: float, *, below: bool = False) -> BeforeValidator:
-    """Reads a number from ``low`` to ``high``, both allowed; ``below`` excludes ``high``.
+    """A reader of numbers from ``low`` to ``high``, both allowed; ``below`` excludes ``high``.
 
     Args:
         low, high: the bounds.
@@ -56,7 +56,11 @@ def real(low: float, high: float, *, below: bool = False) -> BeforeValidator:
 
 
 def name_of(*valid: str) -> BeforeValidator:
-    """Reads one of some names."""
+    """A reader of one of some names.
+
+    Args:
+        *valid: names that are accepted.
+    """
     return BeforeValidator(lambda value: one_of(value, valid))
 
 
@@ -70,7 +74,7 @@ def _read_name(value: object) -> str:
     name = filled_text(value)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise refusal(
-            f"got {show(name)}; it becomes a file name: up to 100 letters, digits, - _ . only, "
+            f"got {quoted(name)}; it becomes a file name: up to 100 letters, digits, - _ . only, "
             "a letter or digit first"
         )
     return name
@@ -101,7 +105,7 @@ def _read_time(value: object) -> str:
             # A day stays a day, so that a TOML date and the same date as text are one value.
             day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}|\d{4}-?W\d{2}-?\d", value)
             return moment.date().isoformat() if day else moment.isoformat()
-    raise refusal(f"got {show(value)}; expected a date such as 2015-01-31")
+    raise refusal(f"got {quoted(value)}; expected a date such as 2015-01-31")
 
 
 def _read_timezone(value: object) -> str:
@@ -110,7 +114,7 @@ def _read_timezone(value: object) -> str:
         zoneinfo.ZoneInfo(name)
     except (ValueError, OSError, KeyError):
         raise refusal(
-            f'got {show(name)}; no such time zone, expected one such as "America/New_York"'
+            f'got {quoted(name)}; no such time zone, expected one such as "America/New_York"'
         ) from None
     return name
 
@@ -129,16 +133,19 @@ class DataTable(Table):
 
     Attributes:
         path: relative to the study file's folder.
-        symbols: in order of name, in whatever order they are listed; None takes all symbols.
+        symbols: the symbols in order of name, in whatever order they are listed; None takes all
+            symbols.
         start, end: ISO dates or date-times, both inclusive; None sets no limit.
         align: what to do if the symbols' calendars differ.
         members: file of the times at which each symbol may be held, relative to the study file's
             folder; None for always.
         fills: file of finer bars in which entries, stops and the maintenance margin are watched,
             relative to the study file's folder; None takes the bars themselves.
-        timezone: of timestamps without a zone, of ``start`` and ``end``, and of ``members``.
+        timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
+            ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes the most common step.
+        funding, dividends: columns of the file of bars with funding rates and dividends; None for none.
     """
 
     path: Annotated[str, BeforeValidator(filled_text)]
@@ -151,6 +158,8 @@ class DataTable(Table):
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
     bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
     bar: Annotated[str, BeforeValidator(_read_bar)] | None = None
+    funding: Annotated[str, BeforeValidator(filled_text)] | None = None
+    dividends: Annotated[str, BeforeValidator(filled_text)] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> DataTable:
@@ -169,7 +178,7 @@ def with_side_paths(data: Mapping[str, Any], move: Callable[[str], str]) -> dict
     """``[data]`` with other paths of its files of members and of finer bars.
 
     Args:
-        data: as ``Study.to_dict`` gives it.
+        data: ``[data]`` as ``Study.to_dict`` gives it.
         move: gives the new path of a path.
 
     Returns:
@@ -186,13 +195,16 @@ def read_flag(value: object) -> bool:
     """Read true or false.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The value itself.
 
     Raises:
         PydanticCustomError: ``value`` is something else.
     """
     if not isinstance(value, bool):
-        raise refusal(f"got {show(value)}; expected true or false")
+        raise refusal(f"got {quoted(value)}; expected true or false")
     return value
 
 
@@ -202,7 +214,7 @@ class WorkersTable(Table):
     Attributes:
         count: number of processes; 0 is one per core. All workers of a Dask cluster are used.
         backend: a joblib back end; ``dask`` and ``ray`` are clusters.
-        address: of the cluster.
+        address: the address of the cluster.
         tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended. The
             tile is tried once more and then fails. None sets no limit.
     """
@@ -219,7 +231,7 @@ class WorkersTable(Table):
             refuse_all([(("address",), f'missing for backend = "{self.backend}"; {start}')])
         if start is None and self.address is not None:
             message = (
-                f'got {show(self.address)} for backend = "{self.backend}", which has no address'
+                f'got {quoted(self.address)} for backend = "{self.backend}", which has no address'
             )
             refuse_all([(("address",), f"{message}; leave it out, or use {' or '.join(CLUSTERS)}")])
         return self
@@ -236,8 +248,8 @@ class AnalyticsTable(Table):
     """``[analytics]``: where the event flow writes its trace. Never changes a result.
 
     Attributes:
-        url: of an SQLite or PostgreSQL database; None is a file in the output folder. It may hold a
-            password, so neither ``Study.to_dict`` nor any file of a study contains it.
+        url: the URL of an SQLite or PostgreSQL database; None is a file in the output folder. It
+            may hold a password, so neither ``Study.to_dict`` nor any file of a study contains it.
     """
 
     url: Annotated[str, BeforeValidator(_read_url)] | None = None

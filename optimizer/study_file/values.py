@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from optimizer.text import name_problem, path_problem, show, suggest
+from optimizer.text import name_problem, path_problem, quoted, suggest
 
 Number = int | float
 Place = tuple[str | int, ...]
@@ -53,23 +53,26 @@ def bounded(
     *,
     below: bool = False,
 ) -> Number:
-    """``value`` as a finite number.
+    """Read a finite number.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
         kind: int or float.
         low, high: bounds, both allowed.
         below: whether ``high`` is not allowed.
+
+    Returns:
+        The number, as ``kind``.
 
     Raises:
         PydanticCustomError: ``value`` is something else.
     """
     wanted = "a whole number" if kind is int else "a number"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise refusal(f"got {show(value)}; expected {wanted}")
+        raise refusal(f"got {quoted(value)}; expected {wanted}")
     if kind is int:
         if not isinstance(value, Integral):
-            raise refusal(f"got {show(value)}; expected {wanted}")
+            raise refusal(f"got {quoted(value)}; expected {wanted}")
         number: Number = int(value)
     else:
         try:
@@ -77,51 +80,60 @@ def bounded(
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise refusal(f"got {show(value)}; expected a finite number")
+            raise refusal(f"got {quoted(value)}; expected a finite number")
     if not (low <= number < high if below else low <= number <= high):
         ends = f"{low:.12g} to {high:.12g}"
         bounds = f"at least {low:.12g} and below {high:.12g}" if below else ends
-        raise refusal(f"got {show(value)}; expected {wanted}, {bounds}")
+        raise refusal(f"got {quoted(value)}; expected {wanted}, {bounds}")
     return number
 
 
 def one_of(value: object, valid: Sequence[str]) -> str:
-    """``value``, one of the ``valid`` names.
+    """Read one of the ``valid`` names.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
         valid: every valid name.
+
+    Returns:
+        The name.
 
     Raises:
         PydanticCustomError: it is something else.
     """
     if not isinstance(value, str) or value not in valid:
-        raise refusal(f"got {show(value)}; {suggest(str(value), valid)}")
+        raise refusal(f"got {quoted(value)}; {suggest(str(value), valid)}")
     return value
 
 
 def filled_text(value: object) -> str:
-    """``value``, a text that is not blank.
+    """Read a text that is not blank.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The text.
 
     Raises:
         PydanticCustomError: it is something else.
     """
     if not isinstance(value, str) or not value.strip():
-        raise refusal(f"got {show(value)}; expected a text, not empty")
+        raise refusal(f"got {quoted(value)}; expected a text, not empty")
     problem = path_problem(value)
     if problem:
-        raise refusal(f"got {show(value)}; it {problem}")
+        raise refusal(f"got {quoted(value)}; it {problem}")
     return value
 
 
 def named(value: object) -> str:
-    """``value``, a name by the rule of ``name_problem``.
+    """Read a name by the rule of ``name_problem``.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The name.
 
     Raises:
         PydanticCustomError: it is something else.
@@ -129,37 +141,43 @@ def named(value: object) -> str:
     name = filled_text(value)
     problem = name_problem(name)
     if problem:
-        raise refusal(f"got {show(name)}; it {problem}")
+        raise refusal(f"got {quoted(name)}; it {problem}")
     return name
 
 
 def listed(value: object) -> list[Any]:
-    """``value``, a list that is not empty.
+    """Read a list that is not empty.
 
     Args:
-        value: of the study file.
+        value: the value that the study file gives.
+
+    Returns:
+        The list.
 
     Raises:
         PydanticCustomError: it is something else.
     """
     if not isinstance(value, (list, tuple)):
-        raise refusal(f"got {show(value)}; expected a list")
+        raise refusal(f"got {quoted(value)}; expected a list")
     if not value:
         raise refusal("an empty list; give at least one value")
     return list(value)
 
 
 def expect_table(raw: object) -> Mapping[str, object]:
-    """``raw``, a table.
+    """Read a table.
 
     Args:
-        raw: of the study file.
+        raw: the value that the study file gives.
+
+    Returns:
+        The table.
 
     Raises:
         PydanticCustomError: it is something else.
     """
     if not isinstance(raw, Mapping):
-        raise refusal(f"got {show(raw)}; expected a table")
+        raise refusal(f"got {quoted(raw)}; expected a table")
     return raw
 
 
@@ -176,7 +194,7 @@ def distinct(values: Sequence[object], message: str = "give each value once") ->
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            raise refusal(f"{show(value)} is listed twice; {message}")
+            raise refusal(f"{quoted(value)} is listed twice; {message}")
         seen.add(value)
 
 
@@ -192,4 +210,4 @@ def only_keys(raw: Mapping[str, object], valid: Sequence[str]) -> None:
     """
     for key in raw:
         if key not in valid:
-            raise refusal(f"unknown key {key} in {show(raw)}; {suggest(str(key), valid)}")
+            raise refusal(f"unknown key {key} in {quoted(raw)}; {suggest(str(key), valid)}")

@@ -22,7 +22,7 @@ class Held:
     """Metrics of buying and holding, by name, None where undefined.
 
     Attributes:
-        in_sample, out_of_sample: of ``OF_EQUITY``; the latter empty without a holdout.
+        in_sample, out_of_sample: the metrics of ``OF_EQUITY``; the latter empty without a holdout.
     """
 
     in_sample: dict[str, float | None]
@@ -34,10 +34,10 @@ def buy_and_hold(inputs: Inputs) -> FloatArray:
 
     Units are fractional, there are no costs, and nothing is rebalanced. The money of a symbol that is
     listed or becomes a member later waits in cash, and what one that leaves brings stays there: bought
-    and sold as a decision at the close of a bar that it has would fill.
+    and sold as a decision at the close of a bar that it has would fill. So do dividends less funding.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
 
     Returns:
         Money, shape (n_bars from the first decision on,).
@@ -58,6 +58,7 @@ def _growth(inputs: Inputs, symbol: int) -> FloatArray:
     wanted = own >= inputs.first
     if rules.members is not None:
         wanted &= rules.members[own, symbol] == 1
+    paid = np.zeros(len(own)) if bars.payments is None else bars.payments[own, symbol]
     growth = np.ones(len(own))
     money, edges = 1.0, np.diff(wanted.astype(np.int8), prepend=0, append=0)
     for start, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
@@ -65,18 +66,19 @@ def _growth(inputs: Inputs, symbol: int) -> FloatArray:
         buy, sell = start + later, stop + later
         if buy >= len(own):
             break
-        growth[buy:sell] = money * (close[buy:sell] / price[buy])
+        received = np.concatenate(([0.0], np.cumsum(paid[buy + 1 : sell + 1])))
+        growth[buy:sell] = money * ((close[buy:sell] + received[: sell - buy]) / price[buy])
         if sell < len(own):
-            money *= price[sell] / price[buy]
+            money *= (price[sell] + received[-1]) / price[buy]
             growth[sell:] = money
     return growth
 
 
 def held_metrics(inputs: Inputs) -> Held:
-    """Metrics of ``buy_and_hold`` in-sample and over the holdout.
+    """The metrics of ``buy_and_hold`` in-sample and over the holdout.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
     """
     equity = np.concatenate([[inputs.rules.initial_cash], buy_and_hold(inputs)])
     risk_free = inputs.rules.rates[inputs.first : inputs.bars.n_bars, layout.RISK_FREE]

@@ -39,7 +39,7 @@ class Recording:
         """A recording in which nothing has happened yet.
 
         Args:
-            n_bars, n_symbols: of the bars; 0 bars record nothing.
+            n_bars, n_symbols: the numbers of bars and symbols; 0 bars record nothing.
             fills: whether to record fills too, which take far more memory than equity.
         """
         shape = (n_bars if fills else 0, n_symbols, len(FILL_KINDS), 4)
@@ -52,10 +52,13 @@ def simulate_blocks(
     """Simulate some blocks in and out of sample.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
         blocks: lanes of all tiles.
         start, stop: the blocks from ``start`` to ``stop - 1``, all of one simulation.
         recording: filled with what lane 0 does; None records nothing.
+
+    Returns:
+        Metrics of every parameter set.
 
     Raises:
         SignalError: a user's signal raised.
@@ -102,6 +105,7 @@ def simulate_blocks(
             rules.correlation_refresh,
             rules.instruments,
             rules.rates,
+            inputs.payments,
             blocks.codes[start:stop],
             blocks.shared[start:stop],
             blocks.columns[start:stop].reshape(-1),
@@ -178,8 +182,8 @@ def evaluate(
     The result of a set does not depend on the other sets.
 
     Args:
-        inputs: of the study.
-        tiles: at least one, each with at least one parameter set.
+        inputs: the prepared inputs of the study.
+        tiles: one or more tiles, each with one or more parameter sets.
         regimes: (n_bars,) codes of each regime model that the tiles name.
 
     Returns:

@@ -23,14 +23,15 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
     """The fills of one parameter set.
 
     Args:
-        inputs: of the study.
-        recording: of the parameter set.
+        inputs: the prepared inputs of the study.
+        recording: the recording of the parameter set.
 
     Returns:
         One row a fill, in the order in which they happened: ``timestamp``, ``symbol``, ``quantity``
         (signed units), ``price`` (spread, slippage and impact included), ``cost`` (these and the
-        commission, money), ``kind`` (``order``, ``stop``, ``liquidation`` or ``ruin``), ``lots``
-        (signed), ``value`` (of the fill at its price, money) and ``cash`` (that it brought, signed).
+        commission, money), ``kind`` (``order``, ``stop``, ``liquidation``, ``end`` or ``ruin``),
+        ``lots`` (signed), ``value`` (of the fill at its price, money) and ``cash`` (that it brought,
+        signed).
     """
     bars, rules = inputs.bars, inputs.rules
     at, symbol, kind = np.nonzero(recording.fills[..., FILL_LOTS])

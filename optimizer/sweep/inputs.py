@@ -43,7 +43,14 @@ _RULE_ARRAYS = ("instruments", "rates", "members", "flat")
 """Arrays of ``Rules``; the last two may be None."""
 
 PRICES = ("open", "high", "low", "close", "volume")
-"""Arrays of ``Bars`` other than its timestamps."""
+"""Arrays of ``Bars`` that all have."""
+
+BAR_ARRAYS = ("timestamps", *PRICES, "present", "payments")
+"""Arrays of ``Bars``; the last two may be None."""
+
+NO_PAYMENTS = np.zeros((0, 0))
+"""Read-only like all arrays that the simulation reads, so that it needs no variant of its own."""
+NO_PAYMENTS.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +58,19 @@ class Inputs:
     """Everything that the parameter sets of a study share, read-only.
 
     Attributes:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         features: columns of every lookback of the space.
-        volatilities: per bar, shape (n_bars, n_symbols, n_lookbacks).
-        inverse_volatilities: of the same shape, 0 where the volatility is 0.
-        volatility_lookbacks: of the last axis, ascending.
+        volatilities: the volatilities per bar, shape (n_bars, n_symbols, n_lookbacks).
+        inverse_volatilities: the inverse volatilities of the same shape, 0 where the volatility is
+            0.
+        volatility_lookbacks: the lookbacks of the last axis, ascending.
         correlations: shape (n_refreshes, n_symbols, n_symbols), from bar ``first`` on; None if no
             parameter set needs them.
         first: bar of the first decision; the same for every parameter set.
         split: first bar of the holdout; n_bars without a holdout.
         bounds: block b of the in-sample bars is [bounds[b], bounds[b + 1]); the last one ends at
             ``split``.
-        rules: of the study.
+        rules: the rules of the study.
         live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
             ``optimizer.sweep.universe``.
         ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
@@ -89,7 +97,13 @@ class Inputs:
     @property
     def extended(self) -> bool:
         """Whether the simulation needs its ``extended`` code."""
-        return self.rules.extended or bool((self.ends >= 0).any())
+        ends = bool((self.ends >= 0).any())
+        return self.rules.extended or ends or self.bars.payments is not None
+
+    @property
+    def payments(self) -> FloatArray:
+        """``Bars.payments``; shape (0, 0) where there are none."""
+        return NO_PAYMENTS if self.bars.payments is None else self.bars.payments
 
     @cached_property
     def volumes(self) -> FloatArray:
@@ -121,7 +135,7 @@ class Inputs:
         np.save(folder / "features.npy", self.features.values)
         left_out = []
         for owner, names in (
-            (self.bars, ("timestamps", *PRICES, "present")),
+            (self.bars, BAR_ARRAYS),
             (self.rules, _RULE_ARRAYS),
             (self, self._ARRAYS),
         ):
@@ -191,7 +205,10 @@ class Inputs:
         """Map the arrays that ``save`` wrote to ``folder``.
 
         Args:
-            folder: to which ``save`` wrote.
+            folder: the folder to which ``save`` wrote.
+
+        Returns:
+            The inputs; their arrays are read-only and shared by all processes that map them.
         """
         head = json.loads((folder / "inputs.json").read_text())
 
@@ -202,7 +219,7 @@ class Inputs:
 
         bars = Bars(
             symbols=tuple(head["symbols"]),
-            **{name: mapped(name) for name in ("timestamps", *PRICES, "present")},
+            **{name: mapped(name) for name in BAR_ARRAYS},
             bars_per_year=head["bars_per_year"],
             source=head["source"],
             has_volume=np.array(head["has_volume"], dtype=np.bool_),
@@ -233,7 +250,7 @@ def feature_keys(space: Space) -> list[FeatureKey]:
     """Every feature column that a parameter set of the space may read, sorted.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
     """
     keys: set[FeatureKey] = set()
     for strategy in space.strategies:
@@ -247,7 +264,7 @@ def given_features(space: Space) -> dict[str, CustomFeature]:
     """The features of the user's own strategies, by name.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
 
     Raises:
         StrategyError: the file of a strategy is missing or has changed.
@@ -263,7 +280,7 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
     """Refuse a user's feature that is not finite at a bar after its warm-up.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         columns: computed from them.
         given: features of the user's strategies by name.
 
@@ -289,11 +306,11 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
 
 
 def study_warm_up(space: Space, rules: Rules) -> int:
-    """Number of bars before the first decision: the longest warm-up of the space.
+    """The number of bars before the first decision: the longest warm-up of the space.
 
     Args:
-        space: of the study.
-        rules: of the study.
+        space: the parameter space of the study.
+        rules: the rules of the study.
     """
     longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
     longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
@@ -307,10 +324,10 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
 
 
 def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
-    """First bar of the holdout; n_bars without a holdout.
+    """The first bar of the holdout; n_bars without a holdout.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         first: bar of the first decision.
         holdout: share of the bars from ``first`` on; 0 for no holdout.
 
@@ -366,14 +383,17 @@ def prepare(
     """Compute once what all parameter sets of a space share.
 
     Args:
-        bars: of all symbols.
-        space: of the study.
-        rules: of the study.
+        bars: the bars of all symbols.
+        space: the parameter space of the study.
+        rules: the rules of the study.
         holdout: share of the bars after the warm-up that the search never sees; 0 for no holdout.
         first: bar of the first decision; None takes the longest warm-up of the space.
         n_blocks: in-sample blocks of bars whose return moments are kept; see ``block_bounds``.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the space.
+
+    Returns:
+        The inputs of every tile of the space.
 
     Raises:
         DataError: too few bars for the warm-up.
@@ -431,7 +451,7 @@ def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
     """Regime of the market at every bar by one classifier.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         key: the regime model.
 
     Returns:

@@ -22,13 +22,13 @@ class LaneBlocks:
     """Lanes of all tiles in blocks of ``layout.LANES``, the strategies of one simulation together.
 
     Attributes:
-        strategies: of each block, one of those whose lanes it holds.
+        strategies: the strategy of each block, one of those whose lanes it holds.
         codes: (n_blocks,), signal kernel of each block.
         shared: (n_blocks,), whether all lanes of a block read the same columns.
         columns: (n_blocks, N_COLUMN_ROWS, STRIDE), see ``kernels.layout``.
         parameters: (n_blocks, N_PARAMETER_ROWS, STRIDE), see ``kernels.layout``.
         regimes: (n_bars, n_models) codes.
-        order: for each tile the places of its lanes, counted over all blocks, shape (n_lanes,).
+        order: the places of the lanes of each tile, counted over all blocks, shape (n_lanes,).
     """
 
     strategies: tuple[Strategy, ...]
@@ -89,7 +89,7 @@ def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.ui
 
     Args:
         tile: parameter sets.
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
 
     Returns:
         Parameters (N_PARAMETER_ROWS, n_lanes), and places of the columns that each lane reads
@@ -121,9 +121,12 @@ def lay_out_blocks(
     """Put the lanes of all tiles into blocks, those of one signal kernel together.
 
     Args:
-        tiles: at least one, each with at least one parameter set.
-        inputs: of the study.
+        tiles: one or more tiles, each with one or more parameter sets.
+        inputs: the prepared inputs of the study.
         regimes: (n_bars,) codes of each regime model that the tiles name.
+
+    Returns:
+        The blocks, with the place of each lane in its tile.
     """
     models: list[RegimeKey] = []
     groups: dict[tuple[int, str], list[int]] = {}

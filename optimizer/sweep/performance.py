@@ -15,13 +15,13 @@ from optimizer.sweep.lanes import row_of
 def metrics_of(
     sums: Mapping[np.uint64, float], start_equity: float, n_bars: int, bars_per_year: float
 ) -> dict[str, float]:
-    """Metrics by name, NaN where undefined; see ``kernels.metrics``.
+    """The metrics by name, NaN where undefined; see ``kernels.metrics``.
 
     Args:
         sums: state of the lane at the end of the period, by offset in ``kernels.layout``; rows that
             are not given are 0.
         start_equity: money at the start of the period.
-        n_bars: of the period.
+        n_bars: the number of bars of the period.
         bars_per_year: annualizes.
     """
     rows = np.zeros((layout.N_LANE_ROWS, 1))

@@ -37,11 +37,11 @@ _Number = TypeVar("_Number", float, FloatArray)
 
 
 def score_sharpe(expected_sharpe: _Number, bars_per_year: float) -> _Number:
-    """Sharpe ratio per bar that a signal of score 1 stands for.
+    """The sharpe ratio per bar that a signal of score 1 stands for.
 
     Args:
-        expected_sharpe: that of a year.
-        bars_per_year: of the bars.
+        expected_sharpe: the expected Sharpe ratio of a year.
+        bars_per_year: the number of bars in a year.
     """
     return expected_sharpe / math.sqrt(bars_per_year)
 
@@ -54,7 +54,7 @@ def risk_values(
     Args:
         parameters: risk parameters and costs by column name, each a number or an array of shape
             (n_lanes,).
-        rules: of the study.
+        rules: the rules of the study.
         bars_per_year: turns yearly figures into those of a bar.
 
     Returns:

@@ -123,8 +123,8 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
 
     Args:
         study: the study.
-        space: of the study.
-        bars: of all symbols.
+        space: the parameter space of the study.
+        bars: the bars of all symbols.
 
     Raises:
         DataError: the file of members, of finer bars or one of interest rates cannot be used, rates begin
@@ -200,8 +200,8 @@ def cost_rows(costs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Costs as the kernels take them.
 
     Args:
-        costs: of ``[costs]`` by name, numbers or arrays of one shape; those left out are 0, and a
-            volume share left out or 0 is unlimited.
+        costs: the costs of ``[costs]`` by name, numbers or arrays of one shape; those left out are
+            0, and a volume share left out or 0 is unlimited.
 
     Returns:
         By the name of the lane's row, fractions in place of basis points.

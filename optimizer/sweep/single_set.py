@@ -34,7 +34,8 @@ class BacktestResult:
     """The result of one parameter set.
 
     Attributes:
-        parameters: by column name, defaults filled in; ``strategy`` and ``classifier`` by name.
+        parameters: the parameters by column name, defaults filled in; ``strategy`` and
+            ``classifier`` by name.
         equity: money at each close from the first decision on; the index is the time of the bar.
         fills: one row a fill, see ``fill_table``.
         in_sample, out_of_sample: metrics by name; the latter None without a holdout.
@@ -83,22 +84,27 @@ def backtest(
     """Simulate one parameter set with the kernels of the sweep.
 
     Args:
-        bars: of all symbols.
-        parameters: by column name, such as ``{"strategy": "momentum", "momentum_lookback": 60}``;
-            ``classifier`` defaults to ``none``, the others to the catalogue.
-        costs: as ``[costs]`` of a study file; a number or a table per symbol counts before
-            that cost among ``parameters``.
-        allow_short: as in ``[risk]`` of a study file.
-        market: as in ``[classifier]`` of a study file.
+        bars: the bars of all symbols.
+        parameters: the parameters by column name, such as ``{"strategy": "momentum",
+            "momentum_lookback": 60}``; ``classifier`` defaults to ``none``, the others to the
+            catalogue.
+        costs: the costs as ``[costs]`` of a study file; a number or a table per symbol counts
+            before that cost among ``parameters``.
+        allow_short: whether short positions are allowed, as in ``[risk]`` of a study file.
+        market: the ``market`` of ``[classifier]`` of a study file.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         strategy_path: Python file of a user's own strategy; None for a built-in one.
-        account: as ``[account]`` of a study file.
-        instruments: as ``[instruments]`` of a study file: a table for each symbol.
-        sizing, allocation, entry, session_exit: as in ``[risk]`` of a study file.
-        members, fills, timezone: as in ``[data]`` of a study file.
+        account: the account as ``[account]`` of a study file.
+        instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
+        sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
+            study file.
+        members, fills, timezone: the settings of the same names in ``[data]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
+
+    Returns:
+        Equity, fills and metrics.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -134,7 +140,7 @@ def simulate_single(
 
     Args:
         study: see ``single_set_study``.
-        bars: of all symbols.
+        bars: the bars of all symbols.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         warm_up: bars of its own that a symbol has before its first decision; None likewise.
 
@@ -159,9 +165,12 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     """Simulate one parameter set and keep its equity and its fills.
 
     Args:
-        inputs: of the study.
+        inputs: the prepared inputs of the study.
         tile: one parameter set.
         regimes: (n_bars,) codes of the regime model that it names.
+
+    Returns:
+        Equity, fills and metrics.
     """
     bars = inputs.bars
     recording = Recording.empty(bars.n_bars, bars.n_symbols)
@@ -187,7 +196,7 @@ def record_equity(
     """Simulate one parameter set and keep its equity alone.
 
     Args:
-        inputs, tile, regimes: as ``record`` takes them.
+        inputs, tile, regimes: the arguments that ``record`` takes.
 
     Returns:
         As ``BacktestResult.equity``.
@@ -200,7 +209,7 @@ def record_equity(
 
 
 def metric_values(row: FloatArray) -> dict[str, float]:
-    """Metrics of one parameter set by name, from a row of shape (n_metrics,).
+    """The metrics of one parameter set by name, from a row of shape (n_metrics,).
 
     Args:
         row: shape (n_metrics,), in the order of ``catalogue.METRICS``.
@@ -230,12 +239,12 @@ def single_set_study(
     """A study of one parameter set; see ``backtest``.
 
     Args:
-        parameters, costs, allow_short, market, holdout: as ``backtest`` takes them.
-        own: for a user's own strategy, what ``[strategy]`` says apart from its parameters: ``path``, or
-            all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
+        parameters, costs, allow_short, market, holdout: the arguments that ``backtest`` takes.
+        own: what ``[strategy]`` says of a user's own strategy apart from its parameters: ``path``,
+            or all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone: as
-            ``backtest`` takes them.
+        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone: the
+            arguments that ``backtest`` takes.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.

@@ -32,10 +32,10 @@ class Tile:
 
     @classmethod
     def of(cls, branch: Branch, lanes: Mapping[str, FloatArray]) -> Tile:
-        """Parameter sets of a branch.
+        """A tile of parameter sets of a branch.
 
         Args:
-            branch: of the study's space.
+            branch: the branch of the study's space.
             lanes: every column of the branch, each of shape (n_lanes,); see ``Branch.lanes``.
         """
         return cls(branch.strategy, branch.classifier, branch.market, lanes)
@@ -96,7 +96,7 @@ class TileResult:
         """One result of the parameter sets of several, in order.
 
         Args:
-            parts: at least one.
+            parts: one or more results.
         """
         return cls(
             np.concatenate([part.in_sample for part in parts]),

@@ -21,8 +21,8 @@ def try_signals(inputs: Inputs, space: Space) -> None:
     In a sweep such a signal counts as HOLD, so that a rare case does not end a search of hours.
 
     Args:
-        inputs: of the study.
-        space: of the study.
+        inputs: the prepared inputs of the study.
+        space: the parameter space of the study.
 
     Raises:
         StrategyError: names the place in the user's file, the bar, the symbol and the values.

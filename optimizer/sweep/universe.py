@@ -15,7 +15,7 @@ def symbol_ends(bars: Bars) -> IntArray:
     """Last bar of each symbol that ends before the bars do; -1 for the others.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
 
     Returns:
         Shape (n_symbols,).
@@ -35,7 +35,7 @@ def session_exits(study: Study, bars: Bars) -> MaskArray:
 
     Args:
         study: whose orders fill at the next open, or at the close of the bar that decides.
-        bars: of the study.
+        bars: the bars of the study.
 
     Returns:
         Shape (n_bars,), 1 or 0.
@@ -58,16 +58,21 @@ def session_exits(study: Study, bars: Bars) -> MaskArray:
 
 
 def live_mask(
-    bars: Bars, warm_up: int, members: MaskArray | None, flat: MaskArray | None
+    bars: Bars,
+    warm_up: int,
+    members: MaskArray | None,
+    flat: MaskArray | None,
+    ends: IntArray | None = None,
 ) -> MaskArray:
     """Whether each symbol decides at each bar.
 
     Args:
-        bars: of all symbols.
+        bars: the bars of all symbols.
         warm_up: bars of its own that a symbol has before its first decision.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
         flat: whether nothing may be wanted at the close of each bar, (n_bars,), 1 or 0; None for never.
+        ends: the result of ``symbol_ends``; None computes it.
 
     Returns:
         (n_bars, n_symbols): WAITING where the symbol has no bar, during its warm-up, and at its last bar
@@ -80,7 +85,7 @@ def live_mask(
         live[flat == 1] = LEAVING
     if bars.present is not None:
         live[bars.present == 0] = WAITING
-    for s, end in enumerate(symbol_ends(bars)):
+    for s, end in enumerate(symbol_ends(bars) if ends is None else ends):
         live[bars.own(s)[:warm_up], s] = WAITING
         if end >= 0:
             live[end, s] = WAITING

@@ -24,7 +24,7 @@ class Axis:
 
     Attributes:
         name: its column.
-        labels: of the cells, ascending; no two are the same.
+        labels: the labels of the cells, ascending; no two are the same.
         codes: (n_sets,) cell of each set; -1 where the set has no such parameter.
     """
 
@@ -72,7 +72,7 @@ def log_parameters(space: Space) -> set[str]:
     """The parameters that a study searches in the logarithm.
 
     Args:
-        space: of the study.
+        space: the parameter space of the study.
 
     Returns:
         Their columns.

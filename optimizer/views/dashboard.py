@@ -25,8 +25,8 @@ def dashboard_server(folder: str | Path, port: int = 8080) -> WSGIServer:
     It never writes to the study: a request that would change something gets status 403.
 
     Args:
-        folder: of the study, which may be running.
-        port: to listen on; 0 takes a free one, see ``server_port`` of the server.
+        folder: the folder of the study, which may be running.
+        port: the port to listen on; 0 takes a free one, see ``server_port`` of the server.
 
     Returns:
         The server; ``serve_forever()`` starts it.
@@ -75,8 +75,8 @@ def is_own_host(host: str, port: str) -> bool:
     """Whether the header ``Host`` of a request names this machine and the port.
 
     Args:
-        host: of the request.
-        port: of the server.
+        host: the ``Host`` header of the request.
+        port: the port of the server.
     """
     names = (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}")
     # Browsers leave out the port of http itself.

@@ -19,7 +19,7 @@ from optimizer.store.query import best_sets, column_of, owners_of
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import recorded_study
-from optimizer.text import show, suggest
+from optimizer.text import quoted, suggest
 from optimizer.views.binning import axis_of, log_parameters
 
 _SUMMARIES = {
@@ -42,7 +42,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     the best set of the study. The cells are those of the report, see ``axis_of``.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         x, y: parameters; the name of the strategy in front may be left out.
         metric: one of the metrics, or ``oos_`` and one of them, which has one panel.
 
@@ -60,9 +60,9 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     parameters = parameter_columns(opened.columns())
     x, y = (column_of(name, parameters, owners_of(recorded), "heatmap") for name in (x, y))
     if x == y:
-        raise StudyError(f"heatmap: {show(x)} twice; name two parameters")
+        raise StudyError(f"heatmap: {quoted(x)} twice; name two parameters")
     if metric not in (*METRICS, *OUT_OF_SAMPLE):
-        raise StudyError(f"metric: no metric {show(metric)}; {suggest(metric, METRICS)}")
+        raise StudyError(f"metric: no metric {quoted(metric)}; {suggest(metric, METRICS)}")
     shown = [metric] if metric in OUT_OF_SAMPLE else [metric, f"oos_{metric}"]
     every = opened.results(["set", x, y, "feasible", *shown])
     log = log_parameters(build_space(study))

@@ -68,8 +68,8 @@ def done_event(result: StudyResult, verdict: Verdict | None) -> dict[str, Any]:
     """The end of a study as the last object of ``--json-lines``.
 
     Args:
-        result: of the study.
-        verdict: on its winner; None if no set is best.
+        result: the result of the study.
+        verdict: the verdict on its winner; None if no set is best.
 
     Returns:
         Values by the keys that the documentation lists; times in seconds.
@@ -96,7 +96,7 @@ def live_view(console: Console) -> Iterator[OnProgress]:
     """Show a study on a terminal, redrawn four times a second.
 
     Args:
-        console: of the terminal.
+        console: the console of the terminal.
 
     Yields:
         The function to call after each batch.

@@ -20,7 +20,7 @@ from optimizer.extras import optional_module
 from optimizer.files import write_atomically
 from optimizer.review.replay import Replay
 from optimizer.store.guards import HTML, check_output
-from optimizer.text import one_line, show, suggest
+from optimizer.text import one_line, quoted, suggest
 
 
 def daily_returns(replayed: Replay) -> pd.Series[float]:
@@ -43,7 +43,7 @@ def benchmark_returns(replayed: Replay, symbol: str) -> pd.Series[float]:
 
     Args:
         replayed: the set.
-        symbol: of the bars.
+        symbol: the symbol of the bars.
 
     Returns:
         (n_days,) fractions on the days of ``daily_returns``, named after the symbol.
@@ -53,7 +53,9 @@ def benchmark_returns(replayed: Replay, symbol: str) -> pd.Series[float]:
     """
     bars = replayed.bars
     if symbol not in bars.symbols:
-        raise ExportError(f"--benchmark: no symbol {show(symbol)}; {suggest(symbol, bars.symbols)}")
+        raise ExportError(
+            f"--benchmark: no symbol {quoted(symbol)}; {suggest(symbol, bars.symbols)}"
+        )
     equity = replayed.result.equity
     close = pd.Series(bars.close[-len(equity) :, bars.symbols.index(symbol)], equity.index)
     return _daily(close, float(close.iloc[0])).rename(symbol)

@@ -75,11 +75,13 @@ def decided(close: Close) -> Decided:
     reasons = np.full(n, -1, dtype=np.int64)
     values, chosen = close.values, close.chosen
     share = decide(
-        column("direction"), *read, barred, column("lot_units"), column("lot_value"),
+        column("direction"), *read, barred, np.zeros(n), np.zeros(n), np.inf, 0.0,
+        column("lot_units"), column("lot_value"),
         SIZINGS.index(close.rules.sizing), ALLOCATIONS.index(close.rules.allocation),
         chosen.size, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
         chosen.min_order_size, chosen.rebalance_band, close.variance, close.equity,
-        float(np.abs(values).sum()), close.correlations, values, float(np.abs(values).sum()),
+        float(np.abs(values).sum()), np.full(n, np.inf), np.zeros(n), close.correlations, values,
+        float(np.abs(values).sum()),
         chosen.correlation_penalty,
         True if close.rules.allow_short else None, wanted, orders, reasons,
     )  # fmt: skip

@@ -268,7 +268,7 @@ def test_stop_prices_equal_the_reference(
 ) -> None:
     open_, high, low = bar
     distances = stop_loss, take_profit, trailing_stop
-    actual = stop_price(lots, entry, best, open_, high, low, *distances)
+    actual = stop_price(lots, entry, best, open_, high, low, *distances, *NO_RANGE)
     chosen = ParameterSet(stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop)
     position = Position(lots=lots, entry=entry, best=best)
     assert actual == stop_at(position, open_, high, low, chosen)
@@ -281,10 +281,14 @@ def test_stop_prices_equal_the_reference(
         assert actual == open_
 
 
+NO_RANGE = (0.0, 0.0, 0.0, 0.0)
+"""No average true range, and no multiples of it."""
+
+
 @pytest.mark.parametrize("distances", [(inf, inf, inf), (0.05, 0.1, 0.05)])
 def test_no_position_has_no_stop(distances: tuple[float, float, float]) -> None:
     for entry, best in ((0.0, 0.0), (100.0, 120.0)):
-        assert stop_price(0.0, entry, best, 10.0, 500.0, 1.0, *distances) == 0.0
+        assert stop_price(0.0, entry, best, 10.0, 500.0, 1.0, *distances, *NO_RANGE) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -312,5 +316,5 @@ def test_stop_prices_by_hand(
     distances: tuple[float, float, float],
     expected: float,
 ) -> None:
-    actual = stop_price(lots, 100.0, best, *bar, *distances)
+    actual = stop_price(lots, 100.0, best, *bar, *distances, *NO_RANGE)
     assert actual == pytest.approx(expected, abs=1e-12)

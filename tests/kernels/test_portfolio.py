@@ -20,6 +20,7 @@ from kernels.portfolio import (
     mean_entry,
     next_variance,
     reduced,
+    unit_payments,
 )
 
 lots_held = st.integers(-50, 50).map(float)
@@ -116,6 +117,14 @@ def test_carry_by_hand() -> None:
     assert carried(2000.0, 1500.0, 7.0, 0.01, 0.05) == -2.0
     # Sold short for 1000 and lost 600 on it: 600 of the collateral are borrowed.
     assert carried(1000.0, 1600.0, 7.0, 0.01, 0.05) == -37.0
+
+
+def test_payments_by_hand() -> None:
+    # Funding of 1% of 200, of -0.5% of 100, and none.
+    paid = unit_payments(
+        np.array([0.0, 3.0, 4.0]), np.array([0.01, -0.005, 0.0]), np.array([200.0, 100.0, 50.0])
+    )
+    assert paid.tolist() == [-2.0, 3.5, 4.0]
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import floor, nextafter
+from math import floor, inf, nextafter
 
 import numpy as np
 import pytest
@@ -89,13 +89,13 @@ def test_sizes_by_hand() -> None:
     # 0.5 * 0.001 * 0.8 / 0.02**2
     assert kelly_size(0.5, 0.001 * 0.8, 1.0 / 0.02**2) == pytest.approx(1.0, rel=1e-14)
     # A target of 0.01 a bar at a volatility of 0.04, with confidence 0.5.
-    size = other_size(VOLATILITY_TARGET, 0.01, 0.5, 1.0 / 0.04, 1.0)
+    size = other_size(VOLATILITY_TARGET, 0.01, 0.5, 1.0 / 0.04, 1.0, inf)
     assert size == pytest.approx(0.125, rel=1e-14)
-    assert other_size(WEIGHT, 0.3, 0.5, 25.0, 0.1) == 0.15
+    assert other_size(WEIGHT, 0.3, 0.5, 25.0, 0.1, inf) == 0.15
     # An exposure of 0.8 over four symbols.
-    assert other_size(EQUAL_WEIGHT, 0.8, 0.5, 25.0, 0.25) == 0.1
+    assert other_size(EQUAL_WEIGHT, 0.8, 0.5, 25.0, 0.25, inf) == 0.1
     # 1 % at risk over a stop of 5 %.
-    size = other_size(RISK_PER_TRADE, 0.01 / 0.05, 0.5, 25.0, 0.1)
+    size = other_size(RISK_PER_TRADE, 0.01, 0.5, 25.0, 0.1, 0.05)
     assert size == pytest.approx(0.1, rel=1e-14)
 
 

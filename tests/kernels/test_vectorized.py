@@ -63,7 +63,10 @@ def kernels(
     return {
         "account": (account_lanes, (U64, ROWS, ROWS, F64, F64)),
         "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
-        "carry": (carry_lanes, (U64, I64, BARS, BARS, BARS, ROWS, ROWS, ROWS, short)),
+        "carry": (
+            carry_lanes,
+            (U64, I64, BARS, BARS, BARS, BARS, ROWS, ROWS, ROWS, short, extended),
+        ),
         "mark": (mark_lanes, (U64, I64, BARS, ROWS, ROWS, ROWS, values, BARS, FILLS, short)),
         "power": (power_lanes, (U64, I64, BARS, BARS, ROWS, ROWS, ROWS, F64, short, extended)),
         "reduce": (

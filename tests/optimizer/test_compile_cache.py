@@ -381,7 +381,7 @@ def test_lock_is_done_without_where_there_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-def test_a_torn_file_is_compiled_anew(tmp_path: Path, suffix: str, forks: Forks) -> None:
+def test_a_torn_file_is_compiled_again(tmp_path: Path, suffix: str, forks: Forks) -> None:
     """Cut to nothing, to a byte, to its half, by a byte: as a loss of power leaves it."""
     folder = package_copy(tmp_path / "copy")
     start = forks.start

@@ -13,6 +13,7 @@ from math import floor, fsum, inf, log, sqrt
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from optimizer.catalogue import COSTS, RISK
 from optimizer.strategies.built_in import BUILT_IN
@@ -56,6 +57,9 @@ INSIDE: tuple[Kind, ...] = ("entry", "stop", "liquidation")
 
 Series = Sequence[float]
 """Values by bar."""
+
+FloatTable = npt.NDArray[np.float64]
+"""Values by bar and symbol."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,10 @@ class Broker:
         session_exit: bool,
         timezone: str,
         fills: Bars | None,
+        funding: FloatTable | None,
+        dividends: FloatTable | None,
     ) -> None:
+        self.funding, self.dividends = funding, dividends
         self.bars, self.sizing, self.allocation = bars, sizing, allocation
         self.allow_short = allow_short
         self.account = {**ACCOUNT, **account}
@@ -325,6 +332,11 @@ class Broker:
         for one in self.symbols:
             if one.lots < 0.0:
                 earned += one.value(one.lots, one.close[bar - 1]) * one.borrow * years
+            if self.dividends is not None:
+                earned += one.value(one.lots, float(self.dividends[bar, one.index]))
+            if self.funding is not None:
+                rate = float(self.funding[bar, one.index])
+                earned -= one.value(one.lots, one.close[bar - 1]) * rate
         self.cash += earned
         self.out.carry += earned
 
@@ -725,8 +737,13 @@ def run(
     session_exit: bool = False,
     timezone: str = "UTC",
     fills: Bars | None = None,
+    funding: FloatTable | None = None,
+    dividends: FloatTable | None = None,
 ) -> Outcome:
-    """Walk all bars with one parameter set; the arguments are those of ``optimizer.backtest``."""
+    """Walk all bars with one parameter set; the arguments are those of ``optimizer.backtest``.
+
+    ``funding`` and ``dividends`` are columns of the bars, by bar and symbol.
+    """
     return Broker(
         bars,
         parameters,
@@ -740,4 +757,6 @@ def run(
         session_exit,
         timezone,
         fills,
+        funding,
+        dividends,
     ).walk()

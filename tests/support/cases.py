@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.codes import SIZINGS
-from optimizer.types import Bars
+from optimizer.types import Bars, FloatArray
+from tests.support.studies import write_bars
 
 STRATEGY_SETS: list[dict[str, Any]] = [
     {"strategy": "momentum", "momentum_lookback": 7, "momentum_threshold": 0.01},
@@ -27,13 +30,14 @@ class Variant:
     stops: bool
     margin: bool
     correlated: bool
+    entries: bool
 
 
 VARIANTS = (
-    Variant(fees=False, stops=False, margin=False, correlated=False),
-    Variant(fees=True, stops=True, margin=False, correlated=False),
-    Variant(fees=False, stops=False, margin=True, correlated=False),
-    Variant(fees=True, stops=True, margin=True, correlated=True),
+    Variant(fees=False, stops=False, margin=False, correlated=False, entries=False),
+    Variant(fees=True, stops=True, margin=False, correlated=False, entries=True),
+    Variant(fees=False, stops=False, margin=True, correlated=False, entries=False),
+    Variant(fees=True, stops=True, margin=True, correlated=True, entries=True),
 )
 
 
@@ -49,6 +53,15 @@ class Case:
     instruments: dict[str, Any] = field(default_factory=dict)
     sizing: str = "kelly"
     allocation: str = "additions"
+    entry: str = "market"
+    finer: Bars | None = None
+    fills: Path | None = None
+
+    def written(self, folder: Path) -> Case:
+        """The case with its finer bars in a file."""
+        if self.finer is None:
+            return self
+        return replace(self, fills=write_bars(folder / "finer.parquet", self.finer))
 
     @property
     def more(self) -> dict[str, Any]:
@@ -58,6 +71,8 @@ class Case:
             "instruments": self.instruments,
             "sizing": self.sizing,
             "allocation": self.allocation,
+            "entry": self.entry,
+            "fills": self.fills,
         }
 
 
@@ -86,6 +101,40 @@ def gapping_bars(
     times = np.datetime64("2020-01-01", "ns") + np.arange(n_bars) * np.timedelta64(1, "D")
     names = tuple(f"S{k}" for k in range(n_symbols))
     return Bars(names, times, open_, high, low, close, volume, 365.0)
+
+
+def finer_bars(seed: int, bars: Bars) -> Bars:
+    """Four finer bars in each bar, within its range, from its open to its close; some are missing."""
+    rng = np.random.default_rng(seed)
+    n, parts = bars.n_bars, 4
+    shape = (n, parts, bars.n_symbols)
+    low, high = bars.low[:, None], bars.high[:, None]
+    ends = low + rng.random(shape) * (high - low)
+    ends[:, -1] = bars.close
+    starts = np.concatenate([bars.open[:, None], ends[:, :-1]], axis=1)
+    top, bottom = np.maximum(starts, ends), np.minimum(starts, ends)
+    top += rng.random(shape) * (high - top)
+    bottom -= rng.random(shape) * (bottom - low)
+    step = (bars.timestamps[1] - bars.timestamps[0]) // parts
+    times = (bars.timestamps[:, None] + np.arange(parts) * step).ravel()
+    volume = np.repeat(bars.volume[:, None] / parts, parts, axis=1)
+    volume[rng.random(shape) < 0.1] = 0.0
+    kept = rng.random(n * parts) < 0.9
+
+    def flat(values: FloatArray) -> FloatArray:
+        return np.ascontiguousarray(values.reshape(n * parts, -1)[kept])
+
+    open_, high, low, close, volume = map(flat, (starts, top, bottom, ends, volume))
+    return Bars(bars.symbols, times[kept], open_, high, low, close, volume, 365.0 * parts)
+
+
+def random_payments(rng: np.random.Generator, bars: Bars) -> npt.NDArray[np.float64]:
+    """Funding of every bar and a few dividends, as money per unit."""
+    previous = np.vstack([bars.close[:1], bars.close[:-1]])
+    paid = rng.normal(0.0, 0.001, previous.shape) * previous
+    return paid + previous * rng.uniform(0.0, 0.1, previous.shape) * (
+        rng.random(previous.shape) < 0.02
+    )
 
 
 def random_case(number: int, n_bars: int = 110) -> Case:
@@ -164,6 +213,29 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         {"S0": {"tick_size": 0.01}, bars.symbols[-1]: {"lot_size": 0.5, "multiplier": 0.1}},
     )
     allocation = one_of("additions", "targets")
+    finer = None
+    if variant.stops:
+        parameters |= {
+            "atr_lookback": 5,
+            "stop_loss_atr": one_of(0.0, 0.0, 1.0),
+            "take_profit_atr": one_of(0.0, 0.0, 2.0),
+            "trailing_stop_atr": one_of(0.0, 0.0, 1.5),
+            "time_exit": one_of(0, 0, 1, 4),
+            "cooldown": one_of(0, 0, 1, 3),
+        }
+        finer = finer_bars(number, bars) if one_of(0, 0, 1) else None
+    entry = "market"
+    if variant.entries and costs["fill"] == "next_open" and one_of(0, 1, 1):
+        entry = one_of("limit", "stop")
+        parameters |= {
+            "entry_offset": one_of(0.0, 0.002, 0.01),
+            "entry_offset_atr": one_of(0.0, 0.2, 0.5),
+            "entry_bars": one_of(1, 2, 5),
+        }
+        costs["maker_bps"] = one_of(-1.0, 0.0, 3.0, {"S0": 2.0, "default": -0.5})
+    if one_of(0, 1):
+        bars = replace(bars, payments=random_payments(rng, bars))
     return Case(
-        bars, parameters, costs, allow_short, account, instruments, str(sizing), str(allocation)
+        *(bars, parameters, costs, allow_short, account, instruments, str(sizing)),
+        *(str(allocation), str(entry), finer),
     )

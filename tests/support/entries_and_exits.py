@@ -23,12 +23,15 @@ def wild_rules(rng: np.random.Generator, *, stops: bool, at_close: bool) -> dict
     def some(share: float, low: float, high: float) -> float:
         return float(rng.uniform(low, high)) if rng.random() < share else 0.0
 
-    entry = str(rng.choice(["market", "market", "limit", "stop"]))
-    return {
-        "entry": "market" if at_close else entry,
+    entry = "market" if at_close else str(rng.choice(["market", "limit", "stop"]))
+    offsets = {
         "entry_offset": some(0.7, 0.0, 0.03),
         "entry_offset_atr": some(0.5, 0.0, 1.0),
         "entry_bars": int(rng.choice([1, 1, 2, 5])),
+    }
+    return {
+        "entry": entry,
+        **(offsets if entry != "market" else {}),
         "stop_loss_atr": some(0.4, 0.3, 3.0) * stops,
         "take_profit_atr": some(0.3, 0.3, 3.0) * stops,
         "trailing_stop_atr": some(0.3, 0.3, 3.0) * stops,
@@ -95,12 +98,15 @@ def bars_of(
                 for table in prices.values():
                     table[t, s] = last
     return Bars(
-        symbols=bars.symbols,
-        timestamps=times[rows],
-        volume=volume[rows],
-        bars_per_year=bars.bars_per_year,
+        bars.symbols,
+        times[rows],
+        prices["open"],
+        prices["high"],
+        prices["low"],
+        prices["close"],
+        volume[rows],
+        bars.bars_per_year,
         present=present,
-        **prices,
     )
 
 

@@ -80,6 +80,7 @@ class Inputs:
         volumes: (n_bars, n_symbols), units; 0 where the symbol does not trade, inf (the default)
             where it is unknown.
         rates: (n_bars, N_RATE_COLUMNS), zeros by default.
+        payments: (n_bars, n_symbols), money per unit; empty by default.
     """
 
     opens: FloatArray
@@ -94,6 +95,7 @@ class Inputs:
     first: int = 0
     volumes: FloatArray | None = None
     rates: FloatArray | None = None
+    payments: FloatArray | None = None
     inverses: FloatArray = field(init=False)
     traded: npt.NDArray[np.uint8] = field(init=False)
 
@@ -106,6 +108,8 @@ class Inputs:
             self.volumes = np.full(self.closes.shape, inf)
         if self.rates is None:
             self.rates = np.zeros((len(self.closes), layout.N_RATE_COLUMNS))
+        if self.payments is None:
+            self.payments = np.zeros((0, 0))
         self.traded = (self.volumes > 0.0).astype(np.uint8)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
@@ -289,6 +293,7 @@ class Sweep:
             inputs.refresh,
             self.instruments,
             np.asarray(inputs.rates),
+            np.asarray(inputs.payments),
             self.strategies,
             self.shared,
             self.columns.reshape(-1),

@@ -12,7 +12,7 @@ class DataContainer:
     """Bars in order of time.
 
     Args:
-        symbols: of every bar.
+        symbols: the symbols of every bar.
         depth: number of bars kept.
     """
 
@@ -46,6 +46,9 @@ class DataContainer:
 
     def cache_bar(self, bar: Bar) -> None:
         """Keep the bar at which the timeline is.
+
+        Args:
+            bar: the bar of all symbols.
 
         Raises:
             DataError: the timeline is at another bar.

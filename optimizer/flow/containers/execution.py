@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from kernels.codes import LIMIT_ENTRY
 from kernels.execution import cut_lots, lot_need, payable_share
 from kernels.risk import reducing_part
 from optimizer.flow.costs import Costs, Terms
+from optimizer.flow.waiting import Addition, EntryTerms, WaitingEntries
 from optimizer.types import (
     NO_BUYING_POWER,
     NO_VOLUME,
@@ -25,10 +27,13 @@ class Broker(Protocol):
     """A real broker: the one place where orders could leave the process. barsweep has none."""
 
     async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders; return the broker's reference of each.
+        """Send orders to the market.
 
         Args:
-            orders: of one portfolio.
+            orders: the orders of one portfolio.
+
+        Returns:
+            The broker's reference of each order.
         """
 
 
@@ -41,7 +46,7 @@ class ExecutionStatistics:
         filled: number of fills of orders.
         cut: number of fills that volume or buying power made smaller.
         lapsed: number of orders without any fill.
-        closed: number of positions that stops or margin calls reduced.
+        closed: number of positions that were reduced without an order.
     """
 
     submitted: int = 0
@@ -56,44 +61,46 @@ class Market:
     """What the orders of a bar fill at.
 
     Attributes:
-        bar: of the fill.
-        prices: before costs, shape (n_symbols,).
-        volatilities: per bar, at the decision, shape (n_symbols,).
+        bar: the bar of the fill.
+        prices: the prices before costs, shape (n_symbols,).
+        volatilities: the volatilities per bar, at the decision, shape (n_symbols,).
+        ranges: the average true ranges at the decision, in units of price, shape (n_symbols,); 0 where
+            unused.
     """
 
     bar: Bar
     prices: FloatArray
     volatilities: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class _Addition:
-    """The part of an order that opens or adds."""
-
-    order: Order
-    lots: float
-    second: bool  # the order has closed a position before
+    ranges: FloatArray
 
 
 class ExecutionContainer:
     """The orders of one portfolio that wait for their fill.
 
     Args:
-        costs: of the portfolio.
+        costs: the costs of the portfolio.
         leverage: buying power over equity.
         allow_short: whether short positions are allowed.
+        entries: where additions wait; None where they fill at the open.
         broker: takes the orders of real trading; None without one.
     """
 
     def __init__(
-        self, costs: Costs, leverage: float, allow_short: bool, broker: Broker | None = None
+        self,
+        costs: Costs,
+        leverage: float,
+        allow_short: bool,
+        entries: EntryTerms | None = None,
+        broker: Broker | None = None,
     ) -> None:
         self._costs = costs
         self._leverage = leverage
         self._short = True if allow_short else None
+        self._limit = entries is not None and entries.entry == LIMIT_ENTRY
         self._broker = broker
+        self.waiting = None if entries is None else WaitingEntries(entries, allow_short)
         self._active: tuple[Order, ...] = ()
-        self._additions: list[_Addition] = []
+        self._additions: list[Addition] = []
         self._rejected: list[tuple[Order, str]] = []
         self._counts = ExecutionStatistics()
 
@@ -116,7 +123,7 @@ class ExecutionContainer:
         """Keep orders for the next fill.
 
         Args:
-            orders: of one bar, in the order of the symbols, at most one per symbol.
+            orders: the orders of one bar, in the order of the symbols, at most one per symbol.
         """
         self._active = (*self._active, *orders)
         self._count(submitted=len(orders))
@@ -125,7 +132,10 @@ class ExecutionContainer:
         """Send orders to the broker.
 
         Args:
-            orders: of one bar.
+            orders: the orders of one bar.
+
+        Returns:
+            The broker's reference of each order.
 
         Raises:
             RuntimeError: there is no broker.
@@ -137,35 +147,42 @@ class ExecutionContainer:
     def execute_reductions(self, market: Market, lots: Sequence[float]) -> list[Fill]:
         """Fill what reduces positions. No order is active any more; its rest waits for the additions.
 
-        An order whose symbol does not trade lapses.
+        An order whose symbol does not trade lapses. Entries that wait at a price are left out.
 
         Args:
-            market: at which they fill.
+            market: the bar at which they fill.
             lots: position of each symbol, signed.
+
+        Returns:
+            The fills, in the order of the symbols.
         """
         orders, self._active = self._active, ()
         self._additions, self._rejected = [], []
         fills = []
         for order in orders:
             s = order.symbol
-            if not market.bar.traded[s]:
-                self._reject(order, NOT_TRADED)
-                continue
             part = float(reducing_part(order.lots, lots[s], self._short))
+            if not market.bar.traded[s]:
+                if self.waiting is None or part == order.lots:
+                    self._reject(order, NOT_TRADED)
+                continue
             rest = order.lots - part
             if part != 0.0:
                 quantity = self._costs.limited(s, abs(part), float(market.bar.market_volume[s]))
                 if quantity > 0.0:
                     change = math.copysign(quantity, part)
-                    fills.append(self._fill(order, market, change, "fill"))
+                    price = float(market.prices[s])
+                    fills.append(self._fill(order, market, change, price, "fill"))
                 else:
                     self._reject(order, NO_VOLUME)
                 if quantity < abs(part):
                     self._count(cut=int(quantity > 0.0))
                     # What is left of the position cannot be turned around.
                     rest = 0.0
-            if rest != 0.0:
-                self._additions.append(_Addition(order, rest, second=part != 0.0))
+                    if self.waiting is not None:
+                        self.waiting.cancel(s)
+            if rest != 0.0 and self.waiting is None:
+                self._additions.append(Addition(order, rest, second=part != 0.0))
         self._count(filled=len(fills))
         return fills
 
@@ -173,35 +190,66 @@ class ExecutionContainer:
         """Fill what opens or adds, after ``execute_reductions``; all of it shares the buying power.
 
         Args:
-            market: at which they fill.
+            market: the bar at which they fill.
             power: buying power after the reductions, money.
+
+        Returns:
+            The fills, in the order of the symbols.
         """
-        limited: list[tuple[_Addition, float]] = []
+        priced = [(one, float(market.prices[one.order.symbol])) for one in self._additions]
+        self._additions = []
+        return self._share(priced, market, power, limit=False)
+
+    def execute_entries(
+        self, reached: Sequence[tuple[Addition, float]], market: Market, power: float
+    ) -> list[Fill]:
+        """Fill entries whose price the bar has reached; all of them share the buying power.
+
+        Args:
+            reached: each entry with the price of the market at which it fills.
+            market: the bar, or a finer one inside it; its prices are not read.
+            power: buying power, money.
+
+        Returns:
+            The fills, in the order of the symbols.
+        """
+        self._rejected = []
+        return self._share(reached, market, power, self._limit)
+
+    def _share(
+        self,
+        priced: Sequence[tuple[Addition, float]],
+        market: Market,
+        power: float,
+        limit: bool,
+    ) -> list[Fill]:
+        """Fill what opens or adds at its price, as far as the buying power carries it."""
+        limited: list[tuple[Addition, float, float]] = []
         need = fixed = 0.0
-        for one in self._additions:
+        for one, price in priced:
             s = one.order.symbol
             quantity = self._costs.limited(s, abs(one.lots), float(market.bar.market_volume[s]))
             if quantity == 0.0:
                 self._leave_out(one, NO_VOLUME)
                 continue
             change = math.copysign(quantity, one.lots)
-            terms = self._terms(s, change, float(market.prices[s]), market)
+            terms = self._terms(s, change, price, market, limit)
             need += quantity * lot_need(terms.raw_value, terms.cash_per_lot, self._leverage)
             fixed += self._leverage * self._costs.fixed(s)
-            limited.append((one, quantity))
-        self._additions = []
+            limited.append((one, price, quantity))
         if not limited:
             return []
         share = payable_share(power, need, fixed)
         fills = []
-        for one, quantity in limited:
+        for one, price, quantity in limited:
             paid = float(cut_lots(quantity, share))
             if paid == 0.0:
                 self._leave_out(one, NO_BUYING_POWER)
                 continue
             self._count(cut=int(paid < abs(one.lots)))
             change = math.copysign(paid, one.lots)
-            fills.append(self._fill(one.order, market, change, "fill2" if one.second else "fill"))
+            suffix = "fill2" if one.second else "fill"
+            fills.append(self._fill(one.order, market, change, price, suffix, limit))
         self._count(filled=len(fills))
         return fills
 
@@ -216,17 +264,17 @@ class ExecutionContainer:
         opening_order_id: str | None,
         level: float | None = None,
     ) -> Fill | None:
-        """Close a position whose stop was reached, or for which the margin does not suffice.
+        """Close a position by a stop, for want of margin, or at the end of its symbol.
 
         Args:
-            id: of the fill.
-            kind: ``stop``, of which the bar's volume lets through a share, or ``liquidation``.
+            id: the ID of the fill.
+            kind: ``stop``, of which the bar's volume lets through a share, ``liquidation`` or ``end``.
             symbol: index.
             lots: held, signed.
-            price: at which it closes, before costs.
+            price: the price at which it closes, before costs.
             market: the bar and the volatilities; its prices are not read.
             opening_order_id: ID of the order that opened the position.
-            level: of the stop.
+            level: the level of the stop.
 
         Returns:
             The fill, or None if the bar's volume lets no lot through.
@@ -242,15 +290,15 @@ class ExecutionContainer:
         fill = self._trade(id, None, kind, symbol, change, price, market)
         return replace(fill, opening_order_id=opening_order_id, stop_level=level)
 
-    def _terms(self, symbol: int, lots: float, price: float, market: Market) -> Terms:
+    def _terms(self, symbol: int, lots: float, price: float, market: Market, limit: bool) -> Terms:
         volatility, volume = market.volatilities[symbol], market.bar.market_volume[symbol]
-        return self._costs.terms(symbol, lots, price, float(volatility), float(volume))
+        return self._costs.terms(symbol, lots, price, float(volatility), float(volume), limit)
 
     def _reject(self, order: Order, reason: str) -> None:
         self._rejected.append((order, reason))
         self._count(lapsed=1)
 
-    def _leave_out(self, addition: _Addition, reason: str) -> None:
+    def _leave_out(self, addition: Addition, reason: str) -> None:
         """An addition does not fill: its order lapses, unless it has closed a position."""
         if addition.second:
             self._count(cut=1)
@@ -261,10 +309,17 @@ class ExecutionContainer:
         counts = {name: getattr(self._counts, name) + number for name, number in more.items()}
         self._counts = replace(self._counts, **counts)
 
-    def _fill(self, order: Order, market: Market, change: float, suffix: str) -> Fill:
-        s = order.symbol
-        price = float(market.prices[s])
-        return self._trade(f"{order.id}.{suffix}", order.id, "order", s, change, price, market)
+    def _fill(
+        self,
+        order: Order,
+        market: Market,
+        change: float,
+        price: float,
+        suffix: str,
+        limit: bool = False,
+    ) -> Fill:
+        id, s = f"{order.id}.{suffix}", order.symbol
+        return self._trade(id, order.id, "order", s, change, price, market, limit)
 
     def _trade(
         self,
@@ -275,8 +330,9 @@ class ExecutionContainer:
         lots: float,
         price: float,
         market: Market,
+        limit: bool = False,
     ) -> Fill:
-        terms = self._terms(symbol, lots, price, market)
+        terms = self._terms(symbol, lots, price, market, limit)
         return Fill(
             id=id,
             order_id=order_id,

@@ -7,14 +7,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from kernels.correlation import correlation_state_size, correlation_step
-from kernels.regimes import market_features_step, market_return_step
+from kernels.correlation import N_SPAN_ROWS, joint_correlation_step
+from kernels.regimes import joint_market_return_step, market_features_step
 from optimizer.errors import DataError
 from optimizer.market.features import FeatureKey, GivenFeature, new_state, sorted_keys, step
-from optimizer.types import Bar, FloatArray
+from optimizer.types import Bar, FloatArray, MaskArray
 
 Indicators = Mapping[str, FloatArray]
-"""Features of a bar by name, such as ``momentum_60``, each of shape (n_symbols,); NaN in its warm-up."""
+"""Features of a bar by name, such as ``momentum_60``, each of shape (n_symbols,); NaN in the warm-up of a
+symbol. Where a symbol has no bar, it keeps the values of its last one."""
 
 
 def _read_only(array: FloatArray) -> FloatArray:
@@ -23,7 +24,7 @@ def _read_only(array: FloatArray) -> FloatArray:
 
 
 def indicator_name(key: FeatureKey) -> str:
-    """Name of a feature among the hub's values, such as ``sma_20``.
+    """The name of a feature among the hub's values, such as ``sma_20``.
 
     Args:
         key: name and lookback.
@@ -32,33 +33,77 @@ def indicator_name(key: FeatureKey) -> str:
 
 
 class _History:
-    """All bars so far, those of a symbol contiguous."""
+    """All bars so far that each symbol has, those of a symbol contiguous."""
 
     _FIELDS = ("open", "high", "low", "close", "volume")
 
     def __init__(self, n_symbols: int) -> None:
-        self.n_bars = 0
+        self.n_bars = np.zeros(n_symbols, dtype=np.int64)
         self._arrays = {name: np.empty((n_symbols, 1024)) for name in self._FIELDS}
 
-    def add(self, bar: Bar) -> None:
-        """Take the next bar."""
+    def add(self, bar: Bar, there: MaskArray) -> None:
+        """Take the next bar of the symbols that have it."""
+        own = np.flatnonzero(there)
         for name, array in self._arrays.items():
-            if self.n_bars == array.shape[1]:
+            if self.n_bars.max() == array.shape[1]:
                 array = np.concatenate((array, np.empty_like(array)), axis=1)
                 self._arrays[name] = array
-            array[:, self.n_bars] = getattr(bar, name)
-        self.n_bars += 1
+            array[own, self.n_bars[own]] = getattr(bar, name)[own]
+        self.n_bars[own] += 1
 
     def of(self, symbol: int) -> dict[str, FloatArray]:
-        """Bars of one symbol by field, each of shape (n_bars,)."""
-        return {name: array[symbol, : self.n_bars] for name, array in self._arrays.items()}
+        """Bars of one symbol by field, each of shape (n_own,)."""
+        own = self.n_bars[symbol]
+        return {name: array[symbol, :own] for name, array in self._arrays.items()}
+
+
+class _Market:
+    """The log returns of one symbol at its own bars, or of the index of all at every bar."""
+
+    def __init__(self, columns: Sequence[int]) -> None:
+        self.returns: list[float] = []
+        self.has_bar = False
+        self._columns = list(columns)
+        self._seen = np.zeros(len(columns), dtype=np.bool_)
+        self._pairs = np.empty((2, len(columns)))
+
+    def add(self, previous: FloatArray, close: FloatArray, there: MaskArray, whole: bool) -> None:
+        """Take the next bar; ``whole`` says whether it counts where no symbol has it."""
+        own = there[self._columns]
+        self.has_bar = whole or bool(own.any())
+        if self.has_bar:
+            before, now = previous[self._columns], close[self._columns]
+            moved = joint_market_return_step(before, now, own, self._seen, self._pairs)
+            self.returns.append(moved)
+
+
+class _Correlations:
+    """The correlations of all symbols, on the bars that two of them have in common."""
+
+    def __init__(self, n_symbols: int, lookback: int) -> None:
+        self._lookback = lookback
+        self._close = np.empty((1024, n_symbols))
+        self._present = np.empty((1024, n_symbols), dtype=np.uint8)
+        self._spans = np.zeros((N_SPAN_ROWS, n_symbols), dtype=np.int64)
+
+    def step(self, bar: int, close: FloatArray, there: MaskArray, wanted: bool) -> FloatArray:
+        """Take bar ``bar``; the matrix, which means something if it is ``wanted``."""
+        if bar == len(self._close):
+            self._close = np.concatenate((self._close, np.empty_like(self._close)))
+            self._present = np.concatenate((self._present, np.empty_like(self._present)))
+        self._close[bar], self._present[bar] = close, there
+        out = np.empty((len(close), len(close)))
+        joint_correlation_step(
+            self._close, self._present, bar, self._spans, self._lookback, wanted, out
+        )
+        return out
 
 
 class FeatureHub:
     """Features of all symbols, one bar at a time.
 
     Args:
-        symbols: in the order of the bars' columns.
+        symbols: the symbols in the order of the bars' columns.
         keys: features to compute.
         market_lookbacks: windows of the market's features, for classifiers, by market: a symbol,
             or None for the equal-weighted index.
@@ -81,13 +126,15 @@ class FeatureHub:
         self._given = [(key, (given or {})[key[0]]) for key in every if "." in key[0]]
         self._history = _History(len(symbols))
         self._states = [[new_state(key) for _ in symbols] for key in self._keys]
-        self._columns: dict[str | None, list[int]] = {}
+        self._values: dict[str, FloatArray] = {
+            indicator_name(key): np.full(len(symbols), np.nan) for key in every
+        }
+        self._markets: dict[str | None, _Market] = {}
         for market, _ in market_lookbacks:
             if market is not None and market not in symbols:
                 raise DataError(f"no symbol {market!r} to take as the market")
             whole = list(range(len(symbols)))
-            self._columns[market] = whole if market is None else [symbols.index(market)]
-        self._returns: dict[str | None, list[float]] = {market: [] for market in self._columns}
+            self._markets[market] = _Market(whole if market is None else [symbols.index(market)])
         self._rings = {
             (market, lookback): (np.zeros(lookback), np.zeros(1, np.int64), np.empty(2))
             for market, lookback in market_lookbacks
@@ -95,7 +142,7 @@ class FeatureHub:
         self._correlation = correlation
         if correlation is not None:
             n = len(symbols)
-            self._correlation_state = np.zeros(correlation_state_size(correlation[0], n))
+            self._correlations = _Correlations(n, correlation[0])
             self._matrix = _read_only(np.zeros((n, n)))
         self._previous: FloatArray | None = None
         self._latest: Bar | None = None
@@ -113,42 +160,43 @@ class FeatureHub:
         Raises:
             StrategyError: a user's feature raised.
         """
-        values: dict[str, FloatArray] = {}
+        n_symbols = len(self._symbols)
+        there = np.ones(n_symbols, np.uint8) if bar.present is None else bar.present
+        own = np.flatnonzero(there).tolist()
+        values = {name: column.copy() for name, column in self._values.items()}
         for key, states in zip(self._keys, self._states, strict=True):
-            column = np.empty(len(self._symbols))
-            for s, state in enumerate(states):
+            column = values[indicator_name(key)]
+            for s in own:
                 column[s] = step(
-                    key, state, float(bar.high[s]), float(bar.low[s]), float(bar.close[s])
+                    key, states[s], float(bar.high[s]), float(bar.low[s]), float(bar.close[s])
                 )
-            values[indicator_name(key)] = _read_only(column)
         if self._given:
-            self._history.add(bar)
+            self._history.add(bar, there)
             for key, feature in self._given:
-                column = np.full(len(self._symbols), np.nan)
-                for s in range(len(self._symbols) if self._history.n_bars > key[1] else 0):
-                    column[s] = feature(self._history.of(s), key[1])[-1]
-                values[indicator_name(key)] = _read_only(column)
+                for s in own:
+                    if self._history.n_bars[s] > key[1]:
+                        found = feature(self._history.of(s), key[1])[-1]
+                        values[indicator_name(key)][s] = found
         close = np.array(bar.close)
-        for market, columns in self._columns.items():
-            own = close[columns]
-            before = self._previous
-            moved = 0.0 if before is None else market_return_step(before[columns], own)
-            self._returns[market].append(moved)
-        for (market, _), (ring, seen, features) in self._rings.items():
-            market_features_step(self._returns[market][-1], ring, seen, features)
-        self._update_correlation(bar, close)
+        before = close if self._previous is None else self._previous
+        for name, market in self._markets.items():
+            market.add(before, close, there, whole=name is None)
+        for (name, _), (ring, seen, features) in self._rings.items():
+            if self._markets[name].has_bar:
+                market_features_step(self._markets[name].returns[-1], ring, seen, features)
+        self._update_correlation(bar, close, there)
+        self._values = {name: _read_only(column) for name, column in values.items()}
         self._previous = close
         self._latest = bar
-        return MappingProxyType(values)
+        return MappingProxyType(self._values)
 
-    def _update_correlation(self, bar: Bar, close: FloatArray) -> None:
+    def _update_correlation(self, bar: Bar, close: FloatArray, there: MaskArray) -> None:
         if self._correlation is None:
             return
-        lookback, refresh, first = self._correlation
+        _, refresh, first = self._correlation
         wanted = bar.index >= first and (bar.index - first) % refresh == 0
         self.correlation_refreshed = wanted
-        out = np.empty_like(self._matrix)
-        correlation_step(self._correlation_state, close, lookback, wanted, out)
+        out = self._correlations.step(bar.index, close, there, wanted)
         if wanted:
             out[np.isnan(out)] = 0.0
             np.fill_diagonal(out, 1.0)
@@ -165,11 +213,11 @@ class FeatureHub:
         return self._latest
 
     def get_correlation_matrix(self) -> FloatArray | None:
-        """Correlations of the last refresh, shape (n_symbols, n_symbols), read-only; None if unused."""
+        """The last correlations, shape (n_symbols, n_symbols), read-only; None if they are unused."""
         return self._matrix if self._correlation is not None else None
 
     def market_features(self, market: str | None, lookback: int) -> FloatArray:
-        """Mean and standard deviation of the last log returns of the market, shape (1, 2), read-only.
+        """The mean and standard deviation of the last log returns of the market, shape (1, 2), read-only.
 
         Args:
             market: a symbol, or None for the index.
@@ -177,10 +225,29 @@ class FeatureHub:
         """
         return _read_only(self._rings[market, lookback][2].reshape(1, 2).copy())
 
-    def market_returns(self, market: str | None) -> FloatArray:
-        """All log returns of the market so far, shape (n_bars,), read-only; 0 at the first bar.
+    def market_has_bar(self, market: str | None) -> bool:
+        """Whether the market has the last bar; the index has every bar.
 
         Args:
             market: a symbol, or None for the index.
         """
-        return _read_only(np.array(self._returns[market]))
+        return self._markets[market].has_bar
+
+    def market_bars(self, market: str | None) -> int:
+        """The number of bars that the market has so far.
+
+        Args:
+            market: a symbol, or None for the index.
+        """
+        return len(self._markets[market].returns)
+
+    def market_returns(self, market: str | None) -> FloatArray:
+        """All log returns of the market so far, at the bars that it has, read-only; 0 at the first.
+
+        Args:
+            market: a symbol, or None for the index.
+
+        Returns:
+            Shape (n_bars,), see ``market_bars``.
+        """
+        return _read_only(np.array(self._markets[market].returns))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kernels import layout
 from kernels.execution import buying_power
+from kernels.orders import exit_marks
 from kernels.portfolio import (
     bar_return,
     carried,
@@ -32,7 +33,10 @@ class _Position:
     basis: float = 0.0
     entry: float = 0.0
     best: float = 0.0
+    atr: float = 0.0
     barred: float = 0.0
+    cooling: float = 0.0
+    held_bars: float = 0.0
     opening_order_id: str | None = None
 
 
@@ -40,9 +44,9 @@ class PortfolioContainer:
     """One portfolio. It shares no mutable state with any other.
 
     Args:
-        id: of the portfolio.
-        symbols: in the order of the bars' columns.
-        rules: of the study.
+        id: the ID of the portfolio.
+        symbols: the symbols in the order of the bars' columns.
+        rules: the rules of the study.
         bars_per_year: annualizes the metrics.
     """
 
@@ -78,29 +82,35 @@ class PortfolioContainer:
         """Position of each symbol, signed, in lots."""
         return tuple(position.lots for position in self._positions)
 
-    def stop_inputs(self, symbol: int) -> tuple[float, float, float]:
-        """Lots, entry price and best price of a position, for its stop.
+    def stop_inputs(self, symbol: int) -> tuple[float, float, float, float]:
+        """What the stop of a position depends on.
 
         Args:
             symbol: index.
+
+        Returns:
+            Lots (signed), mean entry price, best price since the entry, and average true range.
         """
         position = self._positions[symbol]
-        return position.lots, position.entry, position.best
+        return position.lots, position.entry, position.best, position.atr
 
     def opening_order_id(self, symbol: int) -> str | None:
-        """ID of the order that opened a position; None without a position.
+        """The ID of the order that opened a position; None without a position.
 
         Args:
             symbol: index.
         """
         return self._positions[symbol].opening_order_id
 
-    def carry(self, credit: float, debit: float, years: float) -> None:
-        """Book interest and borrow fees on cash and positions at the last mark.
+    def carry(
+        self, credit: float, debit: float, years: float, payments: FloatArray | None = None
+    ) -> None:
+        """Book interest, borrow fees and payments on cash and positions at the last mark.
 
         Args:
             credit, debit: interest on cash above and below 0 over the time since then, fractions.
-            years: that time.
+            years: the same time in years.
+            payments: dividends less funding per unit, shape (n_symbols,); None without them.
         """
         shorts = fees = 0.0
         if self._rules.margin:
@@ -110,16 +120,21 @@ class PortfolioContainer:
                 value = larger(-position.lots, 0.0) * lot_value
                 shorts += value
                 fees += value * (borrow * years)
+        if payments is not None:
+            for position, payment, lot_money in zip(
+                self._positions, payments, self._lot_money, strict=True
+            ):
+                fees -= position.lots * (float(payment) * lot_money)
         earned = 0.0 if self.ruined else float(carried(self.cash, shorts, fees, credit, debit))
         self.cash += earned
         self._carry += earned
         self._period.add_carry(earned)
 
     def buying_power(self, prices: FloatArray) -> float:
-        """Money by which the gross value of the positions may still grow; without margin, the cash.
+        """The money by which the gross value of the positions may still grow; without margin, the cash.
 
         Args:
-            prices: of all symbols, shape (n_symbols,).
+            prices: the prices of all symbols, shape (n_symbols,).
         """
         if not self._rules.margin:
             return self.cash
@@ -132,11 +147,12 @@ class PortfolioContainer:
             gross += abs(held)
         return float(buying_power(self.cash, net, gross, self._rules.leverage))
 
-    def process_fills(self, fills: Sequence[Fill]) -> None:
+    def process_fills(self, fills: Sequence[Fill], ranges: FloatArray) -> None:
         """Book fills: positions, cash, costs, and the trades that they may end.
 
         Args:
             fills: each reduces a position, or each opens or adds.
+            ranges: the average true ranges before them, shape (n_symbols,).
         """
         spent = 0.0
         for fill in fills:
@@ -154,6 +170,8 @@ class PortfolioContainer:
             else:
                 if before == 0.0:
                     position.best = fill.price
+                    position.atr = float(ranges[fill.symbol])
+                    position.held_bars = 0.0
                     position.opening_order_id = fill.order_id
                 position.entry = mean_entry(before, position.entry, fill.lots, fill.price)
                 position.lots = before + fill.lots
@@ -175,29 +193,44 @@ class PortfolioContainer:
         position.basis -= released
         self._realised -= fill.lots * fill.cash_per_lot + released
 
-    def carry_best_prices(self, bar: Bar, held: tuple[float, ...]) -> None:
+    def carry_best_prices(self, bar: Bar, held: tuple[float, ...], entered: Container[int]) -> None:
         """Take the bar's extremes into the best prices of the positions held at its stops.
 
         Args:
             bar: the bar; those of symbols that do not trade stay.
             held: lots of each symbol when the stops were checked, signed.
+            entered: symbols in which an entry filled inside the bar; their best prices stay.
         """
         for s, (position, lots) in enumerate(zip(self._positions, held, strict=True)):
-            if position.lots == 0.0 or not bar.traded[s]:
+            if position.lots == 0.0 or not bar.traded[s] or s in entered:
                 continue
             if lots > 0.0:
                 position.best = max(position.best, float(bar.high[s]))
             elif lots < 0.0:
                 position.best = min(position.best, float(bar.low[s]))
 
-    def set_barred(self, symbol: int, barred: float) -> None:
-        """Set the direction of a symbol that a stop keeps closed: -1, 1, or 0 for neither.
+    def bar_after_stop(self, symbol: int, closed: float, cooldown: float) -> None:
+        """Keep a symbol closed after a stop.
 
         Args:
             symbol: index.
-            barred: the direction.
+            closed: direction of the position that the stop closes.
+            cooldown: closes without entry; 0 bars the direction instead.
         """
-        self._positions[symbol].barred = barred
+        one = self._positions[symbol]
+        one.barred, one.cooling = exit_marks(True, closed, one.barred, one.cooling, cooldown)
+
+    def set_exits(self, symbol: int, barred: float, cooling: float, held_bars: float) -> None:
+        """Set what the decisions of a close leave for the next one.
+
+        Args:
+            symbol: index.
+            barred: direction that is kept closed, or 0.
+            cooling: closes at which nothing may be entered.
+            held_bars: closes at which the position has been held.
+        """
+        one = self._positions[symbol]
+        one.barred, one.cooling, one.held_bars = barred, cooling, held_bars
 
     def below_margin(self, bar: Bar) -> bool:
         """Whether the maintenance margin does not suffice at the worst prices of a bar.
@@ -332,12 +365,14 @@ class PortfolioContainer:
             variance=self._variance,
             lots=self.lots,
             barred=tuple(position.barred for position in self._positions),
+            cooling=tuple(position.cooling for position in self._positions),
+            held_bars=tuple(position.held_bars for position in self._positions),
             values=self._reference,
             values_gross=self._reference_gross,
         )
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the period, by the kernel of the sweep.
+        """The metrics of the period, by the kernel of the sweep.
 
         Raises:
             ValueError: no bar was accounted for yet.
@@ -345,7 +380,7 @@ class PortfolioContainer:
         return self._period.metrics(self.cash, self.ruined, self._bars_per_year)
 
     def get_state(self) -> PortfolioView:
-        """Positions, cash, transactions, realised and unrealised profit and loss, metrics."""
+        """The positions, cash, transactions, realised and unrealised profit and loss, metrics."""
         positions = tuple(
             PositionView(symbol, p.lots * units, value, value - p.basis if p.lots else 0.0, p.entry)
             for symbol, p, value, units in zip(
@@ -369,7 +404,7 @@ class PortfolioContainer:
 
 def _forget(position: _Position) -> None:
     """Clear a position that is closed; what its stop has barred stays."""
-    position.basis = position.entry = position.best = 0.0
+    position.basis = position.entry = position.best = position.atr = 0.0
     position.opening_order_id = None
 
 

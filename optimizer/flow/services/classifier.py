@@ -15,7 +15,7 @@ class ClassifierConfig:
 
     Attributes:
         model: fitted on earlier bars; without one the market is neutral.
-        carried: of the model after the last bar; None before its first.
+        carried: the carried state of the model after the last bar; None before its first.
     """
 
     model: RegimeModel | None = None
@@ -32,8 +32,11 @@ class StatelessClassifier:
         """Regime code of one bar, and the configuration for the next.
 
         Args:
-            features: of the market at the bar, shape (1, n_features).
+            features: the features of the market at the bar, shape (1, n_features).
             config: the model in force and its carried state; it is not changed.
+
+        Returns:
+            The code, -1, 0 or 1, and the next configuration.
         """
         if config.model is None:
             return NEUTRAL, config

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels.codes import NEUTRAL
 from kernels.decisions import decide
-from kernels.execution import stop_price
+from kernels.execution import stop_distance, stop_price
 from optimizer.sweep.risk_values import risk_values
 from optimizer.sweep.rules import Rules
 from optimizer.types import Bar, FloatArray, Order, PortfolioState, Regime, Signal, correlation_id
@@ -20,18 +20,25 @@ class RiskConfig:
     """Risk parameters of one portfolio, as the kernels take them.
 
     Attributes:
-        size: of the sizing mode, such as the share of the full Kelly size.
+        size: the size that the sizing mode takes, such as the share of the full Kelly size.
         max_weight: cap of a position, a fraction of equity.
         max_positions: most positions, inf where unlimited.
         max_exposure: most gross exposure, times equity.
-        bear_multiplier, neutral_multiplier, bull_multiplier: of the size in a regime.
+        bear_multiplier, neutral_multiplier, bull_multiplier: the factors of the size in each
+            regime.
         correlation_penalty: cut of the size at a correlation of 1.
         min_order_size: smallest order that opens or adds, units.
         rebalance_band: least change of a position, a share of the target.
+        stop_loss_atr, take_profit_atr, trailing_stop_atr: multiples of the average true range, 0 where
+            off.
+        time_exit: closes after which a position is closed, inf where off.
+        cooldown: closes without entry after an exit.
+        entry_offset, entry_offset_atr, entry_bars: where entries wait; see ``EntryTerms``.
         stop_loss, take_profit, trailing_stop: distances as fractions, inf where off.
         sizing, allocation: codes of ``kernels.codes``.
         allow_short: whether short positions are allowed.
-        lot_units, lot_money: of each symbol, units per lot, and money per lot at a price of 1.
+        lot_units, lot_money: the units per lot of each symbol, and its money per lot at a price of
+            1.
     """
 
     size: float
@@ -47,6 +54,14 @@ class RiskConfig:
     stop_loss: float
     take_profit: float
     trailing_stop: float
+    stop_loss_atr: float
+    take_profit_atr: float
+    trailing_stop_atr: float
+    time_exit: float
+    cooldown: float
+    entry_offset: float
+    entry_offset_atr: float
+    entry_bars: float
     sizing: int
     allocation: int
     allow_short: bool
@@ -58,9 +73,9 @@ class RiskConfig:
         """The configuration of one parameter set.
 
         Args:
-            parameters: by column name; risk parameters and costs at least.
-            rules: of the study.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; risk parameters and costs at least.
+            rules: the rules of the study.
+            bars_per_year: the number of bars in a year.
         """
         values = risk_values(parameters, rules, bars_per_year)
         own = {one.name: float(values[one.name]) for one in fields(cls) if one.name in values}
@@ -74,7 +89,7 @@ class RiskConfig:
         )
 
     def multiplier(self, regime: int) -> float:
-        """Factor of the size in a regime, which is given by its code.
+        """The factor of the size in a regime, which is given by its code.
 
         Args:
             regime: -1, 0 or 1.
@@ -85,18 +100,43 @@ class RiskConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StopInputs:
+    """What stops read of a position.
+
+    Attributes:
+        lots: signed.
+        entry: mean price of its fills.
+        best: best price since entry.
+        atr: average true range before the fill that opened it.
+        entered: price at which an entry filled inside the bar, 0 where none did. What came before does
+            not count, and no target, since the bar does not tell its order.
+    """
+
+    lots: float
+    entry: float
+    best: float
+    atr: float
+    entered: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decisions:
     """What became of the signals of a close.
 
     Attributes:
-        orders: in the order of the symbols.
-        reasons: of each symbol, the code of the reject reason; PLACED with an order.
-        barred: of each symbol, the direction that a stop keeps closed from here on; 0 is neither.
+        orders: the orders in the order of the symbols.
+        reasons: the code of the reject reason of each symbol; PLACED with an order, HELD
+            without a signal.
+        barred: the direction of each symbol that a stop keeps closed from here on; 0 is neither.
+        cooling: the closes at which nothing may be entered in each symbol from here on.
+        held_bars: the closes at which each position has been held.
     """
 
     orders: tuple[Order, ...]
     reasons: tuple[int, ...]
     barred: tuple[float, ...]
+    cooling: tuple[float, ...]
+    held_bars: tuple[float, ...]
 
 
 class StatelessRiskManager:
@@ -110,42 +150,49 @@ class StatelessRiskManager:
         risk_config: RiskConfig,
         market_data: Bar,
         correlation_matrix: FloatArray | None,
-    ) -> tuple[Order, ...]:
-        """The orders alone; see ``decide``."""
-        return StatelessRiskManager.decide(
-            signals, regime, portfolio_state, risk_config, market_data, correlation_matrix
-        ).orders
-
-    @staticmethod
-    def decide(
-        signals: Sequence[Signal],
-        regime: Regime,
-        portfolio_state: PortfolioState,
-        risk_config: RiskConfig,
-        market_data: Bar,
-        correlation_matrix: FloatArray | None,
+        ranges: FloatArray,
+        waiting: Sequence[float],
     ) -> Decisions:
         """Size all signals of a close at once, and share places and budget among them.
 
         Args:
-            signals: one a symbol, in the order of the symbols.
-            regime: of the market.
-            portfolio_state: of the portfolio.
-            risk_config: of the portfolio.
+            signals: the signals, one a symbol or none; the position of a symbol without one stays.
+            regime: the regime of the market.
+            portfolio_state: the state of the portfolio.
+            risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             correlation_matrix: shape (n_symbols, n_symbols); None for no adjustment.
+            ranges: the average true ranges, in units of price, shape (n_symbols,); 0 where unused.
+            waiting: what waits on in each symbol whose signal holds, lots, signed.
+
+        Returns:
+            The orders, why each other symbol has none, and the directions that stops keep closed.
         """
         state, risk = portfolio_state, risk_config
         lots, barred = np.array(state.lots), np.array(state.barred)
+        cooling, held_bars = np.array(state.cooling), np.array(state.held_bars)
+        stops = [
+            stop_distance(1.0, risk.stop_loss, range_, risk.stop_loss_atr)
+            for range_ in (ranges / market_data.close).tolist()
+        ]
         wanted, orders = np.empty(len(lots)), np.empty(len(lots))
         reasons = np.empty(len(lots), dtype=np.int64)
+        own = {signal.symbol: signal for signal in signals}
+        rows = np.zeros((4, len(lots)))
+        rows[0] = np.nan  # no signal
+        for s, one in own.items():
+            rows[:, s] = one.direction, one.strength, one.confidence, one.inverse_volatility
         share = decide(
-            np.array([signal.direction for signal in signals]),
-            np.array([signal.strength for signal in signals]),
-            np.array([signal.confidence for signal in signals]),
-            np.array([signal.inverse_volatility for signal in signals]),
+            rows[0],
+            rows[1],
+            rows[2],
+            rows[3],
             lots,
             barred,
+            cooling,
+            held_bars,
+            risk.time_exit,
+            risk.cooldown,
             np.array(risk.lot_units),
             market_data.close * np.array(risk.lot_money),
             risk.sizing,
@@ -159,6 +206,8 @@ class StatelessRiskManager:
             state.variance,
             state.equity,
             state.gross,
+            np.array(stops),
+            np.array(waiting),
             correlation_matrix,
             state.values,
             state.values_gross,
@@ -179,38 +228,40 @@ class StatelessRiskManager:
                 wanted=float(wanted[s]),
                 budget_share=float(share),
                 target=float(lots[s] + orders[s]),
-                signal_id=signals[s].id,
+                signal_id=own[s].id,
                 regime_id=regime.id,
             )
             for s in np.flatnonzero(orders).tolist()
         )
-        return Decisions(placed, tuple(reasons.tolist()), tuple(barred.tolist()))
+        return Decisions(
+            placed,
+            tuple(reasons.tolist()),
+            tuple(barred.tolist()),
+            tuple(cooling.tolist()),
+            tuple(held_bars.tolist()),
+        )
 
     @staticmethod
-    def stop(
-        position: tuple[float, float, float], risk_config: RiskConfig, market_data: Bar, symbol: int
-    ) -> float:
-        """Price at which a stop closes a position in the bar, or 0; see ``kernels.execution``.
+    def stop(position: StopInputs, risk_config: RiskConfig, market_data: Bar, symbol: int) -> float:
+        """The price at which a stop closes a position in the bar, or 0; see ``kernels.execution``.
 
         Args:
-            position: lots (signed), mean entry price, and best price since entry.
-            risk_config: of the portfolio.
-            market_data: the bar.
+            position: what stops read of the position.
+            risk_config: the risk configuration of the portfolio.
+            market_data: the bar, or a finer one inside it.
             symbol: index.
         """
-        return stop_price(
-            *position,
-            float(market_data.open[symbol]),
+        return _stop_price(
+            position,
+            risk_config,
+            position.entered or float(market_data.open[symbol]),
             float(market_data.high[symbol]),
             float(market_data.low[symbol]),
-            risk_config.stop_loss,
-            risk_config.take_profit,
-            risk_config.trailing_stop,
         )
 
     @staticmethod
     def stop_level(
-        position: tuple[float, float, float],
+        position: StopInputs,
         risk_config: RiskConfig,
         market_data: Bar,
         symbol: int,
@@ -221,22 +272,41 @@ class StatelessRiskManager:
         It differs from the price where the bar opened beyond the level.
 
         Args:
-            position: lots (signed), mean entry price, and best price since entry.
-            risk_config: of the portfolio.
-            market_data: the bar.
+            position: what stops read of the position.
+            risk_config: the risk configuration of the portfolio.
+            market_data: the bar, or a finer one inside it.
             symbol: index.
-            price: that ``stop`` returned, not 0.
+            price: the price that ``stop`` returned, not 0.
         """
-        open_ = float(market_data.open[symbol])
+        open_ = position.entered or float(market_data.open[symbol])
         gap = price == open_
         # Without an open, the kernel returns the level itself. Where the bar opened beyond a level,
         # only its open counts: what came later is not why the position was closed.
-        return stop_price(
-            *position,
+        return _stop_price(
+            position,
+            risk_config,
             np.nan,
             open_ if gap else float(market_data.high[symbol]),
             open_ if gap else float(market_data.low[symbol]),
-            risk_config.stop_loss,
-            risk_config.take_profit,
-            risk_config.trailing_stop,
         )
+
+
+def _stop_price(
+    position: StopInputs, risk: RiskConfig, open_: float, high: float, low: float
+) -> float:
+    inside = position.entered > 0.0
+    return stop_price(
+        position.lots,
+        position.entry,
+        position.best,
+        open_,
+        high,
+        low,
+        risk.stop_loss,
+        np.inf if inside else risk.take_profit,
+        risk.trailing_stop,
+        position.atr,
+        risk.stop_loss_atr,
+        0.0 if inside else risk.take_profit_atr,
+        risk.trailing_stop_atr,
+    )

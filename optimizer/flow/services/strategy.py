@@ -38,9 +38,9 @@ class StrategyConfig:
 
         Args:
             strategy: built in or the user's.
-            parameters: by column name; those of the strategy, ``volatility_lookback`` and
-                ``expected_sharpe`` at least.
-            bars_per_year: of the bars.
+            parameters: the parameters by column name; those of the strategy,
+                ``volatility_lookback`` and ``expected_sharpe`` at least.
+            bars_per_year: the number of bars in a year.
 
         Raises:
             StrategyError: the file of a user's strategy is missing or has changed.
@@ -66,14 +66,14 @@ class StatelessStrategy:
         symbol: int,
         signal_id: str,
     ) -> Signal:
-        """Signal of one symbol at one bar.
+        """The signal of one symbol at one bar.
 
         Args:
-            features: of the bar by name, each of shape (n_symbols,).
-            config: of the strategy.
+            features: the features of the bar by name, each of shape (n_symbols,).
+            config: the configuration of the strategy.
             market_data: the bar.
             symbol: index.
-            signal_id: of the signal.
+            signal_id: the ID of the signal.
 
         Raises:
             SignalError: the user's ``signal`` raised.

@@ -25,7 +25,7 @@ def write_report(
     why.
 
     Args:
-        folder: that ``run_study`` wrote.
+        folder: the folder that ``run_study`` wrote.
         out: the file; None takes ``report.html`` in the folder.
         trust: approve the strategy files that the folder names, for good. You need not for what you
             ran yourself.

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kernels.codes import WAITING
 from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
-from optimizer.flow.prepared import changes_universe
 from optimizer.market.regimes import market_returns
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
@@ -48,27 +48,27 @@ class Content:
     """What a report shows.
 
     Attributes:
-        manifest: of the study's folder.
-        study, space: of the study.
+        manifest: the manifest of the study's folder.
+        study, space: the study and space of the study.
         objective: the first objective, which the figures show.
         maximize: whether more of it is better.
         sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective in- and
             out-of-sample, and every parameter that varies.
         n_distinct: number of different sets.
-        trials: as ``StudyFolder.trials``.
+        trials: the trials as ``StudyFolder.trials`` returns them.
         best: whole rows of the best sets.
         none_best: why no set is best; empty if one is.
         selection, verdict: None if the study is not complete or no set is best.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
         shares: share of the objective's variance that each explains, 0 to 1.
-        grids: of every pair of the first axes.
+        grids: the grids of every pair of the first axes.
         winner, median: the best feasible set and the middle one by score, simulated again; None if
             no set is best, or the bars cannot be used.
-        trades: of the winner, see ``round_trips``.
+        trades: the trades of the winner, see ``round_trips``.
         market: (n_bars from the first decision,) price of the market that regimes are judged on.
         rejects: refusals of the winner by reason; None if they were not counted.
-        n_decisions: signals of the winner, bars x symbols.
+        n_decisions: signals of the winner, one a bar and symbol that decides.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -240,7 +240,7 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
     inputs = winner.inputs
     closes = dict(zip(bars.symbols, bars.close[-1].tolist(), strict=True))
     times = pd.DatetimeIndex(winner.result.equity.index)
-    rejects, n_decisions = _rejects(winner, content.study)
+    rejects, n_decisions = _rejects(winner)
     log_market = np.cumsum(market_returns(bars, winner.tile.market))[inputs.first :]
     return replace(
         content,
@@ -275,13 +275,13 @@ def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))
 
 
-def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
-    """Why signals of the winner became no order, counted by the event flow."""
+def _rejects(winner: Rerun) -> tuple[dict[str, int] | None, int]:
+    """Why signals of the winner became no order, counted by the event flow, and how many there were."""
     inputs = winner.inputs
     bars, rules = inputs.bars, inputs.rules
-    if bars.n_bars * bars.n_symbols > FLOW_STEPS or changes_universe(study, bars):
+    if bars.n_bars * bars.n_symbols > FLOW_STEPS:
         return None, 0
-    specs = portfolio_specs(winner.tile, study.content_hash, rules, bars.bars_per_year)
+    specs = portfolio_specs(winner.tile, "", rules, bars.bars_per_year)
     keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
     strategy = winner.tile.strategy
     flow = EventFlow(
@@ -291,9 +291,11 @@ def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
         rules,
         keys,
         inputs.first,
+        inputs.live,
+        inputs.ends,
         given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
     )
     for index in range(bars.n_bars):
         flow.on_bar(bars.at(index))
-    found = flow.result()
-    return found.rejects, found.n_steps
+    n_signals = np.count_nonzero(inputs.live[inputs.first :] != WAITING)
+    return flow.result().rejects, int(n_signals)

@@ -34,7 +34,7 @@ def safe(text: object) -> str:
     """Escape a text for plotly, which interprets some HTML.
 
     Args:
-        text: of the study, such as a symbol.
+        text: a text from the study, such as a symbol.
 
     Returns:
         The text as plotly shows it unchanged.
@@ -46,7 +46,7 @@ def metric_title(name: str) -> str:
     """A metric in words, with its unit.
 
     Args:
-        name: of the metric.
+        name: the name of the metric.
 
     Returns:
         Such as "Sharpe ratio, annualized".
@@ -58,7 +58,7 @@ def metric_name(name: str) -> str:
     """A metric in words, without its unit.
 
     Args:
-        name: of the metric.
+        name: the name of the metric.
 
     Returns:
         Such as "Sharpe ratio".
@@ -70,7 +70,7 @@ def tick_format(name: str) -> str:
     """The format of a metric on an axis.
 
     Args:
-        name: of the metric.
+        name: the name of the metric.
 
     Returns:
         A format of d3.
@@ -82,7 +82,7 @@ def hover_format(name: str) -> str:
     """The format of a metric's value in a hover text.
 
     Args:
-        name: of the metric.
+        name: the name of the metric.
 
     Returns:
         A format of d3.
@@ -94,7 +94,7 @@ def value_text(name: str, value: Any) -> str:
     """A value as the report writes it: percent where it is a share.
 
     Args:
-        name: of the metric; any other text for a parameter.
+        name: the name of the metric; any other text for a parameter.
         value: a number, a text, or None.
 
     Returns:

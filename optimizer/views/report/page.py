@@ -16,9 +16,10 @@ from plotly.offline import get_plotlyjs
 from optimizer.review.html import render
 from optimizer.text import counted
 from optimizer.types import FloatArray
-from optimizer.views.report import figures, sections
+from optimizer.views.report import study_sections, winner_sections
 from optimizer.views.report.content import Content
-from optimizer.views.report.sections import Drawn, Values
+from optimizer.views.report.drawn import Drawn, Values
+from optimizer.views.report.search_figures import heatmap
 from optimizer.views.report.style import DARK, LIGHT, TEMPLATE
 
 _PACKAGE = "optimizer.views.report"
@@ -28,22 +29,22 @@ def page(content: Content) -> str:
     """The whole page.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         HTML; names and other texts of the study are escaped.
     """
     drawn = Drawn()
     found: dict[str, tuple[str, Values | None]] = {
-        "verdict": ("Verdict", sections.verdict(content)),
-        "equity": ("Equity", sections.equity(content, drawn)),
-        "selection": ("Good or lucky", sections.selection(content, drawn)),
-        "parameters": ("Parameters", sections.parameters(content, drawn)),
-        "search": ("Search", sections.search(content, drawn)),
-        "winner": ("Winner", sections.winner(content, drawn)),
-        "trades": ("Trades", sections.trades(content)),
-        "costs": ("Costs", sections.costs(content, drawn)),
-        "refusals": ("Refusals", sections.refusals(content, drawn)),
+        "verdict": ("Verdict", study_sections.verdict(content)),
+        "equity": ("Equity", winner_sections.equity(content, drawn)),
+        "selection": ("Good or lucky", study_sections.selection(content, drawn)),
+        "parameters": ("Parameters", study_sections.parameters(content, drawn)),
+        "search": ("Search", study_sections.search(content, drawn)),
+        "winner": ("Winner", winner_sections.winner(content, drawn)),
+        "trades": ("Trades", winner_sections.trades(content)),
+        "costs": ("Costs", winner_sections.costs(content, drawn)),
+        "refusals": ("Refusals", winner_sections.refusals(content, drawn)),
     }
     bodies = {
         key: render(_PACKAGE, f"{key}.html", **values).strip()
@@ -93,8 +94,8 @@ def _spec(content: Content, drawn: Mapping[str, go.Figure]) -> str:
     }
     for grid in content.grids:
         heatmaps[f"{places[grid.x.name]}-{places[grid.y.name]}"] = {
-            "median": _plain(figures.heatmap(content, grid, "median", ends["median"])),
-            "best": _plain(figures.heatmap(content, grid, "best", ends["best"])),
+            "median": _plain(heatmap(content, grid, "median", ends["median"])),
+            "best": _plain(heatmap(content, grid, "best", ends["best"])),
         }
     spec = {
         "figures": {name: _plain(figure) for name, figure in drawn.items()},

@@ -53,15 +53,16 @@ def round_trips(
     An order that turns a position around is two fills: one ends a trade, the next starts one.
 
     Args:
-        fills: as ``BacktestResult.fills``.
-        times: of all bars.
+        fills: the fills as ``BacktestResult.fills``.
+        times: the times of all bars.
         closes: last close of each symbol, at which an open position is marked.
 
     Returns:
         One row per trade in the order of exits, open trades last: ``symbol``, ``side`` (long or short),
         ``entry`` and ``exit`` (time), ``bars`` held, mean ``entry_price`` and ``exit_price``,
         ``return`` (profit over the position's greatest value), ``profit`` (money, net of all costs),
-        ``cost`` (money), ``end`` (order, stop, liquidation, ruin, or open).
+        ``cost`` (money), ``end`` (order, stop, liquidation, end of
+        the symbol, ruin, or open).
     """
     rows: list[dict[str, Any]] = []
     held: dict[str, _Position] = {}
@@ -104,7 +105,7 @@ def monthly_returns(equity: pd.Series, initial_cash: float) -> pd.DataFrame:
 
     Args:
         equity: money at each close, by time.
-        initial_cash: before the first.
+        initial_cash: the cash before the first month.
 
     Returns:
         One row per year, columns 1 to 13, fractions; NaN where there are no bars.
@@ -125,7 +126,7 @@ def costs_by_year(fills: pd.DataFrame, equity: pd.Series) -> pd.Series:
     """Commission and slippage paid in each calendar year.
 
     Args:
-        fills: as ``BacktestResult.fills``.
+        fills: the fills as ``BacktestResult.fills``.
         equity: money at each close, by time.
 
     Returns:

@@ -116,7 +116,7 @@ def test_workers_see_no_file_of_the_study(
 def test_the_only_worker_killed_at_a_tile(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it held is made anew for the next one."""
+    """What it held is computed again for the next one."""
     study = small_study(data, search=MANY)
     whole = run_study(study, out=tmp_path / "whole", workers=1).folder
     died = tmp_path / "died"

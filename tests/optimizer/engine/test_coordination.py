@@ -16,8 +16,8 @@ from optimizer.engine.coordination import FOLDER, REASON
 from optimizer.errors import StudyError, StudyFileError
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
-from optimizer.store.batches import point_key
 from optimizer.store.folder import StudyFolder
+from optimizer.store.trial_records import point_key
 from optimizer.study_file.load import load_study
 from tests.support.processes import Command, wait_until
 from tests.support.studies import mapping, random_bars, small_study, write_bars

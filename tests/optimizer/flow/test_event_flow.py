@@ -32,7 +32,7 @@ from optimizer.flow.parity import compare
 from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import portfolio_specs, study_specs
 from optimizer.flow.prepared import prepare_flow, run_flow
-from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager
+from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager, StopInputs
 from optimizer.market import regimes
 from optimizer.market.features import compute_correlations, compute_features
 from optimizer.review.replay import replay
@@ -78,12 +78,12 @@ def one_fit_a_window() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("variant", range(len(VARIANTS)))
-def test_events_equal_the_sweep(variant: int) -> None:
+def test_events_equal_the_sweep(variant: int, tmp_path: Path) -> None:
     """Random studies of one parameter set that use all options: equity, fills and metrics."""
     kinds: Counter[str] = Counter()
     rejects: Counter[str] = Counter()
     for number in range(variant, 60 * len(VARIANTS), len(VARIANTS)):
-        case = random_case(number)
+        case = random_case(number).written(tmp_path)
         given = (case.parameters, case.costs, case.allow_short, None, 0.3)
         flow = run_flow(single_set_study(*given, **case.more), case.bars)
         vectorized = backtest(
@@ -444,7 +444,7 @@ def test_an_order_lapses_where_its_symbol_does_not_trade() -> None:
     flow = run_flow(study, halted, trace=trace)
     assert compare(flow, 0, backtest(halted, parameters)).differences == ()
     (again, *_) = [row for row in trace.rows["orders"] if row[2] > order[2]]
-    assert again[2] == order[2] + 1  # decided anew at the close
+    assert again[2] == order[2] + 1  # decided again at the close
     (reject,) = [row for row in trace.rows["rejects"] if row[5] == "not_traded"]
     assert reject[6].split(".")[2:] == order[0].split(".")[2:]
     assert (reject[2], reject[4].split(".")[2]) == (order[2] + 1, f"{order[2]:07d}")
@@ -494,6 +494,10 @@ def one_bar(index: int, *closes: float, day: int | None = None, volume: float = 
     return bar_of(index, closes, closes, closes, closes, day, volume)
 
 
+NO_RANGES = np.zeros(2)
+"""The average true ranges of accounts that do not read them."""
+
+
 @dataclass(frozen=True)
 class Account:
     """A portfolio and its orders, by the rules of a study of one parameter set."""
@@ -529,12 +533,12 @@ class Account:
 
     def trade(self, bar: Bar, *orders: Order, volatility: float = 0.0) -> list[Fill]:
         """Fill orders at the close of a bar, and book them."""
-        market = Market(bar, bar.close, np.full(len(bar.close), volatility))
+        market = Market(bar, bar.close, np.full(len(bar.close), volatility), NO_RANGES)
         self.execution.submit_orders(orders)
         fills = self.execution.execute_reductions(market, self.portfolio.lots)
-        self.portfolio.process_fills(fills)
+        self.portfolio.process_fills(fills, NO_RANGES)
         more = self.execution.execute_additions(market, self.portfolio.buying_power(bar.close))
-        self.portfolio.process_fills(more)
+        self.portfolio.process_fills(more, NO_RANGES)
         return [*fills, *more]
 
     def close(self, bar: Bar) -> PortfolioView:
@@ -639,7 +643,7 @@ def test_volume_limits_every_fill_but_a_liquidation() -> None:
     assert [reason for _, reason in execution.rejected_orders] == ["no_volume"]
     assert account.trade(one_bar(4, 10.0, volume=0.0), order(0, 25.0)) == []
     assert [reason for _, reason in execution.rejected_orders] == ["not_traded"]
-    market = Market(one_bar(5, 10.0, volume=20.0), np.ones(1), np.zeros(1))
+    market = Market(one_bar(5, 10.0, volume=20.0), np.ones(1), np.zeros(1), NO_RANGES)
     stop = execution.close_position("s", "stop", 0, 5.0, 10.0, market, "o0", 9.0)
     called = execution.close_position("l", "liquidation", 0, 5.0, 10.0, market, "o0")
     assert stop is not None
@@ -749,7 +753,7 @@ def test_a_stop_leaves_no_entry_and_tells_its_level() -> None:
     account = Account.of(1, None, stop_loss=0.02, take_profit=0.03)
     portfolio, risk = account.portfolio, account.risk
     account.trade(one_bar(0, 100.0), order(0, 10.0))
-    assert portfolio.stop_inputs(0) == (10.0, 100.0, 100.0)
+    assert portfolio.stop_inputs(0) == (10.0, 100.0, 100.0, 0.0)
     assert portfolio.opening_order_id(0) == "o0"
     for (open_, high, low), price, level in (
         ((99.0, 99.5, 97.0), 98.0, 98.0),
@@ -758,18 +762,19 @@ def test_a_stop_leaves_no_entry_and_tells_its_level() -> None:
         ((99.0, 104.0, 99.0), 103.0, 103.0),
         ((105.0, 106.0, 97.0), 105.0, 103.0),  # opens beyond the target
     ):
-        bar, inputs = bar_of(1, [open_], [high], [low], [low]), portfolio.stop_inputs(0)
+        bar = bar_of(1, [open_], [high], [low], [low])
+        inputs = StopInputs(*portfolio.stop_inputs(0), 0.0)
         assert StatelessRiskManager.stop(inputs, risk, bar, 0) == pytest.approx(price)
         found = StatelessRiskManager.stop_level(inputs, risk, bar, 0, price)
         assert found == pytest.approx(level)
     bar = bar_of(1, [97.5], [99.5], [97.0], [97.0])
-    market = Market(bar, bar.open, np.zeros(1))
+    market = Market(bar, bar.open, np.zeros(1), NO_RANGES)
     fill = account.execution.close_position("s", "stop", 0, 10.0, 97.5, market, "o0", 98.0)
     assert fill is not None
     assert (fill.opening_order_id, fill.stop_level, fill.order_id) == ("o0", 98.0, None)
-    portfolio.process_fills([fill])
-    portfolio.carry_best_prices(bar, (10.0,))
-    assert portfolio.stop_inputs(0) == (0.0, 0.0, 0.0)
+    portfolio.process_fills([fill], NO_RANGES)
+    portfolio.carry_best_prices(bar, (10.0,), ())
+    assert portfolio.stop_inputs(0) == (0.0, 0.0, 0.0, 0.0)
     assert portfolio.opening_order_id(0) is None
     assert portfolio.get_state().positions[0].entry == 0.0
 
@@ -810,7 +815,7 @@ def test_what_is_handed_out_is_read_only() -> None:
 def test_an_order_is_named_by_its_portfolio_bar_and_symbol() -> None:
     account = Account.of(2, None, kelly_fraction=0.01, max_weight=0.5)
     account.portfolio.mark(one_bar(7, 10.0, 20.0))
-    (placed,) = StatelessRiskManager.process_signals_to_orders(
+    decisions = StatelessRiskManager.process_signals_to_orders(
         [
             Signal("nothing", 0, 2.0, 0.01, 1.0, 0.01, 100.0),
             Signal("signal", 1, 1.0, 0.01, 1.0, 0.01, 100.0),
@@ -820,7 +825,10 @@ def test_an_order_is_named_by_its_portfolio_bar_and_symbol() -> None:
         account.risk,
         one_bar(7, 10.0, 20.0),
         None,
+        NO_RANGES,
+        (0.0, 0.0),
     )
+    (placed,) = decisions.orders
     assert placed.id == "study.set.0000007.B.order"
     assert (placed.signal_id, placed.regime_id) == ("signal", "regime")
     # 0.01 * 0.01 / 0.01² = 1, capped at half of 10,000: 250 lots at 20.
@@ -848,7 +856,7 @@ def test_no_broker_says_so() -> None:
     with pytest.raises(RuntimeError, match="no broker"):
         asyncio.run(Account.of(1).execution.submit_to_real_broker([order(0, 1.0)]))
     costs = Account.of(1).execution._costs
-    live = ExecutionContainer(costs, 1.0, False, Recording())
+    live = ExecutionContainer(costs, 1.0, False, None, Recording())
     assert asyncio.run(live.submit_to_real_broker([order(0, 1.0)])) == ["o0"]
 
 

@@ -22,7 +22,7 @@ from optimizer.search.asker import (
     new_asker,
 )
 from optimizer.search.outcome import Outcome, failed
-from optimizer.store.batches import point_key
+from optimizer.store.trial_records import point_key
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from tests.support.studies import mapping

@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import NormalDist, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,17 @@ from scipy import stats
 
 from optimizer.catalogue import METRICS
 from optimizer.cli import results
-from optimizer.errors import StudyError, StudyFileError
+from optimizer.errors import StudyError
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection import blocks, select, sets
 from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.pbo import probability_of_backtest_overfitting
-from optimizer.selection.record import Neighbours, Selection, SetStatistics, Window, load_selection
+from optimizer.selection.record import Selection, Window, load_selection
 from optimizer.selection.splits import symmetric_splits
 from optimizer.selection.verdict import judge
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
-from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.buy_and_hold import Held
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import block_bounds, prepare
 from optimizer.sweep.rules import study_rules
@@ -49,16 +47,15 @@ from tests.reference.selection import (
     returns_of_set,
     windows,
 )
+from tests.support.selections import YEARLY, chosen
 from tests.support.studies import (
     changed,
-    mapping,
     random_bars,
     result_hashes,
     small_study,
     write_bars,
 )
 
-YEARLY = math.sqrt(252.0)
 GRID: dict[str, Any] = {
     "risk": {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}},
     "search": {"sampler": "grid", "batch": 10},
@@ -647,171 +644,6 @@ def test_returns_of_a_set_are_those_of_its_equity(known: Known) -> None:
     np.testing.assert_allclose(returns, known.returns[:, int(row["set"].iloc[0])], atol=1e-15)
 
 
-# --- The verdict ------------------------------------------------------------------------------
-
-NORMAL = NormalDist()
-N_BARS = 2520
-
-
-def annual_sharpe(probability: float) -> float:
-    """Sharpe ratio whose PSR over ``N_BARS`` normal returns is ``probability``."""
-    score = NORMAL.inv_cdf(probability)
-    return score / math.sqrt(N_BARS - 1.0 - score**2 / 2.0) * YEARLY
-
-
-def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) -> Selection:
-    """A study of one set that holds up, but for the changes: its DSR is its PSR.
-
-    Args:
-        probability: deflated Sharpe ratio of the winner.
-        kept: share of its in-sample Sharpe ratio that is left out-of-sample.
-        changes: attributes of ``Selection``.
-    """
-    own = annual_sharpe(probability)
-    one = SetStatistics(
-        number=4,
-        sharpe=own,
-        skewness=0.0,
-        kurtosis=3.0,
-        oos_sharpe=None if kept is None else kept * own,
-        psr=probability,
-        oos_psr=0.9,
-        dsr=probability,
-        raw_dsr=probability,
-    )
-    near = Neighbours(6, changes.pop("near", 0.9) * own, -1.0)
-    return Selection(
-        **{
-            "n_tried": 1,
-            "n_effective": 1.0,
-            "sharpe_deviation": 0.0,
-            "n_bars": N_BARS,
-            "bars_per_year": 252.0,
-            "sets": (one,),
-            "pbo": 0.1,
-            "probability_of_loss": 0.2,
-            "neighbours": near,
-            "held": Held({"sharpe": 0.5 * own}, {"sharpe": 0.3 * own}),
-            **changes,
-        }
-    )
-
-
-@pytest.mark.parametrize(
-    ("found", "words"),
-    [
-        (chosen(), "holds up"),
-        (chosen(0.9505), "holds up"),
-        (chosen(0.9495), "fragile"),
-        (chosen(0.8005), "fragile"),
-        (chosen(0.7995), "likely luck"),
-        (chosen(pbo=0.2), "holds up"),
-        (chosen(pbo=0.201), "fragile"),
-        (chosen(pbo=0.5), "fragile"),
-        (chosen(pbo=0.501), "likely luck"),
-        (chosen(pbo=0.9, probability_of_loss=0.101), "likely luck"),
-        (chosen(pbo=0.9, probability_of_loss=0.1), "fragile"),
-        (chosen(pbo=0.9, probability_of_loss=0.051), "fragile"),
-        (chosen(pbo=0.9, probability_of_loss=0.05), "fragile"),
-        (chosen(pbo=0.5, probability_of_loss=0.05), "holds up"),
-        (chosen(pbo=0.5, probability_of_loss=0.051), "fragile"),
-        (chosen(pbo=None), "fragile"),
-        (chosen(kept=0.501), "holds up"),
-        (chosen(kept=0.499), "fragile"),
-        (chosen(kept=0.001), "fragile"),
-        (chosen(kept=0.0), "likely luck"),
-        (chosen(kept=-0.1), "likely luck"),
-        (chosen(kept=None), "fragile"),
-        (chosen(near=0.701), "holds up"),
-        (chosen(near=0.699), "fragile"),
-        (chosen(near=-5.0), "fragile"),
-        (chosen(neighbours=None), "fragile"),
-        (chosen(held=Held({"sharpe": 0.73}, {"sharpe": 0.58})), "holds up"),
-        (chosen(held=Held({"sharpe": 0.74}, {"sharpe": 0.58})), "fragile"),
-        (chosen(held=Held({"sharpe": 0.73}, {"sharpe": 0.6})), "fragile"),
-        (chosen(held=Held({"sharpe": None}, {"sharpe": 0.5})), "fragile"),
-        (chosen(held=Held({"sharpe": 0.5}, {})), "fragile"),
-        (chosen(held=None), "fragile"),
-    ],
-)
-def test_verdict(found: Selection, words: str) -> None:
-    verdict = judge(found)
-    assert verdict.words == words
-    weights = [reason.weight for reason in verdict.reasons]
-    assert (words == "likely luck") == (-1 in weights)
-    assert (words == "holds up") == (set(weights) == {1})
-
-
-def test_a_low_deflated_sharpe_ratio_alone_is_luck() -> None:
-    """A positive Sharpe ratio below the hurdle of many sets."""
-    found = chosen(0.99, n_tried=1000, n_effective=1000.0, sharpe_deviation=0.4)
-    verdict = judge(found)
-    assert verdict.dsr is not None
-    assert verdict.dsr < 0.5
-    assert [reason.weight for reason in verdict.reasons] == [-1, 1, 1, 1, 1]
-    assert verdict.words == "likely luck"
-
-
-def test_a_winner_without_a_sharpe_ratio_is_luck() -> None:
-    none = SetStatistics(1, None, None, None, None, None, None)
-    verdict = judge(chosen(sets=(none,)))
-    assert verdict.words == "likely luck"
-    assert verdict.dsr is None
-    assert "deflated Sharpe ratio unknown" in verdict.reasons[0].text
-
-
-def test_reasons_state_the_figures_and_the_thresholds() -> None:
-    texts = [reason.text for reason in judge(chosen(n_tried=1234, n_effective=56.0)).reasons]
-    for text, words in zip(
-        texts,
-        (
-            ["0.99", "1,234 sets", "at most 56 independent", "holds from 0.95", "luck below 0.8"],
-            [
-                "0.100, of a loss 0.200",
-                "holds to 0.2, or to 0.5 with 0.05",
-                "luck above 0.5 with 0.1",
-            ],
-            ["0.589", "0.736 in-sample", "holds from 50%", "luck at 0 or below"],
-            ["6 neighbours", "0.66", "holds from 70%"],
-            ["buying and holding 0.368 in-sample, 0.221 out-of-sample", "holds above both"],
-        ),
-        strict=True,
-    ):
-        for word in words:
-            assert word in text
-
-
-def test_sets_of_other_studies_deflate_the_winner() -> None:
-    found = chosen(0.99, n_tried=10, n_effective=5.0, sharpe_deviation=0.1)
-    alone = judge(found)
-    assert alone.dsr == judge(found, 10).dsr == judge(found, 3).dsr
-    dsr = [judge(found, n).dsr or 0.0 for n in (10, 20, 100, 10_000, 1_000_000)]
-    assert dsr == sorted(dsr, reverse=True)
-    assert len(set(dsr)) == 5
-    # 90 of 100 sets are of other studies: half of them independent, with the spread of luck alone.
-    variance = 0.1 * 0.1**2 / 252.0 + 0.9 / N_BARS
-    own = annual_sharpe(0.99) / YEARLY
-    expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, expected_maximum(variance, 50.0))
-    assert judge(found, 100).dsr == pytest.approx(expected)
-    assert judge(found, 100).n_tried == 100
-
-
-def test_the_winner_of_a_study_tried_alone_in_another_one_is_deflated_all_the_same() -> None:
-    found = chosen(0.99)
-    assert judge(found).words == "holds up"
-    assert (judge(found, 10_000).dsr or 0.0) < 0.5
-    assert judge(found, 10_000).words == "likely luck"
-
-
-def test_other_studies_whose_sets_are_like_these_do_not_lower_the_spread() -> None:
-    """Sets further apart than luck has them stay so."""
-    wide = chosen(0.99, n_tried=10, n_effective=10.0, sharpe_deviation=2.0)
-    own = annual_sharpe(0.99) / YEARLY
-    hurdle = expected_maximum(2.0**2 / 252.0, 20.0)
-    expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, hurdle)
-    assert judge(wide, 20).dsr == pytest.approx(expected)
-
-
 # --- What a study leaves ----------------------------------------------------------------------
 
 
@@ -989,46 +821,3 @@ def test_any_number_of_workers_gives_the_same_bytes(
     kept = [name for name in names if name.suffix in (".npy", ".parquet")]
     for name in [Path("selection.json"), *kept]:
         assert (one.folder.path / name).read_bytes() == (two.folder.path / name).read_bytes(), name
-
-
-# --- [validation] -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("validation", "words"),
-    [
-        ({"blocks": 7}, ["[validation] blocks: got 7", "expected an even number"]),
-        ({"blocks": 0}, ["[validation] blocks: got 0"]),
-        ({"blocks": 26}, ["[validation] blocks: got 26", "24"]),
-        ({"blocks": 4.5}, ["[validation] blocks: got 4.5"]),
-        ({"method": "walk"}, ["[validation] method: got", "walk_forward"]),
-        ({"method": 3}, ["[validation] method: got 3"]),
-        ({"blocks": 8, "train_blocks": 8}, ["[validation] train_blocks: got 8", "blocks = 8"]),
-        ({"train_blocks": 0}, ["[validation] train_blocks: got 0"]),
-        ({"anchored": "yes"}, ["[validation] anchored: got", "true"]),
-        ({"blocks": 6, "method": "cpcv", "test_blocks": 3},
-         ["[validation] test_blocks: got 3", "embargo_blocks = 1", "blocks = 6"]),
-        ({"test_blocks": 0}, ["[validation] test_blocks: got 0"]),
-        ({"embargo_blocks": -1}, ["[validation] embargo_blocks: got -1"]),
-        ({"embargo": 1}, ["[validation] embargo: unknown key", "embargo_blocks"]),
-        ({"holdout": 0.9}, ["[validation] holdout: got 0.9"]),
-    ],
-)  # fmt: skip
-def test_wrong_values_of_validation_are_one_line(
-    validation: dict[str, Any], words: list[str]
-) -> None:
-    with pytest.raises(StudyFileError) as raised:
-        study_from_dict(mapping(validation=validation))
-    assert "\n" not in str(raised.value)
-    for word in words:
-        assert word in str(raised.value)
-
-
-def test_values_of_validation_that_fit() -> None:
-    for validation in (
-        {"blocks": 6, "method": "cpcv", "test_blocks": 3, "embargo_blocks": 0},
-        {"blocks": 8, "train_blocks": 7, "anchored": True, "method": "walk_forward"},
-        {"blocks": 24},
-    ):
-        found = study_from_dict(mapping(validation=validation))
-        assert study_from_dict(found.to_dict()).validation == found.validation

@@ -10,7 +10,7 @@ import pytest
 from optimizer.catalogue import METRICS, SET_COLUMNS
 from optimizer.errors import StudyError
 from optimizer.search.run import run_study
-from optimizer.store.batches import moments_path
+from optimizer.store.batch_files import moments_path
 from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.study_file.space import build_space
 from tests.support.studies import random_bars, small_study, write_bars

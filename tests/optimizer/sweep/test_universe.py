@@ -80,7 +80,7 @@ def test_live_and_ends_are_those_of_a_plain_loop(seed: int, warm_up: int, listed
     bars = with_present(random_bars(40, list("ABCDEF"), seed), present)
     rng = np.random.default_rng(seed)
     members = rng.integers(0, 2, (40, 6), dtype=np.uint8) if listed else None
-    live, ends = live_mask(bars, warm_up, members), symbol_ends(bars)
+    live, ends = live_mask(bars, warm_up, members, None), symbol_ends(bars)
     for s in range(6):
         own = [t for t in range(40) if present[t, s]]
         assert ends[s] == (-1 if own[-1] == 39 else own[-1])

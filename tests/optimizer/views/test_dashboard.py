@@ -162,7 +162,7 @@ def test_a_study_that_runs_is_shown_and_comes_to_the_same(
     assert result_hashes(run.folder) == result_hashes(result.folder)
 
 
-def test_a_journal_that_is_replaced_is_read_anew(result: StudyResult, tmp_path: Path) -> None:
+def test_a_journal_that_is_replaced_is_read_again(result: StudyResult, tmp_path: Path) -> None:
     """As `barsweep resume` does."""
     shutil.copytree(result.folder.path, tmp_path / "out")
     journal = tmp_path / "out" / result.folder.journal_path.name

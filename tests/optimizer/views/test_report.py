@@ -25,7 +25,7 @@ from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
 from optimizer.views.report.content import Content, gather
-from optimizer.views.report.figures import thinned
+from optimizer.views.report.lines import thinned
 from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
 from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
 from tests.support.command import barsweep

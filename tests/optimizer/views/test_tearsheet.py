@@ -144,7 +144,7 @@ def test_the_tearsheet_is_annualized_as_the_study(tmp_path: Path) -> None:
     assert "Periods/Year: 333" in out.read_text(encoding="utf-8")
 
 
-def test_without_quantstats_the_mend_is_named(
+def test_without_quantstats_the_fix_is_named(
     export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "quantstats", None)

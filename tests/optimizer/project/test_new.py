@@ -14,7 +14,7 @@ from optimizer.errors import StudyError
 from optimizer.project.new import FILES, write_project
 from tests.support.processes import Command
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def ran(folder: Path, *arguments: str, code: int = 0) -> str:

@@ -1,34 +1,27 @@
-"""What each section of the report says, as the values of its template."""
+"""What the sections about the winner say, as the values of their templates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
-from optimizer.review.tables import ODDS_LEGEND, SHOWN
-from optimizer.selection.verdict import remarks
-from optimizer.text import counted, probability
-from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_TRADED
-from optimizer.views.report import figures
+from optimizer.text import counted
+from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
+from optimizer.views.report import winner_figures
 from optimizer.views.report.content import Content
-from optimizer.views.report.formats import UNDEFINED, metric_name, metric_title, value_text
+from optimizer.views.report.drawn import Drawn, Values
+from optimizer.views.report.formats import UNDEFINED, value_text
 from optimizer.views.report.trades import costs_by_year, monthly_returns
 
 _COSTS = frozenset(one.name for one in COSTS)
 
 MOST_TRADES = 1000
 """Rows of the trades table; the last ones are kept."""
-
-TONES = {"holds up": "good", "fragile": "middling", "likely luck": "bad"}
-SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
-         -1: ("-", "bad", "speaks against it")}  # fmt: skip
 
 WHY = {
     "no_signal": "the strategy wants no position and holds none",
@@ -43,147 +36,23 @@ WHY = {
     NOT_TRADED: "the symbol did not trade in the bar of the fill",
     NO_VOLUME: "the share of the bar's volume was less than a lot",
     NO_BUYING_POWER: "the share of the buying power was less than a lot",
+    NOT_REACHED: "the bar did not reach the price at which the entry waited",
 }
+
 WISHES = (
     *("no_budget", "no_place", "below_minimum", "inside_band", "no_edge", "no_volatility"),
-    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER),
+    *(NOT_TRADED, NO_VOLUME, NO_BUYING_POWER, NOT_REACHED),
 )
 """Reasons with which the risk manager refuses a wish; with the others there was no wish."""
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-Values = dict[str, Any]
-"""The values of a template, by name."""
-
-
-@dataclass
-class Drawn:
-    """The figures that the page draws.
-
-    Attributes:
-        figures: by the key of their place in the page.
-    """
-
-    figures: dict[str, go.Figure] = field(default_factory=dict)
-
-    def add(self, key: str, figure: go.Figure | None) -> int | None:
-        """Take a figure into the page.
-
-        Args:
-            key: of its place.
-            figure: None where there is nothing to draw.
-
-        Returns:
-            The height of its place in pixels; None without a figure.
-        """
-        if figure is None:
-            return None
-        self.figures[key] = figure
-        return height_of(figure)
-
-
-def height_of(figure: go.Figure) -> int:
-    """The height of a figure.
-
-    Args:
-        figure: with a height in its layout.
-
-    Returns:
-        Pixels.
-    """
-    return int(figure.layout.height)
-
-
-def verdict(content: Content) -> Values:
-    """The verdict, what the reader must know first, and the best sets.
-
-    Args:
-        content: of the report.
-
-    Returns:
-        Values of ``verdict.html``.
-    """
-    values: Values = {"notes": content.notes, "table": None, "legend": ODDS_LEGEND}
-    if content.best.empty:
-        why, _, constraints = content.none_best.partition("; ")
-        reasons = [
-            str(trial["user_attrs"]["reason"])
-            for trial in content.trials
-            if "reason" in trial["user_attrs"]
-        ]
-        items = [constraints] if constraints else []
-        items += [
-            f"{counted(reasons.count(one), 'trial')} failed: {one}"
-            for one in dict.fromkeys(reasons)
-        ]
-        values |= {"tone": "bad", "headline": why[0].upper() + why[1:]}
-        values["reasons"] = [{"sign": "", "text": item} for item in items]
-        return values
-    if content.verdict is None or content.selection is None:
-        number = int(content.best.iloc[0]["set"])
-        values |= {"tone": "middling", "headline": f"Set {number:,}: no verdict yet", "reasons": ()}
-    else:
-        found, number = content.verdict, content.selection.sets[0].number
-        values |= {"tone": TONES[found.words], "headline": f"Set {number:,}: {found.words}"}
-        values["reasons"] = [
-            dict(zip(("sign", "tone", "meaning"), SIGNS[reason.weight], strict=True))
-            | {"text": reason.text}
-            for reason in found.reasons
-        ]
-    row = content.best.iloc[0]
-    names = dict.fromkeys((*content.study.search.objective, *SHOWN, "final_equity"))
-    values["metrics"] = [
-        (metric_title(n), value_text(n, row[n]), f"{value_text(n, row[f'oos_{n}'])} out-of-sample")
-        for n in names
-    ]
-    values["table"] = _best_table(content)
-    return values
-
-
-def _best_table(content: Content) -> Values:
-    frame = content.best
-    metrics = [*dict.fromkeys((*content.study.search.objective, *SHOWN))]
-    odds = {} if content.selection is None else {o.number: o for o in content.selection.sets}
-    varying = [axis.name for axis in content.axes if axis.name in frame.columns]
-    varying = [name for name in varying if frame[name].nunique(dropna=False) > 1]
-    names = ["set", *(metric_name(name) for name in metrics)]
-    names += ["DSR", "PSR"] if odds else []
-    names += ["what differs"] if varying else []
-    rows = []
-    for row in frame.to_dict("records"):
-        cells = [f"{value_text(n, row[n])} / {value_text(n, row[f'oos_{n}'])}" for n in metrics]
-        if odds:
-            one = odds.get(int(row["set"]))
-            dsr, psr, oos_psr = (one.dsr, one.psr, one.oos_psr) if one else (None, None, None)
-            cells += [probability(dsr), f"{probability(psr)} / {probability(oos_psr)}"]
-        differs = ", ".join(
-            f"{name.removeprefix(row['strategy'] + '_')} {value_text('', row[name])}"
-            for name in varying
-            if not pd.isna(row[name])
-        )
-        rows.append(
-            {
-                "number": f"{int(row['set']):,}",
-                "cells": cells,
-                "differs": differs if varying else None,
-            }
-        )
-    held = content.selection.held if content.selection is not None else None
-    cells_held = []
-    if held is not None:
-        cells_held = [
-            f"{value_text(n, held.in_sample.get(n))} / {value_text(n, held.out_of_sample.get(n))}"
-            for n in metrics
-        ]
-        cells_held += [""] * (len(names) - 1 - len(metrics))
-    return {"names": names, "rows": rows, "held": cells_held, "has_odds": bool(odds)}
 
 
 def equity(content: Content, drawn: Drawn) -> Values | None:
     """The equity of the winner, the median set and buy and hold.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -194,7 +63,7 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     symbols = content.manifest["symbols"]
     return {
         "height": drawn.add(
-            "equity", figures.equity(content.winner, content.median, content.stitched)
+            "equity", winner_figures.equity(content.winner, content.median, content.stitched)
         ),
         "first": str(content.manifest["first_time"])[:10],
         "several": len(symbols) > 1,
@@ -204,102 +73,11 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     }
 
 
-def selection(content: Content, drawn: Drawn) -> Values:
-    """What tells skill from luck: all sets out-of-sample, overfitting, walk-forward.
-
-    Args:
-        content: of the report.
-        drawn: takes the figures.
-
-    Returns:
-        Values of ``selection.html``.
-    """
-    values: Values = {
-        "remarks": (),
-        "scatter": drawn.add("scatter", figures.in_and_out(content)),
-        "n_sets": f"{len(content.sets):,}",
-        "overfitting": None,
-        "walk_forward": None,
-    }
-    found = content.selection
-    if found is None:
-        return values
-    lines = remarks(found, content.study)
-    values["remarks"] = [line[:1].upper() + line[1:] for line in lines]
-    values["overfitting"] = drawn.add("overfitting", figures.overfitting(content))
-    if found.pbo is not None:
-        values |= {"pbo": f"{found.pbo:.2f}", "n_splits": f"{found.n_splits:,}"}
-    values["walk_forward"] = drawn.add("walk_forward", figures.walk_forward(content))
-    values |= {
-        "n_windows": len(found.windows),
-        "one_search_per_window": found.one_search_per_window,
-        "efficiency": value_text("", found.walk_forward_efficiency),
-    }
-    return values
-
-
-def parameters(content: Content, drawn: Drawn) -> Values | None:
-    """Which parameters matter, two at a time, and all of them as lines.
-
-    Args:
-        content: of the report.
-        drawn: takes the figures; heatmaps of every pair are in the page anyway.
-
-    Returns:
-        Values of ``parameters.html``; None where no set was tried.
-    """
-    axes = content.axes
-    if not axes:
-        return {"importance": None} if len(content.sets) else None
-    n_shown = len({axis.name for grid in content.grids for axis in (grid.x, grid.y)})
-    values: Values = {
-        "importance": drawn.add("importance", figures.importance(content)),
-        "objective": metric_name(content.objective),
-        "names": [axis.name for axis in axes[:n_shown]],
-        "n_axes": len(axes),
-        "parallel": drawn.add("parallel", figures.parallel(content)),
-        "sample": f"All {len(content.sets):,} sets",
-    }
-    if content.grids:
-        first = figures.heatmap(content, content.grids[0], "median", (0.0, 1.0))
-        values["heatmap"] = height_of(first)
-    if len(content.sets) > figures.BEST_LINES + figures.OTHER_LINES:
-        values["sample"] = (
-            f"The best {figures.BEST_LINES} sets and {figures.OTHER_LINES:,} of the others, evenly"
-            " spaced by rank"
-        )
-    return values
-
-
-def search(content: Content, drawn: Drawn) -> Values | None:
-    """The course of the search.
-
-    Args:
-        content: of the report.
-        drawn: takes the figure.
-
-    Returns:
-        Values of ``search.html``; None where no trial has a value.
-    """
-    height = drawn.add("history", figures.history(content))
-    if height is None:
-        return None
-    failed = sum(1 for trial in content.trials if not trial["values"])
-    chosen = content.study.search
-    return {
-        "height": height,
-        "sampler": chosen.sampler,
-        "objective": content.objective,
-        "tile_value": chosen.tile_value,
-        "failed": counted(failed, "trial") if failed else "",
-    }
-
-
 def winner(content: Content, drawn: Drawn) -> Values | None:
     """The winner: its parameters, its regimes, its monthly returns.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -330,7 +108,7 @@ def winner(content: Content, drawn: Drawn) -> Values | None:
         return values
     none = "none, so every bar is neutral"
     values["classifier"] = none if branch.classifier == "none" else branch.classifier
-    values["regimes"] = drawn.add("regimes", figures.regimes(best, content.market))
+    values["regimes"] = drawn.add("regimes", winner_figures.regimes(best, content.market))
     values["months"] = _months(monthly_returns(best.result.equity, best.inputs.rules.initial_cash))
     return values
 
@@ -362,7 +140,7 @@ def trades(content: Content) -> Values | None:
     """The trades of the winner.
 
     Args:
-        content: of the report.
+        content: the content of the report.
 
     Returns:
         Values of ``trades.html``; None where the winner could not be simulated again.
@@ -428,7 +206,7 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
     """What the winner paid.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -453,7 +231,7 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
             ),
             ("fills", f"{len(result.fills):,}", ""),
         ],
-        "height": drawn.add("costs", figures.costs(by_year)),
+        "height": drawn.add("costs", winner_figures.costs(by_year)),
         "terms": ", ".join(
             f"{name} {value:g}"
             for name, value in result.parameters.items()
@@ -467,7 +245,7 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
     """Why signals of the winner became no order.
 
     Args:
-        content: of the report.
+        content: the content of the report.
         drawn: takes the figure.
 
     Returns:
@@ -476,19 +254,19 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
     if content.winner is None:
         return None
     counts = content.rejects
-    if counts is None:
-        return {"summary": None}
     n_decisions = content.n_decisions
+    if counts is None or not n_decisions:
+        return {"summary": None}
     refused = sum(counts.get(name, 0) for name in WISHES)
     placed = n_decisions - sum(counts.get(name, 0) for name in REASONS)
     order = [*WISHES, *(name for name in REASONS if name not in WISHES)]
     return {
         "summary": [
-            ("decisions", f"{n_decisions:,}", "bars x symbols"),
+            ("decisions", f"{n_decisions:,}", "one a bar and symbol"),
             ("orders placed", f"{placed:,}", f"{placed / n_decisions:.1%}"),
             ("wishes refused", f"{refused:,}", f"{refused / n_decisions:.1%}"),
         ],
-        "height": drawn.add("refusals", figures.refusals(counts, n_decisions, order)),
+        "height": drawn.add("refusals", winner_figures.refusals(counts, n_decisions, order)),
         "rows": [
             {
                 "reason": name.replace("_", " "),

@@ -101,7 +101,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
          "x.xls: a table of returns is written to a file that ends in .csv or .parquet"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_with_the_mend(arguments: str, line: str, home: Home) -> None:
+def test_a_mistake_is_one_line_with_the_fix(arguments: str, line: str, home: Home) -> None:
     before = home.files()
     plain, bar, last = arguments.partition("|")
     words = [*plain.split(), *([last] if bar else [])]
@@ -165,7 +165,7 @@ def test_a_manifest_that_lacks_a_key_is_named(key: str, home: Home, tmp_path: Pa
         assert f"out/study.json: '{key}' is missing; put the file back" in done.stderr
 
 
-def test_a_torn_batch_names_the_command_that_mends_it(home: Home, tmp_path: Path) -> None:
+def test_a_torn_batch_names_the_command_that_repairs_it(home: Home, tmp_path: Path) -> None:
     shutil.copytree(home.out, tmp_path / "out")
     batch = StudyFolder.open(tmp_path / "out").batch_paths()[0]
     batch.write_bytes(batch.read_bytes()[:100])
@@ -382,7 +382,7 @@ def test_a_flow_leaves_the_folder_of_a_study_alone(
 
 
 @pytest.mark.parametrize("cut", [0.5, None])
-def test_a_broken_manifest_comes_with_the_mend(
+def test_a_broken_manifest_comes_with_the_fix(
     cut: float | None, home: Home, tmp_path: Path
 ) -> None:
     shutil.copytree(home.out, tmp_path / "out")

@@ -1,0 +1,206 @@
+"""Figures of a report about the winner: equity, regimes, costs, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from kernels.codes import BEAR, BULL, NEUTRAL
+from optimizer.review.rerun import Rerun
+from optimizer.sweep.buy_and_hold import buy_and_hold
+from optimizer.sweep.drawdown import drawdowns
+from optimizer.types import FloatArray
+from optimizer.views.report.formats import safe
+from optimizer.views.report.lines import MOST_POINTS, line, milliseconds
+from optimizer.views.report.style import AXIS, LIGHT, TEMPLATE, figure
+
+REGIMES = {BULL: ("bull", "blue"), NEUTRAL: ("neutral", "veil"), BEAR: ("bear", "orange")}
+
+
+def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -> go.Figure:
+    """Equity and drawdown of the winner, the median set and buy and hold; the holdout is shaded.
+
+    Args:
+        winner, median: sets of the study.
+        stitched: columns ``timestamp`` and ``equity`` of a walk-forward; None without one.
+
+    Returns:
+        The figure.
+    """
+    cash = winner.inputs.rules.initial_cash
+    index = pd.DatetimeIndex(winner.result.equity.index)
+    times = milliseconds(index)
+    made = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.05
+    )
+    made.update_layout(template=TEMPLATE, height=520, hovermode="x unified")
+    lines: list[tuple[str, FloatArray, str, str]] = [
+        (
+            f"winner, set {winner.number}",
+            np.asarray(winner.result.equity, np.float64),
+            "blue",
+            "solid",
+        ),
+        ("buy and hold", buy_and_hold(winner.inputs), "orange", "dash"),
+        (
+            f"median set {median.number}",
+            np.asarray(median.result.equity, np.float64),
+            "grey",
+            "dot",
+        ),
+    ]
+    for name, values, color, dash in lines:
+        show = f"{name}: %{{y:,.0f}}<extra></extra>"
+        made.add_trace(line(times, values, name, color, dash, hovertemplate=show), 1, 1)
+        fall = line(
+            times, 0.0 - drawdowns(values, cash), name, color, dash, showlegend=False,
+            hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+        made.add_trace(fall, 2, 1)
+    if stitched is not None:
+        own = milliseconds(pd.DatetimeIndex(stitched["timestamp"]))
+        name = "walk-forward, joined"
+        show = f"{name}: %{{y:,.0f}}<extra></extra>"
+        values = np.asarray(stitched["equity"], np.float64)
+        made.add_trace(line(own, values, name, "teal", "dashdot", hovertemplate=show), 1, 1)
+    made.update_yaxes(title_text="equity, money", tickformat="~s", row=1, col=1)
+    made.update_yaxes(title_text="drawdown", tickformat=".0%", row=2, col=1)
+    made.update_xaxes(type="date", hoverformat="%Y-%m-%d %H:%M")
+    made.update_xaxes(title_text="date (UTC)", row=2, col=1)
+    _shade_holdout(made, winner)
+    return made
+
+
+def _shade_holdout(made: go.Figure, winner: Rerun) -> None:
+    inputs = winner.inputs
+    if inputs.split >= inputs.bars.n_bars:
+        return
+    ends = milliseconds(pd.DatetimeIndex(inputs.bars.timestamps[[inputs.split, -1]], tz="UTC"))
+    made.add_shape(
+        type="rect", xref="x", yref="paper", x0=ends[0], x1=ends[1], y0=0, y1=1, layer="below",
+        line={"width": 0}, fillcolor=LIGHT["veil"], opacity=0.18,
+    )  # fmt: skip
+    made.add_annotation(
+        x=ends[0], xref="x", y=1, yref="paper", yanchor="top", xanchor="left", showarrow=False,
+        text="holdout", font={"size": 12, "color": LIGHT["muted"]},
+    )  # fmt: skip
+
+
+def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
+    """The price of the market with the regime of each bar behind it.
+
+    Args:
+        winner: whose regimes are shown.
+        market: (n_bars from the first decision,) price.
+
+    Returns:
+        The figure.
+    """
+    series = winner.result.regimes
+    codes, times = series.to_numpy(), milliseconds(pd.DatetimeIndex(series.index))
+    made = figure(400, hovermode="x")
+    symbol = winner.tile.market
+    if winner.tile.classifier != "none":
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1])
+        if len(starts) > MOST_POINTS:
+            starts = np.unique(np.linspace(0, len(codes) - 1, MOST_POINTS).astype(np.int64))
+        edges = np.append(times[starts], times[-1])
+        scale = [
+            [position, LIGHT[REGIMES[code][1]]]
+            for code, ends in ((BEAR, (0.0, 1 / 3)), (NEUTRAL, (1 / 3, 2 / 3)), (BULL, (2 / 3, 1)))
+            for position in ends
+        ]
+        made.add_trace(
+            go.Heatmap(
+                x=edges, y=[0, 1], z=[codes[starts].astype(np.int8).tolist()], zmin=-1.5, zmax=1.5,
+                colorscale=scale, showscale=False, opacity=0.35, hoverinfo="skip",
+            )
+        )  # fmt: skip
+        for code, (name, color) in REGIMES.items():
+            share = float((codes == code).mean())
+            made.add_trace(
+                go.Scatter(
+                    x=[None], y=[None], mode="markers", name=f"{name}, {share:.0%} of the bars",
+                    marker={"symbol": "square", "size": 12, "color": LIGHT[color], "opacity": 0.5},
+                )
+            )  # fmt: skip
+    name = "index of all symbols, 100 at the start" if symbol is None else f"{symbol}, close"
+    made.add_trace(
+        line(
+            times, market, safe(name), "ink", yaxis="y2",
+            hovertemplate=f"{safe(name)}: %{{y:,.2f}}<extra></extra>",
+        )
+    )  # fmt: skip
+    made.update_layout(
+        yaxis={"visible": False, "range": [0, 1], "fixedrange": True},
+        yaxis2={
+            **AXIS,
+            "tickmode": "auto",
+            "overlaying": "y",
+            "side": "left",
+            "title": {"text": safe(name)},
+        },
+    )
+    made.update_xaxes(type="date", title_text="date (UTC)", hoverformat="%Y-%m-%d %H:%M")
+    return made
+
+
+def costs(by_year: pd.Series) -> go.Figure:
+    """Commission and slippage paid in each year.
+
+    Args:
+        by_year: money by calendar year.
+
+    Returns:
+        The figure.
+    """
+    made = figure(300)
+    made.add_trace(
+        go.Bar(
+            x=[str(year) for year in by_year.index],
+            y=by_year.to_numpy(),
+            marker={"color": LIGHT["blue"]},
+            hovertemplate="%{x}: %{y:,.2f}<extra></extra>",
+        )
+    )
+    made.update_xaxes(title_text="year", type="category")
+    made.update_yaxes(title_text="costs, money", tickformat="~s")
+    return made
+
+
+def refusals(rejects: Mapping[str, int], n_decisions: int, names: Sequence[str]) -> go.Figure:
+    """How often each reason kept a signal of the winner from becoming an order.
+
+    Args:
+        rejects: counts by reason.
+        n_decisions: signals in all.
+        names: reasons in the order of the figure.
+
+    Returns:
+        The figure.
+    """
+    shown = [name for name in names if rejects.get(name)][::-1]
+    made = figure(110 + 28 * len(shown), bargap=0.3)
+    made.add_trace(
+        go.Bar(
+            x=[rejects[name] / n_decisions for name in shown],
+            y=[name.replace("_", " ") for name in shown],
+            customdata=[rejects[name] for name in shown],
+            orientation="h",
+            marker={"color": LIGHT["blue"]},
+            text=[f"{rejects[name]:,}" for name in shown],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{y}: %{customdata:,}, %{x:.1%}<extra></extra>",
+        )
+    )
+    greatest = max((rejects[name] for name in shown), default=0) / max(n_decisions, 1)
+    made.update_xaxes(
+        title_text="share of all decisions", tickformat=".0%", range=[0, max(greatest * 1.2, 0.01)]
+    )
+    made.update_yaxes(type="category", showgrid=False)
+    return made
