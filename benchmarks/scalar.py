@@ -120,7 +120,7 @@ def _walk(
                 value, cost = _terms(1.0, opens[t, s], instruments[s], values)
                 net += lots[s] * value
                 if orders[s] > 0.0:
-                    need += orders[s] * lot_need(value, cost, 1.0)
+                    need += orders[s] * lot_need(1.0, value, cost, 1.0)
             share = payable_share(buying_power(cash, net, net, 1.0), need, 0.0)
             for s in range(n_symbols):
                 if orders[s] > 0.0:

@@ -77,12 +77,28 @@ def volume_limit(quantity: float, share: float, volume: float, lot_units: float)
 
 
 @jit
-def lot_need(value: float, cash_per_lot: float, leverage: float) -> float:
+def fill_costs(change: float, value: float, cash_per_lot: float) -> float:
+    """What a fill costs beyond its value; below 0 for a rebate.
+
+    Args:
+        change: lots, signed.
+        value: money per lot at the market's price.
+        cash_per_lot: money that a lot takes or brings, costs included.
+
+    Returns:
+        Money.
+    """
+    return change * (cash_per_lot - value)
+
+
+@jit
+def lot_need(side: float, value: float, cash_per_lot: float, leverage: float) -> float:
     """Buying power that adding one lot takes.
 
     After the fill, gross value has to be within ``leverage`` times equity, which the costs reduce.
 
     Args:
+        side: 1 for a purchase, -1 for a sale.
         value: money per lot at the market's price.
         cash_per_lot: money that the lot takes or brings, costs included.
         leverage: buying power over equity.
@@ -90,7 +106,7 @@ def lot_need(value: float, cash_per_lot: float, leverage: float) -> float:
     Returns:
         Money per lot.
     """
-    return value + leverage * abs(cash_per_lot - value)
+    return value + leverage * fill_costs(side, value, cash_per_lot)
 
 
 @jit

@@ -127,7 +127,7 @@ def ledger_path() -> Path:
             path = user_data_folder() / "barsweep" / "ledger.db"
         except RuntimeError as error:
             raise StudyError(
-                f"the ledger has no place: {error}; name a file with {LEDGER}"
+                f"there is no place for the ledger: {error}; name a file with {LEDGER}"
             ) from None
     if not path.is_absolute():
         raise StudyError(f"{LEDGER}: got {given or path}; name the ledger by an absolute path")

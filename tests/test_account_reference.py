@@ -18,9 +18,16 @@ from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.types import Bars
 from tests.reference.broker import Outcome, run
 from tests.support.entries_and_exits import in_sessions, wild_finer_bars, wild_rules, write_bars
+from tests.support.universe import mild_presence, random_members, with_present
 
 EVENTS = {"lapsed", "cut", "additions_scaled", "targets_scaled", "no_place", "below_minimum"}
 """What the accounts of each variant must have been through at least once, by the broker's names."""
+
+UNIVERSE = {"end", "waits", "waits_held", "leaves", "leaves_held"}
+"""Likewise, of symbols that come and go."""
+
+RULES = {"entry", "kept", "reset", "waits_on_hold", "barred", "cooling", "closing", "timed"}
+"""Likewise, of orders that wait and of exits."""
 
 SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
 STRATEGIES = ("momentum", "mean_reversion", "sma_cross", "breakout")
@@ -181,15 +188,29 @@ def wild_columns(rng: np.random.Generator, bars: Bars) -> dict[str, npt.NDArray[
     funding = rng.normal(0.0, 0.002, shape) * (rng.random(shape) < 0.7)
     dividends = bars.close * rng.uniform(0.0, 0.1, shape) * (rng.random(shape) < 0.03)
     chosen = str(rng.choice(["", "funding", "dividends", "funding dividends"])).split()
+    there = 1.0 if bars.present is None else bars.present
     return {
-        name: values
+        name: values * there
         for name, values in (("funding", funding), ("dividends", dividends))
         if name in chosen
     }
 
 
-def wild_case(seed: int) -> Case:
-    """A random account, the same for each seed."""
+def changed_universe(bars: Bars, seed: int, folder: Path) -> tuple[Bars, Path | None]:
+    """In half of all cases symbols lack bars; in a third of all they leave an index and return."""
+    rng = np.random.default_rng([20240607, seed, 1])
+    if bars.n_symbols > 1 and rng.random() < 0.5:
+        present = mild_presence(bars.n_bars, bars.n_symbols, rng)
+        if (bars.close[:, 1] == bars.close[:, 0]).all():
+            present[:, 1] = present[:, 0]  # the rounding of unlike histories would rank twins
+        bars = replace(with_present(bars, present), has_volume=None)
+    if rng.random() < 2.0 / 3.0:
+        return bars, None
+    return bars, random_members(folder / f"members_{seed}.csv", bars, rng)
+
+
+def wild_case(seed: int, folder: Path) -> Case:
+    """A random account, the same for each seed; a file of members goes to ``folder``."""
     rng = np.random.default_rng([20240607, seed])
     variant = VARIANTS[seed % len(VARIANTS)]
     bars = wild_bars(rng)
@@ -234,6 +255,7 @@ def wild_case(seed: int) -> Case:
         "borrow_bps_year": by_symbol(rng, bars, 0.0, 3_000.0),
     }
     parameters = wild_parameters(rng, variant, sizing, leverage)
+    allocation = str(rng.choice(["additions", "targets"]))
     # Drawn from numbers of their own, so that all else is as it would be without.
     others = np.random.default_rng([20240815, seed])
     rules = wild_rules(others, stops=variant.stops, at_close=costs["fill"] == "close")
@@ -242,6 +264,9 @@ def wild_case(seed: int) -> Case:
         bars = in_sessions(others, bars)
     if entry == "limit" and others.random() < 0.6:
         costs["maker_bps"] = by_symbol(others, bars, -10.0, 20.0)
+    # Some finer bars lie in bars that their symbol lacks.
+    finer = wild_finer_bars(others, bars) if others.random() < 0.25 else None
+    bars, members = changed_universe(bars, seed, folder)
     return Case(
         bars,
         parameters | rules,
@@ -252,11 +277,12 @@ def wild_case(seed: int) -> Case:
             "account": account,
             "instruments": instruments,
             "sizing": sizing,
-            "allocation": str(rng.choice(["additions", "targets"])),
+            "allocation": allocation,
             "allow_short": bool(allow_short),
+            "members": members,
         },
         wild_columns(rng, bars),
-        wild_finer_bars(others, bars) if others.random() < 0.25 else None,
+        finer,
     )
 
 
@@ -299,18 +325,17 @@ def differences(case: Case, wanted: Outcome, got: BacktestResult) -> Iterator[st
 
 
 @pytest.mark.parametrize("place", range(len(VARIANTS)))
-def test_random_accounts(place: int) -> None:
+def test_random_accounts(place: int, tmp_path: Path) -> None:
     variant, seen, wrong = VARIANTS[place], Counter[str](), []
     for seed in range(place, N_ACCOUNTS, len(VARIANTS)):
-        case = wild_case(seed)
+        case = wild_case(seed, tmp_path)
         wanted = case.broker()
         seen.update(wanted.seen)
         seen.update(fill.kind for fill in wanted.fills)
         seen["ruined"] += wanted.ruined
         wrong += [f"account {seed}: {line}" for line in differences(case, wanted, case.sweep())]
     assert not wrong, "\n".join(wrong)
-    events = EVENTS | {"inside_band", "still", "order", "entry", "kept", "reset", "waits_on_hold"}
-    events |= {"barred", "cooling", "closing", "timed"}
+    events = EVENTS | UNIVERSE | RULES | {"inside_band", "still", "order"}
     if variant.fees:
         events |= {"volume_limited"}
     if variant.stops:
@@ -322,8 +347,8 @@ def test_random_accounts(place: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(0, N_ACCOUNTS, 7))
-def test_money_is_conserved(seed: int) -> None:
-    case = wild_case(seed)
+def test_money_is_conserved(seed: int, tmp_path: Path) -> None:
+    case = wild_case(seed, tmp_path)
     out = case.broker()
     flows = sum(fill.flow for fill in out.fills)
     initial = case.keys["costs"]["initial_cash"]
@@ -331,8 +356,8 @@ def test_money_is_conserved(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(1, N_ACCOUNTS, 6))
-def test_equity_of_the_sweep_is_what_its_fills_leave(seed: int) -> None:
-    case = wild_case(seed)
+def test_equity_of_the_sweep_is_what_its_fills_leave(seed: int, tmp_path: Path) -> None:
+    case = wild_case(seed, tmp_path)
     commission = {"commission_bps": 9.0, "commission_minimum": 2.0, "slippage_bps": 0.0}
     account = {**case.keys["account"], **dict.fromkeys(CARRY, 0.0)}
     case = replace(case, keys={**case.keys, "costs": commission, "account": account})

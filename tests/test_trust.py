@@ -447,7 +447,7 @@ def test_a_file_that_declares_something_else_is_refused_before_it_is_compiled(
     strategy.approve()
     monkeypatch.setattr(user, "compile_strategy", lambda *_: pytest.fail("compiled"))
     with pytest.raises(
-        StrategyError, match=r"mine\.py:1: declares something else than is recorded"
+        StrategyError, match=r"mine\.py:1: declares something other than what is recorded"
     ):
         strategy.kernels()
 

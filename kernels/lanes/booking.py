@@ -5,7 +5,7 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE, LIMIT_ENTRY
-from kernels.execution import fill_terms, volume_limit
+from kernels.execution import fill_costs, fill_terms, volume_limit
 from kernels.layout import (
     BEST,
     CASH,
@@ -166,7 +166,7 @@ def lane_volume_limit(
     volumes: FloatArray,
     fees: object,
 ) -> float:
-    """What the bar's volume lets through of a lane's fill, in lots.
+    """The part of a lane's fill that the bar's volume allows, in lots.
 
     Args:
         q: offset of the block in ``parameters``.
@@ -186,19 +186,19 @@ def lane_volume_limit(
 
 @jit_borrowing
 def book_costs(
-    state: FloatArray, o: Index, b: Index, quantity: float, value: float, cash_per_lot: float
+    state: FloatArray, o: Index, b: Index, change: float, value: float, cash_per_lot: float
 ) -> None:
     """Add a fill to the value traded and to the costs paid.
 
     Args:
         state: updated.
         o, b: offset of the block in ``state``, and the lane.
-        quantity: lots filled, >= 0.
+        change: lots filled, signed.
         value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings.
     """
-    state[o + TRADED + b] += quantity * value
-    state[o + COSTS + b] += quantity * abs(value - cash_per_lot)
+    state[o + TRADED + b] += abs(change) * value
+    state[o + COSTS + b] += fill_costs(change, value, cash_per_lot)
 
 
 @jit_borrowing
@@ -249,7 +249,7 @@ def reduce_position(
     positions[p + FLOW + b] = flow
     scratch[SPENT + b] = profit if ended > 0.0 else np.nan
     state[o + CASH + b] -= change * cash_per_lot
-    book_costs(state, o, b, abs(change), value, cash_per_lot)
+    book_costs(state, o, b, change, value, cash_per_lot)
     return ended > 0.0
 
 

@@ -191,7 +191,9 @@ def enter_lanes(
                     q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, f,
                     fees, entry,
                 )  # fmt: skip
-                scratch[ADDED + b] += quantity * lot_need(price * lot_money, cash_per_lot, leverage)
+                scratch[ADDED + b] += quantity * lot_need(
+                    side, price * lot_money, cash_per_lot, leverage
+                )
                 if fees is not None:
                     fixed = leverage * (
                         parameters[q + MINIMUM + b]
@@ -238,7 +240,7 @@ def enter_lanes(
                 positions[p + LOTS + b] += change
                 positions[p + FLOW + b] -= change * cash_per_lot
                 scratch[SPENT + b] += change * cash_per_lot
-                book_costs(state, o, b, quantity, price * lot_money, cash_per_lot)
+                book_costs(state, o, b, change, price * lot_money, cash_per_lot)
                 # What did not fill lapses.
                 positions[p + ORDER + b] = 0.0 if inside else order
                 positions[p + LEFT + b] = 0.0 if inside else positions[p + LEFT + b]

@@ -24,6 +24,7 @@ from kernels.layout import (
     FLOW,
     FREED,
     GROSS,
+    LEFT,
     LOT_MONEY,
     LOTS,
     MINIMUM,
@@ -113,6 +114,11 @@ def fill_lanes(
                 k, o, p, q, s, t, value, prices, volumes, instruments, parameters, state, positions,
                 scratch, fills, fees, short,
             )  # fmt: skip
+            if entries is not None:
+                # Where the volume left some of the position, the second part of the order is gone.
+                for b in range(B):
+                    gone = positions[p + ORDER + b] == 0.0
+                    positions[p + LEFT + b] = 0.0 if gone else positions[p + LEFT + b]
     if entries is not None:
         adding = 0
     if adding == 0:
@@ -152,7 +158,7 @@ def fill_lanes(
                     fees,
                     None,
                 )
-                scratch[ADDED + b] += quantity * lot_need(value, cash_per_lot, leverage)
+                scratch[ADDED + b] += quantity * lot_need(side, value, cash_per_lot, leverage)
                 if fees is not None:
                     fixed = leverage * (
                         parameters[q + MINIMUM + b]
@@ -210,7 +216,7 @@ def fill_lanes(
                 positions[p + LOTS + b] += change
                 positions[p + FLOW + b] -= change * cash_per_lot
                 scratch[SPENT + b] += change * cash_per_lot
-                book_costs(state, o, b, quantity, value, cash_per_lot)
+                book_costs(state, o, b, change, value, cash_per_lot)
         pending[k, s] = 0
     for b in range(B):
         state[o + CASH + b] -= scratch[SPENT + b]

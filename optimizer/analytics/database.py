@@ -82,7 +82,7 @@ class Database:
                 sa.event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
 
     def _sqlite_connection(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
-        """A connection whose queries end: a file from anybody can make them take for ever."""
+        """A connection whose queries end: a file from a stranger can make them run forever."""
         connection = sqlite3.Connection(*arguments, **options)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         connection.set_progress_handler(lambda: self.out_of_time, _STEPS)

@@ -61,8 +61,8 @@ def no_finer_bars(bars: Bars, volumes: FloatArray) -> FinerBars:
 def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     """Put finer bars into the bars in which they lie.
 
-    A finer bar belongs to the bar that has begun and not ended at its start. Others are left out. A bar
-    of a symbol without finer bars counts as one.
+    A finer bar belongs to the bar that has begun and not ended at its start. Others are left out, and so
+    are those in a bar that their symbol lacks. A bar of a symbol without finer bars counts as one.
 
     Args:
         bars: the bars of all symbols.
@@ -93,21 +93,30 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     inside = (last > first)[bar][:, np.newaxis]
     there = inside & (finer.present[row] == 1 if finer.present is not None else True)
     there = np.broadcast_to(there, (len(bar), bars.n_symbols))
+    if bars.present is not None:
+        there = there & (bars.present[bar] == 1)
     lacking = ~np.logical_or.reduceat(there, bounds[:-1], axis=0)[bar]
+    if bars.present is not None:
+        lacking &= bars.present[bar] == 1
     stands_in = lacking & (number == 0)[:, np.newaxis]
 
-    def spread(name: str, after: FloatArray) -> FloatArray:
-        values = np.where(lacking, after[bar], getattr(finer, name)[row])
-        return np.where(stands_in, getattr(bars, name)[bar], values)
+    def spread(name: str) -> FloatArray:
+        return np.asarray(np.where(stands_in, getattr(bars, name)[bar], getattr(finer, name)[row]))
 
-    traded = np.where(lacking, 0, finer.traded[row] & there)
-    traded = np.where(stands_in, bars.traded[bar], traded).astype(np.uint8)
-    volume = np.where(stands_in, bars.volume[bar], finer.volume[row])
+    known = there | stands_in
+    # Where a symbol has no finer bar, its last close counts: that of the bar before until it has one.
+    latest = np.where(known, np.arange(len(bar))[:, np.newaxis], 0)
+    latest = np.maximum.accumulate(latest, axis=0)
+    close = np.take_along_axis(spread("close"), latest, axis=0)
+    before = np.concatenate([bars.open[:1], bars.close[:-1]])[bar]
+    still = np.where(latest >= bounds[bar][:, np.newaxis], close, before)
+    traded = np.where(stands_in, bars.traded[bar], finer.traded[row] & there).astype(np.uint8)
+    volume = spread("volume")
     result = FinerBars(
         bounds,
-        spread("open", bars.close),
-        spread("high", bars.close),
-        spread("low", bars.close),
+        np.where(known, spread("open"), still),
+        np.where(known, spread("high"), still),
+        np.where(known, spread("low"), still),
         traded,
         np.where((traded == 1) & (volume > 0.0), volume, np.inf),
     )

@@ -29,7 +29,7 @@ def read_members(
     """Read when each symbol was a member, from a CSV file with the columns symbol, from and to.
 
     A symbol may have several rows. A date in ``from`` counts from its start, one in ``to`` to its end;
-    an empty ``to`` is a member still. Other columns are ignored.
+    with an empty ``to`` the symbol is still a member. Other columns are ignored.
 
     Args:
         path: a ``.csv`` or ``.csv.gz`` file.
@@ -76,8 +76,8 @@ def read_members(
     without = [symbol for symbol, found in spans.items() if not found]
     if without:
         raise DataError(
-            f"{path}: no line of {list_text(without, 5)}, which the bars have; add when it was a"
-            " member, or leave it out with [data] symbols"
+            f"{path}: no line for {list_text(without, 5)}, which the bars have; add the dates of its"
+            " membership, or leave it out with [data] symbols"
         )
     return {symbol: _in_order(path, symbol, found) for symbol, found in spans.items()}
 
@@ -87,7 +87,7 @@ def _moment(place: str, text: str, zone: zoneinfo.ZoneInfo, *, last: bool = Fals
     if match is None:
         raise DataError(f"{place}: got {quoted(text)}; expected a date such as 2015-01-31")
     if not 1678 <= int(match[1]) <= 2261:
-        still = "; leave it empty for a member still" if last else ""
+        still = "; leave it empty while the symbol is a member" if last else ""
         raise DataError(f"{place}: {text} is out of range; years 1678 to 2261 are valid{still}")
     return read_bound(place, text, zone, last=last)
 

@@ -60,8 +60,8 @@ def align_payments(paid: FloatArray, rows: Rows, calendar: TimeArray) -> FloatAr
     """Payments at the bars of a calendar. Those of a bar that it lacks are made at its next bar.
 
     Args:
-        paid: of ``read_payments``, shape (n_rows,).
-        rows: of which they are.
+        paid: the payments of ``read_payments``, money per unit, shape (n_rows,).
+        rows: the rows of the bars that they belong to.
         calendar: ascending, shape (n_bars,).
 
     Returns:

@@ -100,8 +100,8 @@ def rate_at(
     place = np.searchsorted(times, timestamps, side="right") - 1
     if len(place) and place[0] < 0:
         raise DataError(
-            f"{source}: the first rate is of {time_text(times[0])}, and the bars begin on"
-            f" {time_text(timestamps[0])}; add a rate of that time or before, or set [data] start ="
+            f"{source}: the first rate is dated {time_text(times[0])}, and the bars begin on"
+            f" {time_text(timestamps[0])}; add a rate from that time or before, or set [data] start ="
             f" {str(times[0])[:10]}"
         )
     return values[place]

@@ -63,7 +63,7 @@ def positions_text(found: Mapping[str, float]) -> str:
 
 
 def confirmed(question: str) -> bool:
-    """Ask on a terminal; no where there is none.
+    """Ask for confirmation on a terminal; without one the answer is no.
 
     Args:
         question: one line, which is ``escaped``.

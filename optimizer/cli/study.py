@@ -144,7 +144,7 @@ def resume(
     quiet: Quiet = False,
     json_lines: JsonLines = False,
 ) -> None:
-    """Resume a study that was stopped or killed; the results are as if it never had been."""
+    """Resume a study that was stopped or killed; the results are as if it had never stopped."""
     from optimizer.search.resume import resume_study
 
     shown = _Shown(quiet, json_lines)

@@ -260,7 +260,7 @@ class Coordinator:
             except optuna.exceptions.UpdateFinishedTrialError:
                 raise StudyError(
                     f"{self._source}: [search] storage: a trial was given up, since this process gave"
-                    f" no sign for {GRACE_SECONDS} s; another does it: run again"
+                    f" no sign of life for {GRACE_SECONDS} s; another takes it over: run again"
                 ) from None
         self._held.discard(trial)
 

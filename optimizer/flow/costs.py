@@ -131,7 +131,7 @@ class Costs:
         return Terms(paid, price * self.lot_money[symbol], cash_per_lot)
 
     def limited(self, symbol: int, quantity: float, volume: float) -> float:
-        """What a bar's volume lets through of a fill, in lots.
+        """The part of a fill that the bar's volume allows, in lots.
 
         Args:
             symbol: index.

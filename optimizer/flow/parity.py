@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.execution import fill_costs
 from optimizer.flow.event_flow import FlowResult
 from optimizer.sweep.single_set import BacktestResult
 from optimizer.types import Fill
@@ -54,11 +55,10 @@ def _by_symbol(fills: Sequence[Fill]) -> list[Fill]:
         found[last[key]] = replace(
             first,
             lots=lots,
-            quantity=lots * (first.quantity / first.lots),
             price=first.price + share * (fill.price - first.price),
             raw_value=value,
             cash_per_lot=cash,
-            cost=abs(lots) * abs(value - cash),
+            cost=fill_costs(lots, value, cash) + 0.0,
         )
     return sorted(found, key=lambda fill: (fill.bar, fill.symbol))
 
@@ -66,8 +66,8 @@ def _by_symbol(fills: Sequence[Fill]) -> list[Fill]:
 def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
     """Compare portfolio ``number`` of a flow with a backtest, bit for bit.
 
-    Compared are the equity at every bar with the time of the bar, and time, symbol, kind, quantity,
-    price and cost of every fill, those of ruin included.
+    Compared are the equity at every bar with the time of the bar, and time, symbol, kind, lots, price
+    and cost of every fill, those of ruin included.
 
     Args:
         flow: the result of the event flow.
@@ -107,12 +107,12 @@ def compare(flow: FlowResult, number: int, result: BacktestResult) -> Parity:
             flow.equity.index[fill.bar - flow.first] == other.timestamp
             and symbols[fill.symbol] == other.symbol
             and fill.kind == other.kind
-            and _bits(fill.quantity, fill.price, fill.cost)
-            == _bits(other.quantity, other.price, other.cost)
+            and _bits(fill.lots, fill.price, fill.cost)
+            == _bits(other.lots, other.price, other.cost)
         )
         if not same:
             differences.append(
-                f"fill {fill.id}: {fill.kind} of {fill.quantity!r} at {fill.price!r}, cost"
+                f"fill {fill.id}: {fill.kind} of {fill.lots!r} lots at {fill.price!r}, cost"
                 f" {fill.cost!r} by events, {other} vectorized"
             )
             break

@@ -63,7 +63,7 @@ class Tracer:
         signals: Mapping[str, Sequence[Signal]],
         regimes: Mapping[str, Regime],
     ) -> None:
-        """Write a bar with its signals and regimes; nothing of symbols that lack it.
+        """Write a bar with its signals and regimes; nothing for symbols that lack it.
 
         Args:
             bar: the bar of all symbols.

@@ -126,7 +126,7 @@ def judged(folder: StudyFolder) -> Judged:
         return Judged(deflated(selection, tried), judge(selection, tried), problem)
     except (ArithmeticError, ValueError) as error:
         raise StudyError(
-            f"{folder.path / SELECTION}: its numbers are none that a study has: {error};"
+            f"{folder.path / SELECTION}: it holds numbers that no study has: {error};"
             f" `barsweep resume {folder.path}` judges the study again once the file is removed"
         ) from None
 

@@ -16,6 +16,7 @@ from optimizer.study_file.messages import place_text
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import SymbolTerms, symbol_terms
 from optimizer.study_file.values import Problem
+from optimizer.sweep.drawdown import drawdowns
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.universe import live_mask
 from optimizer.text import list_text
@@ -150,7 +151,7 @@ def _behaves_like_cash(bars: Bars, symbol: int) -> bool:
     if len(close) < 3:
         return False
     volatility = np.diff(np.log(close)).std(ddof=1) * math.sqrt(bars.bars_per_year)
-    drawdown = 1.0 - (close / np.maximum.accumulate(close)).min()
+    drawdown = drawdowns(close, close[0]).max()
     calm = volatility < CASH_VOLATILITY and drawdown <= CASH_DRAWDOWN
     return bool(calm and close[-1] > close[0])
 
@@ -170,7 +171,7 @@ def warn_of_idle_symbols(study: Study, bars: Bars, warm_up: int, rules: Rules) -
     idle = [bars.symbols[s] for s in np.flatnonzero(~(live == LIVE).any(axis=0))]
     if idle:
         _log.warning(
-            "%s: never traded, for want of %d bars for the warm-up before a bar as a member: %s; shorten"
+            "%s: never traded, since no bar as a member follows a warm-up of %d bars: %s; shorten"
             " lookbacks, or leave them out of [data] symbols",
             study.source,
             warm_up,

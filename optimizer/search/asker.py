@@ -149,9 +149,9 @@ class EnumeratedAsker:
 
 
 class SamplerAsker:
-    """Points of a sampler of Optuna's that goes by the trials told so far.
+    """Points of an Optuna sampler, which learns from the trials told so far.
 
-    The sampler is seeded for each batch, so that a study can be taken up at any batch.
+    The sampler is seeded for each batch, so that a study can be resumed at any batch.
 
     Args:
         study: the study to search.

@@ -13,6 +13,8 @@ from joblib import cpu_count
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
+from optimizer.selection.bootstrap import bootstrap_bytes
+from optimizer.selection.select import RESAMPLES
 from optimizer.selection.steering import needs_own_searches
 from optimizer.selection.walk_forward import walk_forward_folds
 from optimizer.store.completeness import count_trials
@@ -138,8 +140,10 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         n_trials=n_trials,
         n_sets=n_sets,
         lanes_per_tile=max(lanes),
-        # Shared arrays count twice: in this process, and mapped from their files by all.
+        # Shared arrays count twice: in this process, and mapped from their files by all, which still
+        # wait while this one selects.
         memory_bytes=LIBRARY_BYTES
+        + bootstrap_bytes(bars.n_bars, RESAMPLES)
         + processes * own
         + (1 + copies) * shared
         + rows_in_flight * (row_bytes + 3 * moment_bytes),

@@ -25,7 +25,7 @@ from optimizer.types import Bars
 
 @dataclass(frozen=True, eq=False)
 class PreparedStudy:
-    """A study with all that its trials share, ready to be carried out.
+    """A study with everything that its trials share, ready to run.
 
     Attributes:
         study: the study.

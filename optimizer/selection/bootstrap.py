@@ -16,8 +16,11 @@ from optimizer.types import FloatArray, IntArray
 _RESAMPLES = 1994
 """Separates the random stream of the resamples from that of bars simulated with the same seed."""
 
-_VALUES_PER_BATCH = 2**22
-"""Returns resampled at a time: 32 MB for each array of them."""
+_VALUES_PER_BATCH = 2**20
+"""Returns resampled at a time, in one resample at least: 8 MB for each array of them."""
+
+_ARRAYS = 6
+"""Arrays of as many values that an interval has at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,16 @@ def stationary_bootstrap(
         drawdown_interval=(low_drawdown, high_drawdown),
         confidence=confidence,
     )
+
+
+def bootstrap_bytes(n_obs: int, n_resamples: int) -> float:
+    """Memory that ``stationary_bootstrap`` takes.
+
+    Args:
+        n_obs: length of the series.
+        n_resamples: as it takes it.
+    """
+    return 8.0 * _ARRAYS * min(max(_VALUES_PER_BATCH, n_obs), n_obs * n_resamples)
 
 
 def _sharpe_and_drawdown(paths: FloatArray) -> tuple[FloatArray, FloatArray]:

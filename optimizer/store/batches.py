@@ -58,7 +58,7 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
     """
     try:
         if not is_whole(path):
-            raise ValueError("its checksum is not that of its content")
+            raise ValueError("its checksum does not match its content")
         metadata = read_metadata(path)
         if not {TRIALS_KEY, MOMENTS_KEY} <= (metadata.metadata or {}).keys():
             raise ValueError("not a batch of this study")

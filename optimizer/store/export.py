@@ -181,7 +181,7 @@ def plain_values(value: Any) -> Any:
 
 
 def _without_none(value: Any) -> Any:
-    """The same without what is None: TOML has no null."""
+    """The same value without its None entries: TOML has no null."""
     if isinstance(value, Mapping):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):

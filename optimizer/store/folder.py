@@ -171,7 +171,7 @@ class StudyFolder(Results):
             raise cannot_write(self.path, error) from None
 
     def _scratches(self) -> list[Path]:
-        """Folders of shared arrays; what is only named alike is not barsweep's, and stays."""
+        """Folders of shared arrays; others with a similar name are not barsweep's, and stay."""
         found = self.path.glob(f"{SCRATCH}-*-*")
         return sorted(
             path

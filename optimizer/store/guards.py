@@ -51,7 +51,7 @@ def refuse_to_replace(path: Path) -> None:
 
 
 def refuse_missing_folder(path: Path) -> None:
-    """Refuse a file whose folder is missing: more often a slip than a wish for a new folder.
+    """Refuse a file whose folder is missing: that is more often a typo than a wish for a new folder.
 
     Args:
         path: the path of the file to be written.

@@ -47,7 +47,7 @@ class OfTrial(Record):
 
 
 class Trial(Record):
-    """What of a trial's record is read again; ``search.outcome.trial_record`` writes it."""
+    """The part of a trial's record that is read again; ``search.outcome.trial_record`` writes it."""
 
     number: Annotated[int, Field(ge=0, lt=2**31)]
     values: list[Number] | None
@@ -58,7 +58,7 @@ class Trial(Record):
     @field_validator("system_attrs")
     @classmethod
     def _violations(cls, value: dict[str, Any]) -> dict[str, Any]:
-        """By how much a constraint is broken is compared with 0; what else Optuna notes is not read."""
+        """Check how far constraints are broken, the only attributes of Optuna's that are read again."""
         for name, excess in value.items():
             number = isinstance(excess, (int, float)) and not isinstance(excess, bool)
             if name.startswith(CONSTRAINT) and not number:

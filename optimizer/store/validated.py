@@ -1,4 +1,4 @@
-"""Reading JSON of a folder that may come from anybody: bounded, of the expected types, or one line.
+"""Reading JSON that may come from anybody: within bounds, of the expected types, or refused in one line.
 
 A value is never used before its model has accepted it. The models are strict: a text is no number, and
 a whole number no flag.
@@ -59,7 +59,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Record(BaseModel):
-    """Base of the models: strict, and keys of other versions are let through unread."""
+    """Base of the models: strict; keys of other versions are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 

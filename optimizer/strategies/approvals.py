@@ -117,7 +117,7 @@ def require_approval(path: Path, content_hash: str) -> None:
 
 
 def cluster_hash(backend: str, address: str | None) -> str:
-    """What stands for a cluster among the approvals.
+    """The hash that stands for a cluster among the approvals.
 
     Args:
         backend: the ``backend`` of ``[workers]``.

@@ -78,7 +78,7 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
         ("parameters", layout.MAX_SIGNAL_PARAMETERS, len(declared.signal_parameters)),
     ):
         if count > most:
-            source.refuse(line, f"signal: takes {count} {what}; {most} is the most")
+            source.refuse(line, f"signal: takes {count} {what}; it may take at most {most}")
     return declared
 
 

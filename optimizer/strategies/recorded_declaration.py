@@ -97,7 +97,7 @@ def _rows(declared: Mapping[str, Any], key: str, most: int, length: int) -> list
     rows = _entry(declared, key)
     _expect(isinstance(rows, (list, tuple)), key, rows)
     if len(rows) > most:
-        raise ValueError(f"{key}: got {len(rows):,}; a strategy has {most} at most")
+        raise ValueError(f"{key}: got {len(rows):,}; a strategy has at most {most}")
     for row in rows:
         _expect(isinstance(row, (list, tuple)) and len(row) == length, key, row)
     return list(rows)

@@ -27,7 +27,7 @@ does not read. It returns direction, strength and confidence.
 
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """A rule that makes a signal from the features of a symbol.
+    """A rule that turns the features of a symbol into a signal.
 
     Attributes:
         name: prefix of its columns.

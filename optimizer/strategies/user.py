@@ -161,7 +161,7 @@ class UserStrategy(Strategy):
         return self.declaration.to_dict()
 
     def kernels(self) -> CustomKernels:
-        """What was compiled from its file. Runs the file; compiles nothing a second time.
+        """What was compiled from its file. Runs the file; compiles nothing twice.
 
         Raises:
             StrategyError: the file is missing or has changed, and there is no copy.
@@ -173,7 +173,7 @@ class UserStrategy(Strategy):
     def provide(self, given: StrategySource) -> None:
         """Make the strategy ready to run, also where its file is not on this machine.
 
-        Runs the source; compiles nothing a second time.
+        Runs the source; compiles nothing twice.
 
         Args:
             given: its file, and the modules next to it.
@@ -193,7 +193,7 @@ class UserStrategy(Strategy):
         source = StrategyFile(path, given)
         found = read_declaration(source, declaration.name)
         if replace(found, path=declaration.path) != declaration:
-            source.refuse(1, "declares something else than is recorded; run the study again")
+            source.refuse(1, "declares something other than what is recorded; run the study again")
         _compiled[declaration] = compile_strategy(declaration, source)
 
     def require_approval(self) -> None:
@@ -229,7 +229,7 @@ class UserStrategy(Strategy):
             found = kept_source(recorded) if is_approved(recorded) else None
         if found is None:
             changed = path.exists()
-            module = ", or a module next to it has that it imports" if changed else ""
+            module = ", or a module next to it that it imports has" if changed else ""
             raise StrategyError(
                 f"{path_text(path)}: {'has changed' if changed else 'is missing'} since the study ran"
                 f" (recorded hash {recorded[:12]}){module}; put the original file back"
@@ -240,7 +240,7 @@ class UserStrategy(Strategy):
 def read_strategy(path: str | Path, name: str) -> UserStrategy:
     """Read and check a strategy that the user names, and approve its file by that.
 
-    Runs the file; compiles nothing a second time. For a file that recorded data names there is
+    Runs the file; compiles nothing twice. For a file that recorded data names there is
     ``read_recorded_strategy``.
 
     Args:

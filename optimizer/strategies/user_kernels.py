@@ -155,7 +155,7 @@ class CustomFeature:
 
 
 def strategies_folder() -> Path:
-    """The folder of the compiled strategies, in that of the kernels, which is keyed by their sources."""
+    """The folder of the compiled strategies, inside that of the kernels, keyed by kernel sources."""
     folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "strategies"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -290,7 +290,7 @@ def _own_names(key: str) -> dict[str, str]:
 def _adapter(custom: Declaration) -> str:
     """Source of the module that takes the place of ``kernels.user_signal`` for one strategy.
 
-    It is made of places only: no name that a file declares enters it.
+    It refers to arguments by position only: no name that a file declares appears in it.
     """
     places = {name: name for name in GIVEN_ARGUMENTS}
     places |= {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}

@@ -36,7 +36,7 @@ _NEVER_NEXT = frozenset({*sys.stdlib_module_names, "kernels", "numba", "numpy", 
 
 @dataclass(frozen=True)
 class StrategySource:
-    """Everything of a strategy that runs.
+    """All code of a strategy that runs.
 
     Attributes:
         content: the content of its file.
@@ -99,7 +99,7 @@ def read_source(path: Path) -> StrategySource:
 
 def _read(path: Path, hint: str = "") -> bytes:
     try:
-        # A device or a pipe would be read for ever.
+        # A device or a pipe would be read forever.
         if path.exists() and not path.is_file():
             raise StrategyError(f"{path_text(path)}: not a file; expected a Python file")
         with path.open("rb") as file:
@@ -120,7 +120,7 @@ def _read(path: Path, hint: str = "") -> bytes:
 
 
 def _imported(text: bytes, package: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Names of the modules that a source imports, or whose names it imports, as their parts.
+    """Dotted names, in parts, of the modules that a source imports or imports names from.
 
     Args:
         text: the source; one that is not Python imports nothing.
@@ -195,7 +195,7 @@ class Neighbours(MetaPathFinder, Loader):
         sys.modules.update(self._hidden)
 
     def _taken(self) -> dict[str, ModuleType]:
-        """Takes modules of the names of those next to the strategy out of Python's list."""
+        """Takes modules with the same names as those next to the strategy out of Python's list."""
         names = [name for name in sys.modules if name.split(".")[0] in self._names]
         return {name: sys.modules.pop(name) for name in names}
 
@@ -205,7 +205,7 @@ class Neighbours(MetaPathFinder, Loader):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Where a module is; None if it is none of the strategy's.
+        """Where a module is; None if it is not one of the strategy's.
 
         Args:
             fullname: the full name of the module.
@@ -233,7 +233,7 @@ class Neighbours(MetaPathFinder, Loader):
         return None
 
     def _refuse_unknown(self, name: str) -> None:
-        """Refuse a file of the folder that no import statement names where Python looks for it."""
+        """Refuse to import a file of the folder that no import statement of the strategy names."""
         spec = PathFinder.find_spec(name)
         if spec is None or spec.origin is None or not os.path.isabs(spec.origin):
             return

@@ -74,7 +74,7 @@ def _read_borrow(value: object) -> dict[str, float]:
 
 
 class AccountTable(Table):
-    """``[account]``: what the broker lends and at which rates; holds for the whole study.
+    """``[account]``: what the broker lends, and at what rates; it holds for the whole study.
 
     The rates of debts are those of an expensive retail broker: too much costs a strategy a part of
     its return, too little makes one look good that only borrows.

@@ -109,7 +109,7 @@ StrategyReader = Callable[[Path, str], UserStrategy]
 def read_user_strategies(
     raw: Mapping[str, Any], source: str, base_path: Path, read: StrategyReader
 ) -> dict[tuple[str, str], UserStrategy]:
-    """Every strategy of the user's own that a study file names, but those that it declares itself.
+    """Every strategy of the user's own that a study file names, except those that it declares itself.
 
     Args:
         raw: the study file as parsed.

@@ -29,11 +29,11 @@ class CostsTable(Table):
     Attributes:
         fill: ``next_open``, or ``close``, the close of the bar of decision, which is optimistic.
         initial_cash: money, in the currency of the bars.
-        settings: of each cost, by name; for a cost given per symbol, the value of all symbols that
-            its table does not name. ``maker_bps`` is ``commission_bps`` where it is left out and this
-            is not varied.
-        per_symbol: of each cost that is given per symbol, by name, the value of each symbol that
-            its table names. Such a cost holds for the whole study.
+        settings: the setting of each cost, by name; for a cost given per symbol, the value of all
+            symbols that its table does not name. ``maker_bps`` is ``commission_bps`` where it is
+            left out and this is not varied.
+        per_symbol: the values of each cost that is given per symbol, by name: a value for each
+            symbol that its table names. Such a cost holds for the whole study.
         maker_left_out: whether the file says nothing of ``maker_bps``, and ``commission_bps`` is varied.
     """
 

@@ -15,6 +15,7 @@ from kernels.codes import (
     ORDER_REDUCING,
     WRITTEN_OFF,
 )
+from kernels.execution import fill_costs
 from optimizer.sweep.evaluate import Recording
 from optimizer.sweep.inputs import Inputs
 
@@ -43,7 +44,9 @@ def fill_table(inputs: Inputs, recording: Recording) -> pd.DataFrame:
             "symbol": np.asarray(bars.symbols, dtype=object)[symbol],
             "quantity": lots * rules.lot_units[symbol],
             "price": found[:, FILL_PRICE],
-            "cost": np.abs(lots) * np.abs(found[:, FILL_VALUE] - found[:, FILL_CASH]),
+            "cost": [
+                fill_costs(*one) + 0.0 for one in found[:, [FILL_LOTS, FILL_VALUE, FILL_CASH]]
+            ],
             "kind": np.asarray(FILL_KINDS, dtype=object)[kind],
             "lots": lots,
             "value": np.abs(lots) * found[:, FILL_PRICE] * rules.lot_money[symbol],

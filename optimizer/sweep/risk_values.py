@@ -37,7 +37,7 @@ _Number = TypeVar("_Number", float, FloatArray)
 
 
 def score_sharpe(expected_sharpe: _Number, bars_per_year: float) -> _Number:
-    """The sharpe ratio per bar that a signal of score 1 stands for.
+    """The Sharpe ratio per bar that a signal of score 1 stands for.
 
     Args:
         expected_sharpe: the expected Sharpe ratio of a year.

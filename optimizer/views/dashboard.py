@@ -45,7 +45,7 @@ def dashboard_server(folder: str | Path, port: int = 8080) -> WSGIServer:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StudyError(
-            f"--port {port}: cannot be listened on: {reason}; give another, 0 takes a free one"
+            f"--port {port}: cannot listen there: {reason}; give another, 0 takes a free one"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal, get_args
@@ -60,14 +61,15 @@ class Decided:
     share: float
 
 
-def decided(close: Close) -> Decided:
-    """The decision of the kernel; it must leave what it only reads."""
+def decided(close: Close, waiting: Sequence[int] = ()) -> Decided:
+    """The decision of the kernel; it must leave what it only reads. Symbols that wait have no signal."""
 
     def column(name: str) -> FloatArray:
         return np.array([getattr(one, name) for one in close.symbols], dtype=np.float64)
 
     n = len(close.symbols)
-    volatility = column("volatility")
+    directions, volatility = column("direction"), column("volatility")
+    directions[list(waiting)] = np.nan
     inverse = np.divide(1.0, volatility, out=np.zeros(n), where=volatility > 0.0)
     read = column("strength"), column("confidence"), inverse, column("lots")
     kept = [array.copy() for array in read]
@@ -75,13 +77,13 @@ def decided(close: Close) -> Decided:
     reasons = np.full(n, -1, dtype=np.int64)
     values, chosen = close.values, close.chosen
     share = decide(
-        column("direction"), *read, barred, np.zeros(n), np.zeros(n), np.inf, 0.0,
+        directions, *read, barred, np.zeros(n), np.zeros(n), np.inf, 0.0,
         column("lot_units"), column("lot_value"),
         SIZINGS.index(close.rules.sizing), ALLOCATIONS.index(close.rules.allocation),
         chosen.size, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
         chosen.min_order_size, chosen.rebalance_band, close.variance, close.equity,
-        float(np.abs(values).sum()), np.full(n, np.inf), np.zeros(n), close.correlations, values,
-        float(np.abs(values).sum()),
+        float(np.abs(values).sum()), np.full(n, chosen.stop_loss), np.zeros(n), close.correlations,
+        values, float(np.abs(values).sum()),
         chosen.correlation_penalty,
         True if close.rules.allow_short else None, wanted, orders, reasons,
     )  # fmt: skip
@@ -115,6 +117,7 @@ def closes(draw: st.DrawFn) -> Close:
     size = {"kelly": 0.3, "volatility_target": 0.007}.get(sizing, 0.7)
     chosen = ParameterSet(
         size=size * draw(st.sampled_from([0.0, 0.1, 1.0, 9.0])),
+        stop_loss=draw(st.sampled_from([inf, 0.5, 0.25])),
         max_weight=draw(st.sampled_from([0.1, 1.0, 5.0])),
         max_positions=draw(st.sampled_from([inf, 1.0, 2.0, 3.0])),
         max_exposure=draw(st.sampled_from([0.5, 1.0, 3.0])),
@@ -171,6 +174,26 @@ def test_the_order_of_the_symbols_does_not_matter(close: Close, random: object) 
     assert other.share == one.share
     for name in ("wanted", "orders", "reasons", "barred"):
         assert getattr(other, name) == [getattr(one, name)[s] for s in order]
+
+
+@modest
+@given(closes(), st.data())
+def test_a_symbol_that_waits_is_on_hold(close: Close, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(close.symbols) - 1))
+    close.symbols[place] = replace(close.symbols[place], direction=2)
+    if close.rules.sizing == "equal_weight":
+        close.rules = replace(close.rules, sizing="weight")
+    assert decided(close, waiting=[place]) == decided(close)
+
+
+def test_a_symbol_that_waits_does_not_count_for_equal_weight() -> None:
+    held = Candidate(2, 0.001, 1.0, 0.01, lots=10.0, lot_units=1.0, lot_value=10.0)
+    bought = replace(held, direction=1, lots=0.0)
+    chosen = ParameterSet(size=0.4, max_weight=1.0, max_exposure=9.0)
+    close = Close([held, bought], chosen, Rules(sizing="equal_weight"))
+    # 0.4 of 1,000 in lots of 10, for two or for one.
+    assert decided(close).orders == [0.0, 20.0]
+    assert decided(close, waiting=[0]).orders == [0.0, 40.0]
 
 
 @modest

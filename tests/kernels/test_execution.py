@@ -161,9 +161,11 @@ def test_buying_power_by_hand() -> None:
     assert buying_power(700.0, 300.0, 900.0, 2.0) == 1100.0
     # Cash alone, in an account without shorts and leverage.
     assert buying_power(700.0, 300.0, 300.0, 1.0) == 700.0
-    assert lot_need(100.0, 103.0, 1.0) == 103.0
-    assert lot_need(100.0, 103.0, 2.0) == 106.0
-    assert lot_need(100.0, 98.0, 2.0) == 104.0
+    assert lot_need(1.0, 100.0, 103.0, 1.0) == 103.0
+    assert lot_need(1.0, 100.0, 103.0, 2.0) == 106.0
+    assert lot_need(-1.0, 100.0, 98.0, 2.0) == 104.0
+    # A rebate makes room.
+    assert lot_need(1.0, 100.0, 99.0, 2.0) == 98.0
 
 
 def test_the_payable_share_by_hand() -> None:
@@ -214,7 +216,7 @@ def test_the_payable_share_never_overspends(
             side, abs(lots), price, units, units, 0.001, 0.0, commission, 0.01, minimum, per_order,
             impact, 1e-4, True,
         )  # fmt: skip
-        return per_lot, abs(lots) * lot_need(price * units, per_lot, leverage)
+        return per_lot, abs(lots) * lot_need(side, price * units, per_lot, leverage)
 
     placed = [one for one in symbols if one[0] != 0.0]
     need = sum(paid(*one)[1] for one in placed)

@@ -7,9 +7,12 @@ lots are whole and agree exactly.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import floor, fsum, inf, log, sqrt
+from itertools import pairwise
+from math import floor, fsum, inf, log, nan, sqrt
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +53,7 @@ RULES = {
 
 ATR_MULTIPLES = ("entry_offset_atr", "stop_loss_atr", "take_profit_atr", "trailing_stop_atr")
 
-Kind = Literal["order", "entry", "stop", "liquidation", "ruin"]
+Kind = Literal["order", "entry", "stop", "liquidation", "end", "ruin"]
 
 INSIDE: tuple[Kind, ...] = ("entry", "stop", "liquidation")
 """Kinds of the fills inside a bar, in their order."""
@@ -101,14 +104,18 @@ class Outcome:
 class Symbol:
     """One symbol: its bars, features and terms, and the position in it.
 
+    ``own`` are the bars that it has, ``member`` says whether it is one at each bar. Prices and
+    features at other bars are those of its last one before; its prices are then all the last close.
     ``units`` are those of a lot. ``now`` is the bar, or the finer bar, that is looked at. ``entry`` is
-    the mean price of the position's fills, ``best`` its best price so far, ``opened`` the bar of its
-    first fill, and ``opening_atr`` the ATR that its distances are reckoned with. ``barred`` is the
-    direction that a stop closed; before bar ``cooled`` nothing is entered. ``order`` fills at the open,
-    ``waiting`` inside a bar; ``entered`` is the market's price at which it did, in this moment.
+    the mean price of the position's fills, ``best`` its best price so far, ``held`` the closes at which
+    it has been held, and ``opening_atr`` the ATR that its distances are reckoned with. ``barred`` is the
+    direction that a stop closed; at ``cooling`` more closes nothing is entered. ``order`` fills at the
+    open, ``waiting`` inside a bar; ``entered`` is the market's price at which it did, in this moment.
     """
 
     index: int
+    own: Sequence[int]
+    member: Sequence[bool]
     open: Series
     high: Series
     low: Series
@@ -128,17 +135,19 @@ class Symbol:
     lots: float = 0.0
     entry: float = 0.0
     best: float = 0.0
-    opened: int = 0
+    held: int = 0
     opening_atr: float = 0.0
     barred: int = FLAT
-    cooled: int = 0
+    cooling: int = 0
     order: float = 0.0
     waiting: entries.Waiting | None = None
     entered: float | None = None
     rho: float = 0.0
 
     def value(self, lots: float, price: float) -> float:
-        """What ``lots`` are worth at a price, with their sign."""
+        """What ``lots`` are worth at a price, with their sign; no lots, nothing, also without a price."""
+        if lots == 0.0:
+            return 0.0
         return lots * price * self.units * self.multiplier
 
 
@@ -205,8 +214,10 @@ class Broker:
         fills: Bars | None,
         funding: FloatTable | None,
         dividends: FloatTable | None,
+        members: Path | None,
     ) -> None:
         self.funding, self.dividends = funding, dividends
+        self.members = None if members is None else read_members(members)
         self.bars, self.sizing, self.allocation = bars, sizing, allocation
         self.allow_short = allow_short
         self.account = {**ACCOUNT, **account}
@@ -223,10 +234,6 @@ class Broker:
             self.symbol(s, name, costs, instruments) for s, name in enumerate(bars.symbols)
         ]
         self.correlated = self.p["correlation_penalty"] > 0.0 and len(self.symbols) > 1
-        self.returns = [
-            [0.0, *(log(b / a) for a, b in zip(one.close, one.close[1:], strict=False))]
-            for one in self.symbols
-        ]
         self.cash = float(costs.get("initial_cash", 100_000.0))
         self.before = self.marked = Mark(self.cash, 0.0)
         self.variance = 0.0
@@ -246,23 +253,32 @@ class Broker:
     ) -> Symbol:
         bars, own = self.bars, instruments.get(name, {})
         borrow = self.account["borrow_bps_year"]
-        volume = [float(v) for v in bars.volume[:, s]]
+        every = range(bars.n_bars)
+        there = [t for t in every if bars.present is None or bars.present[t, s]]
+        volume = [float(bars.volume[t, s]) if t in there else 0.0 for t in every]
         known = any(v > 0.0 for v in volume)
         open_, high, low, close = (
-            [float(v) for v in table[:, s]]
+            [float(table[t, s]) for t in there]
             for table in (bars.open, bars.high, bars.low, bars.close)
         )
+        last_close = self.spread(there, close)
         return Symbol(
             index=s,
-            open=open_,
-            high=high,
-            low=low,
-            close=close,
+            own=there,
+            member=[self.is_member(name, t) for t in every],
+            open=self.filled(there, open_, last_close),
+            high=self.filled(there, high, last_close),
+            low=self.filled(there, low, last_close),
+            close=last_close,
             volume=volume if known else [inf] * len(volume),
-            trades=[v > 0.0 or not known for v in volume],
-            features=self.features(high, low, close),
-            volatility=features.volatility(close, int(self.p["volatility_lookback"])),
-            atr=features.atr(high, low, close, int(self.p["atr_lookback"])),
+            trades=[t in there and (volume[t] > 0.0 or not known) for t in every],
+            features=tuple(
+                self.spread(there, column) for column in self.features(high, low, close)
+            ),
+            volatility=self.spread(
+                there, features.volatility(close, int(self.p["volatility_lookback"]))
+            ),
+            atr=self.spread(there, features.atr(high, low, close, int(self.p["atr_lookback"]))),
             units=float(own.get("lot_size", self.p["lot_size"])),
             tick_size=float(own.get("tick_size", 0.0)),
             multiplier=float(own.get("multiplier", 1.0)),
@@ -280,6 +296,39 @@ class Broker:
         """Commission of limit entries, bps; that of all other fills where it is not given."""
         usual = per_symbol(costs.get("commission_bps", 1.0), name, 1.0)
         return per_symbol(costs.get("maker_bps", usual), name, usual)
+
+    def spread(self, own: Sequence[int], values: Series) -> list[float]:
+        """Values at a symbol's own bars, at every bar: that of the last one so far, NaN before."""
+        at = dict(zip(own, values, strict=True))
+        out, last = [], nan
+        for bar in range(self.bars.n_bars):
+            last = at.get(bar, last)
+            out.append(last)
+        return out
+
+    @staticmethod
+    def filled(own: Sequence[int], values: Series, missing: Series) -> list[float]:
+        """Values at a symbol's own bars, and others where it has none."""
+        at = dict(zip(own, values, strict=True))
+        return [at.get(bar, other) for bar, other in enumerate(missing)]
+
+    def is_member(self, name: str, bar: int) -> bool:
+        if self.members is None:
+            return True
+        # The bar's time is its start; both days count.
+        day = self.bars.timestamps[bar].astype("datetime64[D]")
+        return any(first <= day <= last for first, last in self.members[name])
+
+    def waits(self, one: Symbol, bar: int) -> bool:
+        """Whether a symbol has no signal and no order at a bar."""
+        if bar not in one.own:
+            return True
+        warming_up = one.own.index(bar) < self.out.first
+        return warming_up or self.ends(one) == bar
+
+    def ends(self, one: Symbol) -> int | None:
+        """The last bar of a symbol, if the calendar goes on."""
+        return one.own[-1] if one.own[-1] < self.bars.n_bars - 1 else None
 
     def own(self, name: str) -> float:
         """A parameter of the strategy."""
@@ -347,7 +396,8 @@ class Broker:
         costs, side = one.costs, 1.0 if lots > 0.0 else -1.0
         rate = (costs["spread_bps"] / 2.0 + costs["slippage_bps"]) / 10_000.0
         units = abs(lots) * one.units
-        rate += costs["impact"] * volatility * sqrt(units / one.now.volume)
+        if one.now.volume > 0.0:  # where it is 0, only the end of a symbol fills
+            rate += costs["impact"] * volatility * sqrt(units / one.now.volume)
         paid = market * (1.0 + side * rate) + side * costs["spread_ticks"] / 2.0 * one.tick_size
         return max(paid, 0.0)
 
@@ -400,7 +450,7 @@ class Broker:
         one.lots += lots
         if before == 0.0:
             one.entry = one.best = price
-            one.opened, one.opening_atr = bar, one.atr[self.known(bar, kind)]
+            one.held, one.opening_atr = 0, one.atr[self.known(bar, kind)]
         elif before * lots > 0.0:
             one.entry = (one.entry * abs(before) + price * abs(lots)) / abs(one.lots)
 
@@ -468,6 +518,11 @@ class Broker:
             exits.follow(self)
         self.out.fills[before:] = joined(self.out.fills[before:])
 
+    def end_symbols(self, bar: int) -> None:
+        for one in self.symbols:
+            if one.lots != 0.0 and self.ends(one) == bar:
+                self.fill(one, -one.lots, one.close[bar], bar, "end")
+
     # Close
 
     def mark(self, bar: int) -> bool:
@@ -518,16 +573,26 @@ class Broker:
         exact = len(self.symbols) <= int(p["correlation_exact_symbols"])
         if not exact and (bar - self.out.first) % int(p["correlation_refresh"]):
             return
-        window = [values[bar + 1 - lookback : bar + 1] for values in self.returns]
         values = [one.value(one.lots, one.close[bar]) for one in self.symbols]
         for one in self.symbols:
             weighted = weights = 0.0
             for other in self.symbols:
                 value = values[other.index]
                 if other is not one and value != 0.0:
-                    weighted += value * correlation(window[one.index], window[other.index])
+                    weighted += value * self.correlation(one, other, bar, lookback)
                     weights += abs(value)
             one.rho = weighted / weights if weights > 0.0 else 0.0
+
+    @staticmethod
+    def correlation(one: Symbol, other: Symbol, bar: int, lookback: int) -> float:
+        """Of the last returns of two symbols from one bar that both have to the next."""
+        both = sorted(t for t in set(one.own) & set(other.own) if t <= bar)[-lookback - 1 :]
+        if len(both) <= lookback:
+            return 0.0
+        first, second = (
+            [log(x.close[b] / x.close[a]) for a, b in pairwise(both)] for x in (one, other)
+        )
+        return correlation(first, second)
 
     def fraction(self, one: Symbol, bar: int, direction: int, strength: float, n: int) -> float:
         """The target, a fraction of equity."""
@@ -569,21 +634,29 @@ class Broker:
 
     def wishes(self, bar: int) -> list[Wish]:
         signals: list[tuple[Symbol, int, float]] = []
+        wishes: list[Wish] = []
         for one in self.symbols:
+            if self.waits(one, bar):
+                # What is held stays, as on hold.
+                wishes.append(Wish(one, HOLD, (0.0, 0.0), holds=True))
+                self.saw("waits_held" if one.lots != 0.0 else "waits")
+                continue
             direction, strength = self.signal(one, bar)
-            still = one.volatility[bar] == 0.0 and direction != HOLD
+            if not one.member[bar]:
+                direction = FLAT
+                self.saw("leaves_held" if one.lots != 0.0 else "leaves")
+            still = one.volatility[bar] == 0.0 and direction in (LONG, SHORT)
             if still and self.sizing in ("kelly", "volatility_target"):
                 direction = HOLD
                 self.saw("still")
             if direction == SHORT and not self.allow_short:
                 direction = FLAT
-            direction = exits.allowed(self, one, direction, bar)
+            direction = exits.allowed(self, one, direction, closing=self.closing[bar])
             signals.append((one, direction, strength))
         n = sum(
             direction in (LONG, SHORT) or (direction == HOLD and one.lots != 0.0)
             for one, direction, _ in signals
         )
-        wishes: list[Wish] = []
         for one, direction, strength in signals:
             wish = Wish(one, direction, (-strength, one.volatility[bar]), holds=direction == HOLD)
             if direction in (LONG, SHORT):
@@ -680,6 +753,7 @@ class Broker:
                 self.fill_orders(bar)
             self.inside(bar)
             self.look(bar)
+            self.end_symbols(bar)
             if self.mark(bar):
                 self.update_variance()
                 self.decide(bar)
@@ -692,6 +766,16 @@ class Broker:
             out.equity.append(self.marked.equity)
             out.cash.append(self.cash)
         return out
+
+
+def read_members(path: Path) -> dict[str, list[tuple[np.datetime64, np.datetime64]]]:
+    """First and last days of each symbol as a member; days are those of UTC."""
+    found: dict[str, list[tuple[np.datetime64, np.datetime64]]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            last = np.datetime64(row["to"] or "9999-12-31")
+            found.setdefault(row["symbol"], []).append((np.datetime64(row["from"]), last))
+    return found
 
 
 def whole(lots: float) -> float:
@@ -739,6 +823,7 @@ def run(
     fills: Bars | None = None,
     funding: FloatTable | None = None,
     dividends: FloatTable | None = None,
+    members: Path | None = None,
 ) -> Outcome:
     """Walk all bars with one parameter set; the arguments are those of ``optimizer.backtest``.
 
@@ -759,4 +844,5 @@ def run(
         fills,
         funding,
         dividends,
+        members,
     ).walk()

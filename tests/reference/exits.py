@@ -63,16 +63,16 @@ def stops(broker: Broker, bar: int) -> None:
         broker.saw("stops")
         if one.entered is not None:
             broker.saw("stopped_at_once")
-        left(broker, one, side, bar)
+        left(broker, one, side)
         one.waiting = None
         lots = broker.within_volume(one, -one.lots)
         broker.fill(one, lots, side * at, bar, "stop")
 
 
-def left(broker: Broker, one: Symbol, side: int, bar: int) -> None:
+def left(broker: Broker, one: Symbol, side: int) -> None:
     """Remember an exit, which keeps the direction or the symbol from being entered again."""
     if broker.p["cooldown"] > 0.0:
-        one.cooled = bar + int(broker.p["cooldown"])
+        one.cooling = int(broker.p["cooldown"])
     else:
         one.barred = side
 
@@ -108,15 +108,19 @@ def liquidate(broker: Broker, bar: int) -> None:
             broker.fill(one, -one.lots, at, bar, "liquidation")
 
 
-def allowed(broker: Broker, one: Symbol, direction: int, bar: int) -> int:
-    """What a signal's direction counts as after earlier exits, and where a time or session is over."""
+def allowed(broker: Broker, one: Symbol, direction: int, *, closing: bool) -> int:
+    """What a signal's direction counts as after earlier exits, and where a time or session is over.
+
+    It is asked once at each close at which the symbol decides; no other close counts for a time exit or
+    a cooldown.
+    """
     limit = broker.p["time_exit"]
-    held = bar - one.opened + (0 if broker.at_close else 1)
-    timed = limit > 0.0 and one.lots != 0.0 and held >= limit
+    one.held += 1
+    timed = limit > 0.0 and one.lots != 0.0 and one.held >= limit
     if timed:
         broker.saw("timed")
-        left(broker, one, LONG if one.lots > 0.0 else SHORT, bar)
-    if broker.closing[bar]:
+        left(broker, one, LONG if one.lots > 0.0 else SHORT)
+    if closing:
         broker.saw("closing")
         direction = FLAT
     if direction == one.barred != FLAT:
@@ -124,9 +128,11 @@ def allowed(broker: Broker, one: Symbol, direction: int, bar: int) -> int:
         direction = FLAT
     elif direction != HOLD:
         one.barred = FLAT
-    if bar < one.cooled:
+    cools = one.cooling > 0
+    if cools:
+        one.cooling -= 1
         broker.saw("cooling")
-    return FLAT if timed or bar < one.cooled else direction
+    return FLAT if timed or cools else direction
 
 
 def closing(times: TimeArray, timezone: str, at_close: bool) -> Sequence[bool]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
+from statistics import multimode
 
 from optimizer.types import Bars
 
@@ -54,9 +56,10 @@ def still(price: float) -> Piece:
 def moments(bars: Bars, fine: Bars | None) -> list[list[Moment]]:
     """The moments of each bar, in order of time.
 
-    A finer bar belongs to the bar that begins last before it or with it. Where a symbol has no finer
-    bar in a bar, that bar itself is its only piece, and begins with the bar. A symbol without a piece at
-    a moment stays at its last close.
+    A finer bar belongs to the bar that begins last before it or with it, unless the most common step
+    between bars is over by then. It is left out where its symbol lacks that bar. Where a symbol has no
+    finer bar in a bar, that bar itself is its only piece, and begins with the bar. A symbol without a
+    piece at a moment stays at its last close.
     """
     symbols = range(bars.n_symbols)
     whole = [column(bars, s) for s in symbols]
@@ -65,17 +68,19 @@ def moments(bars: Bars, fine: Bars | None) -> list[list[Moment]]:
     cut: dict[str, list[Piece | None]] = {}
     if fine is not None:
         cut = {name: column(fine, s) for s, name in enumerate(fine.symbols)}
+    step = min(multimode(after - before for before, after in pairwise(starts)))
     out: list[list[Moment]] = []
     for t, start in enumerate(starts):
-        inside = range(
-            bisect_left(begins, start),
-            bisect_left(begins, starts[t + 1]) if t + 1 < len(starts) else len(begins),
-        )
+        end = min([start + step, *starts[t + 1 : t + 2]])
+        inside = range(bisect_left(begins, start), bisect_left(begins, end))
         found: list[dict[int, Piece]] = []
         for s, name in enumerate(bars.symbols):
             own, bar = cut.get(name, none), whole[s][t]
+            if bar is None:
+                found.append({})
+                continue
             pieces = {begins[i]: piece for i in inside if (piece := own[i]) is not None}
-            found.append(pieces or ({start: bar} if bar is not None else {}))
+            found.append(pieces or {start: bar})
         last = [float(bars.close[t - 1, s] if t > 0 else bars.open[0, s]) for s in symbols]
         out.append([])
         for time in sorted({time for pieces in found for time in pieces}):

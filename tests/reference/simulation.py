@@ -309,6 +309,8 @@ def decide(
             fraction /= one.volatility
         elif rules.sizing == "equal_weight":
             fraction /= n
+        elif rules.sizing == "risk_per_trade":
+            fraction /= chosen.stop_loss
         alike = one.rho * direction if rules.allow_short else one.rho
         fraction *= 1.0 - chosen.correlation_penalty * max(0.0, alike)
         money = min(fraction, chosen.max_weight) * max(equity, 0.0)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from kernels.codes import SIZINGS
 from optimizer.types import Bars, FloatArray
 from tests.support.studies import write_bars
+from tests.support.universe import mild_presence, random_members, with_present
 
 STRATEGY_SETS: list[dict[str, Any]] = [
     {"strategy": "momentum", "momentum_lookback": 7, "momentum_threshold": 0.01},
@@ -54,14 +55,8 @@ class Case:
     sizing: str = "kelly"
     allocation: str = "additions"
     entry: str = "market"
-    finer: Bars | None = None
     fills: Path | None = None
-
-    def written(self, folder: Path) -> Case:
-        """The case with its finer bars in a file."""
-        if self.finer is None:
-            return self
-        return replace(self, fills=write_bars(folder / "finer.parquet", self.finer))
+    members: Path | None = None
 
     @property
     def more(self) -> dict[str, Any]:
@@ -73,6 +68,7 @@ class Case:
             "allocation": self.allocation,
             "entry": self.entry,
             "fills": self.fills,
+            "members": self.members,
         }
 
 
@@ -132,13 +128,16 @@ def random_payments(rng: np.random.Generator, bars: Bars) -> npt.NDArray[np.floa
     """Funding of every bar and a few dividends, as money per unit."""
     previous = np.vstack([bars.close[:1], bars.close[:-1]])
     paid = rng.normal(0.0, 0.001, previous.shape) * previous
-    return paid + previous * rng.uniform(0.0, 0.1, previous.shape) * (
-        rng.random(previous.shape) < 0.02
-    )
+    rare = rng.random(previous.shape) < 0.02
+    paid += previous * rng.uniform(0.0, 0.1, previous.shape) * rare
+    return paid if bars.present is None else paid * bars.present
 
 
-def random_case(number: int, n_bars: int = 110) -> Case:
-    """The case of a number: every fourth has the same variant, all else is drawn."""
+def random_case(number: int, folder: Path, n_bars: int = 110) -> Case:
+    """The case of a number: every fourth has the same variant, all else is drawn.
+
+    A file of members and one of finer bars, if the case has them, are written to ``folder``.
+    """
     variant = VARIANTS[number % len(VARIANTS)]
     rng = np.random.default_rng(number)
 
@@ -213,7 +212,7 @@ def random_case(number: int, n_bars: int = 110) -> Case:
         {"S0": {"tick_size": 0.01}, bars.symbols[-1]: {"lot_size": 0.5, "multiplier": 0.1}},
     )
     allocation = one_of("additions", "targets")
-    finer = None
+    fills = None
     if variant.stops:
         parameters |= {
             "atr_lookback": 5,
@@ -223,7 +222,8 @@ def random_case(number: int, n_bars: int = 110) -> Case:
             "time_exit": one_of(0, 0, 1, 4),
             "cooldown": one_of(0, 0, 1, 3),
         }
-        finer = finer_bars(number, bars) if one_of(0, 0, 1) else None
+        if one_of(0, 0, 1):
+            fills = write_bars(folder / f"finer_{number}.parquet", finer_bars(number, bars))
     entry = "market"
     if variant.entries and costs["fill"] == "next_open" and one_of(0, 1, 1):
         entry = one_of("limit", "stop")
@@ -233,9 +233,29 @@ def random_case(number: int, n_bars: int = 110) -> Case:
             "entry_bars": one_of(1, 2, 5),
         }
         costs["maker_bps"] = one_of(-1.0, 0.0, 3.0, {"S0": 2.0, "default": -0.5})
+    bars, members = changed_universe(bars, number, folder)
     if one_of(0, 1):
         bars = replace(bars, payments=random_payments(rng, bars))
     return Case(
-        *(bars, parameters, costs, allow_short, account, instruments, str(sizing)),
-        *(str(allocation), str(entry), finer),
+        bars,
+        parameters,
+        costs,
+        allow_short,
+        account,
+        instruments,
+        str(sizing),
+        str(allocation),
+        str(entry),
+        fills,
+        members,
     )
+
+
+def changed_universe(bars: Bars, number: int, folder: Path) -> tuple[Bars, Path | None]:
+    """In half of all cases symbols lack bars; in a third of all they leave an index and return."""
+    rng = np.random.default_rng([number, 1])
+    if bars.n_symbols > 1 and rng.random() < 0.5:
+        bars = with_present(bars, mild_presence(bars.n_bars, bars.n_symbols, rng))
+    if rng.random() < 2.0 / 3.0:
+        return bars, None
+    return bars, random_members(folder / f"members_{number}.csv", bars, rng)

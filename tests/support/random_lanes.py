@@ -114,7 +114,7 @@ SIZES: dict[Sizing, tuple[float, ...]] = {
     "volatility_target": (0.0005, 0.005, 0.02, 0.1),
     "weight": (0.02, 0.2, 0.7, 1.5),
     "equal_weight": (0.4, 1.0, 2.0),
-    "risk_per_trade": (0.05, 0.3, 2.0),
+    "risk_per_trade": (0.005, 0.03, 0.2),
 }
 """Values of the number that each mode sizes by."""
 

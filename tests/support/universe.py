@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from optimizer.study_file.study import Study, study_from_dict
 from optimizer.types import Bars
+from tests.support.studies import mapping, random_bars, write_bars
 
 
 def with_present(bars: Bars, present: npt.ArrayLike) -> Bars:
@@ -62,3 +66,55 @@ def random_presence(n_bars: int, n_symbols: int, seed: int) -> npt.NDArray[np.ui
         there = np.flatnonzero(present[:, s])
         present[rng.choice(there[1:-1], max(0, len(there) // 10 - 1), replace=False), s] = 0
     return present
+
+
+def mild_presence(n_bars: int, n_symbols: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """As ``random_presence``, with symbols that are there for most of the time."""
+    present = np.ones((n_bars, n_symbols), dtype=np.uint8)
+    for s in range(1, n_symbols):
+        if rng.random() < 0.5:
+            present[: rng.integers(1, n_bars // 2), s] = 0
+        if rng.random() < 0.7:
+            present[rng.integers(n_bars // 2, n_bars) :, s] = 0
+        for start in rng.integers(0, n_bars, 3):
+            present[start : start + rng.integers(1, 4), s] = 0
+    return present
+
+
+def random_members(path: Path, bars: Bars, rng: np.random.Generator) -> Path:
+    """A file by which each symbol is a member once or twice, to the end or not."""
+    lines = []
+    for symbol in bars.symbols:
+        days = bars.timestamps[np.sort(rng.choice(bars.n_bars, 4, replace=False))]
+        if rng.random() < 0.5:
+            days[0] = bars.timestamps[0]
+        first, second, third, last = (str(day)[:10] for day in days)
+        lines += [f"{symbol},{first},{second}", f"{symbol},{third},{last}"][: rng.integers(1, 3)]
+        if rng.random() < 0.7:
+            lines[-1] = f"{lines[-1].rpartition(',')[0]},"
+    return members_file(path, *lines)
+
+
+def members_file(path: Path, *lines: str) -> Path:
+    """A file of members of these lines."""
+    path.write_text("\n".join(["symbol,from,to", *lines]) + "\n")
+    return path
+
+
+def ragged_study(folder: Path, **tables: Any) -> tuple[Study, Bars]:
+    """A study of six ragged symbols, one of which is a member for some time only."""
+    present = random_presence(300, 6, 3)
+    bars = with_present(random_bars(300, list("ABCDEF"), 3), present)
+    write_bars(folder / "all.parquet", bars)
+    frame = pd.read_parquet(folder / "all.parquet")
+    keep = [present[t, s] == 1 for s in range(6) for t in range(300)]
+    frame[keep].to_parquet(folder / "bars.parquet", index=False)
+    first, last = (str(bars.timestamps[t])[:10] for t in (80, 160))
+    members_file(
+        folder / "members.csv", f"A,{first},{last}", *(f"{one},2000-01-01," for one in "BCDEF")
+    )
+    data = {"align": "outer", "members": "members.csv"}
+    content = mapping(
+        "bars.parquet", data=data, risk={"correlation_penalty": 0.3}, search={"trials": 2}, **tables
+    )
+    return study_from_dict(content, folder), bars

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kernels.codes import LIMIT_ENTRY
-from kernels.execution import cut_lots, lot_need, payable_share
+from kernels.execution import cut_lots, fill_costs, lot_need, payable_share
 from kernels.risk import reducing_part
 from optimizer.flow.costs import Costs, Terms
 from optimizer.flow.waiting import Addition, EntryTerms, WaitingEntries
@@ -234,7 +234,9 @@ class ExecutionContainer:
                 continue
             change = math.copysign(quantity, one.lots)
             terms = self._terms(s, change, price, market, limit)
-            need += quantity * lot_need(terms.raw_value, terms.cash_per_lot, self._leverage)
+            need += quantity * lot_need(
+                math.copysign(1.0, change), terms.raw_value, terms.cash_per_lot, self._leverage
+            )
             fixed += self._leverage * self._costs.fixed(s)
             limited.append((one, price, quantity))
         if not limited:
@@ -264,7 +266,7 @@ class ExecutionContainer:
         opening_order_id: str | None,
         level: float | None = None,
     ) -> Fill | None:
-        """Close a position by a stop, for want of margin, or at the end of its symbol.
+        """Close a position by a stop, for lack of margin, or at the end of its symbol.
 
         Args:
             id: the ID of the fill.
@@ -344,5 +346,5 @@ class ExecutionContainer:
             price=terms.price,
             raw_value=terms.raw_value,
             cash_per_lot=terms.cash_per_lot,
-            cost=abs(lots) * abs(terms.raw_value - terms.cash_per_lot),
+            cost=fill_costs(lots, terms.raw_value, terms.cash_per_lot) + 0.0,
         )

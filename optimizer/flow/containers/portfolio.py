@@ -314,7 +314,7 @@ class PortfolioContainer:
         )
 
     def update_variance(self) -> None:
-        """Take the bar just marked into the portfolio's variance per unit of exposure."""
+        """Update the portfolio's variance per unit of exposure with the bar just marked."""
         self._variance = next_variance(
             self._variance,
             bar_return(self.equity, self._previous_equity),
@@ -324,7 +324,7 @@ class PortfolioContainer:
         )
 
     def account(self, risk_free: float) -> None:
-        """Take the bar just marked into returns, drawdown and means.
+        """Update returns, drawdown and means with the bar just marked.
 
         Args:
             risk_free: return of the bar without risk, a fraction.

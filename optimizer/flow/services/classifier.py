@@ -23,7 +23,7 @@ class ClassifierConfig:
 
 
 class StatelessClassifier:
-    """Makes a regime of the features of the market."""
+    """Turns the features of the market into a regime."""
 
     @staticmethod
     def classify_regime(

@@ -140,7 +140,7 @@ class Decisions:
 
 
 class StatelessRiskManager:
-    """Makes orders of the signals of a close, or says why it cannot."""
+    """Turns the signals of a close into orders, or says why not."""
 
     @staticmethod
     def process_signals_to_orders(
@@ -178,15 +178,16 @@ class StatelessRiskManager:
         wanted, orders = np.empty(len(lots)), np.empty(len(lots))
         reasons = np.empty(len(lots), dtype=np.int64)
         own = {signal.symbol: signal for signal in signals}
-        rows = np.zeros((4, len(lots)))
-        rows[0] = np.nan  # no signal
+        directions = np.full(len(lots), np.nan)  # no signal
+        strengths, confidences, inverse_volatilities = np.zeros((3, len(lots)))
         for s, one in own.items():
-            rows[:, s] = one.direction, one.strength, one.confidence, one.inverse_volatility
+            directions[s], strengths[s] = one.direction, one.strength
+            confidences[s], inverse_volatilities[s] = one.confidence, one.inverse_volatility
         share = decide(
-            rows[0],
-            rows[1],
-            rows[2],
-            rows[3],
+            directions,
+            strengths,
+            confidences,
+            inverse_volatilities,
             lots,
             barred,
             cooling,

@@ -56,7 +56,7 @@ class StrategyConfig:
 
 
 class StatelessStrategy:
-    """Makes a signal of the features of a symbol."""
+    """Turns the features of a symbol into a signal."""
 
     @staticmethod
     def generate_signal(

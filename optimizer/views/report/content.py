@@ -240,7 +240,7 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
     inputs = winner.inputs
     closes = dict(zip(bars.symbols, bars.close[-1].tolist(), strict=True))
     times = pd.DatetimeIndex(winner.result.equity.index)
-    rejects, n_decisions = _rejects(winner)
+    rejects, n_decisions = _rejects(winner, content.study)
     log_market = np.cumsum(market_returns(bars, winner.tile.market))[inputs.first :]
     return replace(
         content,
@@ -275,7 +275,7 @@ def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))
 
 
-def _rejects(winner: Rerun) -> tuple[dict[str, int] | None, int]:
+def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
     """Why signals of the winner became no order, counted by the event flow, and how many there were."""
     inputs = winner.inputs
     bars, rules = inputs.bars, inputs.rules

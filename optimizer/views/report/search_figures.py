@@ -12,6 +12,7 @@ from optimizer.store.trial_records import CONSTRAINT
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import hover_format, metric_title, safe, tick_format
 from optimizer.views.report.lines import thinned
+from optimizer.views.report.shares import share_bars
 from optimizer.views.report.style import LIGHT, figure
 from optimizer.views.report.sweep import Grid, outline, plateau
 
@@ -82,27 +83,14 @@ def importance(content: Content) -> go.Figure:
         The figure.
     """
     names = list(content.shares)[::-1]
-    made = figure(90 + 26 * len(names), bargap=0.3)
-    made.add_trace(
-        go.Bar(
-            x=[content.shares[name] for name in names],
-            y=[safe(name) for name in names],
-            orientation="h",
-            marker={"color": LIGHT["blue"]},
-            text=[f"{content.shares[name]:.1%}" for name in names],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-        )
+    shares = [content.shares[name] for name in names]
+    return share_bars(
+        [safe(name) for name in names],
+        shares,
+        [f"{share:.1%}" for share in shares],
+        "share of variance",
+        "%{y}: %{x:.1%}",
     )
-    greatest = max(content.shares.values(), default=0.0)
-    made.update_xaxes(
-        title_text="share of variance",
-        tickformat=".0%",
-        range=[0, max(greatest * 1.15, 0.01)],
-    )
-    made.update_yaxes(type="category", showgrid=False)
-    return made
 
 
 def parallel(content: Content) -> go.Figure | None:

@@ -16,6 +16,7 @@ from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray
 from optimizer.views.report.formats import safe
 from optimizer.views.report.lines import MOST_POINTS, line, milliseconds
+from optimizer.views.report.shares import share_bars
 from optimizer.views.report.style import AXIS, LIGHT, TEMPLATE, figure
 
 REGIMES = {BULL: ("bull", "blue"), NEUTRAL: ("neutral", "veil"), BEAR: ("bear", "orange")}
@@ -184,23 +185,10 @@ def refusals(rejects: Mapping[str, int], n_decisions: int, names: Sequence[str])
         The figure.
     """
     shown = [name for name in names if rejects.get(name)][::-1]
-    made = figure(110 + 28 * len(shown), bargap=0.3)
-    made.add_trace(
-        go.Bar(
-            x=[rejects[name] / n_decisions for name in shown],
-            y=[name.replace("_", " ") for name in shown],
-            customdata=[rejects[name] for name in shown],
-            orientation="h",
-            marker={"color": LIGHT["blue"]},
-            text=[f"{rejects[name]:,}" for name in shown],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}: %{customdata:,}, %{x:.1%}<extra></extra>",
-        )
+    return share_bars(
+        [name.replace("_", " ") for name in shown],
+        [rejects[name] / n_decisions for name in shown],
+        [f"{rejects[name]:,}" for name in shown],
+        "share of all decisions",
+        "%{y}: %{text}, %{x:.1%}",
     )
-    greatest = max((rejects[name] for name in shown), default=0) / max(n_decisions, 1)
-    made.update_xaxes(
-        title_text="share of all decisions", tickformat=".0%", range=[0, max(greatest * 1.2, 0.01)]
-    )
-    made.update_yaxes(type="category", showgrid=False)
-    return made

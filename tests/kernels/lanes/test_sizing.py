@@ -24,14 +24,14 @@ from tests.support.random_lanes import OPTIONS, SIZINGS, path_of, sweep_of
         ("volatility_target", 0.00501),
         ("weight", 0.2505),
         ("equal_weight", 0.2505),
-        ("risk_per_trade", 0.01002 / 0.04),
+        ("risk_per_trade", 0.01002),
     ],
 )
 def test_a_size_by_hand(sizing: Sizing, size: float, regime: int, lots: int) -> None:
     # Kelly size 5 * 0.0501 = 0.2505 of 1000, at 10 a lot: 25.05 lots; 30.06 in a bull market (1.2),
     # 15.03 in a bear market (0.6). The other modes: 0.00501 / 0.02, 0.2505 alone or over one
     # symbol, and 0.01002 over a stop of 0.04.
-    chosen = replace(ALL_IN, size=size)
+    chosen = replace(ALL_IN, size=size, stop_loss=0.04)
     rules = replace(FREE, sizing=sizing)
     path = scenario([[1]], [[10]], chosen=chosen, rules=rules, regimes=[regime])
     assert orders_of(path, 0) == [lots]
@@ -63,10 +63,11 @@ def test_equal_weights_count_the_symbols_that_signal_or_stay() -> None:
 @pytest.mark.parametrize("sizing", SIZINGS)
 def test_a_still_market_gives_no_order_where_the_size_needs_a_volatility(sizing: Sizing) -> None:
     rules = replace(FREE, sizing=sizing)
-    moving = scenario([[1, 1, 1]], [[10, 10, 10]], rules=rules)
+    chosen = replace(ALL_IN, stop_loss=1.0)
+    moving = scenario([[1, 1, 1]], [[10, 10, 10]], chosen=chosen, rules=rules)
     assert lots_of(moving)[1] == 100
     still = replace(moving.sweep.inputs, volatilities=np.zeros((3, 1, 1)))
-    path = path_of(sweep_of(still, [[Lane(ALL_IN)]], OPTIONS["plain"], rules), 0)
+    path = path_of(sweep_of(still, [[Lane(chosen)]], OPTIONS["plain"], rules), 0)
     bought = 0 if sizing in ("kelly", "volatility_target") else 100
     assert lots_of(path) == [0, bought, bought]
     # What is held stays.
@@ -74,7 +75,7 @@ def test_a_still_market_gives_no_order_where_the_size_needs_a_volatility(sizing:
     volatilities[1:] = 0.0
     held = scenario([[1, 1, 1, 1]], [[10, 10, 10, 10]], rules=rules).sweep.inputs
     held = replace(held, volatilities=volatilities)
-    path = path_of(sweep_of(held, [[Lane(ALL_IN)]], OPTIONS["plain"], rules), 0)
+    path = path_of(sweep_of(held, [[Lane(chosen)]], OPTIONS["plain"], rules), 0)
     assert lots_of(path) == [0, 100, 100, 100]
 
 

@@ -67,7 +67,10 @@ def test_blank_lines_and_other_columns_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["AAA,2020-01-01,"], ": no line of BBB, which the bars have; add when it was a member"),
+        (
+            ["AAA,2020-01-01,"],
+            ": no line for BBB, which the bars have; add the dates of its membership",
+        ),
         (
             ["AAA,2020-01-01,", "BBA,2020-01-01,"],
             ', line 3: "BBA" is not among the symbols of the bars; did you mean "BBB"?',

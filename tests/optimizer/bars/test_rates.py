@@ -86,7 +86,9 @@ def test_a_bar_knows_no_later_rate(rates: list[int], bars: list[int]) -> None:
     times, stamps = (epoch + np.array(one) * np.timedelta64(1, "D") for one in (rates, bars))
     values = np.arange(len(rates), dtype=np.float64)
     if bars[0] < rates[0]:
-        with pytest.raises(DataError, match=r"my\.csv: the first rate is of .* set \[data\] start"):
+        with pytest.raises(
+            DataError, match=r"my\.csv: the first rate is dated .* set \[data\] start"
+        ):
             rate_at(stamps, times, values, "my.csv")
         return
     expected = [max(i for i, day in enumerate(rates) if day <= bar) for bar in bars]

@@ -310,7 +310,7 @@ def test_a_start_that_nobody_manages(
 def test_workers_killed_while_they_start(
     deaths: int, survived: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are started again, and not for ever."""
+    """They are started again, and not forever."""
     count = tmp_path / "deaths"
     count.write_bytes(bytes(deaths))
     monkeypatch.setenv("BARSWEEP_DEATHS", str(count))

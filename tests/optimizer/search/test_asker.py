@@ -23,12 +23,12 @@ from optimizer.search.asker import (
 )
 from optimizer.search.outcome import Outcome, failed
 from optimizer.store.trial_records import point_key
+from optimizer.study_file.search_tables import SAMPLERS
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from tests.support.studies import mapping
 
 STEPPED = {"max_exposure": {"low": 0.4, "high": 1.0, "step": 0.3}}
-SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 N_TRIALS = 10
 
 

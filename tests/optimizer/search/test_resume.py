@@ -34,6 +34,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import load_study
+from optimizer.study_file.search_tables import SAMPLERS
 from tests.support.processes import Command, survivors, wait_until
 from tests.support.studies import (
     mapping,
@@ -43,7 +44,6 @@ from tests.support.studies import (
     write_bars,
 )
 
-SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 KILLS = 2
 
 

@@ -28,6 +28,7 @@ from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
+from optimizer.study_file.search_tables import SAMPLERS
 from optimizer.study_file.searched import Searched
 from optimizer.study_file.settings import Choices, Range
 from optimizer.study_file.space import build_space
@@ -41,7 +42,6 @@ from tests.support.studies import (
     write_bars,
 )
 
-SAMPLERS = ("tpe", "nsga2", "cmaes", "qmc", "random", "grid")
 FIT = {"train_bars": 60, "refit_bars": 60}
 TWO_BY_TWO: dict[str, Any] = {
     "strategy": [

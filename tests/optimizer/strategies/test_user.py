@@ -477,7 +477,7 @@ def test_too_many_features_and_parameters(mine: Callable[[str], Path]) -> None:
     many = ", ".join(f'"{name}": (0.0, 0.0, 1.0)' for name in names)
     text = FILE.replace('    "threshold"', f'    {many},\n    "threshold"')
     text = text.replace("volatility, threshold):", f"volatility, threshold, {', '.join(names)}):")
-    with pytest.raises(StrategyError, match="takes 10 parameters; 8 is the most"):
+    with pytest.raises(StrategyError, match="takes 10 parameters; it may take at most 8"):
         read_strategy(mine(text), "mine")
 
 

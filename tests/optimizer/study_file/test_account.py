@@ -138,7 +138,7 @@ def test_rates_are_numbers_or_columns_of_a_file(tmp_path: Path) -> None:
     cash, free = load_study_rates(study, days)
     assert cash.tolist() == [0.005] * 3
     assert free.tolist() == [0.01, 0.02, 0.02]
-    with pytest.raises(DataError, match=r"bills\.csv: the first rate is of 2020-01-01"):
+    with pytest.raises(DataError, match=r"bills\.csv: the first rate is dated 2020-01-01"):
         load_study_rates(study, np.array(["2019-12-31"], dtype="datetime64[ns]"))
 
 

@@ -23,15 +23,21 @@ from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export
 from optimizer.study_file.space import build_space
-from optimizer.study_file.study import Study, study_from_dict
+from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.buy_and_hold import buy_and_hold
 from optimizer.sweep.inputs import Inputs, prepare, require_finite
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.sweep.universe import live_mask, symbol_ends
 from optimizer.types import Bars
-from tests.support.studies import mapping, random_bars, trading_days, write_bars
-from tests.support.universe import only, random_presence, with_present
+from tests.support.studies import mapping, random_bars, trading_days
+from tests.support.universe import (
+    members_file,
+    only,
+    ragged_study,
+    random_presence,
+    with_present,
+)
 
 FREE = {"commission_bps": 0.0, "slippage_bps": 0.0, "initial_cash": 10_000.0}
 HALF_IN_WHAT_RISES: dict[str, Any] = {
@@ -158,17 +164,13 @@ def test_a_position_is_kept_through_a_hole_at_its_last_close() -> None:
     assert fills_of(result)[0] == ("B", day[8], "order", 71.0, 79.0)
 
 
-def members_file(folder: Path, *lines: str) -> Path:
-    path = folder / "members.csv"
-    path.write_text("\n".join(["symbol,from,to", *lines]) + "\n")
-    return path
-
-
 def test_a_symbol_that_leaves_the_index_is_sold_by_hand(tmp_path: Path) -> None:
     close = [[100.0 - t, 50.0 + 10.0 * t] for t in range(14)]
     bars = bars_of(close)
     day = [str(one)[:10] for one in bars.timestamps]
-    path = members_file(tmp_path, f"A,{day[0]},", f"B,{day[3]},{day[5]}", f"B,{day[9]},{day[9]}")
+    path = members_file(
+        tmp_path / "members.csv", f"A,{day[0]},", f"B,{day[3]},{day[5]}", f"B,{day[9]},{day[9]}"
+    )
     result = backtest(bars, HALF_IN_WHAT_RISES, costs=FREE, sizing="weight", members=path)
     # A member at the close of 3: 5,000 / 80 = 62 lots at the open of 4, 89; at the close of 6 it is
     # none, and sold at the open of 7, 119: 11,860. A member at 9: 5,930 / 140 = 42 lots, for a bar.
@@ -271,23 +273,6 @@ def test_nobody_trades_without_a_bar_or_before_the_warm_up() -> None:
 # --- Around it ------------------------------------------------------------------------------------
 
 
-def ragged_study(folder: Path, **tables: Any) -> tuple[Study, Bars]:
-    """A study of six ragged symbols, one of which is a member for some time only."""
-    present = random_presence(300, 6, 3)
-    bars = with_present(random_bars(300, list("ABCDEF"), 3), present)
-    write_bars(folder / "all.parquet", bars)
-    frame = pd.read_parquet(folder / "all.parquet")
-    keep = [present[t, s] == 1 for s in range(6) for t in range(300)]
-    frame[keep].to_parquet(folder / "bars.parquet", index=False)
-    first, last = (str(bars.timestamps[t])[:10] for t in (80, 160))
-    members_file(folder, f"A,{first},{last}", *(f"{one},2000-01-01," for one in "BCDEF"))
-    data = {"align": "outer", "members": "members.csv"}
-    content = mapping(
-        "bars.parquet", data=data, risk={"correlation_penalty": 0.3}, search={"trials": 2}, **tables
-    )
-    return study_from_dict(content, folder), bars
-
-
 def test_inputs_survive_the_way_through_files(tmp_path: Path) -> None:
     study, bars = ragged_study(tmp_path)
     rules = study_rules(study, build_space(study), bars)
@@ -341,7 +326,7 @@ def test_a_study_is_rerun_and_resumed_with_its_members_only(tmp_path: Path) -> N
     for name, value in document["in_sample"].items():
         assert value is None or again.result.in_sample[name] == value
     assert again.inputs.live.shape[1] == 6
-    members_file(tmp_path, *(f"{one},2000-01-01," for one in "ABCDEF"))
+    members_file(tmp_path / "members.csv", *(f"{one},2000-01-01," for one in "ABCDEF"))
     with pytest.raises(
         StudyError, match=r"members = .*members.csv: not what the study had; restore"
     ):
@@ -362,15 +347,12 @@ def test_symbols_that_can_never_trade_are_named(
         warn_of_idle_symbols(study, bars, 40, rules)
         assert not caplog.text
         warn_of_idle_symbols(study, bars, 161, rules)
-    assert (
-        "never traded, for want of 161 bars for the warm-up before a bar as a member: A"
-        in caplog.text
-    )
+    assert "never traded, since no bar as a member follows a warm-up of 161 bars: A" in caplog.text
 
 
 def test_members_must_be_those_of_the_bars(tmp_path: Path) -> None:
     study, bars = ragged_study(tmp_path)
-    members_file(tmp_path, *(f"{one},2000-01-01," for one in "ABCDEFG"))
+    members_file(tmp_path / "members.csv", *(f"{one},2000-01-01," for one in "ABCDEFG"))
     with pytest.raises(DataError, match=r'members.csv, line 8: "G" is not among the symbols'):
         study_rules(study, build_space(study), bars)
 
@@ -393,8 +375,7 @@ def test_buying_and_holding_is_that_of_a_plain_loop(fill: str, seed: int, tmp_pa
     present = random_presence(60, 5, seed)
     bars = with_present(random_bars(60, list("ABCDE"), seed), present)
     day = [str(one)[:10] for one in bars.timestamps]
-    members_file(
-        tmp_path, f"A,{day[0]},{day[20]}", f"A,{day[30]},{day[50]}",
+    members_file(tmp_path / "members.csv", f"A,{day[0]},{day[20]}", f"A,{day[30]},{day[50]}",
         *(f"{one},{day[0]}," for one in "BCDE"),
     )  # fmt: skip
     tables = {"costs": {"fill": fill}, "data": {"members": "members.csv"}}
