@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,20 @@ from tests.reference.broker import Outcome, run
 from tests.support.entries_and_exits import in_sessions, wild_finer_bars, wild_rules, write_bars
 from tests.support.universe import mild_presence, random_members, with_present
 
-EVENTS = {"lapsed", "cut", "additions_scaled", "targets_scaled", "no_place", "below_minimum"}
+EVENTS = {"order", "lapsed", "cut", "additions_scaled", "below_minimum", "inside_band", "closing"}
 """What the accounts of each variant must have been through at least once, by the broker's names."""
 
-UNIVERSE = {"end", "waits", "waits_held", "leaves", "leaves_held"}
+UNIVERSE = {"waits", "waits_held", "leaves", "leaves_held"}
 """Likewise, of symbols that come and go."""
 
-RULES = {"entry", "kept", "reset", "waits_on_hold", "barred", "cooling", "closing", "timed"}
-"""Likewise, of orders that wait and of exits."""
+EVENTS_OF = {
+    "fees": {"volume_limited"},
+    "stops": {"stop", "barred", "cooling", "timed"},
+    "short": {"turns", "liquidation"},
+    "extended": {"end", "still", "targets_scaled", "no_place"},
+    "waits": {"entry", "kept", "reset", "waits_on_hold"},
+}
+"""Likewise, where an option is on."""
 
 SIZINGS = ("kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade")
 STRATEGIES = ("momentum", "mean_reversion", "sma_cross", "breakout")
@@ -42,22 +48,41 @@ KINDS = {"entry": "order"}
 
 @dataclass(frozen=True)
 class Variant:
-    """Options of which each combination is compiled on its own; the tests stay with some of them."""
+    """Options of which each combination is compiled on its own; the tests stay with some of them.
+
+    ``extended`` is what it is in the simulation. ``mode`` says where additions fill: at the close of the
+    bar that decides them, at the open, or at a price at which they wait.
+    """
 
     fees: bool
     stops: bool
-    margin: bool
+    short: bool
+    extended: bool
+    mode: Literal["close", "open", "waits"]
     correlated: bool
 
+    def has(self, name: str) -> bool:
+        """Whether an option is on, by its name in ``EVENTS_OF``."""
+        return self.mode == "waits" if name == "waits" else bool(getattr(self, name))
+
+
+ON, OFF = True, False
 
 VARIANTS = (
-    Variant(fees=True, stops=True, margin=True, correlated=True),
-    Variant(fees=True, stops=True, margin=True, correlated=False),
-    Variant(fees=True, stops=True, margin=False, correlated=False),
-    Variant(fees=False, stops=True, margin=True, correlated=False),
-    Variant(fees=False, stops=False, margin=False, correlated=True),
-    Variant(fees=False, stops=False, margin=False, correlated=False),
+    Variant(ON, ON, ON, ON, "waits", ON),
+    Variant(ON, ON, OFF, ON, "close", OFF),
+    Variant(ON, ON, OFF, ON, "open", OFF),
+    Variant(OFF, ON, OFF, ON, "waits", OFF),
+    Variant(OFF, ON, ON, ON, "waits", OFF),
+    Variant(OFF, ON, OFF, ON, "open", OFF),
+    Variant(OFF, OFF, OFF, ON, "open", OFF),
+    Variant(OFF, ON, OFF, ON, "close", OFF),
+    Variant(OFF, OFF, ON, OFF, "close", ON),
+    Variant(ON, ON, ON, OFF, "open", ON),
+    Variant(OFF, ON, ON, ON, "open", OFF),
+    Variant(ON, OFF, OFF, OFF, "waits", ON),
 )
+"""Any two options meet in each of their ways; the accounts by hand need no other variants."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +114,12 @@ class Case:
         return run(self.bars, self.parameters, **self.keys, **self.columns, fills=self.finer)
 
 
-def wild_bars(rng: np.random.Generator) -> Bars:
-    """Random walks with jumps, gaps, halts, still stretches, twins, and symbols without volume."""
-    n_bars, n_symbols = int(rng.integers(80, 161)), int(rng.integers(1, 7))
+def wild_bars(rng: np.random.Generator, least: int) -> Bars:
+    """Random walks with jumps, gaps, halts, still stretches, twins, and symbols without volume.
+
+    There are ``least`` to six symbols.
+    """
+    n_bars, n_symbols = int(rng.integers(80, 161)), int(rng.integers(least, 7))
     shape = (n_bars, n_symbols)
     scale = rng.uniform(0.005, 0.05)
     moves = rng.normal(0.0, scale, shape) + rng.normal(0.0, scale, (n_bars, 1))
@@ -165,7 +193,7 @@ def wild_parameters(
         "risk_per_trade": float(rng.uniform(0.005, 0.05)),
         "max_exposure": leverage * (1.0 if reckless else float(rng.choice([1.0, 0.9, 0.5]))),
         "max_weight": 4.0 if reckless else float(rng.choice([0.2, 0.6, 1.0, 4.0])),
-        "max_positions": int(rng.choice([0, 0, 1, 2, 3])),
+        "max_positions": int(rng.choice([0, 0, 1, 2, 3])) * variant.extended,
         "neutral_multiplier": float(rng.choice([1.0, 0.7])),
         "correlation_penalty": float(rng.uniform(0.2, 1.0)) if variant.correlated else 0.0,
         "correlation_lookback": int(rng.integers(5, 15)),
@@ -196,11 +224,18 @@ def wild_columns(rng: np.random.Generator, bars: Bars) -> dict[str, npt.NDArray[
     }
 
 
-def changed_universe(bars: Bars, seed: int, folder: Path) -> tuple[Bars, Path | None]:
-    """In half of all cases symbols lack bars; in a third of all they leave an index and return."""
+def changed_universe(
+    bars: Bars, seed: int, folder: Path, *, ends: bool
+) -> tuple[Bars, Path | None]:
+    """In half of all cases symbols lack bars; in a third of all they leave an index and return.
+
+    Without ``ends`` each symbol has the last bar.
+    """
     rng = np.random.default_rng([20240607, seed, 1])
     if bars.n_symbols > 1 and rng.random() < 0.5:
         present = mild_presence(bars.n_bars, bars.n_symbols, rng)
+        if not ends:
+            present[-1] = 1
         if (bars.close[:, 1] == bars.close[:, 0]).all():
             present[:, 1] = present[:, 0]  # the rounding of unlike histories would rank twins
         bars = replace(with_present(bars, present), has_volume=None)
@@ -209,16 +244,8 @@ def changed_universe(bars: Bars, seed: int, folder: Path) -> tuple[Bars, Path | 
     return bars, random_members(folder / f"members_{seed}.csv", bars, rng)
 
 
-def wild_case(seed: int, folder: Path) -> Case:
-    """A random account, the same for each seed; a file of members goes to ``folder``."""
-    rng = np.random.default_rng([20240607, seed])
-    variant = VARIANTS[seed % len(VARIANTS)]
-    bars = wild_bars(rng)
-    allow_short = variant.margin and rng.random() < 0.7
-    leverage = 1.0
-    if variant.margin and (not allow_short or rng.random() < 0.7):
-        leverage = float(rng.uniform(1.5, 4.0))
-    sizing = str(rng.choice(SIZINGS if variant.stops else SIZINGS[:4]))
+def wild_costs(rng: np.random.Generator, variant: Variant, bars: Bars) -> dict[str, Any]:
+    """Costs, and instruments of some symbols."""
     instruments = {
         name: {
             "lot_size": float(rng.choice([0.01, 1.0, 5.0])),
@@ -229,7 +256,7 @@ def wild_case(seed: int, folder: Path) -> Case:
         if rng.random() < 0.5
     }
     costs: dict[str, Any] = {
-        "fill": str(rng.choice(["next_open", "next_open", "close"])),
+        "fill": "close" if variant.mode == "close" else "next_open",
         "initial_cash": float(rng.choice([3_000.0, 100_000.0, 2_000_000.0])),
         "commission_bps": by_symbol(rng, bars, 0.0, 30.0),
         "slippage_bps": by_symbol(rng, bars, 0.0, 30.0),
@@ -240,13 +267,30 @@ def wild_case(seed: int, folder: Path) -> Case:
         },
     }
     if variant.fees:
+        limited = rng.random() < 0.5
+        # A fill far above the volume would have so much impact that a short is opened at a price of 0.
+        impact = 0.5 if limited else 0.005
         costs |= {
             "commission_per_unit": by_symbol(rng, bars, 0.0, 0.02),
             "commission_minimum": by_symbol(rng, bars, 0.0, 8.0) if rng.random() < 0.6 else 0.0,
             "commission_per_order": by_symbol(rng, bars, 0.0, 4.0) if rng.random() < 0.6 else 0.0,
-            "impact": by_symbol(rng, bars, 0.0, 0.5) if rng.random() < 0.6 else 0.0,
-            "max_volume_share": by_symbol(rng, bars, 0.02, 0.9) if rng.random() < 0.5 else 0.0,
+            "impact": by_symbol(rng, bars, 0.0, impact) if rng.random() < 0.6 else 0.0,
+            "max_volume_share": by_symbol(rng, bars, 0.02, 0.9) if limited else 0.0,
         }
+    return {"costs": costs, "instruments": instruments}
+
+
+def wild_case(seed: int, folder: Path) -> Case:
+    """A random account, the same for each seed; a file of members goes to ``folder``."""
+    rng = np.random.default_rng([20240607, seed])
+    variant = VARIANTS[seed % len(VARIANTS)]
+    bars = wild_bars(rng, 2 if variant.correlated else 1)
+    leverage = 1.0
+    if variant.extended and rng.random() < (0.7 if variant.short else 0.4):
+        leverage = float(rng.uniform(1.5, 4.0))
+    sizing = str(rng.choice(SIZINGS if variant.stops else SIZINGS[:4]))
+    allocation = str(rng.choice(["additions", "targets"]))
+    keys = wild_costs(rng, variant, bars)
     account = {
         "leverage": leverage,
         "maintenance_margin": float(rng.choice([0.0, 0.25, 0.9])) * min(1.0, 0.99 / leverage),
@@ -254,36 +298,33 @@ def wild_case(seed: int, folder: Path) -> Case:
         "cash_rate": float(rng.choice([0.0, 0.05, -0.01])),
         "borrow_bps_year": by_symbol(rng, bars, 0.0, 3_000.0),
     }
+    if not variant.extended:
+        sizing, allocation, account["cash_rate"] = "kelly", "additions", 0.0
+    elif sizing == "kelly":
+        allocation = "targets"
     parameters = wild_parameters(rng, variant, sizing, leverage)
-    allocation = str(rng.choice(["additions", "targets"]))
-    # Drawn from numbers of their own, so that all else is as it would be without.
-    others = np.random.default_rng([20240815, seed])
-    rules = wild_rules(others, stops=variant.stops, at_close=costs["fill"] == "close")
-    entry, session_exit = rules.pop("entry"), rules.pop("session_exit")
+    waits = variant.mode == "waits"
+    parameters |= wild_rules(rng, stops=variant.stops, waits=waits)
+    entry = str(rng.choice(["limit", "stop"])) if waits else "market"
+    session_exit = bool(rng.random() < 0.2)
     if session_exit:
-        bars = in_sessions(others, bars)
-    if entry == "limit" and others.random() < 0.6:
-        costs["maker_bps"] = by_symbol(others, bars, -10.0, 20.0)
+        bars = in_sessions(rng, bars)
+    if entry == "limit" and rng.random() < 0.6:
+        keys["costs"]["maker_bps"] = by_symbol(rng, bars, -10.0, 20.0)
     # Some finer bars lie in bars that their symbol lacks.
-    finer = wild_finer_bars(others, bars) if others.random() < 0.25 else None
-    bars, members = changed_universe(bars, seed, folder)
-    return Case(
-        bars,
-        parameters | rules,
-        {
-            "entry": entry,
-            "session_exit": session_exit,
-            "costs": costs,
-            "account": account,
-            "instruments": instruments,
-            "sizing": sizing,
-            "allocation": allocation,
-            "allow_short": bool(allow_short),
-            "members": members,
-        },
-        wild_columns(rng, bars),
-        finer,
-    )
+    finer = wild_finer_bars(rng, bars) if rng.random() < 0.25 else None
+    bars, members = changed_universe(bars, seed, folder, ends=variant.extended)
+    columns = wild_columns(rng, bars) if variant.extended else {}
+    keys |= {
+        "account": account,
+        "entry": entry,
+        "session_exit": session_exit,
+        "sizing": sizing,
+        "allocation": allocation,
+        "allow_short": variant.short,
+        "members": members,
+    }
+    return Case(bars, parameters, keys, columns, finer)
 
 
 def differences(case: Case, wanted: Outcome, got: BacktestResult) -> Iterator[str]:
@@ -335,15 +376,8 @@ def test_random_accounts(place: int, tmp_path: Path) -> None:
         seen["ruined"] += wanted.ruined
         wrong += [f"account {seed}: {line}" for line in differences(case, wanted, case.sweep())]
     assert not wrong, "\n".join(wrong)
-    events = EVENTS | UNIVERSE | RULES | {"inside_band", "still", "order"}
-    if variant.fees:
-        events |= {"volume_limited"}
-    if variant.stops:
-        events |= {"stop", "stopped_at_once"}
-    if variant.margin:
-        events |= {"turns", "liquidation", "ruined"}
-    missing = events - (+seen).keys()
-    assert not missing
+    events = EVENTS.union(UNIVERSE, *(EVENTS_OF[name] for name in EVENTS_OF if variant.has(name)))
+    assert not events - (+seen).keys()
 
 
 @pytest.mark.parametrize("seed", range(0, N_ACCOUNTS, 7))
@@ -355,12 +389,19 @@ def test_money_is_conserved(seed: int, tmp_path: Path) -> None:
     assert initial + flows + out.carry == pytest.approx(out.cash[-1], rel=1e-9, abs=1e-9 * initial)
 
 
-@pytest.mark.parametrize("seed", range(1, N_ACCOUNTS, 6))
+WITH_FEES = [i for i, one in enumerate(VARIANTS) if one.fees and one.mode != "close"]
+"""Places of variants of which the next test needs no others."""
+
+
+@pytest.mark.parametrize(
+    "seed", [seed for seed in range(N_ACCOUNTS // 2) if seed % len(VARIANTS) in WITH_FEES]
+)
 def test_equity_of_the_sweep_is_what_its_fills_leave(seed: int, tmp_path: Path) -> None:
     case = wild_case(seed, tmp_path)
     commission = {"commission_bps": 9.0, "commission_minimum": 2.0, "slippage_bps": 0.0}
     account = {**case.keys["account"], **dict.fromkeys(CARRY, 0.0)}
-    case = replace(case, keys={**case.keys, "costs": commission, "account": account})
+    keys = {**case.keys, "costs": commission, "account": account}
+    case = replace(case, keys=keys)
     got = case.sweep()
     money = 100_000.0
     symbols, paid = case.bars.symbols, np.broadcast_to(case.paid(), case.bars.close.shape)

@@ -58,7 +58,7 @@ def moments(bars: Bars, fine: Bars | None) -> list[list[Moment]]:
 
     A finer bar belongs to the bar that begins last before it or with it, unless the most common step
     between bars is over by then. It is left out where its symbol lacks that bar. Where a symbol has no
-    finer bar in a bar, that bar itself is its only piece, and begins with the bar. A symbol without a
+    finer bar in a bar, that bar itself is its only piece, at the time of the first finer bar in it of any. A symbol without a
     piece at a moment stays at its last close.
     """
     symbols = range(bars.n_symbols)
@@ -73,6 +73,7 @@ def moments(bars: Bars, fine: Bars | None) -> list[list[Moment]]:
     for t, start in enumerate(starts):
         end = min([start + step, *starts[t + 1 : t + 2]])
         inside = range(bisect_left(begins, start), bisect_left(begins, end))
+        first = begins[inside[0]] if inside else start
         found: list[dict[int, Piece]] = []
         for s, name in enumerate(bars.symbols):
             own, bar = cut.get(name, none), whole[s][t]
@@ -80,7 +81,7 @@ def moments(bars: Bars, fine: Bars | None) -> list[list[Moment]]:
                 found.append({})
                 continue
             pieces = {begins[i]: piece for i in inside if (piece := own[i]) is not None}
-            found.append(pieces or {start: bar})
+            found.append(pieces or {first: bar})
         last = [float(bars.close[t - 1, s] if t > 0 else bars.open[0, s]) for s in symbols]
         out.append([])
         for time in sorted({time for pieces in found for time in pieces}):

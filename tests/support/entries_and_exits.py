@@ -17,28 +17,28 @@ PIECES = 5
 """Finer bars of a bar that has them, at most."""
 
 
-def wild_rules(rng: np.random.Generator, *, stops: bool, at_close: bool) -> dict[str, Any]:
-    """Values of ``[risk]``, in part at their defaults, and ``entry`` and ``session_exit``."""
+def wild_rules(rng: np.random.Generator, *, stops: bool, waits: bool) -> dict[str, Any]:
+    """Values of ``[risk]`` of entries, if they wait, and of exits other than fractions."""
 
     def some(share: float, low: float, high: float) -> float:
         return float(rng.uniform(low, high)) if rng.random() < share else 0.0
 
-    entry = "market" if at_close else str(rng.choice(["market", "limit", "stop"]))
-    offsets = {
+    entries = {
         "entry_offset": some(0.7, 0.0, 0.03),
         "entry_offset_atr": some(0.5, 0.0, 1.0),
         "entry_bars": int(rng.choice([1, 1, 2, 5])),
     }
-    return {
-        "entry": entry,
-        **(offsets if entry != "market" else {}),
-        "stop_loss_atr": some(0.4, 0.3, 3.0) * stops,
-        "take_profit_atr": some(0.3, 0.3, 3.0) * stops,
-        "trailing_stop_atr": some(0.3, 0.3, 3.0) * stops,
-        "atr_lookback": int(rng.integers(2, 10)),
+    exits = {
+        "stop_loss_atr": some(0.4, 0.3, 3.0),
+        "take_profit_atr": some(0.3, 0.3, 3.0),
+        "trailing_stop_atr": some(0.3, 0.3, 3.0),
         "time_exit": int(rng.choice([0, 0, 0, 1, 3, 8])),
         "cooldown": int(rng.choice([0, 0, 0, 1, 2, 5])),
-        "session_exit": bool(rng.random() < 0.2),
+    }
+    return {
+        **(entries if waits else {}),
+        **(exits if stops else {}),
+        "atr_lookback": int(rng.integers(2, 10)),
     }
 
 
