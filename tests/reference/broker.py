@@ -99,6 +99,11 @@ class Outcome:
     ruined: bool = False
     seen: dict[str, int] = field(default_factory=dict)
 
+    def events(self) -> set[str]:
+        """What happened, by the names in ``seen`` and the kinds of the fills, and ``ruined``."""
+        kinds = {str(fill.kind) for fill in self.fills}
+        return kinds | self.seen.keys() | ({"ruined"} if self.ruined else set())
+
 
 @dataclass
 class Symbol:

@@ -39,6 +39,8 @@ def place(broker: Broker, bar: int) -> None:
         if addition == 0.0:
             one.waiting = None
             continue
+        if one.order != 0.0:
+            broker.saw("turns")
         if old is not None and old.lots * addition > 0.0 and good(broker, old, bar):
             broker.saw("kept")
             old.lots = addition

@@ -58,8 +58,8 @@ def moments(bars: Bars, fine: Bars | None) -> list[list[Moment]]:
 
     A finer bar belongs to the bar that begins last before it or with it, unless the most common step
     between bars is over by then. It is left out where its symbol lacks that bar. Where a symbol has no
-    finer bar in a bar, that bar itself is its only piece, at the time of the first finer bar in it of any. A symbol without a
-    piece at a moment stays at its last close.
+    finer bar in a bar, that bar itself is its only piece, at the time of the first finer bar in it of
+    any symbol. A symbol without a piece at a moment stays at its last close.
     """
     symbols = range(bars.n_symbols)
     whole = [column(bars, s) for s in symbols]
