@@ -26,7 +26,7 @@ def _rows(count: int, first: int = 0) -> list[np.uint64]:
 
 
 # State of a lane. A caller may read and reset the accumulators, which start at SUM_RETURN.
-N_LANE_ROWS = 22
+N_LANE_ROWS = 23
 (
     CASH,
     EQUITY,  # at the last close; a debt after ruin
@@ -50,6 +50,7 @@ N_LANE_ROWS = 22
     GROSS_LOSS,
     N_LIQUIDATIONS,
     CARRY,  # interest and payments earned, less interest, borrow fees and payments paid
+    CLOSED,  # equity at the last close of a return, where returns span several bars
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.

@@ -1,6 +1,6 @@
 """Performance of lanes from the sums that the simulation accumulated.
 
-Conventions follow empyrical: returns per bar less the risk-free rate, annualization by the bars per
+Conventions follow empyrical: returns less the risk-free rate, annualization by the returns per
 year, sample standard deviations (ddof 1). A metric that is undefined is NaN: without a trade, without
 a loss, or where the returns do not vary.
 """
@@ -118,7 +118,7 @@ def sharpe_ratio(n: float, total: float, squares: float, undefined: float) -> fl
         undefined: the result where the returns do not vary beyond rounding.
 
     Returns:
-        Mean over sample standard deviation (ddof 1), per bar.
+        Mean over sample standard deviation (ddof 1), not annualized.
     """
     mean, deviation, varies = _moments(n, total, squares)
     ratio = mean / deviation
@@ -155,6 +155,8 @@ def performance(
     start_equity: FloatArray,
     n_bars: int,
     bars_per_year: float,
+    n_returns: int,
+    returns_per_year: float,
     out: FloatArray,
 ) -> None:
     """Metrics of every lane over one period.
@@ -163,30 +165,33 @@ def performance(
         rows: (N_LANE_ROWS, n_lanes), the simulation's state with the sums of the period.
         start_equity: (n_lanes,), money at the period's start.
         n_bars: bars of the period, >= 1.
-        bars_per_year: annualizes.
+        bars_per_year: makes years of bars.
+        n_returns, returns_per_year: the number of returns in the sums, which may span several bars, and
+            that of a year.
         out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates are
             fractions; exposure is the mean gross value over equity; turnover is the value of all fills
             over the mean equity, per year; equity, costs and net carry are money. Volatility, Sharpe
-            and Sortino ratio, skewness and kurtosis are those of the returns per bar less the
-            risk-free rate.
+            and Sortino ratio, skewness and kurtosis are those of the returns less the risk-free rate.
     """
     years = n_bars / bars_per_year
     for i in range(rows.shape[1]):
         start, end = start_equity[i], rows[_EQUITY, i]
         growth = end / start if start > 0.0 else np.nan
-        mean, deviation = mean_and_deviation(n_bars, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i])
+        mean, deviation = mean_and_deviation(
+            n_returns, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i]
+        )
         # A debt is worth no more than a loss of everything: a root of it is undefined.
         cagr = (0.0 if growth < 0.0 else growth) ** (1.0 / years) - 1.0
-        downside = np.sqrt(rows[_SUM_DOWNSIDE_2, i] / n_bars)
+        downside = np.sqrt(rows[_SUM_DOWNSIDE_2, i] / n_returns)
         drawdown = rows[_MAX_DRAWDOWN, i]
         trades, losses = rows[_N_TRADES, i], rows[_GROSS_LOSS, i]
         mean_equity = rows[_SUM_EQUITY, i] / n_bars
         out[i, TOTAL_RETURN] = growth - 1.0
         out[i, CAGR] = cagr
-        out[i, VOLATILITY] = deviation * np.sqrt(bars_per_year)
-        sharpe = sharpe_ratio(n_bars, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i], np.nan)
-        out[i, SHARPE] = sharpe * np.sqrt(bars_per_year)
-        out[i, SORTINO] = mean / downside * np.sqrt(bars_per_year) if downside > 0.0 else np.nan
+        out[i, VOLATILITY] = deviation * np.sqrt(returns_per_year)
+        sharpe = sharpe_ratio(n_returns, rows[_SUM_RETURN, i], rows[_SUM_RETURN_2, i], np.nan)
+        out[i, SHARPE] = sharpe * np.sqrt(returns_per_year)
+        out[i, SORTINO] = mean / downside * np.sqrt(returns_per_year) if downside > 0.0 else np.nan
         out[i, CALMAR] = cagr / drawdown if drawdown > 0.0 else np.nan
         out[i, DRAWDOWN] = drawdown
         out[i, EXPOSURE] = rows[_SUM_EXPOSURE, i] / n_bars
@@ -198,7 +203,7 @@ def performance(
         out[i, COSTS_PAID] = rows[_COSTS, i]
         out[i, RUIN] = rows[_RUINED, i]
         out[i, SKEWNESS], out[i, KURTOSIS] = skewness_and_kurtosis(
-            n_bars,
+            n_returns,
             rows[_SUM_RETURN, i],
             rows[_SUM_RETURN_2, i],
             rows[_SUM_RETURN_3, i],

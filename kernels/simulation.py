@@ -49,6 +49,7 @@ def simulate(
     instruments: FloatArray,
     rates: FloatArray,
     payments: FloatArray,
+    counted: ByteArray,
     strategies: IntArray,
     shared: BoolArray,
     columns: ColumnArray,
@@ -103,6 +104,7 @@ def simulate(
         rates: (n_bars, N_RATE_COLUMNS), see ``kernels.layout``.
         payments: (n_bars, n_symbols), money that a unit held at the close before is paid; empty without
             funding and dividends.
+        counted: (n_bars,), 1 where a return of the metrics is closed; empty where every bar closes one.
         strategies: (n_blocks,), code of the signal kernel.
         shared: (n_blocks,), whether all lanes of the block read the same columns.
         columns: (n_blocks * COLUMN_BLOCK,).
@@ -186,7 +188,7 @@ def simulate(
                 if close_fill is not None:
                     variance_lanes(k, state, scratch, decay)
                 else:
-                    account_lanes(k, state, scratch, rates[t, RISK_FREE], decay)
+                    account_lanes(k, t, counted, state, scratch, rates[t, RISK_FREE], decay)
                 if correlations is not None and values is not None:
                     since = t - correlation_first
                     if since % correlation_refresh == 0:
@@ -208,6 +210,6 @@ def simulate(
                     mark_lanes(
                         k, t, closes, state, positions, scratch, values, instruments, fills, short
                     )
-                    account_lanes(k, state, scratch, rates[t, RISK_FREE], None)
+                    account_lanes(k, t, counted, state, scratch, rates[t, RISK_FREE], None)
                 if len(equity) > 0 and k == ZERO:
                     equity[t] = state[EQUITY]

@@ -12,6 +12,9 @@ Role = Literal["feature", "signal", "regime", "risk", "fixed"]
 
 Align = Literal["inner", "strict", "outer"]
 ALIGNMENTS: tuple[Align, ...] = get_args(Align)
+
+Returns = Literal["bar", "day"]
+RETURNS: tuple[Returns, ...] = get_args(Returns)
 """What to do where the calendars of symbols differ: keep the times that all have, refuse, keep all."""
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import FloatArray, Index
+from kernels.arrays import ByteArray, FloatArray, Index
 from kernels.layout import (
     BORROW,
     CARRY,
     CASH,
+    CLOSED,
     CREDIT,
     DEBIT,
     EQUITY,
@@ -104,46 +105,94 @@ def carry_lanes(
 
 @jit_borrowing
 def account_lanes(
-    k: Index, state: FloatArray, scratch: FloatArray, risk_free: float, decay: float | None
+    k: Index,
+    t: int,
+    counted: ByteArray,
+    state: FloatArray,
+    scratch: FloatArray,
+    risk_free: float,
+    decay: float | None,
 ) -> None:
     """Add the bar just marked to the sums of returns, the maximum drawdown and the means of block ``k``.
 
     Args:
-        k: number of the block.
+        k, t: numbers of the block and of the bar.
+        counted: (n_bars,), 1 where a return is closed; empty where every bar closes one.
         state: updated.
         scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written where
             ``decay`` is given.
-        risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
+        risk_free: return without risk over the time of the return that is closed, a fraction;
+            subtracted in the sums of returns.
         decay: the decay of the portfolio's variance, to update it in the same pass, which shares
             the divisions; None leaves the variance as it is.
     """
     o = k * STATE_BLOCK
+    if len(counted) == 0:
+        for b in range(B):
+            equity = scratch[EQUITY_NOW + b]
+            return_ = bar_return(equity, state[o + EQUITY + b])
+            put_bar(o, b, state, scratch, return_, decay)
+            put_return(o, b, state, return_ - risk_free)
+        return
     for b in range(B):
-        equity = scratch[EQUITY_NOW + b]
-        return_ = bar_return(equity, state[o + EQUITY + b])
-        exposure = exposure_of(scratch[GROSS + b], equity)
-        if decay is not None:
-            put_variance(o, b, state, scratch, return_, exposure, decay)
-        s1, s2, s3, s4, down = add_return(
-            return_ - risk_free,
-            state[o + SUM_RETURN + b],
-            state[o + SUM_RETURN_2 + b],
-            state[o + SUM_RETURN_3 + b],
-            state[o + SUM_RETURN_4 + b],
-            state[o + SUM_DOWNSIDE_2 + b],
-        )
-        peak = larger(equity, state[o + PEAK + b])
-        state[o + SUM_RETURN + b] = s1
-        state[o + SUM_RETURN_2 + b] = s2
-        state[o + SUM_RETURN_3 + b] = s3
-        state[o + SUM_RETURN_4 + b] = s4
-        state[o + SUM_DOWNSIDE_2 + b] = down
-        state[o + SUM_EXPOSURE + b] += exposure
-        state[o + SUM_EQUITY + b] += equity
-        state[o + MAX_DRAWDOWN + b] = larger(state[o + MAX_DRAWDOWN + b], drawdown(equity, peak))
-        state[o + PEAK + b] = peak
-        state[o + EXPOSURE + b] = exposure
-        state[o + EQUITY + b] = equity
+        return_ = bar_return(scratch[EQUITY_NOW + b], state[o + EQUITY + b])
+        put_bar(o, b, state, scratch, return_, decay)
+    if counted[t] != 0:
+        for b in range(B):
+            equity = scratch[EQUITY_NOW + b]
+            return_ = bar_return(equity, state[o + CLOSED + b])
+            put_return(o, b, state, return_ - risk_free)
+            state[o + CLOSED + b] = equity
+
+
+@jit_borrowing
+def put_bar(
+    o: Index, b: Index, state: FloatArray, scratch: FloatArray, return_: float, decay: float | None
+) -> None:
+    """Add a bar to a lane's variance, means, peak and drawdown.
+
+    Args:
+        o, b: offset of the block in ``state``, and the lane.
+        state: updated.
+        scratch: the scratch values as ``mark_lanes`` left them.
+        return_: the return of the bar, a fraction.
+        decay: the decay of the portfolio's variance, as in ``account_lanes``.
+    """
+    equity = scratch[EQUITY_NOW + b]
+    exposure = exposure_of(scratch[GROSS + b], equity)
+    if decay is not None:
+        put_variance(o, b, state, scratch, return_, exposure, decay)
+    peak = larger(equity, state[o + PEAK + b])
+    state[o + SUM_EXPOSURE + b] += exposure
+    state[o + SUM_EQUITY + b] += equity
+    state[o + MAX_DRAWDOWN + b] = larger(state[o + MAX_DRAWDOWN + b], drawdown(equity, peak))
+    state[o + PEAK + b] = peak
+    state[o + EXPOSURE + b] = exposure
+    state[o + EQUITY + b] = equity
+
+
+@jit_borrowing
+def put_return(o: Index, b: Index, state: FloatArray, excess: float) -> None:
+    """Add a return to a lane's sums.
+
+    Args:
+        o, b: offset of the block in ``state``, and the lane.
+        state: updated.
+        excess: return less the risk-free one, a fraction.
+    """
+    s1, s2, s3, s4, down = add_return(
+        excess,
+        state[o + SUM_RETURN + b],
+        state[o + SUM_RETURN_2 + b],
+        state[o + SUM_RETURN_3 + b],
+        state[o + SUM_RETURN_4 + b],
+        state[o + SUM_DOWNSIDE_2 + b],
+    )
+    state[o + SUM_RETURN + b] = s1
+    state[o + SUM_RETURN_2 + b] = s2
+    state[o + SUM_RETURN_3 + b] = s3
+    state[o + SUM_RETURN_4 + b] = s4
+    state[o + SUM_DOWNSIDE_2 + b] = down
 
 
 @jit_borrowing

@@ -16,7 +16,7 @@ from optimizer.bars.rows import Rows, first_row
 from optimizer.bars.times import SECOND
 from optimizer.errors import DataError
 from optimizer.text import one_line
-from optimizer.types import TimeArray
+from optimizer.types import MaskArray, TimeArray
 
 Moment = str | datetime.date | np.datetime64
 """A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
@@ -193,3 +193,19 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
             "differ in having an offset; write all times with an offset, or none",
         )
     return (times if aware_row[0] else times.tz_localize(None))[code]
+
+
+def last_of_days(timestamps: TimeArray, timezone: str) -> MaskArray:
+    """Whether each bar is the last one of its day.
+
+    Args:
+        timestamps: the times of the bars, shape (n_bars,), strictly increasing, UTC.
+        timezone: whose days count.
+
+    Returns:
+        (n_bars,), 1 or 0; the last bar ends a day in any case.
+    """
+    days = pd.DatetimeIndex(timestamps, tz="UTC").tz_convert(timezone).normalize()
+    last = np.ones(len(timestamps), dtype=np.uint8)
+    last[:-1] = days[1:] != days[:-1]
+    return last

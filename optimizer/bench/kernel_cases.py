@@ -123,7 +123,13 @@ def summary_cases() -> list[Case]:
     )  # fmt: skip
     return [
         repeated_case("decide, event flow", "bar x symbol", m, decide, decision, 5_000),
-        repeated_case("metrics", "set", n, metrics.performance, (rows, start, 2_000, 252.0, out)),
+        repeated_case(
+            "metrics",
+            "set",
+            n,
+            metrics.performance,
+            (rows, start, 2_000, 252.0, 2_000, 252.0, out),
+        ),
         repeated_case(
             "overfitting, selection",
             "split x set",

@@ -31,7 +31,7 @@ from optimizer.bench.assembly import Mix, instruction_mix
 from optimizer.bench.case import CELL, Case, repeated_case
 from optimizer.bench.inputs import momentum_sets
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_PAYMENTS, NO_REGIME
+from optimizer.sweep.inputs import EVERY_BAR, NO_PAYMENTS, NO_REGIME
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 
@@ -307,7 +307,13 @@ def lane_cases(n_symbols: int) -> list[Case]:
         (zero, 0, matrix, b.positions, b.scratch, b.values),
     )
     b = _Block(1)
-    add("accounts", "bar x set", 1, account_lanes, (zero, b.state, b.scratch, 0.0, 0.94))
+    add(
+        "accounts",
+        "bar x set",
+        1,
+        account_lanes,
+        (zero, 0, EVERY_BAR, b.state, b.scratch, 0.0, 0.94),
+    )
     b = _Block(n_symbols)
     add(
         "carry, long/short",

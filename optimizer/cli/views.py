@@ -70,7 +70,7 @@ def tearsheet(
     number: PlaceInFile = 1,
     data: MovedBars = None,
     benchmark: Annotated[
-        Optional[str], typer.Option(help="Symbol of the bars to compare with.")
+        Optional[str], typer.Option(help="Symbol of the bars to compare with, or universe.")
     ] = None,
     out: Annotated[
         Optional[Path], typer.Option(help="HTML file [default: tearsheet.html next to BEST.json].")

@@ -110,6 +110,7 @@ class EventFlow:
     ) -> None:
         self._symbols = symbols
         self._rules = rules
+        self._rates = rules.closing_rates(first)
         self._first = first
         self._live = live
         self._ends = ends
@@ -231,9 +232,10 @@ class EventFlow:
         matrix: FloatArray | None,
     ) -> None:
         rules, container, bar = self._rules, one.container, now.bar
-        rates = rules.rates[bar.index]
+        rates = self._rates[bar.index]
         credit, risk_free = float(rates[layout.CREDIT]), float(rates[layout.RISK_FREE])
         debit, years = float(rates[layout.DEBIT]), float(rates[layout.YEARS])
+        closes = rules.counted is None or bool(rules.counted[bar.index])
         # The timeline of a bar. ``simulate`` in kernels/simulation.py holds the same timeline for
         # blocks of lanes, by design: lanes and containers have different state, and both call the
         # same scalar rules. tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep
@@ -254,7 +256,7 @@ class EventFlow:
         self._booked(one, container.mark(bar))
         container.update_variance()
         if not rules.close_fill:
-            container.account(risk_free)
+            container.account(risk_free, closes=closes)
         if self.hub.correlation_refreshed:
             container.refresh_correlation()
         orders = self._decide(one, signals, regime, matrix)
@@ -264,7 +266,7 @@ class EventFlow:
         if rules.close_fill:
             self._fill(one, now)
             self._booked(one, container.mark(bar))
-            container.account(risk_free)
+            container.account(risk_free, closes=closes)
         one.equity.append(container.equity)
         self._tracer.equity(
             one.spec.id,

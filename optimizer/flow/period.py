@@ -22,6 +22,7 @@ class Period:
     start: float
     _equity: float = field(init=False)
     _peak: float = field(init=False)
+    _closed: float = field(init=False)
     _max_drawdown: float = 0.0
     _returns: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
     _sum_exposure: float = 0.0
@@ -35,9 +36,10 @@ class Period:
     _n_liquidations: float = 0.0
     _carry: float = 0.0
     n_bars: int = 0
+    n_returns: int = 0
 
     def __post_init__(self) -> None:
-        self._equity = self._peak = self.start
+        self._equity = self._peak = self._closed = self.start
 
     def add_fill(self, fill: Fill) -> None:
         """Add a fill.
@@ -71,16 +73,21 @@ class Period:
         """Count a margin call that closed a position."""
         self._n_liquidations += 1.0
 
-    def add_bar(self, equity: float, exposure: float, risk_free: float) -> None:
+    def add_bar(self, equity: float, exposure: float, risk_free: float, closes: bool) -> None:
         """Add a bar.
 
         Args:
             equity: money at its close.
             exposure: gross value of the positions over equity at its close.
-            risk_free: return of the bar without risk, a fraction; subtracted in the sums of returns.
+            risk_free: return without risk since the last close of a return, a fraction; subtracted in
+                the sums of returns.
+            closes: whether the bar closes a return.
         """
-        excess = bar_return(equity, self._equity) - risk_free
-        self._returns = add_return(excess, *self._returns)
+        if closes:
+            excess = bar_return(equity, self._closed) - risk_free
+            self._returns = add_return(excess, *self._returns)
+            self._closed = equity
+            self.n_returns += 1
         self._sum_exposure += exposure
         self._sum_equity += equity
         self._peak = max(equity, self._peak)
@@ -96,13 +103,16 @@ class Period:
         """
         return drawdown(equity, self._peak)
 
-    def metrics(self, cash: float, ruined: bool, bars_per_year: float) -> dict[str, float]:
+    def metrics(
+        self, cash: float, ruined: bool, bars_per_year: float, returns_per_year: float
+    ) -> dict[str, float]:
         """The metrics by name, from the kernel of the sweep.
 
         Args:
             cash: money at the last bar.
             ruined: whether equity has fallen to 0 or below.
-            bars_per_year: annualizes.
+            bars_per_year: makes years of bars.
+            returns_per_year: annualizes returns.
 
         Raises:
             ValueError: no bar has been added.
@@ -132,4 +142,6 @@ class Period:
             layout.N_LIQUIDATIONS: self._n_liquidations,
             layout.CARRY: self._carry,
         }
-        return metrics_of(sums, self.start, self.n_bars, bars_per_year)
+        return metrics_of(
+            sums, self.start, self.n_bars, bars_per_year, self.n_returns, returns_per_year
+        )

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from optimizer.flow.costs import Costs
 from optimizer.flow.services.risk import RiskConfig
 from optimizer.flow.services.strategy import StrategyConfig
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
+from optimizer.sweep.costs import Costs
 from optimizer.sweep.inputs import RegimeKey
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.tiles import Tile

@@ -128,7 +128,7 @@ def prepare_flow(
     longest = study_warm_up(space, rules)
     first = longest if first_bar is None else first_bar
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
-    split = holdout_bar(bars, first, study.validation.holdout)
+    split = holdout_bar(bars, rules, first, study.validation.holdout)
     volatilities = (("volatility", n) for n in space.lookbacks("risk", "volatility_lookback"))
     prepared = PreparedFlow(
         study,

@@ -235,8 +235,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     selection, verdict, _ = judged(opened)
     odds = None
     if selection is not None and verdict is not None:
-        n_holdout = manifest["n_bars"] - manifest["holdout_bar"]
-        odds = set_statistics(selection, row, n_holdout, verdict.n_tried)
+        odds = set_statistics(selection, row, verdict.n_tried)
     return SetRecord(
         number,
         document["trial"],

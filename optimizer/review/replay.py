@@ -11,7 +11,7 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
-from optimizer.review.rerun import Terms, missing_parameter, rerun_set
+from optimizer.review.rerun import Rerun, Terms, missing_parameter, rerun_set
 from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_source import source_hash
@@ -50,6 +50,7 @@ class Replay:
         study: name of the study that the set came from.
         costs: the costs as ``[costs]`` of the study file.
         bars: the bars of the simulation.
+        again: what was simulated.
         parity: the event flow compared with the vectorized result, if it was asked for.
     """
 
@@ -59,6 +60,7 @@ class Replay:
     study: str
     costs: Mapping[str, Any]
     bars: Bars
+    again: Rerun
     parity: Parity | None = None
 
 
@@ -130,7 +132,7 @@ def replay(
         raise
     except (TypeError, AttributeError, ValueError, OSError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    return Replay(again.result, chosen, differences, name, terms.costs, bars, parity)
+    return Replay(again.result, chosen, differences, name, terms.costs, bars, again, parity)
 
 
 def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:

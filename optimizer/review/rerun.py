@@ -38,6 +38,7 @@ class Terms:
         account: ``[account]`` of the study file, the paths of its rates absolute.
         instruments: ``[instruments]`` of the study file.
         risk: the options of ``[risk]`` that hold for the whole study, see ``RISK_OPTIONS``.
+        returns: the setting of that name in ``[search]`` of the study file.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
         own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
@@ -52,6 +53,7 @@ class Terms:
     account: Mapping[str, Any]
     instruments: Mapping[str, Any]
     risk: Mapping[str, Any]
+    returns: str
     holdout: float
     first_bar: int
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Terms:
             account=with_rate_paths(study["account"], absolute),
             instruments=study["instruments"],
             risk={name: study["risk"][name] for name in RISK_OPTIONS},
+            returns=study["search"]["returns"],
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
             own_strategies={
@@ -122,6 +125,7 @@ class Terms:
             account=with_rate_paths(content["account"], absolute),
             instruments=content["instruments"],
             risk={name: content[name] for name in RISK_OPTIONS},
+            returns=content["returns"],
             holdout=content["holdout"],
             first_bar=content["first_bar"],
             own_strategies={
@@ -245,6 +249,7 @@ def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
         members=terms.data.get("members"),
         fills=terms.data.get("fills"),
         timezone=terms.data["timezone"],
+        returns=terms.returns,
     )
 
 

@@ -11,6 +11,7 @@ from optimizer.selection.record import Selection
 from optimizer.store.query import cell
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
+from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import probability
 
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
@@ -91,5 +92,5 @@ def set_table(
     if selection is not None and selection.held is not None:
         inside, outside = selection.held.in_sample, selection.held.out_of_sample
         cells = [f"{cell(inside.get(name))} / {cell(outside.get(name))}" for name in metrics]
-        rows.append(("-", *cells, *(["-", "-"] if odds else []), "buy and hold, without costs"))
+        rows.append(("-", *cells, *(["-", "-"] if odds else []), held_name(selection.benchmark)))
     return SetTable(tuple(titles), tuple(rows), bool(odds))

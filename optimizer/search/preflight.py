@@ -39,7 +39,7 @@ BYTES_PER_ROW = 280
 """One parameter set in a result file, compressed. Its return moments are 16 bytes a block more. Sets
 that trade alike compress better."""
 
-BYTES_PER_TRIAL = 7_400
+BYTES_PER_TRIAL = 8_700
 """One trial: its text twice in a result file, and once in the journal."""
 
 BYTES_PER_BATCH = 22_000

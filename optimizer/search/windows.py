@@ -112,7 +112,7 @@ def walk_forward_searches(
         selection,
         **walk_forward_summary([window for window, _ in parts]),
         one_search_per_window=own,
-        stitched_sharpe=stitched_sharpe(frame, inputs.bars.bars_per_year),
+        stitched_sharpe=stitched_sharpe(frame, inputs.rules.returns_per_year),
     )
 
 

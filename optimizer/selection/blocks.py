@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from itertools import combinations
@@ -73,7 +74,8 @@ def judge_over_blocks(
     Returns:
         Attributes of a ``Selection``; none where there are fewer than two blocks or sets.
     """
-    counts = np.diff(inputs.bounds).astype(np.float64)
+    n_returns = inputs.rules.n_returns
+    counts = np.array([float(n_returns(*pair)) for pair in itertools.pairwise(inputs.bounds)])
     if len(counts) < 2 or len(every) < 2:
         return {}
 
@@ -82,7 +84,7 @@ def judge_over_blocks(
             kept = moments[feasible] if feasible_alone else moments
             yield np.ascontiguousarray(kept[:, 0].T), np.ascontiguousarray(kept[:, 1].T)
 
-    found: dict[str, Any] = {"block_bars": tuple(int(count) for count in counts)}
+    found: dict[str, Any] = {"block_bars": tuple(np.diff(inputs.bounds).tolist())}
     n_feasible = int(every["feasible"].sum())
     if n_feasible >= 2:
         found |= _overfitting(lambda: chunks(feasible_alone=True), counts, n_feasible, study.seed)
@@ -91,7 +93,7 @@ def judge_over_blocks(
     )
     if study.validation.method == "cpcv":
         per_bar = _path_sharpes(study.validation, chunks, counts)
-        yearly = math.sqrt(inputs.bars.bars_per_year)
+        yearly = math.sqrt(inputs.rules.returns_per_year)
         found["path_sharpes"] = tuple(sorted(sharpe * yearly for sharpe in per_bar))
     return found
 
@@ -125,7 +127,7 @@ def _windows(
         validation: of the study.
         inputs: of the study.
         chunks: moments of every set.
-        counts: (n_blocks,), bars of each block.
+        counts: (n_blocks,), returns of each block.
         numbers: (n_sets,), number of each set.
     """
     folds = walk_forward_folds(validation, len(counts))
@@ -134,7 +136,7 @@ def _windows(
         for sides in ([fold.train for fold in folds], [fold.test for fold in folds])
     )
     chosen = choose_and_rank(chunks, counts, train, test, ranked=False)
-    yearly = math.sqrt(inputs.bars.bars_per_year)
+    yearly = math.sqrt(inputs.rules.returns_per_year)
     return [
         Window(
             number=int(numbers[place]),
@@ -155,7 +157,7 @@ def _windows(
 
 
 def _path_sharpes(validation: ValidationTable, chunks: Chunks, counts: FloatArray) -> list[float]:
-    """Sharpe ratio per bar of each path of combinatorial purged cross-validation.
+    """Sharpe ratio per return of each path of combinatorial purged cross-validation.
 
     Each split chooses on the blocks that are neither tested nor in an embargo, and its test blocks
     go to the paths (López de Prado 2018, section 12.4). As masks over all splits at once, not by

@@ -93,11 +93,11 @@ def stationary_bootstrap(
 
 
 def bootstrap_bytes(n_obs: int, n_resamples: int) -> float:
-    """Memory that ``stationary_bootstrap`` takes.
+    """The memory that ``stationary_bootstrap`` takes, bytes.
 
     Args:
         n_obs: length of the series.
-        n_resamples: as it takes it.
+        n_resamples: number of resamples.
     """
     return 8.0 * _ARRAYS * min(max(_VALUES_PER_BATCH, n_obs), n_obs * n_resamples)
 

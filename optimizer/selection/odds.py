@@ -17,7 +17,7 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     """What the odds of a study's sets are deflated by.
 
     Sets that other studies tried count like this study's own. How far apart their Sharpe ratios are
-    is not known. They are taken to vary by what luck alone gives over the same number of bars, or as
+    is not known. They are taken to vary by what luck alone gives over as many returns, or as
     this study's own, whichever is more. So a study that tries nothing but another one's winner is
     deflated too.
 
@@ -31,7 +31,7 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     """
     n_tried = max(n_tried, selection.n_tried)
     own = selection.sharpe_deviation**2
-    others = max(own, selection.bars_per_year / selection.n_bars)
+    others = max(own, selection.returns_per_year / selection.n_returns)
     share = selection.n_tried / n_tried
     variance = share * own + (1.0 - share) * others
     return n_tried, selection.n_effective * n_tried / selection.n_tried, variance
@@ -77,44 +77,41 @@ def _deflated_sharpe(
     """
     if one.sharpe is None or one.skewness is None or one.kurtosis is None:
         return None
-    yearly = math.sqrt(selection.bars_per_year)
+    yearly = math.sqrt(selection.returns_per_year)
     return none_if_nan(
         deflated_sharpe_ratio(
             one.sharpe / yearly,
-            selection.n_bars,
+            selection.n_returns,
             one.skewness,
             _possible(one.skewness, one.kurtosis),
-            variance / selection.bars_per_year,
+            variance / selection.returns_per_year,
             max(n_trials, 1.0),
         )
     )
 
 
-def set_statistics(
-    selection: Selection, row: Mapping[Any, Any], n_holdout: int, n_tried: int = 0
-) -> SetStatistics:
+def set_statistics(selection: Selection, row: Mapping[Any, Any], n_tried: int = 0) -> SetStatistics:
     """The odds of one set of a study.
 
     Args:
         selection: the ``[selection]`` settings of the study.
         row: the row of the set, as in the study's results.
-        n_holdout: bars of the holdout.
         n_tried: the same number as in ``judge``.
     """
-    yearly = math.sqrt(selection.bars_per_year)
+    yearly = math.sqrt(selection.returns_per_year)
 
     def known(name: str) -> float | None:
         value = row[name]
         return None if pd.isna(value) else float(value)
 
-    def psr(prefix: str, n_bars: int) -> float | None:
+    def psr(prefix: str, n_returns: int) -> float | None:
         values = [known(prefix + name) for name in ("sharpe", "skewness", "kurtosis")]
         if None in values:
             return None
         sharpe, skewness, kurtosis = (float(v or 0.0) for v in values)
         return none_if_nan(
             probabilistic_sharpe_ratio(
-                sharpe / yearly, n_bars, skewness, _possible(skewness, kurtosis)
+                sharpe / yearly, n_returns, skewness, _possible(skewness, kurtosis)
             )
         )
 
@@ -124,8 +121,8 @@ def set_statistics(
         skewness=known("skewness"),
         kurtosis=known("kurtosis"),
         oos_sharpe=known("oos_sharpe"),
-        psr=psr("", selection.n_bars),
-        oos_psr=psr("oos_", n_holdout),
+        psr=psr("", selection.n_returns),
+        oos_psr=psr("oos_", selection.n_holdout_returns),
     )
     return deflated_statistics(selection, one, n_tried)
 

@@ -12,8 +12,8 @@ from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SELECTION
-from optimizer.store.validated import BarsPerYear, Count, problem_of, read_json
-from optimizer.sweep.buy_and_hold import Held
+from optimizer.store.validated import BarsPerYear, Count, Name, problem_of, read_json
+from optimizer.sweep.buy_and_hold import UNIVERSE, Held
 
 Finite = Annotated[float, Field(ge=-1e60, le=1e60, allow_inf_nan=False)]
 """A number whose square and fourth power are finite too."""
@@ -30,7 +30,7 @@ class SetStatistics:
         number: the number of the set.
         sharpe, oos_sharpe: Sharpe ratio in-sample and over the holdout; None where undefined.
         psr: probability that the true Sharpe ratio is above 0, had this been the only set tried.
-        skewness, kurtosis: the skewness and kurtosis of the in-sample returns per bar.
+        skewness, kurtosis: the skewness and kurtosis of the in-sample returns.
         oos_psr: ``psr`` from the holdout alone.
         dsr: probability that the true Sharpe ratio is above what the best of all sets reaches by
             luck, from the effective number of sets. As stored it counts the study's own sets;
@@ -93,8 +93,9 @@ class Selection:
         n_effective: number of independent sets that they are worth (Galwey 2009), scaled up from a
             sample; rather too high than too low.
         sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
-        n_bars: in-sample bars, from the first decision on.
-        bars_per_year: annualizes.
+        n_returns: in-sample returns, from the first decision on: one a bar or one a day.
+        n_holdout_returns: those of the holdout.
+        returns_per_year: annualizes.
         sets: statistics of the best sets, best first.
         minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
             is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
@@ -113,7 +114,8 @@ class Selection:
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
             ascending.
         neighbours: the neighbours of the winner, or None.
-        held: metrics of buying every symbol and holding it.
+        held: metrics of the benchmark.
+        benchmark: ``universe`` or a symbol.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
             stationary bootstrap, the first and the last in-sample. They are too high, since the set
             was chosen.
@@ -122,8 +124,9 @@ class Selection:
     n_tried: Positive
     n_effective: AboveZero
     sharpe_deviation: Finite
-    n_bars: Positive
-    bars_per_year: BarsPerYear
+    n_returns: Positive
+    n_holdout_returns: Count
+    returns_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()
@@ -139,6 +142,7 @@ class Selection:
     path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None
     held: Held | None = None
+    benchmark: Name = UNIVERSE
     sharpe_interval: tuple[Finite, Finite] | None = None
     oos_sharpe_interval: tuple[Finite, Finite] | None = None
     drawdown_interval: tuple[Finite, Finite] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optimizer.selection.benchmark import save_benchmark
 from optimizer.selection.blocks import judge_over_blocks
 from optimizer.selection.bootstrap import stationary_bootstrap
 from optimizer.selection.neighbours import find_neighbours
@@ -20,9 +21,9 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
-from optimizer.sweep.buy_and_hold import held_metrics
+from optimizer.sweep.buy_and_hold import benchmark_returns, held_metrics, lowest_costs
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs, block_bounds
+from optimizer.sweep.inputs import Inputs, return_blocks
 from optimizer.types import IntArray
 
 JUDGED = 10
@@ -47,7 +48,7 @@ RESAMPLES = 1000
 def select(
     study: Study, space: Space, inputs: Inputs, folder: StudyFolder, regimes: RegimeSource
 ) -> Selection | None:
-    """The statistics of a study that has run.
+    """The statistics of a study that has run. Writes the returns of its benchmark into its folder.
 
     Args:
         study: a study that has run.
@@ -60,13 +61,13 @@ def select(
         None where no set is feasible.
 
     Raises:
-        StudyError: results cannot be read.
+        StudyError: results cannot be read, or the returns not written.
     """
     best = best_sets(folder, study.search, JUDGED)
     if best.empty:
         return None
-    yearly = math.sqrt(inputs.bars.bars_per_year)
-    n_bars, n_holdout = inputs.split - inputs.first, inputs.bars.n_bars - inputs.split
+    rules = inputs.rules
+    yearly = math.sqrt(rules.returns_per_year)
     every = folder.results(["set", "feasible", "sharpe"])
     numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
     sharpes = sharpes[np.isfinite(sharpes)]
@@ -76,20 +77,25 @@ def select(
         n_tried=n_tried,
         n_effective=_effective(study, space, inputs, folder, numbers, regimes, n_tried),
         sharpe_deviation=float(sharpes.std(ddof=1)) if len(sharpes) > 1 else 0.0,
-        n_bars=n_bars,
-        bars_per_year=inputs.bars.bars_per_year,
+        n_returns=rules.n_returns(inputs.first, inputs.split),
+        n_holdout_returns=rules.n_returns(inputs.split, inputs.bars.n_bars),
+        returns_per_year=rules.returns_per_year,
         sets=(),
     )
-    sets = tuple(set_statistics(selection, row, n_holdout) for row in best.to_dict("records"))
+    sets = tuple(set_statistics(selection, row) for row in best.to_dict("records"))
     sharpe = sets[0].sharpe
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
     selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
+    benchmark = study.validation.benchmark
+    held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
+    save_benchmark(folder, inputs, held)
     return replace(
         selection,
         neighbours=find_neighbours(space, inputs, winner, regimes),
-        held=held_metrics(inputs),
+        held=held_metrics(inputs, held),
+        benchmark=benchmark,
         **_intervals(study.seed, set_returns(space, inputs, winner, regimes), inputs, yearly),
     )
 
@@ -126,9 +132,9 @@ def _effective(
         tile_of(space, part)
         for _, part in rows.groupby(["strategy", "classifier"], sort=False, observed=True)
     ]
-    n_bars = inputs.split - inputs.first
-    shortest = max(1, math.ceil(n_bars / SAMPLE_BLOCKS))
-    bounds = block_bounds(inputs.first, inputs.split, n_bars // shortest, least=1)
+    n_returns = inputs.rules.n_returns(inputs.first, inputs.split)
+    shortest = max(1, math.ceil(n_returns / SAMPLE_BLOCKS))
+    bounds = return_blocks(inputs.rules, inputs.first, inputs.split, n_returns // shortest, least=1)
     keys = [key for tile in tiles for key in tile.regime_keys()[0]]
     results = evaluate(replace(inputs, bounds=bounds), tiles, regimes(keys))
     returns = np.concatenate([result.moments[:, 0] for result in results]).T
@@ -143,14 +149,14 @@ def _intervals(
 ) -> dict[str, Any]:
     """Bootstrap intervals of the winner in-sample and over the holdout."""
     values = returns.to_numpy()
-    n_bars = inputs.split - inputs.first
-    inside = stationary_bootstrap(values[:n_bars], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+    n_inside = inputs.rules.n_returns(inputs.first, inputs.split)
+    inside = stationary_bootstrap(values[:n_inside], BOOTSTRAP_BLOCK, RESAMPLES, seed)
     found: dict[str, Any] = {
         "sharpe_interval": _scaled(inside.sharpe_interval, yearly),
         "drawdown_interval": inside.drawdown_interval,
     }
-    if len(values) > n_bars:
-        outside = stationary_bootstrap(values[n_bars:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+    if len(values) > n_inside:
+        outside = stationary_bootstrap(values[n_inside:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
         found["oos_sharpe_interval"] = _scaled(outside.sharpe_interval, yearly)
     return found
 

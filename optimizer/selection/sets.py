@@ -42,7 +42,7 @@ def branch_of(space: Space, rows: pd.DataFrame) -> Branch:
 def set_returns(
     space: Space, inputs: Inputs, row: pd.DataFrame, regimes: RegimeSource
 ) -> pd.Series[float]:
-    """Returns per bar of one set, from the first decision on.
+    """Returns of one set from the first decision on, of each bar or each day as the study takes them.
 
     Args:
         space: the parameter space of the study.
@@ -51,10 +51,11 @@ def set_returns(
         regimes: the regime codes of the study.
 
     Returns:
-        Indexed by time; 0 where nothing is left to lose.
+        Indexed by the time of the bar that closes each; 0 where nothing is left to lose.
     """
     tile = tile_of(space, row)
     equity = record_equity(inputs, tile, regimes(tile.regime_keys()[0]))
+    equity = equity.iloc[inputs.rules.closes(inputs.first, inputs.bars.n_bars) - inputs.first]
     before = equity.shift(1, fill_value=inputs.rules.initial_cash)
     returns = (equity / before.where(before > 0.0) - 1.0).fillna(0.0)
     return returns.rename("return")

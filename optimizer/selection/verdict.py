@@ -9,6 +9,7 @@ from optimizer.selection.record import Selection
 from optimizer.selection.steering import steered
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
+from optimizer.sweep.buy_and_hold import UNIVERSE
 from optimizer.text import counted, probability
 
 HOLDS_DSR, LUCK_DSR = 0.95, 0.8
@@ -106,7 +107,7 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
         )
     )
     near = selection.neighbours
-    whose = (
+    theirs = (
         "unknown: it has none" if near is None else f"of its {counted(near.n_sets, 'neighbour')}"
     )
     median = None if near is None else near.median
@@ -115,12 +116,13 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             median,
             median is not None and sharpe is not None and median >= HOLDS_NEIGHBOUR * sharpe > 0.0,
             False,
-            f"median Sharpe ratio {whose}"
+            f"median Sharpe ratio {theirs}"
             + ("" if median is None else f" {_figure(median)}")
             + f" (holds from {HOLDS_NEIGHBOUR:.0%} of its own)",
         )
     )
-    held = selection.held
+    held, benchmark = selection.held, selection.benchmark
+    whose = "" if benchmark == UNIVERSE else f" {benchmark}"
     market = None if held is None else held.in_sample.get("sharpe")
     oos_market = None if held is None else held.out_of_sample.get("sharpe")
     reasons.append(
@@ -128,8 +130,8 @@ def judge(selection: Selection, n_tried: int = 0) -> Verdict:
             market,
             _above(sharpe, market) and _above(out_of_sample, oos_market),
             False,
-            f"Sharpe ratio of buying and holding {_figure(market)} in-sample, {_figure(oos_market)}"
-            " out-of-sample (holds above both)",
+            f"Sharpe ratio of buying and holding{whose} {_figure(market)} in-sample,"
+            f" {_figure(oos_market)} out-of-sample (holds above both)",
         )
     )
     words = "fragile"
@@ -155,7 +157,7 @@ def remarks(selection: Selection, study: Study) -> list[str]:
         searched = ", ".join(study.search.objective)
         lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")
     if selection.minimum_years:
-        years = selection.n_bars / selection.bars_per_year
+        years = selection.n_returns / selection.returns_per_year
         lines.append(
             "the luckiest of this study's sets is expected to show this Sharpe ratio over"
             f" {selection.minimum_years:.1f} years of bars; in-sample has {years:.1f}"

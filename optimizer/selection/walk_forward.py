@@ -74,29 +74,31 @@ def stitched(
         regimes: the regime codes of the study.
 
     Returns:
-        One row a bar: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
+        One row a return: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
         risk-free rate) and ``set``.
     """
     parts = []
     for window, folder in chosen:
         returns = set_returns(space, inputs, folder.sets([window.number]), regimes)
-        part = returns.iloc[window.start - inputs.first : window.stop - inputs.first]
-        excess = part - inputs.rules.rates[window.start : window.stop, layout.RISK_FREE]
+        start = inputs.rules.n_returns(inputs.first, window.start)
+        closes = inputs.rules.closes(window.start, window.stop)
+        part = returns.iloc[start : start + len(closes)]
+        excess = part - inputs.rates[closes, layout.RISK_FREE]
         parts.append(part.to_frame().assign(excess_return=excess, set=window.number))
     frame = pd.concat(parts).reset_index()
     frame.insert(2, "equity", inputs.rules.initial_cash * (1.0 + frame["return"]).cumprod())
     return frame
 
 
-def stitched_sharpe(frame: pd.DataFrame, bars_per_year: float) -> float | None:
+def stitched_sharpe(frame: pd.DataFrame, returns_per_year: float) -> float | None:
     """The annualized Sharpe ratio (ddof 1) of a stitched equity; None where it does not vary.
 
     Args:
         frame: the frame that ``stitched`` returned.
-        bars_per_year: annualizes.
+        returns_per_year: annualizes.
     """
     returns = np.ascontiguousarray(frame["excess_return"].to_numpy())
     if len(returns) < 2:
         return None
     sharpe = float(sharpe_of_paths(returns[np.newaxis])[0])
-    return None if math.isnan(sharpe) else sharpe * math.sqrt(bars_per_year)
+    return None if math.isnan(sharpe) else sharpe * math.sqrt(returns_per_year)

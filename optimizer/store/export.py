@@ -126,6 +126,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "account": with_rate_paths(study["account"], moved),
         "instruments": study["instruments"],
         **{key: study["risk"][key] for key in RISK_OPTIONS},
+        "returns": study["search"]["returns"],
         "strategies": {
             strategy["name"]: {
                 "path": os.path.relpath(strategy["path"], folder),
@@ -290,6 +291,7 @@ class _Export(Record):
     allocation: Name
     entry: Name
     session_exit: bool
+    returns: Name
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
     strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

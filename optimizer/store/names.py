@@ -9,6 +9,9 @@ SELECTION = "selection.json"
 WALK_FORWARD = "walk_forward.parquet"
 """Stitched equity of a walk-forward."""
 
+BENCHMARK = "benchmark.parquet"
+"""Returns per bar of the benchmark."""
+
 FOLDS = "folds"
 """Folder of the searches of a walk-forward's windows."""
 
@@ -21,5 +24,5 @@ MISSING = "missing"
 KIND = "barsweep study"
 """Says in a manifest whose file it is."""
 
-OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD)
+OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD, BENCHMARK)
 """Files of a study other than its batches."""

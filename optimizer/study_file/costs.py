@@ -96,6 +96,8 @@ class CostsTable(Table):
         written = {name: setting_to_dict(setting) for name, setting in self.settings.items()}
         for name, values in self.per_symbol.items():
             written[name] = {**values, DEFAULT: written[name]}
+        if self.maker_left_out:
+            del written["maker_bps"]
         return {"fill": self.fill, "initial_cash": self.initial_cash, **written}
 
 

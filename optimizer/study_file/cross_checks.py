@@ -47,7 +47,11 @@ def symbol_checks(study: Study, symbols: Sequence[str]) -> list[Problem]:
         study: whose tables have been checked one by one.
         symbols: all of its symbols.
     """
-    return [*_unknown_symbols(study, symbols), *_no_tick(study, symbols)]
+    return [
+        *_unknown_symbols(study, symbols),
+        *_no_tick(study, symbols),
+        *_unknown_benchmark(study, symbols),
+    ]
 
 
 def _repeated_names(table: str, names: Sequence[str]) -> Iterable[Problem]:
@@ -233,6 +237,16 @@ def _unknown_symbols(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
                     (*place, name),
                     f"{quoted(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
                 )
+
+
+def _unknown_benchmark(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
+    benchmark = study.validation.benchmark
+    if benchmark != "universe" and benchmark not in symbols:
+        yield (
+            ("validation", "benchmark"),
+            f"{quoted(benchmark)} is not among the symbols of [data];"
+            f" {suggest(benchmark, ('universe', *symbols), 20)}",
+        )
 
 
 def _no_tick(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:

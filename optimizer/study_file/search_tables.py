@@ -7,13 +7,21 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from optimizer.catalogue import MAX_BLOCKS, METRIC_DIRECTIONS, METRICS, Direction
+from optimizer.catalogue import (
+    MAX_BLOCKS,
+    METRIC_DIRECTIONS,
+    METRICS,
+    RETURNS,
+    Direction,
+    Returns,
+)
 from optimizer.study_file.constraints import Constraint, read_constraint
 from optimizer.study_file.tables import Table, name_of, read_flag, real, whole
 from optimizer.study_file.values import (
     bounded,
     distinct,
     listed,
+    named,
     one_of,
     only_keys,
     refusal,
@@ -76,6 +84,8 @@ class SearchTable(Table):
         batch: trials asked at a time; it does not depend on the number of workers.
         objective: one or more metrics.
         direction: the direction of each objective, "maximize" or "minimize".
+        returns: the returns of which the Sharpe ratio and other ratios are: those from close to close
+            of each bar, or of the last bar of each day.
         tile_value: how the lanes of a tile make the value of its trial.
         storage: PostgreSQL database through which several coordinators share the study; None does
             not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.
@@ -87,6 +97,7 @@ class SearchTable(Table):
     batch: Annotated[int, whole(1, 10**6)] = 16
     objective: Annotated[tuple[str, ...], BeforeValidator(_read_objective)] = ("sharpe",)
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
+    returns: Annotated[Returns, name_of(*RETURNS)] = "bar"
     tile_value: Annotated[TileValue | Quantile, BeforeValidator(_read_tile_value)] = "best"
     storage: Annotated[str, BeforeValidator(_read_storage)] | None = None
     constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
@@ -136,6 +147,8 @@ class ValidationTable(Table):
         anchored: whether every training window starts with the first block.
         test_blocks: blocks that a split of ``cpcv`` tests together.
         embargo_blocks: blocks left out of training after each tested block of ``cpcv``.
+        benchmark: what the choice has to beat, bought and held: ``universe`` is every symbol of the
+            study, otherwise the name of one.
     """
 
     holdout: Annotated[float, real(0, 0.9, below=True)] = 0.2
@@ -145,6 +158,7 @@ class ValidationTable(Table):
     anchored: Annotated[bool, BeforeValidator(read_flag)] = False
     test_blocks: Annotated[int, whole(1, MAX_BLOCKS)] = 2
     embargo_blocks: Annotated[int, whole(0, MAX_BLOCKS)] = 1
+    benchmark: Annotated[str, BeforeValidator(named)] = "universe"
 
     @model_validator(mode="after")
     def _fit(self) -> ValidationTable:

@@ -132,7 +132,7 @@ class Study(Table):
         The name, the objective, the validation except its holdout, and the number of trials make no
         difference. Two studies with the same hash try sets of the same sequence.
         """
-        judged = ("objective", "direction", "tile_value", "constraints", "trials")
+        judged = ("objective", "direction", "returns", "tile_value", "constraints", "trials")
         return self._hash_without(
             ("workers",),
             {

@@ -66,7 +66,7 @@ def simulate_blocks(
     bars, rules, finer = inputs.bars, inputs.rules, inputs.finer
     n = stop - start
     state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
-    for offset in (layout.CASH, layout.EQUITY, layout.PEAK):
+    for offset in (layout.CASH, layout.EQUITY, layout.PEAK, layout.CLOSED):
         state[:, row_of(offset)] = rules.initial_cash
     positions = layout.aligned_zeros((n * bars.n_symbols * int(layout.POSITION_BLOCK),))
     pending = np.zeros((n, bars.n_symbols), dtype=np.uint8)
@@ -104,8 +104,9 @@ def simulate_blocks(
             inputs.first,
             rules.correlation_refresh,
             rules.instruments,
-            rules.rates,
+            inputs.rates,
             inputs.payments,
+            inputs.counted,
             blocks.codes[start:stop],
             blocks.shared[start:stop],
             blocks.columns[start:stop].reshape(-1),
@@ -132,9 +133,17 @@ def simulate_blocks(
             True if rules.entry != MARKET_ENTRY else None,
         )
 
-    def metrics(begin: FloatArray, n_bars: int) -> FloatArray:
+    def metrics(begin: FloatArray, first: int, last: int) -> FloatArray:
         out = np.empty((n * layout.LANES, len(METRICS)))
-        performance(_rows(state), begin, n_bars, bars.bars_per_year, out)
+        performance(
+            _rows(state),
+            begin,
+            last - first,
+            bars.bars_per_year,
+            rules.n_returns(first, last),
+            rules.returns_per_year,
+            out,
+        )
         return out
 
     def returns_so_far() -> FloatArray:
@@ -153,19 +162,20 @@ def simulate_blocks(
         sums[i] = returns_so_far()
         at = bound
     moments = np.ascontiguousarray(np.diff(sums, axis=0).transpose(1, 2, 0))
-    in_sample = metrics(begin, inputs.split - inputs.first)
+    in_sample = metrics(begin, inputs.first, inputs.split)
     if inputs.split == bars.n_bars:
         return TileResult(in_sample, np.full_like(in_sample, np.nan), moments)
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
     state[:, row_of(layout.PEAK)] = state[:, row_of(layout.EQUITY)]
     state[:, row_of(layout.PEAK) + 1 :] = 0.0
+    state[:, row_of(layout.CLOSED)] = state[:, row_of(layout.EQUITY)]
     # A trade that is open at the split starts again at its value there: its profit so far is
     # in-sample.
     held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
     lot_values = bars.close[inputs.split - 1] * rules.lot_money
     held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
     walk(inputs.split, bars.n_bars)
-    return TileResult(in_sample, metrics(begin, bars.n_bars - inputs.split), moments)
+    return TileResult(in_sample, metrics(begin, inputs.split, bars.n_bars), moments)
 
 
 def _rows(state: FloatArray) -> FloatArray:

@@ -39,7 +39,7 @@ NO_REGIME: RegimeKey = ("none", None, ())
 LEAST_BLOCK = 10
 """Least bars of a block: the Sharpe ratio of fewer says nothing."""
 
-_RULE_ARRAYS = ("instruments", "rates", "members", "flat")
+_RULE_ARRAYS = ("instruments", "rates", "members", "flat", "counted")
 """Arrays of ``Rules``; the last two may be None."""
 
 PRICES = ("open", "high", "low", "close", "volume")
@@ -48,9 +48,9 @@ PRICES = ("open", "high", "low", "close", "volume")
 BAR_ARRAYS = ("timestamps", *PRICES, "present", "payments")
 """Arrays of ``Bars``; the last two may be None."""
 
-NO_PAYMENTS = np.zeros((0, 0))
+NO_PAYMENTS, EVERY_BAR = np.zeros((0, 0)), np.zeros(0, dtype=np.uint8)
 """Read-only like all arrays that the simulation reads, so that it needs no variant of its own."""
-NO_PAYMENTS.flags.writeable = False
+NO_PAYMENTS.flags.writeable = EVERY_BAR.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,16 @@ class Inputs:
     def payments(self) -> FloatArray:
         """``Bars.payments``; shape (0, 0) where there are none."""
         return NO_PAYMENTS if self.bars.payments is None else self.bars.payments
+
+    @property
+    def counted(self) -> MaskArray:
+        """``Rules.counted``; shape (0,) where every bar closes a return."""
+        return EVERY_BAR if self.rules.counted is None else self.rules.counted
+
+    @cached_property
+    def rates(self) -> FloatArray:
+        """``Rules.closing_rates`` from the first decision on."""
+        return self.rules.closing_rates(self.first)
 
     @cached_property
     def volumes(self) -> FloatArray:
@@ -323,18 +333,26 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
     return space.lookbacks("risk", "volatility_lookback")
 
 
-def holdout_bar(bars: Bars, first: int, holdout: float) -> int:
-    """The first bar of the holdout; n_bars without a holdout.
+def holdout_bar(bars: Bars, rules: Rules, first: int, holdout: float) -> int:
+    """The first bar of the holdout; n_bars without a holdout. It begins with a return of its own.
 
     Args:
         bars: the bars of all symbols.
+        rules: the rules of the study.
         first: bar of the first decision.
         holdout: share of the bars from ``first`` on; 0 for no holdout.
 
     Raises:
-        DataError: the share is less than two bars.
+        DataError: the share is less than two bars, or all bars are of one day.
     """
     split = bars.n_bars - int((bars.n_bars - first) * holdout)
+    closes = rules.closes(first, split)
+    if not len(closes):
+        raise DataError(
+            f"{bars.source}: the {split - first} in-sample bars are of one day, and [search] returns ="
+            ' "day" needs more; set it to "bar", or give more bars'
+        )
+    split = int(closes[-1]) + 1
     if holdout > 0.0 and bars.n_bars - split < 2:
         raise DataError(
             f"{bars.source}: a holdout of {holdout} leaves {bars.n_bars - split} of"
@@ -371,6 +389,25 @@ def block_bounds(
     return tuple(split - block * length for block in range(n_blocks, -1, -1))
 
 
+def return_blocks(
+    rules: Rules, first: int, split: int, n_blocks: int, least: int = LEAST_BLOCK
+) -> tuple[int, ...]:
+    """Bounds in bars of ``block_bounds`` of the returns: each block has as many returns.
+
+    Args:
+        rules: the rules of the study.
+        first: first bar.
+        split: bar after the last one, where a return has been closed.
+        n_blocks: number of blocks wanted, even.
+        least: returns of a block.
+
+    Returns:
+        Ascending, one more than there are blocks.
+    """
+    edges = np.concatenate(([first], rules.closes(first, split) + 1))
+    return tuple(int(edges[i]) for i in block_bounds(0, len(edges) - 1, n_blocks, least))
+
+
 def prepare(
     bars: Bars,
     space: Space,
@@ -404,7 +441,7 @@ def prepare(
     if not isinstance(first, int) or first < 0:
         raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
     require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
-    split = holdout_bar(bars, first, holdout)
+    split = holdout_bar(bars, rules, first, holdout)
     lookbacks = _volatility_lookbacks(space)
     volatilities = compute_features(bars, [("volatility", n) for n in lookbacks]).values
     with np.errstate(divide="ignore"):
@@ -434,7 +471,7 @@ def prepare(
         correlations=correlations,
         first=first,
         split=split,
-        bounds=block_bounds(first, split, n_blocks),
+        bounds=return_blocks(rules, first, split, n_blocks),
         rules=rules,
         live=live_mask(bars, warm_up, rules.members, rules.flat),
         ends=symbol_ends(bars),

@@ -11,12 +11,14 @@ import numpy as np
 from kernels import layout
 from kernels.codes import ADDITIONS, ALLOCATIONS, ENTRIES, KELLY, SIZINGS
 from optimizer.bars.finer import FinerBars
+from optimizer.bars.times import days_per_year
+from optimizer.bars.timestamps import last_of_days
 from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import symbol_terms
 from optimizer.sweep.universe import session_exits
-from optimizer.types import Bars, FloatArray, MaskArray
+from optimizer.types import Bars, FloatArray, IntArray, MaskArray
 
 YEAR = np.timedelta64(31_557_600, "s")
 """365.25 days, over which interest is stated."""
@@ -58,6 +60,9 @@ class Rules:
         flat: whether nothing may be held after the orders of each bar, (n_bars,), 1 or 0; None for
             never.
         finer: the finer bars inside each bar; None where the study has none.
+        counted: whether each bar closes a return of the metrics, (n_bars,), 1 or 0; None where every bar
+            does.
+        returns_per_year: annualizes these returns.
     """
 
     initial_cash: float
@@ -83,6 +88,45 @@ class Rules:
     members: MaskArray | None
     flat: MaskArray | None
     finer: FinerBars | None
+    counted: MaskArray | None
+    returns_per_year: float
+
+    def closes(self, start: int, stop: int) -> IntArray:
+        """The bars from ``start`` to ``stop - 1`` that close a return, shape (n_returns,).
+
+        Args:
+            start, stop: bars.
+        """
+        if self.counted is None:
+            return np.arange(start, stop)
+        return np.flatnonzero(self.counted[start:stop]) + start
+
+    def n_returns(self, start: int, stop: int) -> int:
+        """The number of returns that the bars from ``start`` to ``stop - 1`` close.
+
+        Args:
+            start, stop: bars.
+        """
+        return len(self.closes(start, stop))
+
+    def closing_rates(self, first: int) -> FloatArray:
+        """``rates`` in which the risk-free return is that since the close of the return before.
+
+        Args:
+            first: bar of the first decision, with which the first return begins.
+
+        Returns:
+            (n_bars, N_RATE_COLUMNS), read-only.
+        """
+        if self.counted is None:
+            return self.rates
+        rates, closes = self.rates.copy(), self.closes(first, len(self.rates))
+        if len(closes):
+            starts = np.concatenate(([first], closes[:-1] + 1))
+            since = np.add.reduceat(self.rates[: closes[-1] + 1, layout.RISK_FREE], starts)
+            rates[closes, layout.RISK_FREE] = since
+        rates.flags.writeable = False
+        return rates
 
     @property
     def margin(self) -> bool:
@@ -135,6 +179,8 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         given = study.costs.per_symbol.get(name, {}).values()
         return any(max(branch.values(name)) > 0 for branch in space.branches) or any(given)
 
+    daily = study.search.returns == "day"
+    counted = last_of_days(bars.timestamps, study.data.timezone) if daily else None
     fixed = space.branches[0].fixed
     exact = bars.n_symbols <= int(fixed["correlation_exact_symbols"])
     rules = Rules(
@@ -161,8 +207,12 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         members=load_study_members(study, bars),
         flat=session_exits(study, bars) if study.risk.session_exit else None,
         finer=load_finer_bars(study, bars),
+        counted=counted,
+        returns_per_year=bars.bars_per_year
+        if counted is None
+        else days_per_year(bars.timestamps, bars.bars_per_year),
     )
-    for array in (rules.instruments, rules.rates, rules.members, rules.flat):
+    for array in (rules.instruments, rules.rates, rules.members, rules.flat, rules.counted):
         if array is not None:
             array.flags.writeable = False
     return rules

@@ -79,6 +79,7 @@ def backtest(
     members: str | Path | None = None,
     fills: str | Path | None = None,
     timezone: str = "UTC",
+    returns: str = "bar",
     warm_up: int | None = None,
 ) -> BacktestResult:
     """Simulate one parameter set with the kernels of the sweep.
@@ -100,6 +101,7 @@ def backtest(
         sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
             study file.
         members, fills, timezone: the settings of the same names in ``[data]`` of a study file.
+        returns: the setting of that name in ``[search]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
 
@@ -129,6 +131,7 @@ def backtest(
         members=members,
         fills=fills,
         timezone=timezone,
+        returns=returns,
     )
     return simulate_single(study, bars, first_bar, warm_up)[2]
 
@@ -235,6 +238,7 @@ def single_set_study(
     members: str | Path | None = None,
     fills: str | Path | None = None,
     timezone: str = "UTC",
+    returns: str = "bar",
 ) -> Study:
     """A study of one parameter set; see ``backtest``.
 
@@ -243,8 +247,8 @@ def single_set_study(
         own: what ``[strategy]`` says of a user's own strategy apart from its parameters: ``path``,
             or all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone: the
-            arguments that ``backtest`` takes.
+        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone, returns:
+            the arguments that ``backtest`` takes.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -293,6 +297,7 @@ def single_set_study(
         **tables,
         "account": dict(account or {}),
         "instruments": dict(instruments or {}),
+        "search": {"returns": returns},
         "validation": {"holdout": holdout},
     }
     return make_study(content, None, Path(), read)

@@ -83,7 +83,7 @@ class TileResult:
     Attributes:
         in_sample: (n_lanes, n_metrics), in the order of ``catalogue.METRICS``.
         out_of_sample: the same over the holdout; all NaN without a holdout.
-        moments: (n_lanes, 2, n_blocks), sums of the returns per bar and of their squares over each
+        moments: (n_lanes, 2, n_blocks), sums of the returns and of their squares over each
             block of ``Inputs.bounds``.
     """
 

@@ -20,6 +20,8 @@ from optimizer.extras import optional_module
 from optimizer.files import write_atomically
 from optimizer.review.replay import Replay
 from optimizer.store.guards import HTML, check_output
+from optimizer.study_file.space import build_space
+from optimizer.sweep.buy_and_hold import UNIVERSE, benchmark_returns, held_equity, lowest_costs
 from optimizer.text import one_line, quoted, suggest
 
 
@@ -38,27 +40,28 @@ def daily_returns(replayed: Replay) -> pd.Series[float]:
     return _daily(equity, float(replayed.costs["initial_cash"])).rename(name)
 
 
-def benchmark_returns(replayed: Replay, symbol: str) -> pd.Series[float]:
-    """Daily returns of holding one symbol of the study's bars.
+def daily_benchmark(replayed: Replay, benchmark: str) -> pd.Series[float]:
+    """Daily returns of a benchmark, bought and held with the costs of the set.
 
     Args:
         replayed: the set.
-        symbol: the symbol of the bars.
+        benchmark: a symbol of the study's bars, or ``universe`` for all.
 
     Returns:
-        (n_days,) fractions on the days of ``daily_returns``, named after the symbol.
+        (n_days,) fractions on the days of ``daily_returns``, named after the benchmark.
 
     Raises:
         ExportError: the bars do not have the symbol.
     """
-    bars = replayed.bars
-    if symbol not in bars.symbols:
+    symbols, again = replayed.bars.symbols, replayed.again
+    if benchmark not in (UNIVERSE, *symbols):
         raise ExportError(
-            f"--benchmark: no symbol {quoted(symbol)}; {suggest(symbol, bars.symbols)}"
+            f"--benchmark: no symbol {quoted(benchmark)}; {suggest(benchmark, (UNIVERSE, *symbols))}"
         )
-    equity = replayed.result.equity
-    close = pd.Series(bars.close[-len(equity) :, bars.symbols.index(symbol)], equity.index)
-    return _daily(close, float(close.iloc[0])).rename(symbol)
+    costs = lowest_costs(build_space(again.study), again.inputs)
+    equity = held_equity(again.inputs, benchmark_returns(again.inputs, costs, benchmark))
+    held = pd.Series(equity, replayed.result.equity.index)
+    return _daily(held, again.inputs.rules.initial_cash).rename(benchmark)
 
 
 def _daily(values: pd.Series[float], before: float) -> pd.Series[float]:
@@ -113,7 +116,7 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
     Args:
         replayed: the set.
         out: an HTML file, which opens offline.
-        benchmark: a symbol of the study's bars to compare with.
+        benchmark: a symbol of the study's bars to compare with, or ``universe`` for all.
 
     Returns:
         The file written.
@@ -126,7 +129,7 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
     path = Path(out)
     check_output(path, HTML, "a tearsheet")
     returns = daily_returns(replayed)
-    against = benchmark_returns(replayed, benchmark) if benchmark is not None else None
+    against = daily_benchmark(replayed, benchmark) if benchmark is not None else None
     with _quiet_libraries():
         quantstats = _quantstats()
         try:

@@ -101,7 +101,8 @@ def performance(
     """Metrics of each lane by name."""
     out = np.full((len(lanes), metrics.N_METRICS), -7.0)
     rows = np.ascontiguousarray(np.array(lanes).T)
-    metrics.performance(rows, np.array(start), n_bars, bars_per_year, out)
+    yearly = bars_per_year
+    metrics.performance(rows, np.array(start), n_bars, yearly, n_bars, yearly, out)
     return [{name: float(lane[column_of(name)]) for name in METRICS} for lane in out]
 
 

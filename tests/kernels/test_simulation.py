@@ -528,7 +528,8 @@ def performance_of(sweep: Sweep) -> FloatArray:
     rows = sweep.state[:, :, :LANES].transpose(1, 0, 2).reshape(N_LANE_ROWS, n_lanes)
     start = np.full(n_lanes, sweep.rules.initial_cash)
     out = np.empty((n_lanes, metrics.N_METRICS))
-    metrics.performance(np.ascontiguousarray(rows), start, N_BARS - FIRST, 252.0, out)
+    n = N_BARS - FIRST
+    metrics.performance(np.ascontiguousarray(rows), start, n, 252.0, n, 252.0, out)
     return out
 
 

@@ -40,6 +40,7 @@ ROWS = types.Array(types.float64, 1, "C")
 BARS = types.Array(types.float64, 2, "C", readonly=True)
 VOLATILITIES = types.Array(types.float64, 3, "C", readonly=True)
 TRADED = types.Array(types.uint8, 2, "C", readonly=True)
+COUNTED = types.Array(types.uint8, 1, "C", readonly=True)
 COLUMNS = types.Array(types.uint64, 1, "C")
 PENDING = types.Array(types.uint8, 2, "C")
 VALUES = types.Array(types.float64, 2, "C")
@@ -61,7 +62,7 @@ def kernels(
     )
     entry = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
-        "account": (account_lanes, (U64, ROWS, ROWS, F64, F64)),
+        "account": (account_lanes, (U64, I64, COUNTED, ROWS, ROWS, F64, F64)),
         "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
         "carry": (
             carry_lanes,

@@ -81,6 +81,7 @@ class Inputs:
             where it is unknown.
         rates: (n_bars, N_RATE_COLUMNS), zeros by default.
         payments: (n_bars, n_symbols), money per unit; empty by default.
+        counted: (n_bars,), 1 where a return is closed; empty by default, where every bar closes one.
     """
 
     opens: FloatArray
@@ -96,6 +97,7 @@ class Inputs:
     volumes: FloatArray | None = None
     rates: FloatArray | None = None
     payments: FloatArray | None = None
+    counted: npt.NDArray[np.uint8] | None = None
     inverses: FloatArray = field(init=False)
     traded: npt.NDArray[np.uint8] = field(init=False)
 
@@ -110,6 +112,8 @@ class Inputs:
             self.rates = np.zeros((len(self.closes), layout.N_RATE_COLUMNS))
         if self.payments is None:
             self.payments = np.zeros((0, 0))
+        if self.counted is None:
+            self.counted = np.zeros(0, dtype=np.uint8)
         self.traded = (self.volumes > 0.0).astype(np.uint8)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
@@ -251,7 +255,7 @@ class Sweep:
                 parameters[k, _row("signal_1"), b] = second
         self.columns, self.parameters = columns, parameters
         self.state = np.zeros((n_blocks, layout.N_LANE_ROWS, layout.STRIDE))
-        for name in ("cash", "equity", "peak"):
+        for name in ("cash", "equity", "peak", "closed"):
             self.state[:, _row(name)] = rules.initial_cash
         self.positions = np.zeros((n_blocks, n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE))
         self.pending = np.zeros((n_blocks, n_symbols), dtype=np.uint8)
@@ -294,6 +298,7 @@ class Sweep:
             self.instruments,
             np.asarray(inputs.rates),
             np.asarray(inputs.payments),
+            np.asarray(inputs.counted),
             self.strategies,
             self.shared,
             self.columns.reshape(-1),

@@ -10,8 +10,8 @@ from typing import Protocol
 from kernels.codes import LIMIT_ENTRY
 from kernels.execution import cut_lots, fill_costs, lot_need, payable_share
 from kernels.risk import reducing_part
-from optimizer.flow.costs import Costs, Terms
 from optimizer.flow.waiting import Addition, EntryTerms, WaitingEntries
+from optimizer.sweep.costs import Costs, Terms
 from optimizer.types import (
     NO_BUYING_POWER,
     NO_VOLUME,

@@ -323,13 +323,14 @@ class PortfolioContainer:
             self._rules.ewma_decay,
         )
 
-    def account(self, risk_free: float) -> None:
+    def account(self, risk_free: float, *, closes: bool = True) -> None:
         """Update returns, drawdown and means with the bar just marked.
 
         Args:
-            risk_free: return of the bar without risk, a fraction.
+            risk_free: return without risk since the last close of a return, a fraction.
+            closes: whether the bar closes a return.
         """
-        self._period.add_bar(self.equity, self.exposure, risk_free)
+        self._period.add_bar(self.equity, self.exposure, risk_free, closes)
         self._previous_exposure = self.exposure
         self._previous_equity = self.equity
 
@@ -377,7 +378,8 @@ class PortfolioContainer:
         Raises:
             ValueError: no bar was accounted for yet.
         """
-        return self._period.metrics(self.cash, self.ruined, self._bars_per_year)
+        yearly = self._rules.returns_per_year
+        return self._period.metrics(self.cash, self.ruined, self._bars_per_year, yearly)
 
     def get_state(self) -> PortfolioView:
         """The positions, cash, transactions, realised and unrealised profit and loss, metrics."""

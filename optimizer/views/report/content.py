@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kernels.codes import WAITING
 from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
@@ -20,16 +18,18 @@ from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
+from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
 from optimizer.selection.verdict import Verdict
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
-from optimizer.store.names import WALK_FORWARD
+from optimizer.store.names import BENCHMARK, WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
+from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 from optimizer.views.binning import Axis, axis_of, log_parameters
@@ -69,6 +69,8 @@ class Content:
         market: (n_bars from the first decision,) price of the market that regimes are judged on.
         rejects: refusals of the winner by reason; None if they were not counted.
         n_decisions: signals of the winner, one a bar and symbol that decides.
+        benchmark: the benchmark's returns per bar, named as tables call it; None if the study has none
+            yet.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -94,6 +96,7 @@ class Content:
     market: FloatArray | None = None
     rejects: Mapping[str, int] | None = None
     n_decisions: int = 0
+    benchmark: pd.Series[float] | None = None
     stitched: pd.DataFrame | None = None
 
 
@@ -250,22 +253,19 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
         market=_price(bars, winner.tile.market, log_market)[-len(times) :],
         rejects=rejects,
         n_decisions=n_decisions,
-        stitched=_stitched(folder),
+        benchmark=_benchmark(folder, content.study, len(times)),
+        stitched=read_series(folder.path / WALK_FORWARD, "equity"),
     )
 
 
-def _stitched(folder: StudyFolder) -> pd.DataFrame | None:
-    path = folder.path / WALK_FORWARD
-    if not path.is_file():
-        return None
-    try:
-        schema = pq.read_schema(path)
-        time, equity = (schema.field(name).type for name in ("timestamp", "equity"))
-        if not pa.types.is_timestamp(time) or not pa.types.is_floating(equity):
-            raise ValueError(f"its columns are {time} and {equity}")
-        return pd.read_parquet(path, columns=["timestamp", "equity"])
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise StudyError(f"{path}: cannot be read: {error}; run the study again") from None
+def _benchmark(folder: StudyFolder, study: Study, n_bars: int) -> pd.Series[float] | None:
+    returns = load_benchmark(folder)
+    if returns is not None and len(returns) != n_bars:
+        raise StudyError(
+            f"{folder.path / BENCHMARK}: has {counted(len(returns), 'bar')}, the winner has {n_bars};"
+            " run the study again"
+        )
+    return None if returns is None else returns.rename(held_name(study.validation.benchmark))
 
 
 def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray:

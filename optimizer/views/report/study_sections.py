@@ -6,6 +6,7 @@ import pandas as pd
 
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.verdict import remarks
+from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
 from optimizer.views.report import search_figures, selection_figures
 from optimizer.views.report.content import Content
@@ -101,7 +102,13 @@ def _best_table(content: Content) -> Values:
             for n in metrics
         ]
         cells_held += [""] * (len(names) - 1 - len(metrics))
-    return {"names": names, "rows": rows, "held": cells_held, "has_odds": bool(odds)}
+    return {
+        "names": names,
+        "rows": rows,
+        "held": cells_held,
+        "held_name": held_name(content.study.validation.benchmark),
+        "has_odds": bool(odds),
+    }
 
 
 def selection(content: Content, drawn: Drawn) -> Values:

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.review.rerun import Rerun
-from optimizer.sweep.buy_and_hold import buy_and_hold
+from optimizer.sweep.buy_and_hold import held_equity
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray
 from optimizer.views.report.formats import safe
@@ -22,11 +22,17 @@ from optimizer.views.report.style import AXIS, LIGHT, TEMPLATE, figure
 REGIMES = {BULL: ("bull", "blue"), NEUTRAL: ("neutral", "veil"), BEAR: ("bear", "orange")}
 
 
-def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -> go.Figure:
-    """Equity and drawdown of the winner, the median set and buy and hold; the holdout is shaded.
+def equity(
+    winner: Rerun,
+    median: Rerun,
+    benchmark: pd.Series[float] | None = None,
+    stitched: pd.DataFrame | None = None,
+) -> go.Figure:
+    """Equity and drawdown of the winner, the median set and the benchmark; the holdout is shaded.
 
     Args:
         winner, median: sets of the study.
+        benchmark: its returns per bar, named as the figure calls it; None without one.
         stitched: columns ``timestamp`` and ``equity`` of a walk-forward; None without one.
 
     Returns:
@@ -46,7 +52,6 @@ def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -
             "blue",
             "solid",
         ),
-        ("buy and hold", buy_and_hold(winner.inputs), "orange", "dash"),
         (
             f"median set {median.number}",
             np.asarray(median.result.equity, np.float64),
@@ -54,6 +59,9 @@ def equity(winner: Rerun, median: Rerun, stitched: pd.DataFrame | None = None) -
             "dot",
         ),
     ]
+    if benchmark is not None:
+        held = held_equity(winner.inputs, np.asarray(benchmark, np.float64))
+        lines.insert(1, (str(benchmark.name), held, "orange", "dash"))
     for name, values, color, dash in lines:
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         made.add_trace(line(times, values, name, color, dash, hovertemplate=show), 1, 1)

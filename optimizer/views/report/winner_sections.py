@@ -63,7 +63,10 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     symbols = content.manifest["symbols"]
     return {
         "height": drawn.add(
-            "equity", winner_figures.equity(content.winner, content.median, content.stitched)
+            "equity",
+            winner_figures.equity(
+                content.winner, content.median, content.benchmark, content.stitched
+            ),
         ),
         "first": str(content.manifest["first_time"])[:10],
         "several": len(symbols) > 1,

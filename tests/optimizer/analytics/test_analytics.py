@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from optimizer.analytics import database
 from optimizer.analytics.address import AnalyticsError
 from optimizer.analytics.reader import open_reader
 from optimizer.analytics.spill import import_spill
@@ -273,12 +272,6 @@ def test_few_rows_are_committed_soon(place: Place, spill: Path) -> None:
 # --- Failure midway -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_RETRY_SECONDS", (0.01,))
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
-
-
 def test_a_table_that_goes_midway(
     new_place: Callable[[], Place], place: Place, spill: Path, impatient: None
 ) -> None:
@@ -455,16 +448,6 @@ def test_a_disk_full_for_the_spill_file_too(tmp_path: Path, spill: Path) -> None
 
 
 # --- The spill file -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def spilled(tmp_path: Path, spill: Path, impatient: None) -> Path:
-    """A spill file with bars 0 to 9."""
-    place = lite(tmp_path / "failed.db")
-    with pytest.raises(AnalyticsError), AnalyticsWriter(place.url, spill) as writer:
-        place.query("DROP TABLE equity")
-        add_bars(writer, range(10))
-    return spill
 
 
 def test_a_spill_file_is_never_written_over(spilled: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from optimizer.errors import DataError
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
-from optimizer.sweep.buy_and_hold import buy_and_hold
 from optimizer.sweep.inputs import Inputs
 from optimizer.types import Bars
 from tests.reference.selection import inputs_of
@@ -165,20 +163,3 @@ def test_a_study_pays_in_its_workers_and_its_export_replays(tmp_path: Path) -> N
     assert again.differences == ()
     assert again.parity is not None
     assert again.parity.differences == ()
-
-
-def test_what_is_bought_and_held_is_paid_too(tmp_path: Path) -> None:
-    bars = random_bars()
-    path = with_columns(tmp_path / "bars.parquet", bars)
-    study = small_study(path, data={"funding": "rate", "dividends": "paid"}, search={"trials": 1})
-    inputs = inputs_of(run_study(study, out=tmp_path / "out", workers=1))[1]
-    without = replace(inputs, bars=replace(inputs.bars, payments=None))
-    # Bought at the open after the first decision, and paid from the bar after that on.
-    bought = inputs.first + 1
-    units = 100_000.0 / 3 / bars.open[bought]
-    paid = -0.001 * bars.close[:-1] @ units
-    paid = np.concatenate(([0.0], paid))
-    paid[200] += units.sum()
-    paid[: bought + 1] = 0.0
-    wanted = buy_and_hold(without) + np.cumsum(paid)[inputs.first :]
-    assert buy_and_hold(inputs) == pytest.approx(wanted)

@@ -266,7 +266,7 @@ def test_a_notebook_shows_the_best_sets_and_the_verdict(home: Home) -> None:
     best = home.small.best(10)
     *sets, held = [row for row in table.rows if row]
     assert [int(row[0]) for row in sets] == best["set"].to_list()
-    assert held[-1] == "buy and hold, without costs"
+    assert held[-1] == "buy and hold"
     selection = load_selection(home.small.folder)
     assert selection is not None
     assert judge(selection, n_tried(home.small.folder.manifest()["data_hash"])).words in text

@@ -88,9 +88,12 @@ def assert_same(folder: StudyFolder, undisturbed: StudyResult) -> None:
     pd.testing.assert_frame_equal(best, undisturbed.best(20), check_exact=True)
     assert folder.manifest()["complete"] is True
     assert_journal(folder)
-    for name in ("selection.json", "moments"):
+    for name in ("benchmark.parquet", "selection.json", "moments"):
         assert digest(folder.path / name) == digest(undisturbed.folder.path / name)
-    kept = {"moments", "optuna.journal", "results", "selection.json", "study.json"}
+    kept = {
+        *("benchmark.parquet", "moments", "optuna.journal", "results"),
+        *("selection.json", "study.json"),
+    }
     assert {path.name for path in folder.path.iterdir()} == kept
     assert not list(folder.path.rglob("*.part"))
 

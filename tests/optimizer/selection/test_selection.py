@@ -487,8 +487,8 @@ def test_odds_of_the_best_sets(known: Known) -> None:
     best = known.result.best(10)
     assert [one.number for one in found.sets] == best["set"].to_list()
     assert found.n_tried == len(rows) == 192
-    assert found.n_bars == known.n_inside
-    assert found.bars_per_year == 252.0
+    assert found.n_returns == known.n_inside
+    assert found.returns_per_year == 252.0
     assert found.sharpe_deviation == pytest.approx(np.std(rows["sharpe"].dropna(), ddof=1))
     variance = (found.sharpe_deviation / YEARLY) ** 2
     hurdles = [expected_maximum(variance, n) for n in (found.n_effective, found.n_tried)]

@@ -108,8 +108,8 @@ def test_a_mistake_in_the_study_names_the_file(copy: StudyFolder) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("n_tried", 0), ("n_tried", "9"), ("n_bars", 0), ("bars_per_year", 0), ("sets", []),
-        ("bars_per_year", 1e-320), ("bars_per_year", 1e300), ("n_effective", 1e-320),
+        ("n_tried", 0), ("n_tried", "9"), ("n_returns", 0), ("returns_per_year", 0), ("sets", []),
+        ("returns_per_year", 1e-320), ("returns_per_year", 1e300), ("n_effective", 1e-320),
         ("sets", [{"number": "x"}]), ("n_effective", -1), ("sharpe_deviation", 1e300),
         ("windows", {}), ("logits", ["x"]), ("neighbours", 3), ("sharpe_interval", [1]),
         ("held", {"in_sample": []}), ("block_bars", [-1]), ("one_search_per_window", 1),

@@ -50,7 +50,8 @@ def test_each_cost_takes_every_form() -> None:
             ({"choices": [0.5, 0.0]}, Choices((0.5, 0.0))),
             ({"sweep": [0.5, 0.0]}, Sweep((0.0, 0.5))),
         ):
-            study = study_of(costs={one.name: raw}, instruments=ticks)
+            limit = {"entry": "limit"} if one.name == "maker_bps" else {}
+            study = study_of(costs={one.name: raw}, instruments=ticks, risk=limit)
             assert study.costs.settings[one.name] == setting
             assert study.costs.per_symbol == {}
 
@@ -59,13 +60,34 @@ def test_a_table_of_symbols_holds_for_the_whole_study() -> None:
     costs = study_of(costs={"commission_bps": {"BRK.B": 3, "default": 5}, "impact": {"SPY": 0.5}})
     assert costs.costs.settings["commission_bps"] == 5.0
     assert costs.costs.settings["impact"] == 0.0  # the parameter's own default
-    assert costs.costs.per_symbol == {"commission_bps": {"BRK.B": 3.0}, "impact": {"SPY": 0.5}}
+    assert costs.costs.per_symbol == {
+        "commission_bps": {"BRK.B": 3.0},
+        "maker_bps": {"BRK.B": 3.0},  # which is left out
+        "impact": {"SPY": 0.5},
+    }
     assert [costs.costs.value("commission_bps", s) for s in SYMBOLS] == [5.0, 3.0]
     terms = symbol_terms(costs, SYMBOLS)
     assert {name: values.tolist() for name, values in terms.costs.items()} == {
         "commission_bps": [5.0, 3.0],
+        "maker_bps": [5.0, 3.0],
         "impact": [0.5, 0.0],
     }
+
+
+def test_a_maker_pays_the_commission_unless_it_is_given() -> None:
+    def maker(**costs: Any) -> Any:
+        return study_of(costs=costs).costs.settings["maker_bps"]
+
+    assert maker() == 1.0
+    assert maker(commission_bps=3) == 3.0
+    assert maker(commission_bps=3, maker_bps=-0.5) == -0.5
+    varied = {"commission_bps": {"sweep": [1.0, 2.0]}}
+    study_of(costs=varied)  # nothing reads it
+    with pytest.raises(
+        StudyFileError, match=r"\[costs\] maker_bps: missing: commission_bps varies"
+    ):
+        study_of(costs=varied, risk={"entry": "limit"})
+    assert "maker_bps" not in study_of(costs=varied).to_dict()["costs"]
 
 
 def test_a_default_alone_is_a_number() -> None:
@@ -162,8 +184,9 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         st.lists(values, min_size=1, unique=True).map(lambda v: {"choices": v}),
     )
     rates = st.one_of(values, st.just("rates.csv:bill"))
+    costs = draw(st.dictionaries(st.sampled_from([p.name for p in COSTS]), forms))
     return {
-        "costs": draw(st.dictionaries(st.sampled_from([p.name for p in COSTS]), forms)),
+        "costs": costs,
         "account": draw(
             st.fixed_dictionaries(
                 {},
@@ -182,6 +205,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         "risk": {
             "sizing": draw(st.sampled_from(["kelly", "weight", "equal_weight"])),
             "allocation": draw(st.sampled_from(["additions", "targets"])),
+            "entry": "limit" if "maker_bps" in costs else "market",
         },
     }
 
@@ -251,6 +275,14 @@ REFUSALS: list[tuple[dict[str, Any], list[str]]] = [
         ["[risk] weight: sizing", "vary kelly_fraction or expected_sharpe"],
     ),
     ({"risk": {"sizing": "risk_per_trade"}}, ["[risk] stop_loss: is 0 in some sets"]),
+    ({"risk": {"entry": "limits"}}, ["[risk] entry", '"limit"']),
+    ({"risk": {"entry_offset": 0.01}}, ["[risk] entry_offset: is not read", 'entry = "limit"']),
+    ({"risk": {"entry_bars": {"sweep": [1, 2]}}}, ["[risk] entry_bars: is not read"]),
+    (
+        {"risk": {"entry": "stop"}, "costs": {"fill": "close"}},
+        ["[costs] fill:", 'fill = "next_open"'],
+    ),
+    ({"costs": {"maker_bps": {"sweep": [0.0, 1.0]}}}, ["[costs] maker_bps: is not read"]),
     (
         {"risk": {"sizing": "risk_per_trade", "stop_loss": {"sweep": [0.0, 0.1]}}},
         ["[risk] stop_loss: is 0 in some sets", "stop_loss = 0.05"],

@@ -256,6 +256,7 @@ def test_a_study_with_all_of_it_is_recorded_exported_and_replayed(tmp_path: Path
     )
     study = study_from_dict(content, base_path=tmp_path)
     run_study(study, out=tmp_path / "out")
+    (tmp_path / "export").mkdir()
     exported = export_sets(tmp_path / "out", out=tmp_path / "export" / "best.json")
     assert load_export(exported)["data"]["fills"] == "../finer.parquet"
     again = replay(exported, events=True)

@@ -24,7 +24,7 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.buy_and_hold import buy_and_hold
+from optimizer.sweep.buy_and_hold import benchmark_returns, held_equity, lowest_costs
 from optimizer.sweep.inputs import Inputs, prepare, require_finite
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import BacktestResult, backtest
@@ -360,15 +360,6 @@ def test_members_must_be_those_of_the_bars(tmp_path: Path) -> None:
 # --- Buying and holding ---------------------------------------------------------------------------
 
 
-def held(study_tables: dict[str, Any], bars: Bars, folder: Path) -> Inputs:
-    content = mapping("none.parquet", **study_tables)
-    content["strategy"]["lookback"] = 5
-    content["risk"] = {"volatility_lookback": 5, "correlation_penalty": 0.0}
-    study = study_from_dict(content, folder)
-    rules = study_rules(study, build_space(study), bars)
-    return prepare(bars, build_space(study), rules, 0.0)
-
-
 @pytest.mark.parametrize("fill", ["next_open", "close"])
 @pytest.mark.parametrize("seed", range(4))
 def test_buying_and_holding_is_that_of_a_plain_loop(fill: str, seed: int, tmp_path: Path) -> None:
@@ -378,24 +369,36 @@ def test_buying_and_holding_is_that_of_a_plain_loop(fill: str, seed: int, tmp_pa
     members_file(tmp_path / "members.csv", f"A,{day[0]},{day[20]}", f"A,{day[30]},{day[50]}",
         *(f"{one},{day[0]}," for one in "BCDE"),
     )  # fmt: skip
-    tables = {"costs": {"fill": fill}, "data": {"members": "members.csv"}}
-    inputs = held(tables, bars, tmp_path)
-    cash, units = [100_000.0 / 5] * 5, [0.0] * 5
-    wanted = [False] * 5
+    costs = {"fill": fill, "commission_bps": 10.0, "slippage_bps": 20.0}
+    content = mapping(
+        "none.parquet", data={"members": "members.csv"}, costs=costs, account={"cash_rate": 0.04}
+    )
+    content["strategy"]["lookback"] = 5
+    content["risk"] = {"volatility_lookback": 5, "correlation_penalty": 0.0}
+    study = study_from_dict(content, tmp_path)
+    space = build_space(study)
+    inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
+    equity = held_equity(inputs, benchmark_returns(inputs, lowest_costs(space, inputs)))
+    cash, units, wanted = [100_000.0 / 5] * 5, [0.0] * 5, [False] * 5
+
+    def trade(s: int, price: float) -> None:
+        if wanted[s] and not units[s]:
+            units[s], cash[s] = cash[s] / (price * 1.002 * 1.001), 0.0
+        elif not wanted[s] and units[s]:
+            cash[s] += units[s] * price * 0.998 * 0.999
+            units[s] = 0.0
+
     for t in range(inputs.first, 60):
+        days = (bars.timestamps[t] - bars.timestamps[t - 1]) / np.timedelta64(1, "D")
         for s in range(5):
+            cash[s] *= 1.0 + 0.04 * days / 365.25
             if not present[t, s]:
                 continue
-            is_member = s > 0 or t <= 20 or 30 <= t <= 50
-            for price in (bars.open[t, s], bars.close[t, s]):
-                at_close = price == bars.close[t, s]
-                if at_close:
-                    wanted[s] = is_member
-                if at_close != (fill == "close"):
-                    continue
-                if wanted[s] and not units[s]:
-                    units[s], cash[s] = cash[s] / price, 0.0
-                elif not wanted[s] and units[s]:
-                    cash[s], units[s] = units[s] * price, 0.0
+            ends = t < 59 and not present[t + 1 :, s].any()
+            if fill == "next_open":
+                trade(s, bars.open[t, s])
+            wanted[s] = not ends and (s > 0 or t <= 20 or 30 <= t <= 50)
+            if fill == "close" or ends:
+                trade(s, bars.close[t, s])
         worth = sum(cash) + sum(units[s] * bars.close[t, s] for s in range(5))
-        assert buy_and_hold(inputs)[t - inputs.first] == pytest.approx(worth, rel=1e-12)
+        assert equity[t - inputs.first] == pytest.approx(worth, rel=1e-12)

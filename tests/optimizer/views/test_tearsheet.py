@@ -20,7 +20,7 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.sweep.single_set import backtest
 from optimizer.views.tearsheet import (
-    benchmark_returns,
+    daily_benchmark,
     daily_returns,
     write_returns,
     write_tearsheet,
@@ -82,12 +82,18 @@ def test_bars_within_a_day_make_one_return(replayed: Replay) -> None:
 
 
 def test_a_benchmark_is_held_over_the_same_days(replayed: Replay) -> None:
-    held = benchmark_returns(replayed, "BBB")
+    held = daily_benchmark(replayed, "BBB")
     assert held.index.equals(daily_returns(replayed).index)
-    close = random_bars().close[-len(held) :, 1]
-    assert float(np.prod(1.0 + held)) == pytest.approx(close[-1] / close[0], rel=1e-12)
-    with pytest.raises(ExportError, match=r'no symbol "BB"; did you mean "BBB"\? valid: AAA, BBB'):
-        benchmark_returns(replayed, "BB")
+    bars = random_bars()
+    open_, close = bars.open[-len(held) + 1, 1], bars.close[-1, 1]
+    # Bought at the second open, 2 bps worse, with a commission of 1 bps.
+    expected = close / (open_ * 1.0002 * 1.0001)
+    assert float(np.prod(1.0 + held)) == pytest.approx(expected, rel=1e-12)
+    assert daily_benchmark(replayed, "universe").name == "universe"
+    with pytest.raises(
+        ExportError, match=r'no symbol "BB"; did you mean "BBB"\? valid: universe, AAA, BBB'
+    ):
+        daily_benchmark(replayed, "BB")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
