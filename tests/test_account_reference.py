@@ -435,13 +435,15 @@ FAR_STOP = {"stop_loss": 0.99}
 """Nothing reaches it: with it, accounts by hand need no simulation that ``VARIANTS`` does not have."""
 
 
-def plain_case(prices: dict[str, list[float]], days: float = 1.0, **keys: Any) -> Case:
-    """Twelve bars that end with ``prices``, still before; each opens at the close before it.
+def plain_case(
+    prices: dict[str, list[float]], days: float = 1.0, n_bars: int = 12, **keys: Any
+) -> Case:
+    """Twelve bars, or ``n_bars``, that end with ``prices``, still before; each opens at the close before it.
 
     Long from the first rise on, with no costs but those in ``keys``.
     """
     given = np.array(list(prices.values())).T
-    close = np.vstack([np.repeat(given[:1], 12 - len(given), axis=0), given])
+    close = np.vstack([np.repeat(given[:1], n_bars - len(given), axis=0), given])
     open_ = np.vstack([close[:1], close[:-1]])
     step = np.timedelta64(round(days * 86_400), "s")
     times = np.datetime64("2020-01-01T00:00:00") + np.arange(len(close)) * step
@@ -475,7 +477,13 @@ def both(case: Case) -> tuple[list[tuple[int, str, str, float, float]], npt.NDAr
     wanted, got = case.broker(), case.sweep()
     assert list(differences(case, wanted, got)) == []
     fills: list[tuple[int, str, str, float, float]] = [
-        (fill.bar - 12, case.bars.symbols[fill.symbol], fill.kind, fill.lots, fill.price)
+        (
+            fill.bar - case.bars.n_bars,
+            case.bars.symbols[fill.symbol],
+            fill.kind,
+            fill.lots,
+            fill.price,
+        )
         for fill in wanted.fills
     ]
     return fills, np.array(got.equity, dtype=np.float64)

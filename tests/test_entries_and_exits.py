@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.entries_and_exits import bars_of
+from tests.support.universe import with_present
 from tests.test_account_reference import Case, both, plain_case
 
 Row = tuple[float, float, float, float]
@@ -19,10 +20,18 @@ PRICES = ("open", "high", "low", "close")
 BUY_ALL = {"weight": 1.0, "stop_loss": 0.99}
 
 
-def case_of(last: list[Row], volume: dict[int, float] | None = None, **keys: Any) -> Case:
-    """Twelve bars of A that end with ``last``, all at 100 before; long from the first rise on."""
+def case_of(
+    last: list[Row],
+    volume: dict[int, float] | None = None,
+    still: tuple[str, ...] = (),
+    **keys: Any,
+) -> Case:
+    """Bars of A that end with ``last``, all at 100 before; long from the first rise on.
+
+    Other symbols are ``still``, and so never bought.
+    """
     case = plain_case(
-        {"A": [row[3] for row in last]},
+        {"A": [row[3] for row in last], **dict.fromkeys(still, [50.0] * len(last))},
         parameters={**BUY_ALL, **keys.pop("parameters", {})},
         sizing="weight",
         **keys,
@@ -140,6 +149,39 @@ def test_a_filled_order_leaves_no_price() -> None:
     assert [fill[4] for fill in fills] == pytest.approx([98.98, 99.96])
 
 
+def test_a_turn_that_the_volume_cuts_leaves_no_price() -> None:
+    """49 lots are to be turned around at 99; 20 are sold, so what waited at 99 x 1.01 is gone.
+
+    The close at 98 decides anew, and 98 x 1.01 is 98.98.
+    """
+    rows = [
+        UP,
+        (101.0, 101.0, 99.0, 99.0),
+        (99.0, 99.0, 98.0, 98.0),
+        (98.0, 99.5, 98.0, 98.0),
+        (98.0, 98.0, 98.0, 98.0),
+    ]
+    parameters = {"entry_offset": 0.01, "entry_bars": 5, "weight": 0.5}
+    case = case_of(
+        rows,
+        {-3: 40.0},
+        still=("B",),
+        n_bars=13,
+        parameters=parameters | {"correlation_penalty": 0.5, "correlation_lookback": 3},
+        costs={"max_volume_share": 0.5},
+        entry="limit",
+        allow_short=True,
+    )
+    fills, _ = both(case)
+    assert [fill[:4] for fill in fills] == [
+        (-4, "A", "entry", 49.0),
+        (-3, "A", "order", -20.0),
+        (-2, "A", "order", -29.0),
+        (-2, "A", "entry", -50.0),
+    ]
+    assert [fill[4] for fill in fills] == pytest.approx([99.99, 99.0, 98.0, 98.98])
+
+
 def test_no_trade_lets_the_order_wait() -> None:
     rows = [UP, (101.0, 101.0, 90.0, 101.0), (101.0, 101.0, 98.0, 99.0)]
     parameters = {"entry_offset": 0.02, "entry_bars": 2}
@@ -203,6 +245,24 @@ def test_cooldown(cooldown: int, again: int | None) -> None:
     rows[1] = (101.0, 102.0, 90.0, 102.0)
     fills, _ = both(case_of(rows, parameters={"stop_loss": 0.05, "cooldown": cooldown}))
     assert [fill[0] for fill in fills] == [-4, -4] + ([] if again is None else [again])
+
+
+def test_closes_without_a_bar_count_for_no_exit() -> None:
+    """Of a time exit after two closes, A lacks the second; so it does of a cooldown of two."""
+    rows = rising(6)
+    fills, _ = both(lacking(case_of(rows, still=("B",), parameters={"time_exit": 2}), -4))
+    assert [fill[0] for fill in fills] == [-5, -2]
+    rows[1] = (101.0, 102.0, 90.0, 102.0)
+    parameters = {"stop_loss": 0.05, "cooldown": 2}
+    fills, _ = both(lacking(case_of(rows, still=("B",), parameters=parameters), -4))
+    assert [fill[0] for fill in fills] == [-5, -5, -1]
+
+
+def lacking(case: Case, bar: int) -> Case:
+    """A case in which A has no bar at one of the bars."""
+    present = np.ones(case.bars.close.shape)
+    present[bar, 0] = 0
+    return replace(case, bars=replace(with_present(case.bars, present), has_volume=None))
 
 
 @pytest.mark.parametrize(("fill", "wanted"), [("next_open", [-6, -5, -4]), ("close", [-7, -5, -4])])
@@ -289,6 +349,20 @@ def test_an_entry_and_its_target_in_two_finer_bars_of_one_bar() -> None:
     ]
     fills, _ = both(with_finer(case, {(-1, "A"): path}))
     assert [fill[4] for fill in fills] == pytest.approx([102.01, 102.01 * 1.02])
+
+
+def test_a_finer_bar_after_the_end_of_its_bar_is_left_out() -> None:
+    """Half a day after its start the bar is over, though the next one begins a day later."""
+    rows: list[Row] = [UP, (101.0, 101.0, 90.0, 100.0), (100.0, 100.0, 100.0, 100.0)]
+    case = case_of(rows, days=0.5, parameters={"stop_loss": 0.05})
+    times = case.bars.timestamps.copy()
+    times[-1] += np.timedelta64(1, "D")
+    case = replace(case, bars=replace(case.bars, timestamps=times))
+    last: Row = (100.0, 100.0, 90.0, 100.0)
+    for hour, stopped in ((11, True), (12, False)):
+        path: list[tuple[int, Row]] = [(1, (101.0, 101.0, 96.0, 100.0)), (hour, last)]
+        fills, _ = both(with_finer(case, {(-2, "A"): path}))
+        assert [fill[2] for fill in fills] == ["order", "stop" if stopped else "order"]
 
 
 def test_stops_in_several_finer_bars_are_one_fill() -> None:
