@@ -438,7 +438,7 @@ FAR_STOP = {"stop_loss": 0.99}
 def plain_case(
     prices: dict[str, list[float]], days: float = 1.0, n_bars: int = 12, **keys: Any
 ) -> Case:
-    """Twelve bars, or ``n_bars``, that end with ``prices``, still before; each opens at the close before it.
+    """Bars, twelve by default, that end with ``prices``, still before; each opens at the close before it.
 
     Long from the first rise on, with no costs but those in ``keys``.
     """
