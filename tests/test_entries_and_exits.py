@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.accounts import Case, both, plain_case
 from tests.support.entries_and_exits import bars_of
 from tests.support.universe import with_present
-from tests.test_account_reference import Case, both, plain_case
 
 Row = tuple[float, float, float, float]
 """Open, high, low and close of a bar."""
