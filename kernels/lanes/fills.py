@@ -142,7 +142,8 @@ def fill_lanes(
                 quantity = lane_volume_limit(
                     q, s, b, t, abs(order), parameters, instruments, volumes, fees
                 )
-                positions[p + ORDER + b] = side * quantity
+                if fees is not None:
+                    positions[p + ORDER + b] = side * quantity
                 _, cash_per_lot = lane_terms(
                     q,
                     s,
@@ -183,6 +184,8 @@ def fill_lanes(
                 atr = atrs[decided, s]
             if len(fills) > 0 and k == ZERO:
                 order = positions[p + ORDER]
+                if short is None:
+                    order = larger(order, 0.0)
                 quantity = cut_lots(abs(order), scratch[SHARE])
                 change = quantity if order > 0.0 else -quantity
                 record_fill(
@@ -192,7 +195,9 @@ def fill_lanes(
             for b in range(B):
                 order = positions[p + ORDER + b]
                 side = 1.0
-                if short is not None:
+                if short is None:
+                    order = larger(order, 0.0)
+                else:
                     side = 1.0 if order > 0.0 else -1.0
                 quantity = cut_lots(abs(order), scratch[SHARE + b])
                 paid, cash_per_lot = lane_terms(

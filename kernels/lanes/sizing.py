@@ -280,6 +280,19 @@ def want_lanes(
     lot_units = instruments[s, LOT_UNITS]
     lot_value = close * instruments[s, LOT_MONEY]
     inverse_lot_value = inverse_of_lot(lot_value)
+    if stops is None and entries is None and not raw:
+        # Neighbours mostly say the same: a symbol that all lanes hold, or have not and do not want, needs
+        # no order.
+        acting = 0
+        for b in range(B):
+            direction = scratch[DIRECTION + b]
+            wants = direction == 1.0
+            if short is not None:
+                wants = abs(direction) == 1.0
+            leaves = (direction != _HOLD) & (positions[p + LOTS + b] != 0.0)
+            acting |= 1 if wants | leaves else 0
+        if acting == 0:
+            return 0
     if stops is not None:
         for b in range(B):
             direction, barred, cooling, held = lane_exit_direction(

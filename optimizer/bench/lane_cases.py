@@ -390,6 +390,13 @@ CONFIGURATIONS: tuple[tuple[str, bool, Mapping[str, Mapping[str, Any]]], ...] = 
     ("own lookbacks", False, {}),
     ("shared, correlation", True, {"risk": {"correlation_penalty": 0.5}}),
     ("shared, stops", True, {"risk": {"stop_loss": 0.1}}),
+    (
+        "shared, ATR stops and time exit",
+        True,
+        {"risk": {"stop_loss_atr": 3.0, "take_profit_atr": 6.0, "time_exit": 60, "cooldown": 5}},
+    ),
+    ("shared, limit entries", True, {"risk": {"entry": "limit", "entry_offset": 0.005}}),
+    ("shared, stop entries", True, {"risk": {"entry": "stop", "entry_offset": 0.005}}),
     ("shared, long/short", True, {"risk": {"allow_short": True}}),
     (
         "shared, fees",
@@ -462,4 +469,5 @@ def bound_mix(configuration: str, n_symbols: int, mixes: Mapping[str, Mix]) -> M
         mix += mixes["mean correlation"]
     if option == "leverage":
         mix += mixes["margin"]
-    return mix + mixes["stops"] if option in ("stops", "risk per trade") else mix
+    watched = ("stops", "risk per trade", "ATR stops and time exit")
+    return mix + mixes["stops"] if option in watched else mix

@@ -114,8 +114,10 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     n_columns = len(feature_keys(space)) + 2 * len(space.lookbacks("risk", "volatility_lookback"))
     refreshes = bars.n_bars / rules.correlation_refresh if rules.correlated else 0
     # Besides the columns: five of the bars, one of volumes, half a one of masks of a byte.
-    n_columns += bars.payments is not None
-    shared = 8.0 * (cells * (6.5 + n_columns) + refreshes * bars.n_symbols**2)
+    n_columns += (bars.payments is not None) + rules.ranges
+    # Four arrays of the finer bars, and a mask of a byte.
+    finer = 0.0 if rules.finer is None else 4.125 * rules.finer.open.size
+    shared = 8.0 * (cells * (6.5 + n_columns) + refreshes * bars.n_symbols**2 + finer)
     rows_in_flight = min(study.search.batch, n_trials) * max(lanes)
     row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
     moment_bytes = 16.0 * study.validation.blocks

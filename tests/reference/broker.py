@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import floor, fsum, inf, log, nan, sqrt
 from pathlib import Path
@@ -21,7 +21,8 @@ import numpy.typing as npt
 from optimizer.catalogue import COSTS, RISK
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.types import Bars
-from tests.reference import features
+from tests.reference import entries, exits, features, finer
+from tests.reference.entries import parts
 
 LONG, FLAT, SHORT, HOLD = 1, 0, -1, 2
 
@@ -37,7 +38,25 @@ ACCOUNT = {
 }
 """Default values of ``[account]``."""
 
-Kind = Literal["order", "stop", "liquidation", "end", "ruin"]
+RULES = {
+    "entry_offset": 0.0,
+    "entry_offset_atr": 0.0,
+    "entry_bars": 1.0,
+    "stop_loss_atr": 0.0,
+    "take_profit_atr": 0.0,
+    "trailing_stop_atr": 0.0,
+    "atr_lookback": 14.0,
+    "time_exit": 0.0,
+    "cooldown": 0.0,
+}
+"""Default values of what ``[risk]`` says of entries and exits, but for the three fractions."""
+
+ATR_MULTIPLES = ("entry_offset_atr", "stop_loss_atr", "take_profit_atr", "trailing_stop_atr")
+
+Kind = Literal["order", "entry", "stop", "liquidation", "end", "ruin"]
+
+INSIDE: tuple[Kind, ...] = ("entry", "stop", "liquidation")
+"""Kinds of the fills inside a bar, in their order."""
 
 Series = Sequence[float]
 """Values by bar."""
@@ -80,6 +99,11 @@ class Outcome:
     ruined: bool = False
     seen: dict[str, int] = field(default_factory=dict)
 
+    def events(self) -> set[str]:
+        """What happened, by the names in ``seen`` and the kinds of the fills, and ``ruined``."""
+        kinds = {str(fill.kind) for fill in self.fills}
+        return kinds | self.seen.keys() | ({"ruined"} if self.ruined else set())
+
 
 @dataclass
 class Symbol:
@@ -87,8 +111,11 @@ class Symbol:
 
     ``own`` are the bars that it has, ``member`` says whether it is one at each bar. Prices and
     features at other bars are those of its last one before; its prices are then all the last close.
-    ``units`` are those of a lot. ``entry`` is the mean price of the position's fills, ``best`` its
-    best price so far. ``barred`` is the direction that a stop closed. ``order`` waits to be filled.
+    ``units`` are those of a lot. ``now`` is the bar, or the finer bar, that is looked at. ``entry`` is
+    the mean price of the position's fills, ``best`` its best price so far, ``held`` the closes at which
+    it has been held, and ``opening_atr`` the ATR that its distances are reckoned with. ``barred`` is the
+    direction that a stop closed; at ``cooling`` more closes nothing is entered. ``order`` fills at the
+    open, ``waiting`` inside a bar; ``entered`` is the market's price at which it did, in this moment.
     """
 
     index: int
@@ -102,16 +129,24 @@ class Symbol:
     trades: Sequence[bool]
     features: tuple[Series, ...]
     volatility: Series
+    atr: Series
     units: float
     tick_size: float
     multiplier: float
     borrow: float
     costs: Mapping[str, float]
+    maker_bps: float
+    now: finer.Piece = finer.NOTHING
     lots: float = 0.0
     entry: float = 0.0
     best: float = 0.0
+    held: int = 0
+    opening_atr: float = 0.0
     barred: int = FLAT
+    cooling: int = 0
     order: float = 0.0
+    waiting: entries.Waiting | None = None
+    entered: float | None = None
     rho: float = 0.0
 
     def value(self, lots: float, price: float) -> float:
@@ -131,12 +166,20 @@ class Mark:
 
 @dataclass
 class Wish:
-    """What a symbol's signal asks for at one close, before the account is shared."""
+    """What a symbol's signal asks for at one close, before the account is shared.
+
+    One that ``holds`` has no wanted position.
+    """
 
     symbol: Symbol
     direction: int
     rank: tuple[float, float]
     wanted: float = 0.0
+    holds: bool = False
+
+
+Addition = tuple[Symbol, float, float]
+"""A symbol, the lots that are added, and the market's price."""
 
 
 def per_symbol(given: float | Mapping[str, float], name: str, default: float) -> float:
@@ -170,6 +213,10 @@ class Broker:
         sizing: str,
         allocation: str,
         allow_short: bool,
+        entry: entries.Entry,
+        session_exit: bool,
+        timezone: str,
+        fills: Bars | None,
         funding: FloatTable | None,
         dividends: FloatTable | None,
         members: Path | None,
@@ -183,7 +230,8 @@ class Broker:
         self.margin = allow_short or self.leverage > 1.0
         self.at_close = costs.get("fill", "next_open") == "close"
         self.strategy = str(parameters["strategy"])
-        self.p = {one.name: one.default for one in RISK}
+        self.entry: entries.Entry = "market" if self.at_close else entry
+        self.p = {**RULES, **{one.name: one.default for one in RISK}}
         for one in BUILT_IN[self.strategy].parameters:
             self.p[f"{self.strategy}_{one.name}"] = one.default
         self.p.update({name: float(v) for name, v in parameters.items() if name != "strategy"})
@@ -194,6 +242,11 @@ class Broker:
         self.cash = float(costs.get("initial_cash", 100_000.0))
         self.before = self.marked = Mark(self.cash, 0.0)
         self.variance = 0.0
+        self.moments = finer.moments(bars, fills) if fills is not None else [[]] * bars.n_bars
+        times = bars.timestamps
+        self.closing = (
+            exits.closing(times, timezone, self.at_close) if session_exit else [False] * len(times)
+        )
         self.out = Outcome(self.warm_up())
 
     def symbol(
@@ -230,6 +283,7 @@ class Broker:
             volatility=self.spread(
                 there, features.volatility(close, int(self.p["volatility_lookback"]))
             ),
+            atr=self.spread(there, features.atr(high, low, close, int(self.p["atr_lookback"]))),
             units=float(own.get("lot_size", self.p["lot_size"])),
             tick_size=float(own.get("tick_size", 0.0)),
             multiplier=float(own.get("multiplier", 1.0)),
@@ -237,8 +291,16 @@ class Broker:
             costs={
                 one.name: per_symbol(costs.get(one.name, one.default), name, one.default)
                 for one in COSTS
+                if one.name != "maker_bps"
             },
+            maker_bps=self.maker_bps(costs, name),
         )
+
+    @staticmethod
+    def maker_bps(costs: Mapping[str, Any], name: str) -> float:
+        """Commission of limit entries, bps; that of all other fills where it is not given."""
+        usual = per_symbol(costs.get("commission_bps", 1.0), name, 1.0)
+        return per_symbol(costs.get("maker_bps", usual), name, usual)
 
     def spread(self, own: Sequence[int], values: Series) -> list[float]:
         """Values at a symbol's own bars, at every bar: that of the last one so far, NaN before."""
@@ -297,6 +359,8 @@ class Broker:
         longest = int(self.p["volatility_lookback"])
         if self.correlated:
             longest = max(longest, int(self.p["correlation_lookback"]))
+        if any(self.p[name] > 0.0 for name in ATR_MULTIPLES):
+            longest = max(longest, int(self.p["atr_lookback"]))
         if self.strategy == "sma_cross":
             return max(longest, int(self.own("fast")) - 1, int(self.own("slow")) - 1)
         if self.strategy == "breakout":
@@ -332,43 +396,49 @@ class Broker:
 
     # Fills
 
-    def price(self, one: Symbol, lots: float, market: float, bar: int, volatility: float) -> float:
+    def price(self, one: Symbol, lots: float, market: float, volatility: float) -> float:
         """What ``lots`` pay or get per unit where the market's price is ``market``."""
         costs, side = one.costs, 1.0 if lots > 0.0 else -1.0
         rate = (costs["spread_bps"] / 2.0 + costs["slippage_bps"]) / 10_000.0
         units = abs(lots) * one.units
-        if one.volume[bar] > 0.0:  # where it is 0, only the end of a symbol fills
-            rate += costs["impact"] * volatility * sqrt(units / one.volume[bar])
+        if one.now.volume > 0.0:  # where it is 0, only the end of a symbol fills
+            rate += costs["impact"] * volatility * sqrt(units / one.now.volume)
         paid = market * (1.0 + side * rate) + side * costs["spread_ticks"] / 2.0 * one.tick_size
         return max(paid, 0.0)
 
-    def commission(self, one: Symbol, lots: float, price: float) -> float:
+    def commission(self, one: Symbol, lots: float, price: float, bps: float) -> float:
         costs = one.costs
-        share = costs["commission_bps"] / 10_000.0 * abs(one.value(lots, price))
+        share = bps / 10_000.0 * abs(one.value(lots, price))
         share += costs["commission_per_unit"] * abs(lots) * one.units
-        return max(costs["commission_minimum"], share) + costs["commission_per_order"]
+        least = costs["commission_minimum"]
+        # Without a minimum, a rebate is paid.
+        return (max(least, share) if least > 0.0 else share) + costs["commission_per_order"]
 
-    def volatility(self, one: Symbol, bar: int, *, order: bool) -> float:
-        """The volatility that the impact of a fill is reckoned with."""
-        return one.volatility[bar if self.at_close and order else bar - 1]
+    def known(self, bar: int, kind: Kind) -> int:
+        """The last bar that was over when a fill was decided."""
+        return bar if self.at_close and kind == "order" else bar - 1
 
-    def within_volume(self, one: Symbol, lots: float, bar: int) -> float:
-        """The whole lots of a fill that the bar's volume allows."""
+    def within_volume(self, one: Symbol, lots: float) -> float:
+        """The whole lots of a fill that the volume of the bar, or of the finer bar, allows."""
         share = one.costs["max_volume_share"]
-        if share == 0.0 or one.volume[bar] == inf:
+        if share == 0.0 or one.now.volume == inf:
             return lots
-        most = whole(share * one.volume[bar] / one.units)
+        most = whole(share * one.now.volume / one.units)
         if abs(lots) > most:
             self.saw("volume_limited")
             return most if lots > 0.0 else -most
         return lots
 
     def flow_of(
-        self, one: Symbol, lots: float, market: float, bar: int, *, order: bool
+        self, one: Symbol, lots: float, market: float, bar: int, kind: Kind
     ) -> tuple[float, float]:
         """Price of a fill and what it adds to the cash."""
-        price = self.price(one, lots, market, bar, self.volatility(one, bar, order=order))
-        return price, -one.value(lots, price) - self.commission(one, lots, price)
+        if kind == "entry" and self.entry == "limit":
+            price, bps = market, one.maker_bps
+        else:
+            price = self.price(one, lots, market, one.volatility[self.known(bar, kind)])
+            bps = one.costs["commission_bps"]
+        return price, -one.value(lots, price) - self.commission(one, lots, price, bps)
 
     def fill(self, one: Symbol, lots: float, market: float, bar: int, kind: Kind) -> None:
         """Change a position by ``lots``."""
@@ -377,7 +447,7 @@ class Broker:
         if kind == "ruin":
             price, flow = market, -one.value(lots, market)
         else:
-            price, flow = self.flow_of(one, lots, market, bar, order=kind == "order")
+            price, flow = self.flow_of(one, lots, market, bar, kind)
         cost = -one.value(lots, market) - flow
         self.out.fills.append(Fill(bar, one.index, kind, lots, price, cost, flow))
         self.cash += flow
@@ -385,12 +455,13 @@ class Broker:
         one.lots += lots
         if before == 0.0:
             one.entry = one.best = price
+            one.held, one.opening_atr = 0, one.atr[self.known(bar, kind)]
         elif before * lots > 0.0:
             one.entry = (one.entry * abs(before) + price * abs(lots)) / abs(one.lots)
 
     def fill_orders(self, bar: int) -> None:
         market = [one.close[bar] if self.at_close else one.open[bar] for one in self.symbols]
-        additions: list[tuple[Symbol, float]] = []
+        additions: list[Addition] = []
         for one in self.symbols:
             order, one.order = one.order, 0.0
             if order == 0.0:
@@ -401,25 +472,32 @@ class Broker:
             reduction = 0.0
             if order * one.lots < 0.0:
                 reduction = -one.lots if abs(order) > abs(one.lots) else order
-            filled = self.within_volume(one, reduction, bar)
+            filled = self.within_volume(one, reduction)
             self.fill(one, filled, market[one.index], bar, "order")
             addition = order - reduction
             if reduction != 0.0 and addition != 0.0:
                 self.saw("turns")
             if filled != reduction:
                 # What is left of the old position is not turned around.
+                one.waiting = None
                 continue
-            addition = self.within_volume(one, addition, bar)
+            addition = self.within_volume(one, addition)
             if addition != 0.0:
-                additions.append((one, addition))
+                additions.append((one, addition, market[one.index]))
+        self.add(additions, market, bar, "order")
+
+    def add(
+        self, additions: Sequence[Addition], prices: Sequence[float], bar: int, kind: Kind
+    ) -> None:
+        """Fill additions, cut to what the account can carry with all it holds valued at ``prices``."""
         if not additions:
             return
-        values = [one.value(one.lots, market[one.index]) for one in self.symbols]
+        values = [one.value(one.lots, prices[one.index]) for one in self.symbols]
         power = self.leverage * (self.cash + sum(values)) - sum(abs(value) for value in values)
         needs = fixed = 0.0
-        for one, lots in additions:
-            value = one.value(lots, market[one.index])
-            _, flow = self.flow_of(one, lots, market[one.index], bar, order=True)
+        for one, lots, market in additions:
+            value = one.value(lots, market)
+            _, flow = self.flow_of(one, lots, market, bar, kind)
             needs += abs(value) + self.leverage * (-flow - value)
             least = one.costs["commission_minimum"] + one.costs["commission_per_order"]
             fixed += self.leverage * least
@@ -427,68 +505,23 @@ class Broker:
         if needs > power:
             self.saw("cut")
             factor = max((power - fixed) / (needs - fixed) * (1.0 - 1e-12), 0.0)
-        for one, lots in additions:
-            self.fill(one, scaled(lots, factor), market[one.index], bar, "order")
+        for one, lots, market in additions:
+            self.fill(one, scaled(lots, factor), market, bar, kind)
 
     # Inside the bar
 
-    def stops(self, bar: int) -> None:
-        p = self.p
-        loss, profit, trail = p["stop_loss"], p["take_profit"], p["trailing_stop"]
-        for one in self.symbols:
-            if one.lots == 0.0 or not one.trades[bar]:
-                continue
-            side = 1.0 if one.lots > 0.0 else -1.0
-            # A short position is a long one with the signs of all prices turned.
-            open_ = side * one.open[bar]
-            worst = side * (one.low[bar] if side > 0.0 else one.high[bar])
-            top = side * (one.high[bar] if side > 0.0 else one.low[bar])
-            level, goal = -inf, inf
-            if loss > 0.0:
-                level = side * one.entry - one.entry * loss
-            if trail > 0.0:
-                level = max(level, side * one.best - one.best * trail)
-            if profit > 0.0:
-                goal = side * one.entry + one.entry * profit
-            if open_ <= level or open_ >= goal:
-                at = open_
-            elif worst <= level:
-                at = level
-            elif top >= goal:
-                at = goal
-            else:
-                continue
-            one.barred = LONG if side > 0.0 else SHORT
-            self.saw("stops")
-            lots = self.within_volume(one, -one.lots, bar)
-            self.fill(one, lots, side * at, bar, "stop")
-
-    def follow(self, bar: int) -> None:
-        """Take the bar into the best prices, which count from the next bar on."""
-        for one in self.symbols:
-            if not one.trades[bar]:
-                continue
-            if one.lots > 0.0:
-                one.best = max(one.best, one.high[bar])
-            elif one.lots < 0.0:
-                one.best = min(one.best, one.low[bar])
-
-    def liquidate(self, bar: int) -> None:
-        prices = []
-        for one in self.symbols:
-            worst = one.low[bar] if one.lots > 0.0 else one.high[bar]
-            prices.append(worst if one.trades[bar] else one.open[bar])
-        values = [one.value(one.lots, at) for one, at in zip(self.symbols, prices, strict=True)]
-        gross = sum(abs(value) for value in values)
-        if gross == 0.0:
-            return
-        if self.cash + sum(values) >= self.account["maintenance_margin"] * gross:
-            return
-        self.saw("margin_calls")
-        for one, at in zip(self.symbols, prices, strict=True):
-            if one.lots != 0.0 and one.trades[bar]:
-                self.out.liquidations += 1
-                self.fill(one, -one.lots, at, bar, "liquidation")
+    def inside(self, bar: int) -> None:
+        """Entries, stops and the maintenance margin, in each finer bar if there are any."""
+        before = len(self.out.fills)
+        for moment in self.moments[bar] or [[one.now for one in self.symbols]]:
+            for one, piece in zip(self.symbols, moment, strict=True):
+                one.now, one.entered = piece, None
+            entries.enter(self, bar)
+            exits.stops(self, bar)
+            if self.margin:
+                exits.liquidate(self, bar)
+            exits.follow(self)
+        self.out.fills[before:] = joined(self.out.fills[before:])
 
     def end_symbols(self, bar: int) -> None:
         for one in self.symbols:
@@ -579,7 +612,7 @@ class Broker:
         elif self.sizing == "equal_weight":
             fraction = p["max_exposure"] / n
         else:
-            fraction = p["risk_per_trade"] / p["stop_loss"]
+            fraction = p["risk_per_trade"] / exits.share_at_risk(self, one, bar)
         fraction *= p["neutral_multiplier"]
         if self.correlated:
             rho = one.rho if direction == LONG else -one.rho
@@ -610,7 +643,7 @@ class Broker:
         for one in self.symbols:
             if self.waits(one, bar):
                 # What is held stays, as on hold.
-                wishes.append(Wish(one, HOLD, (0.0, 0.0)))
+                wishes.append(Wish(one, HOLD, (0.0, 0.0), holds=True))
                 self.saw("waits_held" if one.lots != 0.0 else "waits")
                 continue
             direction, strength = self.signal(one, bar)
@@ -623,21 +656,21 @@ class Broker:
                 self.saw("still")
             if direction == SHORT and not self.allow_short:
                 direction = FLAT
-            if direction == one.barred != FLAT:
-                direction = FLAT
-                self.saw("barred")
-            elif direction != HOLD:
-                one.barred = FLAT
+            direction = exits.allowed(self, one, direction, closing=self.closing[bar])
             signals.append((one, direction, strength))
         n = sum(
             direction in (LONG, SHORT) or (direction == HOLD and one.lots != 0.0)
             for one, direction, _ in signals
         )
         for one, direction, strength in signals:
-            wish = Wish(one, direction, (-strength, one.volatility[bar]))
+            wish = Wish(one, direction, (-strength, one.volatility[bar]), holds=direction == HOLD)
             if direction in (LONG, SHORT):
                 fraction = self.fraction(one, bar, direction, strength, n)
                 wish.wanted = self.whole(one, direction * fraction * self.marked.equity, bar)
+            elif wish.holds:
+                waiting = entries.kept(self, one, bar)
+                if waiting != 0.0:
+                    wish.wanted, wish.holds = one.lots + waiting, False
             wishes.append(wish)
         if self.p["max_positions"] > 0.0:
             self.limit_positions(wishes)
@@ -649,7 +682,7 @@ class Broker:
             one = wish.symbol
             enters = wish.wanted != 0.0
             if one.lots != 0.0:
-                places -= enters or wish.direction == HOLD
+                places -= enters or wish.holds
             elif enters:
                 candidates.append(wish)
         for wish in candidates:
@@ -671,7 +704,7 @@ class Broker:
             held = sum(
                 abs(wish.symbol.value(wish.symbol.lots, wish.symbol.close[bar]))
                 for wish in wishes
-                if wish.direction == HOLD
+                if wish.holds
             )
             sought = sum(
                 abs(wish.symbol.value(wish.wanted, wish.symbol.close[bar])) for wish in wishes
@@ -681,14 +714,14 @@ class Broker:
                 factor = max((budget - held) / sought, 0.0)
                 self.saw("targets_scaled")
             for wish in wishes:
-                if wish.direction != HOLD:
+                if not wish.holds:
                     wish.symbol.order = self.tested(wish.symbol, scaled(wish.wanted, factor))
             return
         reductions = additions = 0.0
         for wish in wishes:
             one, close = wish.symbol, wish.symbol.close[bar]
             one.order = 0.0
-            if wish.direction == HOLD:
+            if wish.holds:
                 continue
             one.order = self.tested(one, wish.wanted)
             reduction, addition = parts(one.lots, one.order)
@@ -705,6 +738,12 @@ class Broker:
                 target = one.lots + reduction + scaled(addition, factor)
                 one.order = self.tested(one, target)
 
+    def look(self, bar: int) -> None:
+        """Look at a whole bar."""
+        for one in self.symbols:
+            open_, high, low, close = one.open[bar], one.high[bar], one.low[bar], one.close[bar]
+            one.now = finer.Piece(open_, high, low, close, one.volume[bar], one.trades[bar])
+
     def walk(self) -> Outcome:
         out = self.out
         for bar in range(out.first, self.bars.n_bars):
@@ -714,16 +753,17 @@ class Broker:
                 continue
             if bar > 0:
                 self.carry(bar)
+            self.look(bar)
             if not self.at_close:
                 self.fill_orders(bar)
-            self.stops(bar)
-            if self.margin:
-                self.liquidate(bar)
+            self.inside(bar)
+            self.look(bar)
             self.end_symbols(bar)
-            self.follow(bar)
             if self.mark(bar):
                 self.update_variance()
                 self.decide(bar)
+                if self.entry != "market":
+                    entries.place(self, bar)
                 if self.at_close:
                     self.fill_orders(bar)
                     self.mark(bar)
@@ -754,13 +794,22 @@ def scaled(lots: float, factor: float) -> float:
     return left if lots > 0.0 else -left
 
 
-def parts(lots: float, order: float) -> tuple[float, float]:
-    """The part of an order that reduces a position, and the part that adds."""
-    if order * lots >= 0.0:
-        return 0.0, order
-    if abs(order) <= abs(lots):
-        return order, 0.0
-    return -lots, order + lots
+def joined(fills: Sequence[Fill]) -> list[Fill]:
+    """Fills inside one bar, by kind and symbol; several of one kind in one symbol at their mean price."""
+    kinds: dict[tuple[int, Kind], list[Fill]] = {}
+    for fill in fills:
+        kinds.setdefault((fill.symbol, fill.kind), []).append(fill)
+    out: list[Fill] = []
+    for _, several in sorted(
+        kinds.items(), key=lambda item: (INSIDE.index(item[0][1]), item[0][0])
+    ):
+        lots = sum(one.lots for one in several)
+        mean = several[0].price
+        if len(several) > 1:
+            mean = sum(one.price * one.lots for one in several) / lots
+        cost, flow = sum(one.cost for one in several), sum(one.flow for one in several)
+        out.append(replace(several[0], lots=lots, price=mean, cost=cost, flow=flow))
+    return out
 
 
 def run(
@@ -773,6 +822,10 @@ def run(
     sizing: str = "kelly",
     allocation: str = "additions",
     allow_short: bool = False,
+    entry: entries.Entry = "market",
+    session_exit: bool = False,
+    timezone: str = "UTC",
+    fills: Bars | None = None,
     funding: FloatTable | None = None,
     dividends: FloatTable | None = None,
     members: Path | None = None,
@@ -790,6 +843,10 @@ def run(
         sizing,
         allocation,
         allow_short,
+        entry,
+        session_exit,
+        timezone,
+        fills,
         funding,
         dividends,
         members,

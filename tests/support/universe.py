@@ -83,12 +83,12 @@ def mild_presence(n_bars: int, n_symbols: int, rng: np.random.Generator) -> npt.
 
 def random_members(path: Path, bars: Bars, rng: np.random.Generator) -> Path:
     """A file by which each symbol is a member once or twice, to the end or not."""
-    lines = []
+    lines, every = [], np.unique(bars.timestamps.astype("datetime64[D]"))
     for symbol in bars.symbols:
-        days = bars.timestamps[np.sort(rng.choice(bars.n_bars, 4, replace=False))]
+        days = every[np.sort(rng.choice(len(every), 4, replace=False))]
         if rng.random() < 0.5:
-            days[0] = bars.timestamps[0]
-        first, second, third, last = (str(day)[:10] for day in days)
+            days[0] = every[0]
+        first, second, third, last = days
         lines += [f"{symbol},{first},{second}", f"{symbol},{third},{last}"][: rng.integers(1, 3)]
         if rng.random() < 0.7:
             lines[-1] = f"{lines[-1].rpartition(',')[0]},"
