@@ -46,6 +46,7 @@ N_BARS, N_SYMBOLS, N_LONG = 2_150, 3, 100_000
 BARS_PER_YEAR = 252.0
 DEVIATION = 0.01
 TURN = 0.01
+RATE = 0.03
 
 Random = np.random.Generator
 Returns = Callable[[Random, int], FloatArray]
@@ -70,9 +71,9 @@ def clustered(random: Random, n_bars: int) -> FloatArray:
 
 
 def like_cash(random: Random, n_bars: int) -> FloatArray:
-    """Random walks, of which one hardly moves and rises by 3% a year."""
+    """Random walks, of which one hardly moves and rises as cash does, which earns on all days."""
     values = walk()(random, n_bars)
-    values[:, 0] = values[:, 0] / 50.0 + 0.03 / BARS_PER_YEAR
+    values[:, 0] = values[:, 0] / 50.0 + RATE / 365.25
     return values
 
 
@@ -117,15 +118,17 @@ class Scenario:
         returns: makes them.
         dense: whether the grid has ten times as many thresholds, most of which trade alike.
         edge: whether there is one.
+        risk_free: what cash earns a year, a fraction.
     """
 
     name: str
     returns: Returns
     dense: bool = False
     edge: bool = False
+    risk_free: float = 0.0
 
 
-def grid_study(folder: Path, dense: bool = False) -> Study:
+def grid_study(folder: Path, dense: bool = False, risk_free: float = 0.0) -> Study:
     """240 momentum sets, long and short, with costs; ten times as many on a dense grid."""
     thresholds = np.linspace(0.0, 0.04, 40).tolist() if dense else [0.0, 0.01, 0.02, 0.04]
     return study_from_dict(
@@ -145,6 +148,7 @@ def grid_study(folder: Path, dense: bool = False) -> Study:
                 "rebalance_band": 0.2,
                 "volatility_lookback": 30,
             },
+            "account": {"cash_rate": risk_free, "risk_free": risk_free},
             "search": {"sampler": "grid", "batch": 15},
             "workers": {"count": 1},
         },
@@ -191,7 +195,7 @@ def holds_up(found: Selection) -> bool:
     )
 
 
-def one_study(returns: FloatArray, dense: bool) -> Outcome:
+def one_study(returns: FloatArray, dense: bool, risk_free: float) -> Outcome:
     """Run the study over bars with these log returns."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -209,7 +213,7 @@ def one_study(returns: FloatArray, dense: bool) -> Outcome:
             for i, symbol in enumerate(bars.symbols)
         ]
         pd.concat(tables).to_parquet(folder / "bars.parquet", index=False)
-        result = run_study(grid_study(folder, dense), out=folder / "out")
+        result = run_study(grid_study(folder, dense, risk_free), out=folder / "out")
         selection = load_selection(result.folder)
     if selection is None or selection.holdout is None:
         raise RuntimeError("no set has a Sharpe ratio")
@@ -225,10 +229,10 @@ def one_study(returns: FloatArray, dense: bool) -> Outcome:
     )
 
 
-def best_true_sharpe(returns: Returns, seed: int) -> float:
+def best_true_sharpe(returns: Returns, seed: int, risk_free: float) -> float:
     """Annualized Sharpe ratio of the best set of the grid over very many bars."""
     bars = bars_of(returns(np.random.default_rng([seed, N_LONG]), N_LONG))
-    study = grid_study(Path())
+    study = grid_study(Path(), risk_free=risk_free)
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, bars), holdout=0.0)
     branch = space.branches[0]
@@ -245,7 +249,7 @@ SCENARIOS = (
     Scenario("no edge: one random walk", walk(n_symbols=1)),
     Scenario("no edge: 12 random walks", walk(n_symbols=12)),
     Scenario("no edge: fat tails, clustered volatility", clustered),
-    Scenario("no edge: one symbol hardly moves and rises", like_cash),
+    Scenario("no edge: one symbol is like cash, which earns 3%", like_cash, risk_free=RATE),
     Scenario("no timing edge, but prices drift up 10% a year", walk(0.10 / BARS_PER_YEAR)),
     *(
         Scenario(f"trends of {drift * 1e4:g} bps a day", trends(drift), edge=True)
@@ -289,11 +293,13 @@ def table(
         for number, one in enumerate(SCENARIOS):
             outcomes = parallel(
                 delayed(one_study)(
-                    one.returns(np.random.default_rng([number, study]), N_BARS), one.dense
+                    one.returns(np.random.default_rng([number, study]), N_BARS),
+                    one.dense,
+                    one.risk_free,
                 )
                 for study in range(n_studies)
             )
-            true_sharpe = best_true_sharpe(one.returns, number)
+            true_sharpe = best_true_sharpe(one.returns, number, one.risk_free)
             sharpes[one.name] = true_sharpe
             lines.append(row_of(one.name, true_sharpe, outcomes))
             print(lines[-1], flush=True)

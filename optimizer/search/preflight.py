@@ -35,14 +35,14 @@ SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
 SECONDS_PER_FIT = 0.03
 """Time of one fit of a regime model."""
 
-BYTES_PER_ROW = 280
+BYTES_PER_ROW = 296
 """One parameter set in a result file, compressed. Its return moments are 16 bytes a block more. Sets
 that trade alike compress better."""
 
 BYTES_PER_TRIAL = 8_700
 """One trial: its text twice in a result file, and once in the journal."""
 
-BYTES_PER_BATCH = 22_000
+BYTES_PER_BATCH = 30_000
 """What a result file holds apart from rows and trials."""
 
 BYTES_PER_BAR = 110

@@ -19,6 +19,9 @@ from optimizer.sweep.buy_and_hold import UNIVERSE, Held
 Finite = Annotated[float, Field(ge=-1e60, le=1e60, allow_inf_nan=False)]
 """A number whose square and fourth power are finite too."""
 
+Draw = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+"""A number that is finite in single precision too."""
+
 AboveZero = Annotated[float, Field(ge=1e-6, le=1e60, allow_inf_nan=False)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
 
@@ -160,7 +163,7 @@ class Selection:
     returns_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
     search: Search | None = None
-    maxima: tuple[Finite, ...] = ()
+    maxima: tuple[Draw, ...] = ()
     holdout: HoldoutAlpha | None = None
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()

@@ -343,6 +343,6 @@ def _entry(number: Any, time: Any, content: Any, maxima: Any, digest: Any) -> En
     if len(maxima) % 4:
         raise ValueError(f"maxima of entry {number} have {len(maxima)} bytes")
     draws = np.frombuffer(maxima, "<f4").astype(np.float32)
-    if np.isnan(draws).any():
-        raise ValueError(f"maxima of entry {number} are no numbers")
+    if not np.isfinite(draws).all():
+        raise ValueError(f"maxima of entry {number} are not finite")
     return Entry(number, time, what, draws, digest)

@@ -240,7 +240,9 @@ def test_show(home: Home) -> None:
     found = barsweep_here("show", home.out, "--top", 3, folder=home.path)
     assert found.returncode == 0, found.stderr
     best = small_study_rows(home).sort_values("sharpe", ascending=False)["set"].tolist()
-    shown = [int(number) for number in re.findall(r"^\s*(\d+)\s+-?\d", found.stdout, re.MULTILINE)]
+    shown = [
+        int(number) for number in re.findall(r"^ {0,4}(\d+) +-?\d", found.stdout, re.MULTILINE)
+    ]
     assert shown == best[:3]
     assert "small" in found.stdout
     assert "not complete" not in found.stdout
