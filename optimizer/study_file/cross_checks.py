@@ -34,6 +34,7 @@ def cross_checks(study: Study) -> list[Problem]:
         *_unread_by_sizing(study),
         *_no_stop(study),
         *_unread_by_entry(study),
+        *_cooldown_after_nothing(study),
         *_entry_at_the_close(study),
         *_maker_unknown(study),
         *([] if study.data.symbols is None else symbol_checks(study, study.data.symbols)),
@@ -203,6 +204,18 @@ def _unread_by_entry(study: Study) -> Iterable[Problem]:
             ("costs", "maker_bps"),
             f'is not read with [risk] entry = "{study.risk.entry}", so its values are all alike; leave'
             ' it out, or set entry = "limit"',
+        )
+
+
+def _cooldown_after_nothing(study: Study) -> Iterable[Problem]:
+    settings = study.risk.settings
+    exits = ("stop_loss", "take_profit", "trailing_stop", "time_exit")
+    names = [name for one in exits for name in (one, f"{one}_atr") if name in settings]
+    if settings["cooldown"] != 0 and all(bounds_of(settings[name])[1] <= 0 for name in names):
+        yield (
+            ("risk", "cooldown"),
+            "is read after stops, targets and time exits alone, and there are none; leave it out, or set"
+            " one, such as stop_loss = 0.05",
         )
 
 
