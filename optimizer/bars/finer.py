@@ -9,7 +9,7 @@ import numpy as np
 
 from optimizer.bars.times import most_common, time_text, to_nanoseconds
 from optimizer.errors import DataError
-from optimizer.types import Bars, FloatArray, IntArray, MaskArray
+from optimizer.types import Bars, BoolArray, FloatArray, IntArray, MaskArray
 
 _log = logging.getLogger("barsweep")
 
@@ -121,6 +121,7 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
         np.where((traded == 1) & (volume > 0.0), volume, np.inf),
     )
     _require_same_prices(bars, finer.source, result)
+    _warn_of_gaps(bars, finer.source, result, lacking)
     return result
 
 
@@ -145,3 +146,34 @@ def _require_same_prices(bars: Bars, source: str, finer: FinerBars) -> None:
             " adjustment for splits and dividends, and the same time zone"
         )
     _log.warning("%s; %d bars differ like that", message, int(outside.sum()))
+
+
+def _warn_of_gaps(bars: Bars, source: str, finer: FinerBars, whole: BoolArray) -> None:
+    """Warn of bars whose high or low no finer bar reaches: stops and entries there see less than it.
+
+    Args:
+        bars: the bars of all symbols.
+        source: the file of the finer bars.
+        finer: the finer bars.
+        whole: (n_finer_bars, n_symbols), whether the bar stands for itself.
+    """
+    starts = finer.bounds[:-1]
+    top = np.maximum.reduceat(finer.high, starts, axis=0)
+    bottom = np.minimum.reduceat(finer.low, starts, axis=0)
+    short = (top < bars.high * (1.0 - TOLERANCE)) | (bottom > bars.low * (1.0 + TOLERANCE))
+    short &= (bars.traded == 1) & ~whole[starts]
+    if not short.any():
+        return
+    t, s = np.argwhere(short)[0]
+    _log.warning(
+        "%s: the finer bars of %s at %s range from %.6g to %.6g, their bar from %.6g to %.6g; in %d bars"
+        " stops and entries miss prices like that: give all finer bars of a bar, or none",
+        source,
+        bars.symbols[s],
+        time_text(bars.timestamps[t]),
+        bottom[t, s],
+        top[t, s],
+        bars.low[t, s],
+        bars.high[t, s],
+        int(short.sum()),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def inputs_with_finer(folder: Path) -> tuple[Shipped, FinerBars]:
     """Each bar in two finer ones of an hour."""
     bars = random_bars(120)
     times = np.stack([bars.timestamps, bars.timestamps + np.timedelta64(1, "h")], axis=1).ravel()
-    twice = {
+    twice: dict[str, Any] = {
         name: np.repeat(getattr(bars, name), 2, axis=0)
         for name in ("open", "high", "low", "close", "volume")
     }
