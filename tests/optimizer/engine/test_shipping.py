@@ -30,7 +30,7 @@ def inputs_with_finer(folder: Path) -> tuple[Shipped, FinerBars]:
     }
     write_bars(folder / "finer.parquet", Bars(bars.symbols, times, **twice, bars_per_year=504.0))
     path = write_bars(folder / "bars.parquet", bars)
-    study = small_study(path, data={"fills": "finer.parquet"})
+    study = small_study(path, data={"fills": "finer.parquet"}, risk={"stop_loss": 0.1})
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, bars), holdout=0.2)
     assert inputs.rules.finer is not None
