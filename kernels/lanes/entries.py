@@ -5,7 +5,7 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ENTERED, ENTRY_ADDING
-from kernels.execution import cut_lots, lot_need, payable_share
+from kernels.execution import cut_lots, lot_need, payable_share, stop_price
 from kernels.lanes.booking import (
     book_costs,
     gather_volatility,
@@ -17,9 +17,12 @@ from kernels.lanes.booking import (
 from kernels.lanes.fills import power_lanes
 from kernels.layout import (
     ADDED,
+    BEST,
     CASH,
     COLUMN_BLOCK,
     ENTERED_AT,
+    ENTRY,
+    ENTRY_ATR,
     ENTRY_BARS,
     ENTRY_OFFSET,
     ENTRY_OFFSET_ATR,
@@ -40,6 +43,12 @@ from kernels.layout import (
     SHARE,
     SPENT,
     STATE_BLOCK,
+    STOP_LOSS,
+    STOP_LOSS_ATR,
+    TAKE_PROFIT,
+    TAKE_PROFIT_ATR,
+    TRAILING_STOP,
+    TRAILING_STOP_ATR,
     ZERO,
     B,
 )
@@ -165,6 +174,24 @@ def enter_lanes(
                 low,
                 entry,
             )
+            if stops is not None:
+                # A bar that opens beyond a stop or the target closes the position, and nothing enters.
+                gone = stop_price(
+                    positions[p + LOTS + b],
+                    positions[p + ENTRY + b],
+                    positions[p + BEST + b],
+                    open_,
+                    open_,
+                    open_,
+                    parameters[q + STOP_LOSS + b],
+                    parameters[q + TAKE_PROFIT + b],
+                    parameters[q + TRAILING_STOP + b],
+                    positions[p + ENTRY_ATR + b],
+                    parameters[q + STOP_LOSS_ATR + b],
+                    parameters[q + TAKE_PROFIT_ATR + b],
+                    parameters[q + TRAILING_STOP_ATR + b],
+                )
+                price = 0.0 if gone > 0.0 else price
             positions[p + ENTERED_AT + b] = price
             reached |= 1 if price > 0.0 else 0
         if reached != 0:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from optimizer.bars.times import most_common, time_text, to_nanoseconds
+from optimizer.bars.times import duration_text, most_common, time_text, to_nanoseconds
 from optimizer.errors import DataError
+from optimizer.text import counted
 from optimizer.types import Bars, FloatArray, IntArray, MaskArray
 
 _log = logging.getLogger("barsweep")
@@ -17,7 +18,11 @@ TOLERANCE = 0.005
 """Fraction by which prices of finer bars may leave the range of their bar: sources round differently."""
 
 MOST_OUTSIDE = 0.01
-"""Share of bars that finer bars may leave further before the two files do not belong together."""
+"""Share of a symbol's bars that finer bars may leave further before the files do not belong together."""
+
+CLOSE, MOST_MISSED = 0.001, 0.2
+"""By how much finer bars may miss the high and low of their bar, and in what share of the bars they may
+miss it further before a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,19 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
         DataError: no bar has finer ones, or their prices are not those of the bars.
     """
     step = most_common(np.diff(to_nanoseconds(bars.timestamps)))
+    finer_step = most_common(np.diff(to_nanoseconds(finer.timestamps)))
+    if finer_step >= step:
+        raise DataError(
+            f"{finer.source}: a bar is {duration_text(finer_step)}, no finer than the"
+            f" {duration_text(step)} of {bars.source}; give finer bars, or leave out [data] fills"
+        )
+    result = _placed(bars, finer, step, np.zeros(bars.close.shape, dtype=np.uint8))
+    other = _other_prices(bars, finer.source, result)
+    return _placed(bars, finer, step, other) if other.any() else result
+
+
+def _placed(bars: Bars, finer: Bars, step: int, without: MaskArray) -> FinerBars:
+    """The finer bars of each bar; a bar of ``without``, (n_bars, n_symbols), counts as one."""
     ends = bars.timestamps + np.timedelta64(step, "ns")
     ends[:-1] = np.minimum(ends[:-1], bars.timestamps[1:])
     first = np.searchsorted(finer.timestamps, bars.timestamps)
@@ -93,6 +111,7 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     inside = (last > first)[bar][:, np.newaxis]
     there = inside & (finer.present[row] == 1 if finer.present is not None else True)
     there = np.broadcast_to(there, (len(bar), bars.n_symbols))
+    there = there & (without[bar] == 0)
     if bars.present is not None:
         there = there & (bars.present[bar] == 1)
     lacking = ~np.logical_or.reduceat(there, bounds[:-1], axis=0)[bar]
@@ -112,7 +131,7 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     still = np.where(latest >= bounds[bar][:, np.newaxis], close, before)
     traded = np.where(stands_in, bars.traded[bar], finer.traded[row] & there).astype(np.uint8)
     volume = spread("volume")
-    result = FinerBars(
+    return FinerBars(
         bounds,
         np.where(known, spread("open"), still),
         np.where(known, spread("high"), still),
@@ -120,28 +139,42 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
         traded,
         np.where((traded == 1) & (volume > 0.0), volume, np.inf),
     )
-    _require_same_prices(bars, finer.source, result)
-    return result
 
 
-def _require_same_prices(bars: Bars, source: str, finer: FinerBars) -> None:
-    """Refuse finer bars whose prices are not those of the bars."""
+def _other_prices(bars: Bars, source: str, finer: FinerBars) -> MaskArray:
+    """Where finer bars leave the range of their bar, shape (n_bars, n_symbols), 1 or 0.
+
+    Raises:
+        DataError: there are many such bars of a symbol.
+    """
     traded = finer.traded == 1
     starts = finer.bounds[:-1]
     top = np.maximum.reduceat(np.where(traded, finer.high, 0.0), starts, axis=0)
     bottom = np.minimum.reduceat(np.where(traded, finer.low, np.inf), starts, axis=0)
     outside = (top > bars.high * (1.0 + TOLERANCE)) | (bottom < bars.low * (1.0 - TOLERANCE))
-    if not outside.any():
-        return
-    t, s = np.argwhere(outside)[0]
-    message = (
-        f"{source}: the finer bars of {bars.symbols[s]} at {time_text(bars.timestamps[t])} range from"
-        f" {bottom[t, s]:.6g} to {top[t, s]:.6g}, their bar from {bars.low[t, s]:.6g} to"
-        f" {bars.high[t, s]:.6g}"
-    )
-    if outside.mean() > MOST_OUTSIDE:
-        raise DataError(
-            f"{message}; {outside.mean():.0%} of the bars differ like that: give both files the same"
-            " adjustment for splits and dividends, and the same time zone"
+    for s in np.flatnonzero(outside.any(axis=0)).tolist():
+        t, share = int(np.argmax(outside[:, s])), float(outside[:, s].mean())
+        message = (
+            f"{source}: the finer bars of {bars.symbols[s]} at {time_text(bars.timestamps[t])} range"
+            f" from {bottom[t, s]:.6g} to {top[t, s]:.6g}, their bar from {bars.low[t, s]:.6g} to"
+            f" {bars.high[t, s]:.6g}"
         )
-    _log.warning("%s; %d bars differ like that", message, int(outside.sum()))
+        if share > MOST_OUTSIDE:
+            raise DataError(
+                f"{message}; {share:.0%} of its bars differ like that: give both files the same"
+                " adjustment for splits and dividends, and the same time zone"
+            )
+        found = counted(int(outside[:, s].sum()), "bar")
+        _log.warning("%s; %s like that without the finer ones: correct the file", message, found)
+    seen = np.logical_or.reduceat(traded, starts, axis=0)
+    missed = (top < bars.high * (1.0 - CLOSE)) | (bottom > bars.low * (1.0 + CLOSE))
+    for s in range(bars.n_symbols):
+        n_seen = int(seen[:, s].sum())
+        if n_seen and (missed & seen)[:, s].sum() > MOST_MISSED * n_seen:
+            share = (missed & seen)[:, s].sum() / n_seen
+            _log.warning(
+                "%s: the finer bars of %s miss the high or the low of %.0f%% of their bars by more"
+                " than %g%%; are both files of the same hours, and adjusted alike?",
+                source, bars.symbols[s], 100.0 * share, 100.0 * CLOSE,
+            )  # fmt: skip
+    return outside.astype(np.uint8)

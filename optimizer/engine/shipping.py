@@ -164,6 +164,9 @@ def _read_only(inputs: Inputs) -> Inputs:
 
     bars = replace(inputs.bars, **members(inputs.bars))
     features = replace(inputs.features, **members(inputs.features))
-    rules = replace(inputs.rules, **members(inputs.rules))
+    finer = inputs.rules.finer
+    if finer is not None:
+        finer = replace(finer, **members(finer))
+    rules = replace(inputs.rules, **{**members(inputs.rules), "finer": finer})
     parts = {"bars": bars, "features": features, "rules": rules}
     return replace(inputs, **{**members(inputs), **parts})

@@ -315,7 +315,16 @@ class EventFlow:
     def _enter(self, one: _Portfolio, market: Market) -> dict[int, float]:
         """Fill the entries whose price a bar reaches; the price of each, by symbol."""
         waiting = one.execution.waiting
-        reached = [] if waiting is None else waiting.reached(market.bar, one.container.lots)
+        bar, risk = market.bar, one.spec.risk
+
+        def gone(s: int) -> bool:
+            if not self._rules.stops:
+                return False
+            position = StopInputs(*one.container.stop_inputs(s), 0.0)
+            at_open = replace(bar, high=bar.open, low=bar.open)
+            return StatelessRiskManager.stop(position, risk, at_open, s) > 0.0
+
+        reached = [] if waiting is None else waiting.reached(bar, one.container.lots, gone)
         if not reached:
             return {}
         power = one.container.buying_power(market.bar.open)

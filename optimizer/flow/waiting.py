@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kernels.orders import entry_level, entry_price, kept_level, waiting_lots
@@ -106,19 +106,23 @@ class WaitingEntries:
             found[s] = float(waiting_lots(one.lots, one.left, positions[s]))
         return found
 
-    def reached(self, bar: Bar, positions: Sequence[float]) -> list[tuple[Addition, float]]:
+    def reached(
+        self, bar: Bar, positions: Sequence[float], gone: Callable[[int], bool]
+    ) -> list[tuple[Addition, float]]:
         """Take out the entries whose price a bar reaches.
 
         Args:
             bar: the bar, or a finer one inside it.
             positions: lots of each symbol, signed.
+            gone: whether the bar opens beyond a stop or the target of a symbol's position: that closes
+                it, and nothing enters.
 
         Returns:
             Each with the price of the market at which it fills, in the order of the symbols.
         """
         found = []
         for s in sorted(self._waiting):
-            if bar.traded[s]:
+            if bar.traded[s] and not gone(s):
                 one = self._waiting[s]
                 price = entry_price(
                     one.lots,

@@ -29,6 +29,9 @@ NS_PER_STEP = 2.5
 """Time of one bar, one symbol and one parameter set on one core, without features; measured by
 `make bench`."""
 
+NS_PER_FINER_STEP = 4.0
+"""The same of one finer bar, in which stops, entries or the margin are watched."""
+
 SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
 """Time that a sampler takes for a trial; of those that are not listed, less than 1 ms."""
 
@@ -122,6 +125,8 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     row_bytes = 8.0 * (3 * len(METRICS) * 2 + 40)
     moment_bytes = 16.0 * study.validation.blocks
     work = n_sets * cells * NS_PER_STEP * 1e-9 * (1.4 if rules.correlated else 1.0)
+    if rules.finer is not None:
+        work += n_sets * rules.finer.open.size * NS_PER_FINER_STEP * 1e-9
     fits = sum(
         bars.n_bars / min(branch.values(f"{branch.classifier}_refit_bars"))
         for branch in {branch.classifier: branch for branch in space.branches}.values()

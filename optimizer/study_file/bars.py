@@ -13,9 +13,10 @@ from optimizer.bars.finer import FinerBars, inside_bars
 from optimizer.bars.load import load_bars
 from optimizer.bars.members import member_mask, read_members
 from optimizer.bars.rates import rate_at, read_rate
+from optimizer.errors import DataError
 from optimizer.study_file.account import Rate, RateFile
 from optimizer.study_file.study import Study
-from optimizer.text import list_text
+from optimizer.text import list_text, quoted
 from optimizer.types import Bars, FloatArray, MaskArray, TimeArray
 
 
@@ -95,14 +96,21 @@ def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
     data = study.data
     if data.fills is None:
         return None
-    finer = load_bars(
-        study.base_path / data.fills,
-        symbols=bars.symbols,
-        start=pd.Timestamp(bars.timestamps[0], tz="UTC"),
-        align="outer",
-        timezone=data.timezone,
-    )
-    return inside_bars(bars, finer)
+    try:
+        finer = load_bars(
+            study.base_path / data.fills,
+            symbols=bars.symbols,
+            start=pd.Timestamp(bars.timestamps[0], tz="UTC"),
+            align="outer",
+            timezone=data.timezone,
+        )
+        return inside_bars(bars, finer)
+    except DataError as error:
+        raise DataError(
+            f"[data] fills = {quoted(data.fills)}: {error}; it is relative to the study file's folder"
+            if not (study.base_path / data.fills).exists()
+            else f"[data] fills: {error}"
+        ) from None
 
 
 def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, FloatArray]:

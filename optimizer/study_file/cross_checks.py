@@ -34,6 +34,8 @@ def cross_checks(study: Study) -> list[Problem]:
         *_unread_by_sizing(study),
         *_no_stop(study),
         *_unread_by_entry(study),
+        *_unread_fills(study),
+        *_cooldown_after_nothing(study),
         *_entry_at_the_close(study),
         *_maker_unknown(study),
         *([] if study.data.symbols is None else symbol_checks(study, study.data.symbols)),
@@ -203,6 +205,40 @@ def _unread_by_entry(study: Study) -> Iterable[Problem]:
             ("costs", "maker_bps"),
             f'is not read with [risk] entry = "{study.risk.entry}", so its values are all alike; leave'
             ' it out, or set entry = "limit"',
+        )
+
+
+STOPS = tuple(
+    name for one in ("stop_loss", "take_profit", "trailing_stop") for name in (one, f"{one}_atr")
+)
+"""Parameters that close a position inside a bar."""
+
+
+def _none_of(study: Study, names: Iterable[str]) -> bool:
+    return all(bounds_of(study.risk.settings[name])[1] <= 0 for name in names)
+
+
+def _unread_fills(study: Study) -> Iterable[Problem]:
+    margin = study.risk.allow_short or study.account.leverage > 1.0
+    if (
+        study.data.fills is not None
+        and study.risk.entry == "market"
+        and not margin
+        and _none_of(study, STOPS)
+    ):
+        yield (
+            ("data", "fills"),
+            "is not read: no stop, target, waiting entry or margin looks into a bar; leave it out, or"
+            " set one, such as [risk] stop_loss = 0.05",
+        )
+
+
+def _cooldown_after_nothing(study: Study) -> Iterable[Problem]:
+    if study.risk.settings["cooldown"] != 0 and _none_of(study, (*STOPS, "time_exit")):
+        yield (
+            ("risk", "cooldown"),
+            "is read after stops, targets and time exits alone, and there are none; leave it out, or set"
+            " one, such as stop_loss = 0.05",
         )
 
 

@@ -41,7 +41,7 @@ LEAST_BLOCK = 10
 """Least bars of a block: the Sharpe ratio of fewer says nothing."""
 
 _RULE_ARRAYS = ("instruments", "rates", "members", "flat", "counted")
-"""Arrays of ``Rules``; the last two may be None."""
+"""Arrays of ``Rules``; the last three may be None."""
 
 PRICES = ("open", "high", "low", "close", "volume")
 """Arrays of ``Bars`` that all have."""

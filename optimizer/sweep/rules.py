@@ -13,11 +13,13 @@ from kernels.codes import ADDITIONS, ALLOCATIONS, ENTRIES, KELLY, SIZINGS
 from optimizer.bars.finer import FinerBars
 from optimizer.bars.times import days_per_year
 from optimizer.bars.timestamps import last_of_days
+from optimizer.errors import DataError
 from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import symbol_terms
 from optimizer.sweep.universe import session_exits
+from optimizer.text import list_text
 from optimizer.types import Bars, FloatArray, IntArray, MaskArray
 
 YEAR = np.timedelta64(31_557_600, "s")
@@ -57,8 +59,7 @@ class Rules:
         rates: (n_bars, N_RATE_COLUMNS), likewise.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
-        flat: whether nothing may be held after the orders of each bar, (n_bars,), 1 or 0; None for
-            never.
+        flat: whether nothing may be wanted at each close, (n_bars, n_symbols), 1 or 0; None for never.
         finer: the finer bars inside each bar; None where the study has none.
         counted: whether each bar closes a return of the metrics, (n_bars,), 1 or 0; None where every bar
             does.
@@ -212,10 +213,24 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         if counted is None
         else days_per_year(bars.timestamps, bars.bars_per_year),
     )
+    _require_finer_volume(rules, bars)
     for array in (rules.instruments, rules.rates, rules.members, rules.flat, rules.counted):
         if array is not None:
             array.flags.writeable = False
     return rules
+
+
+def _require_finer_volume(rules: Rules, bars: Bars) -> None:
+    """Refuse finer bars without volume where fills depend on it: they would lift the limit."""
+    if rules.finer is None or not rules.fees:
+        return
+    known = np.isfinite(rules.finer.volume).any(axis=0)
+    without = [bars.symbols[s] for s in np.flatnonzero(np.asarray(bars.has_volume) & ~known)]
+    if without:
+        raise DataError(
+            f"[data] fills: no volume of {list_text(without, 5)}, which the bars have, and costs depend"
+            " on it; give the volume of the finer bars, or leave out impact and max_volume_share"
+        )
 
 
 def _instruments(study: Study, symbols: tuple[str, ...]) -> FloatArray:

@@ -14,7 +14,7 @@ from optimizer.catalogue import COSTS, METRICS
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user import read_recorded_strategy, read_strategy
-from optimizer.study_file.components import StrategyReader
+from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, make_study
@@ -277,7 +277,8 @@ def single_set_study(
     fixed = fixed_costs(costs)
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise StudyFileError(f"parameters: {name} = {value!r}: expected one number")
+            hint = f"; give {name} as an argument of its own" if name in RISK_OPTIONS else ""
+            raise StudyFileError(f"parameters: {name} = {value!r}: expected one number{hint}")
         table, key = "costs" if name in _COSTS else "risk", name
         for owner in ("strategy", "classifier"):
             prefix = f"{tables[owner]['name']}_"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from kernels.codes import LEAVING, LIVE, WAITING
+from optimizer.bars.timestamps import last_of_days
 from optimizer.errors import DataError
 from optimizer.study_file.study import Study
 from optimizer.types import Bars, IntArray, MaskArray
@@ -29,32 +29,38 @@ def symbol_ends(bars: Bars) -> IntArray:
 
 
 def session_exits(study: Study, bars: Bars) -> MaskArray:
-    """The bars at whose close nothing may be wanted, so that nothing is held over the end of a session.
+    """The closes at which nothing may be wanted, so that nothing is held over the end of a session.
 
-    A session is a day of ``[data] timezone``.
+    A session is a day of ``[data] timezone``, and of each symbol the bars that it has in it.
 
     Args:
         study: whose orders fill at the next open, or at the close of the bar that decides.
         bars: the bars of the study.
 
     Returns:
-        Shape (n_bars,), 1 or 0.
+        Shape (n_bars, n_symbols), 1 or 0.
 
     Raises:
         DataError: the bars are as long as a session.
     """
-    days = pd.DatetimeIndex(bars.timestamps, tz="UTC").tz_convert(study.data.timezone)
-    day = days.tz_localize(None).normalize().to_numpy()
-    ends = np.zeros(bars.n_bars, dtype=np.uint8)
-    ends[:-1] = day[1:] != day[:-1]
-    if ends.mean() > 0.5:
-        raise DataError(
-            f"{bars.source}: [risk] session_exit = true closes positions before the end of each day,"
-            " and most days have one bar; leave it out, or use bars within the day"
-        )
-    if study.costs.fill == "close":
-        return ends
-    return np.append(ends[1:], np.uint8(0))
+    flat = np.zeros((bars.n_bars, bars.n_symbols), dtype=np.uint8)
+    for s in range(bars.n_symbols):
+        own = bars.own(s)
+        ends = last_of_days(bars.timestamps[own], study.data.timezone)
+        if ends.mean() > 0.5:
+            raise DataError(
+                f"{bars.source}: [risk] session_exit = true closes positions before the end of each day,"
+                f" and most days of {bars.symbols[s]} have one bar; leave it out, or use bars within the"
+                " day"
+            )
+        ends[-1:] = 0  # whether its session goes on is not known
+        decides = ends
+        if study.costs.fill != "close":
+            decides = np.append(ends[1:], np.uint8(0))
+            # An order lapses at a bar that the symbol lacks, so it is decided again.
+            decides[1:] |= ends[1:] & (np.diff(own) > 1)
+        flat[own, s] = decides
+    return flat
 
 
 def live_mask(
@@ -71,7 +77,7 @@ def live_mask(
         warm_up: bars of its own that a symbol has before its first decision.
         members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
             always.
-        flat: whether nothing may be wanted at the close of each bar, (n_bars,), 1 or 0; None for never.
+        flat: whether nothing may be wanted at each close, (n_bars, n_symbols), 1 or 0; None for never.
         ends: the result of ``symbol_ends``; None computes it.
 
     Returns:

@@ -243,10 +243,12 @@ class Broker:
         self.before = self.marked = Mark(self.cash, 0.0)
         self.variance = 0.0
         self.moments = finer.moments(bars, fills) if fills is not None else [[]] * bars.n_bars
-        times = bars.timestamps
-        self.closing = (
-            exits.closing(times, timezone, self.at_close) if session_exit else [False] * len(times)
-        )
+        self.closing = [
+            exits.closing(bars.timestamps, one.own, timezone, self.at_close)
+            if session_exit
+            else set()
+            for one in self.symbols
+        ]
         self.out = Outcome(self.warm_up())
 
     def symbol(
@@ -656,7 +658,7 @@ class Broker:
                 self.saw("still")
             if direction == SHORT and not self.allow_short:
                 direction = FLAT
-            direction = exits.allowed(self, one, direction, closing=self.closing[bar])
+            direction = exits.allowed(self, one, direction, closing=bar in self.closing[one.index])
             signals.append((one, direction, strength))
         n = sum(
             direction in (LONG, SHORT) or (direction == HOLD and one.lots != 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tests.reference import exits
 from tests.reference.finer import Piece
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def enter(broker: Broker, bar: int) -> None:
         if waiting is None or not one.now.trades or one.lots * waiting.lots < 0.0:
             continue
         price = price_of(broker, waiting, one.now)
-        if price is None:
+        if price is None or exits.opens_beyond(broker, one):
             continue
         one.waiting = None
         lots = broker.within_volume(one, waiting.lots)

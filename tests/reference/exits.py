@@ -35,6 +35,18 @@ def share_at_risk(broker: Broker, one: Symbol, bar: int) -> float:
     return away / close
 
 
+def opens_beyond(broker: Broker, one: Symbol) -> bool:
+    """Whether this moment opens beyond a stop or the target of a position."""
+    if one.lots == 0.0:
+        return False
+    p, side = broker.p, LONG if one.lots > 0.0 else SHORT
+    loss = distance(one.entry, p["stop_loss"], p["stop_loss_atr"], one.opening_atr)
+    trail = distance(one.best, p["trailing_stop"], p["trailing_stop_atr"], one.opening_atr)
+    gain = distance(one.entry, p["take_profit"], p["take_profit_atr"], one.opening_atr)
+    lost = side * (one.now.open - one.entry) <= -loss or side * (one.now.open - one.best) <= -trail
+    return lost or side * (one.now.open - one.entry) >= gain
+
+
 def stops(broker: Broker, bar: int) -> None:
     """Fill the stops and targets that this moment reaches."""
     p = broker.p
@@ -135,13 +147,20 @@ def allowed(broker: Broker, one: Symbol, direction: int, *, closing: bool) -> in
     return FLAT if timed or cools else direction
 
 
-def closing(times: TimeArray, timezone: str, at_close: bool) -> Sequence[bool]:
-    """Whether a session exit is decided at each bar's close.
+def closing(times: TimeArray, own: Sequence[int], timezone: str, at_close: bool) -> set[int]:
+    """The bars of a symbol at whose close a session exit is decided.
 
-    That is the close before the last bar of a session, or of this bar itself where orders fill at the
-    close. Whether the last bar of all is the last one of its session is not known.
+    That is the close before the last bar that it has in a session, or of this bar itself where orders
+    fill at the close. Whether its last bar of all is the last one of its session is not known. If the
+    calendar has bars between the two, the order lapses, so the last bar decides it again.
     """
+    times = times[list(own)]
     days = pd.DatetimeIndex(np.asarray(times)).tz_localize("UTC").tz_convert(ZoneInfo(timezone))
     day = list(days.date)
-    last = [day[t] != day[t + 1] for t in range(len(day) - 1)] + [False]
-    return last if at_close else [*last[1:], False]
+    last = [day[i] != day[i + 1] for i in range(len(day) - 1)] + [False]
+    if at_close:
+        return {own[i] for i, ends in enumerate(last) if ends}
+    before = {own[i - 1] for i, ends in enumerate(last) if ends and i > 0}
+    return before | {
+        own[i] for i, ends in enumerate(last) if ends and i > 0 and own[i] > own[i - 1] + 1
+    }

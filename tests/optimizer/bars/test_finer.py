@@ -53,6 +53,20 @@ def test_finer_bars_of_other_prices_or_times_are_refused() -> None:
         inside_bars(daily(THREE), bars_of([START + 9 * DAY], halved))
 
 
+def test_finer_bars_that_miss_prices_of_their_bar_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The morning of the first bar misses its low of 9; the second bar has no finer ones."""
+    inside_bars(daily(THREE), bars_of([START + HOUR], [(10.0, 12.0, 10.0, 11.0)]))
+    assert caplog.messages == [
+        "<memory>: the finer bars of A at 2024-01-01 range from 10 to 12, their bar from 9 to 12; in 1"
+        " bars stops and entries miss prices like that: give all finer bars of a bar, or none"
+    ]
+    caplog.clear()
+    inside_bars(daily(THREE), bars_of([START + HOUR], [THREE[0]]))
+    assert not caplog.messages
+
+
 def test_the_finer_path_decides_whether_the_stop_or_the_target_came_first(tmp_path: Path) -> None:
     """One bar holds both: the coarse rule takes the stop at 95, its finer bars reach 110 first."""
     flat = (100.0, 100.0, 100.0, 100.0)

@@ -279,6 +279,11 @@ REFUSALS: list[tuple[dict[str, Any], list[str]]] = [
     ({"risk": {"entry_offset": 0.01}}, ["[risk] entry_offset: is not read", 'entry = "limit"']),
     ({"risk": {"entry_bars": {"sweep": [1, 2]}}}, ["[risk] entry_bars: is not read"]),
     (
+        {"data": {"path": "bars.parquet", "fills": "finer.parquet"}},
+        ["[data] fills: is not read", "stop_loss = 0.05"],
+    ),
+    ({"risk": {"cooldown": {"sweep": [0, 5]}}}, ["[risk] cooldown: is read after stops"]),
+    (
         {"risk": {"entry": "stop"}, "costs": {"fill": "close"}},
         ["[costs] fill:", 'fill = "next_open"'],
     ),

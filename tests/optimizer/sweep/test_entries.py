@@ -239,7 +239,12 @@ def test_nothing_is_held_over_the_end_of_a_session() -> None:
         assert len(last) > 30
         assert (last["lots"] < 0.0).all()
     study = study_from_dict(mapping(risk={"session_exit": True}))
-    assert session_exits(study, bars)[:7].tolist() == [0, 0, 0, 0, 1, 0, 0]
+    assert session_exits(study, bars)[:7, 0].tolist() == [0, 0, 0, 0, 1, 0, 0]
+    # The hours of the second symbol end two bars earlier; the third lacks the last bar but one.
+    present = np.ones(bars.close.shape, dtype=np.uint8)
+    present[4::6, 1] = present[5::6, 1] = present[4::6, 2] = 0
+    flat = session_exits(study, replace(bars, present=present))
+    assert flat[:6].T.tolist() == [[0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 1]]
     with pytest.raises(DataError, match=r"session_exit = true .* most days have one bar"):
         session_exits(study, random_bars())
 
