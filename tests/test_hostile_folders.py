@@ -33,7 +33,7 @@ from optimizer.analytics.tables import BarRows
 from optimizer.errors import BarsweepError
 from optimizer.review.notebook import study_html
 from optimizer.search.run import run_study
-from optimizer.store import batches, ledger
+from optimizer.store import batch_files, ledger
 from optimizer.store.batch_files import MAXIMA_KEY, MOMENTS_KEY, TRIALS_KEY, parquet_file
 from optimizer.store.batches import read_batch, read_results
 from optimizer.store.export import export_sets
@@ -613,7 +613,7 @@ def test_a_file_of_any_size_takes_no_memory(name: str, fuzz: Fuzz) -> None:
 
 def test_metadata_of_any_size_are_not_read(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fuzz.home.path / "out" / "results" / "batch-000001.parquet"
-    monkeypatch.setattr(batches, "MOST_METADATA", 1_000)
+    monkeypatch.setattr(batch_files, "MOST_METADATA", 1_000)
     for read in (read_batch, read_results):
         with pytest.raises(ValueError, match="its metadata have 0 MB, more than any batch has"):
             read(path)

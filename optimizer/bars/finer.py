@@ -80,7 +80,7 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
         DataError: no bar has finer ones, or their prices are not those of the bars.
     """
     step = most_common(np.diff(to_nanoseconds(bars.timestamps)))
-    finer_step = most_common(np.diff(to_nanoseconds(finer.timestamps)))
+    finer_step = 0 if finer.n_bars < 2 else most_common(np.diff(to_nanoseconds(finer.timestamps)))
     if finer_step >= step:
         raise DataError(
             f"{finer.source}: a bar is {duration_text(finer_step)}, no finer than the"

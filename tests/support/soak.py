@@ -133,7 +133,10 @@ def compare(folder: StudyFolder, whole: StudyFolder) -> list[str]:
         == _digests(whole.path, "selection.json"),
         "manifest": folder.manifest()["complete"] is True,
         "leftovers": sorted(path.name for path in folder.path.iterdir())
-        == ["moments", "optuna.journal", "results", "selection.json", "study.json"],
+        == [
+            *("benchmark.parquet", "moments", "optuna.journal", "results"),
+            *("selection.json", "study.json"),
+        ],
     }
     return [f"{name} differ" for name, holds in checks.items() if not holds]
 

@@ -59,12 +59,32 @@ def test_finer_bars_that_miss_prices_of_their_bar_are_named(
     """The morning of the first bar misses its low of 9; the second bar has no finer ones."""
     inside_bars(daily(THREE), bars_of([START + HOUR], [(10.0, 12.0, 10.0, 11.0)]))
     assert caplog.messages == [
-        "<memory>: the finer bars of A at 2024-01-01 range from 10 to 12, their bar from 9 to 12; in 1"
-        " bars stops and entries miss prices like that: give all finer bars of a bar, or none"
+        "<memory>: the finer bars of A miss the high or the low of 100% of their bars by more than 0.1%;"
+        " are both files of the same hours, and adjusted alike?"
     ]
     caplog.clear()
     inside_bars(daily(THREE), bars_of([START + HOUR], [THREE[0]]))
     assert not caplog.messages
+
+
+def test_a_few_bars_of_other_prices_count_as_without_finer_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [(10.0, 12.0, 9.0, 11.0)] * 200
+    halves = [(10.0, 12.0, 9.0, 10.0), (10.0, 11.0, 9.5, 11.0)] * 200
+    halves[6] = (20.0, 24.0, 18.0, 20.0)  # a bad print in the fourth bar
+    times = (START + np.arange(200) * DAY)[:, None] + np.array([1, 9]) * HOUR
+    finer = inside_bars(daily(rows), bars_of(times.ravel(), halves))
+    assert finer.high[:, 0].max() == 12.0
+    assert finer.high[6:8, 0].tolist() == [12.0, 11.0]
+    assert finer.traded[6:8, 0].tolist() == [1, 0]
+    (message,) = caplog.messages
+    assert "2024-01-04 range from 9.5 to 24, their bar from 9 to 12; 1 bar like that" in message
+
+
+def test_bars_that_are_no_finer_are_refused() -> None:
+    with pytest.raises(DataError, match="a bar is 1d, no finer than the 1d of"):
+        inside_bars(daily(THREE), daily(THREE))
 
 
 def test_the_finer_path_decides_whether_the_stop_or_the_target_came_first(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_two_studies_on_the_same_bars(home: Home) -> None:
     assert {place: (a, b) for place, a, b in found.study_differences} == {
         "[study] name": ("small", "dear"),
         "[costs] commission_bps": (1.0, 20.0),
+        "[costs] maker_bps": (1.0, 20.0),
     }
     assert found.data_differences == ()
     # The seed is the same, so are the sets: the best of one has the same number in the other.

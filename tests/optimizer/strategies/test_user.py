@@ -44,6 +44,9 @@ from tests.support.studies import mapping, random_bars, result_hashes, write_bar
 
 
 @pytest.fixture
+WHOLE = [one.name for one in RISK if one.kind is int]
+
+
 def mine(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a strategy's file."""
 
@@ -130,7 +133,7 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
         table |= {name: int(table[name]) for name in ("fast", "slow")}
         costs = {one.name: parameters[one.name] for one in COSTS}
         risk = {
-            name: int(value) if name.endswith(("lookback", "max_positions")) else value
+            name: int(value) if name in WHOLE else value
             for name, value in parameters.items()
             if name not in (f"mine_{key}" for key in table)
             and name not in ("correlation_exact_symbols", "correlation_refresh")

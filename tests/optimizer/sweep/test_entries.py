@@ -245,7 +245,7 @@ def test_nothing_is_held_over_the_end_of_a_session() -> None:
     present[4::6, 1] = present[5::6, 1] = present[4::6, 2] = 0
     flat = session_exits(study, replace(bars, present=present))
     assert flat[:6].T.tolist() == [[0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 1]]
-    with pytest.raises(DataError, match=r"session_exit = true .* most days have one bar"):
+    with pytest.raises(DataError, match=r"session_exit = true .* most days of AAA have one bar"):
         session_exits(study, random_bars())
 
 
