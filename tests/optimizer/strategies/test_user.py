@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numba import types
 
 import optimizer
-from optimizer.catalogue import COSTS, METRICS
+from optimizer.catalogue import COSTS, METRICS, RISK
 from optimizer.errors import ExportError, StrategyError, StudyFileError
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import run_flow
@@ -42,11 +42,10 @@ from tests.support.command import barsweep
 from tests.support.strategies import MANY, MOMENTUM
 from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 
-
-@pytest.fixture
 WHOLE = [one.name for one in RISK if one.kind is int]
 
 
+@pytest.fixture
 def mine(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a strategy's file."""
 
