@@ -292,6 +292,8 @@ def want_lanes(
             leaves = (direction != _HOLD) & (positions[p + LOTS + b] != 0.0)
             acting |= 1 if wants | leaves else 0
         if acting == 0:
+            for b in range(B):
+                positions[p + ORDER + b] = 0.0
             return 0
     if stops is not None:
         for b in range(B):

@@ -59,7 +59,7 @@ def test_finer_bars_that_miss_prices_of_their_bar_are_named(
     """The morning of the first bar misses its low of 9; the second bar has no finer ones."""
     inside_bars(daily(THREE), bars_of([START + HOUR], [(10.0, 12.0, 10.0, 11.0)]))
     assert caplog.messages == [
-        "<memory>: the finer bars of A miss the high or the low of 100% of their bars by more than 0.1%;"
+        "<memory>: the finer bars of A miss the high or the low of 33% of their bars by more than 0.1%;"
         " are both files of the same hours, and adjusted alike?"
     ]
     caplog.clear()
@@ -83,7 +83,7 @@ def test_a_few_bars_of_other_prices_count_as_without_finer_ones(
 
 
 def test_bars_that_are_no_finer_are_refused() -> None:
-    with pytest.raises(DataError, match="a bar is 1d, no finer than the 1d of"):
+    with pytest.raises(DataError, match="a bar is 1 day, no finer than the 1 day of"):
         inside_bars(daily(THREE), daily(THREE))
 
 
