@@ -10,6 +10,7 @@ import pandas as pd
 
 from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
+from optimizer.sweep.buy_and_hold import UNIVERSE
 from optimizer.text import counted
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
 from optimizer.views.report import winner_figures
@@ -60,7 +61,10 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     """
     if content.winner is None or content.median is None:
         return None
-    symbols = content.manifest["symbols"]
+    symbols, benchmark = content.manifest["symbols"], content.study.validation.benchmark
+    held = f"equal money in each of {counted(len(symbols), 'symbol')}"
+    if benchmark != UNIVERSE or len(symbols) == 1:
+        held = f"all money in {symbols[0] if benchmark == UNIVERSE else benchmark}"
     return {
         "height": drawn.add(
             "equity",
@@ -69,8 +73,7 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
             ),
         ),
         "first": str(content.manifest["first_time"])[:10],
-        "several": len(symbols) > 1,
-        "symbols": counted(len(symbols), "symbol"),
+        "held": held,
         "close_fill": content.winner.inputs.rules.close_fill,
         "stitched": content.stitched is not None,
     }
