@@ -108,6 +108,24 @@ def test_a_stop_entry_is_stopped_in_its_own_bar() -> None:
     assert found[1:] == [(1, "stop", -52.0, pytest.approx(98.5))]
 
 
+def test_nothing_enters_where_the_bar_opens_beyond_a_stop() -> None:
+    # Each bar lets 20 units through, so there is more to add: 20 at 96.9, 2% above 95. At the close of 97
+    # the rest waits at 98.94. The next bar reaches that, but opens at 94, beyond the stop at 94.962.
+    parameters = {"entry_offset": 0.02, "entry_bars": 1, "stop_loss": 0.02, "rebalance_band": 0.0}
+    costs = {**FREE, "max_volume_share": 0.00002}
+    tail: list[Row] = [
+        (96.0, 97.0, 96.0, 96.5),
+        (96.5, 97.2, 95.7, 97.0),
+        (94.0, 99.5, 93.5, 99.0),
+        (99.0, 99.5, 98.5, 99.2),
+    ]
+    found = fills_of(tail, parameters, entry="stop", costs=costs)
+    assert found == [
+        (0, "order", 20.0, pytest.approx(96.9)),
+        (2, "stop", -20.0, pytest.approx(94.0)),
+    ]
+
+
 def test_a_distance_in_ranges_by_hand() -> None:
     # Falling bars have a true range of 1 each, the rise one of 95 - 91 = 4: Wilder's average over
     # 2 bars at its close is (1 + 4) / 2 = 2.5. Filled at 96, the stop is 2 * 2.5 below.
