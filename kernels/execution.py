@@ -60,6 +60,32 @@ def fill_terms(
 
 
 @jit
+def entry_costs(
+    limit: bool,
+    slippage: float,
+    half_spread: float,
+    impact: float,
+    commission: float,
+    maker: float,
+) -> tuple[float, float, float, float]:
+    """What an entry that waits at a price costs.
+
+    A limit order makes the market: it pays no spread, and does not move the price.
+
+    Args:
+        limit: whether it is a limit order; a stop order takes what the market asks.
+        slippage, half_spread, impact, commission: those of an order at the open.
+        maker: commission of a limit order, a fraction of the value.
+
+    Returns:
+        Slippage, half the spread, impact and commission.
+    """
+    if limit:
+        return 0.0, 0.0, 0.0, maker
+    return slippage, half_spread, impact, commission
+
+
+@jit
 def volume_limit(quantity: float, share: float, volume: float, lot_units: float) -> float:
     """What a bar's volume lets through of a fill.
 

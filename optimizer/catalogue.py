@@ -134,6 +134,12 @@ RISK: tuple[Parameter, ...] = (
     Parameter("correlation_refresh", int, 20, 1, 100_000, "fixed", "bars between these refreshes"),
 )
 
+STOPS = ("stop_loss", "take_profit", "trailing_stop")
+"""Distances that close a position inside a bar, as fractions of a price."""
+
+STOPS_ATR = tuple(f"{name}_atr" for name in STOPS)
+"""The same in average true ranges."""
+
 SIZING_PARAMETERS: dict[str, tuple[str, ...]] = {
     "kelly": ("kelly_fraction", "expected_sharpe"),
     "volatility_target": ("volatility_target",),

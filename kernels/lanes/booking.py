@@ -5,15 +5,25 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE, LIMIT_ENTRY
-from kernels.execution import fill_costs, fill_terms, volume_limit
+from kernels.execution import (
+    entry_costs,
+    fill_costs,
+    fill_terms,
+    lot_need,
+    payable_share,
+    volume_limit,
+)
 from kernels.layout import (
+    ADDED,
     BEST,
     CASH,
     COMMISSION,
     COSTS,
     ENTRY,
     ENTRY_ATR,
+    EQUITY_NOW,
     FLOW,
+    FREED,
     GROSS_LOSS,
     GROSS_PROFIT,
     HALF_SPREAD_TICKS,
@@ -37,6 +47,7 @@ from kernels.layout import (
     OWN_VOLUME_SHARE,
     PER_ORDER,
     PER_UNIT,
+    SHARE,
     SLIPPAGE,
     SPENT,
     TICK,
@@ -125,11 +136,14 @@ def lane_terms(
             X_VOLATILITY + b
         ]
     if entry is not None:
-        # A limit order makes the market: it pays no spread, and does not move the price.
-        takes = 0.0 if entry == LIMIT_ENTRY else 1.0
-        maker = parameters[q + MAKER + b] + instruments[s, OWN_MAKER]
-        slippage, half_spread, impact = slippage * takes, half_spread * takes, impact * takes
-        commission = maker if entry == LIMIT_ENTRY else commission
+        slippage, half_spread, impact, commission = entry_costs(
+            entry == LIMIT_ENTRY,
+            slippage,
+            half_spread,
+            impact,
+            commission,
+            parameters[q + MAKER + b] + instruments[s, OWN_MAKER],
+        )
     lot_units, lot_money = instruments[s, LOT_UNITS], instruments[s, LOT_MONEY]
     if fees is None:
         return fill_terms(
@@ -251,6 +265,98 @@ def reduce_position(
     state[o + CASH + b] -= change * cash_per_lot
     book_costs(state, o, b, change, value, cash_per_lot)
     return ended > 0.0
+
+
+@jit_borrowing
+def ask_power(
+    q: Index,
+    s: Index,
+    b: Index,
+    side: float,
+    quantity: float,
+    value: float,
+    cash_per_lot: float,
+    parameters: FloatArray,
+    instruments: FloatArray,
+    scratch: FloatArray,
+    leverage: float,
+    fees: object,
+) -> None:
+    """Add an addition to what a lane's additions ask of the buying power; ``grant_power`` shares it.
+
+    Args:
+        q: offset of the block in ``parameters``.
+        s, b: numbers of the symbol and of the lane.
+        side: 1 for a purchase, -1 for a sale.
+        quantity: lots, >= 0.
+        value: money per lot at the market's price.
+        cash_per_lot: money that a lot takes or brings.
+        parameters: rows of each lane.
+        instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
+        scratch: ADDED is raised, and FREED by what does not shrink with the quantity.
+        leverage: buying power over equity.
+        fees: None where no lane has costs that depend on the size of a fill.
+    """
+    scratch[ADDED + b] += quantity * lot_need(side, value, cash_per_lot, leverage)
+    if fees is not None:
+        fixed = leverage * (
+            parameters[q + MINIMUM + b]
+            + instruments[s, OWN_MINIMUM]
+            + parameters[q + PER_ORDER + b]
+            + instruments[s, OWN_PER_ORDER]
+        )
+        scratch[FREED + b] += fixed if quantity > 0.0 else 0.0
+
+
+@jit_borrowing
+def grant_power(scratch: FloatArray) -> None:
+    """Share the buying power of a block among the additions of each lane.
+
+    Args:
+        scratch: the scratch values as ``power_lanes`` and ``ask_power`` left them; SHARE is written, and
+            SPENT cleared.
+    """
+    for b in range(B):
+        scratch[SHARE + b] = payable_share(
+            scratch[EQUITY_NOW + b], scratch[ADDED + b], scratch[FREED + b]
+        )
+        scratch[SPENT + b] = 0.0
+
+
+@jit_borrowing
+def add_to_position(
+    state: FloatArray,
+    positions: FloatArray,
+    scratch: FloatArray,
+    o: Index,
+    p: Index,
+    b: Index,
+    change: float,
+    paid: float,
+    value: float,
+    cash_per_lot: float,
+    atr: float,
+    stops: object,
+) -> None:
+    """Open a position or add to it, and book its costs. Its cash is left in SPENT.
+
+    Args:
+        state, positions: updated.
+        scratch: SPENT is raised.
+        o, p, b: offsets of the block in ``state`` and of the symbol in ``positions``, and the lane.
+        change: lots, signed; 0 changes nothing.
+        paid: price per unit, after costs.
+        value: money per lot at the market's price.
+        cash_per_lot: money that a lot takes or brings.
+        atr: average true range before the fill.
+        stops: None where stops are off.
+    """
+    if stops is not None:
+        move_entry(positions, p, b, change, paid, atr)
+    positions[p + LOTS + b] += change
+    positions[p + FLOW + b] -= change * cash_per_lot
+    scratch[SPENT + b] += change * cash_per_lot
+    book_costs(state, o, b, change, value, cash_per_lot)
 
 
 @jit_borrowing

@@ -5,18 +5,18 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ENTERED, ENTRY_ADDING
-from kernels.execution import cut_lots, lot_need, payable_share, stop_price
+from kernels.execution import cut_lots, stop_price
 from kernels.lanes.booking import (
-    book_costs,
+    add_to_position,
+    ask_power,
     gather_volatility,
+    grant_power,
     lane_terms,
     lane_volume_limit,
-    move_entry,
     record_fill,
 )
 from kernels.lanes.fills import power_lanes
 from kernels.layout import (
-    ADDED,
     BEST,
     CASH,
     COLUMN_BLOCK,
@@ -26,19 +26,12 @@ from kernels.layout import (
     ENTRY_BARS,
     ENTRY_OFFSET,
     ENTRY_OFFSET_ATR,
-    EQUITY_NOW,
-    FLOW,
-    FREED,
     LEFT,
     LEVEL,
     LOT_MONEY,
     LOTS,
-    MINIMUM,
     ORDER,
-    OWN_MINIMUM,
-    OWN_PER_ORDER,
     PARAMETER_BLOCK,
-    PER_ORDER,
     POSITION_BLOCK,
     SHARE,
     SPENT,
@@ -218,22 +211,11 @@ def enter_lanes(
                     q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, f,
                     fees, entry,
                 )  # fmt: skip
-                scratch[ADDED + b] += quantity * lot_need(
-                    side, price * lot_money, cash_per_lot, leverage
-                )
-                if fees is not None:
-                    fixed = leverage * (
-                        parameters[q + MINIMUM + b]
-                        + instruments[s, OWN_MINIMUM]
-                        + parameters[q + PER_ORDER + b]
-                        + instruments[s, OWN_PER_ORDER]
-                    )
-                    scratch[FREED + b] += fixed if quantity > 0.0 else 0.0
-    for b in range(B):
-        scratch[SHARE + b] = payable_share(
-            scratch[EQUITY_NOW + b], scratch[ADDED + b], scratch[FREED + b]
-        )
-        scratch[SPENT + b] = 0.0
+                ask_power(
+                    q, s, b, side, quantity, price * lot_money, cash_per_lot, parameters,
+                    instruments, scratch, leverage, fees,
+                )  # fmt: skip
+    grant_power(scratch)
     for s in range(n_symbols):
         if pending[k, s] & ENTERED:
             p = (k * n_symbols + s) * POSITION_BLOCK
@@ -261,13 +243,10 @@ def enter_lanes(
                     q, s, b, side, quantity, price, parameters, instruments, scratch, volumes, f,
                     fees, entry,
                 )  # fmt: skip
-                change = side * quantity
-                if stops is not None:
-                    move_entry(positions, p, b, change, paid, atr)
-                positions[p + LOTS + b] += change
-                positions[p + FLOW + b] -= change * cash_per_lot
-                scratch[SPENT + b] += change * cash_per_lot
-                book_costs(state, o, b, change, price * lot_money, cash_per_lot)
+                add_to_position(
+                    state, positions, scratch, o, p, b, side * quantity, paid, price * lot_money,
+                    cash_per_lot, atr, stops,
+                )  # fmt: skip
                 # What did not fill lapses.
                 positions[p + ORDER + b] = 0.0 if inside else order
                 positions[p + LEFT + b] = 0.0 if inside else positions[p + LEFT + b]

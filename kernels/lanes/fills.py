@@ -5,14 +5,15 @@ import numpy as np
 from kernels._jit import jit_borrowing
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ORDER_ADDING, ORDER_REDUCING, REDUCE
-from kernels.execution import buying_power, cut_lots, lot_need, payable_share
+from kernels.execution import buying_power, cut_lots
 from kernels.lanes.booking import (
-    book_costs,
+    add_to_position,
+    ask_power,
     end_trades,
     gather_volatility,
+    grant_power,
     lane_terms,
     lane_volume_limit,
-    move_entry,
     record_fill,
     reduce_position,
 )
@@ -21,18 +22,13 @@ from kernels.layout import (
     CASH,
     COLUMN_BLOCK,
     EQUITY_NOW,
-    FLOW,
     FREED,
     GROSS,
     LEFT,
     LOT_MONEY,
     LOTS,
-    MINIMUM,
     ORDER,
-    OWN_MINIMUM,
-    OWN_PER_ORDER,
     PARAMETER_BLOCK,
-    PER_ORDER,
     POSITION_BLOCK,
     SHARE,
     SPENT,
@@ -159,20 +155,21 @@ def fill_lanes(
                     fees,
                     None,
                 )
-                scratch[ADDED + b] += quantity * lot_need(side, value, cash_per_lot, leverage)
-                if fees is not None:
-                    fixed = leverage * (
-                        parameters[q + MINIMUM + b]
-                        + instruments[s, OWN_MINIMUM]
-                        + parameters[q + PER_ORDER + b]
-                        + instruments[s, OWN_PER_ORDER]
-                    )
-                    scratch[FREED + b] += fixed if quantity > 0.0 else 0.0
-    for b in range(B):
-        scratch[SHARE + b] = payable_share(
-            scratch[EQUITY_NOW + b], scratch[ADDED + b], scratch[FREED + b]
-        )
-        scratch[SPENT + b] = 0.0
+                ask_power(
+                    q,
+                    s,
+                    b,
+                    side,
+                    quantity,
+                    value,
+                    cash_per_lot,
+                    parameters,
+                    instruments,
+                    scratch,
+                    leverage,
+                    fees,
+                )
+    grant_power(scratch)
     for s in range(n_symbols):
         if pending[k, s] & ADD:
             p = (k * n_symbols + s) * POSITION_BLOCK
@@ -215,13 +212,20 @@ def fill_lanes(
                     fees,
                     None,
                 )
-                change = side * quantity
-                if stops is not None:
-                    move_entry(positions, p, b, change, paid, atr)
-                positions[p + LOTS + b] += change
-                positions[p + FLOW + b] -= change * cash_per_lot
-                scratch[SPENT + b] += change * cash_per_lot
-                book_costs(state, o, b, change, value, cash_per_lot)
+                add_to_position(
+                    state,
+                    positions,
+                    scratch,
+                    o,
+                    p,
+                    b,
+                    side * quantity,
+                    paid,
+                    value,
+                    cash_per_lot,
+                    atr,
+                    stops,
+                )
         pending[k, s] = 0
     for b in range(B):
         state[o + CASH + b] -= scratch[SPENT + b]

@@ -314,23 +314,23 @@ class EventFlow:
 
     def _enter(self, one: _Portfolio, market: Market) -> dict[int, float]:
         """Fill the entries whose price a bar reaches; the price of each, by symbol."""
-        waiting = one.execution.waiting
-        bar, risk = market.bar, one.spec.risk
+        waiting, bar = one.execution.waiting, market.bar
+        if waiting is None:
+            return {}
 
         def gone(s: int) -> bool:
-            if not self._rules.stops:
-                return False
             position = StopInputs(*one.container.stop_inputs(s), 0.0)
-            at_open = replace(bar, high=bar.open, low=bar.open)
-            return StatelessRiskManager.stop(position, risk, at_open, s) > 0.0
+            return self._rules.stops and StatelessRiskManager.stopped_at_open(
+                position, one.spec.risk, bar, s
+            )
 
-        reached = [] if waiting is None else waiting.reached(bar, one.container.lots, gone)
+        reached = waiting.reached(bar, one.container.lots, gone)
         if not reached:
             return {}
-        power = one.container.buying_power(market.bar.open)
+        power = one.container.buying_power(bar.open)
         fills = one.execution.execute_entries(reached, market, power)
         self._book(one, fills, market)
-        self._reject_orders(one, market.bar, one.execution.rejected_orders)
+        self._reject_orders(one, bar, one.execution.rejected_orders)
         filled = {fill.symbol for fill in fills}
         prices = {entry.order.symbol: price for entry, price in reached}
         return {s: price for s, price in prices.items() if s in filled}

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from optimizer.catalogue import ENTRY_PARAMETERS, METRICS, RISK, SIZING_PARAMETERS, column
+from optimizer.catalogue import (
+    ENTRY_PARAMETERS,
+    METRICS,
+    RISK,
+    SIZING_PARAMETERS,
+    STOPS,
+    STOPS_ATR,
+    column,
+)
 from optimizer.study_file.per_symbol import DEFAULT
 from optimizer.study_file.settings import Choices, Range, Setting, Sweep, setting_to_dict
 from optimizer.study_file.values import Place, Problem
@@ -208,12 +216,6 @@ def _unread_by_entry(study: Study) -> Iterable[Problem]:
         )
 
 
-STOPS = tuple(
-    name for one in ("stop_loss", "take_profit", "trailing_stop") for name in (one, f"{one}_atr")
-)
-"""Parameters that close a position inside a bar."""
-
-
 def _none_of(study: Study, names: Iterable[str]) -> bool:
     return all(bounds_of(study.risk.settings[name])[1] <= 0 for name in names)
 
@@ -224,7 +226,7 @@ def _unread_fills(study: Study) -> Iterable[Problem]:
         study.data.fills is not None
         and study.risk.entry == "market"
         and not margin
-        and _none_of(study, STOPS)
+        and _none_of(study, (*STOPS, *STOPS_ATR))
     ):
         yield (
             ("data", "fills"),
@@ -234,7 +236,7 @@ def _unread_fills(study: Study) -> Iterable[Problem]:
 
 
 def _cooldown_after_nothing(study: Study) -> Iterable[Problem]:
-    if study.risk.settings["cooldown"] != 0 and _none_of(study, (*STOPS, "time_exit")):
+    if study.risk.settings["cooldown"] != 0 and _none_of(study, (*STOPS, *STOPS_ATR, "time_exit")):
         yield (
             ("risk", "cooldown"),
             "is read after stops, targets and time exits alone, and there are none; leave it out, or set"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import layout
-from kernels.execution import fill_terms, volume_limit
+from kernels.execution import entry_costs, fill_terms, volume_limit
 from optimizer.sweep.risk_values import risk_values
 from optimizer.sweep.rules import Rules
 from optimizer.types import FloatArray
@@ -109,22 +109,27 @@ class Costs:
             price: the price of the market.
             volatility: the volatility of the symbol, per bar, at the decision.
             volume: units traded in the bar; inf where unknown.
-            limit: whether it is a limit entry, which makes the market: it pays no spread, and does not
-                move the price.
+            limit: whether it is a limit entry, see ``kernels.execution.entry_costs``.
         """
+        slippage, half_spread = self.slippage[symbol], self.half_spread[symbol]
+        impact, commission = self.impact[symbol] * volatility, self.commission[symbol]
+        if limit:
+            slippage, half_spread, impact, commission = entry_costs(
+                limit, slippage, half_spread, impact, commission, self.maker[symbol]
+            )
         paid, cash_per_lot = fill_terms(
             1.0 if lots > 0.0 else -1.0,
             abs(lots),
             price,
             self.lot_units[symbol],
             self.lot_money[symbol],
-            0.0 if limit else self.slippage[symbol],
-            0.0 if limit else self.half_spread[symbol],
-            self.maker[symbol] if limit else self.commission[symbol],
+            slippage,
+            half_spread,
+            commission,
             self.per_unit[symbol],
             self.minimum[symbol],
             self.per_order[symbol],
-            0.0 if limit else self.impact[symbol] * volatility,
+            impact,
             1.0 / volume if self.fees else 0.0,
             True if self.fees else None,
         )

@@ -13,6 +13,7 @@ from kernels.codes import ADDITIONS, ALLOCATIONS, ENTRIES, KELLY, SIZINGS
 from optimizer.bars.finer import FinerBars
 from optimizer.bars.times import days_per_year
 from optimizer.bars.timestamps import last_of_days
+from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.errors import DataError
 from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
 from optimizer.study_file.space import Space
@@ -25,10 +26,10 @@ from optimizer.types import Bars, FloatArray, IntArray, MaskArray
 YEAR = np.timedelta64(31_557_600, "s")
 """365.25 days, over which interest is stated."""
 
-RANGES = ("stop_loss_atr", "take_profit_atr", "trailing_stop_atr", "entry_offset_atr")
+RANGES = (*STOPS_ATR, "entry_offset_atr")
 """Distances in average true ranges."""
 
-EXITS = ("stop_loss", "take_profit", "trailing_stop", *RANGES[:3], "time_exit", "cooldown")
+EXITS = (*STOPS, *STOPS_ATR, "time_exit", "cooldown")
 """Parameters that are 0 unless given and close positions, or keep them closed."""
 
 SIZE_FEES = ("commission_per_unit", "commission_minimum", "commission_per_order", "impact")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from optimizer.study_file.cross_checks import STOPS
+from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.types import Bars
 from tests.support.accounts import Case
 from tests.support.entries_and_exits import in_sessions, wild_finer_bars, wild_rules
@@ -257,7 +257,12 @@ def wild_case(seed: int, folder: Path) -> Case:
         keys["costs"]["maker_bps"] = by_symbol(rng, bars, -10.0, 20.0)
     # Some finer bars lie in bars that their symbol lacks.
     finer = wild_finer_bars(rng, bars) if rng.random() < 0.25 else None
-    if not waits and not variant.short and leverage == 1.0 and not any(map(parameters.get, STOPS)):
+    if (
+        not waits
+        and not variant.short
+        and leverage == 1.0
+        and not any(map(parameters.get, (*STOPS, *STOPS_ATR)))
+    ):
         finer = None  # nothing would read them
     bars, members = changed_universe(bars, seed, folder, ends=variant.extended)
     columns = wild_columns(rng, bars) if variant.extended else {}

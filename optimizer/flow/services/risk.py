@@ -261,6 +261,21 @@ class StatelessRiskManager:
         )
 
     @staticmethod
+    def stopped_at_open(
+        position: StopInputs, risk_config: RiskConfig, market_data: Bar, symbol: int
+    ) -> bool:
+        """Whether the bar opens beyond a stop or the target of a position.
+
+        Args:
+            position: what stops read of the position.
+            risk_config: the risk configuration of the portfolio.
+            market_data: the bar, or a finer one inside it.
+            symbol: index.
+        """
+        open_ = float(market_data.open[symbol])
+        return _stop_price(position, risk_config, open_, open_, open_) > 0.0
+
+    @staticmethod
     def stop_level(
         position: StopInputs,
         risk_config: RiskConfig,
