@@ -72,8 +72,8 @@ class Tally:
     Attributes:
         trials: told so far.
         sets: evaluated so far.
-        maxima: (n_draws,), largest draws of the max-test over the sets so far; none before the first
-            batch.
+        maxima: largest draws of the max-test over the sets so far, see ``no_draws``; none before the
+            first batch.
     """
 
     def __init__(self, search: SearchTable, n_trials: int) -> None:
@@ -113,7 +113,7 @@ class Tally:
         """Raise the largest draws to those of a batch.
 
         Args:
-            maxima: (n_draws,), those of its sets.
+            maxima: those of its sets.
         """
         self.maxima = larger_draws([self.maxima, maxima])
 

@@ -90,17 +90,24 @@ def _deflated_sharpe(
             _possible(one.skewness, one.kurtosis),
             variance / selection.returns_per_year,
             max(n_trials, 1.0),
+            one.autocorrelation or 0.0,
         )
     )
 
 
-def set_statistics(selection: Selection, row: Mapping[Any, Any], tried: Tried) -> SetStatistics:
+def set_statistics(
+    selection: Selection,
+    row: Mapping[Any, Any],
+    tried: Tried,
+    autocorrelation: float | None = None,
+) -> SetStatistics:
     """The odds of one set of a study.
 
     Args:
         selection: the ``[selection]`` settings of the study.
         row: the row of the set, as in the study's results.
         tried: what ``judge`` takes.
+        autocorrelation: correlation of each of its in-sample returns with the one before, if known.
     """
     yearly = math.sqrt(selection.returns_per_year)
 
@@ -115,7 +122,11 @@ def set_statistics(selection: Selection, row: Mapping[Any, Any], tried: Tried) -
         sharpe, skewness, kurtosis = (float(v or 0.0) for v in values)
         return none_if_nan(
             probabilistic_sharpe_ratio(
-                sharpe / yearly, n_returns, skewness, _possible(skewness, kurtosis)
+                sharpe / yearly,
+                n_returns,
+                skewness,
+                _possible(skewness, kurtosis),
+                autocorrelation=autocorrelation or 0.0,
             )
         )
 
@@ -127,6 +138,7 @@ def set_statistics(selection: Selection, row: Mapping[Any, Any], tried: Tried) -
         oos_sharpe=known("oos_sharpe"),
         psr=psr("", selection.n_returns),
         oos_psr=psr("oos_", selection.n_holdout_returns),
+        autocorrelation=autocorrelation,
         alpha=known("alpha"),
         alpha_t=known("alpha_t"),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Tried:
         n_sets: distinct sets, over all studies whose bars overlap.
         n_studies: these studies, the study itself included.
         maxima: (n_draws,), largest draws over all these sets; empty without a max-test.
+        others: (n_draws,), those over the sets of other studies alone; empty without any.
         place: path of the ledger; empty where only the study itself counts.
         problem: what is wrong with the ledger; empty if nothing.
     """
@@ -31,6 +32,7 @@ class Tried:
     n_sets: int
     n_studies: int
     maxima: Float32Array
+    others: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))
     place: str = ""
     problem: str = ""
 
@@ -74,11 +76,13 @@ def everything_tried(selection: Selection) -> Tried:
             f"{place}: entry {ledger.broken} is not as it was written, or the one before it was"
             " removed: the ledger has been changed by hand"
         )
+    elsewhere = larger_draws([one.maxima for one, _ in others])
     n_own = max(selection.n_tried, *(search.n_sets for _, search in own), 0)
     return Tried(
         n_sets=n_own + sum(search.n_sets for _, search in others),
         n_studies=1 + len(others),
-        maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in (*own, *others))]),
+        maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in own), elsewhere]),
+        others=elsewhere,
         place=place,
         problem=problem,
     )
@@ -108,12 +112,13 @@ def search_of(study: Study, inputs: Inputs, n_sets: int) -> Search:
 
 
 def known_draws(maxima: Float32Array) -> Float32Array:
-    """Largest draws as they are kept: empty where no set has any.
+    """Largest draws over all sets, as they are kept: empty where no set has any.
 
     Args:
-        maxima: (n_draws,), -inf where no set has been tested.
+        maxima: those of ``no_draws``, -inf where no set has been tested; empty without a batch.
 
     Returns:
         (n_draws,) or (0,).
     """
-    return maxima if len(maxima) and np.isfinite(maxima).all() else np.zeros(0, np.float32)
+    largest = maxima.max(axis=0) if maxima.size else maxima
+    return largest if np.isfinite(largest).all() else np.zeros(0, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optimizer.selection.likeness import ALIKE
 from optimizer.selection.odds import deflated_statistics, tries_of
 from optimizer.selection.p_values import (
     LEVEL,
@@ -162,7 +163,7 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
     near, held = selection.neighbours, selection.held
     lines = [
         f"deflated Sharpe ratio {'unknown' if dsr is None else probability(dsr)} for"
-        f" {counted(n_tried, 'set')} tried, worth at most {effective:,.0f} independent ones"
+        f" {counted(n_tried, 'set')} tried, worth {effective:,.0f} independent ones"
     ]
     if selection.pbo is not None:
         lines.append(
@@ -171,8 +172,9 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
         )
     if near is not None:
         lines.append(
-            f"median Sharpe ratio of its {counted(near.n_sets, 'neighbour')} {near.median:.3f}, its own"
-            f" {_figure(winner.sharpe)}"
+            f"median Sharpe ratio {near.median:.3f} of {counted(near.n_sets, 'neighbour')}, the sets"
+            f" among {near.n_drawn:,} drawn whose returns correlate {ALIKE[0]} to {ALIKE[1]} with its"
+            f" own; its own {_figure(winner.sharpe)}"
         )
     if held is not None:
         lines.append(
@@ -180,6 +182,20 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
             f" in-sample, {_figure(held.out_of_sample.get('sharpe'))} out-of-sample"
         )
     return lines
+
+
+def expectation(selection: Selection) -> str:
+    """The Sharpe ratio to expect of the winner, in words.
+
+    Args:
+        selection: the ``[selection]`` settings of the study.
+    """
+    expected, interval = selection.expected_sharpe, selection.expected_interval
+    if expected is None:
+        return "Sharpe ratio to expect unknown: too few bars"
+    between = "" if interval is None else f" (95%: {_interval(interval)})"
+    inside = _figure(selection.sets[0].sharpe)
+    return f"Sharpe ratio to expect {expected:.2f}{between}, in-sample {inside}"
 
 
 def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
@@ -194,6 +210,8 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         One sentence a line.
     """
     lines = []
+    if selection.expected_sharpe is not None:
+        lines.append(expectation(selection))
     if len(tried.maxima):
         years = selection.n_returns / selection.returns_per_year
         lines.append(

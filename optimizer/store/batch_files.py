@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from optimizer.catalogue import METRICS
 from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
 from optimizer.store.names import MOMENTS
+from optimizer.sweep.max_test import STEPS
 from optimizer.types import Float32Array, FloatArray
 
 TRIALS_KEY = b"barsweep.trials"
@@ -158,15 +160,29 @@ def read_maxima(metadata: Mapping[bytes, bytes] | None) -> Float32Array:
         metadata: the metadata of its result file.
 
     Returns:
-        (n_draws,).
+        Those of ``no_draws``.
 
     Raises:
-        ValueError: it has none, or they are no numbers.
+        KeyError: it has none.
+        ValueError: they are no numbers, or not as many as there should be.
     """
-    draws = np.frombuffer(bytes.fromhex((metadata or {})[MAXIMA_KEY].decode()), "<f4")
+    packed = bytes.fromhex((metadata or {})[MAXIMA_KEY].decode())
+    try:
+        draws = np.frombuffer(zlib.decompress(packed), "<f4")
+    except zlib.error:
+        raise ValueError("its largest draws cannot be read") from None
     if np.isnan(draws).any():
         raise ValueError("its largest draws are no numbers")
-    return draws.astype(np.float32)
+    return draws.astype(np.float32).reshape(len(STEPS) + 1, -1)
+
+
+def packed_maxima(maxima: Float32Array) -> bytes:
+    """The largest draws as ``read_maxima`` reads them; steps without sets take no room.
+
+    Args:
+        maxima: those of ``no_draws``.
+    """
+    return zlib.compress(maxima.astype("<f4").tobytes()).hex().encode()
 
 
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:

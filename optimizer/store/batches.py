@@ -39,7 +39,7 @@ class FinishedBatch:
     Attributes:
         path: its file.
         trials: the trials as ``StudyFolder.write_batch`` took them.
-        maxima: (n_draws,), largest draws of the max-test over its sets.
+        maxima: largest draws of the max-test over its sets, see ``no_draws``.
     """
 
     path: Path

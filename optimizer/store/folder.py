@@ -21,6 +21,7 @@ from optimizer.store.batch_files import (
     array_file,
     digest,
     moments_path,
+    packed_maxima,
     parquet_file,
     result_table,
 )
@@ -246,7 +247,7 @@ class StudyFolder(Results):
             parameter_names: the parameter names of the study, in order.
             trials: the trials of the batch, plain values.
             moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
-            maxima: (n_draws,), largest draws of the max-test over its sets.
+            maxima: largest draws of the max-test over its sets, see ``no_draws``.
 
         Raises:
             StudyError: it cannot be written.
@@ -257,7 +258,7 @@ class StudyFolder(Results):
             {
                 TRIALS_KEY: json.dumps(list(trials)).encode(),
                 MOMENTS_KEY: digest(sums),
-                MAXIMA_KEY: maxima.astype("<f4").tobytes().hex().encode(),
+                MAXIMA_KEY: packed_maxima(maxima),
             }
         )
         content = parquet_file(table)

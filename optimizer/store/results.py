@@ -126,7 +126,10 @@ class Results:
         return sum(read_parquet(partial(read_metadata, path), path).num_rows for path in paths)
 
     def maxima(self) -> Float32Array:
-        """The largest draws of the max-test over all sets, shape (n_draws,).
+        """Read the largest draws of the max-test over all sets.
+
+        Returns:
+            Those of ``no_draws``.
 
         Raises:
             StudyError: a file cannot be read.
