@@ -99,13 +99,14 @@ def set_statistics(selection: Selection, row: Mapping[Any, Any], tried: Tried) -
 
     Args:
         selection: the ``[selection]`` settings of the study.
-        row: the row of the set, as in the study's results.
+        row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
+            shown.
         tried: what ``judge`` takes.
     """
     yearly = math.sqrt(selection.returns_per_year)
 
     def known(name: str) -> float | None:
-        value = row[name]
+        value = row.get(name)
         return None if pd.isna(value) else float(value)
 
     def psr(prefix: str, n_returns: int) -> float | None:

@@ -13,6 +13,7 @@ from kernels import layout
 from optimizer.selection.benchmark import save_benchmark
 from optimizer.selection.blocks import judge_over_blocks
 from optimizer.selection.bootstrap import stationary_bootstrap
+from optimizer.selection.looks import verdict_look
 from optimizer.selection.neighbours import find_neighbours
 from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import holdout_alpha
@@ -76,6 +77,8 @@ def select(
     numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
     sharpes = sharpes[np.isfinite(sharpes)]
     n_tried = folder.n_distinct()
+    # The verdict's look at the holdout, at the winner alone; the other sets stay sealed.
+    best = best.join(folder.holdout([int(best["set"].iloc[0])]), on="set")
     winner = best.iloc[[0]]
     selection = Selection(
         n_tried=n_tried,
@@ -86,6 +89,7 @@ def select(
         returns_per_year=rules.returns_per_year,
         sets=(),
         search=search_of(study, inputs, n_tried),
+        look=verdict_look(folder.manifest(), winner.iloc[0].to_dict()),
         maxima=tuple(known_draws(folder.maxima()).tolist()),
     )
     alone = Tried.alone(selection)

@@ -9,7 +9,8 @@ import numpy as np
 from optimizer.errors import StudyError
 from optimizer.files import ledger_path
 from optimizer.selection.record import Selection
-from optimizer.store.ledger import Search, bar_size, read_ledger
+from optimizer.store.ledger import read_ledger
+from optimizer.store.ledger_entries import Search, bar_size
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.max_test import larger_draws
@@ -24,6 +25,7 @@ class Tried:
         n_sets: distinct sets, over all studies whose bars overlap.
         n_studies: these studies, the study itself included.
         maxima: (n_draws,), largest draws over all these sets; empty without a max-test.
+        n_looks: looks at bars of its holdout, that of its own verdict included.
         place: path of the ledger; empty where only the study itself counts.
         problem: what is wrong with the ledger; empty if nothing.
     """
@@ -31,6 +33,7 @@ class Tried:
     n_sets: int
     n_studies: int
     maxima: Float32Array
+    n_looks: int = 1
     place: str = ""
     problem: str = ""
 
@@ -79,6 +82,7 @@ def everything_tried(selection: Selection) -> Tried:
         n_sets=n_own + sum(search.n_sets for _, search in others),
         n_studies=1 + len(others),
         maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in (*own, *others))]),
+        n_looks=1 + (0 if selection.look is None else len(ledger.other_looks(selection.look))),
         place=place,
         problem=problem,
     )

@@ -204,4 +204,5 @@ def search(content: Content, drawn: Drawn) -> Values | None:
         "objective": content.objective,
         "tile_value": chosen.tile_value,
         "failed": counted(failed, "trial") if failed else "",
+        "unsealed": content.sets[f"oos_{content.objective}"].notna().any(),
     }
