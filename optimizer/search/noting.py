@@ -64,7 +64,7 @@ class LedgerNotes:
         """Note that the verdict looks at the holdout.
 
         Args:
-            look: at what; None without a holdout.
+            look: the look as the ledger has it; None without a holdout.
         """
         if look is not None:
             self._try(lambda: ledger.note_look(look))

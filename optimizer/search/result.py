@@ -39,7 +39,7 @@ class StudyResult:
         return self.folder.results()
 
     def out_of_sample(self) -> pd.DataFrame:
-        """``results`` with ``oos_`` metrics behind, once the holdout is unsealed.
+        """Every row of ``results`` with its ``oos_`` metrics, once the holdout is unsealed.
 
         Raises:
             StudyError: the holdout is sealed, there are no results, or a file cannot be read.

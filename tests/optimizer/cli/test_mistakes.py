@@ -345,7 +345,6 @@ def exported(home: Home, folder: Path, change: Callable[[dict[str, Any]], object
          "sets #1 in_sample: sharpe is missing; "),
         (lambda one: one["sets"][0]["out_of_sample"].pop("volatility"),
          "sets #1 out_of_sample: volatility is missing; "),
-        (lambda one: one["sets"][0].update(out_of_sample=None), "sets #1 out_of_sample is missing; "),
         (lambda one: one.update(first_bar=295),
          "first_bar = 295: the bars have only 300, and 10 must follow it; "),
     ],
