@@ -395,7 +395,8 @@ def test_every_file_swapped(fuzz: Fuzz) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
 @pytest.mark.parametrize(
     "name",
-    ["results", "moments", "holdout", "unsealed.json", "folds", "shared-123-0123abcd", "study.json.part", "optuna.journal",
+    ["results", "moments", "holdout", "unsealed.json", "folds", "shared-123-0123abcd",
+     "study.json.part", "optuna.journal",
      "results/batch-000000.parquet", "results/x.parquet.part", "selection.json",
      "shared-123-0123abcd/link"],
 )  # fmt: skip

@@ -133,11 +133,11 @@ def flow(
 def _note_look(prepared: PreparedFlow) -> None:
     """Note in the ledger that a flow runs on through the holdout."""
     from optimizer.files import ledger_path
-    from optimizer.selection.looks import flow_look
+    from optimizer.selection.looks import look_over
     from optimizer.store.ledger import note_look
 
     if prepared.split is not None and prepared.stop > prepared.split:
-        entry = note_look(flow_look(prepared.study, prepared.bars, prepared.split))
+        entry = note_look(look_over(prepared.study, prepared.bars, prepared.split))
         say(f"a look at the holdout is noted: {ledger_path()}, entry {entry.number}")
 
 

@@ -160,8 +160,8 @@ def _explain_look(found: Ledger, number: int, time: str, look: Look) -> None:
         return
     others = [str(one.number) for one, _ in found.other_looks(look) if one.number != number]
     say(
-        f"  bars of it were seen by entries {', '.join(others)} too: p-values out-of-sample are corrected"
-        f" for {len(others) + 1} looks"
+        f"  bars of it were seen by {'entry' if len(others) == 1 else 'entries'} {', '.join(others)} too:"
+        f" p-values out-of-sample are corrected for {len(others) + 1} looks"
         if others
         else "  nobody else has seen any of its bars"
     )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from optimizer.errors import StudyError
 from optimizer.store.export import set_document
+from optimizer.store.ledger import read_ledger
 from optimizer.store.ledger_entries import Look, bar_size
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.types import Bars
@@ -43,11 +46,11 @@ def unsealing(manifest: Mapping[str, Any]) -> Look | None:
     return _look(manifest, "unsealed", "")
 
 
-def flow_look(study: Study, bars: Bars, split: int) -> Look:
-    """The look of a flow that runs on through the holdout.
+def look_over(study: Study, bars: Bars, split: int) -> Look:
+    """The look of whoever sees all sets of a study over its holdout before it has run.
 
     Args:
-        study: the study of the flow.
+        study: the study.
         bars: the bars of the study.
         split: first bar of the holdout.
     """
@@ -62,6 +65,35 @@ def flow_look(study: Study, bars: Bars, split: int) -> Look:
         stop_ns=_nanoseconds(bars.timestamps[-1]),
         why="unsealed",
     )
+
+
+def looks_with(study: Study, bars: Bars, split: int) -> int:
+    """The number of looks at bars of a study's holdout once it has run, that of its verdict included.
+
+    Verdicts on the same study do not count: it is taken to find the same winner again. A ledger that
+    cannot be read has none.
+
+    Args:
+        study: the study to be run.
+        bars: the bars of the study.
+        split: first bar of the holdout; n_bars without a holdout.
+    """
+    if split >= bars.n_bars:
+        return 1
+    own = look_over(study, bars, split)
+    try:
+        found = [what for _, what in read_ledger().other_looks(replace(own, why="verdict"))]
+    except StudyError:
+        return 1
+    same = (own.study_hash, own.data_hash)
+    again = [
+        one
+        for one in found
+        if isinstance(one, Look)
+        and one.why == "verdict"
+        and (one.study_hash, one.data_hash) == same
+    ]
+    return 1 + len(found) - len(again)
 
 
 def _look(

@@ -25,17 +25,17 @@ class Tried:
         n_sets: distinct sets, over all studies whose bars overlap.
         n_studies: these studies, the study itself included.
         maxima: (n_draws,), largest draws over all these sets; empty without a max-test.
-        n_looks: looks at bars of its holdout, that of its own verdict included.
         place: path of the ledger; empty where only the study itself counts.
         problem: what is wrong with the ledger; empty if nothing.
+        n_looks: looks at bars of its holdout, that of its own verdict included.
     """
 
     n_sets: int
     n_studies: int
     maxima: Float32Array
-    n_looks: int = 1
     place: str = ""
     problem: str = ""
+    n_looks: int = 1
 
     @classmethod
     def alone(cls, selection: Selection, problem: str = "") -> Tried:
@@ -82,9 +82,9 @@ def everything_tried(selection: Selection) -> Tried:
         n_sets=n_own + sum(search.n_sets for _, search in others),
         n_studies=1 + len(others),
         maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in (*own, *others))]),
-        n_looks=1 + (0 if selection.look is None else len(ledger.other_looks(selection.look))),
         place=place,
         problem=problem,
+        n_looks=1 + (0 if selection.look is None else len(ledger.other_looks(selection.look))),
     )
 
 

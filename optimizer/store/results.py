@@ -23,7 +23,7 @@ from optimizer.store.batches import (
 )
 from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
 from optimizer.store.manifest import read_manifest
-from optimizer.store.names import MANIFEST, RESULTS
+from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.trial_records import distinct_points, read_trials
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
@@ -204,6 +204,11 @@ class Results:
             for path in self.batch_paths()
         ]
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set")
+        if not frame.index.is_unique:
+            raise StudyError(
+                f"{self.path / HOLDOUT}: has a set twice; `barsweep resume {self.path}` computes the"
+                " batch again"
+            )
         return frame
 
     def trials(self) -> list[dict[str, Any]]:

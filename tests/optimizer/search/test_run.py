@@ -586,7 +586,8 @@ def test_the_manifest_describes_the_study(data: Path, tmp_path: Path) -> None:
     assert manifest["complete"] is True
     assert manifest["versions"]["optuna"] == optuna.__version__
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "benchmark.parquet", "holdout", "moments", "optuna.journal", "results", "selection.json", "study.json",
+        "benchmark.parquet", "holdout", "moments", "optuna.journal", "results", "selection.json",
+        "study.json",
     ]  # fmt: skip
 
 
