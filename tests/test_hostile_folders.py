@@ -44,6 +44,7 @@ from optimizer.store.batch_files import (
 from optimizer.store.batches import read_batch, read_results
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
+from optimizer.store.ledger_entries import Search
 from optimizer.store.validated import MOST_BYTES, read_text
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
@@ -713,7 +714,7 @@ def test_a_ledger_of_other_content(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("BARSWEEP_LEDGER", str(place))
     fuzz.add("ledger", ["ledger"])
     strange = ["", MARKUP, CLOSING, "\x7f\x9b2J", "x" * 100_000, "=1+1"]
-    what = ledger.Search(
+    what = Search(
         "0" * 64, "1" * 64, "study", "bars.parquet", ("AAA",), 86_400 * 10**9, 0, 10**18, 3
     )
     for kind in (*strange, None, -1, 2**63 - 1, 1e308, float("inf"), b"\xff\xfe"):
