@@ -32,7 +32,8 @@ def autocorrelated(r: float) -> Simulated:
     """AR(1) with normal shocks."""
 
     def draw(random: np.random.Generator, n: int) -> FloatArray:
-        return np.sqrt(1.0 - r * r) * np.asarray(lfilter([1.0], [1.0, -r], random.normal(size=n)))
+        values: FloatArray = lfilter([np.sqrt(1.0 - r * r)], [1.0, -r], random.normal(size=n))
+        return values
 
     return draw
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from optimizer.review.compare import compare_studies
     from optimizer.review.records import list_studies, set_record
     from optimizer.review.replay import replay
+    from optimizer.review.unseal import unseal_study
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -88,6 +89,7 @@ __all__ = [
     "set_record",
     "strength_of_score",
     "study_from_dict",
+    "unseal_study",
     "write_report",
     "write_tearsheet",
 ]
@@ -111,6 +113,7 @@ _HOMES = {
     "set_record": "optimizer.review.records",
     "strength_of_score": "kernels.signals",
     "study_from_dict": "optimizer.study_file.study",
+    "unseal_study": "optimizer.review.unseal",
     "write_report": "optimizer.views.report",
     "write_tearsheet": "optimizer.views.tearsheet",
     "BacktestResult": "optimizer.sweep.single_set",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from optimizer.selection.record import Selection
     from optimizer.selection.verdict import Verdict
+    from optimizer.store.folder import StudyFolder
     from optimizer.study_file.study import Study
 
 
@@ -105,6 +106,8 @@ def show(
 def _show_set(path: Path, number: int) -> None:
     from optimizer.review.records import set_record
     from optimizer.review.tables import ODDS_LEGEND
+    from optimizer.store.folder import StudyFolder
+    from optimizer.store.seal import may_show, seal_note
 
     one = set_record(path, number)
     say(
@@ -122,7 +125,11 @@ def _show_set(path: Path, number: int) -> None:
     for name, value in one.in_sample.items():
         table.add_row(name, format_cell(value), format_cell((one.out_of_sample or {}).get(name)))
     console.print(table)
-    say(f"open after the last bar: {_open_positions(path, number)}")
+    folder = StudyFolder.open(path)
+    last = "the last bar" if may_show(folder, number) else "the last bar in-sample"
+    say(f"open after {last}: {_open_positions(path, number)}")
+    if not may_show(folder, number):
+        say(seal_note(folder), "dim")
     if one.odds is None:
         say("odds: unknown until the study is complete and has a winner")
         return
@@ -170,7 +177,7 @@ def _show_found(
         return
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
     found = judged(folder)
-    _print_sets(frame, study, found.selection, found.verdict, more)
+    _print_sets(frame, folder, study, found.selection, found.verdict, more)
 
 
 def show_study(path: Path, top: int) -> None:
@@ -214,7 +221,7 @@ def show_study(path: Path, top: int) -> None:
     if frame.empty:
         say(no_best(folder, study.search), "yellow")
     else:
-        _print_sets(frame, study, selection, verdict)
+        _print_sets(frame, folder, study, selection, verdict)
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):
@@ -253,6 +260,7 @@ def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
 
 def _print_sets(
     frame: pd.DataFrame,
+    folder: StudyFolder,
     study: Study,
     selection: Selection | None,
     verdict: Verdict | None,
@@ -260,8 +268,9 @@ def _print_sets(
 ) -> None:
     """Print one row per set: each metric as in-sample / out-of-sample, its odds, what differs."""
     from optimizer.review.tables import ODDS_LEGEND, set_table
+    from optimizer.store.seal import seal_note, with_open_holdout
 
-    found = set_table(frame, study, selection, verdict, more)
+    found = set_table(with_open_holdout(folder, frame), study, selection, verdict, more)
     table = new_table()
     for title in found.titles[:-1]:
         table.add_column(title, justify="right", no_wrap=True)
@@ -271,3 +280,5 @@ def _print_sets(
     console.print(table)
     if found.has_odds:
         say(ODDS_LEGEND, "dim")
+    if note := seal_note(folder):
+        say(note, "dim")

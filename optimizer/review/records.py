@@ -22,6 +22,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MANIFEST, SELECTION
 from optimizer.store.query import best_sets
+from optimizer.store.seal import with_open_holdout
 from optimizer.study_file.study import recorded_study
 
 StudyState = Literal["complete", "running", "stopped", "unreadable"]
@@ -38,7 +39,8 @@ class StudySummary:
             continue it or compute again what it lost, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
         objective: the first metric that it searches by.
-        best, best_out_of_sample: the value of that metric for the best set; None if no set is best.
+        best, best_out_of_sample: the value of that metric for the best set; None if no set is best, the
+            latter also while the holdout is sealed for it.
         verdict: the verdict in words; None before the end, or if no set is best.
         when: time of the last change to its files, UTC.
         problem: why it cannot be read, or what is missing of it; empty if all is there.
@@ -67,7 +69,7 @@ class SetRecord:
         score: the score by which sets are ranked; None if undefined.
         parameters: all its parameters by column.
         in_sample, out_of_sample: metrics by name, None if undefined; the latter is None without a
-            holdout.
+            holdout, or while it is sealed for the set.
         odds: None until the study is complete.
     """
 
@@ -171,7 +173,7 @@ def summarize(folder: str | Path) -> StudySummary:
         objective = study.search.objective[0]
         complete, written = manifest["complete"], opened.batch_paths()
         best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
-        row = {} if best.empty else best.to_dict("records")[0]
+        row = {} if best.empty else with_open_holdout(opened, best).to_dict("records")[0]
         verdict = judged(opened).verdict
         missing = missing_batch(opened, study, manifest)
         done = complete and not missing
@@ -226,7 +228,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     n_sets = opened.n_sets()
     if not 0 <= number < n_sets:
         raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")
-    row = opened.sets([number]).to_dict("records")[0]
+    row = with_open_holdout(opened, opened.sets([number])).to_dict("records")[0]
     document = set_document(row, manifest["study"])
     selection, verdict, _ = judged(opened)
     odds = None

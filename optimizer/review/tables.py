@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection
 from optimizer.selection.verdict import Verdict
@@ -52,7 +53,7 @@ def set_table(
     """A table of sets: each metric as in-sample / out-of-sample, the odds, what differs.
 
     Args:
-        frame: whole rows of the study's results.
+        frame: whole rows of the study's results, with the out-of-sample metrics that may be shown.
         study: the study that they are results of.
         selection: the ``[selection]`` settings of the study, for the odds of its best sets, see
             ``judged``; None before its end.
@@ -77,7 +78,7 @@ def set_table(
     ]
     here = set(frame["set"])
     known_odds = selection.sets if selection is not None else ()
-    odds = {one.number: one for one in known_odds if one.number in here}
+    odds = here.intersection(one.number for one in known_odds)
     titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
     if verdict is not None:
         titles.append("p\n")
@@ -96,7 +97,9 @@ def set_table(
             statistic = None if pd.isna(row["alpha_t"]) else float(row["alpha_t"])
             cells.append(probability(family_wise(statistic, verdict.tried.maxima)))
         if odds:
-            one = odds.get(row["set"])
+            one = None
+            if selection is not None and verdict is not None and row["set"] in odds:
+                one = set_statistics(selection, row, verdict.tried)
             cells += (
                 ["-"] * 2
                 if one is None

@@ -113,9 +113,9 @@ def _search_window(
             window.stop - 1,
         )
         return None
-    row = best.iloc[0]
-    before, after = (
-        0.0 if pd.isna(row[name]) else float(row[name]) for name in ("sharpe", "oos_sharpe")
-    )
-    found = replace(window, number=int(row["set"]), in_sample=before, out_of_sample=after)
+    chosen = int(best["set"].iloc[0])
+    # The holdout of a window is its test block, which is in-sample of the study.
+    ratios = best["sharpe"].iloc[0], within.holdout([chosen])["oos_sharpe"].iloc[0]
+    before, after = (0.0 if pd.isna(value) else float(value) for value in ratios)
+    found = replace(window, number=chosen, in_sample=before, out_of_sample=after)
     return found, within

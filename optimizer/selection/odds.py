@@ -105,14 +105,15 @@ def set_statistics(
 
     Args:
         selection: the ``[selection]`` settings of the study.
-        row: the row of the set, as in the study's results.
+        row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
+            shown.
         tried: what ``judge`` takes.
         autocorrelation: correlation of each of its in-sample returns with the one before, if known.
     """
     yearly = math.sqrt(selection.returns_per_year)
 
     def known(name: str) -> float | None:
-        value = row[name]
+        value = row.get(name)
         return None if pd.isna(value) else float(value)
 
     def psr(prefix: str, n_returns: int) -> float | None:

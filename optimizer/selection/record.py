@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
-from optimizer.store.ledger import Search
+from optimizer.store.ledger_entries import Look, Search
 from optimizer.store.names import SELECTION
 from optimizer.store.validated import BarsPerYear, Count, Name, problem_of, read_json
 from optimizer.sweep.buy_and_hold import UNIVERSE, Held
@@ -132,8 +132,9 @@ class Selection:
         n_returns: in-sample returns, from the first decision on: one a bar or one a day.
         n_holdout_returns: those of the holdout.
         returns_per_year: annualizes.
-        sets: statistics of the best sets, best first.
+        sets: statistics of the best sets, best first; out-of-sample of the first one alone.
         search: the study as the ledger has it.
+        look: the verdict's look at the holdout as the ledger has it; None without a holdout.
         maxima: largest draws of the max-test over all sets of the study; empty without one.
         holdout: what the winner earned over the holdout beyond the benchmark; None without a holdout, or
             where it is too short.
@@ -175,6 +176,7 @@ class Selection:
     returns_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
     search: Search | None = None
+    look: Look | None = None
     maxima: tuple[Draw, ...] = ()
     holdout: HoldoutAlpha | None = None
     minimum_years: Finite | None = None

@@ -18,6 +18,7 @@ from optimizer.selection.bootstrap import (
     stationary_bootstrap,
 )
 from optimizer.selection.likeness import draw_sample, effective_number, find_neighbours
+from optimizer.selection.looks import verdict_look
 from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import holdout_alpha
 from optimizer.selection.record import HoldoutAlpha, Selection
@@ -71,6 +72,8 @@ def select(
     numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
     sharpes = sharpes[np.isfinite(sharpes)]
     n_tried = folder.n_distinct()
+    # The verdict's look at the holdout, at the winner alone; the other sets stay sealed.
+    best = best.join(folder.holdout([int(best["set"].iloc[0])]), on="set")
     rows = [best.iloc[[place]] for place in range(len(best))]
     sample = draw_sample(
         study.seed, space, inputs, folder, numbers, int(best["set"].iloc[0]), regimes
@@ -84,6 +87,7 @@ def select(
         returns_per_year=rules.returns_per_year,
         sets=(),
         search=search_of(study, inputs, n_tried),
+        look=verdict_look(folder.manifest(), best.iloc[0].to_dict()),
         maxima=tuple(known_draws(folder.maxima()).tolist()),
     )
     alone = Tried.alone(selection)

@@ -9,7 +9,8 @@ import numpy as np
 from optimizer.errors import StudyError
 from optimizer.files import ledger_path
 from optimizer.selection.record import Selection
-from optimizer.store.ledger import Search, bar_size, read_ledger
+from optimizer.store.ledger import read_ledger
+from optimizer.store.ledger_entries import Search, bar_size
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.max_test import larger_draws
@@ -27,6 +28,7 @@ class Tried:
         others: (n_draws,), those over the sets of other studies alone; empty without any.
         place: path of the ledger; empty where only the study itself counts.
         problem: what is wrong with the ledger; empty if nothing.
+        n_looks: looks at bars of its holdout, that of its own verdict included.
     """
 
     n_sets: int
@@ -35,6 +37,7 @@ class Tried:
     others: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))
     place: str = ""
     problem: str = ""
+    n_looks: int = 1
 
     @classmethod
     def alone(cls, selection: Selection, problem: str = "") -> Tried:
@@ -85,6 +88,7 @@ def everything_tried(selection: Selection) -> Tried:
         others=elsewhere,
         place=place,
         problem=problem,
+        n_looks=1 + (0 if selection.look is None else len(ledger.other_looks(selection.look))),
     )
 
 

@@ -9,6 +9,7 @@ from optimizer.selection.odds import deflated_statistics, tries_of
 from optimizer.selection.p_values import (
     LEVEL,
     combined,
+    corrected_for_looks,
     critical_value,
     detectable_ratio,
     family_wise,
@@ -51,7 +52,7 @@ class Verdict:
         p: probability of figures as good as the winner's without any alpha, in-sample and over the
             holdout combined; None where it is unknown.
         reasons: what it follows from.
-        tried: what the p-value in-sample is corrected for.
+        tried: what the p-values are corrected for.
     """
 
     words: str
@@ -69,7 +70,8 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     """The verdict on a study's winner.
 
     The p-value in-sample is family-wise: the probability that the best of all sets ever tried on these
-    bars has as large a statistic of alpha if none has any alpha. That of the holdout is the winner's own.
+    bars has as large a statistic of alpha if none has any alpha. That of the holdout is the winner's own,
+    corrected for every look at these bars.
     Fisher's method combines both. ``SKILL`` where the combined one is at most ``LEVEL`` and the winner's
     alpha after costs is above 0 in-sample and over the holdout; ``PROMISING`` where it is at most
     ``PROMISING_LEVEL`` and alpha in-sample is above 0; otherwise ``LUCK``. Without a holdout, or with one
@@ -83,8 +85,9 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     tried = Tried.alone(selection) if tried is None else tried
     winner, holdout = selection.sets[0], selection.holdout
     p = family_wise(winner.alpha_t, tried.maxima)
-    known = [one for one in (p, None if holdout is None else holdout.p) if one is not None]
-    whole = combined([1.0 if p is None else p, *([] if holdout is None else [holdout.p])])
+    kept_p = None if holdout is None else corrected_for_looks(holdout.p, tried.n_looks)
+    known = [one for one in (p, kept_p) if one is not None]
+    whole = combined([1.0 if p is None else p, *([] if kept_p is None else [kept_p])])
     positive = (winner.alpha or 0.0) > 0.0
     kept = holdout is None or holdout.alpha > 0.0
     words = LUCK
@@ -93,7 +96,7 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     reasons = (
         Reason(_in_sample(selection, tried, p), _weight(p, PROMISING_LEVEL)),
         # A short holdout has a large p-value with an edge too, but a loss speaks against the set.
-        Reason(_out_of_sample(selection), _weight(None if holdout is None else holdout.p, 0.5)),
+        Reason(_out_of_sample(selection, tried.n_looks), _weight(kept_p, 0.5)),
         Reason(_alpha(selection), 0 if winner.alpha is None else 1 if positive and kept else -1),
     )
     return Verdict(words, whole if known else None, reasons, tried)
@@ -120,7 +123,7 @@ def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
     )
 
 
-def _out_of_sample(selection: Selection) -> str:
+def _out_of_sample(selection: Selection, n_looks: int) -> str:
     holdout = selection.holdout
     if not selection.n_holdout_returns:
         return "p unknown out-of-sample: no holdout"
@@ -129,9 +132,13 @@ def _out_of_sample(selection: Selection) -> str:
             "p unknown out-of-sample: the holdout is too short, or shows no return of the set's own"
         )
     years = selection.n_holdout_returns / selection.returns_per_year
-    power = detectable_ratio(holdout_critical_value(selection.n_holdout_returns), years)
+    power = detectable_ratio(holdout_critical_value(selection.n_holdout_returns, n_looks), years)
+    looks = ""
+    if n_looks > 1:
+        p = corrected_for_looks(holdout.p, n_looks)
+        looks = f", {probability(p)} after {n_looks:,} looks at these bars"
     return (
-        f"p {probability(holdout.p)} out-of-sample; {years:.1f} years can show a Sharpe ratio of"
+        f"p {probability(holdout.p)} out-of-sample{looks}; {years:.1f} years can show a Sharpe ratio of"
         f" {power:.1f} or more in 4 of 5 cases"
     )
 

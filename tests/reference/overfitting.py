@@ -118,7 +118,7 @@ def block_length(values: Sequence[float]) -> float:
     slope = fsum(window(k) * abs(k) * autocovariance(k) for k in lags)
     spectrum = fsum(window(k) * autocovariance(k) for k in lags)
     best = (2 * slope**2 / (2 * spectrum**2)) ** (1 / 3) * n ** (1 / 3)
-    return max(1.0, min(best, ceil(min(3 * sqrt(n), n / 3))))
+    return float(max(1.0, min(best, ceil(min(3 * sqrt(n), n / 3)))))
 
 
 def max_drawdown(returns: Iterable[float]) -> float:

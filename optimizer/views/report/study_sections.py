@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
+from optimizer.selection.odds import set_statistics
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
@@ -69,7 +70,7 @@ def verdict(content: Content) -> Values:
 def _best_table(content: Content) -> Values:
     frame = content.best
     metrics = [*dict.fromkeys((*content.study.search.objective, *SHOWN))]
-    odds = {} if content.selection is None else {o.number: o for o in content.selection.sets}
+    odds = set() if content.selection is None else {one.number for one in content.selection.sets}
     varying = [axis.name for axis in content.axes if axis.name in frame.columns]
     varying = [name for name in varying if frame[name].nunique(dropna=False) > 1]
     names = ["set", *(metric_name(name) for name in metrics)]
@@ -79,7 +80,9 @@ def _best_table(content: Content) -> Values:
     for row in frame.to_dict("records"):
         cells = [f"{value_text(n, row[n])} / {value_text(n, row[f'oos_{n}'])}" for n in metrics]
         if odds:
-            one = odds.get(int(row["set"]))
+            one = None
+            if content.selection and content.verdict and int(row["set"]) in odds:
+                one = set_statistics(content.selection, row, content.verdict.tried)
             p, dsr = (one.p, one.dsr) if one else (None, None)
             psr, oos_psr = (one.psr, one.oos_psr) if one else (None, None)
             cells += [
@@ -204,4 +207,5 @@ def search(content: Content, drawn: Drawn) -> Values | None:
         "objective": content.objective,
         "tile_value": chosen.tile_value,
         "failed": counted(failed, "trial") if failed else "",
+        "unsealed": content.sets[f"oos_{content.objective}"].notna().any(),
     }

@@ -33,7 +33,7 @@ def data_set(kind: str) -> tuple[FloatArray, FloatArray]:
     """Returns of many sets, (n_bars, n_sets), and of a benchmark."""
     if kind == "real":
         returns = momentum_returns("SPY", "GLD", "AAPL", "GE")
-        return returns, closes()["SPY"].pct_change().to_numpy()[-len(returns) :]
+        return returns, closes()["SPY"].pct_change().to_numpy(np.float64)[-len(returns) :]
     random = np.random.default_rng(41)
     n_bars, n_sets = 1920, 40
     market = simulated("garch", n_bars, 42) - 0.0005
@@ -135,7 +135,7 @@ def test_p_values_and_survivors_are_those_of_arch(kind: str) -> None:
             block_size=length, reps=2000, seed=8,
         )  # fmt: skip
         stepped.compute()
-        return {int(name) for name in stepped.superior_models}
+        return {int(str(name)) for name in stepped.superior_models}
 
     critical = stepwise_critical_value(maxima, NO_OTHERS, 0.05)
     found = set(np.flatnonzero(statistics > critical).tolist())
