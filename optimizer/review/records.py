@@ -13,7 +13,7 @@ import pandas as pd
 
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.files import is_in_use
-from optimizer.selection.odds import deflated, set_statistics
+from optimizer.selection.odds import deflated, odds_of
 from optimizer.selection.record import Selection, SetStatistics, load_selection
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
@@ -233,7 +233,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     selection, verdict, _ = judged(opened)
     odds = None
     if selection is not None and verdict is not None:
-        odds = set_statistics(selection, row, verdict.tried)
+        odds = odds_of(selection, row, verdict.tried)
     return SetRecord(
         number,
         document["trial"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from optimizer.selection.odds import set_statistics
+from optimizer.selection.odds import odds_of
 from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection
 from optimizer.selection.verdict import Verdict
@@ -99,7 +99,7 @@ def set_table(
         if odds:
             one = None
             if selection is not None and verdict is not None and row["set"] in odds:
-                one = set_statistics(selection, row, verdict.tried)
+                one = odds_of(selection, row, verdict.tried)
             cells += (
                 ["-"] * 2
                 if one is None

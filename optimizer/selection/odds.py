@@ -146,6 +146,25 @@ def set_statistics(
     return deflated_statistics(selection, one, tried)
 
 
+def odds_of(selection: Selection, row: Mapping[Any, Any], tried: Tried) -> SetStatistics:
+    """The odds of one set of a study that was judged, out-of-sample as far as its row shows that.
+
+    Args:
+        selection: the ``[selection]`` settings of the study, see ``deflated``.
+        row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
+            shown.
+        tried: what ``judge`` takes.
+    """
+    known = next((one for one in selection.sets if one.number == int(row["set"])), None)
+    if known is None:
+        return set_statistics(selection, row, tried)
+    if known.oos_psr is not None:
+        return known
+    # The verdict has not looked at it, but it may have been unsealed since.
+    found = set_statistics(selection, row, tried, known.autocorrelation)
+    return replace(known, oos_sharpe=found.oos_sharpe, oos_psr=found.oos_psr)
+
+
 def _possible(skewness: float, kurtosis: float) -> float:
     """The kurtosis, raised to the least that the skewness allows: both come from rounded sums."""
     return max(kurtosis, 1.0 + skewness**2)
