@@ -301,6 +301,8 @@ def test_a_flow_ends_before_the_holdout(homes: tuple[Home, Home]) -> None:
     split = 300 - int((300 - 20) * 0.25)  # the longest lookback is 20
     assert latest and max(latest) == split - 1
     assert read_ledger().looks() == []
+    refused = barsweep("flow", "flow.toml", "--out", "flow", "--unseal", folder=homes[0].path)
+    assert refused.returncode == 2 and read_ledger().looks() == []  # nothing was seen
     done = homes[0]("flow", "flow.toml", "--no-trace", "--unseal")
     assert "a look at the holdout is noted" in done.stdout
     ((_, look),) = read_ledger().looks()
@@ -569,3 +571,5 @@ def test_p_values_do_not_depend_on_the_order_of_the_studies(
     for reasons in verdicts[0][:2]:
         assert "after 3 looks at these bars" in reasons
     assert "no holdout" in verdicts[0][2]
+    # What the holdout can still show is said before a study runs, too.
+    assert "after 3 looks at its bars" in home("check", "one.toml").stdout

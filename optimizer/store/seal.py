@@ -3,7 +3,7 @@
 The search never sees the holdout, and neither does its user, or its figures would steer the next search.
 Two things open it. When a study is complete, the verdict looks once, at the winner alone, whose figures
 are shown from then on. `barsweep unseal` opens it for all sets, and leaves a file in the folder that
-says so. Every look is noted in the ledger, see ``optimizer.store.ledger.Look``.
+says so. Every look is noted in the ledger, see ``optimizer.store.ledger_entries.Look``.
 """
 
 from __future__ import annotations
