@@ -372,6 +372,9 @@ def test_no_file_and_no_output_holds_a_figure_of_another_set(homes: tuple[Home, 
     }
     for path in files:
         assert needles.intersection(numbers_in(path)) == set(), path
+    # Nor does the number of workers change what is sealed.
+    for path in (home.path / "out" / "holdout").iterdir():
+        assert path.read_bytes() == (home.path / "again" / "holdout" / path.name).read_bytes()
     # The search would find them: the holdout's own files hold them all.
     batches = sorted((home.path / "out" / "holdout").iterdir())
     assert needles <= {number for path in batches for number in numbers_in(path)}

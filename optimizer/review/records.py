@@ -13,7 +13,7 @@ import pandas as pd
 
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.files import is_in_use
-from optimizer.selection.odds import deflated, known, set_statistics, sharpe_to_expect
+from optimizer.selection.odds import deflated, known, odds_of, sharpe_to_expect
 from optimizer.selection.record import Selection, SetStatistics, load_selection
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
@@ -226,7 +226,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     selection, verdict, _ = judged(opened)
     odds = None
     if selection is not None and verdict is not None:
-        odds = set_statistics(selection, row, verdict.tried)
+        odds = odds_of(selection, row, verdict.tried)
     return SetRecord(
         number,
         document["trial"],

@@ -12,6 +12,7 @@ from optimizer.selection.record import Selection, load_selection
 from optimizer.selection.tried import everything_tried
 from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger import note_look
+from optimizer.store.links import refuse_links
 from optimizer.store.names import FOLDS, MANIFEST
 from optimizer.store.seal import mark_unsealed, unsealed_at
 
@@ -58,6 +59,7 @@ def unseal_study(folder: str | Path) -> Unsealing:
     whole = opened.path.resolve().parent.parent
     if opened.path.resolve().parent.name == FOLDS and (whole / MANIFEST).is_file():
         raise StudyError(f"{folder}: a window of the study in {whole}; unseal that one")
+    refuse_links(opened.path)
     look = unsealing(opened.manifest())
     if look is None:
         raise StudyError(

@@ -124,14 +124,9 @@ def set_statistics(
         row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
             shown.
         tried: what ``judge`` takes.
-        autocorrelation: correlation of each of its in-sample returns with the one before; None takes the
-            one that the study recorded, if it did.
+        autocorrelation: correlation of each of its in-sample returns with the one before, if known.
     """
     yearly = math.sqrt(selection.returns_per_year)
-
-    if autocorrelation is None:
-        measured = {one.number: one.autocorrelation for one in selection.sets}
-        autocorrelation = measured.get(int(row["set"]))
 
     def psr(prefix: str, n_returns: int) -> float | None:
         values = [known(row.get(prefix + name)) for name in ("sharpe", "skewness", "kurtosis")]
@@ -161,6 +156,25 @@ def set_statistics(
         alpha_t=known(row.get("alpha_t")),
     )
     return deflated_statistics(selection, one, tried)
+
+
+def odds_of(selection: Selection, row: Mapping[Any, Any], tried: Tried) -> SetStatistics:
+    """The odds of one set of a study that was judged, out-of-sample as far as its row shows that.
+
+    Args:
+        selection: the ``[selection]`` settings of the study, see ``deflated``.
+        row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
+            shown.
+        tried: what ``judge`` takes.
+    """
+    recorded = next((one for one in selection.sets if one.number == int(row["set"])), None)
+    if recorded is None:
+        return set_statistics(selection, row, tried)
+    if recorded.oos_psr is not None:
+        return recorded
+    # The verdict has not looked at it, but it may have been unsealed since.
+    found = set_statistics(selection, row, tried, recorded.autocorrelation)
+    return replace(recorded, oos_sharpe=found.oos_sharpe, oos_psr=found.oos_psr)
 
 
 def _possible(skewness: float, kurtosis: float) -> float:

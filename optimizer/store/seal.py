@@ -158,10 +158,13 @@ class _Mark(Record):
 
 
 def unsealed_at(folder: StudyFolder) -> tuple[str, int] | None:
-    """When the holdout was unsealed, UTC, and the ledger's entry that notes it; None while it is sealed.
+    """Read since when the holdout is open.
 
     Args:
         folder: the folder of the study.
+
+    Returns:
+        The time, UTC, and the number of the ledger's entry that notes it; None while it is sealed.
 
     Raises:
         StudyError: the file cannot be read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
-from optimizer.selection.odds import known, set_statistics, sharpe_to_expect
+from optimizer.selection.odds import known, odds_of, sharpe_to_expect
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
@@ -96,7 +96,7 @@ def _best_table(content: Content) -> Values:
         if odds:
             one = None
             if content.selection and content.verdict and int(row["set"]) in odds:
-                one = set_statistics(content.selection, row, content.verdict.tried)
+                one = odds_of(content.selection, row, content.verdict.tried)
             p, dsr = (one.p, one.dsr) if one else (None, None)
             psr, oos_psr = (one.psr, one.oos_psr) if one else (None, None)
             cells += [

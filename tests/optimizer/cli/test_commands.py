@@ -120,6 +120,7 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "plot",
             "dashboard",
             "report",
+            "unseal",
         ),
         *("ledger", "export", "replay", "tearsheet", "flow", "trace", "bench", "data", "analytics"),
     ]
