@@ -23,6 +23,7 @@ from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
+from optimizer.selection.tried import known_draws
 from optimizer.store import ledger
 from optimizer.store.ledger import note, note_look, read_ledger, set_aside
 from optimizer.store.ledger_entries import Ledger, Look, Search
