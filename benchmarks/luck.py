@@ -236,7 +236,7 @@ def one_study(one: Scenario, log_returns: FloatArray) -> Outcome:
     if selection is None or selection.holdout is None:
         raise RuntimeError("no set has a Sharpe ratio")
     verdict, best = judge(selection), selection.sets[0]
-    low, high = selection.expected_interval or (-np.inf, np.inf)
+    low, high = selection.interval_to_expect or (-np.inf, np.inf)
     return Outcome(
         best.number,
         verdict.words,
@@ -246,7 +246,7 @@ def one_study(one: Scenario, log_returns: FloatArray) -> Outcome:
         selection.holdout.p,
         best.sharpe or 0.0,
         best.oos_sharpe or 0.0,
-        selection.expected_sharpe or 0.0,
+        selection.sharpe_to_expect or 0.0,
         low,
         high,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from optimizer.review.html import render
 from optimizer.review.records import judged
-from optimizer.review.tables import ODDS_LEGEND, set_table
+from optimizer.review.tables import LEGEND, set_table
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, no_best
@@ -49,7 +49,7 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
             selection, verdict, _ = judged(folder)
             table = set_table(frame, study, selection, verdict)
             values |= {"titles": table.titles, "rows": table.rows}
-            values["legend"] = ODDS_LEGEND if table.has_odds else ""
+            values["legend"] = LEGEND if table.has_odds else ""
             values["sealed"] = seal_note(folder)
             if verdict is not None:
                 values["verdict"] = {

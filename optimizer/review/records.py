@@ -13,7 +13,7 @@ import pandas as pd
 
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.files import is_in_use
-from optimizer.selection.odds import deflated, odds_of
+from optimizer.selection.odds import deflated, known, odds_of, sharpe_to_expect
 from optimizer.selection.record import Selection, SetStatistics, load_selection
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
@@ -39,6 +39,7 @@ class StudySummary:
             continue it or compute again what it lost, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
         objective: the first metric that it searches by.
+        sharpe_to_expect: the Sharpe ratio to expect of the best set; None before the end, or if unknown.
         best, best_out_of_sample: the value of that metric for the best set; None if no set is best, the
             latter also while the holdout is sealed for it.
         verdict: the verdict in words; None before the end, or if no set is best.
@@ -51,6 +52,7 @@ class StudySummary:
     state: StudyState
     n_sets: int = 0
     objective: str = ""
+    sharpe_to_expect: float | None = None
     best: float | None = None
     best_out_of_sample: float | None = None
     verdict: str | None = None
@@ -70,6 +72,7 @@ class SetRecord:
         parameters: all its parameters by column.
         in_sample, out_of_sample: metrics by name, None if undefined; the latter is None without a
             holdout, or while it is sealed for the set.
+        sharpe_to_expect: the Sharpe ratio to expect of it; None until the study is complete.
         odds: None until the study is complete.
     """
 
@@ -82,6 +85,7 @@ class SetRecord:
     parameters: Mapping[str, Any]
     in_sample: Mapping[str, Any]
     out_of_sample: Mapping[str, Any] | None
+    sharpe_to_expect: float | None
     odds: SetStatistics | None
 
 
@@ -174,7 +178,7 @@ def summarize(folder: str | Path) -> StudySummary:
         complete, written = manifest["complete"], opened.batch_paths()
         best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
         row = {} if best.empty else with_open_holdout(opened, best).to_dict("records")[0]
-        verdict = judged(opened).verdict
+        selection, verdict, _ = judged(opened)
         missing = missing_batch(opened, study, manifest)
         done = complete and not missing
         latest = max(one.stat().st_mtime for one in (opened.manifest_path, *written))
@@ -184,6 +188,7 @@ def summarize(folder: str | Path) -> StudySummary:
             "complete" if done else "running" if is_in_use(path) else "stopped",
             opened.n_sets(),
             objective,
+            None if selection is None else selection.sharpe_to_expect,
             known(row.get(objective)),
             known(row.get(f"oos_{objective}")),
             verdict.words if verdict is not None else None,
@@ -193,18 +198,6 @@ def summarize(folder: str | Path) -> StudySummary:
     except (BarsweepError, KeyError, TypeError, OSError) as error:
         problem = f"{path}: {error!r} is missing" if isinstance(error, KeyError) else str(error)
         return StudySummary(path, path.name, "unreadable", problem=problem)
-
-
-def known(value: Any) -> float | None:
-    """A number that may be undefined.
-
-    Args:
-        value: a number, NaN or None.
-
-    Returns:
-        The number; None if undefined.
-    """
-    return None if value is None or pd.isna(value) else float(value)
 
 
 def set_record(folder: str | Path, number: int) -> SetRecord:
@@ -244,5 +237,6 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
         document["parameters"],
         document["in_sample"],
         document["out_of_sample"],
+        sharpe_to_expect(selection, known(row["sharpe"])),
         odds,
     )

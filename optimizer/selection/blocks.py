@@ -118,7 +118,7 @@ def _overfitting(
         "logits": tuple(overfitting.logits.tolist()),
         "degradation_slope": none_if_nan(overfitting.degradation_slope),
         "probability_of_loss": overfitting.probability_of_loss,
-        "expected_sharpe": float(overfitting.out_of_sample.mean()) * yearly,
+        "sharpe_to_expect": float(overfitting.out_of_sample.mean()) * yearly,
     }
 
 

@@ -156,11 +156,11 @@ class Selection:
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
             ascending.
         neighbours: the neighbours of the winner; None if there are none.
-        n_plateau: feasible sets that are not worse than the winner beyond chance, itself included.
-        expected_sharpe: annualized Sharpe ratio to expect of the winner, corrected for its having been
+        n_contenders: feasible sets that are not worse than the winner beyond chance, itself included.
+        sharpe_to_expect: annualized Sharpe ratio to expect of the winner, corrected for its having been
             chosen: the mean out-of-sample ratio of the sets that the splits choose, and at most its own
             in-sample. That itself where it is the only set; None without blocks.
-        expected_interval: 95% interval of it.
+        interval_to_expect: 95% interval of it.
         held: metrics of the benchmark.
         benchmark: ``universe`` or a symbol.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
@@ -193,9 +193,9 @@ class Selection:
     stitched_sharpe: Finite | None = None
     path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None
-    n_plateau: Positive = 1
-    expected_sharpe: Finite | None = None
-    expected_interval: tuple[Finite, Finite] | None = None
+    n_contenders: Positive = 1
+    sharpe_to_expect: Finite | None = None
+    interval_to_expect: tuple[Finite, Finite] | None = None
     held: Held | None = None
     benchmark: Name = UNIVERSE
     sharpe_interval: tuple[Finite, Finite] | None = None

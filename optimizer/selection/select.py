@@ -28,7 +28,7 @@ from optimizer.selection.sharpe import (
     minimum_backtest_length,
     sharpe_influence,
 )
-from optimizer.selection.survivors import plateau_sets
+from optimizer.selection.survivors import contending_sets
 from optimizer.selection.tried import Tried, known_draws, search_of
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
@@ -102,14 +102,14 @@ def select(
         selection = replace(selection, minimum_years=years)
     selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
     counts = np.array(selection.block_returns, np.float64)
-    plateau = plateau_sets(folder, sets[0].number, counts, study.seed)
+    contenders = contending_sets(folder, sets[0].number, counts, study.seed)
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
     return replace(
         selection,
         neighbours=find_neighbours(sample),
-        n_plateau=len(plateau),
+        n_contenders=len(contenders),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
         holdout=_over_holdout(inputs, returns[0], held),
@@ -160,13 +160,13 @@ def _intervals(
         "sharpe_interval": scaled(inside.sharpe_interval),
         "drawdown_interval": inside.drawdown_interval,
     }
-    own, expected = selection.sets[0].sharpe, selection.expected_sharpe
+    own, expected = selection.sets[0].sharpe, selection.sharpe_to_expect
     if selection.n_tried == 1:
         expected = own
     if expected is not None and own is not None:
         expected = min(expected, own)
-        found["expected_sharpe"] = expected
-        found["expected_interval"] = scaled(
+        found["sharpe_to_expect"] = expected
+        found["interval_to_expect"] = scaled(
             inside.sharpe_interval, expected - inside.sharpe * yearly
         )
     if len(values) > n_inside:

@@ -75,7 +75,7 @@ def surviving_sets(folder: StudyFolder, tried: Tried) -> IntArray:
     return numbers
 
 
-def plateau_sets(folder: StudyFolder, winner: int, counts: FloatArray, seed: int) -> IntArray:
+def contending_sets(folder: StudyFolder, winner: int, counts: FloatArray, seed: int) -> IntArray:
     """The feasible sets whose Sharpe ratio is not significantly below the winner's, to choose from.
 
     The difference of the ratios is studentized by the block sums of both sets' returns, each in units of

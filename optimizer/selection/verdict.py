@@ -197,7 +197,7 @@ def expectation(selection: Selection) -> str:
     Args:
         selection: the ``[selection]`` settings of the study.
     """
-    expected, interval = selection.expected_sharpe, selection.expected_interval
+    expected, interval = selection.sharpe_to_expect, selection.interval_to_expect
     if expected is None:
         return "Sharpe ratio to expect unknown: too few bars"
     between = "" if interval is None else f" (95%: {_interval(interval)})"
@@ -217,7 +217,7 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         One sentence a line.
     """
     lines = []
-    if selection.expected_sharpe is not None:
+    if selection.sharpe_to_expect is not None:
         lines.append(expectation(selection))
     if len(tried.maxima):
         years = selection.n_returns / selection.returns_per_year

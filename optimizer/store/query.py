@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def find_sets(
     ascending: bool | None = None,
     top: int = 10,
     infeasible: bool = False,
+    among: Collection[int] | None = None,
 ) -> pd.DataFrame:
     """Parameter sets of a study that meet a condition, in an order.
 
@@ -112,6 +113,7 @@ def find_sets(
         ascending: None puts the better metric first, and the lower value of anything else.
         top: number of sets, at most.
         infeasible: whether to include sets that break the study's constraints.
+        among: numbers of sets, such as those of ``survivors``; None takes all.
 
     Returns:
         One row a set: ``set``, ``trial``, ``strategy``, ``classifier``, the parameters,
@@ -139,6 +141,8 @@ def find_sets(
         frame = with_holdout(opened, frame, outside)
     if not infeasible:
         frame = frame[frame["feasible"]]
+    if among is not None:
+        frame = frame[frame["set"].isin(list(among))]
     for one in conditions:
         frame = frame[_holds(one, frame)]
     numbers = ranked(frame, search) if sort is None else _sorted(frame, sort, ascending, search)

@@ -16,11 +16,13 @@ from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
+from optimizer.review.lists import contenders, parameter_ranges
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
+from optimizer.selection.survivors import surviving_sets
 from optimizer.selection.verdict import Verdict
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
@@ -78,6 +80,9 @@ class Content:
         n_decisions: signals of the winner, one a bar and symbol that decides.
         benchmark: the benchmark's returns per bar, named as tables call it; None if the study has none
             yet.
+        survivors: number of sets that have alpha, see ``surviving_sets``; None before the verdict.
+        contenders: where the sets that contend with the winner lie, see ``parameter_ranges``; None before
+            the verdict.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -104,6 +109,8 @@ class Content:
     rejects: Mapping[str, int] | None = None
     n_decisions: int = 0
     benchmark: pd.Series[float] | None = None
+    survivors: int | None = None
+    contenders: pd.DataFrame | None = None
     stitched: pd.DataFrame | None = None
 
 
@@ -192,6 +199,12 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         shares=shares,
         grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
     )
+    if verdict is not None:
+        content = replace(
+            content,
+            survivors=len(surviving_sets(folder, verdict.tried)),
+            contenders=parameter_ranges(path, contenders(path)),
+        )
     return content if best.empty else _with_winner(content, folder, trust)
 
 

@@ -631,20 +631,22 @@ def test_the_ratio_to_expect_is_that_of_what_splits_choose(known: Known) -> None
     found = known.selection
     own = found.sets[0].sharpe
     slow = Overfitting(known.in_blocks, 6)
-    assert own is not None and found.expected_sharpe is not None
-    assert found.expected_sharpe == pytest.approx(np.mean(slow.outside) * YEARLY)
-    assert found.expected_sharpe < own
+    assert own is not None and found.sharpe_to_expect is not None
+    assert found.sharpe_to_expect == pytest.approx(np.mean(slow.outside) * YEARLY)
+    assert found.sharpe_to_expect < own
     inside = known.returns[: known.n_inside, found.sets[0].number]
-    shift = found.expected_sharpe - own
+    shift = found.sharpe_to_expect - own
     ends = [end * YEARLY + shift for end in interval_of(inside).sharpe_interval]
-    assert found.expected_interval == pytest.approx(ends, rel=1e-9)
-    assert expectation(found).startswith(f"Sharpe ratio to expect {found.expected_sharpe:.2f} (95%")
+    assert found.interval_to_expect == pytest.approx(ends, rel=1e-9)
+    assert expectation(found).startswith(
+        f"Sharpe ratio to expect {found.sharpe_to_expect:.2f} (95%"
+    )
 
 
 def test_the_only_set_is_expected_to_go_on_as_before(data: Path, tmp_path: Path) -> None:
     found = selected(run(data, tmp_path / "out", **merged(COPIES, {"risk": {"take_profit": 0.0}})))
-    assert found.expected_sharpe == found.sets[0].sharpe is not None
-    assert found.expected_interval == pytest.approx(found.sharpe_interval)
+    assert found.sharpe_to_expect == found.sets[0].sharpe is not None
+    assert found.interval_to_expect == pytest.approx(found.sharpe_interval)
 
 
 def test_returns_of_a_set_are_those_of_its_equity(known: Known) -> None:

@@ -1,4 +1,4 @@
-"""Which sets survive, and which are not worse than the winner, against slow tests and arch."""
+"""Which sets survive, and which contend with the winner, against slow tests and arch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from arch.bootstrap import StepM as StepMOfArch
 from kernels.inference import draw_multipliers
 from optimizer.selection.p_values import family_wise
 from optimizer.selection.survivors import (
-    plateau_sets,
+    contending_sets,
     stepwise_critical_value,
     surviving_sets,
 )
@@ -33,7 +33,8 @@ def data_set(kind: str) -> tuple[FloatArray, FloatArray]:
     """Returns of many sets, (n_bars, n_sets), and of a benchmark."""
     if kind == "real":
         returns = momentum_returns("SPY", "GLD", "AAPL", "GE")
-        return returns, closes()["SPY"].pct_change().to_numpy(np.float64)[-len(returns) :]
+        market = np.asarray(closes()["SPY"].pct_change(), np.float64)
+        return returns, market[-len(returns) :]
     random = np.random.default_rng(41)
     n_bars, n_sets = 1920, 40
     market = simulated("garch", n_bars, 42) - 0.0005
@@ -204,7 +205,7 @@ def test_survivors_are_feasible_and_the_largest_come_first() -> None:
     assert not len(surviving_sets(folder, nothing))
 
 
-def slow_plateau(returns: FloatArray, winner: int, n_blocks: int) -> IntArray:
+def slow_contenders(returns: FloatArray, winner: int, n_blocks: int) -> IntArray:
     """Sets not worse than one, from every return and normal draws divided by a chi variable's root."""
     n_bars, n_sets = returns.shape
     scaled = returns / returns.std(axis=0, ddof=1)
@@ -225,37 +226,39 @@ def slow_plateau(returns: FloatArray, winner: int, n_blocks: int) -> IntArray:
 
 
 @pytest.mark.parametrize("kind", ["real", "ar", "garch"])
-def test_the_plateau_is_that_of_every_return(kind: str) -> None:
+def test_the_contenders_are_those_of_every_return(kind: str) -> None:
     returns, market = data_set(kind)
     returns = returns[: len(returns) // 16 * 16].copy()
     market = market[: len(returns)]
     returns[:, 3] -= 0.01  # not feasible, and the worst by far
     folder, counts, _ = folder_of(returns, market)
     winner = int((returns.mean(axis=0) / returns.std(axis=0)).argmax())
-    found = plateau_sets(folder, winner + 100, counts, seed=5) - 100
-    expected = set(slow_plateau(np.delete(returns, 3, axis=1), winner - (winner > 3), 16).tolist())
+    found = contending_sets(folder, winner + 100, counts, seed=5) - 100
+    expected = set(
+        slow_contenders(np.delete(returns, 3, axis=1), winner - (winner > 3), 16).tolist()
+    )
     expected = {one + (one >= 3) for one in expected}
     assert winner in found and 3 not in found
     assert len(expected ^ set(found.tolist())) <= 0.1 * returns.shape[1]
     assert 1 < len(found) < returns.shape[1]
 
 
-def test_a_plateau_holds_copies_of_the_winner_and_drops_what_is_far_worse() -> None:
+def test_contenders_hold_copies_of_the_winner_and_drops_what_is_far_worse() -> None:
     random = np.random.default_rng(47)
     returns = random.normal(0.0, 0.01, (1600, 12))
     returns[:, 0] += 0.002
     returns[:, 5] = 0.5 * returns[:, 0]  # the same trades at half the size
     returns[:, 8] = 0.0  # never trades
     folder, counts, _ = folder_of(returns, random.normal(0.0, 0.01, 1600))
-    found = set((plateau_sets(folder, 100, counts, seed=5) - 100).tolist())
+    found = set((contending_sets(folder, 100, counts, seed=5) - 100).tolist())
     assert {0, 5} <= found and 8 not in found and len(found) < 5
-    assert plateau_sets(folder, 100, counts[:2], seed=5).tolist() == [100]
-    again = plateau_sets(folder, 100, counts, seed=5) - 100
+    assert contending_sets(folder, 100, counts[:2], seed=5).tolist() == [100]
+    again = contending_sets(folder, 100, counts, seed=5) - 100
     assert set(again.tolist()) == found
 
 
 def test_the_best_of_all_is_rarely_left_out() -> None:
-    """20 sets alike but for noise, of which one is best: in 5% or less it is not in the plateau."""
+    """20 sets alike but for noise, of which one is best: in 5% or less it is not in the contenders."""
     left_out = 0
     for seed in range(150):
         random = np.random.default_rng([48, seed])
@@ -264,5 +267,5 @@ def test_the_best_of_all_is_rarely_left_out() -> None:
         moments, counts = stored_moments(returns, 16)
         folder: Any = Folder(moments, np.ones(20, np.bool_), np.zeros(20), no_draws())
         winner = int((returns.mean(axis=0) / returns.std(axis=0)).argmax())
-        left_out += 104 not in plateau_sets(folder, winner + 100, counts, seed=seed)
+        left_out += 104 not in contending_sets(folder, winner + 100, counts, seed=seed)
     assert left_out <= 14
