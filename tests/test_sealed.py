@@ -176,12 +176,16 @@ def test_what_commands_show_of_other_sets_is_the_same(homes: tuple[Home, Home]) 
     for more in ((), ("--sort", "n_trades"), ("--where", "n_trades > 3", "--top", 30)):
         tables = [plain(home("show", "out", *more).stdout) for home in homes]
         rows = [
-            [line for line in text.splitlines() if re.match(r" *\d+  ", line)] for text in tables
+            [line for line in text.splitlines() if re.match(r" *\d+  .* / ", line)]
+            for text in tables
         ]
         assert len(rows[0]) > 4
         for line, its in zip(*rows, strict=True):
             if int(line.split()[0]) != homes[0].winner:
-                assert line.split() == its.split() and " / -" in line
+                # Where the parameters are folded depends on the width of the winner's cells.
+                cells, others = line.split(), its.split()
+                shown = min(len(cells), len(others))
+                assert cells[:shown] == others[:shown] and shown > 10 and " / -" in line
     for home in homes:
         winner = home("show", "out", home.winner).stdout
         assert "open after the last bar:" in winner and "sealed" not in winner
