@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -100,9 +101,10 @@ class Window:
 
     Attributes:
         number: number of the set chosen.
-        train_start, start, stop: bars. The set is chosen on [train_start, start) and traded over
-            [start, stop).
+        train_start, start, stop: bars. The set is chosen on [train_start, start - purged) and traded
+            over [start, stop).
         in_sample, out_of_sample: its annualized Sharpe ratio over the one and the other.
+        purged: bars between training and trading that are left out.
     """
 
     number: Count
@@ -111,6 +113,38 @@ class Window:
     stop: Count
     in_sample: Finite
     out_of_sample: Finite
+    purged: Count = 0
+
+    @property
+    def train_stop(self) -> int:
+        """The bar after the last one of training."""
+        return self.start - self.purged
+
+
+@dataclass(frozen=True)
+class NextSet:
+    """The set for the window of the walk-forward that begins after the last in-sample bar.
+
+    Attributes:
+        number: number of the set, in the study or in the search of this window.
+        trial: its trial there.
+        strategy, classifier: names.
+        parameters: its parameters by column.
+        in_sample: its metrics over all in-sample bars; None where undefined.
+        train_start, stop: bars. It was chosen on [train_start, stop), where ``stop`` is the first bar of
+            the holdout.
+        own_search: whether this window had a search of its own.
+    """
+
+    number: Count
+    trial: Count
+    strategy: Name
+    classifier: Name
+    parameters: Mapping[Name, Finite]
+    in_sample: Mapping[Name, Finite | None]
+    train_start: Count
+    stop: Count
+    own_search: bool
 
 
 @with_config(ConfigDict(extra="forbid"))  # a misspelt key would read as its default
@@ -143,6 +177,8 @@ class Selection:
         windows: the windows of the walk-forward over the in-sample blocks.
         walk_forward_efficiency: mean out-of-sample over mean in-sample Sharpe ratio of the windows.
         one_search_per_window: whether each window had a search of its own, on its training bars.
+        next_set: the set for the window after the last in-sample bar; None where its choice by the
+            objective would take a search of its own, which only ``method = "walk_forward"`` makes.
         stitched_sharpe: annualized Sharpe ratio of the windows' joined returns. Only with ``method =
             "walk_forward"``, which also writes ``walk_forward.parquet``.
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
@@ -175,6 +211,7 @@ class Selection:
     windows: tuple[Window, ...] = ()
     walk_forward_efficiency: Finite | None = None
     one_search_per_window: bool = False
+    next_set: NextSet | None = None
     stitched_sharpe: Finite | None = None
     path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None

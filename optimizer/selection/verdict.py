@@ -14,7 +14,7 @@ from optimizer.selection.p_values import (
     holdout_critical_value,
 )
 from optimizer.selection.record import Selection
-from optimizer.selection.steering import steered
+from optimizer.selection.steering import by_sharpe_alone, steered
 from optimizer.selection.tried import Tried
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
@@ -207,8 +207,12 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         how = "choosing among all sets tried"
         if selection.one_search_per_window:
             how = "a search each"
-        elif steered(study, build_space(study)):
-            how += " by a search that saw these windows, which flatters"
+        else:
+            if not by_sharpe_alone(study):
+                # Of other metrics, constraints and tiles the moments of blocks know nothing.
+                how = "choosing by the Sharpe ratio alone among all sets tried"
+            if steered(study, build_space(study)):
+                how += " by a search that saw these windows, which flatters"
         efficiency, joined = selection.walk_forward_efficiency, selection.stitched_sharpe
         lines.append(
             f"walk-forward: {counted(len(selection.windows), 'window')}, {how}; efficiency"
