@@ -225,6 +225,23 @@ def fit_model(
             return None
 
 
+def first_fit(bars: Bars, symbol: str | None, name: str, parameters: Mapping[str, int]) -> int:
+    """The bar of the first fit of ``fit_market``, before which no bar has a regime of its own.
+
+    Args:
+        bars: the bars of all symbols.
+        symbol: the market; None takes the index of all symbols.
+        name, parameters: the name and parameters of a classifier other than ``none``.
+
+    Returns:
+        The bar, counted in the bars of all symbols; their number where there is no fit.
+    """
+    values = _values(name, parameters)
+    first = values["lookback"] + values["train_bars"]
+    own = np.arange(bars.n_bars) if symbol is None else bars.own(_market_column(bars, symbol))
+    return int(own[first]) if first < len(own) else bars.n_bars
+
+
 def compile_classifier(name: str, *, joint: bool = False) -> None:
     """Compile the kernels of a classifier, so that other processes find them in the cache.
 

@@ -96,6 +96,39 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class RegimeReturns:
+    """What the market earned after the bars of one regime, whatever any set did.
+
+    Attributes:
+        regime: ``bear``, ``neutral`` or ``bull``.
+        n_returns: number of returns.
+        mean: the mean return, a year.
+        sharpe: the annualized Sharpe ratio; None where undefined.
+    """
+
+    regime: Name
+    n_returns: Positive
+    mean: Finite
+    sharpe: Finite | None
+
+
+@dataclass(frozen=True)
+class RegimeValue:
+    """Whether the regimes of a classifier tell returns of the market apart.
+
+    Attributes:
+        classifier: the classifier.
+        regimes: those that occur, from bear to bull.
+        p: probability of means that differ as much if all regimes have the same; None where fewer than
+            two regimes have enough returns.
+    """
+
+    classifier: Name
+    regimes: tuple[RegimeReturns, ...]
+    p: Annotated[float, Field(gt=0.0, le=1.0)] | None
+
+
+@dataclass(frozen=True)
 class Window:
     """One step of a walk-forward.
 
@@ -184,6 +217,9 @@ class Selection:
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
             ascending.
         neighbours: the neighbours of the winner, or None.
+        regime_value: what the regimes of the winner's classifier tell of the market in-sample; None
+            without a classifier.
+        holdout_regime_value: the same of the market over the holdout.
         held: metrics of the benchmark.
         benchmark: ``universe`` or a symbol.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
@@ -215,6 +251,8 @@ class Selection:
     stitched_sharpe: Finite | None = None
     path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None
+    regime_value: RegimeValue | None = None
+    holdout_regime_value: RegimeValue | None = None
     held: Held | None = None
     benchmark: Name = UNIVERSE
     sharpe_interval: tuple[Finite, Finite] | None = None

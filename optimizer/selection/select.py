@@ -17,6 +17,7 @@ from optimizer.selection.neighbours import find_neighbours
 from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import holdout_alpha
 from optimizer.selection.record import HoldoutAlpha, Selection
+from optimizer.selection.regime_value import regime_value
 from optimizer.selection.sets import RegimeSource, set_returns, tile_of
 from optimizer.selection.sharpe import effective_number_of_trials, minimum_backtest_length
 from optimizer.selection.tried import Tried, known_draws, search_of
@@ -99,8 +100,12 @@ def select(
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
     returns = set_returns(space, inputs, winner, regimes)
+    (key,) = tile_of(space, winner).regime_keys()[0]
+    codes = regimes([key])[key]
     return replace(
         selection,
+        regime_value=regime_value(inputs, key, codes, inputs.first, inputs.split),
+        holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
         neighbours=find_neighbours(space, inputs, winner, regimes),
         held=held_metrics(inputs, held),
         benchmark=benchmark,

@@ -14,6 +14,7 @@ from optimizer.selection.p_values import (
     holdout_critical_value,
 )
 from optimizer.selection.record import Selection
+from optimizer.selection.regime_value import regime_remark
 from optimizer.selection.steering import by_sharpe_alone, steered
 from optimizer.selection.tried import Tried
 from optimizer.study_file.space import build_space
@@ -200,6 +201,8 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
             "smallest Sharpe ratio beyond the benchmark that this search finds in 4 of 5 cases:"
             f" {detectable_ratio(critical_value(tried.maxima), years):.2f} ({years:.1f} years)"
         )
+    if selection.regime_value is not None:
+        lines.append(regime_remark(selection.regime_value))
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
         lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")

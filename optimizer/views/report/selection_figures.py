@@ -188,7 +188,9 @@ def cpcv(content: Content) -> go.Figure | None:
     bins = int(np.clip(2 * np.sqrt(len(ratios)), FEWEST_BINS, MOST_BINS))
     width = max(float(np.ptp(ratios)) / bins, 0.01)
     first, last = (int(np.floor(end / width)) for end in (ratios.min(), ratios.max()))
-    edges = width * np.arange(first, last + 2, dtype=np.float64)  # 0 is between two bins, not inside one
+    edges = width * np.arange(
+        first, last + 2, dtype=np.float64
+    )  # 0 is between two bins, not inside one
     counts, _ = np.histogram(ratios, bins=edges)
     centres = middles(edges)
     made = figure(380, barmode="overlay", bargap=0.02)

@@ -33,7 +33,8 @@ def rising(n_bars: int = 60, direction: float = 1.0) -> Bars:
     open_ = close - direction * 0.01
     both = np.stack([open_, close])
     columns = (open_, both.max(axis=0), both.min(axis=0), close, np.full(n_bars, 1e6))
-    return Bars(("A",), days, *(np.array(one)[:, np.newaxis] for one in columns), 252.0)
+    opens, highs, lows, closes, volume = (np.array(one)[:, np.newaxis] for one in columns)
+    return Bars(("A",), days, opens, highs, lows, closes, volume, 252.0, source="rising")
 
 
 def simulated(bars: Bars, **parameters: Any) -> tuple[Inputs, Tile, BacktestResult]:
