@@ -28,7 +28,7 @@ class Names:
 
     Attributes:
         n_fits: number of fits.
-        means, variances: of the mixtures, in units of the features, shape (n_states, n_features).
+        means, variances: shape (n_states, n_features), those of the mixtures, in units of the features.
     """
 
     n_fits: int
@@ -47,8 +47,8 @@ class Names:
         """The names after one more fit.
 
         Args:
-            means, variances: of its states in the order of the names, in units of the features, shape
-                (n_states, n_features).
+            means, variances: shape (n_states, n_features), those of its states in the order of the
+                names, in units of the features.
         """
         share = 1.0 / (self.n_fits + 1)
         apart = means - self.means

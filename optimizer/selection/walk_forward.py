@@ -43,7 +43,7 @@ def walk_forward_folds(validation: ValidationTable, n_blocks: int) -> list[Fold]
 
 
 def training_blocks(validation: ValidationTable, n_blocks: int) -> int:
-    """Blocks of a training window of the walk-forward; of the first one where they grow.
+    """The number of blocks of a training window, of the first one where they grow.
 
     Args:
         validation: the ``[validation]`` settings of the study.

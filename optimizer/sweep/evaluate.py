@@ -67,7 +67,7 @@ class Accounts:
 
     @classmethod
     def new(cls, inputs: Inputs, n_blocks: int) -> Accounts:
-        """Accounts that hold the initial cash and nothing else.
+        """The accounts at the start, which hold the initial cash and nothing else.
 
         Args:
             inputs: the prepared inputs of the study.

@@ -17,6 +17,7 @@ from optimizer.strategies.user import read_recorded_strategy, read_strategy
 from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.evaluate import Accounts, Recording, simulate_blocks, walk
 from optimizer.sweep.fills_table import fill_table
@@ -154,6 +155,7 @@ def simulate_single(
         StrategyError: the user's strategy cannot be used.
         DataError: too few bars, or an unknown market.
     """
+    study = in_bars(study, bars)
     space = build_space(study)
     rules = study_rules(study, space, bars)
     branch = space.branches[0]

@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 from kernels import regimes as kernel
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.errors import DataError, StudyFileError
-from optimizer.market import hmm, regime_models
+from optimizer.market import hmm, regime_models, svm
 from optimizer.market import regimes as regimes_module
 from optimizer.market.hmm import HmmModel, Names
 from optimizer.market.regime_models import RegimeModel
@@ -641,6 +641,27 @@ def test_svm_with_one_class_of_labels_is_refused() -> None:
     assert "all labels of the window are the same" in regimes.reasons[0]
 
 
+@pytest.mark.parametrize(("most", "step"), [(247, 1), (246, 2), (100, 3), (62, 4)])
+def test_an_svm_of_many_rows_is_fitted_on_every_second_or_third(
+    most: int, step: int, returns: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[FloatArray] = []
+    fit = SVC.fit
+
+    def recording(self: SVC, x: FloatArray, y: FloatArray) -> SVC:
+        seen.append(x)
+        return fit(self, x, y)
+
+    monkeypatch.setattr(SVC, "fit", recording)
+    monkeypatch.setattr(svm, "MOST_ROWS", most)
+    fit_regimes(returns[: FIRST + 1], "svm", {**YEARLY, "horizon": 5})
+    features = market_features(returns, 20)
+    rows = features[[bar for bar in range(FIRST - 251, FIRST - 4) if (FIRST - 5 - bar) % step == 0]]
+    (found,) = seen
+    assert len(found) <= most
+    np.testing.assert_allclose(found, (rows - rows.mean(axis=0)) / rows.std(axis=0), rtol=1e-9)
+
+
 @pytest.mark.parametrize(("horizon", "labels"), [(38, 2), (40, 0), (500, 0)])
 def test_a_horizon_longer_than_the_window_is_refused(horizon: int, labels: int) -> None:
     regimes = fit_regimes(noise(50), "svm", {**SMALL, "horizon": horizon})
@@ -664,10 +685,10 @@ print(digest.hexdigest())
 
 
 def test_the_same_bits_in_any_process_with_any_number_of_threads(returns: FloatArray) -> None:
-    svm = fit_regimes(returns, "svm", YEARLY)  # In another order than there.
-    hmm = fit_regimes(returns, "hmm", YEARLY)
+    second = fit_regimes(returns, "svm", YEARLY)  # In another order than there.
+    first = fit_regimes(returns, "hmm", YEARLY)
     digest = hashlib.sha256()
-    for regimes in (hmm, svm):
+    for regimes in (first, second):
         digest.update(regimes.codes.tobytes())
         for model in regimes.models:
             digest.update(pickle.dumps(model))
