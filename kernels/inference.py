@@ -94,6 +94,7 @@ def score_sets(
     counts: FloatArray,
     alphas: FloatArray,
     scores: Float32Array,
+    places: IntArray,
 ) -> int:
     """Alpha and its statistic of every set, and the scores by which the multipliers are weighted.
 
@@ -112,6 +113,7 @@ def score_sets(
         alphas: (n_sets, 2), filled with alpha per return and its statistic; NaN for a set that earns the
             same in all returns, or only copies the benchmark.
         scores: (n_sets, n_blocks), of which the first rows are filled.
+        places: (n_sets,), of which as many are filled: the set of each row.
 
     Returns:
         Number of rows filled.
@@ -150,6 +152,7 @@ def score_sets(
             scores[row, block] = np.float32(own * factor)
             variance += (own * factor) ** 2
         if alphas[i, 1] >= -hopeless * np.sqrt(variance):
+            places[row] = i
             row += 1
     return row
 

@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from optimizer.bars.load import load_bars
     from optimizer.flow.look_ahead import look_ahead_check
     from optimizer.review.compare import compare_studies
+    from optimizer.review.lists import contenders, survivors
     from optimizer.review.records import list_studies, set_record
     from optimizer.review.replay import replay
+    from optimizer.review.unseal import unseal_study
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -72,6 +74,7 @@ __all__ = [
     "StudyResult",
     "backtest",
     "compare_studies",
+    "contenders",
     "daily_returns",
     "errors",
     "export_next",
@@ -90,6 +93,8 @@ __all__ = [
     "set_record",
     "strength_of_score",
     "study_from_dict",
+    "survivors",
+    "unseal_study",
     "write_report",
     "write_tearsheet",
 ]
@@ -97,6 +102,7 @@ __all__ = [
 _HOMES = {
     "backtest": "optimizer.sweep.single_set",
     "compare_studies": "optimizer.review.compare",
+    "contenders": "optimizer.review.lists",
     "daily_returns": "optimizer.views.tearsheet",
     "export_next": "optimizer.selection.next_set",
     "export_sets": "optimizer.store.export",
@@ -114,6 +120,8 @@ _HOMES = {
     "set_record": "optimizer.review.records",
     "strength_of_score": "kernels.signals",
     "study_from_dict": "optimizer.study_file.study",
+    "unseal_study": "optimizer.review.unseal",
+    "survivors": "optimizer.review.lists",
     "write_report": "optimizer.views.report",
     "write_tearsheet": "optimizer.views.tearsheet",
     "BacktestResult": "optimizer.sweep.single_set",

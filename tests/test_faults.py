@@ -88,7 +88,8 @@ def assert_resumes(whole: Undisturbed, out: Path) -> None:
     assert result_hashes(folder) == whole.hashes
     assert folder.trials() == whole.folder.trials()
     assert sorted(path.name for path in out.iterdir()) == [
-        "benchmark.parquet", "moments", "optuna.journal", "results", "selection.json", "study.json",
+        "benchmark.parquet", "holdout", "moments", "optuna.journal", "results", "selection.json",
+        "study.json",
     ]  # fmt: skip
 
 

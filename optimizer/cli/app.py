@@ -14,7 +14,7 @@ from optimizer.cli.console import say
 from optimizer.cli.data import data
 from optimizer.cli.export import export, replay
 from optimizer.cli.flow import flow, trace
-from optimizer.cli.ledger import ledger
+from optimizer.cli.ledger import ledger, unseal
 from optimizer.cli.new import new
 from optimizer.cli.results import list_, show
 from optimizer.cli.study import check, resume, run
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plot": plot,
     "dashboard": dashboard,
     "report": report,
+    "unseal": unseal,
     "ledger": ledger,
     "export": export,
     "replay": replay,

@@ -30,6 +30,7 @@ def compare(
         ("state", [one.state for one in pair]),
         ("parameter sets", [f"{one.n_sets:,}" for one in pair]),
         ("objective", [one.objective for one in pair]),
+        ("Sharpe to expect", [format_cell(one.sharpe_to_expect) for one in pair]),
         (
             "best in / out",
             [f"{format_cell(o.best)} / {format_cell(o.best_out_of_sample)}" for o in pair],

@@ -28,7 +28,7 @@ def export(
         bool, typer.Option("--next", help="The set that the walk-forward would trade next.")
     ] = False,
 ) -> None:
-    """Write the best parameter sets to a file."""
+    """Write the best parameter sets to a file, without what is sealed of the holdout."""
     from optimizer.selection.next_set import export_next
     from optimizer.store.export import FORMATS, export_sets
 
@@ -89,7 +89,13 @@ def replay(
         f"replayed set {result.recorded['set']} of {result.study}:"
         f" {counted(len(result.result.fills), 'fill')}, final equity {final:,.2f}"
     )
-    say(f"open after the last bar: {positions_text(result.result.open_positions)}")
+    last = "the last bar in-sample" if result.sealed else "the last bar"
+    say(f"open after {last}: {positions_text(result.result.open_positions)}")
+    if result.sealed:
+        say(
+            "the holdout was sealed when the set was exported: everything here is in-sample",
+            "yellow",
+        )
     for one in result.differences:
         say(
             f"differs: {one.sample} {one.metric}: recorded {one.recorded}, replayed {one.replayed}",

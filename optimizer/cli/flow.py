@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,6 +14,9 @@ from optimizer.cli.interruption import resumable
 from optimizer.cli.options import StudyFile
 from optimizer.errors import StudyError
 from optimizer.text import counted
+
+if TYPE_CHECKING:
+    from optimizer.flow.prepared import PreparedFlow
 
 
 class Risks(StrEnum):
@@ -37,11 +40,18 @@ def flow(
     ] = Risks.FIRST,
     overwrite: Annotated[bool, typer.Option(help="Replace the flow in --out.")] = False,
     no_trace: Annotated[bool, typer.Option("--no-trace", help="Do not write a database.")] = False,
+    unseal: Annotated[
+        bool,
+        typer.Option("--unseal", help="Run on through the holdout; the ledger notes the look."),
+    ] = False,
     max_seconds: Annotated[
         float, typer.Option(min=0, help="Refuse a flow whose estimate is longer than this.")
     ] = 120.0,
 ) -> None:
-    """Run every combination of a study's grid one bar at a time and trace it to a database."""
+    """Run every combination of a study's grid one bar at a time and trace it to a database.
+
+    It ends where the holdout begins, which is sealed.
+    """
     import math
     import time
 
@@ -54,6 +64,8 @@ def flow(
     loaded = load_study(study)
     bars = load_study_bars(loaded)
     prepared = prepare_flow(loaded, bars, risk=risk.value)
+    if not unseal:
+        prepared = prepared.before_holdout()
     estimated = prepared.n_steps / STEPS_PER_SECOND
     if estimated > max_seconds:
         raise StudyError(
@@ -66,18 +78,23 @@ def flow(
     folder = out if out is not None else Path("out") / f"{loaded.name}-flow"
     say(
         f"{counted(len(prepared.specs), 'portfolio')} x"
-        f" {counted(bars.n_bars - prepared.first, 'bar')} (after {prepared.first} for warm-up) x"
+        f" {counted(prepared.stop - prepared.first, 'bar')} (after {prepared.first} for warm-up) x"
         f" {counted(bars.n_symbols, 'symbol')}: {counted(prepared.n_steps, 'step')}, about"
         f" {estimated:,.0f} s"
     )
+    if prepared.stop < bars.n_bars:
+        first = str(bars.timestamps[prepared.stop])[:10]
+        say(f"the holdout, from {first} on, is sealed; --unseal opens it")
     start = time.perf_counter()
     if no_trace:
+        _note_look(prepared)
         result = prepared.run()
     else:
         with (
             resumable(folder),
             FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace,
         ):
+            _note_look(prepared)
             result = prepared.run(trace)
     seconds = time.perf_counter() - start
     table = new_table()
@@ -111,6 +128,17 @@ def flow(
             say(f"to read it, start barsweep {PASSWORD_HINT}", "yellow")
         if fills:
             say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
+
+
+def _note_look(prepared: PreparedFlow) -> None:
+    """Note in the ledger that a flow runs on through the holdout."""
+    from optimizer.files import ledger_path
+    from optimizer.selection.looks import look_over
+    from optimizer.store.ledger import note_look
+
+    if prepared.split is not None and prepared.stop > prepared.split:
+        entry = note_look(look_over(prepared.study, prepared.bars, prepared.split))
+        say(f"a look at the holdout is noted: {ledger_path()}, entry {entry.number}")
 
 
 def trace(

@@ -1,4 +1,4 @@
-"""The command that shows the ledger of everything tried."""
+"""Commands that show the ledger of everything tried, and open a holdout, which it notes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import typer
 
 from optimizer.cli.console import console, new_table, say
+from optimizer.cli.options import Folder
 from optimizer.errors import StudyError
-from optimizer.text import counted, list_text
+from optimizer.text import counted, list_text, probability
 
 if TYPE_CHECKING:
-    from optimizer.store.ledger import Ledger, Search
+    from optimizer.store.ledger_entries import Ledger, Look, OnBars
 
 
 def ledger(
@@ -50,6 +51,29 @@ def ledger(
     say(f"ledger: {ledger_path()}")
 
 
+def unseal(folder: Folder) -> None:
+    """Open the holdout of a study for all of its sets: a look, which the ledger notes."""
+    from optimizer.files import ledger_path
+    from optimizer.review.unseal import unseal_study
+
+    found = unseal_study(folder)
+    when = found.time[:16].replace("T", " ")
+    if found.already:
+        say(f"{folder}: unsealed already, {when} UTC; nothing is noted")
+        return
+    say(f"{folder}: unsealed; tables, sorts, plots and exports show out-of-sample figures", "green")
+    if found.n_looks is None:
+        say("the ledger notes the look: the p out-of-sample of the winner will be corrected for it")
+    else:
+        say(f"this is look {found.n_looks} at these bars, that of the verdict included")
+    if found.p is not None and found.p_before is not None:
+        say(
+            f"p out-of-sample of the winner: {probability(found.p)}, it was"
+            f" {probability(found.p_before)}"
+        )
+    say(f"ledger: {ledger_path()}, entry {found.entry}")
+
+
 def _list(found: Ledger) -> None:
     table = new_table()
     for name in ("entry", "study", "sets", "symbols", "bars", "in-sample", "last tried, UTC"):
@@ -62,12 +86,22 @@ def _list(found: Ledger) -> None:
             _bar_text(search.bar_ns), _span(search), entry.time[:16].replace("T", " "),
         )  # fmt: skip
     console.print(table)
+    looks = new_table()
+    for name in ("entry", "study", "look", "symbols", "bars", "holdout", "looked at, UTC"):
+        looks.add_column(name, justify="right" if name == "entry" else "left", overflow="fold")
+    for entry, look in found.looks():
+        looks.add_row(
+            str(entry.number), look.study, look.why, _symbols(look), _bar_text(look.bar_ns),
+            _span(look), entry.time[:16].replace("T", " "),
+        )  # fmt: skip
+    if looks.rows:
+        console.print(looks)
     for entry_number, aside in found.set_aside().items():
         say(f"entry {entry_number} is set aside: {aside.reason}")
 
 
 def _explain(found: Ledger, number: int) -> None:
-    from optimizer.store.ledger import Search
+    from optimizer.store.ledger_entries import Look, Search
 
     entry = next((one for one in found.entries if one.number == number), None)
     if entry is None:
@@ -76,6 +110,9 @@ def _explain(found: Ledger, number: int) -> None:
             if not found.entries
             else f"ledger: no entry {number}; it has 1 to {found.entries[-1].number}"
         )
+    if isinstance(entry.what, Look):
+        _explain_look(found, number, entry.time, entry.what)
+        return
     if not isinstance(entry.what, Search):
         say(
             f"entry {number}, {entry.time}: sets entry {entry.what.entry} aside: {entry.what.reason}"
@@ -110,7 +147,27 @@ def _explain(found: Ledger, number: int) -> None:
         )
 
 
-def _symbols(search: Search) -> str:
+def _explain_look(found: Ledger, number: int, time: str, look: Look) -> None:
+    of = f"study {look.study} {look.study_hash[:8]}"
+    seen = f"the verdict on {of} looked at its winner over the holdout"
+    if look.why == "unsealed":
+        seen = f"the holdout of {of} was opened for all sets"
+    say(f"entry {number}, {time}: {seen}")
+    say(f"  of {list_text(look.symbols)}: {_bar_text(look.bar_ns)} of {look.data}, {_span(look)}")
+    aside = found.set_aside().get(number)
+    if aside is not None:
+        say(f"  set aside, so no p-value is corrected for it: {aside.reason}")
+        return
+    others = [str(one.number) for one, _ in found.other_looks(look) if one.number != number]
+    say(
+        f"  bars of it were seen by {'entry' if len(others) == 1 else 'entries'} {', '.join(others)} too:"
+        f" p-values out-of-sample are corrected for {len(others) + 1} looks"
+        if others
+        else "  nobody else has seen any of its bars"
+    )
+
+
+def _symbols(search: OnBars) -> str:
     names = search.symbols
     return (
         " ".join(names) if len(names) <= 4 else f"{' '.join(names[:3])} and {len(names) - 3} more"
@@ -126,7 +183,7 @@ def _bar_text(bar_ns: int) -> str:
     return f"{seconds:g}-second bars"
 
 
-def _span(search: Search) -> str:
+def _span(search: OnBars) -> str:
     first, last = (
         str(np.datetime64(ns, "ns"))[: 10 if search.bar_ns >= 86_400 * 10**9 else 16]
         for ns in (search.start_ns, search.stop_ns)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from optimizer.selection.record import Selection
     from optimizer.selection.verdict import Verdict
+    from optimizer.store.folder import StudyFolder
     from optimizer.study_file.study import Study
+    from optimizer.types import IntArray
 
 
 def list_(
@@ -44,9 +46,9 @@ def list_(
         say(f"{folder}: no studies; `barsweep run` writes one")
         return
     table = new_table()
-    for name in ("folder", "study", "state", "sets", "best in / out", "verdict", "written, UTC"):
-        table.add_column(name, justify="right" if name in ("sets", "best in / out") else "left",
-                         overflow="fold")  # fmt: skip
+    numbers = ("sets", "Sharpe to expect", "best in / out")
+    for name in ("folder", "study", "state", *numbers, "verdict", "written, UTC"):
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for one in found:
         best = "-"
         if one.best is not None:
@@ -54,7 +56,8 @@ def list_(
                 f"{one.objective} {format_cell(one.best)} / {format_cell(one.best_out_of_sample)}"
             )
         table.add_row(
-            Text(str(one.path)), Text(one.name), one.state, f"{one.n_sets:,}", best, one.verdict or "-",
+            Text(str(one.path)), Text(one.name), one.state, f"{one.n_sets:,}",
+            format_cell(one.sharpe_to_expect), best, one.verdict or "-",
             f"{one.when:%Y-%m-%d %H:%M}" if one.when is not None else "-",
         )  # fmt: skip
     console.print(table)
@@ -83,21 +86,33 @@ def show(
     infeasible: Annotated[
         bool, typer.Option("--infeasible", help="Include sets that break the study's constraints.")
     ] = False,
+    survivors: Annotated[
+        bool, typer.Option("--survivors", help="Only sets with alpha beyond luck at 5% (StepM).")
+    ] = False,
+    contenders: Annotated[
+        bool,
+        typer.Option(
+            "--contenders", help="Only sets that the bars cannot tell from the winner at 5%."
+        ),
+    ] = False,
 ) -> None:
     """Show the best parameter sets of a study and the verdict, or one set in full."""
     if where is not None and not where.strip():
         raise StudyError(
             'show: --where is empty; give a condition such as "n_trades >= 50", or leave it out'
         )
-    chosen = where is not None or sort is not None or infeasible
+    if survivors and contenders:
+        raise StudyError("show: give --survivors or --contenders, not both")
+    chosen = where is not None or sort is not None or infeasible or survivors or contenders
     if ascending is not None and sort is None:
         raise StudyError("show: --ascending and --descending need a --sort")
     if number is not None:
         if chosen:
-            raise StudyError("show: give a SET, or --where, --sort and --infeasible, not both")
+            raise StudyError("show: give a SET, or options that choose among all sets, not both")
         _show_set(folder, number)
     elif chosen:
-        _show_found(folder, where or "", sort, ascending, top, infeasible)
+        listed = "survivors" if survivors else "contenders" if contenders else None
+        _show_found(folder, where or "", sort, ascending, top, infeasible, listed)
     else:
         show_study(folder, top)
 
@@ -105,6 +120,8 @@ def show(
 def _show_set(path: Path, number: int) -> None:
     from optimizer.review.records import set_record
     from optimizer.review.tables import ODDS_LEGEND
+    from optimizer.store.folder import StudyFolder
+    from optimizer.store.seal import may_show, seal_note
 
     one = set_record(path, number)
     say(
@@ -115,6 +132,8 @@ def _show_set(path: Path, number: int) -> None:
     width = max(map(len, one.parameters))
     for name, value in one.parameters.items():
         say(f"  {name:<{width}}  {value}")
+    if one.sharpe_to_expect is not None:
+        say(f"Sharpe ratio to expect: {format_cell(one.sharpe_to_expect)}", "bold")
     table = new_table()
     table.add_column("metric")
     for name in ("in-sample", "out-of-sample"):
@@ -122,7 +141,11 @@ def _show_set(path: Path, number: int) -> None:
     for name, value in one.in_sample.items():
         table.add_row(name, format_cell(value), format_cell((one.out_of_sample or {}).get(name)))
     console.print(table)
-    say(f"open after the last bar: {_open_positions(path, number)}")
+    folder = StudyFolder.open(path)
+    last = "the last bar" if may_show(folder, number) else "the last bar in-sample"
+    say(f"open after {last}: {_open_positions(path, number)}")
+    if not may_show(folder, number):
+        say(seal_note(folder), "dim")
     if one.odds is None:
         say("odds: unknown until the study is complete and has a winner")
         return
@@ -143,8 +166,42 @@ def _open_positions(path: Path, number: int) -> str:
         return f"unknown: {error}"
 
 
+def _listed(path: Path, kind: str) -> IntArray:
+    """The sets of a list, once it is said what the list is."""
+    from optimizer.review.lists import contenders, parameter_ranges, survivors
+    from optimizer.store.folder import StudyFolder
+
+    n_sets = StudyFolder.open(path).n_sets()
+    if kind == "survivors":
+        numbers = survivors(path)
+        say(
+            f"{counted(len(numbers), 'set')} of {n_sets:,} survive: they have alpha, with a probability"
+            " of at most 5% that one of them has none"
+        )
+        return numbers
+    numbers = contenders(path)
+    say(
+        f"{counted(len(numbers), 'set')} of {n_sets:,} contend: these bars cannot tell them from the"
+        " winner at 5%; their parameters:"
+    )
+    table = new_table()
+    for name in ("parameter", "winner", "lowest", "median", "highest", "share of values"):
+        table.add_column(name, justify="left" if name == "parameter" else "right")
+    for row in parameter_ranges(path, numbers).reset_index(names="name").to_dict("records"):
+        cells = [format_cell(row[key]) for key in ("winner", "lowest", "median", "highest")]
+        table.add_row(row["name"], *cells, f"{row['share']:.0%}")
+    console.print(table)
+    return numbers
+
+
 def _show_found(
-    path: Path, where: str, sort: str | None, ascending: bool | None, top: int, infeasible: bool
+    path: Path,
+    where: str,
+    sort: str | None,
+    ascending: bool | None,
+    top: int,
+    infeasible: bool,
+    listed: str | None,
 ) -> None:
     from optimizer.catalogue import METRICS
     from optimizer.review.records import judged
@@ -154,7 +211,13 @@ def _show_found(
     from optimizer.study_file.study import recorded_study
 
     frame = find_sets(
-        path, where=where, sort=sort, ascending=ascending, top=top, infeasible=infeasible
+        path,
+        where=where,
+        sort=sort,
+        ascending=ascending,
+        top=top,
+        infeasible=infeasible,
+        among=None if listed is None else _listed(path, listed),
     )
     folder = StudyFolder.open(path)
     study = recorded_study(folder.manifest()["study"])
@@ -170,7 +233,7 @@ def _show_found(
         return
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
     found = judged(folder)
-    _print_sets(frame, study, found.selection, found.verdict, more)
+    _print_sets(frame, folder, study, found.selection, found.verdict, more)
 
 
 def show_study(path: Path, top: int) -> None:
@@ -214,7 +277,7 @@ def show_study(path: Path, top: int) -> None:
     if frame.empty:
         say(no_best(folder, study.search), "yellow")
     else:
-        _print_sets(frame, study, selection, verdict)
+        _print_sets(frame, folder, study, selection, verdict)
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):
@@ -253,15 +316,17 @@ def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
 
 def _print_sets(
     frame: pd.DataFrame,
+    folder: StudyFolder,
     study: Study,
     selection: Selection | None,
     verdict: Verdict | None,
     more: Sequence[str] = (),
 ) -> None:
     """Print one row per set: each metric as in-sample / out-of-sample, its odds, what differs."""
-    from optimizer.review.tables import ODDS_LEGEND, set_table
+    from optimizer.review.tables import LEGEND, set_table
+    from optimizer.store.seal import seal_note, with_open_holdout
 
-    found = set_table(frame, study, selection, verdict, more)
+    found = set_table(with_open_holdout(folder, frame), study, selection, verdict, more)
     table = new_table()
     for title in found.titles[:-1]:
         table.add_column(title, justify="right", no_wrap=True)
@@ -270,4 +335,6 @@ def _print_sets(
         table.add_row(*row)
     console.print(table)
     if found.has_odds:
-        say(ODDS_LEGEND, "dim")
+        say(LEGEND, "dim")
+    if note := seal_note(folder):
+        say(note, "dim")

@@ -122,6 +122,8 @@ def _print_power(power: Power) -> None:
         holdout = (
             f"; the holdout of {power.holdout_years:.1f} years shows {power.holdout:.1f} or more"
         )
+        if power.n_looks > 1:
+            holdout += f" at look {power.n_looks:,} at its bars"
     say(
         f"power: {power.years:.1f} years in-sample find a Sharpe ratio beyond the benchmark of"
         f" {power.search:.1f} or more in 4 of 5 cases, less if the sets trade alike{holdout}"

@@ -42,7 +42,7 @@ class Workers:
     Attributes:
         pool: the processes.
         kernel_seconds: time that all processes together have spent in the kernels.
-        maxima: largest draws of the max-test over the sets of the last ``evaluate``, (N_DRAWS,).
+        maxima: largest draws of the max-test over the sets of the last ``evaluate``.
 
     Raises:
         StudyError: the time limit needs another back end or more workers, or the inputs cannot be

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from optimizer.bars.checks import require_bars
@@ -35,6 +35,7 @@ class PreparedFlow:
         specs: the portfolios, in order.
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
+        stop: bars that are taken, from the first one on.
     """
 
     study: Study
@@ -42,6 +43,7 @@ class PreparedFlow:
     specs: tuple[PortfolioSpec, ...]
     first: int
     split: int | None
+    stop: int
     _rules: Rules
     _live: MaskArray
     _keys: tuple[FeatureKey, ...]
@@ -50,7 +52,11 @@ class PreparedFlow:
     @property
     def n_steps(self) -> int:
         """Bars x symbols x portfolios from the first decision on."""
-        return (self.bars.n_bars - self.first) * self.bars.n_symbols * len(self.specs)
+        return (self.stop - self.first) * self.bars.n_symbols * len(self.specs)
+
+    def before_holdout(self) -> PreparedFlow:
+        """The same flow, which ends where the holdout begins."""
+        return self if self.split is None else replace(self, stop=self.split)
 
     def opened(self, trace: Trace | None) -> EventFlow:
         """The flow before its first bar.
@@ -74,7 +80,7 @@ class PreparedFlow:
         )
 
     def run(self, trace: Trace | None = None) -> FlowResult:
-        """Take every bar through the portfolios.
+        """Take the bars through the portfolios.
 
         Args:
             trace: the tracer that records what happens; None records nothing.
@@ -98,7 +104,7 @@ class PreparedFlow:
                     for spec in self.specs
                 ],
             )
-        for index in range(self.bars.n_bars):
+        for index in range(self.stop):
             flow.on_bar(self.bars.at(index))
         return flow.result()
 
@@ -138,6 +144,7 @@ def prepare_flow(
         tuple(study_specs(study, space, rules, bars, risk)),
         first,
         split if split < bars.n_bars else None,
+        bars.n_bars,
         rules,
         live_mask(bars, longest if warm_up is None else warm_up, rules.members, rules.flat),
         (*feature_keys(space), *volatilities),
@@ -155,12 +162,14 @@ def run_flow(
     first_bar: int | None = None,
     warm_up: int | None = None,
     trace: Trace | None = None,
+    sealed: bool = False,
 ) -> FlowResult:
     """Run every combination of a study's grid through the bars, one bar at a time.
 
     Args:
         study, bars, risk, first_bar, warm_up: see ``prepare_flow``.
         trace: the tracer that records what happens; None records nothing.
+        sealed: whether to end where the holdout begins.
 
     Returns:
         The equity, trades and metrics of every portfolio.
@@ -170,4 +179,4 @@ def run_flow(
         DataError: the bars or the members cannot be used.
     """
     prepared = prepare_flow(study, bars, risk=risk, first_bar=first_bar, warm_up=warm_up)
-    return prepared.run(trace)
+    return (prepared.before_holdout() if sealed else prepared).run(trace)

@@ -14,6 +14,7 @@ from optimizer.store.columns import NAMES, parameter_columns
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, ranked
+from optimizer.store.seal import is_sealed, with_open_holdout
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.differences import differences
 from optimizer.study_file.study import recorded_study
@@ -30,7 +31,8 @@ class Crossed:
         rank: its rank in the other study, 1 being the best feasible set; None if it is not feasible
             or was not tried.
         in_sample, out_of_sample: metrics under the costs and the holdout of the other study:
-            recorded if it was tried, else simulated now; None if neither is possible.
+            recorded if it was tried, else simulated now; None if neither is possible. Out-of-sample
+            as far as the other study's holdout is open.
         problem: why there are no metrics.
     """
 
@@ -118,11 +120,15 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
         search = recorded_study(manifest["study"]).search
         frame = other.results(["set", "feasible", "score", *search.objective])
         order = ranked(frame[frame["feasible"]], search)
-        there = set_document(other.sets([found]).to_dict("records")[0], manifest["study"])
+        row = with_open_holdout(other, other.sets([found])).to_dict("records")[0]
+        there = set_document(row, manifest["study"])
         rank = order.index(found) + 1 if found in order else None
         return Crossed(number, found, rank, there["in_sample"], there["out_of_sample"])
     try:
-        result = rerun_built_in(document, Terms.of_study(manifest), folder.manifest()["first_bar"])
+        first_bar = folder.manifest()["first_bar"]
+        result = rerun_built_in(
+            document, Terms.of_study(manifest), first_bar, sealed=is_sealed(other)
+        )
     except BarsweepError as error:
         return Crossed(number, problem=str(error))
     return Crossed(number, in_sample=result.in_sample, out_of_sample=result.out_of_sample)

@@ -6,10 +6,11 @@ from typing import Any
 
 from optimizer.review.html import render
 from optimizer.review.records import judged
-from optimizer.review.tables import ODDS_LEGEND, set_table
+from optimizer.review.tables import LEGEND, set_table
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets, no_best
+from optimizer.store.seal import seal_note, with_open_holdout
 from optimizer.study_file.study import recorded_study
 from optimizer.text import counted
 
@@ -38,16 +39,18 @@ def study_html(folder: StudyFolder, top: int = 10) -> str:
         "titles": (),
         "rows": (),
         "legend": "",
+        "sealed": "",
         "verdict": None,
     }
     if folder.batch_paths():
-        frame = best_sets(folder, study.search, top)
+        frame = with_open_holdout(folder, best_sets(folder, study.search, top))
         values["no_sets"] = no_best(folder, study.search) if frame.empty else ""
         if not frame.empty:
             selection, verdict, _ = judged(folder)
             table = set_table(frame, study, selection, verdict)
             values |= {"titles": table.titles, "rows": table.rows}
-            values["legend"] = ODDS_LEGEND if table.has_odds else ""
+            values["legend"] = LEGEND if table.has_odds else ""
+            values["sealed"] = seal_note(folder)
             if verdict is not None:
                 values["verdict"] = {
                     "number": table.rows[0][0],

@@ -13,7 +13,7 @@ import pandas as pd
 
 from optimizer.errors import BarsweepError, StudyError
 from optimizer.files import is_in_use
-from optimizer.selection.odds import deflated, set_statistics
+from optimizer.selection.odds import deflated, known, odds_of, sharpe_to_expect
 from optimizer.selection.record import Selection, SetStatistics, load_selection
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
@@ -22,6 +22,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MANIFEST, SELECTION
 from optimizer.store.query import best_sets
+from optimizer.store.seal import with_open_holdout
 from optimizer.study_file.study import recorded_study
 
 StudyState = Literal["complete", "running", "stopped", "unreadable"]
@@ -38,7 +39,9 @@ class StudySummary:
             continue it or compute again what it lost, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
         objective: the first metric that it searches by.
-        best, best_out_of_sample: the value of that metric for the best set; None if no set is best.
+        sharpe_to_expect: the Sharpe ratio to expect of the best set; None before the end, or if unknown.
+        best, best_out_of_sample: the value of that metric for the best set; None if no set is best, the
+            latter also while the holdout is sealed for it.
         verdict: the verdict in words; None before the end, or if no set is best.
         when: time of the last change to its files, UTC.
         problem: why it cannot be read, or what is missing of it; empty if all is there.
@@ -49,6 +52,7 @@ class StudySummary:
     state: StudyState
     n_sets: int = 0
     objective: str = ""
+    sharpe_to_expect: float | None = None
     best: float | None = None
     best_out_of_sample: float | None = None
     verdict: str | None = None
@@ -67,7 +71,8 @@ class SetRecord:
         score: the score by which sets are ranked; None if undefined.
         parameters: all its parameters by column.
         in_sample, out_of_sample: metrics by name, None if undefined; the latter is None without a
-            holdout.
+            holdout, or while it is sealed for the set.
+        sharpe_to_expect: the Sharpe ratio to expect of it; None until the study is complete.
         odds: None until the study is complete.
     """
 
@@ -80,6 +85,7 @@ class SetRecord:
     parameters: Mapping[str, Any]
     in_sample: Mapping[str, Any]
     out_of_sample: Mapping[str, Any] | None
+    sharpe_to_expect: float | None
     odds: SetStatistics | None
 
 
@@ -171,8 +177,8 @@ def summarize(folder: str | Path) -> StudySummary:
         objective = study.search.objective[0]
         complete, written = manifest["complete"], opened.batch_paths()
         best = best_sets(opened, study.search, 1) if written else pd.DataFrame()
-        row = {} if best.empty else best.to_dict("records")[0]
-        verdict = judged(opened).verdict
+        row = {} if best.empty else with_open_holdout(opened, best).to_dict("records")[0]
+        selection, verdict, _ = judged(opened)
         missing = missing_batch(opened, study, manifest)
         done = complete and not missing
         latest = max(one.stat().st_mtime for one in (opened.manifest_path, *written))
@@ -182,6 +188,7 @@ def summarize(folder: str | Path) -> StudySummary:
             "complete" if done else "running" if is_in_use(path) else "stopped",
             opened.n_sets(),
             objective,
+            None if selection is None else selection.sharpe_to_expect,
             known(row.get(objective)),
             known(row.get(f"oos_{objective}")),
             verdict.words if verdict is not None else None,
@@ -191,18 +198,6 @@ def summarize(folder: str | Path) -> StudySummary:
     except (BarsweepError, KeyError, TypeError, OSError) as error:
         problem = f"{path}: {error!r} is missing" if isinstance(error, KeyError) else str(error)
         return StudySummary(path, path.name, "unreadable", problem=problem)
-
-
-def known(value: Any) -> float | None:
-    """A number that may be undefined.
-
-    Args:
-        value: a number, NaN or None.
-
-    Returns:
-        The number; None if undefined.
-    """
-    return None if value is None or pd.isna(value) else float(value)
 
 
 def set_record(folder: str | Path, number: int) -> SetRecord:
@@ -226,12 +221,12 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     n_sets = opened.n_sets()
     if not 0 <= number < n_sets:
         raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")
-    row = opened.sets([number]).to_dict("records")[0]
+    row = with_open_holdout(opened, opened.sets([number])).to_dict("records")[0]
     document = set_document(row, manifest["study"])
     selection, verdict, _ = judged(opened)
     odds = None
     if selection is not None and verdict is not None:
-        odds = set_statistics(selection, row, verdict.tried)
+        odds = odds_of(selection, row, verdict.tried)
     return SetRecord(
         number,
         document["trial"],
@@ -242,5 +237,6 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
         document["parameters"],
         document["in_sample"],
         document["out_of_sample"],
+        sharpe_to_expect(selection, known(row["sharpe"])),
         odds,
     )

@@ -11,7 +11,7 @@ from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
-from optimizer.review.rerun import Rerun, Terms, missing_parameter, rerun_set
+from optimizer.review.rerun import Rerun, Terms, is_held_back, missing_parameter, rerun_set
 from optimizer.store.export import load_export, plain_values
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_source import source_hash
@@ -44,7 +44,7 @@ class Replay:
     """An exported set, simulated again.
 
     Attributes:
-        result: the result of the simulation.
+        result: the result of the simulation; in-sample alone if ``sealed``.
         recorded: the set as exported.
         differences: metrics that differ in any bit; empty where all are reproduced exactly.
         study: name of the study that the set came from.
@@ -52,6 +52,7 @@ class Replay:
         bars: the bars of the simulation.
         again: what was simulated.
         parity: the event flow compared with the vectorized result, if it was asked for.
+        sealed: whether the set was exported without its part of the holdout, which was sealed.
     """
 
     result: BacktestResult
@@ -62,6 +63,7 @@ class Replay:
     bars: Bars
     again: Rerun
     parity: Parity | None = None
+    sealed: bool = False
 
 
 def replay(
@@ -114,11 +116,12 @@ def replay(
                 f"{file}: first_bar = {terms.first_bar}: the bars have only {bars.n_bars}, and"
                 f" {_LEAST_BARS} must follow it; put the file back as it was, or export the study again"
             )
-        again = rerun_set(chosen, terms, bars)
+        sealed = is_held_back(chosen, terms)
+        again = rerun_set(chosen, terms, bars, sealed=sealed)
         parity = None
         if events:
             first = terms.first_bar
-            flow = run_flow(again.study, bars, first_bar=first, warm_up=first)
+            flow = run_flow(again.study, bars, first_bar=first, warm_up=first, sealed=sealed)
             parity = compare(flow, 0, again.result)
         if lacking := _missing_metric(chosen, again.result):
             raise _lacks(file, number, lacking)
@@ -132,7 +135,7 @@ def replay(
         raise
     except (TypeError, AttributeError, ValueError, OSError) as error:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    return Replay(again.result, chosen, differences, name, terms.costs, bars, again, parity)
+    return Replay(again.result, chosen, differences, name, terms.costs, bars, again, parity, sealed)
 
 
 def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:

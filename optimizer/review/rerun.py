@@ -11,6 +11,7 @@ from optimizer.bars.load import load_bars
 from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
+from optimizer.store.seal import may_show
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.bars import other_files
@@ -184,7 +185,12 @@ class Rerun:
 
 
 def rerun_set(
-    document: Mapping[str, Any], terms: Terms, bars: Bars, first_bar: int | None = None
+    document: Mapping[str, Any],
+    terms: Terms,
+    bars: Bars,
+    first_bar: int | None = None,
+    *,
+    sealed: bool,
 ) -> Rerun:
     """Simulate a recorded set again, by the kernels of the sweep.
 
@@ -195,6 +201,7 @@ def rerun_set(
         terms: the terms under which it is simulated.
         bars: the bars that ``terms.bars()`` returned.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
+        sealed: whether to leave out the holdout: the result is that of the bars before it.
 
     Returns:
         The set with its inputs and its result.
@@ -214,7 +221,19 @@ def rerun_set(
         raise StudyError(
             f"{other_files(study.to_dict())}: not what the study had; restore the files"
         )
+    if sealed:
+        result = result.before_holdout(inputs.split - inputs.first)
     return Rerun(int(document["set"]), study, inputs, tile, result)
+
+
+def is_held_back(document: Mapping[str, Any], terms: Terms) -> bool:
+    """Whether a recorded set comes from a holdout that was sealed, so that its part of it is not shown.
+
+    Args:
+        document: the set as an export holds it.
+        terms: the terms of the export.
+    """
+    return terms.holdout > 0.0 and document.get("out_of_sample") is None
 
 
 def missing_parameter(document: Mapping[str, Any], terms: Terms) -> str | None:
@@ -254,7 +273,7 @@ def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
 
 
 def rerun_built_in(
-    document: Mapping[str, Any], terms: Terms, first_bar: int | None = None
+    document: Mapping[str, Any], terms: Terms, first_bar: int | None = None, *, sealed: bool
 ) -> BacktestResult:
     """Simulate a recorded set again, unless that would run a user's code only to show a set.
 
@@ -262,6 +281,7 @@ def rerun_built_in(
         document: the set as an export holds it.
         terms: the terms under which it is simulated.
         first_bar: bar of the first decision at the earliest; None takes that of the terms.
+        sealed: whether to leave out the holdout.
 
     Returns:
         The result.
@@ -272,11 +292,13 @@ def rerun_built_in(
     """
     if document["strategy"] not in BUILT_IN:
         raise StudyError("its strategy is your own, whose code only `barsweep replay` runs")
-    return rerun_set(document, terms, terms.bars(), first_bar).result
+    return rerun_set(document, terms, terms.bars(), first_bar, sealed=sealed).result
 
 
 def open_positions(folder: str | Path, number: int) -> dict[str, float]:
     """Positions that a parameter set of a study holds after the last bar, simulated again.
+
+    After the last bar in-sample, where its part of the holdout is sealed.
 
     Args:
         folder: the folder of the study.
@@ -293,7 +315,8 @@ def open_positions(folder: str | Path, number: int) -> dict[str, float]:
     opened = StudyFolder.open(Path(folder))
     manifest = opened.manifest()
     document = set_document(opened.sets([number]).to_dict("records")[0], manifest["study"])
-    result = rerun_built_in(document, Terms.of_study(manifest))
+    sealed = not may_show(opened, number)
+    result = rerun_built_in(document, Terms.of_study(manifest), sealed=sealed)
     if result.in_sample["final_equity"] != document["in_sample"]["final_equity"]:
         raise StudyError("a simulation now differs from what is recorded")
     return result.open_positions

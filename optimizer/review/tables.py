@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from optimizer.selection.odds import known, sharpe_to_expect
 from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection
 from optimizer.selection.verdict import Verdict
@@ -19,8 +20,12 @@ from optimizer.text import probability
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 """Metrics that tables show, in-sample and out-of-sample."""
 
+LEGEND = (
+    "Sharpe to expect: that in-sample, corrected for the choice of the best of many."
+    " p: probability that the best of all sets tried on these bars has such an alpha by luck."
+)
 ODDS_LEGEND = (
-    "p: probability that the best of all sets tried on these bars has such an alpha by luck."
+    f"{LEGEND}"
     " DSR: probability that the Sharpe ratio is above what the best of that many sets would reach by"
     " luck."
     " PSR: probability that it is above 0."
@@ -34,7 +39,7 @@ class SetTable:
     Attributes:
         titles: the titles of the columns, each of one or two lines.
         rows: cells of each set; the last row is buy and hold once the study is complete.
-        has_odds: whether there are columns for p, or for DSR and PSR too, see ``ODDS_LEGEND``.
+        has_odds: whether there are columns that ``LEGEND`` explains.
     """
 
     titles: tuple[str, ...]
@@ -49,12 +54,12 @@ def set_table(
     verdict: Verdict | None,
     more: Sequence[str] = (),
 ) -> SetTable:
-    """A table of sets: each metric as in-sample / out-of-sample, the odds, what differs.
+    """A table of sets: the ratio to expect, metrics as in-sample / out-of-sample, p, what differs.
 
     Args:
-        frame: whole rows of the study's results.
+        frame: whole rows of the study's results, with the out-of-sample metrics that may be shown.
         study: the study that they are results of.
-        selection: the ``[selection]`` settings of the study, for the odds of its best sets, see
+        selection: what the study recorded about its choice, for the ratios to expect, see
             ``judged``; None before its end.
         verdict: the verdict on the study, which corrects the p-values of all sets; None before its end.
         more: metrics to show in place of some of the usual ones.
@@ -75,36 +80,24 @@ def set_table(
     names = [
         name for name in frame.columns if name in varying and frame[name].nunique(dropna=False) > 1
     ]
-    here = set(frame["set"])
-    known_odds = selection.sets if selection is not None else ()
-    odds = {one.number: one for one in known_odds if one.number in here}
-    titles = ["set", *(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
+    expects = selection is not None and selection.sharpe_to_expect is not None
+    titles = ["set", *(["Sharpe\nto expect"] if expects else [])]
+    titles += [*(f"{name.replace('_', ' ')}\nin / out" for name in metrics)]
     if verdict is not None:
         titles.append("p\n")
-    if odds:
-        titles += ["DSR\n", "PSR\nin / out"]
     titles.append("what differs between these sets" if len(frame) > 1 else "")
     rows = []
     for row in frame.to_dict("records"):
         cells = [f"{cell(row[name])} / {cell(row[f'oos_{name}'])}" for name in metrics]
+        if expects:
+            cells.insert(0, cell(sharpe_to_expect(selection, known(row["sharpe"]))))
         differing = (
             f"{name.removeprefix(str(row['strategy']) + '_')} {cell(row[name])}"
             for name in names
             if cell(row[name]) != "-"
         )
         if verdict is not None:
-            statistic = None if pd.isna(row["alpha_t"]) else float(row["alpha_t"])
-            cells.append(probability(family_wise(statistic, verdict.tried.maxima)))
-        if odds:
-            one = odds.get(row["set"])
-            cells += (
-                ["-"] * 2
-                if one is None
-                else [
-                    probability(one.dsr),
-                    f"{probability(one.psr)} / {probability(one.oos_psr)}",
-                ]
-            )
+            cells.append(probability(family_wise(known(row["alpha_t"]), verdict.tried.maxima)))
         rows.append((str(row["set"]), *cells, ", ".join(differing)))
     if selection is not None and selection.held is not None:
         inside, outside = selection.held.in_sample, selection.held.out_of_sample
@@ -112,8 +105,9 @@ def set_table(
         rows.append(
             (
                 "-",
+                *(["-"] if expects else []),
                 *cells,
-                *(["-"] * (len(titles) - 2 - len(metrics))),
+                *(["-"] * (len(titles) - 2 - len(metrics) - expects)),
                 held_name(selection.benchmark),
             )
         )

@@ -38,7 +38,7 @@ class _Scored:
         outcomes: one per trial.
         rows: columns of each tile that was evaluated, see ``result_columns``.
         moments: (n_sets, 2, n_blocks) of all of them, in the order of the rows.
-        maxima: (n_draws,), largest draws of the max-test over all of them.
+        maxima: largest draws of the max-test over all of them, see ``no_draws``.
     """
 
     outcomes: Sequence[Outcome]

@@ -9,6 +9,7 @@ from optimizer.errors import StudyError
 from optimizer.search.progress import Progress, Tally
 from optimizer.selection.tried import known_draws, search_of
 from optimizer.store import ledger
+from optimizer.store.ledger_entries import Look
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 
@@ -59,14 +60,27 @@ class LedgerNotes:
         if self._tally.distinct > 0:
             self._note(self._tally.distinct)
 
+    def look(self, look: Look | None) -> None:
+        """Note that the verdict looks at the holdout.
+
+        Args:
+            look: the look as the ledger has it; None without a holdout.
+        """
+        if look is not None:
+            self._try(lambda: ledger.note_look(look))
+
     def _note(self, n_sets: int) -> None:
-        if not self._usable or n_sets == 0:
+        if n_sets == 0:
+            return
+        search = search_of(self._study, self._inputs, n_sets)
+        self._try(lambda: ledger.note(search, known_draws(self._tally.maxima)))
+        self._noted = n_sets
+
+    def _try(self, note: Callable[[], object]) -> None:
+        if not self._usable:
             return
         try:
-            ledger.note(
-                search_of(self._study, self._inputs, n_sets), known_draws(self._tally.maxima)
-            )
-            self._noted = n_sets
+            note()
         except StudyError as error:
             self._usable = False
             logging.getLogger("barsweep").warning("%s; this study is not in it", error)

@@ -27,8 +27,7 @@ class Outcome:
     Attributes:
         values: one per objective; None where the trial failed.
         attributes: ``n_sets``, the parameter sets evaluated; ``reason``, why there are no values; of
-            the set that represents the tile ``winner``, its parameters, and its metrics ``in_sample``
-            and ``out_of_sample``.
+            the set that represents the tile ``winner``, its parameters, and ``in_sample``, its metrics.
         violations: the amount by which that set breaks each constraint on results; 0 where it
             holds.
     """
@@ -72,7 +71,6 @@ def outcome_of(tile: Tile, result: TileResult, score: TileScore) -> Outcome:
         return Outcome(None, attributes)
     attributes["winner"] = {n: float(c[score.winner]) for n, c in tile.columns.items()}
     attributes["in_sample"] = _finite(result.in_sample[score.winner])
-    attributes["out_of_sample"] = _finite(result.out_of_sample[score.winner])
     return Outcome(score.values, attributes, score.violations)
 
 

@@ -26,7 +26,6 @@ class Progress:
         sets: parameter sets evaluated.
         distinct: the same, but a point that was asked several times counts once.
         best: in-sample objective of the best feasible set so far, or None.
-        best_out_of_sample: the same metric of that set over the holdout, or None.
         seconds: since the first batch was asked, or since the study was resumed.
         trials_before, sets_before: those that were on disk when the study was resumed.
         worker_use: share of the workers' time since then that they spent on parameter sets, 0..1.
@@ -38,7 +37,6 @@ class Progress:
     sets: int
     distinct: int
     best: float | None
-    best_out_of_sample: float | None
     seconds: float
     trials_before: int = 0
     sets_before: int = 0
@@ -72,19 +70,18 @@ class Tally:
     Attributes:
         trials: told so far.
         sets: evaluated so far.
-        maxima: (n_draws,), largest draws of the max-test over the sets so far; none before the first
-            batch.
+        maxima: largest draws of the max-test over the sets so far, see ``no_draws``; none before the
+            first batch.
     """
 
     def __init__(self, search: SearchTable, n_trials: int) -> None:
         self.trials = 0
         self.sets = 0
         self.maxima = np.zeros(0, np.float32)
-        self._objective = search.objective[0]
         self._sign = 1.0 if search.direction[0] == "maximize" else -1.0
         self._n_trials = n_trials
         self._distinct: dict[str, int] = {}
-        self._best: tuple[float, float | None] | None = None
+        self._best: float | None = None
         self.start()
 
     def start(self) -> None:
@@ -106,14 +103,14 @@ class Tally:
         if outcome.values is None or not outcome.feasible:
             return
         value = outcome.values[0]
-        if self._best is None or self._sign * value > self._sign * self._best[0]:
-            self._best = (value, outcome.attributes["out_of_sample"][self._objective])
+        if self._best is None or self._sign * value > self._sign * self._best:
+            self._best = value
 
     def raise_maxima(self, maxima: Float32Array) -> None:
         """Raise the largest draws to those of a batch.
 
         Args:
-            maxima: (n_draws,), those of its sets.
+            maxima: those of its sets.
         """
         self.maxima = larger_draws([self.maxima, maxima])
 
@@ -129,15 +126,13 @@ class Tally:
             busy_seconds: mean over the workers of the seconds that they spent on parameter sets.
         """
         seconds = time.perf_counter() - self._started
-        best, out_of_sample = self._best if self._best is not None else (None, None)
         trials_before, sets_before = self._before
         return Progress(
             trials=self.trials,
             n_trials=self._n_trials,
             sets=self.sets,
             distinct=self.distinct,
-            best=best,
-            best_out_of_sample=out_of_sample,
+            best=self._best,
             seconds=seconds,
             trials_before=trials_before,
             sets_before=sets_before,

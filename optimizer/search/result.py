@@ -9,6 +9,7 @@ import pandas as pd
 
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
+from optimizer.store.seal import with_holdout
 from optimizer.study_file.study import Study
 
 
@@ -30,12 +31,20 @@ class StudyResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def results(self) -> pd.DataFrame:
-        """Every parameter set tried, in order: parameters, in-sample metrics, ``oos_`` metrics.
+        """Every parameter set tried, in order: parameters and in-sample metrics.
 
         Raises:
             StudyError: there are no results, or a file cannot be read.
         """
         return self.folder.results()
+
+    def out_of_sample(self) -> pd.DataFrame:
+        """Every row of ``results`` with its ``oos_`` metrics, once the holdout is unsealed.
+
+        Raises:
+            StudyError: the holdout is sealed, there are no results, or a file cannot be read.
+        """
+        return with_holdout(self.folder, self.folder.results())
 
     def best(self, top: int = 10) -> pd.DataFrame:
         """The best feasible parameter sets, best first, see ``best_sets``.

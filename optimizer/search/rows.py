@@ -15,7 +15,7 @@ from optimizer.sweep.tiles import Tile, TileResult
 def result_columns(
     tile: Tile, result: TileResult, score: TileScore, first_set: int, trial: int
 ) -> dict[str, Any]:
-    """The parameter sets of one tile as ``store.batch_files.result_table`` takes them.
+    """The parameter sets of one tile as ``store.batch_files`` takes them.
 
     Args:
         tile: the parameter sets.

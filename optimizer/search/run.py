@@ -25,6 +25,7 @@ from optimizer.search.result import StudyResult
 from optimizer.search.windows import walk_forward_searches
 from optimizer.selection.select import select
 from optimizer.store.folder import StudyFolder
+from optimizer.store.ledger_entries import bar_size
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
@@ -123,10 +124,12 @@ def carry_out(
                 if selection is not None and study.validation.method == "walk_forward":
                     selection = walk_forward_searches(study, space, inputs, folder, pool, selection)
                 if selection is not None:
+                    told.look(selection.look)  # before anybody can see it
                     selection.save(folder)
     finally:
         folder.remove_scratch()
-    folder.write_manifest({**folder.manifest(), "complete": True})
+    winner = None if selection is None else selection.sets[0].number
+    folder.write_manifest({**folder.manifest(), "complete": True, "winner": winner})
     return StudyResult(study, folder, clock.finished())
 
 
@@ -180,6 +183,7 @@ def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
         "first_time": str(bars.timestamps[inputs.first]),
         "holdout_time": str(bars.timestamps[inputs.split]) if inputs.split < bars.n_bars else None,
         "bars_per_year": bars.bars_per_year,
+        "bar_ns": bar_size(bars.timestamps),
         "versions": software_versions(),
         "kernels": source_key(kernels_folder()),
         "coordinated": study.search.storage is not None,

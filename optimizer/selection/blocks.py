@@ -92,10 +92,16 @@ def judge_over_blocks(
             kept = moments[feasible] if feasible_alone else moments
             yield np.ascontiguousarray(kept[:, 0].T), np.ascontiguousarray(kept[:, 1].T)
 
-    found: dict[str, Any] = {"block_bars": tuple(np.diff(inputs.bounds).tolist())}
+    found: dict[str, Any] = {
+        "block_bars": tuple(np.diff(inputs.bounds).tolist()),
+        "block_returns": tuple(map(int, counts)),
+    }
     n_feasible = int(every["feasible"].sum())
+    yearly = math.sqrt(inputs.rules.returns_per_year)
     if n_feasible >= 2:
-        found |= _overfitting(lambda: chunks(feasible_alone=True), counts, n_feasible, study.seed)
+        found |= _overfitting(
+            lambda: chunks(feasible_alone=True), counts, n_feasible, study.seed, yearly
+        )
     if len(counts) >= 2 + study.validation.purge_blocks:
         windows, latest = _windows(
             study.validation, inputs, chunks, counts, every["set"].to_numpy()
@@ -106,12 +112,13 @@ def judge_over_blocks(
             found["next_set"] = next_set(rows, latest.train_start, latest.stop, own_search=False)
     if study.validation.method == "cpcv":
         per_bar = _path_sharpes(study.validation, chunks, counts)
-        yearly = math.sqrt(inputs.rules.returns_per_year)
         found["path_sharpes"] = tuple(sorted(sharpe * yearly for sharpe in per_bar))
     return found
 
 
-def _overfitting(chunks: Chunks, counts: FloatArray, n_feasible: int, seed: int) -> dict[str, Any]:
+def _overfitting(
+    chunks: Chunks, counts: FloatArray, n_feasible: int, seed: int, yearly: float
+) -> dict[str, Any]:
     n_blocks = len(counts)
     most = min(max(SET_SPLITS // n_feasible, FEWEST_SPLITS), MOST_SPLITS)
     splits = symmetric_splits(n_blocks, most, seed)
@@ -124,6 +131,7 @@ def _overfitting(chunks: Chunks, counts: FloatArray, n_feasible: int, seed: int)
         "logits": tuple(overfitting.logits.tolist()),
         "degradation_slope": none_if_nan(overfitting.degradation_slope),
         "probability_of_loss": overfitting.probability_of_loss,
+        "sharpe_to_expect": float(overfitting.out_of_sample.mean()) * yearly,
     }
 
 

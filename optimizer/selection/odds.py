@@ -39,6 +39,22 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     return n_tried, selection.n_effective * n_tried / selection.n_tried, variance
 
 
+def sharpe_to_expect(selection: Selection | None, sharpe: float | None) -> float | None:
+    """The Sharpe ratio to expect of a set of a study, which somebody chooses for its own.
+
+    Args:
+        selection: what the study recorded about its choice; None before its end.
+        sharpe: the in-sample Sharpe ratio of the set, annualized; None where undefined.
+
+    Returns:
+        Its own less what that of the winner loses; None where that is unknown.
+    """
+    if selection is None or selection.sharpe_to_expect is None or sharpe is None:
+        return None
+    winner = selection.sets[0].sharpe
+    return None if winner is None else sharpe - (winner - selection.sharpe_to_expect)
+
+
 def deflated(selection: Selection, tried: Tried) -> Selection:
     """A selection with the odds of its sets corrected for all sets ever tried on the bars.
 
@@ -90,47 +106,75 @@ def _deflated_sharpe(
             _possible(one.skewness, one.kurtosis),
             variance / selection.returns_per_year,
             max(n_trials, 1.0),
+            one.autocorrelation or 0.0,
         )
     )
 
 
-def set_statistics(selection: Selection, row: Mapping[Any, Any], tried: Tried) -> SetStatistics:
+def set_statistics(
+    selection: Selection,
+    row: Mapping[Any, Any],
+    tried: Tried,
+    autocorrelation: float | None = None,
+) -> SetStatistics:
     """The odds of one set of a study.
 
     Args:
         selection: the ``[selection]`` settings of the study.
-        row: the row of the set, as in the study's results.
+        row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
+            shown.
         tried: what ``judge`` takes.
+        autocorrelation: correlation of each of its in-sample returns with the one before, if known.
     """
     yearly = math.sqrt(selection.returns_per_year)
 
-    def known(name: str) -> float | None:
-        value = row[name]
-        return None if pd.isna(value) else float(value)
-
     def psr(prefix: str, n_returns: int) -> float | None:
-        values = [known(prefix + name) for name in ("sharpe", "skewness", "kurtosis")]
+        values = [known(row.get(prefix + name)) for name in ("sharpe", "skewness", "kurtosis")]
         if None in values:
             return None
         sharpe, skewness, kurtosis = (float(v or 0.0) for v in values)
         return none_if_nan(
             probabilistic_sharpe_ratio(
-                sharpe / yearly, n_returns, skewness, _possible(skewness, kurtosis)
+                sharpe / yearly,
+                n_returns,
+                skewness,
+                _possible(skewness, kurtosis),
+                autocorrelation=autocorrelation or 0.0,
             )
         )
 
     one = SetStatistics(
         number=int(row["set"]),
-        sharpe=known("sharpe"),
-        skewness=known("skewness"),
-        kurtosis=known("kurtosis"),
-        oos_sharpe=known("oos_sharpe"),
+        sharpe=known(row.get("sharpe")),
+        skewness=known(row.get("skewness")),
+        kurtosis=known(row.get("kurtosis")),
+        oos_sharpe=known(row.get("oos_sharpe")),
         psr=psr("", selection.n_returns),
         oos_psr=psr("oos_", selection.n_holdout_returns),
-        alpha=known("alpha"),
-        alpha_t=known("alpha_t"),
+        autocorrelation=autocorrelation,
+        alpha=known(row.get("alpha")),
+        alpha_t=known(row.get("alpha_t")),
     )
     return deflated_statistics(selection, one, tried)
+
+
+def odds_of(selection: Selection, row: Mapping[Any, Any], tried: Tried) -> SetStatistics:
+    """The odds of one set of a study that was judged, out-of-sample as far as its row shows that.
+
+    Args:
+        selection: the ``[selection]`` settings of the study, see ``deflated``.
+        row: the row of the set, as in the study's results; its out-of-sample metrics where they may be
+            shown.
+        tried: what ``judge`` takes.
+    """
+    recorded = next((one for one in selection.sets if one.number == int(row["set"])), None)
+    if recorded is None:
+        return set_statistics(selection, row, tried)
+    if recorded.oos_psr is not None:
+        return recorded
+    # The verdict has not looked at it, but it may have been unsealed since.
+    found = set_statistics(selection, row, tried, recorded.autocorrelation)
+    return replace(recorded, oos_sharpe=found.oos_sharpe, oos_psr=found.oos_psr)
 
 
 def _possible(skewness: float, kurtosis: float) -> float:
@@ -145,3 +189,15 @@ def none_if_nan(value: float) -> float | None:
         value: a number, NaN or infinite where it is undefined.
     """
     return value if math.isfinite(value) else None
+
+
+def known(value: Any) -> float | None:
+    """A number that may be undefined.
+
+    Args:
+        value: a number, NaN or None.
+
+    Returns:
+        The number; None if undefined.
+    """
+    return None if value is None or pd.isna(value) else float(value)

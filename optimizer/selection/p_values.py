@@ -112,6 +112,30 @@ def combined(p_values: Sequence[float]) -> float:
     return float(chdtrc(2 * len(p_values), -2.0 * sum(map(math.log, p_values))))
 
 
+def corrected_for_looks(p: float, n_looks: int) -> float:
+    """The p-value of a holdout that was looked at several times (Šidák 1967).
+
+    The chance that the best of so many independent looks is as good without any alpha.
+
+    >>> round(corrected_for_looks(0.03, 3), 4)
+    0.0873
+
+    Args:
+        p: that of one look.
+        n_looks: 1 or more.
+    """
+    return p if n_looks == 1 or p >= 1.0 else -math.expm1(n_looks * math.log1p(-p))
+
+
+def level_of_each(n: float) -> float:
+    """What each of several independent tests may err by, so that ``LEVEL`` holds for all together.
+
+    Args:
+        n: 1 or more.
+    """
+    return -math.expm1(math.log1p(-LEVEL) / n)
+
+
 def critical_value(maxima: npt.ArrayLike) -> float:
     """The statistic that luck alone reaches with probability ``LEVEL``.
 
@@ -130,16 +154,17 @@ def critical_value_of(n_sets: float) -> float:
     Args:
         n_sets: 1 or more.
     """
-    return float(-ndtri(-math.expm1(math.log1p(-LEVEL) / n_sets)))
+    return float(-ndtri(level_of_each(n_sets)))
 
 
-def holdout_critical_value(n_returns: int) -> float:
+def holdout_critical_value(n_returns: int, n_looks: int = 1) -> float:
     """The statistic that luck alone reaches over the holdout with probability ``LEVEL``.
 
     Args:
         n_returns: number of returns of the holdout, ``FEWEST_RETURNS`` or more.
+        n_looks: looks at the holdout.
     """
-    return float(stdtrit(int(0.4 * n_returns ** (2.0 / 3.0)), 1.0 - LEVEL))
+    return float(stdtrit(int(0.4 * n_returns ** (2.0 / 3.0)), 1.0 - level_of_each(n_looks)))
 
 
 def detectable_ratio(critical: float, years: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optimizer.selection.looks import looks_with
 from optimizer.selection.p_values import (
     FEWEST_RETURNS,
     critical_value_of,
@@ -29,12 +30,14 @@ class Power:
         search: least ratio that the search finds if none of its sets trade alike; None where there are
             too few bars for the max-test.
         holdout: least ratio that the holdout shows; None where there is none, or too few bars.
+        n_looks: looks at bars of the holdout, that of the study's verdict included.
     """
 
     years: float
     holdout_years: float
     search: float | None
     holdout: float | None
+    n_looks: int = 1
 
     @property
     def decides(self) -> bool:
@@ -43,7 +46,7 @@ class Power:
 
 
 def power_of(study: Study, bars: Bars, rules: Rules, first: int, n_sets: int) -> Power:
-    """What the bars of a study can show.
+    """What the bars of a study can show, given who has looked at its holdout before.
 
     Args:
         study: the study to be run.
@@ -53,11 +56,12 @@ def power_of(study: Study, bars: Bars, rules: Rules, first: int, n_sets: int) ->
         n_sets: sets that it tries.
     """
     split = holdout_bar(bars, rules, first, study.validation.holdout)
+    n_looks = looks_with(study, bars, split)
     n_inside, n_outside = rules.n_returns(first, split), rules.n_returns(split, bars.n_bars)
     years, holdout_years = (n / rules.returns_per_year for n in (n_inside, n_outside))
     search = holdout = None
     if n_inside >= FEWEST_BLOCKS * LEAST_RETURNS:
         search = detectable_ratio(critical_value_of(n_sets), years)
     if n_outside >= FEWEST_RETURNS:
-        holdout = detectable_ratio(holdout_critical_value(n_outside), holdout_years)
-    return Power(years, holdout_years, search, holdout)
+        holdout = detectable_ratio(holdout_critical_value(n_outside, n_looks), holdout_years)
+    return Power(years, holdout_years, search, holdout, n_looks)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
 from optimizer.store.folder import StudyFolder
-from optimizer.store.ledger import Search
+from optimizer.store.ledger_entries import Look, Search
 from optimizer.store.names import SELECTION
 from optimizer.store.validated import BarsPerYear, Count, Name, problem_of, read_json
 from optimizer.sweep.buy_and_hold import UNIVERSE, Held
@@ -37,6 +37,8 @@ class SetStatistics:
         psr: probability that the true Sharpe ratio is above 0, had this been the only set tried.
         skewness, kurtosis: the skewness and kurtosis of the in-sample returns.
         oos_psr: ``psr`` from the holdout alone.
+        autocorrelation: correlation of each in-sample return with the one before; None where it was not
+            measured, which counts as 0.
         dsr: probability that the true Sharpe ratio is above what the best of all sets reaches by
             luck, from the effective number of sets. As stored it counts the study's own sets;
             ``deflated`` counts all.
@@ -55,6 +57,7 @@ class SetStatistics:
     oos_sharpe: Finite | None
     psr: Finite | None
     oos_psr: Finite | None
+    autocorrelation: Annotated[float, Field(gt=-1.0, lt=1.0)] | None = None
     dsr: Finite | None = None
     raw_dsr: Finite | None = None
     alpha: Finite | None = None
@@ -82,15 +85,19 @@ class HoldoutAlpha:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Sets one step away from the winner in one parameter.
+    """Sets whose returns are much like the winner's, yet not the same, see ``likeness.ALIKE``.
 
     Attributes:
-        n_sets: neighbours; those that a parameter constraint forbids are left out.
+        n_sets: neighbours.
+        n_drawn: sets that were drawn, among which they were found.
+        correlation: mean correlation of their returns with the winner's.
         median, worst: the median and the least of their in-sample Sharpe ratios, annualized. One
             that is undefined counts as 0.
     """
 
-    n_sets: Count
+    n_sets: Positive
+    n_drawn: Positive
+    correlation: Finite
     median: Finite
     worst: Finite
 
@@ -187,20 +194,21 @@ class Selection:
 
     Attributes:
         n_tried: distinct sets tried.
-        n_effective: number of independent sets that they are worth (Galwey 2009), scaled up from a
-            sample; rather too high than too low.
+        n_effective: number of independent sets that they are worth (Galwey 2009), from a sample.
         sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
         n_returns: in-sample returns, from the first decision on: one a bar or one a day.
         n_holdout_returns: those of the holdout.
         returns_per_year: annualizes.
-        sets: statistics of the best sets, best first.
+        sets: statistics of the best sets, best first; out-of-sample of the first one alone.
         search: the study as the ledger has it.
+        look: the verdict's look at the holdout as the ledger has it; None without a holdout.
         maxima: largest draws of the max-test over all sets of the study; empty without one.
         holdout: what the winner earned over the holdout beyond the benchmark; None without a holdout, or
             where it is too short.
         minimum_years: in-sample years below which the best of ``n_effective`` sets without any skill
             is expected to reach the winner's Sharpe ratio (Bailey et al. 2014).
-        block_bars: length of each block of in-sample bars; empty where there are too few bars.
+        block_bars, block_returns: bars and returns of each block of in-sample bars; empty where there
+            are too few bars.
         pbo: probability of backtest overfitting; None without blocks.
         n_splits: splits that ``pbo`` was computed over.
         logits: the logits of these splits, see ``BacktestOverfitting``.
@@ -216,15 +224,20 @@ class Selection:
             "walk_forward"``, which also writes ``walk_forward.parquet``.
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
             ascending.
-        neighbours: the neighbours of the winner, or None.
+        neighbours: the neighbours of the winner; None if there are none.
+        n_contenders: feasible sets that are not worse than the winner beyond chance, itself included.
+        sharpe_to_expect: annualized Sharpe ratio to expect of the winner, corrected for its having been
+            chosen: the mean out-of-sample ratio of the sets that the splits choose, and at most its own
+            in-sample. That itself where it is the only set; None without blocks.
+        interval_to_expect: 95% interval of it.
         regime_value: what the regimes of the winner's classifier tell of the market in-sample; None
             without a classifier.
         holdout_regime_value: the same of the market over the holdout.
         held: metrics of the benchmark.
         benchmark: ``universe`` or a symbol.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
-            stationary bootstrap, the first and the last in-sample. They are too high, since the set
-            was chosen.
+            stationary bootstrap, the first and the last in-sample. Those in-sample are too high, since
+            the set was chosen.
     """
 
     n_tried: Positive
@@ -235,10 +248,12 @@ class Selection:
     returns_per_year: BarsPerYear
     sets: Annotated[tuple[SetStatistics, ...], Field(min_length=1)]
     search: Search | None = None
+    look: Look | None = None
     maxima: tuple[Draw, ...] = ()
     holdout: HoldoutAlpha | None = None
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()
+    block_returns: tuple[Count, ...] = ()
     pbo: Finite | None = None
     n_splits: Count = 0
     logits: tuple[Finite, ...] = ()
@@ -253,6 +268,9 @@ class Selection:
     neighbours: Neighbours | None = None
     regime_value: RegimeValue | None = None
     holdout_regime_value: RegimeValue | None = None
+    n_contenders: Positive = 1
+    sharpe_to_expect: Finite | None = None
+    interval_to_expect: tuple[Finite, Finite] | None = None
     held: Held | None = None
     benchmark: Name = UNIVERSE
     sharpe_interval: tuple[Finite, Finite] | None = None

@@ -12,39 +12,36 @@ import pandas as pd
 from kernels import layout
 from optimizer.selection.benchmark import save_benchmark
 from optimizer.selection.blocks import judge_over_blocks
-from optimizer.selection.bootstrap import stationary_bootstrap
-from optimizer.selection.neighbours import find_neighbours
+from optimizer.selection.bootstrap import (
+    BootstrapInterval,
+    optimal_block_length,
+    stationary_bootstrap,
+)
+from optimizer.selection.likeness import draw_sample, effective_number, find_neighbours
+from optimizer.selection.looks import verdict_look
 from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import holdout_alpha
 from optimizer.selection.record import HoldoutAlpha, Selection
 from optimizer.selection.regime_value import regime_value
 from optimizer.selection.sets import RegimeSource, set_returns, tile_of
-from optimizer.selection.sharpe import effective_number_of_trials, minimum_backtest_length
+from optimizer.selection.sharpe import (
+    autocorrelation,
+    minimum_backtest_length,
+    sharpe_influence,
+)
+from optimizer.selection.survivors import contending_sets
 from optimizer.selection.tried import Tried, known_draws, search_of
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import benchmark_returns, held_metrics, lowest_costs
-from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs, return_blocks
+from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.max_test import excess_returns
-from optimizer.types import FloatArray, IntArray
+from optimizer.types import FloatArray
 
 JUDGED = 10
 """Best sets that get statistics of their own."""
-
-SAMPLE = 512
-"""Sets drawn to measure how alike all sets are."""
-
-_SAMPLED = 2009
-"""Separates the random stream of that draw from others with the study's seed."""
-
-SAMPLE_BLOCKS = 1024
-"""Blocks of bars over which likeness is measured."""
-
-BOOTSTRAP_BLOCK = 20.0
-"""Mean length in bars of the bootstrap's blocks."""
 
 RESAMPLES = 1000
 """Resamples of the bootstrap."""
@@ -72,45 +69,56 @@ def select(
     if best.empty:
         return None
     rules = inputs.rules
-    yearly = math.sqrt(rules.returns_per_year)
     every = folder.results(["set", "feasible", "sharpe"])
     numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
     sharpes = sharpes[np.isfinite(sharpes)]
     n_tried = folder.n_distinct()
-    winner = best.iloc[[0]]
+    # The verdict's look at the holdout, at the winner alone; the other sets stay sealed.
+    best = best.join(folder.holdout([int(best["set"].iloc[0])]), on="set")
+    rows = [best.iloc[[place]] for place in range(len(best))]
+    sample = draw_sample(
+        study.seed, space, inputs, folder, numbers, int(best["set"].iloc[0]), regimes
+    )
     selection = Selection(
         n_tried=n_tried,
-        n_effective=_effective(study, space, inputs, folder, numbers, regimes, n_tried),
+        n_effective=effective_number(sample, n_tried),
         sharpe_deviation=float(sharpes.std(ddof=1)) if len(sharpes) > 1 else 0.0,
         n_returns=rules.n_returns(inputs.first, inputs.split),
         n_holdout_returns=rules.n_returns(inputs.split, inputs.bars.n_bars),
         returns_per_year=rules.returns_per_year,
         sets=(),
         search=search_of(study, inputs, n_tried),
+        look=verdict_look(folder.manifest(), best.iloc[0].to_dict()),
         maxima=tuple(known_draws(folder.maxima()).tolist()),
     )
     alone = Tried.alone(selection)
-    sets = tuple(set_statistics(selection, row, alone) for row in best.to_dict("records"))
+    returns = [set_returns(space, inputs, row, regimes) for row in rows]
+    sets = tuple(
+        set_statistics(selection, row, alone, _autocorrelation(inputs, one))
+        for row, one in zip(best.to_dict("records"), returns, strict=True)
+    )
     sharpe = sets[0].sharpe
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
     selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
+    counts = np.array(selection.block_returns, np.float64)
+    contenders = contending_sets(folder, sets[0].number, counts, study.seed)
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
-    returns = set_returns(space, inputs, winner, regimes)
-    (key,) = tile_of(space, winner).regime_keys()[0]
+    (key,) = tile_of(space, rows[0]).regime_keys()[0]
     codes = regimes([key])[key]
     return replace(
         selection,
+        neighbours=find_neighbours(sample),
+        n_contenders=len(contenders),
         regime_value=regime_value(inputs, key, codes, inputs.first, inputs.split),
         holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
-        neighbours=find_neighbours(space, inputs, winner, regimes),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
-        holdout=_over_holdout(inputs, returns, held),
-        **_intervals(study.seed, returns, inputs, yearly),
+        holdout=_over_holdout(inputs, returns[0], held),
+        **_intervals(study.seed, returns[0], inputs, selection),
     )
 
 
@@ -127,66 +135,45 @@ def _over_holdout(
     return holdout_alpha(own, market, rules.returns_per_year)
 
 
-def _effective(
-    study: Study,
-    space: Space,
-    inputs: Inputs,
-    folder: StudyFolder,
-    numbers: IntArray,
-    regimes: RegimeSource,
-    n_tried: int,
-) -> float:
-    """Number of independent sets that the sets tried are worth.
-
-    It follows from the correlations of a sample's returns over short blocks of bars. The share of
-    independent sets falls with their number, so scaling it up gives rather too many than too few.
-
-    Args:
-        study: that has run.
-        space: of the study.
-        inputs: of the study.
-        folder: of the study.
-        numbers: (n_sets,), numbers of all sets.
-        regimes: of the study.
-        n_tried: distinct sets tried.
-    """
-    if len(numbers) > SAMPLE:
-        # Evenly spaced sets may all have the same value of a swept parameter, so they are drawn.
-        random = np.random.default_rng([study.seed, _SAMPLED])
-        numbers = np.sort(random.choice(numbers, SAMPLE, replace=False))
-    rows = folder.sets(numbers.tolist())
-    tiles = [
-        tile_of(space, part)
-        for _, part in rows.groupby(["strategy", "classifier"], sort=False, observed=True)
-    ]
-    n_returns = inputs.rules.n_returns(inputs.first, inputs.split)
-    shortest = max(1, math.ceil(n_returns / SAMPLE_BLOCKS))
-    bounds = return_blocks(inputs.rules, inputs.first, inputs.split, n_returns // shortest, least=1)
-    keys = [key for tile in tiles for key in tile.regime_keys()[0]]
-    results = evaluate(replace(inputs, bounds=bounds), tiles, regimes(keys))
-    returns = np.concatenate([result.moments[:, 0] for result in results]).T
-    if returns.shape[0] < 3:
-        return float(n_tried)
-    share: float = effective_number_of_trials(returns=returns) / returns.shape[1]
-    return max(1.0, min(float(n_tried), share * n_tried))
+def _autocorrelation(inputs: Inputs, returns: pd.Series[float]) -> float:
+    """That of a set's in-sample returns less the risk-free ones; 0 for fewer than two."""
+    closes = inputs.rules.closes(inputs.first, inputs.split)
+    if len(closes) < 2:
+        return 0.0
+    return autocorrelation(
+        returns.to_numpy()[: len(closes)] - inputs.rates[closes, layout.RISK_FREE]
+    )
 
 
 def _intervals(
-    seed: int, returns: pd.Series[float], inputs: Inputs, yearly: float
+    seed: int, returns: pd.Series[float], inputs: Inputs, selection: Selection
 ) -> dict[str, Any]:
-    """Bootstrap intervals of the winner in-sample and over the holdout."""
-    values = returns.to_numpy()
+    """Bootstrap intervals of the winner in-sample and over the holdout, and of the ratio to expect."""
+    values = returns.to_numpy(np.float64)
+    yearly = math.sqrt(inputs.rules.returns_per_year)
     n_inside = inputs.rules.n_returns(inputs.first, inputs.split)
-    inside = stationary_bootstrap(values[:n_inside], BOOTSTRAP_BLOCK, RESAMPLES, seed)
+
+    def resampled(part: Any) -> BootstrapInterval:
+        length = optimal_block_length(sharpe_influence(part)) if len(part) > 1 else 1.0
+        return stationary_bootstrap(part, length, RESAMPLES, seed)
+
+    def scaled(interval: tuple[float, float], shift: float = 0.0) -> tuple[float, float]:
+        return interval[0] * yearly + shift, interval[1] * yearly + shift
+
+    inside = resampled(values[:n_inside])
     found: dict[str, Any] = {
-        "sharpe_interval": _scaled(inside.sharpe_interval, yearly),
+        "sharpe_interval": scaled(inside.sharpe_interval),
         "drawdown_interval": inside.drawdown_interval,
     }
+    own, expected = selection.sets[0].sharpe, selection.sharpe_to_expect
+    if selection.n_tried == 1:
+        expected = own
+    if expected is not None and own is not None:
+        expected = min(expected, own)
+        found["sharpe_to_expect"] = expected
+        found["interval_to_expect"] = scaled(
+            inside.sharpe_interval, expected - inside.sharpe * yearly
+        )
     if len(values) > n_inside:
-        outside = stationary_bootstrap(values[n_inside:], BOOTSTRAP_BLOCK, RESAMPLES, seed)
-        found["oos_sharpe_interval"] = _scaled(outside.sharpe_interval, yearly)
+        found["oos_sharpe_interval"] = scaled(resampled(values[n_inside:]).sharpe_interval)
     return found
-
-
-def _scaled(interval: tuple[float, float], yearly: float) -> tuple[float, float]:
-    return interval[0] * yearly, interval[1] * yearly

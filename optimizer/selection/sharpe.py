@@ -32,18 +32,66 @@ def sharpe_of_paths(returns: FloatArray) -> FloatArray:
     return np.asarray(mean / deviation)
 
 
+def sharpe_influence(returns: npt.ArrayLike) -> FloatArray:
+    """What each return contributes to the error of the Sharpe ratio of a series.
+
+    z - SR (z^2 - 1) / 2 with z the return in standard deviations from the mean. The estimated ratio is
+    the true one plus the mean of these, for long series (Lo 2002).
+
+    Args:
+        returns: (n_obs,), per period.
+
+    Returns:
+        (n_obs,), 0 where the returns do not vary.
+
+    Raises:
+        ValueError: a return is not finite, or there are fewer than 2.
+    """
+    values = as_returns(returns, 1)
+    centred = values - values.mean()
+    squares = float(centred @ centred)
+    if not squares > FLAT * float(values @ values):
+        return np.zeros(len(values))
+    deviation = np.sqrt(squares / (len(values) - 1))
+    scaled = centred / deviation
+    return np.asarray(scaled - values.mean() / deviation * (scaled**2 - 1.0) / 2.0)
+
+
+def autocorrelation(returns: npt.ArrayLike) -> float:
+    """The correlation of each return with the one before.
+
+    Args:
+        returns: (n_obs,), per period.
+
+    Returns:
+        Divided by the sum of squares over all returns, so in (-1, 1); 0 where they do not vary.
+
+    Raises:
+        ValueError: a return is not finite, or there are fewer than 2.
+    """
+    values = as_returns(returns, 1)
+    centred = values - values.mean()
+    squares = float(centred @ centred)
+    if not squares > FLAT * float(values @ values):
+        return 0.0
+    return float(centred[1:] @ centred[:-1]) / squares
+
+
 def probabilistic_sharpe_ratio(
     sharpe: Number,
     n_obs: float | FloatArray,
     skew: Number,
     kurtosis: Number,
     benchmark_sharpe: float | FloatArray = 0.0,
+    autocorrelation: float = 0.0,
 ) -> Number:
     """Probability that the true Sharpe ratio is above a benchmark (Bailey, López de Prado 2012).
 
-    PSR(b) = Phi((SR - b) sqrt(n - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)), with Phi the
-    standard normal distribution. The square root is the standard error of a Sharpe ratio of
-    independent returns that need not be normal.
+    PSR(b) = Phi((SR - b) sqrt(n - 1) / sqrt(a - b' skew SR + c (kurtosis - 1) / 4 SR^2)), with Phi the
+    standard normal distribution. The square root is the standard error of a Sharpe ratio of returns
+    that need not be normal, and whose autocorrelation r falls with the power of the lag: a = (1 + r) /
+    (1 - r), c = (1 + r^2) / (1 - r^2), b' = 1 + r / (1 - r) + r^2 / (1 - r^2), all 1 without it (López
+    de Prado, Lipton, Zoonekynd 2025).
 
     Twenty-four months with a monthly Sharpe ratio of 0.458 (section 3 of the paper). With their skew
     and kurtosis it is less certain than with normal returns.
@@ -59,16 +107,18 @@ def probabilistic_sharpe_ratio(
         skew: the skew of the returns.
         kurtosis: Pearson's, of the returns; at least 1 + skew^2, as of any distribution.
         benchmark_sharpe: Sharpe ratio to be beaten, per period.
+        autocorrelation: correlation of each return with the one before, in (-1, 1).
 
     Returns:
         In 0..1, one for each Sharpe ratio given.
 
     Raises:
-        ValueError: ``n_obs`` or ``kurtosis`` is too small.
+        ValueError: ``n_obs`` or ``kurtosis`` is too small, or ``autocorrelation`` out of its range.
     """
     n = np.asarray(n_obs, np.float64)
     require("n_obs", n, n >= 2.0, "at least 2")
-    error = np.sqrt(_variance_factor(sharpe, skew, kurtosis) / (n - 1.0))
+    require("autocorrelation", autocorrelation, abs(autocorrelation) < 1.0, "in (-1, 1)")
+    error = np.sqrt(_variance_factor(sharpe, skew, kurtosis, autocorrelation) / (n - 1.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         probability: Number = scalar_or_array(ndtr((np.asarray(sharpe) - benchmark_sharpe) / error))
     return probability
@@ -113,6 +163,7 @@ def deflated_sharpe_ratio(
     kurtosis: Number,
     variance_of_sharpes: float,
     n_trials: float,
+    autocorrelation: float = 0.0,
 ) -> Number:
     """The probability that the best of many trials has an edge (Bailey, López de Prado 2014, eq. 2).
 
@@ -132,53 +183,13 @@ def deflated_sharpe_ratio(
         kurtosis: Pearson's, of its returns.
         variance_of_sharpes: the variance of all trials' Sharpe ratios per period (ddof 1).
         n_trials: number of independent trials, >= 1; see ``effective_number_of_trials``.
+        autocorrelation: correlation of each return with the one before, in (-1, 1).
 
     Raises:
         ValueError: an argument is out of its range.
     """
     hurdle = expected_maximum_sharpe(variance_of_sharpes, n_trials)
-    return probabilistic_sharpe_ratio(sharpe, n_obs, skew, kurtosis, hurdle)
-
-
-def minimum_track_record_length(
-    sharpe: Number,
-    skew: Number,
-    kurtosis: Number,
-    benchmark_sharpe: float = 0.0,
-    confidence: float = 0.95,
-) -> Number:
-    """Number of returns needed to be confident of beating a benchmark (Bailey, López de Prado 2012).
-
-    1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (Phi^-1(confidence) / (SR - b))^2: with that many
-    returns the probabilistic Sharpe ratio reaches ``confidence``.
-
-    Daily normal returns, an annual Sharpe ratio of 2 against 1: 2.73 years.
-
-    >>> year = 250
-    >>> days = minimum_track_record_length(2 / year**0.5, 0.0, 3.0, 1 / year**0.5)
-    >>> round(days / year, 2)
-    2.73
-
-    Args:
-        sharpe: estimated Sharpe ratio, per period.
-        skew: the skew of the returns.
-        kurtosis: Pearson's, of the returns.
-        benchmark_sharpe: Sharpe ratio to be beaten, per period.
-        confidence: probability to reach, in [0.5, 1).
-
-    Returns:
-        Periods, not rounded; infinite if the Sharpe ratio does not exceed the benchmark.
-
-    Raises:
-        ValueError: ``kurtosis`` or ``confidence`` is out of its range.
-    """
-    require("confidence", confidence, 0.5 <= confidence < 1.0, "in [0.5, 1)")
-    excess = np.asarray(sharpe, np.float64) - benchmark_sharpe
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        squared = (ndtri(confidence) / excess) ** 2
-        length = 1.0 + _variance_factor(sharpe, skew, kurtosis) * squared
-    periods: Number = scalar_or_array(np.where(excess <= 0.0, np.inf, length))
-    return periods
+    return probabilistic_sharpe_ratio(sharpe, n_obs, skew, kurtosis, hurdle, autocorrelation)
 
 
 def minimum_backtest_length(n_trials: float, target_sharpe: float) -> float:
@@ -262,10 +273,44 @@ def effective_number_of_trials(
     return float(np.sqrt(eigenvalues).sum() ** 2 / eigenvalues.sum())
 
 
-def _variance_factor(sharpe: Any, skew: Any, kurtosis: Any) -> FloatArray:
-    """Squared standard error of a Sharpe ratio, times n - 1 (Bailey, López de Prado 2012)."""
+def saturating_number(n: float, sampled: float, half: float, n_sampled: float) -> float:
+    """Number of independent trials among ``n``, from those among a sample and among half of it.
+
+    1 / N(n) = 1 / limit + slope / n, which runs through both: independent trials count in full, and a
+    grid that only becomes denser comes to a limit.
+
+    >>> round(saturating_number(1e6, 256.0, 128.0, 256.0))
+    1000000
+    >>> round(saturating_number(1e6, 20.0, 20.0, 256.0))
+    20
+
+    Args:
+        n: number of trials, at least ``n_sampled``.
+        sampled: effective number of trials in the sample.
+        half: effective number of trials in half of the sample, at most ``sampled``.
+        n_sampled: number of trials in the sample.
+
+    Returns:
+        At least ``sampled``, at most ``n``.
+    """
+    slope = n_sampled * min(max(1.0 / half - 1.0 / sampled, 0.0), 1.0 / sampled)
+    limit = 1.0 / sampled - slope / n_sampled
+    return min(1.0 / (limit + slope / n), n)
+
+
+def _variance_factor(sharpe: Any, skew: Any, kurtosis: Any, autocorrelation: float) -> FloatArray:
+    """Squared standard error of a Sharpe ratio, times n - 1, see ``probabilistic_sharpe_ratio``."""
     ratio, third, fourth = (np.asarray(x, np.float64) for x in (sharpe, skew, kurtosis))
     possible = ~(fourth < (1.0 + third**2) * (1.0 - 1e-9))
     require("kurtosis", fourth, possible, "at least 1 + skew^2 (Pearson's: 3 is normal)")
+    once = autocorrelation / (1.0 - autocorrelation)
+    twice = autocorrelation**2 / (1.0 - autocorrelation**2)
     # No distribution has a negative one; rounding may give it.
-    return np.asarray(np.maximum(1.0 - third * ratio + (fourth - 1.0) / 4.0 * ratio**2, 0.0))
+    return np.asarray(
+        np.maximum(
+            (1.0 + 2.0 * once)
+            - (1.0 + once + twice) * third * ratio
+            + (1.0 + 2.0 * twice) * (fourth - 1.0) / 4.0 * ratio**2,
+            0.0,
+        )
+    )

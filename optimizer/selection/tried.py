@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from optimizer.errors import StudyError
 from optimizer.files import ledger_path
 from optimizer.selection.record import Selection
-from optimizer.store.ledger import Search, bar_size, read_ledger
+from optimizer.store.ledger import read_ledger
+from optimizer.store.ledger_entries import Search, bar_size
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.max_test import larger_draws
@@ -24,15 +25,19 @@ class Tried:
         n_sets: distinct sets, over all studies whose bars overlap.
         n_studies: these studies, the study itself included.
         maxima: (n_draws,), largest draws over all these sets; empty without a max-test.
+        others: (n_draws,), those over the sets of other studies alone; empty without any.
         place: path of the ledger; empty where only the study itself counts.
         problem: what is wrong with the ledger; empty if nothing.
+        n_looks: looks at bars of its holdout, that of its own verdict included.
     """
 
     n_sets: int
     n_studies: int
     maxima: Float32Array
+    others: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))
     place: str = ""
     problem: str = ""
+    n_looks: int = 1
 
     @classmethod
     def alone(cls, selection: Selection, problem: str = "") -> Tried:
@@ -74,13 +79,16 @@ def everything_tried(selection: Selection) -> Tried:
             f"{place}: entry {ledger.broken} is not as it was written, or the one before it was"
             " removed: the ledger has been changed by hand"
         )
+    elsewhere = larger_draws([one.maxima for one, _ in others])
     n_own = max(selection.n_tried, *(search.n_sets for _, search in own), 0)
     return Tried(
         n_sets=n_own + sum(search.n_sets for _, search in others),
         n_studies=1 + len(others),
-        maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in (*own, *others))]),
+        maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in own), elsewhere]),
+        others=elsewhere,
         place=place,
         problem=problem,
+        n_looks=1 + (0 if selection.look is None else len(ledger.other_looks(selection.look))),
     )
 
 
@@ -108,12 +116,13 @@ def search_of(study: Study, inputs: Inputs, n_sets: int) -> Search:
 
 
 def known_draws(maxima: Float32Array) -> Float32Array:
-    """Largest draws as they are kept: empty where no set has any.
+    """Largest draws over all sets, as they are kept: empty where no set has any.
 
     Args:
-        maxima: (n_draws,), -inf where no set has been tested.
+        maxima: those of ``no_draws``, -inf where no set has been tested; empty without a batch.
 
     Returns:
         (n_draws,) or (0,).
     """
-    return maxima if len(maxima) and np.isfinite(maxima).all() else np.zeros(0, np.float32)
+    largest = maxima.max(axis=0) if maxima.size else maxima
+    return largest if np.isfinite(largest).all() else np.zeros(0, np.float32)

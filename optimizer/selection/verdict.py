@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optimizer.selection.likeness import ALIKE
 from optimizer.selection.odds import deflated_statistics, tries_of
 from optimizer.selection.p_values import (
     LEVEL,
     combined,
+    corrected_for_looks,
     critical_value,
     detectable_ratio,
     family_wise,
@@ -51,7 +53,7 @@ class Verdict:
         p: probability of figures as good as the winner's without any alpha, in-sample and over the
             holdout combined; None where it is unknown.
         reasons: what it follows from.
-        tried: what the p-value in-sample is corrected for.
+        tried: what the p-values are corrected for.
     """
 
     words: str
@@ -69,7 +71,8 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     """The verdict on a study's winner.
 
     The p-value in-sample is family-wise: the probability that the best of all sets ever tried on these
-    bars has as large a statistic of alpha if none has any alpha. That of the holdout is the winner's own.
+    bars has as large a statistic of alpha if none has any alpha. That of the holdout is the winner's own,
+    corrected for every look at these bars.
     Fisher's method combines both. ``SKILL`` where the combined one is at most ``LEVEL`` and the winner's
     alpha after costs is above 0 in-sample and over the holdout; ``PROMISING`` where it is at most
     ``PROMISING_LEVEL`` and alpha in-sample is above 0; otherwise ``LUCK``. Without a holdout, or with one
@@ -83,8 +86,9 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     tried = Tried.alone(selection) if tried is None else tried
     winner, holdout = selection.sets[0], selection.holdout
     p = family_wise(winner.alpha_t, tried.maxima)
-    known = [one for one in (p, None if holdout is None else holdout.p) if one is not None]
-    whole = combined([1.0 if p is None else p, *([] if holdout is None else [holdout.p])])
+    kept_p = None if holdout is None else corrected_for_looks(holdout.p, tried.n_looks)
+    known = [one for one in (p, kept_p) if one is not None]
+    whole = combined([1.0 if p is None else p, *([] if kept_p is None else [kept_p])])
     positive = (winner.alpha or 0.0) > 0.0
     kept = holdout is None or holdout.alpha > 0.0
     words = LUCK
@@ -93,7 +97,7 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     reasons = (
         Reason(_in_sample(selection, tried, p), _weight(p, PROMISING_LEVEL)),
         # A short holdout has a large p-value with an edge too, but a loss speaks against the set.
-        Reason(_out_of_sample(selection), _weight(None if holdout is None else holdout.p, 0.5)),
+        Reason(_out_of_sample(selection, tried.n_looks), _weight(kept_p, 0.5)),
         Reason(_alpha(selection), 0 if winner.alpha is None else 1 if positive and kept else -1),
     )
     return Verdict(words, whole if known else None, reasons, tried)
@@ -120,7 +124,7 @@ def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
     )
 
 
-def _out_of_sample(selection: Selection) -> str:
+def _out_of_sample(selection: Selection, n_looks: int) -> str:
     holdout = selection.holdout
     if not selection.n_holdout_returns:
         return "p unknown out-of-sample: no holdout"
@@ -129,9 +133,13 @@ def _out_of_sample(selection: Selection) -> str:
             "p unknown out-of-sample: the holdout is too short, or shows no return of the set's own"
         )
     years = selection.n_holdout_returns / selection.returns_per_year
-    power = detectable_ratio(holdout_critical_value(selection.n_holdout_returns), years)
+    power = detectable_ratio(holdout_critical_value(selection.n_holdout_returns, n_looks), years)
+    looks = ""
+    if n_looks > 1:
+        p = corrected_for_looks(holdout.p, n_looks)
+        looks = f", {probability(p)} after {n_looks:,} looks at these bars"
     return (
-        f"p {probability(holdout.p)} out-of-sample; {years:.1f} years can show a Sharpe ratio of"
+        f"p {probability(holdout.p)} out-of-sample{looks}; {years:.1f} years can show a Sharpe ratio of"
         f" {power:.1f} or more in 4 of 5 cases"
     )
 
@@ -163,7 +171,7 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
     near, held = selection.neighbours, selection.held
     lines = [
         f"deflated Sharpe ratio {'unknown' if dsr is None else probability(dsr)} for"
-        f" {counted(n_tried, 'set')} tried, worth at most {effective:,.0f} independent ones"
+        f" {counted(n_tried, 'set')} tried, worth {effective:,.0f} independent ones"
     ]
     if selection.pbo is not None:
         lines.append(
@@ -172,8 +180,9 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
         )
     if near is not None:
         lines.append(
-            f"median Sharpe ratio of its {counted(near.n_sets, 'neighbour')} {near.median:.3f}, its own"
-            f" {_figure(winner.sharpe)}"
+            f"median Sharpe ratio {near.median:.3f} of {counted(near.n_sets, 'neighbour')}, the sets"
+            f" among {near.n_drawn:,} drawn whose returns correlate {ALIKE[0]} to {ALIKE[1]} with its"
+            f" own; its own {_figure(winner.sharpe)}"
         )
     if held is not None:
         lines.append(
@@ -181,6 +190,20 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
             f" in-sample, {_figure(held.out_of_sample.get('sharpe'))} out-of-sample"
         )
     return lines
+
+
+def expectation(selection: Selection) -> str:
+    """The Sharpe ratio to expect of the winner, in words.
+
+    Args:
+        selection: the ``[selection]`` settings of the study.
+    """
+    expected, interval = selection.sharpe_to_expect, selection.interval_to_expect
+    if expected is None:
+        return "Sharpe ratio to expect unknown: too few bars"
+    between = "" if interval is None else f" (95%: {_interval(interval)})"
+    inside = _figure(selection.sets[0].sharpe)
+    return f"Sharpe ratio to expect {expected:.2f}{between}, in-sample {inside}"
 
 
 def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
@@ -195,6 +218,8 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         One sentence a line.
     """
     lines = []
+    if selection.sharpe_to_expect is not None:
+        lines.append(expectation(selection))
     if len(tried.maxima):
         years = selection.n_returns / selection.returns_per_year
         lines.append(

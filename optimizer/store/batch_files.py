@@ -1,4 +1,4 @@
-"""The files of a batch, whole or not at all: a Parquet file of rows, and its return moments."""
+"""The files of a batch, whole or not at all: its rows, its return moments, and its sealed holdout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ import pyarrow.parquet as pq
 
 from optimizer.catalogue import METRICS
 from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
-from optimizer.store.names import MOMENTS
+from optimizer.store.names import HOLDOUT, MOMENTS
+from optimizer.sweep.max_test import STEPS
 from optimizer.types import Float32Array, FloatArray
 
 TRIALS_KEY = b"barsweep.trials"
 
 MOMENTS_KEY = b"barsweep.moments"
 """In a batch's metadata: SHA-256 of the file of its return moments."""
+
+HOLDOUT_KEY = b"barsweep.holdout"
+"""In a batch's metadata: SHA-256 of the file of its out-of-sample metrics."""
 
 MAXIMA_KEY = b"barsweep.maxima"
 """In a batch's metadata: the largest draws of the max-test over its sets, float32, in hexadecimal."""
@@ -60,6 +65,16 @@ def moments_path(batch: Path) -> Path:
     """
     # In another folder, since other programs read the one of results as a whole.
     return batch.parent.parent / MOMENTS / f"{batch.stem}.npy"
+
+
+def holdout_path(batch: Path) -> Path:
+    """The file of out-of-sample metrics that belongs to a batch.
+
+    Args:
+        batch: its result file.
+    """
+    # Apart from the results, so that whoever reads those does not see the holdout.
+    return batch.parent.parent / HOLDOUT / batch.name
 
 
 def array_file(values: FloatArray) -> bytes:
@@ -158,36 +173,44 @@ def read_maxima(metadata: Mapping[bytes, bytes] | None) -> Float32Array:
         metadata: the metadata of its result file.
 
     Returns:
-        (n_draws,).
+        Those of ``no_draws``.
 
     Raises:
-        ValueError: it has none, or they are no numbers.
+        KeyError: it has none.
+        ValueError: they are no numbers, or not as many as there should be.
     """
-    draws = np.frombuffer(bytes.fromhex((metadata or {})[MAXIMA_KEY].decode()), "<f4")
+    packed = bytes.fromhex((metadata or {})[MAXIMA_KEY].decode())
+    try:
+        draws = np.frombuffer(zlib.decompress(packed), "<f4")
+    except zlib.error:
+        raise ValueError("its largest draws cannot be read") from None
     if np.isnan(draws).any():
         raise ValueError("its largest draws are no numbers")
-    return draws.astype(np.float32)
+    return draws.astype(np.float32).reshape(len(STEPS) + 1, -1)
+
+
+def packed_maxima(maxima: Float32Array) -> bytes:
+    """The largest draws as ``read_maxima`` reads them; steps without sets take no room.
+
+    Args:
+        maxima: those of ``no_draws``.
+    """
+    return zlib.compress(maxima.astype("<f4").tobytes()).hex().encode()
 
 
 def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
     """The results of a batch, with the schema that all batches of the study share.
 
     Args:
-        tiles: the columns of each tile: ``SET_COLUMNS``, its parameters, ``METRICS`` and
-            ``OUT_OF_SAMPLE``, each (n_lanes,); strategy and classifier as one name. A parameter that
-            a tile lacks is null in its rows, and so is NaN.
+        tiles: the columns of each tile: ``SET_COLUMNS``, its parameters and ``METRICS``, each
+            (n_lanes,); strategy and classifier as one name. A parameter that a tile lacks is null in
+            its rows, and so is NaN.
         parameter_names: parameters of the study, in order.
     """
     counts = [len(tile["set"]) for tile in tiles]
 
     def joined(name: str) -> Any:
-        if not tiles:
-            return np.empty(0)
-        parts = (
-            tile[name] if name in tile else np.full(count, np.nan)
-            for tile, count in zip(tiles, counts, strict=True)
-        )
-        return np.concatenate(list(parts))
+        return _joined(tiles, name)
 
     arrays: dict[str, pa.Array] = {
         "set": pa.array(joined("set"), pa.int64()),
@@ -200,8 +223,30 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
     arrays["feasible"] = pa.array(joined("feasible").astype(np.bool_), pa.bool_())
     for name in ("score", "alpha", "alpha_t"):
         arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
-    for name in (*METRICS, *OUT_OF_SAMPLE):
-        values = joined(name)
+    return pa.table({**arrays, **_metrics(tiles, METRICS)})
+
+
+def holdout_table(tiles: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The out-of-sample metrics of a batch: ``set`` and ``OUT_OF_SAMPLE``.
+
+    Args:
+        tiles: the columns of each tile, ``set`` and ``OUT_OF_SAMPLE`` among them, each (n_lanes,).
+    """
+    numbers = pa.array(_joined(tiles, "set"), pa.int64())
+    return pa.table({"set": numbers, **_metrics(tiles, OUT_OF_SAMPLE)})
+
+
+def _joined(tiles: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """A column over all tiles; NaN for a tile that lacks it."""
+    parts = [tile[name] if name in tile else np.full(len(tile["set"]), np.nan) for tile in tiles]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _metrics(tiles: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, pa.Array]:
+    """Columns of metrics; null is undefined."""
+    arrays = {}
+    for name in names:
+        values = _joined(tiles, name)
         if name in COUNTS:
             missing = np.isnan(values)
             whole = np.where(missing, 0, values).astype(np.int64)
@@ -210,7 +255,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
             arrays[name] = pa.array(values > 0, pa.bool_(), mask=np.isnan(values))
         else:
             arrays[name] = pa.array(values, pa.float64(), from_pandas=True)
-    return pa.table(arrays)
+    return arrays
 
 
 def _repeated(names: Sequence[str], counts: Sequence[int]) -> pa.DictionaryArray:

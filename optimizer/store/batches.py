@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 from optimizer.catalogue import METRICS, SET_COLUMNS
 from optimizer.errors import StudyError
 from optimizer.store.batch_files import (
+    HOLDOUT_KEY,
     MAXIMA_KEY,
     MOMENTS_KEY,
     TRIALS_KEY,
+    holdout_path,
     is_whole,
     moments_path,
     read_maxima,
@@ -39,7 +41,7 @@ class FinishedBatch:
     Attributes:
         path: its file.
         trials: the trials as ``StudyFolder.write_batch`` took them.
-        maxima: (n_draws,), largest draws of the max-test over its sets.
+        maxima: largest draws of the max-test over its sets, see ``no_draws``.
     """
 
     path: Path
@@ -64,7 +66,10 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
         if not is_whole(path):
             raise ValueError("its checksum does not match its content")
         metadata = read_metadata(path)
-        if not {TRIALS_KEY, MOMENTS_KEY, MAXIMA_KEY} <= (metadata.metadata or {}).keys():
+        if (
+            not {TRIALS_KEY, MOMENTS_KEY, HOLDOUT_KEY, MAXIMA_KEY}
+            <= (metadata.metadata or {}).keys()
+        ):
             raise ValueError("not a batch of this study")
         check_schema(metadata.schema.to_arrow_schema())
         trials = read_trials(metadata.metadata[TRIALS_KEY])
@@ -72,12 +77,13 @@ def read_batch(path: Path, names: Mapping[str, Collection[str]] | None = None) -
         _check_rows(metadata)
         if names is not None:
             check_names(pq.read_table(path, columns=list(NAMES)), names)
-        if not moments_path(path).is_file():
-            raise ValueError(f"{moments_path(path)} is missing")
-        with moments_path(path).open("rb") as file:  # piecewise: it may be of any size
-            found = hashlib.file_digest(file, "sha256").hexdigest().encode()
-        if found != metadata.metadata[MOMENTS_KEY]:
-            raise ValueError(f"{moments_path(path)} is not what was written")
+        for other, key in ((moments_path(path), MOMENTS_KEY), (holdout_path(path), HOLDOUT_KEY)):
+            if not other.is_file():
+                raise ValueError(f"{other} is missing")
+            with other.open("rb") as file:  # piecewise: it may be of any size
+                found = hashlib.file_digest(file, "sha256").hexdigest().encode()
+            if found != metadata.metadata[key]:
+                raise ValueError(f"{other} is not what was written")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
     return FinishedBatch(path, trials, maxima)
@@ -129,20 +135,28 @@ def check_schema(schema: pa.Schema) -> None:
     Raises:
         ValueError: a column is missing, of the wrong type, or has no name.
     """
+    _check_columns(schema, (*SET_COLUMNS, *METRICS))
+    for field in schema:
+        if field.name in OUT_OF_SAMPLE:
+            raise ValueError(f"column {quoted(field.name)} belongs to the holdout")
+        if problem := name_problem(field.name):
+            raise ValueError(f"column {quoted(field.name)} {problem}")
+        if not field.name.isidentifier():
+            raise ValueError(f"column {quoted(field.name)} has no name of a parameter")
+
+
+def _check_columns(schema: pa.Schema, names: Sequence[str]) -> None:
+    """Refuse a file in which a column is missing, or any column is of the wrong type."""
     kinds = {"set": pa.types.is_integer, "trial": pa.types.is_integer}
     kinds |= dict.fromkeys(("feasible", *FLAGS), pa.types.is_boolean)
     kinds |= dict.fromkeys(COUNTS, pa.types.is_integer)
     kinds |= dict.fromkeys(NAMES, _is_text)
-    for name in (*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE):
+    for name in names:
         if schema.names.count(name) != 1:
             raise ValueError(f"not one column {name}")
     for field in schema:
         if not kinds.get(field.name, pa.types.is_floating)(field.type):
             raise ValueError(f"column {quoted(field.name)} has type {field.type}")
-        if problem := name_problem(field.name):
-            raise ValueError(f"column {quoted(field.name)} {problem}")
-        if not field.name.isidentifier():
-            raise ValueError(f"column {quoted(field.name)} has no name of a parameter")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -178,6 +192,27 @@ def read_results(path: Path, **options: Any) -> pa.Table:
     if missing:
         raise ValueError(f"no column {quoted(missing[0])}")
     _check_rows(read_metadata(path))
+    return pq.read_table(path, **options)
+
+
+def read_holdout(batch: Path, **options: Any) -> pa.Table:
+    """The out-of-sample metrics of a batch, after columns and number of rows were checked.
+
+    Args:
+        batch: its result file.
+        options: the options of ``pyarrow.parquet.read_table``.
+
+    Raises:
+        OSError, ValueError, pa.ArrowException: the file cannot be read, or belongs to no such batch.
+    """
+    path = holdout_path(batch)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file")
+    metadata, rows = read_metadata(path), read_metadata(batch).num_rows
+    _check_columns(metadata.schema.to_arrow_schema(), ("set", *OUT_OF_SAMPLE))
+    groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    if not metadata.num_rows == groups == rows:
+        raise ValueError(f"{path} has {groups:,} rows; the batch has {rows:,}")
     return pq.read_table(path, **options)
 
 

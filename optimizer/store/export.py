@@ -23,6 +23,7 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import check_output
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.query import best_sets, no_best
+from optimizer.store.seal import with_open_holdout
 from optimizer.store.validated import (
     Count,
     Digest,
@@ -53,7 +54,8 @@ def export_sets(
 ) -> Path:
     """Write the best parameter sets of a study to a file.
 
-    JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools.
+    JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools. While the
+    holdout is sealed, out-of-sample metrics are those of the winner of a complete study alone.
 
     Args:
         folder: the folder of the study.
@@ -73,7 +75,7 @@ def export_sets(
         raise ExportError(f"--top must be 1 or more, got {top}")
     study_folder = StudyFolder.open(Path(folder))
     study = recorded_study(study_folder.manifest()["study"])
-    frame = best_sets(study_folder, study.search, top)
+    frame = with_open_holdout(study_folder, best_sets(study_folder, study.search, top))
     if frame.empty:
         raise ExportError(
             f"{folder}: nothing to export: {no_best(study_folder, study.search)}; relax [search]"
@@ -164,15 +166,18 @@ def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, 
     """One parameter set as an export holds it.
 
     Args:
-        row: a row of the study's results.
+        row: a row of the study's results, with its out-of-sample metrics where they may be shown.
         study: the study as ``Study.to_dict`` gives it.
 
     Returns:
-        Plain values, None where undefined. ``out_of_sample`` is None without a holdout.
+        Plain values, None where undefined. ``out_of_sample`` is None without a holdout, and where it
+        is sealed.
     """
     markets = {one["name"]: one.get("market") for one in study["classifier"]}
     parameters = {name: plain_values(row[name]) for name in parameter_columns(row)}
-    out_of_sample = {n: plain_values(row[o]) for n, o in zip(METRICS, OUT_OF_SAMPLE, strict=True)}
+    out_of_sample = {
+        n: plain_values(row.get(o)) for n, o in zip(METRICS, OUT_OF_SAMPLE, strict=True)
+    }
     return {
         "set": int(row["set"]),
         "trial": int(row["trial"]),

@@ -15,19 +15,23 @@ from typing import Any
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, part_path, write_atomically
 from optimizer.store.batch_files import (
+    HOLDOUT_KEY,
     MAXIMA_KEY,
     MOMENTS_KEY,
     TRIALS_KEY,
     array_file,
     digest,
+    holdout_path,
+    holdout_table,
     moments_path,
+    packed_maxima,
     parquet_file,
     result_table,
 )
 from optimizer.store.batches import FinishedBatch, read_batch
 from optimizer.store.links import refuse_links
 from optimizer.store.manifest import read_kind, read_manifest
-from optimizer.store.names import JOURNAL, KIND, MANIFEST, MISSING, MOMENTS, RESULTS, SCRATCH
+from optimizer.store.names import BATCH_FOLDERS, JOURNAL, KIND, MANIFEST, MISSING, SCRATCH
 from optimizer.store.results import Results
 from optimizer.types import Float32Array, FloatArray
 
@@ -69,11 +73,14 @@ class StudyFolder(Results):
             if any(one != manifest_part for one in path.iterdir()):
                 folder._refuse_or_clear(overwrite)
             folder.write_manifest(manifest)
-            (path / RESULTS).mkdir(exist_ok=True)
-            (path / MOMENTS).mkdir(exist_ok=True)
+            folder._make_batch_folders()
         except OSError as error:
             raise cannot_write(path, error) from None
         return folder
+
+    def _make_batch_folders(self) -> None:
+        for name in BATCH_FOLDERS:
+            (self.path / name).mkdir(exist_ok=True)
 
     def _refuse_or_clear(self, overwrite: bool) -> None:
         known = self.manifest_path.is_file()
@@ -161,9 +168,8 @@ class StudyFolder(Results):
         """
         refuse_links(self.path)
         try:
-            for name in (RESULTS, MOMENTS):
-                (self.path / name).mkdir(exist_ok=True)
-            for folder in (self.path, self.path / RESULTS, self.path / MOMENTS):
+            self._make_batch_folders()
+            for folder in (self.path, *(self.path / name for name in BATCH_FOLDERS)):
                 for part in folder.glob("*.part"):
                     part.unlink()
             for scratch in self._scratches():
@@ -238,31 +244,33 @@ class StudyFolder(Results):
     ) -> None:
         """Make a batch durable.
 
-        The return moments go first: the batch counts once its Parquet file is there.
+        The return moments and the holdout go first: the batch counts once its result file is there.
 
         Args:
             number: the number of the batch, from 0.
-            rows: results of each tile, see ``result_table``.
+            rows: results of each tile, see ``result_table`` and ``holdout_table``.
             parameter_names: the parameter names of the study, in order.
             trials: the trials of the batch, plain values.
             moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
-            maxima: (n_draws,), largest draws of the max-test over its sets.
+            maxima: largest draws of the max-test over its sets, see ``no_draws``.
 
         Raises:
             StudyError: it cannot be written.
         """
         path = self.batch_path(number)
-        sums = array_file(moments)
+        sums, sealed = array_file(moments), parquet_file(holdout_table(rows))
         table = result_table(rows, parameter_names).replace_schema_metadata(
             {
                 TRIALS_KEY: json.dumps(list(trials)).encode(),
                 MOMENTS_KEY: digest(sums),
-                MAXIMA_KEY: maxima.astype("<f4").tobytes().hex().encode(),
+                HOLDOUT_KEY: digest(sealed),
+                MAXIMA_KEY: packed_maxima(maxima),
             }
         )
         content = parquet_file(table)
         try:
             write_atomically(moments_path(path), lambda part: part.write_bytes(sums))
+            write_atomically(holdout_path(path), lambda part: part.write_bytes(sealed))
             write_atomically(path, lambda part: part.write_bytes(content))
         except OSError as error:
             raise cannot_write(path, error) from None

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
 from optimizer.files import cannot_write, write_atomically
-from optimizer.store.names import MANIFEST, MOMENTS, OWN_FILES, RESULTS
+from optimizer.store.names import BATCH_FOLDERS, MANIFEST, OWN_FILES
 
 
 def check_output(path: Path, endings: Sequence[str], what: str) -> None:
@@ -86,7 +86,7 @@ def _what_would_be_lost(path: Path) -> str:
     folder = path.parent
     if path.name in OWN_FILES and (folder / MANIFEST).is_file():
         return "one of the study's own files"
-    if folder.name in (RESULTS, MOMENTS) and (folder.parent / MANIFEST).is_file():
+    if folder.name in BATCH_FOLDERS and (folder.parent / MANIFEST).is_file():
         return "one of the study's own files"
     names: Iterable[str] = ()
     with contextlib.suppress(OSError, ValueError, pa.ArrowException):

@@ -6,6 +6,8 @@ tried on them, and the largest draws of its max-test (see ``kernels.inference``)
 several studies together are the larger ones of each draw. So what is noted is all that is needed to
 correct for everything that was tried, however alike the sets were.
 
+Each look at a holdout is noted too: that of the verdict on a study's winner, and each unsealing.
+
 Entries are only ever added. Each holds a hash of itself and of the entry before it, so that an entry
 that was changed or removed later is found. A study that goes on adds an entry that replaces its former
 one; an entry can be set aside, by another entry with the reason.
@@ -19,26 +21,24 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from optimizer.errors import StudyError
 from optimizer.files import LEDGER, ledger_path
-from optimizer.store.validated import Count, Digest, Name, PathText, parse_json, problem_of
+from optimizer.store.ledger_entries import Entry, Ledger, Look, Search, SetAside
+from optimizer.store.validated import parse_json, problem_of
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import quoted
-from optimizer.types import Float32Array, TimeArray
+from optimizer.types import Float32Array
 
 BUSY_SECONDS = 30
 """How long to wait for another process that is writing."""
-
-ALIKE = 1.5
-"""Bars are of one size if the one is shorter than this many times the other."""
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY, time TEXT NOT NULL,"
@@ -46,138 +46,6 @@ _TABLE = (
 )
 _COLUMNS = "number, time, content, maxima, hash"
 _FIRST = "0" * 64
-
-_Nanoseconds = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-
-
-@dataclass(frozen=True)
-class Search:
-    """What one study has tried on some bars.
-
-    Attributes:
-        study_hash: hash of the study's space, see ``Study.space_hash``.
-        data_hash: content hash of the bars.
-        study: name of the study.
-        data: path of the bars when the study last ran.
-        symbols: the symbols of the bars.
-        bar_ns: size of a bar.
-        start_ns, stop_ns: times of the first and the last bar in-sample, since 1970.
-        n_sets: distinct sets tried.
-    """
-
-    study_hash: Digest
-    data_hash: Digest
-    study: PathText
-    data: PathText
-    symbols: Annotated[tuple[Name, ...], Field(min_length=1)]
-    bar_ns: Annotated[int, Field(ge=1, lt=2**63)]
-    start_ns: _Nanoseconds
-    stop_ns: _Nanoseconds
-    n_sets: Count
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What the entries of one study on the same bars share."""
-        return self.study_hash, self.data_hash
-
-    def overlaps(self, other: Search) -> bool:
-        """Whether both searched some bars of the same size, symbol and time.
-
-        Args:
-            other: another search.
-        """
-        return (
-            self.bar_ns < ALIKE * other.bar_ns
-            and other.bar_ns < ALIKE * self.bar_ns
-            and not set(self.symbols).isdisjoint(other.symbols)
-            and self.start_ns <= other.stop_ns
-            and other.start_ns <= self.stop_ns
-        )
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """An entry that is no longer to be corrected for.
-
-    Attributes:
-        entry: number of the entry of a study.
-        reason: why.
-    """
-
-    entry: Count
-    reason: PathText
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One entry.
-
-    Attributes:
-        number: the number of the entry, from 1.
-        time: when it was added, UTC, to the second.
-        what: what it says.
-        maxima: (n_draws,), largest draws of a search; empty where it had no max-test.
-        hash: SHA-256 of the entry and of the hash of the one before.
-    """
-
-    number: int
-    time: str
-    what: Search | SetAside
-    maxima: Float32Array
-    hash: str
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """All entries.
-
-    Attributes:
-        entries: all entries in the order in which they were added.
-        broken: number of the first entry that is not as it was written, or that follows one that is
-            gone; None if there is none.
-    """
-
-    entries: tuple[Entry, ...]
-    broken: int | None = None
-
-    def set_aside(self) -> dict[int, SetAside]:
-        """What was set aside, by the number of the entry."""
-        return {one.what.entry: one.what for one in self.entries if isinstance(one.what, SetAside)}
-
-    def searches(self) -> list[tuple[Entry, Search]]:
-        """The last entry of each study on each bars, in order, unless it was set aside."""
-        last = {
-            one.what.key: (one, one.what) for one in self.entries if isinstance(one.what, Search)
-        }
-        aside = self.set_aside()
-        return sorted(
-            ((entry, search) for entry, search in last.values() if entry.number not in aside),
-            key=lambda pair: pair[0].number,
-        )
-
-    def overlapping(self, own: Search) -> list[tuple[Entry, Search]]:
-        """The searches of other studies whose bars overlap with those of one study.
-
-        Args:
-            own: the search of that study.
-
-        Returns:
-            Those of ``searches``.
-        """
-        return [
-            (entry, search)
-            for entry, search in self.searches()
-            if search.key != own.key and search.overlaps(own)
-        ]
-
-
-def bar_size(times: TimeArray) -> int:
-    """The usual time between two bars, in nanoseconds.
-
-    Args:
-        times: (n_bars,), ascending; two or more.
-    """
-    return max(int(np.median(np.diff(times.astype("datetime64[ns]").astype(np.int64)))), 1)
 
 
 @contextmanager
@@ -243,11 +111,36 @@ def note(search: Search, maxima: Float32Array) -> None:
         _add(connection, ledger, search, maxima)
 
 
+def note_look(look: Look) -> Entry:
+    """Note a look at a holdout; one of a verdict that saw nothing new is noted once.
+
+    Several processes may do so at once.
+
+    Args:
+        look: what was looked at.
+
+    Returns:
+        Its entry, or that of the same look before.
+
+    Raises:
+        StudyError: the ledger cannot be used.
+    """
+    with _connection(ledger_path(), "BEGIN IMMEDIATE") as connection:
+        connection.execute(_TABLE)
+        ledger = _read(connection)
+        if look.why == "verdict":
+            for entry, former in ledger.looks():
+                if former.key == look.key:
+                    return entry
+        _add(connection, ledger, look, np.zeros(0, np.float32))
+        return _read(connection).entries[-1]
+
+
 def set_aside(number: int, reason: str) -> None:
     """No longer correct for an entry; the entry and the reason are kept.
 
     Args:
-        number: number of the entry of a study.
+        number: number of the entry of a search or a look.
         reason: one line.
 
     Raises:
@@ -264,7 +157,7 @@ def set_aside(number: int, reason: str) -> None:
     with _connection(path, "BEGIN IMMEDIATE") as connection:
         connection.execute(_TABLE)
         ledger = _read(connection)
-        standing = {entry.number for entry, _ in ledger.searches()}
+        standing = {entry.number for entry, _ in (*ledger.searches(), *ledger.looks())}
         if number not in standing:
             raise StudyError(
                 f"{path}: entry {number} does not count, so it cannot be set aside; `barsweep ledger`"
@@ -274,11 +167,15 @@ def set_aside(number: int, reason: str) -> None:
 
 
 _SEARCH: TypeAdapter[Search] = TypeAdapter(Search)
+_LOOK: TypeAdapter[Look] = TypeAdapter(Look)
 _SET_ASIDE: TypeAdapter[SetAside] = TypeAdapter(SetAside)
 
 
 def _add(
-    connection: sqlite3.Connection, ledger: Ledger, what: Search | SetAside, maxima: Float32Array
+    connection: sqlite3.Connection,
+    ledger: Ledger,
+    what: Search | Look | SetAside,
+    maxima: Float32Array,
 ) -> None:
     before = ledger.entries[-1] if ledger.entries else None
     number = 1 if before is None else before.number + 1
@@ -338,8 +235,10 @@ def _entry(number: Any, time: Any, content: Any, maxima: Any, digest: Any) -> En
     read = parse_json(content)
     if not isinstance(read, dict):
         raise ValueError(f"content of entry {number} is {quoted(content)}")
-    kind_of = _SET_ASIDE if "entry" in read else _SEARCH
-    what = kind_of.validate_json(json.dumps(read), strict=True)
+    kind_of: TypeAdapter[Any] = (
+        _SET_ASIDE if "entry" in read else _LOOK if "why" in read else _SEARCH
+    )
+    what: Search | Look | SetAside = kind_of.validate_json(json.dumps(read), strict=True)
     if len(maxima) % 4:
         raise ValueError(f"maxima of entry {number} have {len(maxima)} bytes")
     draws = np.frombuffer(maxima, "<f4").astype(np.float32)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from optimizer.errors import StudyError
-from optimizer.store.names import FOLDS, MOMENTS, OWN_FILES, RESULTS, SCRATCH
+from optimizer.store.names import BATCH_FOLDERS, FOLDS, OWN_FILES, SCRATCH
 
-OF_A_STUDY = (*OWN_FILES, RESULTS, MOMENTS, FOLDS, f"{SCRATCH}-*", "*.part")
+OF_A_STUDY = (*OWN_FILES, *BATCH_FOLDERS, FOLDS, f"{SCRATCH}-*", "*.part")
 """Patterns of the names that a study's commands write, replace or remove."""
 
 

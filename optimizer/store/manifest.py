@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from optimizer.errors import StudyError, StudyFileError
-from optimizer.store.names import KIND
+from optimizer.store.names import KIND, SCHEMA_VERSION
 from optimizer.store.validated import (
     BarsPerYear,
     Count,
@@ -42,10 +42,13 @@ class Manifest(Record):
         holdout_bar: first bar out-of-sample; ``n_bars`` without a holdout.
         span, first_time, holdout_time: times of the first and last bar, and of those two bars.
         bars_per_year: annualizes.
+        bar_ns: the usual time between two bars, in nanoseconds.
         versions: the versions of the packages that results depend on.
         kernels: hash of barsweep's kernels.
         coordinated: whether several processes share the study.
         complete: whether every batch is there and judged.
+        winner: the set whose out-of-sample figures the verdict shows; None before the end, or if no
+            set is best.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -64,11 +67,13 @@ class Manifest(Record):
     first_time: _Time
     holdout_time: _Time | None
     bars_per_year: BarsPerYear
+    bar_ns: Annotated[int, Field(ge=1, lt=2**63)]
     versions: Annotated[dict[Name, Name], Field(max_length=1000)]
     kernels: Digest
     complete: bool
     overridden: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
     coordinated: bool = False
+    winner: Count | None = None
 
     @model_validator(mode="after")
     def _bars_in_order(self) -> Manifest:
@@ -126,6 +131,12 @@ def read_manifest(file: Path) -> dict[str, Any]:
             out of bounds; names the file and the key.
     """
     content = read_kind(file)
+    version = content.get("schema_version")
+    if type(version) is int and 0 < version < SCHEMA_VERSION:
+        raise StudyError(
+            f"{file}: its files have version {version}, this program reads"
+            f" {SCHEMA_VERSION}; rerun the study with another --out"
+        )
     missing = [
         name
         for name, field in Manifest.model_fields.items()

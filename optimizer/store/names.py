@@ -5,6 +5,12 @@ from __future__ import annotations
 MANIFEST = "study.json"
 RESULTS = "results"
 MOMENTS = "moments"
+HOLDOUT = "holdout"
+"""Folder of the out-of-sample metrics, sealed until `barsweep unseal`."""
+
+UNSEALED = "unsealed.json"
+"""Says that the holdout is open, and since when."""
+
 SELECTION = "selection.json"
 WALK_FORWARD = "walk_forward.parquet"
 """Stitched equity of a walk-forward."""
@@ -17,12 +23,15 @@ FOLDS = "folds"
 
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 MISSING = "missing"
 
 KIND = "barsweep study"
 """Says in a manifest whose file it is."""
 
-OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD, BENCHMARK)
+BATCH_FOLDERS = (RESULTS, MOMENTS, HOLDOUT)
+"""Folders that hold a file for each batch."""
+
+OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD, BENCHMARK, UNSEALED)
 """Files of a study other than its batches."""

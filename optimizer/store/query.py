@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import METRIC_DIRECTIONS, METRICS
 from optimizer.errors import StudyError
-from optimizer.store.columns import NAMES
+from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
 from optimizer.store.folder import StudyFolder
+from optimizer.store.seal import is_sealed, require_unsealed, with_holdout
 from optimizer.study_file.constraints import Constraint, read_condition
 from optimizer.study_file.search_tables import SearchTable
 from optimizer.study_file.study import recorded_study
@@ -97,6 +98,7 @@ def find_sets(
     ascending: bool | None = None,
     top: int = 10,
     infeasible: bool = False,
+    among: Collection[int] | None = None,
 ) -> pd.DataFrame:
     """Parameter sets of a study that meet a condition, in an order.
 
@@ -111,35 +113,53 @@ def find_sets(
         ascending: None puts the better metric first, and the lower value of anything else.
         top: number of sets, at most.
         infeasible: whether to include sets that break the study's constraints.
+        among: numbers of sets, such as those of ``survivors``; None takes all.
 
     Returns:
         One row a set: ``set``, ``trial``, ``strategy``, ``classifier``, the parameters,
-        ``feasible``, ``score``, the metrics, and the metrics out-of-sample as ``oos_``.
+        ``feasible``, ``score``, the metrics, and, once the holdout is unsealed, the metrics
+        out-of-sample as ``oos_``.
 
     Raises:
-        StudyError: there is no study or no result, or the condition or a column is not valid.
+        StudyError: there is no study or no result, the condition or a column is not valid, or one is of
+            the holdout, which is sealed.
     """
     opened = StudyFolder.open(Path(folder))
     study = opened.manifest()["study"]
     search = recorded_study(study).search
-    columns, owners = opened.columns(), owners_of(study)
+    columns, owners = [*opened.columns(), *OUT_OF_SAMPLE], owners_of(study)
     conditions = _conditions(where, columns, owners)
     sort = None if sort is None else column_of(sort, columns, owners, "sort")
     names = {name for one in conditions for name in one.names if name in columns}
-    wanted = dict.fromkeys(["set", "feasible", "score", *search.objective, *sorted(names)])
-    frame = opened.results([*wanted, *([sort] if sort is not None and sort not in wanted else [])])
+    names |= {sort} if sort is not None else set()
+    outside = sorted(names.intersection(OUT_OF_SAMPLE))
+    if outside:
+        require_unsealed(opened, outside[0])
+    wanted = ["set", "feasible", "score", *search.objective, *sorted(names.difference(outside))]
+    frame = opened.results([*dict.fromkeys(wanted)])
+    if outside:
+        frame = with_holdout(opened, frame, outside)
     if not infeasible:
         frame = frame[frame["feasible"]]
+    if among is not None:
+        frame = frame[frame["set"].isin(list(among))]
     for one in conditions:
         frame = frame[_holds(one, frame)]
-    if sort is None:
-        return _distinct(opened, ranked(frame, search), top)
+    numbers = ranked(frame, search) if sort is None else _sorted(frame, sort, ascending, search)
+    found = _distinct(opened, numbers, top)
+    return found if is_sealed(opened) else with_holdout(opened, found)
+
+
+def _sorted(
+    frame: pd.DataFrame, sort: str, ascending: bool | None, search: SearchTable
+) -> list[int]:
+    """The numbers of sets in the order of a column, the undefined last."""
     if ascending is None:
         ascending = METRIC_DIRECTIONS.get(sort.removeprefix("oos_"), "minimize") == "minimize"
         if sort == "score":
             ascending = search.direction[0] == "minimize"
     ordered = frame.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
-    return _distinct(opened, ordered["set"].to_list(), top)
+    return ordered["set"].to_list()
 
 
 def owners_of(study: Mapping[str, Any]) -> list[list[str]]:
@@ -161,7 +181,7 @@ def column_of(
 
     Args:
         name: the name as the user wrote it.
-        columns: the columns to choose from.
+        columns: the columns to choose from, ``OUT_OF_SAMPLE`` among them for results.
         owners: the owners that ``owners_of`` returned.
         place: the place where the name was written, for the message.
 

@@ -15,14 +15,15 @@ from optimizer.errors import StudyError
 from optimizer.store.batch_files import TRIALS_KEY, moments_path, read_maxima, read_metadata
 from optimizer.store.batches import (
     check_names,
+    read_holdout,
     read_moments,
     read_parquet,
     read_results,
     read_schema,
 )
-from optimizer.store.columns import NAMES
+from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
 from optimizer.store.manifest import read_manifest
-from optimizer.store.names import MANIFEST, RESULTS
+from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.trial_records import distinct_points, read_trials
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
@@ -126,7 +127,10 @@ class Results:
         return sum(read_parquet(partial(read_metadata, path), path).num_rows for path in paths)
 
     def maxima(self) -> Float32Array:
-        """The largest draws of the max-test over all sets, shape (n_draws,).
+        """Read the largest draws of the max-test over all sets.
+
+        Returns:
+            Those of ``no_draws``.
 
         Raises:
             StudyError: a file cannot be read.
@@ -180,6 +184,35 @@ class Results:
         if missing:
             raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
         return frame.loc[list(numbers)].reset_index(drop=True)
+
+    def holdout(self, numbers: Sequence[int], names: Sequence[str] = OUT_OF_SAMPLE) -> pd.DataFrame:
+        """The out-of-sample metrics of parameter sets, sealed or not.
+
+        Whatever is shown to anybody comes from ``optimizer.store.seal``, which keeps to the seal.
+
+        Args:
+            numbers: the numbers of the sets; those that the study lacks are left out.
+            names: the columns, out of ``OUT_OF_SAMPLE``.
+
+        Returns:
+            These columns, indexed by the number of the set.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        rows = pc.field("set").isin(pa.array(numbers, pa.int64()))
+        columns = ["set", *names]
+        tables = [
+            read_parquet(partial(read_holdout, path, columns=columns, filters=rows), path)
+            for path in self.batch_paths()
+        ]
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas().set_index("set")
+        if not frame.index.is_unique:
+            raise StudyError(
+                f"{self.path / HOLDOUT}: has a set twice; `barsweep resume {self.path}` computes the"
+                " batch again"
+            )
+        return frame
 
     def trials(self) -> list[dict[str, Any]]:
         """Every trial told, in order, as ``search.outcome.trial_record`` gives it.

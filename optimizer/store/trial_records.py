@@ -43,7 +43,6 @@ class OfTrial(Record):
     reason: Annotated[str, Field(max_length=100_000)] = ""
     winner: dict[Name, Number] = Field(default_factory=dict)
     in_sample: dict[Name, Number | None] = Field(default_factory=dict)
-    out_of_sample: dict[Name, Number | None] = Field(default_factory=dict)
 
 
 class Trial(Record):

@@ -16,6 +16,9 @@ from optimizer.types import Float32Array, FloatArray, IntArray
 N_DRAWS = 1000
 """Draws of the largest statistic; a p-value is a share of them."""
 
+STEPS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
+"""Statistics between which sets have largest draws of their own, for a stepwise test."""
+
 BLOCKS = 64
 """Blocks of bars over which residuals are summed."""
 
@@ -96,32 +99,33 @@ def compile_max_test(inputs: Inputs) -> None:
     if n_blocks:
         one, maxima = np.zeros(1), no_draws()
         score(inputs, np.zeros((n_blocks, 1)), one, one, one, maxima)
-        raise_maxima(np.zeros((1, n_blocks), np.float32), inputs.multipliers, maxima)
+        raise_maxima(np.zeros((1, n_blocks), np.float32), inputs.multipliers, maxima[0])
 
 
 def no_draws() -> Float32Array:
     """The largest draws before the first set.
 
     Returns:
-        -inf, shape (N_DRAWS,).
+        -inf, shape (len(STEPS) + 1, N_DRAWS): of the sets whose statistic is below the first of
+        ``STEPS``, of those from there to below the second, and so on.
     """
-    return np.full(N_DRAWS, -np.inf, np.float32)
+    return np.full((len(STEPS) + 1, N_DRAWS), -np.inf, np.float32)
 
 
 def larger_draws(parts: Sequence[Float32Array]) -> Float32Array:
     """The largest draws of several searches together.
 
     Args:
-        parts: (n_draws,) each; those of another length than the first that is not empty are left out.
+        parts: (..., n_draws) each; those of another shape than the first that is not empty are left out.
 
     Returns:
         The larger of each draw; empty where all are.
     """
     found = np.zeros(0, np.float32)
     for part in parts:
-        if not len(found):
+        if not found.size:
             found = part
-        elif len(part) == len(found):
+        elif part.shape == found.shape:
             found = np.maximum(found, part)
     return found
 
@@ -141,7 +145,7 @@ def score(
         sums: (n_blocks, n_sets), excess returns summed over each block of ``Inputs.alpha_bounds``.
         totals, squares, products: (n_sets,), sums in-sample of these returns, of their squares, and of
             their products with the benchmark's.
-        maxima: (N_DRAWS,), raised to the draws of these sets; None leaves them out.
+        maxima: those of ``no_draws``, raised to the draws of these sets; None leaves them out.
 
     Returns:
         (n_sets, 2): alpha per year and its statistic; NaN where undefined.
@@ -153,6 +157,7 @@ def score(
         counts = [inputs.rules.n_returns(*pair) for pair in itertools.pairwise(inputs.alpha_bounds)]
         inside = inputs.benchmark[bounds[0] : bounds[-1]]
         scores = np.empty((n_sets, len(bounds) - 1), np.float32)
+        places = np.empty(n_sets, np.int64)
         n_rows = score_sets(
             sums,
             totals,
@@ -163,8 +168,11 @@ def score(
             np.array(counts, np.float64),
             alphas,
             scores,
+            places,
         )
-        if maxima is not None and n_rows:
-            raise_maxima(scores[:n_rows], inputs.multipliers, maxima)
+        if maxima is not None:
+            steps = np.searchsorted(STEPS, alphas[places[:n_rows], 1], side="right")
+            for step in np.unique(steps):
+                raise_maxima(scores[:n_rows][steps == step], inputs.multipliers, maxima[step])
         alphas[:, 0] *= inputs.rules.returns_per_year
     return alphas

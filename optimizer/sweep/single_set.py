@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,22 @@ class BacktestResult:
     in_sample: dict[str, float]
     out_of_sample: dict[str, float] | None
     regimes: pd.Series[int]
+
+    def before_holdout(self, n_bars: int) -> BacktestResult:
+        """The in-sample part alone, as if nothing were known of the bars after it.
+
+        Args:
+            n_bars: bars of ``equity`` in-sample.
+        """
+        times = self.equity.index[:n_bars]
+        fills = self.fills[self.fills["timestamp"] <= times[-1]]
+        return replace(
+            self,
+            equity=self.equity.iloc[:n_bars],
+            fills=fills,
+            out_of_sample=None,
+            regimes=self.regimes.iloc[:n_bars],
+        )
 
     @property
     def open_positions(self) -> dict[str, float]:

@@ -16,6 +16,7 @@ from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.query import best_sets, column_of, owners_of
+from optimizer.store.seal import is_sealed, require_unsealed, with_holdout
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import recorded_study
@@ -38,8 +39,8 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     """Draw a metric over two parameters: in each cell the median over all others.
 
     The median, since the best of many sets in a cell shows luck. Only feasible sets count. A study
-    with a holdout has two panels, in-sample and out-of-sample, with one colour scale. A star marks
-    the best set of the study. The cells are those of the report, see ``axis_of``.
+    whose holdout is unsealed has two panels, in-sample and out-of-sample, with one colour scale. A
+    star marks the best set of the study. The cells are those of the report, see ``axis_of``.
 
     Args:
         folder: the folder of the study.
@@ -51,7 +52,7 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
 
     Raises:
         StudyError: there is no study or no feasible set, a name is not one of its parameters or
-            metrics, or a parameter has only one value.
+            metrics, a parameter has only one value, or the metric is of the holdout, which is sealed.
     """
     opened = StudyFolder.open(Path(folder))
     manifest = opened.manifest()
@@ -63,8 +64,13 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
         raise StudyError(f"heatmap: {quoted(x)} twice; name two parameters")
     if metric not in (*METRICS, *OUT_OF_SAMPLE):
         raise StudyError(f"metric: no metric {quoted(metric)}; {suggest(metric, METRICS)}")
-    shown = [metric] if metric in OUT_OF_SAMPLE else [metric, f"oos_{metric}"]
-    every = opened.results(["set", x, y, "feasible", *shown])
+    shown = [metric] if metric in OUT_OF_SAMPLE or is_sealed(opened) else [metric, f"oos_{metric}"]
+    outside = [name for name in shown if name in OUT_OF_SAMPLE]
+    inside = [name for name in shown if name in METRICS]
+    every = opened.results(["set", x, y, "feasible", *inside])
+    if outside:
+        require_unsealed(opened, outside[0])
+        every = with_holdout(opened, every, outside)
     log = log_parameters(build_space(study))
     across, up = (axis_of(every[name], name in log) for name in (x, y))
     frame = every[every["feasible"]].dropna(subset=[x, y])

@@ -57,7 +57,6 @@ def batch_event(now: Progress) -> dict[str, Any]:
         "sets": now.sets,
         "sets_per_second": round(now.sets_per_second, 1) if known else None,
         "best": now.best,
-        "best_out_of_sample": now.best_out_of_sample,
         "seconds_left": round(now.seconds_left, 1) if known else None,
         "worker_use": round(now.worker_use, 3) if known else None,
         "memory_mb": round(now.memory_bytes / 1e6, 1),
@@ -150,6 +149,4 @@ class _View:
 def _best(now: Progress) -> str:
     if now.best is None:
         return "none feasible yet"
-    out_of_sample = now.best_out_of_sample
-    after = "" if out_of_sample is None else f", {out_of_sample:.3g} out-of-sample"
-    return f"best {now.best:.3g} in-sample{after}"
+    return f"best {now.best:.3g} in-sample"

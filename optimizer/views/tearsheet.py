@@ -32,8 +32,9 @@ def daily_returns(replayed: Replay) -> pd.Series[float]:
         replayed: the set.
 
     Returns:
-        (n_days,) fractions from the first decision to the last bar, the first relative to the
-        initial cash; indexed by the day in UTC without a time zone; named after study and set.
+        (n_days,) fractions from the first decision to the last bar, or to the last one in-sample where
+        the holdout is sealed for the set, the first relative to the initial cash; indexed by the day in
+        UTC without a time zone; named after study and set.
     """
     equity = replayed.result.equity
     name = f"{replayed.study} set {replayed.recorded['set']}"
@@ -60,7 +61,8 @@ def daily_benchmark(replayed: Replay, benchmark: str) -> pd.Series[float]:
         )
     costs = lowest_costs(build_space(again.study), again.inputs)
     equity = held_equity(again.inputs, benchmark_returns(again.inputs, costs, benchmark))
-    held = pd.Series(equity, replayed.result.equity.index)
+    index = replayed.result.equity.index
+    held = pd.Series(equity[: len(index)], index)
     return _daily(held, again.inputs.rules.initial_cash).rename(benchmark)
 
 

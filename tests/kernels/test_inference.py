@@ -36,6 +36,7 @@ def scored(returns: Array, market: Array, bounds: Bounds) -> tuple[Array, Single
     """Alphas and scores by the kernel, from the sums that a sweep has."""
     alphas = np.empty((returns.shape[1], 2))
     scores = np.empty((returns.shape[1], len(bounds) - 1), np.float32)
+    places = np.empty(returns.shape[1], np.int64)
     n_rows = score_sets(
         np.add.reduceat(returns, bounds[:-1], axis=0),
         returns.sum(axis=0),
@@ -46,7 +47,9 @@ def scored(returns: Array, market: Array, bounds: Bounds) -> tuple[Array, Single
         np.diff(bounds).astype(np.float64),
         alphas,
         scores,
+        places,
     )
+    assert (np.diff(places[:n_rows]) > 0).all() and not np.isnan(alphas[places[:n_rows]]).any()
     return alphas, scores[:n_rows]
 
 

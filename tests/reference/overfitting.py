@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from math import ceil, e, fsum, inf, log, nan, sqrt
+from math import ceil, e, fsum, log, log10, nan, sqrt
 from statistics import NormalDist, fmean, linear_regression, stdev
 
 import numpy as np
@@ -95,68 +95,30 @@ def resample_rows(n_obs: int, block_length: float, n_resamples: int, seed: int) 
     return resamples
 
 
-def deviation_of_mean(values: Sequence[float], block_length: float) -> float:
-    """Hansen's omega: deviation of sqrt(n) times the mean, from plain autocovariances."""
-    n, q = len(values), 1 / block_length
-    mean = fmean(values)
+def block_length(values: Sequence[float]) -> float:
+    """Politis and White's length for the stationary bootstrap, with Patton's correction, as written."""
+    n, mean = len(values), fmean(values)
     d = [value - mean for value in values]
-    variance = fsum(x * x for x in d) / n
-    for lag in range(1, n):
-        covariance = fsum(d[t] * d[t + lag] for t in range(n - lag)) / n
-        kernel = (n - lag) / n * (1 - q) ** lag + lag / n * (1 - q) ** (n - lag)
-        variance += 2 * kernel * covariance
-    return sqrt(variance)
 
+    def autocovariance(lag: int) -> float:
+        return fsum(d[t] * d[t + abs(lag)] for t in range(n - abs(lag))) / n
 
-def studentized(
-    differences: FloatArray, rows: Iterable[Sequence[int]], block_length: float
-) -> tuple[list[float], list[list[float]]]:
-    """Statistics of the sets, and of each resample, not recentred."""
-    n_bars, n_sets = differences.shape
-    omegas = [deviation_of_mean(differences[:, s].tolist(), block_length) for s in range(n_sets)]
-    scores = [sqrt(n_bars) * fmean(differences[:, s]) / omegas[s] for s in range(n_sets)]
-    resampled = [
-        [sqrt(n_bars) * fmean(differences[row, s]) / omegas[s] for s in range(n_sets)]
-        for row in rows
-    ]
-    return scores, resampled
+    variance, bound = autocovariance(0), 2 * sqrt(log10(n) / n)
+    together = max(5, ceil(sqrt(log10(n))))
+    m = 1
+    while any(abs(autocovariance(m + k) / variance) >= bound for k in range(1, together + 1)):
+        m += 1
+    width = min(2 * m, ceil(sqrt(n)) + together)
 
+    def window(lag: int) -> float:
+        share = abs(lag) / width
+        return 1.0 if share <= 0.5 else 2 * (1 - share)
 
-def superior_predictive_ability(
-    differences: FloatArray, rows: Iterable[Sequence[int]], block_length: float
-) -> tuple[float, list[float]]:
-    """Statistic, and the lower, consistent and upper p-value."""
-    scores, resampled = studentized(differences, rows, block_length)
-    limit = -sqrt(2 * log(log(len(differences))))
-    centres = [
-        [max(score, 0.0) for score in scores],
-        [score if score >= limit else 0.0 for score in scores],
-        scores,
-    ]
-    statistic = max(0.0, *scores)
-    p_values = []
-    for centre in centres:
-        maxima = [max(0.0, *(z - c for z, c in zip(row, centre, strict=True))) for row in resampled]
-        p_values.append(fmean([maximum > statistic for maximum in maxima]))
-    return statistic, p_values
-
-
-def step_m(
-    differences: FloatArray, rows: Iterable[Sequence[int]], block_length: float, level: float
-) -> list[int]:
-    """Sets rejected in steps, each with the critical value over those that are left."""
-    scores, resampled = studentized(differences, rows, block_length)
-    rejected: set[int] = set()
-    while len(rejected) < len(scores):
-        left = [s for s in range(len(scores)) if s not in rejected]
-        maxima = sorted(max(row[s] - scores[s] for s in left) for row in resampled)
-        needed = ceil((1 - level) * len(maxima) - 1e-9)
-        critical = maxima[needed - 1] if needed else -inf
-        new = {s for s in left if scores[s] > critical}
-        if not new:
-            break
-        rejected |= new
-    return sorted(rejected)
+    lags = range(-width, width + 1)
+    slope = fsum(window(k) * abs(k) * autocovariance(k) for k in lags)
+    spectrum = fsum(window(k) * autocovariance(k) for k in lags)
+    best = (2 * slope**2 / (2 * spectrum**2)) ** (1 / 3) * n ** (1 / 3)
+    return float(max(1.0, min(best, ceil(min(3 * sqrt(n), n / 3)))))
 
 
 def max_drawdown(returns: Iterable[float]) -> float:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.selection.pbo import block_moments
 from optimizer.selection.record import Neighbours, Selection, SetStatistics
 from optimizer.selection.tried import Tried
 from optimizer.sweep.buy_and_hold import Held
+from optimizer.types import FloatArray
 
 YEARLY = math.sqrt(252.0)
 NORMAL = NormalDist()
@@ -43,7 +45,7 @@ def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) 
         dsr=probability,
         raw_dsr=probability,
     )
-    near = Neighbours(6, changes.pop("near", 0.9) * own, -1.0)
+    near = Neighbours(6, 40, 0.7, changes.pop("near", 0.9) * own, -1.0)
     return Selection(
         **{
             "n_tried": 1,
@@ -60,6 +62,17 @@ def chosen(probability: float = 0.99, kept: float | None = 0.8, **changes: Any) 
             **changes,
         }
     )
+
+
+def stored_moments(returns: FloatArray, n_blocks: int) -> tuple[FloatArray, FloatArray]:
+    """What a study stores of the returns of its sets, and the returns of each block.
+
+    Args:
+        returns: (n_bars, n_sets), of which the bars divide by the blocks.
+        n_blocks: number of blocks.
+    """
+    counts, sums, squares = block_moments(returns, n_blocks)
+    return np.stack([sums.T, squares.T], axis=1), counts.astype(np.float64)
 
 
 def tried_by(n_sets: int) -> Tried:

@@ -39,6 +39,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from optimizer.search.run import run_study
+from optimizer.store.batch_files import holdout_path, moments_path
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
 from tests.support.processes import Command, survivors, wait_until
@@ -129,12 +130,13 @@ def compare(folder: StudyFolder, whole: StudyFolder) -> list[str]:
         "numbers of sets": folder.results(["set"])["set"].tolist() == list(range(folder.n_sets())),
         "journal": found == [trial["values"] for trial in whole.trials()],
         "moments": _digests(folder.path / "moments") == _digests(whole.path / "moments"),
+        "holdout": _digests(folder.path / "holdout") == _digests(whole.path / "holdout"),
         "selection": _digests(folder.path, "selection.json")
         == _digests(whole.path, "selection.json"),
         "manifest": folder.manifest()["complete"] is True,
         "leftovers": sorted(path.name for path in folder.path.iterdir())
         == [
-            *("benchmark.parquet", "moments", "optuna.journal", "results"),
+            *("benchmark.parquet", "holdout", "moments", "optuna.journal", "results"),
             *("selection.json", "study.json"),
         ],
     }
@@ -364,7 +366,7 @@ class LongStudy:
         paths = StudyFolder(self._out).batch_paths()
         if paths and self._chance.random() < 0.25:
             path = self._chance.choice(paths)
-            victim = self._chance.choice((path, self._out / "moments" / f"{path.stem}.npy"))
+            victim = self._chance.choice((path, moments_path(path), holdout_path(path)))
             content = bytearray(victim.read_bytes())
             place = self._chance.randrange(len(content))
             kind = self._chance.choice(("cut", "zeros", "a changed bit"))

@@ -16,16 +16,25 @@ from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
+from optimizer.review.lists import contenders, parameter_ranges
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
+from optimizer.selection.survivors import surviving_sets
 from optimizer.selection.verdict import Verdict
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import BENCHMARK, WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
+from optimizer.store.seal import (
+    is_sealed,
+    may_show,
+    seal_note,
+    with_holdout,
+    with_open_holdout,
+)
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
@@ -52,25 +61,28 @@ class Content:
         study, space: the study and space of the study.
         objective: the first objective, which the figures show.
         maximize: whether more of it is better.
-        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective in- and
-            out-of-sample, and every parameter that varies.
+        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective, every
+            parameter that varies, and the objective out-of-sample, null while the holdout is sealed.
         n_distinct: number of different sets.
         trials: the trials as ``StudyFolder.trials`` returns them.
-        best: whole rows of the best sets.
+        best: whole rows of the best sets, with the out-of-sample metrics that may be shown.
         none_best: why no set is best; empty if one is.
         selection, verdict: None if the study is not complete or no set is best.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
         shares: share of the objective's variance that each explains, 0 to 1.
         grids: the grids of every pair of the first axes.
-        winner, median: the best feasible set and the middle one by score, simulated again; None if
-            no set is best, or the bars cannot be used.
+        winner, median: the best feasible set and the middle one by score, simulated again as far as the
+            holdout is open for each; None if no set is best, or the bars cannot be used.
         trades: the trades of the winner, see ``round_trips``.
-        market: (n_bars from the first decision,) price of the market that regimes are judged on.
+        market: (n_bars of the winner's equity,) price of the market that regimes are judged on.
         rejects: refusals of the winner by reason; None if they were not counted.
         n_decisions: signals of the winner, one a bar and symbol that decides.
         benchmark: the benchmark's returns per bar, named as tables call it; None if the study has none
             yet.
+        survivors: number of sets that have alpha, see ``surviving_sets``; None before the verdict.
+        contenders: where the sets that contend with the winner lie, see ``parameter_ranges``; None before
+            the verdict.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -97,6 +109,8 @@ class Content:
     rejects: Mapping[str, int] | None = None
     n_decisions: int = 0
     benchmark: pd.Series[float] | None = None
+    survivors: int | None = None
+    contenders: pd.DataFrame | None = None
     stitched: pd.DataFrame | None = None
 
 
@@ -151,7 +165,11 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         )
     if not manifest["holdout_time"]:
         notes.append("No holdout: nothing here is out-of-sample.")
-    best = best_sets(folder, study.search, JUDGED) if len(sets) else sets
+    best = sets
+    if len(sets):
+        best = with_open_holdout(folder, best_sets(folder, study.search, JUDGED))
+    if sealed := seal_note(folder):
+        notes.append(f"{sealed[0].upper()}{sealed[1:]}.")
     selection, verdict, problem = judged(folder)
     if problem:
         notes.append(f"{problem}.")
@@ -181,6 +199,12 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         shares=shares,
         grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
     )
+    if verdict is not None:
+        content = replace(
+            content,
+            survivors=len(surviving_sets(folder, verdict.tried)),
+            contenders=parameter_ranges(path, contenders(path)),
+        )
     return content if best.empty else _with_winner(content, folder, trust)
 
 
@@ -189,7 +213,11 @@ def _sets(folder: StudyFolder, space: Space, objective: str) -> pd.DataFrame:
         name for branch in space.branches for name in (*_searched(branch), *branch.swept)
     )
     columns = ["set", "trial", "strategy", "classifier", *varying, "feasible", "score"]
-    return folder.results([*dict.fromkeys([*columns, objective, f"oos_{objective}"])])
+    frame = folder.results([*dict.fromkeys([*columns, objective])])
+    outside = f"oos_{objective}"
+    if is_sealed(folder):
+        return frame.assign(**{outside: np.nan})
+    return with_holdout(folder, frame, [outside])
 
 
 def _searched(branch: Any) -> tuple[str, ...]:
@@ -222,7 +250,8 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
         bars = terms.bars()
 
         def simulated(row: Mapping[Any, Any]) -> Rerun:
-            return rerun_set(set_document(row, manifest["study"]), terms, bars)
+            sealed = not may_show(folder, int(row["set"]))
+            return rerun_set(set_document(row, manifest["study"]), terms, bars, sealed=sealed)
 
         winner = simulated(content.best.iloc[0].to_dict())
         recorded = content.best.iloc[0][content.objective]
@@ -241,19 +270,20 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
         note = f"Equity, trades, regimes and refusals are left out: {error}."
         return replace(content, notes=(*content.notes, note))
     inputs = winner.inputs
-    closes = dict(zip(bars.symbols, bars.close[-1].tolist(), strict=True))
     times = pd.DatetimeIndex(winner.result.equity.index)
-    rejects, n_decisions = _rejects(winner, content.study)
+    stop = inputs.first + len(times)
+    closes = dict(zip(bars.symbols, bars.close[stop - 1].tolist(), strict=True))
+    rejects, n_decisions = _rejects(winner, stop)
     log_market = np.cumsum(market_returns(bars, winner.tile.market))[inputs.first :]
     return replace(
         content,
         winner=winner,
         median=median,
         trades=round_trips(winner.result.fills, times, closes),
-        market=_price(bars, winner.tile.market, log_market)[-len(times) :],
+        market=_price(bars, winner.tile.market, log_market)[: len(times)],
         rejects=rejects,
         n_decisions=n_decisions,
-        benchmark=_benchmark(folder, content.study, len(times)),
+        benchmark=_benchmark(folder, content.study, bars.n_bars - inputs.first),
         stitched=read_series(folder.path / WALK_FORWARD, "equity"),
     )
 
@@ -269,14 +299,14 @@ def _benchmark(folder: StudyFolder, study: Study, n_bars: int) -> pd.Series[floa
 
 
 def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray:
-    """The closes of a symbol, or the index of all symbols, which is 100 at the first decision."""
+    """The closes of a symbol from the first decision on, or the index of all, which is 100 there."""
     if symbol is not None:
-        return bars.close[:, bars.symbols.index(symbol)]
+        return bars.close[-len(log_market) :, bars.symbols.index(symbol)]
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))
 
 
-def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
-    """Why signals of the winner became no order, counted by the event flow, and how many there were."""
+def _rejects(winner: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
+    """Why signals of the winner up to a bar became no order, and how many signals there were."""
     inputs = winner.inputs
     bars, rules = inputs.bars, inputs.rules
     if bars.n_bars * bars.n_symbols > FLOW_STEPS:
@@ -295,7 +325,7 @@ def _rejects(winner: Rerun, study: Study) -> tuple[dict[str, int] | None, int]:
         inputs.ends,
         given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
     )
-    for index in range(bars.n_bars):
+    for index in range(stop):
         flow.on_bar(bars.at(index))
-    n_signals = np.count_nonzero(inputs.live[inputs.first :] != WAITING)
+    n_signals = np.count_nonzero(inputs.live[inputs.first : stop] != WAITING)
     return flow.result().rejects, int(n_signals)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from optimizer.store.trial_records import CONSTRAINT
@@ -165,8 +166,17 @@ def _folded(name: str) -> str:
     return safe(name).replace("_", "<br>")
 
 
+def _outside(sets: pd.DataFrame, trial: Mapping[str, Any], column: str) -> float:
+    """The out-of-sample value of the set that represents a trial; NaN where it is not known."""
+    own = sets[sets["trial"] == trial["number"]]
+    for name, value in trial["user_attrs"].get("winner", {}).items():
+        if name in own:
+            own = own[own[name] == value]
+    return float(own[column].iloc[0]) if len(own) else float("nan")
+
+
 def history(content: Content) -> go.Figure | None:
-    """Value of each trial, the best feasible one so far, and that one's out-of-sample value.
+    """Value of each trial, the best feasible one so far, and, unsealed, that one's out-of-sample value.
 
     Args:
         content: the content of the report.
@@ -176,6 +186,7 @@ def history(content: Content) -> go.Figure | None:
     """
     name, sign = content.objective, 1.0 if content.maximize else -1.0
     numbers, values, best_x, best_y, out_of_sample = [], [], [], [], []
+    outside = content.sets[content.sets[f"oos_{name}"].notna()]
     best = -np.inf
     for trial in content.trials:
         if not trial["values"]:
@@ -192,8 +203,7 @@ def history(content: Content) -> go.Figure | None:
             best = sign * value
             best_x.append(number)
             best_y.append(value)
-            out = trial["user_attrs"].get("out_of_sample", {}).get(name)
-            out_of_sample.append(np.nan if out is None else out)
+            out_of_sample.append(_outside(outside, trial, f"oos_{name}"))
     if not numbers:
         return None
     show = hover_format(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
+from optimizer.selection.odds import known, odds_of, sharpe_to_expect
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
@@ -15,6 +16,9 @@ from optimizer.views.report.formats import metric_name, metric_title, value_text
 from optimizer.views.report.search_figures import BEST_LINES, OTHER_LINES
 
 TONES = {SKILL: "good", PROMISING: "middling", LUCK: "bad"}
+
+RANGES = ("winner", "lowest", "median", "highest")
+"""Columns of ``parameter_ranges`` that are values of a parameter."""
 
 SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
          -1: ("-", "bad", "speaks against it")}  # fmt: skip
@@ -58,7 +62,13 @@ def verdict(content: Content) -> Values:
         ]
     row = content.best.iloc[0]
     names = dict.fromkeys((*content.study.search.objective, *SHOWN, "final_equity"))
-    values["metrics"] = [
+    expected = content.selection.sharpe_to_expect if content.selection is not None else None
+    values["metrics"] = []
+    if content.selection is not None and expected is not None:
+        ends = content.selection.interval_to_expect
+        between = "" if ends is None else f"95%: {ends[0]:.2f} to {ends[1]:.2f}"
+        values["metrics"] = [("Sharpe to expect", value_text("sharpe", expected), between)]
+    values["metrics"] += [
         (metric_title(n), value_text(n, row[n]), f"{value_text(n, row[f'oos_{n}'])} out-of-sample")
         for n in names
     ]
@@ -69,17 +79,24 @@ def verdict(content: Content) -> Values:
 def _best_table(content: Content) -> Values:
     frame = content.best
     metrics = [*dict.fromkeys((*content.study.search.objective, *SHOWN))]
-    odds = {} if content.selection is None else {o.number: o for o in content.selection.sets}
+    odds = set() if content.selection is None else {one.number for one in content.selection.sets}
     varying = [axis.name for axis in content.axes if axis.name in frame.columns]
     varying = [name for name in varying if frame[name].nunique(dropna=False) > 1]
-    names = ["set", *(metric_name(name) for name in metrics)]
+    expects = content.selection is not None and content.selection.sharpe_to_expect is not None
+    names = ["set", *(["Sharpe to expect"] if expects else [])]
+    names += [metric_name(name) for name in metrics]
     names += ["p", "DSR", "PSR"] if odds else []
     names += ["what differs"] if varying else []
     rows = []
     for row in frame.to_dict("records"):
         cells = [f"{value_text(n, row[n])} / {value_text(n, row[f'oos_{n}'])}" for n in metrics]
+        if expects:
+            own = sharpe_to_expect(content.selection, known(row["sharpe"]))
+            cells.insert(0, value_text("sharpe", own))
         if odds:
-            one = odds.get(int(row["set"]))
+            one = None
+            if content.selection and content.verdict and int(row["set"]) in odds:
+                one = odds_of(content.selection, row, content.verdict.tried)
             p, dsr = (one.p, one.dsr) if one else (None, None)
             psr, oos_psr = (one.psr, one.oos_psr) if one else (None, None)
             cells += [
@@ -102,11 +119,11 @@ def _best_table(content: Content) -> Values:
     held = content.selection.held if content.selection is not None else None
     cells_held = []
     if held is not None:
-        cells_held = [
+        cells_held = [""] * expects + [
             f"{value_text(n, held.in_sample.get(n))} / {value_text(n, held.out_of_sample.get(n))}"
             for n in metrics
         ]
-        cells_held += [""] * (len(names) - 1 - len(metrics))
+        cells_held += [""] * (len(names) - 1 - len(cells_held))
     return {
         "names": names,
         "rows": rows,
@@ -133,10 +150,20 @@ def selection(content: Content, drawn: Drawn) -> Values:
         "overfitting": None,
         "walk_forward": None,
         "cpcv": None,
+        "contenders": None,
     }
     found = content.selection
     if found is None or content.verdict is None:
         return values
+    if content.contenders is not None and not content.contenders.empty:
+        values |= {
+            "contenders": [
+                (name, *(value_text("", row[key]) for key in RANGES), f"{row['share']:.0%}")
+                for name, row in content.contenders.iterrows()
+            ],
+            "n_contenders": counted(found.n_contenders, "set"),
+            "survivors": counted(content.survivors or 0, "set"),
+        }
     tried = content.verdict.tried
     lines = [*remarks(found, content.study, tried), *diagnosis(found, tried)]
     values["remarks"] = [line[:1].upper() + line[1:] for line in lines]
@@ -207,4 +234,5 @@ def search(content: Content, drawn: Drawn) -> Values | None:
         "objective": content.objective,
         "tile_value": chosen.tile_value,
         "failed": counted(failed, "trial") if failed else "",
+        "unsealed": content.sets[f"oos_{content.objective}"].notna().any(),
     }

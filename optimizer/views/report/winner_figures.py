@@ -30,6 +30,8 @@ def equity(
 ) -> go.Figure:
     """Equity and drawdown of the winner, the median set and the benchmark; the holdout is shaded.
 
+    A set whose part of the holdout is sealed ends before it.
+
     Args:
         winner, median: sets of the study.
         benchmark: its returns per bar, named as the figure calls it; None without one.
@@ -61,12 +63,13 @@ def equity(
     ]
     if benchmark is not None:
         held = held_equity(winner.inputs, np.asarray(benchmark, np.float64))
-        lines.insert(1, (str(benchmark.name), held, "orange", "dash"))
+        lines.insert(1, (str(benchmark.name), held[: len(times)], "orange", "dash"))
     for name, values, color, dash in lines:
+        own = times[: len(values)]
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
-        made.add_trace(line(times, values, name, color, dash, hovertemplate=show), 1, 1)
+        made.add_trace(line(own, values, name, color, dash, hovertemplate=show), 1, 1)
         fall = line(
-            times, 0.0 - drawdowns(values, cash), name, color, dash, showlegend=False,
+            own, 0.0 - drawdowns(values, cash), name, color, dash, showlegend=False,
             hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         made.add_trace(fall, 2, 1)
@@ -86,7 +89,7 @@ def equity(
 
 def _shade_holdout(made: go.Figure, winner: Rerun) -> None:
     inputs = winner.inputs
-    if inputs.split >= inputs.bars.n_bars:
+    if winner.result.out_of_sample is None:
         return
     ends = milliseconds(pd.DatetimeIndex(inputs.bars.timestamps[[inputs.split, -1]], tz="UTC"))
     made.add_shape(

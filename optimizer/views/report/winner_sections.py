@@ -76,6 +76,8 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
         "held": held,
         "close_fill": content.winner.inputs.rules.close_fill,
         "stitched": content.stitched is not None,
+        "holdout": content.winner.result.out_of_sample is not None,
+        "sealed": content.median.result.out_of_sample is None,
     }
 
 

@@ -258,7 +258,7 @@ def test_what_is_open_is_unknown_where_the_bars_are_gone(home: Home, tmp_path: P
     bars.unlink()
     done = barsweep("show", "out", 0, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "open after the last bar: unknown: " in done.stdout
+    assert re.search("open after the last bar.*: unknown: ", done.stdout)
     assert "bars.parquet" in done.stdout
     # One trial of four sets, so that the singular is seen.
     shown = barsweep("show", "out", folder=tmp_path).stdout
@@ -346,7 +346,6 @@ def exported(home: Home, folder: Path, change: Callable[[dict[str, Any]], object
          "sets #1 in_sample: sharpe is missing; "),
         (lambda one: one["sets"][0]["out_of_sample"].pop("volatility"),
          "sets #1 out_of_sample: volatility is missing; "),
-        (lambda one: one["sets"][0].update(out_of_sample=None), "sets #1 out_of_sample is missing; "),
         (lambda one: one.update(first_bar=295),
          "first_bar = 295: the bars have only 300, and 10 must follow it; "),
     ],

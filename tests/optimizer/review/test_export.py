@@ -18,10 +18,13 @@ import tomli_w
 from optimizer.catalogue import COSTS, METRICS, RISK
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError
 from optimizer.review.replay import Replay, replay
+from optimizer.review.unseal import unseal_study
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.store.export import KIND, export_sets, load_export
 from optimizer.store.folder import StudyFolder
+from optimizer.store.names import SCHEMA_VERSION
+from optimizer.store.seal import with_holdout
 from tests.support.studies import changed, random_bars, small_study, write_bars
 
 FIT = {"train_bars": 60, "refit_bars": 60}
@@ -34,6 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_bars(home / "data" / "bars.parquet", random_bars())
     study = small_study(data, search={"constraints": ["n_trades >= 5"]})
     run_study(study, out=home / "out", workers=1)
+    unseal_study(home / "out")
     return home
 
 
@@ -61,7 +65,7 @@ def written(home: Path, content: Any) -> Path:
 def test_an_export_carries_all_that_a_replay_needs(home: Path, exported: dict[str, Any]) -> None:
     manifest = StudyFolder.open(home / "out").manifest()
     assert exported["kind"] == KIND
-    assert exported["schema_version"] == 2
+    assert exported["schema_version"] == SCHEMA_VERSION
     assert exported["study"] == {"name": "small", "hash": manifest["study_hash"], "seed": 3}
     assert exported["data"]["hash"] == random_bars().content_hash
     assert exported["data"]["symbols"] == ["AAA", "BBB", "CCC"]
@@ -77,7 +81,8 @@ def test_an_export_carries_all_that_a_replay_needs(home: Path, exported: dict[st
 
 
 def test_sets_are_exported_best_first(home: Path, exported: dict[str, Any]) -> None:
-    best = StudyFolder.open(home / "out").results()
+    folder = StudyFolder.open(home / "out")
+    best = with_holdout(folder, folder.results())
     best = best[best["feasible"]].sort_values("sharpe", ascending=False).head(3)
     assert [one["set"] for one in exported["sets"]] == best["set"].tolist()
     for one, row in zip(exported["sets"], best.to_dict("records"), strict=True):
@@ -436,9 +441,9 @@ def test_a_value_of_the_wrong_kind_is_refused_or_taken_never_a_crash(
         (json.dumps({"kind": KIND, "schema_version": 99}), "schema_version: got 99"),
         (
             json.dumps({"kind": KIND, "schema_version": 1}),
-            "schema_version: got 1; this barsweep reads 2",
+            f"schema_version: got 1; this barsweep reads {SCHEMA_VERSION}",
         ),
-        (json.dumps({"kind": KIND, "schema_version": 2}), "sets: missing"),
+        (json.dumps({"kind": KIND, "schema_version": SCHEMA_VERSION}), "sets: missing"),
     ],
 )
 def test_what_is_no_export_is_refused(text: str, words: str, home: Path) -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from optimizer.errors import DataError, StudyError
 from optimizer.review.rerun import Rerun, Terms, open_positions, rerun_built_in, rerun_set
+from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export, set_document
 from optimizer.store.folder import StudyFolder
+from optimizer.store.seal import with_holdout
 from tests.support.studies import changed, random_bars, small_study, write_bars
 
 
@@ -26,13 +28,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     risk = {"allow_short": True, "kelly_fraction": {"sweep": [0.1, 0.2]}, "stop_loss": 0.05}
     costs = {"commission_bps": 7.5}
     data = {"end": "2016-02-15"}
-    return run_study(
+    result = run_study(
         small_study(bars, risk=risk, costs=costs, data=data), out=home / "out", workers=1
-    ).folder
+    )
+    unseal_study(result.folder.path)
+    return result.folder
 
 
 def document_of(folder: StudyFolder, number: int) -> dict[str, Any]:
-    row = folder.sets([number]).to_dict("records")[0]
+    row = with_holdout(folder, folder.sets([number])).to_dict("records")[0]
     return set_document(row, folder.manifest()["study"])
 
 
@@ -53,8 +57,9 @@ def test_a_set_is_the_same_from_its_study_and_from_an_export(folder: StudyFolder
     from_study = Terms.of_study(folder.manifest())
     assert from_export.data_path == from_study.data_path
     for document in content["sets"]:
-        one = rerun_set(document, from_export, from_export.bars())
-        other = rerun_set(document_of(folder, document["set"]), from_study, from_study.bars())
+        one = rerun_set(document, from_export, from_export.bars(), sealed=False)
+        recorded = document_of(folder, document["set"])
+        other = rerun_set(recorded, from_study, from_study.bars(), sealed=False)
         assert_as_recorded(one, document)
         assert_as_recorded(other, document)
         pd.testing.assert_series_equal(one.result.equity, other.result.equity, check_exact=True)
@@ -66,7 +71,7 @@ def test_every_set_of_a_study_is_simulated_as_recorded(folder: StudyFolder) -> N
     bars = terms.bars()
     for number in range(0, folder.n_sets(), 7):
         document = document_of(folder, number)
-        again = rerun_set(document, terms, bars)
+        again = rerun_set(document, terms, bars, sealed=False)
         assert_as_recorded(again, document)
         assert again.tile.n_lanes == 1
         assert again.inputs.first == terms.first_bar
@@ -76,9 +81,10 @@ def test_every_set_of_a_study_is_simulated_as_recorded(folder: StudyFolder) -> N
 def test_the_first_decision_may_be_later_and_not_earlier(folder: StudyFolder) -> None:
     terms = Terms.of_study(folder.manifest())
     document, bars = document_of(folder, 0), terms.bars()
-    later = rerun_set(document, terms, bars, terms.first_bar + 20)
+    later = rerun_set(document, terms, bars, terms.first_bar + 20, sealed=False)
     assert later.inputs.first == terms.first_bar + 20
-    assert rerun_set(document, terms, bars, 0).inputs.first == terms.first_bar
+    earlier = rerun_set(document, terms, bars, 0, sealed=False)
+    assert earlier.inputs.first == terms.first_bar
 
 
 def test_other_bars_are_refused_in_one_place(folder: StudyFolder, tmp_path: Path) -> None:
@@ -106,4 +112,4 @@ def test_a_simulation_that_differs_from_the_record_is_said(
 def test_code_of_the_user_is_not_run_to_show_a_set(folder: StudyFolder) -> None:
     document = {**document_of(folder, 0), "strategy": "my_own"}
     with pytest.raises(StudyError, match="its strategy is your own"):
-        rerun_built_in(document, Terms.of_study(folder.manifest()))
+        rerun_built_in(document, Terms.of_study(folder.manifest()), sealed=False)

@@ -17,7 +17,7 @@ from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
 from optimizer.search.loop import SearchLoop
 from optimizer.search.progress import Progress, Tally
-from optimizer.store.batch_files import moments_path
+from optimizer.store.batch_files import holdout_path, moments_path
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.study_file.space import build_space
@@ -72,7 +72,7 @@ def new_folder(path: Path, study: Study) -> StudyFolder:
         **dict.fromkeys(("study_hash", "data_hash", "files_hash", "kernels"), "0" * 64),
         "n_bars": 300, "first_bar": 40, "holdout_bar": 300, "span": ["2015-01-01", "2016-01-01"],
         "first_time": "2015-02-01", "holdout_time": None, "bars_per_year": 252.0, "versions": {},
-        "complete": False,
+        "bar_ns": 86_400 * 10**9, "complete": False,
     }  # fmt: skip
     return StudyFolder.create(path, manifest, overwrite=False)
 
@@ -141,8 +141,8 @@ def test_a_batch_of_another_size_is_refused(tmp_path: Path) -> None:
     study = study_of()
     folder = new_folder(tmp_path / "study", study)
     run(folder, Evaluator())
-    for path_of in (folder.batch_path, lambda number: moments_path(folder.batch_path(number))):
-        path_of(2).rename(path_of(0))
+    for path_of in (lambda path: path, moments_path, holdout_path):
+        path_of(folder.batch_path(2)).rename(path_of(folder.batch_path(0)))
     with pytest.raises(StudyError, match="is not the one that this version asks"):
         run(folder, Evaluator())
 

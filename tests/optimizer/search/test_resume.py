@@ -30,6 +30,7 @@ from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
+from optimizer.store.batch_files import holdout_path, moments_path
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.differences import differences
@@ -88,10 +89,10 @@ def assert_same(folder: StudyFolder, undisturbed: StudyResult) -> None:
     pd.testing.assert_frame_equal(best, undisturbed.best(20), check_exact=True)
     assert folder.manifest()["complete"] is True
     assert_journal(folder)
-    for name in ("benchmark.parquet", "selection.json", "moments"):
+    for name in ("benchmark.parquet", "selection.json", "holdout", "moments"):
         assert digest(folder.path / name) == digest(undisturbed.folder.path / name)
     kept = {
-        *("benchmark.parquet", "moments", "optuna.journal", "results"),
+        *("benchmark.parquet", "holdout", "moments", "optuna.journal", "results"),
         *("selection.json", "study.json"),
     }
     assert {path.name for path in folder.path.iterdir()} == kept
@@ -238,6 +239,7 @@ def test_the_start_of_a_folder_can_be_cut_anywhere(home: Path, tmp_path: Path) -
         path.unlink()
     (other.path / "results").rmdir()
     shutil.rmtree(other.path / "moments")
+    shutil.rmtree(other.path / "holdout")
     assert len(resume_study(other.path, workers=1).folder.trials()) == 10
 
 
@@ -280,7 +282,7 @@ def test_a_changed_bit_is_found_anywhere(home: Path, tmp_path: Path) -> None:
     study = small_study(home / "bars.parquet", **tables_of("random"))
     folder = broken_off(study, tmp_path / "out", 4)
     batch, chance = folder.batch_paths()[0], random.Random(0)
-    for path in (batch, folder.path / "moments" / f"{batch.stem}.npy"):
+    for path in (batch, moments_path(batch), holdout_path(batch)):
         content = path.read_bytes()
         for _ in range(300):
             place = chance.randrange(len(content))
@@ -327,9 +329,11 @@ def test_what_a_kill_leaves_in_shared_memory_is_removed(
         left.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("kind", ["moments", "holdout"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "a changed byte", "of another batch"])
-def test_a_batch_with_damaged_moments_is_computed_again(
+def test_a_batch_with_damaged_moments_or_holdout_is_computed_again(
     damage: str,
+    kind: str,
     home: Path,
     undisturbed_by: Callable[[str], StudyResult],
     tmp_path: Path,
@@ -338,7 +342,7 @@ def test_a_batch_with_damaged_moments_is_computed_again(
     study = small_study(home / "bars.parquet", **tables_of("random"))
     undisturbed = undisturbed_by("random")
     folder = broken_off(study, tmp_path / "out", 24)
-    files = sorted((folder.path / "moments").iterdir())
+    files = sorted((folder.path / kind).iterdir())
     content = bytearray(files[2].read_bytes())
     if damage == "cut":
         files[2].write_bytes(content[:-9])
@@ -367,7 +371,9 @@ def test_a_complete_study_says_so(home: Path, tmp_path: Path) -> None:
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files] == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "moments", "first gone", "last gone", "verdict"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "moments", "holdout", "first gone", "last gone", "verdict"]
+)
 def test_a_complete_study_with_a_damaged_batch_is_repaired(
     damage: str, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -379,11 +385,11 @@ def test_a_complete_study_with_a_damaged_batch_is_repaired(
     broken = batches[-1 if damage == "last gone" else 0]
     if damage == "cut":
         broken.write_bytes(broken.read_bytes()[:-9])
-    elif damage == "moments":
-        moments = out / "moments" / f"{broken.stem}.npy"
-        content = bytearray(moments.read_bytes())
+    elif damage in ("moments", "holdout"):
+        other = moments_path(broken) if damage == "moments" else holdout_path(broken)
+        content = bytearray(other.read_bytes())
         content[-1] ^= 1
-        moments.write_bytes(content)
+        other.write_bytes(content)
     elif damage == "verdict":
         broken = out / "selection.json"
         broken.write_bytes(broken.read_bytes()[:50])
@@ -394,9 +400,8 @@ def test_a_complete_study_with_a_damaged_batch_is_repaired(
     folder.write_manifest({**manifest, "versions": {**manifest["versions"], "numba": "0.1"}})
     with pytest.raises(StudyError) as refused:
         resume_study(out, workers=1)
-    kind = {"cut": "damaged", "moments": "damaged", "verdict": "cannot be read"}.get(
-        damage, "missing"
-    )
+    kinds = {"verdict": "cannot be read", "first gone": "missing", "last gone": "missing"}
+    kind = kinds.get(damage, "damaged")
     words = (str(broken), kind, "cannot be computed again")
     assert [word for word in (*words, "numba 0.1") if word not in str(refused.value)] == []
     assert folder.batch_paths() == [one for one in batches if "gone" not in damage or one != broken]

@@ -26,6 +26,7 @@ from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
+from optimizer.store.batch_files import holdout_path
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.search_tables import SAMPLERS
@@ -317,15 +318,6 @@ def test_progress_shows_the_best_so_far(data: Path, tmp_path: Path) -> None:
         so_far = rows[(rows["trial"] < progress.trials) & rows["feasible"]]
         best = so_far.iloc[int(np.argmax(so_far["sharpe"]))]
         assert progress.best == best["sharpe"]
-        assert progress.best_out_of_sample == best["oos_sharpe"]
-
-
-def test_progress_without_a_holdout_has_no_out_of_sample(data: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    study = small_study(data, validation={"holdout": 0}, search={"trials": 4})
-    run_study(study, out=tmp_path / "out", workers=1, on_progress=seen.append)
-    assert seen[-1].best is not None
-    assert seen[-1].best_out_of_sample is None
 
 
 @pytest.mark.parametrize("batch", [1, 3, 10, 99])
@@ -348,6 +340,7 @@ SCHEMA = {
     "strategy": pa.dictionary(pa.int32(), pa.string()),
     "classifier": pa.dictionary(pa.int32(), pa.string()),
 }
+SEALED = {"set": pa.int64()}
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.25])
@@ -364,17 +357,19 @@ def test_every_batch_has_the_stated_schema(holdout: float, data: Path, tmp_path:
     expected = {**SCHEMA, **dict.fromkeys(names, pa.float64())}
     expected |= {"feasible": pa.bool_()}
     expected |= dict.fromkeys(("score", "alpha", "alpha_t"), pa.float64())
-    for prefix in ("", "oos_"):
-        for metric in METRICS:
-            kinds = {"n_trades": pa.int64(), "ruined": pa.bool_()}
-            expected[prefix + metric] = kinds.get(metric, pa.float64())
+    kinds = {"n_trades": pa.int64(), "ruined": pa.bool_()}
+    expected |= {metric: kinds.get(metric, pa.float64()) for metric in METRICS}
+    sealed = {f"oos_{metric}": kinds.get(metric, pa.float64()) for metric in METRICS}
     for path in paths:
-        schema = pq.read_schema(path)
-        assert dict(zip(schema.names, schema.types, strict=True)) == expected
+        for file, columns in ((path, expected), (holdout_path(path), SEALED | sealed)):
+            schema = pq.read_schema(file)
+            assert dict(zip(schema.names, schema.types, strict=True)) == columns
     rows = result.results()
     assert list(rows.columns) == list(expected)
     assert rows["n_trades"].notna().all()
-    out = rows[[f"oos_{name}" for name in METRICS]]
+    out = result.folder.holdout(rows["set"].tolist())
+    assert list(out.columns) == list(sealed)
+    assert out.index.tolist() == rows["set"].tolist()
     if holdout == 0.0:
         assert out.isna().all().all()
     else:
@@ -450,11 +445,11 @@ def test_a_trial_keeps_its_winner(data: Path, tmp_path: Path) -> None:
         assert attributes["n_sets"] == 4
         for name, value in attributes["winner"].items():
             assert best[name] == value
+        assert set(attributes) == {"n_sets", "winner", "in_sample"}  # nothing of the holdout
         for metric in METRICS:
-            for prefix, sample in (("", "in_sample"), ("oos_", "out_of_sample")):
-                value = attributes[sample][metric]
-                known = best[prefix + metric]
-                assert (value is None and pd.isna(known)) or value == float(known)
+            value = attributes["in_sample"][metric]
+            known = best[metric]
+            assert (value is None and pd.isna(known)) or value == float(known)
 
 
 def test_an_undefined_objective_fails_the_trial_with_a_reason(data: Path, tmp_path: Path) -> None:
@@ -530,15 +525,13 @@ def test_bars_of_the_holdout_do_not_touch_the_search(
     other = write_bars(tmp_path / "bars.parquet", changed(bars, split))
     after = run(other, tmp_path / "after", **tables)
     rows, changed_rows = before.results(), after.results()
-    outside = [name for name in rows if str(name).startswith("oos_")]
-    assert (rows["oos_total_return"] != changed_rows["oos_total_return"]).all()
-    pd.testing.assert_frame_equal(
-        rows.drop(columns=outside), changed_rows.drop(columns=outside), check_exact=True
-    )
+    outside = [one.folder.holdout(rows["set"].tolist()) for one in (before, after)]
+    assert (outside[0]["oos_total_return"] != outside[1]["oos_total_return"]).all()
+    pd.testing.assert_frame_equal(rows, changed_rows, check_exact=True)
     for one, two in zip(told(before), told(after), strict=True):
         assert one["params"] == two["params"]
         assert one["values"] == two["values"]
-        assert one["user_attrs"]["in_sample"] == two["user_attrs"]["in_sample"]
+        assert one["user_attrs"] == two["user_attrs"]
 
 
 # --- The folder -------------------------------------------------------------------------------
@@ -556,7 +549,8 @@ def test_the_order_of_symbols_in_the_study_makes_no_difference(data: Path, tmp_p
 
 
 def test_the_study_may_say_how_many_bars_are_a_year(data: Path, tmp_path: Path) -> None:
-    plain = run(data, tmp_path / "plain").results()
+    first = run(data, tmp_path / "plain")
+    plain = first.results()
     # Four times the bars, and twice the Sharpe ratio a year: as much per bar, so the same trades.
     stated = run(
         data,
@@ -566,8 +560,10 @@ def test_the_study_may_say_how_many_bars_are_a_year(data: Path, tmp_path: Path) 
     )
     assert stated.folder.manifest()["bars_per_year"] == 1008.0
     rows = stated.results()
-    for name in ("sharpe", "oos_sharpe", "volatility", "sortino"):
+    for name in ("sharpe", "volatility", "sortino"):
         np.testing.assert_allclose(rows[name], 2.0 * plain[name], rtol=1e-12)
+    ratios = [one.folder.holdout(rows["set"].tolist())["oos_sharpe"] for one in (stated, first)]
+    np.testing.assert_allclose(ratios[0], 2.0 * ratios[1], rtol=1e-12)
     np.testing.assert_allclose(1.0 + rows["cagr"], (1.0 + plain["cagr"]) ** 4, rtol=1e-12)
     assert rows["total_return"].equals(plain["total_return"])
 
@@ -590,7 +586,8 @@ def test_the_manifest_describes_the_study(data: Path, tmp_path: Path) -> None:
     assert manifest["complete"] is True
     assert manifest["versions"]["optuna"] == optuna.__version__
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "benchmark.parquet", "moments", "optuna.journal", "results", "selection.json", "study.json",
+        "benchmark.parquet", "holdout", "moments", "optuna.journal", "results", "selection.json",
+        "study.json",
     ]  # fmt: skip
 
 

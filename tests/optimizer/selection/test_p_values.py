@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
+from optimizer.selection.looks import look_over
 from optimizer.selection.p_values import (
     combined,
+    corrected_for_looks,
     critical_value,
     critical_value_of,
     detectable_ratio,
@@ -18,6 +23,7 @@ from optimizer.selection.p_values import (
     holdout_critical_value,
 )
 from optimizer.selection.power import power_of
+from optimizer.store.ledger import note_look
 from optimizer.study_file.space import build_space
 from optimizer.sweep.rules import study_rules
 from optimizer.types import FloatArray
@@ -101,8 +107,25 @@ def test_combined_p_values_are_fisher_s() -> None:
     assert combined(given) == pytest.approx(stats.combine_pvalues(given, "fisher").pvalue)
 
 
-def test_the_power_of_a_study_before_it_runs(tmp_path: Path) -> None:
+@given(p=st.floats(1e-12, 1.0), n=st.integers(1, 50))
+def test_more_looks_never_make_a_holdout_better(p: float, n: int) -> None:
+    found = corrected_for_looks(p, n)
+    assert found == pytest.approx(stats.beta.cdf(p, 1, n), rel=1e-9)  # of the least of n p-values
+    assert p <= found <= min(1.0, n * p * (1 + 1e-12))
+    assert found <= corrected_for_looks(p, n + 1) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("n_looks", [1, 2, 7])
+def test_a_critical_value_holds_for_all_looks_together(n_looks: int) -> None:
+    critical = holdout_critical_value(400, n_looks)
+    assert stats.t.cdf(critical, int(0.4 * 400 ** (2 / 3))) ** n_looks == pytest.approx(0.95)
+
+
+def test_the_power_of_a_study_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """2,560 bars from bar 40 on, 252 a year: 7.5 years in-sample and 2.5 of holdout."""
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "ledger.db"))
     bars, study = random_bars(2560), small_study(tmp_path / "bars.parquet")
     rules = study_rules(study, build_space(study), bars)
     found = power_of(study, bars, rules, 40, 1000)
@@ -112,6 +135,13 @@ def test_the_power_of_a_study_before_it_runs(tmp_path: Path) -> None:
     alone = stats.t.ppf(0.95, int(0.4 * 630 ** (2 / 3))) + stats.norm.ppf(0.8)
     assert found.holdout == pytest.approx(alone / np.sqrt(2.5))
     assert found.decides
+    for number in range(2):  # two users of other studies have opened it
+        look = replace(look_over(study, bars, bars.n_bars - 630), study_hash=f"{number}" * 64)
+        note_look(look)
+    after = power_of(study, bars, rules, 40, 1000)
+    assert (after.search, after.n_looks) == (found.search, 3)
+    critical = stats.t.ppf(0.95 ** (1 / 3), int(0.4 * 630 ** (2 / 3)))
+    assert after.holdout == pytest.approx((critical + stats.norm.ppf(0.8)) / np.sqrt(2.5))
     assert not power_of(study, random_bars(540), rules, 40, 1000).decides
     few = power_of(study, random_bars(100), rules, 40, 1000)
     assert few.search is None and few.holdout is None and not few.decides

@@ -8,7 +8,6 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,15 @@ from optimizer.cli import results
 from optimizer.errors import ExportError, StudyError
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
-from optimizer.selection import blocks, select, sets
-from optimizer.selection.bootstrap import stationary_bootstrap
+from optimizer.selection import blocks, likeness, sets
+from optimizer.selection.bootstrap import optimal_block_length, stationary_bootstrap
 from optimizer.selection.next_set import export_next
 from optimizer.selection.pbo import probability_of_backtest_overfitting
 from optimizer.selection.record import Selection, Window, load_selection
+from optimizer.selection.sharpe import sharpe_influence
 from optimizer.selection.splits import symmetric_splits
 from optimizer.selection.tried import everything_tried
-from optimizer.selection.verdict import LUCK, VERDICTS, diagnosis, judge
+from optimizer.selection.verdict import LUCK, VERDICTS, diagnosis, expectation, judge
 from optimizer.store.export import load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
@@ -40,7 +40,7 @@ from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.types import FloatArray
-from tests.reference.overfitting import Overfitting, expected_maximum, probabilistic_sharpe
+from tests.reference.overfitting import Overfitting, expected_maximum
 from tests.reference.overfitting import sharpe_of as sharpe
 from tests.reference.selection import (
     best_of,
@@ -373,7 +373,6 @@ def test_a_search_of_its_own_for_each_window_does_not_look_ahead(
         assert window.in_sample == rows["sharpe"].max()
         own = rows[rows["set"] == window.number].iloc[0]
         assert own["sharpe"] == window.in_sample
-        assert rows["oos_sharpe"].isna().all(), "the search is not shown what it trades"
         assert after_window(one, folder, window) == pytest.approx(window.out_of_sample, abs=1e-12)
         assert not list(folder.path.glob("shared-*"))
     asked = {json.dumps([trial["params"] for trial in folder.trials()]) for folder in folds}
@@ -607,6 +606,18 @@ def shape_of(returns: FloatArray) -> tuple[float, int, float, float]:
     return sharpe(returns), len(returns), float(skewness), float(kurtosis)
 
 
+def probability_above(
+    hurdle: float, ratio: float, n: int, skewness: float, kurtosis: float, memory: float
+) -> float:
+    """Probabilistic Sharpe ratio, with the sums over all lags written out."""
+    lags = range(1, 200)
+    first = 1.0 + 2.0 * sum(memory**lag for lag in lags)
+    mixed = 1.0 + sum(memory**lag + memory ** (2 * lag) for lag in lags)
+    second = 1.0 + 2.0 * sum(memory ** (2 * lag) for lag in lags)
+    variance = first - mixed * skewness * ratio + second * (kurtosis - 1.0) / 4.0 * ratio**2
+    return float(stats.norm.cdf((ratio - hurdle) * math.sqrt((n - 1) / variance)))
+
+
 def test_odds_of_the_best_sets(known: Known) -> None:
     found = known.selection
     rows = known.result.results()
@@ -621,15 +632,22 @@ def test_odds_of_the_best_sets(known: Known) -> None:
     for one in found.sets:
         inside, outside = np.split(known.returns[:, one.number], [known.n_inside])
         assert one.sharpe == pytest.approx(sharpe(inside) * YEARLY)
-        assert one.oos_sharpe == pytest.approx(sharpe(outside) * YEARLY)
+        if one is not found.sets[0]:  # the verdict looks at the winner alone
+            assert one.oos_sharpe is None and one.oos_psr is None
+        else:
+            assert one.oos_sharpe == pytest.approx(sharpe(outside) * YEARLY)
         assert one.skewness == pytest.approx(stats.skew(inside))
         assert one.kurtosis == pytest.approx(stats.kurtosis(inside, fisher=False))
-        shape = shape_of(inside)
-        assert one.psr == pytest.approx(probabilistic_sharpe(*shape, 0.0))
-        assert one.dsr == pytest.approx(probabilistic_sharpe(*shape, hurdles[0]), rel=1e-6)
-        assert one.raw_dsr == pytest.approx(probabilistic_sharpe(*shape, hurdles[1]), rel=1e-6)
-        outer = shape_of(outside)
-        assert one.oos_psr == pytest.approx(probabilistic_sharpe(*outer, 0.0))
+        around = inside - inside.mean()
+        memory = float(around[1:] @ around[:-1] / (around @ around))
+        assert one.autocorrelation == pytest.approx(memory)
+        shape = (*shape_of(inside), memory)
+        assert one.psr == pytest.approx(probability_above(0.0, *shape))
+        assert one.dsr == pytest.approx(probability_above(hurdles[0], *shape), rel=1e-6)
+        assert one.raw_dsr == pytest.approx(probability_above(hurdles[1], *shape), rel=1e-6)
+        if one is found.sets[0]:
+            outer = (*shape_of(outside), memory)
+            assert one.oos_psr == pytest.approx(probability_above(0.0, *outer))
     assert found.sets[0].sharpe is not None
     years = (expected_maximum(1.0, found.n_effective) / found.sets[0].sharpe) ** 2
     assert found.minimum_years == pytest.approx(years, rel=1e-6)
@@ -675,14 +693,13 @@ def test_copies_of_one_set_are_worth_one(data: Path, tmp_path: Path) -> None:
     assert len(found.sets) == 1, "the same trades under another name are left out"
     assert found.sharpe_deviation == pytest.approx(0.0, abs=1e-12)
     assert found.sets[0].dsr == pytest.approx(found.sets[0].psr)
-    assert found.neighbours is not None
-    assert found.neighbours.median == pytest.approx(found.sets[0].sharpe)
+    assert found.neighbours is None, "what trades the same is no neighbour"
 
 
 def test_the_effective_number_of_a_sample_is_scaled_up(
     data: Path, known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(select, "SAMPLE", 48)
+    monkeypatch.setattr(likeness, "SAMPLE", 48)
     some = selected(run(data, tmp_path / "some", **GRID)).n_effective
     again = selected(run(data, tmp_path / "again", **GRID)).n_effective
     assert some == again
@@ -690,76 +707,69 @@ def test_the_effective_number_of_a_sample_is_scaled_up(
     assert selected(run(data, tmp_path / "one", **COPIES)).n_effective == pytest.approx(1.0)
 
 
-def test_neighbours_are_the_sets_one_step_away(known: Known) -> None:
+def test_neighbours_are_the_sets_whose_returns_are_alike(known: Known) -> None:
+    """All 192 sets are drawn, and as many blocks as bars."""
     rows = known.result.results()
-    winner = known.result.best(1).iloc[0]
-    names = ("momentum_lookback", "momentum_threshold", "kelly_fraction", "max_exposure",
-             "volatility_lookback")  # fmt: skip
-    near: list[float] = []
-    for name in names:
-        values = sorted(rows[name].unique())
-        place = values.index(winner[name])
-        others = (
-            rows[[n for n in names if n != name]].eq(winner[list(names)].drop(name)).all(axis=1)
-        )
-        for step in (place - 1, place + 1):
-            if 0 <= step < len(values):
-                one = rows[others & (rows[name] == values[step])]
-                assert len(one) == 1
-                near.append(float(one["sharpe"].iloc[0]))
+    inside = known.returns[: known.n_inside]
+    winner = known.selection.sets[0].number
+    with np.errstate(invalid="ignore"):
+        correlations = np.array([np.corrcoef(inside[:, winner], one)[0, 1] for one in inside.T])
+    near = (correlations >= 0.5) & (correlations <= 0.9)
     found = known.selection.neighbours
     assert found is not None
-    assert found.n_sets == len(near)
-    assert found.median == median(near)
-    assert found.worst == min(near)
+    assert found.n_drawn == 192
+    assert found.n_sets == near.sum() > 10
+    assert found.correlation == pytest.approx(correlations[near].mean(), rel=1e-6)
+    assert found.median == pytest.approx(rows["sharpe"][near].fillna(0.0).median())
+    assert found.worst == pytest.approx(rows["sharpe"][near].fillna(0.0).min())
 
 
-def test_neighbours_keep_the_constraints_on_parameters(
-    data: Path, known: Known, tmp_path: Path
-) -> None:
-    """The best lookback has no neighbour below where a constraint forbids it."""
-    lookback = int(known.result.best(1)["momentum_lookback"].iloc[0])
-    tables = merged(GRID, {"search": {"constraints": [f"momentum_lookback >= {lookback}"]}})
+def test_neighbours_are_feasible(data: Path, known: Known, tmp_path: Path) -> None:
+    assert known.selection.neighbours is not None
+    middle = known.selection.neighbours.median
+    tables = merged(GRID, {"search": {"constraints": [f"sharpe >= {middle}"]}})
     found = selected(run(data, tmp_path / "out", **tables)).neighbours
     assert found is not None
-    assert known.selection.neighbours is not None
-    assert lookback > 5
-    assert found.n_sets == known.selection.neighbours.n_sets - 1
+    assert found.worst >= middle
+    assert found.n_sets < known.selection.neighbours.n_sets
 
 
-def test_a_step_of_a_continuous_parameter_is_a_twentieth_of_its_range(
-    data: Path, tmp_path: Path
-) -> None:
-    tables = merged(
-        COPIES, {"risk": {"take_profit": 0.0, "max_exposure": {"low": 0.3, "high": 1.0}}}
-    )
-    result = run(data, tmp_path / "out", **tables, study={"seed": 5})
-    space, inputs = inputs_of(result)
-    row = result.best(1)
-    exposure = float(row["max_exposure"].iloc[0])
-    assert 0.335 < exposure < 0.965
-    near = []
-    for value in (exposure - 0.035, exposure + 0.035):
-        returns = returns_of_set(inputs, sets.tile_of(space, row.assign(max_exposure=value)))
-        near.append(sharpe(returns[: inputs.split - inputs.first]) * YEARLY)
-    found = selected(result).neighbours
-    assert found is not None
-    assert found.n_sets == 2
-    assert found.median == pytest.approx(sum(near) / 2)
-    assert found.worst == pytest.approx(min(near))
+def interval_of(returns: Any) -> Any:
+    length = optimal_block_length(sharpe_influence(returns))
+    return stationary_bootstrap(returns, length, 1000, seed=3)
 
 
 def test_intervals_are_the_bootstrap_of_the_winner(known: Known) -> None:
     found = known.selection
-    winner = known.returns[:, found.sets[0].number]
-    inside = stationary_bootstrap(winner[: known.n_inside], 20.0, 1000, seed=3)
-    outside = stationary_bootstrap(winner[known.n_inside :], 20.0, 1000, seed=3)
+    inside, outside = np.split(known.returns[:, found.sets[0].number], [known.n_inside])
     for one, expected in (
-        (found.sharpe_interval, [end * YEARLY for end in inside.sharpe_interval]),
-        (found.oos_sharpe_interval, [end * YEARLY for end in outside.sharpe_interval]),
-        (found.drawdown_interval, inside.drawdown_interval),
+        (found.sharpe_interval, [end * YEARLY for end in interval_of(inside).sharpe_interval]),
+        (found.oos_sharpe_interval, [end * YEARLY for end in interval_of(outside).sharpe_interval]),
+        (found.drawdown_interval, interval_of(inside).drawdown_interval),
     ):
         assert one == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_ratio_to_expect_is_that_of_what_splits_choose(known: Known) -> None:
+    found = known.selection
+    own = found.sets[0].sharpe
+    slow = Overfitting(known.in_blocks, 6)
+    assert own is not None and found.sharpe_to_expect is not None
+    assert found.sharpe_to_expect == pytest.approx(np.mean(slow.outside) * YEARLY)
+    assert found.sharpe_to_expect < own
+    inside = known.returns[: known.n_inside, found.sets[0].number]
+    shift = found.sharpe_to_expect - own
+    ends = [end * YEARLY + shift for end in interval_of(inside).sharpe_interval]
+    assert found.interval_to_expect == pytest.approx(ends, rel=1e-9)
+    assert expectation(found).startswith(
+        f"Sharpe ratio to expect {found.sharpe_to_expect:.2f} (95%"
+    )
+
+
+def test_the_only_set_is_expected_to_go_on_as_before(data: Path, tmp_path: Path) -> None:
+    found = selected(run(data, tmp_path / "out", **merged(COPIES, {"risk": {"take_profit": 0.0}})))
+    assert found.sharpe_to_expect == found.sets[0].sharpe is not None
+    assert found.interval_to_expect == pytest.approx(found.sharpe_interval)
 
 
 def test_returns_of_a_set_are_those_of_its_equity(known: Known) -> None:

@@ -97,11 +97,36 @@ def test_reasons_state_the_figures() -> None:
     assert "too short" in judge(found_at(9, n_holdout_returns=5)).reasons[1].text
 
 
+@pytest.mark.parametrize("n_looks", [2, 3, 10])
+def test_every_look_at_the_holdout_is_paid_for(n_looks: int) -> None:
+    found = found_at(9, over(0.03), n_holdout_returns=403)
+    tried = replace(Tried.alone(found), n_looks=n_looks)
+    verdict = judge(found, tried)
+    kept = 1.0 - 0.97**n_looks
+    assert verdict.p == pytest.approx(stats.combine_pvalues([0.01, kept], "fisher").pvalue)
+    assert (verdict.p or 0.0) > (judge(found).p or 1.0)
+    said = verdict.reasons[1].text
+    assert said.startswith(
+        f"p 0.03 out-of-sample, {kept:.3g} after {n_looks} looks at these bars; "
+    )
+    ratio = (stats.t.ppf(0.95 ** (1 / n_looks), 21) + stats.norm.ppf(0.8)) / math.sqrt(403 / 252)
+    assert f"can show a Sharpe ratio of {ratio:.1f} or more" in said
+
+
+def test_enough_looks_turn_the_reason_round() -> None:
+    found = found_at(9, over(0.04))
+    weights = [
+        judge(found, replace(Tried.alone(found), n_looks=n)).reasons[1].weight for n in (1, 2, 40)
+    ]
+    assert weights == [1, 0, -1]  # 0.04, 0.08, 0.8
+    assert judge(found_at(9), replace(Tried.alone(found), n_looks=5)).p == judge(found_at(9)).p
+
+
 def test_what_others_tried_stands_beside_the_study_s_own() -> None:
     found = found_at(9, n_tried=10)
     higher = np.array(found.maxima, np.float32)
     higher[:90] = 2000.0  # 90 draws that another study's luckiest set reaches
-    tried = Tried(310, 3, higher, "/ledger.db")
+    tried = Tried(310, 3, higher, place="/ledger.db")
     verdict = judge(found, tried)
     assert verdict.p == pytest.approx(0.1)
     assert verdict.words == PROMISING and judge(found).words == SKILL
@@ -135,7 +160,7 @@ def test_sets_of_other_studies_deflate_the_winner() -> None:
     own = annual_sharpe(0.99) / YEARLY
     expected = probabilistic_sharpe(own, N_BARS, 0.0, 3.0, expected_maximum(variance, 50.0))
     assert dsr(100) == pytest.approx(expected)
-    assert "for 100 sets tried, worth at most 50" in diagnosis(found, tried_by(100))[0]
+    assert "for 100 sets tried, worth 50" in diagnosis(found, tried_by(100))[0]
 
 
 def test_other_studies_whose_sets_are_like_these_do_not_lower_the_spread() -> None:

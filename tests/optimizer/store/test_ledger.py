@@ -24,7 +24,8 @@ from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.store import ledger
-from optimizer.store.ledger import Ledger, Search, note, read_ledger, set_aside
+from optimizer.store.ledger import note, note_look, read_ledger, set_aside
+from optimizer.store.ledger_entries import Ledger, Look, Search
 from optimizer.study_file.bars import load_study_bars
 from optimizer.types import Float32Array
 from tests.support.studies import random_bars, small_study, write_bars
@@ -177,6 +178,86 @@ def test_what_is_set_aside_is_kept_with_its_reason() -> None:
     assert [entry.number for entry, _ in read_ledger().searches()] == [2, 4]
 
 
+# --- Looks at a holdout -----------------------------------------------------------------------
+
+
+def look(why: str = "verdict", seen: str = "1", /, **changes: Any) -> Look:
+    """A look at the 200 days after those of ``search``."""
+    return Look(
+        **{
+            **{name: value for name, value in vars(search()).items() if name != "n_sets"},
+            "start_ns": 1001 * DAY,
+            "stop_ns": 1200 * DAY,
+            "why": why,
+            "seen": seen * 64 if why == "verdict" else "",
+            **changes,
+        }
+    )
+
+
+def test_a_verdict_that_sees_nothing_new_is_one_look_and_an_unsealing_always_one() -> None:
+    first = note_look(look())
+    assert note_look(look(study="new name")).number == first.number == 1
+    assert note_look(look("verdict", "2")).number == 2  # the same study chose another set
+    assert [note_look(look("unsealed")).number for _ in range(2)] == [3, 4]
+    found = read_ledger()
+    assert found.broken is None
+    assert [entry.number for entry, _ in found.looks()] == [1, 2, 3, 4]
+    assert [entry.number for entry, _ in found.other_looks(look())] == [2, 3, 4]
+    assert found.searches() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({}, True),
+        ({"start_ns": 1200 * DAY, "stop_ns": 1300 * DAY}, True),  # one bar in common
+        ({"start_ns": 1201 * DAY, "stop_ns": 1300 * DAY}, False),
+        ({"start_ns": 900 * DAY, "stop_ns": 1000 * DAY}, False),
+        ({"symbols": ("BBB", "CCC")}, True),
+        ({"symbols": ("CCC",)}, False),
+        ({"bar_ns": DAY // 24}, False),
+    ],
+)
+def test_looks_count_where_they_share_bars(changes: dict[str, Any], seen: bool) -> None:
+    other = {"study_hash": "c" * 64, "data_hash": "d" * 64}
+    note_look(look(**other, **changes))
+    assert len(read_ledger().other_looks(look())) == int(seen)
+
+
+def test_whoever_searched_the_bars_of_a_holdout_has_seen_them() -> None:
+    """First all bars without a holdout, then the same bars with one, is no way around."""
+    note(search(study_hash="c" * 64, stop_ns=1200 * DAY), draws(1.0))
+    note(search(study_hash="c" * 64, stop_ns=1200 * DAY, n_sets=20), draws(2.0))  # goes on
+    note(search(), draws(1.0))  # the study itself, whose bars end before its holdout
+    found = read_ledger().other_looks(look())
+    assert [entry.number for entry, _ in found] == [2]
+    set_aside(2, "its bars were wrong")
+    assert read_ledger().other_looks(look()) == []
+
+
+def test_a_look_can_be_set_aside(path: Path) -> None:
+    note_look(look())
+    note_look(look("unsealed"))
+    set_aside(2, "a mistake")
+    assert [entry.number for entry, _ in read_ledger().looks()] == [1]
+    with pytest.raises(StudyError, match="entry 2 does not count"):
+        set_aside(2, "again")
+    listed, one, two = (barsweep("ledger", *more).stdout for more in ((), (1,), (2,)))
+    assert "verdict" in listed and "entry 2 is set aside: a mistake" in listed
+    assert "the verdict on study one aaaaaaaa looked at its winner over the holdout" in one
+    assert "nobody else has seen any of its bars" in one
+    assert "was opened for all sets" in two and "set aside, so no p-value" in two
+    note_look(look())
+    note_look(look("verdict", "2"))
+    said = barsweep("ledger", 1).stdout
+    assert "seen by entry 4 too: p-values out-of-sample are corrected for 2 looks" in said
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE entries SET content = replace(content, 'verdict', 'unsealed')")
+        database.commit()
+    assert read_ledger().broken == 1
+
+
 @pytest.mark.parametrize(
     ("statement", "broken"),
     [
@@ -205,7 +286,8 @@ def test_an_entry_that_was_changed_or_removed_is_found(
 MANY = """
 import sys
 import numpy as np
-from optimizer.store.ledger import Search, note
+from optimizer.store.ledger import note
+from optimizer.store.ledger_entries import Search
 own = int(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -55,12 +55,14 @@ WRONG: dict[str, list[Any]] = {
     "span": [None, [], ["2015-01-01"], ["x", "y"], [1, 2]],
     "first_time": [None, 3, "yesterday"],
     "holdout_time": [3, "x", []],
+    "bar_ns": [None, 0, -1, 1.5, "day", 2**63],
     "bars_per_year": [None, 0, -1.0, "252", 1e308, 1e-320, 5e-324, 1e10],
     "versions": [None, [], {"numpy": 3}, {"a\x1b": "1"}],
     "kernels": [None, 3, ""],
     "complete": [None, 0, "yes"],
     "overridden": [None, "x", [1]],
     "coordinated": [None, "x", 3],
+    "winner": ["x", -1, 1.5, True],
 }
 
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
+from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import find_sets
+from optimizer.store.seal import with_holdout
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
 
@@ -30,12 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results")
     bars = write_bars(path / "bars.parquet", random_bars())
     search = {"constraints": ["max_drawdown <= 0.03"]}
-    return run_study(small_study(bars, search=search), out=path / "out", workers=1).folder.path
+    out = run_study(small_study(bars, search=search), out=path / "out", workers=1).folder.path
+    unseal_study(out)
+    return out
 
 
 @pytest.fixture(scope="module")
 def frame(folder: Path) -> pd.DataFrame:
-    return StudyFolder.open(folder).results()
+    opened = StudyFolder.open(folder)
+    return with_holdout(opened, opened.results())
 
 
 def distinct(frame: pd.DataFrame) -> list[int]:

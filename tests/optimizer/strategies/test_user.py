@@ -281,7 +281,9 @@ def test_built_in_and_own_strategies_share_a_study(home: Path) -> None:
         search={"sampler": "grid"},
         risk={"max_exposure": 0.8},
     )
-    result = run_study(study_from_dict(content, home), out=home / "out", workers=1).results()
+    study = run_study(study_from_dict(content, home), out=home / "out", workers=1)
+    result = study.results()
+    result = result.join(study.folder.holdout(result["set"].tolist()), on="set")
     metrics = ["sharpe", "final_equity", "oos_sharpe", "n_trades"]
     frames = [result[result["strategy"] == n][metrics] for n in ("momentum", "mine", "other")]
     assert len(frames[0]) == 8 * 2 * 2 * 2

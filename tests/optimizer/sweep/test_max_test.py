@@ -13,13 +13,14 @@ from kernels import layout
 from kernels.inference import draw_multipliers
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
+from optimizer.selection.tried import known_draws
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs, prepare
-from optimizer.sweep.max_test import N_DRAWS, larger_draws, no_draws, with_max_test
+from optimizer.sweep.max_test import N_DRAWS, STEPS, larger_draws, no_draws, with_max_test
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import record_equity
 from optimizer.sweep.tiles import Tile
@@ -76,7 +77,7 @@ def test_alphas_and_draws_are_those_of_every_return(returns: str, tmp_path: Path
     assert counts.min() >= 20 and len(counts) == len(bounds) - 1 >= 8
     given = np.empty((len(counts), N_DRAWS), np.float32)
     draw_multipliers(inputs.bars.timestamps.astype(np.int64), bounds, given)
-    largest = np.full(N_DRAWS, -np.inf)
+    largest, steps = np.full(N_DRAWS, -np.inf), [0] * (len(STEPS) + 1)
     sets = [tile.slice(i, i + 1) for tile in tiles for i in range(tile.n_lanes)]
     for one, (alpha, statistic) in zip(sets, found, strict=True):
         own = returns_of(inputs, record_equity(inputs, one, codes).to_numpy())
@@ -89,7 +90,9 @@ def test_alphas_and_draws_are_those_of_every_return(returns: str, tmp_path: Path
         sums /= np.sqrt(1.0 - (counts**2).sum() / n**2)
         if statistic >= -np.sqrt(2.0 * np.log(np.log(n)) * (sums @ sums)):
             largest = np.maximum(largest, sums @ given)
-    np.testing.assert_allclose(maxima, largest, atol=2e-5)
+        steps[int((statistic >= np.array(STEPS)).sum())] += 1
+    np.testing.assert_allclose(known_draws(maxima), largest, atol=2e-5)
+    assert [bool(count) for count in steps] == np.isfinite(maxima).all(axis=1).tolist()
 
 
 def test_blocks_are_of_nearly_equal_length(tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ def test_a_resumed_study_has_the_draws_of_an_undisturbed_one(tmp_path: Path) -> 
     resume_study(again.path, workers=1)
     assert result_hashes(again) == result_hashes(whole)
     assert again.maxima().tobytes() == whole.maxima().tobytes()
-    assert np.isfinite(whole.maxima()).all()
+    assert len(known_draws(whole.maxima())) == N_DRAWS
     frame = whole.results(["alpha", "alpha_t", "sharpe"])
     assert frame["alpha_t"].notna().sum() == frame["sharpe"].notna().sum() > 0
 

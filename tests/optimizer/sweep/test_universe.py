@@ -322,7 +322,7 @@ def test_a_study_is_rerun_and_resumed_with_its_members_only(tmp_path: Path) -> N
     exported = load_export(export_sets(tmp_path / "out", out=tmp_path / "elsewhere" / "best.json"))
     terms = Terms.of_export(exported, tmp_path / "elsewhere")
     document = exported["sets"][0]
-    again = rerun_set(document, terms, terms.bars())
+    again = rerun_set(document, terms, terms.bars(), sealed=False)
     for name, value in document["in_sample"].items():
         assert value is None or again.result.in_sample[name] == value
     assert again.inputs.live.shape[1] == 6
@@ -330,7 +330,7 @@ def test_a_study_is_rerun_and_resumed_with_its_members_only(tmp_path: Path) -> N
     with pytest.raises(
         StudyError, match=r"members = .*members.csv: not what the study had; restore"
     ):
-        rerun_set(document, terms, terms.bars())
+        rerun_set(document, terms, terms.bars(), sealed=False)
     result.folder.batch_paths()[-1].unlink()
     with pytest.raises(
         StudyError, match=r"\[data\] members = members.csv: changed since the study"

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from optimizer.errors import StudyError
+from optimizer.review.unseal import unseal_study
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.views import binning
@@ -24,13 +25,15 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     path = tmp_path_factory.mktemp("figures")
     bars = write_bars(path / "bars.parquet", random_bars())
     search = {"constraints": ["max_drawdown <= 0.03"]}
-    return run_study(small_study(bars, search=search), out=path / "out", workers=1)
+    found = run_study(small_study(bars, search=search), out=path / "out", workers=1)
+    unseal_study(path / "out")
+    return found
 
 
 @pytest.mark.parametrize("metric", ["sharpe", "n_trades"])
 def test_a_cell_is_the_median_of_its_feasible_sets(result: StudyResult, metric: str) -> None:
     figure = heatmap(result.folder.path, "lookback", "kelly_fraction", metric)
-    frame = result.results()
+    frame = result.out_of_sample()
     frame = frame[frame["feasible"]]
     for trace, name in zip(
         [one for one in figure.data if one.type == "heatmap"],
@@ -63,7 +66,7 @@ def test_many_values_are_put_into_bins(
     monkeypatch.setattr(binning, "MOST_VALUES", 3)
     monkeypatch.setattr(binning, "N_BINS", 4)
     trace = heatmap(result.folder.path, "max_exposure", "threshold", "oos_sharpe").data[0]
-    frame = result.results()
+    frame = result.out_of_sample()
     assert len(trace.x) == 4
     frame["bin"] = pd.cut(frame["max_exposure"], 4, labels=False)
     bins = frame.loc[frame["feasible"] & frame["oos_sharpe"].notna(), "bin"]

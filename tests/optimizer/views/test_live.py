@@ -24,7 +24,7 @@ from tests.support.processes import Command
 from tests.support.studies import mapping, random_bars, small_study, write_bars
 
 KEYS = [
-    "event", "trials", "n_trials", "sets", "sets_per_second", "best", "best_out_of_sample",
+    "event", "trials", "n_trials", "sets", "sets_per_second", "best",
     "seconds_left", "worker_use", "memory_mb",
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ def events(text: str) -> list[dict[str, Any]]:
 def progress(**values: Any) -> Progress:
     known: dict[str, Any] = {
         "trials": 16, "n_trials": 64, "sets": 32_000, "distinct": 32_000, "best": 1.25,
-        "best_out_of_sample": 0.5, "seconds": 8.0, "worker_use": 0.87, "memory_bytes": 812_000_000,
+        "seconds": 8.0, "worker_use": 0.87, "memory_bytes": 812_000_000,
     }  # fmt: skip
     return Progress(**{**known, **values})
 
@@ -69,7 +69,6 @@ def test_json_lines_of_a_run_and_of_what_is_taken_up(home: Path, tmp_path: Path)
         assert 0 < one["worker_use"] <= 1
     best = results.sort_values("sharpe").iloc[-1]
     assert batches[-1]["best"] == best["sharpe"]
-    assert batches[-1]["best_out_of_sample"] == best["oos_sharpe"]
     assert batches[-1]["seconds_left"] == 0
     assert list(end) == ["event", "folder", "verdict", "seconds"]
     assert (end["event"], end["folder"]) == ("done", str(out))
@@ -102,7 +101,7 @@ def test_what_is_unknown_is_null(home: Path, tmp_path: Path) -> None:
     )
     done = barsweep("run", "none.toml", "--workers", 1, "--json-lines", folder=tmp_path)
     batch, end = events(done.stdout)
-    assert (batch["best"], batch["best_out_of_sample"], end["verdict"]) == (None, None, None)
+    assert (batch["best"], end["verdict"]) == (None, None)
 
 
 def test_an_error_leaves_standard_output_empty(home: Path, tmp_path: Path) -> None:
@@ -138,7 +137,7 @@ def test_quiet_prints_what_show_prints(home: Path, tmp_path: Path) -> None:
 
 def test_lines_for_what_is_not_a_terminal() -> None:
     assert plain_line(progress()) == (
-        "16/64 trials, 32,000 sets, 4,000/s, best 1.25 in-sample, 0.5 out-of-sample, 24 s left"
+        "16/64 trials, 32,000 sets, 4,000/s, best 1.25 in-sample, 24 s left"
     )
     taken_up = progress(trials_before=16, sets_before=32_000, seconds=0.0, best=None)
     assert plain_line(taken_up) == "16/64 trials, 32,000 sets on disk, none feasible yet"
@@ -153,7 +152,7 @@ def test_a_terminal_shows_all_that_is_known() -> None:
         told(progress())
     text = file.getvalue()
     for words in ("none feasible yet", "16/64 trials", "24 s left", "32,000 sets",
-                  "4,000 sets/s, 2 trials/s", "best 1.25 in-sample, 0.5 out-of-sample",
+                  "4,000 sets/s, 2 trials/s", "best 1.25 in-sample",
                   "workers 87% in kernels", "812 MB memory"):  # fmt: skip
         assert words in text
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from optimizer.errors import StudyError
+from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.store.folder import StudyFolder
@@ -211,9 +212,11 @@ def test_a_thinned_line_keeps_its_extremes() -> None:
 
 
 def ran(path: Path, **tables: Any) -> Path:
-    """The folder of a small study that has run in ``path``."""
+    """The folder of a small study that has run in ``path``, unsealed."""
     write_bars(path / "bars.parquet", random_bars())
     run_study(small_study(path / "bars.parquet", **tables), out=path / "out", workers=1)
+    if tables.get("validation", {}).get("holdout") != 0.0:
+        unseal_study(path / "out")
     return path / "out"
 
 

@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.views.report import write_report
 from optimizer.views.report.style import DARK, LIGHT
@@ -90,6 +91,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     regimes = {"name": "hmm", "lookback": 10, "train_bars": 100, "refit_bars": 100}
     study = small_study(folder / "bars.parquet", classifier={**regimes, "market": SYMBOLS[0]})
     run_study(study, out=folder / "out", workers=1)
+    unseal_study(folder / "out")
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):

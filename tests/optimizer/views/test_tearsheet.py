@@ -16,6 +16,7 @@ import pytest
 
 from optimizer.errors import ExportError, StudyError
 from optimizer.review.replay import Replay, replay
+from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.sweep.single_set import backtest
@@ -34,6 +35,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tearsheet")
     bars = write_bars(path / "bars.parquet", random_bars())
     run_study(small_study(bars), out=path / "out", workers=1)
+    unseal_study(path / "out")
     return export_sets(path / "out", top=3)
 
 

@@ -1,0 +1,120 @@
+"""Looks at the holdout of a study, as the ledger has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from optimizer.errors import StudyError
+from optimizer.store.export import set_document
+from optimizer.store.ledger import read_ledger
+from optimizer.store.ledger_entries import Look, bar_size
+from optimizer.study_file.study import Study, recorded_study
+from optimizer.types import Bars
+
+
+def verdict_look(manifest: Mapping[str, Any], winner: Mapping[Any, Any]) -> Look | None:
+    """The look of a verdict, which sees the winner alone.
+
+    Args:
+        manifest: the manifest of the study's folder.
+        winner: the row of the winner.
+
+    Returns:
+        None where the study has no holdout.
+    """
+    document = set_document(winner, manifest["study"])
+    seen = [document[name] for name in ("strategy", "classifier", "parameters")]
+    text = json.dumps(seen, sort_keys=True)
+    return _look(manifest, "verdict", hashlib.sha256(text.encode()).hexdigest())
+
+
+def unsealing(manifest: Mapping[str, Any]) -> Look | None:
+    """The look of whoever opens the holdout for all sets.
+
+    Args:
+        manifest: the manifest of the study's folder.
+
+    Returns:
+        None where the study has no holdout.
+    """
+    return _look(manifest, "unsealed", "")
+
+
+def look_over(study: Study, bars: Bars, split: int) -> Look:
+    """The look of whoever sees all sets of a study over its holdout before it has run.
+
+    Args:
+        study: the study.
+        bars: the bars of the study.
+        split: first bar of the holdout.
+    """
+    return Look(
+        study_hash=study.space_hash,
+        data_hash=bars.content_hash,
+        study=study.name,
+        data=str(study.data_path),
+        symbols=bars.symbols,
+        bar_ns=bar_size(bars.timestamps),
+        start_ns=_nanoseconds(bars.timestamps[split]),
+        stop_ns=_nanoseconds(bars.timestamps[-1]),
+        why="unsealed",
+    )
+
+
+def looks_with(study: Study, bars: Bars, split: int) -> int:
+    """The number of looks at bars of a study's holdout once it has run, that of its verdict included.
+
+    Verdicts on the same study do not count: it is taken to find the same winner again. A ledger that
+    cannot be read has none.
+
+    Args:
+        study: the study to be run.
+        bars: the bars of the study.
+        split: first bar of the holdout; n_bars without a holdout.
+    """
+    if split >= bars.n_bars:
+        return 1
+    own = look_over(study, bars, split)
+    try:
+        found = [what for _, what in read_ledger().other_looks(replace(own, why="verdict"))]
+    except StudyError:
+        return 1
+    same = (own.study_hash, own.data_hash)
+    again = [
+        one
+        for one in found
+        if isinstance(one, Look)
+        and one.why == "verdict"
+        and (one.study_hash, one.data_hash) == same
+    ]
+    return 1 + len(found) - len(again)
+
+
+def _look(
+    manifest: Mapping[str, Any], why: Literal["verdict", "unsealed"], seen: str
+) -> Look | None:
+    if manifest["holdout_time"] is None:
+        return None
+    study = recorded_study(manifest["study"], manifest["study_folder"])
+    return Look(
+        study_hash=study.space_hash,
+        data_hash=manifest["data_hash"],
+        study=study.name,
+        data=manifest["data_path"],
+        symbols=tuple(manifest["symbols"]),
+        bar_ns=manifest["bar_ns"],
+        start_ns=_nanoseconds(manifest["holdout_time"]),
+        stop_ns=_nanoseconds(manifest["span"][1]),
+        why=why,
+        seen=seen,
+    )
+
+
+def _nanoseconds(time: Any) -> int:
+    return int(np.datetime64(time, "ns").astype(np.int64))

@@ -1,0 +1,203 @@
+"""What the entries of the ledger say: searches, looks at holdouts, and what was set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from optimizer.store.validated import Count, Digest, Name, PathText
+from optimizer.types import Float32Array, TimeArray
+
+ALIKE = 1.5
+"""Bars are of one size if the one is shorter than this many times the other."""
+
+_Nanoseconds = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+@dataclass(frozen=True)
+class OnBars:
+    """What an entry of a study says of its bars.
+
+    Attributes:
+        study_hash: hash of the study's space, see ``Study.space_hash``.
+        data_hash: content hash of the bars.
+        study: name of the study.
+        data: path of the bars when the study last ran.
+        symbols: the symbols of the bars.
+        bar_ns: size of a bar.
+        start_ns, stop_ns: times of the first and the last bar that it is about, since 1970.
+    """
+
+    study_hash: Digest
+    data_hash: Digest
+    study: PathText
+    data: PathText
+    symbols: Annotated[tuple[Name, ...], Field(min_length=1)]
+    bar_ns: Annotated[int, Field(ge=1, lt=2**63)]
+    start_ns: _Nanoseconds
+    stop_ns: _Nanoseconds
+
+    def overlaps(self, other: OnBars) -> bool:
+        """Whether both are about some bars of the same size, symbol and time.
+
+        Args:
+            other: another entry.
+        """
+        return (
+            self.bar_ns < ALIKE * other.bar_ns
+            and other.bar_ns < ALIKE * self.bar_ns
+            and not set(self.symbols).isdisjoint(other.symbols)
+            and self.start_ns <= other.stop_ns
+            and other.start_ns <= self.stop_ns
+        )
+
+
+@dataclass(frozen=True)
+class Search(OnBars):
+    """What one study has tried on some bars, those in-sample.
+
+    Attributes:
+        n_sets: distinct sets tried.
+    """
+
+    n_sets: Count
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the entries of one study on the same bars share."""
+        return self.study_hash, self.data_hash
+
+
+@dataclass(frozen=True)
+class Look(OnBars):
+    """One look at the holdout of a study.
+
+    Attributes:
+        why: ``verdict``, which looks at the winner alone, or ``unsealed``, which opens it for all sets.
+        seen: hash of the parameters of the set that the verdict looked at; empty for an unsealing.
+    """
+
+    why: Literal["verdict", "unsealed"]
+    seen: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What two looks of a verdict share that saw the same: the same set on the same bars."""
+        return self.why, self.study_hash, self.data_hash, self.seen
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An entry that is no longer to be corrected for.
+
+    Attributes:
+        entry: number of the entry of a search or a look.
+        reason: why.
+    """
+
+    entry: Count
+    reason: PathText
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One entry.
+
+    Attributes:
+        number: the number of the entry, from 1.
+        time: when it was added, UTC, to the second.
+        what: what it says.
+        maxima: (n_draws,), largest draws of a search; empty where it had no max-test.
+        hash: SHA-256 of the entry and of the hash of the one before.
+    """
+
+    number: int
+    time: str
+    what: Search | Look | SetAside
+    maxima: Float32Array
+    hash: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All entries.
+
+    Attributes:
+        entries: all entries in the order in which they were added.
+        broken: number of the first entry that is not as it was written, or that follows one that is
+            gone; None if there is none.
+    """
+
+    entries: tuple[Entry, ...]
+    broken: int | None = None
+
+    def set_aside(self) -> dict[int, SetAside]:
+        """What was set aside, by the number of the entry."""
+        return {one.what.entry: one.what for one in self.entries if isinstance(one.what, SetAside)}
+
+    def searches(self) -> list[tuple[Entry, Search]]:
+        """The last entry of each study on each bars, in order, unless it was set aside."""
+        last = {
+            one.what.key: (one, one.what) for one in self.entries if isinstance(one.what, Search)
+        }
+        aside = self.set_aside()
+        return sorted(
+            ((entry, search) for entry, search in last.values() if entry.number not in aside),
+            key=lambda pair: pair[0].number,
+        )
+
+    def overlapping(self, own: Search) -> list[tuple[Entry, Search]]:
+        """The searches of other studies whose bars overlap with those of one study.
+
+        Args:
+            own: the search of that study.
+
+        Returns:
+            Those of ``searches``.
+        """
+        return [
+            (entry, search)
+            for entry, search in self.searches()
+            if search.key != own.key and search.overlaps(own)
+        ]
+
+    def looks(self) -> list[tuple[Entry, Look]]:
+        """Every look at a holdout, in order, unless it was set aside."""
+        aside = self.set_aside()
+        return [
+            (one, one.what)
+            for one in self.entries
+            if isinstance(one.what, Look) and one.number not in aside
+        ]
+
+    def other_looks(self, own: Look) -> list[tuple[Entry, Look | Search]]:
+        """Everything else that has seen bars of a holdout.
+
+        Looks at the holdouts of studies, this one's unsealing among them, and searches over bars of which
+        some are in it: whoever searched them has seen them.
+
+        Args:
+            own: the look of the verdict, which is left out.
+
+        Returns:
+            The entries in order; the same in whichever order the studies ran.
+        """
+        found: list[tuple[Entry, Look | Search]] = [
+            (entry, look)
+            for entry, look in self.looks()
+            if look.key != own.key and look.overlaps(own)
+        ]
+        found += [(entry, search) for entry, search in self.searches() if search.overlaps(own)]
+        return sorted(found, key=lambda pair: pair[0].number)
+
+
+def bar_size(times: TimeArray) -> int:
+    """The usual time between two bars, in nanoseconds.
+
+    Args:
+        times: (n_bars,), ascending; two or more.
+    """
+    return max(int(np.median(np.diff(times.astype("datetime64[ns]").astype(np.int64)))), 1)
