@@ -260,6 +260,9 @@ def test_export_of_the_next_set(home: Home) -> None:
     (one,) = load_export(home.out / "next.json")["sets"]
     assert one["set"] == selection.next_set.number
     assert one["out_of_sample"] is None
+    replayed = barsweep_here("replay", home.out / "next.json", folder=home.path)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert "identical: every recorded metric is reproduced bit for bit" in replayed.stdout
     named = barsweep_here("export", home.out, "--next", "--out", "x.toml", folder=home.path)
     assert named.stdout == "exported: x.toml\n"
 
