@@ -56,16 +56,16 @@ _COMPUTES_ON_BITS = re.compile(r"v?p(and|andn|or|xor|ternlog|srl|sll|sra|add|sub
 
 
 def instruction_set(assembly: str) -> str:
-    """The widest registers that hold packed doubles.
+    """The widest registers that hold several numbers.
 
     Args:
         assembly: x86 code in AT&T syntax.
 
     Returns:
-        "AVX-512 zmm", "AVX2 ymm" or "SSE2 xmm"; "scalar" if there are no packed doubles.
+        "AVX-512 zmm", "AVX2 ymm" or "SSE2 xmm"; "scalar" without packed arithmetic.
     """
     for register, name in _SETS.items():
-        if re.search(rf"\bv?(add|sub|mul|div|min|max)pd\b[^\n]*%{register}\d", assembly):
+        if re.search(rf"\bv?(add|sub|mul|div|min|max)p[ds]\b[^\n]*%{register}\d", assembly):
             return f"{name} {register}"
     return "scalar"
 

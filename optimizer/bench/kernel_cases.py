@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from kernels import correlation, features, layout, metrics, overfitting, regimes
+from kernels import correlation, features, inference, layout, metrics, overfitting, regimes
 from kernels.codes import ADDITIONS, KELLY
 from kernels.decisions import decide
 from optimizer.bench.case import Case, repeated_case
@@ -96,8 +96,8 @@ def summary_cases() -> list[Case]:
     """Cases of what is computed once per set, or once per order of the event flow.
 
     Returns:
-        The decisions of one portfolio, the metrics, and the two steps of the probability of backtest
-        overfitting.
+        The decisions of one portfolio, the metrics, the draws of the max-test, and the two steps of the
+        probability of backtest overfitting.
     """
     rng = np.random.default_rng(5)
     n = 4_096
@@ -113,6 +113,10 @@ def summary_cases() -> list[Case]:
     inside, outside, ranks = (np.zeros(len(masks)) for _ in range(3))
     winners = np.zeros(len(masks), np.int64)
     split_sets = len(masks) * n_sets
+    scores = rng.normal(0.0, 0.1, (256, 64)).astype(np.float32)
+    multipliers = rng.normal(size=(64, 1_000)).astype(np.float32)
+    n_draws = scores.size * multipliers.shape[1]
+    maxima = np.full(1_000, -np.inf, np.float32)
     m = N_SYMBOLS
     ones, none = np.ones(m), np.zeros(m)
     lots, values = np.full(m, 80.0), np.full(m, 8e3)
@@ -130,6 +134,13 @@ def summary_cases() -> list[Case]:
             n,
             metrics.performance,
             (rows, start, 2_000, 252.0, 2_000, 252.0, out),
+        ),
+        repeated_case(
+            "max-test, largest draws",
+            "set x block x draw",
+            n_draws,
+            inference.raise_maxima,
+            (scores, multipliers, maxima),
         ),
         repeated_case(
             "overfitting, selection",

@@ -23,6 +23,7 @@ from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
+from optimizer.selection.tried import known_draws
 from optimizer.store import ledger
 from optimizer.store.ledger import note, note_look, read_ledger, set_aside
 from optimizer.store.ledger_entries import Ledger, Look, Search
@@ -334,7 +335,7 @@ def test_a_study_notes_what_it_tried(data: Path, tmp_path: Path) -> None:
     times = bars.timestamps.astype(np.int64)
     assert (found.bar_ns, found.start_ns) == (DAY, times[manifest["first_bar"]])
     assert found.stop_ns == times[manifest["holdout_bar"] - 1]
-    assert entry.maxima.tobytes() == result.folder.maxima().tobytes()
+    assert entry.maxima.tobytes() == known_draws(result.folder.maxima()).tobytes()
     selection = load_selection(result.folder)
     assert selection is not None and selection.search == found
     assert np.array(selection.maxima, np.float32).tobytes() == entry.maxima.tobytes()
