@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
+    from optimizer.selection.next_set import export_next
     from optimizer.store.export import export_sets
     from optimizer.store.query import find_sets
     from optimizer.study_file.load import load_study
@@ -76,6 +77,7 @@ __all__ = [
     "contenders",
     "daily_returns",
     "errors",
+    "export_next",
     "export_sets",
     "find_sets",
     "heatmap",
@@ -102,6 +104,7 @@ _HOMES = {
     "compare_studies": "optimizer.review.compare",
     "contenders": "optimizer.review.lists",
     "daily_returns": "optimizer.views.tearsheet",
+    "export_next": "optimizer.selection.next_set",
     "export_sets": "optimizer.store.export",
     "find_sets": "optimizer.store.query",
     "heatmap": "optimizer.views.heatmap",

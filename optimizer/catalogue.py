@@ -40,6 +40,7 @@ class Parameter:
     high: float
     role: Role
     summary: str
+    span: str = ""
 
 
 def lookback_parameter(
@@ -57,19 +58,22 @@ def lookback_parameter(
     return Parameter(name, int, default, low, 100_000, role, summary)
 
 
+def _length(name: str, default: int, low: int, high: int, summary: str, span: str) -> Parameter:
+    """A parameter of a classifier that is a number of bars or a length of time."""
+    return Parameter(name, int, default, low, high, "regime", summary, span)
+
+
+_LOOKBACK = _length("lookback", 30, 2, 100_000, "bars of the observed features", "30d")
 _FIT = (
-    Parameter("train_bars", int, 504, 30, 1_000_000, "regime", "bars of each training window"),
-    Parameter("refit_bars", int, 126, 1, 1_000_000, "regime", "bars between two fits"),
+    _length("train_bars", 504, 30, 1_000_000, "bars of each training window", "2y"),
+    _length("refit_bars", 126, 1, 1_000_000, "bars between two fits", "6mo"),
 )
 CLASSIFIERS: dict[str, tuple[Parameter, ...]] = {
     "none": (),
-    "hmm": (
-        Parameter("lookback", int, 30, 2, 100_000, "regime", "bars of the observed features"),
-        *_FIT,
-    ),
+    "hmm": (_LOOKBACK, *_FIT),
     "svm": (
-        Parameter("lookback", int, 30, 2, 100_000, "regime", "bars of the observed features"),
-        Parameter("horizon", int, 5, 1, 10_000, "regime", "bars of the forward return learned"),
+        _LOOKBACK,
+        _length("horizon", 5, 1, 10_000, "bars of the forward return learned", "5d"),
         *_FIT,
     ),
 }

@@ -293,7 +293,8 @@ def test_every_number_and_parameter_is_explained() -> None:
     unprefixed = (("risk", RISK), ("costs", COSTS))
     for owner, parameters in (*strategies, *CLASSIFIERS.items(), *unprefixed):
         for one in parameters:
-            row = f"| `{one.name}` | {one.kind(one.default)} | {one.summary} |"
+            default = f'"{one.span}"' if one.span else one.kind(one.default)
+            row = f"| `{one.name}` | {default} | {one.summary} |"
             assert row in study_file, (owner, row)
 
 

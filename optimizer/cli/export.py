@@ -24,9 +24,16 @@ def export(
     out: Annotated[
         Optional[Path], typer.Option(help="The file [default: DIR/best.<format>].")
     ] = None,
+    next: Annotated[
+        bool, typer.Option("--next", help="The set that the walk-forward would trade next.")
+    ] = False,
 ) -> None:
     """Write the best parameter sets to a file, without what is sealed of the holdout."""
+    from optimizer.selection.next_set import export_next
     from optimizer.store.export import FORMATS, export_sets
+
+    if next and top != 1:
+        raise ExportError("--next: one set alone is next; leave out --top")
 
     if format is None:
         format = out.suffix.removeprefix(".").lower() if out is not None else "json"
@@ -37,7 +44,10 @@ def export(
             )
     for known in FORMATS:
         if format == known:
-            path = export_sets(folder, top=top, format=known, out=out)
+            if next:
+                path = export_next(folder, format=known, out=out)
+            else:
+                path = export_sets(folder, top=top, format=known, out=out)
             say(f"exported: {path}")
             return
     raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")

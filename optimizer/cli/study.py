@@ -48,12 +48,14 @@ def check(
     from optimizer.study_file.bars import load_study_bars
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
+    from optimizer.study_file.spans import in_bars
     from optimizer.sweep.inputs import prepare, study_warm_up
     from optimizer.sweep.rules import study_rules
     from optimizer.sweep.try_signals import try_signals
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
+    loaded = in_bars(loaded, bars)
     check_account(loaded, bars)
     space = build_space(loaded)
     rules = study_rules(loaded, space, bars)

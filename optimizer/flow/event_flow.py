@@ -201,7 +201,8 @@ class EventFlow:
             if name != "none" and self.hub.market_has_bar(market):
                 values, number = dict(parameters), self.hub.market_bars(market) - 1
                 if fits_at(name, number, values):
-                    model = fit_model(name, number, self.hub.market_returns(market), values)
+                    before, returns = self._fitted[key].model, self.hub.market_returns(market)
+                    model = fit_model(name, number, returns, values, before)
                     if model is not None:
                         self._fitted[key] = ClassifierConfig(model)
                 self._codes[key], self._fitted[key] = StatelessClassifier.classify_regime(

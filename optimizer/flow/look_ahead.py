@@ -14,6 +14,7 @@ from optimizer.flow.containers.feature_hub import indicator_name
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.features import compute_features, warm_up
 from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import RegimeKey, feature_keys, fit_key, given_features
 from optimizer.sweep.tiles import Tile
@@ -84,7 +85,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
         DataError: there are too few bars.
         StrategyError: the user's code raised.
     """
-    space = build_space(study)
+    space = build_space(in_bars(study, bars))
     checked = _Checked(space, bars.bars_per_year)
     least = max(64, checked.warm_up + N_CUTS + 1)
     require_bars(bars, least, f"the look-ahead check needs {least}")

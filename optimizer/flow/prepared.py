@@ -13,6 +13,7 @@ from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
 from optimizer.market.features import FeatureKey, GivenFeature
 from optimizer.study_file.space import build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import (
     feature_keys,
@@ -129,6 +130,7 @@ def prepare_flow(
         StudyFileError: a searched parameter is continuous.
         DataError: the bars or the members cannot be used.
     """
+    study = in_bars(study, bars)
     space = build_space(study)
     rules = study_rules(study, space, bars)
     longest = study_warm_up(space, rules)

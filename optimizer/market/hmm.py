@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from kernels import regimes as kernel
 from kernels.codes import BEAR
@@ -22,8 +23,44 @@ _LEAST_START_VARIANCE = 1e-3  # Of a feature standardised to variance 1.
 
 
 @dataclass(frozen=True, eq=False)
+class Names:
+    """What the states that had each name were like, in all fits so far: their emissions mixed equally.
+
+    Attributes:
+        n_fits: number of fits.
+        means, variances: shape (n_states, n_features), those of the mixtures, in units of the features.
+    """
+
+    n_fits: int
+    means: FloatArray
+    variances: FloatArray
+
+    def standardised(self, location: FloatArray, scale: FloatArray) -> Names:
+        """The same in another unit.
+
+        Args:
+            location, scale: shape (n_features,), 0 and 1 of that unit in units of the features.
+        """
+        return Names(self.n_fits, (self.means - location) / scale, self.variances / scale**2)
+
+    def with_fit(self, means: FloatArray, variances: FloatArray) -> Names:
+        """The names after one more fit.
+
+        Args:
+            means, variances: shape (n_states, n_features), those of its states in the order of the
+                names, in units of the features.
+        """
+        share = 1.0 / (self.n_fits + 1)
+        apart = means - self.means
+        mixed = (1.0 - share) * (self.variances + share * apart**2) + share * variances
+        return Names(self.n_fits + 1, self.means + share * apart, mixed)
+
+
+@dataclass(frozen=True, eq=False)
 class HmmModel:
     """Gaussian hidden Markov model of the standardised features; states in the order of the codes.
+
+    Those of a first fit ascend by mean return, those of a later one are matched with the fits before.
 
     Attributes:
         bar: bar of the fit.
@@ -31,6 +68,7 @@ class HmmModel:
         predicted: shape (n_states,), probability of each state at ``bar`` given the bars before it.
         transition: shape (n_states, n_states).
         means, variances: shape (n_states, n_features).
+        names: what later states are named by.
     """
 
     bar: int
@@ -40,6 +78,7 @@ class HmmModel:
     transition: FloatArray
     means: FloatArray
     variances: FloatArray
+    names: Names
 
     def carried(self) -> FloatArray:
         """Return a fresh copy of ``predicted``.
@@ -68,17 +107,20 @@ class HmmModel:
         return codes
 
 
-def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
+def fit_hmm(bar: int, features: FloatArray, before: HmmModel | None = None) -> HmmModel:
     """Fit by expectation maximisation (hmmlearn) from two starts and keep the more likely model.
 
     The starts are the terciles of each feature, without random draws. On daily stocks the better of
     the two comes close to the best of 20 random starts. It is far better than hmmlearn's own start
     by k-means, which rarely leaves its uniform transitions. A start from the previous model would
-    gain nothing, and each model would depend on all earlier windows.
+    gain nothing, and each model would depend on all earlier windows. Only the order of the states does,
+    which is their names.
 
     Args:
         bar: the bar of the fit, from 0.
         features: the features of the window, shape (n_bars, n_features).
+        before: the model of the fit before, which says what each name stands for; None sorts the
+            states by mean return.
 
     Returns:
         The fitted model.
@@ -101,13 +143,37 @@ def fit_hmm(bar: int, features: FloatArray) -> HmmModel:
     if best is None:
         raise FitError(reason)
 
+    start, transition, means, variances = best[1]
+    order = np.argsort(means[:, 0], kind="stable")
+    names = Names(0, np.zeros_like(means), np.zeros_like(means)) if before is None else before.names
+    if before is not None:
+        order = _matched(names.standardised(location, scale), means, variances)
+    predicted = start[order]
+    transition = transition[order][:, order].copy(order="C")
+    means, variances = means[order], variances[order]
+    names = names.with_fit(location + scale * means, scale**2 * variances)
     # The state before `bar`: filtered over the window, not smoothed.
-    predicted, transition, means, variances = best[1]
     filtered = np.empty((len(observations) - 1, N_STATES))
     kernel.hmm_filter(observations[:-1], predicted, transition, means, variances, filtered)
     if filtered.sum(axis=0).min() < 1.0:
         raise FitError("a state holds less than one bar of the window")
-    return HmmModel(bar, location, scale, predicted, transition, means, variances)
+    return HmmModel(bar, location, scale, predicted, transition, means, variances, names)
+
+
+def _matched(names: Names, means: FloatArray, variances: FloatArray) -> IntArray:
+    """Which new state takes each name: of all ways to give the names, the one that is nearest in all.
+
+    The distance is the squared 2-Wasserstein distance of normal distributions: the difference of the
+    means squared plus that of the standard deviations squared, over the features.
+
+    Args:
+        names: the names, in the unit of the new states.
+        means, variances: of the new states, shape (n_states, n_features).
+    """
+    distance = (means - names.means[:, np.newaxis]) ** 2
+    distance += (np.sqrt(variances) - np.sqrt(names.variances)[:, np.newaxis]) ** 2
+    order: IntArray = linear_sum_assignment(distance.sum(axis=2))[1]
+    return order
 
 
 def _maximise(observations: FloatArray, group: IntArray) -> tuple[float, HmmArrays]:
@@ -143,11 +209,8 @@ def _maximise(observations: FloatArray, group: IntArray) -> tuple[float, HmmArra
             f"EM did not converge: iteration {hmm.monitor_.iter} of at most {_MAX_ITERATIONS} "
             f"moved the log-likelihood by {last - before:+.3g}"
         )
-    order = np.argsort(hmm.means_[:, 0], kind="stable")
-    start = hmm.startprob_[order]
-    transition = hmm.transmat_[order][:, order].copy(order="C")
-    means = hmm.means_[order]
-    variances = np.array([np.diag(hmm.covars_[k]) for k in order])
+    start, transition, means = hmm.startprob_, hmm.transmat_, hmm.means_
+    variances = np.array([np.diag(covariance) for covariance in hmm.covars_])
     finite = all(np.isfinite(array).all() for array in (start, transition, means, variances))
     if not finite or not np.all(variances > 0.0) or not np.allclose(transition.sum(axis=1), 1.0):
         raise FitError("the fitted parameters are not finite or not probabilities")

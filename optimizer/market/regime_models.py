@@ -12,7 +12,7 @@ from optimizer.types import FloatArray, IntArray
 CodeArray = npt.NDArray[np.int8]
 
 N_STATES = 3
-"""States of the hidden Markov model; sorted by mean return they are bear, neutral, bull."""
+"""Bear, neutral and bull, the states of the hidden Markov model."""
 
 
 class RegimeModel(Protocol):

@@ -14,7 +14,7 @@ from kernels import regimes as kernel
 from kernels.codes import BEAR, NEUTRAL
 from optimizer.catalogue import CLASSIFIERS
 from optimizer.errors import DataError, StudyFileError
-from optimizer.market.hmm import HmmModel, fit_hmm
+from optimizer.market.hmm import HmmModel, Names, fit_hmm
 from optimizer.market.regime_models import N_STATES, CodeArray, FitError, RegimeModel
 from optimizer.market.svm import SvmModel, fit_svm
 from optimizer.types import Bars, FloatArray
@@ -136,7 +136,8 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
 
     The first fit is at bar ``lookback + train_bars``, and the next ones follow every ``refit_bars``.
     Bars before the first fit are neutral. A fit sees the features of the last ``train_bars`` bars.
-    The regime of a bar depends only on that bar and earlier ones.
+    States of the hidden Markov model take the names of those before that they are most like. The regime
+    of a bar depends only on that bar and earlier ones.
 
     Args:
         returns: shape (n_bars,), log returns of the market, see ``market_returns``.
@@ -180,7 +181,8 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
         for bar in range(first, n_bars, values["refit_bars"]):
             window = training_window(bar, values["train_bars"])
             try:
-                models.append(_fit(name, bar, features[window], returns[window], values))
+                before = models[-1] if models else None
+                models.append(_fit(name, bar, features[window], returns[window], values, before))
                 carried = models[-1].carried()
             except FitError as reason:
                 reasons.append(f"{name} fit at bar {bar}: {reason}")
@@ -191,7 +193,11 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
 
 
 def fit_model(
-    name: str, bar: int, returns: FloatArray, parameters: Mapping[str, int]
+    name: str,
+    bar: int,
+    returns: FloatArray,
+    parameters: Mapping[str, int],
+    before: RegimeModel | None,
 ) -> RegimeModel | None:
     """Fit at one bar, as ``fit_regimes`` does there.
 
@@ -201,6 +207,7 @@ def fit_model(
         returns: shape (bar + 1,) or longer, log returns of the market; later ones are not read.
         parameters: the parameters of the classifier; a missing one takes the default of the
             catalogue.
+        before: the model of the last fit that yielded one; None before the first.
 
     Returns:
         None if the window yields no usable model.
@@ -213,9 +220,26 @@ def fit_model(
     features = market_features(returns[: bar + 1], values["lookback"])[window]
     with _quiet_on_one_thread():
         try:
-            return _fit(name, bar, features, returns[window], values)
+            return _fit(name, bar, features, returns[window], values, before)
         except FitError:
             return None
+
+
+def first_fit(bars: Bars, symbol: str | None, name: str, parameters: Mapping[str, int]) -> int:
+    """The bar of the first fit of ``fit_market``, before which no bar has a regime of its own.
+
+    Args:
+        bars: the bars of all symbols.
+        symbol: the market; None takes the index of all symbols.
+        name, parameters: the name and parameters of a classifier other than ``none``.
+
+    Returns:
+        The bar, counted in the bars of all symbols; their number where there is no fit.
+    """
+    values = _values(name, parameters)
+    first = values["lookback"] + values["train_bars"]
+    own = np.arange(bars.n_bars) if symbol is None else bars.own(_market_column(bars, symbol))
+    return int(own[first]) if first < len(own) else bars.n_bars
 
 
 def compile_classifier(name: str, *, joint: bool = False) -> None:
@@ -235,7 +259,8 @@ def compile_classifier(name: str, *, joint: bool = False) -> None:
     one, three = np.ones(kernel.N_MARKET_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
     if name == "hmm":
         even, flat = np.full((N_STATES, N_STATES), 1.0 / N_STATES), np.ones((N_STATES, len(one)))
-        model: RegimeModel = HmmModel(0, one, one, three, even, flat, flat)
+        names = Names(1, flat, flat)
+        model: RegimeModel = HmmModel(0, one, one, three, even, flat, flat, names)
     else:
         codes = np.array([BEAR, NEUTRAL], np.int8)
         vectors, counts = np.ones((2, len(one))), np.ones(2, np.int64)
@@ -263,10 +288,15 @@ def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
 
 
 def _fit(
-    name: str, bar: int, features: FloatArray, returns: FloatArray, values: Mapping[str, int]
+    name: str,
+    bar: int,
+    features: FloatArray,
+    returns: FloatArray,
+    values: Mapping[str, int],
+    before: RegimeModel | None,
 ) -> RegimeModel:
     if name == "hmm":
-        return fit_hmm(bar, features)
+        return fit_hmm(bar, features, before if isinstance(before, HmmModel) else None)
     return fit_svm(bar, features, returns, values["horizon"])
 
 

@@ -11,6 +11,9 @@ from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.market.regime_models import N_STATES, CodeArray, FitError, standardise
 from optimizer.types import FloatArray, IntArray
 
+MOST_ROWS = 5000
+"""Rows of a fit, which takes the square of their number. Neighbouring rows share most of their bars."""
+
 
 @dataclass(frozen=True, eq=False)
 class SvmModel:
@@ -94,6 +97,8 @@ def forward_returns(returns: FloatArray, horizon: int) -> FloatArray:
 def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -> SvmModel:
     """Fit scikit-learn's SVC on terciles of the forward return: bear, neutral, bull.
 
+    Of more than ``MOST_ROWS`` labels every second, third and so on counts, the last one among them.
+
     Args:
         bar: the bar of the fit, from 0.
         features: the features of the window, shape (n_bars, n_features).
@@ -114,7 +119,9 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
             f"{len(forward)} labels end within the window of {len(returns)} bars: "
             f"lower horizon ({horizon}) or raise train_bars"
         )
-    rows = features[: len(forward)]
+    step = -(-len(forward) // MOST_ROWS)
+    places = slice((len(forward) - 1) % step, len(forward), step)
+    rows, forward = features[places], forward[places]
     location, scale = standardise(rows)
     observations = (rows - location) / scale
     low, high = np.quantile(forward, [1 / 3, 2 / 3])

@@ -16,7 +16,7 @@ from optimizer.errors import StudyError
 from optimizer.selection.bootstrap import bootstrap_bytes
 from optimizer.selection.select import RESAMPLES
 from optimizer.selection.steering import needs_own_searches
-from optimizer.selection.walk_forward import walk_forward_folds
+from optimizer.selection.walk_forward import next_blocks, walk_forward_folds
 from optimizer.store.completeness import count_trials
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
@@ -77,7 +77,8 @@ class Estimate:
         shared_bytes: size of bars, features and correlations, counted once; part of ``memory_bytes``
             and ``disk_bytes``.
         n_windows: windows of a walk-forward that get a search of their own, each with as many trials
-            and sets as the study's search. Memory, disk and time include them.
+            and sets as the study's search; among them the one after the last in-sample bar. Memory, disk
+            and time include them.
     """
 
     n_trials: int
@@ -134,9 +135,10 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     )
     validation, n_windows, share = study.validation, 0, 0.0
     if validation.method == "walk_forward" and needs_own_searches(study, space):
-        folds = walk_forward_folds(validation, validation.blocks)
-        n_windows = len(folds)
-        share = sum(len(one.train) + len(one.test) for one in folds) / validation.blocks
+        trained = [fold.train for fold in walk_forward_folds(validation, validation.blocks)]
+        trained.append(next_blocks(validation, validation.blocks))
+        n_windows = len(trained)
+        share = sum(map(len, trained)) / validation.blocks
     searches = 1 + n_windows
     copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
     processes = 1 if on_cluster or workers < 2 else 1 + workers

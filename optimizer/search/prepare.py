@@ -15,6 +15,7 @@ from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fi
 from optimizer.selection.blocks import require_blocks
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
@@ -77,6 +78,7 @@ def prepare_study(
         bars = load_study_bars(study)
         if check is not None:
             check(bars)
+        study = in_bars(study, bars)
         check_account(study, bars)
         space = build_space(study)
         rules = study_rules(study, space, bars)

@@ -65,7 +65,7 @@ def run_study(
     prepared = prepare_study(study, path, workers, on_start)
     with exclusive_use(path):
         coordinator = _coordinator(prepared, path)
-        manifest = _manifest(study, prepared.bars, prepared.inputs)
+        manifest = _manifest(prepared.study, prepared.bars, prepared.inputs)
         if overwrite:
             for process in StudyFolder(path).processes_left():
                 remove_shared_memory(process)

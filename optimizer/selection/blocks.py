@@ -14,11 +14,17 @@ import pandas as pd
 from kernels.overfitting import block_sharpe
 from optimizer.errors import StudyError
 from optimizer.selection.folds import combinatorial_paths
+from optimizer.selection.next_set import next_set
 from optimizer.selection.odds import none_if_nan
 from optimizer.selection.pbo import overfitting_of
 from optimizer.selection.record import Window
 from optimizer.selection.splits import Chunks, choose_and_rank, masks_of, symmetric_splits
-from optimizer.selection.walk_forward import walk_forward_folds, walk_forward_summary
+from optimizer.selection.steering import by_sharpe_alone
+from optimizer.selection.walk_forward import (
+    next_blocks,
+    walk_forward_folds,
+    walk_forward_summary,
+)
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.search_tables import ValidationTable
 from optimizer.study_file.study import Study
@@ -45,18 +51,20 @@ def require_blocks(study: Study, inputs: Inputs) -> None:
     """
     validation, n_blocks = study.validation, len(inputs.bounds) - 1
     bars = f"{inputs.split - inputs.first} in-sample bars make {n_blocks} blocks"
-    if validation.method == "walk_forward" and n_blocks < 2:
+    needed = 2 + validation.purge_blocks
+    if validation.method == "walk_forward" and n_blocks < needed:
         raise StudyError(
-            f'{study.source}: [validation] method = "walk_forward" needs 2 blocks: the {bars}; give'
-            " more bars, or leave method out"
+            f'{study.source}: [validation] method = "walk_forward" needs {needed} blocks: the {bars};'
+            " give more bars, or leave method out"
         )
     if validation.method == "cpcv":
-        needed = validation.test_blocks * (1 + validation.embargo_blocks) + 1
+        needed = validation.spared_blocks + 1
         if n_blocks < needed:
             raise StudyError(
                 f"{study.source}: [validation] test_blocks = {validation.test_blocks} with"
-                f" embargo_blocks = {validation.embargo_blocks} needs {needed} blocks: the {bars};"
-                " give more bars, or lower one of them"
+                f" embargo_blocks = {validation.embargo_blocks} and purge_blocks ="
+                f" {validation.purge_blocks} needs {needed} blocks: the {bars}; give more bars, or lower"
+                " one of them"
             )
 
 
@@ -94,9 +102,14 @@ def judge_over_blocks(
         found |= _overfitting(
             lambda: chunks(feasible_alone=True), counts, n_feasible, study.seed, yearly
         )
-    found |= walk_forward_summary(
-        _windows(study.validation, inputs, chunks, counts, every["set"].to_numpy())
-    )
+    if len(counts) >= 2 + study.validation.purge_blocks:
+        windows, latest = _windows(
+            study.validation, inputs, chunks, counts, every["set"].to_numpy()
+        )
+        found |= walk_forward_summary(windows)
+        if by_sharpe_alone(study):
+            rows = folder.sets([latest.number])
+            found["next_set"] = next_set(rows, latest.train_start, latest.stop, own_search=False)
     if study.validation.method == "cpcv":
         per_bar = _path_sharpes(study.validation, chunks, counts)
         found["path_sharpes"] = tuple(sorted(sharpe * yearly for sharpe in per_bar))
@@ -128,8 +141,11 @@ def _windows(
     chunks: Chunks,
     counts: FloatArray,
     numbers: IntArray,
-) -> list[Window]:
-    """Windows of the walk-forward, each with the best set of its training blocks.
+) -> tuple[list[Window], Window]:
+    """Windows of the walk-forward with the best set of their training blocks, and the one after them.
+
+    The one after them is trained on the last blocks, and what it trades is not known: its ``stop`` is its
+    ``start``, and its figures are those of training.
 
     Args:
         validation: of the study.
@@ -139,43 +155,52 @@ def _windows(
         numbers: (n_sets,), number of each set.
     """
     folds = walk_forward_folds(validation, len(counts))
+    latest = next_blocks(validation, len(counts))
+    bounds = inputs.bounds
     train, test = (
-        np.array([int(masks_of(blocks)) for blocks in sides])
+        np.array([int(masks_of(blocks)) for blocks in [*sides, latest]])
         for sides in ([fold.train for fold in folds], [fold.test for fold in folds])
     )
     chosen = choose_and_rank(chunks, counts, train, test, ranked=False)
     yearly = math.sqrt(inputs.rules.returns_per_year)
-    return [
+    edges = [(fold.train[0], fold.train[-1] + 1, fold.test[0], fold.test[-1] + 1) for fold in folds]
+    edges.append((latest[0], len(counts), len(counts), len(counts)))
+    windows = [
         Window(
             number=int(numbers[place]),
-            train_start=inputs.bounds[fold.train[0]],
-            start=inputs.bounds[fold.test[0]],
-            stop=inputs.bounds[fold.test[-1] + 1],
+            train_start=bounds[train_start],
+            start=bounds[start],
+            stop=bounds[stop],
             in_sample=before * yearly,
             out_of_sample=after * yearly,
+            purged=bounds[start] - bounds[train_stop],
         )
-        for fold, place, before, after in zip(
-            folds,
+        for (train_start, train_stop, start, stop), place, before, after in zip(
+            edges,
             chosen.winners.tolist(),
             chosen.in_sample.tolist(),
             chosen.out_of_sample.tolist(),
             strict=True,
         )
     ]
+    return windows[:-1], windows[-1]
 
 
 def _path_sharpes(validation: ValidationTable, chunks: Chunks, counts: FloatArray) -> list[float]:
     """Sharpe ratio per return of each path of combinatorial purged cross-validation.
 
-    Each split chooses on the blocks that are neither tested nor in an embargo, and its test blocks
-    go to the paths (López de Prado 2018, section 12.4). As masks over all splits at once, not by
+    Each split chooses on the blocks that are neither tested, nor purged, nor in an embargo, and its test
+    blocks go to the paths (López de Prado 2018, section 12.4). As masks over all splits at once, not by
     ``combinatorial_purged`` one fold at a time: C(24, 12) splits are 2.7 million.
     """
     n_blocks, n_test = len(counts), validation.test_blocks
     test = masks_of(np.array(list(combinations(range(n_blocks), n_test)), np.int64))
     spared = test.copy()
-    for distance in range(1, validation.embargo_blocks + 1):
+    purge = validation.purge_blocks
+    for distance in range(1, purge + validation.embargo_blocks + 1):
         spared |= test << distance
+    for distance in range(1, purge + 1):
+        spared |= test >> distance
     train = ~spared & (2**n_blocks - 1)
     winners = choose_and_rank(chunks, counts, train, test, ranked=False).winners
     chosen = _moments_of(chunks, winners)

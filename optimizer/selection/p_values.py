@@ -11,6 +11,7 @@ from scipy.special import chdtrc, ndtri, stdtr, stdtrit
 
 from kernels.inference import NO_RESIDUAL
 from optimizer.selection.record import HoldoutAlpha
+from optimizer.types import FloatArray
 
 LEVEL = 0.05
 """What an error of the first kind may be, where a power is stated."""
@@ -31,9 +32,8 @@ def holdout_alpha(
     """Alpha of one set that was chosen before, and its p-value.
 
     The intercept of the regression of the returns on those of the benchmark. Its standard error allows
-    for autocorrelation and changing variance: the long-run variance is the mean of the first B cosine
-    transforms squared of each return's part in alpha, B = 0.4 n^(2/3), and the statistic then has a t
-    distribution with B degrees of freedom (Lazarus, Lewis, Stock and Watson 2018).
+    for autocorrelation and changing variance: it is that of each return's part in alpha by
+    ``long_run_covariance``, and the statistic then has a t distribution with its degrees of freedom.
 
     Args:
         returns: (n,), less the risk-free rate.
@@ -57,13 +57,29 @@ def holdout_alpha(
         return None
     # The part of each return in alpha: its residual, and what it does to the slope.
     parts = residuals * (1.0 - (market.mean() * n / spread) * around if moves else 1.0)
-    degrees = int(0.4 * n ** (2.0 / 3.0))
-    places = np.pi * (np.arange(n) + 0.5) / n
-    waves = np.cos(np.arange(1, degrees + 1)[:, np.newaxis] * places)
-    variance = float(np.mean((waves @ parts) ** 2)) * 2.0 / n
-    statistic = alpha * math.sqrt(n / variance)
+    covariance, degrees = long_run_covariance(parts[:, np.newaxis])
+    statistic = alpha * math.sqrt(n / float(covariance[0, 0]))
     p = float(stdtr(degrees, -statistic))
     return HoldoutAlpha(alpha * returns_per_year, statistic, degrees, max(p, SMALLEST))
+
+
+def long_run_covariance(parts: FloatArray) -> tuple[FloatArray, int]:
+    """Covariance of sums over time per return, robust to autocorrelation and changing variance.
+
+    The mean of the outer products of the first B cosine transforms, B = 0.4 n^(2/3) (Lazarus, Lewis,
+    Stock and Watson 2018).
+
+    Args:
+        parts: (n, n_series), each of mean 0.
+
+    Returns:
+        Shape (n_series, n_series), and B, its degrees of freedom.
+    """
+    n = len(parts)
+    degrees = int(0.4 * n ** (2.0 / 3.0))
+    places = np.pi * (np.arange(n) + 0.5) / n
+    transforms = np.cos(np.arange(1, degrees + 1)[:, np.newaxis] * places) @ parts
+    return transforms.T @ transforms / degrees * (2.0 / n), degrees
 
 
 def family_wise(statistic: float | None, maxima: npt.ArrayLike) -> float | None:

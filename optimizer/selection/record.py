@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -102,14 +103,48 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class RegimeReturns:
+    """What the market earned after the bars of one regime, whatever any set did.
+
+    Attributes:
+        regime: ``bear``, ``neutral`` or ``bull``.
+        n_returns: number of returns.
+        mean: the mean return, a year.
+        sharpe: the annualized Sharpe ratio; None where undefined.
+    """
+
+    regime: Name
+    n_returns: Positive
+    mean: Finite
+    sharpe: Finite | None
+
+
+@dataclass(frozen=True)
+class RegimeValue:
+    """Whether the regimes of a classifier tell returns of the market apart.
+
+    Attributes:
+        classifier: the classifier.
+        regimes: those that occur, from bear to bull.
+        p: probability of means that differ as much if all regimes have the same; None where fewer than
+            two regimes have enough returns.
+    """
+
+    classifier: Name
+    regimes: tuple[RegimeReturns, ...]
+    p: Annotated[float, Field(gt=0.0, le=1.0)] | None
+
+
+@dataclass(frozen=True)
 class Window:
     """One step of a walk-forward.
 
     Attributes:
         number: number of the set chosen.
-        train_start, start, stop: bars. The set is chosen on [train_start, start) and traded over
-            [start, stop).
+        train_start, start, stop: bars. The set is chosen on [train_start, start - purged) and traded
+            over [start, stop).
         in_sample, out_of_sample: its annualized Sharpe ratio over the one and the other.
+        purged: bars between training and trading that are left out.
     """
 
     number: Count
@@ -118,6 +153,38 @@ class Window:
     stop: Count
     in_sample: Finite
     out_of_sample: Finite
+    purged: Count = 0
+
+    @property
+    def train_stop(self) -> int:
+        """The bar after the last one of training."""
+        return self.start - self.purged
+
+
+@dataclass(frozen=True)
+class NextSet:
+    """The set for the window of the walk-forward that begins after the last in-sample bar.
+
+    Attributes:
+        number: number of the set, in the study or in the search of this window.
+        trial: its trial there.
+        strategy, classifier: names.
+        parameters: its parameters by column.
+        in_sample: its metrics over all in-sample bars; None where undefined.
+        train_start, stop: bars. It was chosen on [train_start, stop), where ``stop`` is the first bar of
+            the holdout.
+        own_search: whether this window had a search of its own.
+    """
+
+    number: Count
+    trial: Count
+    strategy: Name
+    classifier: Name
+    parameters: Mapping[Name, Finite]
+    in_sample: Mapping[Name, Finite | None]
+    train_start: Count
+    stop: Count
+    own_search: bool
 
 
 @with_config(ConfigDict(extra="forbid"))  # a misspelt key would read as its default
@@ -151,6 +218,8 @@ class Selection:
         windows: the windows of the walk-forward over the in-sample blocks.
         walk_forward_efficiency: mean out-of-sample over mean in-sample Sharpe ratio of the windows.
         one_search_per_window: whether each window had a search of its own, on its training bars.
+        next_set: the set for the window after the last in-sample bar; None where its choice by the
+            objective would take a search of its own, which only ``method = "walk_forward"`` makes.
         stitched_sharpe: annualized Sharpe ratio of the windows' joined returns. Only with ``method =
             "walk_forward"``, which also writes ``walk_forward.parquet``.
         path_sharpes: annualized Sharpe ratios of the paths of combinatorial purged cross-validation,
@@ -161,6 +230,9 @@ class Selection:
             chosen: the mean out-of-sample ratio of the sets that the splits choose, and at most its own
             in-sample. That itself where it is the only set; None without blocks.
         interval_to_expect: 95% interval of it.
+        regime_value: what the regimes of the winner's classifier tell of the market in-sample; None
+            without a classifier.
+        holdout_regime_value: the same of the market over the holdout.
         held: metrics of the benchmark.
         benchmark: ``universe`` or a symbol.
         sharpe_interval, oos_sharpe_interval, drawdown_interval: 95% intervals of the winner by the
@@ -190,9 +262,12 @@ class Selection:
     windows: tuple[Window, ...] = ()
     walk_forward_efficiency: Finite | None = None
     one_search_per_window: bool = False
+    next_set: NextSet | None = None
     stitched_sharpe: Finite | None = None
     path_sharpes: tuple[Finite, ...] = ()
     neighbours: Neighbours | None = None
+    regime_value: RegimeValue | None = None
+    holdout_regime_value: RegimeValue | None = None
     n_contenders: Positive = 1
     sharpe_to_expect: Finite | None = None
     interval_to_expect: tuple[Finite, Finite] | None = None

@@ -22,7 +22,8 @@ from optimizer.selection.looks import verdict_look
 from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import holdout_alpha
 from optimizer.selection.record import HoldoutAlpha, Selection
-from optimizer.selection.sets import RegimeSource, set_returns
+from optimizer.selection.regime_value import regime_value
+from optimizer.selection.sets import RegimeSource, set_returns, tile_of
 from optimizer.selection.sharpe import (
     autocorrelation,
     minimum_backtest_length,
@@ -106,10 +107,14 @@ def select(
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
+    (key,) = tile_of(space, rows[0]).regime_keys()[0]
+    codes = regimes([key])[key]
     return replace(
         selection,
         neighbours=find_neighbours(sample),
         n_contenders=len(contenders),
+        regime_value=regime_value(inputs, key, codes, inputs.first, inputs.split),
+        holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
         holdout=_over_holdout(inputs, returns[0], held),

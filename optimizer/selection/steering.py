@@ -17,23 +17,32 @@ def steered(study: Study, space: Space) -> bool:
     return study.search.sampler in ADAPTIVE and space.n_points != 1
 
 
-def needs_own_searches(study: Study, space: Space) -> bool:
-    """Whether each window of a walk-forward needs a search of its own.
+def by_sharpe_alone(study: Study) -> bool:
+    """Whether the best set of any bars is the one with the highest Sharpe ratio over them.
 
-    It does not where the sets tried depend on no result and the best is the one with the highest
-    Sharpe ratio: the choice of each window then follows from the return moments of blocks. A sampler
-    that goes by earlier results has seen all in-sample bars. Constraints on results, other objectives
-    and other values of a tile do not follow from the moments.
+    Then it follows from the return moments of blocks. Constraints on results, other objectives and other
+    values of a tile do not.
 
     Args:
         study: the study in question.
-        space: the parameter space of the study.
     """
     search = study.search
-    by_sharpe_alone = (
+    return (
         search.objective == ("sharpe",)
         and search.direction == ("maximize",)
         and search.tile_value == "best"
         and not any(constraint.on_result for constraint in search.constraints)
     )
-    return steered(study, space) or not by_sharpe_alone
+
+
+def needs_own_searches(study: Study, space: Space) -> bool:
+    """Whether each window of a walk-forward needs a search of its own.
+
+    It does not where the sets tried depend on no result and ``by_sharpe_alone`` holds. A sampler that
+    goes by earlier results has seen all in-sample bars.
+
+    Args:
+        study: the study in question.
+        space: the parameter space of the study.
+    """
+    return steered(study, space) or not by_sharpe_alone(study)

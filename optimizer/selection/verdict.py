@@ -16,7 +16,8 @@ from optimizer.selection.p_values import (
     holdout_critical_value,
 )
 from optimizer.selection.record import Selection
-from optimizer.selection.steering import steered
+from optimizer.selection.regime_value import regime_remark
+from optimizer.selection.steering import by_sharpe_alone, steered
 from optimizer.selection.tried import Tried
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
@@ -225,6 +226,8 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
             "smallest Sharpe ratio beyond the benchmark that this search finds in 4 of 5 cases:"
             f" {detectable_ratio(critical_value(tried.maxima), years):.2f} ({years:.1f} years)"
         )
+    if selection.regime_value is not None:
+        lines.append(regime_remark(selection.regime_value))
     if study.search.objective != ("sharpe",):
         searched = ", ".join(study.search.objective)
         lines.append(f"these figures use the Sharpe ratio; the study's objective was {searched}")
@@ -232,8 +235,12 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         how = "choosing among all sets tried"
         if selection.one_search_per_window:
             how = "a search each"
-        elif steered(study, build_space(study)):
-            how += " by a search that saw these windows, which flatters"
+        else:
+            if not by_sharpe_alone(study):
+                # Of other metrics, constraints and tiles the moments of blocks know nothing.
+                how = "choosing by the Sharpe ratio alone among all sets tried"
+            if steered(study, build_space(study)):
+                how += " by a search that saw these windows, which flatters"
         efficiency, joined = selection.walk_forward_efficiency, selection.stitched_sharpe
         lines.append(
             f"walk-forward: {counted(len(selection.windows), 'window')}, {how}; efficiency"

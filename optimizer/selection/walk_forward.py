@@ -12,29 +12,59 @@ import pandas as pd
 from kernels import layout
 from optimizer.selection.folds import Fold, walk_forward
 from optimizer.selection.record import Window
-from optimizer.selection.sets import RegimeSource, set_returns
+from optimizer.selection.sets import RegimeSource, tile_of
 from optimizer.selection.sharpe import sharpe_of_paths
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.search_tables import ValidationTable
 from optimizer.study_file.space import Space
 from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.single_set import record_succession
+from optimizer.types import IntArray
 
 
 def walk_forward_folds(validation: ValidationTable, n_blocks: int) -> list[Fold]:
     """Training and test blocks of each window of a study's walk-forward.
 
-    A window is tested on the block after its training blocks. Nothing is purged: a return of a
-    training bar is known at its close, where the parameters of the next block are chosen.
+    A window is tested on one block. Its training blocks end ``purge_blocks`` before that; by default they
+    end where it begins, since a return of a training bar is known at its close, where the parameters of
+    the next block are chosen.
 
     Args:
         validation: the ``[validation]`` settings of the study.
-        n_blocks: blocks of in-sample bars, >= 2.
+        n_blocks: blocks of in-sample bars, 2 or more than ``purge_blocks``.
 
     Returns:
         Folds whose numbers are those of blocks.
     """
-    n_train = min(validation.train_blocks or n_blocks // 2, n_blocks - 1)
-    return list(walk_forward(n_blocks, n_train, 1, horizon=0, anchored=validation.anchored))
+    purge = validation.purge_blocks
+    # The purge of ``folds.walk_forward`` takes the last ``horizon`` blocks of a training window.
+    before = training_blocks(validation, n_blocks) + purge
+    return list(walk_forward(n_blocks, before, 1, horizon=purge, anchored=validation.anchored))
+
+
+def training_blocks(validation: ValidationTable, n_blocks: int) -> int:
+    """The number of blocks of a training window, of the first one where they grow.
+
+    Args:
+        validation: the ``[validation]`` settings of the study.
+        n_blocks: blocks of in-sample bars, 2 or more than ``purge_blocks``.
+    """
+    most = n_blocks - 1 - validation.purge_blocks
+    return min(validation.train_blocks or max(n_blocks // 2, 1), most)
+
+
+def next_blocks(validation: ValidationTable, n_blocks: int) -> IntArray:
+    """The training blocks of the window that comes after the last in-sample bar.
+
+    Args:
+        validation: the ``[validation]`` settings of the study.
+        n_blocks: blocks of in-sample bars, 2 or more than ``purge_blocks``.
+
+    Returns:
+        Numbers of blocks, ascending; the last is ``n_blocks - 1``.
+    """
+    n_train = n_blocks if validation.anchored else training_blocks(validation, n_blocks)
+    return np.arange(n_blocks - n_train, n_blocks)
 
 
 def walk_forward_summary(windows: Sequence[Window]) -> dict[str, Any]:
@@ -60,34 +90,40 @@ def stitched(
     space: Space,
     inputs: Inputs,
     chosen: Sequence[tuple[Window, StudyFolder]],
+    stop: int,
     regimes: RegimeSource,
 ) -> pd.DataFrame:
-    """Equity of trading, over each window, the set that was chosen before it.
+    """Equity of one account that trades, from each window on, the set that was chosen before it.
 
-    Each set starts a window in the position that it would hold there had it traded all along. The
-    cost of changing from one set's position to the next one's is not charged.
+    The account starts flat at the first window. Where a window begins, the account keeps its positions,
+    orders and cash, and the window's set takes over, see ``record_succession``. So every change of
+    position pays what it costs.
 
     Args:
         space: the parameter space of the study.
         inputs: the prepared inputs of the study.
-        chosen: each window and the folder that holds its set.
+        chosen: each window that has a set, in order of time, and the folder that holds the set.
+        stop: the bar after the last one.
         regimes: the regime codes of the study.
 
     Returns:
         One row a return: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
         risk-free rate) and ``set``.
     """
-    parts = []
-    for window, folder in chosen:
-        returns = set_returns(space, inputs, folder.sets([window.number]), regimes)
-        start = inputs.rules.n_returns(inputs.first, window.start)
-        closes = inputs.rules.closes(window.start, window.stop)
-        part = returns.iloc[start : start + len(closes)]
-        excess = part - inputs.rates[closes, layout.RISK_FREE]
-        parts.append(part.to_frame().assign(excess_return=excess, set=window.number))
-    frame = pd.concat(parts).reset_index()
-    frame.insert(2, "equity", inputs.rules.initial_cash * (1.0 + frame["return"]).cumprod())
-    return frame
+    tiles = [tile_of(space, folder.sets([window.number])) for window, folder in chosen]
+    starts = [window.start for window, _ in chosen]
+    keys = [key for tile in tiles for key in tile.regime_keys()[0]]
+    equity = record_succession(inputs, list(zip(tiles, starts, strict=True)), stop, regimes(keys))
+    closes = inputs.rules.closes(starts[0], stop)
+    frame = equity.iloc[closes - starts[0]].reset_index()
+    before = frame["equity"].shift(1, fill_value=inputs.rules.initial_cash)
+    returns = (frame["equity"] / before.where(before > 0.0) - 1.0).fillna(0.0)
+    frame.insert(1, "return", returns)
+    numbers = np.array([window.number for window, _ in chosen])
+    return frame.assign(
+        excess_return=returns - inputs.rates[closes, layout.RISK_FREE],
+        set=numbers[np.searchsorted(starts, closes, side="right") - 1],
+    )
 
 
 def stitched_sharpe(frame: pd.DataFrame, returns_per_year: float) -> float | None:

@@ -74,8 +74,7 @@ def export_sets(
     if top < 1:
         raise ExportError(f"--top must be 1 or more, got {top}")
     study_folder = StudyFolder.open(Path(folder))
-    manifest = study_folder.manifest()
-    study = recorded_study(manifest["study"])
+    study = recorded_study(study_folder.manifest()["study"])
     frame = with_open_holdout(study_folder, best_sets(study_folder, study.search, top))
     if frame.empty:
         raise ExportError(
@@ -83,6 +82,25 @@ def export_sets(
             " constraints, or try other values"
         )
     path = Path(out) if out is not None else study_folder.path / f"best.{format}"
+    return export_rows(study_folder, frame, format, path)
+
+
+def export_rows(folder: StudyFolder, frame: pd.DataFrame, format: Format, path: Path) -> Path:
+    """Write parameter sets of a study to a file.
+
+    Args:
+        folder: the folder of the study.
+        frame: whole rows of results.
+        format: the format of the file.
+        path: the path of the file.
+
+    Returns:
+        The file written.
+
+    Raises:
+        StudyError: the file must not be replaced or has no folder.
+        ExportError: the file cannot be written.
+    """
     check_output(path, (f".{format}",), f"an export in the format {format}")
     try:
         if format == "csv":
@@ -90,7 +108,7 @@ def export_sets(
         elif format == "parquet":
             write_atomically(path, lambda part: frame.to_parquet(part, index=False))
         else:
-            content = _document(manifest, frame, path)
+            content = _document(folder.manifest(), frame, path)
             text = (
                 json.dumps(content, indent=1, allow_nan=False)
                 if format == "json"

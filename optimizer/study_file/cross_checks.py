@@ -17,7 +17,7 @@ from optimizer.catalogue import (
     column,
 )
 from optimizer.study_file.per_symbol import DEFAULT
-from optimizer.study_file.settings import Choices, Range, Setting, Sweep, setting_to_dict
+from optimizer.study_file.settings import Choices, Range, Setting, Span, Sweep, setting_to_dict
 from optimizer.study_file.values import Place, Problem
 from optimizer.text import list_text, quoted, suggest
 
@@ -132,11 +132,12 @@ def bounds_of(setting: Setting) -> tuple[float, float]:
     """The least and the greatest value of a setting.
 
     Args:
-        setting: the setting of a parameter.
+        setting: the setting of a parameter, which is no length of time.
 
     Returns:
         The least value, then the greatest.
     """
+    assert not isinstance(setting, Span)  # of classifiers alone
     if isinstance(setting, Range):
         return setting.low, setting.high
     if isinstance(setting, Choices):

@@ -146,7 +146,9 @@ class ValidationTable(Table):
         train_blocks: blocks of a training window of the walk-forward; None takes half of the blocks.
         anchored: whether every training window starts with the first block.
         test_blocks: blocks that a split of ``cpcv`` tests together.
-        embargo_blocks: blocks left out of training after each tested block of ``cpcv``.
+        purge_blocks: blocks left out of training next to those tested: before them, and with ``cpcv``
+            after them too.
+        embargo_blocks: further blocks left out of training after those tested, with ``cpcv``.
         benchmark: what the choice has to beat, bought and held: ``universe`` is every symbol of the
             study, otherwise the name of one.
     """
@@ -157,6 +159,7 @@ class ValidationTable(Table):
     train_blocks: Annotated[int, whole(1, MAX_BLOCKS)] | None = None
     anchored: Annotated[bool, BeforeValidator(read_flag)] = False
     test_blocks: Annotated[int, whole(1, MAX_BLOCKS)] = 2
+    purge_blocks: Annotated[int, whole(0, MAX_BLOCKS)] = 0
     embargo_blocks: Annotated[int, whole(0, MAX_BLOCKS)] = 1
     benchmark: Annotated[str, BeforeValidator(named)] = "universe"
 
@@ -167,11 +170,21 @@ class ValidationTable(Table):
         if self.train_blocks is not None and self.train_blocks >= self.blocks:
             message = f"got {self.train_blocks}; expected less than blocks = {self.blocks}"
             refuse_all([(("train_blocks",), message)])
-        spared = self.test_blocks * (1 + self.embargo_blocks)
-        if self.method == "cpcv" and spared >= self.blocks:
+        if (self.train_blocks or 1) + self.purge_blocks >= self.blocks:
             message = (
-                f"got {self.test_blocks}: with embargo_blocks = {self.embargo_blocks} a split can"
-                f" leave no block of blocks = {self.blocks} to train on"
+                f"got {self.purge_blocks}: with train_blocks = {self.train_blocks or 1} it leaves no"
+                f" block of blocks = {self.blocks} to test"
+            )
+            refuse_all([(("purge_blocks",), message)])
+        if self.method == "cpcv" and self.spared_blocks >= self.blocks:
+            message = (
+                f"got {self.test_blocks}: with embargo_blocks = {self.embargo_blocks} and purge_blocks ="
+                f" {self.purge_blocks} a split can leave no block of blocks = {self.blocks} to train on"
             )
             refuse_all([(("test_blocks",), message)])
         return self
+
+    @property
+    def spared_blocks(self) -> int:
+        """Most blocks on which a split of ``cpcv`` does not train."""
+        return self.test_blocks * (1 + self.embargo_blocks + 2 * self.purge_blocks)

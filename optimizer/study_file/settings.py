@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -126,7 +127,25 @@ class Sweep:
         return self.sweep.values() if isinstance(self.sweep, Range) else self.sweep
 
 
-Setting = int | float | Range | Choices | Sweep
+@dataclass(frozen=True)
+class Span:
+    """A length of time that stands for as many bars as it holds.
+
+    Attributes:
+        number: how many of ``unit``.
+        unit: ``d``, days on which there are bars; ``w``, ``mo`` or ``y``.
+    """
+
+    number: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.number}{self.unit}"
+
+
+SPAN_UNITS = ("d", "w", "mo", "y")
+
+Setting = int | float | Span | Range | Choices | Sweep
 """A parameter with one value, searched, or swept."""
 
 SETTING_KEYS = ("low", "high", "step", "log", "choices", "sweep")
@@ -198,6 +217,16 @@ def _read_sweep(parameter: Parameter, raw: object) -> Sweep:
     return Sweep(tuple(sorted(_read_values(parameter, raw))))
 
 
+def _read_span(raw: str) -> Span:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([a-z]+)", raw.strip())
+    if match is None or match[2] not in SPAN_UNITS:
+        raise refusal(
+            f'got {quoted(raw)}; expected a number of bars, or a length of time such as "30d", "2w",'
+            ' "6mo" or "2y"'
+        )
+    return Span(int(match[1]), match[2])
+
+
 def read_setting(parameter: Parameter, raw: object) -> Setting:
     """The setting that a study file gives to a parameter.
 
@@ -225,6 +254,8 @@ def read_setting(parameter: Parameter, raw: object) -> Setting:
             f"got the list {quoted(raw)}; write {{choices = {quoted(raw)}}} to search it or "
             f"{{sweep = {quoted(raw)}}} to sweep it"
         )
+    if isinstance(raw, str) and parameter.span:
+        return _read_span(raw)
     if not isinstance(raw, Real):
         raise refusal(f"got {quoted(raw)}; expected {_FORMS}")
     return bounded(raw, parameter.kind, parameter.low, parameter.high)
@@ -252,7 +283,7 @@ def read_settings(
             problems.append(((key,), f"unknown key; {suggest(str(key), valid or ['name'])}"))
     for name, parameter in by_name.items():
         try:
-            default = parameter.kind(parameter.default)
+            default = parameter.span or parameter.kind(parameter.default)
             settings[name] = read_setting(parameter, raw.get(name, default))
         except PydanticCustomError as error:
             problems.append(((name,), error.message()))
@@ -271,6 +302,8 @@ def setting_to_dict(setting: Setting) -> object:
         if setting.log:
             return {**written, "log": True}
         return written if setting.step is None else {**written, "step": setting.step}
+    if isinstance(setting, Span):
+        return str(setting)
     if isinstance(setting, Choices):
         return {"choices": list(setting.choices)}
     if isinstance(setting, Sweep):

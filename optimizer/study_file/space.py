@@ -18,7 +18,7 @@ from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.components import ClassifierTable, StrategyTable
 from optimizer.study_file.constraints import Constraint
 from optimizer.study_file.searched import Searched, searched_of
-from optimizer.study_file.settings import Choices, Range, Setting, Sweep
+from optimizer.study_file.settings import Choices, Range, Setting, Span, Sweep
 from optimizer.study_file.study import Study
 from optimizer.types import FloatArray
 
@@ -270,7 +270,7 @@ def build_space(study: Study) -> Space:
     """The space of a study.
 
     Args:
-        study: checked.
+        study: checked; lengths of time in it as numbers of bars, unless only names are wanted.
     """
     return Space(
         tuple(
@@ -300,6 +300,8 @@ def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) 
             swept.append((name, parameter, setting.values))
         elif isinstance(setting, (Range, Choices)):
             searched.append(searched_of(name, parameter, setting))
+        elif isinstance(setting, Span):
+            fixed[name] = str(setting)  # its number of bars is known with the bars, see ``in_bars``
         else:
             fixed[name] = setting
     swept.sort(key=lambda item: item[1].role not in ("feature", "regime"))

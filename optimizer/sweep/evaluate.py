@@ -16,7 +16,7 @@ from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
 from optimizer.sweep.lanes import LaneBlocks, lay_out_blocks, row_of
 from optimizer.sweep.max_test import score
 from optimizer.sweep.tiles import Tile, TileResult
-from optimizer.types import Float32Array, FloatArray
+from optimizer.types import Float32Array, FloatArray, MaskArray
 
 BLOCKS_PER_CALL = 8
 """Blocks that walk the bars together: enough to share the features of a stretch of bars, few enough
@@ -47,6 +47,129 @@ class Recording:
         return cls(np.full(n_bars, np.nan), np.zeros(shape))
 
 
+@dataclass(eq=False)
+class Accounts:
+    """The accounts of the lanes of some blocks, which the simulation carries from bar to bar.
+
+    Attributes:
+        lanes: shape (n_blocks, N_LANE_ROWS, STRIDE), see ``kernels.layout``.
+        positions: (n_blocks * n_symbols * POSITION_BLOCK,).
+        pending: (n_blocks, n_symbols), which parts of an order any lane has pending.
+        scratch, values, ranks: see ``kernels.simulation.simulate``.
+    """
+
+    lanes: FloatArray
+    positions: FloatArray
+    pending: MaskArray
+    scratch: FloatArray
+    values: FloatArray | None
+    ranks: FloatArray
+
+    @classmethod
+    def new(cls, inputs: Inputs, n_blocks: int) -> Accounts:
+        """The accounts at the start, which hold the initial cash and nothing else.
+
+        Args:
+            inputs: the prepared inputs of the study.
+            n_blocks: the number of blocks.
+        """
+        n_symbols, rules = inputs.bars.n_symbols, inputs.rules
+        lanes = layout.aligned_zeros((n_blocks, layout.N_LANE_ROWS, layout.STRIDE))
+        for offset in (layout.CASH, layout.EQUITY, layout.PEAK, layout.CLOSED):
+            lanes[:, row_of(offset)] = rules.initial_cash
+        n_ranks = n_symbols * int(layout.RANK_BLOCK) if rules.limited else 0
+        return cls(
+            lanes,
+            layout.aligned_zeros((n_blocks * n_symbols * int(layout.POSITION_BLOCK),)),
+            np.zeros((n_blocks, n_symbols), dtype=np.uint8),
+            layout.aligned_zeros((layout.SCRATCH_SIZE,)),
+            None
+            if inputs.correlations is None
+            else layout.aligned_zeros((n_symbols, layout.STRIDE)),
+            layout.aligned_zeros((n_ranks,)),
+        )
+
+
+def walk(
+    inputs: Inputs,
+    blocks: LaneBlocks,
+    start: int,
+    stop: int,
+    accounts: Accounts,
+    recording: Recording,
+    first: int,
+    last: int,
+) -> None:
+    """Take some blocks through the bars ``first`` to ``last - 1``.
+
+    Args:
+        inputs: the prepared inputs of the study.
+        blocks: lanes of all tiles.
+        start, stop: the blocks from ``start`` to ``stop - 1``, all of one simulation.
+        accounts: their accounts at the close before ``first``; carried on.
+        recording: filled with what lane 0 does, or empty.
+        first, last: bars.
+
+    Raises:
+        SignalError: a user's signal raised.
+    """
+    bars, rules, finer = inputs.bars, inputs.rules, inputs.finer
+    blocks.strategies[start].simulate(
+        first,
+        last,
+        bars.open,
+        bars.high,
+        bars.low,
+        bars.close,
+        bars.traded,
+        inputs.live,
+        inputs.ends,
+        inputs.volumes,
+        finer.bounds,
+        finer.open,
+        finer.high,
+        finer.low,
+        finer.traded,
+        finer.volume,
+        inputs.atrs,
+        inputs.features.values,
+        inputs.volatilities,
+        inputs.inverse_volatilities,
+        blocks.regimes,
+        inputs.correlations,
+        inputs.first,
+        rules.correlation_refresh,
+        rules.instruments,
+        inputs.rates,
+        inputs.payments,
+        inputs.counted,
+        blocks.codes[start:stop],
+        blocks.shared[start:stop],
+        blocks.columns[start:stop].reshape(-1),
+        blocks.parameters[start:stop].reshape(-1),
+        accounts.lanes.reshape(-1),
+        accounts.positions,
+        accounts.pending,
+        accounts.scratch,
+        accounts.values,
+        accounts.ranks,
+        rules.sizing,
+        rules.allocation,
+        rules.entry,
+        rules.leverage,
+        rules.maintenance,
+        rules.ewma_decay,
+        recording.equity,
+        recording.fills,
+        True if rules.fees else None,
+        True if rules.stops else None,
+        True if rules.allow_short else None,
+        True if inputs.extended else None,
+        True if rules.close_fill else None,
+        True if rules.entry != MARKET_ENTRY else None,
+    )
+
+
 def simulate_blocks(
     inputs: Inputs,
     blocks: LaneBlocks,
@@ -70,75 +193,14 @@ def simulate_blocks(
     Raises:
         SignalError: a user's signal raised.
     """
-    bars, rules, finer = inputs.bars, inputs.rules, inputs.finer
+    bars, rules = inputs.bars, inputs.rules
     n = stop - start
-    state = layout.aligned_zeros((n, layout.N_LANE_ROWS, layout.STRIDE))
-    for offset in (layout.CASH, layout.EQUITY, layout.PEAK, layout.CLOSED):
-        state[:, row_of(offset)] = rules.initial_cash
-    positions = layout.aligned_zeros((n * bars.n_symbols * int(layout.POSITION_BLOCK),))
-    pending = np.zeros((n, bars.n_symbols), dtype=np.uint8)
-    scratch = layout.aligned_zeros((layout.SCRATCH_SIZE,))
-    values = None
-    if inputs.correlations is not None:
-        values = layout.aligned_zeros((bars.n_symbols, layout.STRIDE))
-    ranks = layout.aligned_zeros((bars.n_symbols * int(layout.RANK_BLOCK) if rules.limited else 0,))
+    accounts = Accounts.new(inputs, n)
+    state = accounts.lanes
     recording = recording or Recording.empty(0, bars.n_symbols)
 
-    def walk(first: int, last: int) -> None:
-        blocks.strategies[start].simulate(
-            first,
-            last,
-            bars.open,
-            bars.high,
-            bars.low,
-            bars.close,
-            bars.traded,
-            inputs.live,
-            inputs.ends,
-            inputs.volumes,
-            finer.bounds,
-            finer.open,
-            finer.high,
-            finer.low,
-            finer.traded,
-            finer.volume,
-            inputs.atrs,
-            inputs.features.values,
-            inputs.volatilities,
-            inputs.inverse_volatilities,
-            blocks.regimes,
-            inputs.correlations,
-            inputs.first,
-            rules.correlation_refresh,
-            rules.instruments,
-            inputs.rates,
-            inputs.payments,
-            inputs.counted,
-            blocks.codes[start:stop],
-            blocks.shared[start:stop],
-            blocks.columns[start:stop].reshape(-1),
-            blocks.parameters[start:stop].reshape(-1),
-            state.reshape(-1),
-            positions,
-            pending,
-            scratch,
-            values,
-            ranks,
-            rules.sizing,
-            rules.allocation,
-            rules.entry,
-            rules.leverage,
-            rules.maintenance,
-            rules.ewma_decay,
-            recording.equity,
-            recording.fills,
-            True if rules.fees else None,
-            True if rules.stops else None,
-            True if rules.allow_short else None,
-            True if inputs.extended else None,
-            True if rules.close_fill else None,
-            True if rules.entry != MARKET_ENTRY else None,
-        )
+    def advance(first: int, last: int) -> None:
+        walk(inputs, blocks, start, stop, accounts, recording, first, last)
 
     def metrics(begin: FloatArray, first: int, last: int) -> FloatArray:
         out = np.empty((n * layout.LANES, len(METRICS)))
@@ -161,7 +223,7 @@ def simulate_blocks(
     so_far: dict[int, FloatArray] = {}
     at = inputs.first
     for bound in sorted({*inputs.bounds, *inputs.alpha_bounds}):
-        walk(at, bound)
+        advance(at, bound)
         so_far[bound] = sums_so_far(layout.SUM_RETURN, layout.SUM_RETURN_2)
         at = bound
     moments = np.diff(np.stack([so_far[bound] for bound in inputs.bounds]), axis=0)
@@ -180,10 +242,10 @@ def simulate_blocks(
     state[:, row_of(layout.CLOSED)] = state[:, row_of(layout.EQUITY)]
     # A trade that is open at the split starts again at its value there: its profit so far is
     # in-sample.
-    held = positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
+    held = accounts.positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
     lot_values = bars.close[inputs.split - 1] * rules.lot_money
     held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
-    walk(inputs.split, bars.n_bars)
+    advance(inputs.split, bars.n_bars)
     out_of_sample = metrics(begin, inputs.split, bars.n_bars)
     return TileResult(in_sample, out_of_sample, moments, alphas)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from optimizer.strategies.user import read_recorded_strategy, read_strategy
 from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, make_study
-from optimizer.sweep.evaluate import Recording, simulate_blocks
+from optimizer.sweep.evaluate import Accounts, Recording, simulate_blocks, walk
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
 from optimizer.sweep.lanes import lay_out_blocks
@@ -170,6 +171,7 @@ def simulate_single(
         StrategyError: the user's strategy cannot be used.
         DataError: too few bars, or an unknown market.
     """
+    study = in_bars(study, bars)
     space = build_space(study)
     rules = study_rules(study, space, bars)
     branch = space.branches[0]
@@ -225,6 +227,39 @@ def record_equity(
     simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
     index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
     return pd.Series(recording.equity[inputs.first :], index, name="equity")
+
+
+def record_succession(
+    inputs: Inputs,
+    sets: Sequence[tuple[Tile, int]],
+    stop: int,
+    regimes: Mapping[RegimeKey, RegimeCodes],
+) -> pd.Series[float]:
+    """Simulate one account in which parameter sets follow one another, and keep its equity.
+
+    A set that takes over at a bar finds the account as the set before has left it: its cash, its
+    positions with what they cost, and the orders that fill at the open of that bar. From then on its
+    stops are watched and its costs are paid, and at the close of that bar it decides for the first time.
+    A signal HOLD keeps what is held, as ever.
+
+    Args:
+        inputs: the prepared inputs of the study.
+        sets: tiles of one parameter set, each with the bar at which it takes over, ascending.
+        stop: the bar after the last one.
+        regimes: (n_bars,) codes of the regime models that they name.
+
+    Returns:
+        Money at each close from the first of these bars on, indexed by the time of the bar.
+    """
+    bars = inputs.bars
+    recording = Recording.empty(bars.n_bars, bars.n_symbols, fills=False)
+    accounts = Accounts.new(inputs, 1)
+    starts = [start for _, start in sets]
+    for (tile, start), end in zip(sets, [*starts[1:], stop], strict=True):
+        blocks = lay_out_blocks([tile], inputs, regimes)
+        walk(inputs, blocks, 0, 1, accounts, recording, start, end)
+    index = pd.DatetimeIndex(bars.timestamps[starts[0] : stop], name="timestamp", tz="UTC")
+    return pd.Series(recording.equity[starts[0] : stop], index, name="equity")
 
 
 def metric_values(row: FloatArray) -> dict[str, float]:

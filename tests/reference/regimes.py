@@ -81,6 +81,31 @@ def smoothed(filtered: Sequence[Row], transition: Sequence[Row]) -> list[list[fl
     return result
 
 
+def transport_cost(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Least mean square by which one normal distribution is moved to become the other.
+
+    Each is a mean and a standard deviation. Quantile by quantile, not by a formula.
+    """
+    shares = [(k + 0.5) / 2000 for k in range(2000)]
+    quantiles = [statistics.NormalDist(*each).inv_cdf for each in (one, other)]
+    return statistics.fmean((quantiles[0](q) - quantiles[1](q)) ** 2 for q in shares)
+
+
+def mixture(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean and standard deviation of normal distributions mixed in equal shares."""
+    mean = statistics.fmean(m for m, _ in parts)
+    return mean, math.sqrt(statistics.fmean(s * s + m * m for m, s in parts) - mean * mean)
+
+
+def nearest_order(distances: Sequence[Row]) -> tuple[int, ...]:
+    """The permutation with the least sum of distances, of all; rows are what stays in its place."""
+    states = range(len(distances))
+    return min(
+        itertools.permutations(states),
+        key=lambda order: sum(distances[k][order[k]] for k in states),
+    )
+
+
 def pairs(n_classes: int) -> list[tuple[int, int]]:
     """Pairs of classes in the order of the decisions."""
     return [(i, j) for i in range(n_classes) for j in range(i + 1, n_classes)]

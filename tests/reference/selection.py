@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from optimizer.search.result import StudyResult
-from optimizer.selection.folds import combinatorial_purged, recombine
 from optimizer.selection.sets import tile_of
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
@@ -51,24 +52,49 @@ def best_of(returns: FloatArray) -> tuple[float, int]:
     return max(ratios), ratios.index(max(ratios))
 
 
-def windows(bounds: Sequence[int], n_train: int, anchored: bool) -> list[tuple[int, int, int]]:
-    """Start of training, start of trading and its end, one block traded at a time."""
+def windows(
+    bounds: Sequence[int], n_train: int, anchored: bool, purge: int = 0
+) -> list[tuple[int, int, int, int]]:
+    """Start and end of training, start of trading and its end, one block traded at a time."""
     return [
-        (bounds[0] if anchored else bounds[test - n_train], bounds[test], bounds[test + 1])
-        for test in range(n_train, len(bounds) - 1)
+        (
+            bounds[0] if anchored else bounds[test - purge - n_train],
+            bounds[test - purge],
+            bounds[test],
+            bounds[test + 1],
+        )
+        for test in range(n_train + purge, len(bounds) - 1)
+    ]
+
+
+def training_blocks(n_blocks: int, tested: Sequence[int], purge: int, embargo: int) -> list[int]:
+    """Blocks that are far enough from every tested one: before it, and further after it."""
+    return [
+        block
+        for block in range(n_blocks)
+        if all(block < one - purge or block > one + purge + embargo for one in tested)
     ]
 
 
 def path_sharpes(
-    returns: FloatArray, n_blocks: int, n_test: int, embargo_blocks: int
+    returns: FloatArray, n_blocks: int, n_test: int, embargo_blocks: int, purge_blocks: int = 0
 ) -> list[float]:
     """Sharpe ratio per bar of each path of CPCV, ascending.
 
     Args:
         returns: (n_bars, n_sets), of blocks of equal length.
     """
-    n_bars = len(returns)
-    embargo = embargo_blocks * (n_bars // n_blocks)
-    folds = combinatorial_purged(n_bars, n_blocks, n_test, horizon=0, embargo=embargo)
-    tested = [returns[fold.test, best_of(returns[fold.train])[1]] for fold in folds]
-    return sorted(sharpe_of(path) for path in recombine(tested, n_bars, n_blocks, n_test))
+    parts = np.split(returns, n_blocks)
+    splits = list(itertools.combinations(range(n_blocks), n_test))
+    chosen = []
+    for tested in splits:
+        train = training_blocks(n_blocks, tested, purge_blocks, embargo_blocks)
+        chosen.append(best_of(np.concatenate([parts[block] for block in train]))[1])
+    paths = []
+    for path in range(math.comb(n_blocks - 1, n_test - 1)):
+        joined = []
+        for block in range(n_blocks):
+            testing = [split for split, tested in enumerate(splits) if block in tested]
+            joined.append(parts[block][:, chosen[testing[path]]])
+        paths.append(sharpe_of(np.concatenate(joined)))
+    return sorted(paths)

@@ -170,3 +170,46 @@ def walk_forward(content: Content) -> go.Figure | None:
     made.update_xaxes(title_text="bars traded", type="category", tickfont={"size": 11})
     made.update_yaxes(title_text=TITLES["sharpe"])
     return made
+
+
+def cpcv(content: Content) -> go.Figure | None:
+    """Sharpe ratios of the paths of combinatorial purged cross-validation, counted in bins.
+
+    Args:
+        content: the content of the report.
+
+    Returns:
+        The figure; None without paths.
+    """
+    selection = content.selection
+    if selection is None or not selection.path_sharpes:
+        return None
+    ratios = np.array(selection.path_sharpes)
+    bins = int(np.clip(2 * np.sqrt(len(ratios)), FEWEST_BINS, MOST_BINS))
+    width = max(float(np.ptp(ratios)) / bins, 0.01)
+    first, last = (int(np.floor(end / width)) for end in (ratios.min(), ratios.max()))
+    edges = width * np.arange(
+        first, last + 2, dtype=np.float64
+    )  # 0 is between two bins, not inside one
+    counts, _ = np.histogram(ratios, bins=edges)
+    centres = middles(edges)
+    made = figure(380, barmode="overlay", bargap=0.02)
+    for name, which, color in (
+        ("paths that lose", centres < 0, "orange"),
+        ("paths that gain", centres >= 0, "blue"),
+    ):
+        made.add_trace(
+            go.Bar(
+                x=centres[which],
+                y=counts[which],
+                width=width * 0.96,
+                name=name,
+                marker={"color": LIGHT[color]},
+                hovertemplate="Sharpe ratio %{x:.2f}: %{y:,} paths<extra></extra>",
+            )
+        )
+    middle = float(np.median(ratios))
+    made.add_vline(x=middle, line={"color": LIGHT["ink"], "dash": "dash", "width": 1})
+    made.update_xaxes(title_text=f"{TITLES['sharpe']} of a path, median {middle:.2f}")
+    made.update_yaxes(title_text="paths")
+    return made

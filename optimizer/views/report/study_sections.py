@@ -149,6 +149,7 @@ def selection(content: Content, drawn: Drawn) -> Values:
         "n_sets": f"{len(content.sets):,}",
         "overfitting": None,
         "walk_forward": None,
+        "cpcv": None,
         "contenders": None,
     }
     found = content.selection
@@ -170,7 +171,9 @@ def selection(content: Content, drawn: Drawn) -> Values:
     if found.pbo is not None:
         values |= {"pbo": f"{found.pbo:.2f}", "n_splits": f"{found.n_splits:,}"}
     values["walk_forward"] = drawn.add("walk_forward", selection_figures.walk_forward(content))
+    values["cpcv"] = drawn.add("cpcv", selection_figures.cpcv(content))
     values |= {
+        "n_paths": f"{len(found.path_sharpes):,}",
         "n_windows": len(found.windows),
         "one_search_per_window": found.one_search_per_window,
         "efficiency": value_text("", found.walk_forward_efficiency),

@@ -11,7 +11,7 @@ import pandas as pd
 from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
 from optimizer.sweep.buy_and_hold import UNIVERSE
-from optimizer.text import counted
+from optimizer.text import counted, probability
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
 from optimizer.views.report import winner_figures
 from optimizer.views.report.content import Content
@@ -117,8 +117,35 @@ def winner(content: Content, drawn: Drawn) -> Values | None:
     none = "none, so every bar is neutral"
     values["classifier"] = none if branch.classifier == "none" else branch.classifier
     values["regimes"] = drawn.add("regimes", winner_figures.regimes(best, content.market))
+    values["regime_values"] = _regime_values(content)
     values["months"] = _months(monthly_returns(best.result.equity, best.inputs.rules.initial_cash))
     return values
+
+
+def _regime_values(content: Content) -> list[Values]:
+    """A table of the market's returns after each regime in-sample, and one over the holdout."""
+    found = content.selection
+    spans = (
+        ("in-sample", None if found is None else found.regime_value),
+        ("over the holdout", None if found is None else found.holdout_regime_value),
+    )
+    return [
+        {
+            "span": span,
+            "p": probability(value.p),
+            "rows": [
+                (
+                    one.regime,
+                    f"{one.n_returns:,}",
+                    f"{one.mean:.1%}",
+                    value_text("sharpe", one.sharpe),
+                )
+                for one in value.regimes
+            ],
+        }
+        for span, value in spans
+        if value is not None
+    ]
 
 
 def _months(table: pd.DataFrame) -> Values:

@@ -25,6 +25,7 @@ import tomli_w
 from optimizer.catalogue import METRICS
 from optimizer.cli import main
 from optimizer.search.run import run_study
+from optimizer.selection.record import load_selection
 from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
 from tests.support.command import Done
@@ -141,7 +142,7 @@ def test_help_names_the_commands() -> None:
         ("run", ["STUDY", "--workers", "--trials", "--seed", "--out", "--overwrite", "--top",
                  "[search] trials", "[study] seed", "out/<study name>"]),
         ("show", ["DIR", "--top"]),
-        ("export", ["DIR", "--top", "--format", "--out", "json, toml, csv or parquet",
+        ("export", ["DIR", "--top", "--next", "--format", "--out", "json, toml, csv or parquet",
                     "DIR/best.<format>"]),
         ("replay", ["BEST.json", "--set", "--data"]),
     ],
@@ -248,6 +249,22 @@ def test_show(home: Home) -> None:
     assert shown == best[:3]
     assert "small" in found.stdout
     assert "not complete" not in found.stdout
+
+
+def test_export_of_the_next_set(home: Home) -> None:
+    done = barsweep_here("export", home.out, "--next", folder=home.path)
+    assert (done.stdout, done.stderr) == (f"exported: {home.out / 'next.json'}\n", "")
+    selection = load_selection(StudyFolder.open(home.out))
+    assert selection is not None
+    assert selection.next_set is not None
+    (one,) = load_export(home.out / "next.json")["sets"]
+    assert one["set"] == selection.next_set.number
+    assert one["out_of_sample"] is None
+    replayed = barsweep_here("replay", home.out / "next.json", folder=home.path)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert "identical: every recorded metric is reproduced bit for bit" in replayed.stdout
+    named = barsweep_here("export", home.out, "--next", "--out", "x.toml", folder=home.path)
+    assert named.stdout == "exported: x.toml\n"
 
 
 def test_export_and_replay(home: Home, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("report out --out x.pdf", "x.pdf: a report is written to a file that ends in .html or .htm"),
         ("export out --format json --out x.pdf", "x.pdf: an export in the format json is written to"),
         ("export out --out x.pdf", "ends in one of .json, .toml, .csv, .parquet"),
+        ("export out --next --top 2", "--next: one set alone is next; leave out --top"),
         ("export out --out x", "x: an export is written to a file that ends in one of .json"),
         ("tearsheet out/best.json --out x.txt", "x.txt: a tearsheet is written to a file that ends"),
         ("replay out/best.json --returns x.xls",

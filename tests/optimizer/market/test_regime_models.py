@@ -24,9 +24,9 @@ from sklearn.svm import SVC
 from kernels import regimes as kernel
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.errors import DataError, StudyFileError
-from optimizer.market import hmm, regime_models
+from optimizer.market import hmm, regime_models, svm
 from optimizer.market import regimes as regimes_module
-from optimizer.market.hmm import HmmModel
+from optimizer.market.hmm import HmmModel, Names
 from optimizer.market.regime_models import RegimeModel
 from optimizer.market.regimes import fit_regimes, market_features, market_returns, training_window
 from optimizer.market.svm import SvmModel, forward_returns
@@ -74,9 +74,13 @@ def noise(n_bars: int, seed: int = 0) -> FloatArray:
     return np.random.default_rng(seed).normal(0.0003, 0.01, n_bars)
 
 
-def arrays_of(model: RegimeModel) -> dict[str, object]:
+def arrays_of(model: RegimeModel | Names) -> dict[str, object]:
     return {
-        field.name: value.tolist() if isinstance(value, np.ndarray) else value
+        field.name: value.tolist()
+        if isinstance(value, np.ndarray)
+        else arrays_of(value)
+        if isinstance(value, Names)
+        else value
         for field in fields(model)  # type: ignore[arg-type]
         for value in [getattr(model, field.name)]
     }
@@ -333,10 +337,74 @@ def test_planted_regimes_are_recovered(name: str) -> None:
     assert right[decided & ~falls].mean() > 0.75
 
 
-def test_hmm_states_ascend_by_mean_return(returns: FloatArray) -> None:
-    for model in fit_regimes(returns, "hmm", YEARLY).models:
+def emissions(model: RegimeModel) -> list[list[tuple[float, float]]]:
+    """Mean and standard deviation of each feature in each state, in units of the features."""
+    assert isinstance(model, HmmModel)
+    means = model.location + model.scale * model.means
+    deviations = model.scale * np.sqrt(model.variances)
+    return [
+        list(zip(mean, deviation, strict=True))
+        for mean, deviation in zip(means.tolist(), deviations.tolist(), strict=True)
+    ]
+
+
+def turning(n_bars: int = 2600) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Calm, middling and wild stretches by turns, and which each bar is of.
+
+    Calm stretches gain most at first. From the middle on they lose, and the wild ones gain.
+    """
+    rng = np.random.default_rng(7)
+    kinds = np.repeat(np.tile([2, 1, 0], n_bars)[: n_bars // 50 + 1], 50)[:n_bars]
+    drifts = np.where(np.arange(n_bars)[:, np.newaxis] < n_bars // 2, [1, 0, -1], [-1, 0, 1])
+    drift = 0.0015 * drifts[np.arange(n_bars), kinds]
+    return drift + np.array([0.002, 0.008, 0.03])[kinds] * rng.normal(size=n_bars), kinds
+
+
+TURNING = {"lookback": 10, "train_bars": 600, "refit_bars": 100}
+
+
+def test_names_of_states_do_not_flip_between_refits() -> None:
+    market, kinds = turning()
+    regimes = fit_regimes(market, "hmm", TURNING)
+    order_by_mean = [np.argsort([state[0][0] for state in emissions(m)]) for m in regimes.models]
+    assert order_by_mean[0].tolist() == [0, 1, 2], "the first fit sorts by mean return"
+    assert any(order.tolist() == [2, 1, 0] for order in order_by_mean), "sorting would flip them"
+    codes, kinds = regimes.codes[610:], kinds[610:]
+    for half in (slice(0, 600), slice(1200, None)):
+        for code, kind in ((BULL, 0), (BEAR, 2)):
+            assert (codes[half][kinds[half] == kind] == code).mean() > 0.7
+            assert (codes[half][kinds[half] == kind] == -code).mean() < 0.05
+
+
+@pytest.mark.parametrize("series", ["turning", "daily"])
+def test_states_take_the_names_of_the_nearest_before(series: str, returns: FloatArray) -> None:
+    market, parameters = (turning()[0], TURNING) if series == "turning" else (returns, YEARLY)
+    models = fit_regimes(market, "hmm", parameters).models
+    assert len(models) > 8
+    for number in range(1, len(models)):
+        earlier = [emissions(model) for model in models[:number]]
+        model = models[number]
         assert isinstance(model, HmmModel)
-        assert (np.diff(model.means[:, 0]) > 0.0).all()
+        distances = [
+            [
+                sum(
+                    reference.transport_cost(
+                        reference.mixture([fit[name][feature] for fit in earlier]), state[feature]
+                    )
+                    / model.scale[feature] ** 2
+                    for feature in (0, 1)
+                )
+                for state in emissions(model)
+            ]
+            for name in range(3)
+        ]
+        assert reference.nearest_order(distances) == (0, 1, 2)
+
+
+def test_the_first_hmm_sorts_its_states_by_mean_return(returns: FloatArray) -> None:
+    for number, model in enumerate(fit_regimes(returns, "hmm", YEARLY).models):
+        assert isinstance(model, HmmModel)
+        assert number or (np.diff(model.means[:, 0]) > 0.0).all()
         np.testing.assert_allclose(model.transition.sum(axis=1), 1.0, rtol=1e-12)
         # No state is closed: a tenth of a transition among at most 252 of a row.
         assert (model.transition > 0.1 / 253).all()
@@ -406,7 +474,7 @@ def test_the_likelier_of_two_starts_is_kept(
         by_first += first > second + 1.0
         likelier = pair[0][0] if first > second else pair[1][0]
         if abs(first - second) > 1.0:
-            order = np.argsort(likelier.means_[:, 0])
+            order = [likelier.means_[:, 0].tolist().index(mean) for mean in model.means[:, 0]]
             np.testing.assert_array_equal(model.means, likelier.means_[order])
             np.testing.assert_array_equal(model.transition, likelier.transmat_[order][:, order])
     assert by_first > 0
@@ -573,6 +641,27 @@ def test_svm_with_one_class_of_labels_is_refused() -> None:
     assert "all labels of the window are the same" in regimes.reasons[0]
 
 
+@pytest.mark.parametrize(("most", "step"), [(247, 1), (246, 2), (100, 3), (62, 4)])
+def test_an_svm_of_many_rows_is_fitted_on_every_second_or_third(
+    most: int, step: int, returns: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[FloatArray] = []
+    fit = SVC.fit
+
+    def recording(self: SVC, x: FloatArray, y: FloatArray) -> SVC:
+        seen.append(x)
+        return fit(self, x, y)
+
+    monkeypatch.setattr(SVC, "fit", recording)
+    monkeypatch.setattr(svm, "MOST_ROWS", most)
+    fit_regimes(returns[: FIRST + 1], "svm", {**YEARLY, "horizon": 5})
+    features = market_features(returns, 20)
+    rows = features[[bar for bar in range(FIRST - 251, FIRST - 4) if (FIRST - 5 - bar) % step == 0]]
+    (found,) = seen
+    assert len(found) <= most
+    np.testing.assert_allclose(found, (rows - rows.mean(axis=0)) / rows.std(axis=0), rtol=1e-9)
+
+
 @pytest.mark.parametrize(("horizon", "labels"), [(38, 2), (40, 0), (500, 0)])
 def test_a_horizon_longer_than_the_window_is_refused(horizon: int, labels: int) -> None:
     regimes = fit_regimes(noise(50), "svm", {**SMALL, "horizon": horizon})
@@ -580,7 +669,7 @@ def test_a_horizon_longer_than_the_window_is_refused(horizon: int, labels: int) 
 
 
 FINGERPRINT = """
-import hashlib, sys
+import hashlib, pickle, sys
 import numpy as np
 from optimizer.market.regimes import fit_regimes
 
@@ -590,21 +679,19 @@ for name in ("hmm", "svm"):
     regimes = fit_regimes(market, name, {"lookback": 20, "train_bars": 252, "refit_bars": 63})
     digest.update(regimes.codes.tobytes())
     for model in regimes.models:
-        for value in vars(model).values():
-            digest.update(np.asarray(value).tobytes())
+        digest.update(pickle.dumps(model))
 print(digest.hexdigest())
 """
 
 
 def test_the_same_bits_in_any_process_with_any_number_of_threads(returns: FloatArray) -> None:
-    svm = fit_regimes(returns, "svm", YEARLY)  # In another order than there.
-    hmm = fit_regimes(returns, "hmm", YEARLY)
+    second = fit_regimes(returns, "svm", YEARLY)  # In another order than there.
+    first = fit_regimes(returns, "hmm", YEARLY)
     digest = hashlib.sha256()
-    for regimes in (hmm, svm):
+    for regimes in (first, second):
         digest.update(regimes.codes.tobytes())
         for model in regimes.models:
-            for value in vars(model).values():
-                digest.update(np.asarray(value).tobytes())
+            digest.update(pickle.dumps(model))
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | dict.fromkeys(threads, "3") | {"PYTHONHASHSEED": "7"}
     done = subprocess.run(

@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.catalogue import METRICS
+from optimizer.search import objective
 from optimizer.search.objective import TileScore, plateau, score_tile
 from optimizer.study_file.search_tables import SearchTable
 from optimizer.types import FloatArray
@@ -55,13 +57,21 @@ def neighbours(lane: int) -> list[int]:
     ]
 
 
-def plateau_by_loop(gains: Sequence[float]) -> list[float]:
-    return [
-        statistics.fmean([gains[i] for i in neighbours(lane) if math.isfinite(gains[i])])
-        if math.isfinite(gains[lane])
-        else math.nan
-        for lane in range(N_LANES)
-    ]
+def plateau_by_loop(gains: Mapping[int, float]) -> dict[int, float]:
+    """Plateau scores of the lanes that have a value, with exact fractions up to the last root."""
+    known = {lane: Fraction(gain) for lane, gain in gains.items() if math.isfinite(gain)}
+    if not known:
+        return {}
+    centre = sum(known.values()) / len(known)
+    near = {lane: [known[i] for i in neighbours(lane) if i in known] for lane in known}
+    uncertain = {lane: Fraction(1, len(near[lane])) - Fraction(1, len(known)) for lane in known}
+    least = min([one for one in uncertain.values() if one > 0], default=Fraction(0))
+    return {
+        lane: float(centre)
+        + float(sum(near[lane]) / len(near[lane]) - centre)
+        * (math.sqrt(least / uncertain[lane]) if uncertain[lane] else 1.0)
+        for lane in known
+    }
 
 
 def quantile_by_hand(values: Sequence[float], q: float) -> float:
@@ -129,13 +139,13 @@ def test_median(sharpe: list[float]) -> None:
 @given(sharpe=lanes_of, direction=directions)
 def test_plateau_is_the_best_mean_over_neighbours(sharpe: list[float], direction: str) -> None:
     score = judge({"direction": direction, "tile_value": "plateau"}, sharpe=sharpe)
-    means = plateau_by_loop(sharpe)
-    known = [mean for mean in means if math.isfinite(mean)]
+    known = plateau_by_loop(dict(enumerate(sharpe)))
     if not known:
         assert score.values is None
         return
+    means = [known.get(lane, math.nan) for lane in range(N_LANES)]
     np.testing.assert_allclose(score.scores, means, rtol=1e-12, atol=1e-12)
-    best = max(known) if direction == "maximize" else min(known)
+    best = max(known.values()) if direction == "maximize" else min(known.values())
     assert score.values == pytest.approx((best,), abs=1e-12)
     assert means[score.winner] == pytest.approx(best, abs=1e-12)
 
@@ -148,11 +158,46 @@ def test_plateau_leaves_out_lanes_that_constraints_dropped(data: st.DataObject) 
     )
     gains = data.draw(st.lists(finite, min_size=len(kept), max_size=len(kept)))
     found = plateau(np.array(gains), columns_of([LANES[lane] for lane in kept]), GRID)
-    by_lane = dict(zip(kept, gains, strict=True))
-    expected = [
-        statistics.fmean([by_lane[i] for i in neighbours(lane) if i in by_lane]) for lane in kept
-    ]
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    by_lane = plateau_by_loop(dict(zip(kept, gains, strict=True)))
+    np.testing.assert_allclose(found, [by_lane[lane] for lane in kept], rtol=1e-12, atol=1e-12)
+
+
+def wins_on_noise(shape: tuple[int, ...], n_tiles: int = 1500) -> dict[int, float]:
+    """How often a set wins on noise, 1 where all win equally often, by the edges of the grid it is on."""
+    random = np.random.default_rng(len(shape))
+    swept = {f"p{i}": tuple(map(float, range(n))) for i, n in enumerate(shape)}
+    places = np.indices(shape).reshape(len(shape), -1)
+    columns = {f"p{i}": places[i].astype(float) for i in range(len(shape))}
+    edges = np.array(shape)[:, np.newaxis] - 1
+    n_edges = ((places == 0) | (places == edges)).sum(axis=0)
+    won = np.zeros(places.shape[1])
+    for _ in range(n_tiles):
+        won[np.argmax(plateau(random.normal(size=places.shape[1]), columns, swept))] += 1
+    return {k: float(won[n_edges == k].mean() * won.size / n_tiles) for k in range(len(shape) + 1)}
+
+
+@pytest.mark.parametrize("shape", [(20,), (7, 7), (10, 10), (5, 5, 5), (8, 8, 8)])
+def test_corners_and_inner_points_win_about_equally_often_on_noise(shape: tuple[int, ...]) -> None:
+    wins = wins_on_noise(shape)
+    assert 0.6 < wins[len(shape)] / wins[0] < 1.7
+    assert all(0.6 < share < 1.6 for share in wins.values())
+
+
+@pytest.mark.parametrize(("shape", "ratio"), [((10, 10), 6.0), ((8, 8, 8), 30.0)])
+def test_plain_means_would_favour_corners(
+    shape: tuple[int, ...], ratio: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "evened", lambda totals, counts, gains: totals / counts)
+    wins = wins_on_noise(shape)
+    assert wins[len(shape)] > ratio * max(wins[0], 0.01)
+
+
+def test_a_corner_as_good_as_the_middle_has_the_lower_score() -> None:
+    swept = {"kelly_fraction": tuple(float(k) for k in range(12))}
+    gains = np.array([3.0, 3.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 0.0, 0.0, 0.0, 0.0])
+    scores = plateau(gains, {"kelly_fraction": np.arange(12.0)}, swept)
+    assert scores[6] == pytest.approx(3.0)
+    assert 2.0 < scores[0] < 3.0
 
 
 def test_plateau_prefers_a_broad_hill_to_a_lone_peak() -> None:

@@ -19,21 +19,23 @@ from scipy import stats
 
 from optimizer.catalogue import METRICS
 from optimizer.cli import results
-from optimizer.errors import StudyError
+from optimizer.errors import ExportError, StudyError
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
 from optimizer.selection import blocks, likeness, sets
 from optimizer.selection.bootstrap import optimal_block_length, stationary_bootstrap
+from optimizer.selection.next_set import export_next
 from optimizer.selection.pbo import probability_of_backtest_overfitting
 from optimizer.selection.record import Selection, Window, load_selection
 from optimizer.selection.sharpe import sharpe_influence
 from optimizer.selection.splits import symmetric_splits
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import LUCK, VERDICTS, diagnosis, expectation, judge
+from optimizer.store.export import load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import block_bounds, prepare
+from optimizer.sweep.inputs import NO_REGIME, block_bounds, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
@@ -254,14 +256,17 @@ def test_splits_that_are_drawn_are_of_all_splits_and_seeded(
 # --- Walk-forward -----------------------------------------------------------------------------
 
 
-def assert_windows(known: Known, found: Selection, n_train: int, anchored: bool) -> None:
+def assert_windows(
+    known: Known, found: Selection, n_train: int, anchored: bool, purge: int = 0
+) -> None:
     """Each window chose the best of its training bars, and says what that did afterwards."""
-    expected = windows(known.inputs.bounds, n_train, anchored)
-    assert [(w.train_start, w.start, w.stop) for w in found.windows] == expected
+    expected = windows(known.inputs.bounds, n_train, anchored, purge)
+    assert [(w.train_start, w.train_stop, w.start, w.stop) for w in found.windows] == expected
     for window in found.windows:
-        best, _ = best_of(known.between(window.train_start, window.start))
+        best, _ = best_of(known.between(window.train_start, window.train_stop))
         own = known.returns[:, window.number]
-        before = own[window.train_start - known.inputs.first : window.start - known.inputs.first]
+        first = known.inputs.first
+        before = own[window.train_start - first : window.train_stop - first]
         after = own[window.start - known.inputs.first : window.stop - known.inputs.first]
         assert sharpe(before) == pytest.approx(best)
         assert window.in_sample == pytest.approx(best * YEARLY)
@@ -279,30 +284,30 @@ def test_every_study_has_the_windows_of_a_walk_forward(known: Known) -> None:
     assert not (known.result.folder.path / "walk_forward.parquet").exists()
 
 
-@pytest.mark.parametrize(("train", "anchored"), [(2, False), (1, True), (5, False)])
-def test_walk_forward_equals_joining_by_hand(
-    train: int, anchored: bool, known: Known, tmp_path: Path
+@pytest.mark.parametrize(
+    ("train", "anchored", "purge"), [(2, False, 0), (1, True, 0), (5, False, 0), (2, False, 2)]
+)
+def test_walk_forward_changes_the_set_of_one_account(
+    train: int, anchored: bool, purge: int, known: Known, tmp_path: Path
 ) -> None:
-    validation = {"method": "walk_forward", "train_blocks": train, "anchored": anchored}
-    result = run(
-        known.result.study.data_path, tmp_path / "out", **merged(GRID, {"validation": validation})
-    )
+    validation = {"train_blocks": train, "anchored": anchored, "purge_blocks": purge}
+    tables = merged(GRID, {"validation": {"method": "walk_forward", **validation}})
+    result = run(known.result.study.data_path, tmp_path / "out", **tables)
     found = selected(result)
     assert not found.one_search_per_window
     assert not (result.folder.path / "folds").exists()
-    assert_windows(known, found, train, anchored)
-    joined = np.concatenate([known.between(w.start, w.stop)[:, w.number] for w in found.windows])
+    assert_windows(known, found, train, anchored, purge)
     frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
     assert list(frame.columns) == ["timestamp", "return", "equity", "excess_return", "set"]
-    np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+    returns = frame["return"].to_numpy()
+    np.testing.assert_allclose(frame["equity"], 100_000.0 * np.cumprod(1.0 + returns), rtol=1e-12)
     assert frame["excess_return"].equals(frame["return"])
-    np.testing.assert_allclose(frame["equity"], 100_000.0 * np.cumprod(1.0 + joined), rtol=1e-12)
     assert frame["set"].to_list() == [
         w.number for w in found.windows for _ in range(w.start, w.stop)
     ]
     times = known.inputs.bars.timestamps[found.windows[0].start : found.windows[-1].stop]
     assert (frame["timestamp"].dt.tz_localize(None).to_numpy() == times).all()
-    assert found.stitched_sharpe == pytest.approx(sharpe(joined) * YEARLY)
+    assert found.stitched_sharpe == pytest.approx(sharpe(returns) * YEARLY)
 
 
 def test_walk_forward_subtracts_the_risk_free_rate(known: Known, tmp_path: Path) -> None:
@@ -310,12 +315,10 @@ def test_walk_forward_subtracts_the_risk_free_rate(known: Known, tmp_path: Path)
     account = {"account": {"risk_free": 0.05}, "validation": {"method": "walk_forward"}}
     result = run(known.result.study.data_path, tmp_path / "out", **merged(GRID, account))
     found = selected(result)
-    joined = np.concatenate([known.between(w.start, w.stop)[:, w.number] for w in found.windows])
     start, stop = found.windows[0].start, found.windows[-1].stop
     days = np.diff(known.inputs.bars.timestamps[start - 1 : stop]) / np.timedelta64(1, "D")
-    excess = joined - 0.05 * days / 365.25
     frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
-    np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+    excess = (frame["return"] - 0.05 * days / 365.25).to_numpy()
     np.testing.assert_allclose(frame["excess_return"], excess, rtol=0.0, atol=1e-14)
     assert found.stitched_sharpe == pytest.approx(sharpe(excess) * YEARLY)
 
@@ -345,6 +348,17 @@ STEERED: dict[str, Any] = {
 }
 
 
+def after_window(result: StudyResult, folder: StudyFolder, window: Window) -> float:
+    """Annualized Sharpe ratio of the window's set over the bars that it trades.
+
+    The set starts to trade with the first bar of training.
+    """
+    space, inputs = inputs_of(result)
+    tile = sets.tile_of(space, folder.sets([window.number]))
+    returns = returns_of_set(inputs.window(window.train_start, window.start, window.stop), tile)
+    return sharpe(returns[window.start - window.train_start :]) * YEARLY
+
+
 def test_a_search_of_its_own_for_each_window_does_not_look_ahead(
     data: Path, tmp_path: Path
 ) -> None:
@@ -359,8 +373,7 @@ def test_a_search_of_its_own_for_each_window_does_not_look_ahead(
         assert window.in_sample == rows["sharpe"].max()
         own = rows[rows["set"] == window.number].iloc[0]
         assert own["sharpe"] == window.in_sample
-        kept = folder.holdout([window.number])["oos_sharpe"].iloc[0]
-        assert kept == window.out_of_sample
+        assert after_window(one, folder, window) == pytest.approx(window.out_of_sample, abs=1e-12)
         assert not list(folder.path.glob("shared-*"))
     asked = {json.dumps([trial["params"] for trial in folder.trials()]) for folder in folds}
     assert len(asked) > 1, "each search goes its own way"
@@ -380,17 +393,21 @@ def test_a_search_of_its_own_for_each_window_does_not_look_ahead(
     assert found.windows[2].in_sample != selected(other).windows[2].in_sample
 
 
-def test_stitched_equity_of_searches_of_their_own(data: Path, tmp_path: Path) -> None:
-    result = run(data, tmp_path / "out", **STEERED)
-    space, inputs = inputs_of(result)
-    joined: list[float] = []
-    for place, window in enumerate(selected(result).windows):
+def test_purged_searches_train_on_fewer_bars(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", **merged(STEERED, {"validation": {"purge_blocks": 1}}))
+    found, bounds = selected(result), inputs_of(result)[1].bounds
+    edges = [(w.train_start, w.train_stop, w.start, w.stop) for w in found.windows]
+    assert edges == windows(bounds, 3, anchored=False, purge=1)
+    for place, window in enumerate(found.windows):
         folder = StudyFolder.open(result.folder.path / "folds" / f"{place:02d}")
-        tile = sets.tile_of(space, folder.sets([window.number]))
-        returns = returns_of_set(inputs, tile)
-        joined += returns[window.start - inputs.first : window.stop - inputs.first].tolist()
-    frame = pd.read_parquet(result.folder.path / "walk_forward.parquet")
-    np.testing.assert_allclose(frame["return"], joined, rtol=0.0, atol=1e-14)
+        assert after_window(result, folder, window) == pytest.approx(
+            window.out_of_sample, abs=1e-12
+        )
+        row = folder.sets([window.number])
+        space, inputs = inputs_of(result)
+        cut = inputs.window(window.train_start, window.train_stop, window.train_stop)
+        returns = returns_of_set(cut, sets.tile_of(space, row))
+        assert sharpe(returns) * YEARLY == pytest.approx(float(row["sharpe"].iloc[0]))
 
 
 @pytest.mark.parametrize(
@@ -417,32 +434,137 @@ def test_a_choice_that_moments_cannot_tell_gets_searches_of_its_own(
             assert window.in_sample == best["sharpe"]
 
 
-def test_a_window_without_a_feasible_set_is_left_out_with_a_warning(
-    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("limit", "n_feasible"), [(20, 2), (55, 0)])
+def test_after_a_window_without_a_feasible_set_the_set_before_goes_on(
+    limit: int, n_feasible: int, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Half of the bars hold fewer trades than all of them."""
-    limit = 55
-    tables = merged(
-        STEERED, {"search": {"sampler": "random", "constraints": [f"n_trades >= {limit}"]}}
-    )
+    search = {"sampler": "random", "constraints": [f"n_trades >= {limit}"]}
     with caplog.at_level(logging.WARNING, "barsweep"):
-        result = run(data, tmp_path / "out", **tables)
+        result = run(data, tmp_path / "out", **merged(STEERED, {"search": search}))
     found = selected(result)
     folds = [result.folder.path / "folds" / f"{i:02d}" for i in range(3)]
     feasible = [bool(StudyFolder.open(fold).results()["feasible"].any()) for fold in folds]
-    assert not all(feasible), "a test of nothing"
-    assert len(found.windows) == sum(feasible)
-    assert caplog.text.count("walk-forward: no set is feasible over bars") == 3 - sum(feasible)
+    assert sum(feasible) == len(found.windows) == n_feasible
+    assert caplog.text.count("walk-forward: no set is feasible over bars") == 3 - n_feasible
+    path = result.folder.path / "walk_forward.parquet"
+    assert path.exists() == bool(n_feasible)
+    if n_feasible:
+        frame, inputs = pd.read_parquet(path), inputs_of(result)[1]
+        assert len(frame) == inputs.split - found.windows[0].start, "no bar is left out"
+        numbers = [window.number for window in found.windows]
+        assert frame["set"].unique().tolist() == list(dict.fromkeys(numbers))
+
+
+# --- The set for the next window --------------------------------------------------------------
+
+
+def exported(result: StudyResult, **options: Any) -> dict[str, Any]:
+    content = load_export(export_next(result.folder.path, **options))
+    (found,) = content["sets"]
+    assert found.get("out_of_sample") is None
+    return dict(found)
+
+
+def simulated_again(result: StudyResult, one: dict[str, Any]) -> dict[str, float]:
+    """In-sample metrics of an exported set, from its parameters."""
+    names = {"strategy": one["strategy"], "classifier": one["classifier"]}
+    space, inputs = inputs_of(result)
+    branch = space.branches[space.branch_index(names["strategy"], names["classifier"])]
+    columns = {name: np.array([float(one["parameters"][name])]) for name in branch.columns}
+    neutral = {NO_REGIME: np.zeros(inputs.bars.n_bars, np.int8)}
+    metrics = evaluate(inputs, [Tile.of(branch, columns)], neutral)[0].in_sample[0]
+    return dict(zip(METRICS, metrics.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("validation", [{}, {"method": "walk_forward", "anchored": True}])
+def test_the_next_set_is_the_best_of_the_last_training_bars(
+    validation: dict[str, Any], known: Known, tmp_path: Path
+) -> None:
+    tables = merged(GRID, {"validation": validation})
+    result = run(known.result.study.data_path, tmp_path / "out", **tables)
+    bounds = known.inputs.bounds
+    start = bounds[0] if validation else bounds[3]
+    found = selected(result).next_set
+    assert found is not None
+    assert (found.train_start, found.stop) == (start, known.inputs.split)
+    assert found.number == best_of(known.between(start, known.inputs.split))[1]
+    one = exported(result)
+    assert one["set"] == found.number
+    row = result.folder.sets([found.number]).iloc[0]
+    assert one["in_sample"]["sharpe"] == row["sharpe"]
+    assert one["parameters"]["momentum_lookback"] == row["momentum_lookback"]
+    assert simulated_again(result, one)["sharpe"] == row["sharpe"]
+
+
+def test_the_next_set_does_not_know_the_holdout(known: Known, tmp_path: Path) -> None:
+    moved = write_bars(
+        tmp_path / "moved" / "bars.parquet", changed(random_bars(), known.inputs.split, 0.4)
+    )
+    other = run(moved, tmp_path / "other", **GRID)
+    assert selected(other).next_set == known.selection.next_set
+    paths = {"one": known.result.study.data_path, "two": moved}
+    one, two = (selected(run(path, tmp_path / name, **STEERED)) for name, path in paths.items())
+    assert one.next_set == two.next_set
+    assert one.next_set is not None
+    assert one.holdout != two.holdout
+
+
+@pytest.mark.parametrize("objective", ["calmar", "total_return"])
+def test_the_next_set_is_chosen_by_the_objective(
+    objective: str, data: Path, tmp_path: Path
+) -> None:
+    search, validation = {"objective": objective}, STEERED["validation"]
+    tables = merged(GRID, {"search": search, "validation": validation})
+    result = run(data, tmp_path / "out", **tables)
+    found = selected(result).next_set
+    assert found is not None
+    assert found.own_search
+    space, inputs = inputs_of(result)
+    assert (found.train_start, found.stop) == (inputs.bounds[3], inputs.split)
+    cut = inputs.window(found.train_start, found.stop, found.stop)
+    every = result.results()
+    tile = sets.tile_of(space, every)
+    metrics = evaluate(cut, [tile], {NO_REGIME: np.zeros(inputs.bars.n_bars, np.int8)})[0].in_sample
+    best = every.iloc[int(np.nanargmax(metrics[:, METRICS.index(objective)]))]
+    one = exported(result, format="toml") if objective == "calmar" else exported(result)
+    for name in ("momentum_lookback", "max_exposure", "momentum_threshold"):
+        assert one["parameters"][name] == best[name]
+    assert one["in_sample"]["sharpe"] == best["sharpe"], "over all in-sample bars"
+    assert simulated_again(result, one)["sharpe"] == best["sharpe"]
+
+
+def test_without_a_search_of_its_own_another_objective_has_no_next_set(
+    data: Path, tmp_path: Path
+) -> None:
+    result = run(data, tmp_path / "out", **merged(GRID, {"search": {"objective": "calmar"}}))
+    assert selected(result).next_set is None
+    with pytest.raises(ExportError, match=r'the study with .*method = "walk_forward"'):
+        export_next(result.folder.path)
+
+
+def test_the_next_set_of_an_infeasible_window_says_so(data: Path, tmp_path: Path) -> None:
+    search = {"sampler": "random", "constraints": ["n_trades >= 55"]}
+    result = run(data, tmp_path / "out", **merged(STEERED, {"search": search}))
+    with pytest.raises(ExportError, match="no set is feasible over the last training window"):
+        export_next(result.folder.path)
 
 
 # --- Combinatorial purged cross-validation ----------------------------------------------------
 
 
-@pytest.mark.parametrize(("n_test", "embargo"), [(1, 0), (2, 1), (3, 0)])
+@pytest.mark.parametrize(
+    ("n_test", "embargo", "purge"), [(1, 0, 0), (2, 1, 0), (3, 0, 0), (1, 1, 1), (1, 0, 2)]
+)
 def test_paths_of_cpcv_equal_those_of_the_returns(
-    n_test: int, embargo: int, known: Known, tmp_path: Path
+    n_test: int, embargo: int, purge: int, known: Known, tmp_path: Path
 ) -> None:
-    validation = {"method": "cpcv", "test_blocks": n_test, "embargo_blocks": embargo}
+    validation = {
+        "method": "cpcv",
+        "test_blocks": n_test,
+        "embargo_blocks": embargo,
+        "purge_blocks": purge,
+    }
     found = selected(
         run(
             known.result.study.data_path,
@@ -450,7 +572,7 @@ def test_paths_of_cpcv_equal_those_of_the_returns(
             **merged(GRID, {"validation": validation}),
         )
     )
-    expected = path_sharpes(known.in_blocks, 6, n_test, embargo)
+    expected = path_sharpes(known.in_blocks, 6, n_test, embargo, purge)
     assert len(found.path_sharpes) == math.comb(5, n_test - 1)
     np.testing.assert_allclose(found.path_sharpes, np.array(expected) * YEARLY, rtol=1e-9)
 
@@ -460,6 +582,7 @@ def test_paths_of_cpcv_equal_those_of_the_returns(
     [
         ({"method": "cpcv", "test_blocks": 3}, ["test_blocks = 3", "needs 7 blocks", "make 6 blocks"]),
         ({"method": "walk_forward"}, ['method = "walk_forward"', "make 0 blocks"]),
+        ({"method": "walk_forward", "purge_blocks": 5}, ["needs 7 blocks", "make 0 blocks"]),
     ],
 )  # fmt: skip
 def test_too_few_bars_for_a_method_are_refused_before_the_search(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from optimizer.selection.folds import combinatorial_purged
 from optimizer.selection.record import Window
 from optimizer.selection.splits import masks_of
 from optimizer.selection.walk_forward import (
+    next_blocks,
     stitched_sharpe,
     walk_forward_folds,
     walk_forward_summary,
 )
 from optimizer.study_file.search_tables import ValidationTable
+from tests.reference import selection as reference
 
 
 def windows(n_blocks: int, **keys: object) -> list[tuple[list[int], list[int]]]:
@@ -34,6 +41,48 @@ def test_an_anchored_window_grows() -> None:
 def test_one_block_is_left_to_test_where_there_are_fewer_than_asked() -> None:
     assert windows(3, train_blocks=7) == [([0, 1], [2])]
     assert windows(2) == [([0], [1])]
+
+
+def test_purged_blocks_are_between_training_and_test() -> None:
+    assert windows(6, purge_blocks=1, train_blocks=2) == [
+        ([0, 1], [3]),
+        ([1, 2], [4]),
+        ([2, 3], [5]),
+    ]
+    assert windows(5, purge_blocks=2, train_blocks=1, anchored=True) == [([0], [3]), ([0, 1], [4])]
+    assert windows(3, purge_blocks=1) == [([0], [2])]
+
+
+@given(
+    st.integers(2, 12),
+    st.integers(1, 12),
+    st.integers(0, 4),
+    st.booleans(),
+)
+def test_windows_equal_the_reference(n: int, n_train: int, purge: int, anchored: bool) -> None:
+    assume(n_train + purge < n)
+    keys = {"train_blocks": n_train, "purge_blocks": purge, "anchored": anchored, "blocks": 24}
+    found = [(t[0], t[-1] + 1, a[0], a[-1] + 1) for t, a in windows(n, **keys)]
+    assert found == reference.windows(range(n + 1), n_train, anchored, purge)
+    last = next_blocks(ValidationTable.model_validate(keys), n).tolist()
+    assert last == list(range(0 if anchored else n - n_train, n))
+
+
+@given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 3), st.integers(0, 3))
+def test_the_reference_of_purge_and_embargo_is_that_of_single_bars(
+    n: int, n_test: int, purge: int, embargo: int
+) -> None:
+    """Blocks of one bar whose labels reach ``purge`` bars on."""
+    assume(n_test < n)
+    tests = list(itertools.combinations(range(n), n_test))
+    for place, tested in enumerate(tests):
+        train = reference.training_blocks(n, tested, purge, embargo)
+        folds = combinatorial_purged(n, n, n_test, horizon=purge, embargo=embargo)
+        if not train:
+            return
+        fold = next(itertools.islice(folds, place, None), None)
+        assert fold is not None
+        assert fold.train.tolist() == train
 
 
 def test_masks_have_a_bit_for_each_block() -> None:

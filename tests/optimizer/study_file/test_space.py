@@ -244,7 +244,12 @@ def test_a_sampler_s_rounding_is_corrected() -> None:
 def test_points_are_the_grid(n_lookbacks: int, choices: list[int], n_steps: int) -> None:
     one = branch(
         strategy={"name": "momentum", "lookback": {"low": 3, "high": 2 + n_lookbacks}},
-        classifier={"name": "hmm", "lookback": {"choices": choices}},
+        classifier={
+            "name": "hmm",
+            "lookback": {"choices": choices},
+            "train_bars": 504,
+            "refit_bars": 126,
+        },
         risk={"stop_loss": {"low": 0.1, "high": [0.1, 0.2, 0.3, 0.4, 0.5][n_steps], "step": 0.1}},
     )
     expected = [

@@ -716,7 +716,7 @@ stop_loss = 0.0
 name = "hmm"
 lookback = {choices = [60, 30]}
 market = "A"
-train_bars = 504
+train_bars = "2y"
 [[strategy]]
 band = {sweep = {step = 0.05, low = 0, high = 0.1}}
 slow = {log = true, low = 10, high = 200}

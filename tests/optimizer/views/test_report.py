@@ -21,12 +21,14 @@ from hypothesis.extra import numpy as hnp
 from optimizer.errors import StudyError
 from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
+from optimizer.selection.record import load_selection
 from optimizer.store.folder import StudyFolder
 from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
 from optimizer.views.report.content import Content, gather
 from optimizer.views.report.lines import thinned
+from optimizer.views.report.selection_figures import cpcv
 from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
 from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
 from tests.support.command import barsweep
@@ -321,6 +323,36 @@ def test_several_objectives(tmp_path: Path) -> None:
     history = {trace["name"]: trace for trace in spec(page)["figures"]["history"]["data"]}
     best = history["best so far"]["y"]
     assert best == sorted(best, reverse=True)
+
+
+def test_paths_of_cpcv_are_drawn(tmp_path: Path) -> None:
+    folder = ran(tmp_path, validation={"method": "cpcv", "blocks": 6, "embargo_blocks": 0})
+    page = write_report(folder).read_text()
+    selection = load_selection(StudyFolder.open(folder))
+    assert selection is not None
+    assert "cpcv" in spec(page)["figures"]
+    made = cpcv(gather(folder))
+    assert made is not None
+    drawn = [pair for one in made.data for pair in zip(one.x, one.y, strict=True)]
+    assert sum(count for _, count in drawn) == len(selection.path_sharpes) == 5
+    losing = sum(count for centre, count in drawn if centre < 0)
+    assert losing == sum(ratio < 0 for ratio in selection.path_sharpes)
+    assert "Each of 5 paths" in words(page)
+
+
+def test_the_report_says_what_followed_each_regime(tmp_path: Path) -> None:
+    fit = {"name": "hmm", "lookback": 5, "train_bars": 60, "refit_bars": 60}
+    folder = ran(tmp_path, classifier=fit)
+    said = words(write_report(folder).read_text())
+    selection = load_selection(StudyFolder.open(folder))
+    assert selection is not None
+    value = selection.regime_value
+    assert value is not None
+    assert "What the market earned after each regime, in-sample" in said
+    assert "What the market earned after each regime, over the holdout" in said
+    for one in value.regimes:
+        assert re.search(rf"{one.regime}\s*{one.n_returns:,}\s*{one.mean:.1%}", said)
+    assert "the market earned a year" in said
 
 
 def test_a_walk_forward_is_drawn(tmp_path: Path) -> None:
