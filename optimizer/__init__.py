@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from optimizer.review.compare import compare_studies
     from optimizer.review.records import list_studies, set_record
     from optimizer.review.replay import replay
+    from optimizer.review.stress.run import Stress, stress
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from optimizer.types import Bars
     from optimizer.views.heatmap import heatmap
     from optimizer.views.report import write_report
+    from optimizer.views.stress import write_stress_page
     from optimizer.views.tearsheet import daily_returns, write_tearsheet
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "SHORT",
     "BacktestResult",
     "Bars",
+    "Stress",
     "StudyResult",
     "backtest",
     "compare_studies",
@@ -87,8 +90,10 @@ __all__ = [
     "run_study",
     "set_record",
     "strength_of_score",
+    "stress",
     "study_from_dict",
     "write_report",
+    "write_stress_page",
     "write_tearsheet",
 ]
 
@@ -110,8 +115,10 @@ _HOMES = {
     "run_study": "optimizer.search.run",
     "set_record": "optimizer.review.records",
     "strength_of_score": "kernels.signals",
+    "stress": "optimizer.review.stress.run",
     "study_from_dict": "optimizer.study_file.study",
     "write_report": "optimizer.views.report",
+    "write_stress_page": "optimizer.views.stress",
     "write_tearsheet": "optimizer.views.tearsheet",
     "BacktestResult": "optimizer.sweep.single_set",
     "Bars": "optimizer.types",
@@ -119,6 +126,7 @@ _HOMES = {
     "HOLD": "kernels.codes",
     "LONG": "kernels.codes",
     "SHORT": "kernels.codes",
+    "Stress": "optimizer.review.stress.run",
     "StudyResult": "optimizer.search.result",
 }
 """The module of each public name."""

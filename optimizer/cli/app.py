@@ -17,6 +17,7 @@ from optimizer.cli.flow import flow, trace
 from optimizer.cli.ledger import ledger
 from optimizer.cli.new import new
 from optimizer.cli.results import list_, show
+from optimizer.cli.stress import stress
 from optimizer.cli.study import check, resume, run
 from optimizer.cli.views import dashboard, plot, report, tearsheet
 
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ledger": ledger,
     "export": export,
     "replay": replay,
+    "stress": stress,
     "tearsheet": tearsheet,
     "flow": flow,
     "trace": trace,

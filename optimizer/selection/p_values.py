@@ -11,6 +11,7 @@ from scipy.special import chdtrc, ndtri, stdtr, stdtrit
 
 from kernels.inference import NO_RESIDUAL
 from optimizer.selection.record import HoldoutAlpha
+from optimizer.types import FloatArray
 
 LEVEL = 0.05
 """What an error of the first kind may be, where a power is stated."""
@@ -47,11 +48,10 @@ def holdout_alpha(
     n = len(own)
     if n < FEWEST_RETURNS:
         return None
+    alpha, beta = alpha_and_beta(own, market)
     around = market - market.mean()
     spread = float(around @ around)
     moves = spread > NO_RESIDUAL * float(market @ market)
-    beta = float(around @ own) / spread if moves else 0.0
-    alpha = float(own.mean() - beta * market.mean())
     residuals = own - alpha - beta * market
     if not float(residuals @ residuals) > NO_RESIDUAL * float(own @ own):
         return None
@@ -64,6 +64,23 @@ def holdout_alpha(
     statistic = alpha * math.sqrt(n / variance)
     p = float(stdtr(degrees, -statistic))
     return HoldoutAlpha(alpha * returns_per_year, statistic, degrees, max(p, SMALLEST))
+
+
+def alpha_and_beta(returns: FloatArray, benchmark: FloatArray) -> tuple[float, float]:
+    """Intercept and slope of the regression of returns on those of the benchmark.
+
+    Args:
+        returns: (n,), less the risk-free rate.
+        benchmark: (n,), likewise.
+
+    Returns:
+        Alpha per return, and beta, which is 0 where the benchmark stands still.
+    """
+    around = benchmark - benchmark.mean()
+    spread = float(around @ around)
+    moves = spread > NO_RESIDUAL * float(benchmark @ benchmark)
+    beta = float(around @ returns) / spread if moves else 0.0
+    return float(returns.mean() - beta * benchmark.mean()), beta
 
 
 def family_wise(statistic: float | None, maxima: npt.ArrayLike) -> float | None:
