@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from optimizer.review.html import render
-from optimizer.review.stress.limits import Limit
+from optimizer.review.stress.limits import Limit, multiple_text
 from optimizer.review.stress.run import Row, Stress
 from optimizer.store.guards import HTML, check_output, write_output
 
@@ -71,7 +71,7 @@ def limit_text(limit: Limit) -> str:
     Args:
         limit: break-even costs, or the largest account.
     """
-    return "-" if limit.multiple is None else f"x {limit.multiple:,.3g}"
+    return "-" if limit.multiple is None else f"x {multiple_text(limit.multiple)}"
 
 
 def facts_text(found: Stress) -> str:

@@ -109,16 +109,19 @@ def delayed(set_: InSample) -> tuple[Inputs, Codes]:
         for place, (name, _) in enumerate(inputs.features.keys):
             if name in _IN_PRICE:
                 features[:, :, place] *= scale
-    arrays = {
-        "volatilities": _rows(inputs.volatilities, before),
-        "inverse_volatilities": _rows(inputs.inverse_volatilities, before),
-        "live": live,
-    }
-    for array in (features, *arrays.values()):
+    volatilities = _rows(inputs.volatilities, before)
+    inverse = _rows(inputs.inverse_volatilities, before)
+    for array in (features, volatilities, inverse, live):
         array.flags.writeable = False
     codes = {key: np.concatenate((found[:1], found[:-1])) for key, found in set_.codes.items()}
-    given = replace(inputs.features, values=features)
-    return replace(inputs, features=given, **arrays), codes
+    changed = replace(
+        inputs,
+        features=replace(inputs.features, values=features),
+        volatilities=volatilities,
+        inverse_volatilities=inverse,
+        live=live,
+    )
+    return changed, codes
 
 
 def _own_bar_before(bars: Bars) -> IntArray:

@@ -32,6 +32,18 @@ class Limit:
     note: str
 
 
+def multiple_text(multiple: float) -> str:
+    """A multiple with three digits that count.
+
+    >>> multiple_text(7120.97), multiple_text(0.4567)
+    ('7,120', '0.457')
+
+    Args:
+        multiple: above 0.
+    """
+    return f"{float(f'{multiple:.3g}'):,.12g}"
+
+
 def break_even(earns: Callable[[float], bool]) -> Limit:
     """The multiple of all costs at which the mean excess return is 0.
 
@@ -51,7 +63,7 @@ def break_even(earns: Callable[[float], bool]) -> Limit:
     while high - low > PRECISION * high and high > PRECISION:
         middle = (low + high) / 2.0
         low, high = (middle, high) if earns(middle) else (low, middle)
-    return Limit(high, f"the mean excess return is 0 at {high:.3g} times the costs")
+    return Limit(high, f"the mean excess return is 0 at {multiple_text(high)} times the costs")
 
 
 def largest_account(keeps: Callable[[float], bool]) -> Limit:
@@ -74,5 +86,6 @@ def largest_account(keeps: Callable[[float], bool]) -> Limit:
         low, high = (middle, high) if keeps(10.0**middle) else (low, middle)
     multiple = math.pow(10.0, low)
     return Limit(
-        multiple, f"half of the Sharpe ratio is left at {multiple:,.3g} times the initial cash"
+        multiple,
+        f"half of the Sharpe ratio is left at {multiple_text(multiple)} times the initial cash",
     )

@@ -38,7 +38,7 @@ def chained(
     """
     if len(returns) < 2:
         return Figures(n_trades=n_trades)
-    equity = np.cumprod(np.concatenate(([1.0], 1.0 + returns)))
+    equity: FloatArray = np.concatenate((np.ones(1), np.cumprod(1.0 + returns)))
     sums = {
         layout.EQUITY: float(equity[-1]),
         layout.SUM_RETURN: float(excess.sum()),
@@ -103,7 +103,7 @@ def _of_returns(set_: InSample, base: Simulated, kept: BoolArray, n_trades: int)
     inputs = set_.inputs
     closes = inputs.rules.closes(inputs.first, inputs.bars.n_bars)
     spans = np.diff(np.concatenate(([inputs.first - 1], closes)))
-    returns = base.returns.to_numpy()[kept]
+    returns = base.returns.to_numpy(np.float64)[kept]
     n_bars = int(spans[kept].sum())
     return chained(set_, returns, base.excess[kept], base.market[kept], n_bars, n_trades)
 
@@ -123,13 +123,16 @@ def by_side(set_: InSample, base: Simulated) -> Iterator[tuple[str, Figures]]:
     inputs = set_.inputs
     first, n_bars = inputs.first, inputs.bars.n_bars
     closes = inputs.rules.closes(first, n_bars)
-    before = np.concatenate(([inputs.rules.initial_cash], base.equity.to_numpy()[closes - first]))
+    equity = base.equity.to_numpy(np.float64)
+    before = np.concatenate(([inputs.rules.initial_cash], equity[closes - first]))
     sides = closed(base.trades(inputs))["side"]
     for name, profit in side_profits(set_, base).items():
-        earned = np.diff(np.concatenate(([0.0], np.cumsum(profit)[closes - first])))
-        returns = np.where(
-            before[:-1] > 0.0, earned / np.where(before[:-1] > 0.0, before[:-1], 1.0), 0.0
+        earned: FloatArray = np.diff(
+            np.concatenate((np.zeros(1), np.cumsum(profit)[closes - first]))
         )
+        alive = before[:-1] > 0.0
+        returns: FloatArray = np.zeros(len(earned))
+        returns[alive] = earned[alive] / before[:-1][alive]
         n_trades = int((sides == name).sum())
         yield name, chained(set_, returns, returns, base.market, n_bars - first, n_trades)
 
@@ -151,9 +154,8 @@ def side_profits(set_: InSample, base: Simulated) -> dict[str, FloatArray]:
     profits = {name: np.zeros(bars.n_bars - first) for name in SIDES}
     for s, symbol in enumerate(bars.symbols):
         fills = base.fills[base.fills["symbol"] == symbol]
-        at: IntArray = np.asarray(
-            pd.DatetimeIndex(base.equity.index).get_indexer(fills["timestamp"])
-        )
+        times = pd.DatetimeIndex(base.equity.index)
+        at: IntArray = np.asarray(times.get_indexer(pd.DatetimeIndex(fills["timestamp"])))
         lots, cash = fills["lots"].to_numpy(), fills["cash"].to_numpy()
         held = np.cumsum(lots)
         # A fill never turns a position around: that takes two.

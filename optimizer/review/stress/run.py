@@ -360,7 +360,7 @@ class _Stressed:
             **{name: terms.data[name] for name in ("align", "timezone")},
             bar=terms.data.get("bar"),
         )
-        without = {name: None for name in ("members", "fills")}
+        without = dict.fromkeys(("members", "fills"))
         document = self._exported.document
         if document.get("market") not in bars.symbols:
             document = {**document, "market": None}

@@ -1,4 +1,4 @@
-"""One recorded set on its in-sample bars, simulated by the kernels of the sweep under changed conditions."""
+"""One recorded set on its in-sample bars, simulated by the kernels of the sweep as it was or changed."""
 
 from __future__ import annotations
 
@@ -136,10 +136,9 @@ class InSample:
         (branch,) = self._space.branches
         self.tile = Tile.of(branch, branch.lanes({}))
         self.codes = self.fitted(bars)
-        held = benchmark_returns(self.inputs, lowest_costs(self._space, self.inputs), benchmark)
-        self._market = np.zeros(self.split)
-        closes = self.rules.closes(self.inputs.first, self.split)
-        self._market[closes] = excess_returns(self.inputs, held)
+        held = benchmark_returns(whole, lowest_costs(self._space, whole), benchmark)
+        self._market = np.zeros(bars.n_bars)
+        self._market[self.rules.closes(whole.first, bars.n_bars)] = excess_returns(whole, held)
 
     @classmethod
     def of(cls, exported: ExportedSet) -> InSample:
