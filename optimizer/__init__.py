@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from optimizer.review.records import list_studies, set_record
     from optimizer.review.replay import replay
     from optimizer.review.stress.run import Stress, stress
+    from optimizer.search.calibrate import Calibration, calibrate
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -70,9 +71,11 @@ __all__ = [
     "SHORT",
     "BacktestResult",
     "Bars",
+    "Calibration",
     "Stress",
     "StudyResult",
     "backtest",
+    "calibrate",
     "compare_studies",
     "daily_returns",
     "errors",
@@ -99,6 +102,7 @@ __all__ = [
 
 _HOMES = {
     "backtest": "optimizer.sweep.single_set",
+    "calibrate": "optimizer.search.calibrate",
     "compare_studies": "optimizer.review.compare",
     "daily_returns": "optimizer.views.tearsheet",
     "export_sets": "optimizer.store.export",
@@ -122,6 +126,7 @@ _HOMES = {
     "write_tearsheet": "optimizer.views.tearsheet",
     "BacktestResult": "optimizer.sweep.single_set",
     "Bars": "optimizer.types",
+    "Calibration": "optimizer.search.calibrate",
     "FLAT": "kernels.codes",
     "HOLD": "kernels.codes",
     "LONG": "kernels.codes",

@@ -9,6 +9,7 @@ import typer
 
 from optimizer.cli.analytics import analytics
 from optimizer.cli.bench import bench
+from optimizer.cli.calibrate import calibrate
 from optimizer.cli.compare import compare
 from optimizer.cli.console import say
 from optimizer.cli.data import data
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "run": run,
     "resume": resume,
+    "calibrate": calibrate,
     "list": list_,
     "show": show,
     "compare": compare,

@@ -175,7 +175,7 @@ def noisy(bars: Bars, split: int, share: float, random: np.random.Generator) -> 
 
 
 def without_symbol(inputs: Inputs, symbol: int) -> Inputs:
-    """One symbol is never traded; regimes and the benchmark still see it.
+    """The inputs with which a symbol is never traded; regimes and the benchmark still see it.
 
     Args:
         inputs: the inputs.
@@ -188,7 +188,7 @@ def without_symbol(inputs: Inputs, symbol: int) -> Inputs:
 
 
 def without_entries(inputs: Inputs, trades: pd.DataFrame, skipped: IntArray) -> Inputs:
-    """Some entries are skipped: their symbol stays flat until its next entry.
+    """The inputs with which some entries are skipped: their symbol stays flat until its next entry.
 
     Args:
         inputs: the inputs.

@@ -24,7 +24,7 @@ class Limit:
     """Where something ends.
 
     Attributes:
-        multiple: of what the study has; None where it ends nowhere, or was not there at all.
+        multiple: how many times what the study has; None where it ends nowhere, or was not there at all.
         note: what that means, one line.
     """
 

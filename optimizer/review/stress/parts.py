@@ -28,7 +28,7 @@ def chained(
     n_bars: int,
     n_trades: int,
 ) -> Figures:
-    """Figures of some returns, one after the other as if there were no gap between them.
+    """The figures of some returns, one after the other as if there were no gap between them.
 
     Args:
         set_: the set.
@@ -57,7 +57,7 @@ def chained(
 
 
 def without_years(set_: InSample, base: Simulated) -> Iterator[tuple[int, Figures]]:
-    """Figures without the returns of each calendar year (UTC), which is traded as ever.
+    """The figures without the returns of each calendar year (UTC), which is traded as ever.
 
     Trades that end in the year are left out too.
 
@@ -76,7 +76,7 @@ def without_years(set_: InSample, base: Simulated) -> Iterator[tuple[int, Figure
 
 
 def by_regime(set_: InSample, base: Simulated) -> Iterator[tuple[str, float, Figures]]:
-    """Figures of the returns under each regime, as it was known before each return.
+    """The figures of the returns under each regime, as it was known before each return.
 
     A trade counts under the regime that decided its entry.
 
@@ -103,13 +103,13 @@ def _of_returns(set_: InSample, base: Simulated, kept: BoolArray, n_trades: int)
     inputs = set_.inputs
     closes = inputs.rules.closes(inputs.first, inputs.bars.n_bars)
     spans = np.diff(np.concatenate(([inputs.first - 1], closes)))
-    returns = base.returns.to_numpy(np.float64)[kept]
+    returns = np.asarray(base.returns, np.float64)[kept]
     n_bars = int(spans[kept].sum())
     return chained(set_, returns, base.excess[kept], base.market[kept], n_bars, n_trades)
 
 
 def by_side(set_: InSample, base: Simulated) -> Iterator[tuple[str, Figures]]:
-    """Figures of what long and short positions earned after costs, each over the equity before.
+    """The figures of what long and short positions earned after costs, each over the equity before.
 
     Interest, borrow fees, dividends and funding are of the account and count to neither.
 

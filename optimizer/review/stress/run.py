@@ -67,8 +67,8 @@ class Stress:
         start, stop: times of the first decision and of the last in-sample bar.
         repeats, seed: how often what is random was repeated, and its seed.
         rows: the conditions, the one of the study first.
-        costs: at what multiple of its costs the set earns nothing.
-        account: at what multiple of its initial cash half of its Sharpe ratio is left.
+        costs: the multiple of its costs at which the set earns nothing.
+        account: the multiple of its initial cash at which half of its Sharpe ratio is left.
     """
 
     study: str

@@ -246,7 +246,7 @@ class InSample:
 
 
 def yearly_alpha(excess: FloatArray, market: FloatArray, per_year: float) -> float | None:
-    """Alpha a year; None for fewer than three returns.
+    """The alpha a year; None for fewer than three returns.
 
     Args:
         excess, market: returns less the risk-free rate of the set and of the benchmark, (n,).
