@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from optimizer.review.compare import compare_studies
     from optimizer.review.records import list_studies, set_record
     from optimizer.review.replay import replay
-    from optimizer.review.stress.run import Stress, stress
+    from optimizer.review.stress.rows import Stress
+    from optimizer.review.stress.run import stress
     from optimizer.search.calibrate import Calibration, calibrate
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
@@ -131,7 +132,7 @@ _HOMES = {
     "HOLD": "kernels.codes",
     "LONG": "kernels.codes",
     "SHORT": "kernels.codes",
-    "Stress": "optimizer.review.stress.run",
+    "Stress": "optimizer.review.stress.rows",
     "StudyResult": "optimizer.search.result",
 }
 """The module of each public name."""

@@ -12,9 +12,10 @@ from optimizer.types import Bars, FloatArray, IntArray
 def block_order(n_bars: int, mean_block: float, random: np.random.Generator) -> IntArray:
     """An order of bars in which blocks of random lengths have changed places.
 
-    A block ends after each bar with the same probability, so lengths are geometric, and where blocks
-    begin does not depend on the bars. Every order of the blocks is equally likely. Every bar is there
-    once, so the whole change of every price stays what it was.
+    The bars stand in a ring, the first after the last. A block ends after each bar with the same
+    probability, so its length is geometric, and every order of the blocks is equally likely. So every bar
+    is there once, and comes to each place with the same probability. As every bar is there once, the
+    whole change of every price stays what it was.
 
     Args:
         n_bars: number of bars, 1 or more.
@@ -24,8 +25,8 @@ def block_order(n_bars: int, mean_block: float, random: np.random.Generator) -> 
     Returns:
         Shape (n_bars,): the bar that comes to each place.
     """
-    ends = np.flatnonzero(random.random(n_bars - 1) < 1.0 / mean_block) + 1
-    blocks = np.split(np.arange(n_bars), ends)
+    ring = np.roll(np.arange(n_bars), random.integers(n_bars))
+    blocks = np.split(ring, np.flatnonzero(random.random(n_bars - 1) < 1.0 / mean_block) + 1)
     return np.concatenate([blocks[place] for place in random.permutation(len(blocks))])
 
 

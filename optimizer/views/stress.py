@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optimizer.review.html import render
 from optimizer.review.stress.limits import Limit, multiple_text
-from optimizer.review.stress.run import Row, Stress
+from optimizer.review.stress.rows import Row, Stress
 from optimizer.store.guards import HTML, check_output, write_output
 
 FIGURES = ("sharpe", "cagr", "max_drawdown", "n_trades", "alpha")

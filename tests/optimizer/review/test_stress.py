@@ -24,7 +24,8 @@ from optimizer.errors import StudyError, UntrustedCodeError
 from optimizer.review.exported import open_export
 from optimizer.review.stress import changes, parts
 from optimizer.review.stress.limits import MOST_COSTS, break_even, largest_account, multiple_text
-from optimizer.review.stress.run import Row, Stress, quantile, stress
+from optimizer.review.stress.rows import Row, Stress, quantile
+from optimizer.review.stress.run import stress
 from optimizer.review.stress.simulation import Figures, InSample
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export
