@@ -62,7 +62,9 @@ def _text(name: str, value: float | None) -> str:
         return "-"
     if name == "n_trades":
         return f"{value:,.0f}"
-    return f"{value:.2f}" if name == "sharpe" else f"{value:.1%}"
+    digits = 2 if name == "sharpe" else 3
+    shown = round(value, digits) + 0.0  # never -0.00
+    return f"{shown:.2f}" if name == "sharpe" else f"{shown:.1%}"
 
 
 def limit_text(limit: Limit) -> str:

@@ -85,6 +85,8 @@ def _sorted_out(file: Path, data: Sequence[Path]) -> tuple[Path | None, list[Pat
     """Which of some files holds the bars of the study, if any does, and the others."""
     content, moved, others = load_export(file), None, []
     for one in data:
+        if not one.is_file():
+            raise DataError(f"{one}: no such file; name bars with --data FILE")
         try:
             Terms.of_export(content, file.resolve().parent, one).bars()
         except (DataError, StudyError):

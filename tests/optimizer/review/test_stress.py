@@ -145,6 +145,64 @@ def test_bars_with_holes_have_the_recorded_figures(tmp_path: Path) -> None:
     assert all(row.figures.n_trades is not None for row in rows(found, "delay"))
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "fills at the close": {"costs": {"fill": "close"}},
+    "entries that wait, stops": {
+        "risk": {"entry": "limit", "entry_offset": 0.005, "entry_bars": 3, "stop_loss": 0.03},
+        "costs": {"max_volume_share": 0.05, "maker_bps": -0.5},
+    },
+    "few places, leverage, interest": {
+        "risk": {"sizing": "equal_weight", "kelly_fraction": 0.2, "max_positions": 2, "max_exposure": 2.0},
+        "account": {"leverage": 2.0, "cash_rate": 0.03},
+    },
+    "a benchmark, all targets scaled": {
+        "risk": {"allocation": "targets", "allow_short": True},
+        "validation": {"benchmark": "BBB"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_study_is_the_recorded_one_first(kind: str, tmp_path: Path) -> None:
+    """Every row has figures or says why there are none."""
+    path = made(tmp_path, random_bars(400), **KINDS[kind])
+    found = stress(path, repeats=2)
+    assert shown(found.rows[0]) == as_figures(load_export(path)["sets"][0]["in_sample"])
+    assert found.rows[0].figures.n_trades
+    for row in found.rows:
+        assert row.note or row.figures.n_trades is not None, row
+    skipped = rows(found, "entries")[0].figures.n_trades
+    assert skipped is not None and skipped <= found.rows[0].figures.n_trades
+    if kind == "a benchmark, all targets scaled":
+        table = pd.read_parquet(next((path.parent / "results").glob("*.parquet")))
+        number = load_export(path)["sets"][0]["set"]
+        alphas = table.loc[table["set"] == number, "alpha"]
+        if len(alphas):
+            assert found.rows[0].figures.alpha == pytest.approx(float(alphas.iloc[0]), rel=1e-3)
+
+
+def test_daily_returns_of_bars_within_the_day(tmp_path: Path) -> None:
+    """The figures are those of the study; so is every day that a part keeps."""
+    bars = random_bars(1500, ["A", "B"])
+    times = np.datetime64("2020-12-01", "ns") + np.arange(1500) * np.timedelta64(1, "h")
+    study = {"search": {"returns": "day"}, "risk": SHORTS}
+    path = made(tmp_path, replace(bars, timestamps=times, bars_per_year=8760.0), **study)
+    found = stress(path, repeats=2)
+    assert shown(found.rows[0]) == as_figures(load_export(path)["sets"][0]["in_sample"])
+    one = InSample.of(open_export(path, 1, None, False))
+    equity = one.run().equity
+    daily = equity.groupby(pd.DatetimeIndex(equity.index).date).last().to_numpy(np.float64)
+    changes = np.diff(np.concatenate(([one.rules.initial_cash], daily)))
+    returns = changes / np.concatenate(([one.rules.initial_cash], daily[:-1]))
+    first = len(
+        [day for day in sorted(set(pd.DatetimeIndex(equity.index).date)) if day.year == 2020]
+    )
+    kept = returns[first:]
+    sharpe = kept.mean() / kept.std(ddof=1) * math.sqrt(one.rules.returns_per_year)
+    assert rows(found, "years")[0].name == "without 2020"
+    assert rows(found, "years")[0].figures.sharpe == pytest.approx(sharpe)
+
+
 def test_the_holdout_is_never_looked_at(tmp_path: Path) -> None:
     """Other bars there change no figure."""
     bars = random_bars()
@@ -520,6 +578,7 @@ def test_names_are_escaped_in_the_page(found: Stress) -> None:
     [
         (["gone.json"], "gone.json: no such file"),
         (["best.json", "--set", "2"], "sets: has 1, asked for number 2"),
+        (["best.json", "--data", "gone.parquet"], "gone.parquet: no such file"),
         (["best.json", "--json", "x.txt"], "x.txt: the figures of a stress is written"),
         (["best.json", "--out", "x.json"], "x.json: the page of a stress is written"),
     ],
