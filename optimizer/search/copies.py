@@ -15,6 +15,7 @@ from optimizer.engine.compile import compile_kernels
 from optimizer.engine.processes import remove_shared_memory
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError, StudyFileError
+from optimizer.files import cannot_write
 from optimizer.search.account_checks import check_account
 from optimizer.search.asker import new_asker
 from optimizer.search.calibration_files import Winner
@@ -178,7 +179,10 @@ class CopySearches:
 
 def _folder(path: Path, study: Study, bars: Bars, inputs: Inputs) -> StudyFolder:
     """The folder of one search, with the batches that a search which was stopped has left."""
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
     folder = StudyFolder(path)
     if not folder.manifest_path.is_file():
         return StudyFolder.create(path, study_manifest(study, bars, inputs), overwrite=False)

@@ -152,7 +152,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "costs": {"max_volume_share": 0.05, "maker_bps": -0.5},
     },
     "few places, leverage, interest": {
-        "risk": {"sizing": "equal_weight", "kelly_fraction": 0.2, "max_positions": 2, "max_exposure": 2.0},
+        "risk": {"sizing": "equal_weight", "kelly_fraction": 0.2, "max_positions": 2,
+                 "max_exposure": 2.0},
         "account": {"leverage": 2.0, "cash_rate": 0.03},
     },
     "a benchmark, all targets scaled": {
