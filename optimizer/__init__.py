@@ -49,7 +49,10 @@ if TYPE_CHECKING:
     from optimizer.review.lists import contenders, survivors
     from optimizer.review.records import list_studies, set_record
     from optimizer.review.replay import replay
+    from optimizer.review.stress.rows import Stress
+    from optimizer.review.stress.run import stress
     from optimizer.review.unseal import unseal_study
+    from optimizer.search.calibrate import Calibration, calibrate
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from optimizer.types import Bars
     from optimizer.views.heatmap import heatmap
     from optimizer.views.report import write_report
+    from optimizer.views.stress import write_stress_page
     from optimizer.views.tearsheet import daily_returns, write_tearsheet
 
 __all__ = [
@@ -71,8 +75,11 @@ __all__ = [
     "SHORT",
     "BacktestResult",
     "Bars",
+    "Calibration",
+    "Stress",
     "StudyResult",
     "backtest",
+    "calibrate",
     "compare_studies",
     "contenders",
     "daily_returns",
@@ -92,15 +99,18 @@ __all__ = [
     "run_study",
     "set_record",
     "strength_of_score",
+    "stress",
     "study_from_dict",
     "survivors",
     "unseal_study",
     "write_report",
+    "write_stress_page",
     "write_tearsheet",
 ]
 
 _HOMES = {
     "backtest": "optimizer.sweep.single_set",
+    "calibrate": "optimizer.search.calibrate",
     "compare_studies": "optimizer.review.compare",
     "contenders": "optimizer.review.lists",
     "daily_returns": "optimizer.views.tearsheet",
@@ -119,17 +129,21 @@ _HOMES = {
     "run_study": "optimizer.search.run",
     "set_record": "optimizer.review.records",
     "strength_of_score": "kernels.signals",
+    "stress": "optimizer.review.stress.run",
     "study_from_dict": "optimizer.study_file.study",
     "unseal_study": "optimizer.review.unseal",
     "survivors": "optimizer.review.lists",
     "write_report": "optimizer.views.report",
+    "write_stress_page": "optimizer.views.stress",
     "write_tearsheet": "optimizer.views.tearsheet",
     "BacktestResult": "optimizer.sweep.single_set",
     "Bars": "optimizer.types",
+    "Calibration": "optimizer.search.calibrate",
     "FLAT": "kernels.codes",
     "HOLD": "kernels.codes",
     "LONG": "kernels.codes",
     "SHORT": "kernels.codes",
+    "Stress": "optimizer.review.stress.rows",
     "StudyResult": "optimizer.search.result",
 }
 """The module of each public name."""

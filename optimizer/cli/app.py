@@ -9,6 +9,7 @@ import typer
 
 from optimizer.cli.analytics import analytics
 from optimizer.cli.bench import bench
+from optimizer.cli.calibrate import calibrate
 from optimizer.cli.compare import compare
 from optimizer.cli.console import say
 from optimizer.cli.data import data
@@ -17,6 +18,7 @@ from optimizer.cli.flow import flow, trace
 from optimizer.cli.ledger import ledger, unseal
 from optimizer.cli.new import new
 from optimizer.cli.results import list_, show
+from optimizer.cli.stress import stress
 from optimizer.cli.study import check, resume, run
 from optimizer.cli.views import dashboard, plot, report, tearsheet
 
@@ -25,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "run": run,
     "resume": resume,
+    "calibrate": calibrate,
     "list": list_,
     "show": show,
     "compare": compare,
@@ -35,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ledger": ledger,
     "export": export,
     "replay": replay,
+    "stress": stress,
     "tearsheet": tearsheet,
     "flow": flow,
     "trace": trace,

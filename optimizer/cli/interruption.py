@@ -129,6 +129,8 @@ def farewell() -> str:
             f"{word}; the bars traced so far are kept in {folder}, but a flow cannot be resumed:"
             " start again with `barsweep flow --overwrite`, or remove the folder"
         )
+    if (folder / "calibration.json").is_file():
+        return f"{word}; the copies so far are kept in {folder}: the same command goes on"
     if not (folder / "study.json").is_file():
         return word
     return (
@@ -138,10 +140,10 @@ def farewell() -> str:
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Remember where a study or a flow is written while it runs, see ``farewell``.
+    """Remember where a study, a flow or a calibration is written while it runs, see ``farewell``.
 
     Args:
-        folder: the folder of the study or the flow.
+        folder: the folder of it.
     """
     command_state.folder = folder
     yield

@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.catalogue import METRICS
-from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
-from optimizer.review.rerun import Rerun, Terms, is_held_back, missing_parameter, rerun_set
-from optimizer.store.export import load_export, plain_values
-from optimizer.strategies.approvals import approve, require_approval
-from optimizer.strategies.user_source import source_hash
+from optimizer.review.exported import lacks, naming_export, open_export
+from optimizer.review.rerun import Rerun, is_held_back, rerun_set
+from optimizer.store.export import plain_values
 from optimizer.sweep.single_set import BacktestResult
-from optimizer.text import path_text
 from optimizer.types import Bars
-
-_LEAST_BARS = 10
-"""Bars that every study has from its first decision on."""
 
 
 @dataclass(frozen=True)
@@ -94,28 +88,9 @@ def replay(
         DataError: the bars cannot be used.
     """
     file = Path(path)
-    content = load_export(file)
-    try:
-        chosen = _chosen(file, content, number)
-        terms = Terms.of_export(
-            content, file.resolve().parent, None if data is None else Path(data)
-        )
-        if not terms.data_path.exists():
-            raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
-        try:
-            bars = terms.bars()
-        except StudyError as error:
-            raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
-        _check_strategy(file, content, terms, chosen["strategy"], trust)
-        if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
-            raise ExportError(f"{file}: costs and set: expected a table and a whole number")
-        if missing := missing_parameter(chosen, terms):
-            raise _lacks(file, number, f"parameters: {missing}")
-        if terms.first_bar > bars.n_bars - _LEAST_BARS:
-            raise ExportError(
-                f"{file}: first_bar = {terms.first_bar}: the bars have only {bars.n_bars}, and"
-                f" {_LEAST_BARS} must follow it; put the file back as it was, or export the study again"
-            )
+    with naming_export(file):
+        opened = open_export(file, number, None if data is None else Path(data), trust)
+        chosen, terms, bars = opened.document, opened.terms, opened.bars
         sealed = is_held_back(chosen, terms)
         again = rerun_set(chosen, terms, bars, sealed=sealed)
         parity = None
@@ -124,34 +99,10 @@ def replay(
             flow = run_flow(again.study, bars, first_bar=first, warm_up=first, sealed=sealed)
             parity = compare(flow, 0, again.result)
         if lacking := _missing_metric(chosen, again.result):
-            raise _lacks(file, number, lacking)
+            raise lacks(file, number, lacking)
         differences = _differences(chosen, again.result)
-        name = str(content["study"]["name"])
-    except KeyError as error:
-        raise ExportError(f"{file}: {error.args[0]}: missing; export the study again") from None
-    except StudyFileError as error:
-        raise ExportError(f"{file}: {str(error).removeprefix('<study>: ')}") from None
-    except BarsweepError:
-        raise
-    except (TypeError, AttributeError, ValueError, OSError) as error:
-        raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
-    return Replay(again.result, chosen, differences, name, terms.costs, bars, again, parity, sealed)
-
-
-def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:
-    sets = content["sets"]
-    if not 1 <= number <= len(sets):
-        raise ExportError(
-            f"{file}: sets: has {len(sets)}, asked for number {number}; --set counts from 1, the best"
-        )
-    chosen: dict[str, Any] = sets[number - 1]
-    return chosen
-
-
-def _lacks(file: Path, number: int, what: str) -> ExportError:
-    return ExportError(
-        f"{file}: sets #{number} {what} is missing; put the file back as it was, or export the study"
-        " again"
+    return Replay(
+        again.result, chosen, differences, opened.study, terms.costs, bars, again, parity, sealed
     )
 
 
@@ -172,26 +123,6 @@ def _missing_metric(recorded: Mapping[str, Any], result: BacktestResult) -> str:
         if name not in out_of_sample and plain_values(result.out_of_sample[name]) is not None:
             return f"out_of_sample: {name}"
     return ""
-
-
-def _check_strategy(
-    file: Path, content: Mapping[str, Any], terms: Terms, name: str, trust: bool
-) -> None:
-    """Refuse a user's strategy whose file has changed since the study ran, or is not approved."""
-    own = terms.own_strategies.get(name)
-    if own is None:
-        return
-    path, recorded = Path(own["path"]), content["strategies"][name]["hash"]
-    found = source_hash(path)
-    if found != recorded:
-        raise ExportError(
-            f"{file}: strategies {name}: {path_text(path.resolve())} has changed since the study ran"
-            f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
-            " again"
-        )
-    if trust:
-        approve(path.resolve(), found)
-    require_approval(path.resolve(), found)
 
 
 def _differences(recorded: Mapping[str, Any], result: BacktestResult) -> tuple[Difference, ...]:

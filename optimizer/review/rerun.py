@@ -20,6 +20,7 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import with_side_paths
 from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.rules import Rules
 from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
@@ -42,6 +43,7 @@ class Terms:
         returns: the setting of that name in ``[search]`` of the study file.
         holdout: share of the bars after the warm-up that is out-of-sample, 0 to 1.
         first_bar: bar of the first decision.
+        benchmark: ``universe`` or a symbol, see ``[validation] benchmark`` of the study file.
         own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
             declared where that was recorded.
     """
@@ -57,6 +59,7 @@ class Terms:
     returns: str
     holdout: float
     first_bar: int
+    benchmark: str
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -89,6 +92,7 @@ class Terms:
             returns=study["search"]["returns"],
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
+            benchmark=study["validation"]["benchmark"],
             own_strategies={
                 one["name"]: {key: one[key] for key in ("path", "source_hash", "declared")}
                 for one in study["strategy"]
@@ -129,6 +133,7 @@ class Terms:
             returns=content["returns"],
             holdout=content["holdout"],
             first_bar=content["first_bar"],
+            benchmark=content["benchmark"],
             own_strategies={
                 name: {"path": str(folder / one["path"])}
                 for name, one in content.get("strategies", {}).items()
@@ -213,17 +218,31 @@ def rerun_set(
         StrategyError: the strategy cannot be used.
         DataError: the bars cannot be used.
     """
-    study = _study_of(document, terms)
+    study = set_study(document, terms)
     first = terms.first_bar if first_bar is None else max(terms.first_bar, first_bar)
     # What the study's longest warm-up was holds for a late symbol too.
     inputs, tile, result = simulate_single(study, bars, first, terms.first_bar)
-    if inputs.rules.files_hash != terms.files_hash:
-        raise StudyError(
-            f"{other_files(study.to_dict())}: not what the study had; restore the files"
-        )
+    refuse_other_files(study, inputs.rules, terms)
     if sealed:
         result = result.before_holdout(inputs.split - inputs.first)
     return Rerun(int(document["set"]), study, inputs, tile, result)
+
+
+def refuse_other_files(study: Study, rules: Rules, terms: Terms) -> None:
+    """Refuse files of rates, members or finer bars that say something else than the study had.
+
+    Args:
+        study: the study of one set, see ``set_study``.
+        rules: its rules, with what its files say now.
+        terms: the terms under which it is simulated.
+
+    Raises:
+        StudyError: names the files.
+    """
+    if rules.files_hash != terms.files_hash:
+        raise StudyError(
+            f"{other_files(study.to_dict())}: not what the study had; restore the files"
+        )
 
 
 def is_held_back(document: Mapping[str, Any], terms: Terms) -> bool:
@@ -249,12 +268,21 @@ def missing_parameter(document: Mapping[str, Any], terms: Terms) -> str | None:
     Raises:
         KeyError, StudyFileError, UntrustedCodeError, StrategyError: as ``rerun_set`` does.
     """
-    (branch,) = build_space(_study_of(document, terms)).branches
+    (branch,) = build_space(set_study(document, terms)).branches
     return next((name for name in branch.columns if name not in document["parameters"]), None)
 
 
-def _study_of(document: Mapping[str, Any], terms: Terms) -> Study:
-    """The study of one recorded set."""
+def set_study(document: Mapping[str, Any], terms: Terms) -> Study:
+    """The study of one recorded set.
+
+    Args:
+        document: the set as an export holds it, see ``set_document``.
+        terms: the terms under which it is simulated.
+
+    Raises:
+        KeyError: the document lacks a value.
+        StudyFileError: a parameter is unknown or out of bounds.
+    """
     return single_set_study(
         parameters_of(document),
         terms.costs,

@@ -21,7 +21,7 @@ from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.inputs import Inputs, prepare, study_warm_up
 from optimizer.sweep.max_test import with_max_test
-from optimizer.sweep.rules import study_rules
+from optimizer.sweep.rules import Rules, study_rules
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars
 
@@ -71,8 +71,7 @@ def prepare_study(
         StudyFileError: the account cannot trade the bars.
         StudyError: the study needs more than the machine has, or its validation more blocks of bars.
     """
-    if workers is not None and workers < 0:
-        raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")
+    count = worker_count(study, workers)
     clock = Clock()
     with clock("load"):
         bars = load_study_bars(study)
@@ -83,20 +82,48 @@ def prepare_study(
         space = build_space(study)
         rules = study_rules(study, space, bars)
         warn_of_idle_symbols(study, bars, study_warm_up(space, rules), rules)
-    count = study.workers.count if workers is None else workers
-    count = count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
         on_start(needs)
     with clock("features"):
-        inputs = prepare(
-            bars, space, rules, study.validation.holdout, n_blocks=study.validation.blocks
-        )
-        costs = lowest_costs(space, inputs)
-        returns = benchmark_returns(inputs, costs, study.validation.benchmark)
-        inputs = with_max_test(inputs, returns)
+        inputs = study_inputs(study, space, rules, bars)
     require_blocks(study, inputs)
     if study.workers.tile_seconds is None:
         try_signals(inputs, space)
     return PreparedStudy(study, bars, space, inputs, needs, clock)
+
+
+def worker_count(study: Study, workers: int | None) -> int:
+    """The number of processes of a study.
+
+    Args:
+        study: the study.
+        workers: number of processes, 0 for one per core; None takes the study's.
+
+    Raises:
+        StudyError: the number is below 0, or the cluster cannot be reached.
+    """
+    if workers is not None and workers < 0:
+        raise StudyError(f"workers = {workers}; expected 0, for one per core, or more")
+    count = study.workers.count if workers is None else workers
+    return count_slots(study, count) if study.workers.backend in CLUSTERS else process_count(count)
+
+
+def study_inputs(study: Study, space: Space, rules: Rules, bars: Bars) -> Inputs:
+    """The inputs of every tile of a study, with its max-test.
+
+    Args:
+        study: the study.
+        space: the parameter space of the study.
+        rules: the rules of the study.
+        bars: the bars of the study.
+
+    Raises:
+        DataError: too few bars for the warm-up.
+        StrategyError: a user's feature raised, or is not finite after its warm-up.
+    """
+    validation = study.validation
+    inputs = prepare(bars, space, rules, validation.holdout, n_blocks=validation.blocks)
+    costs = lowest_costs(space, inputs)
+    return with_max_test(inputs, benchmark_returns(inputs, costs, validation.benchmark))

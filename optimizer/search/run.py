@@ -65,7 +65,7 @@ def run_study(
     prepared = prepare_study(study, path, workers, on_start)
     with exclusive_use(path):
         coordinator = _coordinator(prepared, path)
-        manifest = _manifest(prepared.study, prepared.bars, prepared.inputs)
+        manifest = study_manifest(prepared.study, prepared.bars, prepared.inputs)
         if overwrite:
             for process in StudyFolder(path).processes_left():
                 remove_shared_memory(process)
@@ -164,7 +164,14 @@ def _coordinator(prepared: PreparedStudy, path: Path) -> Coordinator | None:
     )
 
 
-def _manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
+def study_manifest(study: Study, bars: Bars, inputs: Inputs) -> dict[str, Any]:
+    """What describes a study that has not run yet, see ``optimizer.store.manifest``.
+
+    Args:
+        study: the study.
+        bars: the bars of the study.
+        inputs: the prepared inputs of the study.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "study": study.to_dict(),

@@ -47,11 +47,10 @@ def holdout_alpha(
     n = len(own)
     if n < FEWEST_RETURNS:
         return None
+    alpha, beta = alpha_and_beta(own, market)
     around = market - market.mean()
     spread = float(around @ around)
     moves = spread > NO_RESIDUAL * float(market @ market)
-    beta = float(around @ own) / spread if moves else 0.0
-    alpha = float(own.mean() - beta * market.mean())
     residuals = own - alpha - beta * market
     if not float(residuals @ residuals) > NO_RESIDUAL * float(own @ own):
         return None
@@ -80,6 +79,23 @@ def long_run_covariance(parts: FloatArray) -> tuple[FloatArray, int]:
     places = np.pi * (np.arange(n) + 0.5) / n
     transforms = np.cos(np.arange(1, degrees + 1)[:, np.newaxis] * places) @ parts
     return transforms.T @ transforms / degrees * (2.0 / n), degrees
+
+
+def alpha_and_beta(returns: FloatArray, benchmark: FloatArray) -> tuple[float, float]:
+    """Intercept and slope of the regression of returns on those of the benchmark.
+
+    Args:
+        returns: (n,), less the risk-free rate.
+        benchmark: (n,), likewise.
+
+    Returns:
+        Alpha per return, and beta, which is 0 where the benchmark stands still.
+    """
+    around = benchmark - benchmark.mean()
+    spread = float(around @ around)
+    moves = spread > NO_RESIDUAL * float(benchmark @ benchmark)
+    beta = float(around @ returns) / spread if moves else 0.0
+    return float(returns.mean() - beta * benchmark.mean()), beta
 
 
 def family_wise(statistic: float | None, maxima: npt.ArrayLike) -> float | None:

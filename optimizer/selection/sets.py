@@ -54,7 +54,19 @@ def set_returns(
         Indexed by the time of the bar that closes each; 0 where nothing is left to lose.
     """
     tile = tile_of(space, row)
-    equity = record_equity(inputs, tile, regimes(tile.regime_keys()[0]))
+    return closing_returns(inputs, record_equity(inputs, tile, regimes(tile.regime_keys()[0])))
+
+
+def closing_returns(inputs: Inputs, equity: pd.Series[float]) -> pd.Series[float]:
+    """Returns of an equity from the first decision on, of each bar or each day as the study takes them.
+
+    Args:
+        inputs: the prepared inputs of the study.
+        equity: money at each close from the first decision on.
+
+    Returns:
+        Indexed by the time of the bar that closes each; 0 where nothing is left to lose.
+    """
     equity = equity.iloc[inputs.rules.closes(inputs.first, inputs.bars.n_bars) - inputs.first]
     before = equity.shift(1, fill_value=inputs.rules.initial_cash)
     returns = (equity / before.where(before > 0.0) - 1.0).fillna(0.0)

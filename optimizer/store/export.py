@@ -157,6 +157,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         },
         "holdout": study["validation"]["holdout"],
         "first_bar": manifest["first_bar"],
+        "benchmark": study["validation"]["benchmark"],
         "versions": manifest["versions"],
         "sets": [set_document(row, study) for row in frame.to_dict("records")],
     }
@@ -317,4 +318,5 @@ class _Export(Record):
     returns: Name
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
+    benchmark: Name
     strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)

@@ -21,6 +21,9 @@ BENCHMARK = "benchmark.parquet"
 FOLDS = "folds"
 """Folder of the searches of a walk-forward's windows."""
 
+CALIBRATION = "calibration.json"
+"""Says what a calibration was started with."""
+
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
 SCHEMA_VERSION = 3

@@ -226,7 +226,7 @@ class Inputs:
         """
         bars, rules = self.bars.head(stop), self.rules
         correlations = self.correlations
-        if correlations is not None:
+        if correlations is not None and first != self.first:
             correlations = compute_correlations(
                 bars, rules.correlation_lookback, rules.correlation_refresh, first
             )

@@ -19,6 +19,7 @@ from optimizer.market.regimes import market_returns
 from optimizer.review.lists import contenders, parameter_ranges
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
+from optimizer.review.trades import round_trips
 from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
@@ -43,7 +44,6 @@ from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 from optimizer.views.binning import Axis, axis_of, log_parameters
 from optimizer.views.report.sweep import Grid, grids, variance_shares
-from optimizer.views.report.trades import round_trips
 
 FLOW_STEPS = 1_000_000
 """Steps of bar x symbol up to which the winner is run one bar at a time to count refusals."""

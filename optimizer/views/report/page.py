@@ -65,8 +65,8 @@ def page(content: Content) -> str:
         f" {str(content.manifest['study_hash'])[:12]}, bars"
         f" {str(content.manifest['data_hash'])[:12]}.",
         spec=_spec(content, drawn.figures),
-        palette=_palette(),
-        css=_file("page.css"),
+        palette=palette(),
+        css=page_css(),
         js=_file("page.js"),
         plotly=get_plotlyjs(),
     )
@@ -76,7 +76,14 @@ def _file(name: str) -> str:
     return (files(_PACKAGE) / name).read_text(encoding="utf-8")
 
 
-def _palette() -> str:
+def page_css() -> str:
+    """The style sheet of the report's page."""
+    return _file("page.css")
+
+
+def palette() -> str:
+    """The colours of the report's page as CSS, light and dark."""
+
     def rules(colors: Mapping[str, str]) -> str:
         return ":root{" + "".join(f"--{name}:{color};" for name, color in colors.items()) + "}"
 

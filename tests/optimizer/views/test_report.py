@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from optimizer.errors import StudyError
+from optimizer.review.trades import round_trips
 from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
@@ -30,7 +31,7 @@ from optimizer.views.report.content import Content, gather
 from optimizer.views.report.lines import thinned
 from optimizer.views.report.selection_figures import cpcv
 from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
-from optimizer.views.report.trades import costs_by_year, monthly_returns, round_trips
+from optimizer.views.report.trades import costs_by_year, monthly_returns
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
 

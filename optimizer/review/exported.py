@@ -1,0 +1,142 @@
+"""A set of an export with the terms and the bars under which it is simulated again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
+from optimizer.review.rerun import Terms, missing_parameter
+from optimizer.store.export import load_export
+from optimizer.strategies.approvals import approve, require_approval
+from optimizer.strategies.user_source import source_hash
+from optimizer.text import path_text
+from optimizer.types import Bars
+
+_LEAST_BARS = 10
+"""Bars that every study has from its first decision on."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedSet:
+    """A set of an export, which may be simulated: its strategy is built in or approved.
+
+    Attributes:
+        study: name of the study that it came from.
+        document: the set as the export holds it, see ``set_document``.
+        terms: the terms of its study.
+        bars: the bars of its study.
+    """
+
+    study: str
+    document: Mapping[str, Any]
+    terms: Terms
+    bars: Bars
+
+
+@contextlib.contextmanager
+def naming_export(file: Path) -> Iterator[None]:
+    """Turn what a value of an export leads to into an error that names the file.
+
+    Args:
+        file: the export.
+
+    Raises:
+        ExportError: a value is missing or of the wrong kind.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise ExportError(f"{file}: {error.args[0]}: missing; export the study again") from None
+    except StudyFileError as error:
+        raise ExportError(f"{file}: {str(error).removeprefix('<study>: ')}") from None
+    except BarsweepError:
+        raise
+    except (TypeError, AttributeError, ValueError, OSError) as error:
+        raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
+
+
+def open_export(file: Path, number: int, data: Path | None, trust: bool) -> ExportedSet:
+    """Open a set of an export. The caller is within ``naming_export``.
+
+    Args:
+        file: a JSON or TOML export.
+        number: the rank of the set in it, from 1.
+        data: the bars, where they are no longer at the path that the file names.
+        trust: approve the strategy file that the export names, for good.
+
+    Returns:
+        The set.
+
+    Raises:
+        ExportError: the file cannot be used, or the bars or the strategy are not those of the study.
+        UntrustedCodeError: the user has neither run nor approved the strategy file.
+        DataError: the bars cannot be used.
+    """
+    content = load_export(file)
+    chosen = _chosen(file, content, number)
+    terms = Terms.of_export(content, file.resolve().parent, data)
+    if not terms.data_path.exists():
+        raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
+    try:
+        bars = terms.bars()
+    except StudyError as error:
+        raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
+    _check_strategy(file, content, terms, chosen["strategy"], trust)
+    if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
+        raise ExportError(f"{file}: costs and set: expected a table and a whole number")
+    if missing := missing_parameter(chosen, terms):
+        raise lacks(file, number, f"parameters: {missing}")
+    if terms.first_bar > bars.n_bars - _LEAST_BARS:
+        raise ExportError(
+            f"{file}: first_bar = {terms.first_bar}: the bars have only {bars.n_bars}, and"
+            f" {_LEAST_BARS} must follow it; put the file back as it was, or export the study again"
+        )
+    return ExportedSet(str(content["study"]["name"]), chosen, terms, bars)
+
+
+def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:
+    sets = content["sets"]
+    if not 1 <= number <= len(sets):
+        raise ExportError(
+            f"{file}: sets: has {len(sets)}, asked for number {number}; --set counts from 1, the best"
+        )
+    chosen: dict[str, Any] = sets[number - 1]
+    return chosen
+
+
+def lacks(file: Path, number: int, what: str) -> ExportError:
+    """The error for an export that lacks a value of a set.
+
+    Args:
+        file: the export.
+        number: the rank of the set in it, from 1.
+        what: the value.
+    """
+    return ExportError(
+        f"{file}: sets #{number} {what} is missing; put the file back as it was, or export the study"
+        " again"
+    )
+
+
+def _check_strategy(
+    file: Path, content: Mapping[str, Any], terms: Terms, name: str, trust: bool
+) -> None:
+    """Refuse a user's strategy whose file has changed since the study ran, or is not approved."""
+    own = terms.own_strategies.get(name)
+    if own is None:
+        return
+    path, recorded = Path(own["path"]), content["strategies"][name]["hash"]
+    found = source_hash(path)
+    if found != recorded:
+        raise ExportError(
+            f"{file}: strategies {name}: {path_text(path.resolve())} has changed since the study ran"
+            f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
+            " again"
+        )
+    if trust:
+        approve(path.resolve(), found)
+    require_approval(path.resolve(), found)
