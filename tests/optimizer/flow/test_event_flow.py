@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -65,10 +66,13 @@ def one_fit_a_window() -> Iterator[None]:
     """The same window is fitted once for all flows and sweeps: nothing in a fit is random."""
     fit, fitted = regimes._fit, {}
 
-    def once(name: str, bar: int, features: Any, returns: Any, values: dict[str, int]) -> Any:
-        key = (name, bar, features.tobytes(), returns.tobytes(), *sorted(values.items()))
+    def once(
+        name: str, bar: int, features: Any, returns: Any, values: dict[str, int], before: Any
+    ) -> Any:
+        window = (features.tobytes(), returns.tobytes(), pickle.dumps(before))
+        key = (name, bar, *window, *sorted(values.items()))
         if key not in fitted:
-            fitted[key] = fit(name, bar, features, returns, values)
+            fitted[key] = fit(name, bar, features, returns, values, before)
         return fitted[key]
 
     with pytest.MonkeyPatch.context() as patch:
