@@ -357,6 +357,7 @@ def test_no_file_and_no_output_holds_a_figure_of_another_set(homes: tuple[Home, 
         ("export", "out", "--top", 9, "--format", "parquet"),
         ("replay", "out/best.json", "--set", 2, "--returns", "out/returns.csv"), ("report", "out"),
         ("plot", "out", "--heatmap", "lookback", "threshold"), ("check", "small.toml"),
+        ("show", "out", "--survivors"), ("show", "out", "--contenders"),
     ):  # fmt: skip
         done = home(*arguments)
         said.append(done.stdout + done.stderr)
