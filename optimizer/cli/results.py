@@ -299,10 +299,11 @@ SIGNS = {1: "+", 0: "~", -1: "-"}
 
 def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
     """Print the verdict on the winner and the reasons for it."""
-    from optimizer.selection.verdict import VERDICTS, diagnosis, remarks
+    from optimizer.selection.verdict import VERDICTS, diagnosis, expectation, remarks
 
     color = dict(zip(VERDICTS, COLORS, strict=True))[verdict.words]
     say(f"set {selection.sets[0].number}: {verdict.headline}", color)
+    say(expectation(selection))
     for reason in verdict.reasons:
         say(f"  {SIGNS[reason.weight]} {reason.text}")
     for line in remarks(selection, study, verdict.tried):

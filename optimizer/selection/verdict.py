@@ -180,9 +180,9 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
         )
     if near is not None:
         lines.append(
-            f"median Sharpe ratio {near.median:.3f} of {counted(near.n_sets, 'neighbour')}, the sets"
-            f" among {near.n_drawn:,} drawn whose returns correlate {ALIKE[0]} to {ALIKE[1]} with its"
-            f" own; its own {_figure(winner.sharpe)}"
+            f"median Sharpe ratio of its {counted(near.n_sets, 'neighbour')} {near.median:.3f}, its own"
+            f" {_figure(winner.sharpe)} (of {counted(near.n_drawn, 'set')} drawn, those whose returns"
+            f" correlate {ALIKE[0]} to {ALIKE[1]} with its own)"
         )
     if held is not None:
         lines.append(
@@ -218,8 +218,6 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         One sentence a line.
     """
     lines = []
-    if selection.sharpe_to_expect is not None:
-        lines.append(expectation(selection))
     if len(tried.maxima):
         years = selection.n_returns / selection.returns_per_year
         lines.append(
@@ -254,13 +252,12 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         lines.append(
             f"CPCV: out-of-sample Sharpe ratio over {n_paths} paths: quartiles {quartiles}"
         )
-    if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
+    if selection.drawdown_interval is not None:
         oos = ""
         if selection.oos_sharpe_interval is not None:
-            oos = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
+            oos = f"Sharpe ratio {_interval(selection.oos_sharpe_interval)} out-of-sample, "
         lines.append(
-            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{oos};"
-            f" in-sample drawdown {_interval(selection.drawdown_interval)}"
+            f"95% by bootstrap: {oos}in-sample drawdown {_interval(selection.drawdown_interval)}"
         )
     return lines
 
