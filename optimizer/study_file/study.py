@@ -27,6 +27,7 @@ from optimizer.study_file.components import (
 from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.cross_checks import cross_checks
 from optimizer.study_file.messages import summarize_errors
+from optimizer.study_file.operands import resolved
 from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
 from optimizer.study_file.settings import Setting, setting_to_dict
 from optimizer.study_file.tables import (
@@ -249,6 +250,9 @@ class Study(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
+        # Frozen from here on; what follows, the hash and the record among them, sees whole names.
+        search = self.search.model_copy(update={"constraints": resolved(self)})
+        object.__setattr__(self, "search", search)
         refuse_all(cross_checks(self))
         return self
 

@@ -46,7 +46,7 @@ def test_survivors_have_a_small_p_of_their_own(trending: StudyResult) -> None:
     ps = {number: set_record(path, int(number)).odds for number in rows.index}
     at_once = {number for number, one in ps.items() if one is not None and (one.p or 1.0) <= 0.05}
     assert at_once <= set(found.tolist())
-    others = rows.drop(index=found)
+    others = rows.drop(index=found.tolist())
     assert others.loc[others["feasible"], "alpha_t"].max() < statistics.min()
 
 
@@ -58,14 +58,14 @@ def test_contenders_are_around_the_winner(trending: StudyResult) -> None:
     winner = selection.sets[0].number
     rows = trending.results().set_index("set")
     assert winner in found and 1 < len(found) == selection.n_contenders < len(rows)
-    assert rows.loc[found, "sharpe"].mean() > rows.drop(index=found)["sharpe"].mean()
+    assert rows.loc[found, "sharpe"].mean() > rows.drop(index=found.tolist())["sharpe"].mean()
     ranges = parameter_ranges(path, found)
     assert set(ranges.index) >= {"momentum_lookback", "momentum_threshold"}
     for name, one in ranges.iterrows():
-        values = rows.loc[found, name]
+        values = rows[str(name)].loc[found.tolist()]
         assert (one["lowest"], one["highest"]) == (values.min(), values.max())
-        assert one["median"] == values.median() and one["winner"] == rows.loc[winner, name]
-        assert one["share"] == len(set(values)) / rows[name].nunique()
+        assert one["median"] == values.median() and one["winner"] == rows[str(name)].loc[winner]
+        assert one["share"] == len(set(values)) / rows[str(name)].nunique()
 
 
 def test_the_command_shows_both_lists(trending: StudyResult, tmp_path: Path) -> None:
