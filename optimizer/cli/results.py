@@ -247,8 +247,10 @@ def show_study(path: Path, top: int) -> None:
         StudyError: the study cannot be read.
     """
     from optimizer.review.records import judged
+    from optimizer.store.completeness import count_trials
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
+    from optimizer.study_file.space import build_space
     from optimizer.study_file.study import recorded_study
 
     folder = StudyFolder.open(path)
@@ -271,6 +273,9 @@ def show_study(path: Path, top: int) -> None:
         f" distinct) in {counted(counts['trial'].nunique(), 'trial')},"
         f" {int(counts['feasible'].sum()):,} feasible"
     )
+    n_trials, told = count_trials(study, build_space(study)), len(folder.trials())
+    if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:
+        say(f"the search ended early, after {told:,} of {counted(n_trials, 'trial')}")
     say(samples)
     if study.costs.fill == "close":
         warn_close_fill()

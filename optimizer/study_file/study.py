@@ -130,16 +130,18 @@ class Study(Table):
     def space_hash(self) -> str:
         """SHA-256 of what can change which parameter sets are tried and how they trade.
 
-        The name, the objective, the validation except its holdout, and the number of trials make no
-        difference. Two studies with the same hash try sets of the same sequence.
+        The name, the objective, the validation except its holdout, the number of trials, and what
+        ends the search early make no difference. Two studies with the same hash try sets of the same
+        sequence.
         """
-        judged = ("objective", "direction", "returns", "tile_value", "constraints", "trials")
+        ended = ("trials", "stop_after", "max_seconds")
+        judged = ("objective", "direction", "returns", "tile_value", "constraints")
         return self._hash_without(
             ("workers",),
             {
                 "study": ("name",),
                 "validation": tuple(self.validation.model_dump().keys() - {"holdout"}),
-                "search": ("trials",) if self.search.sampler in ADAPTIVE else judged,
+                "search": ended if self.search.sampler in ADAPTIVE else (*ended, *judged),
             },
         )
 
@@ -163,7 +165,7 @@ class Study(Table):
         ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
         ``study_from_dict`` restores the rest, and a TOML or JSON writer makes a file of it.
         """
-        search = self.search.model_dump(exclude={"storage"})
+        search = self.search.model_dump(exclude={"storage"}, exclude_none=True)
         for key in ("objective", "direction"):
             search[key] = search[key][0] if len(search[key]) == 1 else list(search[key])
         search["constraints"] = [str(constraint) for constraint in self.search.constraints]
