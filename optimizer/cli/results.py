@@ -174,6 +174,9 @@ def _listed(path: Path, kind: str) -> IntArray:
     n_sets = StudyFolder.open(path).n_sets()
     if kind == "survivors":
         numbers = survivors(path)
+        if not len(numbers):
+            say(f"none of {counted(n_sets, 'set')} survives: no alpha is beyond luck at 5%")
+            return numbers
         say(
             f"{counted(len(numbers), 'set')} of {n_sets:,} survive: they have alpha, with a probability"
             " of at most 5% that one of them has none"
@@ -210,6 +213,9 @@ def _show_found(
     from optimizer.study_file.constraints import read_condition
     from optimizer.study_file.study import recorded_study
 
+    among = None if listed is None else _listed(path, listed)
+    if among is not None and not len(among):
+        return
     frame = find_sets(
         path,
         where=where,
@@ -217,7 +223,7 @@ def _show_found(
         ascending=ascending,
         top=top,
         infeasible=infeasible,
-        among=None if listed is None else _listed(path, listed),
+        among=among,
     )
     folder = StudyFolder.open(path)
     study = recorded_study(folder.manifest()["study"])
