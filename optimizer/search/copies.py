@@ -33,8 +33,15 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
-from optimizer.sweep.inputs import Inputs, feature_keys, holdout_bar, study_warm_up
+from optimizer.sweep.inputs import (
+    Inputs,
+    feature_keys,
+    holdout_bar,
+    require_warm_up,
+    study_warm_up,
+)
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars, Float32Array
@@ -96,10 +103,12 @@ class CopySearches:
                 " compared; leave it out to calibrate, or use stop_after"
             )
         bars = load_study_bars(study)
+        study = in_bars(study, bars)
         check_account(study, bars)
         self._space = build_space(study)
         rules = study_rules(study, self._space, bars)
         first = study_warm_up(self._space, rules)
+        require_warm_up(bars, first)
         self._whole = study
         self._data_hash = bars.content_hash
         self._bars = bars.head(holdout_bar(bars, rules, first, study.validation.holdout))

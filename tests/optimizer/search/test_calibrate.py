@@ -15,7 +15,8 @@ import pytest
 import tomli_w
 from scipy.stats import kstest
 
-from optimizer.errors import StudyError, StudyFileError
+from optimizer.catalogue import CLASSIFIERS
+from optimizer.errors import DataError, StudyError, StudyFileError
 from optimizer.search.calibrate import Calibration, CalibrationPlan, calibrate, standing
 from optimizer.search.calibration_files import Winner
 from optimizer.search.copies import default_block
@@ -160,6 +161,27 @@ def test_copies_are_no_tries_on_these_bars(data: Path, tmp_path: Path) -> None:
     # The study itself is the same search.
     run_study(study, out=tmp_path / "study", workers=1)
     assert len({search.key for _, search in read_ledger().searches()}) == 1
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_a_classifier_by_its_defaults_is_that_of_the_study(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    """Its lengths of time become bars of the whole data, as those of the study do."""
+    study = small_study(data, classifier={"name": name}, search={"trials": 1})
+    own = calibrate(study, copies=1, out=tmp_path / "out", workers=1).own
+    best = run_study(study, out=tmp_path / "study", workers=1).best(1).iloc[0]
+    assert own.objective == float(best["sharpe"])
+    assert len({search.key for _, search in read_ledger().searches()}) == 1
+
+
+@pytest.mark.parametrize("returns", ["bar", "day"])
+def test_too_few_bars_are_said_to_be_too_few(returns: str, tmp_path: Path) -> None:
+    short = write_bars(tmp_path / "short.parquet", random_bars().head(40))
+    study = small_study(short, search={"returns": returns})
+    with pytest.raises(DataError, match="at least 50 are needed: the longest lookback"):
+        calibrate(study, copies=1, out=tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["members", "fills"])
