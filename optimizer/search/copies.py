@@ -47,7 +47,7 @@ from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars, Float32Array
 from optimizer.versions import software_versions
 
-LEAST_BLOCK, MOST_BLOCK = 5.0, 20.0
+LEAST_BLOCK, MOST_BLOCK = 1.0, 20.0
 """Bounds of the mean length of a block that is not given, bars."""
 
 _STREAM = 7
@@ -59,8 +59,9 @@ _log = logging.getLogger("barsweep")
 def default_block(space: Space) -> float:
     """The mean length of a block: half of the shortest lookback, within ``LEAST_BLOCK``, ``MOST_BLOCK``.
 
-    A block shorter than a lookback breaks the trends that a signal with it follows. One of some bars
-    keeps most of what calm and wild times have in common.
+    A block shorter than a lookback breaks the trends that a signal with it follows; a longer one keeps
+    them, and with them the edge that a copy must not have. The longer the blocks, the more they keep of
+    calm and wild times.
 
     Args:
         space: the parameter space of the study.

@@ -129,10 +129,27 @@ def test_less_is_better_where_the_study_minimizes() -> None:
     assert found.by_alpha is None
 
 
-@pytest.mark.parametrize(("low", "expected"), [(2, 5.0), (5, 5.0), (24, 12.0), (100, 20.0)])
+@pytest.mark.parametrize(("low", "expected"), [(1, 1.0), (2, 1.0), (5, 2.5), (24, 12.0), (100, 20.0)])
 def test_blocks_are_shorter_than_the_lookbacks(low: int, expected: float, data: Path) -> None:
     strategy = {"lookback": {"low": low, "high": 200}}
     assert default_block(build_space(small_study(data, strategy=strategy))) == expected
+
+
+def test_copies_lose_the_edge_of_the_shortest_lookbacks(tmp_path: Path) -> None:
+    """What a bar tells about the next one is an edge for lookbacks of 1 to 3 bars."""
+    changes = np.random.default_rng(1).normal(0.0, 0.01, (1000, 3))
+    for bar in range(1, len(changes)):
+        changes[bar] += 0.13 * changes[bar - 1]
+    study = small_study(
+        write_bars(tmp_path / "bars.parquet", prices(changes, 1)),
+        strategy={"lookback": {"low": 1, "high": 3}},
+        risk={"allow_short": True, "max_exposure": 1.0},
+        costs={"commission_bps": 0.0, "slippage_bps": 0.0},
+        search={"trials": 6},
+    )
+    found = calibrate(study, copies=8, out=tmp_path / "out", workers=1)
+    assert found.own.alpha_t is not None and found.own.alpha_t > 4.0
+    assert np.mean([one.alpha_t for one in found.copies]) < 2.0
 
 
 def test_a_study_without_a_feasible_set_has_no_winner(data: Path, tmp_path: Path) -> None:
