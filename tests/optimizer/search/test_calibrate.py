@@ -129,7 +129,9 @@ def test_less_is_better_where_the_study_minimizes() -> None:
     assert found.by_alpha is None
 
 
-@pytest.mark.parametrize(("low", "expected"), [(1, 1.0), (2, 1.0), (5, 2.5), (24, 12.0), (100, 20.0)])
+@pytest.mark.parametrize(
+    ("low", "expected"), [(1, 1.0), (2, 1.0), (5, 2.5), (24, 12.0), (100, 20.0)]
+)
 def test_blocks_are_shorter_than_the_lookbacks(low: int, expected: float, data: Path) -> None:
     strategy = {"lookback": {"low": low, "high": 200}}
     assert default_block(build_space(small_study(data, strategy=strategy))) == expected
