@@ -86,6 +86,8 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     tried = Tried.alone(selection) if tried is None else tried
     winner, holdout = selection.sets[0], selection.holdout
     p = family_wise(winner.alpha_t, tried.maxima)
+    if p is None and winner.alpha_t is not None:
+        p = 1.0  # no set was good enough to be drawn
     kept_p = None if holdout is None else corrected_for_looks(holdout.p, tried.n_looks)
     known = [one for one in (p, kept_p) if one is not None]
     whole = combined([1.0 if p is None else p, *([] if kept_p is None else [kept_p])])
@@ -108,9 +110,11 @@ def _weight(p: float | None, against: float) -> int:
 
 
 def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
+    winner = selection.sets[0]
+    if not selection.maxima and winner.alpha_t is not None:
+        return "p 1 in-sample: every set of this study is far worse than the benchmark"
     if not selection.maxima:
         return "p unknown in-sample: too few bars for a test over all sets"
-    winner = selection.sets[0]
     if winner.alpha_t is None:
         return "p unknown in-sample: the set earns nothing of its own beyond the benchmark"
     own = family_wise(winner.alpha_t, selection.maxima)
@@ -200,7 +204,10 @@ def expectation(selection: Selection) -> str:
     """
     expected, interval = selection.sharpe_to_expect, selection.interval_to_expect
     if expected is None:
-        return "Sharpe ratio to expect unknown: too few bars"
+        return (
+            "Sharpe ratio to expect unknown: too few bars, or a choice by something else than the Sharpe"
+            " ratio"
+        )
     between = "" if interval is None else f" (95%: {_interval(interval)})"
     inside = _figure(selection.sets[0].sharpe)
     return f"Sharpe ratio to expect {expected:.2f}{between}, in-sample {inside}"

@@ -115,6 +115,7 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "check",
             "run",
             "resume",
+            "calibrate",
             "list",
             "show",
             "compare",
@@ -123,7 +124,8 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "report",
             "unseal",
         ),
-        *("ledger", "export", "replay", "tearsheet", "flow", "trace", "bench", "data", "analytics"),
+        *("ledger", "export", "replay", "stress", "tearsheet", "flow", "trace", "bench"),
+        *("data", "analytics"),
     ]
 
 
