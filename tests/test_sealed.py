@@ -494,13 +494,20 @@ def test_a_study_without_a_holdout_has_nothing_to_unseal(home: Home) -> None:
     assert "sealed" not in home("show", "whole").stdout
 
 
-def test_windows_are_unsealed_with_their_study(home: Home) -> None:
+def test_windows_are_unsealed_and_resumed_with_their_study(home: Home) -> None:
     tables = {"search": {"sampler": "tpe", "trials": 6},
               "validation": {"method": "walk_forward", "blocks": 4}}  # fmt: skip
     (home.path / "walk.toml").write_text(tomli_w.dumps(mapping("bars.parquet", **tables)))
     home("run", "walk.toml", "--out", "walk", "--workers", 1)
     done = barsweep("unseal", "walk/folds/00", folder=home.path)
     assert done.returncode == 2 and "a window of the study in" in done.stderr
+    for window in ("00", "next"):
+        done = barsweep("resume", f"walk/folds/{window}", folder=home.path)
+        assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+        whole = home.path.resolve() / "walk"
+        assert f"folds/{window}: a window of the study in {whole}; resume that one" in done.stderr
+    assert {one.state for one in list_studies(home.path / "walk" / "folds")} == {"window"}
+    assert list_studies(home.path / "walk")[0].state == "complete"
     # What the walk-forward shows ends where the holdout begins.
     joined = pd.read_parquet(home.path / "walk" / "walk_forward.parquet")
     assert joined["timestamp"].iloc[-1] == pd.Timestamp(

@@ -24,7 +24,7 @@ def calibrate(
         Optional[float],
         typer.Option(
             min=1.0,
-            help="Mean length of a block of bars [default: half of the shortest lookback, 5 to 20].",
+            help="Mean length of a block of bars [default: half of the shortest lookback, 1 to 20].",
         ),
     ] = None,
     out: Annotated[

@@ -36,6 +36,7 @@ def stress(
     """Simulate an exported set in-sample under worse conditions; write a page of the figures."""
     from optimizer.review.stress.run import stress as stress_set
     from optimizer.store.guards import HTML, check_output, write_output
+    from optimizer.store.names import STRESS_PAGE
     from optimizer.views.stress import (
         GROUPS,
         TITLES,
@@ -44,7 +45,7 @@ def stress(
         write_stress_page,
     )
 
-    page = file.parent / "stress.html" if out is None else out
+    page = file.parent / STRESS_PAGE if out is None else out
     check_output(page, HTML, "the page of a stress")
     if json_file is not None:
         check_output(json_file, (".json",), "the figures of a stress")

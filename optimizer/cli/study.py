@@ -41,7 +41,6 @@ def check(
     ] = False,
 ) -> None:
     """Validate a study and its bars; estimate parameter sets, memory, disk and time."""
-    from optimizer.bars.checks import require_bars
     from optimizer.search.account_checks import check_account, warn_of_idle_symbols
     from optimizer.search.preflight import estimate, refuse_what_cannot_fit
     from optimizer.selection.power import power_of
@@ -49,7 +48,7 @@ def check(
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
     from optimizer.study_file.spans import in_bars
-    from optimizer.sweep.inputs import prepare, study_warm_up
+    from optimizer.sweep.inputs import prepare, require_warm_up, study_warm_up
     from optimizer.sweep.rules import study_rules
     from optimizer.sweep.try_signals import try_signals
 
@@ -60,7 +59,7 @@ def check(
     space = build_space(loaded)
     rules = study_rules(loaded, space, bars)
     warm_up = study_warm_up(space, rules)
-    require_bars(bars, warm_up + 10, f"the longest lookback needs {warm_up} for warm-up")
+    require_warm_up(bars, warm_up)
     warn_of_idle_symbols(loaded, bars, warm_up, rules)
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
     if look_ahead:

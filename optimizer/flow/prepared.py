@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from optimizer.bars.checks import require_bars
 from optimizer.flow.event_flow import EventFlow, FlowResult
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
@@ -19,6 +18,7 @@ from optimizer.sweep.inputs import (
     feature_keys,
     given_features,
     holdout_bar,
+    require_warm_up,
     study_warm_up,
 )
 from optimizer.sweep.rules import Rules, study_rules
@@ -135,7 +135,7 @@ def prepare_flow(
     rules = study_rules(study, space, bars)
     longest = study_warm_up(space, rules)
     first = longest if first_bar is None else first_bar
-    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+    require_warm_up(bars, first)
     split = holdout_bar(bars, rules, first, study.validation.holdout)
     volatilities = (("volatility", n) for n in space.lookbacks("risk", "volatility_lookback"))
     prepared = PreparedFlow(

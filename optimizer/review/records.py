@@ -25,7 +25,7 @@ from optimizer.store.query import best_sets
 from optimizer.store.seal import with_open_holdout
 from optimizer.study_file.study import recorded_study
 
-StudyState = Literal["complete", "running", "stopped", "unreadable"]
+StudyState = Literal["complete", "running", "stopped", "window", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class StudySummary:
         path: its folder.
         name: its name.
         state: ``running`` if a process works in the folder, ``stopped`` if ``barsweep resume`` can
-            continue it or compute again what it lost, ``unreadable`` if ``problem`` says why.
+            continue it or compute again what it lost, ``window`` if it is the search of a window of a
+            walk-forward, ``unreadable`` if ``problem`` says why.
         n_sets: parameter sets evaluated.
         objective: the first metric that it searches by.
         sharpe_to_expect: the Sharpe ratio to expect of the best set; None before the end, or if unknown.
@@ -180,12 +181,18 @@ def summarize(folder: str | Path) -> StudySummary:
         row = {} if best.empty else with_open_holdout(opened, best).to_dict("records")[0]
         selection, verdict, _ = judged(opened)
         missing = missing_batch(opened, study, manifest)
-        done = complete and not missing
+        state: StudyState = "stopped"
+        if opened.whole():
+            state = "window"
+        elif complete and not missing:
+            state = "complete"
+        elif is_in_use(path):
+            state = "running"
         latest = max(one.stat().st_mtime for one in (opened.manifest_path, *written))
         return StudySummary(
             path,
             study.name,
-            "complete" if done else "running" if is_in_use(path) else "stopped",
+            state,
             opened.n_sets(),
             objective,
             None if selection is None else selection.sharpe_to_expect,

@@ -13,7 +13,6 @@ from optimizer.selection.tried import everything_tried
 from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger import note_look
 from optimizer.store.links import refuse_links
-from optimizer.store.names import FOLDS, MANIFEST
 from optimizer.store.seal import mark_unsealed, unsealed_at
 
 
@@ -56,9 +55,7 @@ def unseal_study(folder: str | Path) -> Unsealing:
             the folder cannot be written.
     """
     opened = StudyFolder.open(Path(folder))
-    whole = opened.path.resolve().parent.parent
-    if opened.path.resolve().parent.name == FOLDS and (whole / MANIFEST).is_file():
-        raise StudyError(f"{folder}: a window of the study in {whole}; unseal that one")
+    opened.refuse_window("unseal")
     refuse_links(opened.path)
     look = unsealing(opened.manifest())
     if look is None:

@@ -125,7 +125,7 @@ def calibrate(
         study: the study as `load_study` gives it.
         copies: number of copies.
         mean_block: mean length of a block of bars, 1 or more; None takes half of the shortest lookback,
-            from 5 to 20.
+            from 1 to 20.
         out: folder for the results; None takes ``out/<study name>-calibration``.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a
             result.

@@ -33,14 +33,21 @@ from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
-from optimizer.sweep.inputs import Inputs, feature_keys, holdout_bar, study_warm_up
+from optimizer.sweep.inputs import (
+    Inputs,
+    feature_keys,
+    holdout_bar,
+    require_warm_up,
+    study_warm_up,
+)
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars, Float32Array
 from optimizer.versions import software_versions
 
-LEAST_BLOCK, MOST_BLOCK = 5.0, 20.0
+LEAST_BLOCK, MOST_BLOCK = 1.0, 20.0
 """Bounds of the mean length of a block that is not given, bars."""
 
 _STREAM = 7
@@ -52,8 +59,9 @@ _log = logging.getLogger("barsweep")
 def default_block(space: Space) -> float:
     """The mean length of a block: half of the shortest lookback, within ``LEAST_BLOCK``, ``MOST_BLOCK``.
 
-    A block shorter than a lookback breaks the trends that a signal with it follows. One of some bars
-    keeps most of what calm and wild times have in common.
+    A block shorter than a lookback breaks the trends that a signal with it follows; a longer one keeps
+    them, and with them the edge that a copy must not have. The longer the blocks, the more they keep of
+    calm and wild times.
 
     Args:
         space: the parameter space of the study.
@@ -96,10 +104,12 @@ class CopySearches:
                 " compared; leave it out to calibrate, or use stop_after"
             )
         bars = load_study_bars(study)
+        study = in_bars(study, bars)
         check_account(study, bars)
         self._space = build_space(study)
         rules = study_rules(study, self._space, bars)
         first = study_warm_up(self._space, rules)
+        require_warm_up(bars, first)
         self._whole = study
         self._data_hash = bars.content_hash
         self._bars = bars.head(holdout_bar(bars, rules, first, study.validation.holdout))

@@ -13,6 +13,9 @@ from optimizer.study_file.constraints import Constraint
 from optimizer.study_file.search_tables import Quantile, SearchTable
 from optimizer.types import BoolArray, FloatArray
 
+_OWN_WEIGHT = 2.0
+"""Weight of a set along each swept parameter in its own plateau score; that of a neighbour is 1."""
+
 
 @dataclass(frozen=True, eq=False)
 class TileScore:
@@ -131,9 +134,12 @@ def plateau(
 ) -> FloatArray:
     """Each lane's mean over itself and its neighbours, as far from the tile's mean as it is certain.
 
-    Neighbours are at most one step away in every parameter. Lanes that constraints left out, and values
-    that are not finite, do not count. A corner of the grid has few neighbours, so its mean varies more,
-    and the luckiest of all means would lie in a corner. See ``evened`` for what prevents it.
+    Neighbours are at most one step away in every parameter. The lane itself has weight 2 in each
+    parameter and a neighbour in it weight 1, multiplied over the parameters: with equal weights, the mean
+    of a lane whose neighbours are the whole tile would be that of the tile. Lanes that constraints left
+    out, and values that are not finite, do not count. A corner of the grid has few neighbours, so its
+    mean varies more, and the luckiest of all means would lie in a corner. See ``evened`` for what
+    prevents it.
 
     Args:
         gains: (n_lanes,), values to be averaged.
@@ -149,43 +155,51 @@ def plateau(
     place = tuple(
         np.searchsorted(np.asarray(values), columns[name]) for name, values in swept.items()
     )
-    total, count = np.zeros(shape), np.zeros(shape)
     finite = np.isfinite(gains)
+    total, count = np.zeros(shape), np.zeros(shape)
     total[place] = np.where(finite, gains, 0.0)
     count[place] = finite
-    for axis in range(len(shape)):
-        total, count = _with_neighbours(total, axis), _with_neighbours(count, axis)
+    sums = (
+        _with_neighbours(total, _OWN_WEIGHT),
+        _with_neighbours(count, _OWN_WEIGHT),
+        _with_neighbours(count, _OWN_WEIGHT**2),
+    )
     found = np.full(len(gains), np.nan)
-    found[finite] = evened(total[place][finite], count[place][finite], gains[finite])
+    found[finite] = evened(*(one[place][finite] for one in sums), gains[finite])
     return found
 
 
-def evened(totals: FloatArray, counts: FloatArray, gains: FloatArray) -> FloatArray:
-    """Means over n values each, their distances from the mean of all N made equally uncertain.
+def evened(
+    totals: FloatArray, weights: FloatArray, squares: FloatArray, gains: FloatArray
+) -> FloatArray:
+    """Weighted means, their distances from the mean of all N values made equally uncertain.
 
-    Where the values are independent with the same variance v, the mean of n of them lies with variance
-    v (1/n - 1/N) around the mean of all. Each distance is multiplied by a factor of at most 1 that makes
-    its variance the least of these. A mean of all N values is at no distance and stays.
+    Where the values are independent with the same variance v, a mean with weights w lies with variance
+    v (sum of w^2 / (sum of w)^2 - 1/N) around the mean of all. Each distance is multiplied by a factor of
+    at most 1 that makes its variance the least of these. The mean of a lone value stays.
 
     Args:
-        totals: (n_sets,), sums over each set and its neighbours.
-        counts: (n_sets,), the number of values in each sum.
+        totals: (n_sets,), weighted sums over each set and its neighbours.
+        weights: (n_sets,), sums of the weights.
+        squares: (n_sets,), sums of the squares of the weights.
         gains: (n_sets,), the values of all sets.
 
     Returns:
         (n_sets,)
     """
     centre = gains.mean() if len(gains) else np.nan
-    variances = 1.0 / counts - 1.0 / max(len(gains), 1)
+    variances = squares / weights**2 - 1.0 / max(len(gains), 1)
     spread = variances > 1e-12
-    factors = np.ones(len(counts))
+    factors = np.ones(len(gains))
     factors[spread] = np.sqrt(variances[spread].min(initial=np.inf) / variances[spread])
-    return np.asarray(centre + factors * (totals / counts - centre))
+    return np.asarray(centre + factors * (totals / weights - centre))
 
 
-def _with_neighbours(values: FloatArray, axis: int) -> FloatArray:
-    padding = [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)]
-    padded = np.pad(values, padding)
-    n = values.shape[axis]
-    before, own, after = (np.take(padded, range(k, k + n), axis) for k in range(3))
-    return before + own + after
+def _with_neighbours(values: FloatArray, own_weight: float) -> FloatArray:
+    """Sums over each place and its neighbours, with ``own_weight`` for the place along each axis."""
+    for axis in range(values.ndim):
+        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)])
+        n = values.shape[axis]
+        before, own, after = (np.take(padded, range(k, k + n), axis) for k in range(3))
+        values = before + own_weight * own + after
+    return values

@@ -68,11 +68,12 @@ def resume_study(
     Raises:
         DataError: the bars cannot be used.
         UntrustedCodeError: you have neither run nor approved what the folder names.
-        StudyError: there is no study, another process runs it, the study file, the bars or the
-            software have changed since it started, or the folder cannot be written.
+        StudyError: there is no study, it is a window of another one, another process runs it, the
+            study file, the bars or the software have changed since it started, or the folder cannot be
+            written.
     """
     path = Path(folder)
-    StudyFolder.open(path)
+    StudyFolder.open(path).refuse_window("resume")
     with exclusive_use(path):
         opened = StudyFolder.open(path)
         manifest = opened.manifest()

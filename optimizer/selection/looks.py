@@ -70,8 +70,8 @@ def look_over(study: Study, bars: Bars, split: int) -> Look:
 def looks_with(study: Study, bars: Bars, split: int) -> int:
     """The number of looks at bars of a study's holdout once it has run, that of its verdict included.
 
-    Verdicts on the same study do not count: it is taken to find the same winner again. A ledger that
-    cannot be read has none.
+    The study is taken to find a winner again on which it has had a verdict, if it has had any. A ledger
+    that cannot be read has no looks.
 
     Args:
         study: the study to be run.
@@ -85,15 +85,11 @@ def looks_with(study: Study, bars: Bars, split: int) -> int:
         found = [what for _, what in read_ledger().other_looks(replace(own, why="verdict"))]
     except StudyError:
         return 1
-    same = (own.study_hash, own.data_hash)
-    again = [
-        one
+    again = any(
+        isinstance(one, Look) and one.why == "verdict" and one.study_hash == own.study_hash
         for one in found
-        if isinstance(one, Look)
-        and one.why == "verdict"
-        and (one.study_hash, one.data_hash) == same
-    ]
-    return 1 + len(found) - len(again)
+    )
+    return len(found) + (not again)
 
 
 def _look(

@@ -86,6 +86,11 @@ def export_next(
 
 
 def _why_none(folder: StudyFolder) -> str:
+    if folder.n_distinct() == 1:
+        return (
+            "a study of one set has no windows, since there is nothing to choose;"
+            f" `barsweep export {folder.path}` writes that set"
+        )
     study = recorded_study(folder.manifest()["study"])
     if study.validation.method == "walk_forward":
         return "no set is feasible over the last training window; relax [search] constraints"

@@ -5,7 +5,7 @@ A split is two bit masks over the blocks: bit b is set where block b is trained 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -97,7 +97,8 @@ def choose_and_rank(
         The set chosen by each split and its rank out of sample.
 
     Raises:
-        ValueError: fewer than two sets, or fewer than two bars on a side of a split.
+        ValueError: fewer than two sets, fewer than two bars on a side of a split, or sums of other
+            blocks than ``counts`` has.
     """
     blocks = np.arange(len(counts))
     n_inside, n_outside = (
@@ -106,16 +107,26 @@ def choose_and_rank(
     )
     fewest = float(min(n_inside.min(), n_outside.min()))
     require("counts", fewest, fewest >= 2.0, "at least 2 bars in every half")
+
+    def whole_chunks() -> Iterator[tuple[FloatArray, FloatArray]]:
+        for sums, squares in chunks():
+            # The kernels would read beyond the arrays.
+            for part in (sums, squares):
+                n_blocks = len(part)
+                rule = f"{len(counts)}, as in counts"
+                require("blocks of a chunk", n_blocks, n_blocks == len(counts), rule)
+            yield sums, squares
+
     winners = np.zeros(len(train), np.int64)
     inside, outside = np.full(len(train), -np.inf), np.full(len(train), np.nan)
     n_sets = 0
-    for sums, squares in chunks():
+    for sums, squares in whole_chunks():
         select_in_sample(
             sums, squares, n_sets, train, test, n_inside, n_outside, winners, inside, outside
         )
         n_sets += sums.shape[1]
     require("n_sets", n_sets, n_sets >= 2, "at least 2")
     ranks = np.full(len(train), 0.5 if ranked else np.nan)
-    for sums, squares in chunks() if ranked else ():
+    for sums, squares in whole_chunks() if ranked else ():
         rank_out_of_sample(sums, squares, test, n_outside, outside, ranks)
     return SplitWinners(winners, inside, outside, ranks, n_sets)

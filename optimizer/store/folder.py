@@ -31,7 +31,7 @@ from optimizer.store.batch_files import (
 from optimizer.store.batches import FinishedBatch, read_batch
 from optimizer.store.links import refuse_links
 from optimizer.store.manifest import read_kind, read_manifest
-from optimizer.store.names import BATCH_FOLDERS, JOURNAL, KIND, MANIFEST, MISSING, SCRATCH
+from optimizer.store.names import BATCH_FOLDERS, FOLDS, JOURNAL, KIND, MANIFEST, MISSING, SCRATCH
 from optimizer.store.results import Results
 from optimizer.types import Float32Array, FloatArray
 
@@ -117,6 +117,23 @@ class StudyFolder(Results):
         if not folder.manifest_path.is_file():
             raise StudyError(f"{path}: no study here; expected a folder that `barsweep run` wrote")
         return folder
+
+    def whole(self) -> Path | None:
+        """The folder of the study of whose walk-forward this is a window; None for any other study."""
+        folds = self.path.resolve().parent
+        return folds.parent if folds.name == FOLDS and (folds.parent / MANIFEST).is_file() else None
+
+    def refuse_window(self, command: str) -> None:
+        """Refuse the search of a walk-forward's window, which is no study of its own.
+
+        Args:
+            command: the command that the study as a whole takes.
+
+        Raises:
+            StudyError: it is one.
+        """
+        if whole := self.whole():
+            raise StudyError(f"{self.path}: a window of the study in {whole}; {command} that one")
 
     @property
     def manifest_path(self) -> Path:

@@ -8,9 +8,10 @@ correct for everything that was tried, however alike the sets were.
 
 Each look at a holdout is noted too: that of the verdict on a study's winner, and each unsealing.
 
-Entries are only ever added. Each holds a hash of itself and of the entry before it, so that an entry
-that was changed or removed later is found. A study that goes on adds an entry that replaces its former
-one; an entry can be set aside, by another entry with the reason.
+Entries are only ever added. Each holds a hash of itself and of the entry before it, so that an entry that
+was changed, or removed from among others, is found; that the last ones were removed is not. A study that
+goes on adds an entry that replaces its former one; an entry can be set aside, by another entry with the
+reason.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def note_look(look: Look) -> Entry:
         ledger = _read(connection)
         if look.why == "verdict":
             for entry, former in ledger.looks():
-                if former.key == look.key:
+                if (former.key, former.data_hash) == (look.key, look.data_hash):
                     return entry
         _add(connection, ledger, look, np.zeros(0, np.float32))
         return _read(connection).entries[-1]

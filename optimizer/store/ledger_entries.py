@@ -84,9 +84,9 @@ class Look(OnBars):
     seen: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What two looks of a verdict share that saw the same: the same set on the same bars."""
-        return self.why, self.study_hash, self.data_hash, self.seen
+    def key(self) -> tuple[str, str]:
+        """What two looks of verdicts share that saw the same set of the same study."""
+        return self.study_hash, self.seen
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ class Ledger:
         """Everything else that has seen bars of a holdout.
 
         Looks at the holdouts of studies, this one's unsealing among them, and searches over bars of which
-        some are in it: whoever searched them has seen them.
+        some are in it: whoever searched them has seen them. A study that runs again whenever there is a
+        new bar, and has the same winner each time, has looked once.
 
         Args:
             own: the look of the verdict, which is left out.
@@ -185,11 +186,13 @@ class Ledger:
         Returns:
             The entries in order; the same in whichever order the studies ran.
         """
-        found: list[tuple[Entry, Look | Search]] = [
-            (entry, look)
-            for entry, look in self.looks()
-            if look.key != own.key and look.overlaps(own)
-        ]
+        found: list[tuple[Entry, Look | Search]] = []
+        seen = {own.key}
+        for entry, look in self.looks():
+            again = look.why == "verdict" and look.key in seen
+            if look.overlaps(own) and not again:
+                seen.add(look.key)
+                found.append((entry, look))
         found += [(entry, search) for entry, search in self.searches() if search.overlaps(own)]
         return sorted(found, key=lambda pair: pair[0].number)
 

@@ -21,6 +21,9 @@ BENCHMARK = "benchmark.parquet"
 FOLDS = "folds"
 """Folder of the searches of a walk-forward's windows."""
 
+STRESS_PAGE = "stress.html"
+"""The page that `barsweep stress` writes beside an export."""
+
 CALIBRATION = "calibration.json"
 """Says what a calibration was started with."""
 

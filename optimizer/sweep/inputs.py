@@ -367,6 +367,19 @@ def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
     return space.lookbacks("risk", "volatility_lookback")
 
 
+def require_warm_up(bars: Bars, first: int) -> None:
+    """Refuse bars that end in the warm-up of a study, or soon after it.
+
+    Args:
+        bars: the bars of all symbols.
+        first: bar of the first decision.
+
+    Raises:
+        DataError: there are fewer than 10 bars from ``first`` on.
+    """
+    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+
+
 def holdout_bar(bars: Bars, rules: Rules, first: int, holdout: float) -> int:
     """The first bar of the holdout; n_bars without a holdout. It begins with a return of its own.
 
@@ -474,7 +487,7 @@ def prepare(
     first = warm_up if first is None else first
     if not isinstance(first, int) or first < 0:
         raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
-    require_bars(bars, first + 10, f"the longest lookback of the study needs {first} for warm-up")
+    require_warm_up(bars, first)
     split = holdout_bar(bars, rules, first, holdout)
     lookbacks = _volatility_lookbacks(space)
     volatilities = compute_features(bars, [("volatility", n) for n in lookbacks]).values

@@ -6,10 +6,13 @@ enforces. Whatever has a row for each set is binned, so its size does not grow w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from optimizer.store.guards import HTML, check_output, write_output
+from optimizer.store.names import STRESS_PAGE
 
 
 def write_report(
@@ -22,7 +25,7 @@ def write_report(
     """Write the report of a study, finished or not.
 
     Without leave to run the strategy's file it has no equity, trades, regimes and refusals, and says
-    why.
+    why. It links the page that ``barsweep stress`` wrote in the folder.
 
     Args:
         folder: the folder that ``run_study`` wrote.
@@ -44,6 +47,14 @@ def write_report(
 
     path = Path(out) if out is not None else Path(folder) / "report.html"
     check_output(path, HTML, "a report")
-    text = page(gather(Path(folder), trust, on_start))
+    text = page(gather(Path(folder), trust, on_start), _stress_address(Path(folder), path))
     write_output(path, text)
     return path
+
+
+def _stress_address(folder: Path, report: Path) -> str:
+    """The address of a study's page of stress as its report has it; empty if there is no such page."""
+    page = folder / STRESS_PAGE
+    if not page.is_file():
+        return ""
+    return quote(os.path.relpath(page.resolve(), report.parent.resolve()))

@@ -41,7 +41,7 @@ from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted
-from optimizer.types import Bars, FloatArray
+from optimizer.types import Bars, FloatArray, IntArray
 from optimizer.views.binning import Axis, axis_of, log_parameters
 from optimizer.views.report.sweep import Grid, grids, variance_shares
 
@@ -80,7 +80,7 @@ class Content:
         n_decisions: signals of the winner, one a bar and symbol that decides.
         benchmark: the benchmark's returns per bar, named as tables call it; None if the study has none
             yet.
-        survivors: number of sets that have alpha, see ``surviving_sets``; None before the verdict.
+        survivors: (n_survivors,), sets that have alpha, see ``surviving_sets``; None before the verdict.
         contenders: where the sets that contend with the winner lie, see ``parameter_ranges``; None before
             the verdict.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
@@ -109,7 +109,7 @@ class Content:
     rejects: Mapping[str, int] | None = None
     n_decisions: int = 0
     benchmark: pd.Series[float] | None = None
-    survivors: int | None = None
+    survivors: IntArray | None = None
     contenders: pd.DataFrame | None = None
     stitched: pd.DataFrame | None = None
 
@@ -202,7 +202,7 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
     if verdict is not None:
         content = replace(
             content,
-            survivors=len(surviving_sets(folder, verdict.tried)),
+            survivors=surviving_sets(folder, verdict.tried),
             contenders=parameter_ranges(path, contenders(path)),
         )
     return content if best.empty else _with_winner(content, folder, trust)

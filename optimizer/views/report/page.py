@@ -25,11 +25,12 @@ from optimizer.views.report.style import DARK, LIGHT, TEMPLATE
 _PACKAGE = "optimizer.views.report"
 
 
-def page(content: Content) -> str:
+def page(content: Content, stress: str = "") -> str:
     """The whole page.
 
     Args:
         content: the content of the report.
+        stress: the address of the page of `barsweep stress`, seen from this one; empty without one.
 
     Returns:
         HTML; names and other texts of the study are escaped.
@@ -56,6 +57,7 @@ def page(content: Content) -> str:
         "page.html",
         name=content.study.name,
         facts=_facts(content),
+        stress=stress,
         sections=[
             {"key": key, "title": found[key][0], "body": body}
             for key, body in bodies.items()

@@ -20,6 +20,9 @@ TONES = {SKILL: "good", PROMISING: "middling", LUCK: "bad"}
 RANGES = ("winner", "lowest", "median", "highest")
 """Columns of ``parameter_ranges`` that are values of a parameter."""
 
+MOST_SURVIVORS = 20
+"""Survivors whose numbers the page lists."""
+
 SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
          -1: ("-", "bad", "speaks against it")}  # fmt: skip
 
@@ -162,7 +165,7 @@ def selection(content: Content, drawn: Drawn) -> Values:
                 for name, row in content.contenders.iterrows()
             ],
             "n_contenders": counted(found.n_contenders, "set"),
-            "survivors": counted(content.survivors or 0, "set"),
+            **_survivors(content),
         }
     tried = content.verdict.tried
     lines = [*remarks(found, content.study, tried), *diagnosis(found, tried)]
@@ -179,6 +182,15 @@ def selection(content: Content, drawn: Drawn) -> Values:
         "efficiency": value_text("", found.walk_forward_efficiency),
     }
     return values
+
+
+def _survivors(content: Content) -> Values:
+    numbers = () if content.survivors is None else content.survivors.tolist()
+    return {
+        "survivors": counted(len(numbers), "set"),
+        "first_survivors": ", ".join(f"{one:,}" for one in numbers[:MOST_SURVIVORS]),
+        "more_survivors": len(numbers) > MOST_SURVIVORS,
+    }
 
 
 def parameters(content: Content, drawn: Drawn) -> Values | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from optimizer.review.lists import parameter_ranges
 from optimizer.review.records import judged, set_record, summarize
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
-from optimizer.views.report import write_report
+from optimizer.views.report import study_sections, write_report
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
 
@@ -103,6 +104,33 @@ def test_the_ratio_to_expect_leads_every_table(trending: StudyResult, tmp_path: 
     page = write_report(path).read_text()
     assert page.index("Sharpe to expect") < page.index("In-sample / out-of-sample")
     assert f">{expected:.2f}<" in page and "Survivors and contenders" in page
+
+
+def test_the_report_lists_the_first_survivors(
+    trending: StudyResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = survivors(trending.folder.path).tolist()
+    assert len(found) > 2
+    listed = "Survivors, the largest t of alpha first: {}."
+    page = write_report(trending.folder.path, tmp_path / "all.html").read_text()
+    assert len(found) > 20 or listed.format(", ".join(map(str, found))) in page
+    monkeypatch.setattr(study_sections, "MOST_SURVIVORS", 2)
+    page = write_report(trending.folder.path, tmp_path / "two.html").read_text()
+    assert f"first: {found[0]}, {found[1]}, and more, which" in page
+    assert "barsweep show DIR --survivors" in page
+
+
+def test_the_report_links_the_page_of_stress(trending: StudyResult, tmp_path: Path) -> None:
+    path = tmp_path / "a study: 1"
+    shutil.copytree(trending.folder.path, path)
+    assert ">Stress</a>" not in write_report(path).read_text()
+    (path / "stress.html").write_text("<p>stress</p>")
+    (tmp_path / "pages").mkdir()
+    for report in (path / "report.html", tmp_path / "pages" / "report.html"):
+        page = write_report(path, report).read_text()
+        (address,) = re.findall('<a href="([^"#]*)">Stress</a>', page)
+        there = urlsplit(urljoin(report.as_uri(), address))
+        assert Path(unquote(there.path)) == path / "stress.html"
 
 
 @pytest.mark.parametrize(

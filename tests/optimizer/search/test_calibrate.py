@@ -15,7 +15,8 @@ import pytest
 import tomli_w
 from scipy.stats import kstest
 
-from optimizer.errors import StudyError, StudyFileError
+from optimizer.catalogue import CLASSIFIERS
+from optimizer.errors import DataError, StudyError, StudyFileError
 from optimizer.search.calibrate import Calibration, CalibrationPlan, calibrate, standing
 from optimizer.search.calibration_files import Winner
 from optimizer.search.copies import default_block
@@ -128,10 +129,29 @@ def test_less_is_better_where_the_study_minimizes() -> None:
     assert found.by_alpha is None
 
 
-@pytest.mark.parametrize(("low", "expected"), [(2, 5.0), (5, 5.0), (24, 12.0), (100, 20.0)])
+@pytest.mark.parametrize(
+    ("low", "expected"), [(1, 1.0), (2, 1.0), (5, 2.5), (24, 12.0), (100, 20.0)]
+)
 def test_blocks_are_shorter_than_the_lookbacks(low: int, expected: float, data: Path) -> None:
     strategy = {"lookback": {"low": low, "high": 200}}
     assert default_block(build_space(small_study(data, strategy=strategy))) == expected
+
+
+def test_copies_lose_the_edge_of_the_shortest_lookbacks(tmp_path: Path) -> None:
+    """What a bar tells about the next one is an edge for lookbacks of 1 to 3 bars."""
+    changes = np.random.default_rng(1).normal(0.0, 0.01, (1000, 3))
+    for bar in range(1, len(changes)):
+        changes[bar] += 0.13 * changes[bar - 1]
+    study = small_study(
+        write_bars(tmp_path / "bars.parquet", prices(changes, 1)),
+        strategy={"lookback": {"low": 1, "high": 3}},
+        risk={"allow_short": True, "max_exposure": 1.0},
+        costs={"commission_bps": 0.0, "slippage_bps": 0.0},
+        search={"trials": 6},
+    )
+    found = calibrate(study, copies=8, out=tmp_path / "out", workers=1)
+    assert found.own.alpha_t is not None and found.own.alpha_t > 4.0
+    assert np.mean([one.alpha_t for one in found.copies]) < 2.0
 
 
 def test_a_study_without_a_feasible_set_has_no_winner(data: Path, tmp_path: Path) -> None:
@@ -160,6 +180,27 @@ def test_copies_are_no_tries_on_these_bars(data: Path, tmp_path: Path) -> None:
     # The study itself is the same search.
     run_study(study, out=tmp_path / "study", workers=1)
     assert len({search.key for _, search in read_ledger().searches()}) == 1
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_a_classifier_by_its_defaults_is_that_of_the_study(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    """Its lengths of time become bars of the whole data, as those of the study do."""
+    study = small_study(data, classifier={"name": name}, search={"trials": 1})
+    own = calibrate(study, copies=1, out=tmp_path / "out", workers=1).own
+    best = run_study(study, out=tmp_path / "study", workers=1).best(1).iloc[0]
+    assert own.objective == float(best["sharpe"])
+    assert len({search.key for _, search in read_ledger().searches()}) == 1
+
+
+@pytest.mark.parametrize("returns", ["bar", "day"])
+def test_too_few_bars_are_said_to_be_too_few(returns: str, tmp_path: Path) -> None:
+    short = write_bars(tmp_path / "short.parquet", random_bars().head(40))
+    study = small_study(short, search={"returns": returns})
+    with pytest.raises(DataError, match="at least 50 are needed: the longest lookback"):
+        calibrate(study, copies=1, out=tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["members", "fills"])

@@ -45,32 +45,34 @@ def judge(keys: Mapping[str, Any], **metrics: Sequence[float]) -> TileScore:
     return score_tile(search(**keys), columns_of(), metrics_of(N_LANES, **metrics), GRID)
 
 
-def neighbours(lane: int) -> list[int]:
-    """Lanes at most one step away in every parameter, by their places in the grid."""
-    places = [
-        [values.index(v) for values, v in zip(GRID.values(), one, strict=True)] for one in LANES
-    ]
-    return [
-        other
-        for other in range(N_LANES)
-        if max(abs(a - b) for a, b in zip(places[lane], places[other], strict=True)) <= 1
-    ]
+def plateau_by_loop(
+    gains: Mapping[int, float], grid: Mapping[str, tuple[float, ...]] = GRID
+) -> dict[int, float]:
+    """Plateau scores of the lanes that have a value, with exact fractions up to the last root.
 
-
-def plateau_by_loop(gains: Mapping[int, float]) -> dict[int, float]:
-    """Plateau scores of the lanes that have a value, with exact fractions up to the last root."""
+    A set counts twice along each parameter, a neighbour once, one that is further away not at all.
+    """
     known = {lane: Fraction(gain) for lane, gain in gains.items() if math.isfinite(gain)}
     if not known:
         return {}
     centre = sum(known.values()) / len(known)
-    near = {lane: [known[i] for i in neighbours(lane) if i in known] for lane in known}
-    uncertain = {lane: Fraction(1, len(near[lane])) - Fraction(1, len(known)) for lane in known}
-    least = min([one for one in uncertain.values() if one > 0], default=Fraction(0))
+    places = list(itertools.product(*(range(len(values)) for values in grid.values())))
+
+    def weight(lane: int, other: int) -> int:
+        steps = [abs(a - b) for a, b in zip(places[lane], places[other], strict=True)]
+        return math.prod(max(2 - step, 0) for step in steps)
+
+    scores = {}
+    for lane in known:
+        weights = {i: Fraction(weight(lane, i)) for i in known}
+        total = sum(weights.values())
+        mean = sum(w * known[i] for i, w in weights.items()) / total
+        spread = sum(w * w for w in weights.values()) / total**2 - Fraction(1, len(known))
+        scores[lane] = mean - centre, spread
+    least = min([spread for _, spread in scores.values() if spread > 0], default=Fraction(0))
     return {
-        lane: float(centre)
-        + float(sum(near[lane]) / len(near[lane]) - centre)
-        * (math.sqrt(least / uncertain[lane]) if uncertain[lane] else 1.0)
-        for lane in known
+        lane: float(centre) + float(away) * (math.sqrt(least / spread) if spread else 1.0)
+        for lane, (away, spread) in scores.items()
     }
 
 
@@ -162,6 +164,16 @@ def test_plateau_leaves_out_lanes_that_constraints_dropped(data: st.DataObject) 
     np.testing.assert_allclose(found, [by_lane[lane] for lane in kept], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 3), (3, 5), (3, 3, 3), (1, 2), (1,)])
+def test_plateau_of_small_grids_is_that_of_the_loop(shape: tuple[int, ...]) -> None:
+    grid = {f"p{i}": tuple(float(v) for v in range(n)) for i, n in enumerate(shape)}
+    lanes = np.array(list(itertools.product(*grid.values())))
+    gains = np.random.default_rng(shape).normal(size=len(lanes))
+    found = plateau(gains, {name: lanes[:, i] for i, name in enumerate(grid)}, grid)
+    expected = plateau_by_loop(dict(enumerate(gains.tolist())), grid)
+    np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12, atol=1e-12)
+
+
 def wins_on_noise(shape: tuple[int, ...], n_tiles: int = 1500) -> dict[int, float]:
     """How often a set wins on noise, 1 where all win equally often, by the edges of the grid it is on."""
     random = np.random.default_rng(len(shape))
@@ -176,9 +188,12 @@ def wins_on_noise(shape: tuple[int, ...], n_tiles: int = 1500) -> dict[int, floa
     return {k: float(won[n_edges == k].mean() * won.size / n_tiles) for k in range(len(shape) + 1)}
 
 
-@pytest.mark.parametrize("shape", [(20,), (7, 7), (10, 10), (5, 5, 5), (8, 8, 8)])
+GRIDS = [(3,), (3, 3), (3, 5), (3, 3, 3), (20,), (7, 7), (10, 10), (5, 5, 5), (8, 8, 8)]
+
+
+@pytest.mark.parametrize("shape", GRIDS)
 def test_corners_and_inner_points_win_about_equally_often_on_noise(shape: tuple[int, ...]) -> None:
-    wins = wins_on_noise(shape)
+    wins = wins_on_noise(shape, 6000 if math.prod(shape) < 30 else 1500)
     assert 0.6 < wins[len(shape)] / wins[0] < 1.7
     assert all(0.6 < share < 1.6 for share in wins.values())
 
@@ -187,7 +202,7 @@ def test_corners_and_inner_points_win_about_equally_often_on_noise(shape: tuple[
 def test_plain_means_would_favour_corners(
     shape: tuple[int, ...], ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objective, "evened", lambda totals, counts, gains: totals / counts)
+    monkeypatch.setattr(objective, "evened", lambda totals, weights, *_: totals / weights)
     wins = wins_on_noise(shape)
     assert wins[len(shape)] > ratio * max(wins[0], 0.01)
 
@@ -363,9 +378,11 @@ def test_plateau_ranks_feasible_lanes_but_averages_over_all() -> None:
         metrics_of(3, sharpe=[3.0, 6.0, 0.0], n_trades=[30, 1, 30]),
         swept,
     )
-    assert score.scores.tolist() == [4.5, 3.0, 3.0]
+    # Means 4, 3.75 and 2 around 3, with variances 2/9, 1/24 and 2/9.
+    off = math.sqrt(3.0) / 4.0
+    assert score.scores == pytest.approx([3.0 + off, 3.75, 3.0 - off])
     assert score.winner == 0
-    assert score.values == (4.5,)
+    assert score.values == pytest.approx((3.0 + off,))
 
 
 # --- Several objectives -----------------------------------------------------------------------

@@ -378,6 +378,15 @@ def test_blocks_of_unequal_length() -> None:
     assert found.in_sample[0] == pytest.approx(ratios.max(), rel=1e-12)
 
 
+@pytest.mark.parametrize("ranked", [True, False])
+def test_sums_of_other_blocks_never_reach_a_kernel(ranked: bool) -> None:
+    counts, few, enough = np.full(8, 5.0), np.ones((0, 3)), np.ones((8, 3))
+    masks = splits.symmetric_splits(8)
+    for chunks in ([(few, few)], [(enough, few)], [(enough, enough), (few, enough)]):
+        with pytest.raises(ValueError, match="must be 8, as in counts"):
+            splits.choose_and_rank(lambda c=chunks: c, counts, masks, masks, ranked=ranked)
+
+
 # Effective number of trials
 
 

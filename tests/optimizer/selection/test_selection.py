@@ -544,6 +544,22 @@ def test_without_a_search_of_its_own_another_objective_has_no_next_set(
         export_next(result.folder.path)
 
 
+@pytest.mark.parametrize("objective", ["sharpe", "calmar"])
+def test_a_study_of_one_set_has_no_windows_and_says_so(
+    objective: str, data: Path, tmp_path: Path
+) -> None:
+    study = small_study(
+        data,
+        strategy={"lookback": 20, "threshold": 0.0},
+        risk={"kelly_fraction": 0.2, "max_exposure": 1.0, "volatility_lookback": 20},
+        search={"trials": 1, "objective": objective},
+    )
+    folder = run_study(study, out=tmp_path / "out", workers=1).folder.path
+    with pytest.raises(ExportError, match="a study of one set has no windows") as raised:
+        export_next(folder)
+    assert f"`barsweep export {folder}` writes that set" in str(raised.value)
+
+
 def test_the_next_set_of_an_infeasible_window_says_so(data: Path, tmp_path: Path) -> None:
     search = {"sampler": "random", "constraints": ["n_trades >= 55"]}
     result = run(data, tmp_path / "out", **merged(STEERED, {"search": search}))

@@ -22,8 +22,9 @@ from optimizer.review.records import judged
 from optimizer.search.progress import Progress
 from optimizer.search.result import StudyResult
 from optimizer.search.run import run_study
+from optimizer.selection.looks import looks_with
 from optimizer.selection.record import load_selection
-from optimizer.selection.tried import known_draws
+from optimizer.selection.tried import everything_tried, known_draws
 from optimizer.store import ledger
 from optimizer.store.ledger import note, note_look, read_ledger, set_aside
 from optimizer.store.ledger_entries import Ledger, Look, Search
@@ -226,6 +227,24 @@ def test_looks_count_where_they_share_bars(changes: dict[str, Any], seen: bool) 
     assert len(read_ledger().other_looks(look())) == int(seen)
 
 
+def test_a_study_that_runs_again_with_each_new_bar_has_looked_once() -> None:
+    """For itself and for others, whose count is the same in either order."""
+    own = [look(data_hash=f"{day}" * 64, stop_ns=(1200 + day) * DAY) for day in range(4)]
+    for one in (own[1], own[0], own[2]):
+        note_look(one)
+    assert len(read_ledger().looks()) == 3  # each says which bars were seen
+    for one in own:
+        assert read_ledger().other_looks(one) == []
+    other = look(study_hash="c" * 64)
+    assert [entry.number for entry, _ in read_ledger().other_looks(other)] == [1]
+    # Another winner, an unsealing and a study that has seen the new bar alone are looks of their own.
+    note_look(look("verdict", "2", data_hash="2" * 64))
+    note_look(look("unsealed", data_hash="1" * 64))
+    assert [entry.number for entry, _ in read_ledger().other_looks(own[3])] == [4, 5]
+    late = {"start_ns": 1202 * DAY, "stop_ns": 1300 * DAY, "study_hash": "c" * 64}
+    assert [entry.number for entry, _ in read_ledger().other_looks(look(**late))] == [3]
+
+
 def test_whoever_searched_the_bars_of_a_holdout_has_seen_them() -> None:
     """First all bars without a holdout, then the same bars with one, is no way around."""
     note(search(study_hash="c" * 64, stop_ns=1200 * DAY), draws(1.0))
@@ -370,6 +389,21 @@ def test_the_windows_of_a_walk_forward_are_not_charged(data: Path, tmp_path: Pat
     assert selection is not None and selection.one_search_per_window
     ((_, only),) = read_ledger().searches()
     assert only.n_sets == result.folder.n_distinct()
+
+
+def test_one_more_bar_a_day_is_no_further_look(tmp_path: Path) -> None:
+    bars, strategy = random_bars(300), {"lookback": 20, "threshold": 0.0}
+    risk = {"kelly_fraction": 0.2, "max_exposure": 1.0, "volatility_lookback": 20}
+    tables = {"strategy": strategy, "risk": risk, "search": {"trials": 1}}
+    for n_bars in (298, 299, 300):
+        data = write_bars(tmp_path / "bars.parquet", bars.head(n_bars))
+        study = small_study(data, **tables)
+        before = looks_with(study, bars.head(n_bars), 250)
+        result = run_study(study, out=tmp_path / f"out {n_bars}", workers=1)
+        selection = load_selection(result.folder)
+        assert selection is not None
+        assert (before, everything_tried(selection).n_looks) == (1, 1)
+    assert len(read_ledger().looks()) == 3
 
 
 def p_values(result: StudyResult) -> tuple[float | None, float | None]:
