@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from optimizer.bars.times import LEAST_PER_YEAR, MOST_PER_YEAR, read_duration, write_duration
+from optimizer.bars.per_year import LEAST_PER_YEAR, MOST_PER_YEAR
+from optimizer.bars.times import read_duration, write_duration
 from optimizer.catalogue import ALIGNMENTS, Align
 from optimizer.study_file.values import (
     bounded,
