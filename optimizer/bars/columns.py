@@ -71,8 +71,8 @@ class Columns:
     """Positions of the columns of a file.
 
     Attributes:
-        places: by role: ``symbol``, ``timestamp`` or ``date`` and ``time``, prices, ``volume``,
-            ``tick_volume``, adjusted closes, and those that a study names.
+        places: the position by the role: ``symbol``, ``timestamp`` or ``date`` and ``time``, prices,
+            ``volume``, ``tick_volume``, adjusted closes, and those that a study names.
         volumes: columns of volume in several units, where no column is the volume itself.
         unused: all others.
     """

@@ -27,9 +27,11 @@ def bar_size(timestamps: TimeArray) -> int:
     if not wrong_steps(steps, most).any():
         return most
     common = int(np.gcd.reduce(steps))
-    thin = max(common, SECOND) * _THINNEST >= np.median(steps) and common >= SECOND
+    irregular = 2 * int((steps == most).sum()) < len(steps)
+    thin = SECOND <= common and np.median(steps) <= _THINNEST * common
     both_long = (common >= LONG_BAR) == (most >= LONG_BAR)
-    return common if thin and both_long and not wrong_steps(steps, common).any() else most
+    by_chance = irregular and thin and both_long and not wrong_steps(steps, common).any()
+    return common if by_chance else most
 
 
 def wrong_steps(steps: IntArray, size: int, clock: IntArray | None = None) -> BoolArray:

@@ -47,7 +47,8 @@ def suspected_splits(open_: FloatArray, close: FloatArray) -> list[tuple[int, in
 
 
 def _ratio(step: float) -> str:
-    """The text of a ratio from its logarithm: whole where it nearly is."""
+    """The text of a ratio from its logarithm: to a few digits, whole where it nearly is."""
     factor = float(np.exp(abs(step)))
+    factor = float(f"{factor:.{2 if factor >= 1000 else 3}g}")
     text = f"{factor:.0f}" if abs(factor / round(factor) - 1.0) < 0.03 else f"{factor:.1f}"
     return f"{text}:1" if step > 0 else f"1:{text}"

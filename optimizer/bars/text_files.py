@@ -60,6 +60,9 @@ def read_text(file: Path) -> Text:
     Args:
         file: a file of UTF-8 or UTF-16 text, gzipped or not.
 
+    Returns:
+        The text, split at its header.
+
     Raises:
         DataError: its first lines hold nothing, or it is no text.
     """
