@@ -42,7 +42,7 @@ def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None = None) -> N
     Args:
         rows: the rows with symbols, times and values.
         zone: whose clock may shorten a step.
-        bar: duration of every bar, nanoseconds; None takes each symbol's most common step.
+        bar: duration of every bar, nanoseconds; None takes each symbol's ``bar_size``.
 
     Raises:
         DataError: names the first such row.

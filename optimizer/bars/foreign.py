@@ -79,7 +79,7 @@ def read_file(file: Path, others: Mapping[str, str] | None = None) -> Foreign:
     """
     try:
         if file.is_dir():
-            raise DataError(f"{file}: is a folder; name one file of it ({', '.join(SUFFIXES)})")
+            raise DataError(f"{file}: is a folder; name its files")
         if not file.name.lower().endswith(SUFFIXES):
             raise DataError(f"{file}: unsupported kind of file; valid: {', '.join(SUFFIXES)}")
         if file.stat().st_size == 0:

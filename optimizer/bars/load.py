@@ -73,8 +73,8 @@ def load_bars(
         timezone: the time zone of timestamps, ``start`` and ``end`` that carry none, as
             ``America/New_York``.
         bars_per_year: annualizes returns; None takes the bars over their span.
-        bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes the most common
-            step between bars.
+        bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes that of
+            the steps between bars, as the import reports it.
         funding: column of funding rates, fractions of the value at the close before, which longs pay to
             shorts if positive; empty cells are 0. None for no funding.
         dividends: column of dividends, money per unit, in the first bar without them; likewise.

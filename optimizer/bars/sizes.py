@@ -28,7 +28,7 @@ def bar_size(timestamps: TimeArray) -> int:
         return most
     common = int(np.gcd.reduce(steps))
     irregular = 2 * int((steps == most).sum()) < len(steps)
-    thin = SECOND <= common and np.median(steps) <= _THINNEST * common
+    thin = common >= SECOND and np.median(steps) <= _THINNEST * common
     both_long = (common >= LONG_BAR) == (most >= LONG_BAR)
     by_chance = irregular and thin and both_long and not wrong_steps(steps, common).any()
     return common if by_chance else most

@@ -18,9 +18,9 @@ from optimizer.text import list_text
 _MONEY = {"USD", "USDT", "USDC", "BUSD", "EUR", "GBP", "JPY", "CURRENCY", "QUOTE", "FIAT"}
 """Units of a volume that counts money, unless the symbol begins with them."""
 _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}
-_PLAIN = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:E[-+]?\d+)?[KMB]?"
-_THOUSANDS = rf"[-+]?\d{{1,3}}(?:,\d{{3}})+(?:\.\d*)?[KMB]?|{_PLAIN}"
-_DECIMAL_COMMA = r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?[KMB]?"
+_PLAIN = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:E[-+]?[0-9]+)?[KMB]?"
+_THOUSANDS = rf"[-+]?[0-9]{{1,3}}(?:,[0-9]{{3}})+(?:\.[0-9]*)?[KMB]?|{_PLAIN}"
+_DECIMAL_COMMA = r"[-+]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)(?:,[0-9]+)?[KMB]?"
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     """Times as text; either all have an offset or none has."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
-    if texts.str.fullmatch(r"-?\d{9,19}(?:\.\d*)?").all() and not _are_dates(texts):
+    if texts.str.fullmatch(r"-?[0-9]{9,19}(?:\.[0-9]*)?").all() and not _are_dates(texts):
         return _epoch_times(rows, pd.to_numeric(column.astype("str").str.strip()))
     times, unread = _iso_times(texts)
     zone = None

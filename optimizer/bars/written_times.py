@@ -8,13 +8,15 @@ from collections.abc import Iterable
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _YEAR_FIRST = re.compile(r"(\d{4})([-/.]?)(\d\d)\2(\d\d)(?=$|\D|\d{4}$|\d{6}$)(.*)")
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d\d)(?!\d)(.*)")
-_DAY_MONTH = re.compile(r"(\d{1,2})[- ]([a-z]{3})[a-z]*\.?[-, ]+(\d{4}|\d\d)(?!\d)(.*)", re.I)
-_MONTH_DAY = re.compile(r"([a-z]{3})[a-z]*\.? (\d{1,2}),? (\d{4})(.*)", re.I)
+_DAY_MONTH = re.compile(
+    r"(\d{1,2})[- ]([a-z]{3})[a-z]*\.?[-, ]+(\d{4}|\d\d)(?!\d)(.*)", re.I | re.A
+)
+_MONTH_DAY = re.compile(r"([a-z]{3})[a-z]*\.? (\d{1,2}),? (\d{4})(.*)", re.I | re.A)
 _HALF_DAY = re.compile(
     r"[ T,-]*(\d{1,2})(?::?(\d\d))?(?::?(\d\d))?(\.\d+)?[ -]*([ap])\.?m\.?", re.I
 )
 _CLOCK = re.compile(r"[ T,-]*(\d\d?):?(\d\d)(?::?(\d\d)(\.\d+)?)?(.*)")
-_OFFSET = re.compile(r" ?(?:(?:GMT|UTC)?([+-]\d\d):?(\d\d)?|(?:GMT|UTC|Z))", re.I)
+_OFFSET = re.compile(r" ?(?:(?:GMT|UTC)?([+-]\d\d):?(\d\d)?|(?:GMT|UTC|Z))", re.I | re.A)
 ZONE_NAME = re.compile(r"(.*\d) ([A-Za-z]+/[A-Za-z_/]+)")
 """A time that ends with the name of its zone, as Interactive Brokers writes it."""
 

@@ -145,7 +145,7 @@ class DataTable(Table):
         timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
             ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
-        bar: duration of a bar; None takes the most common step.
+        bar: duration of a bar; None takes that of the steps between bars.
         funding, dividends: columns of the file of bars with funding rates and dividends; None for none.
     """
 

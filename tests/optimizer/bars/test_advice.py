@@ -19,7 +19,7 @@ from optimizer.errors import DataError
 DROPS = ("--drop-duplicates", "--drop-bad-rows", "--sort")
 
 
-def coins(column: str | None, names: Sequence[object] = ("BTC", "ETH", "SOL")) -> pd.DataFrame:
+def coins(column: str | None, names: Sequence[str] = ("BTC", "ETH", "SOL")) -> pd.DataFrame:
     """Three coins one below the other, each with prices of its own."""
     days = pd.date_range("2023-01-01", periods=30).astype(str)
     parts = []
@@ -140,7 +140,7 @@ def test_a_hint_that_drops_more_than_a_hundredth_says_so(
 ) -> None:
     frame = coins(None)[:30]
     frame = pd.concat([frame] * 5).assign(date=pd.date_range("2023-01-01", periods=150).astype(str))
-    frame.iloc[5 : 5 + bad, frame.columns.get_loc("high")] = 1.0
+    frame["high"] = frame["high"].where((np.arange(150) < 5) | (np.arange(150) >= 5 + bad), 1.0)
     path = tmp_path / "x.csv"
     frame.to_csv(path, index=False)
     text = refusal(path)
@@ -158,8 +158,9 @@ def test_no_hint_to_drop_most_rows(tmp_path: Path) -> None:
 
 def test_rows_without_any_price_may_be_dropped(tmp_path: Path) -> None:
     """Minutes without a trade, as rows without a value, are no data."""
-    frame = coins(None)[:30].astype({"volume": "object"})
-    frame.iloc[::2, 1:] = None
+    frame = coins(None)[:30].set_index("date")
+    frame.iloc[::2] = np.nan
+    frame = frame.reset_index()
     path = tmp_path / "x.csv"
     frame.to_csv(path, index=False)
     text = refusal(path)

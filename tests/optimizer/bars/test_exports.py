@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,7 @@ def lines(
 ) -> str:
     """A text file: ``form`` has the names of the values in braces, t for the time."""
     rows = []
+    row: Any
     for row in frame.itertuples():
         time = row.time.strftime(clock) if isinstance(clock, str) else clock(row.time)
         values = {name: f"{getattr(row, name):g}" for name in RESULTS}
