@@ -55,8 +55,6 @@ KNOWN = (
     " TradingView, Kraken, Coinbase and others, tidy bars"
 )
 
-_REST = ("volume", "count", "quote_volume")
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -82,7 +80,6 @@ _LAYOUTS = (
     Layout("Kraken", (*_OHLC, "vwap", "volume", "count")),
     Layout("OKX", (*_OHLC, "volume", "volume_2", "quote_volume")),
     Layout("OKX", (*_OHLC, "volume", "volume_2", "quote_volume", "confirm")),
-    Layout("Gate.io", ("quote_volume", "close", "high", "low", "open", "volume", "closed")),
     Layout("Binance klines", (*_OHLC, "volume", *(f"other {i}" for i in range(6)))),
 )
 _LEAST_FIT = 0.95

@@ -96,7 +96,9 @@ def tidy(
         notes.append(f"prices are divided by {scale:,.0f}")
     labels = labels_of(unused)
     if "symbol" not in frame and len(labels.columns):
-        shown = (f"{name} ({list_text(labels[name].unique(), 3)})" for name in labels)
+        shown = (
+            f"{name} ({list_text(map(str, labels[name].dropna().unique()), 3)})" for name in labels
+        )
         notes.append(f"not read: {list_text(shown)}; if it names symbols, call it symbol")
     wanted = ("symbol", "timestamp", *VALUES, ADJUSTED, *PAYMENTS)
     frame = frame[[name for name in wanted if name in frame]]

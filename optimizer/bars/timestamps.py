@@ -192,6 +192,12 @@ def _scaled(numbers: Any, unit: IntArray) -> Any:
     return numbers.astype(np.int64) * scale
 
 
+def _are_numbers(texts: pd.Series[Any]) -> bool:
+    """Whether texts are numbers since 1970; the first one tells for nearly all files."""
+    number = r"-?[0-9]{9,19}(?:\.[0-9]*)?"
+    return bool(re.fullmatch(number, texts.iloc[0])) and bool(texts.str.fullmatch(number).all())
+
+
 def _are_dates(texts: pd.Series[Any]) -> bool:
     """Whether whole numbers are dates or times without punctuation, such as 20170103093000."""
     fits = texts.str.fullmatch(
@@ -204,7 +210,7 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     """Times as text; either all have an offset or none has."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
-    if texts.str.fullmatch(r"-?[0-9]{9,19}(?:\.[0-9]*)?").all() and not _are_dates(texts):
+    if _are_numbers(texts) and not _are_dates(texts):
         return _epoch_times(rows, pd.to_numeric(column.astype("str").str.strip()))
     times, unread = _iso_times(texts)
     zone = None
@@ -243,6 +249,8 @@ def _iso_times(texts: pd.Series[Any]) -> tuple[pd.DatetimeIndex, Any]:
 
 def _named_zone(texts: pd.Series[Any]) -> tuple[pd.Series[Any], zoneinfo.ZoneInfo | None]:
     """The texts without the name of a time zone that ends all of them, and the zone."""
+    if not ZONE_NAME.fullmatch(texts.iloc[0]):
+        return texts, None
     matches = [ZONE_NAME.fullmatch(text) for text in texts]
     names = {match[2] if match else "" for match in matches}
     if len(names) != 1 or "" in names:
