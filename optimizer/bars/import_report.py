@@ -116,7 +116,8 @@ class ImportReport:
         yield from self.sources
         for one in self.findings:
             what = "fixed" if one.fixed else "not fixed"
-            yield f"found: {one}; {what} ({one.option})"
+            option = "" if one.advice and not one.fixed else f" ({one.option})"
+            yield f"found: {one}; {what}{option}"
         for symbol in self.symbols:
             yield from self._symbol_lines(symbol)
         if self.out is not None:

@@ -147,7 +147,8 @@ def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex
 
 _UNIT_BOUNDS = np.array([1e11, 1e14, 1e17])
 """A time since 1970 below is in seconds, milliseconds or microseconds; above, in nanoseconds."""
-_YEAR_STEP = 366 * 86_400 * 1_000_000_000
+_YEAR_STEP = 366 * 86_400
+"""Seconds."""
 
 
 def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
@@ -169,7 +170,7 @@ def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     each, same = _scaled(numbers, unit), _scaled(numbers, np.full_like(unit, unit.max()))
     # A file may change its unit. One that begins before 1973 has small numbers of the same unit.
     times = each if np.ptp(each / 1e9) < np.ptp(same / 1e9) else same
-    steps = np.abs(np.diff(times / 1e9)) > _YEAR_STEP / 1e9
+    steps = np.abs(np.diff(times / 1e9)) > _YEAR_STEP
     alone = np.concatenate(([True], steps)) & np.concatenate((steps, [True]))
     if len(times) > 1 and (row := first_row(alone & (np.abs(numbers) < largest / 100))) is not None:
         rows.refuse(

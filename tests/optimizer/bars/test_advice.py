@@ -35,8 +35,12 @@ def refusal(path: Path, fixes: Fixes | None = None) -> str:
     out = path.with_name("out.parquet")
     with pytest.raises(ImportRefusedError) as caught:
         import_bars([path], out, fixes=fixes)
-    assert not out.exists() and "\n" not in str(caught.value)
-    return str(caught.value)
+    text = str(caught.value)
+    assert not out.exists() and "\n" not in text
+    # The lines of the report name no option that the message does not.
+    shown = " ".join(caught.value.report.lines())
+    assert all(option in text for option in re.findall(r"--[a-z-]+", shown))
+    return text
 
 
 def following(message: str) -> Fixes:
