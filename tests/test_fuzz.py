@@ -38,6 +38,7 @@ from optimizer.store.export import export_sets, load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.load import load_study
 from optimizer.types import Bars
+from tests.optimizer.bars import test_exports as exports
 from tests.optimizer.bars import test_foreign as formats
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, small_study, write_bars
@@ -225,6 +226,7 @@ TEXTS = [
     *(formats.STOOQ_POLISH, formats.STOOQ_BULK, formats.KLINES_MS, formats.MT4, formats.MT5),
     *(formats.MT5_DAILY, formats.ALPACA, formats.ALPACA_RAW, formats.TIDY),
     formats.KLINES_HEAD + formats.KLINES_US,
+    *(text for _, _, text, _ in exports.EXPORTS.values()),
 ]
 
 
@@ -242,6 +244,7 @@ def test_a_damaged_export_of_another_program(
     data = damage(text.encode())
     path.write_bytes(gzip.compress(data) if zipped else data)
     check_import(path, fixes)
+    check_bars(path)
 
 
 @settings(max_examples=80, suppress_health_check=SLOW)

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from optimizer.bars.rows import Rows, first_row
+from optimizer.bars.sizes import CALENDAR_SLACK, bar_size, wrong_steps
+from optimizer.bars.symbols import suspected_symbols
 from optimizer.bars.times import (
     LONG_BAR,
     duration_text,
-    most_common,
     time_text,
     to_nanoseconds,
     write_duration,
@@ -30,8 +31,9 @@ LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e15
 another, a listed fund of an inflated currency 1e9. Nearer to the limits of a double the products and
 quotients of a backtest overflow, and equity is not a number.
 """
-_CALENDAR_SLACK = 4 / 7
-"""A long bar may be as short as this: a week that begins on a Thursday, a February."""
+
+
+_OF_VOLUME = "the least is 0; where it is not known, `barsweep data import --zero-volume` writes 0"
 
 
 def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None = None) -> None:
@@ -40,7 +42,7 @@ def check_rows(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None = None) -> N
     Args:
         rows: the rows with symbols, times and values.
         zone: whose clock may shorten a step.
-        bar: duration of every bar, nanoseconds; None takes each symbol's most common step.
+        bar: duration of every bar, nanoseconds; None takes each symbol's ``bar_size``.
 
     Raises:
         DataError: names the first such row.
@@ -112,10 +114,11 @@ def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
         values: prices and volume by name, each of shape (n_rows,).
     """
     for name, column in values.items():
-        yield Flaw("no value", np.isnan(column), name, "complete the bar or drop it")
+        fix = _OF_VOLUME if name == "volume" else "complete the bar or drop it"
+        yield Flaw("no value", np.isnan(column), name, fix)
         yield Flaw("infinite", np.isinf(column), name, "it must be finite")
         if name == "volume":
-            yield Flaw("negative", column < 0, name, "the least is 0")
+            yield Flaw("negative", column < 0, name, _OF_VOLUME)
         else:
             yield Flaw("not positive", column <= 0, name, "prices must be positive")
             outside = (column < LOWEST_PRICE) | (column > HIGHEST_PRICE)
@@ -128,36 +131,6 @@ def flaws(values: Mapping[str, FloatArray]) -> Iterator[Flaw]:
         yield Flaw("below", below, "high", correct, name)
         above = low > values[name] * (1 + ROUNDING)
         yield Flaw("above", above, "low", correct, name)
-
-
-def suspected_splits(open_: FloatArray, close: FloatArray) -> list[tuple[int, int, str]]:
-    """Steps of the price from a close to the next open that look like an unadjusted split.
-
-    The step is a ratio of small whole numbers within 3%, and the prices keep the new level: the
-    medians of up to 10 closes before and after differ by the ratio within 15%.
-
-    Args:
-        open_, close: shape (n_bars, n_symbols).
-
-    Returns:
-        Bar, symbol and ratio such as ``4:1``, in order of time.
-    """
-    found = []
-    step = np.log(close[:-1]) - np.log(open_[1:])
-    nearest = np.argmin(np.abs(step[:, :, None] - _LOG_SPLITS), axis=2)
-    for before, symbol in np.argwhere(np.abs(step - _LOG_SPLITS[nearest]) < 0.03):
-        bar = int(before) + 1
-        levels = (close[max(0, bar - 10) : bar, symbol], close[bar : bar + 10, symbol])
-        kept = np.log(np.median(levels[0])) - np.log(np.median(levels[1]))
-        at = nearest[before, symbol]
-        if abs(kept - _LOG_SPLITS[at]) < 0.15:
-            found.append((bar, int(symbol), f"{_SPLITS[at][0]}:{_SPLITS[at][1]}"))
-    return found
-
-
-_WHOLE_SPLITS = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
-_SPLITS = [(3, 2), *((n, 1) for n in _WHOLE_SPLITS), *((1, n) for n in _WHOLE_SPLITS)]
-_LOG_SPLITS = np.log([new / old for new, old in _SPLITS])
 
 
 def _check_order(rows: Rows) -> None:
@@ -180,47 +153,43 @@ def _check_order(rows: Rows) -> None:
     if rows.time[row] == rows.time[earlier]:
         rows.refuse(
             row,
-            f"column timestamp repeats {rows.number(earlier)}; keep one bar for each time{hint}",
+            f"column timestamp repeats {rows.number(earlier)};"
+            f" {suspected_symbols(rows) or f'keep one bar for each time{hint}'}",
         )
     rows.refuse(
         row,
         f"column timestamp is before {time_text(rows.time[earlier])} of {rows.number(earlier)}; "
-        f"sort the file by symbol and timestamp{hint}",
+        f"{suspected_symbols(rows) or f'sort the file by symbol and timestamp{hint}'}",
     )
 
 
 def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None) -> None:
-    """Refuse bars of several sizes.
-
-    A symbol's bar size is its most common step, unless it is given as ``bar``. A shorter step is
-    refused; one of a day or more may shrink with the calendar, and one within a day where the clock of
-    ``zone`` changes. Longer steps are nights, weekends, holidays, halts and missing bars, but not where
-    many in a row are alike or all are far longer.
-    """
+    """Refuse bars of several sizes. A symbol's is that of its steps, unless it is given as ``bar``."""
     symbols = [where for where in rows.by_symbol() if len(where) > 1]
     if not symbols:
         return
     longest = max(symbols, key=len)
-    shared = most_common(np.diff(to_nanoseconds(rows.time[longest]))) if bar is None else bar
+    shared = bar_size(rows.time[longest]) if bar is None else bar
     for where in symbols:
         steps = np.diff(to_nanoseconds(rows.time[where]))
-        size = most_common(steps) if bar is None else bar
+        size = bar_size(rows.time[where]) if bar is None else bar
         few = len(steps) < 5 and size > shared  # two bars over a weekend are still daily bars
         if not few and not _same_size(size, shared):
+            if _thin(steps, size, shared):
+                continue
             raise DataError(
                 f"{rows.source}: mixed bar sizes: column timestamp steps by {duration_text(size)} for "
                 f"{rows.symbol(where[0])}, but by {duration_text(shared)} for "
                 f"{rows.symbol(longest[0])}; keep one bar size in a file, or select symbols of one"
             )
-        short = steps < (size * _CALENDAR_SLACK if size >= LONG_BAR else size)
-        if short.any() and size < LONG_BAR:
+        wrong = wrong_steps(steps, size)
+        if wrong.any() and size < LONG_BAR:
             clock = pd.DatetimeIndex(rows.time[where], tz="UTC").tz_convert(zone)
-            short &= np.diff(to_nanoseconds(without_zone(clock))) < size
-        wrong = np.flatnonzero(short | _coarser(steps, size))
-        if len(wrong):
-            step = int(steps[wrong[0]])
+            wrong = wrong_steps(steps, size, np.diff(to_nanoseconds(without_zone(clock))))
+        if (first := first_row(wrong)) is not None:
+            step = int(steps[first])
             rows.refuse(
-                int(where[wrong[0] + 1]),
+                int(where[first + 1]),
                 f"mixed bar sizes: column timestamp is {duration_text(step)} after the bar before, but "
                 f"most bars of the symbol are {duration_text(size)} apart; keep one bar size in a file"
                 if bar is None
@@ -232,24 +201,10 @@ def _check_bar_size(rows: Rows, zone: zoneinfo.ZoneInfo, bar: int | None) -> Non
 def _same_size(size: int, other: int) -> bool:
     if min(size, other) < LONG_BAR:
         return size == other
-    return _CALENDAR_SLACK <= size / other <= 1 / _CALENDAR_SLACK
+    return CALENDAR_SLACK <= size / other <= 1 / CALENDAR_SLACK
 
 
-def _coarser(steps: IntArray, size: int) -> BoolArray:
-    """Steps that belong to bars of a larger size.
-
-    Twenty equal steps in a row that are longer than the bar, or ten in a row of 12 bars or more (as
-    days among hours, or months among days).
-    """
-    longer = steps > size
-    alike = np.concatenate(([False], longer[1:] & (steps[1:] == steps[:-1])))
-    return _in_run(alike, 19) | _in_run(steps >= 12 * size, 10)
-
-
-def _in_run(marked: BoolArray, length: int) -> BoolArray:
-    """Which elements lie in a run of at least ``length`` marked ones."""
-    edges = np.diff(np.concatenate(([0], marked.astype(np.int8), [0])))
-    found = np.zeros(len(marked), dtype=np.bool_)
-    for start, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
-        found[start:stop] = stop - start >= length
-    return found
+def _thin(steps: IntArray, size: int, shared: int) -> bool:
+    """Whether these are bars of the shared size of which most are left out, at no regular step."""
+    irregular = 2 * int((steps == size).sum()) < len(steps)
+    return irregular and not (steps % shared).any() and not wrong_steps(steps, shared).any()

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optimizer.bars.columns import ADJUSTED
 from optimizer.bars.fixes import Fixes
-from optimizer.bars.foreign import Foreign
-from optimizer.bars.foreign_formats import ADJUSTED
 from optimizer.bars.import_report import ImportReport
 from optimizer.bars.importing import check_out, write_bars
 from optimizer.bars.rows import VALUES
+from optimizer.bars.tidy import Foreign
 from optimizer.errors import DataError
 from optimizer.extras import optional_module
 from optimizer.text import one_line

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from optimizer.bars.times import duration_text, most_common, time_text, to_nanoseconds
+from optimizer.bars.sizes import bar_size
+from optimizer.bars.times import duration_text, time_text
 from optimizer.errors import DataError
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray, IntArray, MaskArray
@@ -79,8 +80,8 @@ def inside_bars(bars: Bars, finer: Bars) -> FinerBars:
     Raises:
         DataError: no bar has finer ones, or their prices are not those of the bars.
     """
-    step = most_common(np.diff(to_nanoseconds(bars.timestamps)))
-    finer_step = 0 if finer.n_bars < 2 else most_common(np.diff(to_nanoseconds(finer.timestamps)))
+    step = bar_size(bars.timestamps)
+    finer_step = 0 if finer.n_bars < 2 else bar_size(finer.timestamps)
     if finer_step >= step:
         raise DataError(
             f"{finer.source}: a bar is {duration_text(finer_step)}, no finer than the"

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from optimizer.bars.checks import HIGHEST_PRICE, LOWEST_PRICE, flaws
-from optimizer.bars.foreign import Foreign
 from optimizer.bars.import_report import Finding
-from optimizer.bars.rows import Rows
+from optimizer.bars.rows import PRICES, Rows, first_row
+from optimizer.bars.symbols import suspected_symbols
+from optimizer.bars.tidy import Foreign
 from optimizer.bars.times import time_text
 from optimizer.errors import DataError
 from optimizer.types import BoolArray, IntArray
@@ -25,7 +26,8 @@ class Fixes:
         drop_duplicates: keep the first of several rows with the same time and symbol.
         sort: order the rows of each symbol by time.
         adjust: multiply prices by adjusted close / close.
-        zero_volume: write a volume of 0 if a file has no such column.
+        zero_volume: write a volume of 0 if a file has no such column, and where it is not known: -1,
+            or nothing in a row with prices.
     """
 
     drop_bad_rows: bool = False
@@ -53,7 +55,12 @@ def rows_with_time(one: Foreign, fixes: Fixes) -> tuple[Foreign, Finding | None]
         return one, None
     first = f"{one.source}, {one.unit} {one.frame.index[int(np.argmax(empty))]}"
     finding = Finding(
-        "without a time", int(empty.sum()), first, "--drop-bad-rows", fixes.drop_bad_rows
+        "without a time",
+        int(empty.sum()),
+        first,
+        "--drop-bad-rows",
+        fixes.drop_bad_rows,
+        int(empty.sum()),
     )
     kept = one.frame[~empty]
     if kept.empty:
@@ -94,10 +101,51 @@ def bad_rows(rows: Rows, fixes: Fixes) -> list[Finding]:
         seen |= flaw.broken
         if new.any():
             found.setdefault(_KINDS[flaw.kind], []).extend(np.flatnonzero(new).tolist())
+    empty = np.all([np.isnan(rows.values[name]) for name in PRICES], axis=0)
+    wrong = int((seen & ~empty).sum()) > max(10, len(seen) / 2)
     return [
-        Finding(kind, len(where), _place(rows, min(where)), "--drop-bad-rows", fixes.drop_bad_rows)
+        Finding(
+            kind,
+            len(where),
+            _place(rows, min(where)),
+            "--drop-bad-rows",
+            fixes.drop_bad_rows,
+            len(where),
+            _MOST_ARE_BAD if wrong else "",
+        )
         for kind, where in found.items()
     ]
+
+
+def without_unknown_volume(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
+    """A volume of 0 where it is not known, and a finding if there are such rows.
+
+    Args:
+        rows: the rows with their values.
+        fixes: what may be changed; the finding says whether this may.
+
+    Returns:
+        The rows, and at most one finding.
+    """
+    volume = rows.values["volume"]
+    priced = ~np.any([np.isnan(rows.values[name]) for name in PRICES], axis=0)
+    unknown = priced & (np.isnan(volume) | (volume == -1.0))
+    if (row := first_row(unknown)) is None:
+        return rows, []
+    kind = "of unknown volume (-1 or none)"
+    if not unknown.all():
+        kind += ", where 0 will count as not traded"
+    finding = Finding(
+        kind, int(unknown.sum()), _place(rows, row), "--zero-volume", fixes.zero_volume
+    )
+    values = {**rows.values, "volume": np.where(unknown, 0.0, volume)}
+    return replace(rows, values=values), [finding]
+
+
+_MOST_ARE_BAD = (
+    "most rows are no bars, so dropping them loses the data: the columns seem not to hold what they"
+    " are called"
+)
 
 
 _KINDS = {
@@ -133,6 +181,7 @@ def fix_order(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
         The rows, and a finding for repeated times and one for times out of order, if there are any.
     """
     findings = []
+    advice = suspected_symbols(rows) or ""
     frame = pd.DataFrame({"code": rows.code, "time": rows.time})
     repeated = frame.duplicated().to_numpy()
     if repeated.any():
@@ -142,8 +191,11 @@ def fix_order(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
         kind = "at a time that the symbol had before"
         if alike < count:
             kind += f" ({count - alike:,} with other values, of which the first is kept)"
+        if 10 * (count - alike) > len(frame):
+            advice = advice or _MANY_DIFFER
         first = _place(rows, int(np.argmax(repeated)))
-        findings.append(Finding(kind, count, first, "--drop-duplicates", fixes.drop_duplicates))
+        option, fixed = "--drop-duplicates", fixes.drop_duplicates
+        findings.append(Finding(kind, count, first, option, fixed, count, advice))
         if fixes.drop_duplicates:
             rows = _picked(rows, np.flatnonzero(~repeated))
             frame = frame[~repeated]
@@ -152,7 +204,14 @@ def fix_order(rows: Rows, fixes: Fixes) -> tuple[Rows, list[Finding]]:
     if backward.any():
         first = _place(rows, int(np.argmax(backward)))
         kind = "out of order in time"
-        findings.append(Finding(kind, int(backward.sum()), first, "--sort", fixes.sort))
+        count = int(backward.sum())
+        findings.append(Finding(kind, count, first, "--sort", fixes.sort, advice=advice))
         if fixes.sort:
             rows = _picked(rows, np.lexsort((rows.time, rows.code)).astype(np.int64))
     return rows, findings
+
+
+_MANY_DIFFER = (
+    "many rows of one time differ, as those of several symbols do, so dropping them loses data: add a"
+    " column symbol"
+)

@@ -1,176 +1,184 @@
-"""What tells the format of a file of bars: the names of its columns and of the file.
+"""What tells the format of a file of bars: the names of its columns, or the order of nameless ones.
 
-The facts come from the documentation of the programs that write them: Yahoo Finance and the ``to_csv``
-of yfinance, Stooq's daily and bulk files, Binance's public data (klines with or without a header, in
-milliseconds and, for spot since 2025, microseconds), freqtrade's ``feather`` and ``json`` (a list of
-lists), MetaTrader's history export (4: no header; 5: names in angle brackets) and Alpaca's bars.
+The facts come from the documentation of the programs that write them. The name of a format is for the
+report, and for prices that a format writes as whole numbers; what is read is told by the columns.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from optimizer.bars.columns import looks_like_time, plain_name
+from optimizer.bars.rows import PRICES
 from optimizer.errors import DataError
-from optimizer.text import list_text
-
-ADJUSTED = "adj_close"
-"""Column of adjusted closes, if a file has one."""
-
-ROLES: Mapping[str, tuple[str, ...]] = {
-    "symbol": ("symbol", "ticker"),
-    "timestamp": ("timestamp", "datetime", "opentime", "t"),
-    "date": ("date", "data"),
-    "time": ("time",),
-    "open": ("open", "o", "otwarcie"),
-    "high": ("high", "h", "najwyzszy"),
-    "low": ("low", "l", "najnizszy"),
-    "close": ("close", "c", "zamkniecie"),
-    "volume": ("volume", "vol", "v", "wolumen"),
-    "tick_volume": ("tickvol", "tickvolume"),
-    ADJUSTED: ("adjclose",),
-}
-"""The names of each column that is used, in lower case, without accents and blanks.
-
-The Polish names are Stooq's.
-"""
+from optimizer.types import BoolArray, FloatArray
 
 _FORMATS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Stooq (bulk)", frozenset({"ticker", "per", "date"})),
     ("MetaTrader 5", frozenset({"tickvol", "date"})),
     ("MetaTrader 5", frozenset({"tickvolume"})),
     ("Binance klines", frozenset({"opentime", "closetime"})),
+    ("Databento", frozenset({"tsevent", "rtype"})),
+    ("Polygon flat file", frozenset({"windowstart", "transactions"})),
+    ("CryptoDataDownload", frozenset({"unix", "date", "symbol"})),
+    ("Tiingo", frozenset({"adjclose", "adjopen", "divcash"})),
+    ("Alpha Vantage", frozenset({"adjustedclose", "splitcoefficient"})),
+    ("EODHD", frozenset({"adjustedclose"})),
+    ("EODHD", frozenset({"gmtoffset", "datetime"})),
+    ("Interactive Brokers", frozenset({"average", "barcount"})),
     ("Yahoo", frozenset({"adjclose"})),
     ("Yahoo (yfinance)", frozenset({"dividends", "stocksplits"})),
     ("Alpaca", frozenset({"tradecount", "vwap"})),
     ("Alpaca", frozenset({"t", "o", "h", "l", "c"})),
     ("Stooq", frozenset({"data", "otwarcie"})),
+    ("Sierra Chart", frozenset({"last", "numberoftrades"})),
+    ("Dukascopy", frozenset({"gmttime"})),
+    ("Dukascopy", frozenset({"localtime"})),
+    ("NSE bhavcopy", frozenset({"series", "tottrdqty"})),
+    ("NSE bhavcopy", frozenset({"tckrsymb", "ttltradgvol"})),
+    ("Nasdaq.com", frozenset({"closelast"})),
+    ("Investing.com", frozenset({"price", "change"})),
+    ("Bitstamp (Kaggle)", frozenset({"volumebtc", "weightedprice"})),
     ("MetaTrader 4", frozenset({"date", "time", "volume"})),
     ("tidy bars", frozenset({"symbol", "open"})),
     ("tidy bars", frozenset({"ticker", "open"})),
     ("Stooq or plain", frozenset({"date", "open"})),
-    ("plain", frozenset({"timestamp", "open"})),
-    ("plain", frozenset({"datetime", "open"})),
-    ("plain", frozenset({"time", "open"})),
 )
 """Names of columns that tell a format; the first row with all of its names in the file counts."""
 
-KNOWN = "Yahoo, Stooq, Binance klines, freqtrade, MetaTrader 4 and 5, Alpaca, tidy bars"
-
-_KLINES = (
-    *("timestamp", "open", "high", "low", "close", "volume", "close_time", "quote_volume"),
-    *("count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"),
-)
-_MT4 = ("date", "time", "open", "high", "low", "close", "volume")
-FREQTRADE = ("timestamp", "open", "high", "low", "close", "volume")
-
-
-_TIMEFRAMES = r"(?:M1|M2|M3|M4|M5|M6|M10|M12|M15|M20|M30|H1|H2|H3|H4|H6|H8|H12|D1|W1|MN1?|Daily)"
-_FILE_NAMES = (
-    # freqtrade: BTC_USDT-5m.feather, BTC_USDT_USDT-1h-futures.feather
-    (r"([A-Za-z0-9]+)_([A-Za-z0-9]+)-\d+[a-zA-Z]{1,2}", r"\1/\2"),
-    (r"([A-Za-z0-9]+)_([A-Za-z0-9]+)_([A-Za-z0-9]+)-\d+[a-zA-Z]{1,2}(?:-[a-z_]+)?", r"\1/\2:\3"),
-    # Binance: BTCUSDT-1h-2025-01.csv
-    (r"([A-Z0-9]+)-\d+(?:s|m|h|d|w|mo)(?:-\d{4}-\d\d(?:-\d\d)?)?", r"\1"),
-    # MetaTrader: EURUSD_M15_201801020000_201912312345.csv, EURUSD1440.csv
-    (rf"(?:DAT_MT_)?([A-Za-z0-9.#]+?)_{_TIMEFRAMES}(?:_\w*)?", r"\1"),
-    (r"([A-Z]{6})(?:1|5|15|30|60|240|1440|10080|43200)", r"\1"),
+KNOWN = (
+    "Yahoo, Stooq, Binance klines, freqtrade, MetaTrader 4 and 5, Alpaca, Interactive Brokers,"
+    " TradingView, Kraken, Coinbase and others, tidy bars"
 )
 
 
-def symbol_of(path: Path) -> str:
-    """The symbol in the name of a file, by the naming of the programs that write such files.
+@dataclass(frozen=True)
+class Layout:
+    """The order of the columns after the time, where nothing names them.
 
-    Args:
-        path: the path of the file.
+    Attributes:
+        format: who writes it.
+        names: roles in order; those that are no role of ours are skipped.
     """
-    name = re.sub(r"(\.(?:csv|txt|json))?\.\w+$", "", path.name, flags=re.IGNORECASE)
-    stooq = re.fullmatch(r"(\^?[a-z0-9]+)(?:_([a-z]{2}))?_[dwmqy]", name)
-    if stooq:
-        return ".".join(part for part in stooq.groups() if part).upper()
-    for pattern, symbol in _FILE_NAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(f"^{pattern}$", symbol, name)
-    return name or path.name
+
+    format: str
+    names: tuple[str, ...]
 
 
-def without_header(cells: Sequence[str]) -> tuple[str, Sequence[str]] | None:
-    """Format and columns of a text file without a header.
+_OHLC = PRICES
+_LAYOUTS = (
+    Layout("plain", _OHLC),
+    Layout("plain", (*_OHLC, "volume")),
+    Layout("Coinbase", ("low", "high", "open", "close", "volume")),
+    Layout("Bitfinex", ("open", "close", "high", "low", "volume")),
+    Layout("Kraken OHLCVT", (*_OHLC, "volume", "count")),
+    Layout("KuCoin", ("open", "close", "high", "low", "volume", "turnover")),
+    Layout("Kraken", (*_OHLC, "vwap", "volume", "count")),
+    Layout("OKX", (*_OHLC, "volume", "volume_2", "quote_volume")),
+    Layout("OKX", (*_OHLC, "volume", "volume_2", "quote_volume", "confirm")),
+    Layout("Binance klines", (*_OHLC, "volume", *(f"other {i}" for i in range(6)))),
+)
+_LEAST_FIT = 0.95
+"""Share of rows that must keep the rules of bars under a layout."""
+
+
+def layout_of(source: str, values: FloatArray) -> Layout:
+    """The order of nameless columns, which the values tell: no row has its high below its low.
 
     Args:
-        cells: the cells of its first line.
+        source: the file, in messages.
+        values: what follows the time in each row, shape (n_rows, n_columns).
 
     Returns:
-        None if the first line is a header.
+        The only layout whose rules the rows keep, or the first of several that read them alike.
+
+    Raises:
+        DataError: no layout fits, or several that differ.
     """
-    if len(cells) == len(_KLINES) and re.fullmatch(r"\d{12,17}", cells[0]):
-        return "Binance klines", _KLINES
-    if len(cells) == len(_MT4) and re.fullmatch(r"\d{4}\.\d\d\.\d\d", cells[0]):
-        return "MetaTrader 4", _MT4
-    return None
+    fitting = []
+    for one in _LAYOUTS:
+        if len(one.names) == values.shape[1]:
+            columns = {name: values[:, i] for i, name in enumerate(one.names)}
+            share = float(_keeps_rules(columns).mean()) if len(values) else 1.0
+            if share >= _LEAST_FIT and not _looks_like_price(columns):
+                fitting.append((share, one, np.stack([columns[name] for name in PRICES])))
+    best = [found for found in fitting if found[0] == max(found[0] for found in fitting)]
+    if not best or not all(np.array_equal(one[2], best[0][2], equal_nan=True) for one in best[1:]):
+        raise DataError(
+            f"{source}: the order of its nameless columns cannot be told: with no known order are the"
+            " high the highest and the low the lowest of each row; name the columns"
+        )
+    return best[0][1]
 
 
-def plain_name(name: object) -> str:
-    """The name of a column in lower case, without accents, blanks and punctuation.
+def _keeps_rules(columns: dict[str, FloatArray]) -> BoolArray:
+    high, low = columns["high"], columns["low"]
+    inner = np.stack([columns["open"], columns["close"]])
+    whole = np.isnan([columns[name] for name in PRICES]).any(axis=0)
+    kept = (inner.max(axis=0) <= high * (1 + 1e-9)) & (inner.min(axis=0) >= low * (1 - 1e-9))
+    result: BoolArray = whole | (kept & (low > 0))
+    return result
+
+
+def _looks_like_price(columns: dict[str, FloatArray]) -> bool:
+    """Whether the volume lies between low and high nearly always: then it is an adjusted close."""
+    volume = columns.get("volume")
+    if volume is None or len(volume) < 2:
+        return False
+    inside = (volume >= columns["low"]) & (volume <= columns["high"])
+    return float(inside.mean()) >= _LEAST_FIT
+
+
+def times_in_front(cells: Sequence[str]) -> int:
+    """How many cells of a line of text without a header are its time: 1, or 2 for a date and a time.
 
     Args:
-        name: the name as the file has it.
+        cells: the cells of the first line.
+
+    Returns:
+        0 if the line is no bar.
     """
-    text = unicodedata.normalize("NFKD", str(name)).lower()
-    return re.sub(r"[^a-z0-9]", "", text)
+    if len(cells) < 5 or not looks_like_time(cells[0]):
+        return 0
+    two = bool(re.fullmatch(r"\d\d?:\d\d(:\d\d)?(\.\d+)?", cells[1])) or (
+        bool(re.fullmatch(r"\d{4,6}", cells[1])) and bool(re.fullmatch(r"\d{8}", cells[0]))
+    )
+    begin = 2 if two else 1
+    rest = [cell for cell in cells[begin:] if cell]
+    number = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+    all_numbers = all(re.fullmatch(number, cell, re.IGNORECASE) for cell in rest)
+    return begin if all_numbers and len(rest) >= 4 else 0
 
 
-def format_of(file: Path, header: Sequence[str]) -> str:
+def format_of_bare(layout: Layout, cells: Sequence[str]) -> str:
+    """The name of the format of a text file without a header.
+
+    Args:
+        layout: the order of its columns.
+        cells: the cells of its first line.
+    """
+    if layout.format != "plain":
+        return layout.format
+    if re.fullmatch(r"\d{4}\.\d\d\.\d\d", cells[0]):
+        return "MetaTrader 4"
+    if re.fullmatch(r"\d{8} \d{6}", cells[0]):
+        return "HistData"
+    if re.fullmatch(r"\d{8} \d\d:\d\d", cells[0]):
+        return "LEAN"
+    if re.fullmatch(r"\d\d/\d\d/\d{4}", cells[0]):
+        return "Kibot"
+    return "plain, without a header"
+
+
+def format_of(header: Sequence[str]) -> str:
     """The name of the format that the columns of a file tell.
 
     Args:
-        file: the name of the file in messages.
         header: names of its columns.
-
-    Raises:
-        DataError: no known format has these columns.
     """
     columns = {plain_name(name) for name in header}
-    for format, telling in _FORMATS:
-        if telling <= columns:
-            return format
-    raise DataError(
-        f"{file}: no known format has its columns: {list_text(map(str, header))}; known: {KNOWN}"
-    )
-
-
-def places_of(file: Path, header: Sequence[str]) -> dict[str, int]:
-    """Positions of the columns that are used.
-
-    Args:
-        file: the name of the file in messages.
-        header: names of its columns.
-
-    Returns:
-        Positions by the names of ``ROLES``.
-
-    Raises:
-        DataError: a column is missing, or could be one of several.
-    """
-    found: dict[str, int] = {}
-    plain = [plain_name(name) for name in header]
-    for role, names in ROLES.items():
-        places = [i for i, name in enumerate(plain) if name in names]
-        if len(places) > 1:
-            both = ", ".join(header[i] for i in places)
-            raise DataError(f"{file}: several columns could be {role}: {both}; keep or rename one")
-        if places:
-            found[role] = places[0]
-    if "timestamp" in found:
-        found.pop("date", None)
-        found.pop("time", None)
-    missing = [name for name in ("open", "high", "low", "close") if name not in found]
-    if not {"timestamp", "date", "time"} & found.keys():
-        missing.append("date or timestamp")
-    if missing:
-        raise DataError(
-            f"{file}: no column {', '.join(missing)}; found: {list_text(map(str, header))}"
-        )
-    return found
+    return next((format for format, telling in _FORMATS if telling <= columns), "plain")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ class Finding:
         first: place of the first such row, as a message names it.
         option: the option that fixes it.
         fixed: whether that option was given.
+        drops: number of rows that the option drops.
+        advice: what to do instead, where the option would lose what should be kept.
     """
 
     kind: str
@@ -30,9 +32,36 @@ class Finding:
     first: str
     option: str
     fixed: bool
+    drops: int = 0
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{counted(self.count, 'row')} {self.kind}, first {self.first}"
+
+
+_FEW = 0.01
+"""A share of rows that may be dropped without saying so beforehand."""
+
+
+def advice_on(findings: Sequence[Finding], n_rows: int) -> str:
+    """What to do about flaws that are not fixed; it says where an option would drop many rows.
+
+    Args:
+        findings: the flaws.
+        n_rows: number of rows read.
+
+    Returns:
+        The end of a message.
+    """
+    plain = [one for one in findings if not one.advice]
+    options = list(dict.fromkeys(one.option for one in plain))
+    steps = ["correct the file" + (f", or add {' '.join(options)}" if options else "")]
+    steps += dict.fromkeys(one.advice for one in findings if one.advice)
+    for option in options:
+        drops = sum(one.drops for one in plain if one.option == option)
+        if drops > _FEW * n_rows:
+            steps.append(f"{option} would drop {drops:,} of {n_rows:,} rows")
+    return "; ".join(steps)
 
 
 @dataclass(frozen=True)
@@ -42,13 +71,13 @@ class SymbolReport:
     Attributes:
         bars: number of bars.
         first, last: times of the first and the last bar, UTC.
-        bar_size: most common step, nanoseconds; 0 if there is one bar.
+        bar_size: duration of a bar, nanoseconds; 0 if there is one bar.
         missing_days: days without bars on a usual weekday or, with a calendar, on a session.
         unexpected_days: days with bars that are not sessions of the calendar.
         missing_bars: bars missing between other bars of the same day.
         longest_gap: nanoseconds, and the times of the bars before and after.
         zero_volume: number of bars without volume.
-        splits: time and ratio of each step that looks like an unadjusted split.
+        splits: time and ratio of each step that looks like a split or redenomination left in.
     """
 
     symbol: str
@@ -87,7 +116,8 @@ class ImportReport:
         yield from self.sources
         for one in self.findings:
             what = "fixed" if one.fixed else "not fixed"
-            yield f"found: {one}; {what} ({one.option})"
+            option = "" if one.advice and not one.fixed else f" ({one.option})"
+            yield f"found: {one}; {what}{option}"
         for symbol in self.symbols:
             yield from self._symbol_lines(symbol)
         if self.out is not None:
@@ -121,7 +151,7 @@ class ImportReport:
             yield f"  volume 0: {counted(one.zero_volume, 'bar')}"
         if one.splits:
             splits = list_text((f"{ratio} at {time_text(at)}" for at, ratio in one.splits), 5)
-            yield f"  looks like an unadjusted split: {splits}"
+            yield f"  looks like a split left in: {splits}"
 
 
 class ImportRefusedError(DataError):

@@ -25,14 +25,29 @@ from optimizer.bars.calendars import (
     open_calendar,
     trading_days,
 )
-from optimizer.bars.checks import check_rows, suspected_splits
-from optimizer.bars.fixes import Fixes, bad_rows, fix_order, rows_with_time, without_bad_rows
-from optimizer.bars.foreign import Foreign, read_foreign
-from optimizer.bars.foreign_formats import ADJUSTED
-from optimizer.bars.import_report import ImportRefusedError, ImportReport, SymbolReport
+from optimizer.bars.checks import check_rows
+from optimizer.bars.columns import ADJUSTED
+from optimizer.bars.fixes import (
+    Fixes,
+    bad_rows,
+    fix_order,
+    rows_with_time,
+    without_bad_rows,
+    without_unknown_volume,
+)
+from optimizer.bars.foreign import read_foreign
+from optimizer.bars.import_report import (
+    ImportRefusedError,
+    ImportReport,
+    SymbolReport,
+    advice_on,
+)
 from optimizer.bars.load import read_rows
 from optimizer.bars.rows import VALUES, Rows
-from optimizer.bars.times import most_common
+from optimizer.bars.sizes import bar_size
+from optimizer.bars.splits import suspected_splits
+from optimizer.bars.symbols import LABEL
+from optimizer.bars.tidy import Foreign
 from optimizer.bars.timestamps import read_zone
 from optimizer.errors import DataError
 from optimizer.files import write_atomically
@@ -139,11 +154,13 @@ def write_bars(
     zone = read_zone("--timezone", timezone)
     sessions = open_calendar(calendar) if calendar is not None else None
     timed = [rows_with_time(one, wanted) for one in foreign]
-    parts = [_rows(one, wanted, zone) for one, _ in timed]
     findings = [finding for _, finding in timed if finding is not None]
-    for part in parts:
-        findings += bad_rows(part, wanted)
-    rows = _joined([without_bad_rows(part) if wanted.drop_bad_rows else part for part in parts])
+    parts = []
+    for one, _ in timed:
+        part, unknown = without_unknown_volume(_rows(one, wanted, zone), wanted)
+        findings += [*unknown, *bad_rows(part, wanted)]
+        parts.append(without_bad_rows(part) if wanted.drop_bad_rows else part)
+    rows = _joined(parts)
     if not len(rows.time):
         raise DataError(f"{rows.source}: every row is bad; correct the file")
     rows, more = fix_order(rows, wanted)
@@ -152,9 +169,9 @@ def write_bars(
     report = ImportReport(sources, tuple(findings), (), calendar, None)
     left = [one for one in findings if not one.fixed]
     if left:
+        n_rows = sum(len(one.frame) for one in foreign)
         what = "; ".join(map(str, left))
-        options = " ".join(dict.fromkeys(one.option for one in left))
-        raise ImportRefusedError(f"{what}; correct the file, or add {options}", report)
+        raise ImportRefusedError(f"{what}; {advice_on(left, n_rows)}", report)
     try:
         check_rows(rows, zone)
     except DataError as error:
@@ -202,10 +219,11 @@ def _joined(parts: Sequence[Rows]) -> Rows:
     place = {name: i for i, name in enumerate(names)}
     codes = [np.array([place[n] for n in p.names], dtype=np.int64)[p.code] for p in parts]
     numbers = [f"{p.unit} {number} of {p.source}" for p in parts for number in p.frame.index]
+    labels = pd.concat([p.frame.filter(regex=f"^{LABEL}") for p in parts])
     return Rows(
         f"{len(parts)} files",
         "",
-        pd.DataFrame({"symbol": [names[c] for code in codes for c in code]}, index=numbers),
+        labels.set_axis(numbers).assign(symbol=[names[c] for code in codes for c in code]),
         names,
         np.concatenate(codes),
         np.concatenate([part.time for part in parts]),
@@ -242,7 +260,7 @@ def _symbol_reports(
         times = rows.time[where].astype("datetime64[ns]")
         values = {column: rows.values[column][where] for column in VALUES}
         steps = np.diff(times.view(np.int64)).astype(np.int64)
-        size = most_common(steps) if len(steps) else 0
+        size = bar_size(times) if len(steps) else 0
         days = trading_days(times, zone, size, calendar)
         missing, unexpected = day_gaps(days, size, calendar)
         yield SymbolReport(

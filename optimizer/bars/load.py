@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from optimizer.bars.checks import check_rows, suspected_splits
+from optimizer.bars.checks import check_rows
+from optimizer.bars.foreign import read_file
 from optimizer.bars.payments import align_payments, read_payments
-from optimizer.bars.read import find_symbols, read_table
-from optimizer.bars.rows import VALUES, Rows
+from optimizer.bars.per_year import LEAST_PER_YEAR, MOST_PER_YEAR, infer_bars_per_year
+from optimizer.bars.rows import VALUES, Rows, oldest_first
+from optimizer.bars.sizes import bar_size
+from optimizer.bars.splits import suspected_splits
+from optimizer.bars.symbols import find_symbols
 from optimizer.bars.times import (
-    LEAST_PER_YEAR,
-    MOST_PER_YEAR,
     duration_text,
-    infer_bars_per_year,
     long_gap,
-    most_common,
     read_duration,
     time_text,
     to_nanoseconds,
@@ -54,14 +54,15 @@ def load_bars(
 ) -> Bars:
     """Read bars of one or several symbols.
 
-    The file is tidy long: a row for each symbol and bar, with the columns symbol (or ticker),
-    timestamp (or datetime, date, time), open, high, low, close and volume, named in any case, and those
-    that ``funding`` and ``dividends`` name; others are ignored. Without a symbol column the file holds
-    one symbol, named as the file. The rows of a symbol are in order of time. Timestamps are dates, times
-    with or without an offset, or seconds, milliseconds, microseconds or nanoseconds since 1970.
+    The file is one that ``barsweep data import`` reads without an option: a row for each symbol and bar,
+    with the columns symbol (or ticker), timestamp (or datetime, date, time), open, high, low, close and
+    volume, named in any case, and those that ``funding`` and ``dividends`` name; others are ignored.
+    Without a symbol column the file holds one symbol, named by the file. The rows of a symbol are in
+    order of time, or all with the newest first. Timestamps are dates, times with or without an offset,
+    or seconds, milliseconds, microseconds or nanoseconds since 1970.
 
     Args:
-        path: a ``.parquet``, ``.pq``, ``.csv`` or ``.csv.gz`` file.
+        path: a Parquet, CSV, text, JSON or feather file.
         symbols: the symbols to read, in any order; None takes all. The result has them in order of
             name.
         start: first time, inclusive; a date is the start of that day.
@@ -72,8 +73,8 @@ def load_bars(
         timezone: the time zone of timestamps, ``start`` and ``end`` that carry none, as
             ``America/New_York``.
         bars_per_year: annualizes returns; None takes the bars over their span.
-        bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes the most common
-            step between bars.
+        bar: duration of a bar, such as ``5min``, ``1h``, ``1d`` or ``2w``; None takes that of
+            the steps between bars, as the import reports it.
         funding: column of funding rates, fractions of the value at the close before, which longs pay to
             shorts if positive; empty cells are 0. None for no funding.
         dividends: column of dividends, money per unit, in the first bar without them; likewise.
@@ -100,10 +101,9 @@ def load_bars(
         raise DataError(f"{source}: bar: {error}") from None
     named = {"funding": funding, "dividends": dividends}
     others = {standard: name for standard, name in named.items() if name is not None}
-    rows = find_symbols(read_table(Path(path), others))
-    rows = _select_symbols(rows, symbols)
-    rows = _select_times(read_times(rows, zone), start, end, zone)
-    rows = _read_values(rows)
+    rows = _select_symbols(find_symbols(_read_rows(Path(path), others)), symbols)
+    rows, _ = oldest_first(read_times(rows, zone))
+    rows = _read_values(_select_times(rows, start, end, zone))
     check_rows(rows, zone, size)
     payments = read_payments(rows, others)
     bars = _align(rows, align, bars_per_year, size, payments)
@@ -114,8 +114,18 @@ def load_bars(
     return bars
 
 
+def _read_rows(path: Path, others: Mapping[str, str]) -> Rows:
+    """The rows of a file, by the rules of an import that changes nothing."""
+    read = read_file(path, others)
+    if "volume" not in read.frame:
+        raise DataError(
+            f"{path}: no column volume; add one, or have `barsweep data import --zero-volume` write 0"
+        )
+    return Rows(read.source, read.unit, read.frame)
+
+
 def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneInfo) -> Rows:
-    """Read the times and numbers of a frame of bars, and judge neither order nor values.
+    """Read the times and numbers of a frame of bars, oldest first, and judge neither order nor values.
 
     Args:
         frame: columns symbol, timestamp, open, high, low, close and volume, others ignored; the index
@@ -125,12 +135,13 @@ def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneIn
         zone: the time zone of timestamps that carry none.
 
     Returns:
-        The rows in the order of the frame.
+        The rows in the order of the frame, or the other way round if it has the newest first.
 
     Raises:
         DataError: a symbol or a time is missing or cannot be read, or a value is no number.
     """
-    return _read_values(read_times(find_symbols(Rows(source, unit, frame)), zone))
+    rows, _ = oldest_first(read_times(find_symbols(Rows(source, unit, frame)), zone))
+    return _read_values(rows)
 
 
 def _select_symbols(rows: Rows, symbols: Sequence[str] | str | None) -> Rows:
@@ -187,8 +198,8 @@ def _log_suspicions(bars: Bars, size: int | None) -> None:
     ]
     if splits:
         _log.warning(
-            "%s: prices step as at an unadjusted split: %s; adjust them, or ignore this if the "
-            "market moved so",
+            "%s: prices step as at a split or redenomination left in: %s; adjust them, or ignore this if "
+            "the market moved so",
             bars.source,
             list_text(splits, 5),
         )
@@ -208,7 +219,7 @@ def _long_gaps(times: TimeArray, size: int | None) -> list[str]:
     steps = np.diff(to_nanoseconds(times))
     if not len(steps):
         return []
-    long = np.flatnonzero(steps > long_gap(most_common(steps) if size is None else size))
+    long = np.flatnonzero(steps > long_gap(bar_size(times) if size is None else size))
     return [
         f"{time_text(times[i])} to {time_text(times[i + 1])} ({duration_text(int(steps[i]))})"
         for i in long

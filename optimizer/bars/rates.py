@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.read import ACCEPTED_NAMES, MISSING_TEXTS
 from optimizer.bars.rows import Rows, first_row
 from optimizer.bars.side_table import read_side_table
+from optimizer.bars.text_files import MISSING_TEXTS
 from optimizer.bars.times import time_text
 from optimizer.bars.timestamps import read_times
 from optimizer.catalogue import HIGHEST_RATE, LOWEST_RATE
@@ -18,7 +18,7 @@ from optimizer.errors import DataError
 from optimizer.text import list_text, quoted, suggest
 from optimizer.types import FloatArray, TimeArray
 
-_TIME_NAMES = (*ACCEPTED_NAMES["timestamp"], "observation_date")
+_TIME_NAMES = ("timestamp", "datetime", "date", "time", "observation_date")
 _MISSING = (*MISSING_TEXTS, ".")
 
 

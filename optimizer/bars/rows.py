@@ -135,6 +135,24 @@ class Rows:
         return np.split(order, np.cumsum(counts)[:-1])
 
 
+def oldest_first(rows: Rows) -> tuple[Rows, bool]:
+    """Turn round a file that has the newest row of each symbol first, as many exports do.
+
+    Args:
+        rows: the rows with their symbols and times.
+
+    Returns:
+        The rows, and whether they were turned round; no row is moved where any is out of order.
+    """
+    steps = [np.diff(rows.time[where]) for where in rows.by_symbol()]
+    several = [step for step in steps if len(step)]
+    if not several or not all((step < np.timedelta64(0, "ns")).all() for step in several):
+        return rows, False
+    return replace(
+        rows, frame=rows.frame.iloc[::-1], code=rows.code[::-1], time=rows.time[::-1]
+    ), True
+
+
 def first_row(marked: Any) -> int | None:
     """The position of the first marked row; None if no row is marked.
 

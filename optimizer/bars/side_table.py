@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from optimizer.bars.read import MISSING_TEXTS, UNREADABLE
+from optimizer.bars.text_files import MISSING_TEXTS, UNREADABLE
 from optimizer.errors import DataError
 from optimizer.text import one_line
 

@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.read import refuse_nested
 from optimizer.bars.rows import Rows, first_row
-from optimizer.bars.times import SECOND
+from optimizer.bars.symbols import refuse_nested
+from optimizer.bars.written_times import ZONE_NAME, day_comes_first, iso_text
 from optimizer.errors import DataError
 from optimizer.text import one_line
-from optimizer.types import MaskArray, TimeArray
+from optimizer.types import IntArray, MaskArray, TimeArray
 
 Moment = str | datetime.date | np.datetime64
 """A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
@@ -145,45 +145,91 @@ def to_utc(times: pd.DatetimeIndex, zone: zoneinfo.ZoneInfo) -> pd.DatetimeIndex
     return local.tz_convert("UTC")
 
 
+_UNIT_BOUNDS = np.array([1e11, 1e14, 1e17])
+"""A time since 1970 below is in seconds, milliseconds or microseconds; above, in nanoseconds."""
+_YEAR_STEP = 366 * 86_400
+"""Seconds."""
+
+
 def _epoch_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
-    """Numbers since 1970; their magnitude tells the unit."""
+    """Numbers since 1970, of which the magnitude tells the unit, or dates as 20170103."""
     numbers = column.to_numpy()
+    if np.isfinite(numbers).all() and (np.mod(numbers, 1) == 0).all() and numbers.min() > 0:
+        texts = pd.Series(numbers).astype("int64").astype("str")
+        if _are_dates(texts):
+            return _written_times(rows, texts)
     largest = float(np.abs(numbers).max())
     if not 1e8 <= largest < 2**63:
-        # As seconds these end in 1973: far more likely they are dates such as 20170103.
+        # As seconds these end in 1973: far more likely they are something else.
         rows.refuse(
             0,
             f"timestamp {rows.cell('timestamp', 0)} is no time since 1970 in seconds or "
             "milliseconds; write dates as 2017-01-03",
         )
-    bounds = ((1e11, "s", SECOND), (1e14, "ms", 1_000_000), (1e17, "us", 1000), (np.inf, "ns", 1))
-    unit, scale = next((unit, scale) for bound, unit, scale in bounds if largest < bound)
-    # Times of one file lie within a few decades; a value a thousandth as large has another unit.
-    if (row := first_row(np.abs(numbers) < largest / 100.0)) is not None:
+    unit = np.searchsorted(_UNIT_BOUNDS, np.abs(numbers), side="right")
+    each, same = _scaled(numbers, unit), _scaled(numbers, np.full_like(unit, unit.max()))
+    # A file may change its unit. One that begins before 1973 has small numbers of the same unit.
+    times = each if np.ptp(each / 1e9) < np.ptp(same / 1e9) else same
+    steps = np.abs(np.diff(times / 1e9)) > _YEAR_STEP
+    alone = np.concatenate(([True], steps)) & np.concatenate((steps, [True]))
+    if len(times) > 1 and (row := first_row(alone & (np.abs(numbers) < largest / 100))) is not None:
         rows.refuse(
             row,
-            f"timestamp {rows.cell('timestamp', row)} has a different unit from the others, which"
-            f" were read as {unit}; write all in one unit",
+            f"timestamp {rows.cell('timestamp', row)} is far from the others, as if of a different"
+            " unit; write all in one unit",
         )
-    if numbers.dtype.kind == "f":
-        numbers, unit = np.round(numbers.astype(np.float64) * scale), "ns"
-        if (row := first_row(np.abs(numbers) >= 2.0**63)) is not None:
-            _refuse_year(rows, row)
-    return pd.DatetimeIndex(numbers.astype(np.int64).view(f"datetime64[{unit}]"), tz="UTC")
+    limit = 2.0**63 - 1024
+    if (row := first_row(np.abs(times) >= limit)) is not None:
+        _refuse_year(rows, row)
+    return pd.DatetimeIndex(times.astype(np.int64).view("datetime64[ns]"), tz="UTC")
+
+
+def _scaled(numbers: Any, unit: IntArray) -> Any:
+    """Nanoseconds: exact integers where they fit, else floats that are out of range."""
+    scale = 10 ** (9 - 3 * unit.astype(np.int64))
+    as_float = np.round(numbers.astype(np.float64) * scale)
+    if numbers.dtype.kind == "f" or (np.abs(as_float) >= 2.0**63 - 1024).any():
+        return as_float
+    return numbers.astype(np.int64) * scale
+
+
+def _are_numbers(texts: pd.Series[Any]) -> bool:
+    """Whether texts are numbers since 1970; the first one tells for nearly all files."""
+    number = r"-?[0-9]{9,19}(?:\.[0-9]*)?"
+    return bool(re.fullmatch(number, texts.iloc[0])) and bool(texts.str.fullmatch(number).all())
+
+
+def _are_dates(texts: pd.Series[Any]) -> bool:
+    """Whether whole numbers are dates or times without punctuation, such as 20170103093000."""
+    fits = texts.str.fullmatch(
+        r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:(?:[01]\d|2[0-3])(?:[0-5]\d){1,2})?"
+    )
+    return bool(fits.all())
 
 
 def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
-    """ISO 8601 text; either all times have an offset or none has."""
+    """Times as text; either all have an offset or none has."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
     texts = pd.Series([str(text).strip() for text in written], dtype="str")
-    times = pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True))
-    unread = times.isna() | (texts.str.len() < len("2017-01-03")).to_numpy()
+    if _are_numbers(texts) and not _are_dates(texts):
+        return _epoch_times(rows, pd.to_numeric(column.astype("str").str.strip()))
+    times, unread = _iso_times(texts)
+    zone = None
+    if unread.any():
+        texts, zone = _named_zone(texts.str.replace(r"\s+", " ", regex=True))
+        day_first = day_comes_first(texts)
+        texts = pd.Series([iso_text(text, day_first) for text in texts], dtype="str")
+        times, unread = _iso_times(texts)
     if (row := first_row(unread[code])) is not None:
+        cell = rows.cell("timestamp", row)
+        either = re.fullmatch(r"'(\d\d?)[/-](\d\d?)[/-](\d{4}|\d\d)\b.*", cell)
+        why = ": day and month cannot be told apart" if either else " or time"
         rows.refuse(
             row,
-            f"timestamp {rows.cell('timestamp', row)} is not an ISO date or time; "
-            "write it as 2017-01-03 or 2017-01-03 14:30",
+            f"timestamp {cell} is not an ISO date{why}; write it as 2017-01-03 or 2017-01-03 14:30",
         )
+    if zone is not None:
+        return to_utc(times.tz_localize(None), zone)[code]
     aware = texts.str.contains(r":\d\d.*?(?:Z|[+-]\d\d(?::?\d\d)?)$", regex=True)
     aware_row = aware.to_numpy(dtype=np.bool_)[code]
     if (row := first_row(aware_row != aware_row[0])) is not None:
@@ -193,6 +239,28 @@ def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
             "differ in having an offset; write all times with an offset, or none",
         )
     return (times if aware_row[0] else times.tz_localize(None))[code]
+
+
+def _iso_times(texts: pd.Series[Any]) -> tuple[pd.DatetimeIndex, Any]:
+    """The times of ISO 8601 texts, and which texts are none."""
+    times = pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True))
+    unread = times.isna() | (texts.str.len() < len("2017-01-03")).to_numpy()
+    return times, unread
+
+
+def _named_zone(texts: pd.Series[Any]) -> tuple[pd.Series[Any], zoneinfo.ZoneInfo | None]:
+    """The texts without the name of a time zone that ends all of them, and the zone."""
+    if not ZONE_NAME.fullmatch(texts.iloc[0]):
+        return texts, None
+    matches = [ZONE_NAME.fullmatch(text) for text in texts]
+    names = {match[2] if match else "" for match in matches}
+    if len(names) != 1 or "" in names:
+        return texts, None
+    try:
+        zone = zoneinfo.ZoneInfo(names.pop())
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return texts, None
+    return pd.Series([match[1] for match in matches if match], dtype="str"), zone
 
 
 def last_of_days(timestamps: TimeArray, timezone: str) -> MaskArray:

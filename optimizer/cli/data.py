@@ -26,6 +26,9 @@ DropDuplicates = Annotated[
     bool,
     typer.Option("--drop-duplicates", help="Keep the first of several rows with the same time."),
 ]
+ZeroVolume = Annotated[
+    bool, typer.Option("--zero-volume", help="Write volume 0 where it is missing or unknown.")
+]
 Adjust = Annotated[
     bool,
     typer.Option("--adjust", help="Scale prices to the adjusted closes, where a file has them."),
@@ -45,12 +48,10 @@ def import_data(
     drop_duplicates: DropDuplicates = False,
     sort: Annotated[bool, typer.Option("--sort", help="Sort rows by symbol and time.")] = False,
     adjust: Adjust = False,
-    zero_volume: Annotated[
-        bool, typer.Option("--zero-volume", help="Write volume 0 where a file has none.")
-    ] = False,
+    zero_volume: ZeroVolume = False,
     overwrite: Replace = False,
 ) -> None:
-    """Convert files from Yahoo, Stooq, Binance, freqtrade, MetaTrader or Alpaca to bars."""
+    """Convert files of bars that other programs and data vendors write."""
     from optimizer.bars.fixes import Fixes
     from optimizer.bars.importing import import_bars
 
@@ -83,13 +84,14 @@ def fetch_data(
     drop_bad_rows: DropBadRows = False,
     drop_duplicates: DropDuplicates = False,
     adjust: Adjust = False,
+    zero_volume: ZeroVolume = False,
     overwrite: Replace = False,
 ) -> None:
     """Download bars from Yahoo (extra `yahoo`) or a crypto exchange (extra `crypto`)."""
     from optimizer.bars.fetch import fetch_bars
     from optimizer.bars.fixes import Fixes
 
-    fixes = Fixes(drop_bad_rows, drop_duplicates, adjust=adjust)
+    fixes = Fixes(drop_bad_rows, drop_duplicates, adjust=adjust, zero_volume=zero_volume)
     with _import_report() as show_report:
         show_report(
             fetch_bars(

@@ -14,7 +14,7 @@ import pandas as pd
 import tomli_w
 from pydantic import Field, ValidationError
 
-from optimizer.bars.times import MOST_PER_YEAR
+from optimizer.bars.per_year import MOST_PER_YEAR
 from optimizer.catalogue import METRICS
 from optimizer.errors import ExportError
 from optimizer.files import write_atomically

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from optimizer.bars.times import (
-    DAY,
-    TRADING_DAYS,
-    YEAR,
-    days_per_year,
-    most_common,
-    to_nanoseconds,
-)
+from optimizer.bars.per_year import TRADING_DAYS, YEAR, days_per_year
+from optimizer.bars.sizes import bar_size
+from optimizer.bars.times import DAY
 from optimizer.catalogue import CLASSIFIERS, Parameter
 from optimizer.errors import StudyFileError
 from optimizer.study_file.settings import Setting, Span
@@ -71,7 +64,6 @@ def bars_in(span: Span, bars: Bars) -> float:
     per_year = _PER_YEAR.get(span.unit)
     if per_year is None:
         per_year = days_per_year(bars.timestamps, bars.bars_per_year)
-        steps = np.diff(to_nanoseconds(bars.timestamps))
-        if len(steps) and most_common(steps) >= 1.5 * DAY:
+        if bars.n_bars > 1 and bar_size(bars.timestamps) >= 1.5 * DAY:
             per_year = TRADING_DAYS
     return span.number * bars.bars_per_year / per_year

@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from optimizer.bars.times import LEAST_PER_YEAR, MOST_PER_YEAR, read_duration, write_duration
+from optimizer.bars.per_year import LEAST_PER_YEAR, MOST_PER_YEAR
+from optimizer.bars.times import read_duration, write_duration
 from optimizer.catalogue import ALIGNMENTS, Align
 from optimizer.study_file.values import (
     bounded,
@@ -144,7 +145,7 @@ class DataTable(Table):
         timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
             ``members``.
         bars_per_year: annualizes returns; None takes the bars over their span.
-        bar: duration of a bar; None takes the most common step.
+        bar: duration of a bar; None takes that of the steps between bars.
         funding, dividends: columns of the file of bars with funding rates and dividends; None for none.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 from kernels import layout
 from kernels.codes import ADDITIONS, ALLOCATIONS, ENTRIES, KELLY, SIZINGS
 from optimizer.bars.finer import FinerBars
-from optimizer.bars.times import days_per_year
+from optimizer.bars.per_year import days_per_year
 from optimizer.bars.timestamps import last_of_days
 from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.errors import DataError

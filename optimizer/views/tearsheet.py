@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.times import days_per_year
+from optimizer.bars.per_year import days_per_year
 from optimizer.errors import ExportError
 from optimizer.extras import optional_module
 from optimizer.files import write_atomically

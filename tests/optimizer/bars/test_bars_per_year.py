@@ -17,12 +17,8 @@ from hypothesis import strategies as st
 
 from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
-from optimizer.bars.times import (
-    days_per_year,
-    infer_bars_per_year,
-    read_duration,
-    write_duration,
-)
+from optimizer.bars.per_year import days_per_year, infer_bars_per_year
+from optimizer.bars.times import read_duration, write_duration
 from optimizer.errors import DataError
 from optimizer.types import Bars, TimeArray
 

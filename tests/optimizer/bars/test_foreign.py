@@ -13,9 +13,9 @@ import pytest
 
 from optimizer.bars.fixes import Fixes
 from optimizer.bars.foreign import read_foreign
-from optimizer.bars.foreign_formats import symbol_of
 from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
+from optimizer.bars.symbols import symbol_of
 from optimizer.errors import DataError
 from optimizer.types import Bars
 

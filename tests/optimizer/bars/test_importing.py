@@ -45,7 +45,7 @@ GOOD = [line(day) for day in days(5)]
     [
         ([*GOOD, "2017-01-10,null,null,null,null,null,null"], "drop_bad_rows", "no value", 7),
         ([*GOOD, line("2017-01-10", 0.0)], "drop_bad_rows", "not positive", 7),
-        ([*GOOD, line("2017-01-10", volume=-1)], "drop_bad_rows", "negative volume", 7),
+        ([*GOOD, line("2017-01-10", volume=-5)], "drop_bad_rows", "negative volume", 7),
         ([*GOOD, line("2017-01-10", float("inf"))], "drop_bad_rows", "infinite", 7),
         ([*GOOD, "2017-01-10,5,4,1,3,3,1"], "drop_bad_rows", "high below", 7),
         ([*GOOD, "2017-01-10,5,6,4,3,3,1"], "drop_bad_rows", "low above", 7),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer.bars.times import infer_bars_per_year
+from optimizer.bars.per_year import infer_bars_per_year
 from optimizer.catalogue import CLASSIFIERS
 from optimizer.errors import StudyFileError
 from optimizer.search.run import run_study
