@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -84,7 +84,49 @@ def load_bars(
     Raises:
         DataError: the file cannot be read, or its bars cannot be used.
     """
-    source = str(path)
+    return read_bars(
+        lambda others: read_table(Path(path), others),
+        str(path),
+        symbols,
+        start,
+        end,
+        align=align,
+        timezone=timezone,
+        bars_per_year=bars_per_year,
+        bar=bar,
+        funding=funding,
+        dividends=dividends,
+    )
+
+
+def read_bars(
+    read: Callable[[Mapping[str, str]], Rows],
+    source: str,
+    symbols: Sequence[str] | str | None,
+    start: Moment | None,
+    end: Moment | None,
+    *,
+    align: Align,
+    timezone: str,
+    bars_per_year: float | None,
+    bar: str | None,
+    funding: str | None,
+    dividends: str | None,
+) -> Bars:
+    """Check and align the rows of bars, wherever they come from.
+
+    Args:
+        read: reads the rows; takes the names of the columns of payments by those of ``PAYMENTS``.
+        source: the file, or what stands for it in messages.
+        symbols, start, end, align, timezone, bars_per_year, bar, funding, dividends: the arguments that
+            ``load_bars`` takes.
+
+    Returns:
+        The bars, timestamps in UTC.
+
+    Raises:
+        DataError: the rows cannot be read, or are no usable bars.
+    """
     zone = read_zone(source, timezone)
     if align not in ALIGNMENTS:
         valid = ", ".join(f'"{one}"' for one in ALIGNMENTS)
@@ -100,7 +142,7 @@ def load_bars(
         raise DataError(f"{source}: bar: {error}") from None
     named = {"funding": funding, "dividends": dividends}
     others = {standard: name for standard, name in named.items() if name is not None}
-    rows = find_symbols(read_table(Path(path), others))
+    rows = find_symbols(read(others))
     rows = _select_symbols(rows, symbols)
     rows = _select_times(read_times(rows, zone), start, end, zone)
     rows = _read_values(rows)

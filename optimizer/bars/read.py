@@ -131,8 +131,20 @@ def ragged(lines: Iterable[str], delimiter: str, error: BaseException) -> str:
     return f": cannot be read as CSV ({one_line(error)}); export it again"
 
 
-def _find_columns(source: str, header: Sequence[str], others: Mapping[str, str]) -> dict[str, int]:
-    """Position of each standard column, and of the others."""
+def find_columns(source: str, header: Sequence[str], others: Mapping[str, str]) -> dict[str, int]:
+    """Find the columns of bars by their names.
+
+    Args:
+        source: the file, in messages.
+        header: the names of its columns.
+        others: further columns, see ``read_table``.
+
+    Returns:
+        The position of each standard column that is there, and of the others.
+
+    Raises:
+        DataError: a column is missing, or several have its name.
+    """
     found: dict[str, int] = {}
     for standard, names in ACCEPTED_NAMES.items():
         places = [i for i, name in enumerate(header) if name.strip().lower() in names]
@@ -190,7 +202,7 @@ def _read_parquet(path: Path, others: Mapping[str, str]) -> Rows:
     # The handle is ours: pyarrow's own would stay open where the file is refused.
     with path.open("rb") as handle, pq.ParquetFile(handle) as file:
         header = file.schema_arrow.names
-        found = _find_columns(str(path), header, others)
+        found = find_columns(str(path), header, others)
         table = file.read(columns=[header[i] for i in found.values()])
     standard = {header[place]: name for name, place in found.items()}
     table = table.rename_columns([standard[name] for name in table.column_names])
@@ -211,7 +223,7 @@ def _read_csv(path: Path, others: Mapping[str, str]) -> Rows:
         )
     if not any(name.strip() for name in header):
         raise DataError(f"{path}: line 1 is blank; it must name the columns")
-    found = _find_columns(str(path), header, others)
+    found = find_columns(str(path), header, others)
     names = [f"other column {i}" for i in range(len(header))]
     for standard, place in found.items():
         names[place] = standard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Unsealing:
     p: float | None = None
 
 
-def unseal_study(folder: str | Path) -> Unsealing:
+def unseal_study(folder: str | os.PathLike[str]) -> Unsealing:
     """Open the holdout of a study for all of its sets, for good.
 
     The look is noted in the ledger, and the holdout's p-value is corrected for it. A study that is
@@ -58,12 +59,12 @@ def unseal_study(folder: str | Path) -> Unsealing:
     opened = StudyFolder.open(Path(folder))
     whole = opened.path.resolve().parent.parent
     if opened.path.resolve().parent.name == FOLDS and (whole / MANIFEST).is_file():
-        raise StudyError(f"{folder}: a window of the study in {whole}; unseal that one")
+        raise StudyError(f"{opened.path}: a window of the study in {whole}; unseal that one")
     refuse_links(opened.path)
     look = unsealing(opened.manifest())
     if look is None:
         raise StudyError(
-            f"{folder}: nothing to unseal: the study has no holdout ([validation] holdout is 0)"
+            f"{opened.path}: nothing to unseal: the study has no holdout ([validation] holdout is 0)"
         )
     if before := unsealed_at(opened):
         return Unsealing(*before, already=True)

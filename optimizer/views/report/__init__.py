@@ -6,6 +6,7 @@ enforces. Whatever has a row for each set is binned, so its size does not grow w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from optimizer.store.guards import HTML, check_output, write_output
 
 
 def write_report(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     out: str | Path | None = None,
     *,
     trust: bool = False,
