@@ -81,10 +81,11 @@ def _rows(frame: pd.DataFrame, symbol: str | None, others: Mapping[str, str]) ->
         raise DataError(f"{SOURCE}: got {quoted(frame)}; expected a DataFrame of pandas")
     if frame.empty:
         raise DataError(f"{SOURCE}: has no rows")
-    numbered = frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
-    for name, values in _index_columns(frame.index).items():
-        numbered[name] = values
-    tidy = _stacked(numbered, frame) if frame.columns.nlevels > 1 else numbered
+    tidy = frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
+    if frame.columns.nlevels > 1:
+        tidy = _stacked(tidy)
+    beside = _index_columns(frame.index)
+    tidy = tidy.assign(**{name: values.take(tidy.index - 1) for name, values in beside.items()})
     header = [str(name) for name in tidy.columns]
     found = find_columns(SOURCE, header, others)
     chosen = tidy.iloc[:, list(found.values())].set_axis(list(found), axis=1)
@@ -114,26 +115,20 @@ def _index_columns(index: pd.Index) -> dict[str, pd.Index]:
     return {name: index} if name.strip().lower() in known else {}
 
 
-def _stacked(numbered: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+def _stacked(frame: pd.DataFrame) -> pd.DataFrame:
     """A wide frame with a row for each symbol and bar; rows keep their numbers."""
-    columns = frame.columns
-    fields = [
-        {str(one).strip().lower() for one in columns.get_level_values(level)}
-        for level in range(columns.nlevels)
-    ]
-    if columns.nlevels != 2 or not any(set(VALUES) <= one for one in fields):
+    levels = [frame.columns.get_level_values(i) for i in range(frame.columns.nlevels)]
+    fields = [{str(one).strip().lower() for one in level} for level in levels]
+    found = [i for i, names in enumerate(fields) if set(VALUES) <= names]
+    if len(levels) != 2 or not found:
         raise DataError(
-            f"{SOURCE}: columns in {columns.nlevels} levels, none of which has"
-            f" {list_text(VALUES)}; expected one level of these fields and one of symbols"
+            f"{SOURCE}: columns in {len(levels)} levels, none of which has {list_text(VALUES)};"
+            " expected one level of these fields and one of symbols"
         )
-    level = next(i for i, one in enumerate(fields) if set(VALUES) <= one)
+    names, symbols = levels[found[0]], levels[1 - found[0]]
     parts = []
-    for symbol in columns.get_level_values(1 - level).unique():
-        own = frame.loc[:, columns.get_level_values(1 - level) == symbol].set_axis(numbered.index)
-        own.columns = own.columns.get_level_values(level)
-        part = own[own.notna().any(axis=1)]
-        for name in _index_columns(frame.index):
-            part = part.assign(**{name: numbered[name]})
-        parts.append(part.assign(symbol=str(symbol)))
+    for symbol in symbols.unique():
+        own = frame.loc[:, symbols == symbol].set_axis(names[symbols == symbol], axis=1)
+        parts.append(own[own.notna().any(axis=1)].assign(symbol=str(symbol)))
     stacked: pd.DataFrame = pd.concat(parts)
     return stacked

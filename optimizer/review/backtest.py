@@ -74,6 +74,7 @@ def backtest(
         returns: the setting of that name in ``[search]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
+        number: the rank of the set in the export, from 1.
 
     Returns:
         Equity, fills and metrics.

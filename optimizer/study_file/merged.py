@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optimizer.catalogue import METRIC_DIRECTIONS
 from optimizer.errors import StudyFileError
 from optimizer.text import quoted
 
@@ -15,7 +16,8 @@ _LISTS = ("strategy", "classifier")
 def merged_tables(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a study with the keys that some changes name.
 
-    A key that is None goes back to its default. A list replaces all strategies or classifiers; a table
+    A key that is None goes back to its default. A key at a default that another key gives, as the
+    direction of an objective, follows that key. A list replaces all strategies or classifiers; a table
     changes the only one, or replaces it where it has another name.
 
     Args:
@@ -35,8 +37,26 @@ def merged_tables(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
         if name in _LISTS:
             merged[name] = [_changed_component(name, tables[name], change)]
         else:
-            merged[name] = _changed(tables.get(name, {}), change)
+            old = dict(tables.get(name, {}))
+            for key, leader, default in _FOLLOWING.get(name, ()):
+                if leader in change and old.get(key) == default(old):
+                    old.pop(key, None)
+            merged[name] = _changed(old, change)
     return merged
+
+
+def _direction(search: Mapping[str, Any]) -> object:
+    objective = search["objective"]
+    if isinstance(objective, str):
+        return METRIC_DIRECTIONS[objective]
+    return [METRIC_DIRECTIONS[name] for name in objective]
+
+
+_FOLLOWING: Mapping[str, Sequence[tuple[str, str, Callable[[Mapping[str, Any]], object]]]] = {
+    "costs": [("maker_bps", "commission_bps", lambda table: table["commission_bps"])],
+    "search": [("direction", "objective", _direction)],
+}
+"""Keys whose default is another key's, by table: the key, the other key, the default."""
 
 
 def _changed_component(
