@@ -146,6 +146,8 @@ class BacktestResult:
         are no orders. With fills at the close nothing is left to fill.
         """
         lots, orders, levels, left = self.waiting[self.bars.n_bars]
+        if self.rules.close_fill:  # filled at the close at which they were decided
+            orders = np.zeros_like(orders)
         short = True if self.rules.allow_short else None
         rows = []
         for s, symbol in enumerate(self.bars.symbols):
