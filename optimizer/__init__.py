@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from optimizer.bars.frames import bars_from_frame
     from optimizer.bars.importing import import_bars
     from optimizer.bars.load import load_bars
+    from optimizer.flow.given import from_orders, from_signals
     from optimizer.flow.look_ahead import look_ahead_check
+    from optimizer.flow.returns import metrics
     from optimizer.review.backtest import backtest
     from optimizer.review.compare import compare_studies
     from optimizer.review.lists import contenders, survivors
@@ -92,12 +94,15 @@ __all__ = [
     "export_next",
     "export_sets",
     "find_sets",
+    "from_orders",
+    "from_signals",
     "heatmap",
     "import_bars",
     "list_studies",
     "load_bars",
     "load_study",
     "look_ahead_check",
+    "metrics",
     "plot_backtest",
     "read_foreign",
     "replay",
@@ -125,12 +130,15 @@ _HOMES = {
     "export_next": "optimizer.selection.next_set",
     "export_sets": "optimizer.store.export",
     "find_sets": "optimizer.store.query",
+    "from_orders": "optimizer.flow.given",
+    "from_signals": "optimizer.flow.given",
     "heatmap": "optimizer.views.heatmap",
     "import_bars": "optimizer.bars.importing",
     "list_studies": "optimizer.review.records",
     "load_bars": "optimizer.bars.load",
     "load_study": "optimizer.study_file.load",
     "look_ahead_check": "optimizer.flow.look_ahead",
+    "metrics": "optimizer.flow.returns",
     "plot_backtest": "optimizer.views.backtest",
     "read_foreign": "optimizer.bars.foreign",
     "replay": "optimizer.review.replay",

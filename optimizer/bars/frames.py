@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from optimizer.bars.load import read_bars
@@ -84,8 +85,8 @@ def _rows(frame: pd.DataFrame, symbol: str | None, others: Mapping[str, str]) ->
     tidy = frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
     if frame.columns.nlevels > 1:
         tidy = _stacked(tidy)
-    beside = _index_columns(frame.index)
-    tidy = tidy.assign(**{name: values.take(tidy.index - 1) for name, values in beside.items()})
+    beside, places = _index_columns(frame.index), tidy.index.to_numpy(np.int64) - 1
+    tidy = tidy.assign(**{name: values.take(places) for name, values in beside.items()})
     header = [str(name) for name in tidy.columns]
     found = find_columns(SOURCE, header, others)
     chosen = tidy.iloc[:, list(found.values())].set_axis(list(found), axis=1)

@@ -21,6 +21,14 @@ from optimizer.text import counted
 class StudyResult:
     """A study that has run. Wherever a function takes the folder of a study, it takes this too.
 
+    >>> import optimizer
+    >>> bars = optimizer.load_bars("bars.parquet")
+    >>> result = optimizer.sweep(bars, "momentum", lookback=[20, 60], workers=1)
+    >>> result.best(1)["momentum_lookback"].tolist() in ([20.0], [60.0])
+    True
+    >>> optimizer.find_sets(result).shape[0], result.verdict.words
+    (2, 'not distinguishable from luck')
+
     Attributes:
         study: the study, with the settings that it ran with.
         folder: its folder.

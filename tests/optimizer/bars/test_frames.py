@@ -24,7 +24,8 @@ def tidy(tmp_path: Path) -> pd.DataFrame:
 
 
 def wide(tidy: pd.DataFrame) -> pd.DataFrame:
-    return tidy.set_index(["timestamp", "symbol"]).unstack("symbol")
+    across: Any = tidy.set_index(["timestamp", "symbol"]).unstack("symbol")
+    return pd.DataFrame(across)
 
 
 FORMS: dict[str, Any] = {
@@ -110,9 +111,10 @@ def test_the_messages_are_those_of_a_file(change: Any, tidy: pd.DataFrame, tmp_p
     path = tmp_path / "broken.parquet"
     broken.to_parquet(path, index=False)
     said = []
-    for read in (lambda: load_bars(path), lambda: Bars.from_frame(broken)):
+    reads: list[tuple[Any, Any]] = [(load_bars, path), (Bars.from_frame, broken)]
+    for read, given in reads:
         with pytest.raises(DataError) as caught:
-            read()
+            read(given)
         said.append(str(caught.value))
     assert said[1] == said[0].replace(str(path), "<frame>")
 

@@ -58,6 +58,11 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+def rows(frame: pd.DataFrame) -> Any:
+    """The rows of a frame as tuples with a name for each column."""
+    return frame.itertuples()
+
+
 def run(name: str, bars: Bars = BARS, **more: Any) -> BacktestResult:
     return backtest(bars, **{**RUNS[name], "first_bar": 80, **more})
 
@@ -113,7 +118,7 @@ def test_trades_are_those_of_the_fills(result: BacktestResult) -> None:
     assert {"symbol", "side", "entry", "exit", "bars", "size", "profit", "mae", "mfe", "end"} <= {
         *trades.columns
     }
-    for trade in trades.itertuples():
+    for trade in rows(trades):
         s = BARS.symbols.index(str(trade.symbol))
         sign = 1.0 if trade.side == "long" else -1.0
         first, last = times.index(trade.entry), times.index(trade.exit)
@@ -181,7 +186,7 @@ def test_the_attribution_adds_up(result: BacktestResult) -> None:
         assert profit[by, "carry"] == pytest.approx(result.in_sample["carry"], abs=1e-6)
         for name, trades in result.trades.groupby(by):
             assert profit[by, name] == pytest.approx(trades["profit"].sum(), abs=1e-6)
-    yearly = result.equity.groupby(result.equity.index.year).last()
+    yearly = result.equity.groupby(pd.DatetimeIndex(result.equity.index).year).last()
     for year, one in yearly.diff().fillna(yearly - CASH).items():
         assert profit["year", str(year)] == pytest.approx(one, abs=1e-6)
     names = {1: "bull", 0: "neutral", -1: "bear"}
@@ -228,7 +233,7 @@ def test_a_waiting_entry_has_its_level() -> None:
     for stop in range(200, 400, 5):
         bars = BARS.head(stop)
         orders = run("limit entries", bars).orders_next
-        for order in orders.itertuples():
+        for order in rows(orders):
             close = bars.close[-1, BARS.symbols.index(str(order.symbol))]
             if order.entry == "limit":
                 side = 1.0 if order.quantity > 0.0 else -1.0
@@ -296,5 +301,5 @@ def test_what_is_held_at_the_end_is_what_the_event_flow_holds() -> None:
         positions = run("shorts, stops, lots", bars).positions.iloc[-1].to_dict()
         found = {one.symbol: one.quantity for one in view.positions}
         assert positions == {symbol: found.get(symbol, 0.0) for symbol in bars.symbols}
-        held += np.count_nonzero(list(found.values()))
+        held += sum(quantity != 0.0 for quantity in found.values())
     assert held > 5
