@@ -17,17 +17,13 @@ from kernels import codes
 from kernels.codes import FLAT, HOLD, LONG, SHORT
 from optimizer.errors import DataError, StudyFileError
 from optimizer.flow.event_flow import EventFlow
+from optimizer.flow.given_tables import Table, read_flags, read_numbers
 from optimizer.flow.prepared import prepare_flow
 from optimizer.study_file.study import Study
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.single_set import single_set_study
-from optimizer.text import list_text, quoted
 from optimizer.types import Bars, BoolArray, Fill, FloatArray, Order, Regime, Signal, correlation_id
-
-Table = pd.DataFrame | pd.Series | np.ndarray[Any, Any]
-"""A value for each bar and symbol: a DataFrame with the times and symbols of the bars, an array of shape
-(n_bars, n_symbols), or for one symbol a Series or an array of shape (n_bars,)."""
 
 _RISK = {"correlation_penalty": 0.0, "rebalance_band": 0.0, "volatility_lookback": 20}
 """Parameters that differ from a study's defaults: what is given is not second-guessed."""
@@ -89,7 +85,8 @@ def from_signals(
         "short_exits": short_exits,
     }
     enter, leave, enter_short, leave_short = (
-        nothing if table is None else _flags(bars, name, table) for name, table in tables.items()
+        nothing if table is None else read_flags(bars, name, table)
+        for name, table in tables.items()
     )
     both = np.argwhere(enter & enter_short)
     if len(both):
@@ -141,7 +138,7 @@ def from_orders(
             than is held where that is not allowed.
         StudyFileError: a setting is unknown or out of bounds.
     """
-    units = np.nan_to_num(_table(bars, "orders", orders, np.float64), nan=0.0, posinf=np.inf)
+    units = read_numbers(bars, "orders", orders)
     study = _study({"lot_size": lot_size}, costs, account, instruments, "weight", allow_short)
     return _run(study, bars, "orders", lambda *parts: _OrderFlow(bars, units, *parts))
 
@@ -176,7 +173,8 @@ def _direction(lots: float, enter: bool, leave: bool, enter_short: bool, leave_s
         return LONG if enter else FLAT if leave_short else HOLD
     if enter and not leave:
         return LONG
-    return SHORT if enter_short and not leave_short else HOLD
+    # Flat, so that a stop bars an entry no longer than the signal that led to it.
+    return SHORT if enter_short and not leave_short else FLAT
 
 
 class _OrderFlow(EventFlow):
@@ -293,41 +291,3 @@ def _fill_table(bars: Bars, rules: Rules, fills: Sequence[Fill]) -> pd.DataFrame
             "cash": -lots * cash,
         }
     )
-
-
-def _flags(bars: Bars, name: str, given: Table) -> BoolArray:
-    """A table of true and false, shape (n_bars, n_symbols)."""
-    values = _table(bars, name, given, None)
-    if values.dtype != np.bool_:
-        raise DataError(
-            f"{name}: has {values.dtype} values; expected true or false, as close > average"
-        )
-    return values
-
-
-def _table(bars: Bars, name: str, given: Table, kind: Any) -> np.ndarray[Any, Any]:
-    """A table as an array of shape (n_bars, n_symbols)."""
-    if isinstance(given, pd.DataFrame):
-        missing = [symbol for symbol in bars.symbols if symbol not in given.columns]
-        if missing:
-            raise DataError(
-                f"{name}: no column {list_text(missing)}; found: {list_text(map(str, given))}"
-            )
-        given = given[list(bars.symbols)]
-    if isinstance(given, (pd.DataFrame, pd.Series)) and isinstance(given.index, pd.DatetimeIndex):
-        times = given.index if given.index.tz is not None else given.index.tz_localize("UTC")
-        if not times.equals(pd.DatetimeIndex(bars.timestamps, tz="UTC")):
-            raise DataError(f"{name}: other times than the bars; reindex it to bars.timestamps")
-    try:
-        values = np.asarray(given, dtype=kind)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{name}: has values that are no numbers, such as {quoted(given)}"
-        ) from None
-    if values.ndim == 1 and bars.n_symbols == 1:
-        values = values[:, np.newaxis]
-    if values.shape != (bars.n_bars, bars.n_symbols):
-        raise DataError(
-            f"{name}: has shape {values.shape}; expected {bars.n_bars} bars x {bars.n_symbols} symbols"
-        )
-    return values

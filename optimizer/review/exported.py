@@ -77,6 +77,7 @@ def open_export(file: Path, number: int, data: Path | None, trust: bool) -> Expo
         DataError: the bars cannot be used.
     """
     content = load_export(file)
+    _chosen(file, content, number)  # before the bars are loaded
     terms = Terms.of_export(content, file.resolve().parent, data)
     if not terms.data_path.exists():
         raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
