@@ -158,6 +158,39 @@ def score_sets(
 
 
 @jit
+def count_beyond(
+    scores: Float32Array,
+    multipliers: Float32Array,
+    largest: Float32Array,
+    distances: FloatArray,
+    counts: IntArray,
+) -> None:
+    """Count the draws in which the largest of all sets is as far above that of a set as observed.
+
+    Args:
+        scores: (n_sets, n_blocks), the errors of each set, summed over blocks.
+        multipliers: (n_blocks, n_draws), standard normal numbers.
+        largest: (n_draws,), the largest draw over all sets.
+        distances: (n_sets,), how far each set is below the best one.
+        counts: (n_sets,), filled.
+    """
+    n_sets, n_blocks = scores.shape
+    n_draws = multipliers.shape[1]
+    draws = np.empty(n_draws, np.float32)
+    for i in range(n_sets):
+        draws[:] = np.float32(0.0)
+        for b in range(n_blocks):
+            weight = scores[i, b]
+            for d in range(n_draws):
+                draws[d] += weight * multipliers[b, d]
+        distance = np.float32(distances[i])
+        count = 0
+        for d in range(n_draws):
+            count += largest[d] - draws[d] >= distance
+        counts[i] = count
+
+
+@jit
 def raise_maxima(scores: Float32Array, multipliers: Float32Array, maxima: Float32Array) -> None:
     """Raise the largest draws so far to those of further sets.
 

@@ -5,6 +5,7 @@ The parameters of the built-in strategies are in ``optimizer.strategies.built_in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -228,6 +229,20 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
     "carry": "maximize",
 }
 """The direction in which each metric is better; the default of a study file."""
+
+METRIC_BOUNDS: dict[str, tuple[float, float]] = {
+    "volatility": (0.0, math.inf),
+    "max_drawdown": (0.0, math.inf),
+    "exposure": (0.0, math.inf),
+    "turnover": (0.0, math.inf),
+    "n_trades": (0.0, math.inf),
+    "win_rate": (0.0, 1.0),
+    "profit_factor": (0.0, math.inf),
+    "ruined": (0.0, 1.0),
+    "kurtosis": (1.0, math.inf),
+    "liquidations": (0.0, math.inf),
+}
+"""The least and the greatest value of metrics that cannot have every value; drawdowns are positive."""
 
 METRICS: tuple[str, ...] = tuple(METRIC_DIRECTIONS)
 """Metrics in the order of the result columns."""

@@ -174,6 +174,9 @@ def _listed(path: Path, kind: str) -> IntArray:
     n_sets = StudyFolder.open(path).n_sets()
     if kind == "survivors":
         numbers = survivors(path)
+        if not len(numbers):
+            say(f"none of {counted(n_sets, 'set')} survives: no alpha is beyond luck at 5%")
+            return numbers
         say(
             f"{counted(len(numbers), 'set')} of {n_sets:,} survive: they have alpha, with a probability"
             " of at most 5% that one of them has none"
@@ -210,6 +213,9 @@ def _show_found(
     from optimizer.study_file.constraints import read_condition
     from optimizer.study_file.study import recorded_study
 
+    among = None if listed is None else _listed(path, listed)
+    if among is not None and not len(among):
+        return
     frame = find_sets(
         path,
         where=where,
@@ -217,7 +223,7 @@ def _show_found(
         ascending=ascending,
         top=top,
         infeasible=infeasible,
-        among=None if listed is None else _listed(path, listed),
+        among=among,
     )
     folder = StudyFolder.open(path)
     study = recorded_study(folder.manifest()["study"])
@@ -247,8 +253,10 @@ def show_study(path: Path, top: int) -> None:
         StudyError: the study cannot be read.
     """
     from optimizer.review.records import judged
+    from optimizer.store.completeness import count_trials
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
+    from optimizer.study_file.space import build_space
     from optimizer.study_file.study import recorded_study
 
     folder = StudyFolder.open(path)
@@ -271,6 +279,9 @@ def show_study(path: Path, top: int) -> None:
         f" distinct) in {counted(counts['trial'].nunique(), 'trial')},"
         f" {int(counts['feasible'].sum()):,} feasible"
     )
+    n_trials, told = count_trials(study, build_space(study)), len(folder.trials())
+    if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:
+        say(f"the search ended early, after {told:,} of {counted(n_trials, 'trial')}")
     say(samples)
     if study.costs.fill == "close":
         warn_close_fill()
@@ -299,10 +310,11 @@ SIGNS = {1: "+", 0: "~", -1: "-"}
 
 def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
     """Print the verdict on the winner and the reasons for it."""
-    from optimizer.selection.verdict import VERDICTS, diagnosis, remarks
+    from optimizer.selection.verdict import VERDICTS, diagnosis, expectation, remarks
 
     color = dict(zip(VERDICTS, COLORS, strict=True))[verdict.words]
     say(f"set {selection.sets[0].number}: {verdict.headline}", color)
+    say(expectation(selection))
     for reason in verdict.reasons:
         say(f"  {SIGNS[reason.weight]} {reason.text}")
     for line in remarks(selection, study, verdict.tried):

@@ -11,8 +11,9 @@ import numpy as np
 from kernels.codes import LIVE
 from optimizer.errors import StudyFileError
 from optimizer.study_file.bars import load_study_rates
-from optimizer.study_file.cross_checks import bounds_of, symbol_checks
+from optimizer.study_file.cross_checks import symbol_checks
 from optimizer.study_file.messages import place_text
+from optimizer.study_file.settings import bounds_of
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import SymbolTerms, symbol_terms
 from optimizer.study_file.values import Problem

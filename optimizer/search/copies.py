@@ -79,7 +79,8 @@ class CopySearches:
 
     Raises:
         DataError: the bars cannot be used.
-        StudyFileError: the study has a file of members or of finer bars, or cannot trade the bars.
+        StudyFileError: the study has a file of members or of finer bars, ends by the clock, or cannot
+            trade the bars.
     """
 
     def __init__(self, study: Study, mean_block: float | None, workers: int | None) -> None:
@@ -89,6 +90,11 @@ class CopySearches:
                     f"{study.source}: [data] {name}: its rows belong to times, at which a copy has other"
                     " bars; leave it out to calibrate"
                 )
+        if study.search.max_seconds is not None:
+            raise StudyFileError(
+                f"{study.source}: [search] max_seconds: searches that end by the clock cannot be"
+                " compared; leave it out to calibrate, or use stop_after"
+            )
         bars = load_study_bars(study)
         check_account(study, bars)
         self._space = build_space(study)

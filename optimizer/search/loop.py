@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,7 @@ class SearchLoop:
         tally: counts what is told.
         clock: measures the parts.
         on_progress: called after every batch that was evaluated, or None.
+        n_batches: batches of a search that has ended before; None for one that has not.
 
     Raises:
         StudyError: the folder cannot be written.
@@ -76,6 +78,7 @@ class SearchLoop:
         tally: Tally,
         clock: Clock,
         on_progress: Callable[[Progress], None] | None,
+        n_batches: int | None = None,
     ) -> None:
         self._search = study.search
         self._space = space
@@ -86,17 +89,21 @@ class SearchLoop:
         self._tally = tally
         self._clock = clock
         self._on_progress = on_progress
+        self._most = n_batches
         self._journal = Journal(folder, study)
 
     def run(self) -> None:
-        """Ask, evaluate, tell and store batches until the asker has no more points.
+        """Ask, evaluate, tell and store batches until the asker has no more points, or the search ends.
 
         Raises:
             StudyError: the folder cannot be written, or holds batches that the asker does not ask.
         """
         on_disk = self._folder.finished_batches()
+        started = time.perf_counter()
         self._tally.start()
         for number in itertools.count():
+            if number not in on_disk and self._ends(number, time.perf_counter() - started):
+                return
             with self._clock("sampler"):
                 tasks = self._asker.ask(number)
             if not tasks:
@@ -116,6 +123,14 @@ class SearchLoop:
                 with self._clock("storage"):
                     self._store(number, scored, trials)
             self._report()
+
+    def _ends(self, number: int, seconds: float) -> bool:
+        """Whether the search ends before a batch, after ``seconds`` of this process."""
+        if self._most is not None:
+            return number >= self._most
+        patience, most = self._search.stop_after, self._search.max_seconds
+        tired = patience is not None and self._tally.since_best >= patience
+        return number > 0 and (tired or (most is not None and seconds >= most))
 
     def _evaluate(
         self, tasks: Sequence[TileTask], tiles: Sequence[Tile]

@@ -72,11 +72,13 @@ class Tally:
         sets: evaluated so far.
         maxima: largest draws of the max-test over the sets so far, see ``no_draws``; none before the
             first batch.
+        since_best: trials since the best one; all where none is feasible.
     """
 
     def __init__(self, search: SearchTable, n_trials: int) -> None:
         self.trials = 0
         self.sets = 0
+        self.since_best = 0
         self.maxima = np.zeros(0, np.float32)
         self._sign = 1.0 if search.direction[0] == "maximize" else -1.0
         self._n_trials = n_trials
@@ -99,12 +101,14 @@ class Tally:
         """
         self.trials += 1
         self.sets += outcome.n_sets
+        self.since_best += 1
         self._distinct[point_key(params)] = outcome.n_sets
         if outcome.values is None or not outcome.feasible:
             return
         value = outcome.values[0]
         if self._best is None or self._sign * value > self._sign * self._best:
             self._best = value
+            self.since_best = 0
 
     def raise_maxima(self, maxima: Float32Array) -> None:
         """Raise the largest draws to those of a batch.

@@ -111,7 +111,10 @@ def carry_out(
                 n_trials = prepared.needs.n_trials
                 asker = new_asker(study, space, n_trials, coordinator)
                 try:
-                    SearchLoop(study, space, inputs, folder, pool, asker, tally, clock, told).run()
+                    most = folder.manifest().get("n_batches")
+                    SearchLoop(
+                        study, space, inputs, folder, pool, asker, tally, clock, told, most
+                    ).run()
                 finally:
                     told.finish()
             if not folder.batch_paths():
@@ -129,7 +132,8 @@ def carry_out(
     finally:
         folder.remove_scratch()
     winner = None if selection is None else selection.sets[0].number
-    folder.write_manifest({**folder.manifest(), "complete": True, "winner": winner})
+    done = {"complete": True, "winner": winner, "n_batches": len(folder.batch_paths())}
+    folder.write_manifest({**folder.manifest(), **done})
     return StudyResult(study, folder, clock.finished())
 
 

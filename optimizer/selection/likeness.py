@@ -10,7 +10,11 @@ import numpy as np
 from kernels.metrics import FLAT
 from optimizer.selection.record import Neighbours
 from optimizer.selection.sets import RegimeSource, tile_of
-from optimizer.selection.sharpe import effective_number_of_trials, saturating_number
+from optimizer.selection.sharpe import (
+    effective_number_of_trials,
+    independent_share,
+    saturating_number,
+)
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import Space
 from optimizer.sweep.evaluate import evaluate
@@ -98,26 +102,34 @@ def draw_sample(
     )
 
 
-def effective_number(sample: Sample, n_tried: int) -> float:
-    """The number of independent sets that the sets tried are worth.
+def effective_number(sample: Sample, n_tried: int) -> tuple[float, float]:
+    """Measure how many independent sets the sets tried are worth.
 
     It follows from the correlations of a sample's returns over short blocks of bars, and from those of
-    either half of it, which show whether more sets are worth more, see ``saturating_number``.
+    either half of it, which show whether more sets are worth more.
 
     Args:
         sample: sets drawn from those tried.
         n_tried: distinct sets tried.
+
+    Returns:
+        The number, and the share of ``independent_share`` for all sets tried.
     """
     n_blocks, n_sets = sample.returns.shape
     if n_blocks < 3:
-        return float(n_tried)
+        return float(n_tried), 1.0
     whole = effective_number_of_trials(returns=sample.returns)
-    if n_tried <= n_sets or n_sets < 4:
-        return min(whole, float(n_tried))
+    if n_sets < 4:
+        return min(whole, float(n_tried)), 1.0
     middle = n_sets // 2
     halves = (sample.returns[:, :middle], sample.returns[:, middle : 2 * middle])
     half = sum(effective_number_of_trials(returns=one) for one in halves) / 2.0
-    return saturating_number(n_tried, whole, half, n_sets)
+    share = independent_share(whole, half)
+    if n_tried <= n_sets:
+        return min(whole, float(n_tried)), share
+    found = saturating_number(n_tried, whole, n_sets, share)
+    # Of the curve's two parts, what the independent one is at so many sets.
+    return found, share * n_sets / n_tried * found / whole
 
 
 def find_neighbours(sample: Sample) -> Neighbours | None:

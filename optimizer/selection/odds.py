@@ -11,7 +11,11 @@ import pandas as pd
 
 from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection, SetStatistics
-from optimizer.selection.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio
+from optimizer.selection.sharpe import (
+    deflated_sharpe_ratio,
+    probabilistic_sharpe_ratio,
+    saturating_number,
+)
 from optimizer.selection.tried import Tried, own_draws
 
 
@@ -36,7 +40,10 @@ def tries_of(selection: Selection, n_tried: int) -> tuple[int, float, float]:
     others = max(own, selection.returns_per_year / selection.n_returns)
     share = selection.n_tried / n_tried
     variance = share * own + (1.0 - share) * others
-    return n_tried, selection.n_effective * n_tried / selection.n_tried, variance
+    effective = saturating_number(
+        n_tried, selection.n_effective, selection.n_tried, selection.independent_share
+    )
+    return n_tried, effective, variance
 
 
 def sharpe_to_expect(selection: Selection | None, sharpe: float | None) -> float | None:

@@ -195,6 +195,7 @@ class Selection:
     Attributes:
         n_tried: distinct sets tried.
         n_effective: number of independent sets that they are worth (Galwey 2009), from a sample.
+        independent_share: how far more sets would be worth more, see ``sharpe.independent_share``.
         sharpe_deviation: standard deviation of the sets' annualized in-sample Sharpe ratios.
         n_returns: in-sample returns, from the first decision on: one a bar or one a day.
         n_holdout_returns: those of the holdout.
@@ -228,7 +229,8 @@ class Selection:
         n_contenders: feasible sets that are not worse than the winner beyond chance, itself included.
         sharpe_to_expect: annualized Sharpe ratio to expect of the winner, corrected for its having been
             chosen: the mean out-of-sample ratio of the sets that the splits choose, and at most its own
-            in-sample. That itself where it is the only set; None without blocks.
+            in-sample. That itself where it is the only set; None without blocks, or where the study
+            does not choose by the Sharpe ratio.
         interval_to_expect: 95% interval of it.
         regime_value: what the regimes of the winner's classifier tell of the market in-sample; None
             without a classifier.
@@ -251,6 +253,7 @@ class Selection:
     look: Look | None = None
     maxima: tuple[Draw, ...] = ()
     holdout: HoldoutAlpha | None = None
+    independent_share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     minimum_years: Finite | None = None
     block_bars: tuple[Count, ...] = ()
     block_returns: tuple[Count, ...] = ()

@@ -270,32 +270,46 @@ def effective_number_of_trials(
     eigenvalues = np.linalg.eigvalsh(matrix)
     # Rounding leaves zeros at about 1e-16 of the largest; a square root would turn them into 1e-8.
     eigenvalues = eigenvalues[eigenvalues > eigenvalues[-1] * len(matrix) * np.finfo(float).eps]
-    return float(np.sqrt(eigenvalues).sum() ** 2 / eigenvalues.sum())
+    return max(1.0, float(np.sqrt(eigenvalues).sum() ** 2 / eigenvalues.sum()))
 
 
-def saturating_number(n: float, sampled: float, half: float, n_sampled: float) -> float:
-    """Number of independent trials among ``n``, from those among a sample and among half of it.
+def independent_share(sampled: float, half: float) -> float:
+    """The part of a sample's trials that more trials of the kind would add to.
 
-    1 / N(n) = 1 / limit + slope / n, which runs through both: independent trials count in full, and a
-    grid that only becomes denser comes to a limit.
+    The number of independent trials among n follows 1 / N(n) = a + b / n through those among the sample
+    and among half of it. The share is that of b / n in the sample: 1 for independent trials, which go on
+    counting in full, 0 where a grid only becomes denser.
 
-    >>> round(saturating_number(1e6, 256.0, 128.0, 256.0))
+    Args:
+        sampled: effective number of trials in the sample.
+        half: effective number of trials in half of the sample.
+
+    Returns:
+        From 0 to 1.
+    """
+    return min(max(sampled / half - 1.0, 0.0), 1.0)
+
+
+def saturating_number(n: float, known: float, n_known: float, share: float) -> float:
+    """The number of independent trials among ``n``, from those among fewer of the same kind.
+
+    1 / N(n) = ((1 - share) + share n_known / n) / known.
+
+    >>> round(saturating_number(1e6, 256.0, 256.0, 1.0))
     1000000
-    >>> round(saturating_number(1e6, 20.0, 20.0, 256.0))
+    >>> round(saturating_number(1e6, 20.0, 256.0, 0.0))
     20
 
     Args:
-        n: number of trials, at least ``n_sampled``.
-        sampled: effective number of trials in the sample.
-        half: effective number of trials in half of the sample, at most ``sampled``.
-        n_sampled: number of trials in the sample.
+        n: number of trials, at least ``n_known``.
+        known: effective number of ``n_known`` trials.
+        n_known: number of trials.
+        share: see ``independent_share``.
 
     Returns:
-        At least ``sampled``, at most ``n``.
+        At least ``known`` and 1, at most ``n``.
     """
-    slope = n_sampled * min(max(1.0 / half - 1.0 / sampled, 0.0), 1.0 / sampled)
-    limit = 1.0 / sampled - slope / n_sampled
-    return min(1.0 / (limit + slope / n), n)
+    return max(1.0, min(known / (1.0 - share + share * n_known / n), n))
 
 
 def _variance_factor(sharpe: Any, skew: Any, kurtosis: Any, autocorrelation: float) -> FloatArray:

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from kernels.inference import raise_maxima
+from kernels.inference import count_beyond, raise_maxima
 from kernels.metrics import FLAT
-from optimizer.errors import StudyError
 from optimizer.selection.p_values import LEVEL
 from optimizer.selection.tried import Tried
 from optimizer.store.folder import StudyFolder
@@ -76,87 +75,69 @@ def surviving_sets(folder: StudyFolder, tried: Tried) -> IntArray:
 
 
 def contending_sets(folder: StudyFolder, winner: int, counts: FloatArray, seed: int) -> IntArray:
-    """The feasible sets whose Sharpe ratio is not significantly below the winner's, to choose from.
+    """The feasible sets of which the bars cannot tell that another one is truly better, to choose from.
 
-    The difference of the ratios is studentized by the block sums of both sets' returns, each in units of
-    its own deviation, and compared with the largest of all such differences over multiplier draws of a
-    t distribution (multiple comparisons with the best, Hsu 1984). The best set of all is among these with
-    a probability of 1 - ``LEVEL``, so few sets mean a sharp peak or a long history.
+    Of each set, whether it may have the highest Sharpe ratio: the best ratio observed less its own is
+    compared with the same difference in draws in which all sets are equally good. These are multiplier
+    draws of the errors of all sets, from the sums of their returns over blocks, each in units of its own
+    deviation. The set that is truly best is excluded with a probability of at most ``LEVEL``, however
+    alike the sets are (multiple comparisons with the best, Hsu 1984).
 
     Args:
         folder: the folder of a study that is complete.
-        winner: the number of the winner.
+        winner: the number of the winner, which is always among them.
         counts: (n_blocks,), returns of each block of ``StudyFolder.moments``.
         seed: the seed of the study.
 
     Returns:
-        (n_sets,), their numbers, ascending, the winner's among them; the winner's alone with fewer than
-        three blocks.
+        (n_sets,), their numbers, ascending; the winner's alone with fewer than three blocks.
 
     Raises:
-        StudyError: results cannot be read, or the study lacks the winner.
+        StudyError: results cannot be read.
     """
-    numbers = folder.results(["set"])["set"].to_numpy(np.int64)
     n_blocks = len(counts)
     if n_blocks < 3:
         return np.array([winner])
-    own = _own_sums(folder, numbers, winner, counts)
+    numbers = folder.results(["set"])["set"].to_numpy(np.int64)
     random = np.random.default_rng([seed, _DRAWS])
     multipliers = random.standard_normal((n_blocks, N_DRAWS)).astype(np.float32)
-    spread = np.sqrt(random.chisquare(n_blocks - 1, N_DRAWS) / (n_blocks - 1))
-    maxima = np.full(N_DRAWS, -np.inf, np.float32)
-    statistics = np.full(len(numbers), np.inf)
-    n = counts.sum()
-    shrinkage = math.sqrt(1.0 - float((counts**2).sum()) / n**2)
+    largest = np.full(N_DRAWS, -np.inf, np.float32)
+    best = -np.inf
+    for feasible, moments in folder.moments():
+        totals, scores = _errors(moments[feasible], counts)
+        if len(totals):
+            raise_maxima(scores, multipliers, largest)
+            best = max(best, float(totals.max()))
+    kept = numbers == winner
     first = 0
     for feasible, moments in folder.moments():
-        differences = own - _in_deviations(moments[feasible], counts)
-        total = differences.sum(axis=1)
-        residuals = differences - total[:, np.newaxis] * (counts / n)
-        error = np.sqrt((residuals**2).sum(axis=1)) / shrinkage
-        differs = error > math.sqrt(FLAT) * np.sqrt((own**2).sum())
-        scale = np.where(differs, error, 1.0)
-        scores = (residuals / (scale * shrinkage)[:, np.newaxis]).astype(np.float32)
-        raise_maxima(np.ascontiguousarray(scores[differs]), multipliers, maxima)
-        scaled = np.where(differs, total / scale, np.where(total > FLAT * n, np.inf, 0.0))
-        statistics[first : first + len(feasible)][feasible] = scaled
+        totals, scores = _errors(moments[feasible], counts)
+        beyond = np.empty(len(totals), np.int64)
+        count_beyond(scores, multipliers, largest, best - totals, beyond)
+        kept[first : first + len(feasible)][feasible] |= beyond > LEVEL * N_DRAWS
         first += len(feasible)
-    critical = (
-        float(np.quantile(maxima / spread, 1.0 - LEVEL)) if np.isfinite(maxima).all() else 0.0
-    )
-    found: IntArray = numbers[(statistics <= max(critical, 0.0)) | (numbers == winner)]
+    found: IntArray = numbers[kept]
     return found
 
 
-def _own_sums(
-    folder: StudyFolder, numbers: IntArray, winner: int, counts: FloatArray
-) -> FloatArray:
-    """(n_blocks,) block sums of the winner's returns in its standard deviations."""
-    place = numbers.tolist().index(winner)
-    for feasible, moments in folder.moments():
-        if place < len(feasible):
-            sums: FloatArray = _in_deviations(moments[place : place + 1], counts)[0]
-            return sums
-        place -= len(feasible)
-    raise StudyError(f"{folder.path}: no parameter set {winner} in this study")
-
-
-def _in_deviations(moments: FloatArray, counts: FloatArray) -> FloatArray:
-    """Block sums of returns in standard deviations of each set; 0 for one that does not vary.
+def _errors(moments: FloatArray, counts: FloatArray) -> tuple[FloatArray, Float32Array]:
+    """Sums of returns in standard deviations of each set, and what they deviate from even ones in blocks.
 
     Args:
         moments: (n_sets, 2, n_blocks), sums of returns and of their squares.
         counts: (n_blocks,), returns of each block.
 
     Returns:
-        (n_sets, n_blocks).
+        (n_sets,) sums over all blocks, which are the Sharpe ratio per return times the number of returns;
+        0 for a set that does not vary. (n_sets, n_blocks) errors, which sum to 0 over the blocks.
     """
     n = counts.sum()
-    totals, squares = moments.sum(axis=2).T
-    spread = squares - totals**2 / n
+    sums, squares = moments.sum(axis=2).T
+    spread = squares - sums**2 / n
     varies = spread > FLAT * squares
-    deviations = np.sqrt(np.where(varies, spread, 1.0) / (n - 1.0))
-    scaled: FloatArray = (
-        np.where(varies[:, np.newaxis], moments[:, 0], 0.0) / deviations[:, np.newaxis]
-    )
-    return scaled
+    scale = np.where(varies, 1.0 / np.sqrt(np.where(varies, spread, 1.0) / (n - 1.0)), 0.0)
+    totals: FloatArray = sums * scale
+    # Errors sum to 0 over all blocks, so their block sums vary less than those of the returns.
+    shrinkage = math.sqrt(1.0 - float((counts**2).sum()) / n**2)
+    errors = moments[:, 0] * scale[:, np.newaxis] - totals[:, np.newaxis] * (counts / n)
+    return totals, np.ascontiguousarray(errors / shrinkage, np.float32)

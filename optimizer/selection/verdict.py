@@ -86,6 +86,8 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     tried = Tried.alone(selection) if tried is None else tried
     winner, holdout = selection.sets[0], selection.holdout
     p = family_wise(winner.alpha_t, tried.maxima)
+    if p is None and winner.alpha_t is not None:
+        p = 1.0  # no set was good enough to be drawn
     kept_p = None if holdout is None else corrected_for_looks(holdout.p, tried.n_looks)
     known = [one for one in (p, kept_p) if one is not None]
     whole = combined([1.0 if p is None else p, *([] if kept_p is None else [kept_p])])
@@ -108,9 +110,11 @@ def _weight(p: float | None, against: float) -> int:
 
 
 def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
+    winner = selection.sets[0]
+    if not selection.maxima and winner.alpha_t is not None:
+        return "p 1 in-sample: every set of this study is far worse than the benchmark"
     if not selection.maxima:
         return "p unknown in-sample: too few bars for a test over all sets"
-    winner = selection.sets[0]
     if winner.alpha_t is None:
         return "p unknown in-sample: the set earns nothing of its own beyond the benchmark"
     own = family_wise(winner.alpha_t, selection.maxima)
@@ -180,9 +184,9 @@ def diagnosis(selection: Selection, tried: Tried) -> list[str]:
         )
     if near is not None:
         lines.append(
-            f"median Sharpe ratio {near.median:.3f} of {counted(near.n_sets, 'neighbour')}, the sets"
-            f" among {near.n_drawn:,} drawn whose returns correlate {ALIKE[0]} to {ALIKE[1]} with its"
-            f" own; its own {_figure(winner.sharpe)}"
+            f"median Sharpe ratio of its {counted(near.n_sets, 'neighbour')} {near.median:.3f}, its own"
+            f" {_figure(winner.sharpe)} (of {counted(near.n_drawn, 'set')} drawn, those whose returns"
+            f" correlate {ALIKE[0]} to {ALIKE[1]} with its own)"
         )
     if held is not None:
         lines.append(
@@ -200,7 +204,10 @@ def expectation(selection: Selection) -> str:
     """
     expected, interval = selection.sharpe_to_expect, selection.interval_to_expect
     if expected is None:
-        return "Sharpe ratio to expect unknown: too few bars"
+        return (
+            "Sharpe ratio to expect unknown: too few bars, or a choice by something else than the Sharpe"
+            " ratio"
+        )
     between = "" if interval is None else f" (95%: {_interval(interval)})"
     inside = _figure(selection.sets[0].sharpe)
     return f"Sharpe ratio to expect {expected:.2f}{between}, in-sample {inside}"
@@ -218,8 +225,6 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         One sentence a line.
     """
     lines = []
-    if selection.sharpe_to_expect is not None:
-        lines.append(expectation(selection))
     if len(tried.maxima):
         years = selection.n_returns / selection.returns_per_year
         lines.append(
@@ -254,13 +259,12 @@ def remarks(selection: Selection, study: Study, tried: Tried) -> list[str]:
         lines.append(
             f"CPCV: out-of-sample Sharpe ratio over {n_paths} paths: quartiles {quartiles}"
         )
-    if selection.sharpe_interval is not None and selection.drawdown_interval is not None:
+    if selection.drawdown_interval is not None:
         oos = ""
         if selection.oos_sharpe_interval is not None:
-            oos = f", {_interval(selection.oos_sharpe_interval)} out-of-sample"
+            oos = f"Sharpe ratio {_interval(selection.oos_sharpe_interval)} out-of-sample, "
         lines.append(
-            f"95% by bootstrap: Sharpe ratio {_interval(selection.sharpe_interval)} in-sample{oos};"
-            f" in-sample drawdown {_interval(selection.drawdown_interval)}"
+            f"95% by bootstrap: {oos}in-sample drawdown {_interval(selection.drawdown_interval)}"
         )
     return lines
 

@@ -33,6 +33,8 @@ def count_batches(study: Study, manifest: Mapping[str, Any]) -> int | None:
     """
     if manifest.get("coordinated"):
         return None
+    if manifest.get("n_batches") is not None:  # the search may have ended early
+        return int(manifest["n_batches"])
     return math.ceil(count_trials(study, build_space(study)) / study.search.batch)
 
 

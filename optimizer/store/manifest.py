@@ -47,6 +47,7 @@ class Manifest(Record):
         kernels: hash of barsweep's kernels.
         coordinated: whether several processes share the study.
         complete: whether every batch is there and judged.
+        n_batches: batches of the complete study; None before the end.
         winner: the set whose out-of-sample figures the verdict shows; None before the end, or if no
             set is best.
     """
@@ -73,6 +74,7 @@ class Manifest(Record):
     complete: bool
     overridden: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
     coordinated: bool = False
+    n_batches: Count | None = None
     winner: Count | None = None
 
     @model_validator(mode="after")

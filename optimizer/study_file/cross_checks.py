@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
 from optimizer.catalogue import (
     ENTRY_PARAMETERS,
-    METRICS,
     RISK,
     SIZING_PARAMETERS,
     STOPS,
     STOPS_ATR,
-    column,
 )
+from optimizer.study_file.operands import operand_problems
 from optimizer.study_file.per_symbol import DEFAULT
-from optimizer.study_file.settings import Choices, Range, Setting, Span, Sweep, setting_to_dict
+from optimizer.study_file.settings import Range, Setting, bounds_of, setting_to_dict
 from optimizer.study_file.values import Place, Problem
 from optimizer.text import list_text, quoted, suggest
 
@@ -35,7 +33,7 @@ def cross_checks(study: Study) -> list[Problem]:
         *_repeated_names("strategy", [strategy.name for strategy in study.strategies]),
         *_repeated_names("classifier", [classifier.name for classifier in study.classifiers]),
         *_unknown_markets(study),
-        *_unknown_operands(study),
+        *operand_problems(study),
         *_endless_grid(study),
         *_beyond_leverage(study),
         *_liquidated_at_once(study),
@@ -85,30 +83,6 @@ def _unknown_markets(study: Study) -> Iterable[Problem]:
             )
 
 
-def _unknown_operands(study: Study) -> Iterable[Problem]:
-    risk = [
-        *(column("risk", name) for name in study.risk.settings),
-        *(column("costs", name) for name in study.costs.settings),
-    ]
-    pairs = [
-        [column(part.name, name) for part in (strategy, classifier) for name in part.settings]
-        for strategy in study.strategies
-        for classifier in study.classifiers
-    ]
-    parameters = list(dict.fromkeys((*itertools.chain(*pairs), *risk)))
-    for index, constraint in enumerate(study.search.constraints):
-        place = ("search", "constraints", index)
-        unknown = [n for n in constraint.names if n not in METRICS and n not in parameters]
-        if unknown:
-            valid = (*METRICS, *parameters)
-            yield place, f'unknown "{unknown[0]}" in "{constraint}"; {suggest(unknown[0], valid)}'
-        elif not any({*constraint.names} <= {*METRICS, *risk, *pair} for pair in pairs):
-            yield (
-                place,
-                f'"{constraint}" compares two strategies or two classifiers: it never applies',
-            )
-
-
 def _endless_grid(study: Study) -> Iterable[Problem]:
     if study.search.sampler != "grid":
         return
@@ -126,27 +100,6 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
                     f"{quoted(setting_to_dict(setting))} is continuous, which the sampler "
                     '"grid" cannot list; give it a step',
                 )
-
-
-def bounds_of(setting: Setting) -> tuple[float, float]:
-    """The least and the greatest value of a setting.
-
-    Args:
-        setting: the setting of a parameter, which is no length of time.
-
-    Returns:
-        The least value, then the greatest.
-    """
-    assert not isinstance(setting, Span)  # of classifiers alone
-    if isinstance(setting, Range):
-        return setting.low, setting.high
-    if isinstance(setting, Choices):
-        return min(setting.choices), max(setting.choices)
-    if isinstance(setting, Sweep):
-        if isinstance(setting.sweep, Range):
-            return bounds_of(setting.sweep)
-        return setting.sweep[0], setting.sweep[-1]
-    return setting, setting
 
 
 def _beyond_leverage(study: Study) -> Iterable[Problem]:

@@ -82,6 +82,10 @@ class SearchTable(Table):
         sampler: an Optuna sampler, or ``grid``, which tries every point of the searched space.
         trials: number of points of the searched space, each a tile of all swept values.
         batch: trials asked at a time; it does not depend on the number of workers.
+        stop_after: number of trials without a better one after which the search ends, at the end of a
+            batch; None never does.
+        max_seconds: time after which the search begins no further batch, of each start of the study;
+            None is no limit. It alone makes results depend on the speed of a machine.
         objective: one or more metrics.
         direction: the direction of each objective, "maximize" or "minimize".
         returns: the returns of which the Sharpe ratio and other ratios are: those from close to close
@@ -95,6 +99,8 @@ class SearchTable(Table):
     sampler: Annotated[Sampler, name_of(*SAMPLERS)] = "tpe"
     trials: Annotated[int, whole(1, 10**9)] = 64
     batch: Annotated[int, whole(1, 10**6)] = 16
+    stop_after: Annotated[int, whole(1, 10**9)] | None = None
+    max_seconds: Annotated[float, real(0.1, 1e9)] | None = None
     objective: Annotated[tuple[str, ...], BeforeValidator(_read_objective)] = ("sharpe",)
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
     returns: Annotated[Returns, name_of(*RETURNS)] = "bar"
@@ -122,6 +128,19 @@ class SearchTable(Table):
         if not isinstance(value, (list, tuple)):
             raise refusal(f'got {quoted(value)}; expected a list such as ["n_trades >= 30"]')
         return value
+
+    @model_validator(mode="after")
+    def _can_end_early(self) -> SearchTable:
+        for key in ("stop_after", "max_seconds"):
+            if getattr(self, key) is not None and self.storage is not None:
+                message = (
+                    "several coordinators ([search] storage) cannot end together; leave it out"
+                )
+                refuse_all([((key,), message)])
+        if self.stop_after is not None and len(self.objective) > 1:
+            message = f"needs one objective, which gets better or not; got {len(self.objective)}"
+            refuse_all([(("stop_after",), message)])
+        return self
 
     @model_validator(mode="after")
     def _one_objective(self) -> SearchTable:

@@ -310,3 +310,24 @@ def setting_to_dict(setting: Setting) -> object:
         swept = setting.sweep
         return {"sweep": setting_to_dict(swept) if isinstance(swept, Range) else list(swept)}
     return setting
+
+
+def bounds_of(setting: Setting) -> tuple[float, float]:
+    """The least and the greatest value of a setting.
+
+    Args:
+        setting: the setting of a parameter, which is no length of time.
+
+    Returns:
+        The least value, then the greatest.
+    """
+    assert not isinstance(setting, Span)  # of classifiers alone
+    if isinstance(setting, Range):
+        return setting.low, setting.high
+    if isinstance(setting, Choices):
+        return min(setting.choices), max(setting.choices)
+    if isinstance(setting, Sweep):
+        if isinstance(setting.sweep, Range):
+            return bounds_of(setting.sweep)
+        return setting.sweep[0], setting.sweep[-1]
+    return setting, setting

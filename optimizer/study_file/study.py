@@ -29,6 +29,7 @@ from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.cross_checks import cross_checks
 from optimizer.study_file.merged import merged_tables
 from optimizer.study_file.messages import summarize_errors
+from optimizer.study_file.operands import resolved
 from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
 from optimizer.study_file.settings import Setting, setting_to_dict
 from optimizer.study_file.tables import (
@@ -131,16 +132,18 @@ class Study(Table):
     def space_hash(self) -> str:
         """SHA-256 of what can change which parameter sets are tried and how they trade.
 
-        The name, the objective, the validation except its holdout, and the number of trials make no
-        difference. Two studies with the same hash try sets of the same sequence.
+        The name, the objective, the validation except its holdout, the number of trials, and what
+        ends the search early make no difference. Two studies with the same hash try sets of the same
+        sequence.
         """
-        judged = ("objective", "direction", "returns", "tile_value", "constraints", "trials")
+        ended = ("trials", "stop_after", "max_seconds")
+        judged = ("objective", "direction", "returns", "tile_value", "constraints")
         return self._hash_without(
             ("workers",),
             {
                 "study": ("name",),
                 "validation": tuple(self.validation.model_dump().keys() - {"holdout"}),
-                "search": ("trials",) if self.search.sampler in ADAPTIVE else judged,
+                "search": ended if self.search.sampler in ADAPTIVE else (*ended, *judged),
             },
         )
 
@@ -164,7 +167,7 @@ class Study(Table):
         ``[analytics]`` and ``storage`` of ``[search]`` are left out: they may hold a password.
         ``study_from_dict`` restores the rest, and a TOML or JSON writer makes a file of it.
         """
-        search = self.search.model_dump(exclude={"storage"})
+        search = self.search.model_dump(exclude={"storage"}, exclude_none=True)
         for key in ("objective", "direction"):
             search[key] = search[key][0] if len(search[key]) == 1 else list(search[key])
         search["constraints"] = [str(constraint) for constraint in self.search.constraints]
@@ -292,6 +295,9 @@ class Study(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
+        # Frozen from here on; what follows, the hash and the record among them, sees whole names.
+        search = self.search.model_copy(update={"constraints": resolved(self)})
+        object.__setattr__(self, "search", search)
         refuse_all(cross_checks(self))
         return self
 

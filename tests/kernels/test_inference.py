@@ -6,7 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kernels.inference import bit_count, draw_multipliers, mixed, raise_maxima, score_sets
+from kernels.inference import (
+    bit_count,
+    count_beyond,
+    draw_multipliers,
+    mixed,
+    raise_maxima,
+    score_sets,
+)
 
 Array = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -139,6 +146,19 @@ def test_draws_are_the_products_of_scores_and_multipliers() -> None:
         raise_maxima(scores, given, maxima)
         expected = (scores.astype(np.float64) @ given).max(axis=0)
         np.testing.assert_allclose(maxima, expected, atol=1e-5)
+
+
+def test_draws_beyond_are_counted_set_by_set() -> None:
+    random = np.random.default_rng(12)
+    scores = random.normal(size=(9, 11)).astype(np.float32)
+    given = random.normal(size=(11, 200)).astype(np.float32)
+    draws = scores.astype(np.float64) @ given
+    distances = random.uniform(0.0, 8.0, 9)
+    counts = np.empty(9, np.int64)
+    count_beyond(scores, given, draws.max(axis=0).astype(np.float32), distances, counts)
+    expected = (draws.max(axis=0) - draws >= distances[:, np.newaxis]).sum(axis=1)
+    assert np.abs(counts - expected).max() <= 1  # one draw may be rounded to the other side
+    assert 0 < counts.min() < counts.max() < 200
 
 
 def test_sets_taken_in_any_groups_and_order_give_the_same_bits() -> None:

@@ -115,6 +115,7 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "check",
             "run",
             "resume",
+            "calibrate",
             "list",
             "show",
             "compare",
@@ -123,7 +124,8 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "report",
             "unseal",
         ),
-        *("ledger", "export", "replay", "tearsheet", "flow", "trace", "bench", "data", "analytics"),
+        *("ledger", "export", "replay", "stress", "tearsheet", "flow", "trace", "bench"),
+        *("data", "analytics"),
     ]
 
 
@@ -547,8 +549,8 @@ def test_an_empty_result_can_be_shown(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every tile is empty: the parameter constraint drops all."""
-    search = {"trials": 2, "constraints": ["momentum_lookback > 99"]}
+    """Every tile is empty: the parameter constraints drop all."""
+    search = {"trials": 2, "constraints": ["momentum_lookback > 30", "momentum_lookback < 10"]}
     run_study(small_study(home.data, search=search), out=tmp_path / "out", workers=1)
     text = plain(called_here(monkeypatch, capsys, "show", tmp_path / "out"))
     assert "no parameter set is feasible" in text

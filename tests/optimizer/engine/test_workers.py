@@ -407,7 +407,11 @@ def test_a_tile_that_constraints_empty_fails_with_a_reason(data: Path, tmp_path:
 def test_a_study_of_empty_tiles_alone_ends_with_no_rows(data: Path, tmp_path: Path) -> None:
     study = small_study(
         data,
-        search={"trials": 3, "batch": 2, "constraints": ["momentum_lookback > 99"]},
+        search={
+            "trials": 3,
+            "batch": 2,
+            "constraints": ["momentum_lookback > 30", "momentum_lookback < 10"],
+        },
     )
     result = run_study(study, out=tmp_path / "out", workers=1)
     assert {trial["state"] for trial in result.folder.trials()} == {"FAIL"}

@@ -174,20 +174,30 @@ def test_influences_are_the_change_of_the_ratio_that_each_return_makes() -> None
 @settings(deadline=None)
 @given(
     sampled=st.floats(2.0, 512.0),
-    share=st.floats(0.5, 1.0),
+    part=st.floats(0.5, 1.0),
     ns=st.lists(st.floats(512.0, 1e9), min_size=2, max_size=2),
 )
 def test_the_number_of_independent_trials_saturates(
-    sampled: float, share: float, ns: list[float]
+    sampled: float, part: float, ns: list[float]
 ) -> None:
     few, many = sorted(ns)
-    half = sampled * share
-    found = [sharpe.saturating_number(n, sampled, half, 512.0) for n in (512.0, few, many)]
+    share = sharpe.independent_share(sampled, sampled * part)
+    found = [sharpe.saturating_number(n, sampled, 512.0, share) for n in (512.0, few, many)]
     assert found[0] == pytest.approx(sampled)
     assert found[0] * (1.0 - 1e-12) <= found[1] <= found[2] * (1.0 + 1e-12)
     # The curve runs through half the sample too, and never rises faster than in proportion.
-    assert sharpe.saturating_number(256.0, sampled, half, 512.0) == pytest.approx(min(half, 256.0))
+    half = sharpe.saturating_number(256.0, sampled, 512.0, share)
+    assert half == pytest.approx(min(sampled * part, 256.0))
     assert found[2] <= sampled * many / 512.0 * (1.0 + 1e-9)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4))
+def test_one_trial_counts_as_one_whatever_its_returns(seed: int, n_copies: int) -> None:
+    """Rounding may leave a hair less, which is not a number of trials."""
+    values = np.repeat(noise(40, 1, seed), n_copies, axis=1)
+    found = effective_number_of_trials(returns=values)
+    assert found == pytest.approx(1.0) and found >= 1.0
+    assert deflated_sharpe_ratio(0.1, 40, 0.0, 3.0, 0.01, found) > 0.0
 
 
 @pytest.mark.parametrize("n_trials", [5, 10, 100, 1000])

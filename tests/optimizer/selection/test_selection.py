@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from kernels import layout
 from optimizer.catalogue import METRICS
 from optimizer.cli import results
 from optimizer.errors import ExportError, StudyError
@@ -758,12 +759,38 @@ def test_the_ratio_to_expect_is_that_of_what_splits_choose(known: Known) -> None
     assert found.sharpe_to_expect == pytest.approx(np.mean(slow.outside) * YEARLY)
     assert found.sharpe_to_expect < own
     inside = known.returns[: known.n_inside, found.sets[0].number]
-    shift = found.sharpe_to_expect - own
-    ends = [end * YEARLY + shift for end in interval_of(inside).sharpe_interval]
-    assert found.interval_to_expect == pytest.approx(ends, rel=1e-9)
+    low, high = (end * YEARLY for end in interval_of(inside).sharpe_interval)
+    wrong = 1.96 * 0.75 * (own - found.sharpe_to_expect)
+    ends = [
+        found.sharpe_to_expect - math.sqrt((own - low) ** 2 + wrong**2),
+        found.sharpe_to_expect + math.sqrt((high - own) ** 2 + wrong**2),
+    ]
+    assert found.interval_to_expect == pytest.approx(ends, rel=1e-4)
     assert expectation(found).startswith(
         f"Sharpe ratio to expect {found.sharpe_to_expect:.2f} (95%"
     )
+
+
+def test_another_objective_has_no_ratio_to_expect(data: Path, tmp_path: Path) -> None:
+    """The splits choose by the Sharpe ratio, which is not how its winner was chosen."""
+    found = selected(run(data, tmp_path / "out", search={"objective": "total_return", "trials": 4}))
+    assert found.sharpe_to_expect is None and found.interval_to_expect is None
+    assert "unknown" in expectation(found) and "Sharpe ratio" in expectation(found)
+
+
+def test_intervals_are_of_returns_beyond_the_risk_free_rate(data: Path, tmp_path: Path) -> None:
+    tables = merged(
+        GRID, {"account": {"risk_free": 0.2, "cash_rate": 0.2}, "search": {"batch": 24}}
+    )
+    result = run(data, tmp_path / "out", **tables)
+    found = selected(result)
+    _, inputs = inputs_of(result)
+    returns = returns_of_all(result)[:, found.sets[0].number]
+    excess = returns - inputs.rates[inputs.first :, layout.RISK_FREE]
+    inside = interval_of(excess[: inputs.split - inputs.first])
+    assert inside.sharpe * YEARLY == pytest.approx(found.sets[0].sharpe, rel=1e-6)
+    ends = [end * YEARLY for end in inside.sharpe_interval]
+    assert found.sharpe_interval == pytest.approx(ends, rel=1e-9)
 
 
 def test_the_only_set_is_expected_to_go_on_as_before(data: Path, tmp_path: Path) -> None:

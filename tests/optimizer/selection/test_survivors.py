@@ -205,24 +205,23 @@ def test_survivors_are_feasible_and_the_largest_come_first() -> None:
     assert not len(surviving_sets(folder, nothing))
 
 
-def slow_contenders(returns: FloatArray, winner: int, n_blocks: int) -> IntArray:
-    """Sets not worse than one, from every return and normal draws divided by a chi variable's root."""
+def slow_contenders(returns: FloatArray, n_blocks: int) -> IntArray:
+    """Sets that may be best, each against all others at once, from every return and other draws."""
     n_bars, n_sets = returns.shape
     scaled = returns / returns.std(axis=0, ddof=1)
-    random = np.random.default_rng(46)
-    gaussian = random.standard_normal((4000, n_blocks))
-    chi = np.sqrt((random.standard_normal((4000, n_blocks - 1)) ** 2).mean(axis=1))
+    gaussian = np.random.default_rng(46).standard_normal((4000, n_blocks))
     block = np.arange(n_bars) * n_blocks // n_bars
-    statistics, largest = np.zeros(n_sets), np.full(4000, -np.inf)
+    totals = scaled.sum(axis=0)
+    draws = np.empty((4000, n_sets))
     for i in range(n_sets):
-        if i == winner:
-            continue
-        difference = scaled[:, winner] - scaled[:, i]
-        sums = np.bincount(block, difference - difference.mean())
-        root = np.sqrt((sums**2).sum())
-        statistics[i] = difference.sum() / (root / np.sqrt(1.0 - 1.0 / n_blocks))
-        largest = np.maximum(largest, gaussian @ (sums / root) / chi)
-    return np.flatnonzero(statistics <= np.quantile(largest, 0.95))
+        sums = np.bincount(block, scaled[:, i] - scaled[:, i].mean())
+        draws[:, i] = gaussian @ sums / np.sqrt(1.0 - 1.0 / n_blocks)
+    kept = []
+    for i in range(n_sets):
+        differences = (draws - draws[:, i : i + 1]).max(axis=1)
+        if (differences >= totals.max() - totals[i]).mean() > 0.05:
+            kept.append(i)
+    return np.array(kept)
 
 
 @pytest.mark.parametrize("kind", ["real", "ar", "garch"])
@@ -234,16 +233,14 @@ def test_the_contenders_are_those_of_every_return(kind: str) -> None:
     folder, counts, _ = folder_of(returns, market)
     winner = int((returns.mean(axis=0) / returns.std(axis=0)).argmax())
     found = contending_sets(folder, winner + 100, counts, seed=5) - 100
-    expected = set(
-        slow_contenders(np.delete(returns, 3, axis=1), winner - (winner > 3), 16).tolist()
-    )
+    expected = set(slow_contenders(np.delete(returns, 3, axis=1), 16).tolist())
     expected = {one + (one >= 3) for one in expected}
     assert winner in found and 3 not in found
     assert len(expected ^ set(found.tolist())) <= 0.1 * returns.shape[1]
     assert 1 < len(found) < returns.shape[1]
 
 
-def test_contenders_hold_copies_of_the_winner_and_drops_what_is_far_worse() -> None:
+def test_contenders_hold_copies_of_the_winner_and_drop_what_is_far_worse() -> None:
     random = np.random.default_rng(47)
     returns = random.normal(0.0, 0.01, (1600, 12))
     returns[:, 0] += 0.002
@@ -255,17 +252,21 @@ def test_contenders_hold_copies_of_the_winner_and_drops_what_is_far_worse() -> N
     assert contending_sets(folder, 100, counts[:2], seed=5).tolist() == [100]
     again = contending_sets(folder, 100, counts, seed=5) - 100
     assert set(again.tolist()) == found
+    # A winner by something else than the Sharpe ratio contends too.
+    assert 108 in contending_sets(folder, 108, counts, seed=5)
 
 
-def test_the_best_of_all_is_rarely_left_out() -> None:
-    """20 sets alike but for noise, of which one is best: in 5% or less it is not in the contenders."""
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_the_truly_best_set_is_rarely_left_out(correlation: float) -> None:
+    """300 sets, equally good, of which the first is what the others have in common."""
     left_out = 0
-    for seed in range(150):
+    for seed in range(120):
         random = np.random.default_rng([48, seed])
-        returns = random.normal(0.0, 0.01, (480, 20)) + 0.004 * random.standard_normal((480, 1))
-        returns[:, 4] += 0.0002
-        moments, counts = stored_moments(returns, 16)
-        folder: Any = Folder(moments, np.ones(20, np.bool_), np.zeros(20), no_draws())
+        own = random.normal(0.0, 1.0, (480, 300))
+        returns = np.sqrt(correlation) * own[:, :1] + np.sqrt(1.0 - correlation) * own
+        returns[:, 0] = own[:, 0]
+        moments, counts = stored_moments(0.01 * returns, 16)
+        folder: Any = Folder(moments, np.ones(300, np.bool_), np.zeros(300), no_draws())
         winner = int((returns.mean(axis=0) / returns.std(axis=0)).argmax())
-        left_out += 104 not in contending_sets(folder, winner + 100, counts, seed=seed)
-    assert left_out <= 14
+        left_out += 100 not in contending_sets(folder, winner + 100, counts, seed=seed)
+    assert left_out <= 12

@@ -52,7 +52,7 @@ def found_at(rank: int, holdout: HoldoutAlpha | None = None, **changes: Any) -> 
         (found_at(99, over(0.08)), 0.008 * (1 - math.log(0.008)), SKILL),
         (found_at(99, over(0.8)), 0.08 * (1 - math.log(0.08)), LUCK),
         (found_at(9, over(0.6, alpha=-0.01)), 0.006 * (1 - math.log(0.006)), PROMISING),
-        (found_at(9, maxima=()), None, LUCK),
+        (found_at(9, maxima=()), 1.0, LUCK),
         (found_at(9, over(0.001), maxima=()), 0.001 * (1 - math.log(0.001)), SKILL),
     ],
 )

@@ -62,6 +62,7 @@ WRONG: dict[str, list[Any]] = {
     "complete": [None, 0, "yes"],
     "overridden": [None, "x", [1]],
     "coordinated": [None, "x", 3],
+    "n_batches": ["x", -1, 1.5, True],
     "winner": ["x", -1, 1.5, True],
 }
 

@@ -156,7 +156,7 @@ def test_the_command_shows_what_was_found(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "sortino" in done.stdout
     wanted = find_sets(folder, where=where, sort="sortino", top=3)["set"]
-    numbers = re.findall(r"^ *(\d+)  ", done.stdout, flags=re.MULTILINE)
+    numbers = re.findall(r"^ {0,5}(\d+)  ", done.stdout, flags=re.MULTILINE)
     assert [int(number) for number in numbers] == wanted.to_list()
     assert "holdout" not in done.stdout
     by_holdout = barsweep("show", folder, "--sort", "oos_sharpe", folder=folder)

@@ -122,7 +122,7 @@ def test_costs_come_last_among_searched_and_swept() -> None:
 
 
 def test_constraints_and_grids_know_costs() -> None:
-    study_of(search={"constraints": ["slippage_bps < commission_bps"]})
+    study_of(search={"constraints": ["slippage_bps > commission_bps"]})
     with pytest.raises(StudyFileError, match=r"\[costs\] impact: .* continuous"):
         study_of(costs={"impact": {"low": 0, "high": 1}}, search={"sampler": "grid"})
 

@@ -616,7 +616,7 @@ def test_constraints_are_read_and_classified() -> None:
                     "max_drawdown <= 2.5e-1",
                     " n_trades>=30 ",
                     "turnover < max_exposure",
-                    "-.5 == stop_loss",
+                    "-.0 == stop_loss",
                 ]
             },
         )
@@ -627,7 +627,7 @@ def test_constraints_are_read_and_classified() -> None:
         "max_drawdown <= 0.25",
         "n_trades >= 30",
         "turnover < max_exposure",
-        "-0.5 == stop_loss",
+        "0 == stop_loss",
     ]
     assert [constraint.on_result for constraint in constraints] == [False, True, True, True, False]
     assert constraints[3].names == ("turnover", "max_exposure")
