@@ -42,9 +42,13 @@ if TYPE_CHECKING:
     from kernels.codes import FLAT, HOLD, LONG, SHORT
     from kernels.signals import strength_of_score
     from optimizer.bars.foreign import read_foreign
+    from optimizer.bars.frames import bars_from_frame
     from optimizer.bars.importing import import_bars
     from optimizer.bars.load import load_bars
+    from optimizer.flow.given import from_orders, from_signals
     from optimizer.flow.look_ahead import look_ahead_check
+    from optimizer.flow.returns import metrics
+    from optimizer.review.backtest import backtest
     from optimizer.review.compare import compare_studies
     from optimizer.review.lists import contenders, survivors
     from optimizer.review.records import list_studies, set_record
@@ -56,13 +60,15 @@ if TYPE_CHECKING:
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
+    from optimizer.search.sweeping import sweep
     from optimizer.selection.next_set import export_next
     from optimizer.store.export import export_sets
     from optimizer.store.query import find_sets
     from optimizer.study_file.load import load_study
     from optimizer.study_file.study import study_from_dict
-    from optimizer.sweep.single_set import BacktestResult, backtest
+    from optimizer.sweep.backtest_result import BacktestResult
     from optimizer.types import Bars
+    from optimizer.views.backtest import plot_backtest
     from optimizer.views.heatmap import heatmap
     from optimizer.views.report import write_report
     from optimizer.views.stress import write_stress_page
@@ -79,6 +85,7 @@ __all__ = [
     "Stress",
     "StudyResult",
     "backtest",
+    "bars_from_frame",
     "calibrate",
     "compare_studies",
     "contenders",
@@ -87,12 +94,16 @@ __all__ = [
     "export_next",
     "export_sets",
     "find_sets",
+    "from_orders",
+    "from_signals",
     "heatmap",
     "import_bars",
     "list_studies",
     "load_bars",
     "load_study",
     "look_ahead_check",
+    "metrics",
+    "plot_backtest",
     "read_foreign",
     "replay",
     "resume_study",
@@ -102,6 +113,7 @@ __all__ = [
     "stress",
     "study_from_dict",
     "survivors",
+    "sweep",
     "unseal_study",
     "write_report",
     "write_stress_page",
@@ -109,7 +121,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "backtest": "optimizer.sweep.single_set",
+    "backtest": "optimizer.review.backtest",
+    "bars_from_frame": "optimizer.bars.frames",
     "calibrate": "optimizer.search.calibrate",
     "compare_studies": "optimizer.review.compare",
     "contenders": "optimizer.review.lists",
@@ -117,12 +130,16 @@ _HOMES = {
     "export_next": "optimizer.selection.next_set",
     "export_sets": "optimizer.store.export",
     "find_sets": "optimizer.store.query",
+    "from_orders": "optimizer.flow.given",
+    "from_signals": "optimizer.flow.given",
     "heatmap": "optimizer.views.heatmap",
     "import_bars": "optimizer.bars.importing",
     "list_studies": "optimizer.review.records",
     "load_bars": "optimizer.bars.load",
     "load_study": "optimizer.study_file.load",
     "look_ahead_check": "optimizer.flow.look_ahead",
+    "metrics": "optimizer.flow.returns",
+    "plot_backtest": "optimizer.views.backtest",
     "read_foreign": "optimizer.bars.foreign",
     "replay": "optimizer.review.replay",
     "resume_study": "optimizer.search.resume",
@@ -131,12 +148,13 @@ _HOMES = {
     "strength_of_score": "kernels.signals",
     "stress": "optimizer.review.stress.run",
     "study_from_dict": "optimizer.study_file.study",
+    "sweep": "optimizer.search.sweeping",
     "unseal_study": "optimizer.review.unseal",
     "survivors": "optimizer.review.lists",
     "write_report": "optimizer.views.report",
     "write_stress_page": "optimizer.views.stress",
     "write_tearsheet": "optimizer.views.tearsheet",
-    "BacktestResult": "optimizer.sweep.single_set",
+    "BacktestResult": "optimizer.sweep.backtest_result",
     "Bars": "optimizer.types",
     "Calibration": "optimizer.search.calibrate",
     "FLAT": "kernels.codes",
@@ -151,12 +169,19 @@ _HOMES = {
 _configure()
 _ignore_numba_file()
 
+
+def _public(name: str) -> Any:
+    """The public object of a name, from its module."""
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
 if not TYPE_CHECKING:  # a module's __getattr__ would let every misspelt name pass
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        # A package of this one has the name too; calling it calls the function.
+        value = importlib.import_module("optimizer.sweep") if name == "sweep" else _public(name)
         globals()[name] = value
         return value
 

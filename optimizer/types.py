@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -39,7 +44,7 @@ def correlation_id(owner: str, bar: int, *parts: str) -> str:
     return ".".join((owner, f"{bar:07d}", *parts))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bars:
     """Market bars of several symbols on one calendar.
 
@@ -152,6 +157,90 @@ class Bars:
         there = number >= 0
         spread[there] = values[number[there]]
         return spread
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        symbols: Sequence[str] | str | None = None,
+        start: str | datetime.date | np.datetime64 | None = None,
+        end: str | datetime.date | np.datetime64 | None = None,
+        *,
+        symbol: str | None = None,
+        align: Literal["inner", "strict", "outer"] = "inner",
+        timezone: str = "UTC",
+        bars_per_year: float | None = None,
+        bar: str | None = None,
+        funding: str | None = None,
+        dividends: str | None = None,
+    ) -> Bars:
+        """The bars of a DataFrame: tidy, wide with a level of columns per field, or of one symbol.
+
+        The forms are those of ``bars_from_frame``, which this is, the checks those of ``load_bars``.
+
+        Args:
+            frame: the bars; its arrays are copied and stay writable.
+            symbols, start, end, align, timezone, bars_per_year, bar, funding, dividends: the arguments
+                that ``load_bars`` takes.
+            symbol: the name of the one symbol of a frame that names none.
+
+        Raises:
+            DataError: the frame has none of these forms, or its bars cannot be used.
+        """
+        # Through the door of the package: this module is above the one that reads and checks bars.
+        import optimizer
+
+        return optimizer.bars_from_frame(
+            frame,
+            symbols,
+            start,
+            end,
+            symbol=symbol,
+            align=align,
+            timezone=timezone,
+            bars_per_year=bars_per_year,
+            bar=bar,
+            funding=funding,
+            dividends=dividends,
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The bars as a tidy DataFrame, from which ``from_frame`` makes the same bars.
+
+        A symbol has a row for each bar that it has: ``align="outer"`` restores symbols with different
+        ones. Bars with payments have the columns ``funding``, to rounding, and ``dividends``.
+
+        >>> import optimizer
+        >>> bars = optimizer.load_bars("bars.parquet")
+        >>> again = optimizer.Bars.from_frame(bars.to_frame())
+        >>> again.content_hash == bars.content_hash
+        True
+
+        Returns:
+            Columns ``symbol``, ``timestamp`` (UTC), ``open``, ``high``, ``low``, ``close`` and
+            ``volume``, in the order of symbols and times.
+        """
+        import pandas as pd  # here, for it is slow to load and this alone needs it
+
+        parts = []
+        for number, name in enumerate(self.symbols):
+            own = self.own(number)
+            fields = ("open", "high", "low", "close", "volume")
+            columns = {field: getattr(self, field)[own, number] for field in fields}
+            if self.payments is not None:
+                paid = self.payments[own, number]
+                before = np.concatenate(([np.inf], columns["close"][:-1]))
+                columns["funding"] = np.maximum(0.0 - paid, 0.0) / before
+                columns["dividends"] = np.maximum(paid, 0.0)
+            times = pd.DatetimeIndex(self.timestamps[own], tz="UTC")
+            parts.append(pd.DataFrame({"symbol": name, "timestamp": times, **columns}))
+        return pd.concat(parts, ignore_index=True)
+
+    def __repr__(self) -> str:
+        """The bars in a line: symbols, number and span."""
+        names = ", ".join(self.symbols[:5]) + (", ..." if self.n_symbols > 5 else "")
+        first, last = (str(self.timestamps[i])[:16] for i in (0, -1))
+        return f"<Bars of {names}: {self.n_bars:,} from {first} to {last}>"
 
     def head(self, stop: int) -> Bars:
         """The bars before bar ``stop``.

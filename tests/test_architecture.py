@@ -577,7 +577,7 @@ def test_public_names_are_what_they_say() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.splitlines() == [
-        "['errors']",
+        "['errors', 'sweep']",
         "True True",
         "module 'optimizer' has no attribute 'load_bar'",
     ]

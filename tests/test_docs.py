@@ -190,11 +190,17 @@ def yahoo_export(folder: Path) -> None:
     (folder / "SPY.csv").write_text("\n".join([*rows, rows[-1]]) + "\n")
 
 
+def project_bars(folder: Path) -> None:
+    """``bars.parquet``, as a new project has it."""
+    shutil.copy(ROOT / "optimizer" / "project" / "bars.parquet", folder)
+
+
 PREPARED = {
     "README.md": bundled_studies,
     "quickstart.md": bundled_studies,
     "results.md": bundled_studies,
     "data.md": yahoo_export,
+    "notebook.md": project_bars,
 }
 """What a page finds in its folder."""
 

@@ -94,6 +94,18 @@ def plain_name(name: object) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"^\s*\d+[.)]\s*", "", text))
 
 
+def role_of(name: object) -> str | None:
+    """What a column of this name is read as; None if it is not.
+
+    Args:
+        name: the name as the file has it.
+    """
+    plain = plain_name(name)
+    return next(
+        (role for role, groups in _NAMES.items() for names in groups if plain in names), None
+    )
+
+
 def has_prices(header: Sequence[str]) -> bool:
     """Whether a line names the columns of bars: one each of open, high and low.
 

@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -85,7 +85,49 @@ def load_bars(
     Raises:
         DataError: the file cannot be read, or its bars cannot be used.
     """
-    source = str(path)
+    return read_bars(
+        lambda others: _read_rows(Path(path), others),
+        str(path),
+        symbols,
+        start,
+        end,
+        align=align,
+        timezone=timezone,
+        bars_per_year=bars_per_year,
+        bar=bar,
+        funding=funding,
+        dividends=dividends,
+    )
+
+
+def read_bars(
+    read: Callable[[Mapping[str, str]], Rows],
+    source: str,
+    symbols: Sequence[str] | str | None,
+    start: Moment | None,
+    end: Moment | None,
+    *,
+    align: Align,
+    timezone: str,
+    bars_per_year: float | None,
+    bar: str | None,
+    funding: str | None,
+    dividends: str | None,
+) -> Bars:
+    """Check and align the rows of bars, wherever they come from.
+
+    Args:
+        read: reads the rows; takes the names of the columns of payments by those of ``PAYMENTS``.
+        source: the file, or what stands for it in messages.
+        symbols, start, end, align, timezone, bars_per_year, bar, funding, dividends: the arguments that
+            ``load_bars`` takes.
+
+    Returns:
+        The bars, timestamps in UTC.
+
+    Raises:
+        DataError: the rows cannot be read, or are no usable bars.
+    """
     zone = read_zone(source, timezone)
     if align not in ALIGNMENTS:
         valid = ", ".join(f'"{one}"' for one in ALIGNMENTS)
@@ -101,7 +143,7 @@ def load_bars(
         raise DataError(f"{source}: bar: {error}") from None
     named = {"funding": funding, "dividends": dividends}
     others = {standard: name for standard, name in named.items() if name is not None}
-    rows = _select_symbols(find_symbols(_read_rows(Path(path), others)), symbols)
+    rows = _select_symbols(find_symbols(read(others)), symbols)
     rows, _ = oldest_first(read_times(rows, zone))
     rows = _read_values(_select_times(rows, start, end, zone))
     check_rows(rows, zone, size)

@@ -461,6 +461,10 @@ class EventFlow:
         self._tracer.orders(one.spec.id, decisions.orders)
         return decisions.orders
 
+    def next_orders(self) -> tuple[tuple[Order, ...], ...]:
+        """The orders of each portfolio that wait for the next bar."""
+        return tuple(one.execution.active_orders for one in self._portfolios)
+
     def result(self) -> FlowResult:
         """What the portfolios did so far."""
         specs = tuple(one.spec for one in self._portfolios)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels.execution import fill_costs
 from optimizer.flow.event_flow import FlowResult
-from optimizer.sweep.single_set import BacktestResult
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.types import Fill
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,13 +58,19 @@ class PreparedFlow:
         """The same flow, which ends where the holdout begins."""
         return self if self.split is None else replace(self, stop=self.split)
 
-    def opened(self, trace: Trace | None) -> EventFlow:
+    @property
+    def rules(self) -> Rules:
+        """The rules of the study."""
+        return self._rules
+
+    def opened(self, trace: Trace | None, make: Callable[..., EventFlow] = EventFlow) -> EventFlow:
         """The flow before its first bar.
 
         Args:
             trace: the tracer that records what happens; None records nothing.
+            make: makes the flow of the arguments of ``EventFlow``.
         """
-        return EventFlow(
+        return make(
             self.bars.symbols,
             self.bars.bars_per_year,
             self.specs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class Comparison:
 _OF_BARS = ("data_hash", "data_path", "symbols", "n_bars", "span", "first_time", "holdout_time")
 
 
-def compare_studies(first: str | Path, second: str | Path) -> Comparison:
+def compare_studies(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Comparison:
     """Compare two studies; on the same bars also the best set of each in the other.
 
     Args:
@@ -98,7 +99,9 @@ def compare_studies(first: str | Path, second: str | Path) -> Comparison:
             _cross(folders[i], folders[1 - i], manifests[1 - i]) if same else None for i in (0, 1)
         ]
     except KeyError as error:
-        raise StudyError(f"{first}, {second}: study.json: {error} is missing") from None
+        raise StudyError(
+            f"{folders[0].path}, {folders[1].path}: study.json: {error} is missing"
+        ) from None
     summaries = [summarize(folder.path) for folder in folders]
     for summary in summaries:
         if summary.problem:

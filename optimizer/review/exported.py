@@ -77,7 +77,7 @@ def open_export(file: Path, number: int, data: Path | None, trust: bool) -> Expo
         DataError: the bars cannot be used.
     """
     content = load_export(file)
-    chosen = _chosen(file, content, number)
+    _chosen(file, content, number)  # before the bars are loaded
     terms = Terms.of_export(content, file.resolve().parent, data)
     if not terms.data_path.exists():
         raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
@@ -85,6 +85,27 @@ def open_export(file: Path, number: int, data: Path | None, trust: bool) -> Expo
         bars = terms.bars()
     except StudyError as error:
         raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
+    return exported_set(file, content, number, terms, bars, trust)
+
+
+def exported_set(
+    file: Path, content: Mapping[str, Any], number: int, terms: Terms, bars: Bars, trust: bool
+) -> ExportedSet:
+    """A set of an export on the bars of its study. The caller is within ``naming_export``.
+
+    Args:
+        file: the export, or what stands for it in messages.
+        content: the content of the export, see ``load_export``.
+        number: the rank of the set in it, from 1.
+        terms: the terms of the export.
+        bars: the bars of the study.
+        trust: approve the strategy file that the export names, for good.
+
+    Raises:
+        ExportError: there is no such set, it cannot be used, or the strategy is not that of the study.
+        UntrustedCodeError: the user has neither run nor approved the strategy file.
+    """
+    chosen = _chosen(file, content, number)
     _check_strategy(file, content, terms, chosen["strategy"], trust)
     if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
         raise ExportError(f"{file}: costs and set: expected a table and a whole number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from optimizer.study_file.study import recorded_study
 from optimizer.types import IntArray
 
 
-def survivors(folder: str | Path) -> IntArray:
+def survivors(folder: str | os.PathLike[str]) -> IntArray:
     """Find the feasible sets of a study that have alpha, see ``selection.survivors.surviving_sets``.
 
     Args:
@@ -36,7 +37,7 @@ def survivors(folder: str | Path) -> IntArray:
     return surviving_sets(opened, verdict.tried)
 
 
-def contenders(folder: str | Path) -> IntArray:
+def contenders(folder: str | os.PathLike[str]) -> IntArray:
     """Find the feasible sets of a study that are not worse than its winner, see ``contending_sets``.
 
     Args:
@@ -55,7 +56,7 @@ def contenders(folder: str | Path) -> IntArray:
     return contending_sets(opened, selection.sets[0].number, counts, seed)
 
 
-def parameter_ranges(folder: str | Path, numbers: IntArray) -> pd.DataFrame:
+def parameter_ranges(folder: str | os.PathLike[str], numbers: IntArray) -> pd.DataFrame:
     """Describe where some sets lie among the values of each parameter that varies.
 
     Args:

@@ -134,7 +134,7 @@ def judged(folder: StudyFolder) -> Judged:
         ) from None
 
 
-def list_studies(folder: str | Path = "out") -> list[StudySummary]:
+def list_studies(folder: str | os.PathLike[str] = "out") -> list[StudySummary]:
     """List the studies in a folder and its subfolders.
 
     Args:
@@ -161,7 +161,7 @@ def _study_folders(root: Path) -> Iterator[Path]:
         below.sort()
 
 
-def summarize(folder: str | Path) -> StudySummary:
+def summarize(folder: str | os.PathLike[str]) -> StudySummary:
     """Summarize one study.
 
     Args:
@@ -207,7 +207,7 @@ def summarize(folder: str | Path) -> StudySummary:
         return StudySummary(path, path.name, "unreadable", problem=problem)
 
 
-def set_record(folder: str | Path, number: int) -> SetRecord:
+def set_record(folder: str | os.PathLike[str], number: int) -> SetRecord:
     """One parameter set of a study in full.
 
     Args:
@@ -227,7 +227,7 @@ def set_record(folder: str | Path, number: int) -> SetRecord:
     recorded_study(manifest["study"])  # refuses what it cannot be
     n_sets = opened.n_sets()
     if not 0 <= number < n_sets:
-        raise StudyError(f"{folder}: no parameter set {number}; it has 0 to {n_sets - 1}")
+        raise StudyError(f"{opened.path}: no parameter set {number}; it has 0 to {n_sets - 1}")
     row = with_open_holdout(opened, opened.sets([number])).to_dict("records")[0]
     document = set_document(row, manifest["study"])
     selection, verdict, _ = judged(opened)

@@ -13,7 +13,7 @@ from optimizer.flow.prepared import run_flow
 from optimizer.review.exported import lacks, naming_export, open_export
 from optimizer.review.rerun import Rerun, is_held_back, rerun_set
 from optimizer.store.export import plain_values
-from optimizer.sweep.single_set import BacktestResult
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.types import Bars
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,10 @@ from optimizer.study_file.components import RISK_OPTIONS
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import with_side_paths
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.rules import Rules
-from optimizer.sweep.single_set import BacktestResult, simulate_single, single_set_study
+from optimizer.sweep.single_set import simulate_single, single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 
@@ -323,7 +325,7 @@ def rerun_built_in(
     return rerun_set(document, terms, terms.bars(), first_bar, sealed=sealed).result
 
 
-def open_positions(folder: str | Path, number: int) -> dict[str, float]:
+def open_positions(folder: str | os.PathLike[str], number: int) -> dict[str, float]:
     """Positions that a parameter set of a study holds after the last bar, simulated again.
 
     After the last bar in-sample, where its part of the holdout is sealed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Unsealing:
     p: float | None = None
 
 
-def unseal_study(folder: str | Path) -> Unsealing:
+def unseal_study(folder: str | os.PathLike[str]) -> Unsealing:
     """Open the holdout of a study for all of its sets, for good.
 
     The look is noted in the ledger, and the holdout's p-value is corrected for it. A study that is
@@ -60,7 +61,7 @@ def unseal_study(folder: str | Path) -> Unsealing:
     look = unsealing(opened.manifest())
     if look is None:
         raise StudyError(
-            f"{folder}: nothing to unseal: the study has no holdout ([validation] holdout is 0)"
+            f"{opened.path}: nothing to unseal: the study has no holdout ([validation] holdout is 0)"
         )
     if before := unsealed_at(opened):
         return Unsealing(*before, already=True)

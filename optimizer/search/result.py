@@ -7,15 +7,27 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from optimizer.review.notebook import study_html
+from optimizer.review.records import judged
+from optimizer.selection.verdict import Verdict
 from optimizer.store.folder import StudyFolder
 from optimizer.store.query import best_sets
 from optimizer.store.seal import with_holdout
 from optimizer.study_file.study import Study
+from optimizer.text import counted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudyResult:
-    """A study that has run.
+    """A study that has run. Wherever a function takes the folder of a study, it takes this too.
+
+    >>> import optimizer
+    >>> bars = optimizer.load_bars("bars.parquet")
+    >>> result = optimizer.sweep(bars, "momentum", lookback=[20, 60], workers=1)
+    >>> result.best(1)["momentum_lookback"].tolist() in ([20.0], [60.0])
+    True
+    >>> optimizer.find_sets(result).shape[0], result.verdict.words
+    (2, 'not distinguishable from luck')
 
     Attributes:
         study: the study, with the settings that it ran with.
@@ -57,8 +69,24 @@ class StudyResult:
         """
         return best_sets(self.folder, self.study.search, top)
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """Luck or skill, given every set ever tried on these bars; None if no set is best.
+
+        Raises:
+            StudyError: a file of the study cannot be read.
+        """
+        return judged(self.folder).verdict
+
+    def __fspath__(self) -> str:
+        """The folder as a path, for all that takes one."""
+        return str(self.folder.path)
+
+    def __repr__(self) -> str:
+        """The result in a line: study, number of sets and folder."""
+        n_sets = counted(self.folder.n_sets(), "parameter set")
+        return f"<StudyResult of {self.study.name}: {n_sets} in {self.folder.path}>"
+
     def _repr_html_(self) -> str:
         """The best sets and the verdict as HTML, for notebooks."""
-        from optimizer.review.notebook import study_html
-
         return study_html(self.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ _RERUN = "rerun the study with another --out"
 
 
 def resume_study(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     workers: int | None = None,
     trust: bool = False,

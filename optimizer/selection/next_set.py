@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def next_set(rows: pd.DataFrame, train_start: int, stop: int, *, own_search: boo
 
 
 def export_next(
-    folder: str | Path, *, format: Format = "json", out: str | Path | None = None
+    folder: str | os.PathLike[str], *, format: Format = "json", out: str | Path | None = None
 ) -> Path:
     """Write the set that the walk-forward's next window would trade to a file.
 
@@ -66,12 +67,12 @@ def export_next(
     selection = load_selection(study_folder)
     if selection is None:
         raise ExportError(
-            f"{folder}: no next set: the study is not complete, or found no feasible set;"
-            f" `barsweep resume {folder}` continues it"
+            f"{study_folder.path}: no next set: the study is not complete, or found no feasible set;"
+            f" `barsweep resume {study_folder.path}` continues it"
         )
     found = selection.next_set
     if found is None:
-        raise ExportError(f"{folder}: no next set: {_why_none(study_folder)}")
+        raise ExportError(f"{study_folder.path}: no next set: {_why_none(study_folder)}")
     row: dict[str, Any] = {
         "set": found.number,
         "trial": found.trial,

@@ -46,7 +46,7 @@ KIND = "barsweep parameter sets"
 
 
 def export_sets(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     top: int = 1,
     format: Format = "json",
@@ -78,8 +78,8 @@ def export_sets(
     frame = with_open_holdout(study_folder, best_sets(study_folder, study.search, top))
     if frame.empty:
         raise ExportError(
-            f"{folder}: nothing to export: {no_best(study_folder, study.search)}; relax [search]"
-            " constraints, or try other values"
+            f"{study_folder.path}: nothing to export: {no_best(study_folder, study.search)}; relax"
+            " [search] constraints, or try other values"
         )
     path = Path(out) if out is not None else study_folder.path / f"best.{format}"
     return export_rows(study_folder, frame, format, path)
@@ -127,7 +127,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
     def moved(name: str) -> str:
         return os.path.relpath(Path(manifest["study_folder"]) / name, folder)
 
-    return {
+    terms = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "study": {
@@ -159,8 +159,10 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "first_bar": manifest["first_bar"],
         "benchmark": study["validation"]["benchmark"],
         "versions": manifest["versions"],
-        "sets": [set_document(row, study) for row in frame.to_dict("records")],
     }
+    # With its terms a set stands alone: whoever takes it out of the file can simulate it.
+    sets = [{**set_document(row, study), "terms": terms} for row in frame.to_dict("records")]
+    return {**terms, "sets": sets}
 
 
 def set_document(row: Mapping[Any, Any], study: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +247,22 @@ def load_export(path: str | Path) -> dict[str, Any]:
             f"{file}: cannot be read as {suffix[1:].upper()}: {reason}; put the file back as it was, or"
             " export the study again"
         ) from None
+    return checked_export(content, file)
+
+
+def checked_export(content: Any, file: Path) -> dict[str, Any]:
+    """Check the content of an export.
+
+    Args:
+        content: whatever was read.
+        file: the file, or what stands for it in messages.
+
+    Returns:
+        The content.
+
+    Raises:
+        ExportError: it is not an export; names the file and the key.
+    """
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ExportError(f'{file}: not an export of barsweep: expected kind = "{KIND}"')
     if content.get("schema_version") != SCHEMA_VERSION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _distinct(folder: StudyFolder, numbers: Sequence[int], top: int) -> pd.DataF
 
 
 def find_sets(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     where: str = "",
     sort: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from optimizer.study_file.components import (
 )
 from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.cross_checks import cross_checks
+from optimizer.study_file.merged import merged_tables
 from optimizer.study_file.messages import summarize_errors
 from optimizer.study_file.operands import resolved
 from optimizer.study_file.search_tables import ADAPTIVE, SearchTable, ValidationTable
@@ -224,9 +226,7 @@ class Study(Table):
         Raises:
             StudyFileError: a value is out of bounds.
         """
-        content = self.to_dict()
-        if self.search.storage is not None:
-            content["search"]["storage"] = self.search.storage
+        content = self._with_secrets()
         overridden = list(self._overridden)
         for table, key, value in (
             ("study", "seed", seed),
@@ -239,6 +239,49 @@ class Study(Table):
         study = make_study(content, self._path, self._base_path, None)
         study._overridden = tuple(dict.fromkeys(overridden))
         return study
+
+    def with_(self, **tables: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Study:
+        """This study with other values, checked as a study file is.
+
+        >>> import optimizer
+        >>> study = optimizer.load_study("study.toml")
+        >>> other = study.with_(risk={"kelly_fraction": 0.1}, search={"trials": 8})
+        >>> other.search.trials, other.risk.settings["kelly_fraction"]
+        (8, 0.1)
+
+        Args:
+            **tables: the keys to change by table, such as ``risk={"kelly_fraction": 0.1}``; None sets a
+                key to its default. A list replaces all tables ``[[strategy]]`` or ``[[classifier]]``.
+
+        Returns:
+            A study without a file of its own: messages call it ``<study>``, and paths count from the
+            same folder as before.
+
+        Raises:
+            StudyFileError: a rule is broken.
+            StrategyError: the file of a user's strategy cannot be used.
+        """
+        # Not read_strategy itself, with which a cluster is approved that a record may have named.
+        read = functools.partial(read_strategy) if "strategy" in tables else None
+        content = merged_tables(self._with_secrets(), tables)
+        study = make_study(content, None, self._base_path, read)
+        if "workers" in tables:
+            study.approve_cluster()
+        return study
+
+    def _with_secrets(self) -> dict[str, Any]:
+        """What ``to_dict`` gives, with what may hold a password."""
+        content = self.to_dict()
+        if self.search.storage is not None:
+            content["search"]["storage"] = self.search.storage
+        if self.analytics.url is not None:
+            content["analytics"] = {"url": self.analytics.url}
+        return content
+
+    def __repr__(self) -> str:
+        """The study in a line: its name, strategies and bars."""
+        names = " + ".join(table.name for table in self.strategies)
+        return f"<Study {self.name}: {names} on {self.data.path}>"
 
     def called(self, path: Path) -> Study:
         """This study under the name of a file, which messages name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,9 @@ BLOCKS_PER_CALL = 8
 for the processor's cache."""
 
 
+_WAITING = (layout.LOTS, layout.ORDER, layout.LEVEL, layout.LEFT)
+
+
 @dataclass(eq=False)
 class Recording:
     """What lane 0 did.
@@ -30,10 +33,13 @@ class Recording:
     Attributes:
         equity: money at each close, shape (n_bars,).
         fills: shape (n_bars, n_symbols, n_kinds, 4), see ``kernels.codes``.
+        waiting: the rows LOTS, ORDER, LEVEL and LEFT of ``kernels.layout``, shape (4, n_symbols), after
+            the last bar in-sample and after the last bar, by the number of bars until then.
     """
 
     equity: FloatArray
     fills: FloatArray
+    waiting: dict[int, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, n_bars: int, n_symbols: int, *, fills: bool = True) -> Recording:
@@ -215,6 +221,11 @@ def simulate_blocks(
         )
         return out
 
+    def keep_waiting(n_bars: int) -> None:
+        shape = (-1, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
+        lane = accounts.positions.reshape(shape)[0, :, :, 0]
+        recording.waiting[n_bars] = lane[:, [row_of(offset) for offset in _WAITING]].T.copy()
+
     def sums_so_far(*offsets: np.uint64) -> FloatArray:
         rows = state[:, [row_of(offset) for offset in offsets], : layout.LANES]
         return rows.transpose(1, 0, 2).reshape(len(offsets), -1)
@@ -234,6 +245,7 @@ def simulate_blocks(
     sums = np.diff(np.stack([so_far[bound][0] for bound in inputs.alpha_bounds]), axis=0)
     alphas = score(inputs, sums, totals, squares, products, maxima)
     in_sample = metrics(begin, inputs.first, inputs.split)
+    keep_waiting(inputs.split)
     if inputs.split == bars.n_bars:
         return TileResult(in_sample, np.full_like(in_sample, np.nan), moments, alphas)
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
@@ -247,6 +259,7 @@ def simulate_blocks(
     held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
     advance(inputs.split, bars.n_bars)
     out_of_sample = metrics(begin, inputs.split, bars.n_bars)
+    keep_waiting(bars.n_bars)
     return TileResult(in_sample, out_of_sample, moments, alphas)
 
 

@@ -1,9 +1,8 @@
-"""Backtest one parameter set, with its fills and equity."""
+"""Simulate one parameter set, with its fills and equity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import pandas as pd
 from optimizer.catalogue import COSTS, METRICS
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
-from optimizer.strategies.user import read_recorded_strategy, read_strategy
+from optimizer.strategies.user import read_recorded_strategy
 from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, make_study
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import Accounts, Recording, simulate_blocks, walk
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
@@ -28,129 +28,6 @@ from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
 _COSTS = frozenset(one.name for one in COSTS)
-
-
-@dataclass(frozen=True, eq=False)
-class BacktestResult:
-    """The result of one parameter set.
-
-    Attributes:
-        parameters: the parameters by column name, defaults filled in; ``strategy`` and
-            ``classifier`` by name.
-        equity: money at each close from the first decision on; the index is the time of the bar.
-        fills: one row a fill, see ``fill_table``.
-        in_sample, out_of_sample: metrics by name; the latter None without a holdout.
-        regimes: the regime code of each bar of ``equity``.
-    """
-
-    parameters: dict[str, Value]
-    equity: pd.Series[float]
-    fills: pd.DataFrame
-    in_sample: dict[str, float]
-    out_of_sample: dict[str, float] | None
-    regimes: pd.Series[int]
-
-    def before_holdout(self, n_bars: int) -> BacktestResult:
-        """The in-sample part alone, as if nothing were known of the bars after it.
-
-        Args:
-            n_bars: bars of ``equity`` in-sample.
-        """
-        times = self.equity.index[:n_bars]
-        fills = self.fills[self.fills["timestamp"] <= times[-1]]
-        return replace(
-            self,
-            equity=self.equity.iloc[:n_bars],
-            fills=fills,
-            out_of_sample=None,
-            regimes=self.regimes.iloc[:n_bars],
-        )
-
-    @property
-    def open_positions(self) -> dict[str, float]:
-        """Signed units held after the last bar, by symbol; they are valued there and are no trades."""
-        held: dict[str, float] = {}
-        for symbol, fills in self.fills.groupby("symbol", sort=False):
-            lots = float(fills["lots"].sum())
-            if lots != 0.0:
-                held[str(symbol)] = lots * float((fills["quantity"] / fills["lots"]).iloc[0])
-        return held
-
-
-def backtest(
-    bars: Bars,
-    parameters: Mapping[str, Value],
-    *,
-    costs: Mapping[str, Any] | None = None,
-    allow_short: bool = False,
-    market: str | None = None,
-    holdout: float = 0.0,
-    first_bar: int | None = None,
-    strategy_path: str | Path | None = None,
-    account: Mapping[str, Any] | None = None,
-    instruments: Mapping[str, Any] | None = None,
-    sizing: str = "kelly",
-    allocation: str = "additions",
-    entry: str = "market",
-    session_exit: bool = False,
-    members: str | Path | None = None,
-    fills: str | Path | None = None,
-    timezone: str = "UTC",
-    returns: str = "bar",
-    warm_up: int | None = None,
-) -> BacktestResult:
-    """Simulate one parameter set with the kernels of the sweep.
-
-    Args:
-        bars: the bars of all symbols.
-        parameters: the parameters by column name, such as ``{"strategy": "momentum",
-            "momentum_lookback": 60}``; ``classifier`` defaults to ``none``, the others to the
-            catalogue.
-        costs: the costs as ``[costs]`` of a study file; a number or a table per symbol counts
-            before that cost among ``parameters``.
-        allow_short: whether short positions are allowed, as in ``[risk]`` of a study file.
-        market: the ``market`` of ``[classifier]`` of a study file.
-        holdout: share of the bars after the warm-up that counts as out-of-sample.
-        first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
-        strategy_path: Python file of a user's own strategy; None for a built-in one.
-        account: the account as ``[account]`` of a study file.
-        instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
-        sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
-            study file.
-        members, fills, timezone: the settings of the same names in ``[data]`` of a study file.
-        returns: the setting of that name in ``[search]`` of a study file.
-        warm_up: bars of its own that a symbol has before its first decision; None takes the longest
-            warm-up of the parameters.
-
-    Returns:
-        Equity, fills and metrics.
-
-    Raises:
-        StudyFileError: a parameter is unknown, or a value is out of bounds.
-        StrategyError: the user's strategy cannot be used.
-        DataError: there are too few bars, the market is unknown, or the members cannot be used.
-    """
-    own = None if strategy_path is None else {"path": str(strategy_path)}
-    study = single_set_study(
-        parameters,
-        costs or {},
-        allow_short,
-        market,
-        holdout,
-        own,
-        read_strategy,
-        account=account,
-        instruments=instruments,
-        sizing=sizing,
-        allocation=allocation,
-        entry=entry,
-        session_exit=session_exit,
-        members=members,
-        fills=fills,
-        timezone=timezone,
-        returns=returns,
-    )
-    return simulate_single(study, bars, first_bar, warm_up)[2]
 
 
 def simulate_single(
@@ -208,6 +85,9 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
         if inputs.split < bars.n_bars
         else None,
         regimes=pd.Series(codes[inputs.first :], index, name="regime"),
+        bars=bars,
+        rules=inputs.rules,
+        waiting=recording.waiting,
     )
 
 
@@ -291,15 +171,15 @@ def single_set_study(
     timezone: str = "UTC",
     returns: str = "bar",
 ) -> Study:
-    """A study of one parameter set; see ``backtest``.
+    """A study of one parameter set; see ``optimizer.backtest``.
 
     Args:
-        parameters, costs, allow_short, market, holdout: the arguments that ``backtest`` takes.
+        parameters, costs, allow_short, market, holdout: the arguments that ``optimizer.backtest`` takes.
         own: what ``[strategy]`` says of a user's own strategy apart from its parameters: ``path``,
             or all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
         read: reads the file of the strategy if ``own`` does not say what it declares.
         account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone, returns:
-            the arguments that ``backtest`` takes.
+            the arguments that ``optimizer.backtest`` takes.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from optimizer.store.folder import StudyFolder
 HOST = "127.0.0.1"
 
 
-def dashboard_server(folder: str | Path, port: int = 8080) -> WSGIServer:
+def dashboard_server(folder: str | os.PathLike[str], port: int = 8080) -> WSGIServer:
     """A server of optuna-dashboard (extra ``dashboard``), reachable from this machine only.
 
     It never writes to the study: a request that would change something gets status 403.
@@ -38,7 +39,7 @@ def dashboard_server(folder: str | Path, port: int = 8080) -> WSGIServer:
     opened = StudyFolder.open(Path(folder))
     wsgi = optional_module("optuna_dashboard", "dashboard").wsgi
     if not opened.journal_path.is_file():
-        raise StudyError(f"{folder}: no trials yet; try again once the study has started")
+        raise StudyError(f"{opened.path}: no trials yet; try again once the study has started")
     viewer = _Viewer(opened.journal_path, wsgi)
     try:
         return make_server(HOST, port, viewer, server_class=_Server, handler_class=_Quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _SUMMARIES = {
 }
 
 
-def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Figure:
+def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharpe") -> go.Figure:
     """Draw a metric over two parameters: in each cell the median over all others.
 
     The median, since the best of many sets in a cell shows luck. Only feasible sets count. A study
@@ -75,13 +76,13 @@ def heatmap(folder: str | Path, x: str, y: str, metric: str = "sharpe") -> go.Fi
     across, up = (axis_of(every[name], name in log) for name in (x, y))
     frame = every[every["feasible"]].dropna(subset=[x, y])
     if frame.empty:
-        raise StudyError(f"{folder}: no feasible set has both {x} and {y}")
+        raise StudyError(f"{opened.path}: no feasible set has both {x} and {y}")
     shown = [name for name in shown if name == metric or frame[name].notna().any()]
     for name in (x, y):
         if frame[name].nunique() < 2:
             value = frame[name].iloc[0]
             raise StudyError(
-                f"heatmap: {name} is {value:g} in every set of {folder}; name one that varies"
+                f"heatmap: {name} is {value:g} in every set of {opened.path}; name one that varies"
             )
     best = int(best_sets(opened, study.search, 1)["set"].iloc[0])
     star_y, star_x = (axis.codes[(every["set"] == best).to_numpy()][0] for axis in (up, across))

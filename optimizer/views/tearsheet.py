@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from optimizer.bars.per_year import days_per_year
@@ -21,6 +20,7 @@ from optimizer.files import write_atomically
 from optimizer.review.replay import Replay
 from optimizer.store.guards import HTML, check_output
 from optimizer.study_file.space import build_space
+from optimizer.sweep.backtest_result import returns_of
 from optimizer.sweep.buy_and_hold import UNIVERSE, benchmark_returns, held_equity, lowest_costs
 from optimizer.text import one_line, quoted, suggest
 
@@ -69,9 +69,7 @@ def daily_benchmark(replayed: Replay, benchmark: str) -> pd.Series[float]:
 def _daily(values: pd.Series[float], before: float) -> pd.Series[float]:
     index = pd.DatetimeIndex(values.index)
     last = values.groupby(index.tz_localize(None).normalize().rename("date")).last()
-    returns = last / last.shift(1, fill_value=before) - 1.0
-    # After ruin there is no equity left to earn a return.
-    return returns.where(np.isfinite(returns), 0.0)
+    return returns_of(last, before)
 
 
 def check_returns_file(path: Path) -> None:

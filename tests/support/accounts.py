@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from optimizer.sweep.single_set import BacktestResult, backtest
+from optimizer.review.backtest import backtest
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.types import Bars
 from tests.reference.broker import Outcome, run
 from tests.support.entries_and_exits import write_bars

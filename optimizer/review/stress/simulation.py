@@ -11,7 +11,6 @@ import pandas as pd
 from kernels import layout
 from optimizer.review.exported import ExportedSet
 from optimizer.review.rerun import refuse_other_files, set_study
-from optimizer.review.trades import round_trips
 from optimizer.selection.p_values import alpha_and_beta
 from optimizer.selection.sets import closing_returns
 from optimizer.strategies.strategy import Strategy
@@ -26,6 +25,7 @@ from optimizer.sweep.max_test import excess_returns
 from optimizer.sweep.rules import Rules, study_rules
 from optimizer.sweep.single_set import metric_values
 from optimizer.sweep.tiles import Tile
+from optimizer.sweep.trades import round_trips
 from optimizer.types import Bars, FloatArray
 
 Codes = Mapping[RegimeKey, RegimeCodes]

@@ -16,7 +16,7 @@ from optimizer.store.names import STRESS_PAGE
 
 
 def write_report(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     out: str | Path | None = None,
     *,
     trust: bool = False,

@@ -19,7 +19,6 @@ from optimizer.market.regimes import market_returns
 from optimizer.review.lists import contenders, parameter_ranges
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
-from optimizer.review.trades import round_trips
 from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
@@ -40,6 +39,7 @@ from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.buy_and_hold import held_name
+from optimizer.sweep.trades import round_trips
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray, IntArray
 from optimizer.views.binning import Axis, axis_of, log_parameters

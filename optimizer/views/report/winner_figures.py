@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.review.rerun import Rerun
+from optimizer.sweep.attribution import REGIMES
 from optimizer.sweep.buy_and_hold import held_equity
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray
@@ -19,7 +20,7 @@ from optimizer.views.report.lines import MOST_POINTS, line, milliseconds
 from optimizer.views.report.shares import share_bars
 from optimizer.views.report.style import AXIS, LIGHT, TEMPLATE, figure
 
-REGIMES = {BULL: ("bull", "blue"), NEUTRAL: ("neutral", "veil"), BEAR: ("bear", "orange")}
+COLORS = {BULL: "blue", NEUTRAL: "veil", BEAR: "orange"}
 
 
 def equity(
@@ -122,7 +123,7 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
             starts = np.unique(np.linspace(0, len(codes) - 1, MOST_POINTS).astype(np.int64))
         edges = np.append(times[starts], times[-1])
         scale = [
-            [position, LIGHT[REGIMES[code][1]]]
+            [position, LIGHT[COLORS[code]]]
             for code, ends in ((BEAR, (0.0, 1 / 3)), (NEUTRAL, (1 / 3, 2 / 3)), (BULL, (2 / 3, 1)))
             for position in ends
         ]
@@ -132,12 +133,12 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
                 colorscale=scale, showscale=False, opacity=0.35, hoverinfo="skip",
             )
         )  # fmt: skip
-        for code, (name, color) in REGIMES.items():
+        for code, name in REGIMES.items():
             share = float((codes == code).mean())
             made.add_trace(
                 go.Scatter(
                     x=[None], y=[None], mode="markers", name=f"{name}, {share:.0%} of the bars",
-                    marker={"symbol": "square", "size": 12, "color": LIGHT[color], "opacity": 0.5},
+                    marker={"symbol": "square", "size": 12, "color": LIGHT[COLORS[code]], "opacity": 0.5},
                 )
             )  # fmt: skip
     name = "index of all symbols, 100 at the start" if symbol is None else f"{symbol}, close"

@@ -10,7 +10,7 @@ import pytest
 
 from optimizer.bars.finer import inside_bars
 from optimizer.errors import DataError
-from optimizer.sweep.single_set import backtest
+from optimizer.review.backtest import backtest
 from optimizer.types import Bars
 from tests.support.studies import write_bars
 

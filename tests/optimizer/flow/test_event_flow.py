@@ -36,6 +36,7 @@ from optimizer.flow.prepared import run_flow
 from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager, StopInputs
 from optimizer.market import regimes
 from optimizer.market.features import compute_correlations, compute_features
+from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
@@ -43,7 +44,7 @@ from optimizer.study_file.load import load_study
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.rules import study_rules
-from optimizer.sweep.single_set import backtest, single_set_study
+from optimizer.sweep.single_set import single_set_study
 from optimizer.types import (
     NO_BUYING_POWER,
     NO_VOLUME,

@@ -19,6 +19,7 @@ from optimizer.flow.parity import compare
 from optimizer.flow.prepared import prepare_flow, run_flow
 from optimizer.market.features import compute_correlations, compute_features
 from optimizer.market.regimes import market_features, market_returns
+from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
@@ -26,7 +27,7 @@ from optimizer.study_file.load import load_study
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.rules import study_rules
-from optimizer.sweep.single_set import backtest, single_set_study
+from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.universe import live_mask
 from optimizer.types import Bars, FloatArray
 from optimizer.views.report.content import gather

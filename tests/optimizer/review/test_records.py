@@ -16,6 +16,7 @@ import pytest
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
+from optimizer.review.backtest import backtest
 from optimizer.review.compare import compare_studies
 from optimizer.review.html import render
 from optimizer.review.records import judged, list_studies, set_record
@@ -28,7 +29,6 @@ from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import judge
 from optimizer.store.folder import StudyFolder
 from optimizer.store.seal import with_holdout
-from optimizer.sweep.single_set import backtest
 from tests.support.command import barsweep
 from tests.support.studies import changed, random_bars, small_study, write_bars
 

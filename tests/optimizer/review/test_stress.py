@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from kernels import layout
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError, UntrustedCodeError
+from optimizer.review.backtest import backtest
 from optimizer.review.exported import open_export
 from optimizer.review.stress import changes, parts
 from optimizer.review.stress.limits import MOST_COSTS, break_even, largest_account, multiple_text
@@ -33,7 +34,6 @@ from optimizer.strategies import approvals, user
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.single_set import backtest
 from optimizer.types import Bars
 from optimizer.views.stress import stress_page
 from tests.support.command import barsweep

@@ -12,13 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.inputs import Inputs, fit_key
-from optimizer.sweep.single_set import (
-    BacktestResult,
-    record_succession,
-    simulate_single,
-    single_set_study,
-)
+from optimizer.sweep.single_set import record_succession, simulate_single, single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 from tests.support.studies import random_bars

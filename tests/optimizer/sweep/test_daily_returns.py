@@ -18,12 +18,14 @@ from optimizer.bars.timestamps import last_of_days
 from optimizer.errors import DataError
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import run_flow
+from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.store.export import export_sets
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.inputs import Inputs
-from optimizer.sweep.single_set import BacktestResult, backtest, single_set_study
+from optimizer.sweep.single_set import single_set_study
 from optimizer.types import Bars
 from tests.reference.selection import inputs_of
 from tests.support.studies import random_bars, small_study, write_bars

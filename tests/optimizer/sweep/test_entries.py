@@ -11,15 +11,17 @@ import pandas as pd
 import pytest
 
 from optimizer.errors import DataError
+from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import NO_REGIME, prepare
 from optimizer.sweep.rules import study_rules
-from optimizer.sweep.single_set import BacktestResult, backtest, single_set_study
+from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.sweep.universe import session_exits
 from optimizer.types import Bars

@@ -15,8 +15,10 @@ import pytest
 from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError, StudyFileError
 from optimizer.market.regimes import fit_regimes, market_returns
+from optimizer.review.backtest import backtest
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import (
     Inputs,
@@ -28,13 +30,7 @@ from optimizer.sweep.inputs import (
     study_warm_up,
 )
 from optimizer.sweep.rules import Rules, study_rules
-from optimizer.sweep.single_set import (
-    BacktestResult,
-    backtest,
-    record_equity,
-    simulate_single,
-    single_set_study,
-)
+from optimizer.sweep.single_set import record_equity, simulate_single, single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars
 from tests.reference.metrics import performance

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kernels.codes import LEAVING, LIVE, WAITING
 from optimizer.errors import DataError, StrategyError, StudyError
 from optimizer.market.features import FeatureColumns
+from optimizer.review.backtest import backtest
 from optimizer.review.rerun import Terms, rerun_set
 from optimizer.search.account_checks import warn_of_idle_symbols
 from optimizer.search.resume import resume_study
@@ -24,10 +25,10 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets, load_export
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
+from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.buy_and_hold import benchmark_returns, held_equity, lowest_costs
 from optimizer.sweep.inputs import Inputs, prepare, require_finite
 from optimizer.sweep.rules import study_rules
-from optimizer.sweep.single_set import BacktestResult, backtest
 from optimizer.sweep.universe import live_mask, symbol_ends
 from optimizer.types import Bars
 from tests.support.studies import mapping, random_bars, trading_days

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from optimizer.errors import StudyError
-from optimizer.review.trades import round_trips
+from optimizer.review.backtest import backtest
 from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.store.folder import StudyFolder
-from optimizer.sweep.single_set import BacktestResult, backtest
+from optimizer.sweep.backtest_result import BacktestResult
+from optimizer.sweep.trades import round_trips
 from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
 from optimizer.views.report.content import Content, gather

@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from optimizer.errors import ExportError, StudyError
+from optimizer.review.backtest import backtest
 from optimizer.review.replay import Replay, replay
 from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
-from optimizer.sweep.single_set import backtest
 from optimizer.views.tearsheet import (
     daily_benchmark,
     daily_returns,

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optimizer.types import Bars
+
 TRADE_COLUMNS = (
     *("symbol", "side", "entry", "exit", "bars", "entry_price", "exit_price"),
-    *("return", "profit", "cost", "end"),
+    *("size", "return", "profit", "cost", "end"),
 )
 
 
@@ -22,6 +24,7 @@ class _Position:
     lots: float = 0.0
     quantity: float = 0.0
     largest: float = 0.0
+    size: float = 0.0
     cash: float = 0.0
     cost: float = 0.0
     money: float = 1.0  # that a unit is worth at a price of 1
@@ -34,6 +37,7 @@ class _Position:
         self.quantity += quantity
         if price > 0.0:
             self.money = float(fill["value"]) / (abs(quantity) * price)
+        self.size = max(self.size, abs(self.quantity))
         self.largest = max(self.largest, abs(self.quantity) * price * self.money)
         self.cash += float(fill["cash"])
         self.cost += float(fill["cost"])
@@ -60,8 +64,8 @@ def round_trips(
     Returns:
         One row per trade in the order of exits, open trades last: ``symbol``, ``side`` (long or short),
         ``entry`` and ``exit`` (time), ``bars`` held, mean ``entry_price`` and ``exit_price``,
-        ``return`` (profit over the position's greatest value), ``profit`` (money, net of all costs),
-        ``cost`` (money), ``end`` (order, stop, liquidation, end of
+        ``size`` (most units held), ``return`` (profit over the position's greatest value),
+        ``profit`` (money, net of all costs), ``cost`` (money), ``end`` (order, stop, liquidation, end of
         the symbol, ruin, or open).
     """
     rows: list[dict[str, Any]] = []
@@ -78,6 +82,7 @@ def round_trips(
                 "exit": time,
                 "entry_price": _mean_price(one.opened),
                 "exit_price": closes[symbol] if kind == "open" else _mean_price(one.closed),
+                "size": one.size,
                 "return": profit / one.largest if one.largest else 0.0,
                 "profit": profit,
                 "cost": one.cost,
@@ -98,3 +103,36 @@ def round_trips(
         return pd.DataFrame(columns=list(TRADE_COLUMNS))
     places = [times.get_indexer(pd.DatetimeIndex(frame[name])) for name in ("entry", "exit")]
     return frame.assign(bars=places[1] - places[0])[list(TRADE_COLUMNS)]
+
+
+def with_excursions(trades: pd.DataFrame, bars: Bars, *, at_close: bool) -> pd.DataFrame:
+    """Trades with the worst and the best that prices did to them.
+
+    The prices are the fills', and the highs and lows of the bars that the position was held through:
+    with fills at the open, those from the bar of the entry to the one before the exit. An entry inside
+    a bar counts all of that bar; of the bar of an exit nothing is known but the fill.
+
+    Args:
+        trades: the trades as ``round_trips`` gives them.
+        bars: the bars, of which the last is the last that the trades know.
+        at_close: whether orders fill at the close, and so after the range of their bar.
+
+    Returns:
+        The trades with ``mae`` and ``mfe``, the maximum adverse and favourable excursion: the profit per
+        unit at the worst and at the best price over the mean entry price, at most and at least 0.
+    """
+    times = pd.DatetimeIndex(bars.timestamps, tz="UTC")
+    entered, left = (
+        times.get_indexer(pd.DatetimeIndex(trades[name])) for name in ("entry", "exit")
+    )
+    worst, best = np.zeros(len(trades)), np.zeros(len(trades))
+    for i, trade in enumerate(trades.to_dict("records")):
+        s = bars.symbols.index(str(trade["symbol"]))
+        through = trade["end"] == "open" or (at_close and trade["end"] == "order")
+        held = slice(entered[i] + at_close, left[i] + through)
+        fills = [trade["entry_price"], trade["exit_price"]]
+        prices = np.concatenate((bars.low[held, s], bars.high[held, s], fills))
+        side = 1.0 if trade["side"] == "long" else -1.0
+        moves = side * (prices / trade["entry_price"] - 1.0)
+        worst[i], best[i] = min(moves.min(), 0.0), max(moves.max(), 0.0)
+    return trades.assign(mae=worst, mfe=best)
