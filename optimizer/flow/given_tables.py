@@ -55,7 +55,7 @@ def read_numbers(bars: Bars, name: str, given: Table) -> FloatArray:
     values = _array(bars, name, given, np.float64)
     if np.isinf(values).any():
         raise DataError(f"{name}: has an infinite value; expected numbers, and 0 or NaN for none")
-    return np.asarray(np.nan_to_num(values), np.float64)
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _array(bars: Bars, name: str, given: Table, kind: Any) -> np.ndarray[Any, Any]:

@@ -141,10 +141,11 @@ def test_the_fills_of_a_set_as_orders_give_its_equity(close_fill: bool) -> None:
     expected = backtest(bars, parameters, costs=costs)
     fills = expected.fills
     assert len(fills) > 50
-    orders = pd.DataFrame(0.0, pd.DatetimeIndex(bars.timestamps, tz="UTC"), list(bars.symbols))
+    times = list(pd.DatetimeIndex(bars.timestamps, tz="UTC"))
+    orders = np.zeros((bars.n_bars, bars.n_symbols))
     for one in fills.to_dict("records"):
-        bar = orders.index.get_loc(one["timestamp"]) - (0 if close_fill else 1)
-        orders.iloc[bar, orders.columns.get_loc(one["symbol"])] += one["quantity"]
+        bar = times.index(one["timestamp"]) - (0 if close_fill else 1)
+        orders[bar, bars.symbols.index(one["symbol"])] += one["quantity"]
     found = from_orders(bars, orders, costs=costs)
     assert found.equity.iloc[-len(expected.equity) :].tolist() == expected.equity.tolist()
     pd.testing.assert_frame_equal(found.fills, expected.fills)
@@ -269,9 +270,9 @@ def test_what_does_not_fit_is_one_line() -> None:
         from_signals(bars, flags, flags, sizing="kelly")
     with pytest.raises(BarsweepError, match="wait"):
         from_signals(bars, flags, flags, risk={"wait": 1.0})
-    words: Any = np.full((60, 3), "many")
+    texts: Any = np.full((60, 3), "many")
     with pytest.raises(DataError, match=r"^orders: has values that are no numbers"):
-        from_orders(bars, words)
+        from_orders(bars, texts)
     with pytest.raises(DataError, match=r"^orders: has an infinite value"):
         from_orders(bars, np.full((60, 3), np.inf))
 
