@@ -9,6 +9,8 @@ from optimizer.types import FloatArray
 _WHOLE = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
 _SPLITS = [(3, 2), *((n, 1) for n in _WHOLE), *((1, n) for n in _WHOLE)]
 _LOG_SPLITS = np.log([new / old for new, old in _SPLITS])
+_NEAR = 0.03
+_SMALLEST = np.abs(_LOG_SPLITS).min() - _NEAR
 _LARGE = np.log(3.0)
 """A step as large as this is suspected, whatever its ratio."""
 
@@ -29,17 +31,16 @@ def suspected_splits(open_: FloatArray, close: FloatArray) -> list[tuple[int, in
     """
     before, opened, after = np.log(close[:-1]), np.log(open_[1:]), np.log(close[1:])
     step = before - opened
-    nearest = np.argmin(np.abs(step[:, :, None] - _LOG_SPLITS), axis=2)
-    known = np.abs(step - _LOG_SPLITS[nearest]) < 0.03
     inside = (np.abs(step) < _LARGE) & (np.abs(before - after) >= _LARGE)
     step = np.where(inside, before - after, step)
     found = []
-    for place, symbol in np.argwhere(known | (np.abs(step) >= _LARGE)):
+    for place, symbol in np.argwhere(np.abs(step) > _SMALLEST):
         bar, size = int(place) + 1, float(step[place, symbol])
         levels = close[max(0, bar - 10) : bar, symbol], close[bar : bar + 10, symbol]
         kept = float(np.log(np.median(levels[0])) - np.log(np.median(levels[1])))
-        split = nearest[place, symbol]
-        if known[place, symbol] and abs(kept - _LOG_SPLITS[split]) < 0.15:
+        split = int(np.argmin(np.abs(size - _LOG_SPLITS)))
+        known = abs(size - _LOG_SPLITS[split]) < _NEAR
+        if known and abs(kept - _LOG_SPLITS[split]) < 0.15:
             found.append((bar, int(symbol), f"{_SPLITS[split][0]}:{_SPLITS[split][1]}"))
         elif abs(size) >= _LARGE and abs(kept - size) < abs(size) / 4:
             found.append((bar, int(symbol), _ratio(size)))

@@ -210,7 +210,9 @@ def _are_dates(texts: pd.Series[Any]) -> bool:
 def _written_times(rows: Rows, column: pd.Series[Any]) -> pd.DatetimeIndex:
     """Times as text; either all have an offset or none has."""
     code, written = pd.factorize(column)  # symbols share their timestamps: read each text once
-    texts = pd.Series([str(text).strip() for text in written], dtype="str")
+    texts = pd.Series(
+        [str(text).strip() for text in np.asarray(written, dtype=object)], dtype="str"
+    )
     if _are_numbers(texts) and not _are_dates(texts):
         return _epoch_times(rows, pd.to_numeric(column.astype("str").str.strip()))
     times, unread = _iso_times(texts)
