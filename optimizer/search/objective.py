@@ -159,13 +159,16 @@ def plateau(
     total, count = np.zeros(shape), np.zeros(shape)
     total[place] = np.where(finite, gains, 0.0)
     count[place] = finite
-    sums = (
-        _with_neighbours(total, _OWN_WEIGHT),
-        _with_neighbours(count, _OWN_WEIGHT),
-        _with_neighbours(count, _OWN_WEIGHT**2),
+    totals, weights, squares = (
+        _with_neighbours(values, own_weight)[place][finite]
+        for values, own_weight in (
+            (total, _OWN_WEIGHT),
+            (count, _OWN_WEIGHT),
+            (count, _OWN_WEIGHT**2),
+        )
     )
     found = np.full(len(gains), np.nan)
-    found[finite] = evened(*(one[place][finite] for one in sums), gains[finite])
+    found[finite] = evened(totals, weights, squares, gains[finite])
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from math import inf, isnan, nan, sqrt
 from pathlib import Path
 from typing import Any
@@ -384,7 +384,7 @@ def test_sums_of_other_blocks_never_reach_a_kernel(ranked: bool) -> None:
     masks = splits.symmetric_splits(8)
     for chunks in ([(few, few)], [(enough, few)], [(enough, enough), (few, enough)]):
         with pytest.raises(ValueError, match="must be 8, as in counts"):
-            splits.choose_and_rank(lambda c=chunks: c, counts, masks, masks, ranked=ranked)
+            splits.choose_and_rank(partial(iter, chunks), counts, masks, masks, ranked=ranked)
 
 
 # Effective number of trials
