@@ -97,9 +97,7 @@ def _rows(frame: pd.DataFrame, symbol: str | None, others: Mapping[str, str]) ->
         raise DataError(f"{SOURCE}: no column volume; add one, with 0 if it is unknown")
     time = next(name for name in ("timestamp", "date", "time") if name in at)
     wanted = ("symbol", time, *VALUES, *others)
-    found = {
-        "timestamp" if name == time else name: at[name] for name in wanted if name in at
-    }
+    found = {"timestamp" if name == time else name: at[name] for name in wanted if name in at}
     chosen = tidy.iloc[:, list(found.values())].set_axis(list(found), axis=1)
     if "symbol" in found:
         if symbol is not None:
