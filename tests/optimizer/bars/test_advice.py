@@ -122,7 +122,7 @@ def test_several_files_keep_what_tells_their_rows_apart(tmp_path: Path) -> None:
 def test_a_text_that_repeats_no_time_is_mentioned(tmp_path: Path) -> None:
     """Two contracts one after the other read as one symbol; the report says so."""
     contracts = pd.Series(["ESH3"] * 15 + [None] + ["ESM3"] * 14)
-    frame = coins(None)[:30].reset_index(drop=True).assign(contract=contracts)
+    frame = coins(None)[:30].assign(contract=contracts)
     path = tmp_path / "x.csv"
     frame.to_csv(path, index=False)
     report = import_bars([path], tmp_path / "out.parquet")

@@ -97,13 +97,12 @@ def test_a_symbol_of_a_wide_frame_lacks_the_bars_that_are_empty(tidy: pd.DataFra
     [
         lambda frame: frame.assign(close=-1.0),
         lambda frame: frame.assign(high=frame["low"] / 2.0),
-        lambda frame: frame.drop(columns="volume"),
-        lambda frame: frame.iloc[::-1],
         lambda frame: pd.concat([frame, frame.tail(1)]),
         lambda frame: frame.assign(open="many"),
         lambda frame: frame.assign(symbol=""),
         lambda frame: frame.assign(timestamp="soon"),
         lambda frame: frame.assign(Open=1.0),
+        lambda frame: frame.iloc[[1, 0, *range(2, len(frame))]],
     ],
 )
 def test_the_messages_are_those_of_a_file(change: Any, tidy: pd.DataFrame, tmp_path: Path) -> None:
