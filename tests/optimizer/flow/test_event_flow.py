@@ -42,6 +42,7 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.study_file.load import load_study
 from optimizer.study_file.space import build_space
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
@@ -273,8 +274,9 @@ def test_each_kind_of_difference_is_told() -> None:
 
 
 def test_ids_are_a_function_of_study_bars_and_parameters() -> None:
-    study = load_study(STUDIES / "event_flow.toml")
-    space, bars = build_space(study), gapping_bars(1, 9, 2, 0.01)
+    bars = gapping_bars(1, 9, 2, 0.01)
+    study = in_bars(load_study(STUDIES / "event_flow.toml"), bars)
+    space = build_space(study)
     rules = study_rules(study, space, bars)
     other = {spec.id for spec in study_specs(study, space, rules, gapping_bars(2, 9, 2, 0.01))}
     assert other.isdisjoint(spec.id for spec in study_specs(study, space, rules, bars))
