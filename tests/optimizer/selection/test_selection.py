@@ -978,7 +978,8 @@ def test_show_prints_the_verdict_and_its_reasons(known: Known, capsys: Any) -> N
     verdict = judge(known.selection, everything_tried(known.selection))
     place = lines.index(f"set {known.selection.sets[0].number}: {verdict.headline}")
     signs = {1: "+", 0: "~", -1: "-"}
-    for offset, reason in enumerate(verdict.reasons, 1):
+    assert lines[place + 1] == expectation(known.selection)
+    for offset, reason in enumerate(verdict.reasons, 2):
         line = lines[place + offset]
         assert line == f"  {signs[reason.weight]} {reason.text}"
     shown = lines[lines.index("the verdict does not rest on:") + 1 :]
