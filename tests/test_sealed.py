@@ -563,7 +563,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 }
 
 
-REASONS = r"^set \d+: .*(?:\n  [+~-] .*)+"
+REASONS = r"^set \d+: .*\nSharpe ratio to expect .*(?:\n  [+~-] .*)+"
 
 
 def test_p_values_do_not_depend_on_the_order_of_the_studies(

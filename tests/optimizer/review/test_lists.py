@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -21,8 +22,16 @@ from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Other tests' studies on bars of the same days are no tries of these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BARSWEEP_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.db"))
+        yield
+
+
 @pytest.fixture(scope="module")
-def trending(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+def trending(own_ledger: None, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     """A study of 1,200 bars whose trends last long enough for some lookbacks, shorts included."""
     folder = tmp_path_factory.mktemp("trending")
     data = write_bars(folder / "bars.parquet", random_bars(1200, seed=4))
