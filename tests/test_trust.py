@@ -897,7 +897,7 @@ ALLOWED = {
     ("extras.py", "import_module"), ("__init__.py", "import_module"),
     ("views/tearsheet.py", "import_module"), ("analytics/database.py", "compile"),
 }  # fmt: skip
-NAMING = {"study_file/load.py", "study_file/study.py", "sweep/single_set.py"}
+NAMING = {"study_file/load.py", "study_file/study.py", "review/backtest.py"}
 
 
 def test_code_is_made_of_text_in_known_places_only() -> None:

@@ -94,7 +94,8 @@ def parameter_ranges(folder: str | os.PathLike[str], numbers: IntArray) -> pd.Da
 
 
 def _complete(folder: StudyFolder, found: Judged) -> tuple[Selection, Verdict]:
-    if found.selection is None or found.verdict is None:
+    complete = bool(folder.manifest()["complete"])
+    if found.selection is None or found.verdict is None or not complete:
         raise StudyError(
             found.problem
             or f"{folder.path}: no verdict yet, on which these lists rest; `barsweep resume"

@@ -490,8 +490,9 @@ class LongStudy:
         path = self.home / f"{self.sampler} disturbed.db"
         with contextlib.closing(sqlite3.connect(path)) as ledger:
             rows = ledger.execute("SELECT content FROM entries ORDER BY number").fetchall()
-        # The last entry counts: those before are of the same study on the same bars.
-        counted = [json.loads(rows[-1][0])["n_sets"]] if rows else []
+        # The last search counts: those before are of the same study on the same bars. Others are looks.
+        searches = [one for one in (json.loads(row[0]) for row in rows) if "n_sets" in one]
+        counted = [searches[-1]["n_sets"]] if searches else []
         if counted != [StudyFolder(self._out).n_distinct()]:
             self.losses.append(f"the ledger counts {counted} sets")
 

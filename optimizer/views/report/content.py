@@ -199,7 +199,7 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         shares=shares,
         grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
     )
-    if verdict is not None:
+    if verdict is not None and complete:
         content = replace(
             content,
             survivors=surviving_sets(folder, verdict.tried),
