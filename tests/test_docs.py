@@ -94,7 +94,9 @@ class Page:
         elif block.language == "console":
             self.console(block)
         elif block.language == "python":
-            with contextlib.chdir(self.folder):
+            ledger = str(self.home / "ledger.db")
+            with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+                patch.setenv("BARSWEEP_LEDGER", ledger)  # that of the page's commands
                 self.python(block)
         elif block.language == "toml":
             content = tomllib.loads(block.text)
