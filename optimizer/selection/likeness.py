@@ -94,9 +94,10 @@ def draw_sample(
     place = {number: i for i, number in enumerate(n for part in parts for n in part["set"])}
     order = [place[number] for number in drawn.tolist()]
     inside = rows.set_index("set").loc[drawn]
+    sharpes = inside["sharpe"].to_numpy(np.float64)
     return Sample(
         returns=np.ascontiguousarray(returns[order].T),
-        sharpes=inside["sharpe"].fillna(0.0).to_numpy(np.float64),
+        sharpes=np.where(np.isfinite(sharpes), sharpes, 0.0),
         feasible=inside["feasible"].to_numpy(np.bool_),
         winner=returns[place[winner]],
     )
