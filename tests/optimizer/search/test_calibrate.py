@@ -73,7 +73,7 @@ def test_luck_is_told_as_luck(tmp_path: Path) -> None:
     """On copies of random walks the max-test is right: its p-values are uniform but for their few draws.
 
     The walks end where they begin: a symbol that rose more than others would still do so on each copy.
-    With blocks of 1 or 2 bars p-values are too large: each bar is used once, so copies turn back a little.
+    With blocks of 1 or 2 bars p is too large: each bar is used once, so copies turn back a little.
     """
     found = []
     for seed in range(3):
