@@ -269,7 +269,7 @@ def test_a_killed_calibration_ends_as_an_undisturbed_one(
             "calibrate", file, "--copies", 60, "--out", out, "--workers", 1,
             output=tmp_path / "output.txt", prepare="tests.support.faults:slow_batches",
         )  # fmt: skip
-        assert wait_until(condition)
+        assert wait_until(condition, seconds=180.0)
         command.kill()
         assert not (out / "winner-000060.json").is_file()
     found = calibrate(load_study(file), copies=6, out=out, workers=1)
