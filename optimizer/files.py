@@ -61,6 +61,22 @@ def part_path(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def save(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of a study whole or not at all.
+
+    Args:
+        path: the file.
+        write: writes the content to the temporary file that it is given, see ``write_atomically``.
+
+    Raises:
+        StudyError: the file cannot be written; what was there before is kept.
+    """
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
 def cannot_write(path: Path, error: OSError) -> StudyError:
     """The error for a file of a study that could not be written; says how to go on.
 

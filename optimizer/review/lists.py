@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from optimizer.errors import StudyError
-from optimizer.review.records import Judged, judged
+from optimizer.review.records import judged
 from optimizer.selection.record import Selection
 from optimizer.selection.survivors import contending_sets, surviving_sets
 from optimizer.selection.verdict import Verdict
@@ -33,7 +32,7 @@ def survivors(folder: str | os.PathLike[str]) -> IntArray:
         StudyError: the study is not complete, has no winner, or cannot be read.
     """
     opened = StudyFolder.open(Path(folder))
-    _, verdict = _complete(opened, judged(opened))
+    _, verdict = _complete(opened)
     return surviving_sets(opened, verdict.tried)
 
 
@@ -50,10 +49,8 @@ def contenders(folder: str | os.PathLike[str]) -> IntArray:
         StudyError: the study is not complete, has no winner, or cannot be read.
     """
     opened = StudyFolder.open(Path(folder))
-    selection, _ = _complete(opened, judged(opened))
-    seed = recorded_study(opened.manifest()["study"]).seed
-    counts = np.array(selection.block_returns, np.float64)
-    return contending_sets(opened, selection.sets[0].number, counts, seed)
+    selection, _ = _complete(opened)
+    return contending_sets(opened, selection, recorded_study(opened.manifest()["study"]).seed)
 
 
 def parameter_ranges(folder: str | os.PathLike[str], numbers: IntArray) -> pd.DataFrame:
@@ -71,8 +68,11 @@ def parameter_ranges(folder: str | os.PathLike[str], numbers: IntArray) -> pd.Da
         StudyError: the study is not complete, has no winner, or cannot be read.
     """
     opened = StudyFolder.open(Path(folder))
-    selection, _ = _complete(opened, judged(opened))
-    branches = build_space(recorded_study(opened.manifest()["study"])).branches
+    manifest = opened.manifest()
+    winner = manifest.get("winner")
+    if winner is None or not manifest["complete"]:
+        raise _no_verdict(opened)
+    branches = build_space(recorded_study(manifest["study"])).branches
     names = {name for one in branches for name in one.swept}
     names |= {one.name for branch in branches for one in branch.searched}
     known = [name for name in opened.columns() if name in names]
@@ -84,7 +84,7 @@ def parameter_ranges(folder: str | os.PathLike[str], numbers: IntArray) -> pd.Da
         if values.empty:
             continue
         rows[name] = {
-            "winner": frame.loc[selection.sets[0].number, name],
+            "winner": frame.loc[winner, name],
             "lowest": values.min(),
             "median": values.median(),
             "highest": values.max(),
@@ -93,12 +93,15 @@ def parameter_ranges(folder: str | os.PathLike[str], numbers: IntArray) -> pd.Da
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _complete(folder: StudyFolder, found: Judged) -> tuple[Selection, Verdict]:
-    complete = bool(folder.manifest()["complete"])
-    if found.selection is None or found.verdict is None or not complete:
-        raise StudyError(
-            found.problem
-            or f"{folder.path}: no verdict yet, on which these lists rest; `barsweep resume"
-            f" {folder.path}` continues the study"
-        )
-    return found.selection, found.verdict
+def _complete(folder: StudyFolder) -> tuple[Selection, Verdict]:
+    selection, verdict, problem = judged(folder)
+    if selection is None or verdict is None or not folder.manifest()["complete"]:
+        raise StudyError(problem) if problem else _no_verdict(folder)
+    return selection, verdict
+
+
+def _no_verdict(folder: StudyFolder) -> StudyError:
+    return StudyError(
+        f"{folder.path}: no verdict yet, on which these lists rest; `barsweep resume {folder.path}`"
+        " continues the study"
+    )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from optimizer.errors import StudyError
-from optimizer.files import cannot_write, write_atomically
+from optimizer.files import save
 from optimizer.store.links import refuse_links
 from optimizer.store.names import CALIBRATION
 from optimizer.store.validated import Count, Number, problem_of, read_json
@@ -140,10 +140,7 @@ class CalibrationFiles:
     @staticmethod
     def _write(file: Path, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-        try:
-            write_atomically(file, lambda part: part.write_text(text + "\n"))
-        except OSError as error:
-            raise cannot_write(file, error) from None
+        save(file, lambda part: part.write_text(text + "\n"))
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:

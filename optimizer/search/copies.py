@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from optimizer.bars.permuted import permuted
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
@@ -25,6 +24,7 @@ from optimizer.search.preflight import Estimate, estimate
 from optimizer.search.prepare import study_inputs, worker_count
 from optimizer.search.progress import Tally
 from optimizer.search.run import study_manifest
+from optimizer.selection.odds import known
 from optimizer.selection.p_values import family_wise
 from optimizer.selection.tried import known_draws, search_of
 from optimizer.store import ledger
@@ -213,12 +213,12 @@ def _winner(folder: StudyFolder, study: Study, n_sets: int, draws: Float32Array)
     if best.empty:
         return Winner(n_sets=n_sets)
     row = best.iloc[0]
-    alpha_t = None if pd.isna(row["alpha_t"]) else float(row["alpha_t"])
+    alpha_t = known(row["alpha_t"])
     return Winner(
         n_sets=n_sets,
         number=int(row["set"]),
         objective=float(row[study.search.objective[0]]),
-        alpha=None if pd.isna(row["alpha"]) else float(row["alpha"]),
+        alpha=known(row["alpha"]),
         alpha_t=alpha_t,
         p=family_wise(alpha_t, draws),
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from optimizer.catalogue import METRICS
 from optimizer.engine.workers import Workers
-from optimizer.files import cannot_write, write_atomically
+from optimizer.files import cannot_write, save
 from optimizer.search.asker import new_asker
 from optimizer.search.clock import Clock
 from optimizer.search.loop import SearchLoop
@@ -81,10 +81,7 @@ def walk_forward_searches(
         return replace(selection, windows=())
     frame = stitched(space, inputs, parts, selection.windows[-1].stop, pool.regimes)
     path = folder.path / WALK_FORWARD
-    try:
-        write_atomically(path, lambda part: frame.to_parquet(part, index=False))
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    save(path, lambda part: frame.to_parquet(part, index=False))
     return replace(
         selection,
         **walk_forward_summary([window for window, _ in parts]),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
-from optimizer.files import cannot_write, write_atomically
+from optimizer.files import save
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import BENCHMARK
 from optimizer.sweep.inputs import Inputs
@@ -30,10 +30,7 @@ def save_benchmark(folder: StudyFolder, inputs: Inputs, returns: FloatArray) -> 
     times = pd.DatetimeIndex(inputs.bars.timestamps[inputs.first :], tz="UTC")
     frame = pd.DataFrame({"timestamp": times, "return": returns})
     path = folder.path / BENCHMARK
-    try:
-        write_atomically(path, lambda part: frame.to_parquet(part, index=False))
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    save(path, lambda part: frame.to_parquet(part, index=False))
 
 
 def load_benchmark(folder: StudyFolder) -> pd.Series[float] | None:

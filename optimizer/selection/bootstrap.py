@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kernels.metrics import FLAT
 from optimizer.selection.arguments import as_returns, require
-from optimizer.selection.sharpe import sharpe_of_paths
+from optimizer.selection.sharpe import deviations, sharpe_of_paths
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.types import FloatArray, IntArray
 
@@ -51,6 +50,7 @@ def stationary_bootstrap(
     n_resamples: int,
     seed: int,
     confidence: float = 0.95,
+    risk_free: npt.ArrayLike = 0.0,
 ) -> BootstrapInterval:
     """Intervals of the Sharpe ratio and the drawdown of a series of returns (Politis, Romano 1994).
 
@@ -66,6 +66,7 @@ def stationary_bootstrap(
         n_resamples: >= 1.
         seed: the seed of the resamples. More resamples with the same seed begin with the same ones.
         confidence: probability between the ends, in (0, 1).
+        risk_free: what the Sharpe ratio is beyond, per period: (n_obs,), or one number.
 
     Returns:
         The interval of each statistic.
@@ -76,19 +77,18 @@ def stationary_bootstrap(
     require("confidence", confidence, 0.0 < confidence < 1.0, "in (0, 1)")
     values = as_returns(returns, 1)
     require("returns", values.min(), values.min() >= -1.0, "at least -1")
-    sharpes, drawdowns = [], []
+    excess = values - np.asarray(risk_free, np.float64)
+    sharpes, falls = [], []
     for rows in resample_rows(len(values), block_length, n_resamples, seed):
-        sharpe, drawdown = _sharpe_and_drawdown(values[rows])
-        sharpes.append(sharpe)
-        drawdowns.append(drawdown)
+        sharpes.append(_sharpe_of_each(excess[rows]))
+        falls.append(_drawdown_of_each(values[rows]))
     ends = ((1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0)
     low_sharpe, high_sharpe = np.quantile(np.concatenate(sharpes), ends).tolist()
-    low_drawdown, high_drawdown = np.quantile(np.concatenate(drawdowns), ends).tolist()
-    sharpe, drawdown = _sharpe_and_drawdown(values[np.newaxis])
+    low_drawdown, high_drawdown = np.quantile(np.concatenate(falls), ends).tolist()
     return BootstrapInterval(
-        sharpe=float(sharpe[0]),
+        sharpe=float(_sharpe_of_each(excess[np.newaxis])[0]),
         sharpe_interval=(low_sharpe, high_sharpe),
-        drawdown=float(drawdown[0]),
+        drawdown=float(_drawdown_of_each(values[np.newaxis])[0]),
         drawdown_interval=(low_drawdown, high_drawdown),
         confidence=confidence,
     )
@@ -111,11 +111,9 @@ def optimal_block_length(values: npt.ArrayLike) -> float:
     Raises:
         ValueError: a value is not finite, or there are fewer than 2.
     """
-    series = as_returns(values, 1)
-    n = len(series)
-    centred = series - series.mean()
-    square = float(centred @ centred)
-    if not square > FLAT * float(series @ series):
+    centred, square = deviations(as_returns(values, 1))
+    n = len(centred)
+    if not square:
         return 1.0
     together = max(5, math.ceil(math.sqrt(math.log10(n))))
     longest = min(math.ceil(math.sqrt(n)) + together, n - 1)
@@ -144,15 +142,17 @@ def bootstrap_bytes(n_obs: int, n_resamples: int) -> float:
     return 8.0 * _ARRAYS * min(max(_VALUES_PER_BATCH, n_obs), n_obs * n_resamples)
 
 
-def _sharpe_and_drawdown(paths: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Sharpe ratio per bar (0 if a path does not vary) and deepest drawdown of each row.
-
-    Args:
-        paths: (n_resamples, n_obs), returns per bar.
-    """
-    equity = np.asarray(np.cumprod(1.0 + paths, axis=1), np.float64)
+def _sharpe_of_each(paths: FloatArray) -> FloatArray:
+    """Sharpe ratio per bar of each row, (n_resamples, n_obs) returns; 0 if a path does not vary."""
     sharpes = sharpe_of_paths(paths)
-    return np.where(np.isnan(sharpes), 0.0, sharpes), drawdowns(equity, 1.0).max(axis=1)
+    return np.where(np.isnan(sharpes), 0.0, sharpes)
+
+
+def _drawdown_of_each(paths: FloatArray) -> FloatArray:
+    """Deepest drawdown of each row, (n_resamples, n_obs) returns."""
+    equity = np.asarray(np.cumprod(1.0 + paths, axis=1), np.float64)
+    deepest: FloatArray = drawdowns(equity, 1.0).max(axis=1)
+    return deepest
 
 
 def resample_rows(

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.ledger import read_ledger
-from optimizer.store.ledger_entries import Look, bar_size
+from optimizer.store.ledger_entries import Look, Why, nanoseconds, on_bars
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.types import Bars
 
@@ -46,25 +43,16 @@ def unsealing(manifest: Mapping[str, Any]) -> Look | None:
     return _look(manifest, "unsealed", "")
 
 
-def look_over(study: Study, bars: Bars, split: int) -> Look:
-    """The look of whoever sees all sets of a study over its holdout before it has run.
+def look_over(study: Study, bars: Bars, split: int, why: Why = "unsealed") -> Look:
+    """A look at the holdout of a study that has not run.
 
     Args:
         study: the study.
         bars: the bars of the study.
         split: first bar of the holdout.
+        why: the reason of the look, see ``Look``.
     """
-    return Look(
-        study_hash=study.space_hash,
-        data_hash=bars.content_hash,
-        study=study.name,
-        data=str(study.data_path),
-        symbols=bars.symbols,
-        bar_ns=bar_size(bars.timestamps),
-        start_ns=_nanoseconds(bars.timestamps[split]),
-        stop_ns=_nanoseconds(bars.timestamps[-1]),
-        why="unsealed",
-    )
+    return Look(**on_bars(study, bars, split, bars.n_bars - 1), why=why)
 
 
 def looks_with(study: Study, bars: Bars, split: int) -> int:
@@ -80,9 +68,9 @@ def looks_with(study: Study, bars: Bars, split: int) -> int:
     """
     if split >= bars.n_bars:
         return 1
-    own = look_over(study, bars, split)
+    own = look_over(study, bars, split, "verdict")
     try:
-        found = [what for _, what in read_ledger().other_looks(replace(own, why="verdict"))]
+        found = [what for _, what in read_ledger().other_looks(own)]
     except StudyError:
         return 1
     again = any(
@@ -92,9 +80,7 @@ def looks_with(study: Study, bars: Bars, split: int) -> int:
     return len(found) + (not again)
 
 
-def _look(
-    manifest: Mapping[str, Any], why: Literal["verdict", "unsealed"], seen: str
-) -> Look | None:
+def _look(manifest: Mapping[str, Any], why: Why, seen: str) -> Look | None:
     if manifest["holdout_time"] is None:
         return None
     study = recorded_study(manifest["study"], manifest["study_folder"])
@@ -105,12 +91,8 @@ def _look(
         data=manifest["data_path"],
         symbols=tuple(manifest["symbols"]),
         bar_ns=manifest["bar_ns"],
-        start_ns=_nanoseconds(manifest["holdout_time"]),
-        stop_ns=_nanoseconds(manifest["span"][1]),
+        start_ns=nanoseconds(manifest["holdout_time"]),
+        stop_ns=nanoseconds(manifest["span"][1]),
         why=why,
         seen=seen,
     )
-
-
-def _nanoseconds(time: Any) -> int:
-    return int(np.datetime64(time, "ns").astype(np.int64))

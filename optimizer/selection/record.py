@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from optimizer.errors import StudyError
-from optimizer.files import cannot_write, write_atomically
+from optimizer.files import save
 from optimizer.store.folder import StudyFolder
 from optimizer.store.ledger_entries import Look, Search
 from optimizer.store.names import SELECTION
@@ -292,10 +292,7 @@ class Selection:
         # Not ``asdict``, which would copy every element of the tuples.
         text = json.dumps(vars(self), default=vars, indent=1, allow_nan=False)
         path = folder.path / SELECTION
-        try:
-            write_atomically(path, lambda part: part.write_text(text + "\n"))
-        except OSError as error:
-            raise cannot_write(path, error) from None
+        save(path, lambda part: part.write_text(text + "\n"))
 
 
 def load_selection(folder: StudyFolder) -> Selection | None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kernels import layout
 from optimizer.selection.benchmark import save_benchmark
 from optimizer.selection.blocks import judge_over_blocks
 from optimizer.selection.bootstrap import (
@@ -23,7 +22,7 @@ from optimizer.selection.odds import set_statistics
 from optimizer.selection.p_values import holdout_alpha
 from optimizer.selection.record import HoldoutAlpha, Selection
 from optimizer.selection.regime_value import regime_value
-from optimizer.selection.sets import RegimeSource, set_returns, tile_of
+from optimizer.selection.sets import RegimeSource, risk_free_returns, set_returns, tile_of
 from optimizer.selection.sharpe import (
     autocorrelation,
     minimum_backtest_length,
@@ -103,8 +102,9 @@ def select(
     )
     alone = Tried.alone(selection)
     returns = [set_returns(space, inputs, row, regimes) for row in rows]
+    rates = risk_free_returns(inputs)
     sets = tuple(
-        set_statistics(selection, row, alone, autocorrelation(_excess(inputs, one)[:n_inside]))
+        set_statistics(selection, row, alone, autocorrelation((one.to_numpy() - rates)[:n_inside]))
         for row, one in zip(best.to_dict("records"), returns, strict=True)
     )
     sharpe = sets[0].sharpe
@@ -112,8 +112,6 @@ def select(
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
     selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
-    counts = np.array(selection.block_returns, np.float64)
-    contenders = contending_sets(folder, sets[0].number, counts, study.seed)
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
@@ -122,7 +120,7 @@ def select(
     return replace(
         selection,
         neighbours=find_neighbours(sample),
-        n_contenders=len(contenders),
+        n_contenders=len(contending_sets(folder, selection, study.seed)),
         regime_value=regime_value(inputs, key, codes, inputs.first, inputs.split),
         holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
         held=held_metrics(inputs, held),
@@ -140,42 +138,33 @@ def _over_holdout(
     closes = rules.closes(inputs.split, inputs.bars.n_bars)
     if not len(closes):
         return None
-    own = _excess(inputs, returns)[-len(closes) :]
+    own = (returns.to_numpy() - risk_free_returns(inputs))[-len(closes) :]
     market = excess_returns(inputs, held)[-len(closes) :]
     return holdout_alpha(own, market, rules.returns_per_year)
-
-
-def _excess(inputs: Inputs, returns: pd.Series[float]) -> FloatArray:
-    """A set's returns less the risk-free ones; no more than all is lost."""
-    closes = inputs.rules.closes(inputs.first, inputs.bars.n_bars)
-    excess: FloatArray = returns.to_numpy(np.float64) - inputs.rates[closes, layout.RISK_FREE]
-    return np.asarray(np.maximum(excess, -1.0), np.float64)
 
 
 def _intervals(
     study: Study, returns: pd.Series[float], inputs: Inputs, selection: Selection
 ) -> dict[str, Any]:
     """Bootstrap intervals of the winner in-sample and over the holdout, and the ratio to expect."""
-    raw, excess = np.asarray(returns, np.float64), _excess(inputs, returns)
+    values, rates = np.asarray(returns, np.float64), risk_free_returns(inputs)
     yearly = math.sqrt(inputs.rules.returns_per_year)
     n_inside = inputs.rules.n_returns(inputs.first, inputs.split)
 
-    def resampled(values: FloatArray, length: float) -> BootstrapInterval:
-        return stationary_bootstrap(values, length, RESAMPLES, study.seed)
+    def resampled(part: slice) -> BootstrapInterval:
+        own, free = values[part], rates[part]
+        length = optimal_block_length(sharpe_influence(own - free)) if len(own) > 1 else 1.0
+        return stationary_bootstrap(own, length, RESAMPLES, study.seed, risk_free=free)
 
-    def length_of(values: FloatArray) -> float:
-        return optimal_block_length(sharpe_influence(values)) if len(values) > 1 else 1.0
-
-    length = length_of(excess[:n_inside])
-    low, high = (end * yearly for end in resampled(excess[:n_inside], length).sharpe_interval)
+    inside = resampled(slice(n_inside))
+    low, high = (end * yearly for end in inside.sharpe_interval)
     found: dict[str, Any] = {
         "sharpe_interval": (low, high),
-        "drawdown_interval": resampled(raw[:n_inside], length).drawdown_interval,
+        "drawdown_interval": inside.drawdown_interval,
         **_expectation(study, selection, low, high),
     }
-    if len(raw) > n_inside:
-        outside = excess[n_inside:]
-        ends = resampled(outside, length_of(outside)).sharpe_interval
+    if len(values) > n_inside:
+        ends = resampled(slice(n_inside, None)).sharpe_interval
         found["oos_sharpe_interval"] = (ends[0] * yearly, ends[1] * yearly)
     return found
 

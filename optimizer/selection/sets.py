@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from kernels import layout
 from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
 from optimizer.sweep.single_set import record_equity
 from optimizer.sweep.tiles import Tile
+from optimizer.types import FloatArray
 
 RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
 """Gives the codes of the regime models that it is asked for."""
@@ -57,6 +59,18 @@ def set_returns(
     return closing_returns(inputs, record_equity(inputs, tile, regimes(tile.regime_keys()[0])))
 
 
+def risk_free_returns(inputs: Inputs) -> FloatArray:
+    """What cash earns over each of the ``closing_returns``, shape (n_returns,).
+
+    Args:
+        inputs: the prepared inputs of the study.
+    """
+    rates: FloatArray = inputs.rates[
+        inputs.rules.closes(inputs.first, inputs.bars.n_bars), layout.RISK_FREE
+    ]
+    return rates
+
+
 def closing_returns(inputs: Inputs, equity: pd.Series[float]) -> pd.Series[float]:
     """Returns of an equity from the first decision on, of each bar or each day as the study takes them.
 
@@ -68,6 +82,18 @@ def closing_returns(inputs: Inputs, equity: pd.Series[float]) -> pd.Series[float
         Indexed by the time of the bar that closes each; 0 where nothing is left to lose.
     """
     equity = equity.iloc[inputs.rules.closes(inputs.first, inputs.bars.n_bars) - inputs.first]
-    before = equity.shift(1, fill_value=inputs.rules.initial_cash)
-    returns = (equity / before.where(before > 0.0) - 1.0).fillna(0.0)
-    return returns.rename("return")
+    return returns_between(equity, inputs.rules.initial_cash)
+
+
+def returns_between(equity: pd.Series[float], initial: float) -> pd.Series[float]:
+    """Returns from each value of an equity to the next.
+
+    Args:
+        equity: money, in order of time.
+        initial: money before the first of them.
+
+    Returns:
+        Indexed like ``equity``; 0 where nothing is left to lose.
+    """
+    before = equity.shift(1, fill_value=initial)
+    return (equity / before.where(before > 0.0) - 1.0).fillna(0.0).rename("return")

@@ -32,6 +32,20 @@ def sharpe_of_paths(returns: FloatArray) -> FloatArray:
     return np.asarray(mean / deviation)
 
 
+def deviations(values: FloatArray) -> tuple[FloatArray, float]:
+    """Deviations of a series from its mean.
+
+    Args:
+        values: (n_obs,).
+
+    Returns:
+        Shape (n_obs,), and the sum of their squares, which is 0 where they do not vary beyond rounding.
+    """
+    centred = values - values.mean()
+    squares = float(centred @ centred)
+    return centred, squares if squares > FLAT * float(values @ values) else 0.0
+
+
 def sharpe_influence(returns: npt.ArrayLike) -> FloatArray:
     """What each return contributes to the error of the Sharpe ratio of a series.
 
@@ -48,9 +62,8 @@ def sharpe_influence(returns: npt.ArrayLike) -> FloatArray:
         ValueError: a return is not finite, or there are fewer than 2.
     """
     values = as_returns(returns, 1)
-    centred = values - values.mean()
-    squares = float(centred @ centred)
-    if not squares > FLAT * float(values @ values):
+    centred, squares = deviations(values)
+    if not squares:
         return np.zeros(len(values))
     deviation = np.sqrt(squares / (len(values) - 1))
     scaled = centred / deviation
@@ -69,12 +82,8 @@ def autocorrelation(returns: npt.ArrayLike) -> float:
     Raises:
         ValueError: a return is not finite, or there are fewer than 2.
     """
-    values = as_returns(returns, 1)
-    centred = values - values.mean()
-    squares = float(centred @ centred)
-    if not squares > FLAT * float(values @ values):
-        return 0.0
-    return float(centred[1:] @ centred[:-1]) / squares
+    centred, squares = deviations(as_returns(returns, 1))
+    return float(centred[1:] @ centred[:-1]) / squares if squares else 0.0
 
 
 def probabilistic_sharpe_ratio(

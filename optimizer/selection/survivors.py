@@ -9,6 +9,7 @@ import numpy as np
 from kernels.inference import count_beyond, raise_maxima
 from kernels.metrics import FLAT
 from optimizer.selection.p_values import LEVEL
+from optimizer.selection.record import Selection
 from optimizer.selection.tried import Tried
 from optimizer.store.folder import StudyFolder
 from optimizer.sweep.max_test import N_DRAWS, STEPS
@@ -74,7 +75,7 @@ def surviving_sets(folder: StudyFolder, tried: Tried) -> IntArray:
     return numbers
 
 
-def contending_sets(folder: StudyFolder, winner: int, counts: FloatArray, seed: int) -> IntArray:
+def contending_sets(folder: StudyFolder, selection: Selection, seed: int) -> IntArray:
     """The feasible sets of which the bars cannot tell that another one is truly better, to choose from.
 
     Of each set, whether it may have the highest Sharpe ratio: the best ratio observed less its own is
@@ -85,8 +86,7 @@ def contending_sets(folder: StudyFolder, winner: int, counts: FloatArray, seed: 
 
     Args:
         folder: the folder of a study that is complete.
-        winner: the number of the winner, which is always among them.
-        counts: (n_blocks,), returns of each block of ``StudyFolder.moments``.
+        selection: what the study recorded about its choice; its winner is always among them.
         seed: the seed of the study.
 
     Returns:
@@ -95,6 +95,7 @@ def contending_sets(folder: StudyFolder, winner: int, counts: FloatArray, seed: 
     Raises:
         StudyError: results cannot be read.
     """
+    winner, counts = selection.sets[0].number, np.array(selection.block_returns, np.float64)
     n_blocks = len(counts)
     if n_blocks < 3:
         return np.array([winner])

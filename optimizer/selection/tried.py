@@ -10,7 +10,7 @@ from optimizer.errors import StudyError
 from optimizer.files import ledger_path
 from optimizer.selection.record import Selection
 from optimizer.store.ledger import read_ledger
-from optimizer.store.ledger_entries import Search, bar_size
+from optimizer.store.ledger_entries import Search, on_bars
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.max_test import larger_draws
@@ -100,19 +100,8 @@ def search_of(study: Study, inputs: Inputs, n_sets: int) -> Search:
         inputs: the prepared inputs of the study.
         n_sets: distinct sets tried.
     """
-    bars = inputs.bars
-    times = bars.timestamps.astype("datetime64[ns]").astype(np.int64)
-    return Search(
-        study_hash=study.space_hash,
-        data_hash=bars.content_hash,
-        study=study.name,
-        data=str(study.data_path),
-        symbols=bars.symbols,
-        bar_ns=bar_size(bars.timestamps),
-        start_ns=int(times[inputs.first]),
-        stop_ns=int(times[inputs.split - 1]),
-        n_sets=n_sets,
-    )
+    bars = on_bars(study, inputs.bars, inputs.first, inputs.split - 1)
+    return Search(**bars, n_sets=n_sets)
 
 
 def known_draws(maxima: Float32Array) -> Float32Array:

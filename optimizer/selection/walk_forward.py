@@ -12,7 +12,7 @@ import pandas as pd
 from kernels import layout
 from optimizer.selection.folds import Fold, walk_forward
 from optimizer.selection.record import Window
-from optimizer.selection.sets import RegimeSource, tile_of
+from optimizer.selection.sets import RegimeSource, returns_between, tile_of
 from optimizer.selection.sharpe import sharpe_of_paths
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.search_tables import ValidationTable
@@ -116,8 +116,7 @@ def stitched(
     equity = record_succession(inputs, list(zip(tiles, starts, strict=True)), stop, regimes(keys))
     closes = inputs.rules.closes(starts[0], stop)
     frame = equity.iloc[closes - starts[0]].reset_index()
-    before = frame["equity"].shift(1, fill_value=inputs.rules.initial_cash)
-    returns = (frame["equity"] / before.where(before > 0.0) - 1.0).fillna(0.0)
+    returns = returns_between(frame["equity"], inputs.rules.initial_cash)
     frame.insert(1, "return", returns)
     numbers = np.array([window.number for window, _ in chosen])
     return frame.assign(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.errors import StudyError
-from optimizer.files import cannot_write, part_path, write_atomically
+from optimizer.files import cannot_write, part_path, save, write_atomically
 from optimizer.store.batch_files import (
     HOLDOUT_KEY,
     MAXIMA_KEY,
@@ -168,10 +168,7 @@ class StudyFolder(Results):
             StudyError: it cannot be written.
         """
         text = json.dumps({"kind": KIND, **manifest}, indent=1, sort_keys=True)
-        try:
-            write_atomically(self.manifest_path, lambda path: path.write_text(text))
-        except OSError as error:
-            raise cannot_write(self.manifest_path, error) from None
+        save(self.manifest_path, lambda path: path.write_text(text))
 
     def processes_left(self) -> list[int]:
         """The numbers of the processes that were killed here and left their shared arrays."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
-from optimizer.files import cannot_write, write_atomically
+from optimizer.files import save
 from optimizer.store.names import BATCH_FOLDERS, MANIFEST, OWN_FILES
 
 
@@ -76,10 +76,7 @@ def write_output(path: Path, text: str) -> None:
         StudyError: the file must not be replaced, or cannot be written.
     """
     refuse_to_replace(path)
-    try:
-        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    save(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _what_would_be_lost(path: Path) -> str:

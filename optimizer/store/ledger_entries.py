@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from optimizer.store.validated import Count, Digest, Name, PathText
-from optimizer.types import Float32Array, TimeArray
+from optimizer.study_file.study import Study
+from optimizer.types import Bars, Float32Array, TimeArray
 
 ALIKE = 1.5
 """Bars are of one size if the one is shorter than this many times the other."""
+
+Why = Literal["verdict", "unsealed"]
+"""Why a holdout was looked at."""
 
 _Nanoseconds = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -55,6 +59,35 @@ class OnBars:
         )
 
 
+def on_bars(study: Study, bars: Bars, first: int, last: int) -> dict[str, Any]:
+    """What an entry of a study says of some of its bars, by the attributes of ``OnBars``.
+
+    Args:
+        study: the study.
+        bars: the bars of the study.
+        first, last: the first and the last bar that the entry is about.
+    """
+    return {
+        "study_hash": study.space_hash,
+        "data_hash": bars.content_hash,
+        "study": study.name,
+        "data": str(study.data_path),
+        "symbols": bars.symbols,
+        "bar_ns": bar_size(bars.timestamps),
+        "start_ns": nanoseconds(bars.timestamps[first]),
+        "stop_ns": nanoseconds(bars.timestamps[last]),
+    }
+
+
+def nanoseconds(time: Any) -> int:
+    """A time as the ledger has it, since 1970.
+
+    Args:
+        time: what NumPy takes for a time.
+    """
+    return int(np.datetime64(time, "ns").astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Search(OnBars):
     """What one study has tried on some bars, those in-sample.
@@ -80,7 +113,7 @@ class Look(OnBars):
         seen: hash of the parameters of the set that the verdict looked at; empty for an unsealing.
     """
 
-    why: Literal["verdict", "unsealed"]
+    why: Why
     seen: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
     @property

@@ -18,7 +18,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from optimizer.errors import StudyError
-from optimizer.files import cannot_write, write_atomically
+from optimizer.files import save
 from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import UNSEALED
@@ -195,7 +195,4 @@ def mark_unsealed(folder: StudyFolder, time: str, entry: int) -> None:
     """
     path = folder.path / UNSEALED
     text = json.dumps({"time": time, "ledger_entry": entry}, indent=1)
-    try:
-        write_atomically(path, lambda part: part.write_text(text + "\n"))
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    save(path, lambda part: part.write_text(text + "\n"))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kernels import layout
 from kernels.codes import BEAR, BULL, NEUTRAL
-from optimizer.review.stress.simulation import Figures, InSample, Simulated, defined, yearly_alpha
+from optimizer.review.stress.simulation import Figures, InSample, Simulated, yearly_alpha
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.sweep.performance import metrics_of
 from optimizer.types import BoolArray, FloatArray, IntArray
@@ -47,13 +47,7 @@ def chained(
     }
     per_year = set_.rules.returns_per_year
     found = metrics_of(sums, 1.0, n_bars, set_.bars.bars_per_year, len(returns), per_year)
-    return Figures(
-        sharpe=defined(found["sharpe"]),
-        cagr=defined(found["cagr"]),
-        max_drawdown=defined(found["max_drawdown"]),
-        n_trades=n_trades,
-        alpha=yearly_alpha(excess, market, per_year),
-    )
+    return Figures.of(found, n_trades, yearly_alpha(excess, market, per_year))
 
 
 def without_years(set_: InSample, base: Simulated) -> Iterator[tuple[int, Figures]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from kernels import layout
 from optimizer.review.exported import ExportedSet
 from optimizer.review.rerun import refuse_other_files, set_study
+from optimizer.selection.odds import none_if_nan
 from optimizer.selection.p_values import alpha_and_beta
-from optimizer.selection.sets import closing_returns
+from optimizer.selection.sets import closing_returns, risk_free_returns
 from optimizer.strategies.strategy import Strategy
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
@@ -49,14 +49,19 @@ class Figures:
     n_trades: int | None = None
     alpha: float | None = None
 
+    @classmethod
+    def of(cls, metrics: Mapping[str, float], n_trades: int, alpha: float | None) -> Figures:
+        """The figures of a simulation whose metrics are known.
 
-def defined(value: float) -> float | None:
-    """A number, or None for one that is not finite.
-
-    Args:
-        value: a number or NaN.
-    """
-    return float(value) if np.isfinite(value) else None
+        Args:
+            metrics: metrics by name.
+            n_trades: trades that were closed.
+            alpha: what was earned a year beyond the benchmark.
+        """
+        names = ("sharpe", "cagr", "max_drawdown")
+        return cls(
+            **{name: none_if_nan(metrics[name]) for name in names}, n_trades=n_trades, alpha=alpha
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,16 +219,10 @@ class InSample:
         index = pd.DatetimeIndex(bars.timestamps[first:], name="timestamp", tz="UTC")
         equity = pd.Series(recording.equity[first:], index, name="equity")
         returns = closing_returns(inputs, equity)
-        closes = inputs.rules.closes(first, bars.n_bars)
-        excess = returns.to_numpy() - inputs.rates[closes, layout.RISK_FREE]
-        market = self._market[closes]
-        figures = Figures(
-            sharpe=defined(found["sharpe"]),
-            cagr=defined(found["cagr"]),
-            max_drawdown=defined(found["max_drawdown"]),
-            n_trades=int(found["n_trades"]),
-            alpha=yearly_alpha(excess, market, inputs.rules.returns_per_year),
-        )
+        excess = returns.to_numpy() - risk_free_returns(inputs)
+        market = self._market[inputs.rules.closes(first, bars.n_bars)]
+        alpha = yearly_alpha(excess, market, inputs.rules.returns_per_year)
+        figures = Figures.of(found, int(found["n_trades"]), alpha)
         table = fill_table(inputs, recording) if fills else None
         return Simulated(figures, returns, excess, market, equity, table)
 
@@ -252,4 +251,4 @@ def yearly_alpha(excess: FloatArray, market: FloatArray, per_year: float) -> flo
         excess, market: returns less the risk-free rate of the set and of the benchmark, (n,).
         per_year: returns of a year.
     """
-    return defined(alpha_and_beta(excess, market)[0] * per_year) if len(excess) > 2 else None
+    return none_if_nan(alpha_and_beta(excess, market)[0] * per_year) if len(excess) > 2 else None

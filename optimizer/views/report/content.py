@@ -16,13 +16,13 @@ from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
 from optimizer.market.regimes import market_returns
-from optimizer.review.lists import contenders, parameter_ranges
+from optimizer.review.lists import parameter_ranges
 from optimizer.review.records import judged
 from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
 from optimizer.selection.select import JUDGED
-from optimizer.selection.survivors import surviving_sets
+from optimizer.selection.survivors import contending_sets, surviving_sets
 from optimizer.selection.verdict import Verdict
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
@@ -199,11 +199,11 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         shares=shares,
         grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
     )
-    if verdict is not None and complete:
+    if selection is not None and verdict is not None and complete:
         content = replace(
             content,
             survivors=surviving_sets(folder, verdict.tried),
-            contenders=parameter_ranges(path, contenders(path)),
+            contenders=parameter_ranges(path, contending_sets(folder, selection, study.seed)),
         )
     return content if best.empty else _with_winner(content, folder, trust)
 

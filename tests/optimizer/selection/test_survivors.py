@@ -205,6 +205,14 @@ def test_survivors_are_feasible_and_the_largest_come_first() -> None:
     assert not len(surviving_sets(folder, nothing))
 
 
+def contenders_of(folder: Any, winner: int, counts: FloatArray, seed: int) -> IntArray:
+    """The contenders of a study with this winner and these returns per block."""
+    selection: Any = SimpleNamespace(
+        sets=(SimpleNamespace(number=winner),), block_returns=tuple(counts.tolist())
+    )
+    return contending_sets(folder, selection, seed)
+
+
 def slow_contenders(returns: FloatArray, n_blocks: int) -> IntArray:
     """Sets that may be best, each against all others at once, from every return and other draws."""
     n_bars, n_sets = returns.shape
@@ -232,7 +240,7 @@ def test_the_contenders_are_those_of_every_return(kind: str) -> None:
     returns[:, 3] -= 0.01  # not feasible, and the worst by far
     folder, counts, _ = folder_of(returns, market)
     winner = int((returns.mean(axis=0) / returns.std(axis=0)).argmax())
-    found = contending_sets(folder, winner + 100, counts, seed=5) - 100
+    found = contenders_of(folder, winner + 100, counts, seed=5) - 100
     expected = set(slow_contenders(np.delete(returns, 3, axis=1), 16).tolist())
     expected = {one + (one >= 3) for one in expected}
     assert winner in found and 3 not in found
@@ -247,13 +255,13 @@ def test_contenders_hold_copies_of_the_winner_and_drop_what_is_far_worse() -> No
     returns[:, 5] = 0.5 * returns[:, 0]  # the same trades at half the size
     returns[:, 8] = 0.0  # never trades
     folder, counts, _ = folder_of(returns, random.normal(0.0, 0.01, 1600))
-    found = set((contending_sets(folder, 100, counts, seed=5) - 100).tolist())
+    found = set((contenders_of(folder, 100, counts, seed=5) - 100).tolist())
     assert {0, 5} <= found and 8 not in found and len(found) < 5
-    assert contending_sets(folder, 100, counts[:2], seed=5).tolist() == [100]
-    again = contending_sets(folder, 100, counts, seed=5) - 100
+    assert contenders_of(folder, 100, counts[:2], seed=5).tolist() == [100]
+    again = contenders_of(folder, 100, counts, seed=5) - 100
     assert set(again.tolist()) == found
     # A winner by something else than the Sharpe ratio contends too.
-    assert 108 in contending_sets(folder, 108, counts, seed=5)
+    assert 108 in contenders_of(folder, 108, counts, seed=5)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
@@ -268,5 +276,5 @@ def test_the_truly_best_set_is_rarely_left_out(correlation: float) -> None:
         moments, counts = stored_moments(0.01 * returns, 16)
         folder: Any = Folder(moments, np.ones(300, np.bool_), np.zeros(300), no_draws())
         winner = int((returns.mean(axis=0) / returns.std(axis=0)).argmax())
-        left_out += 100 not in contending_sets(folder, winner + 100, counts, seed=seed)
+        left_out += 100 not in contenders_of(folder, winner + 100, counts, seed=seed)
     assert left_out <= 12
