@@ -73,7 +73,7 @@ N_SYMBOL_ROWS = 13
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.
-MAX_SIGNAL_PARAMETERS = 8
+MAX_SIGNAL_PARAMETERS = 32
 """Most parameters that a signal may take."""
 
 N_PARAMETER_ROWS = 31 + MAX_SIGNAL_PARAMETERS
@@ -109,19 +109,13 @@ N_PARAMETER_ROWS = 31 + MAX_SIGNAL_PARAMETERS
     ENTRY_OFFSET_ATR,
     ENTRY_BARS,
     MAKER,  # commission of a limit entry, a fraction of the value
-    SIGNAL_0,
+    SIGNAL_0,  # and the rows after it, as many as the signal takes
     SIGNAL_1,
-    SIGNAL_2,
-    SIGNAL_3,
-    SIGNAL_4,
-    SIGNAL_5,
-    SIGNAL_6,
-    SIGNAL_7,
-) = _rows(N_PARAMETER_ROWS)
+) = _rows(N_PARAMETER_ROWS - MAX_SIGNAL_PARAMETERS + 2)
 
 # Columns that a lane reads: two features, the volatility and the regime model. The features of a
 # user's strategy come last, so that the built-in ones stay close together.
-MAX_USER_FEATURES = 6
+MAX_USER_FEATURES = 32
 """Most features that a user's signal may take."""
 
 N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
@@ -130,13 +124,8 @@ N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
     FEATURE_1,
     VOLATILITY_COLUMN,
     REGIME_COLUMN,
-    USER_FEATURE_0,
-    USER_FEATURE_1,
-    USER_FEATURE_2,
-    USER_FEATURE_3,
-    USER_FEATURE_4,
-    USER_FEATURE_5,
-) = _rows(N_COLUMN_ROWS)
+    USER_FEATURE_0,  # and the rows after it, as many as there are features
+) = _rows(N_COLUMN_ROWS - MAX_USER_FEATURES + 1)
 
 # Columns of the table of instruments, one row a symbol. A cost that the study gives per symbol is here,
 # and 0 in the lanes (``VOLUME_SHARE``: inf); where the study gives one for all, it is the other way.
@@ -194,13 +183,8 @@ N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
     X1,
     X_VOLATILITY,
     X_INVERSE_VOLATILITY,
-    USER_X0,
-    USER_X1,
-    USER_X2,
-    USER_X3,
-    USER_X4,
-    USER_X5,
-) = _rows(N_SCRATCH_ROWS)
+    USER_X0,  # and the rows after it
+) = _rows(N_SCRATCH_ROWS - MAX_USER_FEATURES + 1)
 
 # Lengths in the flat buffers: one block of lanes, and for positions and ranks one symbol of it.
 STATE_BLOCK = np.uint64(N_LANE_ROWS * STRIDE)

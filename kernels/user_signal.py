@@ -1,12 +1,13 @@
 """The place of a user's strategy in the simulation. Here it is empty.
 
-``optimizer.strategies.user_kernels`` writes a module with these three names for each strategy of a
-user. It then compiles the modules that read them, directly or through each other, once more against
-that module. This way numba can inline the user's function into the loop over lanes and cache the
-result, neither of which it does for a function that is passed as an argument.
+``optimizer.strategies.user_kernels`` writes a module with these names for each strategy of a user. It
+then compiles the modules that read them, directly or through each other, once more against that
+module. This way numba can inline the user's function into the loop over lanes and cache the result,
+neither of which it does for a function that is passed as an argument.
 """
 
-from kernels._jit import jit
+from kernels._jit import jit_borrowing
+from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.codes import HOLD
 
 GIVEN = False
@@ -18,34 +19,48 @@ N_USER_FEATURES = 0
 _NONE = (float(HOLD), 0.0, 0.0)
 
 
-@jit
-def user_signal(
-    x0: float,
-    x1: float,
-    x2: float,
-    x3: float,
-    x4: float,
-    x5: float,
+@jit_borrowing
+def shared_features(
+    c: Index, t: int, s: Index, features: FloatArray, columns: ColumnArray
+) -> tuple[float, ...]:
+    """The features that lane 0 of a block reads, in the user's order; here none.
+
+    Args:
+        c: offset of the block in ``columns``.
+        t, s: numbers of the bar and of the symbol.
+        features: (n_bars, n_symbols, n_columns).
+        columns: columns of each lane.
+
+    Returns:
+        ``N_USER_FEATURES`` values.
+    """
+    return ()
+
+
+@jit_borrowing
+def lane_signal(
+    shared: tuple[float, ...],
+    q: Index,
+    b: Index,
     close: float,
     volatility: float,
     inverse_volatility: float,
-    p0: float,
-    p1: float,
-    p2: float,
-    p3: float,
-    p4: float,
-    p5: float,
-    p6: float,
-    p7: float,
+    parameters: FloatArray,
+    scratch: FloatArray,
+    own: object,
 ) -> tuple[float, float, float]:
-    """The user's signal; here HOLD.
+    """The user's signal in one lane; here HOLD.
 
     Args:
-        x0, x1, x2, x3, x4, x5: features in the user's order; those not taken are ignored.
+        shared: what ``shared_features`` returned, read where ``own`` is None.
+        q: offset of the block in ``parameters``.
+        b: number of the lane.
         close: price of the symbol.
         volatility: the volatility per bar, the one by which the position is sized.
         inverse_volatility: its inverse, 0 where the volatility is 0.
-        p0, p1, p2, p3, p4, p5, p6, p7: parameters in the user's order; those not taken are ignored.
+        parameters: rows of each lane; the user's begin at SIGNAL_0.
+        scratch: holds the features of each lane from USER_X0 on, read where ``own`` is given.
+        own: None where all lanes of the block read the same columns.
 
     Returns:
         Direction, strength and confidence; see ``kernels.signals``.

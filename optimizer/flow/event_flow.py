@@ -12,7 +12,7 @@ from kernels import layout
 from kernels.codes import FLAT, LEAVING, MARKET_ENTRY, NEUTRAL, PLACED, REASONS, WAITING
 from optimizer.flow.containers.data import DataContainer
 from optimizer.flow.containers.execution import ExecutionContainer, Market
-from optimizer.flow.containers.feature_hub import FeatureHub, Indicators, indicator_name
+from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
 from optimizer.flow.containers.portfolio import PortfolioContainer
 from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
@@ -21,7 +21,7 @@ from optimizer.flow.services.risk import StatelessRiskManager, StopInputs
 from optimizer.flow.services.strategy import StatelessStrategy
 from optimizer.flow.tracing import Reject, Trace, Tracer
 from optimizer.flow.waiting import EntryTerms
-from optimizer.market.features import GivenFeature
+from optimizer.market.features import FeatureKey, GivenFeature, indicator_name
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
@@ -99,7 +99,7 @@ class EventFlow:
         bars_per_year: float,
         specs: Sequence[PortfolioSpec],
         rules: Rules,
-        keys: Sequence[tuple[str, int]],
+        keys: Sequence[FeatureKey],
         first: int,
         live: MaskArray,
         ends: IntArray,

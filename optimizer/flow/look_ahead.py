@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
-from optimizer.flow.containers.feature_hub import indicator_name
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
-from optimizer.market.features import compute_features, warm_up
+from optimizer.market.features import compute_features, indicator_name, warm_up
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
@@ -133,7 +132,7 @@ class _Checked:
             self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
         lookbacks = space.lookbacks("risk", "volatility_lookback")
         self._keys = [*feature_keys(space), *(("volatility", n) for n in lookbacks)]
-        self.warm_up = max(warm_up(*key) for key in self._keys)
+        self.warm_up = max(map(warm_up, self._keys))
 
     def outputs(self, bars: Bars, spans: Sequence[tuple[int, int]]) -> dict[Key, FloatArray]:
         """All values, each of shape (n_bars, n_parts); signals only at the bars of ``spans``."""

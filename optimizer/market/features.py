@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from operator import index as as_integer
 
 import numpy as np
@@ -19,132 +20,122 @@ from kernels.correlation import (
     correlation_state_size,
     joint_correlation,
 )
-from kernels.features import (
-    atr,
-    atr_state_size,
-    atr_step,
-    ema,
-    ema_state_size,
-    ema_step,
-    momentum,
-    momentum_state_size,
-    momentum_step,
-    rsi,
-    rsi_state_size,
-    rsi_step,
-    sma,
-    sma_state_size,
-    sma_step,
-    volatility,
-    volatility_state_size,
-    volatility_step,
-)
 from optimizer.errors import StrategyError
+from optimizer.market.feature_table import FEATURES, MAX_LOOKBACK, FeatureParameter
 from optimizer.types import Bars, FloatArray
 
-FeatureKey = tuple[str, int]
-"""Name and lookback of a feature, such as ``("momentum", 60)``. ``("close", 1)`` is the close.
+FeatureKey = tuple[str, *tuple[float, ...]]
+"""Name of a feature and its parameters in their order, such as ``("momentum", 60)``,
+``("macd", 12, 26, 9)`` or ``("close",)``.
 
 A feature of a user's strategy has the strategy's name and a dot before its own.
 """
 
-GivenFeature = Callable[[Mapping[str, FloatArray], int], FloatArray]
+GivenFeature = Callable[[Mapping[str, FloatArray], tuple[float, ...]], FloatArray]
 """A user's feature: of the bars of one symbol (open, high, low, close, volume by name, each
-(n_bars,)) and the lookback to its values (n_bars,), NaN at the first ``lookback``."""
+(n_bars,)) and the feature's parameters to its values (n_bars,), NaN during ``given_warm_up``."""
 
 _NONE_GIVEN: Mapping[str, GivenFeature] = {}
 
-MAX_LOOKBACK = 100_000
-"""Longest lookback, in bars; the catalogue's bound."""
+BAR_FIELDS = ("open", "high", "low", "close", "volume")
+"""Values of a bar that a feature may take."""
 
-
-@dataclass(frozen=True)
-class _Feature:
-    """How to compute one feature.
-
-    Attributes:
-        least: shortest lookback at which it is defined.
-        delay: its first defined bar is ``lookback + delay``.
-        inputs: the bar's values that it takes, in order.
-        state_size, step, series: its kernels.
-    """
-
-    least: int
-    delay: int
-    inputs: tuple[str, ...]
-    state_size: Callable[[int], int]
-    step: Callable[..., float]
-    series: Callable[..., None]
-
-
-_CLOSE = ("close",)
-_BAR = ("high", "low", "close")
-_FIELDS = ("open", "high", "low", "close", "volume")
-_FEATURES = {
-    "atr": _Feature(1, 0, _BAR, atr_state_size, atr_step, atr),
-    "ema": _Feature(1, -1, _CLOSE, ema_state_size, ema_step, ema),
-    "momentum": _Feature(1, 0, _CLOSE, momentum_state_size, momentum_step, momentum),
-    "rsi": _Feature(1, 0, _CLOSE, rsi_state_size, rsi_step, rsi),
-    "sma": _Feature(1, -1, _CLOSE, sma_state_size, sma_step, sma),
-    "volatility": _Feature(2, 0, _CLOSE, volatility_state_size, volatility_step, volatility),
-}
-FEATURE_NAMES: tuple[str, ...] = tuple(sorted(("close", *_FEATURES)))
+FEATURE_NAMES: tuple[str, ...] = tuple(sorted(("close", *FEATURES)))
 """Names that a feature key may have."""
 
-_LEAST_CORRELATION = 2
+_LOOKBACK = FeatureParameter("lookback", 1)
+_CORRELATION = FeatureParameter("lookback", 2)
 
 
-def _check_lookback(name: str, lookback: int, least: int, most: int = MAX_LOOKBACK) -> int:
-    try:
-        bars = as_integer(lookback)
-    except TypeError:
-        bars = least - 1
-    if isinstance(lookback, bool) or not least <= bars <= most:
-        bound = f"{least}" if least == most else f"a whole number from {least} to {most}"
-        raise StrategyError(f"feature {name!r}: lookback must be {bound} bars, got {lookback!r}")
-    return bars
+def _checked(name: str, parameter: FeatureParameter, value: object) -> float:
+    """The value of a parameter as a plain number, or a StrategyError."""
+    if parameter.whole:
+        try:
+            number: float = as_integer(value)  # type: ignore[arg-type]
+        except TypeError:
+            number = parameter.least - 1
+        form = f"a whole number from {parameter.least} to {MAX_LOOKBACK} bars"
+        right = parameter.least <= number <= MAX_LOOKBACK
+    else:
+        number = float(value) if isinstance(value, (int, float, np.number)) else np.nan
+        form = f"a number of {parameter.least:g} or more"
+        right = isfinite(number) and number >= parameter.least
+    if isinstance(value, bool) or not right:
+        raise StrategyError(f"feature {name!r}: {parameter.name} must be {form}, got {value!r}")
+    return number
 
 
 def _check(key: FeatureKey) -> FeatureKey:
-    """The key with a plain int as lookback, or a StrategyError."""
-    try:
-        name, lookback = key
-    except (TypeError, ValueError):
-        raise StrategyError(f"a feature key is (name, lookback), got {key!r}") from None
-    if name == "close":
-        return name, _check_lookback(name, lookback, 1, 1)
+    """The key with plain numbers as parameters, or a StrategyError."""
+    if not isinstance(key, tuple) or not key:
+        raise StrategyError(f"a feature key is (name, parameters...), got {key!r}")
+    name, *given = key
     if isinstance(name, str) and "." in name:
-        return name, _check_lookback(name, lookback, 1)
-    if not isinstance(name, str) or name not in _FEATURES:
-        raise StrategyError(f"unknown feature {name!r}: known are {', '.join(FEATURE_NAMES)}")
-    return name, _check_lookback(name, lookback, _FEATURES[name].least)
+        return name, *(_given_parameter(name, value) for value in given)
+    parameters = feature_parameters(name)
+    if len(given) != len(parameters):
+        takes = ", ".join(one.name for one in parameters) or "no parameter"
+        raise StrategyError(f"feature {name!r} takes {takes}; got {tuple(given)!r}")
+    return name, *(_checked(name, one, value) for one, value in zip(parameters, given, strict=True))
 
 
-def least_lookback(name: str) -> int:
-    """The shortest lookback at which a built-in feature is defined.
+def _given_parameter(name: str, value: object) -> float:
+    """A parameter of a user's feature: a lookback if it is a whole number, else any number."""
+    if isinstance(value, float) and isfinite(value):
+        return value
+    return _checked(name, _LOOKBACK, value)
+
+
+def feature_parameters(name: str) -> tuple[FeatureParameter, ...]:
+    """The parameters of a built-in feature, in the order of its key.
 
     Args:
-        name: one of ``FEATURE_NAMES`` except ``close``.
+        name: one of ``FEATURE_NAMES``.
+
+    Raises:
+        StrategyError: there is no such feature.
     """
-    return _FEATURES[name].least
+    if name == "close":
+        return ()
+    if not isinstance(name, str) or name not in FEATURES:
+        raise StrategyError(f"unknown feature {name!r}: known are {', '.join(FEATURE_NAMES)}")
+    return FEATURES[name].parameters
 
 
-def warm_up(feature_name: str, lookback: int) -> int:
+def indicator_name(key: FeatureKey) -> str:
+    """The name of a feature's values, such as ``sma_20`` or ``macd_12_26_9``.
+
+    Args:
+        key: name and parameters.
+    """
+    name, *parameters = key
+    return "_".join((name, *(f"{one:g}" for one in parameters)))
+
+
+def given_warm_up(parameters: Sequence[float]) -> int:
+    """The number of leading values of a user's feature that are not used: the sum of its lookbacks.
+
+    Args:
+        parameters: those of its key; its lookbacks are the whole numbers.
+    """
+    return sum(one for one in parameters if isinstance(one, int))
+
+
+def warm_up(key: FeatureKey) -> int:
     """The number of leading bars at which a feature is NaN, if there are enough bars.
 
     Args:
-        feature_name: one of `FEATURE_NAMES`, or ``"correlation"``.
-        lookback: bars.
+        key: name and parameters; the name may also be ``"correlation"``.
 
     Raises:
-        StrategyError: the name is unknown, or the lookback is out of bounds.
+        StrategyError: the name is unknown, or a parameter is out of bounds.
     """
-    if feature_name == "correlation":
-        return _check_lookback(feature_name, lookback, _LEAST_CORRELATION)
-    name, bars = _check((feature_name, lookback))
+    if key[:1] == ("correlation",):
+        return int(_checked("correlation", _CORRELATION, *key[1:]))
+    name, *parameters = _check(key)
     if name == "close":
         return 0
-    return bars if "." in name else bars + _FEATURES[name].delay
+    return given_warm_up(parameters) if "." in name else FEATURES[name].warm_up(*parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +166,7 @@ class FeatureColumns:
         """The column of ``key``.
 
         Args:
-            key: name and lookback.
+            key: name and parameters.
 
         Raises:
             StrategyError: there is no such column.
@@ -192,7 +183,7 @@ class FeatureColumns:
 
         It may exceed the number of bars; then at least one column is NaN throughout.
         """
-        return max((warm_up(*key) for key in self.keys), default=0)
+        return max(map(warm_up, self.keys), default=0)
 
 
 def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
@@ -202,7 +193,7 @@ def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
         keys: the keys in any order.
 
     Raises:
-        StrategyError: the name is unknown, or the lookback is out of bounds.
+        StrategyError: a name is unknown, or a parameter is out of bounds.
     """
     return tuple(sorted({_check(key) for key in keys}))
 
@@ -244,17 +235,17 @@ def _fill_columns(
     own = bars.own(symbol)
     # Copies, so that the bars of a symbol are contiguous, and writeable: numba would compile a kernel
     # once more for read-only inputs.
-    fields = {name: np.array(getattr(bars, name)[own, symbol]) for name in _FIELDS}
-    for column, (name, lookback) in enumerate(columns):
+    fields = {name: np.array(getattr(bars, name)[own, symbol]) for name in BAR_FIELDS}
+    for column, (name, *parameters) in enumerate(columns):
         out = values[: len(own), column]
         if name == "close":
             out[:] = fields["close"]
         elif "." not in name:
-            feature = _FEATURES[name]
+            feature = FEATURES[name]
             inputs = [fields[one] for one in feature.inputs]
-            feature.series(*inputs, lookback, np.zeros(feature.state_size(lookback)), out)
-        elif len(own) > lookback or bars.present is None:
-            out[:] = given[name](fields, lookback)
+            feature.series(*inputs, *parameters, np.zeros(feature.state_size(*parameters)), out)
+        elif len(own) > given_warm_up(parameters) or bars.present is None:
+            out[:] = given[name](fields, tuple(parameters))
         else:
             # A symbol may have fewer bars than a feature of the user's was written for.
             out[:] = np.nan
@@ -266,19 +257,19 @@ def new_state(key: FeatureKey) -> FloatArray:
     """Fresh state of one feature of one symbol, for `step`.
 
     Args:
-        key: name and lookback of a built-in feature.
+        key: name and parameters of a built-in feature.
 
     Returns:
-        The state, shape (n,), where n depends on the feature and its lookback.
+        The state, shape (n,), where n depends on the feature and its parameters.
 
     Raises:
-        StrategyError: the name is unknown, or the lookback is out of bounds.
+        StrategyError: the name is unknown, or a parameter is out of bounds.
     """
-    name, lookback = _check(key)
-    return np.zeros(0 if name == "close" else _FEATURES[name].state_size(lookback))
+    name, *parameters = _check(key)
+    return np.zeros(0 if name == "close" else FEATURES[name].state_size(*parameters))
 
 
-def step(key: FeatureKey, state: FloatArray, high: float, low: float, close: float) -> float:
+def step(key: FeatureKey, state: FloatArray, bar: Mapping[str, float]) -> float:
     """Take one bar of one symbol.
 
     The bits are those of ``compute_features`` at that bar.
@@ -286,20 +277,16 @@ def step(key: FeatureKey, state: FloatArray, high: float, low: float, close: flo
     Args:
         key: the key as given to `new_state`, which has checked it.
         state: the state that `new_state` returned, changed in place.
-        high: the high of the bar.
-        low: the low of the bar.
-        close: the close of the bar.
+        bar: open, high, low, close and volume of the bar, by name.
 
     Returns:
         The feature's value, NaN during its warm-up.
     """
-    name, lookback = key
+    name, *parameters = key
     if name == "close":
-        return close
-    feature = _FEATURES[name]
-    if feature.inputs == _CLOSE:
-        return feature.step(state, close, lookback)
-    return feature.step(state, high, low, close, lookback)
+        return bar["close"]
+    feature = FEATURES[name]
+    return feature.step(state, *(bar[one] for one in feature.inputs), *parameters)
 
 
 def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int) -> FloatArray:
@@ -323,7 +310,7 @@ def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int
         StrategyError: the lookback is out of bounds.
         ValueError: ``refresh`` or ``first_bar`` is out of bounds.
     """
-    lookback = _check_lookback("correlation", lookback, _LEAST_CORRELATION)
+    lookback = warm_up(("correlation", lookback))
     if refresh < 1:
         raise ValueError(f"refresh must be 1 bar or more, got {refresh!r}")
     if first_bar < 0:

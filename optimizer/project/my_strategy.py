@@ -18,7 +18,7 @@ def near_peak(high, close, lookback):
     return close / pd.Series(high).rolling(lookback).max().to_numpy()
 
 
-# argument of signal: (built-in feature or function of this file, the parameter that is its lookback)
+# argument of signal: (built-in feature or function of this file, its parameters)
 FEATURES = {
     "momentum": ("momentum", "lookback"),
     "near": (near_peak, "peak_lookback"),

@@ -69,7 +69,7 @@ def default_block(space: Space) -> float:
     Returns:
         Bars.
     """
-    lookbacks = [lookback for name, lookback in feature_keys(space) if name != "close"]
+    lookbacks = [one for key in feature_keys(space) for one in key[1:] if isinstance(one, int)]
     half = min(lookbacks, default=2 * int(MOST_BLOCK)) / 2.0
     return min(max(half, LEAST_BLOCK), MOST_BLOCK)
 

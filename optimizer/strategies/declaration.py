@@ -5,12 +5,16 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK, SET_COLUMNS, Parameter, column
+from optimizer.market.feature_table import MAX_LOOKBACK, FeatureParameter
+from optimizer.market.features import FEATURE_NAMES, feature_parameters
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.strategy import FeatureUse
 
 GIVEN_ARGUMENTS = ("close", "volatility", "inverse_volatility")
 """Arguments of ``signal`` that need no declaration."""
@@ -19,6 +23,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 MEANT = (*GIVEN_ARGUMENTS, "name", "path")
 """Names that no parameter may have."""
+
+_LOOKBACK = FeatureParameter("lookback", 1)
 
 _LARGEST_WHOLE = 2**53
 """The largest whole number up to which a float holds every one."""
@@ -33,7 +39,7 @@ class Declaration:
         path: the path of the file, absolute.
         source_hash: SHA-256 of the file.
         parameters: the parameters with defaults and bounds.
-        features: (argument, feature, lookback parameter) in the order of the file; a feature that
+        features: the argument of ``signal`` and what it is, in the order of the file; a feature that
             the file defines is named ``<strategy>.<function>``.
         arguments: the arguments of ``signal``, in order.
     """
@@ -42,7 +48,7 @@ class Declaration:
     path: str
     source_hash: str
     parameters: tuple[Parameter, ...]
-    features: tuple[tuple[str, str, str], ...]
+    features: tuple[tuple[str, FeatureUse], ...]
     arguments: tuple[str, ...]
 
     @property
@@ -60,7 +66,7 @@ class Declaration:
             "declared": {
                 # A list: the order is that of the columns, and JSON may be written with sorted keys.
                 "parameters": [[p.name, p.default, p.low, p.high] for p in self.parameters],
-                "features": [list(feature) for feature in self.features],
+                "features": [[argument, *use] for argument, use in self.features],
                 "arguments": list(self.arguments),
             },
         }
@@ -79,13 +85,13 @@ def is_name(value: object) -> bool:
     )
 
 
-def own_parameter(name: str, default: Any, low: Any, high: Any, lookback: bool) -> Parameter:
+def own_parameter(name: str, default: Any, low: Any, high: Any, of_feature: bool) -> Parameter:
     """A parameter that a strategy declares.
 
     Args:
         name: its name.
         default, low, high: its default and its bounds.
-        lookback: whether it is the lookback of a feature, in bars.
+        of_feature: whether a feature takes it.
     """
     kind = int if all(isinstance(v, int) for v in (default, low, high)) else float
     return Parameter(
@@ -94,7 +100,7 @@ def own_parameter(name: str, default: Any, low: Any, high: Any, lookback: bool) 
         default,
         low,
         high,
-        "feature" if lookback else "signal",
+        "feature" if of_feature else "signal",
         "of the user's strategy",
     )
 
@@ -108,6 +114,62 @@ def is_finite_number(value: object) -> bool:
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) <= _LARGEST_WHOLE
     return isinstance(value, float) and math.isfinite(value)
+
+
+def taken_by(uses: Mapping[str, FeatureUse]) -> frozenset[str]:
+    """The parameters that features take.
+
+    Args:
+        uses: what each argument of ``signal`` is.
+    """
+    return frozenset(one for use in uses.values() for one in use[1:] if isinstance(one, str))
+
+
+def feature_problem(
+    argument: str, use: FeatureUse, parameters: Mapping[str, tuple[Any, Any, Any]], own: bool
+) -> tuple[str, str, str] | None:
+    """What is wrong with a feature of a strategy.
+
+    Args:
+        argument: the argument of ``signal`` that it is.
+        use: the feature and its parameters.
+        parameters: default, lowest and highest value of those of the strategy.
+        own: whether the strategy's file defines the feature.
+
+    Returns:
+        The table of the file and its key at fault, and a message; None if nothing is wrong.
+    """
+    feature, *given = use
+    place = "FEATURES", argument
+    if not own and feature not in FEATURE_NAMES:
+        valid = f"{', '.join(FEATURE_NAMES)}, or a function of this file"
+        return *place, f"unknown feature {feature!r}; valid: {valid}"
+    # A whole number given to a feature of the file is a number of bars, see ``given_warm_up``.
+    formal = [_LOOKBACK] * len(given) if own else feature_parameters(feature)
+    if len(given) != len(formal):
+        takes = ", ".join(f"its {one.name} parameter" for one in formal) or "no parameter"
+        return *place, f"got {use!r}; expected ({feature!r}, {takes})"
+    for one, value in zip(formal, given, strict=True):
+        if isinstance(value, str) and value not in parameters:
+            valid = ", ".join(parameters)
+            return *place, f"{one.name} {value!r} is not in PARAMETERS; valid: {valid}"
+        values = parameters[value] if isinstance(value, str) else (value,) * 3
+        if not all(map(is_finite_number, values)):
+            return *place, f"{one.name} {value!r}: expected a name in PARAMETERS, or a number"
+        whole = all(isinstance(number, int) for number in values)
+        if own and not whole:
+            continue
+        most = MAX_LOOKBACK if one.whole else math.inf
+        if (one.whole and not whole) or min(values) < one.least or max(values) > most:
+            form = (
+                f"whole numbers from {one.least} to {most}"
+                if one.whole
+                else f"{one.least:g} or more"
+            )
+            if isinstance(value, str):
+                return "PARAMETERS", value, f"is the {one.name} of {argument}: expected {form}"
+            return *place, f"{one.name} {value!r}: expected {form}"
+    return None
 
 
 @cache

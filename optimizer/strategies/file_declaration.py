@@ -12,20 +12,20 @@ from numba.core.registry import CPUDispatcher
 
 from kernels import layout
 from optimizer.catalogue import column
-from optimizer.market.features import FEATURE_NAMES, MAX_LOOKBACK, least_lookback
+from optimizer.market.features import BAR_FIELDS
 from optimizer.strategies.declaration import (
     GIVEN_ARGUMENTS,
     MEANT,
     Declaration,
+    feature_problem,
     is_finite_number,
     is_name,
     known_columns,
     own_parameter,
+    taken_by,
 )
+from optimizer.strategies.strategy import FeatureUse
 from optimizer.strategies.user_file import StrategyFile
-
-BAR_FIELDS = ("open", "high", "low", "close", "volume")
-"""Arguments that the function of a feature may have in addition to ``lookback``."""
 
 
 def read_declaration(source: StrategyFile, name: str) -> Declaration:
@@ -56,21 +56,21 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
                 source.line_of_key("FEATURES", argument),
                 f"FEATURES: signal does not take {argument}",
             )
-    lookbacks = {lookback for _, lookback in features.values()}
+    taken = taken_by(features)
     for argument in parameters:
-        if argument not in arguments and argument not in lookbacks:
+        if argument not in arguments and argument not in taken:
             source.refuse(
                 source.line_of_key("PARAMETERS", argument),
-                f"PARAMETERS: {argument} is neither a lookback nor an argument of signal",
+                f"PARAMETERS: {argument} is neither taken by a feature nor an argument of signal",
             )
     declared = Declaration(
         name=name,
         path=str(source.path),
         source_hash=source.hash,
         parameters=tuple(
-            own_parameter(key, *values, key in lookbacks) for key, values in parameters.items()
+            own_parameter(key, *values, key in taken) for key, values in parameters.items()
         ),
-        features=tuple((key, *pair) for key, pair in features.items()),
+        features=tuple(features.items()),
         arguments=arguments,
     )
     for what, most, count in (
@@ -89,7 +89,7 @@ def _table(source: StrategyFile, variable: str) -> dict[str, Any]:
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
         form = {
             "PARAMETERS": '{"lookback": (60, 2, 500)}: default, lowest, highest',
-            "FEATURES": '{"momentum": ("momentum", "lookback")}: feature, lookback',
+            "FEATURES": '{"momentum": ("momentum", "lookback")}: feature, its parameters',
         }[variable]
         source.refuse(source.line_of_key(variable), f"{variable}: expected a dict such as {form}")
     for key in table:
@@ -149,57 +149,50 @@ def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any
 
 def _features(
     source: StrategyFile, strategy: str, parameters: Mapping[str, tuple[Any, Any, Any]]
-) -> dict[str, tuple[str, str]]:
-    features = {}
-    built_in = [name for name in FEATURE_NAMES if name != "close"]
+) -> dict[str, FeatureUse]:
+    features: dict[str, FeatureUse] = {}
     for name, value in _table(source, "FEATURES").items():
         line = source.line_of_key("FEATURES", name)
-        if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[1], str):
+        if not isinstance(value, tuple) or not value:
             source.refuse(
                 line,
-                f"FEATURES: {name}: got {value!r}; expected (feature, its lookback parameter)",
+                f"FEATURES: {name}: got {value!r}; expected (feature, its parameters...)",
             )
         if name in GIVEN_ARGUMENTS or name in parameters:
             source.refuse(line, f"FEATURES: {name} already has a meaning; give another name")
-        feature, lookback = value
-        if lookback not in parameters:
-            source.refuse(
-                line,
-                f"FEATURES: {name}: lookback {lookback!r} is not in PARAMETERS;"
-                f" valid: {', '.join(parameters)}",
-            )
-        least = 1
-        if isinstance(feature, FunctionType):
-            _check_feature(source, feature, line)
+        feature, *given = value
+        own = isinstance(feature, FunctionType)
+        if own:
+            _check_feature(source, feature, given, line)
             feature = f"{strategy}.{feature.__name__}"
-        elif feature in built_in:
-            least = least_lookback(feature)
-        else:
+        problem = feature_problem(name, (feature, *given), parameters, own)
+        if problem is not None:
+            table, key, message = problem
             source.refuse(
-                line,
-                f"FEATURES: {name}: unknown feature {feature!r}; valid: {', '.join(built_in)},"
-                " or a function of this file",
+                source.line_of_key(table, key),
+                f"{table}: {key} {message}"
+                if table == "PARAMETERS"
+                else f"{table}: {key}: {message}",
             )
-        _, low, high = parameters[lookback]
-        whole = all(isinstance(one, int) for one in parameters[lookback])
-        if not whole or low < least or high > MAX_LOOKBACK:
-            source.refuse(
-                source.line_of_key("PARAMETERS", lookback),
-                f"PARAMETERS: {lookback} is the lookback of {name}: expected whole numbers from"
-                f" {least} to {MAX_LOOKBACK}",
-            )
-        features[name] = (feature, lookback)
+        features[name] = (feature, *given)
     return features
 
 
-def _check_feature(source: StrategyFile, function: FunctionType, line: int) -> None:
+def _check_feature(
+    source: StrategyFile, function: FunctionType, given: list[Any], line: int
+) -> None:
     if function.__module__ != source.module.__name__ or function.__name__ not in source.functions:
         source.refuse(line, f"FEATURES: {function.__name__}: define it in this file, with def")
     line = function.__code__.co_firstlineno
-    for one in inspect.signature(function).parameters.values():
-        if one.name not in (*BAR_FIELDS, "lookback") or one.kind is not (one.POSITIONAL_OR_KEYWORD):
-            source.refuse(
-                line,
-                f"feature {function.__name__}: unknown argument {one.name}; valid:"
-                f" {', '.join(BAR_FIELDS)}, lookback",
-            )
+    arguments = inspect.signature(function).parameters.values()
+    for one in arguments:
+        if one.kind is not one.POSITIONAL_OR_KEYWORD:
+            source.refuse(line, f"feature {function.__name__}: argument {one.name}: no * or **")
+    own = [one.name for one in arguments if one.name not in BAR_FIELDS]
+    if own and len(own) != len(given):
+        source.refuse(
+            line,
+            f"feature {function.__name__}: takes {', '.join(own)}, and FEATURES gives"
+            f" {len(given)} parameters; valid: {', '.join(BAR_FIELDS)}, and one argument for each"
+            " parameter, in its order",
+        )

@@ -8,16 +8,18 @@ from typing import Any
 
 from kernels import layout
 from optimizer.catalogue import column
-from optimizer.market.features import FEATURE_NAMES, MAX_LOOKBACK, least_lookback
 from optimizer.strategies.declaration import (
     GIVEN_ARGUMENTS,
     MEANT,
     Declaration,
+    feature_problem,
     is_finite_number,
     is_name,
     known_columns,
     own_parameter,
+    taken_by,
 )
+from optimizer.strategies.strategy import FeatureUse
 from optimizer.text import quoted
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -25,8 +27,11 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _LONGEST_FUNCTION = 200
 """Longest name of a feature's function, in characters."""
 
-MAX_PARAMETERS = layout.MAX_SIGNAL_PARAMETERS + layout.MAX_USER_FEATURES
-"""Most parameters of a strategy: those of its signal, and a lookback for each feature."""
+_MOST_OF_FEATURE = 8
+"""Most parameters of one feature."""
+
+MAX_PARAMETERS = layout.MAX_SIGNAL_PARAMETERS + _MOST_OF_FEATURE * layout.MAX_USER_FEATURES
+"""Most parameters of a strategy: those of its signal, and those of each feature."""
 
 
 def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
@@ -52,9 +57,11 @@ def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
     known_hash = isinstance(source_hash, str) and _HASH.fullmatch(source_hash) is not None
     _expect(known_hash, "source_hash", source_hash)
     _expect(isinstance(declared, Mapping), "declared", declared)
-    parameters = _restored_parameters(name, _rows(declared, "parameters", MAX_PARAMETERS, 4))
+    parameters = _restored_parameters(name, _rows(declared, "parameters", MAX_PARAMETERS, 4, 4))
     features = _restored_features(
-        name, _rows(declared, "features", layout.MAX_USER_FEATURES, 3), parameters
+        name,
+        _rows(declared, "features", layout.MAX_USER_FEATURES, 2, 2 + _MOST_OF_FEATURE),
+        parameters,
     )
     arguments = _entry(declared, "arguments")
     known = {*features, *parameters, *GIVEN_ARGUMENTS}
@@ -64,16 +71,17 @@ def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
         _expect(isinstance(argument, str) and argument in known, "argument", argument)
     _expect(len(set(arguments)) == len(arguments), "arguments", arguments)
     _expect(set(features) <= set(arguments), "features", list(features))
-    lookbacks = {lookback for _, lookback in features.values()}
-    _expect(set(parameters) <= {*arguments, *lookbacks}, "parameters", list(parameters))
+    taken_by_features = taken_by(features)
+    _expect(set(parameters) <= {*arguments, *taken_by_features}, "parameters", list(parameters))
     restored = Declaration(
         name=name,
         path=path,
         source_hash=source_hash,
         parameters=tuple(
-            own_parameter(key, *values, key in lookbacks) for key, values in parameters.items()
+            own_parameter(key, *values, key in taken_by_features)
+            for key, values in parameters.items()
         ),
-        features=tuple((key, *pair) for key, pair in features.items()),
+        features=tuple(features.items()),
         arguments=tuple(arguments),
     )
     taken = restored.signal_parameters
@@ -92,14 +100,17 @@ def _entry(content: Mapping[str, Any], key: str) -> Any:
     return content[key]
 
 
-def _rows(declared: Mapping[str, Any], key: str, most: int, length: int) -> list[Any]:
-    """Rows of one length, at most ``most`` of them."""
+def _rows(
+    declared: Mapping[str, Any], key: str, most: int, least_length: int, length: int
+) -> list[Any]:
+    """Rows of ``least_length`` to ``length`` entries, at most ``most`` of them."""
     rows = _entry(declared, key)
     _expect(isinstance(rows, (list, tuple)), key, rows)
     if len(rows) > most:
         raise ValueError(f"{key}: got {len(rows):,}; a strategy has at most {most}")
     for row in rows:
-        _expect(isinstance(row, (list, tuple)) and len(row) == length, key, row)
+        right = isinstance(row, (list, tuple)) and least_length <= len(row) <= length
+        _expect(right, key, row)
     return list(rows)
 
 
@@ -117,22 +128,18 @@ def _restored_parameters(strategy: str, rows: list[Any]) -> dict[str, tuple[Any,
 
 def _restored_features(
     strategy: str, rows: list[Any], parameters: Mapping[str, tuple[Any, Any, Any]]
-) -> dict[str, tuple[str, str]]:
-    features: dict[str, tuple[str, str]] = {}
-    for argument, feature, lookback in rows:
+) -> dict[str, FeatureUse]:
+    features: dict[str, FeatureUse] = {}
+    for argument, feature, *given in rows:
         free = is_name(argument) and argument not in (*features, *parameters, *GIVEN_ARGUMENTS)
         _expect(free, "feature", argument)
         _expect(isinstance(feature, str), f"feature {argument}", feature)
+        for one in given:
+            _expect(isinstance(one, str) or is_finite_number(one), f"feature {argument}", one)
         owner, _, function = feature.partition(".")
         # A function of the file may have any name that Python allows.
         own = owner == strategy and function.isidentifier() and len(function) <= _LONGEST_FUNCTION
-        built_in = feature in FEATURE_NAMES and feature != "close"
-        _expect(own or built_in, f"feature {argument}", feature)
-        _expect(isinstance(lookback, str) and lookback in parameters, "lookback", lookback)
-        values = parameters[lookback]
-        least = least_lookback(feature) if built_in else 1
-        bounded = least <= values[1] and values[2] <= MAX_LOOKBACK
-        whole = all(isinstance(one, int) for one in values)
-        _expect(whole and bounded, f"lookback {lookback}", list(values))
-        features[argument] = (feature, lookback)
+        use = (feature, *given)
+        _expect(feature_problem(argument, use, parameters, own) is None, f"feature {argument}", use)
+        features[argument] = use
     return features

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from optimizer.catalogue import Parameter, column
+from optimizer.market.features import FeatureKey
 from optimizer.types import FloatArray
 
 _Value = TypeVar("_Value")
@@ -24,6 +25,10 @@ the volatility is 0), and the Sharpe ratio per bar that a score of 1 stands for,
 does not read. It returns direction, strength and confidence.
 """
 
+FeatureUse = tuple[str, *tuple[str | float, ...]]
+"""A feature that a strategy reads: its name, then for each of its parameters the name of the strategy's
+parameter that gives it, or its fixed value."""
+
 
 @dataclass(frozen=True)
 class Strategy(ABC):
@@ -32,13 +37,12 @@ class Strategy(ABC):
     Attributes:
         name: prefix of its columns.
         parameters: the parameters with defaults and bounds, in the order of the result columns.
-        features: the features that it reads, in the order of its signal kernel, each with the
-            parameter that is its lookback.
+        features: the features that it reads, in the order of its signal kernel.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
-    features: tuple[tuple[str, str], ...]
+    features: tuple[FeatureUse, ...]
 
     @property
     @abstractmethod
@@ -94,3 +98,16 @@ class Strategy(ABC):
             values: numbers or arrays, by column name.
         """
         return {p.name: values[column(self.name, p.name)] for p in self.parameters}
+
+    def feature_key(self, use: FeatureUse, own: Mapping[str, float]) -> FeatureKey:
+        """The key of a feature that the strategy reads.
+
+        Args:
+            use: one of ``features``.
+            own: values of its parameters by name, those of ``use`` at least.
+        """
+        kinds = {parameter.name: parameter.kind for parameter in self.parameters}
+        feature, *arguments = use
+        return feature, *(
+            kinds[one](own[one]) if isinstance(one, str) else one for one in arguments
+        )

@@ -10,12 +10,13 @@ The file declares, next to whatever else it holds::
 
 ``PARAMETERS``: name -> (default, lowest, highest). The parameter is a whole number if all three are.
 
-``FEATURES``: argument of ``signal`` -> (feature, name of the parameter that is its lookback). A feature
-is the name of a built-in one, or a function of the file. Such a function takes ``lookback`` and any of
-``open``, ``high``, ``low``, ``close``, ``volume``: the bars of one symbol, each of shape (n_bars,) and
-read-only. It returns an array of shape (n_bars,), whose first ``lookback`` values are not used. The
-value at a bar may depend only on that bar and earlier ones. ``look_ahead_check`` tests this, and the
-event flow passes no later bars.
+``FEATURES``: argument of ``signal`` -> (feature, its parameters...), each the name of a parameter of
+the file or a fixed number. A feature is the name of a built-in one, or a function of the file. Such a
+function takes any of ``open``, ``high``, ``low``, ``close``, ``volume``: the bars of one symbol, each of
+shape (n_bars,) and read-only; its other arguments are its parameters, in order. It returns an array of
+shape (n_bars,). Its whole-number parameters count as lookbacks: as many values as their sum at the
+start are not used. The value at a bar may depend only on that bar and earlier ones.
+``look_ahead_check`` tests this, and the event flow passes no later bars.
 
 ``signal``: takes numbers and returns (direction, strength, confidence). In addition to features and
 parameters, its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
@@ -72,7 +73,7 @@ class UserStrategy(Strategy):
         Args:
             declaration: the declaration of the file.
         """
-        features = tuple((feature, lookback) for _, feature, lookback in declaration.features)
+        features = tuple(use for _, use in declaration.features)
         return cls(declaration.name, declaration.parameters, features, declaration)
 
     @classmethod
@@ -147,10 +148,8 @@ class UserStrategy(Strategy):
             inverse: float,
             sharpe: float,
         ) -> tuple[float, float, float]:
-            features = [*x, *[0.0] * (layout.MAX_USER_FEATURES - len(x))]
-            values = [*p, *[0.0] * (layout.MAX_SIGNAL_PARAMETERS - len(p))]
             found: tuple[float, float, float] = kernels.call(
-                kernels.signal, *features, close, volatility, inverse, *values
+                kernels.signal, *x, close, volatility, inverse, *p
             )
             return found
 

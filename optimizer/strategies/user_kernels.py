@@ -32,6 +32,7 @@ import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import SignalError, StrategyError
+from optimizer.market.features import BAR_FIELDS, given_warm_up
 from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
@@ -53,7 +54,9 @@ class CustomKernels:
 
     Attributes:
         simulate: the same function as ``kernels.simulation.simulate``, for this strategy only.
-        signal: the same function as ``kernels.user_signal.user_signal``.
+        signal: takes the features in the order of ``signal``, the close, the volatility and its
+            inverse, and the parameters in the order of ``signal``; returns the signal, an unusable one
+            turned into HOLD.
         features: its own features by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
@@ -100,18 +103,18 @@ class CustomFeature:
         self._path = source.path
         self._neighbours = source.neighbours
         arguments = inspect.signature(function).parameters
-        self._inputs = [one for one in arguments if one != "lookback"]
-        self._takes_lookback = "lookback" in arguments
+        self._inputs = [one for one in arguments if one in BAR_FIELDS]
+        self._own = [one for one in arguments if one not in BAR_FIELDS]
 
-    def __call__(self, bars: Mapping[str, FloatArray], lookback: int) -> FloatArray:
+    def __call__(self, bars: Mapping[str, FloatArray], parameters: tuple[float, ...]) -> FloatArray:
         """Values at all bars of one symbol.
 
         Args:
             bars: open, high, low, close, volume, each (n_bars,).
-            lookback: bars.
+            parameters: those of the function, in its order.
 
         Returns:
-            (n_bars,), NaN at the first ``lookback`` bars.
+            (n_bars,), NaN at the first bars, see ``given_warm_up``.
 
         Raises:
             StrategyError: the function raised, or did not return one number per bar.
@@ -119,8 +122,7 @@ class CustomFeature:
         given: dict[str, Any] = {name: bars[name].view() for name in self._inputs}
         for array in given.values():
             array.flags.writeable = False
-        if self._takes_lookback:
-            given["lookback"] = lookback
+        given.update(zip(self._own, parameters, strict=False))
         n_bars = len(bars["close"])
         try:
             with users_code(), self._neighbours, np.errstate(all="ignore"):
@@ -140,7 +142,7 @@ class CustomFeature:
                 f"{path_text(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
                 f" {values.shape}; expected one number a bar, {(n_bars,)}"
             )
-        values[:lookback] = np.nan
+        values[: given_warm_up(parameters)] = np.nan
         return values
 
     @property
@@ -220,7 +222,7 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         signal=signal_module.user_signal,
         features={
             feature: CustomFeature(functions[feature], feature, source)
-            for _, feature, _ in custom.features
+            for _, (feature, *_) in custom.features
             if feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
@@ -257,14 +259,9 @@ def _problem(
         answer = "direction {:g}, strength {:g}, confidence {:g}".format(*said)
     except _RAISED as error:
         answer = said_by(error)
-    names = list(inspect.signature(adapter.user_signal.py_func).parameters)
-    own = [argument for argument, _, _ in custom.features], custom.signal_parameters
-    for letter, arguments in zip("xp", own, strict=True):
-        for i, argument in enumerate(arguments):
-            names[names.index(f"{letter}{i}")] = argument
     values = ", ".join(
         f"{name} = {value:.6g}"
-        for name, value in zip(names, given, strict=True)
+        for name, value in zip(_own_arguments(custom), given, strict=True)
         if name in custom.arguments
     )
     return (
@@ -287,36 +284,74 @@ def _own_names(key: str) -> dict[str, str]:
     return {one.__name__: f"barsweep_{key}_{one.__name__.split('.')[-1]}" for one in modules}
 
 
+def _own_arguments(custom: Declaration) -> tuple[str, ...]:
+    """The arguments of ``CustomKernels.signal`` by the names of the file, in order."""
+    features = (argument for argument, _ in custom.features)
+    return *features, *GIVEN_ARGUMENTS, *custom.signal_parameters
+
+
 def _adapter(custom: Declaration) -> str:
     """Source of the module that takes the place of ``kernels.user_signal`` for one strategy.
 
     It refers to arguments by position only: no name that a file declares appears in it.
     """
-    places = {name: name for name in GIVEN_ARGUMENTS}
-    places |= {argument: f"x{i}" for i, (argument, _, _) in enumerate(custom.features)}
-    places |= {name: f"p{i}" for i, name in enumerate(custom.signal_parameters)}
-    stub: Any = kernels.user_signal.user_signal
-    arguments = inspect.signature(stub.py_func).parameters
-    given = [places[argument] for argument in custom.arguments]
+    n_features, n_parameters = len(custom.features), len(custom.signal_parameters)
+    x, p = (
+        [f"{letter}{i}" for i in range(n)] for letter, n in (("x", n_features), ("p", n_parameters))
+    )
+    arguments = ", ".join((*x, *GIVEN_ARGUMENTS, *p))
+    places = dict(zip(_own_arguments(custom), (*x, *GIVEN_ARGUMENTS, *p), strict=True))
+    given = ", ".join(places[argument] for argument in custom.arguments)
+    rows = [
+        f"_X{i}, _F{i} = USER_X0 + _row({i}), USER_FEATURE_0 + _row({i})" for i in range(n_features)
+    ]
+    rows += [f"_P{i} = SIGNAL_0 + _row({i})" for i in range(n_parameters)]
+    columns = "".join(f"features[t, s, columns[c + _F{i}]], " for i in range(n_features))
+    values = [f"of_lane(shared[{i}], scratch, _X{i}, b, own)" for i in range(n_features)]
+    values += GIVEN_ARGUMENTS
+    values += [f"parameters[q + _P{i} + b]" for i in range(n_parameters)]
+    newline = "\n"
     return f'''"""A user's signal, in the place of kernels.user_signal. Written by barsweep."""
 
-from kernels._jit import jit
+import numpy as np
+
+from kernels._jit import jit, jit_borrowing
+from kernels.lanes.gathering import of_lane
+from kernels.layout import SIGNAL_0, STRIDE, USER_FEATURE_0, USER_X0
 from kernels.signals import usable_signal
 
+
+def _row(number):
+    return np.uint64(number * STRIDE)
+
+
 GIVEN = True
-N_USER_FEATURES = {len(custom.features)}
+N_USER_FEATURES = {n_features}
+{newline.join(rows)}
 
 
 @jit
-def said({", ".join(arguments)}):
-    direction, strength, confidence = _signal({", ".join(given)})
+def said({arguments}):
+    direction, strength, confidence = _signal({given})
     return float(direction), float(strength), float(confidence)
 
 
 @jit
-def user_signal({", ".join(arguments)}):
-    direction, strength, confidence = said({", ".join(arguments)})
+def user_signal({arguments}):
+    direction, strength, confidence = said({arguments})
     return usable_signal(direction, strength, confidence)
+
+
+@jit_borrowing
+def shared_features(c, t, s, features, columns):
+    return ({columns})
+
+
+@jit_borrowing
+def lane_signal(shared, q, b, close, volatility, inverse_volatility, parameters, scratch, own):
+    return user_signal(
+        {f",{newline}        ".join(values)}
+    )
 '''
 
 

@@ -35,6 +35,7 @@ def cross_checks(study: Study) -> list[Problem]:
         *_unknown_markets(study),
         *operand_problems(study),
         *_endless_grid(study),
+        *_endless_feature(study),
         *_beyond_leverage(study),
         *_liquidated_at_once(study),
         *_unread_by_sizing(study),
@@ -99,6 +100,20 @@ def _endless_grid(study: Study) -> Iterable[Problem]:
                     (*place, name),
                     f"{quoted(setting_to_dict(setting))} is continuous, which the sampler "
                     '"grid" cannot list; give it a step',
+                )
+
+
+def _endless_feature(study: Study) -> Iterable[Problem]:
+    """Features are computed once for all sets, so their parameters have values that can be listed."""
+    for index, part in enumerate(study.strategies):
+        for parameter in part.strategy.parameters:
+            setting = part.settings[parameter.name]
+            endless = isinstance(setting, Range) and parameter.kind is float and not setting.step
+            if parameter.role == "feature" and endless:
+                yield (
+                    ("strategy", index, parameter.name),
+                    f"{quoted(setting_to_dict(setting))} is continuous, and a feature takes it;"
+                    " give it a step, or choices",
                 )
 
 

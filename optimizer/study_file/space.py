@@ -148,13 +148,14 @@ class Branch:
         point = {searched.name: searched.first for searched in self.searched}
         return replace(self, constraints=()).lanes(point, 0, 1)
 
-    def values(self, name: str) -> tuple[float, ...]:
+    def values(self, name: str, every: bool = False) -> tuple[float, ...]:
         """The values that column ``name`` takes in this branch, ascending.
 
         Only the two ends of a searched range of floats: it may have too many values to list.
 
         Args:
             name: the name of a numeric column.
+            every: whether to list those of a searched range of floats too, which then has a step.
 
         Raises:
             KeyError: the branch has no such column.
@@ -163,7 +164,7 @@ class Branch:
             return self.swept[name]
         for searched in self.searched:
             if searched.name == name:
-                if searched.kind == "float":
+                if searched.kind == "float" and not every:
                     return tuple(sorted({searched.low, searched.high}))
                 return tuple(sorted(searched.value(i) for i in range(searched.n_values)))
         return (self._number(name),)
@@ -244,26 +245,38 @@ class Space:
                 return index
         raise KeyError((strategy, classifier))
 
-    def lookbacks(self, owner: str, parameter: str) -> tuple[int, ...]:
-        """Every value that a lookback takes anywhere in the space, ascending.
+    def values(self, owner: str, parameter: str) -> tuple[float, ...]:
+        """Every value that a parameter takes anywhere in the space, ascending.
 
         Args:
             owner: a strategy, a classifier, ``risk`` or ``costs``.
-            parameter: its whole-number parameter.
+            parameter: its parameter, whose values can be listed.
 
         Raises:
             KeyError: no branch has it.
         """
         name = column(owner, parameter)
         found = {
-            int(value)
+            value
             for branch in self.branches
             if name in branch.columns
-            for value in branch.values(name)
+            for value in branch.values(name, every=True)
         }
         if not found:
             raise KeyError(name)
         return tuple(sorted(found))
+
+    def lookbacks(self, owner: str, parameter: str) -> tuple[int, ...]:
+        """The values of a whole-number parameter, see ``values``.
+
+        Args:
+            owner: a strategy, a classifier, ``risk`` or ``costs``.
+            parameter: its parameter.
+
+        Raises:
+            KeyError: no branch has it.
+        """
+        return tuple(int(value) for value in self.values(owner, parameter))
 
 
 def build_space(study: Study) -> Space:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from optimizer.market.features import (
     FeatureKey,
     compute_correlations,
     compute_features,
+    given_warm_up,
+    indicator_name,
     warm_up,
 )
 from optimizer.market.regimes import fit_market
@@ -267,7 +270,7 @@ class Inputs:
             source=head["source"],
             has_volume=np.array(head["has_volume"], dtype=np.bool_),
         )
-        keys = tuple((name, lookback) for name, lookback in head["keys"])
+        keys = tuple((name, *parameters) for name, *parameters in head["keys"])
         return cls(
             bars,
             FeatureColumns(keys, mapped("features")),
@@ -298,10 +301,13 @@ def feature_keys(space: Space) -> list[FeatureKey]:
     """
     keys: set[FeatureKey] = set()
     for strategy in space.strategies:
-        for feature, parameter in strategy.features:
-            keys.update((feature, n) for n in space.lookbacks(strategy.name, parameter))
+        for use in strategy.features:
+            names = sorted({one for one in use[1:] if isinstance(one, str)})
+            lists = [space.values(strategy.name, name) for name in names]
+            for values in product(*lists):
+                keys.add(strategy.feature_key(use, dict(zip(names, values, strict=True))))
     # The kernels read one column at least.
-    return sorted(keys) or [("close", 1)]
+    return sorted(keys) or [("close",)]
 
 
 def given_features(space: Space) -> dict[str, CustomFeature]:
@@ -331,21 +337,22 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
     Raises:
         StrategyError: names the place in the user's file, the bar and the symbol.
     """
-    for i, (name, lookback) in enumerate(columns.keys):
+    for i, (name, *parameters) in enumerate(columns.keys):
         if name not in given:
             continue
+        unused = given_warm_up(parameters)
         undefined = ~np.isfinite(columns.values[:, :, i])
         for s in range(bars.n_symbols):
             own = bars.own(s)
-            undefined[: own[lookback] if len(own) > lookback else bars.n_bars, s] = False
+            undefined[: own[unused] if len(own) > unused else bars.n_bars, s] = False
         wrong = np.argwhere(undefined)
         if len(wrong):
             t, s = int(wrong[0, 0]), int(wrong[0, 1])
             raise StrategyError(
-                f"{given[name].place}: feature {name} with lookback {lookback}:"
+                f"{given[name].place}: feature {indicator_name(columns.keys[i])}:"
                 f" {columns.values[t, s, i]} at {str(bars.timestamps[t])[:16]} of"
                 f" {bars.symbols[s]} (bar {t}); give a number at every bar after the first"
-                f" {lookback}, or a longer lookback"
+                f" {unused}, or a longer lookback"
             )
 
 
@@ -356,10 +363,10 @@ def study_warm_up(space: Space, rules: Rules) -> int:
         space: the parameter space of the study.
         rules: the rules of the study.
     """
-    longest = max((warm_up(*key) for key in feature_keys(space)), default=0)
-    longest = max(longest, *(warm_up("volatility", n) for n in _volatility_lookbacks(space)))
+    longest = max(map(warm_up, feature_keys(space)), default=0)
+    longest = max(longest, *(warm_up(("volatility", n)) for n in _volatility_lookbacks(space)))
     if rules.ranges:
-        longest = max(longest, warm_up("atr", rules.atr_lookback))
+        longest = max(longest, warm_up(("atr", rules.atr_lookback)))
     return max(longest, rules.correlation_lookback) if rules.correlated else longest
 
 

@@ -104,15 +104,28 @@ def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.ui
     for row, values in enumerate(strategy.signal_values(own)):
         parameters[row_of(layout.SIGNAL_0) + row] = values
     columns = np.zeros((layout.N_COLUMN_ROWS, tile.n_lanes), dtype=np.uint64)
-    for row, (feature, lookback) in enumerate(strategy.features):
-        distinct, which = np.unique(own[lookback], return_inverse=True)
-        places = np.array([inputs.features.index((feature, int(n))) for n in distinct])
-        columns[row_of(strategy.first_feature) + row] = places[which.ravel()]
+    for row, use in enumerate(strategy.features):
+        names = sorted({one for one in use[1:] if isinstance(one, str)})
+        alike, first = _alike([own[name] for name in names], tile.n_lanes)
+        keys = (strategy.feature_key(use, {n: own[n][lane] for n in names}) for lane in first)
+        places = np.array([inputs.features.index(key) for key in keys])
+        columns[row_of(strategy.first_feature) + row] = places[alike]
     columns[row_of(layout.VOLATILITY_COLUMN)] = np.searchsorted(
         np.asarray(inputs.volatility_lookbacks),
         tile.columns["volatility_lookback"].astype(np.int64),
     )
     return parameters, columns
+
+
+def _alike(values: Sequence[FloatArray], n_lanes: int) -> tuple[IntArray, IntArray]:
+    """Number of the group of each lane, those equal in all values together, and a lane of each group."""
+    code = np.zeros(n_lanes, dtype=np.int64)
+    for one in values:
+        distinct, which = np.unique(one, return_inverse=True)
+        # Numbered anew at each step, so that the product of the counts cannot overflow.
+        code = np.unique(code * len(distinct) + which.ravel(), return_inverse=True)[1].ravel()
+    _, first = np.unique(code, return_index=True)
+    return code, first
 
 
 def lay_out_blocks(
@@ -181,5 +194,9 @@ def _blocked(rows: Any) -> Any:
     """(n_rows, n_lanes) as (n_blocks, n_rows, STRIDE)."""
     n_rows, n_lanes = rows.shape
     blocks = layout.aligned_zeros((n_lanes // layout.LANES, n_rows, layout.STRIDE), rows.dtype)
-    blocks[:, :, : layout.LANES] = rows.reshape(n_rows, -1, layout.LANES).transpose(1, 0, 2)
+    # Rows that no lane uses are not written: memory that is never touched is never taken.
+    used = n_rows - int(np.argmax(np.append(rows.any(axis=1)[::-1], True)))
+    blocks[:, :used, : layout.LANES] = (
+        rows[:used].reshape(used, len(blocks), layout.LANES).transpose(1, 0, 2)
+    )
     return blocks

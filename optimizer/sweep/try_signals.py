@@ -36,9 +36,11 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
     bars = inputs.bars
     parameters, columns = lane_rows(Tile.of(branch, branch.first_set()), inputs)
     first = row_of(layout.USER_FEATURE_0)
-    read = columns[first : first + layout.MAX_USER_FEATURES, 0]
+    read = columns[first : first + len(strategy.features), 0]
     sizing = columns[row_of(layout.VOLATILITY_COLUMN), 0]
-    values = [float(value) for value in parameters[row_of(layout.SIGNAL_0) :, 0]]
+    own = row_of(layout.SIGNAL_0)
+    n_own = len(strategy.declaration.signal_parameters)
+    values = [float(value) for value in parameters[own : own + n_own, 0]]
     kernels = strategy.kernels()
     step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
     for t in range(inputs.first, bars.n_bars, step):

@@ -10,7 +10,16 @@ import numpy as np
 from kernels.correlation import N_SPAN_ROWS, joint_correlation_step
 from kernels.regimes import joint_market_return_step, market_features_step
 from optimizer.errors import DataError
-from optimizer.market.features import FeatureKey, GivenFeature, new_state, sorted_keys, step
+from optimizer.market.features import (
+    BAR_FIELDS,
+    FeatureKey,
+    GivenFeature,
+    given_warm_up,
+    indicator_name,
+    new_state,
+    sorted_keys,
+    step,
+)
 from optimizer.types import Bar, FloatArray, MaskArray
 
 Indicators = Mapping[str, FloatArray]
@@ -23,23 +32,12 @@ def _read_only(array: FloatArray) -> FloatArray:
     return array
 
 
-def indicator_name(key: FeatureKey) -> str:
-    """The name of a feature among the hub's values, such as ``sma_20``.
-
-    Args:
-        key: name and lookback.
-    """
-    return f"{key[0]}_{key[1]}"
-
-
 class _History:
     """All bars so far that each symbol has, those of a symbol contiguous."""
 
-    _FIELDS = ("open", "high", "low", "close", "volume")
-
     def __init__(self, n_symbols: int) -> None:
         self.n_bars = np.zeros(n_symbols, dtype=np.int64)
-        self._arrays = {name: np.empty((n_symbols, 1024)) for name in self._FIELDS}
+        self._arrays = {name: np.empty((n_symbols, 1024)) for name in BAR_FIELDS}
 
     def add(self, bar: Bar, there: MaskArray) -> None:
         """Take the next bar of the symbols that have it."""
@@ -164,18 +162,17 @@ class FeatureHub:
         there = np.ones(n_symbols, np.uint8) if bar.present is None else bar.present
         own = np.flatnonzero(there).tolist()
         values = {name: column.copy() for name, column in self._values.items()}
+        fields = {s: {name: float(getattr(bar, name)[s]) for name in BAR_FIELDS} for s in own}
         for key, states in zip(self._keys, self._states, strict=True):
             column = values[indicator_name(key)]
             for s in own:
-                column[s] = step(
-                    key, states[s], float(bar.high[s]), float(bar.low[s]), float(bar.close[s])
-                )
+                column[s] = step(key, states[s], fields[s])
         if self._given:
             self._history.add(bar, there)
             for key, feature in self._given:
                 for s in own:
-                    if self._history.n_bars[s] > key[1]:
-                        found = feature(self._history.of(s), key[1])[-1]
+                    if self._history.n_bars[s] > given_warm_up(key[1:]):
+                        found = feature(self._history.of(s), key[1:])[-1]
                         values[indicator_name(key)][s] = found
         close = np.array(bar.close)
         before = close if self._previous is None else self._previous

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer.market.features import indicator_name
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.sweep.risk_values import score_sharpe
 from optimizer.types import Bar, FloatArray, Signal
@@ -47,7 +48,10 @@ class StrategyConfig:
         """
         own = {name: np.array([value]) for name, value in strategy.own(parameters).items()}
         return cls(
-            tuple(f"{feature}_{int(own[lookback][0])}" for feature, lookback in strategy.features),
+            tuple(
+                indicator_name(strategy.feature_key(use, {n: v[0] for n, v in own.items()}))
+                for use in strategy.features
+            ),
             f"volatility_{int(parameters['volatility_lookback'])}",
             tuple(float(values[0]) for values in strategy.signal_values(own)),
             score_sharpe(parameters["expected_sharpe"], bars_per_year),

@@ -106,7 +106,7 @@ def delayed(set_: InSample) -> tuple[Inputs, Codes]:
     features = _rows(inputs.features.values, before)
     if not isinstance(set_.strategy, UserStrategy):
         scale = bars.close / np.take_along_axis(bars.close, before, axis=0)
-        for place, (name, _) in enumerate(inputs.features.keys):
+        for place, (name, *_) in enumerate(inputs.features.keys):
             if name in _IN_PRICE:
                 features[:, :, place] *= scale
     volatilities = _rows(inputs.volatilities, before)

@@ -15,6 +15,7 @@ from kernels.codes import WAITING
 from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
+from optimizer.market.features import FeatureKey
 from optimizer.market.regimes import market_returns
 from optimizer.review.lists import parameter_ranges
 from optimizer.review.records import judged
@@ -312,7 +313,10 @@ def _rejects(winner: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
     if bars.n_bars * bars.n_symbols > FLOW_STEPS:
         return None, 0
     specs = portfolio_specs(winner.tile, "", rules, bars.bars_per_year)
-    keys = [*inputs.features.keys, *(("volatility", n) for n in inputs.volatility_lookbacks)]
+    keys: list[FeatureKey] = [
+        *inputs.features.keys,
+        *(("volatility", n) for n in inputs.volatility_lookbacks),
+    ]
     strategy = winner.tile.strategy
     flow = EventFlow(
         bars.symbols,

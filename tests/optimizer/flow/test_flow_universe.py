@@ -17,7 +17,12 @@ from optimizer.flow.containers.feature_hub import FeatureHub
 from optimizer.flow.folder import FlowFolder
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import prepare_flow, run_flow
-from optimizer.market.features import compute_correlations, compute_features
+from optimizer.market.features import (
+    FeatureKey,
+    compute_correlations,
+    compute_features,
+    indicator_name,
+)
 from optimizer.market.regimes import market_features, market_returns
 from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
@@ -35,8 +40,9 @@ from tests.support.studies import mapping, random_bars, trading_days
 from tests.support.universe import members_file, ragged_study, random_presence, with_present
 
 
-def mean_of_bar(bars: Mapping[str, FloatArray], lookback: int) -> FloatArray:
+def mean_of_bar(bars: Mapping[str, FloatArray], parameters: tuple[float, ...]) -> FloatArray:
     """A feature of a user's."""
+    lookback = int(parameters[0])
     moved = np.full(len(bars["close"]), np.nan)
     typical = (bars["high"] + bars["low"] + bars["open"]) / 3.0 * np.log(bars["volume"] + 1.0)
     moved[lookback:] = typical[lookback:] - typical[:-lookback]
@@ -46,7 +52,14 @@ def mean_of_bar(bars: Mapping[str, FloatArray], lookback: int) -> FloatArray:
 @pytest.mark.parametrize("seed", [3, 4, 5])
 def test_the_hub_has_the_bits_of_the_columns(seed: int) -> None:
     bars = with_present(random_bars(90, list("ABCDE"), seed), random_presence(90, 5, seed))
-    keys = [("sma", 5), ("ema", 4), ("rsi", 6), ("momentum", 3), ("volatility", 7), ("atr", 5)]
+    keys: list[FeatureKey] = [
+        ("sma", 5),
+        ("ema", 4),
+        ("rsi", 6),
+        ("momentum", 3),
+        ("volatility", 7),
+        ("atr", 5),
+    ]
     keys.append(("mine.f", 4))
     given = {"mine.f": mean_of_bar}
     columns = compute_features(bars, keys, given)
@@ -56,9 +69,9 @@ def test_the_hub_has_the_bits_of_the_columns(seed: int) -> None:
     features_of_c = market_features(of_c, 4)
     for t in range(bars.n_bars):
         values = hub.calculate_indicators(bars.at(t))
-        for name, lookback in keys:
-            expected = columns.values[t, :, columns.index((name, lookback))]
-            np.testing.assert_array_equal(values[f"{name}_{lookback}"], expected)
+        for key in keys:
+            expected = columns.values[t, :, columns.index(key)]
+            np.testing.assert_array_equal(values[indicator_name(key)], expected)
         matrix = hub.get_correlation_matrix()
         assert matrix is not None
         if t >= 20:

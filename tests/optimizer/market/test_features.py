@@ -9,6 +9,7 @@ import pytest
 
 from optimizer.errors import BarsweepError
 from optimizer.market.features import (
+    BAR_FIELDS,
     FEATURE_NAMES,
     FeatureColumns,
     FeatureKey,
@@ -45,7 +46,7 @@ def make_bars(n_bars: int, n_symbols: int = 3, close: FloatArray | None = None) 
 
 KEYS: list[FeatureKey] = [
     ("volatility", 20),
-    ("close", 1),
+    ("close",),
     ("momentum", 60),
     ("momentum", 5),
     ("atr", 14),
@@ -70,18 +71,22 @@ def test_columns_are_sorted_unique_contiguous_and_read_only() -> None:
 def test_each_column_equals_its_reference(n_symbols: int) -> None:
     bars = make_bars(100, n_symbols)
     columns = compute_features(bars, KEYS)
-    for name, lookback in KEYS:
+    for key in KEYS:
+        name, *parameters = key
         for symbol in range(n_symbols):
             close = bars.close[:, symbol]
             if name == "close":
                 expected = list(close)
             elif name == "atr":
                 expected = reference.atr(
-                    list(bars.high[:, symbol]), list(bars.low[:, symbol]), list(close), lookback
+                    list(bars.high[:, symbol]),
+                    list(bars.low[:, symbol]),
+                    list(close),
+                    int(*parameters),
                 )
             else:
-                expected = getattr(reference, name)(list(close), lookback)
-            actual = columns.values[:, symbol, columns.index((name, lookback))]
+                expected = getattr(reference, name)(list(close), *parameters)
+            actual = columns.values[:, symbol, columns.index(key)]
             np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-13)
 
 
@@ -92,7 +97,7 @@ def test_one_bar_at_a_time_gives_the_same_bits(key: FeatureKey) -> None:
     for symbol in range(bars.n_symbols):
         state = new_state(key)
         stepped = [
-            step(key, state, bars.high[bar, symbol], bars.low[bar, symbol], bars.close[bar, symbol])
+            step(key, state, {name: float(getattr(bars, name)[bar, symbol]) for name in BAR_FIELDS})
             for bar in range(bars.n_bars)
         ]
         expected = column.values[:, symbol, column.index(key)]
@@ -105,20 +110,20 @@ def test_one_bar_at_a_time_gives_the_same_bits(key: FeatureKey) -> None:
         (name, lookback)
         for name in FEATURE_NAMES
         for lookback in (1, 2, 3, 20, 40)
-        if not (name == "close" and lookback > 1) and not (name == "volatility" and lookback < 2)
+        if name != "close" and not (name == "volatility" and lookback < 2)
     ],
 )
 def test_warm_up_counts_the_undefined_bars(name: str, lookback: int) -> None:
     columns = compute_features(make_bars(60), [(name, lookback)])
     undefined = np.isnan(columns.values[:, :, 0])
-    count = warm_up(name, lookback)
+    count = warm_up((name, lookback))
     assert undefined[:count].all()
     assert not undefined[count:].any()
     assert columns.warm_up == count
 
 
 def test_warm_up_of_the_columns_is_the_longest() -> None:
-    columns = compute_features(make_bars(100), [("sma", 61), ("momentum", 30), ("close", 1)])
+    columns = compute_features(make_bars(100), [("sma", 61), ("momentum", 30), ("close",)])
     assert columns.warm_up == 60
     for bar, values in enumerate(columns.values):
         assert np.isfinite(values).all() == (bar >= 60)
@@ -127,7 +132,7 @@ def test_warm_up_of_the_columns_is_the_longest() -> None:
 def test_warm_up_of_the_correlation() -> None:
     off_diagonal = compute_correlations(make_bars(40), 11, 1, 0)[:, 0, 1]
     assert len(off_diagonal) == 40
-    assert warm_up("correlation", 11) == 11
+    assert warm_up(("correlation", 11)) == 11
     assert (off_diagonal[:11] == 0.0).all()
     assert (off_diagonal[11:] != 0.0).all()
 
@@ -150,7 +155,7 @@ def test_no_keys_give_no_columns() -> None:
 def test_lookbacks_of_numpy_are_taken() -> None:
     columns = compute_features(make_bars(5), [("sma", np.int64(2))])  # type: ignore[list-item]
     assert columns.keys == (("sma", 2),)
-    assert type(columns.keys[0][1]) is int
+    assert type(columns.keys[0][-1]) is int
 
 
 def test_never_reads_ahead() -> None:
@@ -178,15 +183,16 @@ def test_never_reads_ahead() -> None:
         (("sma", True), r"got True"),
         (("sma", None), r"got None"),
         (("volatility", 1), r"from 2 to 100000 bars, got 1"),
-        (("close", 2), r"'close': lookback must be 1 bars, got 2"),
-        ("sma", r"a feature key is \(name, lookback\), got 'sma'"),
-        (5, r"a feature key is \(name, lookback\), got 5"),
+        (("close", 2), r"'close' takes no parameter; got \(2,\)"),
+        (("sma", 2, 3), r"'sma' takes lookback; got \(2, 3\)"),
+        ("sma", r"a feature key is \(name, parameters\.\.\.\), got 'sma'"),
+        (5, r"a feature key is \(name, parameters\.\.\.\), got 5"),
         ((5, 5), r"unknown feature 5"),
     ],
 )
 def test_bad_keys_are_refused(key: FeatureKey, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        compute_features(make_bars(5), [("close", 1), key])
+        compute_features(make_bars(5), [("close",), key])
     assert isinstance(caught.value, BarsweepError)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=message):
@@ -195,9 +201,9 @@ def test_bad_keys_are_refused(key: FeatureKey, message: str) -> None:
 
 def test_a_bad_warm_up_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown feature 'none'"):
-        warm_up("none", 3)
+        warm_up(("none", 3))
     with pytest.raises(ValueError, match="got 1"):
-        warm_up("correlation", 1)
+        warm_up(("correlation", 1))
 
 
 def test_a_column_that_was_not_computed_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.studies import random_bars
 from tests.support.universe import only, random_presence, with_present
 
 KEYS: list[FeatureKey] = [
-    *(("atr", 14), ("close", 1), ("ema", 12), ("momentum", 5)),
+    *(("atr", 14), ("close",), ("ema", 12), ("momentum", 5)),
     *(("rsi", 7), ("sma", 10), ("volatility", 20)),
 ]
 
@@ -46,11 +47,11 @@ def test_a_feature_of_the_users_sees_the_symbols_own_bars() -> None:
     bars = ragged()
     seen: list[list[float]] = []
 
-    def feature(given: object, lookback: int) -> FloatArray:
-        close: FloatArray = given["close"]  # type: ignore[index]
+    def feature(given: Mapping[str, FloatArray], parameters: tuple[float, ...]) -> FloatArray:
+        close = given["close"]
         seen.append(close.tolist())
         values = np.arange(len(close), dtype=np.float64)
-        values[:lookback] = np.nan
+        values[: int(parameters[0])] = np.nan
         return values
 
     columns = compute_features(bars, [("mine.count", 3)], {"mine.count": feature})
@@ -65,11 +66,12 @@ def test_a_feature_of_the_users_needs_more_bars_than_its_lookback() -> None:
     present = np.ones((20, 2), dtype=np.uint8)
     present[3:, 1] = 0
 
-    def refuses(given: object, lookback: int) -> FloatArray:
-        close: FloatArray = given["close"]  # type: ignore[index]
+    def refuses(given: Mapping[str, FloatArray], lookback: int) -> FloatArray:
+        close = given["close"]
         return np.array(np.lib.stride_tricks.sliding_window_view(close, lookback + 1).mean(axis=1))
 
-    def padded(given: object, lookback: int) -> FloatArray:
+    def padded(given: Mapping[str, FloatArray], parameters: tuple[float, ...]) -> FloatArray:
+        lookback = int(parameters[0])
         return np.concatenate([np.full(lookback, np.nan), refuses(given, lookback)])
 
     bars = with_present(random_bars(20, ["A", "B"]), present)

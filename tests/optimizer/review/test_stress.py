@@ -297,8 +297,8 @@ def test_a_delayed_signal_is_that_of_the_bar_before(name: str, tmp_path: Path) -
     rule, own = one.strategy.rule(), one.strategy.own(one.tile.columns)
     values = [float(array[0]) for array in one.strategy.signal_values(own)]
     places = [
-        one.inputs.features.index((feature, int(own[lookback][0])))
-        for feature, lookback in one.strategy.features
+        one.inputs.features.index(one.strategy.feature_key(use, {n: v[0] for n, v in own.items()}))
+        for use in one.strategy.features
     ]
 
     def signal(inputs: Any, t: int, s: int) -> tuple[float, float, float]:

@@ -190,7 +190,7 @@ def test_the_compiled_signal_is_the_python_one_or_hold(
 ) -> None:
     compiled, plain = many(tmp_path_factory)
     declared = _many["strategy"].declaration
-    names = [argument for argument, _, _ in declared.features]
+    names = [argument for argument, _ in declared.features]
     names += ["close", "volatility", "inverse_volatility", *declared.signal_parameters]
     named = dict(zip(names, values, strict=True))
     try:
@@ -223,7 +223,7 @@ def test_what_is_no_signal_is_hold(
 ) -> None:
     start = MOMENTUM.index("def signal")
     path = mine(f"{MOMENTUM[:start]}def signal(momentum, threshold):\n    return {returns}\n")
-    found = read_strategy(path, "mine").kernels().signal(*[0.5] * 17)
+    found = read_strategy(path, "mine").kernels().signal(*[0.5] * 5)
     assert found == expected
 
 
@@ -326,7 +326,7 @@ def test_a_study_goes_on_with_the_file_that_it_began_with(home: Path) -> None:
     code = (
         "import json, sys, optimizer\n"
         "study = optimizer.study_from_dict(json.loads(sys.argv[1]))\n"
-        "print(study.user_strategies[0].kernels().signal(*[0.5] * 9, *[0.1] * 8)[0])\n"
+        "print(study.user_strategies[0].kernels().signal(*[0.5] * 4, 0.1, 0.1)[0])\n"
     )
     (home / "mine.py").write_text(MOMENTUM.replace("return LONG", "return SHORT"))
     done = subprocess.run(
@@ -433,7 +433,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ("    return HOLD, near * 0.0, 0.0", "    pass", 18, "can end without a return"),
         ('("momentum", "lookback")', '("momentun", "lookback")', 14, "unknown feature 'momentun'"),
         ('("momentum", "lookback")', '("momentum", "look")', 14, "'look' is not in PARAMETERS"),
-        ('("momentum", "lookback")', '"momentum"', 14, "expected (feature, its lookback"),
+        ('("momentum", "lookback")', '"momentum"', 14, "expected (feature, its parameters"),
         ("(near, ", "(math.sqrt, ", 15, "or a function of this file"),
         ("(near, ", "(lambda close: close, ", 15, "define it in this file"),
         ("threshold):", "treshold):", 18, "unknown argument treshold"),
@@ -441,7 +441,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ("momentum, near,", "momentum,", 15, "signal does not take near"),
         ("threshold):", "threshold=0.1):", 18, "no *, ** or default"),
         ("def near(close", "def near((close", 10, "not Python"),
-        ("def near(close", "def near(closes", 10, "unknown argument closes"),
+        ("def near(close", "def near(closes", 10, "takes closes, lookback, and FEATURES gives 1"),
         ("import math", "import maths", 1, "No module named 'maths'"),
         ("import math", "import sys; sys.exit(3)", 1, "ended the program"),
         ("import math", "1 / 0", 1, "ZeroDivisionError"),
@@ -477,11 +477,11 @@ def test_a_mistake_is_named_with_its_line(
 
 
 def test_too_many_features_and_parameters(mine: Callable[[str], Path]) -> None:
-    names = [f"p{i}" for i in range(9)]
+    names = [f"p{i}" for i in range(32)]
     many = ", ".join(f'"{name}": (0.0, 0.0, 1.0)' for name in names)
     text = FILE.replace('    "threshold"', f'    {many},\n    "threshold"')
     text = text.replace("volatility, threshold):", f"volatility, threshold, {', '.join(names)}):")
-    with pytest.raises(StrategyError, match="takes 10 parameters; it may take at most 8"):
+    with pytest.raises(StrategyError, match="takes 33 parameters; it may take at most 32"):
         read_strategy(mine(text), "mine")
 
 
@@ -500,7 +500,7 @@ def test_a_function_of_another_file_is_refused(
 @pytest.mark.parametrize("edit", ["SCALE = 2.0", "SCALE = 3.0"])
 def test_a_constant_of_the_file_counts(mine: Callable[[str], Path], edit: str) -> None:
     text = FILE.replace("import math", edit).replace("LONG, volatility", "LONG, SCALE * volatility")
-    found = read_strategy(mine(text), "mine").kernels().signal(*[0.5] * 9, *[0.1] * 8)
+    found = read_strategy(mine(text), "mine").kernels().signal(*[0.5] * 5, 0.1)
     assert found == (1.0, 0.5 * float(edit[-3:]), 1.0)
 
 
@@ -515,10 +515,10 @@ def test_a_constant_of_the_file_counts(mine: Callable[[str], Path], edit: str) -
         ("raise SystemExit(1)", "SystemExit"),
         (
             "return np.where(np.arange(len(close)) == 200, np.nan, close)",
-            r" with lookback 60: nan at \d{4}-\d\d-\d\dT00:00 of AAA \(bar 200\)",
+            r"_60: nan at \d{4}-\d\d-\d\dT00:00 of AAA \(bar 200\)",
         ),
-        ("return np.append(close[:-1], np.inf)", r" with lookback 60: inf at .* \(bar 299\)"),
-        ("return np.append(close[:-1], -np.inf)", r" with lookback 60: -inf at .* \(bar 299\)"),
+        ("return np.append(close[:-1], np.inf)", r"_60: inf at .* \(bar 299\)"),
+        ("return np.append(close[:-1], -np.inf)", r"_60: -inf at .* \(bar 299\)"),
         ("return close * 1j", "TypeError: returned complex numbers"),
     ],
 )
