@@ -1,4 +1,4 @@
-"""Market regimes, one bar at a time: features, hidden Markov filter, support vector decision.
+"""Market regimes, one bar at a time: the market's features and the support vector decision.
 
 Each rule is a step on one bar that carries its state in the arrays passed in. Its form over many bars
 is the loop over that step. Nothing is allocated and nothing is kept, so a sequence that is cut anywhere
@@ -151,83 +151,6 @@ def market_features(
     """
     for t in range(len(returns)):
         market_features_step(returns[t], ring, seen, features[t])
-
-
-@jit
-def hmm_filter_step(
-    observation: FloatArray,
-    predicted: FloatArray,
-    transition: FloatArray,
-    means: FloatArray,
-    variances: FloatArray,
-    filtered: FloatArray,
-) -> None:
-    """One step of the forward filter of a hidden Markov model with diagonal Gaussian emissions.
-
-    The scaled forward recursion of Rabiner (1989), "A tutorial on hidden Markov models", sections
-    III.A and V.A. Weights are logarithms relative to the likeliest state's, so an observation far
-    from every state does not underflow. The prediction for the next bar is carried rather than the
-    filtered state: then the first bar, whose prediction is the start distribution, is not a special
-    case.
-
-    Args:
-        observation: (n_features,).
-        predicted: (n_states,), probability of each state at this bar given the bars before; carried:
-            replaced by the prediction for the next bar. At first the start distribution.
-        transition: (n_states, n_states), rows sum to 1: from state (row) to state (column).
-        means: (n_states, n_features).
-        variances: (n_states, n_features), positive.
-        filtered: (n_states,), written: probability of each state at this bar given the bars up to and
-            including it. An observation that no state can have produced (not finite) carries no
-            information: the prediction stays.
-    """
-    n_states, n_features = means.shape
-    largest = -np.inf
-    for k in range(n_states):
-        # The constant n_features * log(2 pi) is common to all states and cancels.
-        log_weight = np.log(predicted[k])
-        for f in range(n_features):
-            difference = observation[f] - means[k, f]
-            variance = variances[k, f]
-            log_weight -= 0.5 * (np.log(variance) + difference * difference / variance)
-        filtered[k] = log_weight
-        largest = max(largest, log_weight)
-    total = 0.0
-    for k in range(n_states):
-        filtered[k] = np.exp(filtered[k] - largest)
-        total += filtered[k]
-    if np.isfinite(total):
-        for k in range(n_states):
-            filtered[k] /= total
-    else:
-        for k in range(n_states):
-            filtered[k] = predicted[k]
-    for j in range(n_states):
-        probability = 0.0
-        for k in range(n_states):
-            probability += filtered[k] * transition[k, j]
-        predicted[j] = probability
-
-
-@jit
-def hmm_filter(
-    observations: FloatArray,
-    predicted: FloatArray,
-    transition: FloatArray,
-    means: FloatArray,
-    variances: FloatArray,
-    filtered: FloatArray,
-) -> None:
-    """Loop of ``hmm_filter_step``.
-
-    Args:
-        observations: (n_bars, n_features).
-        predicted: (n_states,), carried: left as the prediction for the bar after the last.
-        transition, means, variances: the same as in ``hmm_filter_step``.
-        filtered: (n_bars, n_states), written.
-    """
-    for t in range(len(observations)):
-        hmm_filter_step(observations[t], predicted, transition, means, variances, filtered[t])
 
 
 @jit

@@ -71,7 +71,16 @@ _FIT = (
 )
 CLASSIFIERS: dict[str, tuple[Parameter, ...]] = {
     "none": (),
-    "hmm": (_LOOKBACK, *_FIT),
+    "hmm": (
+        _LOOKBACK,
+        *_FIT,
+        Parameter(
+            "n_states", int, 3, 2, 4, "regime", "hidden states; those in the middle are neutral"
+        ),
+        Parameter(
+            "full_covariance", int, 0, 0, 1, "regime", "1: features may correlate within a state"
+        ),
+    ),
     "svm": (
         _LOOKBACK,
         _length("horizon", 5, 1, 10_000, "bars of the forward return learned", "5d"),

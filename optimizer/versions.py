@@ -15,7 +15,6 @@ def software_versions() -> dict[str, str]:
         "optuna",
         "cmaes",
         "scikit-learn",
-        "hmmlearn",
         "scipy",
     )
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

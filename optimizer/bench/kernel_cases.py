@@ -6,7 +6,16 @@ from itertools import combinations
 
 import numpy as np
 
-from kernels import correlation, features, inference, layout, metrics, overfitting, regimes
+from kernels import (
+    correlation,
+    features,
+    hidden_markov,
+    inference,
+    layout,
+    metrics,
+    overfitting,
+    regimes,
+)
 from kernels.codes import ADDITIONS, KELLY
 from kernels.decisions import decide
 from optimizer.bench.case import Case, repeated_case
@@ -70,7 +79,8 @@ def regime_cases(n_bars: int) -> list[Case]:
         np.full(3, 1.0 / 3.0),
         np.full((3, 3), 0.05) + 0.85 * np.eye(3),
         rng.normal(size=(3, 2)),
-        np.ones((3, 2)),
+        np.array([np.eye(2)] * 3),
+        np.zeros(3),
         np.empty((n_bars, 3)),
     )
     n_vectors = 120
@@ -87,7 +97,7 @@ def regime_cases(n_bars: int) -> list[Case]:
     market = (rng.normal(size=n_bars), np.zeros(60), np.zeros(1, np.int64), np.empty((n_bars, 2)))
     return [
         repeated_case("regime features", "bar", n_bars, regimes.market_features, market),
-        repeated_case("regime HMM, 3 states", "bar", n_bars, regimes.hmm_filter, hmm),
+        repeated_case("regime HMM, 3 states", "bar", n_bars, hidden_markov.hmm_filter, hmm),
         repeated_case("regime SVM", "bar x vector", n_bars * n_vectors, regimes.svm_decision, svm),
     ]
 

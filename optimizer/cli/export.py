@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from optimizer.cli.console import positions_text, say, warn_close_fill
-from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile, Trust
+from optimizer.cli.options import ChosenSet, ExportFile, Folder, MovedBars, Trust
 from optimizer.errors import ExportError
 from optimizer.text import counted
 
@@ -24,6 +24,10 @@ def export(
     out: Annotated[
         Optional[Path], typer.Option(help="The file [default: DIR/best.<format>].")
     ] = None,
+    sets: Annotated[
+        Optional[list[int]],
+        typer.Option("--set", min=0, help="Number of a set to write; may be repeated."),
+    ] = None,
     next: Annotated[
         bool, typer.Option("--next", help="The set that the walk-forward would trade next.")
     ] = False,
@@ -32,8 +36,8 @@ def export(
     from optimizer.selection.next_set import export_next
     from optimizer.store.export import FORMATS, export_sets
 
-    if next and top != 1:
-        raise ExportError("--next: one set alone is next; leave out --top")
+    if (next, top != 1, bool(sets)).count(True) > 1:
+        raise ExportError("export: give one of --top, --set and --next")
 
     if format is None:
         format = out.suffix.removeprefix(".").lower() if out is not None else "json"
@@ -47,7 +51,7 @@ def export(
             if next:
                 path = export_next(folder, format=known, out=out)
             else:
-                path = export_sets(folder, top=top, format=known, out=out)
+                path = export_sets(folder, top=top, numbers=sets or (), format=known, out=out)
             say(f"exported: {path}")
             return
     raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
@@ -62,7 +66,7 @@ class Replayed(StrEnum):
 
 def replay(
     file: ExportFile,
-    number: PlaceInFile = 1,
+    number: ChosenSet = None,
     data: MovedBars = None,
     flow: Annotated[
         Replayed, typer.Option(help="events: also replay the set one bar at a time.")

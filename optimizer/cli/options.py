@@ -28,9 +28,26 @@ JsonLines = Annotated[
 ]
 
 ExportFile = Annotated[
-    Path, typer.Argument(metavar="BEST.json", help="Exported sets (JSON or TOML).")
+    Path,
+    typer.Argument(
+        metavar="BEST.json", help="Exported sets (JSON or TOML), or the folder of a study."
+    ),
 ]
-PlaceInFile = Annotated[
-    int, typer.Option("--set", min=1, help="Place of the set in the file; 1 is the best.")
+ChosenSet = Annotated[
+    Optional[int],
+    typer.Option(
+        "--set",
+        min=0,
+        help="Place of the set in the file, from 1, or its number in the folder [default: the best].",
+    ),
 ]
 MovedBars = Annotated[Optional[Path], typer.Option("--data", help="The bars, if they have moved.")]
+
+
+def folder_of(export: Path) -> Path:
+    """The folder of a page about a set, by default.
+
+    Args:
+        export: the file of an export, or the folder of a study.
+    """
+    return export if export.is_dir() else export.parent

@@ -253,6 +253,7 @@ def show_study(path: Path, top: int) -> None:
         StudyError: the study cannot be read.
     """
     from optimizer.review.records import judged
+    from optimizer.review.refusals import why_nothing_traded
     from optimizer.store.completeness import count_trials
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
@@ -289,6 +290,8 @@ def show_study(path: Path, top: int) -> None:
         say(no_best(folder, study.search), "yellow")
     else:
         _print_sets(frame, folder, study, selection, verdict)
+    if len(counts) and (idle := why_nothing_traded(folder)):
+        say(idle, "yellow")
     reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
     del reasons[None]
     for reason, count in reasons.most_common(5):

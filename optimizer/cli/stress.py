@@ -9,12 +9,12 @@ from typing import Annotated, Optional
 import typer
 
 from optimizer.cli.console import console, new_table, say, say_error
-from optimizer.cli.options import ExportFile, PlaceInFile, Trust
+from optimizer.cli.options import ChosenSet, ExportFile, Trust, folder_of
 
 
 def stress(
     file: ExportFile,
-    number: PlaceInFile = 1,
+    number: ChosenSet = None,
     data: Annotated[
         Optional[list[Path]],
         typer.Option(
@@ -45,7 +45,7 @@ def stress(
         write_stress_page,
     )
 
-    page = file.parent / STRESS_PAGE if out is None else out
+    page = folder_of(file) / STRESS_PAGE if out is None else out
     check_output(page, HTML, "the page of a stress")
     if json_file is not None:
         check_output(json_file, (".json",), "the figures of a stress")

@@ -48,6 +48,7 @@ def check(
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
     from optimizer.study_file.spans import in_bars
+    from optimizer.study_file.tables import CLUSTERS
     from optimizer.sweep.inputs import prepare, require_warm_up, study_warm_up
     from optimizer.sweep.rules import study_rules
     from optimizer.sweep.try_signals import try_signals
@@ -72,6 +73,10 @@ def check(
         f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}"
     )
     _print_estimate(needs)
+    if loaded.workers.backend in CLUSTERS and not loaded.workers.count:
+        say(
+            f"that is with 1 worker; `run` takes as many as the {loaded.workers.backend} cluster has"
+        )
     _print_power(power_of(loaded, bars, rules, warm_up, needs.n_sets))
     if rules.close_fill:
         warn_close_fill()

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from optimizer.cli.console import say, say_error, warn_close_fill
-from optimizer.cli.options import ExportFile, Folder, MovedBars, PlaceInFile, Trust
+from optimizer.cli.options import ChosenSet, ExportFile, Folder, MovedBars, Trust, folder_of
 from optimizer.text import counted
 
 
@@ -67,7 +67,7 @@ def report(
 
 def tearsheet(
     file: ExportFile,
-    number: PlaceInFile = 1,
+    number: ChosenSet = None,
     data: MovedBars = None,
     benchmark: Annotated[
         Optional[str], typer.Option(help="Symbol of the bars to compare with, or universe.")
@@ -90,5 +90,5 @@ def tearsheet(
             f" {shlex.quote(str(file))}` lists them",
             "yellow",
         )
-    path = out if out is not None else file.parent / "tearsheet.html"
+    path = out if out is not None else folder_of(file) / "tearsheet.html"
     say(f"tearsheet: {write_tearsheet(replayed, path, benchmark)}")

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from kernels import regimes as kernel
-from kernels.codes import BEAR
-from optimizer.market.regime_models import N_STATES, CodeArray, FitError, standardise, terciles
+from kernels.codes import BEAR, BULL, NEUTRAL
+from kernels.hidden_markov import hmm_filter, maximise_hmm, whiten
+from kernels.regimes import N_MARKET_FEATURES
+from optimizer.market.regime_models import CodeArray, FitError, groups, standardise
 from optimizer.types import FloatArray, IntArray
 
 HmmArrays = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
-"""Start distribution (n_states,), transition (n_states, n_states), means and variances, both
-(n_states, n_features)."""
+"""Start distribution (n_states,), transition (n_states, n_states), means (n_states, n_features) and
+covariances (n_states, n_features, n_features)."""
 
 _MAX_ITERATIONS = 100  # Windows of 504 daily bars took at most 48.
 _TOLERANCE = 1e-2  # Gain in log-likelihood below which EM has converged.
 _TRANSITION_PRIOR = 1.1  # A tenth of a transition added: no state is closed or inescapable.
+_VARIANCE_PRIOR = 1e-2  # Added to each state's sum of squared deviations: no variance is 0.
 _LEAST_START_VARIANCE = 1e-3  # Of a feature standardised to variance 1.
 
 
@@ -67,7 +69,8 @@ class HmmModel:
         location, scale: shape (n_features,), standardise the features.
         predicted: shape (n_states,), probability of each state at ``bar`` given the bars before it.
         transition: shape (n_states, n_states).
-        means, variances: shape (n_states, n_features).
+        means: shape (n_states, n_features).
+        covariances: shape (n_states, n_features, n_features).
         names: what later states are named by.
     """
 
@@ -77,7 +80,7 @@ class HmmModel:
     predicted: FloatArray
     transition: FloatArray
     means: FloatArray
-    variances: FloatArray
+    covariances: FloatArray
     names: Names
 
     def carried(self) -> FloatArray:
@@ -99,28 +102,62 @@ class HmmModel:
             Regime codes, shape (n_bars,).
         """
         observations = (features - self.location) / self.scale
-        filtered = np.empty((len(features), N_STATES))
-        kernel.hmm_filter(
-            observations, carried, self.transition, self.means, self.variances, filtered
-        )
-        codes: CodeArray = (filtered.argmax(axis=1) + BEAR).astype(np.int8)
+        filtered = _filtered(observations, carried, self.transition, self.means, self.covariances)
+        codes: CodeArray = state_codes(len(self.means))[filtered.argmax(axis=1)]
         return codes
 
 
-def fit_hmm(bar: int, features: FloatArray, before: HmmModel | None = None) -> HmmModel:
-    """Fit by expectation maximisation (hmmlearn) from two starts and keep the more likely model.
+def state_codes(n_states: int) -> CodeArray:
+    """The regime of each state: the first is bear, the last bull, those between are neutral.
 
-    The starts are the terciles of each feature, without random draws. On daily stocks the better of
-    the two comes close to the best of 20 random starts. It is far better than hmmlearn's own start
-    by k-means, which rarely leaves its uniform transitions. A start from the previous model would
-    gain nothing, and each model would depend on all earlier windows. Only the order of the states does,
-    which is their names.
+    Args:
+        n_states: 2 or more.
+
+    Returns:
+        Codes, shape (n_states,).
+    """
+    codes = np.full(n_states, NEUTRAL, np.int8)
+    codes[0], codes[-1] = BEAR, BULL
+    return codes
+
+
+def _filtered(
+    observations: FloatArray,
+    predicted: FloatArray,
+    transition: FloatArray,
+    means: FloatArray,
+    covariances: FloatArray,
+) -> FloatArray:
+    """Probability of each state at each bar given the bars up to it; ``predicted`` is updated."""
+    filtered = np.empty((len(observations), len(means)))
+    whitening, log_scales = np.empty_like(covariances), np.empty(len(means))
+    whiten(covariances, whitening, log_scales)
+    hmm_filter(observations, predicted, transition, means, whitening, log_scales, filtered)
+    return filtered
+
+
+def fit_hmm(
+    bar: int,
+    features: FloatArray,
+    before: HmmModel | None = None,
+    n_states: int = 3,
+    full: bool = False,
+) -> HmmModel:
+    """Fit by expectation maximisation from two starts and keep the more likely model.
+
+    The starts are the terciles of each feature (for 2 or 4 states halves or quarters), without random
+    draws. On daily stocks the better of the two comes close to the best of 20 random starts. It is far
+    better than a start by k-means, which rarely leaves its uniform transitions. A start from
+    the previous model would gain nothing, and each model would depend on all earlier windows. Only the
+    order of the states does, which is their names.
 
     Args:
         bar: the bar of the fit, from 0.
         features: the features of the window, shape (n_bars, n_features).
         before: the model of the fit before, which says what each name stands for; None sorts the
             states by mean return.
+        n_states: number of states, 2 or more.
+        full: whether the features may correlate within a state.
 
     Returns:
         The fitted model.
@@ -132,9 +169,9 @@ def fit_hmm(bar: int, features: FloatArray, before: HmmModel | None = None) -> H
     observations = (features - location) / scale
     best: tuple[float, HmmArrays] | None = None
     reason = ""
-    for feature in range(kernel.N_MARKET_FEATURES):
+    for feature in range(N_MARKET_FEATURES):
         try:
-            candidate = _maximise(observations, terciles(observations[:, feature]))
+            candidate = _maximise(observations, groups(observations[:, feature], n_states), full)
         except FitError as error:
             reason = str(error)
             continue
@@ -143,21 +180,21 @@ def fit_hmm(bar: int, features: FloatArray, before: HmmModel | None = None) -> H
     if best is None:
         raise FitError(reason)
 
-    start, transition, means, variances = best[1]
+    start, transition, means, covariances = best[1]
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
     order = np.argsort(means[:, 0], kind="stable")
     names = Names(0, np.zeros_like(means), np.zeros_like(means)) if before is None else before.names
     if before is not None:
         order = _matched(names.standardised(location, scale), means, variances)
     predicted = start[order]
     transition = transition[order][:, order].copy(order="C")
-    means, variances = means[order], variances[order]
-    names = names.with_fit(location + scale * means, scale**2 * variances)
+    means, covariances = means[order], covariances[order]
+    names = names.with_fit(location + scale * means, scale**2 * variances[order])
     # The state before `bar`: filtered over the window, not smoothed.
-    filtered = np.empty((len(observations) - 1, N_STATES))
-    kernel.hmm_filter(observations[:-1], predicted, transition, means, variances, filtered)
+    filtered = _filtered(observations[:-1], predicted, transition, means, covariances)
     if filtered.sum(axis=0).min() < 1.0:
         raise FitError("a state holds less than one bar of the window")
-    return HmmModel(bar, location, scale, predicted, transition, means, variances, names)
+    return HmmModel(bar, location, scale, predicted, transition, means, covariances, names)
 
 
 def _matched(names: Names, means: FloatArray, variances: FloatArray) -> IntArray:
@@ -176,42 +213,30 @@ def _matched(names: Names, means: FloatArray, variances: FloatArray) -> IntArray
     return order
 
 
-def _maximise(observations: FloatArray, group: IntArray) -> tuple[float, HmmArrays]:
+def _maximise(observations: FloatArray, group: IntArray, full: bool) -> tuple[float, HmmArrays]:
     """Log-likelihood and parameters that EM reaches from one grouping of the bars of the window."""
-    from hmmlearn.hmm import GaussianHMM
-
-    hmm = GaussianHMM(
-        N_STATES,
-        covariance_type="diag",
-        transmat_prior=_TRANSITION_PRIOR,
-        n_iter=_MAX_ITERATIONS,
-        tol=_TOLERANCE,
-        random_state=0,
-        init_params="",
-    )
-    transitions = np.ones((N_STATES, N_STATES))
+    n_states = int(group.max()) + 1
+    transitions = np.ones((n_states, n_states))
     np.add.at(transitions, (group[:-1], group[1:]), 1.0)
-    members = [observations[group == k] for k in range(N_STATES)]
-    hmm.startprob_ = np.full(N_STATES, 1.0 / N_STATES)
-    hmm.transmat_ = transitions / transitions.sum(axis=1, keepdims=True)
-    hmm.means_ = np.array([rows.mean(axis=0) for rows in members])
+    members = [observations[group == k] for k in range(n_states)]
+    start = np.full(n_states, 1.0 / n_states)
+    transition = transitions / transitions.sum(axis=1, keepdims=True)
+    means = np.array([rows.mean(axis=0) for rows in members])
     variances = np.array([rows.var(axis=0) for rows in members])
-    hmm.covars_ = np.maximum(variances, _LEAST_START_VARIANCE)
-    try:
-        hmm.fit(observations)
-    except ValueError as error:  # Among them numpy's LinAlgError.
-        raise FitError(f"hmmlearn: {error}".splitlines()[0]) from error
-
-    # hmmlearn also calls it converged after its last iteration and after a fall.
-    before, last = ([np.nan, np.nan, *hmm.monitor_.history])[-2:]
+    covariances = np.zeros((n_states, N_MARKET_FEATURES, N_MARKET_FEATURES))
+    diagonal = np.arange(N_MARKET_FEATURES)
+    covariances[:, diagonal, diagonal] = np.maximum(variances, _LEAST_START_VARIANCE)
+    iterations, last, before = maximise_hmm(
+        np.ascontiguousarray(observations), full, _MAX_ITERATIONS, _TOLERANCE, _TRANSITION_PRIOR,
+        _VARIANCE_PRIOR, start, transition, means, covariances,
+    )  # fmt: skip
+    # It also ends after its last iteration and after a fall.
     if not abs(last - before) < _TOLERANCE:
         raise FitError(
-            f"EM did not converge: iteration {hmm.monitor_.iter} of at most {_MAX_ITERATIONS} "
+            f"EM did not converge: iteration {iterations} of at most {_MAX_ITERATIONS} "
             f"moved the log-likelihood by {last - before:+.3g}"
         )
-    start, transition, means = hmm.startprob_, hmm.transmat_, hmm.means_
-    variances = np.array([np.diag(covariance) for covariance in hmm.covars_])
-    finite = all(np.isfinite(array).all() for array in (start, transition, means, variances))
-    if not finite or not np.all(variances > 0.0) or not np.allclose(transition.sum(axis=1), 1.0):
-        raise FitError("the fitted parameters are not finite or not probabilities")
-    return float(last), (start, transition, means, variances)
+    arrays = (start, transition, means, covariances)
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise FitError("the fitted parameters are not finite")
+    return last, arrays

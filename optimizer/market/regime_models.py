@@ -11,8 +11,8 @@ from optimizer.types import FloatArray, IntArray
 
 CodeArray = npt.NDArray[np.int8]
 
-N_STATES = 3
-"""Bear, neutral and bull, the states of the hidden Markov model."""
+N_REGIMES = 3
+"""Bear, neutral and bull."""
 
 
 class RegimeModel(Protocol):
@@ -66,15 +66,16 @@ def standardise(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     return location, scale
 
 
-def terciles(values: FloatArray) -> IntArray:
-    """The third in which each value ranks: 0, 1 or 2; equal values rank in order of appearance.
+def groups(values: FloatArray, n_groups: int) -> IntArray:
+    """The group in which each value ranks, from 0; equal values rank in order of appearance.
 
     Args:
         values: shape (n,).
+        n_groups: number of groups of equal size.
 
     Returns:
-        Thirds, shape (n,).
+        Groups, shape (n,).
     """
     ranks = np.empty(len(values), np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
-    return ranks * N_STATES // len(values)
+    return ranks * n_groups // len(values)

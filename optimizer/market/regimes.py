@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from kernels.codes import BEAR, NEUTRAL
 from optimizer.catalogue import CLASSIFIERS
 from optimizer.errors import DataError, StudyFileError
 from optimizer.market.hmm import HmmModel, Names, fit_hmm
-from optimizer.market.regime_models import N_STATES, CodeArray, FitError, RegimeModel
+from optimizer.market.regime_models import CodeArray, FitError, RegimeModel
 from optimizer.market.svm import SvmModel, fit_svm
 from optimizer.types import Bars, FloatArray
 
@@ -177,7 +177,7 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
     models: list[RegimeModel] = []
     reasons: list[str] = []
     carried = np.empty(0)
-    with _quiet_on_one_thread():
+    with _quiet_on_one_thread(name):
         for bar in range(first, n_bars, values["refit_bars"]):
             window = training_window(bar, values["train_bars"])
             try:
@@ -218,7 +218,7 @@ def fit_model(
     values = _values(name, parameters)
     window = training_window(bar, values["train_bars"])
     features = market_features(returns[: bar + 1], values["lookback"])[window]
-    with _quiet_on_one_thread():
+    with _quiet_on_one_thread(name):
         try:
             return _fit(name, bar, features, returns[window], values, before)
         except FitError:
@@ -256,11 +256,14 @@ def compile_classifier(name: str, *, joint: bool = False) -> None:
     if joint:
         kernel.joint_market_returns(np.ones((4, 1)), np.ones((4, 1), np.uint8), returns)
     features = market_features(returns, 2)[2:]
-    one, three = np.ones(kernel.N_MARKET_FEATURES), np.full(N_STATES, 1.0 / N_STATES)
+    one = np.ones(kernel.N_MARKET_FEATURES)
     if name == "hmm":
-        even, flat = np.full((N_STATES, N_STATES), 1.0 / N_STATES), np.ones((N_STATES, len(one)))
+        with contextlib.suppress(FitError):
+            fit_hmm(0, np.arange(16.0).reshape(8, 2) % 5.0)
+        even, flat = np.full((2, 2), 0.5), np.ones((2, len(one)))
+        covariances = np.array([np.eye(len(one))] * 2)
         names = Names(1, flat, flat)
-        model: RegimeModel = HmmModel(0, one, one, three, even, flat, flat, names)
+        model: RegimeModel = HmmModel(0, one, one, even[0].copy(), even, flat, covariances, names)
     else:
         codes = np.array([BEAR, NEUTRAL], np.int8)
         vectors, counts = np.ones((2, len(one))), np.ones(2, np.int64)
@@ -296,7 +299,8 @@ def _fit(
     before: RegimeModel | None,
 ) -> RegimeModel:
     if name == "hmm":
-        return fit_hmm(bar, features, before if isinstance(before, HmmModel) else None)
+        named = before if isinstance(before, HmmModel) else None
+        return fit_hmm(bar, features, named, values["n_states"], values["full_covariance"] == 1)
     return fit_svm(bar, features, returns, values["horizon"])
 
 
@@ -320,24 +324,18 @@ def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:
 
 
 @contextmanager
-def _quiet_on_one_thread() -> Iterator[None]:
-    """Fit on one thread, so that no sum depends on the number of threads, and without log lines.
+def _quiet_on_one_thread(name: str) -> Iterator[None]:
+    """Fit on one thread, so that no sum depends on the number of threads, and without warnings.
 
-    Convergence is judged from the result, so hmmlearn's log and numerical warnings say nothing new.
+    Convergence is judged from the result, so numerical warnings say nothing new.
     """
-    # Here and not above: they take a second to import, and a study without a classifier or a worker
-    # that only applies models needs neither. They come before the limit, which reaches only loaded
+    # Here and not above: it takes a second to import, and a study without a classifier or a worker
+    # that only applies models does not need it. It comes before the limit, which reaches only loaded
     # libraries.
-    import hmmlearn.hmm  # noqa: F401
-    import sklearn.svm  # noqa: F401
+    if name == "svm":
+        import sklearn.svm  # noqa: F401
     from threadpoolctl import threadpool_limits
 
-    logger = logging.getLogger("hmmlearn")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels import regimes as kernel
 from kernels.codes import BEAR, BULL, NEUTRAL
-from optimizer.market.regime_models import N_STATES, CodeArray, FitError, standardise
+from optimizer.market.regime_models import N_REGIMES, CodeArray, FitError, standardise
 from optimizer.types import FloatArray, IntArray
 
 MOST_ROWS = 5000
@@ -114,7 +114,7 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
     from sklearn.svm import SVC
 
     forward = forward_returns(returns, horizon)
-    if len(forward) < N_STATES:
+    if len(forward) < N_REGIMES:
         raise FitError(
             f"{len(forward)} labels end within the window of {len(returns)} bars: "
             f"lower horizon ({horizon}) or raise train_bars"

@@ -10,7 +10,7 @@ from typing import Any
 
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.review.rerun import Terms, missing_parameter
-from optimizer.store.export import load_export
+from optimizer.store.export import export_content, load_export
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.user_source import source_hash
 from optimizer.text import path_text
@@ -59,12 +59,32 @@ def naming_export(file: Path) -> Iterator[None]:
         raise ExportError(f"{file}: a value of the wrong kind: {error}") from None
 
 
-def open_export(file: Path, number: int, data: Path | None, trust: bool) -> ExportedSet:
-    """Open a set of an export. The caller is within ``naming_export``.
+def read_export(file: Path, number: int | None) -> tuple[dict[str, Any], int, Path]:
+    """Read an export, or make one of a set of a study.
 
     Args:
-        file: a JSON or TOML export.
-        number: the rank of the set in it, from 1.
+        file: a JSON or TOML export, or the folder of a study.
+        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
+
+    Returns:
+        The content, see ``load_export``, the rank of the set in it, and the folder from which its paths
+        count.
+
+    Raises:
+        ExportError: the file cannot be used, or there is no such set in the study.
+        StudyError: the folder holds no study.
+    """
+    if file.is_dir():
+        return export_content(file, number), 1, file.resolve()
+    return load_export(file), 1 if number is None else number, file.resolve().parent
+
+
+def open_export(file: Path, number: int | None, data: Path | None, trust: bool) -> ExportedSet:
+    """Open a set of an export or of a study. The caller is within ``naming_export``.
+
+    Args:
+        file: a JSON or TOML export, or the folder of a study.
+        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
         data: the bars, where they are no longer at the path that the file names.
         trust: approve the strategy file that the export names, for good.
 
@@ -73,19 +93,20 @@ def open_export(file: Path, number: int, data: Path | None, trust: bool) -> Expo
 
     Raises:
         ExportError: the file cannot be used, or the bars or the strategy are not those of the study.
+        StudyError: the folder holds no study.
         UntrustedCodeError: the user has neither run nor approved the strategy file.
         DataError: the bars cannot be used.
     """
-    content = load_export(file)
-    _chosen(file, content, number)  # before the bars are loaded
-    terms = Terms.of_export(content, file.resolve().parent, data)
+    content, place, base = read_export(file, number)
+    _chosen(file, content, place)  # before the bars are loaded
+    terms = Terms.of_export(content, base, data)
     if not terms.data_path.exists():
         raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
     try:
         bars = terms.bars()
     except StudyError as error:
         raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
-    return exported_set(file, content, number, terms, bars, trust)
+    return exported_set(file, content, place, terms, bars, trust)
 
 
 def exported_set(

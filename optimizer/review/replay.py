@@ -63,16 +63,16 @@ class Replay:
 def replay(
     path: str | Path,
     *,
-    number: int = 1,
+    number: int | None = None,
     data: str | Path | None = None,
     events: bool = False,
     trust: bool = False,
 ) -> Replay:
-    """Simulate an exported parameter set again from its file and its bars, and compare.
+    """Simulate a parameter set again from what was recorded and its bars, and compare.
 
     Args:
-        path: a JSON or TOML export.
-        number: the rank of the set in it, from 1.
+        path: a JSON or TOML export, or the folder of a study.
+        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
         data: the bars, where they are no longer at the path that the file names.
         events: run the set through the event flow too, and compare equity and fills.
         trust: approve the strategy file that the export names, for good. You need not for what you
@@ -83,6 +83,7 @@ def replay(
 
     Raises:
         ExportError: the file cannot be used, or the bars or the strategy are not those of the study.
+        StudyError: the folder holds no study.
         UntrustedCodeError: you have neither run nor approved the strategy file.
         StrategyError: the user's strategy cannot be used.
         DataError: the bars cannot be used.
@@ -99,7 +100,7 @@ def replay(
             flow = run_flow(again.study, bars, first_bar=first, warm_up=first, sealed=sealed)
             parity = compare(flow, 0, again.result)
         if lacking := _missing_metric(chosen, again.result):
-            raise lacks(file, number, lacking)
+            raise lacks(file, number or 1, lacking)
         differences = _differences(chosen, again.result)
     return Replay(
         again.result, chosen, differences, opened.study, terms.costs, bars, again, parity, sealed

@@ -35,7 +35,7 @@ NS_PER_FINER_STEP = 4.0
 SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
 """Time that a sampler takes for a trial; of those that are not listed, less than 1 ms."""
 
-SECONDS_PER_FIT = 0.03
+SECONDS_PER_FIT = {"hmm": 0.005, "svm": 0.03}
 """Time of one fit of a regime model."""
 
 BYTES_PER_ROW = 296
@@ -58,7 +58,7 @@ BYTES_PER_PROCESS = 120e6
 """Memory of one process of its own, compiled kernels included."""
 
 MODEL_BYTES = 50e6
-"""Memory of one process for the libraries that fit regime models."""
+"""Memory of one process for the libraries that fit an SVM."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,15 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         space: the parameter space of the study.
         bars: the bars of the study.
         rules: the rules of the study.
-        workers: number of processes wanted, 0 for one per core.
+        workers: number of processes wanted; 0 for one per core, and on a cluster for one.
 
     Returns:
         Parameter sets, time, memory and disk.
     """
     cores = int(cpu_count())
     on_cluster = study.workers.backend in CLUSTERS
-    if not on_cluster:
-        workers = min(workers or cores, cores)
+    # How many workers a cluster has is known once it is reached, by ``run``.
+    workers = max(workers, 1) if on_cluster else min(workers or cores, cores)
     n_trials = count_trials(study, space)
     lanes = [branch.n_lanes for branch in space.branches]
     n_sets = n_trials * max(lanes)
@@ -128,8 +128,10 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     work = n_sets * cells * NS_PER_STEP * 1e-9 * (1.4 if rules.correlated else 1.0)
     if rules.finer is not None:
         work += n_sets * rules.finer.open.size * NS_PER_FINER_STEP * 1e-9
-    fits = sum(
-        bars.n_bars / min(branch.values(f"{branch.classifier}_refit_bars"))
+    fitting = sum(
+        SECONDS_PER_FIT[branch.classifier]
+        * bars.n_bars
+        / min(branch.values(f"{branch.classifier}_refit_bars"))
         for branch in {branch.classifier: branch for branch in space.branches}.values()
         if branch.classifier != "none"
     )
@@ -142,7 +144,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     searches = 1 + n_windows
     copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
     processes = 1 if on_cluster or workers < 2 else 1 + workers
-    own = BYTES_PER_PROCESS + (MODEL_BYTES if fits else 0.0)
+    own = BYTES_PER_PROCESS + (MODEL_BYTES if "svm" in space.classifiers else 0.0)
     n_batches = math.ceil(n_trials / study.search.batch)
     sampling = n_trials * SECONDS_PER_TRIAL.get(study.search.sampler, 0.0)
     return Estimate(
@@ -161,9 +163,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         + n_sets * (searches * BYTES_PER_ROW + moment_bytes)
         + searches * (n_trials * BYTES_PER_TRIAL + n_batches * BYTES_PER_BATCH)
         + bars.n_bars * BYTES_PER_BAR,
-        seconds=5.0
-        + ((1.0 + share) * work + searches * fits * SECONDS_PER_FIT) / workers
-        + searches * sampling,
+        seconds=5.0 + ((1.0 + share) * work + searches * fitting) / workers + searches * sampling,
         n_windows=n_windows,
         workers=workers,
         shared_bytes=shared,

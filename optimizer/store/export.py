@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -49,10 +49,11 @@ def export_sets(
     folder: str | os.PathLike[str],
     *,
     top: int = 1,
+    numbers: Sequence[int] = (),
     format: Format = "json",
     out: str | Path | None = None,
 ) -> Path:
-    """Write the best parameter sets of a study to a file.
+    """Write parameter sets of a study to a file: the best ones, or those that are named.
 
     JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools. While the
     holdout is sealed, out-of-sample metrics are those of the winner of a complete study alone.
@@ -60,6 +61,7 @@ def export_sets(
     Args:
         folder: the folder of the study.
         top: number of sets, best first.
+        numbers: the numbers of the sets to write in place of the best ones, in this order.
         format: the format of the file.
         out: path of the file; None takes ``best.<format>`` in the folder.
 
@@ -67,22 +69,47 @@ def export_sets(
         The file written.
 
     Raises:
-        StudyError: there is no study in the folder, or it has no results, or the file must not be
-            replaced or has no folder.
+        StudyError: there is no study in the folder, or it has no results or no such set, or the file
+            must not be replaced or has no folder.
         ExportError: no set is feasible, or the file cannot be written.
     """
     if top < 1:
         raise ExportError(f"--top must be 1 or more, got {top}")
     study_folder = StudyFolder.open(Path(folder))
-    study = recorded_study(study_folder.manifest()["study"])
-    frame = with_open_holdout(study_folder, best_sets(study_folder, study.search, top))
+    frame = _rows(study_folder, top, numbers)
+    name = "-".join(("set", *map(str, numbers))) if numbers else "best"
+    path = Path(out) if out is not None else study_folder.path / f"{name}.{format}"
+    return export_rows(study_folder, frame, format, path)
+
+
+def export_content(folder: Path, number: int | None) -> dict[str, Any]:
+    """What an export of one set of a study holds, without writing it.
+
+    Args:
+        folder: the folder of the study, from which the paths count.
+        number: the number of the set; None takes the best.
+
+    Raises:
+        StudyError: there is no study in the folder, it has no results, or no set of that number.
+        ExportError: no set is feasible.
+    """
+    opened = StudyFolder.open(folder)
+    frame = _rows(opened, 1, () if number is None else (number,))
+    return checked_export(_document(opened.manifest(), frame, folder / "best.json"), folder)
+
+
+def _rows(folder: StudyFolder, top: int, numbers: Sequence[int]) -> pd.DataFrame:
+    """The best sets, or those that are named, with what may be shown of their holdout."""
+    if numbers:
+        return with_open_holdout(folder, folder.sets(numbers))
+    search = recorded_study(folder.manifest()["study"]).search
+    frame = best_sets(folder, search, top)
     if frame.empty:
         raise ExportError(
-            f"{study_folder.path}: nothing to export: {no_best(study_folder, study.search)}; relax"
-            " [search] constraints, or try other values"
+            f"{folder.path}: nothing to export: {no_best(folder, search)}; relax [search]"
+            " constraints, or try other values"
         )
-    path = Path(out) if out is not None else study_folder.path / f"best.{format}"
-    return export_rows(study_folder, frame, format, path)
+    return with_open_holdout(folder, frame)
 
 
 def export_rows(folder: StudyFolder, frame: pd.DataFrame, format: Format, path: Path) -> Path:

@@ -182,7 +182,10 @@ class Results:
         frame: pd.DataFrame = table.to_pandas().set_index("set", drop=False)
         missing = [number for number in numbers if number not in frame.index]
         if missing:
-            raise StudyError(f"{self.path}: no parameter set {missing[0]} in this study")
+            raise StudyError(
+                f"{self.path}: no parameter set {missing[0]} in this study; valid: 0 to"
+                f" {self.n_sets() - 1:,}"
+            )
         return frame.loc[list(numbers)].reset_index(drop=True)
 
     def holdout(self, numbers: Sequence[int], names: Sequence[str] = OUT_OF_SAMPLE) -> pd.DataFrame:

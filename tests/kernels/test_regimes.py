@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.svm import SVC
 
-from kernels import regimes
+from kernels import hidden_markov, regimes
 from tests.reference import regimes as reference
 from tests.support.causality import assert_causal
 
@@ -44,8 +44,11 @@ class Hmm:
         if predicted is None:
             predicted = self.start.copy()
         filtered = np.empty((len(observations), 3))
-        regimes.hmm_filter(
-            observations, predicted, self.transition, self.means, self.variances, filtered
+        covariances = np.array([np.diag(one) for one in self.variances])
+        whitening, log_scales = np.empty((3, 2, 2)), np.empty(3)
+        hidden_markov.whiten(covariances, whitening, log_scales)
+        hidden_markov.hmm_filter(
+            observations, predicted, self.transition, self.means, whitening, log_scales, filtered
         )
         return filtered
 

@@ -12,13 +12,12 @@ import pandas as pd
 
 from optimizer.bars.load import load_bars
 from optimizer.errors import BarsweepError, DataError, StudyError
-from optimizer.review.exported import ExportedSet, naming_export, open_export
+from optimizer.review.exported import ExportedSet, naming_export, open_export, read_export
 from optimizer.review.rerun import Terms, set_study
 from optimizer.review.stress import changes, parts
 from optimizer.review.stress.limits import Limit, break_even, largest_account
 from optimizer.review.stress.rows import NO_FIGURES, Row, Stress, quantile, symbols_text
 from optimizer.review.stress.simulation import Figures, InSample, Simulated
-from optimizer.store.export import load_export
 from optimizer.sweep.buy_and_hold import UNIVERSE
 
 SKIPPED = 0.1
@@ -39,7 +38,7 @@ _SKIPS, _NOISE = 15, 16
 def stress(
     path: str | Path,
     *,
-    number: int = 1,
+    number: int | None = None,
     data: Sequence[str | Path] = (),
     repeats: int = 100,
     seed: int = 0,
@@ -50,7 +49,7 @@ def stress(
 
     Args:
         path: a JSON or TOML export.
-        number: the rank of the set in it, from 1.
+        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
         data: files of bars: the study's, where they have moved, and any with other symbols, on which
             the set is simulated too.
         repeats: how often skipped entries and noise are drawn.
@@ -76,19 +75,22 @@ def stress(
         )
     file = Path(path)
     with naming_export(file):
-        moved, others = _sorted_out(file, [Path(one) for one in data])
+        moved, others = _sorted_out(file, number, [Path(one) for one in data])
         exported = open_export(file, number, moved, trust)
         return _Stressed(exported, others, repeats, seed, on_group).all()
 
 
-def _sorted_out(file: Path, data: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+def _sorted_out(
+    file: Path, number: int | None, data: Sequence[Path]
+) -> tuple[Path | None, list[Path]]:
     """Which of some files holds the bars of the study, if any does, and the others."""
-    content, moved, others = load_export(file), None, []
+    content, _, base = read_export(file, number)
+    moved, others = None, []
     for one in data:
         if not one.is_file():
             raise DataError(f"{one}: no such file; name bars with --data FILE")
         try:
-            Terms.of_export(content, file.resolve().parent, one).bars()
+            Terms.of_export(content, base, one).bars()
         except (DataError, StudyError):
             others.append(one)
         else:

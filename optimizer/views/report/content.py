@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kernels.codes import WAITING
 from optimizer.errors import BarsweepError, StudyError, UntrustedCodeError
-from optimizer.flow.event_flow import EventFlow
-from optimizer.flow.portfolios import portfolio_specs
-from optimizer.market.features import FeatureKey
 from optimizer.market.regimes import market_returns
 from optimizer.review.lists import parameter_ranges
 from optimizer.review.records import judged
+from optimizer.review.refusals import count_refusals, why_nothing_traded
 from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.selection.benchmark import load_benchmark, read_series
 from optimizer.selection.record import Selection
@@ -36,7 +33,6 @@ from optimizer.store.seal import (
     with_holdout,
     with_open_holdout,
 )
-from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.buy_and_hold import held_name
@@ -45,9 +41,6 @@ from optimizer.text import counted
 from optimizer.types import Bars, FloatArray, IntArray
 from optimizer.views.binning import Axis, axis_of, log_parameters
 from optimizer.views.report.sweep import Grid, grids, variance_shares
-
-FLOW_STEPS = 1_000_000
-"""Steps of bar x symbol up to which the winner is run one bar at a time to count refusals."""
 
 MOST_AXES = 10
 """Most parameters that heatmaps offer: the most important ones."""
@@ -164,6 +157,8 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
             f"Several objectives: figures show the first, {objective}; the best sets are those of the"
             f" best mean rank over it and {others}."
         )
+    if len(sets) and (idle := why_nothing_traded(folder)):
+        notes.append(f"{idle[0].upper()}{idle[1:]}.")
     if not manifest["holdout_time"]:
         notes.append("No holdout: nothing here is out-of-sample.")
     best = sets
@@ -274,7 +269,7 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
     times = pd.DatetimeIndex(winner.result.equity.index)
     stop = inputs.first + len(times)
     closes = dict(zip(bars.symbols, bars.close[stop - 1].tolist(), strict=True))
-    rejects, n_decisions = _rejects(winner, stop)
+    rejects, n_decisions = count_refusals(winner, stop)
     log_market = np.cumsum(market_returns(bars, winner.tile.market))[inputs.first :]
     return replace(
         content,
@@ -304,32 +299,3 @@ def _price(bars: Bars, symbol: str | None, log_market: FloatArray) -> FloatArray
     if symbol is not None:
         return bars.close[-len(log_market) :, bars.symbols.index(symbol)]
     return np.asarray(100.0 * np.exp(log_market - log_market[0]))
-
-
-def _rejects(winner: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
-    """Why signals of the winner up to a bar became no order, and how many signals there were."""
-    inputs = winner.inputs
-    bars, rules = inputs.bars, inputs.rules
-    if bars.n_bars * bars.n_symbols > FLOW_STEPS:
-        return None, 0
-    specs = portfolio_specs(winner.tile, "", rules, bars.bars_per_year)
-    keys: list[FeatureKey] = [
-        *inputs.features.keys,
-        *(("volatility", n) for n in inputs.volatility_lookbacks),
-    ]
-    strategy = winner.tile.strategy
-    flow = EventFlow(
-        bars.symbols,
-        bars.bars_per_year,
-        specs,
-        rules,
-        keys,
-        inputs.first,
-        inputs.live,
-        inputs.ends,
-        given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
-    )
-    for index in range(stop):
-        flow.on_bar(bars.at(index))
-    n_signals = np.count_nonzero(inputs.live[inputs.first : stop] != WAITING)
-    return flow.result().rejects, int(n_signals)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
+from optimizer.review.refusals import WHY
 from optimizer.sweep.buy_and_hold import UNIVERSE
 from optimizer.text import counted, probability
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
@@ -23,22 +24,6 @@ _COSTS = frozenset(one.name for one in COSTS)
 
 MOST_TRADES = 1000
 """Rows of the trades table; the last ones are kept."""
-
-WHY = {
-    "no_signal": "the strategy wants no position and holds none",
-    "held": "the strategy says hold, or a stop has barred the symbol",
-    "unchanged": "the target is the position already held",
-    "no_edge": "the size is less than one lot: little or no gain is expected",
-    "no_volatility": "the price has stood still, so there is no size",
-    "no_place": "the portfolio holds as many positions as it may, or others come first",
-    "no_budget": "its share of the exposure that the portfolio may have is too small an order",
-    "below_minimum": "the order is below the minimum size",
-    "inside_band": "the change is too small a share of the target",
-    NOT_TRADED: "the symbol did not trade in the bar of the fill",
-    NO_VOLUME: "the share of the bar's volume was less than a lot",
-    NO_BUYING_POWER: "the share of the buying power was less than a lot",
-    NOT_REACHED: "the bar did not reach the price at which the entry waited",
-}
 
 WISHES = (
     *("no_budget", "no_place", "below_minimum", "inside_band", "no_edge", "no_volatility"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import pickle
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.svm import SVC
 
+from kernels import hidden_markov
 from kernels import regimes as kernel
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.errors import DataError, StudyFileError
@@ -288,15 +289,10 @@ class TestBoth:
         recwarn: pytest.WarningsRecorder,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(hmm, "_TRANSITION_PRIOR", 3.0)  # Makes hmmlearn warn.
+        monkeypatch.setattr(hmm, "_TRANSITION_PRIOR", 3.0)  # Makes fits fail.
         before = np.random.get_state(legacy=False)  # noqa: NPY002
-        logging.getLogger("hmmlearn").setLevel(logging.DEBUG)
-        try:
-            for seed in range(3):
-                fit_regimes(noise(100, seed), name, SMALL_SVM if name == "svm" else SMALL)
-            assert logging.getLogger("hmmlearn").level == logging.DEBUG
-        finally:
-            logging.getLogger("hmmlearn").setLevel(logging.NOTSET)
+        for seed in range(3):
+            fit_regimes(noise(100, seed), name, SMALL_SVM if name == "svm" else SMALL)
         np.testing.assert_equal(np.random.get_state(legacy=False), before)  # noqa: NPY002
         assert capfd.readouterr() == ("", "")
         assert caplog.records == []
@@ -341,7 +337,7 @@ def emissions(model: RegimeModel) -> list[list[tuple[float, float]]]:
     """Mean and standard deviation of each feature in each state, in units of the features."""
     assert isinstance(model, HmmModel)
     means = model.location + model.scale * model.means
-    deviations = model.scale * np.sqrt(model.variances)
+    deviations = model.scale * np.sqrt(np.diagonal(model.covariances, axis1=1, axis2=2))
     return [
         list(zip(mean, deviation, strict=True))
         for mean, deviation in zip(means.tolist(), deviations.tolist(), strict=True)
@@ -430,14 +426,23 @@ def test_each_hmm_starts_from_its_own_prediction(
 
 @pytest.fixture
 def fitted_hmms(monkeypatch: pytest.MonkeyPatch) -> list[tuple[GaussianHMM, FloatArray]]:
+    """What hmmlearn fits to each window from each start, in the order of our fits."""
     seen: list[tuple[GaussianHMM, FloatArray]] = []
-    fit = GaussianHMM.fit
+    fit = hidden_markov.maximise_hmm
 
-    def recording(self: GaussianHMM, x: FloatArray) -> GaussianHMM:
-        seen.append((self, x.copy()))
-        return fit(self, x)
+    def recording(x: FloatArray, *given: Any) -> tuple[int, float, float]:
+        full, most, tolerance, transition_prior, variance_prior, *start = given
+        assert not full
+        model = GaussianHMM(
+            3, covariance_type="diag", transmat_prior=transition_prior, n_iter=most,
+            tol=tolerance, covars_prior=variance_prior, init_params="",
+        )  # fmt: skip
+        model.startprob_, model.transmat_, model.means_ = (one.copy() for one in start[:3])
+        model.covars_ = np.diagonal(start[3], axis1=1, axis2=2).copy()
+        seen.append((model.fit(x), x.copy()))
+        return fit(x, *given)
 
-    monkeypatch.setattr(GaussianHMM, "fit", recording)
+    monkeypatch.setattr(hmm, "maximise_hmm", recording)
     return seen
 
 
@@ -474,9 +479,10 @@ def test_the_likelier_of_two_starts_is_kept(
         by_first += first > second + 1.0
         likelier = pair[0][0] if first > second else pair[1][0]
         if abs(first - second) > 1.0:
-            order = [likelier.means_[:, 0].tolist().index(mean) for mean in model.means[:, 0]]
-            np.testing.assert_array_equal(model.means, likelier.means_[order])
-            np.testing.assert_array_equal(model.transition, likelier.transmat_[order][:, order])
+            order = [np.abs(likelier.means_[:, 0] - mean).argmin() for mean in model.means[:, 0]]
+            np.testing.assert_allclose(model.means, likelier.means_[order], rtol=0, atol=1e-9)
+            transition = likelier.transmat_[order][:, order]
+            np.testing.assert_allclose(model.transition, transition, rtol=0, atol=1e-9)
     assert by_first > 0
     assert by_first < len(pairs)
 
@@ -484,20 +490,14 @@ def test_the_likelier_of_two_starts_is_kept(
 def test_smoothing_instead_of_filtering_is_caught(
     returns: FloatArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = kernel.hmm_filter
+    honest = hidden_markov.hmm_filter
 
-    def smoothing(
-        observations: FloatArray,
-        predicted: FloatArray,
-        transition: FloatArray,
-        means: FloatArray,
-        variances: FloatArray,
-        filtered: FloatArray,
-    ) -> None:
-        honest(observations, predicted, transition, means, variances, filtered)
+    def smoothing(observations: FloatArray, predicted: FloatArray, *model: FloatArray) -> None:
+        honest(observations, predicted, *model)
+        transition, filtered = model[0], model[-1]
         filtered[:] = reference.smoothed(filtered.tolist(), transition.tolist())
 
-    monkeypatch.setattr(kernel, "hmm_filter", smoothing)
+    monkeypatch.setattr(hmm, "hmm_filter", smoothing)
     cuts = range(FIRST + 10, FIRST + 63 * 3, 10)
     with pytest.raises(AssertionError, match="changes when"):
         assert_causal(lambda r: fit_regimes(r, "hmm", YEARLY).codes, [returns[:470]], cuts)
@@ -519,35 +519,43 @@ def test_an_hmm_whose_likelihood_falls_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "reason"),
+    ("means", "reason"),
     [
-        ("means_", np.full((3, 2), np.nan), "not finite"),
-        ("transmat_", np.zeros((3, 3)), "not probabilities"),
-        ("means_", np.array([[0.0, 0.0], [0.1, 0.0], [1e6, 1e6]]), "less than one bar"),
+        (np.full((3, 2), np.nan), "not finite"),
+        (np.array([[0.0, 0.0], [0.1, 0.0], [1e6, 1e6]]), "less than one bar"),
     ],
 )
 def test_a_degenerate_hmm_is_refused(
-    attribute: str, value: FloatArray, reason: str, monkeypatch: pytest.MonkeyPatch
+    means: FloatArray, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = GaussianHMM.fit
+    fit = hidden_markov.maximise_hmm
 
-    def degenerate(self: GaussianHMM, x: FloatArray) -> GaussianHMM:
-        fit(self, x)
-        setattr(self, attribute, value)
-        return self
+    def degenerate(*given: Any) -> tuple[int, float, float]:
+        found = fit(*given)
+        given[-2][:] = means
+        return found
 
-    monkeypatch.setattr(GaussianHMM, "fit", degenerate)
+    monkeypatch.setattr(hmm, "maximise_hmm", degenerate)
     regimes = fit_regimes(noise(50), "hmm", SMALL)
     assert regimes.n_failed == 1
     assert reason in regimes.reasons[0]
 
 
-def test_an_error_of_hmmlearn_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(self: GaussianHMM, x: FloatArray) -> GaussianHMM:
-        raise ValueError("no\nsense")
-
-    monkeypatch.setattr(GaussianHMM, "fit", refusing)
-    assert fit_regimes(noise(50), "hmm", SMALL).reasons == ("hmm fit at bar 45: hmmlearn: no",)
+@pytest.mark.parametrize(("n_states", "codes"), [(2, {-1, 1}), (4, {-1, 0, 1})])
+@pytest.mark.parametrize("full", [0, 1])
+def test_two_to_four_states(n_states: int, codes: set[int], full: int, returns: FloatArray) -> None:
+    parameters = {**YEARLY, "n_states": n_states, "full_covariance": full}
+    regimes = fit_regimes(returns, "hmm", parameters)
+    assert regimes.models, regimes.reasons
+    assert set(regimes.codes[FIRST:].tolist()) <= {0, *codes}
+    assert codes - {0} <= set(regimes.codes.tolist())
+    for model in regimes.models:
+        assert isinstance(model, HmmModel)
+        assert model.means.shape == (n_states, 2)
+        assert (model.covariances[:, 0, 1] != 0.0).all() == bool(full)
+    assert_causal(
+        lambda r: fit_regimes(r, "hmm", parameters).codes, [returns[:420]], range(FIRST, 420, 40)
+    )
 
 
 @given(st.integers(0, 30), st.integers(1, 12))
