@@ -35,7 +35,7 @@ class FeatureParameter:
     """One parameter of a feature.
 
     Attributes:
-        name: for messages.
+        name: the name that messages give to it.
         least: least value.
         whole: whether it is a number of bars, else any number.
     """
@@ -50,8 +50,8 @@ class Feature:
     """How to compute one feature.
 
     Attributes:
-        parameters: in the order of its key.
-        warm_up: of its parameters, the number of leading bars at which it is NaN.
+        parameters: its parameters in the order of its key.
+        warm_up: the number of leading bars at which it is NaN, from the values of its parameters.
         inputs: the bar's values that it takes, in order.
         state_size, step, series: its kernels.
     """
