@@ -530,6 +530,30 @@ def test_what_is_not_complete_or_feasible_is_said(
     assert "no parameter set is feasible" in line
 
 
+@pytest.mark.parametrize(
+    ("change", "reason", "fix"),
+    [
+        ({"strategy": {"threshold": 90.0}}, "(held)", "lower thresholds"),
+        ({"risk": {"min_order_size": 1e9}}, "below_minimum", "lower min_order_size"),
+    ],
+)
+def test_where_nothing_traded_it_is_said_why(
+    change: dict[str, Any],
+    reason: str,
+    fix: str,
+    home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = small_study(home.data, search={"trials": 2, "constraints": []}, **change)
+    run_study(study, out=tmp_path / "out", workers=1)
+    text = " ".join(plain(called_here(monkeypatch, capsys, "show", tmp_path / "out")).split())
+    assert "no set traded in-sample" in text
+    assert reason in text
+    assert fix in text
+
+
 def test_without_a_holdout_no_out_of_sample_is_shown(
     home: Home,
     tmp_path: Path,

@@ -80,6 +80,23 @@ def test_an_export_carries_all_that_a_replay_needs(home: Path, exported: dict[st
     assert {"numba", "numpy", "optuna", "python", "barsweep"} <= set(exported["versions"])
 
 
+def test_any_set_is_exported_and_replayed_by_its_number(home: Path, tmp_path: Path) -> None:
+    folder = StudyFolder.open(home / "out")
+    one, other = 5, 2
+    path = export_sets(home / "out", numbers=[one, other], out=home / "out" / "two.json")
+    content = load_export(path)
+    assert [found["set"] for found in content["sets"]] == [one, other]
+    row = folder.sets([one]).iloc[0]
+    again = replay(home / "out", number=one)
+    assert again.recorded["set"] == one
+    assert again.result.in_sample["sharpe"] == row["sharpe"]
+    assert again.differences == ()
+    best = load_export(export_sets(home / "out", out=home / "out" / "best.json"))
+    assert replay(home / "out").recorded["set"] == best["sets"][0]["set"]
+    with pytest.raises(StudyError, match="no parameter set 999 in this study; valid: 0 to"):
+        replay(home / "out", number=999)
+
+
 def test_sets_are_exported_best_first(home: Path, exported: dict[str, Any]) -> None:
     folder = StudyFolder.open(home / "out")
     best = with_holdout(folder, folder.results())
