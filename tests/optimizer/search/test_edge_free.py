@@ -37,7 +37,8 @@ def returns_of(bars: Bars) -> Values:
 
 
 def bars_of(returns: Values) -> Bars:
-    close = 100.0 * np.cumprod(1.0 + np.vstack([np.zeros((1, returns.shape[1])), returns]), axis=0)
+    changes = 1.0 + np.vstack([np.zeros((1, returns.shape[1])), returns])
+    close = np.asarray(100.0 * np.cumprod(changes, axis=0), np.float64)
     days = trading_days("2010-01-04", len(close)).astype("datetime64[ns]")
     names = tuple("ABCDEFGH"[: close.shape[1]])
     return Bars(names, days, close, close, close, close, np.full_like(close, 1e6), 252.0)

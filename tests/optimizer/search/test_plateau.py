@@ -226,11 +226,11 @@ def test_a_searched_grid_has_the_winner_of_a_swept_one(
         risk={"max_exposure": {"sweep": [0.4, 0.7, 1.0]}},
     )
     names = [LOOKBACK, "max_exposure", THRESHOLD, KELLY]
-    tables = [
-        one.results().sort_values(names)[[*names, "score"]].reset_index(drop=True)
-        for one in (searched, swept)
-    ]
-    pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+    one, other = (
+        result.results().sort_values(names)[[*names, "score"]].reset_index(drop=True)
+        for result in (searched, swept)
+    )
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
     assert searched.best(1)[names].equals(swept.best(1)[names])
 
 
@@ -249,20 +249,19 @@ def test_scores_depend_on_the_sets_alone(searched: StudyResult, data: Path, tmp_
 
 def test_the_winner_and_every_table_rank_by_the_scores(searched: StudyResult) -> None:
     folder = searched.folder
-    rows = searched.results().set_index("set")
-    in_tiles = pd.concat([pd.read_parquet(path) for path in folder.batch_paths()])
-    in_tiles = in_tiles.set_index("set")["score"]
-    assert not np.allclose(rows["score"], in_tiles)
-    assert folder.trials()[0]["values"] == [in_tiles.iloc[:4].max()]
-    best = int(rows["score"].idxmax())
-    assert best != int(in_tiles.idxmax()), "bars on which the neighbours decide"
+    numbers, scores = (searched.results()[name].to_numpy() for name in ("set", "score"))
+    in_tiles = pd.concat([pd.read_parquet(path) for path in folder.batch_paths()])[
+        "score"
+    ].to_numpy()
+    assert not np.allclose(scores, in_tiles)
+    assert folder.trials()[0]["values"] == [in_tiles[:4].max()]
+    best = int(numbers[np.argmax(scores)])
+    assert best != int(numbers[np.argmax(in_tiles)]), "bars on which the neighbours decide"
     assert folder.manifest()["winner"] == best == int(searched.best(1)["set"].iloc[0])
     assert find_sets(folder.path, top=1)["set"].tolist() == [best]
-    assert find_sets(folder.path, where=f"score >= {rows['score'].max()!r}")["set"].tolist() == [
-        best
-    ]
-    one = folder.sets([best])
-    assert one["score"].tolist() == [rows["score"].max()]
+    at_least = f"score >= {float(scores.max())!r}"
+    assert find_sets(folder.path, where=at_least)["set"].tolist() == [best]
+    assert folder.sets([best])["score"].tolist() == [scores.max()]
 
 
 def test_every_window_chooses_by_its_own_plateau(data: Path, tmp_path: Path) -> None:
