@@ -149,7 +149,7 @@ def test_a_lone_point_between_far_ones_is_drawn_to_the_mean() -> None:
     assert np.mean(values) < scores[-1] < scores[4] < 1.0
 
 
-def wins_on_noise(lookbacks: Sequence[int], n_studies: int = 1500) -> dict[int, float]:
+def wins_on_noise(lookbacks: Sequence[int], n_studies: int = 1000) -> dict[int, float]:
     """How often a set of lookback and Kelly fraction wins on noise, by the edges on which it is."""
     random = np.random.default_rng(len(lookbacks))
     sets = list(itertools.product(lookbacks, range(1, 10)))
