@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from optimizer.errors import StudyError
 from optimizer.files import save
+from optimizer.store.batch_files import read_metadata
 from optimizer.store.names import PLATEAU
 from optimizer.text import one_line
 from optimizer.types import FloatArray, IntArray
@@ -34,12 +35,13 @@ def save_plateau(folder: Path, numbers: IntArray, scores: FloatArray) -> None:
     save(folder / PLATEAU, lambda part: pq.write_table(table, part))
 
 
-def with_plateau(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def with_plateau(folder: Path, frame: pd.DataFrame, n_sets: int) -> pd.DataFrame:
     """Sets with their scores among all tiles.
 
     Args:
         folder: the folder of their study.
         frame: rows of its results, ``set`` and ``score`` among their columns.
+        n_sets: the number of its sets.
 
     Returns:
         The same rows; as they are where the study has no such scores, or not yet.
@@ -52,8 +54,12 @@ def with_plateau(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     again = f"`barsweep resume {folder}` computes it again"
     try:
-        if pq.read_schema(path).remove_metadata() != _SCHEMA:
+        metadata = read_metadata(path)
+        if metadata.schema.to_arrow_schema().remove_metadata() != _SCHEMA:
             raise ValueError("its columns are others")
+        groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        if not metadata.num_rows == groups == n_sets:
+            raise ValueError(f"it has {groups:,} rows, the study {n_sets:,} sets")
         table = pq.read_table(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StudyError(f"{path}: cannot be read: {one_line(error)}; {again}") from None

@@ -87,7 +87,10 @@ class Results:
             raise self.no_results()
         names = None if columns is None else list(columns)
         frame: pd.DataFrame = self._joined(paths, columns=names).to_pandas()
-        return with_plateau(self.path, frame) if "score" in frame.columns else frame
+        return self._with_plateau(frame) if "score" in frame.columns else frame
+
+    def _with_plateau(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return with_plateau(self.path, frame, self.n_sets())
 
     def _joined(self, paths: Sequence[Path], **options: Any) -> pa.Table:
         """Rows of several batches; ``options`` are those of ``read_results``."""
@@ -187,7 +190,7 @@ class Results:
                 f"{self.path}: no parameter set {missing[0]} in this study; valid: 0 to"
                 f" {self.n_sets() - 1:,}"
             )
-        return with_plateau(self.path, frame.loc[list(numbers)].reset_index(drop=True))
+        return self._with_plateau(frame.loc[list(numbers)].reset_index(drop=True))
 
     def holdout(self, numbers: Sequence[int], names: Sequence[str] = OUT_OF_SAMPLE) -> pd.DataFrame:
         """The out-of-sample metrics of parameter sets, sealed or not.

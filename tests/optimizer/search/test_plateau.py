@@ -284,14 +284,20 @@ def cut(path: Path) -> None:
 
 
 def of_other_sets(path: Path) -> None:
-    pd.read_parquet(path).iloc[5:].to_parquet(path, index=False)
+    rows = pd.read_parquet(path)
+    rows.assign(set=rows["set"] + 1).to_parquet(path, index=False)
+
+
+def with_more_rows(path: Path) -> None:
+    rows = pd.read_parquet(path)
+    pd.concat([rows, rows.assign(set=rows["set"] + 1000)]).to_parquet(path, index=False)
 
 
 def of_bars(path: Path) -> None:
     pd.DataFrame({"set": [0], "open": [1.0]}).to_parquet(path, index=False)
 
 
-@pytest.mark.parametrize("damage", [cut, of_other_sets, of_bars])
+@pytest.mark.parametrize("damage", [cut, of_other_sets, with_more_rows, of_bars])
 def test_damaged_scores_are_named_and_computed_again(
     damage: Callable[[Path], None], data: Path, tmp_path: Path
 ) -> None:
