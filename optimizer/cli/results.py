@@ -214,8 +214,6 @@ def _show_found(
     from optimizer.study_file.study import recorded_study
 
     among = None if listed is None else _listed(path, listed)
-    if among is not None and not len(among):
-        return
     frame = find_sets(
         path,
         where=where,
@@ -225,6 +223,8 @@ def _show_found(
         infeasible=infeasible,
         among=among,
     )
+    if among is not None and not len(among):  # only now, so that no wrong option goes unsaid
+        return
     folder = StudyFolder.open(path)
     study = recorded_study(folder.manifest()["study"])
     if study.costs.fill == "close":

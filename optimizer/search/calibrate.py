@@ -116,10 +116,10 @@ def calibrate(
 ) -> Calibration:
     """Run the search of a study on its in-sample bars, and on copies of them that have no edge.
 
-    A copy has the same bars in blocks of another order, see ``optimizer.bars.permuted``. What remains
-    is what comes from holding: prices end where they ended. The holdout is not read. Copies are not
-    noted in the ledger; the search on the study's own bars is. Started again with the same folder,
-    it goes on, and ends with the results of one that was never stopped.
+    A copy consists of blocks of the same bars that are drawn at random, and no symbol has alpha in
+    them, see ``optimizer.search.edge_free``. What remains is what comes from holding. The holdout is
+    not read. Copies are not noted in the ledger; the search on the study's own bars is. Started again
+    with the same folder, it goes on, and ends with the results of one that was never stopped.
 
     Args:
         study: the study as `load_study` gives it.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optimizer.bars.permuted import permuted
+from kernels import layout
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.engine.compile import compile_kernels
 from optimizer.engine.processes import remove_shared_memory
@@ -19,6 +19,7 @@ from optimizer.search.account_checks import check_account
 from optimizer.search.asker import new_asker
 from optimizer.search.calibration_files import Winner
 from optimizer.search.clock import Clock
+from optimizer.search.edge_free import EdgeFree
 from optimizer.search.loop import SearchLoop
 from optimizer.search.preflight import Estimate, estimate
 from optimizer.search.prepare import study_inputs, worker_count
@@ -116,6 +117,9 @@ class CopySearches:
         inside = study.validation.model_copy(update={"holdout": 0.0, "method": "none"})
         self._study = study.model_copy(update={"validation": inside})
         self._rules = study_rules(self._study, self._space, self._bars)
+        self._edge_free = EdgeFree(
+            self._bars, study.validation.benchmark, self._rules.rates[:, layout.RISK_FREE]
+        )
         self.mean_block = default_block(self._space) if mean_block is None else float(mean_block)
         self._workers = worker_count(study, workers)
         self._compiled = False
@@ -152,7 +156,7 @@ class CopySearches:
         bars = self._bars
         if number:
             random = np.random.default_rng([self._study.seed, _STREAM, number])
-            bars = permuted(bars, self.mean_block, random)
+            bars = self._edge_free.copy(self.mean_block, random)
         rules = study_rules(self._study, self._space, bars)
         inputs = study_inputs(self._study, self._space, rules, bars)
         folder = _folder(path, self._study, bars, inputs)

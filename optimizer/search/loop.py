@@ -20,10 +20,12 @@ from optimizer.search.clock import Clock
 from optimizer.search.journal import Journal
 from optimizer.search.objective import score_tile
 from optimizer.search.outcome import Outcome, failed, outcome_of, recorded_outcome, trial_record
+from optimizer.search.plateau import plateau_over_tiles
 from optimizer.search.progress import Progress, Tally
 from optimizer.search.rows import result_columns
 from optimizer.store.batches import FinishedBatch
 from optimizer.store.folder import StudyFolder
+from optimizer.store.plateau import save_plateau
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
@@ -95,9 +97,25 @@ class SearchLoop:
     def run(self) -> None:
         """Ask, evaluate, tell and store batches until the asker has no more points, or the search ends.
 
+        Then the sets get their plateau scores over all tiles, where the study ranks by them.
+
         Raises:
             StudyError: the folder cannot be written, or holds batches that the asker does not ask.
         """
+        self._run_batches()
+        if self._search.tile_value == "plateau" and self._folder.batch_paths():
+            with self._clock("scores"):
+                self._score_over_tiles()
+
+    def _score_over_tiles(self) -> None:
+        """Write the plateau scores of all sets, which do not depend on the order of the trials."""
+        objective = self._search.objective[0]
+        columns = ["set", "strategy", "classifier", objective, *self._space.varying]
+        frame = self._folder.results(columns)
+        scores = plateau_over_tiles(frame, self._space, objective)
+        save_plateau(self._folder.path, frame["set"].to_numpy(), scores)
+
+    def _run_batches(self) -> None:
         on_disk = self._folder.finished_batches()
         started = time.perf_counter()
         self._tally.start()

@@ -9,12 +9,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from optimizer.catalogue import METRICS
+from optimizer.search.plateau import plateau
 from optimizer.study_file.constraints import Constraint
 from optimizer.study_file.search_tables import Quantile, SearchTable
 from optimizer.types import BoolArray, FloatArray
-
-_OWN_WEIGHT = 2.0
-"""Weight of a set along each swept parameter in its own plateau score; that of a neighbour is 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,84 +123,3 @@ def _excess(constraint: Constraint, values: Mapping[str, FloatArray]) -> FloatAr
     distance = np.abs(left - right)
     # Equality breaks a strict comparison, so the excess is never 0; NaN is as far off as can be.
     return np.where(np.isfinite(distance), np.maximum(distance, 1e-12), 1e12)
-
-
-def plateau(
-    gains: FloatArray,
-    columns: Mapping[str, FloatArray],
-    swept: Mapping[str, tuple[float, ...]],
-) -> FloatArray:
-    """Each lane's mean over itself and its neighbours, as far from the tile's mean as it is certain.
-
-    Neighbours are at most one step away in every parameter. The lane itself has weight 2 in each
-    parameter and a neighbour in it weight 1, multiplied over the parameters: with equal weights, the mean
-    of a lane whose neighbours are the whole tile would be that of the tile. Lanes that constraints left
-    out, and values that are not finite, do not count. A corner of the grid has few neighbours, so its
-    mean varies more, and the luckiest of all means would lie in a corner. See ``evened`` for what
-    prevents it.
-
-    Args:
-        gains: (n_lanes,), values to be averaged.
-        columns: parameters, each (n_lanes,).
-        swept: values of each swept parameter, ascending.
-
-    Returns:
-        (n_lanes,), NaN where the lane's own value is not finite.
-    """
-    if not swept:
-        return gains
-    shape = tuple(len(values) for values in swept.values())
-    place = tuple(
-        np.searchsorted(np.asarray(values), columns[name]) for name, values in swept.items()
-    )
-    finite = np.isfinite(gains)
-    total, count = np.zeros(shape), np.zeros(shape)
-    total[place] = np.where(finite, gains, 0.0)
-    count[place] = finite
-    totals, weights, squares = (
-        _with_neighbours(values, own_weight)[place][finite]
-        for values, own_weight in (
-            (total, _OWN_WEIGHT),
-            (count, _OWN_WEIGHT),
-            (count, _OWN_WEIGHT**2),
-        )
-    )
-    found = np.full(len(gains), np.nan)
-    found[finite] = evened(totals, weights, squares, gains[finite])
-    return found
-
-
-def evened(
-    totals: FloatArray, weights: FloatArray, squares: FloatArray, gains: FloatArray
-) -> FloatArray:
-    """Weighted means, their distances from the mean of all N values made equally uncertain.
-
-    Where the values are independent with the same variance v, a mean with weights w lies with variance
-    v (sum of w^2 / (sum of w)^2 - 1/N) around the mean of all. Each distance is multiplied by a factor of
-    at most 1 that makes its variance the least of these. The mean of a lone value stays.
-
-    Args:
-        totals: (n_sets,), weighted sums over each set and its neighbours.
-        weights: (n_sets,), sums of the weights.
-        squares: (n_sets,), sums of the squares of the weights.
-        gains: (n_sets,), the values of all sets.
-
-    Returns:
-        (n_sets,)
-    """
-    centre = gains.mean() if len(gains) else np.nan
-    variances = squares / weights**2 - 1.0 / max(len(gains), 1)
-    spread = variances > 1e-12
-    factors = np.ones(len(gains))
-    factors[spread] = np.sqrt(variances[spread].min(initial=np.inf) / variances[spread])
-    return np.asarray(centre + factors * (totals / weights - centre))
-
-
-def _with_neighbours(values: FloatArray, own_weight: float) -> FloatArray:
-    """Sums over each place and its neighbours, with ``own_weight`` for the place along each axis."""
-    for axis in range(values.ndim):
-        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)])
-        n = values.shape[axis]
-        before, own, after = (np.take(padded, range(k, k + n), axis) for k in range(3))
-        values = before + own_weight * own + after
-    return values

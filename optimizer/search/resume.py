@@ -24,7 +24,7 @@ from optimizer.search.run import carry_out
 from optimizer.selection.record import load_selection
 from optimizer.store.completeness import count_batches
 from optimizer.store.folder import StudyFolder
-from optimizer.store.names import MISSING, SCHEMA_VERSION, SELECTION
+from optimizer.store.names import MISSING, PLATEAU, SCHEMA_VERSION, SELECTION
 from optimizer.strategies.user import UserStrategy
 from optimizer.strategies.user_source import source_hash
 from optimizer.study_file.bars import other_files
@@ -82,9 +82,7 @@ def resume_study(
             study = recorded_study(manifest["study"], manifest["study_folder"])
             damage = None
             if manifest["complete"]:
-                damage = opened.damage(count_batches(study, manifest)) or _unreadable_selection(
-                    opened
-                )
+                damage = opened.damage(count_batches(study, manifest)) or _unreadable(opened)
                 if damage is None:
                     return StudyResult(study, opened)
             with _naming(damage):
@@ -136,12 +134,16 @@ def _file_of(folder: StudyFolder, manifest: Mapping[str, Any]) -> Path:
     return Path(path_text(file)) if file.is_file() else folder.manifest_path
 
 
-def _unreadable_selection(folder: StudyFolder) -> tuple[Path, str] | None:
-    """The file of a study's verdict, if it is there and cannot be read."""
+def _unreadable(folder: StudyFolder) -> tuple[Path, str] | None:
+    """The file of a study's verdict, or that of its plateau scores, if it is there and cannot be read."""
     try:
         load_selection(folder)
     except StudyError:
         return folder.path / SELECTION, UNREADABLE
+    try:
+        folder.results(["set", "score"])
+    except StudyError:
+        return folder.path / PLATEAU, UNREADABLE
     return None
 
 

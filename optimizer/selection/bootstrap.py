@@ -182,14 +182,28 @@ def resample_rows(
 def _rows_in_batches(
     n_obs: int, block_length: float, n_resamples: int, random: np.random.Generator
 ) -> Iterator[IntArray]:
-    steps = np.arange(n_obs)
     batch = max(1, _VALUES_PER_BATCH // n_obs)
     for first in range(0, n_resamples, batch):
-        rows = np.empty((min(batch, n_resamples - first), n_obs), np.int64)
-        for row in rows:
-            starts = random.integers(n_obs, size=n_obs)
-            begins = random.random(n_obs) < 1.0 / block_length
-            # Before the first beginning the block is that of the first place.
-            latest = np.maximum.accumulate(np.where(begins, steps, 0))
-            row[:] = (starts[latest] + steps - latest) % n_obs
-        yield rows
+        n_rows = min(batch, n_resamples - first)
+        yield np.stack([stationary_rows(n_obs, block_length, random) for _ in range(n_rows)])
+
+
+def stationary_rows(n_obs: int, block_length: float, random: np.random.Generator) -> IntArray:
+    """Row numbers of one resample: blocks that begin anywhere, the first row after the last.
+
+    A block ends after each row with the same probability, so its length is geometric.
+
+    Args:
+        n_obs: rows of the sample.
+        block_length: mean length of a block, >= 1.
+        random: the source of the blocks.
+
+    Returns:
+        Shape (n_obs,).
+    """
+    steps = np.arange(n_obs)
+    starts = random.integers(n_obs, size=n_obs)
+    begins = random.random(n_obs) < 1.0 / block_length
+    # Before the first beginning the block is that of the first place.
+    latest = np.maximum.accumulate(np.where(begins, steps, 0))
+    return np.asarray((starts[latest] + steps - latest) % n_obs, np.int64)

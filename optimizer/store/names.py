@@ -18,6 +18,9 @@ WALK_FORWARD = "walk_forward.parquet"
 BENCHMARK = "benchmark.parquet"
 """Returns per bar of the benchmark."""
 
+PLATEAU = "plateau.parquet"
+"""Scores of all sets whose neighbours lie in other tiles too."""
+
 FOLDS = "folds"
 """Folder of the searches of a walk-forward's windows."""
 
@@ -39,5 +42,5 @@ KIND = "barsweep study"
 BATCH_FOLDERS = (RESULTS, MOMENTS, HOLDOUT)
 """Folders that hold a file for each batch."""
 
-OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD, BENCHMARK, UNSEALED)
+OWN_FILES = (MANIFEST, JOURNAL, SELECTION, WALK_FORWARD, BENCHMARK, PLATEAU, UNSEALED)
 """Files of a study other than its batches."""

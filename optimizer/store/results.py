@@ -24,6 +24,7 @@ from optimizer.store.batches import (
 from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
+from optimizer.store.plateau import with_plateau
 from optimizer.store.trial_records import distinct_points, read_trials
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
@@ -73,10 +74,10 @@ class Results:
         """Every parameter set tried, one row each, in the order of the trials.
 
         Args:
-            columns: names; None reads all.
+            columns: names, ``set`` among them if ``score`` is; None reads all.
 
         Returns:
-            Columns: those of ``result_table``.
+            Columns: those of ``result_table``; scores are those of ``with_plateau``.
 
         Raises:
             StudyError: there are no results, or a file cannot be read.
@@ -86,7 +87,10 @@ class Results:
             raise self.no_results()
         names = None if columns is None else list(columns)
         frame: pd.DataFrame = self._joined(paths, columns=names).to_pandas()
-        return frame
+        return self._with_plateau(frame) if "score" in frame.columns else frame
+
+    def _with_plateau(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return with_plateau(self.path, frame, self.n_sets())
 
     def _joined(self, paths: Sequence[Path], **options: Any) -> pa.Table:
         """Rows of several batches; ``options`` are those of ``read_results``."""
@@ -186,7 +190,7 @@ class Results:
                 f"{self.path}: no parameter set {missing[0]} in this study; valid: 0 to"
                 f" {self.n_sets() - 1:,}"
             )
-        return frame.loc[list(numbers)].reset_index(drop=True)
+        return self._with_plateau(frame.loc[list(numbers)].reset_index(drop=True))
 
     def holdout(self, numbers: Sequence[int], names: Sequence[str] = OUT_OF_SAMPLE) -> pd.DataFrame:
         """The out-of-sample metrics of parameter sets, sealed or not.

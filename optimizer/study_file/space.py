@@ -68,6 +68,11 @@ class Branch:
             return None
         return math.prod(searched.n_values for searched in self.searched)
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Names of its searched and swept parameters."""
+        return (*(searched.name for searched in self.searched), *self.swept)
+
     def point(self, index: int) -> dict[str, Value]:
         """The point at ``index`` of ``n_points``, from 0; the last searched parameter changes fastest.
 
@@ -216,6 +221,11 @@ class Space:
     def parameter_names(self) -> tuple[str, ...]:
         """Columns of all branches, each once, in the order of their first branch."""
         return tuple(dict.fromkeys(name for branch in self.branches for name in branch.columns))
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Names of the parameters that a branch searches or sweeps, each once."""
+        return tuple(dict.fromkeys(name for branch in self.branches for name in branch.varying))
 
     @property
     def n_points(self) -> int | None:

@@ -205,19 +205,12 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
 
 
 def _sets(folder: StudyFolder, space: Space, objective: str) -> pd.DataFrame:
-    varying = dict.fromkeys(
-        name for branch in space.branches for name in (*_searched(branch), *branch.swept)
-    )
-    columns = ["set", "trial", "strategy", "classifier", *varying, "feasible", "score"]
+    columns = ["set", "trial", "strategy", "classifier", *space.varying, "feasible", "score"]
     frame = folder.results([*dict.fromkeys([*columns, objective])])
     outside = f"oos_{objective}"
     if is_sealed(folder):
         return frame.assign(**{outside: np.nan})
     return with_holdout(folder, frame, [outside])
-
-
-def _searched(branch: Any) -> tuple[str, ...]:
-    return tuple(one.name for one in branch.searched)
 
 
 def _axes(

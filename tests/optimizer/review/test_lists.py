@@ -156,6 +156,19 @@ def test_options_that_exclude_each_other(
     assert done.returncode == 2 and words in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--sort", "sharpee"), "sharpe"), (("--where", "oos_sharpe > 0"), "the holdout is sealed")],
+)
+def test_a_wrong_option_is_said_where_no_set_survives_too(
+    options: tuple[str, ...], words: str, data: Path, tmp_path: Path
+) -> None:
+    path = run_study(small_study(data), out=tmp_path / "out", workers=1).folder.path
+    assert not len(survivors(path))
+    done = barsweep("show", path, "--survivors", *options, folder=tmp_path)
+    assert done.returncode == 2 and words in done.stderr
+
+
 def test_an_unfinished_study_has_no_lists(trending: StudyResult, tmp_path: Path) -> None:
     path = tmp_path / "out"
     shutil.copytree(trending.folder.path, path)

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.catalogue import METRICS
-from optimizer.search import objective
-from optimizer.search.objective import TileScore, plateau, score_tile
+from optimizer.search import plateau as plateau_module
+from optimizer.search.objective import TileScore, score_tile
+from optimizer.search.plateau import plateau
 from optimizer.study_file.search_tables import SearchTable
 from optimizer.types import FloatArray
 
@@ -202,7 +203,7 @@ def test_corners_and_inner_points_win_about_equally_often_on_noise(shape: tuple[
 def test_plain_means_would_favour_corners(
     shape: tuple[int, ...], ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objective, "evened", lambda totals, weights, *_: totals / weights)
+    monkeypatch.setattr(plateau_module, "evened", lambda means, *_: means)
     wins = wins_on_noise(shape)
     assert wins[len(shape)] > ratio * max(wins[0], 0.01)
 
