@@ -26,4 +26,5 @@ def parameter_columns(columns: Iterable[str]) -> list[str]:
         columns: the columns of the results.
     """
     other = {*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE}
-    return [name for name in columns if name not in other]
+    # An objective that is an expression has a column too, whose name is no identifier.
+    return [name for name in columns if name not in other and name.isidentifier()]

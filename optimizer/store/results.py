@@ -25,6 +25,7 @@ from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.trial_records import distinct_points, read_trials
+from optimizer.study_file.objectives import is_expression, metrics_named, objective_values
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
 from optimizer.types import BoolArray, Float32Array, FloatArray
@@ -69,6 +70,15 @@ class Results:
         study = read_manifest(self.path / MANIFEST)["study"]
         return {table: [one["name"] for one in study[table]] for table in NAMES}
 
+    def expressions(self) -> list[str]:
+        """The objectives of the study that are expressions; each is a column computed from metrics.
+
+        Raises:
+            StudyError: the manifest cannot be read.
+        """
+        named = read_manifest(self.path / MANIFEST)["study"]["search"]["objective"]
+        return [one for one in ([named] if isinstance(named, str) else named) if is_expression(one)]
+
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
 
@@ -76,7 +86,7 @@ class Results:
             columns: names; None reads all.
 
         Returns:
-            Columns: those of ``result_table``.
+            Columns: those of ``result_table``, and objectives that are expressions.
 
         Raises:
             StudyError: there are no results, or a file cannot be read.
@@ -84,9 +94,14 @@ class Results:
         paths = self.batch_paths()
         if not paths:
             raise self.no_results()
-        names = None if columns is None else list(columns)
-        frame: pd.DataFrame = self._joined(paths, columns=names).to_pandas()
-        return frame
+        if columns is None:
+            return _computed(self._joined(paths).to_pandas(), self.expressions())
+        # A column that is written has the name of a parameter or a metric.
+        expressions = [name for name in columns if not name.isidentifier()]
+        written = [name for name in columns if name.isidentifier()]
+        needed = [name for one in expressions for name in metrics_named(one)]
+        read = self._joined(paths, columns=[*dict.fromkeys([*written, *needed])]).to_pandas()
+        return _computed(read, expressions)[list(columns)]
 
     def _joined(self, paths: Sequence[Path], **options: Any) -> pa.Table:
         """Rows of several batches; ``options`` are those of ``read_results``."""
@@ -115,7 +130,8 @@ class Results:
         paths = self.batch_paths()
         if not paths:
             raise self.no_results()
-        return list(read_parquet(partial(read_schema, paths[0]), paths[0]).names)
+        written = read_parquet(partial(read_schema, paths[0]), paths[0]).names
+        return [*written, *self.expressions()]
 
     def n_sets(self) -> int:
         """The number of parameter sets evaluated so far.
@@ -186,16 +202,24 @@ class Results:
                 f"{self.path}: no parameter set {missing[0]} in this study; valid: 0 to"
                 f" {self.n_sets() - 1:,}"
             )
-        return frame.loc[list(numbers)].reset_index(drop=True)
+        return _computed(frame.loc[list(numbers)].reset_index(drop=True), self.expressions())
 
-    def holdout(self, numbers: Sequence[int], names: Sequence[str] = OUT_OF_SAMPLE) -> pd.DataFrame:
+    def out_of_sample_columns(self) -> list[str]:
+        """The names of the columns of the holdout, in order.
+
+        Raises:
+            StudyError: the manifest cannot be read.
+        """
+        return [*OUT_OF_SAMPLE, *(f"oos_{one}" for one in self.expressions())]
+
+    def holdout(self, numbers: Sequence[int], names: Sequence[str] | None = None) -> pd.DataFrame:
         """The out-of-sample metrics of parameter sets, sealed or not.
 
         Whatever is shown to anybody comes from ``optimizer.store.seal``, which keeps to the seal.
 
         Args:
             numbers: the numbers of the sets; those that the study lacks are left out.
-            names: the columns, out of ``OUT_OF_SAMPLE``.
+            names: the columns, out of ``out_of_sample_columns``; None takes all.
 
         Returns:
             These columns, indexed by the number of the set.
@@ -204,7 +228,11 @@ class Results:
             StudyError: a file cannot be read.
         """
         rows = pc.field("set").isin(pa.array(numbers, pa.int64()))
-        columns = ["set", *names]
+        shown = self.out_of_sample_columns() if names is None else list(names)
+        expressions = [name.removeprefix("oos_") for name in shown if not name.isidentifier()]
+        written = [name for name in shown if name.isidentifier()]
+        needed = [f"oos_{name}" for one in expressions for name in metrics_named(one)]
+        columns = ["set", *dict.fromkeys([*written, *needed])]
         tables = [
             read_parquet(partial(read_holdout, path, columns=columns, filters=rows), path)
             for path in self.batch_paths()
@@ -215,7 +243,7 @@ class Results:
                 f"{self.path / HOLDOUT}: has a set twice; `barsweep resume {self.path}` computes the"
                 " batch again"
             )
-        return frame
+        return _computed(frame, expressions, "oos_")[shown]
 
     def trials(self) -> list[dict[str, Any]]:
         """Every trial told, in order, as ``search.outcome.trial_record`` gives it.
@@ -237,3 +265,13 @@ class Results:
     def n_distinct(self) -> int:
         """The number of parameter sets tried; a point that was asked several times counts once."""
         return sum(distinct_points(self.trials()).values())
+
+
+def _computed(frame: pd.DataFrame, expressions: Sequence[str], prefix: str = "") -> pd.DataFrame:
+    """The rows with the values of some objectives that are expressions, from their metrics."""
+    for one in expressions:
+        metrics = {
+            name: frame[prefix + name].astype("float64").to_numpy() for name in metrics_named(one)
+        }
+        frame = frame.assign(**{prefix + one: objective_values(one, metrics)})
+    return frame

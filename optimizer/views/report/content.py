@@ -33,6 +33,7 @@ from optimizer.store.seal import (
     with_holdout,
     with_open_holdout,
 )
+from optimizer.study_file.objectives import objective_of
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.buy_and_hold import held_name
@@ -251,10 +252,10 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
 
         winner = simulated(content.best.iloc[0].to_dict())
         recorded = content.best.iloc[0][content.objective]
-        again = winner.result.in_sample[content.objective]
-        if not (recorded == again or (pd.isna(recorded) and pd.isna(again))):
+        again = objective_of(content.objective, winner.result.in_sample)
+        if not (recorded == again or (pd.isna(recorded) and again is None)):
             raise StudyError(
-                f"set {winner.number} simulated again has {content.objective} {float(again)!r}, recorded"
+                f"set {winner.number} simulated again has {content.objective} {again!r}, recorded"
                 f" is {float(recorded)!r}: barsweep has changed since"
             )
         feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]

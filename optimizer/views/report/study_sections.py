@@ -7,6 +7,7 @@ import pandas as pd
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.odds import known, odds_of, sharpe_to_expect
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
+from optimizer.study_file.objectives import objective_of
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
 from optimizer.views.report import search_figures, selection_figures
@@ -123,7 +124,8 @@ def _best_table(content: Content) -> Values:
     cells_held = []
     if held is not None:
         cells_held = [""] * expects + [
-            f"{value_text(n, held.in_sample.get(n))} / {value_text(n, held.out_of_sample.get(n))}"
+            f"{value_text(n, objective_of(n, held.in_sample))}"
+            f" / {value_text(n, objective_of(n, held.out_of_sample))}"
             for n in metrics
         ]
         cells_held += [""] * (len(names) - 1 - len(cells_held))
