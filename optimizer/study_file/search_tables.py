@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
@@ -20,6 +21,7 @@ from optimizer.study_file.tables import Table, name_of, read_flag, real, whole
 from optimizer.study_file.values import (
     bounded,
     distinct,
+    filled_text,
     listed,
     named,
     one_of,
@@ -73,6 +75,13 @@ def _read_storage(value: object) -> str:
     return value
 
 
+def _read_folder(value: object) -> str:
+    """Read the folder of a study; what stands for one in Python is taken where it lies."""
+    if isinstance(value, os.PathLike):
+        return filled_text(os.path.abspath(value))
+    return filled_text(value)
+
+
 class SearchTable(Table):
     """``[search]``: which points are tried, and what is best.
 
@@ -84,6 +93,8 @@ class SearchTable(Table):
             batch; None never does.
         max_seconds: time after which the search begins no further batch, of each start of the study;
             None is no limit. It alone makes results depend on the speed of a machine.
+        warm_start: folder of another study, relative to the study file's; the first batch begins with the
+            searched values of its best sets. None begins as the sampler does.
         objective: one or more metrics, or expressions over them, see ``objectives``.
         direction: the direction of each objective, "maximize" or "minimize".
         returns: the returns of which the Sharpe ratio and other ratios are: those from close to close
@@ -99,6 +110,7 @@ class SearchTable(Table):
     batch: Annotated[int, whole(1, 10**6)] = 16
     stop_after: Annotated[int, whole(1, 10**9)] | None = None
     max_seconds: Annotated[float, real(0.1, 1e9)] | None = None
+    warm_start: Annotated[str, BeforeValidator(_read_folder)] | None = None
     objective: Annotated[tuple[str, ...], BeforeValidator(_read_objectives)] = ("sharpe",)
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
     returns: Annotated[Returns, name_of(*RETURNS)] = "bar"
@@ -144,6 +156,19 @@ class SearchTable(Table):
         if self.stop_after is not None and len(self.objective) > 1:
             message = f"needs one objective, which gets better or not; got {len(self.objective)}"
             refuse_all([(("stop_after",), message)])
+        return self
+
+    @model_validator(mode="after")
+    def _can_start_warm(self) -> SearchTable:
+        if self.warm_start is not None:
+            if self.sampler == "grid":
+                message = '"grid" tries every point of its space, in order; leave it out'
+                refuse_all([(("warm_start",), message)])
+            if self.storage is not None:
+                message = (
+                    "several coordinators ([search] storage) share no first batch; leave it out"
+                )
+                refuse_all([(("warm_start",), message)])
         return self
 
     @model_validator(mode="after")

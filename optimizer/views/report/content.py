@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ class Content:
         study, space: the study and space of the study.
         objective: the first objective, which the figures show.
         maximize: whether more of it is better.
-        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective, every
-            parameter that varies, and the objective out-of-sample, null while the holdout is sealed.
+        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objectives, every
+            parameter that varies, and the first objective out-of-sample, null while the holdout is
+            sealed.
         n_distinct: number of different sets.
         trials: the trials as ``StudyFolder.trials`` returns them.
         best: whole rows of the best sets, with the out-of-sample metrics that may be shown.
@@ -109,13 +110,20 @@ class Content:
     stitched: pd.DataFrame | None = None
 
 
-def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None = None) -> Content:
+def gather(
+    path: Path,
+    trust: bool = False,
+    on_start: Callable[[], None] | None = None,
+    *,
+    simulate: bool = True,
+) -> Content:
     """Read a study's folder, simulate its winner and its median set again, count refusals.
 
     Args:
         path: folder of the study, which need not be complete.
         trust: approve the strategy files that the folder names.
         on_start: called once the study is read, before what takes long.
+        simulate: whether to simulate the sets again; without it, what comes from that is left out.
 
     Returns:
         All that the report shows.
@@ -141,7 +149,7 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         )
     objective = study.search.objective[0]
     maximize = study.search.direction[0] == "maximize"
-    sets = _sets(folder, space, objective)
+    sets = _sets(folder, space, study.search.objective)
     notes = []
     if not complete:
         notes.append(
@@ -202,16 +210,16 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
             survivors=surviving_sets(folder, verdict.tried),
             contenders=parameter_ranges(path, contending_sets(folder, selection, study.seed)),
         )
-    return content if best.empty else _with_winner(content, folder, trust)
+    return _with_winner(content, folder, trust) if simulate and not best.empty else content
 
 
-def _sets(folder: StudyFolder, space: Space, objective: str) -> pd.DataFrame:
+def _sets(folder: StudyFolder, space: Space, objectives: Sequence[str]) -> pd.DataFrame:
     varying = dict.fromkeys(
         name for branch in space.branches for name in (*_searched(branch), *branch.swept)
     )
     columns = ["set", "trial", "strategy", "classifier", *varying, "feasible", "score"]
-    frame = folder.results([*dict.fromkeys([*columns, objective])])
-    outside = f"oos_{objective}"
+    frame = folder.results([*dict.fromkeys([*columns, *objectives])])
+    outside = f"oos_{objectives[0]}"
     if is_sealed(folder):
         return frame.assign(**{outside: np.nan})
     return with_holdout(folder, frame, [outside])

@@ -10,7 +10,7 @@ from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remar
 from optimizer.study_file.objectives import objective_of
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
-from optimizer.views.report import search_figures, selection_figures
+from optimizer.views.report import pareto_figure, search_figures, selection_figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values, height_of
 from optimizer.views.report.formats import metric_name, metric_title, value_text
@@ -244,6 +244,8 @@ def search(content: Content, drawn: Drawn) -> Values | None:
     chosen = content.study.search
     return {
         "height": height,
+        "pareto": drawn.add("pareto", pareto_figure.pareto(content)),
+        "n_objectives": len(chosen.objective),
         "sampler": chosen.sampler,
         "objective": content.objective,
         "tile_value": chosen.tile_value,
