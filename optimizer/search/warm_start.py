@@ -51,9 +51,8 @@ def _best_points(
     # A search ends before its holdout begins; without one it has seen its last bar too.
     if holdout_time is not None and (last > holdout_time if seen else last >= holdout_time):
         raise StudyError(
-            f"{folder.path}: its search saw bars up to {last}, and the holdout of this study begins at"
-            f" {holdout_time}; lower [validation] holdout, or"
-            " name a study whose search ends before"
+            f"{folder.path}: its search saw bars up to {last[:16]}, and this study's holdout begins at"
+            f" {holdout_time[:16]}; lower [validation] holdout, or name a study whose search ends before"
         )
     search = recorded_study(manifest["study"]).search
     known = folder.columns()

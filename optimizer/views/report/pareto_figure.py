@@ -30,12 +30,11 @@ def pareto(content: Content) -> go.Figure | None:
     names = search.objective
     if len(names) < 2:
         return None
-    sets = content.sets[content.sets["feasible"]]
-    gains = gains_of(sets, dict(zip(names, search.direction, strict=True)))
-    finite = np.isfinite(gains).all(axis=1)
-    sets, gains = sets[finite], gains[finite]
-    if sets.empty:
+    every = gains_of(content.sets, dict(zip(names, search.direction, strict=True)))
+    kept = content.sets["feasible"].to_numpy(np.bool_) & np.isfinite(every).all(axis=1)
+    if not kept.any():
         return None
+    sets, gains = content.sets.loc[kept], every[kept]
     on_front = non_dominated(gains)
     values = sets[list(names)].astype("float64").to_numpy()
     numbers = sets["set"].to_numpy(np.int64)
