@@ -12,7 +12,8 @@ NAMES = ("strategy", "classifier")
 OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 """Metrics over the holdout, in the order of ``METRICS``."""
 
-COUNTS = ("n_trades", "oos_n_trades")
+_COUNTS = ("n_trades", "losing_streak", "drawdown_duration")
+COUNTS = (*_COUNTS, *(f"oos_{name}" for name in _COUNTS))
 """Metrics that are whole numbers."""
 
 FLAGS = ("ruined", "oos_ruined")
