@@ -4,8 +4,6 @@ numpy's own differ in the last bit between machines with wide and narrow vector 
 not.
 """
 
-import math
-
 import numpy as np
 
 from kernels._jit import jit
@@ -40,5 +38,5 @@ def logarithms(values: FloatArray) -> FloatArray:
     """
     out = np.empty(len(values))
     for i in range(len(values)):
-        out[i] = math.log(values[i])
+        out[i] = np.log(values[i])
     return out
