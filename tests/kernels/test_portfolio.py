@@ -172,7 +172,7 @@ def test_drawdowns_by_hand() -> None:
     sums = (0.0, 0.0, 0.0)
     for fall in (0.0, 0.1, 0.2, 0.0, 0.3):
         sums = add_drawdown(fall, *sums)
-    assert sums == (pytest.approx(0.14), 1.0, 2.0)
+    assert sums == pytest.approx((0.14, 1.0, 2.0))
 
 
 def test_a_losing_streak_by_hand() -> None:

@@ -35,7 +35,7 @@ def test_the_best_set_is_that_of_the_expression(result: StudyResult) -> None:
     frame = result.results()
     expected = by_hand(frame)
     assert frame[TEXT].to_list() == frame["score"].to_list() == expected.to_list()
-    assert int(result.best(1)["set"].iloc[0]) == int(frame["set"][expected.idxmax()])
+    assert int(result.best(1)["set"].iloc[0]) == int(frame["set"].iloc[int(expected.argmax())])
     assert result.best(1)[TEXT].iloc[0] == expected.max()
     trials = result.folder.trials()
     best = [frame[frame["trial"] == i][TEXT].max() for i in range(len(trials))]
@@ -86,7 +86,7 @@ def test_a_set_without_a_finite_value_is_never_best(data: Path) -> None:
     defined = frame["sharpe"] >= 5
     assert 0 < defined.sum() < len(frame)
     assert np.array_equal(frame["score"].notna(), defined)
-    assert int(ran.best(1)["set"].iloc[0]) == int(frame["set"][frame["sharpe"].idxmax()])
+    assert int(ran.best(1)["set"].iloc[0]) == int(frame["set"].iloc[int(frame["sharpe"].argmax())])
     failed = [one for one in ran.folder.trials() if one["state"] == "FAIL"]
     assert all("sqrt(sharpe - 5): not finite" in one["user_attrs"]["reason"] for one in failed)
     nothing = small_study(data, search={"objective": "log(-1 - n_trades)"})

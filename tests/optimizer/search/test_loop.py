@@ -190,11 +190,11 @@ def test_a_point_that_was_tried_is_not_evaluated_again(tmp_path: Path, sampler: 
     trials = folder.trials()
     first: dict[str, int] = {}
     for number, trial in enumerate(trials):
-        before = first.setdefault(str(trial["params"]), number)
-        known = trials[before]
+        place = first.setdefault(str(trial["params"]), number)
+        known = trials[place]
         assert trial["values"] == known["values"]
-        assert trial["user_attrs"]["n_sets"] == (N_LANES if before == number else 0)
-        assert trial["user_attrs"].get("repeats") == (None if before == number else before)
+        assert trial["user_attrs"]["n_sets"] == (N_LANES if place == number else 0)
+        assert trial["user_attrs"].get("repeats") == (None if place == number else place)
     n_evaluated = sum(map(len, pool.batches))
     assert n_evaluated == len(first) < N_TRIALS == len(trials)
     rows = folder.results()
