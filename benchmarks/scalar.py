@@ -106,7 +106,7 @@ def _walk(
         lots[:] = 0.0
         orders[:] = 0.0
         cash = equity = peak = initial_cash
-        variance = exposure = worst = s1 = s2 = s3 = s4 = down = 0.0
+        variance = exposure = worst = s1 = s2 = s3 = s4 = down = lost = 0.0
         for t in range(first, n_bars):
             need = net = 0.0
             for s in range(n_symbols):
@@ -136,7 +136,7 @@ def _walk(
             held = exposure_of(gross, now)
             variance = next_variance(variance, return_, held, exposure, decay)
             exposure, equity = held, now
-            s1, s2, s3, s4, down = add_return(return_, s1, s2, s3, s4, down)
+            s1, s2, s3, s4, down, lost = add_return(return_, s1, s2, s3, s4, down, lost)
             peak = max(peak, equity)
             worst = max(worst, drawdown(equity, peak))
             added = freed = 0.0

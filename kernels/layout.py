@@ -26,7 +26,7 @@ def _rows(count: int, first: int = 0) -> list[np.uint64]:
 
 
 # State of a lane. A caller may read and reset the accumulators, which start at SUM_RETURN.
-N_LANE_ROWS = 24
+N_LANE_ROWS = 31
 (
     CASH,
     EQUITY,  # at the last close; a debt after ruin
@@ -52,10 +52,17 @@ N_LANE_ROWS = 24
     CARRY,  # interest and payments earned, less interest, borrow fees and payments paid
     CLOSED,  # equity at the last close of a return, where returns span several bars
     SUM_PRODUCT,  # of returns and those of the benchmark
+    SUM_LOSS,  # of the negative returns, without their sign
+    SUM_DRAWDOWN_2,
+    UNDER_PEAK,  # closes since the last one without a drawdown
+    MOST_UNDER_PEAK,
+    LOSING,  # trades without a profit since the last one with one
+    MOST_LOSING,
+    SUM_HELD,  # bars from the opening to the end of each trade that ended
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.
-N_SYMBOL_ROWS = 13
+N_SYMBOL_ROWS = 14
 (
     LOTS,  # position, signed, in lots
     ORDER,  # decided at the last close and not filled yet, signed, in lots
@@ -70,6 +77,7 @@ N_SYMBOL_ROWS = 13
     LEVEL,  # price at which an entry waits
     LEFT,  # bars for which it is good, negative for a sale; 0 if nothing waits
     ENTERED_AT,  # price of an entry inside the bar just walked, or 0
+    OPENED,  # bar of the fill that opened the position
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.

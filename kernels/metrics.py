@@ -16,14 +16,19 @@ from kernels.layout import (
     GROSS_LOSS,
     GROSS_PROFIT,
     MAX_DRAWDOWN,
+    MOST_LOSING,
+    MOST_UNDER_PEAK,
     N_LIQUIDATIONS,
     N_TRADES,
     N_WINS,
     RUINED,
     STRIDE,
     SUM_DOWNSIDE_2,
+    SUM_DRAWDOWN_2,
     SUM_EQUITY,
     SUM_EXPOSURE,
+    SUM_HELD,
+    SUM_LOSS,
     SUM_RETURN,
     SUM_RETURN_2,
     SUM_RETURN_3,
@@ -31,7 +36,7 @@ from kernels.layout import (
     TRADED,
 )
 
-N_METRICS = 19
+N_METRICS = 25
 (
     TOTAL_RETURN,
     CAGR,
@@ -52,6 +57,12 @@ N_METRICS = 19
     KURTOSIS,
     LIQUIDATIONS,
     NET_CARRY,
+    EXPECTANCY,
+    AVERAGE_HOLDING,
+    LOSING_STREAK,
+    DRAWDOWN_DURATION,
+    ULCER_INDEX,
+    OMEGA,
 ) = range(N_METRICS)
 
 # Row numbers in the simulation's state.
@@ -73,6 +84,11 @@ _GROSS_LOSS = int(GROSS_LOSS) // STRIDE
 _RUINED = int(RUINED) // STRIDE
 _N_LIQUIDATIONS = int(N_LIQUIDATIONS) // STRIDE
 _CARRY = int(CARRY) // STRIDE
+_MOST_LOSING = int(MOST_LOSING) // STRIDE
+_MOST_UNDER_PEAK = int(MOST_UNDER_PEAK) // STRIDE
+_SUM_DRAWDOWN_2 = int(SUM_DRAWDOWN_2) // STRIDE
+_SUM_HELD = int(SUM_HELD) // STRIDE
+_SUM_LOSS = int(SUM_LOSS) // STRIDE
 
 
 FLAT = 1e-12
@@ -170,8 +186,10 @@ def performance(
             that of a year.
         out: (n_lanes, N_METRICS), filled. Returns, volatility, drawdown (of the peak) and rates are
             fractions; exposure is the mean gross value over equity; turnover is the value of all fills
-            over the mean equity, per year; equity, costs and net carry are money. Volatility, Sharpe
-            and Sortino ratio, skewness and kurtosis are those of the returns less the risk-free rate.
+            over the mean equity, per year; equity, costs, net carry and expectancy are money; the
+            average holding and the drawdown's duration are bars, the losing streak is trades. Volatility,
+            Sharpe and Sortino ratio, skewness, kurtosis and omega are those of the returns less the
+            risk-free rate.
     """
     years = n_bars / bars_per_year
     for i in range(rows.shape[1]):
@@ -211,3 +229,11 @@ def performance(
         )
         out[i, LIQUIDATIONS] = rows[_N_LIQUIDATIONS, i]
         out[i, NET_CARRY] = rows[_CARRY, i]
+        out[i, EXPECTANCY] = (rows[_GROSS_PROFIT, i] - losses) / trades if trades > 0.0 else np.nan
+        out[i, AVERAGE_HOLDING] = rows[_SUM_HELD, i] / trades if trades > 0.0 else np.nan
+        out[i, LOSING_STREAK] = rows[_MOST_LOSING, i]
+        out[i, DRAWDOWN_DURATION] = rows[_MOST_UNDER_PEAK, i]
+        out[i, ULCER_INDEX] = np.sqrt(rows[_SUM_DRAWDOWN_2, i] / n_bars)
+        # The sum of the gains is that of all returns and of the losses.
+        lost = rows[_SUM_LOSS, i]
+        out[i, OMEGA] = (rows[_SUM_RETURN, i] + lost) / lost if lost > 0.0 else np.nan

@@ -158,17 +158,18 @@ def drawdown(equity: float, peak: float) -> float:
 
 @jit
 def add_return(
-    return_: float, s1: float, s2: float, s3: float, s4: float, down: float
-) -> tuple[float, float, float, float, float]:
-    """Add the return of one more bar to the power sums and to the sum of squared losses.
+    return_: float, s1: float, s2: float, s3: float, s4: float, down: float, lost: float
+) -> tuple[float, float, float, float, float, float]:
+    """Add the return of one more bar to the power sums and to the sums of losses.
 
     Args:
         return_: a fraction.
         s1, s2, s3, s4: sums of the returns' first to fourth powers.
         down: sum of the squares of the negative returns.
+        lost: sum of the negative returns, without their sign.
 
     Returns:
-        The five sums after the bar, in this order.
+        The six sums after the bar, in this order.
     """
     square = return_ * return_
     loss = smaller(return_, 0.0)
@@ -178,4 +179,41 @@ def add_return(
         s3 + square * return_,
         s4 + square * square,
         down + loss * loss,
+        lost - loss,
     )
+
+
+@jit
+def add_drawdown(
+    fall: float, squares: float, under: float, most: float
+) -> tuple[float, float, float]:
+    """Add the drawdown at one more close.
+
+    Args:
+        fall: the drawdown, a fraction of the peak.
+        squares: sum of the squared drawdowns.
+        under: closes since the last one without a drawdown.
+        most: the most of these so far.
+
+    Returns:
+        The last three after the close.
+    """
+    under = under + 1.0 if fall > 0.0 else 0.0
+    return squares + fall * fall, under, larger(most, under)
+
+
+@jit
+def add_to_streak(ended: float, profit: float, losing: float, most: float) -> tuple[float, float]:
+    """Add a trade to the trades in a row that ended without a profit.
+
+    Args:
+        ended: 1.0 if a trade ended, else 0.0.
+        profit: its profit, money; 0.0 if no trade ended.
+        losing: trades since the last one with a profit.
+        most: the most of these so far.
+
+    Returns:
+        The last two after the trade.
+    """
+    losing = 0.0 if profit > 0.0 else losing + ended
+    return losing, larger(most, losing)

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from optimizer.views.heatmap import heatmap
     from optimizer.views.report import write_report
     from optimizer.views.stress import write_stress_page
+    from optimizer.views.study_figures import plot_study
     from optimizer.views.tearsheet import daily_returns, write_tearsheet
 
 __all__ = [
@@ -104,6 +105,7 @@ __all__ = [
     "look_ahead_check",
     "metrics",
     "plot_backtest",
+    "plot_study",
     "read_foreign",
     "replay",
     "resume_study",
@@ -140,6 +142,7 @@ _HOMES = {
     "look_ahead_check": "optimizer.flow.look_ahead",
     "metrics": "optimizer.flow.returns",
     "plot_backtest": "optimizer.views.backtest",
+    "plot_study": "optimizer.views.study_figures",
     "read_foreign": "optimizer.bars.foreign",
     "replay": "optimizer.review.replay",
     "resume_study": "optimizer.search.resume",

@@ -236,6 +236,12 @@ METRIC_DIRECTIONS: dict[str, Direction] = {
     "kurtosis": "minimize",
     "liquidations": "minimize",
     "carry": "maximize",
+    "expectancy": "maximize",
+    "average_holding": "maximize",
+    "losing_streak": "minimize",
+    "drawdown_duration": "minimize",
+    "ulcer_index": "minimize",
+    "omega": "maximize",
 }
 """The direction in which each metric is better; the default of a study file."""
 
@@ -250,6 +256,11 @@ METRIC_BOUNDS: dict[str, tuple[float, float]] = {
     "ruined": (0.0, 1.0),
     "kurtosis": (1.0, math.inf),
     "liquidations": (0.0, math.inf),
+    "average_holding": (0.0, math.inf),
+    "losing_streak": (0.0, math.inf),
+    "drawdown_duration": (0.0, math.inf),
+    "ulcer_index": (0.0, math.inf),
+    "omega": (0.0, math.inf),
 }
 """The least and the greatest value of metrics that cannot have every value; drawdowns are positive."""
 

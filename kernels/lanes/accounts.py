@@ -19,24 +19,29 @@ from kernels.layout import (
     LOT_MONEY,
     LOTS,
     MAX_DRAWDOWN,
+    MOST_UNDER_PEAK,
     PEAK,
     POSITION_BLOCK,
     RUINED,
     SPENT,
     STATE_BLOCK,
     SUM_DOWNSIDE_2,
+    SUM_DRAWDOWN_2,
     SUM_EQUITY,
     SUM_EXPOSURE,
+    SUM_LOSS,
     SUM_PRODUCT,
     SUM_RETURN,
     SUM_RETURN_2,
     SUM_RETURN_3,
     SUM_RETURN_4,
+    UNDER_PEAK,
     VARIANCE,
     YEARS,
     B,
 )
 from kernels.portfolio import (
+    add_drawdown,
     add_return,
     bar_return,
     carried,
@@ -168,7 +173,17 @@ def put_bar(
     peak = larger(equity, state[o + PEAK + b])
     state[o + SUM_EXPOSURE + b] += exposure
     state[o + SUM_EQUITY + b] += equity
-    state[o + MAX_DRAWDOWN + b] = larger(state[o + MAX_DRAWDOWN + b], drawdown(equity, peak))
+    fall = drawdown(equity, peak)
+    state[o + MAX_DRAWDOWN + b] = larger(state[o + MAX_DRAWDOWN + b], fall)
+    squares, under, most = add_drawdown(
+        fall,
+        state[o + SUM_DRAWDOWN_2 + b],
+        state[o + UNDER_PEAK + b],
+        state[o + MOST_UNDER_PEAK + b],
+    )
+    state[o + SUM_DRAWDOWN_2 + b] = squares
+    state[o + UNDER_PEAK + b] = under
+    state[o + MOST_UNDER_PEAK + b] = most
     state[o + PEAK + b] = peak
     state[o + EXPOSURE + b] = exposure
     state[o + EQUITY + b] = equity
@@ -183,19 +198,21 @@ def put_return(o: Index, b: Index, state: FloatArray, excess: float, benchmark: 
         state: updated.
         excess, benchmark: return of the lane and of the benchmark less the risk-free one, fractions.
     """
-    s1, s2, s3, s4, down = add_return(
+    s1, s2, s3, s4, down, lost = add_return(
         excess,
         state[o + SUM_RETURN + b],
         state[o + SUM_RETURN_2 + b],
         state[o + SUM_RETURN_3 + b],
         state[o + SUM_RETURN_4 + b],
         state[o + SUM_DOWNSIDE_2 + b],
+        state[o + SUM_LOSS + b],
     )
     state[o + SUM_RETURN + b] = s1
     state[o + SUM_RETURN_2 + b] = s2
     state[o + SUM_RETURN_3 + b] = s3
     state[o + SUM_RETURN_4 + b] = s4
     state[o + SUM_DOWNSIDE_2 + b] = down
+    state[o + SUM_LOSS + b] = lost
     state[o + SUM_PRODUCT + b] += excess * benchmark
 
 

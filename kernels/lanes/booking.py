@@ -29,13 +29,16 @@ from kernels.layout import (
     HALF_SPREAD_TICKS,
     HELD_BARS,
     IMPACT,
+    LOSING,
     LOT_MONEY,
     LOT_UNITS,
     LOTS,
     MAKER,
     MINIMUM,
+    MOST_LOSING,
     N_TRADES,
     N_WINS,
+    OPENED,
     OWN_COMMISSION,
     OWN_HALF_SPREAD,
     OWN_IMPACT,
@@ -50,6 +53,7 @@ from kernels.layout import (
     SHARE,
     SLIPPAGE,
     SPENT,
+    SUM_HELD,
     TICK,
     TRADED,
     VOLATILITY_COLUMN,
@@ -58,7 +62,7 @@ from kernels.layout import (
     ZERO,
     B,
 )
-from kernels.portfolio import mean_entry, reduced
+from kernels.portfolio import add_to_streak, mean_entry, reduced
 from kernels.risk import larger, smaller
 
 
@@ -216,19 +220,26 @@ def book_costs(
 
 
 @jit_borrowing
-def book_trade(state: FloatArray, o: Index, b: Index, ended: float, profit: float) -> None:
-    """Count a trade if it ended, and add its profit or loss.
+def book_trade(
+    state: FloatArray, o: Index, b: Index, ended: float, profit: float, held: float
+) -> None:
+    """Count a trade if it ended, and add its profit or loss and its length.
 
     Args:
         state: updated.
         o, b: offset of the block in ``state``, and the lane.
         ended: 1.0 if a trade ended, else 0.0.
         profit: money, after costs; 0.0 if no trade ended.
+        held: bars since the position was opened.
     """
     state[o + N_TRADES + b] += ended
     state[o + N_WINS + b] += ended if profit > 0.0 else 0.0
     state[o + GROSS_PROFIT + b] += larger(profit, 0.0)
     state[o + GROSS_LOSS + b] += larger(-profit, 0.0)
+    losing, most = add_to_streak(ended, profit, state[o + LOSING + b], state[o + MOST_LOSING + b])
+    state[o + LOSING + b] = losing
+    state[o + MOST_LOSING + b] = most
+    state[o + SUM_HELD + b] += ended * held
 
 
 @jit_borrowing
@@ -331,6 +342,7 @@ def add_to_position(
     o: Index,
     p: Index,
     b: Index,
+    t: float,
     change: float,
     paid: float,
     value: float,
@@ -344,6 +356,7 @@ def add_to_position(
         state, positions: updated.
         scratch: SPENT is raised.
         o, p, b: offsets of the block in ``state`` and of the symbol in ``positions``, and the lane.
+        t: number of the bar.
         change: lots, signed; 0 changes nothing.
         paid: price per unit, after costs.
         value: money per lot at the market's price.
@@ -353,27 +366,35 @@ def add_to_position(
     """
     if stops is not None:
         move_entry(positions, p, b, change, paid, atr)
-    positions[p + LOTS + b] += change
+    lots = positions[p + LOTS + b]
+    opens = (lots == 0.0) & (change != 0.0)
+    positions[p + OPENED + b] = t if opens else positions[p + OPENED + b]
+    positions[p + LOTS + b] = lots + change
     positions[p + FLOW + b] -= change * cash_per_lot
     scratch[SPENT + b] += change * cash_per_lot
     book_costs(state, o, b, change, value, cash_per_lot)
 
 
 @jit_borrowing
-def end_trades(state: FloatArray, scratch: FloatArray, o: Index) -> None:
-    """Count the trades that ``reduce_position`` ended, and add their profits.
+def end_trades(
+    state: FloatArray, positions: FloatArray, scratch: FloatArray, o: Index, p: Index, t: float
+) -> None:
+    """Count the trades that ``reduce_position`` ended, and add their profits and lengths.
 
     A loop of its own, because most fills end no trade.
 
     Args:
         state: updated.
+        positions: read.
         scratch: the scratch values as ``reduce_position`` left them.
-        o: offset of the block in ``state``.
+        o, p: offsets of the block in ``state`` and of the symbol in ``positions``.
+        t: number of the bar.
     """
     for b in range(B):
         profit = scratch[SPENT + b]
         ended = profit == profit
-        book_trade(state, o, b, 1.0 if ended else 0.0, profit if ended else 0.0)
+        held = t - positions[p + OPENED + b]
+        book_trade(state, o, b, 1.0 if ended else 0.0, profit if ended else 0.0, held)
 
 
 @jit_borrowing

@@ -244,8 +244,8 @@ def enter_lanes(
                     fees, entry,
                 )  # fmt: skip
                 add_to_position(
-                    state, positions, scratch, o, p, b, side * quantity, paid, price * lot_money,
-                    cash_per_lot, atr, stops,
+                    state, positions, scratch, o, p, b, float(t), side * quantity, paid,
+                    price * lot_money, cash_per_lot, atr, stops,
                 )  # fmt: skip
                 # What did not fill lapses.
                 positions[p + ORDER + b] = 0.0 if inside else order

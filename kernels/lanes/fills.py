@@ -219,6 +219,7 @@ def fill_lanes(
                     o,
                     p,
                     b,
+                    float(t),
                     side * quantity,
                     paid,
                     value,
@@ -293,7 +294,7 @@ def reduce_lanes(
                 rest = rest if quantity == abs(part) else 0.0
             positions[p + ORDER + b] = rest
     if ending != 0:
-        end_trades(state, scratch, o)
+        end_trades(state, positions, scratch, o, p, float(t))
 
 
 @jit_borrowing

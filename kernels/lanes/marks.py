@@ -16,6 +16,7 @@ from kernels.layout import (
     LOT_MONEY,
     LOTS,
     ONE,
+    OPENED,
     POSITION_BLOCK,
     RUINED,
     STATE_BLOCK,
@@ -134,7 +135,9 @@ def close_ruined(
                 lots = positions[p + LOTS + b]
                 if lots != 0.0:
                     lot_value = closes[t, s] * instruments[s, LOT_MONEY]
-                    book_trade(state, o, b, 1.0, positions[p + FLOW + b] + lots * lot_value)
+                    profit = positions[p + FLOW + b] + lots * lot_value
+                    held = float(t) - positions[p + OPENED + b]
+                    book_trade(state, o, b, 1.0, profit, held)
                     if len(fills) > 0 and k == ZERO and b == ZERO:
                         fills[t, s, WRITTEN_OFF, FILL_LOTS] = -lots
                         fills[t, s, WRITTEN_OFF, FILL_PRICE] = closes[t, s]

@@ -31,6 +31,7 @@ from kernels.layout import (
     LOT_MONEY,
     LOTS,
     N_LIQUIDATIONS,
+    OPENED,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     SHARE,
@@ -186,7 +187,7 @@ def stop_lanes(
             if entries is not None:
                 positions[p + LEFT + b] = 0.0 if hit else positions[p + LEFT + b]
         if ending != 0:
-            end_trades(state, scratch, o)
+            end_trades(state, positions, scratch, o, p, float(t))
         if len(fills) > 0 and k == ZERO:
             record_fill(
                 fills, q, s, t, STOPPED, positions[p + LOTS] - lots_0, scratch[SHARE], parameters,
@@ -250,7 +251,7 @@ def end_lanes(
             ending |= 1 if ended else 0
             positions[p + LEFT + b] = 0.0
         if ending != 0:
-            end_trades(state, scratch, o)
+            end_trades(state, positions, scratch, o, p, float(t))
 
 
 @jit_borrowing
@@ -372,7 +373,8 @@ def liquidate(
                     ended = reduce_position(
                         state, positions, scratch, o, p, b, -lots, value, cash_per_lot
                     )
-                    book_trade(state, o, b, 1.0 if ended else 0.0, scratch[SPENT + b])
+                    held = float(t) - positions[p + OPENED + b]
+                    book_trade(state, o, b, 1.0 if ended else 0.0, scratch[SPENT + b], held)
                     closed = 1.0
                     if len(fills) > 0 and k == ZERO and b == ZERO:
                         record_fill(

@@ -95,15 +95,21 @@ def show(
             "--contenders", help="Only sets that the bars cannot tell from the winner at 5%."
         ),
     ] = False,
+    pareto: Annotated[
+        bool,
+        typer.Option("--pareto", help="Only sets that no other beats at no cost in an objective."),
+    ] = False,
 ) -> None:
     """Show the best parameter sets of a study and the verdict, or one set in full."""
     if where is not None and not where.strip():
         raise StudyError(
             'show: --where is empty; give a condition such as "n_trades >= 50", or leave it out'
         )
-    if survivors and contenders:
-        raise StudyError("show: give --survivors or --contenders, not both")
-    chosen = where is not None or sort is not None or infeasible or survivors or contenders
+    lists = {"survivors": survivors, "contenders": contenders, "pareto": pareto}
+    listed = [name for name, asked in lists.items() if asked]
+    if len(listed) > 1:
+        raise StudyError(f"show: give --{listed[0]} or --{listed[1]}, not both")
+    chosen = where is not None or sort is not None or infeasible or bool(listed)
     if ascending is not None and sort is None:
         raise StudyError("show: --ascending and --descending need a --sort")
     if number is not None:
@@ -111,8 +117,7 @@ def show(
             raise StudyError("show: give a SET, or options that choose among all sets, not both")
         _show_set(folder, number)
     elif chosen:
-        listed = "survivors" if survivors else "contenders" if contenders else None
-        _show_found(folder, where or "", sort, ascending, top, infeasible, listed)
+        _show_found(folder, where or "", sort, ascending, top, infeasible, *listed)
     else:
         show_study(folder, top)
 
@@ -168,10 +173,23 @@ def _open_positions(path: Path, number: int) -> str:
 
 def _listed(path: Path, kind: str) -> IntArray:
     """The sets of a list, once it is said what the list is."""
+    import numpy as np
+
     from optimizer.review.lists import contenders, parameter_ranges, survivors
     from optimizer.store.folder import StudyFolder
+    from optimizer.store.pareto import pareto_sets
+    from optimizer.study_file.study import recorded_study
 
-    n_sets = StudyFolder.open(path).n_sets()
+    folder = StudyFolder.open(path)
+    n_sets = folder.n_sets()
+    if kind == "pareto":
+        front = pareto_sets(path)
+        objectives = recorded_study(folder.manifest()["study"]).search.objective
+        say(
+            f"{counted(len(front), 'set')} of {n_sets:,} on the Pareto front of"
+            f" {' and '.join(objectives)}: no other set is better in one and worse in none"
+        )
+        return front["set"].to_numpy(np.int64)
     if kind == "survivors":
         numbers = survivors(path)
         if not len(numbers):
@@ -204,7 +222,7 @@ def _show_found(
     ascending: bool | None,
     top: int,
     infeasible: bool,
-    listed: str | None,
+    listed: str | None = None,
 ) -> None:
     from optimizer.catalogue import METRICS
     from optimizer.review.records import judged
@@ -214,6 +232,10 @@ def _show_found(
     from optimizer.study_file.study import recorded_study
 
     among = None if listed is None else _listed(path, listed)
+    folder = StudyFolder.open(path)
+    study = recorded_study(folder.manifest()["study"])
+    if listed == "pareto" and sort is None:
+        sort = study.search.objective[0]
     frame = find_sets(
         path,
         where=where,
@@ -225,8 +247,6 @@ def _show_found(
     )
     if among is not None and not len(among):  # only now, so that no wrong option goes unsaid
         return
-    folder = StudyFolder.open(path)
-    study = recorded_study(folder.manifest()["study"])
     if study.costs.fill == "close":
         warn_close_fill()
     named = [name for one in read_condition(where) for name in one.names] if where.strip() else []
@@ -264,7 +284,7 @@ def show_study(path: Path, top: int) -> None:
     manifest = folder.manifest()
     study = recorded_study(manifest["study"])
     frame = best_sets(folder, study.search, top)
-    counts = folder.results(["trial", "feasible"])
+    counts = folder.results(["feasible"])
     selection, verdict, problem = judged(folder)
     state = (
         "" if manifest["complete"] else f" (not complete; resume it with `barsweep resume {path}`)"
@@ -274,13 +294,16 @@ def show_study(path: Path, top: int) -> None:
     samples = f"in-sample {first} to {holdout}, out-of-sample from there to {last}"
     if not holdout:
         samples = f"in-sample {first} to {last}, no out-of-sample: [validation] holdout is 0"
+    trials = folder.trials()
+    told = len(trials)
+    n_repeats = sum("repeats" in trial["user_attrs"] for trial in trials)
+    again = f" ({n_repeats:,} at points tried before)" if n_repeats else ""
     say("")
     say(
         f"{study.name}{state}: {counted(len(counts), 'parameter set')} ({folder.n_distinct():,}"
-        f" distinct) in {counted(counts['trial'].nunique(), 'trial')},"
-        f" {int(counts['feasible'].sum()):,} feasible"
+        f" distinct) in {counted(told, 'trial')}{again}, {int(counts['feasible'].sum()):,} feasible"
     )
-    n_trials, told = count_trials(study, build_space(study)), len(folder.trials())
+    n_trials = count_trials(study, build_space(study))
     if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:
         say(f"the search ended early, after {told:,} of {counted(n_trials, 'trial')}")
     say(samples)
@@ -292,7 +315,7 @@ def show_study(path: Path, top: int) -> None:
         _print_sets(frame, folder, study, selection, verdict)
     if len(counts) and (idle := why_nothing_traded(folder)):
         say(idle, "yellow")
-    reasons = Counter(trial["user_attrs"].get("reason") for trial in folder.trials())
+    reasons = Counter(trial["user_attrs"].get("reason") for trial in trials)
     del reasons[None]
     for reason, count in reasons.most_common(5):
         say(f"{counted(count, 'trial')} failed: {reason}", "yellow")

@@ -43,13 +43,14 @@ def check(
     """Validate a study and its bars; estimate parameter sets, memory, disk and time."""
     from optimizer.search.account_checks import check_account, warn_of_idle_symbols
     from optimizer.search.preflight import estimate, refuse_what_cannot_fit
+    from optimizer.search.warm_start import warm_points
     from optimizer.selection.power import power_of
     from optimizer.study_file.bars import load_study_bars
     from optimizer.study_file.load import load_study
     from optimizer.study_file.space import build_space
     from optimizer.study_file.spans import in_bars
     from optimizer.study_file.tables import CLUSTERS
-    from optimizer.sweep.inputs import prepare, require_warm_up, study_warm_up
+    from optimizer.sweep.inputs import holdout_bar, prepare, require_warm_up, study_warm_up
     from optimizer.sweep.rules import study_rules
     from optimizer.sweep.try_signals import try_signals
 
@@ -63,6 +64,9 @@ def check(
     require_warm_up(bars, warm_up)
     warn_of_idle_symbols(loaded, bars, warm_up, rules)
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
+    split = holdout_bar(bars, rules, warm_up, loaded.validation.holdout)
+    holdout_time = str(bars.timestamps[split]) if split < bars.n_bars else None
+    n_warm = len(warm_points(loaded, space, holdout_time))
     if look_ahead:
         _check_look_ahead(loaded, bars)
     if space.user_strategies:
@@ -72,6 +76,8 @@ def check(
         f"bars: {bars.n_bars:,} x {counted(bars.n_symbols, 'symbol')}, {str(bars.timestamps[0])[:16]} to"
         f" {str(bars.timestamps[-1])[:16]}, {bars.bars_per_year:g} a year; warm-up {warm_up}"
     )
+    if n_warm:
+        say(f"warm start: {counted(n_warm, 'point')} of {loaded.search.warm_start}")
     _print_estimate(needs)
     if loaded.workers.backend in CLUSTERS and not loaded.workers.count:
         say(

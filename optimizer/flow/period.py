@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kernels import layout
-from kernels.portfolio import add_return, bar_return, drawdown
+from kernels.portfolio import add_drawdown, add_return, add_to_streak, bar_return, drawdown
 from optimizer.sweep.performance import metrics_of
 from optimizer.types import Fill
 
@@ -24,13 +24,16 @@ class Period:
     _peak: float = field(init=False)
     _closed: float = field(init=False)
     _max_drawdown: float = 0.0
-    _returns: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    _returns: tuple[float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    _drawdowns: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    _losing: tuple[float, float] = (0.0, 0.0)
     _sum_exposure: float = 0.0
     _sum_equity: float = 0.0
     _traded: float = 0.0
     _costs: float = 0.0
     _n_trades: float = 0.0
     _n_wins: float = 0.0
+    _sum_held: float = 0.0
     _profit: float = 0.0
     _loss: float = 0.0
     _n_liquidations: float = 0.0
@@ -50,12 +53,15 @@ class Period:
         self._costs += fill.cost
         self._traded += abs(fill.lots) * fill.raw_value
 
-    def add_trade(self, profit: float) -> None:
+    def add_trade(self, profit: float, held: float) -> None:
         """Add a trade that has ended.
 
         Args:
             profit: money, costs included.
+            held: bars since the fill that opened it.
         """
+        self._losing = add_to_streak(1.0, profit, *self._losing)
+        self._sum_held += held
         self._n_trades += 1.0
         self._n_wins += 1.0 if profit > 0.0 else 0.0
         self._profit += max(profit, 0.0)
@@ -91,7 +97,9 @@ class Period:
         self._sum_exposure += exposure
         self._sum_equity += equity
         self._peak = max(equity, self._peak)
-        self._max_drawdown = max(self._max_drawdown, drawdown(equity, self._peak))
+        fall = drawdown(equity, self._peak)
+        self._max_drawdown = max(self._max_drawdown, fall)
+        self._drawdowns = add_drawdown(fall, *self._drawdowns)
         self._equity = equity
         self.n_bars += 1
 
@@ -119,7 +127,9 @@ class Period:
         """
         if not self.n_bars:
             raise ValueError("no bar yet")
-        s1, s2, s3, s4, down = self._returns
+        s1, s2, s3, s4, down, lost = self._returns
+        squares, under, most_under = self._drawdowns
+        losing, most_losing = self._losing
         sums = {
             layout.CASH: cash,
             layout.EQUITY: self._equity,
@@ -141,6 +151,13 @@ class Period:
             layout.GROSS_LOSS: self._loss,
             layout.N_LIQUIDATIONS: self._n_liquidations,
             layout.CARRY: self._carry,
+            layout.SUM_LOSS: lost,
+            layout.SUM_DRAWDOWN_2: squares,
+            layout.UNDER_PEAK: under,
+            layout.MOST_UNDER_PEAK: most_under,
+            layout.LOSING: losing,
+            layout.MOST_LOSING: most_losing,
+            layout.SUM_HELD: self._sum_held,
         }
         return metrics_of(
             sums, self.start, self.n_bars, bars_per_year, self.n_returns, returns_per_year

@@ -9,11 +9,12 @@ import pandas as pd
 
 from optimizer.errors import DataError
 from optimizer.flow.period import Period
+from optimizer.sweep.tails import tail_metrics
 from optimizer.types import FloatArray
 
 OF_RETURNS = (
     *("total_return", "cagr", "volatility", "sharpe", "sortino", "calmar", "max_drawdown"),
-    *("skewness", "kurtosis"),
+    *("skewness", "kurtosis", "drawdown_duration", "ulcer_index", "omega"),
 )
 """The metrics that returns define; the others are of an account and its trades."""
 
@@ -37,7 +38,7 @@ def metrics(
         risk_free: return without risk, a fraction a year; the ratios are of returns less it.
 
     Returns:
-        Values by name, NaN where undefined.
+        Values by name, NaN where undefined; those of ``tail_metrics`` too.
 
     Raises:
         DataError: there are no returns, one is no finite number of at least -1, or ``bars_per_year`` is
@@ -59,4 +60,4 @@ def metrics(
         equity *= 1.0 + one
         period.add_bar(equity, 0.0, risk_free / bars_per_year, closes=True)
     found = period.metrics(equity, equity <= 0.0, bars_per_year, bars_per_year)
-    return {name: found[name] for name in OF_RETURNS}
+    return {**{name: found[name] for name in OF_RETURNS}, **tail_metrics(values)}

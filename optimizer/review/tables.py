@@ -12,6 +12,7 @@ from optimizer.selection.p_values import family_wise
 from optimizer.selection.record import Selection
 from optimizer.selection.verdict import Verdict
 from optimizer.store.query import cell
+from optimizer.study_file.objectives import objective_of
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import held_name
@@ -101,7 +102,10 @@ def set_table(
         rows.append((str(row["set"]), *cells, ", ".join(differing)))
     if selection is not None and selection.held is not None:
         inside, outside = selection.held.in_sample, selection.held.out_of_sample
-        cells = [f"{cell(inside.get(name))} / {cell(outside.get(name))}" for name in metrics]
+        cells = [
+            f"{cell(objective_of(name, inside))} / {cell(objective_of(name, outside))}"
+            for name in metrics
+        ]
         rows.append(
             (
                 "-",

@@ -70,7 +70,11 @@ class Asker(Protocol):
 
 
 def new_asker(
-    study: Study, space: Space, n_trials: int, coordinator: Coordinator | None = None
+    study: Study,
+    space: Space,
+    n_trials: int,
+    coordinator: Coordinator | None = None,
+    warm: Sequence[TileTask] = (),
 ) -> Asker:
     """The source that a study asks for.
 
@@ -79,12 +83,13 @@ def new_asker(
         space: the parameter space of the study.
         n_trials: trials of the whole study.
         coordinator: hands out the points of a study that several processes share, or None.
+        warm: the first points, ahead of those of the source; not of a study that is shared.
     """
     if coordinator is not None:
         return SharedAsker(study, space, n_trials, coordinator)
     if steered(study, space):
-        return SamplerAsker(study, space, n_trials)
-    return EnumeratedAsker(study, space, n_trials)
+        return SamplerAsker(study, space, n_trials, warm)
+    return EnumeratedAsker(study, space, n_trials, warm)
 
 
 def enumerated_points(study: Study, space: Space, n_trials: int) -> Iterator[TileTask]:
@@ -112,12 +117,16 @@ class EnumeratedAsker:
         study: the study to search.
         space: the parameter space of the study.
         n_trials: trials of the study.
+        warm: points that come first.
     """
 
-    def __init__(self, study: Study, space: Space, n_trials: int) -> None:
+    def __init__(
+        self, study: Study, space: Space, n_trials: int, warm: Sequence[TileTask] = ()
+    ) -> None:
         self._space = space
         self._size = study.search.batch
-        self._points = enumerated_points(study, space, n_trials)
+        points = itertools.chain(warm, enumerated_points(study, space, n_trials))
+        self._points = itertools.islice(points, n_trials)
         self._asked: list[TileTask] = []
 
     def ask(self, batch: int) -> list[TileTask]:
@@ -157,14 +166,20 @@ class SamplerAsker:
         study: the study to search.
         space: the parameter space of the study.
         n_trials: trials of the study.
+        warm: points that come first.
     """
 
-    def __init__(self, study: Study, space: Space, n_trials: int) -> None:
+    def __init__(
+        self, study: Study, space: Space, n_trials: int, warm: Sequence[TileTask] = ()
+    ) -> None:
         self._search = study.search
         self._seed = study.seed
         self._space = space
         self._n_trials = n_trials
         self._optuna = optuna.create_study(directions=list(study.search.direction))
+        for task in warm:
+            params, _ = optuna_parameters(space, space.branches[task.branch], task.point)
+            self._optuna.enqueue_trial(params)
         self._asked: list[Trial] = []
 
     def ask(self, batch: int) -> list[TileTask]:

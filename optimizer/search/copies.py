@@ -88,8 +88,8 @@ class CopySearches:
 
     Raises:
         DataError: the bars cannot be used.
-        StudyFileError: the study has a file of members or of finer bars, ends by the clock, or cannot
-            trade the bars.
+        StudyFileError: the study has a file of members or of finer bars, starts warm, ends by the
+            clock, or cannot trade the bars.
     """
 
     def __init__(self, study: Study, mean_block: float | None, workers: int | None) -> None:
@@ -99,6 +99,11 @@ class CopySearches:
                     f"{study.source}: [data] {name}: its rows belong to times, at which a copy has other"
                     " bars; leave it out to calibrate"
                 )
+        if study.search.warm_start is not None:
+            raise StudyFileError(
+                f"{study.source}: [search] warm_start: a copy of the bars has no earlier search to start"
+                " from; leave it out to calibrate"
+            )
         if study.search.max_seconds is not None:
             raise StudyFileError(
                 f"{study.source}: [search] max_seconds: searches that end by the clock cannot be"

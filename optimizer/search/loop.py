@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,21 @@ from optimizer.search.asker import Asker
 from optimizer.search.clock import Clock
 from optimizer.search.journal import Journal
 from optimizer.search.objective import score_tile
-from optimizer.search.outcome import Outcome, failed, outcome_of, recorded_outcome, trial_record
+from optimizer.search.outcome import (
+    Outcome,
+    failed,
+    outcome_of,
+    recorded_outcome,
+    repeated,
+    trial_record,
+)
 from optimizer.search.plateau import plateau_over_tiles
 from optimizer.search.progress import Progress, Tally
 from optimizer.search.rows import result_columns
 from optimizer.store.batches import FinishedBatch
 from optimizer.store.folder import StudyFolder
 from optimizer.store.plateau import save_plateau
+from optimizer.store.trial_records import point_key
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
@@ -93,6 +101,7 @@ class SearchLoop:
         self._on_progress = on_progress
         self._most = n_batches
         self._journal = Journal(folder, study)
+        self._told: dict[str, Outcome] = {}
 
     def run(self) -> None:
         """Ask, evaluate, tell and store batches until the asker has no more points, or the search ends.
@@ -133,10 +142,13 @@ class SearchLoop:
                 if on_disk:
                     continue
             else:
-                tiles = [make_tile(self._space, task) for task in tasks]
-                results = self._evaluate(tasks, tiles)
+                fresh = self._fresh(tasks)
+                tiles = [make_tile(self._space, tasks[i]) for i in fresh]
+                results = self._evaluate([tasks[i] for i in fresh], tiles)
                 with self._clock("scores"):
-                    scored = self._score(tasks, tiles, results)
+                    scored = self._score(
+                        tasks, dict(zip(fresh, zip(tiles, results, strict=True), strict=True))
+                    )
                     trials = self._tell(scored.outcomes, scored.maxima)
                 with self._clock("storage"):
                     self._store(number, scored, trials)
@@ -149,6 +161,14 @@ class SearchLoop:
         patience, most = self._search.stop_after, self._search.max_seconds
         tired = patience is not None and self._tally.since_best >= patience
         return number > 0 and (tired or (most is not None and seconds >= most))
+
+    def _fresh(self, tasks: Sequence[TileTask]) -> list[int]:
+        """The places of the points of a batch at which no trial was before, not even of the batch."""
+        first: dict[str, int] = {}
+        for place, task in enumerate(tasks):
+            if _key(task) not in self._told:
+                first.setdefault(_key(task), place)
+        return list(first.values())
 
     def _evaluate(
         self, tasks: Sequence[TileTask], tiles: Sequence[Tile]
@@ -171,25 +191,33 @@ class SearchLoop:
     def _score(
         self,
         tasks: Sequence[TileTask],
-        tiles: Sequence[Tile],
-        results: Sequence[TileResult | TileFailure],
+        evaluated: Mapping[int, tuple[Tile, TileResult | TileFailure]],
     ) -> _Scored:
         rows: list[dict[str, Any]] = []
         moments = [np.empty((0, 2, self._n_blocks))]
         outcomes: list[Outcome] = []
         first_set = self._tally.sets
-        for task, tile, result in zip(tasks, tiles, results, strict=True):
+        for place, task in enumerate(tasks):
+            trial = self._tally.trials + place
+            if place not in evaluated:
+                outcomes.append(self._told[_key(task)])
+                continue
+            tile, result = evaluated[place]
             if isinstance(result, TileFailure):
                 outcomes.append(failed(result.reason))
-                continue
-            swept = self._space.branches[task.branch].swept
-            score = score_tile(self._search, tile.columns, result.in_sample, swept)
-            trial = self._tally.trials + len(outcomes)
-            rows.append(result_columns(tile, result, score, first_set, trial))
-            first_set += tile.n_lanes
-            moments.append(result.moments)
-            outcomes.append(outcome_of(tile, result, score))
+            else:
+                swept = self._space.branches[task.branch].swept
+                score = score_tile(self._search, tile.columns, result.in_sample, swept)
+                rows.append(result_columns(tile, result, score, first_set, trial))
+                first_set += tile.n_lanes
+                moments.append(result.moments)
+                outcomes.append(outcome_of(tile, result, score))
+            self._remember(task, trial, outcomes[-1])
         return _Scored(outcomes, rows, np.concatenate(moments), self._pool.maxima)
+
+    def _remember(self, task: TileTask, trial: int, outcome: Outcome) -> None:
+        """Keep what further trials at a point are told."""
+        self._told.setdefault(_key(task), repeated(outcome, trial))
 
     def _tell(self, outcomes: Sequence[Outcome], maxima: Float32Array) -> list[FrozenTrial]:
         trials = self._asker.tell(outcomes)
@@ -203,7 +231,10 @@ class SearchLoop:
         first = self._tally.trials
         different = 0
         if len(tasks) == len(batch.trials):
-            trials = self._tell([recorded_outcome(one) for one in batch.trials], batch.maxima)
+            outcomes = [recorded_outcome(one) for one in batch.trials]
+            for place, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
+                self._remember(task, first + place, outcome)
+            trials = self._tell(outcomes, batch.maxima)
             for trial, record in zip(trials, batch.trials, strict=True):
                 told = trial_record(first + different, trial)
                 if json.loads(json.dumps(told)) != record:
@@ -235,3 +266,7 @@ class SearchLoop:
         if self._on_progress is not None:
             busy = self._pool.kernel_seconds / self._pool.count
             self._on_progress(self._tally.progress(busy))
+
+
+def _key(task: TileTask) -> str:
+    return point_key({"": task.branch, **task.point})

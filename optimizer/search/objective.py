@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 from optimizer.catalogue import METRICS
 from optimizer.search.plateau import plateau
 from optimizer.study_file.constraints import Constraint
+from optimizer.study_file.objectives import objective_values
 from optimizer.study_file.search_tables import Quantile, SearchTable
 from optimizer.types import BoolArray, FloatArray
 
@@ -60,7 +61,9 @@ def score_tile(
     metrics = {name: in_sample[:, i] for i, name in enumerate(METRICS)}
     names, feasible, violations = _constraints(search, {**columns, **metrics}, len(in_sample))
     signs = [1.0 if direction == "maximize" else -1.0 for direction in search.direction]
-    gains = np.stack([s * metrics[name] for s, name in zip(signs, search.objective, strict=True)])
+    gains = np.stack(
+        [s * objective_values(one, metrics) for s, one in zip(signs, search.objective, strict=True)]
+    )
     if search.tile_value == "plateau":
         gains = np.stack([plateau(gain, columns, swept) for gain in gains])
     finite = np.isfinite(gains).all(axis=0)

@@ -27,7 +27,8 @@ class Outcome:
     Attributes:
         values: one per objective; None where the trial failed.
         attributes: ``n_sets``, the parameter sets evaluated; ``reason``, why there are no values; of
-            the set that represents the tile ``winner``, its parameters, and ``in_sample``, its metrics.
+            the set that represents the tile ``winner``, its parameters, and ``in_sample``, its metrics;
+            ``repeats``, the trial that was at the same point before, in place of these.
         violations: the amount by which that set breaks each constraint on results; 0 where it
             holds.
     """
@@ -54,6 +55,19 @@ def failed(reason: str) -> Outcome:
         reason: the reason as the trial's record states it.
     """
     return Outcome(None, {"n_sets": 0, "reason": reason})
+
+
+def repeated(outcome: Outcome, trial: int) -> Outcome:
+    """The outcome of a point that an earlier trial was at: what that one was told, and no sets.
+
+    Args:
+        outcome: the outcome of the earlier trial.
+        trial: its number.
+    """
+    attributes: dict[str, Any] = {"n_sets": 0, "repeats": trial}
+    if "reason" in outcome.attributes:
+        attributes["reason"] = outcome.attributes["reason"]
+    return Outcome(outcome.values, attributes, outcome.violations)
 
 
 def outcome_of(tile: Tile, result: TileResult, score: TileScore) -> Outcome:

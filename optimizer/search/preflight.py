@@ -38,7 +38,7 @@ SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
 SECONDS_PER_FIT = {"hmm": 0.005, "svm": 0.03}
 """Time of one fit of a regime model."""
 
-BYTES_PER_ROW = 296
+BYTES_PER_ROW = 355
 """One parameter set in a result file, compressed. Its return moments are 16 bytes a block more. Sets
 that trade alike compress better."""
 

@@ -102,7 +102,7 @@ class Tally:
         self.trials += 1
         self.sets += outcome.n_sets
         self.since_best += 1
-        self._distinct[point_key(params)] = outcome.n_sets
+        self._distinct.setdefault(point_key(params), outcome.n_sets)
         if outcome.values is None or not outcome.feasible:
             return
         value = outcome.values[0]

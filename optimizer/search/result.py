@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,10 +12,16 @@ from optimizer.review.notebook import study_html
 from optimizer.review.records import judged
 from optimizer.selection.verdict import Verdict
 from optimizer.store.folder import StudyFolder
+from optimizer.store.pareto import pareto_sets
 from optimizer.store.query import best_sets
 from optimizer.store.seal import with_holdout
 from optimizer.study_file.study import Study
 from optimizer.text import counted
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from optimizer.views.study_figures import StudyFigure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,6 +75,55 @@ class StudyResult:
             StudyError: there are no results, or a file cannot be read.
         """
         return best_sets(self.folder, self.study.search, top)
+
+    def pareto(self, *objectives: str) -> pd.DataFrame:
+        """The feasible sets that no other beats at no cost in an objective, see ``pareto_sets``.
+
+        Args:
+            *objectives: metrics, or expressions over them, such as ``"sharpe", "max_drawdown"``; none
+                takes those of the study.
+
+        Raises:
+            StudyError: there are no results, a file cannot be read, or an objective is none.
+        """
+        return pareto_sets(self.folder.path, objectives or None)
+
+    def plot_heatmap(self, x: str, y: str, metric: str = "sharpe") -> go.Figure:
+        """A metric over two parameters as a figure, see ``heatmap``.
+
+        Args:
+            x, y: parameters; the name of the strategy in front may be left out.
+            metric: one of the metrics, or ``oos_`` and one of them.
+        """
+        # Through the door of the package, here and below: this layer is above that of the figures.
+        import optimizer
+
+        return optimizer.heatmap(self, x, y, metric)
+
+    def plot_equity(self) -> go.Figure:
+        """The equity of the winner, the median set and the benchmark, see ``plot_study``."""
+        return self._plot("equity")
+
+    def plot_search(self) -> go.Figure:
+        """The value of each trial and the best so far, see ``plot_study``."""
+        return self._plot("search")
+
+    def plot_parameters(self) -> go.Figure:
+        """How much each parameter explains of the objective, see ``plot_study``."""
+        return self._plot("parameters")
+
+    def plot_density(self) -> go.Figure:
+        """All sets in-sample and out-of-sample, once the holdout is unsealed, see ``plot_study``."""
+        return self._plot("density")
+
+    def plot_pareto(self) -> go.Figure:
+        """The sets by several objectives, the Pareto front marked, see ``plot_study``."""
+        return self._plot("pareto")
+
+    def _plot(self, figure: StudyFigure) -> go.Figure:
+        import optimizer
+
+        return optimizer.plot_study(self, figure)
 
     @property
     def verdict(self) -> Verdict | None:

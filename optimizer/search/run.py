@@ -22,6 +22,7 @@ from optimizer.search.preflight import Estimate
 from optimizer.search.prepare import PreparedStudy, prepare_study
 from optimizer.search.progress import Progress, Tally
 from optimizer.search.result import StudyResult
+from optimizer.search.warm_start import warm_points, warm_tasks
 from optimizer.search.windows import walk_forward_searches
 from optimizer.selection.select import select
 from optimizer.store.folder import StudyFolder
@@ -63,9 +64,10 @@ def run_study(
     """
     path = Path("out") / study.name if out is None else Path(out)
     prepared = prepare_study(study, path, workers, on_start)
+    manifest = study_manifest(prepared.study, prepared.bars, prepared.inputs)
+    manifest["warm_start"] = warm_points(prepared.study, prepared.space, manifest["holdout_time"])
     with exclusive_use(path):
         coordinator = _coordinator(prepared, path)
-        manifest = study_manifest(prepared.study, prepared.bars, prepared.inputs)
         if overwrite:
             for process in StudyFolder(path).processes_left():
                 remove_shared_memory(process)
@@ -109,9 +111,11 @@ def carry_out(
                 if coordinator is not None:
                     opened.enter_context(coordinator)
                 n_trials = prepared.needs.n_trials
-                asker = new_asker(study, space, n_trials, coordinator)
+                manifest = folder.manifest()
+                warm = warm_tasks(manifest.get("warm_start", ()), space, folder.manifest_path)
+                asker = new_asker(study, space, n_trials, coordinator, warm)
                 try:
-                    most = folder.manifest().get("n_batches")
+                    most = manifest.get("n_batches")
                     SearchLoop(
                         study, space, inputs, folder, pool, asker, tally, clock, told, most
                     ).run()

@@ -12,7 +12,8 @@ NAMES = ("strategy", "classifier")
 OUT_OF_SAMPLE = tuple(f"oos_{name}" for name in METRICS)
 """Metrics over the holdout, in the order of ``METRICS``."""
 
-COUNTS = ("n_trades", "oos_n_trades")
+_COUNTS = ("n_trades", "losing_streak", "drawdown_duration")
+COUNTS = (*_COUNTS, *(f"oos_{name}" for name in _COUNTS))
 """Metrics that are whole numbers."""
 
 FLAGS = ("ruined", "oos_ruined")
@@ -26,4 +27,5 @@ def parameter_columns(columns: Iterable[str]) -> list[str]:
         columns: the columns of the results.
     """
     other = {*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE}
-    return [name for name in columns if name not in other]
+    # An objective that is an expression has a column too, whose name is no identifier.
+    return [name for name in columns if name not in other and name.isidentifier()]

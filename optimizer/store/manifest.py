@@ -15,6 +15,7 @@ from optimizer.store.validated import (
     Count,
     Digest,
     Name,
+    Number,
     PathText,
     Record,
     problem_of,
@@ -25,6 +26,14 @@ from optimizer.text import quoted
 
 _Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d(T[0-9:.]{0,20})?$")]
 _MANY = 100_000
+
+
+class WarmPoint(Record):
+    """A point with which a search began, see ``optimizer.search.warm_start``."""
+
+    strategy: Name
+    classifier: Name
+    point: Annotated[dict[Name, Number], Field(max_length=1000)]
 
 
 class Manifest(Record):
@@ -46,6 +55,7 @@ class Manifest(Record):
         versions: the versions of the packages that results depend on.
         kernels: hash of barsweep's kernels.
         coordinated: whether several processes share the study.
+        warm_start: points with which the search began, the best of another study.
         complete: whether every batch is there and judged.
         n_batches: batches of the complete study; None before the end.
         winner: the set whose out-of-sample figures the verdict shows; None before the end, or if no
@@ -74,6 +84,9 @@ class Manifest(Record):
     complete: bool
     overridden: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
     coordinated: bool = False
+    warm_start: Annotated[list[WarmPoint], Field(max_length=1_000_000)] = Field(
+        default_factory=list
+    )
     n_batches: Count | None = None
     winner: Count | None = None
 

@@ -32,7 +32,7 @@ CALIBRATION = "calibration.json"
 
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 MISSING = "missing"
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from pydantic_core import PydanticCustomError
 
-from optimizer.catalogue import METRIC_DIRECTIONS, METRICS
+from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
+from optimizer.store.columns import NAMES
 from optimizer.store.folder import StudyFolder
 from optimizer.store.seal import is_sealed, require_unsealed, with_holdout
 from optimizer.study_file.constraints import Constraint, read_condition
@@ -128,12 +128,13 @@ def find_sets(
     opened = StudyFolder.open(Path(folder))
     study = opened.manifest()["study"]
     search = recorded_study(study).search
-    columns, owners = [*opened.columns(), *OUT_OF_SAMPLE], owners_of(study)
+    sealed = opened.out_of_sample_columns()
+    columns, owners = [*opened.columns(), *sealed], owners_of(study)
     conditions = _conditions(where, columns, owners)
     sort = None if sort is None else column_of(sort, columns, owners, "sort")
     names = {name for one in conditions for name in one.names if name in columns}
     names |= {sort} if sort is not None else set()
-    outside = sorted(names.intersection(OUT_OF_SAMPLE))
+    outside = sorted(names.intersection(sealed))
     if outside:
         require_unsealed(opened, outside[0])
     wanted = ["set", "feasible", "score", *search.objective, *sorted(names.difference(outside))]
@@ -156,9 +157,8 @@ def _sorted(
 ) -> list[int]:
     """The numbers of sets in the order of a column, the undefined last."""
     if ascending is None:
-        ascending = METRIC_DIRECTIONS.get(sort.removeprefix("oos_"), "minimize") == "minimize"
-        if sort == "score":
-            ascending = search.direction[0] == "minimize"
+        known = {**search.directions, "score": search.direction[0]}
+        ascending = known.get(sort.removeprefix("oos_"), "minimize") == "minimize"
     ordered = frame.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
     return ordered["set"].to_list()
 

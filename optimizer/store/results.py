@@ -26,6 +26,7 @@ from optimizer.store.manifest import read_manifest
 from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.plateau import with_plateau
 from optimizer.store.trial_records import distinct_points, read_trials
+from optimizer.study_file.objectives import is_expression, metrics_named, objective_values
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
 from optimizer.types import BoolArray, Float32Array, FloatArray
@@ -70,6 +71,15 @@ class Results:
         study = read_manifest(self.path / MANIFEST)["study"]
         return {table: [one["name"] for one in study[table]] for table in NAMES}
 
+    def expressions(self) -> list[str]:
+        """The objectives of the study that are expressions; each is a column computed from metrics.
+
+        Raises:
+            StudyError: the manifest cannot be read.
+        """
+        named = read_manifest(self.path / MANIFEST)["study"]["search"]["objective"]
+        return [one for one in ([named] if isinstance(named, str) else named) if is_expression(one)]
+
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
 
@@ -77,7 +87,8 @@ class Results:
             columns: names, ``set`` among them if ``score`` is; None reads all.
 
         Returns:
-            Columns: those of ``result_table``; scores are those of ``with_plateau``.
+            Columns: those of ``result_table``, and objectives that are expressions; scores are those of
+            ``with_plateau``.
 
         Raises:
             StudyError: there are no results, or a file cannot be read.
@@ -85,9 +96,16 @@ class Results:
         paths = self.batch_paths()
         if not paths:
             raise self.no_results()
-        names = None if columns is None else list(columns)
-        frame: pd.DataFrame = self._joined(paths, columns=names).to_pandas()
-        return self._with_plateau(frame) if "score" in frame.columns else frame
+        if columns is None:
+            whole = self._joined(paths).to_pandas()
+            return self._with_plateau(_computed(whole, self.expressions()))
+        # A column that is written has the name of a parameter or a metric.
+        expressions = [name for name in columns if not name.isidentifier()]
+        written = [name for name in columns if name.isidentifier()]
+        needed = [name for one in expressions for name in metrics_named(one)]
+        read = self._joined(paths, columns=[*dict.fromkeys([*written, *needed])]).to_pandas()
+        found = _computed(read, expressions)[list(columns)]
+        return self._with_plateau(found) if "score" in found.columns else found
 
     def _with_plateau(self, frame: pd.DataFrame) -> pd.DataFrame:
         return with_plateau(self.path, frame, self.n_sets())
@@ -119,7 +137,8 @@ class Results:
         paths = self.batch_paths()
         if not paths:
             raise self.no_results()
-        return list(read_parquet(partial(read_schema, paths[0]), paths[0]).names)
+        written = read_parquet(partial(read_schema, paths[0]), paths[0]).names
+        return [*written, *self.expressions()]
 
     def n_sets(self) -> int:
         """The number of parameter sets evaluated so far.
@@ -190,16 +209,25 @@ class Results:
                 f"{self.path}: no parameter set {missing[0]} in this study; valid: 0 to"
                 f" {self.n_sets() - 1:,}"
             )
-        return self._with_plateau(frame.loc[list(numbers)].reset_index(drop=True))
+        rows = frame.loc[list(numbers)].reset_index(drop=True)
+        return self._with_plateau(_computed(rows, self.expressions()))
 
-    def holdout(self, numbers: Sequence[int], names: Sequence[str] = OUT_OF_SAMPLE) -> pd.DataFrame:
+    def out_of_sample_columns(self) -> list[str]:
+        """The names of the columns of the holdout, in order.
+
+        Raises:
+            StudyError: the manifest cannot be read.
+        """
+        return [*OUT_OF_SAMPLE, *(f"oos_{one}" for one in self.expressions())]
+
+    def holdout(self, numbers: Sequence[int], names: Sequence[str] | None = None) -> pd.DataFrame:
         """The out-of-sample metrics of parameter sets, sealed or not.
 
         Whatever is shown to anybody comes from ``optimizer.store.seal``, which keeps to the seal.
 
         Args:
             numbers: the numbers of the sets; those that the study lacks are left out.
-            names: the columns, out of ``OUT_OF_SAMPLE``.
+            names: the columns, out of ``out_of_sample_columns``; None takes all.
 
         Returns:
             These columns, indexed by the number of the set.
@@ -208,7 +236,11 @@ class Results:
             StudyError: a file cannot be read.
         """
         rows = pc.field("set").isin(pa.array(numbers, pa.int64()))
-        columns = ["set", *names]
+        shown = self.out_of_sample_columns() if names is None else list(names)
+        expressions = [name.removeprefix("oos_") for name in shown if not name.isidentifier()]
+        written = [name for name in shown if name.isidentifier()]
+        needed = [f"oos_{name}" for one in expressions for name in metrics_named(one)]
+        columns = ["set", *dict.fromkeys([*written, *needed])]
         tables = [
             read_parquet(partial(read_holdout, path, columns=columns, filters=rows), path)
             for path in self.batch_paths()
@@ -219,7 +251,7 @@ class Results:
                 f"{self.path / HOLDOUT}: has a set twice; `barsweep resume {self.path}` computes the"
                 " batch again"
             )
-        return frame
+        return _computed(frame, expressions, "oos_")[shown]
 
     def trials(self) -> list[dict[str, Any]]:
         """Every trial told, in order, as ``search.outcome.trial_record`` gives it.
@@ -241,3 +273,13 @@ class Results:
     def n_distinct(self) -> int:
         """The number of parameter sets tried; a point that was asked several times counts once."""
         return sum(distinct_points(self.trials()).values())
+
+
+def _computed(frame: pd.DataFrame, expressions: Sequence[str], prefix: str = "") -> pd.DataFrame:
+    """The rows with the values of some objectives that are expressions, from their metrics."""
+    for one in expressions:
+        metrics = {
+            name: frame[prefix + name].astype("float64").to_numpy() for name in metrics_named(one)
+        }
+        frame = frame.assign(**{prefix + one: objective_values(one, metrics)})
+    return frame

@@ -19,7 +19,6 @@ from pydantic import Field, ValidationError
 
 from optimizer.errors import StudyError
 from optimizer.files import save
-from optimizer.store.columns import OUT_OF_SAMPLE
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import UNSEALED
 from optimizer.store.validated import Count, Record, problem_of, read_json
@@ -95,14 +94,14 @@ def seal_note(folder: StudyFolder) -> str:
 
 
 def with_holdout(
-    folder: StudyFolder, frame: pd.DataFrame, names: Sequence[str] = OUT_OF_SAMPLE
+    folder: StudyFolder, frame: pd.DataFrame, names: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Parameter sets with their out-of-sample metrics.
 
     Args:
         folder: the folder of the study.
         frame: rows of its results, ``set`` among their columns.
-        names: the columns to add, out of ``OUT_OF_SAMPLE``.
+        names: the columns to add, out of ``out_of_sample_columns``; None adds all.
 
     Returns:
         The same rows with these columns behind the others.
@@ -111,7 +110,7 @@ def with_holdout(
         StudyError: the holdout is sealed, or a file cannot be read.
     """
     require_unsealed(folder, "out-of-sample figures")
-    return _joined(folder, frame, frame["set"], names)
+    return _joined(folder, frame, frame["set"], names or folder.out_of_sample_columns())
 
 
 def with_open_holdout(folder: StudyFolder, frame: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +121,7 @@ def with_open_holdout(folder: StudyFolder, frame: pd.DataFrame) -> pd.DataFrame:
         frame: rows of its results, ``set`` among their columns.
 
     Returns:
-        The same rows with the columns ``OUT_OF_SAMPLE`` behind the others; null where sealed.
+        The same rows with the columns ``out_of_sample_columns`` behind the others; null where sealed.
 
     Raises:
         StudyError: a file cannot be read.
@@ -130,7 +129,7 @@ def with_open_holdout(folder: StudyFolder, frame: pd.DataFrame) -> pd.DataFrame:
     shown = frame["set"]
     if is_sealed(folder):
         shown = shown[shown.isin(_looked_at(folder))]
-    return _joined(folder, frame, shown, OUT_OF_SAMPLE)
+    return _joined(folder, frame, shown, folder.out_of_sample_columns())
 
 
 def _joined(

@@ -33,7 +33,10 @@ def distinct_points(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     Returns:
         Number of sets by ``point_key``.
     """
-    return {point_key(one["params"]): int(one["user_attrs"]["n_sets"]) for one in trials}
+    found: dict[str, int] = {}
+    for one in trials:  # the first at a point evaluates it
+        found.setdefault(point_key(one["params"]), int(one["user_attrs"]["n_sets"]))
+    return found
 
 
 class OfTrial(Record):
@@ -41,6 +44,7 @@ class OfTrial(Record):
 
     n_sets: Count
     reason: Annotated[str, Field(max_length=100_000)] = ""
+    repeats: Count | None = None
     winner: dict[Name, Number] = Field(default_factory=dict)
     in_sample: dict[Name, Number | None] = Field(default_factory=dict)
 

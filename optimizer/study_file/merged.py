@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from optimizer.catalogue import METRIC_DIRECTIONS
 from optimizer.errors import StudyFileError
+from optimizer.study_file.objectives import direction_of
 from optimizer.text import quoted
 
 _LISTS = ("strategy", "classifier")
@@ -48,8 +48,8 @@ def merged_tables(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 def _direction(search: Mapping[str, Any]) -> object:
     objective = search["objective"]
     if isinstance(objective, str):
-        return METRIC_DIRECTIONS[objective]
-    return [METRIC_DIRECTIONS[name] for name in objective]
+        return direction_of(objective)
+    return [direction_of(one) for one in objective]
 
 
 _FOLLOWING: Mapping[str, Sequence[tuple[str, str, Callable[[Mapping[str, Any]], object]]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
@@ -10,16 +11,17 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from optimizer.catalogue import (
     MAX_BLOCKS,
     METRIC_DIRECTIONS,
-    METRICS,
     RETURNS,
     Direction,
     Returns,
 )
 from optimizer.study_file.constraints import Constraint, read_constraint
+from optimizer.study_file.objectives import direction_of, is_expression, read_objective
 from optimizer.study_file.tables import Table, name_of, read_flag, real, whole
 from optimizer.study_file.values import (
     bounded,
     distinct,
+    filled_text,
     listed,
     named,
     one_of,
@@ -45,10 +47,8 @@ class Quantile(Table):
     quantile: Annotated[float, real(0, 1)]
 
 
-def _read_objective(value: object) -> list[str]:
-    names = [
-        one_of(name, METRICS) for name in ([value] if isinstance(value, str) else listed(value))
-    ]
+def _read_objectives(value: object) -> list[str]:
+    names = [read_objective(one) for one in ([value] if isinstance(value, str) else listed(value))]
     distinct(names, "give each objective once")
     return names
 
@@ -75,6 +75,13 @@ def _read_storage(value: object) -> str:
     return value
 
 
+def _read_folder(value: object) -> str:
+    """Read the folder of a study; what stands for one in Python is taken where it lies."""
+    if isinstance(value, os.PathLike):
+        return filled_text(os.path.abspath(value))
+    return filled_text(value)
+
+
 class SearchTable(Table):
     """``[search]``: which points are tried, and what is best.
 
@@ -86,7 +93,9 @@ class SearchTable(Table):
             batch; None never does.
         max_seconds: time after which the search begins no further batch, of each start of the study;
             None is no limit. It alone makes results depend on the speed of a machine.
-        objective: one or more metrics.
+        warm_start: folder of another study, relative to the study file's; the first batch begins with the
+            searched values of its best sets. None begins as the sampler does.
+        objective: one or more metrics, or expressions over them, see ``objectives``.
         direction: the direction of each objective, "maximize" or "minimize".
         returns: the returns of which the Sharpe ratio and other ratios are: those from close to close
             of each bar, or of the last bar of each day.
@@ -101,7 +110,8 @@ class SearchTable(Table):
     batch: Annotated[int, whole(1, 10**6)] = 16
     stop_after: Annotated[int, whole(1, 10**9)] | None = None
     max_seconds: Annotated[float, real(0.1, 1e9)] | None = None
-    objective: Annotated[tuple[str, ...], BeforeValidator(_read_objective)] = ("sharpe",)
+    warm_start: Annotated[str, BeforeValidator(_read_folder)] | None = None
+    objective: Annotated[tuple[str, ...], BeforeValidator(_read_objectives)] = ("sharpe",)
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
     returns: Annotated[Returns, name_of(*RETURNS)] = "bar"
     tile_value: Annotated[TileValue | Quantile, BeforeValidator(_read_tile_value)] = "best"
@@ -113,7 +123,7 @@ class SearchTable(Table):
     def _read_direction(cls, value: object, info: ValidationInfo) -> object:
         objective: tuple[str, ...] = info.data.get("objective", ())
         if value == ():
-            return tuple(METRIC_DIRECTIONS[name] for name in objective)
+            return tuple(direction_of(one) for one in objective)
         names = [value] if isinstance(value, str) else listed(value)
         directions = tuple(one_of(name, get_args(Direction)) for name in names)
         if objective and len(directions) != len(objective):
@@ -129,6 +139,12 @@ class SearchTable(Table):
             raise refusal(f'got {quoted(value)}; expected a list such as ["n_trades >= 30"]')
         return value
 
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """The direction in which each metric is better, and each objective that is an expression."""
+        own = zip(self.objective, self.direction, strict=True)
+        return {**METRIC_DIRECTIONS, **{one: way for one, way in own if is_expression(one)}}
+
     @model_validator(mode="after")
     def _can_end_early(self) -> SearchTable:
         for key in ("stop_after", "max_seconds"):
@@ -140,6 +156,19 @@ class SearchTable(Table):
         if self.stop_after is not None and len(self.objective) > 1:
             message = f"needs one objective, which gets better or not; got {len(self.objective)}"
             refuse_all([(("stop_after",), message)])
+        return self
+
+    @model_validator(mode="after")
+    def _can_start_warm(self) -> SearchTable:
+        if self.warm_start is not None:
+            if self.sampler == "grid":
+                message = '"grid" tries every point of its space, in order; leave it out'
+                refuse_all([(("warm_start",), message)])
+            if self.storage is not None:
+                message = (
+                    "several coordinators ([search] storage) share no first batch; leave it out"
+                )
+                refuse_all([(("warm_start",), message)])
         return self
 
     @model_validator(mode="after")

@@ -107,6 +107,12 @@ class Study(Table):
         return (self._base_path / self.data.path).resolve()
 
     @property
+    def warm_start_path(self) -> Path | None:
+        """The folder of the study with whose best points the search begins, absolute."""
+        folder = self.search.warm_start
+        return None if folder is None else (self._base_path / folder).resolve()
+
+    @property
     def lot_size(self) -> float:
         """Units of a lot of a symbol that ``[instruments]`` does not give one."""
         setting = self.risk.settings["lot_size"]

@@ -15,6 +15,7 @@ from kernels.risk import reducing_part
 from optimizer.study_file.space import Value
 from optimizer.sweep.attribution import attribution
 from optimizer.sweep.rules import Rules
+from optimizer.sweep.tails import tail_metrics
 from optimizer.sweep.trades import round_trips, with_excursions
 from optimizer.types import Bars, FloatArray
 
@@ -165,11 +166,16 @@ class BacktestResult:
 
     @property
     def stats(self) -> pd.DataFrame:
-        """The metrics, one row each: ``in_sample`` and, where it may be shown, ``out_of_sample``."""
-        stats = pd.DataFrame({"in_sample": self.in_sample})
+        """The metrics, one row each: ``in_sample`` and, where it may be shown, ``out_of_sample``.
+
+        Those of ``tail_metrics``, of the returns of each bar, come last.
+        """
+        returns: FloatArray = self.returns.to_numpy(np.float64)
+        split = min(self.waiting) - self._first
+        stats = {"in_sample": {**self.in_sample, **tail_metrics(returns[:split])}}
         if self.out_of_sample is not None:
-            stats["out_of_sample"] = self.out_of_sample
-        return stats.rename_axis("metric")
+            stats["out_of_sample"] = {**self.out_of_sample, **tail_metrics(returns[split:])}
+        return pd.DataFrame(stats).rename_axis("metric")
 
     def attribution(self) -> pd.DataFrame:
         """Where the profit came from: by symbol, by side, by regime and by year.

@@ -11,9 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from optimizer.catalogue import CLASSIFIERS, COSTS, METRIC_DIRECTIONS, METRICS, RISK, column
+from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK, column
 from optimizer.errors import StudyError
-from optimizer.store.columns import OUT_OF_SAMPLE, parameter_columns
+from optimizer.store.columns import parameter_columns
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.query import best_sets, column_of, owners_of
@@ -63,11 +63,12 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
     x, y = (column_of(name, parameters, owners_of(recorded), "heatmap") for name in (x, y))
     if x == y:
         raise StudyError(f"heatmap: {quoted(x)} twice; name two parameters")
-    if metric not in (*METRICS, *OUT_OF_SAMPLE):
-        raise StudyError(f"metric: no metric {quoted(metric)}; {suggest(metric, METRICS)}")
-    shown = [metric] if metric in OUT_OF_SAMPLE or is_sealed(opened) else [metric, f"oos_{metric}"]
-    outside = [name for name in shown if name in OUT_OF_SAMPLE]
-    inside = [name for name in shown if name in METRICS]
+    metrics, sealed = (*METRICS, *opened.expressions()), opened.out_of_sample_columns()
+    if metric not in (*metrics, *sealed):
+        raise StudyError(f"metric: no metric {quoted(metric)}; {suggest(metric, metrics)}")
+    shown = [metric] if metric in sealed or is_sealed(opened) else [metric, f"oos_{metric}"]
+    outside = [name for name in shown if name in sealed]
+    inside = [name for name in shown if name in metrics]
     every = opened.results(["set", x, y, "feasible", *inside])
     if outside:
         require_unsealed(opened, outside[0])
@@ -92,9 +93,7 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
         cols=len(shown),
         shared_yaxes=True,
         horizontal_spacing=0.04,
-        subplot_titles=[
-            "out-of-sample" if name in OUT_OF_SAMPLE else "in-sample" for name in shown
-        ],
+        subplot_titles=["out-of-sample" if name in sealed else "in-sample" for name in shown],
     )
     for place, name in enumerate(shown, 1):
         values = pd.to_numeric(frame[name]).astype("float64")
@@ -144,7 +143,7 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
         title=f"{study.name}: {label} over {x} and {y}, median of the sets in each cell",
         coloraxis={
             "colorscale": "Viridis",
-            "reversescale": METRIC_DIRECTIONS[base] == "minimize",
+            "reversescale": study.search.directions[base] == "minimize",
             "colorbar": {"title": {"text": label}},
         },
     )

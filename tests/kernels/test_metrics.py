@@ -39,6 +39,12 @@ METRICS = (
     "kurtosis",
     "liquidations",
     "carry",
+    "expectancy",
+    "average_holding",
+    "losing_streak",
+    "drawdown_duration",
+    "ulcer_index",
+    "omega",
 )
 
 
@@ -66,6 +72,7 @@ def rows_of(
     ruined: bool = False,
     liquidations: float = 0.0,
     carry: float = 0.0,
+    held: Sequence[float] = (),
 ) -> FloatArray:
     """The rows of the simulation's state that a lane with this path has, (N_LANE_ROWS,)."""
     equity = path_of(returns, start)
@@ -88,6 +95,11 @@ def rows_of(
         "RUINED": ruined,
         "N_LIQUIDATIONS": liquidations,
         "CARRY": carry,
+        "SUM_LOSS": -sum(min(r, 0.0) for r in returns),
+        "SUM_DRAWDOWN_2": sum(fall**2 for fall in reference.drawdowns(equity, start)),
+        "MOST_UNDER_PEAK": reference.longest(f > 0.0 for f in reference.drawdowns(equity, start)),
+        "MOST_LOSING": reference.longest(profit <= 0.0 for profit in profits),
+        "SUM_HELD": sum(held),
     }
     rows = np.full(layout.N_LANE_ROWS, nan)
     for name, value in values.items():
@@ -137,6 +149,7 @@ def test_equals_empyrical(n_bars: int, drift: float, bars_per_year: float) -> No
             "drawdown": -empyrical.max_drawdown(returns),
             "skewness": stats.skew(values),
             "kurtosis": stats.kurtosis(values, fisher=False),
+            "omega": empyrical.omega_ratio(returns),
         }
         for name, value in expected.items():
             # Third and fourth central moments lose some digits as differences of power sums.
@@ -172,11 +185,16 @@ def test_equals_the_reference(
     bars_per_year: float,
 ) -> None:
     n_bars = len(lanes[0][0])
-    rows = [rows_of(lane[0], start, *lane[1:]) for lane in lanes]
+    rows = [
+        rows_of(lane[0], start, *lane[1:], held=[float(len(lane[2]))] * len(lane[2]))
+        for lane in lanes
+    ]
     actual = performance(rows, [start] * len(lanes), n_bars, bars_per_year)
     for lane, one in zip(lanes, actual, strict=True):
         returns = lane[0]
-        expected = reference.performance(path_of(returns, start), start, *lane[1:], bars_per_year)
+        held = [float(len(lane[2]))] * len(lane[2])
+        path = path_of(returns, start)
+        expected = reference.performance(path, start, *lane[1:], bars_per_year, held=held)
         if len(set(returns)) == 1 and returns[0] != 0.0:
             # There is no deviation. Power sums cannot tell that from rounding.
             assert one["volatility"] < 1e-6
@@ -192,7 +210,10 @@ def test_by_hand() -> None:
     # 100, 110, 99, 108.9: returns 0.1, -0.1, 0.1 in a year of 3 bars.
     profits = [30.0, -10.0, 5.0]
     rows = rows_of(
-        [0.1, -0.1, 0.1], 100.0, [0.5, 1.0, 0.0], profits, 636.0, 1.5, liquidations=2.0, carry=-3.5
+        *([0.1, -0.1, 0.1], 100.0, [0.5, 1.0, 0.0], profits, 636.0, 1.5),
+        liquidations=2.0,
+        carry=-3.5,
+        held=[4.0, 1.0, 2.0],
     )
     one = performance([rows], [100.0], 3, 3.0)[0]
     mean, deviation = 0.1 / 3, sqrt(0.04 / 3)  # (2 * 0.0667**2 + 0.1333**2) / 2 = 0.04 / 3
@@ -210,6 +231,13 @@ def test_by_hand() -> None:
     assert (one["trades"], one["win_rate"], one["profit_factor"]) == (3.0, 2 / 3, 3.5)
     assert (one["final_equity"], one["costs_paid"], one["ruin"]) == (rows[1], 1.5, 0.0)
     assert (one["liquidations"], one["carry"]) == (2.0, -3.5)
+    assert one["expectancy"] == pytest.approx(25.0 / 3.0)
+    assert one["average_holding"] == pytest.approx(7.0 / 3.0)
+    assert one["losing_streak"] == 1.0
+    # 99 and 108.9 are below the peak of 110: by a tenth and by a hundredth.
+    assert one["drawdown_duration"] == 2.0
+    assert one["ulcer_index"] == pytest.approx(sqrt((0.1**2 + 0.01**2) / 3.0))
+    assert one["omega"] == pytest.approx(2.0)
 
 
 def test_the_turnover_is_per_year() -> None:
@@ -219,9 +247,11 @@ def test_the_turnover_is_per_year() -> None:
 
 def test_a_flat_lane_has_no_ratios() -> None:
     one = of_returns([0.0] * 20)
-    for name in ("sharpe", "sortino", "calmar", "win_rate", "profit_factor"):
+    ratios = ("sharpe", "sortino", "calmar", "win_rate", "profit_factor", "omega")
+    for name in (*ratios, "expectancy", "average_holding"):
         assert isnan(one[name]), name
-    for name in ("total_return", "cagr", "volatility", "drawdown", "turnover", "trades"):
+    nothing = ("drawdown_duration", "ulcer_index", "losing_streak")
+    for name in ("total_return", "cagr", "volatility", "drawdown", "turnover", "trades", *nothing):
         assert one[name] == 0.0, name
 
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.portfolio import (
+    add_drawdown,
     add_return,
+    add_to_streak,
     bar_return,
     carried,
     drawdown,
@@ -156,13 +158,29 @@ def test_a_margin_call_by_hand() -> None:
 @settings(deadline=None)
 @given(returns=st.lists(st.floats(-1.5, 1.0), max_size=30))
 def test_the_sums_are_those_of_the_powers(returns: list[float]) -> None:
-    sums = (0.0,) * 5
+    sums = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     for return_ in returns:
         sums = add_return(return_, *sums)
     array = np.array(returns)
     expected = [(array**power).sum() for power in (1, 2, 3, 4)]
     expected.append((array[array < 0.0] ** 2).sum())
+    expected.append(-array[array < 0.0].sum())
     assert sums == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_drawdowns_by_hand() -> None:
+    sums = (0.0, 0.0, 0.0)
+    for fall in (0.0, 0.1, 0.2, 0.0, 0.3):
+        sums = add_drawdown(fall, *sums)
+    assert sums == pytest.approx((0.14, 1.0, 2.0))
+
+
+def test_a_losing_streak_by_hand() -> None:
+    streak = (0.0, 0.0)
+    # A trade that earns nothing is not won; where none ended, nothing changes.
+    for ended, profit in ((1.0, -5.0), (1.0, 0.0), (0.0, 0.0), (1.0, 2.0), (1.0, -1.0)):
+        streak = add_to_streak(ended, profit, *streak)
+    assert streak == (1.0, 2.0)
 
 
 def test_a_return_and_an_exposure_by_hand() -> None:

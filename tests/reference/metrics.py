@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from math import fsum, nan, sqrt
 from statistics import fmean, pstdev, stdev
 
@@ -17,8 +18,17 @@ def returns_of(equity: Sequence[float], start: float) -> list[float]:
 
 def max_drawdown(equity: Sequence[float], start: float) -> float:
     """Deepest fall from the highest equity so far, the start included."""
-    path = [start, *equity]
-    return max(1.0 - path[bar] / max(path[: bar + 1]) for bar in range(len(path)))
+    return max(0.0, *drawdowns(equity, start))
+
+
+def drawdowns(equity: Sequence[float], start: float) -> list[float]:
+    """Fall of each close from the highest equity so far, the start included."""
+    return [1.0 - now / max(start, *equity[: bar + 1]) for bar, now in enumerate(equity)]
+
+
+def longest(flags: Iterable[bool]) -> int:
+    """The most flags in a row that are set."""
+    return max((len(list(run)) for flag, run in groupby(flags) if flag), default=0)
 
 
 def standardized_moment(returns: Sequence[float], power: int) -> float:
@@ -41,10 +51,11 @@ def performance(
     bars_per_year: float,
     liquidations: float = 0.0,
     carry: float = 0.0,
+    held: Sequence[float] = (),
 ) -> dict[str, float]:
     """Every metric of one period; NaN where it is undefined.
 
-    ``equity`` and ``exposure`` have one value a bar, ``profits`` one a trade that ended.
+    ``equity`` and ``exposure`` have one value a bar, ``profits`` and ``held`` one a trade that ended.
     """
     returns = returns_of(equity, start)
     n_bars = len(equity)
@@ -56,6 +67,7 @@ def performance(
     fall = max_drawdown(equity, start)
     yearly = sqrt(bars_per_year)
     wins = [profit for profit in profits if profit > 0.0]
+    lost_returns = -fsum(min(r, 0.0) for r in returns)
     lost = -fsum(profit for profit in profits if profit <= 0.0)
     return {
         "total_return": growth - 1.0,
@@ -77,4 +89,10 @@ def performance(
         "kurtosis": standardized_moment(returns, 4),
         "liquidations": liquidations,
         "carry": carry,
+        "expectancy": fmean(profits) if profits else nan,
+        "average_holding": fmean(held) if profits else nan,
+        "losing_streak": float(longest(profit <= 0.0 for profit in profits)),
+        "drawdown_duration": float(longest(fall > 0.0 for fall in drawdowns(equity, start))),
+        "ulcer_index": sqrt(fmean(fall**2 for fall in drawdowns(equity, start))),
+        "omega": fsum(max(r, 0.0) for r in returns) / lost_returns if lost_returns > 0.0 else nan,
     }

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from math import floor, inf, sqrt
 from typing import Literal
 
+from tests.reference.metrics import longest
+
 Table = Sequence[Sequence[float]]
 """Values by bar and symbol."""
 
@@ -168,6 +170,7 @@ class Position:
     barred: int = FLAT
     order: float = 0.0
     rho: float = 0.0
+    opened: int = 0
 
 
 def signal(
@@ -389,6 +392,7 @@ class _Walk:
         self.exposure = self.variance = 0.0
         self.values: list[float] = []
         self.marked = self.gross = 0.0
+        self.falls: list[float] = []
         self.outcome = Outcome()
         self.outcome.sums = dict.fromkeys(SUMS, 0.0)
 
@@ -399,8 +403,12 @@ class _Walk:
         instrument = self.rules.instruments[symbol]
         return price * instrument.lot_size * instrument.multiplier
 
-    def end_trade(self, profit: float) -> None:
+    def end_trade(self, profit: float, held: int) -> None:
         self.outcome.profits.append(profit)
+        self.add("sum_held", float(held))
+        self.outcome.sums["most_losing"] = float(
+            longest(one <= 0.0 for one in self.outcome.profits)
+        )
         self.add("n_trades", 1.0)
         self.add("n_wins", float(profit > 0.0))
         self.add("gross_profit", max(profit, 0.0))
@@ -474,13 +482,14 @@ class _Walk:
         position.flow -= money
         if before * lots < 0.0:
             if position.lots == 0.0:
-                self.end_trade(position.flow)
+                self.end_trade(position.flow, bar - position.opened)
                 position.flow = 0.0
         else:
             paid_before = position.entry * abs(before)
             position.entry = (paid_before + paid * abs(lots)) / abs(position.lots)
             if before == 0.0:
                 position.best = paid
+                position.opened = bar
 
     def fill(self, bar: int, decided: int, prices: Sequence[float]) -> None:
         """All reductions, then the additions that the buying power can carry."""
@@ -582,7 +591,7 @@ class _Walk:
         for symbol in self.symbols:
             position, value = self.positions[symbol], self.values[symbol]
             if position.lots != 0.0:
-                self.end_trade(position.flow + value)
+                self.end_trade(position.flow + value, bar - position.opened)
                 fill = Fill(bar, symbol, "ruin", -position.lots, closes[symbol], -value)
                 self.outcome.fills.append(fill)
             position.lots = position.flow = 0.0
@@ -615,7 +624,11 @@ class _Walk:
         self.add("sum_equity", self.marked)
         self.peak = max(self.peak, self.marked)
         fall = 1.0 - self.marked / self.peak
-        self.outcome.sums["max_drawdown"] = max(self.outcome.sums["max_drawdown"], fall)
+        self.falls.append(fall)
+        self.outcome.sums["max_drawdown"] = max(self.falls)
+        self.outcome.sums["most_under_peak"] = float(longest(one > 0.0 for one in self.falls))
+        self.add("sum_drawdown_2", fall**2)
+        self.add("sum_loss", -min(excess, 0.0))
         self.equity = self.marked
 
     def refresh_correlations(self, bar: int) -> None:
@@ -705,6 +718,11 @@ SUMS = (
     "gross_loss",
     "n_liquidations",
     "carry",
+    "sum_loss",
+    "sum_drawdown_2",
+    "most_under_peak",
+    "most_losing",
+    "sum_held",
 )
 
 

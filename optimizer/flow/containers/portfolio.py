@@ -37,6 +37,7 @@ class _Position:
     barred: float = 0.0
     cooling: float = 0.0
     held_bars: float = 0.0
+    opened: int = 0
     opening_order_id: str | None = None
 
 
@@ -166,12 +167,13 @@ class PortfolioContainer:
                 )
                 self.cash -= fill.lots * fill.cash_per_lot
                 if ended:
-                    self._period.add_trade(profit)
+                    self._period.add_trade(profit, float(fill.bar - position.opened))
             else:
                 if before == 0.0:
                     position.best = fill.price
                     position.atr = float(ranges[fill.symbol])
                     position.held_bars = 0.0
+                    position.opened = fill.bar
                     position.opening_order_id = fill.order_id
                 position.entry = mean_entry(before, position.entry, fill.lots, fill.price)
                 position.lots = before + fill.lots
@@ -284,7 +286,8 @@ class PortfolioContainer:
         fills = []
         for s, (position, value) in enumerate(zip(self._positions, self._values, strict=True)):
             if position.lots != 0.0:
-                self._period.add_trade(position.flow + value)
+                held = float(bar.index - position.opened)
+                self._period.add_trade(position.flow + value, held)
                 fill = self._write_off(bar, s)
                 self._realise(position, fill, reduces=True)
                 fills.append(fill)

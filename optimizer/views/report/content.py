@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from optimizer.store.seal import (
     with_holdout,
     with_open_holdout,
 )
+from optimizer.study_file.objectives import objective_of
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.buy_and_hold import held_name
@@ -55,8 +56,9 @@ class Content:
         study, space: the study and space of the study.
         objective: the first objective, which the figures show.
         maximize: whether more of it is better.
-        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objective, every
-            parameter that varies, and the objective out-of-sample, null while the holdout is sealed.
+        sets: all sets tried: ``set``, ``trial``, ``feasible``, ``score``, the objectives, every
+            parameter that varies, and the first objective out-of-sample, null while the holdout is
+            sealed.
         n_distinct: number of different sets.
         trials: the trials as ``StudyFolder.trials`` returns them.
         best: whole rows of the best sets, with the out-of-sample metrics that may be shown.
@@ -108,13 +110,20 @@ class Content:
     stitched: pd.DataFrame | None = None
 
 
-def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None = None) -> Content:
+def gather(
+    path: Path,
+    trust: bool = False,
+    on_start: Callable[[], None] | None = None,
+    *,
+    simulate: bool = True,
+) -> Content:
     """Read a study's folder, simulate its winner and its median set again, count refusals.
 
     Args:
         path: folder of the study, which need not be complete.
         trust: approve the strategy files that the folder names.
         on_start: called once the study is read, before what takes long.
+        simulate: whether to simulate the sets again; without it, what comes from that is left out.
 
     Returns:
         All that the report shows.
@@ -140,7 +149,7 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
         )
     objective = study.search.objective[0]
     maximize = study.search.direction[0] == "maximize"
-    sets = _sets(folder, space, objective)
+    sets = _sets(folder, space, study.search.objective)
     notes = []
     if not complete:
         notes.append(
@@ -201,13 +210,13 @@ def gather(path: Path, trust: bool = False, on_start: Callable[[], None] | None 
             survivors=surviving_sets(folder, verdict.tried),
             contenders=parameter_ranges(path, contending_sets(folder, selection, study.seed)),
         )
-    return content if best.empty else _with_winner(content, folder, trust)
+    return _with_winner(content, folder, trust) if simulate and not best.empty else content
 
 
-def _sets(folder: StudyFolder, space: Space, objective: str) -> pd.DataFrame:
+def _sets(folder: StudyFolder, space: Space, objectives: Sequence[str]) -> pd.DataFrame:
     columns = ["set", "trial", "strategy", "classifier", *space.varying, "feasible", "score"]
-    frame = folder.results([*dict.fromkeys([*columns, objective])])
-    outside = f"oos_{objective}"
+    frame = folder.results([*dict.fromkeys([*columns, *objectives])])
+    outside = f"oos_{objectives[0]}"
     if is_sealed(folder):
         return frame.assign(**{outside: np.nan})
     return with_holdout(folder, frame, [outside])
@@ -244,10 +253,10 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
 
         winner = simulated(content.best.iloc[0].to_dict())
         recorded = content.best.iloc[0][content.objective]
-        again = winner.result.in_sample[content.objective]
-        if not (recorded == again or (pd.isna(recorded) and pd.isna(again))):
+        again = objective_of(content.objective, winner.result.in_sample)
+        if not (recorded == again or (pd.isna(recorded) and again is None)):
             raise StudyError(
-                f"set {winner.number} simulated again has {content.objective} {float(again)!r}, recorded"
+                f"set {winner.number} simulated again has {content.objective} {again!r}, recorded"
                 f" is {float(recorded)!r}: barsweep has changed since"
             )
         feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]

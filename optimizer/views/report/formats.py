@@ -63,7 +63,7 @@ def metric_name(name: str) -> str:
     Returns:
         Such as "Sharpe ratio".
     """
-    return metric_title(name).split(",")[0]
+    return metric_title(name).split(",")[0] if name in TITLES else metric_title(name)
 
 
 def tick_format(name: str) -> str:

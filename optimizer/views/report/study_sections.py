@@ -7,9 +7,10 @@ import pandas as pd
 from optimizer.review.tables import ODDS_LEGEND, SHOWN
 from optimizer.selection.odds import known, odds_of, sharpe_to_expect
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
+from optimizer.study_file.objectives import objective_of
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
-from optimizer.views.report import search_figures, selection_figures
+from optimizer.views.report import pareto_figure, search_figures, selection_figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values, height_of
 from optimizer.views.report.formats import metric_name, metric_title, value_text
@@ -123,7 +124,8 @@ def _best_table(content: Content) -> Values:
     cells_held = []
     if held is not None:
         cells_held = [""] * expects + [
-            f"{value_text(n, held.in_sample.get(n))} / {value_text(n, held.out_of_sample.get(n))}"
+            f"{value_text(n, objective_of(n, held.in_sample))}"
+            f" / {value_text(n, objective_of(n, held.out_of_sample))}"
             for n in metrics
         ]
         cells_held += [""] * (len(names) - 1 - len(cells_held))
@@ -242,6 +244,8 @@ def search(content: Content, drawn: Drawn) -> Values | None:
     chosen = content.study.search
     return {
         "height": height,
+        "pareto": drawn.add("pareto", pareto_figure.pareto(content)),
+        "n_objectives": len(chosen.objective),
         "sampler": chosen.sampler,
         "objective": content.objective,
         "tile_value": chosen.tile_value,

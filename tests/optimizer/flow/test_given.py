@@ -17,6 +17,7 @@ from optimizer.errors import BarsweepError, DataError, StudyFileError
 from optimizer.flow.given import from_orders, from_signals
 from optimizer.flow.returns import OF_RETURNS, metrics
 from optimizer.review.backtest import backtest
+from optimizer.sweep.tails import TAIL_METRICS
 from optimizer.types import Bars
 from tests.support.studies import random_bars
 
@@ -291,7 +292,12 @@ def test_nothing_later_changes_what_was_done() -> None:
 
 def test_metrics_by_hand() -> None:
     found = metrics([0.1, -0.2, 0.25, 0.0], 4.0)
-    assert set(found) == set(OF_RETURNS) < set(METRICS)
+    assert set(found) == {*OF_RETURNS, *TAIL_METRICS}
+    assert set(OF_RETURNS) < set(METRICS)
+    assert found["expected_shortfall"] == pytest.approx(0.2)
+    assert found["drawdown_duration"] == 1.0
+    assert found["ulcer_index"] == pytest.approx(0.1)
+    assert found["omega"] == pytest.approx(1.75)
     assert found["total_return"] == pytest.approx(1.1 * 0.8 * 1.25 - 1.0)
     assert found["cagr"] == pytest.approx(0.1)  # four bars are one year
     assert found["max_drawdown"] == pytest.approx(0.2)
@@ -315,9 +321,12 @@ def test_metrics_are_those_of_empyrical(returns: Any, bars_per_year: float) -> N
         "volatility": empyrical.annual_volatility(returns, annualization=bars_per_year),
         "sharpe": empyrical.sharpe_ratio(returns, annualization=bars_per_year),
         "max_drawdown": -empyrical.max_drawdown(returns),
+        "omega": empyrical.omega_ratio(returns),
+        "expected_shortfall": -empyrical.conditional_value_at_risk(returns),
+        "tail_ratio": empyrical.tail_ratio(returns),
     }
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+        assert found[name] == pytest.approx(value, rel=1e-6, abs=1e-9, nan_ok=True), name
 
 
 def test_metrics_less_the_risk_free_return() -> None:

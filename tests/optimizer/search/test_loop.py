@@ -169,3 +169,51 @@ def test_a_tile_without_a_set_is_not_evaluated(tmp_path: Path) -> None:
     asked = [lookback for batch in pool.batches for lookback in batch]
     assert asked and max(asked) <= 20
     assert (tally.trials, tally.sets) == (N_TRIALS, N_LANES * len(asked))
+
+
+def few_points(sampler: str) -> Study:
+    """A study of six points, of which every sampler but the grid repeats some in ten trials."""
+    return study_from_dict(
+        mapping(
+            strategy={"lookback": {"choices": [10, 20, 30]}},
+            risk={"max_exposure": 1.0},
+            search={"sampler": sampler, "trials": N_TRIALS, "batch": BATCH},
+        )
+    )
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "nsga2"])
+def test_a_point_that_was_tried_is_not_evaluated_again(tmp_path: Path, sampler: str) -> None:
+    study = few_points(sampler)
+    folder, pool = new_folder(tmp_path / "study", study), Evaluator()
+    tally, _ = run(folder, pool, study)
+    trials = folder.trials()
+    first: dict[str, int] = {}
+    for number, trial in enumerate(trials):
+        place = first.setdefault(str(trial["params"]), number)
+        known = trials[place]
+        assert trial["values"] == known["values"]
+        assert trial["user_attrs"]["n_sets"] == (N_LANES if place == number else 0)
+        assert trial["user_attrs"].get("repeats") == (None if place == number else place)
+    n_evaluated = sum(map(len, pool.batches))
+    assert n_evaluated == len(first) < N_TRIALS == len(trials)
+    rows = folder.results()
+    assert len(rows) == tally.sets == tally.distinct == folder.n_distinct() == N_LANES * len(first)
+    assert rows["set"].tolist() == list(range(len(rows)))
+    assert rows["trial"].tolist() == np.repeat(list(first.values()), N_LANES).tolist()
+    before = result_hashes(folder)
+    for number in (2, 1, 0):
+        folder.batch_path(number).unlink()
+        again = Evaluator()
+        run(folder, again, study)
+        assert again.batches == [pool.batches[number]]
+        assert result_hashes(folder) == before
+
+
+def test_a_point_that_failed_fails_again_without_a_try(tmp_path: Path) -> None:
+    study = few_points("random")
+    folder, pool = new_folder(tmp_path / "study", study), Evaluator([10, 20, 30])
+    tally, _ = run(folder, pool, study)
+    assert sum(map(len, pool.batches)) < tally.trials == N_TRIALS
+    assert {trial["user_attrs"]["reason"] for trial in folder.trials()} == {"it had to fail"}
+    assert folder.results().empty

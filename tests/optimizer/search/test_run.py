@@ -357,7 +357,8 @@ def test_every_batch_has_the_stated_schema(holdout: float, data: Path, tmp_path:
     expected = {**SCHEMA, **dict.fromkeys(names, pa.float64())}
     expected |= {"feasible": pa.bool_()}
     expected |= dict.fromkeys(("score", "alpha", "alpha_t"), pa.float64())
-    kinds = {"n_trades": pa.int64(), "ruined": pa.bool_()}
+    counts = ("n_trades", "losing_streak", "drawdown_duration")
+    kinds = {**dict.fromkeys(counts, pa.int64()), "ruined": pa.bool_()}
     expected |= {metric: kinds.get(metric, pa.float64()) for metric in METRICS}
     sealed = {f"oos_{metric}": kinds.get(metric, pa.float64()) for metric in METRICS}
     for path in paths:

@@ -255,10 +255,22 @@ def test_nothing_is_left_to_fill_where_orders_fill_at_the_close() -> None:
 def test_stats_have_both_samples_where_there_are_two() -> None:
     whole = run("long only", holdout=0.25)
     assert whole.out_of_sample is not None
-    assert whole.stats["in_sample"].to_dict() == pytest.approx(whole.in_sample, nan_ok=True)
-    assert whole.stats["out_of_sample"].to_dict() == pytest.approx(whole.out_of_sample, nan_ok=True)
-    sealed = whole.before_holdout(len(whole.equity) - int(len(whole.equity) * 0.25))
+    split = len(whole.equity) - int(len(whole.equity) * 0.25)
+    for name, metrics, returns in (
+        ("in_sample", whole.in_sample, whole.returns.iloc[:split]),
+        ("out_of_sample", whole.out_of_sample, whole.returns.iloc[split:]),
+    ):
+        tails = {
+            "expected_shortfall": -empyrical.conditional_value_at_risk(returns.to_numpy()),
+            "tail_ratio": empyrical.tail_ratio(returns.to_numpy()),
+        }
+        stats = whole.stats[name].to_dict()
+        assert stats == pytest.approx({**metrics, **tails}, nan_ok=True)
+    sealed = whole.before_holdout(split)
     assert list(sealed.stats.columns) == ["in_sample"]
+    assert sealed.stats["in_sample"].to_dict() == pytest.approx(
+        whole.stats["in_sample"].to_dict(), nan_ok=True
+    )
 
 
 def test_a_set_that_never_trades() -> None:
