@@ -132,7 +132,7 @@ class FeatureHub:
         every = sorted_keys(keys)
         self._keys = [key for key in every if "." not in key[0]]
         self._given = [(key, (given or {})[key[0]]) for key in every if "." in key[0]]
-        self._history = _History(len(symbols))
+        self._history = _History(len(symbols) if self._given else 0)
         self._states = [[new_state(key) for _ in symbols] for key in self._keys]
         self._values: dict[str, FloatArray] = {
             indicator_name(key): np.full(len(symbols), np.nan) for key in every
