@@ -7,6 +7,7 @@ files as they grow, and writes the rows of a bar in the order of the portfolios 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import struct
@@ -82,10 +83,14 @@ def run_on_workers(prepared: PreparedFlow, trace: Trace | None, workers: int) ->
             prepared.trace_portfolios(trace)
         running = _Running(calls, count)
         try:
-            _merge(prepared.specs, running, folder, count, trace)
+            with contextlib.ExitStack() as opened:
+                files = [_Spool(folder / str(i)) for i in range(count)]
+                for file in files:
+                    opened.callback(file.close)
+                _merge(prepared.specs, running, folder, files, trace)
             answers = running.answers()
         except BaseException:
-            (folder / _STOP).write_text("-1")
+            _stop_after(folder, -1)
             raise
     outcomes: dict[int, Outcome] = {}
     for part, found in zip(parts, answers, strict=True):
@@ -165,21 +170,19 @@ def _merge(
     specs: Sequence[PortfolioSpec],
     running: _Running,
     folder: Path,
-    count: int,
+    files: Sequence[_Spool],
     trace: Trace | None,
 ) -> None:
     """Write the rows of each bar that all processes have, until they have ended."""
     sort = _sorter(specs)
-    files = [_Spool(folder / str(i)) for i in range(count)]
     while True:
         over = not running.alive  # before the look: what was written by then is seen
         heads = [file.head() for file in files]
         if any(head is not None and head[1] is None for head in heads):
             bar = min(head[0] for head in heads if head is not None and head[1] is None)
-            (folder / f"{_STOP}.part").write_text(str(bar))
-            (folder / f"{_STOP}.part").replace(folder / _STOP)
+            _stop_after(folder, bar)
         rows = [head[1] for head in heads if head is not None and head[1] is not None]
-        if len(rows) == count and heads[0] is not None:
+        if len(rows) == len(files) and heads[0] is not None:
             if trace is not None:
                 for table, found in sort(rows).items():
                     trace.add(table, found)
@@ -243,6 +246,11 @@ class _Spool:
                 self._read.extend(self._records(self._file.read(4_000_000)))
         return self._read[0] if self._read else None
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
     def drop(self) -> None:
         """Go on to the next bar."""
         self._read.popleft()
@@ -257,6 +265,13 @@ class _Spool:
             yield pickle.loads(data[start + _LENGTH.size : end])
             start = end
         self._rest = data[start:]
+
+
+def _stop_after(folder: Path, bar: int) -> None:
+    """Tell the other processes that bars after this one are not wanted."""
+    part = folder / f"{_STOP}.part"
+    part.write_text(str(bar))
+    part.replace(folder / _STOP)
 
 
 # --- In a worker --------------------------------------------------------------------------------
@@ -275,6 +290,14 @@ class _Recorder:
         pass
 
 
+def _last_wanted(folder: Path) -> float:
+    """The last bar that is wanted: no other where the folder is gone, and with it who wanted them."""
+    try:
+        return int((folder / _STOP).read_text())
+    except FileNotFoundError:
+        return math.inf if folder.exists() else -1
+
+
 def _take(
     shared: SharedFlow, numbers: Sequence[int], folder: Path, part: int, traced: bool
 ) -> list[Outcome] | _Failure:
@@ -290,7 +313,7 @@ def _take(
             file.write(_LENGTH.pack(len(data)) + data)
 
         for index in range(prepared.stop):
-            if (folder / _STOP).exists() and index > int((folder / _STOP).read_text()):
+            if index > _last_wanted(folder):
                 break
             try:
                 flow.on_bar(prepared.bars.at(index))

@@ -96,7 +96,6 @@ import numpy as np
 from optimizer import HOLD, LONG
 
 PARAMETERS = {"lookback": (5, 1, 500), "fails": (0.0, 0.0, 500.0)}
-FEATURES = {"momentum": ("momentum", "lookback"), "count": ("count", "lookback")}
 ARRAY = np.array([0.1, 0.2])
 
 
@@ -104,12 +103,16 @@ def count(close, lookback):
     return np.arange(len(close)) * 1.0
 
 
-def signal(momentum, count, volatility, fails):
+FEATURES = {"momentum": ("momentum", "lookback"), "since": (count, "lookback")}
+
+
+def signal(momentum, since, volatility, fails):
     strength = 0.02 * volatility
-    if fails > 0.0 and count >= fails:
+    if fails > 0.0 and since >= fails:
         strength = ARRAY[int(fails)]
     return (LONG if momentum > 0.0 else HOLD), strength, 1.0
 """
+LINE = FAILING.splitlines().index("        strength = ARRAY[int(fails)]") + 1
 
 
 def test_the_error_of_the_earliest_bar_is_raised_and_the_bars_before_are_kept(
@@ -127,7 +130,7 @@ def test_the_error_of_the_earliest_bar_is_raised_and_the_bars_before_are_kept(
     found = []
     for count in (1, 3 if (os.cpu_count() or 1) > 2 else 2):
         trace = Recorder()
-        with pytest.raises(StrategyError, match=r"mine\.py:19: .*IndexError") as error:
+        with pytest.raises(StrategyError, match=rf"mine\.py:{LINE}: .*IndexError") as error:
             run_on_workers(plan, trace, count)
         assert f"; at bar 120 at {BARS.timestamps[120]} of AAA" in str(error.value)
         whole = {
