@@ -312,8 +312,8 @@ class Bar:
         payments: shape (n_symbols,), see ``Bars.payments``; None where the bars have none.
 
     Attributes:
-        index: from 0.
-        time: UTC.
+        index: the index of the bar, from 0.
+        time: its start, UTC.
         symbols: names, in the order of the arrays.
         open, high, low, close, volume: shape (n_symbols,), read-only; an unknown volume is 0.
         traded: shape (n_symbols,), 1 where the symbol trades in the bar, see ``Bars.traded``.

@@ -180,7 +180,7 @@ def trace(
             say(title, "bold")
             for name, value in chain[part].items():
                 if value is not None:
-                    say(f"  {name.replace('_', ' '):<16} {value}")
+                    say(f"  {name.replace('_', ' '):<18} {value}")
 
 
 CHAIN = {

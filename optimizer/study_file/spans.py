@@ -64,7 +64,7 @@ def in_bars(study: Study, bars: Bars) -> Study:
 
 
 def correlation_refresh(given: int, n_symbols: int) -> int:
-    """Bars between two refreshes of the correlations.
+    """The number of bars between two refreshes of the correlations.
 
     Args:
         given: the value of the study file; 0 leaves it to the number of symbols.
