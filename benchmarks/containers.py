@@ -1,7 +1,8 @@
 """Memory of the containers of an event flow: shared by all portfolios against one of each for every one.
 
-Run: ``python -m benchmarks.containers [--bars N]``. Each case is a process of its own; its figure is the
-growth of the resident set while the containers are made and taken through the bars.
+Run: ``python -m benchmarks.containers [--bars N] [--most N]``. Each case is a process of its own; its
+figure is the growth of the resident set while the containers are made and taken through the bars. More
+than ``--most`` portfolios are not run: their figure is that of so many, scaled.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def main() -> None:
     """Print the table, or one figure of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bars", type=int, default=400)
+    parser.add_argument("--most", type=int, default=240)
     parser.add_argument("--case", nargs=2, metavar=("CASE", "PORTFOLIOS"))
     given = parser.parse_args()
     if given.case:
@@ -72,6 +74,8 @@ def main() -> None:
         return
 
     def found(case: str, n_portfolios: int) -> float:
+        if case != "shared" and n_portfolios > given.most:
+            return n_portfolios / given.most * found(case, given.most)
         command = [sys.executable, "-m", "benchmarks.containers", "--bars", str(given.bars)]
         done = subprocess.run(
             [*command, "--case", case, str(n_portfolios)],
@@ -89,7 +93,7 @@ def main() -> None:
         "the whole flow: shared, and execution and portfolio containers": "portfolios",
     }
     for title, case in rows.items():
-        figures = [f"{found(case, n):,.0f} MB" for n in PORTFOLIOS]
+        figures = [f"{found(case, n):,.1f} MB" for n in PORTFOLIOS]
         print(f"| {title} | " + " | ".join(figures) + " |", flush=True)
 
 

@@ -158,7 +158,7 @@ def test_a_stop_is_an_order_to_close_for_a_broker() -> None:
     low[20] = close[20] * 0.3
     days = np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(1, "D")
     bars = Bars(("A",), days, close, close, low, close, np.ones((40, 1)), 252.0)
-    parameters = {"strategy": "momentum", "momentum_lookback": 5, "volatility_lookback": 5}
+    parameters: dict[str, Any] = {"strategy": "momentum", "momentum_lookback": 5}
     parameters |= {
         "correlation_lookback": 5,
         "weight": 0.5,
@@ -225,8 +225,9 @@ def test_each_way_is_told_from_the_other_and_odd_rules_are_refused() -> None:
         asyncio.run(plan.opened().on_bar_of_broker(bars.at(0)))
     with pytest.raises(RuntimeError, match="no broker: ExecutionContainer was made without one"):
         asyncio.run(plan.execution(plan.specs[0]).submit_to_real_broker([]))
-    parameters = {"strategy": "momentum", "momentum_lookback": 5, "correlation_lookback": 10}
-    for costs, more in (({"fill": "close"}, {}), ({}, {"entry": "limit"})):
-        study = single_set_study(parameters, costs, False, None, 0.0, **more)
+    parameters: dict[str, Any] = {"strategy": "momentum", "momentum_lookback": 5}
+    parameters["correlation_lookback"] = 10
+    for costs, entry in (({"fill": "close"}, "market"), ({}, "limit")):
+        study = single_set_study(parameters, costs, False, None, 0.0, entry=entry)
         with pytest.raises(FlowError, match="a broker fills orders at the market after the close"):
             flow.prepare_flow(study, bars).opened(broker=AtTheOpen())

@@ -276,10 +276,11 @@ def test_the_flow_calls_the_documented_service_with_the_documented_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = plan_of(random_bars(60))
-    kept: list[Any] = []
+    kept: list[flow.PortfolioView] = []
     service = flow.StatelessRiskManager.process_signals_to_orders
 
     def watched(*arguments: Any) -> flow.Decisions:
+        assert isinstance(arguments[2], flow.PortfolioView)
         kept.append(arguments[2])
         return service(*arguments)
 
@@ -288,7 +289,6 @@ def test_the_flow_calls_the_documented_service_with_the_documented_state(
     )
     result = plan.run()
     assert len(kept) == len(result.equity)
-    assert all(isinstance(one, flow.PortfolioView) for one in kept)
     assert [one.equity for one in kept] == result.equity.iloc[:, 0].tolist()
     assert kept[-1].variance > 0.0
     # What was handed out stays what it was.
