@@ -57,7 +57,8 @@ def wanted_positions(
     lots: FloatArray,
     lot_values: FloatArray,
     sizing: int,
-    scaled_size: float,
+    size: float,
+    multiplier: float,
     max_weight: float,
     variance: float,
     equity: float,
@@ -69,6 +70,8 @@ def wanted_positions(
     correlation_penalty: float,
     short: object,
     wanted: FloatArray,
+    sizes: FloatArray,
+    rhos: FloatArray,
 ) -> None:
     """The position that each signal wants before places and budget are shared.
 
@@ -78,7 +81,8 @@ def wanted_positions(
         inverse_volatilities: (n_symbols,), per bar; 0 where the volatility is 0.
         lots, lot_values: (n_symbols,), positions, signed, and money per lot at the close.
         sizing: a code of ``kernels.codes``.
-        scaled_size: the mode's own size times the regime multiplier.
+        size: the mode's own size.
+        multiplier: the factor of the regime.
         max_weight: cap of a position, a fraction of equity.
         variance: the variance of the portfolio, per bar and unit of exposure.
         equity: money at the close.
@@ -91,7 +95,10 @@ def wanted_positions(
         correlation_penalty: 0 to 1.
         short: None in an account without shorts and with leverage 1.
         wanted: (n_symbols,), receives lots, signed; where the signal holds, the position and what waits.
+        sizes: (n_symbols,), receives the fractions of equity before regime, correlation and cap.
+        rhos: (n_symbols,), receives the mean correlations with the other positions; 0 without any.
     """
+    scaled_size = size * multiplier
     signals = 0.0
     for s in range(len(lots)):
         signals += 1.0 if signals_position(acted[s], lots[s], short) else 0.0
@@ -100,16 +107,23 @@ def wanted_positions(
         ivol = inverse_volatilities[s]
         if sizing == KELLY:
             inverse_variance = smaller(ivol * ivol, 1.0 / variance)
-            fraction = kelly_size(scaled_size, strengths[s] * confidences[s], inverse_variance)
+            edge = strengths[s] * confidences[s]
+            sizes[s] = kelly_size(size, edge, inverse_variance)
+            fraction = kelly_size(scaled_size, edge, inverse_variance)
         else:
+            sizes[s] = other_size(
+                sizing, size, confidences[s], ivol, inverse_signals, stop_distances[s]
+            )
             fraction = other_size(
                 sizing, scaled_size, confidences[s], ivol, inverse_signals, stop_distances[s]
             )
+        rhos[s] = 0.0
         if correlations is not None:
             weighted = weighted_correlation(correlations, s, values)
             rho = mean_correlation(weighted, values_gross, values[s])
             if short is not None:
                 rho = rho * acted[s]
+            rhos[s] = rho
             fraction = fraction * correlation_adjustment(correlation_penalty, rho)
         target = target_size(
             acted[s], fraction, max_weight, equity, inverse_of_lot(lot_values[s]), short
@@ -171,7 +185,8 @@ def decide(
     lot_values: FloatArray,
     sizing: int,
     allocation: int,
-    scaled_size: float,
+    size: float,
+    multiplier: float,
     max_weight: float,
     max_positions: float,
     max_exposure: float,
@@ -188,6 +203,8 @@ def decide(
     correlation_penalty: float,
     short: object,
     wanted: FloatArray,
+    sizes: FloatArray,
+    rhos: FloatArray,
     orders: FloatArray,
     reasons: IntArray,
 ) -> float:
@@ -196,9 +213,9 @@ def decide(
     Args:
         directions: (n_symbols,), of the signals; NaN for a symbol that waits and has none: its position
             stays, as on HOLD, and it does not count for ``equal_weight``.
-        strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size, max_weight,
-            variance, equity, stop_distances, waiting, correlations, values, values_gross,
-            correlation_penalty, short: the same as in ``wanted_positions``.
+        strengths, confidences, inverse_volatilities, lots, lot_values, sizing, size, multiplier,
+            max_weight, variance, equity, stop_distances, waiting, correlations, values, values_gross,
+            correlation_penalty, short, sizes, rhos: the same as in ``wanted_positions``.
         barred, cooling, held_bars: (n_symbols,), as in ``kernels.orders.exit_direction``; updated.
         time_exit, cooldown: closes, as there.
         lot_units: (n_symbols,), units per lot.
@@ -227,9 +244,9 @@ def decide(
             direction, lots[s], barred[s], cooling[s], held_bars[s], time_exit, cooldown
         )
     wanted_positions(
-        acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, scaled_size,
+        acted, strengths, confidences, inverse_volatilities, lots, lot_values, sizing, size, multiplier,
         max_weight, variance, equity, stop_distances, waiting, correlations, values, values_gross,
-        correlation_penalty, short, wanted,
+        correlation_penalty, short, wanted, sizes, rhos,
     )  # fmt: skip
     added, freed, held = 0.0, 0.0, 0.0
     for s in range(n_symbols):

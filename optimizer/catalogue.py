@@ -143,9 +143,9 @@ RISK: tuple[Parameter, ...] = (
     Parameter("lot_size", float, 1.0, 1e-12, 1e12, "fixed", "quantities are multiples of this"),
     Parameter("correlation_lookback", int, 60, 3, 100_000, "fixed", "bars of the correlation"),
     Parameter(
-        "correlation_exact_symbols", int, 32, 1, 10_000, "fixed", "more symbols: refreshed rarely"
+        *("correlation_refresh", int, 0, 0, 100_000, "fixed"),
+        summary="bars between its refreshes; 0 is 1 with up to 32 symbols, 20 with more",
     ),
-    Parameter("correlation_refresh", int, 20, 1, 100_000, "fixed", "bars between these refreshes"),
 )
 
 STOPS = ("stop_loss", "take_profit", "trailing_stop")

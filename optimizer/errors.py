@@ -54,6 +54,10 @@ class SignalError(StrategyError):
     """A user's signal raised while it ran."""
 
 
+class FlowError(BarsweepError, ValueError):
+    """What a part of the event flow was given and cannot take, such as another portfolio's fill."""
+
+
 class StudyError(BarsweepError, RuntimeError):
     """A study that cannot start, continue or be read: names its folder."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from optimizer.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +28,10 @@ TimeArray = npt.NDArray[np.datetime64]
 _Number = TypeVar("_Number", bound=np.generic)
 
 NOT_TRADED, NO_VOLUME, NO_BUYING_POWER = "not_traded", "no_volume", "no_buying_power"
-NOT_REACHED = "not_reached"
+NOT_REACHED, NOT_FILLED = "not_reached", "not_filled"
 """Reject reasons of an order that became no fill: its symbol did not trade in the bar, the share of the
 bar's volume was less than a lot (of a stop too), or the buying power was; the bar did not reach the price
-at which an entry waited, or the entry was cancelled.
+at which an entry waited, or the entry was cancelled; a real broker did not fill it.
 
 Only the trace has them, next to the reasons of ``kernels.codes``; the sweep needs no codes for them.
 """
@@ -285,20 +289,42 @@ class Bars:
         )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, init=False)
 class Bar:
-    """One bar of all symbols.
+    """One bar of one symbol or of several.
+
+    >>> from optimizer.flow import Bar
+    >>> bar = Bar(0, "2024-01-02", "SPY", 470.0, 473.7, 469.9, 472.7, 1_000_000)
+    >>> bar.close.tolist(), bar.traded.tolist()
+    ([472.7], [1])
+
+    Args:
+        index: the index of the bar, from 0.
+        time: its start: a text, ``datetime`` or ``datetime64``, UTC unless it says otherwise.
+        symbols: names, in the order of the arrays; a text is the only one.
+        open, high, low, close: prices, a number for one symbol, or shape (n_symbols,). They are copied.
+        volume: units traded, likewise; None where it is unknown.
+        traded: shape (n_symbols,), 1 where the symbol trades in the bar; None takes where its volume is
+            above 0 or unknown.
+        market_volume: shape (n_symbols,), what fills are measured by; None takes ``volume``, or inf where
+            it is unknown or 0.
+        present: whether each symbol has this bar, shape (n_symbols,), 1 or 0; None where all have.
+        payments: shape (n_symbols,), see ``Bars.payments``; None where the bars have none.
 
     Attributes:
         index: the index of the bar, from 0.
         time: its start, UTC.
         symbols: names, in the order of the arrays.
-        open, high, low, close, volume: shape (n_symbols,); they become read-only.
+        open, high, low, close, volume: shape (n_symbols,), read-only; an unknown volume is 0.
         traded: shape (n_symbols,), 1 where the symbol trades in the bar, see ``Bars.traded``.
         market_volume: shape (n_symbols,), ``volume``, or inf where it is unknown or 0 (nothing
             trades then, and a symbol that ends is closed without impact): what fills are measured by.
         present: whether each symbol has this bar, shape (n_symbols,), 1 or 0; None where all have.
         payments: shape (n_symbols,), see ``Bars.payments``; None where the bars have none.
+
+    Raises:
+        DataError: an array has another shape, a price is no number above 0, or high and low do not
+            enclose the others.
     """
 
     index: int
@@ -311,12 +337,98 @@ class Bar:
     volume: FloatArray
     traded: MaskArray
     market_volume: FloatArray
-    present: MaskArray | None = None
-    payments: FloatArray | None = None
+    present: MaskArray | None
+    payments: FloatArray | None
 
-    def __post_init__(self) -> None:
-        for name in ("open", "high", "low", "close", "volume", "traded", "market_volume"):
-            getattr(self, name).flags.writeable = False
+    def __init__(
+        self,
+        index: int,
+        time: str | datetime.datetime | np.datetime64,
+        symbols: str | Sequence[str],
+        open: npt.ArrayLike,
+        high: npt.ArrayLike,
+        low: npt.ArrayLike,
+        close: npt.ArrayLike,
+        volume: npt.ArrayLike | None = None,
+        traded: npt.ArrayLike | None = None,
+        market_volume: npt.ArrayLike | None = None,
+        present: npt.ArrayLike | None = None,
+        payments: npt.ArrayLike | None = None,
+    ) -> None:
+        names = (symbols,) if isinstance(symbols, str) else tuple(symbols)
+        put = functools.partial(object.__setattr__, self)
+        put("index", operator.index(index))
+        put("time", _utc(time))
+        put("symbols", names)
+        for name, given in (("open", open), ("high", high), ("low", low), ("close", close)):
+            put(name, self._array(name, given))
+        self._check_prices()
+        known = None if volume is None else self._array("volume", volume)
+        put("volume", self._array("volume", np.zeros(len(names))) if known is None else known)
+        if traded is None:
+            traded = np.ones(len(names)) if known is None else known > 0.0
+        put("traded", self._array("traded", traded, np.uint8))
+        if market_volume is None:
+            market_volume = np.where(self.volume > 0.0, self.volume, np.inf)
+        put("market_volume", self._array("market_volume", market_volume))
+        put("present", None if present is None else self._array("present", present, np.uint8))
+        put("payments", None if payments is None else self._array("payments", payments))
+
+    def _array(self, name: str, given: npt.ArrayLike, kind: Any = np.float64) -> npt.NDArray[Any]:
+        """A read-only copy; arrays that nobody can write to are taken as they are."""
+        try:
+            array = np.asarray(given, dtype=kind)
+        except (TypeError, ValueError):
+            raise self._refusal(f"{name} = {given!r}; expected numbers") from None
+        if array.ndim == 0 and len(self.symbols) == 1:
+            array = array.reshape(1)
+        if array.shape != (len(self.symbols),):
+            got = "is one number" if array.ndim == 0 else f"has shape {array.shape}"
+            raise self._refusal(f"{name} {got}; expected {len(self.symbols)}, one a symbol")
+        if array.flags.writeable:
+            array = array.copy()
+            array.flags.writeable = False
+        return array
+
+    def _check_prices(self) -> None:
+        for name in ("open", "high", "low", "close"):
+            values = getattr(self, name)
+            wrong = ~((values > 0.0) & np.isfinite(values))
+            if wrong.any():
+                s = int(np.argmax(wrong))
+                raise self._refusal(
+                    f"{name} = {values[s]} of {self.symbols[s]}; expected a price above 0"
+                )
+        least, most = np.minimum(self.open, self.close), np.maximum(self.open, self.close)
+        wrong = (self.low > least) | (self.high < most)
+        if wrong.any():
+            s = int(np.argmax(wrong))
+            prices = ", ".join(
+                f"{name} = {getattr(self, name)[s]}" for name in ("open", "high", "low", "close")
+            )
+            raise self._refusal(
+                f"{prices} of {self.symbols[s]}; expected low <= open and close <= high"
+            )
+
+    def _refusal(self, problem: str) -> DataError:
+        return DataError(f"bar {self.index} at {self.time} of {', '.join(self.symbols)}: {problem}")
+
+
+def _utc(time: str | datetime.datetime | np.datetime64) -> np.datetime64:
+    """A time in UTC, without a zone."""
+    try:
+        if isinstance(time, str):
+            time = datetime.datetime.fromisoformat(time)
+        if isinstance(time, datetime.datetime) and time.tzinfo is not None:
+            time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+        found = np.datetime64(np.asarray(time, dtype="datetime64[ns]").item(), "ns")
+    except (TypeError, ValueError):
+        raise DataError(
+            f"time {time!r}: expected one such as 2024-01-02 or 2024-01-02T15:30"
+        ) from None
+    if np.isnat(found):
+        raise DataError("time NaT: expected one such as 2024-01-02")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,30 +468,64 @@ class Regime:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizing:
+    """How the size of an order came about, see docs/sizing.md.
+
+    The position wanted is ``size x regime_factor x correlation_factor`` of equity, and at most
+    ``max_weight`` of it.
+
+    Attributes:
+        size: fraction of equity by the sizing mode, such as Kelly's, before all factors.
+        regime_factor: the multiplier of the regime.
+        rho: mean correlation with the other positions, weighted by value; 0 without any.
+        correlation_factor: ``1 - correlation_penalty x max(0, rho)``.
+        portfolio_variance: variance of the portfolio per bar and unit of exposure, of which ``kelly``
+            takes the larger of this and the symbol's own.
+        equity: money at the close.
+    """
+
+    size: float
+    regime_factor: float
+    rho: float
+    correlation_factor: float
+    portfolio_variance: float
+    equity: float
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A trade that the risk manager wants at the next fill.
 
     Attributes:
         id: the ID of the order.
-        bar: index of the bar of decision.
-        symbol: index.
+        portfolio_id: the ID of the portfolio that it is for.
+        bar, time: index and time of the bar of decision.
+        symbol, name: index and name of the symbol.
         lots: signed change of the position.
+        quantity: the same in units.
         wanted: position that the signal wanted before all orders shared the budget, in lots, signed.
         budget_share: the factor by which the budget scaled all additions, or all targets, of this
             close; 0 to 1.
         target: position after the order, in lots, signed.
         signal_id, regime_id: the IDs of the signal and the regime behind the order.
+        sizing: how ``wanted`` came about; None for an exit, an entry that waits on while its signal
+            holds, and an order that nothing has sized.
     """
 
     id: str
+    portfolio_id: str
     bar: int
+    time: np.datetime64
     symbol: int
+    name: str
     lots: float
+    quantity: float
     wanted: float
     budget_share: float
     target: float
     signal_id: str
     regime_id: str
+    sizing: Sizing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,8 +534,10 @@ class Fill:
 
     Attributes:
         id: the ID of the fill.
+        portfolio_id: the ID of the portfolio that it is for.
         order_id: the ID of the order; None if a stop, a margin call or ruin closed the position.
-        bar: index of the bar.
+        bar: index of the bar in which it filled.
+        time: when it filled: the time of that bar, or of a finer one in it, unless a broker says.
         symbol: index.
         kind: ``order``, ``stop``, ``liquidation``, ``end`` (of the symbol's bars), or ``ruin``, which
             writes the position off at the close at no cost.
@@ -404,8 +552,10 @@ class Fill:
     """
 
     id: str
+    portfolio_id: str
     order_id: str | None
     bar: int
+    time: np.datetime64
     symbol: int
     kind: str
     lots: float
@@ -418,7 +568,7 @@ class Fill:
     stop_level: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PortfolioState:
     """A portfolio at the close of a bar, as the risk manager sees it.
 

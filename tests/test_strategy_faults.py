@@ -6,6 +6,7 @@ of ``docs/reliability.md`` names its test here, in ``test_custom`` or in ``test_
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -260,9 +261,20 @@ def test_what_is_not_finite_never_comes_into_results(home: Path) -> None:
 
 
 def test_the_event_flow_names_a_signal_that_raises(home: Path) -> None:
+    """Its line, the bar and the symbol; the record and the trace say so too."""
     file = write_study(home, NONE, ARRAY)
-    found = assert_one_line(command(home, "flow", file, "--out", home / "flow"))
-    assert re.match(rf"error: \S*mine\.py:{SIGNAL_LINE}: signal: IndexError", found), found
+    out = home / "flow"
+    found = assert_one_line(command(home, "flow", file, "--out", out))
+    line = FAULTY.splitlines().index("        strength = ARRAY[int(fault)]") + 1
+    where = r"at bar \d+ at 20\S+ of AAA$"
+    assert re.match(rf"error: \S*mine\.py:{line}: signal: IndexError: .*; {where}", found), found
+    record = json.loads((out / "flow.json").read_text())
+    assert record["state"] == "failed"
+    assert found == f"error: {record['error']}"
+    traced = command(home, "trace", out, "--rejects")
+    assert traced.wait() == 0
+    said = f"this flow ended by an error; later bars are missing: {record['error']}"
+    assert traced.text().splitlines()[0] == said
 
 
 def test_ctrl_c_ends_a_loop_in_compiled_code_and_a_limit_resumes_it(home: Path) -> None:

@@ -18,8 +18,8 @@ def _text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]
     return sa.Column(name, sa.Text, primary_key=key, nullable=null)
 
 
-def _whole(name: str, *, key: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, primary_key=key, nullable=False, autoincrement=False)
+def _whole(name: str, *, key: bool = False, null: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, primary_key=key, nullable=null, autoincrement=False)
 
 
 def _real(name: str, *, null: bool = False) -> sa.Column[float]:
@@ -77,6 +77,8 @@ sa.Table(
     _text("regime_id", null=True),
     _real("quantity"),
     *(_real(name, null=True) for name in ("wanted", "budget_share", "target")),
+    *(_real(name, null=True) for name in ("size", "regime_factor", "rho", "correlation_factor")),
+    *(_real(name, null=True) for name in ("portfolio_variance", "equity")),
 )
 sa.Table(
     "rejects",
@@ -88,6 +90,7 @@ sa.Table(
     _text("signal_id", null=True),
     _text("reason"),
     _text("order_id", null=True),
+    _text("regime_id", null=True),
 )
 sa.Table(
     "fills",
@@ -102,6 +105,8 @@ sa.Table(
     _text("bar_id"),
     _text("opening_order_id", null=True),
     _real("stop_level", null=True),
+    _whole("number", null=True),
+    _text("time", null=True),
 )
 sa.Table(
     "equity",
@@ -114,18 +119,20 @@ sa.Table(
 TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
 """Tables by name, in the order in which they are written; a row is a tuple in a table's order.
 
-``bar`` counts from 0; ``time`` is ISO 8601 in UTC; ``parameters`` and ``features`` are JSON objects;
-``direction`` and ``code`` are those of ``kernels.codes``. ``reason`` says why a signal became no order
-(a name in ``kernels.codes.REASONS``), or why an order or a stop became no fill (``NOT_TRADED`` and those
-after it in ``optimizer.types``). ``wanted`` is the position that a signal wanted, ``target`` the one that
-its order leads to, ``budget_share`` the factor by which all additions, or all targets, of the close were
-scaled. ``bar_id`` of a signal is the bar of its decision, that of a fill the bar at which it filled (or
-the symbol's last one before it, where it is ruin that filled while the symbol had none). Values, costs
-and cash are in the currency of the prices, quantities in units. Fills that open or add share one
-``cash_after`` in a bar: that after all of them. A value that does not apply is None, never NaN: the
-order of a stop's fill (``opening_order_id`` names the one that opened the position), or what an order
-of an earlier schema did not keep. SQLite returns -0.0 as 0.0; every other float64 comes back bit for
-bit.
+``bar`` counts from 0; ``time`` is ISO 8601 in UTC, that of a fill when it filled; ``parameters`` and
+``features`` are JSON objects; ``direction`` and ``code`` are those of ``kernels.codes``. ``reason`` says
+why a signal became no order (a name in ``kernels.codes.REASONS``), or why an order or a stop became no
+fill (``NOT_TRADED`` and those after it in ``optimizer.types``). ``wanted`` is the position that a signal
+wanted, ``target`` the one that its order leads to, ``budget_share`` the factor by which all additions, or
+all targets, of the close were scaled. The columns of an order after these are those of
+``optimizer.types.Sizing``. ``number`` counts the fills of a portfolio in a bar from 1. ``bar_id`` of a
+signal is the bar of its decision, that of a fill the bar at which it filled (or the symbol's last one
+before it, where it is ruin that filled while the symbol had none). Values, costs and cash are in the
+currency of the prices, quantities in units. Fills that open or add share one ``cash_after`` in a bar:
+that after all of them. A value that does not apply is None, never NaN: the order of a stop's fill
+(``opening_order_id`` names the one that opened the position), the size of an order without ``Sizing``, or
+what a row of an earlier schema did not keep. SQLite returns -0.0 as 0.0; every other float64
+comes back bit for bit.
 """
 
 VERSION_TABLE = "barsweep_schema"  # not Alembic's default, which other programs' databases hold

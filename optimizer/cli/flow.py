@@ -44,6 +44,9 @@ def flow(
         bool,
         typer.Option("--unseal", help="Run on through the holdout; the ledger notes the look."),
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes, 0 for one per core; the rows are the same.")
+    ] = 1,
     max_seconds: Annotated[
         float, typer.Option(min=0, help="Refuse a flow whose estimate is longer than this.")
     ] = 120.0,
@@ -56,6 +59,7 @@ def flow(
     import time
 
     from optimizer.analytics.address import PASSWORD_HINT, parse_url
+    from optimizer.engine.flow_workers import run_on_workers
     from optimizer.flow.folder import FlowFolder
     from optimizer.flow.prepared import prepare_flow
     from optimizer.study_file.bars import load_study_bars
@@ -88,14 +92,14 @@ def flow(
     start = time.perf_counter()
     if no_trace:
         _note_look(prepared)
-        result = prepared.run()
+        result = run_on_workers(prepared, None, workers)
     else:
         with (
             resumable(folder),
             FlowFolder(folder).tracing(prepared, url, overwrite=overwrite) as trace,
         ):
             _note_look(prepared)
-            result = prepared.run(trace)
+            result = run_on_workers(prepared, trace, workers)
     seconds = time.perf_counter() - start
     table = new_table()
     for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
@@ -163,6 +167,8 @@ def trace(
         raise StudyError("trace: give a FILL_ID, or --rejects")
     flow_folder = FlowFolder(folder)
     record = flow_folder.record()
+    if record.caveat is not None:
+        say(record.caveat, "yellow")
     with open_reader(database or flow_folder.database(confirmed)) as reader:
         if fill is None:
             for reason, count in reader.reject_counts(record.portfolios):
@@ -174,7 +180,7 @@ def trace(
             say(title, "bold")
             for name, value in chain[part].items():
                 if value is not None:
-                    say(f"  {name.replace('_', ' '):<16} {value}")
+                    say(f"  {name.replace('_', ' '):<18} {value}")
 
 
 CHAIN = {
@@ -182,7 +188,7 @@ CHAIN = {
     "decision_bar": "bar of the decision",
     "signal": "signal",
     "regime": "regime (-1 bear, 0 neutral, 1 bull)",
-    "order": "order: to the target, which is what the signal wanted after all shared the budget",
+    "order": "order: equity x size x factors was wanted; the target is what the budget left of it",
     "opening_order": "order that opened the position which this fill closed",
     "bar": "bar of the fill",
     "fill": "fill",

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from kernels import layout
-from kernels.codes import FLAT, LEAVING, MARKET_ENTRY, NEUTRAL, PLACED, REASONS, WAITING
+from kernels.codes import FLAT, LEAVING, MARKET_ENTRY, NEUTRAL, WAITING
+from optimizer.errors import FlowError, StrategyError
+from optimizer.flow.account_flow import AccountFlow, BarParts
+from optimizer.flow.broker import Broker
 from optimizer.flow.containers.data import DataContainer
-from optimizer.flow.containers.execution import ExecutionContainer, Market
-from optimizer.flow.containers.feature_hub import FeatureHub, Indicators
-from optimizer.flow.containers.portfolio import PortfolioContainer
+from optimizer.flow.containers.execution import Market
+from optimizer.flow.containers.feature_hub import Indicators
+from optimizer.flow.parts import feature_hub
 from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
-from optimizer.flow.services.risk import StatelessRiskManager, StopInputs
 from optimizer.flow.services.strategy import StatelessStrategy
-from optimizer.flow.tracing import Reject, Trace, Tracer
-from optimizer.flow.waiting import EntryTerms
+from optimizer.flow.tracing import Trace, Tracer
 from optimizer.market.features import FeatureKey, GivenFeature, indicator_name
-from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
-    NO_VOLUME,
-    NOT_REACHED,
     Bar,
     Fill,
     FloatArray,
@@ -39,12 +36,21 @@ from optimizer.types import (
 )
 
 
-@dataclass(eq=False)
-class _Portfolio:
-    spec: PortfolioSpec
-    container: PortfolioContainer
-    execution: ExecutionContainer
-    equity: list[float]
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one portfolio of a flow did.
+
+    Attributes:
+        equity: money at each close, shape (n_bars from the first decision on,).
+        view: final state.
+        in_sample, out_of_sample: metrics; the latter None without a holdout.
+        rejects: how often each reason kept a signal from an order or an order from a fill.
+    """
+
+    equity: FloatArray
+    view: PortfolioView
+    in_sample: dict[str, float]
+    out_of_sample: dict[str, float] | None
     rejects: dict[str, int]
 
 
@@ -73,6 +79,45 @@ class FlowResult:
     n_steps: int
     first: int
 
+    @classmethod
+    def of(
+        cls,
+        specs: tuple[PortfolioSpec, ...],
+        outcomes: Sequence[Outcome],
+        times: Sequence[np.datetime64],
+        first: int,
+    ) -> FlowResult:
+        """The result of portfolios that went through the same bars.
+
+        Args:
+            specs: the portfolios, in order.
+            outcomes: what each did.
+            times: times of the bars from the first decision on.
+            first: bar of the first decision.
+        """
+        equity = pd.DataFrame(
+            np.array([one.equity for one in outcomes]).T,
+            index=pd.DatetimeIndex(np.array(times, "datetime64[ns]"), name="timestamp", tz="UTC"),
+            columns=[spec.id for spec in specs],
+        )
+        rejects: dict[str, int] = {}
+        for one in outcomes:
+            for reason, count in one.rejects.items():
+                rejects[reason] = rejects.get(reason, 0) + count
+        n_symbols = len(outcomes[0].view.positions)
+        return cls(
+            specs=specs,
+            equity=equity,
+            views=tuple(one.view for one in outcomes),
+            in_sample=tuple(one.in_sample for one in outcomes),
+            out_of_sample=tuple(
+                one.out_of_sample for one in outcomes if one.out_of_sample is not None
+            ),
+            rejects=rejects,
+            n_steps=len(times) * n_symbols * len(specs),
+            first=first,
+        )
+
 
 class EventFlow:
     """N strategies x M classifiers x K risk configurations over one stream of bars.
@@ -91,6 +136,10 @@ class EventFlow:
         data_hash: the hash of the bars; begins their IDs.
         trace: the tracer that records what happens; None records nothing.
         given: features of the user's strategies by name.
+        broker: fills the orders; None fills them by the rules of the study.
+
+    Raises:
+        FlowError: a broker cannot fill by the rules of the study.
     """
 
     def __init__(
@@ -107,51 +156,37 @@ class EventFlow:
         data_hash: str = "",
         trace: Trace | None = None,
         given: Mapping[str, GivenFeature] | None = None,
+        broker: Broker | None = None,
     ) -> None:
+        if broker is not None and (rules.close_fill or rules.entry != MARKET_ENTRY):
+            raise FlowError(
+                'a broker fills orders at the market after the close; set [costs] fill = "next_open" and'
+                ' [risk] entry = "market"'
+            )
         self._symbols = symbols
         self._rules = rules
         self._rates = rules.closing_rates(first)
         self._first = first
         self._live = live
-        self._ends = ends
         self._split = split
+        self._broker = broker
         self._tracer = Tracer(trace, symbols, data_hash, tuple(map(float, rules.lot_units)))
         self.data = DataContainer(symbols)
         self._strategies = {spec.signal_key: spec.strategy for spec in specs}
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
         self._fitted = {key: ClassifierConfig() for key in self._classifiers}
         self._codes = dict.fromkeys(self._classifiers, NEUTRAL)
-        lookbacks = {
-            (market, dict(parameters)["lookback"])
-            for name, market, parameters in self._classifiers.values()
-            if name != "none"
-        }
-        schedule = (rules.correlation_lookback, rules.correlation_refresh, first)
-        if rules.ranges:
-            keys = [*keys, ("atr", rules.atr_lookback)]
-        self.hub = FeatureHub(
-            symbols,
-            list(dict.fromkeys(keys)),
-            sorted(lookbacks, key=str),
-            schedule if rules.correlated else None,
-            given or {},
-        )
-        self._portfolios = [self._open(spec, bars_per_year) for spec in specs]
+        self.hub = feature_hub(symbols, specs, rules, keys, first, given)
+        self._portfolios = [
+            AccountFlow(spec, symbols, rules, ends, bars_per_year, self._tracer, broker)
+            for spec in specs
+        ]
         self._in_sample: tuple[dict[str, float], ...] = ()
         self._features: Indicators = {}
-        self._ranges = np.zeros(len(symbols))
+        self._before: Indicators = {}
+        self._ranges = self._earlier_ranges = np.zeros(len(symbols))
+        self._regimes: dict[str, Regime] = {}
         self._times: list[np.datetime64] = []
-
-    def _open(self, spec: PortfolioSpec, bars_per_year: float) -> _Portfolio:
-        rules = self._rules
-        container = PortfolioContainer(spec.id, self._symbols, rules, bars_per_year)
-        risk, entries = spec.risk, None
-        if rules.entry != MARKET_ENTRY:
-            entries = EntryTerms(
-                rules.entry, risk.entry_offset, risk.entry_offset_atr, risk.entry_bars
-            )
-        execution = ExecutionContainer(spec.costs, rules.leverage, rules.allow_short, entries)
-        return _Portfolio(spec, container, execution, [], {})
 
     def on_bar(self, bar: Bar) -> None:
         """Take the next bar of all symbols through every portfolio.
@@ -161,31 +196,119 @@ class EventFlow:
 
         Raises:
             DataError: the bar is out of order or has other symbols.
-            StrategyError: the user's code raised.
+            StrategyError: the user's code raised; names its line, the bar and the symbol.
+            FlowError: the flow has a broker, which ``on_bar_of_broker`` awaits.
         """
+        if self._broker is not None:
+            raise FlowError(
+                "this flow has a broker: await on_bar_of_broker(bar) in place of on_bar"
+            )
+        self._receive(bar)
+        self._trade(bar, None)
+
+    async def on_bar_of_broker(self, bar: Bar) -> dict[str, str]:
+        """Take the next bar, with the fills that the broker has since the last one; send it the orders.
+
+        Only the broker's fills change positions: a stop that the bar has reached is an order to close at
+        its close, and nothing is liquidated here.
+
+        Args:
+            bar: the one after the bar of the last call; the first has index 0.
+
+        Returns:
+            The broker's reference of each order that was sent, by the order's ID.
+
+        Raises:
+            DataError: the bar is out of order or has other symbols; the broker was not asked.
+            StrategyError: the user's code raised; names its line, the bar and the symbol.
+            FlowError: there is no broker, or one of its fills is of no order that this flow has sent.
+        """
+        if self._broker is None:
+            raise FlowError("this flow has no broker: give EventFlow one, or call on_bar")
+        self._receive(bar)
+        if bar.index < self._first:
+            return {}
+        filled: dict[str, list[Fill]] = {one.spec.id: [] for one in self._portfolios}
+        for fill in await self._broker.fills():
+            if fill.portfolio_id not in filled:
+                raise FlowError(
+                    f"fill {fill.id} of the broker: no portfolio {fill.portfolio_id} here"
+                )
+            filled[fill.portfolio_id].append(fill)
+        sent: dict[str, str] = {}
+        for one, orders in zip(self._portfolios, self._trade(bar, filled), strict=True):
+            references = await one.execution.submit_to_real_broker(orders)
+            sent |= dict(zip((order.id for order in orders), references, strict=True))
+        return sent
+
+    def _receive(self, bar: Bar) -> None:
+        """Take the bar into the containers that all portfolios share."""
         self.data.update_timeline_position(bar)
         self.data.cache_bar(bar)
-        before, features = self._features, self.hub.calculate_indicators(bar)
-        self._features = features
-        earlier_ranges, self._ranges = self._ranges, self._average_ranges(features)
-        regimes = self._classify(bar)
+        self._before, self._features = self._features, self.hub.calculate_indicators(bar)
+        self._earlier_ranges, self._ranges = self._ranges, self._average_ranges(self._features)
+        self._regimes = self._classify(bar)
+
+    def _trade(
+        self, bar: Bar, filled: Mapping[str, Sequence[Fill]] | None
+    ) -> list[tuple[Order, ...]]:
+        """Take the bar through every portfolio; the orders of each."""
         if bar.index < self._first:
-            return
+            return []
         if bar.index == self._split:
             self._in_sample = tuple(one.container.metrics() for one in self._portfolios)
             for one in self._portfolios:
                 one.container.start_period()
-        signals = self._signals(bar, features)
-        matrix = self.hub.get_correlation_matrix()
+        signals = self._signals(bar, self._features)
         self._times.append(bar.time)
-        self._tracer.bar(bar, features, self._strategies, signals, regimes)
+        self._tracer.bar(bar, self._features, self._strategies, signals, self._regimes)
+        counted = self._rules.counted
+        parts = BarParts(
+            bar=bar,
+            inside=self._inside(bar),
+            ranges=self._ranges,
+            rates=self._rates[bar.index],
+            closes=counted is None or bool(counted[bar.index]),
+            refreshed=self.hub.correlation_refreshed,
+            matrix=self.hub.get_correlation_matrix(),
+        )
+        decided = []
         for one in self._portfolios:
             own, name = signals[one.spec.signal_key], one.spec.strategy.volatility
+            now, before = self._features[name], self._before.get(name, self._features[name])
             # What fills before the close was decided at the close before, with the volatility known then.
-            earlier = Market(bar, bar.open, before.get(name, features[name]), earlier_ranges)
-            now = Market(bar, bar.close, features[name], self._ranges)
-            self._portfolio_bar(one, earlier, now, own, regimes[one.spec.regime_key], matrix)
+            earlier = Market(bar, bar.open, before, self._earlier_ranges)
+            one.until_decision(parts, earlier, None if filled is None else filled[one.spec.id])
+            orders = self._decide(one, parts, own, self._regimes[one.spec.regime_key])
+            one.after_decision(parts, Market(bar, bar.close, now, self._ranges), orders)
+            decided.append(orders)
         self._tracer.end_bar(bar.index)
+        return decided
+
+    def _decide(
+        self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
+    ) -> tuple[Order, ...]:
+        return one.decide(parts, signals, regime)
+
+    def _inside(self, bar: Bar) -> tuple[tuple[Bar, str], ...]:
+        """The finer bars of a bar, or the bar itself, each with what ends the IDs of its fills."""
+        finer = self._rules.finer
+        if finer is None:
+            return ((bar, ""),)
+        first, last = (int(bound) for bound in finer.bounds[bar.index : bar.index + 2])
+        parts = []
+        for f in range(first, last):
+            part = replace(
+                bar,
+                open=finer.open[f],
+                high=finer.high[f],
+                low=finer.low[f],
+                close=finer.open[f],  # which nothing reads
+                traded=finer.traded[f],
+                market_volume=finer.volume[f],
+            )
+            parts.append((part, f".{f - first}" if f > first else ""))
+        return tuple(parts)
 
     def _average_ranges(self, features: Indicators) -> FloatArray:
         """Average true ranges of the last bar of each symbol; 0 where they are not defined or unused."""
@@ -199,14 +322,10 @@ class EventFlow:
         for key, (name, market, parameters) in self._classifiers.items():
             # A regime stays as it is where its market has no bar.
             if name != "none" and self.hub.market_has_bar(market):
-                values, number = dict(parameters), self.hub.market_bars(market) - 1
-                if fits_at(name, number, values):
-                    before, returns = self._fitted[key].model, self.hub.market_returns(market)
-                    model = fit_model(name, number, returns, values, before)
-                    if model is not None:
-                        self._fitted[key] = ClassifierConfig(model)
+                values, returns = dict(parameters), self.hub.market_returns(market)
+                fitted = StatelessClassifier.refit(name, values, returns, self._fitted[key])
                 self._codes[key], self._fitted[key] = StatelessClassifier.classify_regime(
-                    self.hub.market_features(market, values["lookback"]), self._fitted[key]
+                    self.hub.market_features(market, values["lookback"]), fitted
                 )
             found[key] = Regime(correlation_id(key, bar.index, "regime"), self._codes[key])
         return found
@@ -218,273 +337,34 @@ class EventFlow:
             own = signals[key] = []
             for s in np.flatnonzero(self._live[bar.index] != WAITING).tolist():
                 id = correlation_id(key, bar.index, self._symbols[s], "signal")
-                signal = StatelessStrategy.generate_signal(features, config, bar, s, id)
+                try:
+                    signal = StatelessStrategy.generate_signal(features, config, bar, s, id)
+                except StrategyError as error:
+                    where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"
+                    raise type(error)(f"{error}; at {where}") from None
                 leaves = self._live[bar.index, s] == LEAVING
                 own.append(replace(signal, direction=float(FLAT)) if leaves else signal)
         return signals
-
-    def _portfolio_bar(
-        self,
-        one: _Portfolio,
-        earlier: Market,
-        now: Market,
-        signals: Sequence[Signal],
-        regime: Regime,
-        matrix: FloatArray | None,
-    ) -> None:
-        rules, container, bar = self._rules, one.container, now.bar
-        rates = self._rates[bar.index]
-        credit, risk_free = float(rates[layout.CREDIT]), float(rates[layout.RISK_FREE])
-        debit, years = float(rates[layout.DEBIT]), float(rates[layout.YEARS])
-        closes = rules.counted is None or bool(rules.counted[bar.index])
-        # The timeline of a bar. ``simulate`` in kernels/simulation.py holds the same timeline for
-        # blocks of lanes, by design: lanes and containers have different state, and both call the
-        # same scalar rules. tests/optimizer/flow/test_event_flow.py::test_events_equal_the_sweep
-        # holds the two together, bit for bit.
-        owes = rules.margin or rules.fees or bar.payments is not None
-        if credit != 0.0 or (owes and years != 0.0):
-            container.carry(credit, debit, years, bar.payments)
-        if not rules.close_fill:
-            self._fill(one, earlier)
-        for inside, suffix in self._inside(earlier):
-            entered = self._enter(one, inside)
-            if rules.stops:
-                self._stop(one, inside, entered, suffix)
-            if rules.margin and container.below_margin(inside.bar):
-                self._liquidate(one, inside, suffix)
-        self._end(one, earlier)
-        self._expire(one, bar)
-        self._booked(one, container.mark(bar))
-        container.update_variance()
-        if not rules.close_fill:
-            container.account(risk_free, closes=closes)
-        if self.hub.correlation_refreshed:
-            container.refresh_correlation()
-        orders = self._decide(one, signals, regime, matrix)
-        one.execution.submit_orders(orders)
-        if one.execution.waiting is not None:
-            one.execution.waiting.place(orders, container.lots, bar.close, self._ranges)
-        if rules.close_fill:
-            self._fill(one, now)
-            self._booked(one, container.mark(bar))
-            container.account(risk_free, closes=closes)
-        one.equity.append(container.equity)
-        self._tracer.equity(
-            one.spec.id,
-            bar.index,
-            container.equity,
-            container.cash,
-            container.exposure,
-            container.drawdown,
-        )
-
-    def _fill(self, one: _Portfolio, market: Market) -> None:
-        if not one.execution.active_orders:
-            return
-        for fill in one.execution.execute_reductions(market, one.container.lots):
-            self._book(one, (fill,), market)
-        power = one.container.buying_power(market.prices)
-        self._book(one, one.execution.execute_additions(market, power), market)
-        self._reject_orders(one, market.bar, one.execution.rejected_orders)
-
-    def _reject_orders(
-        self, one: _Portfolio, bar: Bar, orders: Sequence[tuple[Order, str]]
-    ) -> None:
-        for order, reason in orders:
-            id, s = f"{order.id}.reject", order.symbol
-            row = self._rejected(one, id, bar, s, reason, order.signal_id, order.id)
-            self._tracer.rejects([row])
-
-    def _inside(self, market: Market) -> Iterator[tuple[Market, str]]:
-        """The finer bars of a bar, or the bar itself, each with what ends the IDs of its fills."""
-        finer, bar = self._rules.finer, market.bar
-        if finer is None:
-            yield market, ""
-            return
-        first, last = (int(bound) for bound in finer.bounds[bar.index : bar.index + 2])
-        for f in range(first, last):
-            part = replace(
-                bar,
-                open=finer.open[f],
-                high=finer.high[f],
-                low=finer.low[f],
-                traded=finer.traded[f],
-                market_volume=finer.volume[f],
-            )
-            yield replace(market, bar=part), f".{f - first}" if f > first else ""
-
-    def _enter(self, one: _Portfolio, market: Market) -> dict[int, float]:
-        """Fill the entries whose price a bar reaches; the price of each, by symbol."""
-        waiting, bar = one.execution.waiting, market.bar
-        if waiting is None:
-            return {}
-
-        def gone(s: int) -> bool:
-            position = StopInputs(*one.container.stop_inputs(s), 0.0)
-            return self._rules.stops and StatelessRiskManager.stopped_at_open(
-                position, one.spec.risk, bar, s
-            )
-
-        reached = waiting.reached(bar, one.container.lots, gone)
-        if not reached:
-            return {}
-        power = one.container.buying_power(bar.open)
-        fills = one.execution.execute_entries(reached, market, power)
-        self._book(one, fills, market)
-        self._reject_orders(one, bar, one.execution.rejected_orders)
-        filled = {fill.symbol for fill in fills}
-        prices = {entry.order.symbol: price for entry, price in reached}
-        return {s: price for s, price in prices.items() if s in filled}
-
-    def _expire(self, one: _Portfolio, bar: Bar) -> None:
-        """Say which entries the bar left without a fill."""
-        if one.execution.waiting is not None:
-            unfilled = one.execution.waiting.unfilled()
-            orders = [(entry.order, NOT_REACHED) for entry in unfilled if not entry.second]
-            self._reject_orders(one, bar, orders)
-
-    def _stop(
-        self, one: _Portfolio, market: Market, entered: Mapping[int, float], suffix: str
-    ) -> None:
-        container, bar, risk = one.container, market.bar, one.spec.risk
-        held = container.lots
-        for s, lots in enumerate(held):
-            if lots == 0.0 or not bar.traded[s]:
-                continue
-            position = StopInputs(*container.stop_inputs(s), entered.get(s, 0.0))
-            price = StatelessRiskManager.stop(position, risk, bar, s)
-            if price > 0.0:
-                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "stop")
-                name = f"{name}{suffix}"
-                level = StatelessRiskManager.stop_level(position, risk, bar, s, price)
-                opening = container.opening_order_id(s)
-                container.bar_after_stop(s, 1.0 if lots > 0.0 else -1.0, risk.cooldown)
-                if one.execution.waiting is not None:
-                    one.execution.waiting.cancel(s)
-                fill = one.execution.close_position(
-                    name, "stop", s, lots, price, market, opening, level
-                )
-                if fill is not None:
-                    self._book(one, (fill,), market)
-                else:
-                    row = self._rejected(one, f"{name}.reject", bar, s, NO_VOLUME, None, None)
-                    self._tracer.rejects([row])
-        container.carry_best_prices(bar, held, entered)
-
-    def _liquidate(self, one: _Portfolio, market: Market, suffix: str) -> None:
-        """Close every position that trades, at its worst price in the bar."""
-        container, bar = one.container, market.bar
-        closed = False
-        for s, lots in enumerate(container.lots):
-            if lots != 0.0 and bar.traded[s]:
-                price = float(bar.low[s] if lots > 0.0 else bar.high[s])
-                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "liquidation")
-                name = f"{name}{suffix}"
-                opening = container.opening_order_id(s)
-                fill = one.execution.close_position(
-                    name, "liquidation", s, lots, price, market, opening
-                )
-                if fill is not None:
-                    self._book(one, (fill,), market)
-                    closed = True
-        if one.execution.waiting is not None:
-            one.execution.waiting.cancel_all()
-        if closed:
-            container.count_liquidation()
-
-    def _end(self, one: _Portfolio, market: Market) -> None:
-        """Close the positions in symbols whose last bar this is, at its close."""
-        container, bar = one.container, market.bar
-        for s in np.flatnonzero(self._ends == bar.index).tolist():
-            lots, price = container.lots[s], float(bar.close[s])
-            if lots != 0.0:
-                name = correlation_id(one.spec.id, bar.index, self._symbols[s], "end")
-                opening = container.opening_order_id(s)
-                fill = one.execution.close_position(name, "end", s, lots, price, market, opening)
-                if fill is not None:
-                    self._book(one, (fill,), market)
-            if one.execution.waiting is not None:
-                one.execution.waiting.cancel(s)
-
-    def _book(self, one: _Portfolio, fills: Sequence[Fill], market: Market) -> None:
-        one.container.process_fills(fills, market.ranges)
-        self._booked(one, fills)
-
-    def _booked(self, one: _Portfolio, fills: Sequence[Fill]) -> None:
-        """Trace fills that a portfolio has booked."""
-        self._tracer.fills(one.spec.id, fills, one.container.cash, one.container.lots)
-
-    def _rejected(
-        self,
-        one: _Portfolio,
-        id: str,
-        bar: Bar,
-        symbol: int,
-        reason: str,
-        signal_id: str | None,
-        order_id: str | None,
-    ) -> Reject:
-        """Count an order or a stop without a fill, or a signal without an order; its row."""
-        one.rejects[reason] = one.rejects.get(reason, 0) + 1
-        name = self._symbols[symbol]
-        return (id, one.spec.id, bar.index, name, signal_id, reason, order_id)
-
-    def _decide(
-        self,
-        one: _Portfolio,
-        signals: Sequence[Signal],
-        regime: Regime,
-        matrix: FloatArray | None,
-    ) -> tuple[Order, ...]:
-        bar = self.hub.get_latest_market_data()
-        waiting, state = one.execution.waiting, one.container.risk_state()
-        decisions = StatelessRiskManager.process_signals_to_orders(
-            signals,
-            regime,
-            state,
-            one.spec.risk,
-            bar,
-            matrix,
-            self._ranges,
-            [0.0] * len(state.lots) if waiting is None else waiting.lots(state.lots),
-        )
-        rejects: list[Reject] = []
-        ids = {signal.symbol: signal.id for signal in signals}
-        exits = zip(decisions.barred, decisions.cooling, decisions.held_bars, strict=True)
-        for s, left in enumerate(exits):
-            one.container.set_exits(s, *left)
-        for s, reason in enumerate(decisions.reasons):
-            if reason != PLACED and s in ids:
-                id = correlation_id(one.spec.id, bar.index, self._symbols[s], "reject")
-                rejects.append(self._rejected(one, id, bar, s, REASONS[reason], ids[s], None))
-        self._tracer.rejects(rejects)
-        self._tracer.orders(one.spec.id, decisions.orders)
-        return decisions.orders
 
     def next_orders(self) -> tuple[tuple[Order, ...], ...]:
         """The orders of each portfolio that wait for the next bar."""
         return tuple(one.execution.active_orders for one in self._portfolios)
 
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What each portfolio did so far."""
+        now = tuple(one.container.metrics() for one in self._portfolios)
+        return tuple(
+            Outcome(
+                equity=np.array(one.equity),
+                view=one.container.get_state(),
+                in_sample=self._in_sample[i] if self._in_sample else now[i],
+                out_of_sample=now[i] if self._in_sample else None,
+                rejects=dict(one.rejects),
+            )
+            for i, one in enumerate(self._portfolios)
+        )
+
     def result(self) -> FlowResult:
         """What the portfolios did so far."""
         specs = tuple(one.spec for one in self._portfolios)
-        equity = pd.DataFrame(
-            np.array([one.equity for one in self._portfolios]).T,
-            index=pd.DatetimeIndex(self._times, name="timestamp", tz="UTC"),
-            columns=[spec.id for spec in specs],
-        )
-        now = tuple(one.container.metrics() for one in self._portfolios)
-        rejects: dict[str, int] = {}
-        for one in self._portfolios:
-            for reason, count in one.rejects.items():
-                rejects[reason] = rejects.get(reason, 0) + count
-        return FlowResult(
-            specs=specs,
-            equity=equity,
-            views=tuple(one.container.get_state() for one in self._portfolios),
-            in_sample=self._in_sample or now,
-            out_of_sample=now if self._in_sample else (),
-            rejects=rejects,
-            n_steps=len(self._times) * len(self._symbols) * len(specs),
-            first=self._first,
-        )
+        return FlowResult.of(specs, self.outcomes(), self._times, self._first)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -26,7 +26,7 @@ DATABASE = "analytics.db"
 SPILL = "spill.jsonl"
 KIND = "barsweep flow"
 SCHEMA_VERSION = 1
-
+State = Literal["running", "complete", "failed", "stopped"]
 
 _OWN = (RECORD, f"{DATABASE}*", f"{SPILL}*", "*-wal", "*-shm", "*-journal", "*.old", "*.part")
 """Patterns of the names that a flow, or SQLite next to a database, writes, replaces or removes."""
@@ -41,6 +41,9 @@ class FlowRecord:
         study_hash, data_hash: the hashes of the study and of its bars.
         database: URL without a password; None is the file in the folder.
         portfolios: IDs, in order.
+        state: whether it has ended, and how; ``running`` also where it was killed, None in the record of
+            an earlier barsweep.
+        error: the message by which it failed.
     """
 
     study: str
@@ -48,6 +51,17 @@ class FlowRecord:
     data_hash: str
     database: str | None
     portfolios: Sequence[str]
+    state: State | None = None
+    error: str | None = None
+
+    @property
+    def caveat(self) -> str | None:
+        """Why the trace may not hold all bars, in one line; None where it does."""
+        return {
+            "failed": f"this flow ended by an error; later bars are missing: {self.error}",
+            "stopped": "this flow was stopped; later bars are missing",
+            "running": "this flow has not ended: it still runs, or was killed",
+        }.get(self.state or "")
 
 
 class _Record(Record):
@@ -58,6 +72,8 @@ class _Record(Record):
     data_hash: Digest
     database: PathText | None
     portfolios: Annotated[list[Name], Field(max_length=1_000_000)]
+    state: State | None = None
+    error: Annotated[str, Field(max_length=10_000)] | None = None
 
 
 class FlowFolder:
@@ -87,6 +103,8 @@ class FlowFolder:
         Returns:
             The writer of the trace, closed at the end of the block.
 
+        The record says how the block ended.
+
         Raises:
             StudyError: the folder already holds a flow or a study, or cannot be written.
             AnalyticsError: the database cannot be used, or failed midway.
@@ -97,14 +115,30 @@ class FlowFolder:
             data_hash=flow.bars.content_hash,
             database=None if url is None else parse_url(url).kept,
             portfolios=tuple(spec.id for spec in flow.specs),
+            state="running",
         )
         with self._replacing(overwrite):
-            content = {"kind": KIND, "schema_version": SCHEMA_VERSION, **asdict(record)}
-            text = json.dumps(content, indent=1)
-            write_atomically(self.path / RECORD, lambda part: part.write_text(f"{text}\n"))
+            self._write(record)
             writer = AnalyticsWriter(url or self._own_database(), self.path / SPILL)
-        with writer:
-            yield writer
+        try:
+            with writer:
+                yield writer
+        except BaseException as error:
+            failed = isinstance(error, Exception)
+            ended = replace(
+                record,
+                state="failed" if failed else "stopped",
+                error=(str(error) or type(error).__name__)[:10_000] if failed else None,
+            )
+            with contextlib.suppress(OSError):  # the error itself matters more
+                self._write(ended)
+            raise
+        self._write(replace(record, state="complete"))
+
+    def _write(self, record: FlowRecord) -> None:
+        content = {"kind": KIND, "schema_version": SCHEMA_VERSION, **asdict(record)}
+        text = json.dumps(content, indent=1)
+        write_atomically(self.path / RECORD, lambda part: part.write_text(f"{text}\n"))
 
     @contextlib.contextmanager
     def _replacing(self, overwrite: bool) -> Iterator[None]:

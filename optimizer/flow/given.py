@@ -16,6 +16,7 @@ import pandas as pd
 from kernels import codes
 from kernels.codes import FLAT, HOLD, LONG, SHORT
 from optimizer.errors import DataError, StudyFileError
+from optimizer.flow.account_flow import AccountFlow, BarParts
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.given_tables import Table, read_flags, read_numbers
 from optimizer.flow.prepared import prepare_flow
@@ -151,9 +152,9 @@ class _SignalFlow(EventFlow):
         self._flags = flags
 
     def _decide(
-        self, one: Any, signals: Sequence[Signal], regime: Regime, matrix: FloatArray | None
+        self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
     ) -> tuple[Order, ...]:
-        flags = self._flags[:, self.hub.get_latest_market_data().index]
+        flags = self._flags[:, parts.bar.index]
         own = []
         for signal in signals:
             # A symbol that leaves is flat whatever is given.
@@ -162,7 +163,7 @@ class _SignalFlow(EventFlow):
                 direction = _direction(one.container.lots[s], *flags[:, s].tolist())
                 signal = replace(signal, direction=float(direction))
             own.append(signal)
-        return super()._decide(one, own, regime, matrix)
+        return super()._decide(one, parts, own, regime)
 
 
 def _direction(lots: float, enter: bool, leave: bool, enter_short: bool, leave_short: bool) -> int:
@@ -185,9 +186,9 @@ class _OrderFlow(EventFlow):
         self._lots = _whole_lots(bars, units, self._rules)
 
     def _decide(
-        self, one: Any, signals: Sequence[Signal], regime: Regime, matrix: FloatArray | None
+        self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
     ) -> tuple[Order, ...]:
-        bar = self.hub.get_latest_market_data()
+        bar = parts.bar
         orders = []
         for s, lots in enumerate(self._lots[bar.index].tolist()):
             held = one.container.lots[s]
@@ -199,9 +200,22 @@ class _OrderFlow(EventFlow):
                     f"orders: sells {-lots * units:g} {self._symbols[s]} at {bar.time}, where"
                     f" {held * units:g} are held; sell less, or allow_short=True"
                 )
-            id = correlation_id(one.spec.id, bar.index, self._symbols[s], "order")
-            target = held + lots
-            orders.append(Order(id, bar.index, s, lots, target, 1.0, target, "", regime.id))
+            order = Order(
+                id=correlation_id(one.spec.id, bar.index, self._symbols[s], "order"),
+                portfolio_id=one.spec.id,
+                bar=bar.index,
+                time=bar.time,
+                symbol=s,
+                name=self._symbols[s],
+                lots=lots,
+                quantity=lots * float(self._rules.lot_units[s]),
+                wanted=held + lots,
+                budget_share=1.0,
+                target=held + lots,
+                signal_id="",
+                regime_id=regime.id,
+            )
+            orders.append(order)
         return tuple(orders)
 
 

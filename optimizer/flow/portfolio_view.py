@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from optimizer.types import Fill
+from optimizer.flow.period import Period
+from optimizer.types import Fill, PortfolioState
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,15 @@ class PositionView:
     entry: float
 
 
-@dataclass(frozen=True)
-class PortfolioView:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PortfolioView(PortfolioState):
     """What a portfolio looks like from outside: a copy that shares nothing with it.
 
-    Money is as of the last mark, after which no fill should have come in.
+    It is the state that the risk manager takes. Money is as of the last mark, after which no fill should
+    have come in.
 
     Attributes:
-        cash, equity: money.
-        exposure: gross value of the positions over equity.
+        drawdown: fall from the peak of the period that the last ``start_period`` began, a fraction.
         realised: profit and loss of all positions closed since the start, on the average-cost basis,
             costs included, money. Equity is initial cash plus ``realised``, ``unrealised`` and
             ``carry``; after ruin it may be a debt.
@@ -43,19 +45,31 @@ class PortfolioView:
             start, money.
         ruined: whether equity has fallen to 0 or below.
         positions: one per symbol.
-        transactions: all fills since the start, in order.
-        drawdown, metrics: the drawdown and metrics of the period that the last ``start_period``
-            began.
     """
 
-    cash: float
-    equity: float
-    exposure: float
     drawdown: float
     realised: float
     unrealised: float
     carry: float
     ruined: bool
     positions: tuple[PositionView, ...]
-    transactions: tuple[Fill, ...]
-    metrics: dict[str, float] = field(default_factory=dict)
+    _booked: Sequence[Fill]
+    _n_booked: int
+    _period: Period
+    _per_year: tuple[float, float]
+
+    @property
+    def transactions(self) -> tuple[Fill, ...]:
+        """All fills since the start, in order."""
+        # The container only ever adds to its list, so its first fills stay what they are.
+        return tuple(self._booked[: self._n_booked])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the period, by the kernel of the sweep; empty before its first bar."""
+        if not self._period.n_bars:
+            return {}
+        return self._period.metrics(self.cash, self.ruined, *self._per_year)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_booked": self.transactions}

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
 
+from optimizer.flow.broker import Broker
+from optimizer.flow.containers.execution import ExecutionContainer
+from optimizer.flow.containers.feature_hub import FeatureHub
+from optimizer.flow.containers.portfolio import PortfolioContainer
 from optimizer.flow.event_flow import EventFlow, FlowResult
+from optimizer.flow.parts import execution_container, feature_hub
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
 from optimizer.market.features import FeatureKey, GivenFeature
 from optimizer.study_file.space import build_space
 from optimizer.study_file.spans import in_bars
-from optimizer.study_file.study import Study
+from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.inputs import (
     feature_keys,
     given_features,
@@ -36,6 +42,7 @@ class PreparedFlow:
         first: bar of the first decision.
         split: first bar of the holdout; None without a holdout.
         stop: bars that are taken, from the first one on.
+        risk: which risk configurations run, see ``study_specs``.
     """
 
     study: Study
@@ -44,6 +51,7 @@ class PreparedFlow:
     first: int
     split: int | None
     stop: int
+    risk: Literal["first", "all"]
     _rules: Rules
     _live: MaskArray
     _keys: tuple[FeatureKey, ...]
@@ -63,12 +71,44 @@ class PreparedFlow:
         """The rules of the study."""
         return self._rules
 
-    def opened(self, trace: Trace | None, make: Callable[..., EventFlow] = EventFlow) -> EventFlow:
+    def feature_hub(self) -> FeatureHub:
+        """The features of all portfolios, before the first bar."""
+        keys, specs = self._keys, self.specs
+        return feature_hub(self.bars.symbols, specs, self._rules, keys, self.first, self._given)
+
+    def portfolio(self, spec: PortfolioSpec) -> PortfolioContainer:
+        """The positions and the cash of a portfolio, before the first bar.
+
+        Args:
+            spec: one of ``specs``.
+        """
+        bars = self.bars
+        return PortfolioContainer(spec.id, bars.symbols, self._rules, bars.bars_per_year)
+
+    def execution(self, spec: PortfolioSpec, broker: Broker | None = None) -> ExecutionContainer:
+        """The orders of a portfolio, before the first bar.
+
+        Args:
+            spec: one of ``specs``.
+            broker: fills the orders; None fills them by the rules of the study.
+        """
+        return execution_container(spec, self._rules, broker)
+
+    def opened(
+        self,
+        trace: Trace | None = None,
+        make: Callable[..., EventFlow] = EventFlow,
+        broker: Broker | None = None,
+    ) -> EventFlow:
         """The flow before its first bar.
 
         Args:
             trace: the tracer that records what happens; None records nothing.
             make: makes the flow of the arguments of ``EventFlow``.
+            broker: fills the orders; None fills them by the rules of the study.
+
+        Raises:
+            FlowError: a broker cannot fill by the rules of the study.
         """
         return make(
             self.bars.symbols,
@@ -83,6 +123,38 @@ class PreparedFlow:
             self.bars.content_hash,
             trace,
             self._given,
+            broker,
+        )
+
+    def trace_portfolios(self, trace: Trace) -> None:
+        """Write down which portfolios run.
+
+        Args:
+            trace: the tracer that records what happens.
+        """
+        hashes = self.study.content_hash, self.bars.content_hash
+        rows = []
+        for spec in self.specs:
+            parameters = json.dumps(dict(spec.parameters))
+            names = spec.strategy_name, spec.classifier_name
+            rows.append((spec.id, hashes[0], *names, parameters, hashes[1]))
+        trace.add("portfolios", rows)
+
+    def shared(self) -> SharedFlow:
+        """The flow as it is sent to other processes.
+
+        Raises:
+            UntrustedCodeError: the file of a user's strategy is not approved.
+        """
+        strategies = self.study.user_strategies
+        for strategy in strategies:
+            strategy.require_approval()
+        own = ("study", "specs", "_given")
+        return SharedFlow(
+            study=self.study.to_dict(),
+            base_path=self.study.base_path,
+            accepted=tuple(one.declaration.source_hash for one in strategies),
+            flow={one.name: getattr(self, one.name) for one in fields(self) if one.name not in own},
         )
 
     def run(self, trace: Trace | None = None) -> FlowResult:
@@ -96,23 +168,42 @@ class PreparedFlow:
         """
         flow = self.opened(trace)
         if trace is not None:
-            trace.add(
-                "portfolios",
-                [
-                    (
-                        spec.id,
-                        self.study.content_hash,
-                        spec.strategy_name,
-                        spec.classifier_name,
-                        json.dumps(dict(spec.parameters)),
-                        self.bars.content_hash,
-                    )
-                    for spec in self.specs
-                ],
-            )
+            self.trace_portfolios(trace)
         for index in range(self.stop):
             flow.on_bar(self.bars.at(index))
         return flow.result()
+
+
+@dataclass(frozen=True, eq=False)
+class SharedFlow:
+    """A flow as it is sent to other processes, which make its portfolios again.
+
+    Attributes:
+        study: the study as ``Study.to_dict`` gives it.
+        base_path: the folder of the study.
+        accepted: hashes of the users' strategies in it, which the sender may run.
+        flow: all else, as arguments of ``PreparedFlow``.
+    """
+
+    study: Mapping[str, Any]
+    base_path: Path
+    accepted: tuple[str, ...]
+    flow: Mapping[str, Any]
+
+    def prepared(self, numbers: Sequence[int]) -> PreparedFlow:
+        """The flow of some of its portfolios.
+
+        Args:
+            numbers: indices of the portfolios, ascending.
+
+        Raises:
+            StrategyError: the file of a user's strategy is missing or has changed.
+        """
+        study, given = recorded_study(self.study, self.base_path), self.flow
+        space = build_space(in_bars(study, given["bars"]))
+        every = list(study_specs(study, space, given["_rules"], given["bars"], given["risk"]))
+        specs = tuple(every[i] for i in numbers)
+        return PreparedFlow(study=study, specs=specs, _given=given_features(space), **given)
 
 
 def prepare_flow(
@@ -136,8 +227,7 @@ def prepare_flow(
         StudyFileError: a searched parameter is continuous.
         DataError: the bars or the members cannot be used.
     """
-    study = in_bars(study, bars)
-    space = build_space(study)
+    space = build_space(in_bars(study, bars))
     rules = study_rules(study, space, bars)
     longest = study_warm_up(space, rules)
     first = longest if first_bar is None else first_bar
@@ -151,12 +241,13 @@ def prepare_flow(
         first,
         split if split < bars.n_bars else None,
         bars.n_bars,
+        risk,
         rules,
         live_mask(bars, longest if warm_up is None else warm_up, rules.members, rules.flat),
         (*feature_keys(space), *volatilities),
         given_features(space),
     )
-    prepared.opened(None)  # raises if a market is not among the symbols of the bars
+    prepared.opened()  # raises if a market is not among the symbols of the bars
     return prepared
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any, Protocol
 
 from optimizer.flow.services.strategy import StrategyConfig
 from optimizer.types import Bar, Fill, FloatArray, Order, Regime, Signal, correlation_id
 
-Reject = tuple[str, str, int, str, str | None, str, str | None]
-"""A row of the table of rejects: ID, portfolio, bar, symbol, signal, reason, order."""
+Reject = tuple[str, str, int, str, str | None, str, str | None, str | None]
+"""A row of the table of rejects: ID, portfolio, bar, symbol, signal, reason, order, regime."""
 
 
 class Trace(Protocol):
@@ -54,6 +56,7 @@ class Tracer:
         self._data = data_hash[:8]
         self._lot_units = lot_units
         self._bar_ids = [""] * len(symbols)  # of the last bar that each symbol has
+        self._n_fills: Counter[str] = Counter()  # of each portfolio in the bar
 
     def bar(
         self,
@@ -74,6 +77,7 @@ class Tracer:
         """
         if self._trace is None:
             return
+        self._n_fills.clear()
         time = str(bar.time)
         rows: list[tuple[Any, ...]] = []
         prices = zip(bar.open, bar.high, bar.low, bar.close, bar.volume, strict=True)
@@ -121,6 +125,7 @@ class Tracer:
         rows = []
         for fill in fills:
             symbol = self._symbols[fill.symbol]
+            self._n_fills[portfolio] += 1
             rows.append(
                 (
                     fill.id,
@@ -137,6 +142,8 @@ class Tracer:
                     self._bar_ids[fill.symbol],
                     fill.opening_order_id,
                     fill.stop_level,
+                    self._n_fills[portfolio],
+                    str(fill.time),
                 )
             )
         self._trace.add("fills", rows)
@@ -169,10 +176,11 @@ class Tracer:
                     self._symbols[order.symbol],
                     order.signal_id,
                     order.regime_id,
-                    order.lots * self._lot_units[order.symbol],
+                    order.quantity,
                     order.wanted * self._lot_units[order.symbol],
                     order.budget_share,
                     order.target * self._lot_units[order.symbol],
+                    *((None,) * 6 if order.sizing is None else astuple(order.sizing)),
                 )
                 for order in orders
             ],

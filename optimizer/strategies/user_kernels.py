@@ -60,6 +60,7 @@ class CustomKernels:
         features: its own features by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
+        line: takes the arguments of ``signal``; returns the line of the user's file that raises.
         place: file and line of ``signal``, for messages.
     """
 
@@ -67,6 +68,7 @@ class CustomKernels:
     signal: Callable[..., tuple[float, float, float]]
     features: Mapping[str, CustomFeature]
     problem: Callable[[tuple[float, ...]], str]
+    line: Callable[[tuple[float, ...]], int | None]
     place: str
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -85,7 +87,10 @@ class CustomKernels:
         try:
             return function(*arguments)
         except _RAISED as error:
-            raise SignalError(f"{self.place}: signal: {said_by(error)}") from None
+            place, line = self.place, self.line(arguments) if function is self.signal else None
+            if line is not None:
+                place = f"{place.rpartition(':')[0]}:{line}"
+            raise SignalError(f"{place}: signal: {said_by(error)}") from None
 
 
 class CustomFeature:
@@ -226,6 +231,7 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
             if feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
+        line=functools.partial(_raising_line, custom, source),
         place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
     )
 
@@ -269,6 +275,19 @@ def _problem(
         " expected LONG, SHORT, FLAT or HOLD, a finite strength of 0 or more, a confidence from 0 to"
         " 1:"
     )
+
+
+def _raising_line(
+    custom: Declaration, source: StrategyFile, given: tuple[float, ...]
+) -> int | None:
+    """The line at which ``signal`` raises, by its Python function: compiled code keeps no lines."""
+    values = dict(zip(_own_arguments(custom), given, strict=True))
+    try:
+        with users_code(), source.neighbours:
+            source.module.signal(*(values[name] for name in custom.arguments))
+    except _RAISED as error:
+        return line_of(error, source.path)
+    return None
 
 
 def _bound(text: str, names: Mapping[str, str]) -> str:

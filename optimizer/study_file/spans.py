@@ -1,4 +1,4 @@
-"""Lengths of time in a study file as numbers of bars."""
+"""What a study file leaves to the bars: lengths of time, and how often correlations are refreshed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from optimizer.study_file.settings import Setting, Span
 from optimizer.study_file.study import Study
 from optimizer.types import Bars
 
+_EXACT_SYMBOLS, _SELDOM = 32, 20
+"""Symbols up to which correlations are refreshed at every bar, and bars between refreshes of more."""
+
 _PER_YEAR = {"w": YEAR / 7.0, "mo": 12.0, "y": 1.0}
 """How many of a unit are in a year."""
 
 
 def in_bars(study: Study, bars: Bars) -> Study:
-    """A study with the lengths of time in it as the numbers of bars that they hold.
+    """A study with the numbers that its bars settle: those of bars in a length of time, and of a refresh.
 
     A default that is out of its parameter's bounds on these bars is moved to the nearest one.
 
@@ -49,7 +52,25 @@ def in_bars(study: Study, bars: Bars) -> Study:
         one.model_copy(update={"settings": with_numbers(one.name, one.settings)})
         for one in study.classifiers
     )
-    return study.model_copy(update={"classifiers": classifiers})
+    risk = dict(study.risk.settings)
+    refresh = risk["correlation_refresh"]
+    assert isinstance(refresh, int)  # one value holds for the whole study
+    risk["correlation_refresh"] = correlation_refresh(refresh, bars.n_symbols)
+    tables = {
+        "classifiers": classifiers,
+        "risk": study.risk.model_copy(update={"settings": risk}),
+    }
+    return study.model_copy(update=tables)
+
+
+def correlation_refresh(given: int, n_symbols: int) -> int:
+    """The number of bars between two refreshes of the correlations.
+
+    Args:
+        given: the value of the study file; 0 leaves it to the number of symbols.
+        n_symbols: number of symbols.
+    """
+    return given or (1 if n_symbols <= _EXACT_SYMBOLS else _SELDOM)
 
 
 def bars_in(span: Span, bars: Bars) -> float:

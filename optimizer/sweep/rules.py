@@ -17,6 +17,7 @@ from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.errors import DataError
 from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
 from optimizer.study_file.space import Space
+from optimizer.study_file.spans import correlation_refresh
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import symbol_terms
 from optimizer.sweep.universe import session_exits
@@ -184,7 +185,6 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
     daily = study.search.returns == "day"
     counted = last_of_days(bars.timestamps, study.data.timezone) if daily else None
     fixed = space.branches[0].fixed
-    exact = bars.n_symbols <= int(fixed["correlation_exact_symbols"])
     rules = Rules(
         initial_cash=study.costs.initial_cash,
         leverage=study.account.leverage,
@@ -202,7 +202,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         entry=ENTRIES.index(study.risk.entry),
         correlated=bars.n_symbols > 1 and any_positive("correlation_penalty"),
         correlation_lookback=int(fixed["correlation_lookback"]),
-        correlation_refresh=1 if exact else int(fixed["correlation_refresh"]),
+        correlation_refresh=correlation_refresh(int(fixed["correlation_refresh"]), bars.n_symbols),
         per_symbol=tuple(sorted(study.costs.per_symbol)),
         instruments=_instruments(study, bars.symbols),
         rates=_rates(study, bars),

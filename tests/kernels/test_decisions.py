@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import inf
+from dataclasses import dataclass, field, replace
+from math import floor, inf
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -59,9 +59,11 @@ class Decided:
     reasons: list[str]
     barred: list[float]
     share: float
+    sizes: list[float] = field(compare=False)
+    rhos: list[float] = field(compare=False)
 
 
-def decided(close: Close, waiting: Sequence[int] = ()) -> Decided:
+def decided(close: Close, waiting: Sequence[int] = (), multiplier: float = 1.0) -> Decided:
     """The decision of the kernel; it must leave what it only reads. Symbols that wait have no signal."""
 
     def column(name: str) -> FloatArray:
@@ -74,23 +76,32 @@ def decided(close: Close, waiting: Sequence[int] = ()) -> Decided:
     read = column("strength"), column("confidence"), inverse, column("lots")
     kept = [array.copy() for array in read]
     barred, wanted, orders = column("barred"), np.full(n, np.nan), np.full(n, np.nan)
+    sizes, rhos = np.full((2, n), np.nan)
     reasons = np.full(n, -1, dtype=np.int64)
     values, chosen = close.values, close.chosen
     share = decide(
         directions, *read, barred, np.zeros(n), np.zeros(n), np.inf, 0.0,
         column("lot_units"), column("lot_value"),
         SIZINGS.index(close.rules.sizing), ALLOCATIONS.index(close.rules.allocation),
-        chosen.size, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
+        chosen.size, multiplier, chosen.max_weight, chosen.max_positions, chosen.max_exposure,
         chosen.min_order_size, chosen.rebalance_band, close.variance, close.equity,
         float(np.abs(values).sum()), np.full(n, chosen.stop_loss), np.zeros(n), close.correlations,
         values, float(np.abs(values).sum()),
         chosen.correlation_penalty,
-        True if close.rules.allow_short else None, wanted, orders, reasons,
+        True if close.rules.allow_short else None, wanted, sizes, rhos, orders, reasons,
     )  # fmt: skip
     for array, copy in zip(read, kept, strict=True):
         assert (array == copy).all()
     names = [REASONS[code] for code in reasons]
-    return Decided(wanted.tolist(), orders.tolist(), names, barred.tolist(), share)
+    return Decided(
+        wanted.tolist(),
+        orders.tolist(),
+        names,
+        barred.tolist(),
+        share,
+        sizes.tolist(),
+        rhos.tolist(),
+    )
 
 
 @st.composite
@@ -337,3 +348,19 @@ def test_a_place_is_for_symbols_that_are_to_be_opened() -> None:
 def test_every_reason_has_a_name() -> None:
     for number, name in enumerate(REASONS):
         assert getattr(codes, name.upper()) == number
+
+
+def test_a_size_is_told_in_its_parts() -> None:
+    """The size before the regime, and rho: with them and the cap, what is wanted."""
+    held, other = one_symbol(lots=50.0), one_symbol()
+    matrix = np.array([[1.0, 0.6], [0.6, 1.0]])
+    chosen = replace(BASE, correlation_penalty=0.5)
+    close = Close([held, other], chosen, Rules(), correlations=matrix)
+    decision = decided(close, multiplier=0.8)
+    assert decision.sizes == pytest.approx([0.0501 * 5.0] * 2)
+    # Only the second symbol has another position beside it.
+    assert decision.rhos == pytest.approx([0.0, 0.6])
+    fractions = [0.0501 * 5.0 * 0.8, 0.0501 * 5.0 * 0.8 * (1.0 - 0.5 * 0.6)]
+    assert decision.wanted == [floor(fraction * 1000.0 / 10.0) for fraction in fractions]
+    weight = decided(replace(close, rules=Rules(sizing="weight")), multiplier=0.8)
+    assert weight.sizes == [0.0501] * 2

@@ -577,8 +577,8 @@ class Broker:
 
     def refresh_correlations(self, bar: int) -> None:
         p, lookback = self.p, int(self.p["correlation_lookback"])
-        exact = len(self.symbols) <= int(p["correlation_exact_symbols"])
-        if not exact and (bar - self.out.first) % int(p["correlation_refresh"]):
+        refresh = int(p["correlation_refresh"]) or (1 if len(self.symbols) <= 32 else 20)
+        if (bar - self.out.first) % refresh:
             return
         values = [one.value(one.lots, one.close[bar]) for one in self.symbols]
         for one in self.symbols:

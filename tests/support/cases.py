@@ -173,7 +173,6 @@ def random_case(number: int, folder: Path, n_bars: int = 110) -> Case:
         "lot_size": one_of(0.01, 1.0, 7.0),
         "correlation_lookback": 6,
         "correlation_refresh": one_of(1, 3),
-        "correlation_exact_symbols": one_of(1, 32),
     }
     if variant.stops:
         parameters |= one_of(

@@ -141,7 +141,6 @@ def wild_parameters(
         "neutral_multiplier": float(rng.choice([1.0, 0.7])),
         "correlation_penalty": float(rng.uniform(0.2, 1.0)) if variant.correlated else 0.0,
         "correlation_lookback": int(rng.integers(5, 15)),
-        "correlation_exact_symbols": int(rng.choice([1, 32])),
         "correlation_refresh": int(rng.integers(1, 6)),
         "min_order_size": some(rng, 0.5, 0.0, 30.0),
         "rebalance_band": some(rng, 0.7, 0.0, 0.4),

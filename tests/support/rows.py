@@ -32,11 +32,11 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
         for portfolio in PORTFOLIOS:
             own = f"{portfolio}.{bar:07d}.{symbol}"
             if portfolio == PORTFOLIOS[0]:
-                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_edge", None)
+                reject = (f"{own}.reject", portfolio, bar, symbol, signal_id, "no_edge", None, None)
                 rows["rejects"].append(reject)
                 continue
             of_signal = (signal_id, f"s.c.{bar:07d}.regime")
-            sizes = (real(), real(), None)
+            sizes = (real(), real(), None, *(real() for _ in range(6)))
             rows["orders"].append(
                 (f"{own}.order", portfolio, bar, symbol, *of_signal, real(), *sizes)
             )
@@ -46,7 +46,7 @@ def rows_of_bar(bar: int, shift: float = 0.0) -> Tables:
                 rows["fills"].append(
                     (
                         *(f"{own}.fill", order_id, portfolio, bar, symbol, "order"),
-                        *(*numbers, bar_id, None, None),
+                        *(*numbers, bar_id, None, None, 1, f"t{bar}"),
                     )
                 )
     rows["regimes"] = [(f"s.c.{bar:07d}.regime", "s.c", bar, -1)]

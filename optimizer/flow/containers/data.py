@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from optimizer.errors import DataError
+from optimizer.flow.order_of_bars import require_next
 from optimizer.types import Bar
 
 
@@ -19,7 +20,12 @@ class DataContainer:
     def __init__(self, symbols: tuple[str, ...], depth: int = 512) -> None:
         self._symbols = symbols
         self._bars: deque[Bar] = deque(maxlen=depth)
-        self.position = -1
+        self._now: Bar | None = None
+
+    @property
+    def position(self) -> int:
+        """Index of the bar at which the timeline is; -1 before the first."""
+        return -1 if self._now is None else self._now.index
 
     def update_timeline_position(self, bar: Bar) -> None:
         """Advance to a bar.
@@ -30,19 +36,8 @@ class DataContainer:
         Raises:
             DataError: the bar is out of order or has other symbols.
         """
-        if bar.symbols != self._symbols:
-            raise DataError(
-                f"bar {bar.index} at {bar.time}: symbols {', '.join(bar.symbols)}; expected"
-                f" {', '.join(self._symbols)}"
-            )
-        last = self.latest
-        if bar.index != self.position + 1 or (last is not None and bar.time <= last.time):
-            before = f"bar {self.position} at {last.time}" if last is not None else "no bar"
-            raise DataError(
-                f"bar {bar.index} at {bar.time}: out of order after {before}; feed bars one by one,"
-                " in order of time"
-            )
-        self.position = bar.index
+        require_next(bar, self._symbols, self._now)
+        self._now = bar
 
     def cache_bar(self, bar: Bar) -> None:
         """Keep the bar at which the timeline is.

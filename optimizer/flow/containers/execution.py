@@ -5,36 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from kernels.codes import LIMIT_ENTRY
 from kernels.execution import cut_lots, fill_costs, lot_need, payable_share
 from kernels.risk import reducing_part
+from optimizer.errors import FlowError
+from optimizer.flow.broker import Broker
 from optimizer.flow.waiting import Addition, EntryTerms, WaitingEntries
 from optimizer.sweep.costs import Costs, Terms
 from optimizer.types import (
     NO_BUYING_POWER,
     NO_VOLUME,
+    NOT_FILLED,
     NOT_TRADED,
     Bar,
     Fill,
     FloatArray,
     Order,
 )
-
-
-class Broker(Protocol):
-    """A real broker: the one place where orders could leave the process. barsweep has none."""
-
-    async def submit(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders to the market.
-
-        Args:
-            orders: the orders of one portfolio.
-
-        Returns:
-            The broker's reference of each order.
-        """
 
 
 @dataclass(frozen=True)
@@ -64,20 +52,21 @@ class Market:
         bar: the bar of the fill.
         prices: the prices before costs, shape (n_symbols,).
         volatilities: the volatilities per bar, at the decision, shape (n_symbols,).
-        ranges: the average true ranges at the decision, in units of price, shape (n_symbols,); 0 where
+        ranges: the average true ranges at the decision, in units of price, shape (n_symbols,); None where
             unused.
     """
 
     bar: Bar
     prices: FloatArray
     volatilities: FloatArray
-    ranges: FloatArray
+    ranges: FloatArray | None = None
 
 
 class ExecutionContainer:
     """The orders of one portfolio that wait for their fill.
 
     Args:
+        portfolio_id: the ID of the portfolio.
         costs: the costs of the portfolio.
         leverage: buying power over equity.
         allow_short: whether short positions are allowed.
@@ -87,12 +76,14 @@ class ExecutionContainer:
 
     def __init__(
         self,
+        portfolio_id: str,
         costs: Costs,
         leverage: float,
         allow_short: bool,
         entries: EntryTerms | None = None,
         broker: Broker | None = None,
     ) -> None:
+        self._id = portfolio_id
         self._costs = costs
         self._leverage = leverage
         self._short = True if allow_short else None
@@ -124,25 +115,84 @@ class ExecutionContainer:
 
         Args:
             orders: the orders of one bar, in the order of the symbols, at most one per symbol.
+
+        Raises:
+            FlowError: an order is another portfolio's, or its symbol already has one of the same bar;
+                none is kept.
         """
+        known = {(one.bar, one.symbol): one for one in self._active}
+        for order in orders:
+            if order.portfolio_id != self._id:
+                raise FlowError(
+                    f"order {order.id}: is of portfolio {order.portfolio_id}, not of {self._id}; submit"
+                    " it there"
+                )
+            other = known.setdefault((order.bar, order.symbol), order)
+            if other is not order:
+                raise FlowError(
+                    f"order {order.id}: {order.name} already has an order of bar {order.bar}, {other.id};"
+                    " give one a symbol and bar, with the sum of their lots"
+                )
         self._active = (*self._active, *orders)
         self._count(submitted=len(orders))
 
     async def submit_to_real_broker(self, orders: Sequence[Order]) -> Sequence[str]:
-        """Send orders to the broker.
+        """Send orders to the broker, and keep them until ``take_fills`` has its answer.
 
         Args:
-            orders: the orders of one bar.
+            orders: the orders of one bar, at most one per symbol.
 
         Returns:
             The broker's reference of each order.
 
         Raises:
+            FlowError: an order is refused, see ``submit_orders``; none is sent.
             RuntimeError: there is no broker.
         """
         if self._broker is None:
             raise RuntimeError("no broker: ExecutionContainer was made without one")
-        return await self._broker.submit(orders)
+        self.submit_orders(orders)
+        return await self._broker.submit(orders) if orders else ()
+
+    def take_fills(
+        self, fills: Sequence[Fill], bar: Bar, lots: Sequence[float]
+    ) -> tuple[Fill, ...]:
+        """Take what the broker has filled, in place of filling. No order is active any more.
+
+        Args:
+            fills: the broker's fills of the active orders, in any number.
+            bar: the bar in which they filled.
+            lots: position of each symbol, signed.
+
+        Returns:
+            The fills, in their order and of that bar; one that turns a position around as two of them.
+
+        Raises:
+            FlowError: a fill is of no active order, of another symbol, or goes beyond its order.
+        """
+        active, self._active = {order.id: order for order in self._active}, ()
+        held, left = list(lots), {order.id: order.lots for order in active.values()}
+        taken: list[Fill] = []
+        for fill in fills:
+            order = active.get(fill.order_id or "")
+            if order is None or order.symbol != fill.symbol:
+                raise FlowError(
+                    f"fill {fill.id} of the broker: of order {fill.order_id}, which portfolio {self._id}"
+                    f" has not sent for it; cancel orders that are not filled when a bar closes"
+                )
+            if fill.lots * order.lots <= 0.0 or abs(fill.lots) > abs(left[order.id]):
+                raise FlowError(
+                    f"fill {fill.id} of the broker: {fill.lots:g} lots of {order.name}, of which"
+                    f" {left[order.id]:g} of order {order.id} were left"
+                )
+            left[order.id] -= fill.lots
+            part = float(reducing_part(fill.lots, held[fill.symbol], True))
+            held[fill.symbol] += fill.lots
+            taken += _turned(replace(fill, bar=bar.index), part)
+        cut = sum(0.0 < abs(left[id]) < abs(order.lots) for id, order in active.items())
+        self._rejected = [(one, NOT_FILLED) for id, one in active.items() if left[id] == one.lots]
+        self._count(filled=len(taken), cut=cut, lapsed=len(self._rejected))
+        return tuple(taken)
 
     def execute_reductions(self, market: Market, lots: Sequence[float]) -> list[Fill]:
         """Fill what reduces positions. No order is active any more; its rest waits for the additions.
@@ -337,8 +387,10 @@ class ExecutionContainer:
         terms = self._terms(symbol, lots, price, market, limit)
         return Fill(
             id=id,
+            portfolio_id=self._id,
             order_id=order_id,
             bar=market.bar.index,
+            time=market.bar.time,
             symbol=symbol,
             kind=kind,
             lots=lots,
@@ -348,3 +400,15 @@ class ExecutionContainer:
             cash_per_lot=terms.cash_per_lot,
             cost=fill_costs(lots, terms.raw_value, terms.cash_per_lot) + 0.0,
         )
+
+
+def _turned(fill: Fill, part: float) -> list[Fill]:
+    """A fill of which ``part`` reduces a position: itself, or two where the rest opens another."""
+    if part in (0.0, fill.lots):
+        return [fill]
+    first = part / fill.lots
+    shares = ((fill.id, part, first), (f"{fill.id}2", fill.lots - part, 1.0 - first))
+    return [
+        replace(fill, id=id, lots=lots, quantity=fill.quantity * share, cost=fill.cost * share)
+        for id, lots, share in shares
+    ]

@@ -9,7 +9,8 @@ import numpy as np
 
 from kernels.correlation import N_SPAN_ROWS, joint_correlation_step
 from kernels.regimes import joint_market_return_step, market_features_step
-from optimizer.errors import DataError
+from optimizer.errors import DataError, StrategyError
+from optimizer.flow.order_of_bars import require_next
 from optimizer.market.features import (
     BAR_FIELDS,
     FeatureKey,
@@ -59,8 +60,9 @@ class _Market:
     """The log returns of one symbol at its own bars, or of the index of all at every bar."""
 
     def __init__(self, columns: Sequence[int]) -> None:
-        self.returns: list[float] = []
+        self.n_bars = 0
         self.has_bar = False
+        self._returns = np.empty(1024)
         self._columns = list(columns)
         self._seen = np.zeros(len(columns), dtype=np.bool_)
         self._pairs = np.empty((2, len(columns)))
@@ -72,7 +74,15 @@ class _Market:
         if self.has_bar:
             before, now = previous[self._columns], close[self._columns]
             moved = joint_market_return_step(before, now, own, self._seen, self._pairs)
-            self.returns.append(moved)
+            if self.n_bars == len(self._returns):
+                self._returns = np.concatenate((self._returns, np.empty_like(self._returns)))
+            self._returns[self.n_bars] = moved
+            self.n_bars += 1
+
+    @property
+    def returns(self) -> FloatArray:
+        """Those so far, read-only; bars to come do not change them."""
+        return _read_only(self._returns[: self.n_bars])
 
 
 class _Correlations:
@@ -122,7 +132,7 @@ class FeatureHub:
         every = sorted_keys(keys)
         self._keys = [key for key in every if "." not in key[0]]
         self._given = [(key, (given or {})[key[0]]) for key in every if "." in key[0]]
-        self._history = _History(len(symbols))
+        self._history = _History(len(symbols) if self._given else 0)
         self._states = [[new_state(key) for _ in symbols] for key in self._keys]
         self._values: dict[str, FloatArray] = {
             indicator_name(key): np.full(len(symbols), np.nan) for key in every
@@ -156,8 +166,10 @@ class FeatureHub:
             Its features, read-only.
 
         Raises:
-            StrategyError: a user's feature raised.
+            DataError: the bar is out of order or has other symbols.
+            StrategyError: a user's feature raised; names its line, the bar and the symbol.
         """
+        require_next(bar, self._symbols, self._latest)
         n_symbols = len(self._symbols)
         there = np.ones(n_symbols, np.uint8) if bar.present is None else bar.present
         own = np.flatnonzero(there).tolist()
@@ -172,7 +184,11 @@ class FeatureHub:
             for key, feature in self._given:
                 for s in own:
                     if self._history.n_bars[s] > given_warm_up(key[1:]):
-                        found = feature(self._history.of(s), key[1:])[-1]
+                        try:
+                            found = feature(self._history.of(s), key[1:])[-1]
+                        except StrategyError as error:
+                            where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"
+                            raise type(error)(f"{error}; at {where}") from None
                         values[indicator_name(key)][s] = found
         close = np.array(bar.close)
         before = close if self._previous is None else self._previous
@@ -236,7 +252,7 @@ class FeatureHub:
         Args:
             market: a symbol, or None for the index.
         """
-        return len(self._markets[market].returns)
+        return self._markets[market].n_bars
 
     def market_returns(self, market: str | None) -> FloatArray:
         """All log returns of the market so far, at the bars that it has, read-only; 0 at the first.
@@ -247,4 +263,4 @@ class FeatureHub:
         Returns:
             Shape (n_bars,), see ``market_bars``.
         """
-        return _read_only(np.array(self._markets[market].returns))
+        return self._markets[market].returns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,11 @@ from kernels.portfolio import (
     reduced,
 )
 from kernels.risk import larger
+from optimizer.errors import FlowError
 from optimizer.flow.period import Period
 from optimizer.flow.portfolio_view import PortfolioView, PositionView
 from optimizer.sweep.rules import Rules
-from optimizer.types import Bar, Fill, FloatArray, PortfolioState, correlation_id
+from optimizer.types import Bar, Fill, FloatArray, correlation_id
 
 
 @dataclass(slots=True)
@@ -148,14 +150,23 @@ class PortfolioContainer:
             gross += abs(held)
         return float(buying_power(self.cash, net, gross, self._rules.leverage))
 
-    def process_fills(self, fills: Sequence[Fill], ranges: FloatArray) -> None:
+    def process_fills(self, fills: Sequence[Fill], ranges: FloatArray | None = None) -> None:
         """Book fills: positions, cash, costs, and the trades that they may end.
 
         Args:
             fills: each reduces a position, or each opens or adds.
-            ranges: the average true ranges before them, shape (n_symbols,).
+            ranges: the average true ranges before them, shape (n_symbols,); None where unused.
+
+        Raises:
+            FlowError: a fill is another portfolio's; none is booked.
         """
         spent = 0.0
+        for fill in fills:
+            if fill.portfolio_id != self._id:
+                raise FlowError(
+                    f"fill {fill.id}: is of portfolio {fill.portfolio_id}, not of {self._id}; book it"
+                    " there"
+                )
         for fill in fills:
             position = self._positions[fill.symbol]
             before = position.lots
@@ -171,7 +182,7 @@ class PortfolioContainer:
             else:
                 if before == 0.0:
                     position.best = fill.price
-                    position.atr = float(ranges[fill.symbol])
+                    position.atr = 0.0 if ranges is None else float(ranges[fill.symbol])
                     position.held_bars = 0.0
                     position.opened = fill.bar
                     position.opening_order_id = fill.order_id
@@ -222,17 +233,19 @@ class PortfolioContainer:
         one = self._positions[symbol]
         one.barred, one.cooling = exit_marks(True, closed, one.barred, one.cooling, cooldown)
 
-    def set_exits(self, symbol: int, barred: float, cooling: float, held_bars: float) -> None:
-        """Set what the decisions of a close leave for the next one.
+    def set_exits(
+        self, barred: Sequence[float], cooling: Sequence[float], held_bars: Sequence[float]
+    ) -> None:
+        """Set what the decisions of a close leave for the next one, one number a symbol.
 
         Args:
-            symbol: index.
-            barred: direction that is kept closed, or 0.
+            barred: directions that are kept closed, or 0.
             cooling: closes at which nothing may be entered.
-            held_bars: closes at which the position has been held.
+            held_bars: closes at which each position has been held.
         """
-        one = self._positions[symbol]
-        one.barred, one.cooling, one.held_bars = barred, cooling, held_bars
+        left = zip(self._positions, barred, cooling, held_bars, strict=True)
+        for position, *exits in left:
+            position.barred, position.cooling, position.held_bars = exits
 
     def below_margin(self, bar: Bar) -> bool:
         """Whether the maintenance margin does not suffice at the worst prices of a bar.
@@ -303,8 +316,10 @@ class PortfolioContainer:
         position = self._positions[symbol]
         return Fill(
             id=correlation_id(self._id, bar.index, self._symbols[symbol], "ruin"),
+            portfolio_id=self._id,
             order_id=None,
             bar=bar.index,
+            time=bar.time,
             symbol=symbol,
             kind="ruin",
             lots=-position.lots,
@@ -326,7 +341,7 @@ class PortfolioContainer:
             self._rules.ewma_decay,
         )
 
-    def account(self, risk_free: float, *, closes: bool = True) -> None:
+    def account(self, risk_free: float = 0.0, *, closes: bool = True) -> None:
         """Update returns, drawdown and means with the bar just marked.
 
         Args:
@@ -358,23 +373,6 @@ class PortfolioContainer:
         """Fall from the peak of the period, a fraction of the peak."""
         return self._period.drawdown(self.equity)
 
-    def risk_state(self) -> PortfolioState:
-        """What the risk manager needs to know, as of the last mark."""
-        return PortfolioState(
-            portfolio_id=self._id,
-            cash=self.cash,
-            equity=self.equity,
-            gross=self._gross,
-            exposure=self.exposure,
-            variance=self._variance,
-            lots=self.lots,
-            barred=tuple(position.barred for position in self._positions),
-            cooling=tuple(position.cooling for position in self._positions),
-            held_bars=tuple(position.held_bars for position in self._positions),
-            values=self._reference,
-            values_gross=self._reference_gross,
-        )
-
     def metrics(self) -> dict[str, float]:
         """The metrics of the period, by the kernel of the sweep.
 
@@ -385,25 +383,37 @@ class PortfolioContainer:
         return self._period.metrics(self.cash, self.ruined, self._bars_per_year, yearly)
 
     def get_state(self) -> PortfolioView:
-        """The positions, cash, transactions, realised and unrealised profit and loss, metrics."""
+        """The positions, cash, transactions, profit, metrics, and what the risk manager reads."""
+        held = self._positions
         positions = tuple(
             PositionView(symbol, p.lots * units, value, value - p.basis if p.lots else 0.0, p.entry)
             for symbol, p, value, units in zip(
-                self._symbols, self._positions, self._values, self._lot_units, strict=True
+                self._symbols, held, self._values, self._lot_units, strict=True
             )
         )
         return PortfolioView(
+            portfolio_id=self._id,
             cash=self.cash,
             equity=self.equity,
+            gross=self._gross,
             exposure=self.exposure,
+            variance=self._variance,
+            lots=self.lots,
+            barred=tuple(position.barred for position in held),
+            cooling=tuple(position.cooling for position in held),
+            held_bars=tuple(position.held_bars for position in held),
+            values=self._reference,
+            values_gross=self._reference_gross,
             drawdown=self.drawdown,
             realised=self._realised,
             unrealised=sum(position.unrealised for position in positions),
             carry=self._carry,
             ruined=self.ruined,
             positions=positions,
-            transactions=tuple(self._transactions),
-            metrics=self.metrics() if self._period.n_bars else {},
+            _booked=self._transactions,
+            _n_booked=len(self._transactions),
+            _period=copy(self._period),
+            _per_year=(self._bars_per_year, self._rules.returns_per_year),
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kernels.codes import NEUTRAL
 from optimizer.market.regime_models import RegimeModel
+from optimizer.market.regimes import fit_model, fits_at
 from optimizer.types import FloatArray
 
 
@@ -24,6 +26,27 @@ class ClassifierConfig:
 
 class StatelessClassifier:
     """Turns the features of the market into a regime."""
+
+    @staticmethod
+    def refit(
+        name: str,
+        parameters: Mapping[str, int],
+        market_returns: FloatArray,
+        config: ClassifierConfig,
+    ) -> ClassifierConfig:
+        """The configuration for a bar: with a new model where one is due, else as it was.
+
+        Args:
+            name: a classifier of the catalogue.
+            parameters: the parameters of the classifier.
+            market_returns: all log returns of the market up to the bar, shape (n_bars,).
+            config: the model in force; it is not changed.
+        """
+        number = len(market_returns) - 1
+        if not fits_at(name, number, parameters):
+            return config
+        model = fit_model(name, number, market_returns, parameters, config.model)
+        return config if model is None else ClassifierConfig(model)
 
     @staticmethod
     def classify_regime(

@@ -7,12 +7,23 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from kernels.codes import NEUTRAL
+from kernels.codes import LONG, NEUTRAL
 from kernels.decisions import decide
 from kernels.execution import stop_distance, stop_price
+from kernels.risk import correlation_adjustment
+from optimizer.errors import FlowError
 from optimizer.sweep.risk_values import risk_values
 from optimizer.sweep.rules import Rules
-from optimizer.types import Bar, FloatArray, Order, PortfolioState, Regime, Signal, correlation_id
+from optimizer.types import (
+    Bar,
+    FloatArray,
+    Order,
+    PortfolioState,
+    Regime,
+    Signal,
+    Sizing,
+    correlation_id,
+)
 
 
 @dataclass(frozen=True)
@@ -149,21 +160,24 @@ class StatelessRiskManager:
         portfolio_state: PortfolioState,
         risk_config: RiskConfig,
         market_data: Bar,
-        correlation_matrix: FloatArray | None,
-        ranges: FloatArray,
-        waiting: Sequence[float],
+        correlation_matrix: FloatArray | None = None,
+        ranges: FloatArray | None = None,
+        waiting: Sequence[float] | None = None,
     ) -> Decisions:
         """Size all signals of a close at once, and share places and budget among them.
 
         Args:
             signals: the signals, one a symbol or none; the position of a symbol without one stays.
             regime: the regime of the market.
-            portfolio_state: the state of the portfolio.
+            portfolio_state: the state of the portfolio, as ``PortfolioContainer.get_state`` gives it.
             risk_config: the risk configuration of the portfolio.
             market_data: the bar.
             correlation_matrix: shape (n_symbols, n_symbols); None for no adjustment.
-            ranges: the average true ranges, in units of price, shape (n_symbols,); 0 where unused.
-            waiting: what waits on in each symbol whose signal holds, lots, signed.
+            ranges: the average true ranges, in units of price, shape (n_symbols,); None where unused.
+            waiting: what waits on in each symbol whose signal holds, lots, signed; None for nothing.
+
+        Raises:
+            FlowError: two signals are of the same symbol.
 
         Returns:
             The orders, why each other symbol has none, and the directions that stops keep closed.
@@ -171,13 +185,15 @@ class StatelessRiskManager:
         state, risk = portfolio_state, risk_config
         lots, barred = np.array(state.lots), np.array(state.barred)
         cooling, held_bars = np.array(state.cooling), np.array(state.held_bars)
+        shares = np.zeros(len(lots)) if ranges is None else ranges / market_data.close
         stops = [
             stop_distance(1.0, risk.stop_loss, range_, risk.stop_loss_atr)
-            for range_ in (ranges / market_data.close).tolist()
+            for range_ in shares.tolist()
         ]
-        wanted, orders = np.empty(len(lots)), np.empty(len(lots))
+        wanted, orders, sizes, rhos = np.empty((4, len(lots)))
         reasons = np.empty(len(lots), dtype=np.int64)
-        own = {signal.symbol: signal for signal in signals}
+        own = _by_symbol(signals, market_data)
+        factor = risk.multiplier(regime.code)
         directions = np.full(len(lots), np.nan)  # no signal
         strengths, confidences, inverse_volatilities = np.zeros((3, len(lots)))
         for s, one in own.items():
@@ -198,7 +214,8 @@ class StatelessRiskManager:
             market_data.close * np.array(risk.lot_money),
             risk.sizing,
             risk.allocation,
-            risk.size * risk.multiplier(regime.code),
+            risk.size,
+            factor,
             risk.max_weight,
             risk.max_positions,
             risk.max_exposure,
@@ -208,13 +225,15 @@ class StatelessRiskManager:
             state.equity,
             state.gross,
             np.array(stops),
-            np.array(waiting),
+            np.zeros(len(lots)) if waiting is None else np.array(waiting),
             correlation_matrix,
             state.values,
             state.values_gross,
             risk.correlation_penalty,
             True if risk.allow_short else None,
             wanted,
+            sizes,
+            rhos,
             orders,
             reasons,
         )
@@ -223,14 +242,28 @@ class StatelessRiskManager:
                 id=correlation_id(
                     state.portfolio_id, market_data.index, market_data.symbols[s], "order"
                 ),
+                portfolio_id=state.portfolio_id,
                 bar=market_data.index,
+                time=market_data.time,
                 symbol=s,
+                name=market_data.symbols[s],
                 lots=float(orders[s]),
+                quantity=float(orders[s]) * risk.lot_units[s],
                 wanted=float(wanted[s]),
                 budget_share=float(share),
                 target=float(lots[s] + orders[s]),
                 signal_id=own[s].id,
                 regime_id=regime.id,
+                sizing=None
+                if abs(own[s].direction) != LONG  # an exit, or an entry that waits on
+                else Sizing(
+                    size=float(sizes[s]),
+                    regime_factor=factor,
+                    rho=float(rhos[s]),
+                    correlation_factor=correlation_adjustment(risk.correlation_penalty, rhos[s]),
+                    portfolio_variance=state.variance,
+                    equity=state.equity,
+                ),
             )
             for s in np.flatnonzero(orders).tolist()
         )
@@ -305,6 +338,18 @@ class StatelessRiskManager:
             open_ if gap else float(market_data.high[symbol]),
             open_ if gap else float(market_data.low[symbol]),
         )
+
+
+def _by_symbol(signals: Sequence[Signal], bar: Bar) -> dict[int, Signal]:
+    """The signals by symbol; two of one symbol are refused."""
+    own: dict[int, Signal] = {}
+    for signal in signals:
+        if own.setdefault(signal.symbol, signal) is not signal:
+            raise FlowError(
+                f"signal {signal.id}: bar {bar.index} already has one of {bar.symbols[signal.symbol]},"
+                f" {own[signal.symbol].id}; give one a symbol"
+            )
+    return own
 
 
 def _stop_price(

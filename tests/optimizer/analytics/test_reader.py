@@ -22,7 +22,7 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
         add_bars(writer, range(6))
         stop = (
             *("s.p2.0000005.AAA.stop", None, "s.p2", 5, "AAA", "stop", -1.0, 2.0, 0.5, 3.0, 0.0),
-            *("d.0000005.AAA.bar", "s.p2.0000002.AAA.order", 2.125),
+            *("d.0000005.AAA.bar", "s.p2.0000002.AAA.order", 2.125, 1, "t5"),
         )
         writer.add("fills", [stop])
         writer.end_bar(5)
@@ -81,7 +81,7 @@ def test_the_chain_of_a_fill(place: Place, spill: Path) -> None:
 
 def test_rejects_are_counted_by_reason(place: Place, spill: Path) -> None:
     reasons = ["below_minimum"] * 3 + ["held"] * 5 + ["no_budget"] * 3
-    rows = [(f"r{n}", "p", n, "AAA", None, reason, None) for n, reason in enumerate(reasons)]
+    rows = [(f"r{n}", "p", n, "AAA", None, reason, None, None) for n, reason in enumerate(reasons)]
     with AnalyticsWriter(place.url, spill) as writer:
         writer.add("rejects", rows)
     with open_reader(place.url) as reader:

@@ -533,7 +533,7 @@ class Account:
         (spec,) = study_specs(study, space, rules, bars)
         return cls(
             PortfolioContainer("study.set", names, rules, 252.0),
-            ExecutionContainer(spec.costs, rules.leverage, rules.margin),
+            ExecutionContainer("study.set", spec.costs, rules.leverage, rules.margin),
             spec.risk,
         )
 
@@ -594,7 +594,21 @@ def test_feature_hub_has_the_bits_of_the_columns() -> None:
 
 
 def order(symbol: int, lots: float) -> Order:
-    return Order(f"o{symbol}", 0, symbol, lots, lots, 1.0, lots, "s", "r")
+    return Order(
+        id=f"o{symbol}",
+        portfolio_id="study.set",
+        bar=0,
+        time=np.datetime64("2020-01-01", "ns"),
+        symbol=symbol,
+        name="ABC"[symbol],
+        lots=lots,
+        quantity=lots,
+        wanted=lots,
+        budget_share=1.0,
+        target=lots,
+        signal_id="s",
+        regime_id="r",
+    )
 
 
 def test_execution_and_portfolio_by_hand() -> None:
@@ -827,12 +841,9 @@ def test_an_order_is_named_by_its_portfolio_bar_and_symbol() -> None:
             Signal("signal", 1, 1.0, 0.01, 1.0, 0.01, 100.0),
         ],
         Regime("regime", 0),
-        account.portfolio.risk_state(),
+        account.portfolio.get_state(),
         account.risk,
         one_bar(7, 10.0, 20.0),
-        None,
-        NO_RANGES,
-        (0.0, 0.0),
     )
     (placed,) = decisions.orders
     assert placed.id == "study.set.0000007.B.order"
@@ -850,20 +861,6 @@ def test_a_portfolio_shares_nothing() -> None:
     assert two.portfolio.lots == (0.0,)
     assert before.transactions == ()
     assert len(one.portfolio.get_state().transactions) == 1
-
-
-def test_no_broker_says_so() -> None:
-    import asyncio
-
-    class Recording:
-        async def submit(self, orders: Any) -> list[str]:
-            return [one.id for one in orders]
-
-    with pytest.raises(RuntimeError, match="no broker"):
-        asyncio.run(Account.of(1).execution.submit_to_real_broker([order(0, 1.0)]))
-    costs = Account.of(1).execution._costs
-    live = ExecutionContainer(costs, 1.0, False, None, Recording())
-    assert asyncio.run(live.submit_to_real_broker([order(0, 1.0)])) == ["o0"]
 
 
 def test_a_killed_flow_leaves_whole_bars(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ HARD: dict[str, dict[str, Any]] = {
     },
     "bars per year as the study states them": {"data": {"bars_per_year": 1008, "bar": "1d"}},
     "correlations refreshed rarely": {
-        "risk": {"correlation_exact_symbols": 2, "correlation_refresh": 9},
+        "risk": {"correlation_refresh": 9},
     },
 }  # fmt: skip
 

@@ -135,7 +135,7 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
             name: int(value) if name in WHOLE else value
             for name, value in parameters.items()
             if name not in (f"mine_{key}" for key in table)
-            and name not in ("correlation_exact_symbols", "correlation_refresh")
+            and name not in ("correlation_refresh",)
             and name not in costs
         }
         study = study_from_dict(
