@@ -75,7 +75,7 @@ def main() -> None:
 
     def found(case: str, n_portfolios: int) -> float:
         if case != "shared" and n_portfolios > given.most:
-            return n_portfolios / given.most * found(case, given.most)
+            return float(n_portfolios / given.most * found(case, given.most))
         command = [sys.executable, "-m", "benchmarks.containers", "--bars", str(given.bars)]
         done = subprocess.run(
             [*command, "--case", case, str(n_portfolios)],

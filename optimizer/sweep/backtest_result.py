@@ -170,7 +170,7 @@ class BacktestResult:
 
         Those of ``tail_metrics``, of the returns of each bar, come last.
         """
-        returns: FloatArray = self.returns.to_numpy(np.float64)
+        returns: FloatArray = np.asarray(self.returns, np.float64)
         split = min(self.waiting) - self._first
         stats = {"in_sample": {**self.in_sample, **tail_metrics(returns[:split])}}
         if self.out_of_sample is not None:

@@ -225,7 +225,7 @@ def test_a_portfolio_refuses_what_is_anothers(
     order = order_of(spec.id)
     with pytest.raises(FlowError, match="order o0: is of portfolio another"):
         execution.submit_orders([replace(order, portfolio_id="another")])
-    assert execution.active_orders == ()
+    assert not execution.active_orders
 
 
 def order_of(portfolio_id: str, **changed: Any) -> flow.Order:
@@ -256,7 +256,7 @@ def test_a_second_order_for_a_symbol_and_bar_is_refused(
     words = "order o1: AAA already has an order of bar 7, o0; give one a symbol and bar"
     with pytest.raises(FlowError, match=words):
         execution.submit_orders([order, replace(order, id="o1", lots=1.0)])
-    assert execution.active_orders == ()
+    assert not execution.active_orders
     execution.submit_orders([order, replace(order, id="o2", symbol=1, name="BBB")])
     with pytest.raises(FlowError, match=words):
         execution.submit_orders([replace(order, id="o1")])
