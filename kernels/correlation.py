@@ -15,10 +15,7 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.arrays import ByteArray, FloatArray, IntArray
-from kernels.features import log_return
-
-_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
-"""Bound on the error that rounding two prices causes in their log return; less is no move."""
+from kernels.features.returns import RETURN_ROUNDING, log_return
 
 
 @jit
@@ -76,7 +73,7 @@ def _pearson(returns: FloatArray, out: FloatArray) -> None:
                 out[first, second] += own * returns[row, second]
         for second in range(first + 1, n_symbols):
             value = np.nan
-            if largest[first] > _ROUNDING and largest[second] > _ROUNDING:
+            if largest[first] > RETURN_ROUNDING and largest[second] > RETURN_ROUNDING:
                 value = out[first, second] / np.sqrt(squares[first] * squares[second])
                 value = min(1.0, max(-1.0, value))
             out[first, second] = value
