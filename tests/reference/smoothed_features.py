@@ -58,8 +58,8 @@ def directional(
     for t in range(1, len(c)):
         rise, fall = h[t] - h[t - 1], lows[t - 1] - lows[t]
         added = (
-            rise if rise > max(fall, 0) else Fraction(0),
-            fall if fall > max(rise, 0) else Fraction(0),
+            rise if rise > max(fall, Fraction(0)) else Fraction(0),
+            fall if fall > max(rise, Fraction(0)) else Fraction(0),
             max(h[t] - lows[t], abs(h[t] - c[t - 1]), abs(lows[t] - c[t - 1])),
         )
         if t >= lookback:
