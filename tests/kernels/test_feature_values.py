@@ -95,7 +95,7 @@ def test_bollinger_equals_talib(n: int, width: float) -> None:
 @pytest.mark.parametrize(("n", "slow_k", "slow_d"), [(5, 3, 3), (14, 1, 3), (14, 3, 1), (2, 2, 5)])
 def test_stochastic_equals_talib(n: int, slow_k: int, slow_d: int) -> None:
     bars = walk(400, seed=3)
-    sma = talib.MA_Type.SMA
+    sma: Any = 0  # its number of the simple average
     k, d = talib.STOCH(bars["high"], bars["low"], bars["close"], n, slow_k, sma, slow_d, sma)
     assert_near(compute("stochastic_k", bars, (n, slow_k)), k)
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ from kernels.features.table import FEATURES
 from tests.reference import features, smoothed_features, window_features
 
 FloatArray = npt.NDArray[np.float64]
-Parameters = tuple[int | float, ...]
+Parameters = tuple[float, ...]
 Fields = Mapping[str, FloatArray]
 """Open, high, low, close and volume by name, each (n_bars,)."""
 
