@@ -12,38 +12,3 @@ All lookbacks are in bars. A value that is not yet defined is NaN. From the end 
 ``kernels.features.table`` states for each feature, every value is a number, also where prices stand
 still.
 """
-
-from kernels.features.averages import ema, ema_state_size, ema_step, sma, sma_state_size, sma_step
-from kernels.features.ranges import atr, atr_state_size, atr_step
-from kernels.features.returns import (
-    log_return,
-    momentum,
-    momentum_state_size,
-    momentum_step,
-    volatility,
-    volatility_state_size,
-    volatility_step,
-)
-from kernels.features.strength import rsi, rsi_state_size, rsi_step
-
-__all__ = [
-    "atr",
-    "atr_state_size",
-    "atr_step",
-    "ema",
-    "ema_state_size",
-    "ema_step",
-    "log_return",
-    "momentum",
-    "momentum_state_size",
-    "momentum_step",
-    "rsi",
-    "rsi_state_size",
-    "rsi_step",
-    "sma",
-    "sma_state_size",
-    "sma_step",
-    "volatility",
-    "volatility_state_size",
-    "volatility_step",
-]

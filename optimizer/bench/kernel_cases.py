@@ -8,7 +8,6 @@ import numpy as np
 
 from kernels import (
     correlation,
-    features,
     hidden_markov,
     inference,
     layout,
@@ -18,6 +17,7 @@ from kernels import (
 )
 from kernels.codes import ADDITIONS, KELLY
 from kernels.decisions import decide
+from kernels.features.table import FEATURES
 from optimizer.bench.case import Case, repeated_case
 from optimizer.bench.inputs import N_SYMBOLS
 from optimizer.types import Bars
@@ -33,20 +33,19 @@ def feature_cases(bars: Bars) -> list[Case]:
         Each feature over the bars of the first symbol, and the correlations of all symbols.
     """
     n, lookback = bars.n_bars, 60
-    high, low, close = (np.array(getattr(bars, m)[:, 0]) for m in ("high", "low", "close"))
+    fields = {m: np.array(getattr(bars, m)[:, 0]) for m in ("high", "low", "close")}
     out = np.empty(n)
     cases = []
     for name in ("sma", "ema", "rsi", "momentum", "volatility", "atr"):
-        series = getattr(features, name)
-        state = np.zeros(getattr(features, f"{name}_state_size")(lookback))
-        inputs = (high, low, close) if name == "atr" else (close,)
+        feature = FEATURES[name]
+        inputs = [fields[one] for one in feature.inputs]
         cases.append(
             repeated_case(
                 f"feature {name}",
                 "bar x symbol",
                 n,
-                series,
-                (*inputs, lookback, state, out),
+                feature.series,
+                (*inputs, lookback, np.zeros(feature.state_size(lookback)), out),
                 traffic=8.0 * (len(inputs) + 1),
             )
         )

@@ -5,26 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kernels.features import (
-    atr,
-    atr_state_size,
-    atr_step,
-    ema,
-    ema_state_size,
-    ema_step,
-    momentum,
-    momentum_state_size,
-    momentum_step,
-    rsi,
-    rsi_state_size,
-    rsi_step,
-    sma,
-    sma_state_size,
-    sma_step,
-    volatility,
-    volatility_state_size,
-    volatility_step,
-)
+from kernels.features import table
 
 MAX_LOOKBACK = 100_000
 """Longest lookback, in bars; the catalogue's bound."""
@@ -64,28 +45,18 @@ class Feature:
     series: Callable[..., None]
 
 
-def _lookback(least: int = 1) -> tuple[FeatureParameter]:
-    return (FeatureParameter("lookback", least),)
-
-
-def _all(lookback: int) -> int:
-    return lookback
-
-
-def _before_last(lookback: int) -> int:
-    return lookback - 1
-
-
-_CLOSE = ("close",)
-_BAR = ("high", "low", "close")
 FEATURES: dict[str, Feature] = {
-    "atr": Feature(_lookback(), _all, _BAR, atr_state_size, atr_step, atr),
-    "ema": Feature(_lookback(), _before_last, _CLOSE, ema_state_size, ema_step, ema),
-    "momentum": Feature(_lookback(), _all, _CLOSE, momentum_state_size, momentum_step, momentum),
-    "rsi": Feature(_lookback(), _all, _CLOSE, rsi_state_size, rsi_step, rsi),
-    "sma": Feature(_lookback(), _before_last, _CLOSE, sma_state_size, sma_step, sma),
-    "volatility": Feature(
-        _lookback(2), _all, _CLOSE, volatility_state_size, volatility_step, volatility
-    ),
+    name: Feature(
+        tuple(
+            FeatureParameter(parameter, least, isinstance(least, int))
+            for parameter, least in one.least.items()
+        ),
+        one.warm_up,
+        one.inputs,
+        one.state_size,
+        one.step,
+        one.series,
+    )
+    for name, one in table.FEATURES.items()
 }
 """Every built-in feature but the close, by its name."""
