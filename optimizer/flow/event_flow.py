@@ -18,11 +18,12 @@ from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
 from optimizer.flow.services.risk import StatelessRiskManager, StopInputs
-from optimizer.flow.services.strategy import StatelessStrategy
+from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.flow.tracing import Reject, Trace, Tracer
 from optimizer.flow.waiting import EntryTerms
 from optimizer.market.features import FeatureKey, GivenFeature, indicator_name
 from optimizer.market.regimes import fit_model, fits_at
+from optimizer.strategies.position_values import chosen_values
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
     NO_VOLUME,
@@ -175,16 +176,24 @@ class EventFlow:
             self._in_sample = tuple(one.container.metrics() for one in self._portfolios)
             for one in self._portfolios:
                 one.container.start_period()
-        signals = self._signals(bar, features)
+        signals = {
+            key: self._signals(key, config, bar, features)
+            for key, config in self._strategies.items()
+            if not config.position_values
+        }
         matrix = self.hub.get_correlation_matrix()
         self._times.append(bar.time)
-        self._tracer.bar(bar, features, self._strategies, signals, regimes)
+        self._tracer.bar(bar, regimes)
+        for key, own in signals.items():
+            self._tracer.signals(bar, features, key, self._strategies[key], own)
         for one in self._portfolios:
-            own, name = signals[one.spec.signal_key], one.spec.strategy.volatility
+            known, name = signals.get(one.spec.signal_key), one.spec.strategy.volatility
             # What fills before the close was decided at the close before, with the volatility known then.
             earlier = Market(bar, bar.open, before.get(name, features[name]), earlier_ranges)
             now = Market(bar, bar.close, features[name], self._ranges)
-            self._portfolio_bar(one, earlier, now, own, regimes[one.spec.regime_key], matrix)
+            self._portfolio_bar(
+                one, earlier, now, known, features, regimes[one.spec.regime_key], matrix
+            )
         self._tracer.end_bar(bar.index)
 
     def _average_ranges(self, features: Indicators) -> FloatArray:
@@ -211,16 +220,37 @@ class EventFlow:
             found[key] = Regime(correlation_id(key, bar.index, "regime"), self._codes[key])
         return found
 
-    def _signals(self, bar: Bar, features: Indicators) -> dict[str, list[Signal]]:
-        """The signals of each strategy, none of a symbol that waits, and flat if it leaves."""
-        signals: dict[str, list[Signal]] = {}
-        for key, config in self._strategies.items():
-            own = signals[key] = []
-            for s in np.flatnonzero(self._live[bar.index] != WAITING).tolist():
-                id = correlation_id(key, bar.index, self._symbols[s], "signal")
-                signal = StatelessStrategy.generate_signal(features, config, bar, s, id)
-                leaves = self._live[bar.index, s] == LEAVING
-                own.append(replace(signal, direction=float(FLAT)) if leaves else signal)
+    def _signals(
+        self,
+        key: str,
+        config: StrategyConfig,
+        bar: Bar,
+        features: Indicators,
+        positions: Mapping[int, Sequence[float]] | None = None,
+    ) -> list[Signal]:
+        """The signals of a strategy, none of a symbol that waits, and flat if it leaves."""
+        signals = []
+        for s in self._deciding(bar):
+            id = correlation_id(key, bar.index, self._symbols[s], "signal")
+            position = () if positions is None else positions[s]
+            signal = StatelessStrategy.generate_signal(features, config, bar, s, id, position)
+            leaves = self._live[bar.index, s] == LEAVING
+            signals.append(replace(signal, direction=float(FLAT)) if leaves else signal)
+        return signals
+
+    def _deciding(self, bar: Bar) -> list[int]:
+        """The symbols that have a signal at a bar."""
+        return [int(s) for s in np.flatnonzero(self._live[bar.index] != WAITING)]
+
+    def _own_signals(self, one: _Portfolio, bar: Bar, features: Indicators) -> list[Signal]:
+        """The signals of a strategy that reads the positions of its portfolio, as of their mark."""
+        key, config = one.spec.signal_key, one.spec.strategy
+        positions = {
+            s: chosen_values(config.position_values, one.container.at_close(s, float(bar.close[s])))
+            for s in self._deciding(bar)
+        }
+        signals = self._signals(key, config, bar, features, positions)
+        self._tracer.signals(bar, features, key, config, signals, positions)
         return signals
 
     def _portfolio_bar(
@@ -228,7 +258,8 @@ class EventFlow:
         one: _Portfolio,
         earlier: Market,
         now: Market,
-        signals: Sequence[Signal],
+        signals: Sequence[Signal] | None,
+        features: Indicators,
         regime: Regime,
         matrix: FloatArray | None,
     ) -> None:
@@ -260,6 +291,8 @@ class EventFlow:
             container.account(risk_free, closes=closes)
         if self.hub.correlation_refreshed:
             container.refresh_correlation()
+        if signals is None:
+            signals = self._own_signals(one, bar, features)
         orders = self._decide(one, signals, regime, matrix)
         one.execution.submit_orders(orders)
         if one.execution.waiting is not None:
