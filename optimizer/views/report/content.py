@@ -317,7 +317,6 @@ def _rejects(winner: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
         *inputs.features.keys,
         *(("volatility", n) for n in inputs.volatility_lookbacks),
     ]
-    strategy = winner.tile.strategy
     flow = EventFlow(
         bars.symbols,
         bars.bars_per_year,
@@ -327,7 +326,12 @@ def _rejects(winner: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
         inputs.first,
         inputs.live,
         inputs.ends,
-        given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
+        given={
+            name: feature
+            for one in winner.tile.strategy.members
+            if isinstance(one, UserStrategy)
+            for name, feature in one.kernels().features.items()
+        },
     )
     for index in range(stop):
         flow.on_bar(bars.at(index))
