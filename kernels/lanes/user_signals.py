@@ -53,7 +53,7 @@ def user_lanes(
         t, s: numbers of the bar and of the symbol.
         features: (n_bars, n_symbols, n_columns).
         columns, parameters: rows of each lane.
-        positions: as in ``kernels.user_signal.lane_signal``.
+        positions: the same as in ``kernels.user_signal.lane_signal``.
         scratch: DIRECTION, EDGE, CONFIDENCE and FRACTION are written, and where ``own`` is given
             the rows from USER_X0 on; the volatilities that ``decide_lanes`` gathered are then read.
         close: price of the symbol.

@@ -25,6 +25,7 @@ from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.trial_records import distinct_points, read_trials
+from optimizer.strategies.combined import combined_name
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
 from optimizer.types import BoolArray, Float32Array, FloatArray
@@ -67,7 +68,10 @@ class Results:
             StudyError: the manifest cannot be read.
         """
         study = read_manifest(self.path / MANIFEST)["study"]
-        return {table: [one["name"] for one in study[table]] for table in NAMES}
+        names = {table: [one["name"] for one in study[table]] for table in NAMES}
+        if "strategies" in study:  # one account for all of them
+            names["strategy"] = [combined_name(names["strategy"], study["strategies"]["rule"])]
+        return names
 
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.

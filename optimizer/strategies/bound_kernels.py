@@ -166,6 +166,9 @@ def bind(
         parts: texts that tell those functions from others.
         check: compiles the signal; called where nobody has done so yet.
         sources: content of files that are kept with what was compiled, by relative path.
+
+    Returns:
+        The compiled signal, and the simulation.
     """
     texts = [inspect.getsource(module) for module in BOUND]
     content = "\0".join((*parts, adapter, *texts))

@@ -50,7 +50,7 @@ class CombinedStrategy(Strategy):
 
     @classmethod
     def of(cls, parts: Sequence[Strategy], how: str) -> CombinedStrategy:
-        """Combine strategies.
+        """The strategy that combines some.
 
         Args:
             parts: two or more, of different names.
@@ -65,8 +65,8 @@ class CombinedStrategy(Strategy):
                 (name, *(part.column(one) if isinstance(one, str) else one for one in given))
                 for name, *given in part.features
             )
-        names = "+".join(part.name for part in parts)
-        return cls(f"{how}({names})", tuple(parameters), tuple(features), tuple(parts), how)
+        name = combined_name([part.name for part in parts], how)
+        return cls(name, tuple(parameters), tuple(features), tuple(parts), how)
 
     @property
     def members(self) -> tuple[Strategy, ...]:
@@ -161,7 +161,7 @@ class CombinedStrategy(Strategy):
         return rule
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, which names the rule and the strategies."""
+        """The name, which names the rule and the strategies."""
         return {"name": self.name}
 
     def _call(self, function: Any, *arguments: Any) -> Any:
@@ -195,6 +195,16 @@ class CombinedStrategy(Strategy):
 
             _compiled[self] = bind(text, given, texts, check, {})
         return _compiled[self]
+
+
+def combined_name(names: Sequence[str], how: str) -> str:
+    """The name of a combined strategy; ``named_parts`` reads it.
+
+    Args:
+        names: those of the strategies, in order.
+        how: one of ``RULES``.
+    """
+    return f"{how}({'+'.join(names)})"
 
 
 def named_parts(name: str) -> tuple[str, tuple[str, ...]]:

@@ -97,7 +97,7 @@ def test_the_sum_of_weights(said: list[Said], shares: list[float]) -> None:
 
 def test_a_sum_by_hand() -> None:
     long, short = (1.0, 0.002, 1.0), (-1.0, 0.001, 0.5)
-    assert summed([long, short], [1.0, 2.0]) == (1.0, 0.004, pytest.approx(0.25))
+    assert summed([long, short], [1.0, 2.0]) == pytest.approx((1.0, 0.004, 0.25))
     assert summed([long, (2.0, 0.5, 1.0)], [1.0, 1.0]) == (1.0, 0.002, 1.0)
     assert summed([long, (-1.0, 0.002, 1.0)], [1.0, 1.0]) == (0.0, 0.004, 0.0)
 
@@ -114,7 +114,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def together(rule: str, home: Path, **tables: Any) -> Study:
-    strategies = [
+    strategies: list[dict[str, Any]] = [
         {"name": "momentum", "lookback": {"choices": [5, 20]}, "threshold": {"sweep": [0.0, 0.02]}},
         {"name": "breakout", "lookback": 20, "atr_lookback": 5, "width": {"sweep": [1.0, 2.0]}},
         {"name": "mine", "path": "mine.py", "lookback": {"low": 2, "high": 6}},
@@ -230,7 +230,7 @@ def test_names() -> None:
     assert named_parts("vote(a+b_2)") == ("vote", ("a", "b_2"))
     assert named_parts("other(a+b)") == ("", ("other(a+b)",))
     parts = [
-        build_space(study_from_dict(mapping(strategy={"name": name}), Path())).strategies[0]
+        build_space(study_from_dict(mapping(strategy=[{"name": name}]), Path())).strategies[0]
         for name in ("momentum", "breakout")
     ]
     assert CombinedStrategy.of(parts, "sum").columns == (

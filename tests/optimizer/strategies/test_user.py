@@ -229,9 +229,9 @@ def test_what_is_no_signal_is_hold(
 
 POSITION_READ = MOMENTUM.replace("def signal(", "def signal(bars_held, best_return, ").replace(
     "    if momentum > threshold:",
-    "    if momentum > threshold:",
-    "    if bars_held > 9.0 or best_return > 0.1:\n        return 0.0, 0.0, 1.0\n"
-    "    if momentum > threshold:",
+    """    if bars_held > 9.0 or best_return > 0.1:
+        return 0.0, 0.0, 1.0
+    if momentum > threshold:""",
 )
 """Momentum that leaves after some bars, or with a gain."""
 
