@@ -62,7 +62,7 @@ N_LANE_ROWS = 31
 ) = _rows(N_LANE_ROWS)
 
 # State of one symbol's position.
-N_SYMBOL_ROWS = 14
+N_SYMBOL_ROWS = 16
 (
     LOTS,  # position, signed, in lots
     ORDER,  # decided at the last close and not filled yet, signed, in lots
@@ -72,12 +72,14 @@ N_SYMBOL_ROWS = 14
     BEST,  # best price since entry: highest high of a long, lowest low of a short
     BARRED,  # direction that an exit closed; no re-entry until the signal leaves it
     COOLING,  # closes at which nothing may be entered
-    HELD_BARS,  # closes at which the position has been held
+    HELD_BARS,  # closes at which the position has been held; below 0, closes since the last was
     ENTRY_ATR,  # average true range before the fill that opened the position
     LEVEL,  # price at which an entry waits
     LEFT,  # bars for which it is good, negative for a sale; 0 if nothing waits
     ENTERED_AT,  # price of an entry inside the bar just walked, or 0
     OPENED,  # bar of the fill that opened the position
+    HIGHEST,  # highest and lowest close since entry; kept for signals that read them
+    LOWEST,
 ) = _rows(N_SYMBOL_ROWS)
 
 # Parameters of a lane.

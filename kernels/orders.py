@@ -2,6 +2,7 @@
 
 from kernels._jit import jit
 from kernels.codes import HOLD, STOP_ENTRY
+from kernels.portfolio import closes_held
 from kernels.risk import barred_direction, larger
 
 _HOLD = float(HOLD)
@@ -120,7 +121,8 @@ def exit_direction(
         lots: position, signed.
         barred: direction that an exit closed, or 0.
         cooling: closes, this one included, at which nothing may be entered.
-        held: closes at which the position has been held before this one.
+        held: closes at which the position has been held before this one; below 0, see
+            ``kernels.portfolio.closes_held``.
         time_exit: number of such closes, this one included, after which the position is closed; inf
             where off.
         cooldown: closes at which nothing may be entered after an exit; 0 bars its direction instead.
@@ -128,7 +130,7 @@ def exit_direction(
     Returns:
         The direction to act on, and ``barred``, ``cooling`` and ``held`` for the next close.
     """
-    held = held + 1.0 if lots != 0.0 else 0.0
+    held = closes_held(held, lots)
     timed = (lots != 0.0) & (held >= time_exit)
     closed = 1.0 if lots > 0.0 else -1.0
     barred, cooling = exit_marks(timed, closed, barred, cooling, cooldown)

@@ -28,6 +28,62 @@ def reduced(
 
 
 @jit
+def closes_held(held: float, lots: float) -> float:
+    """How long a position has been held at a close, or how long there has been none.
+
+    Args:
+        held: the same at the close before; 0 if the position was opened since, -inf if the symbol was
+            never held.
+        lots: position at this close, signed.
+
+    Returns:
+        Closes at which the position has been held, this one included. Without a position, closes
+        since the last one was closed, this one included, below 0; -inf if there was none.
+    """
+    since = -1.0 if held >= 0.0 else held - 1.0
+    return larger(held, 0.0) + 1.0 if lots != 0.0 else since
+
+
+@jit
+def position_at_close(
+    lots: float, entry: float, held: float, highest: float, lowest: float, close: float
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    """What a signal may know of a symbol's position at the close that decides.
+
+    Args:
+        lots: position, signed.
+        entry: its mean fill price.
+        held: what ``closes_held`` returned at the close before, or 0 if it was opened since.
+        highest, lowest: highest and lowest close at which it has been held before this one.
+        close: the close.
+
+    Returns:
+        Side (-1, 0, 1), bars held, return since entry at this close, at the best and at the worst close
+        (fractions of the entry price), entry price, bars since the last exit (inf if there was none);
+        what belongs to a position is 0 without one, and bars since the exit are 0 with one. Last
+        ``highest`` and ``lowest`` with this close.
+    """
+    now = closes_held(held, lots)
+    holds = lots != 0.0
+    side = 1.0 if lots > 0.0 else -1.0
+    first = now <= 1.0
+    high = close if first else larger(highest, close)
+    low = close if first else smaller(lowest, close)
+    best, worst = (high, low) if lots > 0.0 else (low, high)
+    return (
+        side if holds else 0.0,
+        larger(now, 0.0),
+        side * (close - entry) / entry if holds else 0.0,
+        side * (best - entry) / entry if holds else 0.0,
+        side * (worst - entry) / entry if holds else 0.0,
+        entry if holds else 0.0,
+        larger(-now, 0.0),
+        high,
+        low,
+    )
+
+
+@jit
 def mean_entry(lots: float, entry: float, change: float, price: float) -> float:
     """Mean entry price after adding to a position, or opening it.
 

@@ -15,6 +15,7 @@ from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
 from kernels.layout import BENCHMARK, EQUITY, RISK_FREE, YEARS, ZERO
+from kernels.user_signal import POSITION_AWARE
 
 TIME_TILE = 16
 """Bars that one block walks before the next block does, so that their features stay in cache."""
@@ -132,6 +133,8 @@ def simulate(
             wait at a price.
     """
     margin = short is not None or leverage > 1.0
+    # Entry prices are kept for stops, and for a signal that reads them.
+    entered = True if POSITION_AWARE else stops
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
@@ -154,7 +157,7 @@ def simulate(
                 if close_fill is None:
                     fill_lanes(
                         k, t, t - 1, opens, traded, volumes, volatilities, atrs, instruments, columns,
-                        parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
+                        parameters, state, positions, pending, scratch, leverage, fills, fees, entered,
                         short, extended, entries,
                     )  # fmt: skip
                 for f in range(finer[t], finer[t + 1]):
@@ -162,7 +165,7 @@ def simulate(
                         enter_lanes(
                             k, t, f, finer_opens, finer_highs, finer_lows, finer_traded,
                             finer_volumes, volatilities, atrs, instruments, columns, parameters,
-                            state, positions, pending, scratch, leverage, entry, fills, fees, stops,
+                            state, positions, pending, scratch, leverage, entry, fills, fees, entered,
                             short, extended,
                         )  # fmt: skip
                     if stops is not None:
@@ -213,7 +216,7 @@ def simulate(
                 if close_fill is not None:
                     fill_lanes(
                         k, t, t, closes, traded, volumes, volatilities, atrs, instruments, columns,
-                        parameters, state, positions, pending, scratch, leverage, fills, fees, stops,
+                        parameters, state, positions, pending, scratch, leverage, fills, fees, entered,
                         short, extended, None,
                     )  # fmt: skip
                     mark_lanes(

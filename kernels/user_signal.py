@@ -16,6 +16,9 @@ GIVEN = False
 N_USER_FEATURES = 0
 """Number of features that it takes."""
 
+POSITION_AWARE = False
+"""Whether it takes values of the position, which are then kept for it."""
+
 _NONE = (float(HOLD), 0.0, 0.0)
 
 
@@ -40,12 +43,14 @@ def shared_features(
 @jit_borrowing
 def lane_signal(
     shared: tuple[float, ...],
+    p: Index,
     q: Index,
     b: Index,
     close: float,
     volatility: float,
     inverse_volatility: float,
     parameters: FloatArray,
+    positions: FloatArray,
     scratch: FloatArray,
     own: object,
 ) -> tuple[float, float, float]:
@@ -53,12 +58,14 @@ def lane_signal(
 
     Args:
         shared: what ``shared_features`` returned, read where ``own`` is None.
-        q: offset of the block in ``parameters``.
+        p, q: offsets of the symbol in ``positions`` and of the block in ``parameters``.
         b: number of the lane.
         close: price of the symbol.
         volatility: the volatility per bar, the one by which the position is sized.
         inverse_volatility: its inverse, 0 where the volatility is 0.
         parameters: rows of each lane; the user's begin at SIGNAL_0.
+        positions: read where ``POSITION_AWARE``; HIGHEST and LOWEST are updated for a signal that takes
+            ``best_return`` or ``worst_return``.
         scratch: holds the features of each lane from USER_X0 on, read where ``own`` is given.
         own: None where all lanes of the block read the same columns.
 

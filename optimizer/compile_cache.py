@@ -16,6 +16,7 @@ import os
 import shutil
 import stat
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -72,14 +73,23 @@ def configure() -> Path:
 def exclusive() -> Iterator[None]:
     """Hold this machine's lock on the folder, so that one process at a time compiles into it.
 
-    Does nothing where files cannot be locked (Windows, some network file systems).
+    Does nothing where files cannot be locked (Windows, some network file systems), and where the thread
+    holds it already.
     """
     folder = os.environ.get(_VARIABLE)
-    if folder is None:
+    if folder is None or getattr(_this_thread, "holds", False):
         yield
         return
     with wait_for_lock(Path(folder) / ".lock"):
-        yield
+        _this_thread.holds = True
+        try:
+            yield
+        finally:
+            _this_thread.holds = False
+
+
+_this_thread = threading.local()
+"""``holds``: whether the thread holds the lock on the folder."""
 
 
 def kernels_folder() -> Path:

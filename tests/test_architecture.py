@@ -627,7 +627,7 @@ def test_every_kernel_is_compiled_alike() -> None:
 
 
 def test_every_kernel_that_depends_on_a_users_signal_is_compiled_for_it() -> None:
-    from optimizer.strategies.user_kernels import BOUND
+    from optimizer.strategies.bound_kernels import BOUND
 
     imported = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): {n for _, n in imports(path, ROOT)}

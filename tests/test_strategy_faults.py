@@ -24,8 +24,8 @@ from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
+from optimizer.strategies.bound_kernels import strategies_folder
 from optimizer.strategies.user import read_strategy
-from optimizer.strategies.user_kernels import strategies_folder
 from optimizer.study_file.load import load_study
 from optimizer.study_file.study import study_from_dict
 from tests.support.processes import Command, survivors, wait_until

@@ -36,11 +36,12 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies import approvals, user
+from optimizer.strategies.bound_kernels import _module
 from optimizer.strategies.declaration import Declaration
 from optimizer.strategies.recorded_declaration import declaration_from_dict
 from optimizer.strategies.user import UserStrategy, read_recorded_strategy
 from optimizer.strategies.user_file import StrategyFile
-from optimizer.strategies.user_kernels import _adapter, _module
+from optimizer.strategies.user_kernels import _adapter
 from optimizer.strategies.user_source import Neighbours, read_source, source_hash
 from optimizer.study_file.load import load_study
 from optimizer.study_file.study import recorded_study

@@ -362,7 +362,7 @@ def add_to_position(
         value: money per lot at the market's price.
         cash_per_lot: money that a lot takes or brings.
         atr: average true range before the fill.
-        stops: None where stops are off.
+        stops: the same as in ``fill_lanes``.
     """
     if stops is not None:
         move_entry(positions, p, b, change, paid, atr)
@@ -401,7 +401,7 @@ def end_trades(
 def move_entry(
     positions: FloatArray, p: Index, b: Index, change: float, price: float, atr: float
 ) -> None:
-    """Update what stops read of a position that is about to grow.
+    """Update what stops and signals read of a position that is about to grow.
 
     Args:
         positions: updated.

@@ -28,7 +28,7 @@ from kernels.lanes.sizing import (
     wait_lanes,
     want_lanes,
 )
-from kernels.lanes.user_signals import user_lanes
+from kernels.lanes.user_signals import age_lanes, user_lanes
 from kernels.layout import (
     COLUMN_BLOCK,
     DIRECTION,
@@ -49,7 +49,7 @@ from kernels.layout import (
     B,
 )
 from kernels.risk import needs_volatility
-from kernels.user_signal import GIVEN
+from kernels.user_signal import GIVEN, POSITION_AWARE
 
 
 @jit_borrowing
@@ -155,13 +155,13 @@ def decide_lanes(
             if GIVEN:
                 if shared:
                     user_lanes(
-                        q, c, t, s, features, columns, parameters, scratch, close, vol, ivol,
-                        needed, None, extended,
+                        p, q, c, t, s, features, columns, parameters, positions, scratch, close,
+                        vol, ivol, needed, None, extended,
                     )  # fmt: skip
                 else:
                     user_lanes(
-                        q, c, t, s, features, columns, parameters, scratch, close, vol, ivol,
-                        needed, True, extended,
+                        p, q, c, t, s, features, columns, parameters, positions, scratch, close,
+                        vol, ivol, needed, True, extended,
                     )  # fmt: skip
             elif shared:
                 signal_lanes(
@@ -219,6 +219,8 @@ def decide_lanes(
                         own = scratch[X_INVERSE_VOLATILITY + b]
                         ranks[r + RANK_CALM + b] = ivol if shared else own
                         ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
+            if POSITION_AWARE and stops is None:  # else ``want_lanes`` counts
+                age_lanes(p, positions)
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
                 stops, short, extended, entries,

@@ -88,7 +88,7 @@ def fill_lanes(
         fills: (n_bars, n_symbols, n_kinds, 4), receives the fills of lane 0 of block 0; empty to
             record nothing.
         fees: None where no lane has costs that depend on the size of a fill.
-        stops: None where stops are off.
+        stops: None where nothing reads the entry of a position, neither a stop nor a signal.
         short: None where short positions are off.
         extended: the flag of the same name in ``simulate``; None where leverage is 1.
         entries: None where additions fill at the open.

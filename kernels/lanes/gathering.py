@@ -3,9 +3,15 @@
 from kernels._jit import jit_borrowing
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.layout import (
+    ENTRY,
+    HELD_BARS,
+    HIGHEST,
+    LOTS,
+    LOWEST,
     VOLATILITY_COLUMN,
     B,
 )
+from kernels.portfolio import position_at_close
 
 
 @jit_borrowing
@@ -27,6 +33,41 @@ def of_lane(common: float, scratch: FloatArray, row: Index, b: Index, own: objec
     if own is None:
         return common
     return float(scratch[row + b])
+
+
+@jit_borrowing
+def lane_position(
+    positions: FloatArray, p: Index, b: Index, close: float, extremes: object
+) -> tuple[float, float, float, float, float, float, float]:
+    """What the signal of a lane may know of its position; see ``kernels.portfolio.position_at_close``.
+
+    Args:
+        positions: HIGHEST and LOWEST are updated where ``extremes`` is given. A second call at the same
+            close changes nothing.
+        p, b: offset of the symbol in ``positions``, and the lane.
+        close: the close that decides.
+        extremes: None where the signal reads neither the best nor the worst return, which are then
+            meaningless.
+
+    Returns:
+        Side, bars held, return since entry at this, at the best and at the worst close, entry price, bars
+        since the last exit.
+    """
+    highest, lowest = close, close
+    if extremes is not None:
+        highest, lowest = positions[p + HIGHEST + b], positions[p + LOWEST + b]
+    side, held, now, best, worst, entry, since, highest, lowest = position_at_close(
+        positions[p + LOTS + b],
+        positions[p + ENTRY + b],
+        positions[p + HELD_BARS + b],
+        highest,
+        lowest,
+        close,
+    )
+    if extremes is not None:
+        positions[p + HIGHEST + b] = highest
+        positions[p + LOWEST + b] = lowest
+    return side, held, now, best, worst, entry, since
 
 
 @jit_borrowing

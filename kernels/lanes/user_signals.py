@@ -11,6 +11,8 @@ from kernels.lanes.gathering import of_lane
 from kernels.lanes.signals import put_signal
 from kernels.layout import (
     CONFIDENCE,
+    HELD_BARS,
+    LOTS,
     STRIDE,
     USER_FEATURE_0,
     USER_X0,
@@ -18,6 +20,7 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
+from kernels.portfolio import closes_held
 from kernels.user_signal import N_USER_FEATURES, lane_signal, shared_features
 
 _STRIDE = np.uint64(STRIDE)
@@ -25,6 +28,7 @@ _STRIDE = np.uint64(STRIDE)
 
 @jit_borrowing
 def user_lanes(
+    p: Index,
     q: Index,
     c: Index,
     t: int,
@@ -32,6 +36,7 @@ def user_lanes(
     features: FloatArray,
     columns: ColumnArray,
     parameters: FloatArray,
+    positions: FloatArray,
     scratch: FloatArray,
     close: float,
     vol: float,
@@ -43,10 +48,12 @@ def user_lanes(
     """As ``signal_lanes``, for a user's strategy; gathers the user's features.
 
     Args:
-        q, c: offsets of the block in ``parameters`` and in ``columns``.
+        p, q, c: offsets of the symbol in ``positions``, and of the block in ``parameters`` and in
+            ``columns``.
         t, s: numbers of the bar and of the symbol.
         features: (n_bars, n_symbols, n_columns).
         columns, parameters: rows of each lane.
+        positions: the same as in ``kernels.user_signal.lane_signal``.
         scratch: DIRECTION, EDGE, CONFIDENCE and FRACTION are written, and where ``own`` is given
             the rows from USER_X0 on; the volatilities that ``decide_lanes`` gathered are then read.
         close: price of the symbol.
@@ -65,7 +72,21 @@ def user_lanes(
         volatility = of_lane(vol, scratch, X_VOLATILITY, b, own)
         iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
         direction, strength, confidence = lane_signal(
-            shared, q, b, close, volatility, iv, parameters, scratch, own
+            shared, p, q, b, close, volatility, iv, parameters, positions, scratch, own
         )
         scratch[CONFIDENCE + b] = confidence
         put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
+
+
+@jit_borrowing
+def age_lanes(p: Index, positions: FloatArray) -> None:
+    """Count a close for the position in one symbol, or since the last one.
+
+    Args:
+        p: offset of the symbol in ``positions``.
+        positions: HELD_BARS is updated.
+    """
+    for b in range(B):
+        positions[p + HELD_BARS + b] = closes_held(
+            positions[p + HELD_BARS + b], positions[p + LOTS + b]
+        )

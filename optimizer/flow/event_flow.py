@@ -19,9 +19,10 @@ from optimizer.flow.parts import feature_hub
 from optimizer.flow.portfolio_view import PortfolioView
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
-from optimizer.flow.services.strategy import StatelessStrategy
+from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.flow.tracing import Trace, Tracer
 from optimizer.market.features import FeatureKey, GivenFeature, indicator_name
+from optimizer.strategies.position_values import chosen_values
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
     Bar,
@@ -259,9 +260,15 @@ class EventFlow:
             self._in_sample = tuple(one.container.metrics() for one in self._portfolios)
             for one in self._portfolios:
                 one.container.start_period()
-        signals = self._signals(bar, self._features)
+        signals = {
+            key: self._signals(key, config, bar)
+            for key, config in self._strategies.items()
+            if not config.position_values
+        }
         self._times.append(bar.time)
-        self._tracer.bar(bar, self._features, self._strategies, signals, self._regimes)
+        self._tracer.bar(bar, self._regimes)
+        for key, own in signals.items():
+            self._tracer.signals(bar, self._features, key, self._strategies[key], own)
         counted = self._rules.counted
         parts = BarParts(
             bar=bar,
@@ -274,12 +281,14 @@ class EventFlow:
         )
         decided = []
         for one in self._portfolios:
-            own, name = signals[one.spec.signal_key], one.spec.strategy.volatility
+            name = one.spec.strategy.volatility
             now, before = self._features[name], self._before.get(name, self._features[name])
             # What fills before the close was decided at the close before, with the volatility known then.
             earlier = Market(bar, bar.open, before, self._earlier_ranges)
             one.until_decision(parts, earlier, None if filled is None else filled[one.spec.id])
-            orders = self._decide(one, parts, own, self._regimes[one.spec.regime_key])
+            known = signals.get(one.spec.signal_key)
+            given = self._own_signals(one, bar) if known is None else known
+            orders = self._decide(one, parts, given, self._regimes[one.spec.regime_key])
             one.after_decision(parts, Market(bar, bar.close, now, self._ranges), orders)
             decided.append(orders)
         self._tracer.end_bar(bar.index)
@@ -330,20 +339,42 @@ class EventFlow:
             found[key] = Regime(correlation_id(key, bar.index, "regime"), self._codes[key])
         return found
 
-    def _signals(self, bar: Bar, features: Indicators) -> dict[str, list[Signal]]:
-        """The signals of each strategy, none of a symbol that waits, and flat if it leaves."""
-        signals: dict[str, list[Signal]] = {}
-        for key, config in self._strategies.items():
-            own = signals[key] = []
-            for s in np.flatnonzero(self._live[bar.index] != WAITING).tolist():
-                id = correlation_id(key, bar.index, self._symbols[s], "signal")
-                try:
-                    signal = StatelessStrategy.generate_signal(features, config, bar, s, id)
-                except StrategyError as error:
-                    where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"
-                    raise type(error)(f"{error}; at {where}") from None
-                leaves = self._live[bar.index, s] == LEAVING
-                own.append(replace(signal, direction=float(FLAT)) if leaves else signal)
+    def _signals(
+        self,
+        key: str,
+        config: StrategyConfig,
+        bar: Bar,
+        positions: Mapping[int, Sequence[float]] | None = None,
+    ) -> list[Signal]:
+        """The signals of a strategy, none of a symbol that waits, and flat if it leaves."""
+        signals = []
+        for s in self._deciding(bar):
+            id = correlation_id(key, bar.index, self._symbols[s], "signal")
+            position = () if positions is None else positions[s]
+            try:
+                signal = StatelessStrategy.generate_signal(
+                    self._features, config, bar, s, id, position
+                )
+            except StrategyError as error:
+                where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"
+                raise type(error)(f"{error}; at {where}") from None
+            leaves = self._live[bar.index, s] == LEAVING
+            signals.append(replace(signal, direction=float(FLAT)) if leaves else signal)
+        return signals
+
+    def _deciding(self, bar: Bar) -> list[int]:
+        """The symbols that have a signal at a bar."""
+        return [int(s) for s in np.flatnonzero(self._live[bar.index] != WAITING)]
+
+    def _own_signals(self, one: AccountFlow, bar: Bar) -> list[Signal]:
+        """The signals of a strategy that reads the positions of its portfolio, as of their mark."""
+        key, config = one.spec.signal_key, one.spec.strategy
+        positions = {
+            s: chosen_values(config.position_values, one.container.at_close(s, float(bar.close[s])))
+            for s in self._deciding(bar)
+        }
+        signals = self._signals(key, config, bar, positions)
+        self._tracer.signals(bar, self._features, key, config, signals, positions)
         return signals
 
     def next_orders(self) -> tuple[tuple[Order, ...], ...]:

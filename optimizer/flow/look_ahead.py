@@ -12,6 +12,7 @@ from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.features import compute_features, indicator_name, warm_up
+from optimizer.strategies.position_values import tried_positions
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
@@ -145,7 +146,8 @@ class _Checked:
             for s, symbol in enumerate(bars.symbols):
                 found["feature", name, symbol] = values[:, s : s + 1]
         for name, config in self._strategies.items():
-            signals = np.full((bars.n_symbols, bars.n_bars, 3), np.nan)
+            n_tried = len(tried_positions(config.position_values, 1.0))
+            signals = np.full((bars.n_symbols, bars.n_bars, 3 * n_tried), np.nan)
             decides = live_mask(bars, self.warm_up, None, None, np.full(bars.n_symbols, -1)) == LIVE
             for t in sorted({t for start, stop in spans for t in range(start, stop)}):
                 for s, signal in _signals(by_name, config, bars, t, decides[t]):
@@ -165,13 +167,16 @@ def _signals(
     bars: Bars,
     t: int,
     decides: BoolArray,
-) -> Iterator[tuple[int, tuple[float, float, float]]]:
-    """Symbol and signal of each symbol that decides at bar ``t``."""
+) -> Iterator[tuple[int, list[float]]]:
+    """Symbol, and signal on each of ``tried_positions``, of each symbol that decides at bar ``t``."""
     now = {name: values[t] for name, values in features.items()}
     bar = bars.at(t)
     for s in np.flatnonzero(decides).tolist():
-        signal = StatelessStrategy.generate_signal(now, config, bar, s, "")
-        yield s, (signal.direction, signal.strength, signal.confidence)
+        found: list[float] = []
+        for position in tried_positions(config.position_values, float(bar.close[s])):
+            signal = StatelessStrategy.generate_signal(now, config, bar, s, "", position)
+            found += (signal.direction, signal.strength, signal.confidence)
+        yield s, found
 
 
 _PRICES = ("open", "high", "low", "close")

@@ -38,7 +38,8 @@ class PortfolioSpec:
         strategy_name, classifier_name: names.
         parameters: the parameters by column name, read-only.
         strategy: makes its signals.
-        signal_key: names its signals; portfolios with the same strategy share them.
+        signal_key: names its signals; portfolios with the same strategy share them, but for a strategy
+            that reads the position.
         regime: the regime model.
         regime_key: names its regimes.
         risk: sizes its positions.
@@ -76,6 +77,7 @@ def portfolio_specs(
         sizes = [parameters["volatility_lookback"], parameters["expected_sharpe"]]
         regime = keys[which[lane]]
         everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
+        seen = everything if tile.strategy.position_values else [tile.strategy.name, own, *sizes]
         specs.append(
             PortfolioSpec(
                 id=f"{owner}.{short_hash(everything)}",
@@ -83,7 +85,7 @@ def portfolio_specs(
                 classifier_name=tile.classifier,
                 parameters=MappingProxyType(parameters),
                 strategy=StrategyConfig.of(tile.strategy, parameters, bars_per_year),
-                signal_key=f"{owner}.{short_hash([tile.strategy.name, own, *sizes])}",
+                signal_key=f"{owner}.{short_hash(seen)}",
                 regime=regime,
                 regime_key=f"{owner}.{short_hash(regime)}",
                 risk=RiskConfig.of(parameters, rules, bars_per_year),

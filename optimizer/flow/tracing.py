@@ -61,18 +61,12 @@ class Tracer:
     def bar(
         self,
         bar: Bar,
-        features: Mapping[str, FloatArray],
-        strategies: Mapping[str, StrategyConfig],
-        signals: Mapping[str, Sequence[Signal]],
         regimes: Mapping[str, Regime],
     ) -> None:
-        """Write a bar with its signals and regimes; nothing for symbols that lack it.
+        """Write a bar with its regimes; nothing for symbols that lack it.
 
         Args:
             bar: the bar of all symbols.
-            features: the features of the bar by name, each of shape (n_symbols,).
-            strategies: the strategies by signal key.
-            signals: the signals, one a symbol or none, by signal key.
             regimes: the regime codes by regime key.
         """
         if self._trace is None:
@@ -86,28 +80,53 @@ class Tracer:
                 self._bar_ids[s] = correlation_id(self._data, bar.index, symbol, "bar")
                 rows.append((self._bar_ids[s], bar.index, time, symbol, *map(float, row)))
         self._trace.add("bars", rows)
-        rows = []
-        for key, own in signals.items():
-            names = (*strategies[key].features, strategies[key].volatility)
-            for signal in own:
-                values = {name: float(features[name][signal.symbol]) for name in names}
-                rows.append(
-                    (
-                        signal.id,
-                        key,
-                        bar.index,
-                        self._symbols[signal.symbol],
-                        signal.direction,
-                        signal.strength,
-                        signal.confidence,
-                        json.dumps(values),
-                        self._bar_ids[signal.symbol],
-                    )
-                )
-        self._trace.add("signals", rows)
         self._trace.add(
             "regimes", [(one.id, key, bar.index, one.code) for key, one in regimes.items()]
         )
+
+    def signals(
+        self,
+        bar: Bar,
+        features: Mapping[str, FloatArray],
+        key: str,
+        config: StrategyConfig,
+        signals: Sequence[Signal],
+        positions: Mapping[int, Sequence[float]] | None = None,
+    ) -> None:
+        """Write the signals of a strategy at a bar that ``bar`` has written.
+
+        Args:
+            bar: the bar of all symbols.
+            features: the features of the bar by name, each of shape (n_symbols,).
+            key: the signal key of the strategy.
+            config: the configuration of the strategy.
+            signals: the signals, one a symbol or none.
+            positions: the values that ``config.position_values`` names, by symbol; None if it names
+                none.
+        """
+        if self._trace is None:
+            return
+        rows = []
+        for signal in signals:
+            names = (*config.features, config.volatility)
+            values = {name: float(features[name][signal.symbol]) for name in names}
+            if positions is not None:
+                held = positions[signal.symbol]
+                values.update(zip(config.position_values, held, strict=True))
+            rows.append(
+                (
+                    signal.id,
+                    key,
+                    bar.index,
+                    self._symbols[signal.symbol],
+                    signal.direction,
+                    signal.strength,
+                    signal.confidence,
+                    json.dumps(values),
+                    self._bar_ids[signal.symbol],
+                )
+            )
+        self._trace.add("signals", rows)
 
     def fills(
         self, portfolio: str, fills: Sequence[Fill], cash: float, lots: Sequence[float]

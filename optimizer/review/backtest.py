@@ -27,7 +27,7 @@ def backtest(
     market: str | None = None,
     holdout: float = 0.0,
     first_bar: int | None = None,
-    strategy_path: str | Path | None = None,
+    strategy_path: str | Path | Mapping[str, str | Path] | None = None,
     account: Mapping[str, Any] | None = None,
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
@@ -65,7 +65,8 @@ def backtest(
         market: the ``market`` of ``[classifier]`` of a study file.
         holdout: share of the bars after the warm-up that counts as out-of-sample.
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
-        strategy_path: Python file of a user's own strategy; None for a built-in one.
+        strategy_path: Python file of a user's own strategy, by name where several are together; None
+            for built-in ones.
         account: the account as ``[account]`` of a study file.
         instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
         sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
@@ -90,7 +91,11 @@ def backtest(
     if not isinstance(parameters, Mapping) or not {"sets", "terms"}.isdisjoint(parameters):
         _refuse_settings(arguments)
         return _exported(bars, parameters, number)
-    own = None if strategy_path is None else {"path": str(strategy_path)}
+    own = None
+    if isinstance(strategy_path, Mapping):
+        own = {name: {"path": str(path)} for name, path in strategy_path.items()}
+    elif strategy_path is not None:
+        own = {str(parameters.get("strategy")): {"path": str(strategy_path)}}
     study = single_set_study(
         parameters,
         costs or {},

@@ -12,6 +12,7 @@ from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, 
 from optimizer.review.rerun import Terms, missing_parameter
 from optimizer.store.export import export_content, load_export
 from optimizer.strategies.approvals import approve, require_approval
+from optimizer.strategies.combined import named_parts
 from optimizer.strategies.user_source import source_hash
 from optimizer.text import path_text
 from optimizer.types import Bars
@@ -168,17 +169,18 @@ def _check_strategy(
     file: Path, content: Mapping[str, Any], terms: Terms, name: str, trust: bool
 ) -> None:
     """Refuse a user's strategy whose file has changed since the study ran, or is not approved."""
-    own = terms.own_strategies.get(name)
-    if own is None:
-        return
-    path, recorded = Path(own["path"]), content["strategies"][name]["hash"]
-    found = source_hash(path)
-    if found != recorded:
-        raise ExportError(
-            f"{file}: strategies {name}: {path_text(path.resolve())} has changed since the study ran"
-            f" (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the study"
-            " again"
-        )
-    if trust:
-        approve(path.resolve(), found)
-    require_approval(path.resolve(), found)
+    for part in named_parts(name)[1]:
+        own = terms.own_strategies.get(part)
+        if own is None:
+            continue
+        path, recorded = Path(own["path"]), content["strategies"][part]["hash"]
+        found = source_hash(path)
+        if found != recorded:
+            raise ExportError(
+                f"{file}: strategies {part}: {path_text(path.resolve())} has changed since the study"
+                f" ran (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the"
+                " study again"
+            )
+        if trust:
+            approve(path.resolve(), found)
+        require_approval(path.resolve(), found)

@@ -72,7 +72,6 @@ def count_refusals(one: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
         *inputs.features.keys,
         *(("volatility", n) for n in inputs.volatility_lookbacks),
     ]
-    strategy = one.tile.strategy
     flow = EventFlow(
         bars.symbols,
         bars.bars_per_year,
@@ -82,7 +81,12 @@ def count_refusals(one: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
         inputs.first,
         inputs.live,
         inputs.ends,
-        given=strategy.kernels().features if isinstance(strategy, UserStrategy) else None,
+        given={
+            name: feature
+            for part in one.tile.strategy.members
+            if isinstance(part, UserStrategy)
+            for name, feature in part.kernels().features.items()
+        },
     )
     for index in range(stop):
         flow.on_bar(bars.at(index))

@@ -14,6 +14,7 @@ from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.store.seal import may_show
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.combined import named_parts
 from optimizer.study_file.account import with_rate_paths
 from optimizer.study_file.bars import other_files
 from optimizer.study_file.components import RISK_OPTIONS
@@ -291,7 +292,11 @@ def set_study(document: Mapping[str, Any], terms: Terms) -> Study:
         terms.risk["allow_short"],
         document.get("market"),
         terms.holdout,
-        terms.own_strategies.get(document["strategy"]),
+        {
+            name: terms.own_strategies[name]
+            for name in named_parts(document["strategy"])[1]
+            if name in terms.own_strategies
+        },
         account=terms.account,
         instruments=terms.instruments,
         **{name: terms.risk[name] for name in RISK_OPTIONS if name != "allow_short"},
@@ -320,7 +325,7 @@ def rerun_built_in(
         StudyError: the strategy is the user's own, or the bars have changed.
         DataError: the bars cannot be used.
     """
-    if document["strategy"] not in BUILT_IN:
+    if not {*named_parts(document["strategy"])[1]} <= BUILT_IN.keys():
         raise StudyError("its strategy is your own, whose code only `barsweep replay` runs")
     return rerun_set(document, terms, terms.bars(), first_bar, sealed=sealed).result
 

@@ -26,6 +26,7 @@ from optimizer.store.manifest import read_manifest
 from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.plateau import with_plateau
 from optimizer.store.trial_records import distinct_points, read_trials
+from optimizer.strategies.combined import combined_name
 from optimizer.study_file.objectives import is_expression, metrics_named, objective_values
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
@@ -69,7 +70,10 @@ class Results:
             StudyError: the manifest cannot be read.
         """
         study = read_manifest(self.path / MANIFEST)["study"]
-        return {table: [one["name"] for one in study[table]] for table in NAMES}
+        names = {table: [one["name"] for one in study[table]] for table in NAMES}
+        if "strategies" in study:  # one account for all of them
+            names["strategy"] = [combined_name(names["strategy"], study["strategies"]["rule"])]
+        return names
 
     def expressions(self) -> list[str]:
         """The objectives of the study that are expressions; each is a column computed from metrics.

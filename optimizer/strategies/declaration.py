@@ -14,9 +14,13 @@ from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK, SET_COLUMNS, 
 from optimizer.market.feature_table import MAX_LOOKBACK, FeatureParameter
 from optimizer.market.features import FEATURE_NAMES, feature_parameters
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.position_values import POSITION_VALUES
 from optimizer.strategies.strategy import FeatureUse
 
-GIVEN_ARGUMENTS = ("close", "volatility", "inverse_volatility")
+BAR_ARGUMENTS = ("close", "volatility", "inverse_volatility")
+"""Arguments of ``signal`` that every compiled signal gets."""
+
+GIVEN_ARGUMENTS = (*BAR_ARGUMENTS, *POSITION_VALUES)
 """Arguments of ``signal`` that need no declaration."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -56,6 +60,11 @@ class Declaration:
         """The parameters that ``signal`` takes, in its order."""
         own = {parameter.name for parameter in self.parameters}
         return tuple(name for name in self.arguments if name in own)
+
+    @property
+    def position_values(self) -> tuple[str, ...]:
+        """What ``signal`` takes of the position, in the order of ``POSITION_VALUES``."""
+        return tuple(name for name in POSITION_VALUES if name in self.arguments)
 
     def to_dict(self) -> dict[str, Any]:
         """The declaration as plain values, from which ``declaration_from_dict`` restores it."""

@@ -20,9 +20,9 @@ Rule = Callable[
 ]
 """A signal kernel for one symbol at one bar.
 
-It takes the features, the signal values, the close, the volatility per bar and its inverse (0 where
-the volatility is 0), and the Sharpe ratio per bar that a score of 1 stands for, which a user's strategy
-does not read. It returns direction, strength and confidence.
+It takes the features and ``Strategy.position_values``, the signal values, the close, the volatility per
+bar and its inverse (0 where the volatility is 0), and the Sharpe ratio per bar that a score of 1 stands
+for, which a user's strategy does not read. It returns direction, strength and confidence.
 """
 
 FeatureUse = tuple[str, *tuple[str | float, ...]]
@@ -87,9 +87,27 @@ class Strategy(ABC):
         """What a study file must hold to name this strategy, as plain values."""
 
     @property
+    def position_values(self) -> tuple[str, ...]:
+        """Names of the values of the position that its signal kernel takes after the features."""
+        return ()
+
+    @property
+    def members(self) -> tuple[Strategy, ...]:
+        """The strategies of which it is made: itself, where it is not combined of several."""
+        return (self,)
+
+    def column(self, parameter: str) -> str:
+        """The name of a parameter in results and constraints.
+
+        Args:
+            parameter: the name of one of its parameters.
+        """
+        return column(self.name, parameter)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of its parameters in results and constraints."""
-        return tuple(column(self.name, parameter.name) for parameter in self.parameters)
+        return tuple(self.column(parameter.name) for parameter in self.parameters)
 
     def own(self, values: Mapping[str, _Value]) -> dict[str, _Value]:
         """The strategy's own parameters by name, picked from the values of all parameters by column.
@@ -97,7 +115,7 @@ class Strategy(ABC):
         Args:
             values: numbers or arrays, by column name.
         """
-        return {p.name: values[column(self.name, p.name)] for p in self.parameters}
+        return {p.name: values[self.column(p.name)] for p in self.parameters}
 
     def feature_key(self, use: FeatureUse, own: Mapping[str, float]) -> FeatureKey:
         """The key of a feature that the strategy reads.

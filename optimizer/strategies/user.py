@@ -20,7 +20,8 @@ start are not used. The value at a bar may depend only on that bar and earlier o
 
 ``signal``: takes numbers and returns (direction, strength, confidence). In addition to features and
 parameters, its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
-``inverse_volatility`` (0 where the volatility is 0). It is compiled into the loop over lanes. An
+``inverse_volatility`` (0 where the volatility is 0), and what it wants to know of the position in the
+symbol, see ``kernels.portfolio.position_at_close``. It is compiled into the loop over lanes. An
 unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
 outside 0..1) counts as HOLD: the position stays.
 
@@ -107,6 +108,11 @@ class UserStrategy(Strategy):
     def first_feature(self) -> np.uint64:
         """Offset of the column of its first feature."""
         return layout.USER_FEATURE_0
+
+    @property
+    def position_values(self) -> tuple[str, ...]:
+        """Names of the values of the position that ``signal`` takes."""
+        return self.declaration.position_values
 
     def signal_values(self, own: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
         """The parameters that ``signal`` takes, see ``Strategy.signal_values``.

@@ -1,49 +1,26 @@
-"""A user's strategy compiled: the user's function in the middle of the simulation, cached by numba.
-
-numba does not cache a function that takes another as an argument, and its cache never hits for a
-closure. So for each strategy modules are written to the folder of compiled kernels: one that takes the
-place of ``kernels.user_signal``, and a copy of each module of ``kernels`` that depends on it, importing
-its counterparts. Their names hold the hash of everything that goes into them.
-"""
+"""A user's strategy compiled: the functions of the user's file, ready to run."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import importlib.util
 import inspect
-import os
-import re
-import shutil
-import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-import kernels.lanes.decisions
-import kernels.lanes.user_signals
-import kernels.simulation
-import kernels.user_signal
-from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import SignalError, StrategyError
 from optimizer.market.features import BAR_FIELDS, given_warm_up
-from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
+from optimizer.strategies.bound_kernels import Adapter, bind, strategies_folder
+from optimizer.strategies.declaration import BAR_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.strategies.user_source import StrategySource
 from optimizer.text import path_text
 from optimizer.types import FloatArray
 
-BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation)
-"""The modules that depend on ``kernels.user_signal``, each after those that it imports."""
-KEPT_STRATEGIES = 50
-"""Compiled strategies that are kept; each edit of a file adds one, of about 1 MB."""
 _RAISED = (ArithmeticError, LookupError, ValueError)
 """Errors that compiled code on numbers can raise."""
 
@@ -54,14 +31,16 @@ class CustomKernels:
 
     Attributes:
         simulate: the same function as ``kernels.simulation.simulate``, for this strategy only.
-        signal: takes the features in the order of ``signal``, the close, the volatility and its
-            inverse, and the parameters in the order of ``signal``; returns the signal, an unusable one
-            turned into HOLD.
+        signal: takes the features in the order of ``signal``, ``Declaration.position_values``, the
+            close, the volatility and its inverse, and the parameters in the order of ``signal``; returns
+            the signal, an unusable one turned into HOLD.
         features: its own features by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
         line: takes the arguments of ``signal``; returns the line of the user's file that raises.
         place: file and line of ``signal``, for messages.
+        plain: ``signal`` as a numba function of its arguments in the file's order, not compiled yet.
+        parts: texts that tell it from other signals.
     """
 
     simulate: Callable[..., None]
@@ -70,6 +49,8 @@ class CustomKernels:
     problem: Callable[[tuple[float, ...]], str]
     line: Callable[[tuple[float, ...]], int | None]
     place: str
+    plain: Any
+    parts: tuple[str, ...]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``simulate`` or ``signal``.
@@ -161,26 +142,6 @@ class CustomFeature:
         return f"{path_text(self._path)}:{self.line}"
 
 
-def strategies_folder() -> Path:
-    """The folder of the compiled strategies, inside that of the kernels, keyed by kernel sources."""
-    folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "strategies"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _remove_old() -> None:
-    """Remove all but the most recently used strategies, and numba's cache files of the removed ones."""
-    with contextlib.suppress(OSError):
-        used = sorted(
-            ((path.stat().st_mtime, path.parent) for path in strategies_folder().glob("*/checked")),
-            reverse=True,
-        )
-        for last_use, path in used[KEPT_STRATEGIES:]:
-            if time.time() - last_use > IDLE_SECONDS:
-                for one in (path, *path.parent.parent.glob(f"{path.name}_*")):
-                    shutil.rmtree(one, ignore_errors=True)
-
-
 def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels:
     """Make a strategy ready to run. Its signal is compiled here if it is not in the cache.
 
@@ -196,43 +157,32 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
     """
     signal, frozen = compiled_signal(source)
     adapter = _adapter(custom)
-    texts = [inspect.getsource(module) for module in BOUND]
-    content = "\0".join((source.hash, adapter, *texts, *frozen))
-    key = hashlib.sha256(content.encode()).hexdigest()[:20]
-    names = _own_names(key)
-    # numba recognizes what it has compiled by the path and the time of these files.
-    folder = strategies_folder() / key
-    signal_module = _module(
-        folder, names[kernels.user_signal.__name__], adapter, {"_signal": signal}
+    bound = bind(
+        adapter,
+        {"_signal": signal},
+        (source.hash, *frozen),
+        lambda module: compile_module(module, signal, source),
+        {
+            f"{source.hash}.py": source.source.content,
+            **{f"{source.hash}/{name}": content for name, content in source.source.modules},
+        },
     )
-    checked = folder / "checked"
-    if not checked.exists():
-        with exclusive():
-            compile_module(signal_module, signal, source)
-            for name, content_of in source.source.modules:
-                _write(folder / source.hash / name, content_of)
-            _write(folder / f"{source.hash}.py", source.source.content)
-            checked.touch()
-            _remove_old()
-    else:
-        with contextlib.suppress(OSError):
-            os.utime(checked)
-    for module, text in zip(BOUND, texts, strict=True):
-        simulation = _module(folder, names[module.__name__], _bound(text, names), {})
     functions: dict[str, Any] = {
         f"{custom.name}.{name}": getattr(source.module, name, None) for name in source.functions
     }
     return CustomKernels(
-        simulate=simulation.simulate,
-        signal=signal_module.user_signal,
+        simulate=bound.simulate,
+        signal=bound.signal.user_signal,
         features={
             feature: CustomFeature(functions[feature], feature, source)
             for _, (feature, *_) in custom.features
             if feature in functions
         },
-        problem=functools.partial(_problem, custom, signal_module, source),
+        problem=functools.partial(_problem, custom, bound.signal, source),
         line=functools.partial(_raising_line, custom, source),
         place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
+        plain=signal,
+        parts=(source.hash, *frozen),
     )
 
 
@@ -290,66 +240,19 @@ def _raising_line(
     return None
 
 
-def _bound(text: str, names: Mapping[str, str]) -> str:
-    """Source of a module with the modules that it imports replaced by name."""
-    for name, own in names.items():
-        text = re.sub(rf"\b{re.escape(name)}\b", own, text)
-    return text
-
-
-def _own_names(key: str) -> dict[str, str]:
-    """Name of each module that is written for a strategy, by that of its counterpart."""
-    modules = (kernels.user_signal, *BOUND)
-    return {one.__name__: f"barsweep_{key}_{one.__name__.split('.')[-1]}" for one in modules}
-
-
 def _own_arguments(custom: Declaration) -> tuple[str, ...]:
     """The arguments of ``CustomKernels.signal`` by the names of the file, in order."""
     features = (argument for argument, _ in custom.features)
-    return *features, *GIVEN_ARGUMENTS, *custom.signal_parameters
+    return *features, *custom.position_values, *BAR_ARGUMENTS, *custom.signal_parameters
 
 
 def _adapter(custom: Declaration) -> str:
-    """Source of the module that takes the place of ``kernels.user_signal`` for one strategy.
-
-    It refers to arguments by position only: no name that a file declares appears in it.
-    """
-    n_features, n_parameters = len(custom.features), len(custom.signal_parameters)
-    x, p = (
-        [f"{letter}{i}" for i in range(n)] for letter, n in (("x", n_features), ("p", n_parameters))
-    )
-    arguments = ", ".join((*x, *GIVEN_ARGUMENTS, *p))
-    places = dict(zip(_own_arguments(custom), (*x, *GIVEN_ARGUMENTS, *p), strict=True))
+    """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
+    adapter = Adapter(len(custom.features), len(custom.signal_parameters), custom.position_values)
+    arguments = ", ".join(adapter.arguments)
+    places = dict(zip(_own_arguments(custom), adapter.arguments, strict=True))
     given = ", ".join(places[argument] for argument in custom.arguments)
-    rows = [
-        f"_X{i}, _F{i} = USER_X0 + _row({i}), USER_FEATURE_0 + _row({i})" for i in range(n_features)
-    ]
-    rows += [f"_P{i} = SIGNAL_0 + _row({i})" for i in range(n_parameters)]
-    columns = "".join(f"features[t, s, columns[c + _F{i}]], " for i in range(n_features))
-    values = [f"of_lane(shared[{i}], scratch, _X{i}, b, own)" for i in range(n_features)]
-    values += GIVEN_ARGUMENTS
-    values += [f"parameters[q + _P{i} + b]" for i in range(n_parameters)]
-    newline = "\n"
-    return f'''"""A user's signal, in the place of kernels.user_signal. Written by barsweep."""
-
-import numpy as np
-
-from kernels._jit import jit, jit_borrowing
-from kernels.lanes.gathering import of_lane
-from kernels.layout import SIGNAL_0, STRIDE, USER_FEATURE_0, USER_X0
-from kernels.signals import usable_signal
-
-
-def _row(number):
-    return np.uint64(number * STRIDE)
-
-
-GIVEN = True
-N_USER_FEATURES = {n_features}
-{newline.join(rows)}
-
-
-@jit
+    return adapter.text(f"""@jit
 def said({arguments}):
     direction, strength, confidence = _signal({given})
     return float(direction), float(strength), float(confidence)
@@ -358,41 +261,4 @@ def said({arguments}):
 @jit
 def user_signal({arguments}):
     direction, strength, confidence = said({arguments})
-    return usable_signal(direction, strength, confidence)
-
-
-@jit_borrowing
-def shared_features(c, t, s, features, columns):
-    return ({columns})
-
-
-@jit_borrowing
-def lane_signal(shared, q, b, close, volatility, inverse_volatility, parameters, scratch, own):
-    return user_signal(
-        {f",{newline}        ".join(values)}
-    )
-'''
-
-
-def _module(folder: Path, name: str, text: str, given: Mapping[str, object]) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
-    path = folder / f"{name}.py"
-    content = text.encode()
-    # What is there runs, so it must be what was written.
-    if not path.is_file() or path.read_bytes() != content:
-        _write(path, content)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    vars(module).update(given)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    return usable_signal(direction, strength, confidence)""")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
@@ -13,6 +13,7 @@ from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS, Allocation, Entry, Sizi
 from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.combined import RULES, SHARE
 from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
@@ -37,7 +38,7 @@ class StrategyTable(Table):
 
     Attributes:
         strategy: built in, or read from the user's file.
-        settings: the setting of each of its parameters, by name.
+        settings: the setting of each of its parameters, by name; its ``share`` where that is given.
     """
 
     strategy: InstanceOf[Strategy]
@@ -54,10 +55,7 @@ class StrategyTable(Table):
         table = expect_table(raw)
         if "path" not in table:
             strategy: Strategy = _read_built_in(table)
-            return {
-                "strategy": strategy,
-                "settings": read_settings(table, strategy.parameters, ("name",)),
-            }
+            return {"strategy": strategy, "settings": _own_settings(table, strategy, ("name",))}
         name = _read_user_name(table)
         if "declared" in table:
             try:
@@ -71,8 +69,36 @@ class StrategyTable(Table):
             if key not in known:
                 refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
             strategy = known[key]
-        settings = read_settings(table, strategy.parameters, ("name", "path"))
+        settings = _own_settings(table, strategy, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
+
+
+def _own_settings(
+    table: Mapping[str, object], strategy: Strategy, others: Sequence[str]
+) -> dict[str, Setting]:
+    """Settings of a strategy's parameters, and of its share where the table gives one."""
+    known = (*strategy.parameters, *([SHARE] if SHARE.name in table else []))
+    # A parameter of that name is the strategy's own.
+    return read_settings(
+        table, list({one.name: one for one in reversed(known)}.values())[::-1], others
+    )
+
+
+class CombinationTable(Table):
+    """``[strategies]``: what the study does with several strategies.
+
+    Attributes:
+        combine: ``choose`` tries each by itself; ``together`` has all of them in one account.
+        rule: how their signals become one, where they are together.
+    """
+
+    combine: Annotated[Literal["choose", "together"], name_of("choose", "together")] = "choose"
+    rule: Annotated[Literal["vote", "sum", "first"], name_of(*RULES)] | None = None
+
+    @property
+    def together(self) -> bool:
+        """Whether all strategies share one account."""
+        return self.combine == "together"
 
 
 def _read_built_in(table: Mapping[str, object]) -> Strategy:

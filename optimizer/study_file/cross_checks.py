@@ -13,6 +13,7 @@ from optimizer.catalogue import (
     STOPS,
     STOPS_ATR,
 )
+from optimizer.study_file.combination_checks import combination_problems
 from optimizer.study_file.operands import operand_problems
 from optimizer.study_file.per_symbol import DEFAULT
 from optimizer.study_file.settings import Range, Setting, bounds_of, setting_to_dict
@@ -32,6 +33,7 @@ def cross_checks(study: Study) -> list[Problem]:
     return [
         *_repeated_names("strategy", [strategy.name for strategy in study.strategies]),
         *_repeated_names("classifier", [classifier.name for classifier in study.classifiers]),
+        *combination_problems(study),
         *_unknown_markets(study),
         *operand_problems(study),
         *_endless_grid(study),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.account import AccountTable, InstrumentTable
+from optimizer.study_file.components import CombinationTable
 from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.search_tables import SearchTable, ValidationTable
 from optimizer.study_file.tables import (
@@ -26,6 +27,7 @@ from optimizer.text import counted, quoted, suggest
 _TABLES: dict[str, type[Table]] = {
     "study": StudyTable,
     "data": DataTable,
+    "strategies": CombinationTable,
     "costs": CostsTable,
     "account": AccountTable,
     "instruments": InstrumentTable,
@@ -34,7 +36,7 @@ _TABLES: dict[str, type[Table]] = {
     "workers": WorkersTable,
     "analytics": AnalyticsTable,
 }
-_TOP_KEYS = ("study", "data", "strategy", "classifier", "risk", *list(_TABLES)[2:])
+_TOP_KEYS = ("study", "data", "strategy", "strategies", "classifier", "risk", *list(_TABLES)[3:])
 _MISSING = {
     ("study",): '[study] with name = "my_study"',
     ("study", "name"): 'name = "my_study"',

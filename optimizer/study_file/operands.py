@@ -27,15 +27,17 @@ def _shared(study: Study) -> dict[str, Setting]:
 
 
 def _pairs(study: Study) -> list[dict[str, Setting]]:
-    """Settings of each strategy with each classifier, by column."""
+    """Settings of each strategy, or of all together, with each classifier, by column."""
+    own = [
+        {column(part.name, name): setting for name, setting in part.settings.items()}
+        for part in study.strategies
+    ]
+    if study.combination.together:
+        own = [{name: setting for settings in own for name, setting in settings.items()}]
     return [
-        {
-            column(part.name, name): setting
-            for part in (strategy, classifier)
-            for name, setting in part.settings.items()
-        }
-        for strategy in study.strategies
-        for classifier in study.classifiers
+        {**settings, **{column(part.name, name): one for name, one in part.settings.items()}}
+        for settings in own
+        for part in study.classifiers
     ]
 
 

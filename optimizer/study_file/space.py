@@ -6,13 +6,14 @@ The space itself is never in memory: points and lanes are computed from their nu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from optimizer.catalogue import CLASSIFIERS, COSTS, RISK, Parameter, column
 from optimizer.errors import StudyFileError
+from optimizer.strategies.combined import SHARE, CombinedStrategy
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.components import ClassifierTable, StrategyTable
@@ -204,8 +205,9 @@ class Space:
 
     @property
     def user_strategies(self) -> tuple[UserStrategy, ...]:
-        """Those of ``strategies`` that are the user's own."""
-        return tuple(one for one in self.strategies if isinstance(one, UserStrategy))
+        """Those of ``strategies``, or of which they are made, that are the user's own."""
+        members = dict.fromkeys(one for strategy in self.strategies for one in strategy.members)
+        return tuple(one for one in members if isinstance(one, UserStrategy))
 
     @property
     def strategy_names(self) -> tuple[str, ...]:
@@ -265,7 +267,17 @@ class Space:
         Raises:
             KeyError: no branch has it.
         """
-        name = column(owner, parameter)
+        return self.column_values(column(owner, parameter))
+
+    def column_values(self, name: str) -> tuple[float, ...]:
+        """Every value that a column takes anywhere in the space, ascending.
+
+        Args:
+            name: the column of a parameter whose values can be listed.
+
+        Raises:
+            KeyError: no branch has it.
+        """
         found = {
             value
             for branch in self.branches
@@ -295,20 +307,40 @@ def build_space(study: Study) -> Space:
     Args:
         study: checked; lengths of time in it as numbers of bars, unless only names are wanted.
     """
+    strategies = study.strategies
+    if study.combination.together:
+        strategies = (_combined(strategies, str(study.combination.rule)),)
     return Space(
         tuple(
             _branch(study, strategy, classifier)
-            for strategy in study.strategies
+            for strategy in strategies
             for classifier in study.classifiers
         )
     )
 
 
+def _combined(tables: Sequence[StrategyTable], rule: str) -> StrategyTable:
+    """The strategies of a study as one, with the settings of all by column."""
+    combined = CombinedStrategy.of([table.strategy for table in tables], rule)
+    settings: dict[str, Setting] = {
+        table.strategy.column(name): setting
+        for table in tables
+        for name, setting in {SHARE.name: SHARE.default, **table.settings}.items()
+    }
+    return StrategyTable.model_construct(
+        strategy=combined, settings={name: settings[name] for name in combined.columns}
+    )
+
+
 def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) -> Branch:
+    chosen = strategy.strategy
     owned: list[tuple[str, Parameter, Setting]] = [
+        (chosen.column(parameter.name), parameter, strategy.settings[parameter.name])
+        for parameter in chosen.parameters
+    ]
+    owned += [
         (column(owner, parameter.name), parameter, settings[parameter.name])
         for owner, parameters, settings in (
-            (strategy.name, strategy.strategy.parameters, strategy.settings),
             (classifier.name, CLASSIFIERS[classifier.name], classifier.settings),
             ("risk", RISK, study.risk.settings),
             ("costs", COSTS, study.costs.settings),

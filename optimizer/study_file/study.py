@@ -19,6 +19,7 @@ from optimizer.study_file.account import AccountTable, InstrumentTable, read_ins
 from optimizer.study_file.components import (
     RISK_OPTIONS,
     ClassifierTable,
+    CombinationTable,
     RiskTable,
     StrategyReader,
     StrategyTable,
@@ -52,6 +53,7 @@ class Study(Table):
     strategies: Annotated[tuple[StrategyTable, ...], BeforeValidator(read_tables)] = Field(
         alias="strategy"
     )
+    combination: CombinationTable = Field(default=CombinationTable(), alias="strategies")
     classifiers: Annotated[tuple[ClassifierTable, ...], BeforeValidator(read_tables)] = Field(
         default_factory=lambda: (ClassifierTable.model_validate({"name": "none"}),),
         alias="classifier",
@@ -190,6 +192,7 @@ class Study(Table):
                 }
                 for table in self.strategies
             ],
+            **({"strategies": self.combination.model_dump()} if self.combination.together else {}),
             "classifier": [
                 {
                     "name": classifier.name,

@@ -83,10 +83,14 @@ class Accounts:
         lanes = layout.aligned_zeros((n_blocks, layout.N_LANE_ROWS, layout.STRIDE))
         for offset in (layout.CASH, layout.EQUITY, layout.PEAK, layout.CLOSED):
             lanes[:, row_of(offset)] = rules.initial_cash
+        positions = layout.aligned_zeros(
+            (n_blocks * n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
+        )
+        positions[:, row_of(layout.HELD_BARS)] = -np.inf  # nothing was held before
         n_ranks = n_symbols * int(layout.RANK_BLOCK) if rules.limited else 0
         return cls(
             lanes,
-            layout.aligned_zeros((n_blocks * n_symbols * int(layout.POSITION_BLOCK),)),
+            positions.reshape(-1),
             np.zeros((n_blocks, n_symbols), dtype=np.uint8),
             layout.aligned_zeros((layout.SCRATCH_SIZE,)),
             None

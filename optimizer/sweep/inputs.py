@@ -303,7 +303,7 @@ def feature_keys(space: Space) -> list[FeatureKey]:
     for strategy in space.strategies:
         for use in strategy.features:
             names = sorted({one for one in use[1:] if isinstance(one, str)})
-            lists = [space.values(strategy.name, name) for name in names]
+            lists = [space.column_values(strategy.column(name)) for name in names]
             for values in product(*lists):
                 keys.add(strategy.feature_key(use, dict(zip(names, values, strict=True))))
     # The kernels read one column at least.

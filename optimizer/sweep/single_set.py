@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kernels import layout
+from kernels.codes import WAITING
 from optimizer.catalogue import COSTS, METRICS
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
+from optimizer.strategies.combined import named_parts
+from optimizer.strategies.position_values import EXTREMES
 from optimizer.strategies.user import read_recorded_strategy
 from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
 from optimizer.study_file.costs import fixed_costs
@@ -22,7 +27,7 @@ from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import Accounts, Recording, simulate_blocks, walk
 from optimizer.sweep.fills_table import fill_table
 from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
-from optimizer.sweep.lanes import lay_out_blocks
+from optimizer.sweep.lanes import lay_out_blocks, row_of
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
@@ -133,13 +138,32 @@ def record_succession(
     """
     bars = inputs.bars
     recording = Recording.empty(bars.n_bars, bars.n_symbols, fills=False)
+    if any(tile.strategy.position_values for tile, _ in sets):
+        # Entry prices and the closes held are kept where stops are watched, whatever the strategy.
+        inputs = replace(inputs, rules=replace(inputs.rules, stops=True))
     accounts = Accounts.new(inputs, 1)
     starts = [start for _, start in sets]
     for (tile, start), end in zip(sets, [*starts[1:], stop], strict=True):
         blocks = lay_out_blocks([tile], inputs, regimes)
+        if not EXTREMES.isdisjoint(tile.strategy.position_values):
+            _take_over_extremes(inputs, accounts, start)
         walk(inputs, blocks, 0, 1, accounts, recording, start, end)
     index = pd.DatetimeIndex(bars.timestamps[starts[0] : stop], name="timestamp", tz="UTC")
     return pd.Series(recording.equity[starts[0] : stop], index, name="equity")
+
+
+def _take_over_extremes(inputs: Inputs, accounts: Accounts, start: int) -> None:
+    """Leave the extreme closes of what lane 0 holds for a signal that reads them from ``start`` on."""
+    bars = inputs.bars
+    shape = (-1, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
+    lane = accounts.positions.reshape(shape)[0, :, :, 0]
+    for s in range(bars.n_symbols):
+        held = lane[s, row_of(layout.HELD_BARS)]
+        if held > 0.0:
+            decided = np.flatnonzero(inputs.live[:start, s] != WAITING)
+            closes = bars.close[decided[-int(held) :], s]
+            lane[s, row_of(layout.HIGHEST)] = closes.max()
+            lane[s, row_of(layout.LOWEST)] = closes.min()
 
 
 def metric_values(row: FloatArray) -> dict[str, float]:
@@ -157,7 +181,7 @@ def single_set_study(
     allow_short: bool,
     market: str | None,
     holdout: float,
-    own: Mapping[str, Any] | None = None,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
     read: StrategyReader = read_recorded_strategy,
     *,
     account: Mapping[str, Any] | None = None,
@@ -175,9 +199,10 @@ def single_set_study(
 
     Args:
         parameters, costs, allow_short, market, holdout: the arguments that ``optimizer.backtest`` takes.
-        own: what ``[strategy]`` says of a user's own strategy apart from its parameters: ``path``,
-            or all that ``UserStrategy.to_dict`` gives, with which its file is not run again.
-        read: reads the file of the strategy if ``own`` does not say what it declares.
+        own: what ``[strategy]`` says of each of the user's own strategies apart from its parameters, by
+            name: ``path``, or all that ``UserStrategy.to_dict`` gives, with which its file is not run
+            again.
+        read: reads the file of a strategy if ``own`` does not say what it declares.
         account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone, returns:
             the arguments that ``optimizer.backtest`` takes.
 
@@ -187,12 +212,15 @@ def single_set_study(
     given = dict(parameters)
     strategy = given.pop("strategy", None)
     classifier = given.pop("classifier", "none")
-    if not isinstance(strategy, str) or (strategy not in BUILT_IN and own is None):
+    rule, names = named_parts(strategy if isinstance(strategy, str) else "")
+    unknown = [name for name in names if name not in BUILT_IN and name not in (own or {})]
+    if unknown:
+        found = unknown[0] if rule else strategy
         raise StudyFileError(
-            f"parameters: strategy = {strategy!r}: unknown; valid: {', '.join(BUILT_IN)}"
+            f"parameters: strategy = {found!r}: unknown; valid: {', '.join(BUILT_IN)}"
         )
+    strategies = {name: {**(own or {}).get(name, {}), "name": name} for name in names}
     tables: dict[str, dict[str, Any]] = {
-        "strategy": {**(own or {}), "name": strategy},
         "classifier": {"name": classifier},
         "risk": {
             "allow_short": allow_short,
@@ -211,13 +239,14 @@ def single_set_study(
             hint = f"; give {name} as an argument of its own" if name in RISK_OPTIONS else ""
             raise StudyFileError(f"parameters: {name} = {value!r}: expected one number{hint}")
         table, key = "costs" if name in _COSTS else "risk", name
-        for owner in ("strategy", "classifier"):
-            prefix = f"{tables[owner]['name']}_"
+        place = tables[table]
+        for owner in (*sorted(strategies.values(), key=_length), tables["classifier"]):
+            prefix = f"{owner['name']}_"
             if name.startswith(prefix):
-                table, key = owner, name.removeprefix(prefix)
+                table, key, place = "", name.removeprefix(prefix), owner
         whole = isinstance(value, float) and value.is_integer()
         if table != "costs" or key not in fixed:
-            tables[table][key] = int(value) if whole else value
+            place[key] = int(value) if whole else value
     content = {
         "study": {"name": "backtest"},
         "data": {
@@ -226,6 +255,8 @@ def single_set_study(
             **({} if members is None else {"members": str(members)}),
             **({} if fills is None else {"fills": str(fills)}),
         },
+        "strategy": list(strategies.values()),
+        **({"strategies": {"combine": "together", "rule": rule}} if rule else {}),
         **tables,
         "account": dict(account or {}),
         "instruments": dict(instruments or {}),
@@ -233,3 +264,8 @@ def single_set_study(
         "validation": {"holdout": holdout},
     }
     return make_study(content, None, Path(), read)
+
+
+def _length(table: Mapping[str, Any]) -> int:
+    """Length of a name: of two that begin a column, the longer one is its owner."""
+    return len(table["name"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kernels import layout
 from kernels.codes import WAITING
 from optimizer.errors import StrategyError
+from optimizer.strategies.position_values import tried_positions
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.inputs import Inputs
@@ -28,13 +31,14 @@ def try_signals(inputs: Inputs, space: Space) -> None:
         StrategyError: names the place in the user's file, the bar, the symbol and the values.
     """
     for strategy in space.user_strategies:
-        branch = next(one for one in space.branches if one.strategy == strategy)
+        branch = next(one for one in space.branches if strategy in one.strategy.members)
         _try_strategy(inputs, branch, strategy)
 
 
 def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> None:
     bars = inputs.bars
-    parameters, columns = lane_rows(Tile.of(branch, branch.first_set()), inputs)
+    tile = replace(Tile.of(branch, branch.first_set()), strategy=strategy)
+    parameters, columns = lane_rows(tile, inputs)
     first = row_of(layout.USER_FEATURE_0)
     read = columns[first : first + len(strategy.features), 0]
     sizing = columns[row_of(layout.VOLATILITY_COLUMN), 0]
@@ -47,14 +51,17 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
         for s, symbol in enumerate(bars.symbols):
             if inputs.live[t, s] == WAITING:
                 continue
-            given = (
-                *(float(inputs.features.values[t, s, column]) for column in read),
-                float(bars.close[t, s]),
-                float(inputs.volatilities[t, s, sizing]),
-                float(inputs.inverse_volatilities[t, s, sizing]),
-                *values,
-            )
-            problem = kernels.problem(given)
-            if problem:
-                when = str(bars.timestamps[t])[:16]
-                raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")
+            close = float(bars.close[t, s])
+            for position in tried_positions(strategy.position_values, close):
+                given = (
+                    *(float(inputs.features.values[t, s, column]) for column in read),
+                    *position,
+                    close,
+                    float(inputs.volatilities[t, s, sizing]),
+                    float(inputs.inverse_volatilities[t, s, sizing]),
+                    *values,
+                )
+                problem = kernels.problem(given)
+                if problem:
+                    when = str(bars.timestamps[t])[:16]
+                    raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import isnan
+from math import inf, isnan
 
 import numpy as np
 import pytest
@@ -16,11 +16,13 @@ from kernels.portfolio import (
     add_to_streak,
     bar_return,
     carried,
+    closes_held,
     drawdown,
     exposure_of,
     margin_call,
     mean_entry,
     next_variance,
+    position_at_close,
     reduced,
     unit_payments,
 )
@@ -237,3 +239,30 @@ def test_nothing_falls_no_further() -> None:
     assert not isnan(drawdown(0.0, 0.0))
     assert drawdown(-50.0, 100.0) == 1.5
     assert drawdown(-50.0, -50.0) == 0.0
+
+
+def steps_of(closes: list[float], lots: list[float], opened: list[bool]) -> list[tuple[float, ...]]:
+    """What ``position_at_close`` says at each close, carried on; ``opened``: a position began since."""
+    held, highest, lowest, entry = -inf, 0.0, 0.0, 100.0
+    said = []
+    for close, now, began in zip(closes, lots, opened, strict=True):
+        held = 0.0 if began else held
+        *values, highest, lowest = position_at_close(now, entry, held, highest, lowest, close)
+        held = closes_held(held, now)
+        said.append(tuple(values))
+    return said
+
+
+def test_what_a_signal_is_told_of_its_position() -> None:
+    closes = [100.0, 101.0, 104.0, 98.0, 99.0, 99.0, 99.0, 90.0]
+    lots = [0.0, 5.0, 7.0, -2.0, 0.0, 0.0, 0.0, 0.0]
+    opened = [False, True, False, True, False, False, True, False]
+    side, bars, now, best, worst, entry, since = zip(*steps_of(closes, lots, opened), strict=True)
+    assert side == (0.0, 1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0)
+    assert bars == (0.0, 1.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    assert now == (0.0, 0.01, 0.04, 0.02, 0.0, 0.0, 0.0, 0.0)
+    assert best == (0.0, 0.01, 0.04, 0.02, 0.0, 0.0, 0.0, 0.0)
+    assert worst == (0.0, 0.01, 0.01, 0.02, 0.0, 0.0, 0.0, 0.0)
+    assert entry == (0.0, 100.0, 100.0, 100.0, 0.0, 0.0, 0.0, 0.0)
+    # At the seventh close a position had been opened and closed within the bar.
+    assert since == (inf, 0.0, 0.0, 0.0, 1.0, 2.0, 1.0, 2.0)

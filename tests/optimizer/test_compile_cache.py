@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -397,3 +398,30 @@ def test_a_torn_file_is_compiled_again(tmp_path: Path, suffix: str, forks: Forks
         done = start(folder, code)
         assert (done.stdout.split(), done.stderr) == (["20.0", "0"], ""), length
         assert start(folder, code).stdout.split() == ["20.0", "1"], length
+
+
+def test_a_thread_may_compile_within_what_it_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strategy is compiled when the simulation that holds the lock first calls it."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    done = []
+
+    def nested() -> None:
+        with compile_cache.exclusive():
+            with compile_cache.exclusive():
+                done.append("inside")
+            other.start()
+            other.join(0.2)
+            done.append("still held" if other.is_alive() else "lost")
+
+    def wait() -> None:
+        with compile_cache.exclusive():
+            done.append("after")
+
+    other = threading.Thread(target=wait, daemon=True)
+    first = threading.Thread(target=nested, daemon=True)
+    first.start()
+    first.join(20.0)
+    other.join(20.0)
+    assert done == ["inside", "still held", "after"]

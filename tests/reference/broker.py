@@ -831,12 +831,13 @@ def run(
     funding: FloatTable | None = None,
     dividends: FloatTable | None = None,
     members: Path | None = None,
+    kind: type[Broker] = Broker,
 ) -> Outcome:
     """Walk all bars with one parameter set; the arguments are those of ``optimizer.backtest``.
 
-    ``funding`` and ``dividends`` are columns of the bars, by bar and symbol.
+    ``funding`` and ``dividends`` are columns of the bars, by bar and symbol; ``kind`` is the broker.
     """
-    return Broker(
+    return kind(
         bars,
         parameters,
         costs or {},

@@ -87,3 +87,34 @@ def signal(
     return HOLD, 0, 0
 '''
 """As many features and parameters as there may be, two features of its own, a function of its own."""
+
+POSITION = """
+from optimizer import FLAT, HOLD, LONG, SHORT
+
+PARAMETERS = {
+    "lookback": (3, 1, 100),
+    "longest": (6, 1, 1000),
+    "give_back": (0.02, 0.0, 1.0),
+    "pause": (2, 0, 100),
+}
+FEATURES = {"momentum": ("momentum", "lookback")}
+
+
+def signal(
+    momentum, close, volatility, side, bars_held, open_return, best_return, worst_return,
+    entry_price, bars_since_exit, longest, give_back, pause,
+):
+    strength = 0.2 * volatility
+    if side == 0:
+        if bars_since_exit < pause:
+            return FLAT, 0.0, 1.0
+        return (LONG if momentum > 0.0 else SHORT), 0.5 * strength, 1.0
+    if bars_held >= longest or best_return - open_return > give_back:
+        return FLAT, 0.0, 1.0
+    if worst_return < -2.0 * give_back and open_return > 0.0:
+        return (SHORT if side > 0 else LONG), 0.7 * strength, 1.0
+    if side * (close - entry_price) > 0.01 * entry_price:
+        return (LONG if side > 0 else SHORT), strength, 1.0
+    return HOLD, 0.0, 1.0
+"""
+"""Takes all that a signal may know of its position: leaves by time and by what was lost, adds, turns."""

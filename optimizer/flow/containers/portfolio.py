@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from copy import copy
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from kernels.portfolio import (
     margin_call,
     mean_entry,
     next_variance,
+    position_at_close,
     reduced,
 )
 from kernels.risk import larger
@@ -38,8 +40,10 @@ class _Position:
     atr: float = 0.0
     barred: float = 0.0
     cooling: float = 0.0
-    held_bars: float = 0.0
+    held_bars: float = -inf
     opened: int = 0
+    highest: float = 0.0
+    lowest: float = 0.0
     opening_order_id: str | None = None
 
 
@@ -241,11 +245,28 @@ class PortfolioContainer:
         Args:
             barred: directions that are kept closed, or 0.
             cooling: closes at which nothing may be entered.
-            held_bars: closes at which each position has been held.
+            held_bars: closes at which each position has been held, see
+                ``kernels.portfolio.closes_held``.
         """
         left = zip(self._positions, barred, cooling, held_bars, strict=True)
         for position, *exits in left:
             position.barred, position.cooling, position.held_bars = exits
+
+    def at_close(self, symbol: int, close: float) -> tuple[float, ...]:
+        """What a signal may know of a position at the close that decides; keeps the extreme closes.
+
+        Args:
+            symbol: index.
+            close: the close.
+
+        Returns:
+            The values of ``POSITION_VALUES``, in order.
+        """
+        one = self._positions[symbol]
+        *values, one.highest, one.lowest = position_at_close(
+            one.lots, one.entry, one.held_bars, one.highest, one.lowest, close
+        )
+        return tuple(values)
 
     def below_margin(self, bar: Bar) -> bool:
         """Whether the maintenance margin does not suffice at the worst prices of a bar.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ class StrategyConfig:
         values: the signal values.
         score_sharpe: Sharpe ratio per bar that a score of 1 stands for.
         rule: the signal kernel.
+        position_values: names of the values of the position that it takes.
     """
 
     features: tuple[str, ...]
@@ -30,6 +31,7 @@ class StrategyConfig:
     values: tuple[float, ...]
     score_sharpe: float
     rule: Rule
+    position_values: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class StrategyConfig:
             tuple(float(values[0]) for values in strategy.signal_values(own)),
             score_sharpe(parameters["expected_sharpe"], bars_per_year),
             strategy.rule(),
+            strategy.position_values,
         )
 
 
@@ -69,6 +72,7 @@ class StatelessStrategy:
         market_data: Bar,
         symbol: int,
         signal_id: str,
+        position: Sequence[float] = (),
     ) -> Signal:
         """The signal of one symbol at one bar.
 
@@ -78,6 +82,7 @@ class StatelessStrategy:
             market_data: the bar.
             symbol: index.
             signal_id: the ID of the signal.
+            position: what ``config.position_values`` names, as ``PortfolioContainer.at_close`` gives it.
 
         Raises:
             SignalError: the user's ``signal`` raised.
@@ -85,7 +90,7 @@ class StatelessStrategy:
         volatility = float(features[config.volatility][symbol])
         inverse = 1.0 / volatility if volatility > 0.0 else 0.0
         found = config.rule(
-            [float(features[name][symbol]) for name in config.features],
+            [*(float(features[name][symbol]) for name in config.features), *position],
             config.values,
             float(market_data.close[symbol]),
             volatility,

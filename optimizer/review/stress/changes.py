@@ -11,6 +11,7 @@ from kernels import layout
 from kernels.codes import LEAVING, LIVE, WAITING
 from optimizer.catalogue import COSTS
 from optimizer.review.stress.simulation import Codes, InSample
+from optimizer.strategies.position_values import OF_CLOSES
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
 from optimizer.sweep.inputs import Inputs
@@ -78,12 +79,18 @@ def meets_volume(set_: InSample) -> bool:
 
 
 def reads_close(strategy: Strategy) -> bool:
-    """Whether a user's signal takes the close of the bar besides its features.
+    """Whether a signal of the user's takes the close of the bar, or a return to it, besides its features.
+
+    Also where built-in strategies and the user's are together.
 
     Args:
         strategy: the strategy.
     """
-    return isinstance(strategy, UserStrategy) and "close" in strategy.declaration.arguments
+    own = [one for one in strategy.members if isinstance(one, UserStrategy)]
+    # A built-in signal is kept by scaling its features, which another strategy may read too.
+    mixed = 0 < len(own) < len(strategy.members)
+    read = {argument for one in own for argument in one.declaration.arguments}
+    return mixed or not {"close", *OF_CLOSES}.isdisjoint(read)
 
 
 def delayed(set_: InSample) -> tuple[Inputs, Codes]:
@@ -104,7 +111,7 @@ def delayed(set_: InSample) -> tuple[Inputs, Codes]:
     live = inputs.live.copy()
     live[np.take_along_axis(inputs.live, before, axis=0) == WAITING] = WAITING
     features = _rows(inputs.features.values, before)
-    if not isinstance(set_.strategy, UserStrategy):
+    if not any(isinstance(one, UserStrategy) for one in set_.strategy.members):
         scale = bars.close / np.take_along_axis(bars.close, before, axis=0)
         for place, (name, *_) in enumerate(inputs.features.keys):
             if name in _IN_PRICE:

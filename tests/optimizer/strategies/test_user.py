@@ -227,21 +227,49 @@ def test_what_is_no_signal_is_hold(
     assert found == expected
 
 
+POSITION_READ = MOMENTUM.replace("def signal(", "def signal(bars_held, best_return, ").replace(
+    "    if momentum > threshold:",
+    """    if bars_held > 9.0 or best_return > 0.1:
+        return 0.0, 0.0, 1.0
+    if momentum > threshold:""",
+)
+"""Momentum that leaves after some bars, or with a gain."""
+
+
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
 )
-def test_the_users_rule_is_vectorized(mine: Callable[[str], Path]) -> None:
-    compiled: Any = read_strategy(mine(MOMENTUM), "mine").kernels().simulate
+@pytest.mark.parametrize("text", [MOMENTUM, POSITION_READ], ids=["features", "position"])
+def test_the_users_rule_is_vectorized(text: str, mine: Callable[[str], Path]) -> None:
+    compiled: Any = read_strategy(mine(text), "mine").kernels().simulate
     decide: Any = vars(sys.modules[compiled.py_func.__module__])["decide_lanes"]
     lanes: Any = vars(sys.modules[decide.py_func.__module__])["user_lanes"]
     columns = types.Array(types.uint64, 1, "C")
     features = types.Array(types.float64, 3, "C", readonly=True)
     for own in (types.none, types.boolean):
-        text = assembly(
-            lanes, (U64, U64, I64, U64, features, columns, ROWS, ROWS, F64, F64, F64, ON, own, OFF)
+        found = assembly(
+            lanes,
+            (
+                U64,
+                U64,
+                U64,
+                I64,
+                U64,
+                features,
+                columns,
+                ROWS,
+                ROWS,
+                ROWS,
+                F64,
+                F64,
+                F64,
+                ON,
+                own,
+                OFF,
+            ),
         )
-        assert packed("sqrtpd", text), "the square root is taken one lane at a time"
-        assert packed("divpd", text)
+        assert packed("sqrtpd", found), "the square root is taken one lane at a time"
+        assert packed("divpd", found)
 
 
 # --- Workers, starts, files that change ---------------------------------------------------------
