@@ -21,7 +21,9 @@ from optimizer.flow.services.risk import StatelessRiskManager, StopInputs
 from optimizer.flow.services.strategy import StatelessStrategy
 from optimizer.flow.tracing import Reject, Trace, Tracer
 from optimizer.flow.waiting import EntryTerms
-from optimizer.market.features import FeatureKey, GivenFeature, indicator_name
+from optimizer.market.clock import MarketClock
+from optimizer.market.feature_keys import FeatureKey, indicator_name
+from optimizer.market.features import GivenFeature
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
@@ -91,6 +93,9 @@ class EventFlow:
         data_hash: the hash of the bars; begins their IDs.
         trace: the tracer that records what happens; None records nothing.
         given: features of the user's strategies by name.
+        clock: the days and sessions of the market; None where no feature needs them.
+        tradable: which symbols features compare at each bar, shape (n_bars, n_symbols), 1 or 0; None
+            compares all.
     """
 
     def __init__(
@@ -107,6 +112,8 @@ class EventFlow:
         data_hash: str = "",
         trace: Trace | None = None,
         given: Mapping[str, GivenFeature] | None = None,
+        clock: MarketClock | None = None,
+        tradable: MaskArray | None = None,
     ) -> None:
         self._symbols = symbols
         self._rules = rules
@@ -135,6 +142,8 @@ class EventFlow:
             sorted(lookbacks, key=str),
             schedule if rules.correlated else None,
             given or {},
+            clock,
+            tradable,
         )
         self._portfolios = [self._open(spec, bars_per_year) for spec in specs]
         self._in_sample: tuple[dict[str, float], ...] = ()

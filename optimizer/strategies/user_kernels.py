@@ -32,7 +32,8 @@ import kernels.simulation
 import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.errors import SignalError, StrategyError
-from optimizer.market.features import BAR_FIELDS, given_warm_up
+from optimizer.market.feature_keys import BAR_FIELDS, PANEL, FeatureName, given_warm_up, read_name
+from optimizer.market.panel import PANEL_FIELDS
 from optimizer.strategies.declaration import GIVEN_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
@@ -61,6 +62,7 @@ class CustomKernels:
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
         place: file and line of ``signal``, for messages.
+        places: file and line of each argument in FEATURES.
     """
 
     simulate: Callable[..., None]
@@ -68,6 +70,7 @@ class CustomKernels:
     features: Mapping[str, CustomFeature]
     problem: Callable[[tuple[float, ...]], str]
     place: str
+    places: Mapping[str, str]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``simulate`` or ``signal``.
@@ -97,33 +100,33 @@ class CustomFeature:
         source: the user's file.
     """
 
-    def __init__(self, function: FunctionType, name: str, source: StrategyFile) -> None:
+    def __init__(self, function: FunctionType, name: FeatureName, source: StrategyFile) -> None:
         self._function = function
-        self._name = name
+        self._name = name.function
+        self._panel = name.across == PANEL
         self._path = source.path
         self._neighbours = source.neighbours
         arguments = inspect.signature(function).parameters
-        self._inputs = [one for one in arguments if one in BAR_FIELDS]
-        self._own = [one for one in arguments if one not in BAR_FIELDS]
+        fields = PANEL_FIELDS if self._panel else BAR_FIELDS
+        self._inputs = [one for one in arguments if one in fields]
+        self._own = [one for one in arguments if one not in fields]
 
-    def __call__(self, bars: Mapping[str, FloatArray], parameters: tuple[float, ...]) -> FloatArray:
-        """Values at all bars of one symbol.
+    def __call__(self, bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray:
+        """Values at all bars of one symbol, or of all for a function of a panel.
 
         Args:
-            bars: open, high, low, close, volume, each (n_bars,).
+            bars: open, high, low, close, volume, each (n_bars,); ``PANEL_FIELDS`` for a panel.
             parameters: those of the function, in its order.
 
         Returns:
-            (n_bars,), NaN at the first bars, see ``given_warm_up``.
+            (n_bars,), NaN at the first bars, see ``given_warm_up``; (n_bars, n_symbols) for a panel.
 
         Raises:
             StrategyError: the function raised, or did not return one number per bar.
         """
-        given: dict[str, Any] = {name: bars[name].view() for name in self._inputs}
-        for array in given.values():
-            array.flags.writeable = False
+        given = {name: _read_only(bars[name]) for name in self._inputs}
         given.update(zip(self._own, parameters, strict=False))
-        n_bars = len(bars["close"])
+        expected = bars["close"].shape
         try:
             with users_code(), self._neighbours, np.errstate(all="ignore"):
                 returned = self._function(**given)
@@ -137,12 +140,14 @@ class CustomFeature:
             raise StrategyError(
                 f"{path_text(self._path)}:{line}: feature {self._name}: {said_by(error)}"
             ) from None
-        if values.shape != (n_bars,):
+        if values.shape != expected:
             raise StrategyError(
                 f"{path_text(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
-                f" {values.shape}; expected one number a bar, {(n_bars,)}"
+                f" {values.shape}; expected one number a bar{' and symbol' if self._panel else ''},"
+                f" {expected}"
             )
-        values[: given_warm_up(parameters)] = np.nan
+        if not self._panel:
+            values[: given_warm_up(parameters)] = np.nan
         return values
 
     @property
@@ -154,6 +159,13 @@ class CustomFeature:
     def place(self) -> str:
         """File and line, for messages."""
         return f"{path_text(self._path)}:{self.line}"
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def strategies_folder() -> Path:
@@ -221,12 +233,16 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         simulate=simulation.simulate,
         signal=signal_module.user_signal,
         features={
-            feature: CustomFeature(functions[feature], feature, source)
-            for _, (feature, *_) in custom.features
-            if feature in functions
+            name.function: CustomFeature(functions[name.feature], name, source)
+            for name in (read_name(feature) for _, (feature, *_) in custom.features)
+            if name.feature in functions
         },
         problem=functools.partial(_problem, custom, signal_module, source),
         place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
+        places={
+            argument: f"{path_text(source.path)}:{source.line_of_key('FEATURES', argument)}"
+            for argument, _ in custom.features
+        },
     )
 
 

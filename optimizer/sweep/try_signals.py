@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels import layout
-from kernels.codes import WAITING
+from kernels.codes import LIVE
 from optimizer.errors import StrategyError
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Branch, Space
@@ -45,7 +45,7 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
     step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
     for t in range(inputs.first, bars.n_bars, step):
         for s, symbol in enumerate(bars.symbols):
-            if inputs.live[t, s] == WAITING:
+            if inputs.live[t, s] != LIVE:
                 continue
             given = (
                 *(float(inputs.features.values[t, s, column]) for column in read),

@@ -8,17 +8,10 @@ import pandas as pd
 import pytest
 
 from optimizer.errors import BarsweepError
-from optimizer.market.features import (
-    BAR_FIELDS,
-    FEATURE_NAMES,
-    FeatureColumns,
-    FeatureKey,
-    compute_correlations,
-    compute_features,
-    new_state,
-    step,
-    warm_up,
-)
+from optimizer.market.correlations import compute_correlations
+from optimizer.market.feature_keys import BAR_FIELDS, FeatureKey, warm_up
+from optimizer.market.feature_table import FEATURES
+from optimizer.market.features import FeatureColumns, compute_features, new_state, step
 from optimizer.types import Bars
 from tests.reference import features as reference
 from tests.support.causality import assert_causal
@@ -108,9 +101,9 @@ def test_one_bar_at_a_time_gives_the_same_bits(key: FeatureKey) -> None:
     ("name", "lookback"),
     [
         (name, lookback)
-        for name in FEATURE_NAMES
+        for name in FEATURES
         for lookback in (1, 2, 3, 20, 40)
-        if name != "close" and not (name == "volatility" and lookback < 2)
+        if not (name == "volatility" and lookback < 2)
     ],
 )
 def test_warm_up_counts_the_undefined_bars(name: str, lookback: int) -> None:
@@ -139,7 +132,7 @@ def test_warm_up_of_the_correlation() -> None:
 
 @pytest.mark.parametrize("n_bars", [0, 1, 9])
 def test_fewer_bars_than_the_lookback_are_all_undefined(n_bars: int) -> None:
-    keys = [(name, 10) for name in FEATURE_NAMES if name != "close"]
+    keys = [(name, 10) for name in FEATURES]
     columns = compute_features(make_bars(n_bars), keys)
     assert columns.values.shape == (n_bars, 3, 6)
     assert np.isnan(columns.values).all()
@@ -174,7 +167,10 @@ def test_never_reads_ahead() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (("momentun", 5), r"unknown feature 'momentun': known are atr, close, ema, momentum"),
+        (
+            ("momentun", 5),
+            r"unknown feature 'momentun': known are atr, close, ema, first_bar_of_day",
+        ),
         (("correlation", 5), r"unknown feature 'correlation'"),
         (("sma", 0), r"'sma': lookback must be a whole number from 1 to 100000 bars, got 0"),
         (("sma", -3), r"got -3"),
