@@ -143,7 +143,8 @@ def feature_problem(
     try:
         name = read_name(feature)
     except StrategyError as error:
-        return *place, str(error).replace("known are", "valid:") + ", or a function of this file"
+        said, known, names = str(error).partition(": known are ")
+        return *place, f"{said}; valid: {names}, or a function of this file" if known else said
     if name.given and not own:
         return *place, f"unknown feature {feature!r}"
     # A whole number given to a feature of the file is a number of bars, see ``given_warm_up``.

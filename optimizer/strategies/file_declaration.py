@@ -12,7 +12,7 @@ from numba.core.registry import CPUDispatcher
 
 from kernels import layout
 from optimizer.catalogue import column
-from optimizer.market.feature_keys import ACROSS, BAR_FIELDS, PANEL
+from optimizer.market.feature_keys import ACROSS, BAR_FIELDS, FEATURE_NAMES, PANEL
 from optimizer.market.panel import PANEL_FIELDS
 from optimizer.strategies.chosen import ChosenFeature
 from optimizer.strategies.declaration import (
@@ -165,6 +165,12 @@ def _features(
         chosen, *given = value
         chosen = chosen if isinstance(chosen, ChosenFeature) else ChosenFeature(chosen)
         own = isinstance(chosen.feature, FunctionType)
+        if not own and not isinstance(chosen.feature, str):
+            source.refuse(
+                line,
+                f"FEATURES: {name}: unknown feature {chosen.feature!r}; valid:"
+                f" {', '.join(FEATURE_NAMES)}, or a function of this file",
+            )
         if isinstance(chosen.feature, FunctionType):
             _check_feature(source, chosen.feature, chosen.across, given, line)
         feature = chosen.name(strategy)
