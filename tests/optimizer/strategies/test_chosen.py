@@ -94,7 +94,7 @@ def study_of(folder: Path, text: str = FILE, /, **tables: Any) -> Study:
 
 def test_a_study_of_every_kind_is_replayed_bar_by_bar(tmp_path: Path) -> None:
     """Sweep, event flow, export and replay: the same bits, in a zone whose clock changes."""
-    write_bars(tmp_path / "bars.parquet", hourly())
+    hourly().to_frame().to_parquet(tmp_path / "bars.parquet")  # with their offset
     study = study_of(
         tmp_path,
         strategy={
@@ -103,7 +103,8 @@ def test_a_study_of_every_kind_is_replayed_bar_by_bar(tmp_path: Path) -> None:
             "least": {"sweep": [0.1, 0.3]},
         },
         data={"timezone": "America/New_York", "bar": "1h"},
-        search={"sampler": "grid", "trials": 4},
+        search={"sampler": "grid"},
+        risk={"max_exposure": 0.8, "volatility_lookback": 10, "kelly_fraction": 0.2},
     )  # fmt: skip
     assert study_from_dict(study.to_dict(), tmp_path).content_hash == study.content_hash
     run_study(study, out=tmp_path / "out", workers=1)
@@ -124,7 +125,8 @@ def test_a_study_with_an_exchange_carries_it_everywhere(tmp_path: Path) -> None:
     bars = random_bars(300, list("ABCDE"))
     write_bars(tmp_path / "bars.parquet", bars)
     content = {
-        **mapping(risk={"sizing": "equal_weight"}, search={"sampler": "grid"}),
+        **mapping(search={"sampler": "grid"}),
+        "risk": {"sizing": "equal_weight"},
         "strategy": {"name": "monthly_rotation", "lookback": {"choices": [20, 60]}, "n": 2},
         "data": {"path": "bars.parquet", "exchange": "XNYS"},
     }
