@@ -8,8 +8,8 @@ SHORT, FLAT, LONG, HOLD = -1, 0, 1, 2
 BEAR, NEUTRAL, BULL = -1, 0, 1
 """Regime of the market."""
 
-MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT, CUSTOM = 0, 1, 2, 3, 4
-"""Signal kernels. sma_cross and ema_cross differ in their features only. CUSTOM is a user's."""
+MOMENTUM, MEAN_REVERSION, AVERAGE_CROSS, BREAKOUT, ROTATION, CUSTOM = range(6)
+"""Signal kernels. Strategies of one kernel differ in their features only. CUSTOM is a user's."""
 
 KELLY, VOLATILITY_TARGET, WEIGHT, EQUAL_WEIGHT, RISK_PER_TRADE = range(5)
 """Sizing modes: how a signal becomes a fraction of equity."""

@@ -148,6 +148,28 @@ def breakout_signal(
 
 
 @jit
+def rotation_signal(
+    top: float, first: float, volatility: float, score_sharpe: float
+) -> tuple[float, float, float]:
+    """At the first bar of a period long what is in the top, out of what is not; HOLD at other bars.
+
+    Jegadeesh and Titman (1993), long only.
+
+    Args:
+        top: 1 for a symbol in the top, else 0.
+        first: above 0 at the first bar of a period, else 0.
+        volatility: the volatility of the symbol, per bar.
+        score_sharpe: Sharpe ratio per bar that a score of 1 is worth; that of every symbol in the top.
+
+    Returns:
+        Direction, strength, confidence.
+    """
+    wanted = _LONG if top > 0.0 else (_FLAT if top == 0.0 else _HOLD)
+    direction = wanted if first > 0.0 else _HOLD
+    return direction, strength_of_score(1.0, volatility, score_sharpe), 1.0
+
+
+@jit
 def usable_signal(
     direction: float, strength: float, confidence: float
 ) -> tuple[float, float, float]:

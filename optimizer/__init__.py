@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from optimizer.selection.next_set import export_next
     from optimizer.store.export import export_sets
     from optimizer.store.query import find_sets
+    from optimizer.strategies.chosen import feature, panel, rank, top, zscore_across
     from optimizer.study_file.load import load_study
     from optimizer.study_file.study import study_from_dict
     from optimizer.sweep.backtest_result import BacktestResult
@@ -94,6 +95,7 @@ __all__ = [
     "errors",
     "export_next",
     "export_sets",
+    "feature",
     "find_sets",
     "from_orders",
     "from_signals",
@@ -104,8 +106,10 @@ __all__ = [
     "load_study",
     "look_ahead_check",
     "metrics",
+    "panel",
     "plot_backtest",
     "plot_study",
+    "rank",
     "read_foreign",
     "replay",
     "resume_study",
@@ -116,10 +120,12 @@ __all__ = [
     "study_from_dict",
     "survivors",
     "sweep",
+    "top",
     "unseal_study",
     "write_report",
     "write_stress_page",
     "write_tearsheet",
+    "zscore_across",
 ]
 
 _HOMES = {
@@ -131,6 +137,7 @@ _HOMES = {
     "daily_returns": "optimizer.views.tearsheet",
     "export_next": "optimizer.selection.next_set",
     "export_sets": "optimizer.store.export",
+    "feature": "optimizer.strategies.chosen",
     "find_sets": "optimizer.store.query",
     "from_orders": "optimizer.flow.given",
     "from_signals": "optimizer.flow.given",
@@ -141,8 +148,10 @@ _HOMES = {
     "load_study": "optimizer.study_file.load",
     "look_ahead_check": "optimizer.flow.look_ahead",
     "metrics": "optimizer.flow.returns",
+    "panel": "optimizer.strategies.chosen",
     "plot_backtest": "optimizer.views.backtest",
     "plot_study": "optimizer.views.study_figures",
+    "rank": "optimizer.strategies.chosen",
     "read_foreign": "optimizer.bars.foreign",
     "replay": "optimizer.review.replay",
     "resume_study": "optimizer.search.resume",
@@ -152,11 +161,13 @@ _HOMES = {
     "stress": "optimizer.review.stress.run",
     "study_from_dict": "optimizer.study_file.study",
     "sweep": "optimizer.search.sweeping",
+    "top": "optimizer.strategies.chosen",
     "unseal_study": "optimizer.review.unseal",
     "survivors": "optimizer.review.lists",
     "write_report": "optimizer.views.report",
     "write_stress_page": "optimizer.views.stress",
     "write_tearsheet": "optimizer.views.tearsheet",
+    "zscore_across": "optimizer.strategies.chosen",
     "BacktestResult": "optimizer.sweep.backtest_result",
     "Bars": "optimizer.types",
     "Calibration": "optimizer.search.calibrate",

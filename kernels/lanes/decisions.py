@@ -14,6 +14,7 @@ from kernels.codes import (
     EQUAL_WEIGHT,
     KELLY,
     LEAVING,
+    ROTATION,
     WAITING,
 )
 from kernels.lanes.gathering import one_volatility
@@ -138,7 +139,7 @@ def decide_lanes(
                 # As a function of its own, this made blocks with own columns 4% slower.
                 for b in range(B):
                     scratch[X0 + b] = features[t, s, columns[c + FEATURE_0 + b]]
-                if strategy in (AVERAGE_CROSS, BREAKOUT):
+                if strategy in (AVERAGE_CROSS, BREAKOUT, ROTATION):
                     for b in range(B):
                         scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
                 if same_volatility:

@@ -2,7 +2,7 @@
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import FloatArray, Index
-from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM
+from kernels.codes import AVERAGE_CROSS, BREAKOUT, MEAN_REVERSION, MOMENTUM, ROTATION
 from kernels.lanes.gathering import of_lane
 from kernels.layout import (
     DIRECTION,
@@ -25,6 +25,7 @@ from kernels.signals import (
     breakout_signal,
     mean_reversion_signal,
     momentum_signal,
+    rotation_signal,
 )
 
 
@@ -141,4 +142,14 @@ def signal_lanes(
                 parameters[q + SIGNAL_1 + b],
                 parameters[q + SCORE_SHARPE + b],
             )
+            put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
+    elif strategy == ROTATION:
+        for b in range(B):
+            direction, strength, confidence = rotation_signal(
+                of_lane(x0, scratch, X0, b, own),
+                of_lane(x1, scratch, X1, b, own),
+                of_lane(vol, scratch, X_VOLATILITY, b, own),
+                parameters[q + SCORE_SHARPE + b],
+            )
+            iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
             put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)

@@ -1,4 +1,4 @@
-"""Trading days that are missing, by an exchange's calendar."""
+"""The calendar of an exchange: its sessions, and trading days that are missing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from optimizer.bars.import_report import Days
-from optimizer.bars.times import DAY, LONG_BAR
+from optimizer.bars.times import DAY, LONG_BAR, to_nanoseconds
 from optimizer.errors import DataError
 from optimizer.extras import optional_module
-from optimizer.text import one_line
+from optimizer.text import one_line, quoted
 from optimizer.types import IntArray, TimeArray
 
 
@@ -118,15 +118,51 @@ def open_calendar(code: str) -> Any:
 
 
 def _sessions(calendar: Any, first: np.datetime64, last: np.datetime64) -> TimeArray:
+    whole = _spanning(calendar.name, first - 7, last + 7, f"--calendar {calendar.name}")
+    days: TimeArray = whole.sessions.to_numpy().astype("datetime64[D]")
+    return days[(days >= first) & (days <= last)]
+
+
+def exchange_sessions(
+    code: str, first: np.datetime64, last: np.datetime64
+) -> tuple[str, IntArray, IntArray, IntArray]:
+    """The sessions of an exchange, half days and changes of the clock included.
+
+    Args:
+        code: the code of the exchange, as exchange-calendars names it.
+        first, last: dates, both included.
+
+    Returns:
+        Its time zone; then of each session the date, days since 1970, and the open and the close,
+        nanoseconds since 1970, UTC.
+
+    Raises:
+        DataError: no calendar has the code, it does not span the dates, or exchange-calendars is not
+            installed.
+    """
+    whole = _spanning(code, first, last, f"[data] exchange = {quoted(code)}")
+    days, opens, closes = (
+        one.tz_localize(None).as_unit("ns").to_numpy()
+        for one in (whole.sessions, pd.DatetimeIndex(whole.opens), pd.DatetimeIndex(whole.closes))
+    )
+    return (
+        str(whole.tz),
+        days.astype("datetime64[D]").astype(np.int64),
+        to_nanoseconds(opens),
+        to_nanoseconds(closes),
+    )
+
+
+def _spanning(code: str, first: np.datetime64, last: np.datetime64, place: str) -> Any:
+    """An exchange's calendar over some dates; as loaded it spans 20 years."""
     library = optional_module("exchange_calendars", "calendars")
     try:
         with _their_warnings():
-            # The calendar as loaded spans 20 years; these are as many as the bars need.
-            whole = library.get_calendar(calendar.name, start=str(first - 7), end=str(last + 7))
-            days: TimeArray = whole.sessions.to_numpy().astype("datetime64[D]")
+            return library.get_calendar(code, start=str(first), end=str(last))
     except (library.errors.CalendarError, ValueError) as error:
-        raise DataError(f"--calendar {calendar.name}: {one_line(error)}") from None
-    return days[(days >= first) & (days <= last)]
+        raise DataError(
+            f"{place}: {one_line(error)}; codes are those of exchange-calendars, such as XNYS or 24/7"
+        ) from None
 
 
 def _their_warnings() -> warnings.catch_warnings[Any]:

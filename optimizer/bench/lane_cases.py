@@ -19,6 +19,7 @@ from kernels.codes import (
     MEAN_REVERSION,
     MOMENTUM,
     REDUCE,
+    ROTATION,
 )
 from kernels.lanes.accounts import account_lanes, carry_lanes
 from kernels.lanes.correlations import rho_lanes
@@ -157,6 +158,7 @@ _RULES = {
     "mean reversion": MEAN_REVERSION,
     "average cross": AVERAGE_CROSS,
     "breakout": BREAKOUT,
+    "rotation": ROTATION,
 }
 
 

@@ -60,7 +60,7 @@ def check(
     check_account(loaded, bars)
     space = build_space(loaded)
     rules = study_rules(loaded, space, bars)
-    warm_up = study_warm_up(space, rules)
+    warm_up = study_warm_up(space, rules, bars)
     require_warm_up(bars, warm_up)
     warn_of_idle_symbols(loaded, bars, warm_up, rules)
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)

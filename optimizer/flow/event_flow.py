@@ -21,7 +21,9 @@ from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.flow.tracing import Trace, Tracer
-from optimizer.market.features import FeatureKey, GivenFeature, indicator_name
+from optimizer.market.clock import MarketClock
+from optimizer.market.feature_keys import FeatureKey, indicator_name
+from optimizer.market.features import GivenFeature
 from optimizer.strategies.position_values import chosen_values
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
@@ -138,6 +140,9 @@ class EventFlow:
         trace: the tracer that records what happens; None records nothing.
         given: features of the user's strategies by name.
         broker: fills the orders; None fills them by the rules of the study.
+        clock: the days and sessions of the market; None where no feature needs them.
+        tradable: which symbols features compare at each bar, shape (n_bars, n_symbols), 1 or 0; None
+            compares all.
 
     Raises:
         FlowError: a broker cannot fill by the rules of the study.
@@ -158,6 +163,8 @@ class EventFlow:
         trace: Trace | None = None,
         given: Mapping[str, GivenFeature] | None = None,
         broker: Broker | None = None,
+        clock: MarketClock | None = None,
+        tradable: MaskArray | None = None,
     ) -> None:
         if broker is not None and (rules.close_fill or rules.entry != MARKET_ENTRY):
             raise FlowError(
@@ -177,7 +184,7 @@ class EventFlow:
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
         self._fitted = {key: ClassifierConfig() for key in self._classifiers}
         self._codes = dict.fromkeys(self._classifiers, NEUTRAL)
-        self.hub = feature_hub(symbols, specs, rules, keys, first, given)
+        self.hub = feature_hub(symbols, specs, rules, keys, first, given, clock, tradable)
         self._portfolios = [
             AccountFlow(spec, symbols, rules, ends, bars_per_year, self._tracer, broker)
             for spec in specs

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
-from optimizer.market.features import compute_features, indicator_name, warm_up
+from optimizer.market.feature_keys import indicator_name
+from optimizer.market.features import bars_of_warm_up, compute_features
 from optimizer.strategies.position_values import tried_positions
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import RegimeKey, feature_keys, fit_key, given_features
+from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
-from optimizer.sweep.universe import live_mask
+from optimizer.sweep.universe import tradable_mask
 from optimizer.types import Bars, BoolArray, FloatArray
 
 N_CUTS = 4
@@ -86,7 +87,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
         StrategyError: the user's code raised.
     """
     space = build_space(in_bars(study, bars))
-    checked = _Checked(space, bars.bars_per_year)
+    checked = _Checked(study, space, bars)
     least = max(64, checked.warm_up + N_CUTS + 1)
     require_bars(bars, least, f"the look-ahead check needs {least}")
     rng = np.random.default_rng(bars.n_bars)
@@ -119,7 +120,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
 class _Checked:
     """The features, strategies and classifiers of a study."""
 
-    def __init__(self, space: Space, bars_per_year: float) -> None:
+    def __init__(self, study: Study, space: Space, bars: Bars) -> None:
         self._given = given_features(space)
         self._strategies: dict[str, StrategyConfig] = {}
         self._regimes: dict[str, RegimeKey] = {}
@@ -128,16 +129,20 @@ class _Checked:
             tile = Tile.of(branch, lanes)
             first = {name: float(values[0]) for name, values in lanes.items()}
             self._strategies.setdefault(
-                branch.strategy.name, StrategyConfig.of(branch.strategy, first, bars_per_year)
+                branch.strategy.name, StrategyConfig.of(branch.strategy, first, bars.bars_per_year)
             )
             self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
         lookbacks = space.lookbacks("risk", "volatility_lookback")
         self._keys = [*feature_keys(space), *(("volatility", n) for n in lookbacks)]
-        self.warm_up = max(map(warm_up, self._keys))
+        rules = study_rules(study, space, bars)
+        self._clock, self._members = rules.clock(bars), rules.members
+        self.warm_up = bars_of_warm_up(bars, self._keys, self._clock)
 
     def outputs(self, bars: Bars, spans: Sequence[tuple[int, int]]) -> dict[Key, FloatArray]:
         """All values, each of shape (n_bars, n_parts); signals only at the bars of ``spans``."""
-        columns = compute_features(bars, self._keys, self._given)
+        members = None if self._members is None else self._members[: bars.n_bars]
+        tradable = tradable_mask(bars, self.warm_up, members)
+        columns = compute_features(bars, self._keys, self._given, self._clock, tradable)
         found: dict[Key, FloatArray] = {}
         by_name = {
             indicator_name(key): columns.values[:, :, i] for i, key in enumerate(columns.keys)
@@ -148,9 +153,8 @@ class _Checked:
         for name, config in self._strategies.items():
             n_tried = len(tried_positions(config.position_values, 1.0))
             signals = np.full((bars.n_symbols, bars.n_bars, 3 * n_tried), np.nan)
-            decides = live_mask(bars, self.warm_up, None, None, np.full(bars.n_symbols, -1)) == LIVE
             for t in sorted({t for start, stop in spans for t in range(start, stop)}):
-                for s, signal in _signals(by_name, config, bars, t, decides[t]):
+                for s, signal in _signals(by_name, config, bars, t, tradable[t] == 1):
                     signals[s, t] = signal
             for s, symbol in enumerate(bars.symbols):
                 found["signal", name, symbol] = signals[s]
@@ -183,7 +187,7 @@ _PRICES = ("open", "high", "low", "close")
 
 
 def _replaced(bars: Bars, cut: int, rng: np.random.Generator) -> Bars:
-    """Other bars from ``cut`` on: scaled by one factor a bar, so that high stays above low."""
-    factors = np.ones((bars.n_bars, 1))
-    factors[cut:] = rng.uniform(0.25, 4.0, (bars.n_bars - cut, 1))
+    """Other bars from ``cut`` on: scaled by a factor for each, so that high stays above low."""
+    factors = np.ones((bars.n_bars, bars.n_symbols))
+    factors[cut:] = rng.uniform(0.25, 4.0, (bars.n_bars - cut, bars.n_symbols))
     return replace(bars, **{name: getattr(bars, name) * factors for name in (*_PRICES, "volume")})

@@ -10,8 +10,11 @@ from optimizer.flow.containers.execution import ExecutionContainer
 from optimizer.flow.containers.feature_hub import FeatureHub
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.flow.waiting import EntryTerms
-from optimizer.market.features import FeatureKey, GivenFeature
+from optimizer.market.clock import MarketClock
+from optimizer.market.feature_keys import FeatureKey
+from optimizer.market.features import GivenFeature
 from optimizer.sweep.rules import Rules
+from optimizer.types import MaskArray
 
 
 def feature_hub(
@@ -21,6 +24,8 @@ def feature_hub(
     keys: Sequence[FeatureKey],
     first: int,
     given: Mapping[str, GivenFeature] | None,
+    clock: MarketClock | None = None,
+    tradable: MaskArray | None = None,
 ) -> FeatureHub:
     """The features of all portfolios.
 
@@ -31,6 +36,9 @@ def feature_hub(
         keys: features that the strategies read.
         first: bar of the first decision.
         given: features of the user's strategies by name.
+        clock: the days and sessions of the market; None where no feature needs them.
+        tradable: which symbols features compare at each bar, shape (n_bars, n_symbols), 1 or 0; None
+            compares all.
     """
     lookbacks = {
         (market, dict(parameters)["lookback"])
@@ -45,6 +53,8 @@ def feature_hub(
         sorted(lookbacks, key=str),
         schedule if rules.correlated else None,
         given,
+        clock,
+        tradable,
     )
 
 

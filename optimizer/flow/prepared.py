@@ -16,7 +16,8 @@ from optimizer.flow.event_flow import EventFlow, FlowResult
 from optimizer.flow.parts import execution_container, feature_hub
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
-from optimizer.market.features import FeatureKey, GivenFeature
+from optimizer.market.feature_keys import FeatureKey
+from optimizer.market.features import GivenFeature
 from optimizer.study_file.space import build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, recorded_study
@@ -28,7 +29,7 @@ from optimizer.sweep.inputs import (
     study_warm_up,
 )
 from optimizer.sweep.rules import Rules, study_rules
-from optimizer.sweep.universe import live_mask, symbol_ends
+from optimizer.sweep.universe import live_mask, symbol_ends, tradable_mask
 from optimizer.types import Bars, MaskArray
 
 
@@ -56,6 +57,7 @@ class PreparedFlow:
     _live: MaskArray
     _keys: tuple[FeatureKey, ...]
     _given: Mapping[str, GivenFeature]
+    _tradable: MaskArray
 
     @property
     def n_steps(self) -> int:
@@ -124,6 +126,8 @@ class PreparedFlow:
             trace,
             self._given,
             broker,
+            self._rules.clock(self.bars),
+            self._tradable,
         )
 
     def trace_portfolios(self, trace: Trace) -> None:
@@ -229,7 +233,8 @@ def prepare_flow(
     """
     space = build_space(in_bars(study, bars))
     rules = study_rules(study, space, bars)
-    longest = study_warm_up(space, rules)
+    longest = study_warm_up(space, rules, bars)
+    warm_up = longest if warm_up is None else warm_up
     first = longest if first_bar is None else first_bar
     require_warm_up(bars, first)
     split = holdout_bar(bars, rules, first, study.validation.holdout)
@@ -243,9 +248,10 @@ def prepare_flow(
         bars.n_bars,
         risk,
         rules,
-        live_mask(bars, longest if warm_up is None else warm_up, rules.members, rules.flat),
+        live_mask(bars, warm_up, rules.members, rules.flat),
         (*feature_keys(space), *volatilities),
         given_features(space),
+        tradable_mask(bars, warm_up, rules.members),
     )
     prepared.opened()  # raises if a market is not among the symbols of the bars
     return prepared

@@ -1,141 +1,44 @@
 """The feature columns that a study shares: computed once, read by every lane.
 
-Thin over ``kernels.features``: ``compute_features`` fills whole columns, and ``new_state`` and ``step``
-give the event flow the same bits one bar at a time.
+Thin over ``kernels``: ``compute_features`` fills whole columns, and ``FeatureSteps`` gives the event flow
+the same bits one bar at a time.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from operator import index as as_integer
+from typing import Any
 
 import numpy as np
 
-from kernels.correlation import (
-    N_SPAN_ROWS,
-    correlation,
-    correlation_state_size,
-    joint_correlation,
-)
 from optimizer.errors import StrategyError
-from optimizer.market.feature_table import FEATURES, MAX_LOOKBACK, FeatureParameter
-from optimizer.types import Bars, FloatArray
+from optimizer.market.clock import MarketClock, market_clock
+from optimizer.market.feature_keys import (
+    BAR_FIELDS,
+    PANEL,
+    FeatureKey,
+    FeatureName,
+    check_key,
+    given_warm_up,
+    read_name,
+    sorted_keys,
+    split_parameters,
+    warm_up,
+)
+from optimizer.market.feature_table import FEATURES
+from optimizer.market.panel import compared, of_own_bars, panel_fields
+from optimizer.market.time_features import TIME_FEATURES, time_values
+from optimizer.market.timeframes import LongerBars, longer_bars, periods
+from optimizer.types import Bars, FloatArray, MaskArray
 
-FeatureKey = tuple[str, *tuple[float, ...]]
-"""Name of a feature and its parameters in their order, such as ``("momentum", 60)``,
-``("macd", 12, 26, 9)`` or ``("close",)``.
-
-A feature of a user's strategy has the strategy's name and a dot before its own.
-"""
-
-GivenFeature = Callable[[Mapping[str, FloatArray], tuple[float, ...]], FloatArray]
+GivenFeature = Callable[[Mapping[str, Any], tuple[float, ...]], FloatArray]
 """A user's feature: of the bars of one symbol (open, high, low, close, volume by name, each
-(n_bars,)) and the feature's parameters to its values (n_bars,), NaN during ``given_warm_up``."""
+(n_bars,)) and the feature's parameters to its values (n_bars,), NaN during ``given_warm_up``. One of a
+panel: of ``PANEL_FIELDS`` of all symbols to values (n_bars, n_symbols)."""
 
 _NONE_GIVEN: Mapping[str, GivenFeature] = {}
-
-BAR_FIELDS = ("open", "high", "low", "close", "volume")
-"""Values of a bar that a feature may take."""
-
-FEATURE_NAMES: tuple[str, ...] = tuple(sorted(("close", *FEATURES)))
-"""Names that a feature key may have."""
-
-_LOOKBACK = FeatureParameter("lookback", 1)
-_CORRELATION = FeatureParameter("lookback", 2)
-
-
-def _checked(name: str, parameter: FeatureParameter, value: object) -> float:
-    """The value of a parameter as a plain number, or a StrategyError."""
-    if parameter.whole:
-        try:
-            number: float = as_integer(value)  # type: ignore[arg-type]
-        except TypeError:
-            number = parameter.least - 1
-        form = f"a whole number from {parameter.least} to {MAX_LOOKBACK} bars"
-        right = parameter.least <= number <= MAX_LOOKBACK
-    else:
-        number = float(value) if isinstance(value, (int, float, np.number)) else np.nan
-        form = f"a number of {parameter.least:g} or more"
-        right = isfinite(number) and number >= parameter.least
-    if isinstance(value, bool) or not right:
-        raise StrategyError(f"feature {name!r}: {parameter.name} must be {form}, got {value!r}")
-    return number
-
-
-def _check(key: FeatureKey) -> FeatureKey:
-    """The key with plain numbers as parameters, or a StrategyError."""
-    if not isinstance(key, tuple) or not key:
-        raise StrategyError(f"a feature key is (name, parameters...), got {key!r}")
-    name, *given = key
-    if isinstance(name, str) and "." in name:
-        return name, *(_given_parameter(name, value) for value in given)
-    parameters = feature_parameters(name)
-    if len(given) != len(parameters):
-        takes = ", ".join(one.name for one in parameters) or "no parameter"
-        raise StrategyError(f"feature {name!r} takes {takes}; got {tuple(given)!r}")
-    return name, *(_checked(name, one, value) for one, value in zip(parameters, given, strict=True))
-
-
-def _given_parameter(name: str, value: object) -> float:
-    """A parameter of a user's feature: a lookback if it is a whole number, else any number."""
-    if isinstance(value, float) and isfinite(value):
-        return value
-    return _checked(name, _LOOKBACK, value)
-
-
-def feature_parameters(name: str) -> tuple[FeatureParameter, ...]:
-    """The parameters of a built-in feature, in the order of its key.
-
-    Args:
-        name: one of ``FEATURE_NAMES``.
-
-    Raises:
-        StrategyError: there is no such feature.
-    """
-    if name == "close":
-        return ()
-    if not isinstance(name, str) or name not in FEATURES:
-        raise StrategyError(f"unknown feature {name!r}: known are {', '.join(FEATURE_NAMES)}")
-    return FEATURES[name].parameters
-
-
-def indicator_name(key: FeatureKey) -> str:
-    """The name of a feature's values, such as ``sma_20`` or ``macd_12_26_9``.
-
-    Args:
-        key: name and parameters.
-    """
-    name, *parameters = key
-    return "_".join((name, *(f"{one:g}" for one in parameters)))
-
-
-def given_warm_up(parameters: Sequence[float]) -> int:
-    """The number of leading values of a user's feature that are not used: the sum of its lookbacks.
-
-    Args:
-        parameters: those of its key; its lookbacks are the whole numbers.
-    """
-    return sum(one for one in parameters if isinstance(one, int))
-
-
-def warm_up(key: FeatureKey) -> int:
-    """The number of leading bars at which a feature is NaN, if there are enough bars.
-
-    Args:
-        key: name and parameters; the name may also be ``"correlation"``.
-
-    Raises:
-        StrategyError: the name is unknown, or a parameter is out of bounds.
-    """
-    if key[:1] == ("correlation",):
-        return int(_checked("correlation", _CORRELATION, *key[1:]))
-    name, *parameters = _check(key)
-    if name == "close":
-        return 0
-    return given_warm_up(parameters) if "." in name else FEATURES[name].warm_up(*parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +74,7 @@ class FeatureColumns:
         Raises:
             StrategyError: there is no such column.
         """
-        checked = _check(key)
+        checked = check_key(key)
         column = bisect_left(self.keys, checked)
         if column == len(self.keys) or self.keys[column] != checked:
             raise StrategyError(f"feature {checked!r} was not computed: columns are {self.keys!r}")
@@ -186,20 +89,12 @@ class FeatureColumns:
         return max(map(warm_up, self.keys), default=0)
 
 
-def sorted_keys(keys: Iterable[FeatureKey]) -> tuple[FeatureKey, ...]:
-    """The keys checked, sorted, each once.
-
-    Args:
-        keys: the keys in any order.
-
-    Raises:
-        StrategyError: a name is unknown, or a parameter is out of bounds.
-    """
-    return tuple(sorted({_check(key) for key in keys}))
-
-
 def compute_features(
-    bars: Bars, keys: Sequence[FeatureKey], given: Mapping[str, GivenFeature] = _NONE_GIVEN
+    bars: Bars,
+    keys: Sequence[FeatureKey],
+    given: Mapping[str, GivenFeature] = _NONE_GIVEN,
+    clock: MarketClock | None = None,
+    tradable: MaskArray | None = None,
 ) -> FeatureColumns:
     """Compute each feature of each symbol, on the bars that the symbol has.
 
@@ -210,54 +105,135 @@ def compute_features(
         bars: the bars of all symbols; a column whose lookback exceeds n_bars is NaN throughout.
         keys: the keys in any order; repeated ones are computed once.
         given: features of the user's strategies by name.
+        clock: the days and sessions of the market; None takes days of UTC.
+        tradable: which symbols are compared at each bar, 1 or 0, shape (n_bars, n_symbols); None
+            compares all. Those without a bar or without a value are left out.
 
     Returns:
         A column for each distinct key.
 
     Raises:
-        StrategyError: a name is unknown, a lookback is out of bounds, or a user's feature raised.
+        StrategyError: a name is unknown, a lookback is out of bounds, a timeframe is no longer than the
+            bars, or a user's feature raised.
     """
     columns = sorted_keys(keys)
+    names = [read_name(name) for name, *_ in columns]
+    timed = any(name.timeframe or name.feature in TIME_FEATURES for name in names)
+    if timed and clock is None:
+        clock = market_clock(bars.timestamps)
     values = np.empty((bars.n_bars, bars.n_symbols, len(columns)))
     for symbol in range(bars.n_symbols):
-        _fill_columns(bars, symbol, columns, given, values[:, symbol])
+        own = _Own(bars, symbol, clock, given)
+        for column, (name, (_, *parameters)) in enumerate(zip(names, columns, strict=True)):
+            if name.across != PANEL:
+                found = own.values(name, split_parameters(name, parameters)[0])
+                values[:, symbol, column] = bars.carried(symbol, found, np.nan)
+    marks = np.ones((bars.n_bars, bars.n_symbols), np.uint8) if tradable is None else tradable
+    present = marks if bars.present is None else marks & bars.present
+    for column, (name, (_, *parameters)) in enumerate(zip(names, columns, strict=True)):
+        if name.across is None:
+            continue
+        if name.across == PANEL:
+            returned = given[name.function](panel_fields(bars, present), tuple(parameters))
+            across = of_own_bars(bars, returned, parameters)
+        else:
+            _, own_parameters = split_parameters(name, parameters)
+            across = compared(name.across, values[:, :, column], present, own_parameters)
+        for s in range(bars.n_symbols):
+            values[:, s, column] = bars.carried(s, across[bars.own(s), s], np.nan)
     return FeatureColumns(columns, values)
 
 
-def _fill_columns(
-    bars: Bars,
-    symbol: int,
-    columns: Sequence[FeatureKey],
-    given: Mapping[str, GivenFeature],
-    values: FloatArray,
-) -> None:
-    """Compute the features of one symbol on its own bars into ``values``, (n_bars, n_columns)."""
-    own = bars.own(symbol)
-    # Copies, so that the bars of a symbol are contiguous, and writeable: numba would compile a kernel
-    # once more for read-only inputs.
-    fields = {name: np.array(getattr(bars, name)[own, symbol]) for name in BAR_FIELDS}
-    for column, (name, *parameters) in enumerate(columns):
-        out = values[: len(own), column]
-        if name == "close":
-            out[:] = fields["close"]
-        elif "." not in name:
-            feature = FEATURES[name]
+class _Own:
+    """The features of one symbol on its own bars."""
+
+    def __init__(
+        self,
+        bars: Bars,
+        symbol: int,
+        clock: MarketClock | None,
+        given: Mapping[str, GivenFeature],
+    ) -> None:
+        own = bars.own(symbol)
+        # Copies, so that the bars of a symbol are contiguous, and writeable: numba would compile a
+        # kernel once more for read-only inputs.
+        self._fields = {name: np.array(getattr(bars, name)[own, symbol]) for name in BAR_FIELDS}
+        self._given = given
+        self._whole = bars.present is None
+        self._longer: dict[str, LongerBars] = {}
+        self._clock = clock
+        self._timestamps = bars.timestamps[own]
+
+    def values(self, name: FeatureName, parameters: tuple[float, ...]) -> FloatArray:
+        """A feature at the symbol's own bars, shape (n_own,)."""
+        if name.feature in TIME_FEATURES:
+            assert self._clock is not None
+            now = self._clock.at(self._timestamps)
+            before = np.concatenate(([-1], now.sessions))[:-1]
+            return time_values(name.feature, self._clock, now, before)
+        if name.timeframe is None:
+            return self._computed(name, parameters, self._fields)
+        if name.timeframe not in self._longer:
+            assert self._clock is not None
+            found = periods(name.timeframe, self._clock, self._clock.at(self._timestamps))
+            self._longer[name.timeframe] = longer_bars(self._fields, found)
+        longer = self._longer[name.timeframe]
+        return longer.seen(self._computed(name, parameters, longer.fields))
+
+    def _computed(
+        self, name: FeatureName, parameters: tuple[float, ...], fields: dict[str, FloatArray]
+    ) -> FloatArray:
+        n_bars = len(fields["close"])
+        if name.feature == "close":
+            return fields["close"]
+        if not name.given:
+            feature, out = FEATURES[name.feature], np.empty(n_bars)
             inputs = [fields[one] for one in feature.inputs]
             feature.series(*inputs, *parameters, np.zeros(feature.state_size(*parameters)), out)
-        elif len(own) > given_warm_up(parameters) or bars.present is None:
-            out[:] = given[name](fields, tuple(parameters))
+            return out
+        if n_bars > given_warm_up(parameters) or (self._whole and name.timeframe is None):
+            return self._given[name.function](fields, parameters)
+        # A symbol may have fewer bars than a feature of the user's was written for.
+        return np.full(n_bars, np.nan)
+
+
+def bars_of_warm_up(bars: Bars, keys: Sequence[FeatureKey], clock: MarketClock) -> int:
+    """The number of bars of its own that a symbol has before every feature is defined.
+
+    Args:
+        bars: the bars of all symbols; those of a symbol that ends before count as its whole history.
+        keys: the features.
+        clock: the days and sessions of the market.
+
+    Returns:
+        The most of any symbol, in bars of the study: how many make a longer bar is in the bars.
+
+    Raises:
+        StrategyError: a name is unknown, or a timeframe is no longer than the bars.
+    """
+    longest = 0
+    needed: dict[str, int] = {}
+    for key in keys:
+        timeframe = read_name(key[0]).timeframe
+        if timeframe is None:
+            longest = max(longest, warm_up(key))
         else:
-            # A symbol may have fewer bars than a feature of the user's was written for.
-            out[:] = np.nan
-        if bars.present is not None:
-            values[:, column] = bars.carried(symbol, out.copy(), np.nan)
+            needed[timeframe] = max(needed.get(timeframe, 0), warm_up(key) + 1)
+    for s in range(bars.n_symbols if needed else 0):
+        own = bars.own(s)
+        fields = {name: np.array(getattr(bars, name)[own, s]) for name in BAR_FIELDS}
+        now = clock.at(bars.timestamps[own])
+        for timeframe, count in needed.items():
+            closed = longer_bars(fields, periods(timeframe, clock, now)).closed
+            longest = max(longest, int(np.searchsorted(closed, count)))
+    return longest
 
 
 def new_state(key: FeatureKey) -> FloatArray:
     """Fresh state of one feature of one symbol, for `step`.
 
     Args:
-        key: name and parameters of a built-in feature.
+        key: name and parameters of a built-in feature of one symbol, on the bars themselves.
 
     Returns:
         The state, shape (n,), where n depends on the feature and its parameters.
@@ -265,7 +241,7 @@ def new_state(key: FeatureKey) -> FloatArray:
     Raises:
         StrategyError: the name is unknown, or a parameter is out of bounds.
     """
-    name, *parameters = _check(key)
+    name, *parameters = check_key(key)
     return np.zeros(0 if name == "close" else FEATURES[name].state_size(*parameters))
 
 
@@ -287,45 +263,3 @@ def step(key: FeatureKey, state: FloatArray, bar: Mapping[str, float]) -> float:
         return bar["close"]
     feature = FEATURES[name]
     return feature.step(state, *(bar[one] for one in feature.inputs), *parameters)
-
-
-def compute_correlations(bars: Bars, lookback: int, refresh: int, first_bar: int) -> FloatArray:
-    """Rolling Pearson correlations of log returns, at scheduled bars only.
-
-    Matrix k belongs to bar ``first_bar + k * refresh``, for every such bar below n_bars. It uses that
-    bar and earlier ones. Two symbols are compared on the bars that both have, as if no other symbol
-    were there. Undefined entries (before ``lookback`` returns, or a symbol whose
-    returns are all equal) are 0: no known co-movement. The diagonal is 1.
-
-    Args:
-        bars: the bars of all symbols.
-        lookback: returns in the window, 2 or more.
-        refresh: bars between two matrices, 1 or more.
-        first_bar: bar of the first matrix, 0 or more.
-
-    Returns:
-        (n_refreshes, n_symbols, n_symbols), float64, C-contiguous, symmetric, within [-1, 1].
-
-    Raises:
-        StrategyError: the lookback is out of bounds.
-        ValueError: ``refresh`` or ``first_bar`` is out of bounds.
-    """
-    lookback = warm_up(("correlation", lookback))
-    if refresh < 1:
-        raise ValueError(f"refresh must be 1 bar or more, got {refresh!r}")
-    if first_bar < 0:
-        raise ValueError(f"first_bar must be 0 or more, got {first_bar!r}")
-    n_symbols = bars.n_symbols
-    matrices = np.empty((len(range(first_bar, bars.n_bars, refresh)), n_symbols, n_symbols))
-    close = np.array(bars.close)
-    if bars.present is None:
-        state = np.zeros(correlation_state_size(lookback, n_symbols))
-        correlation(close, lookback, first_bar, refresh, state, matrices)
-    else:
-        spans = np.zeros((N_SPAN_ROWS, n_symbols), dtype=np.int64)
-        present = np.array(bars.present)
-        joint_correlation(close, present, lookback, first_bar, refresh, spans, matrices)
-    matrices[np.isnan(matrices)] = 0.0
-    diagonal = np.arange(n_symbols)
-    matrices[:, diagonal, diagonal] = 1.0
-    return matrices

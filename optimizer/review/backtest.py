@@ -37,6 +37,8 @@ def backtest(
     members: str | Path | None = None,
     fills: str | Path | None = None,
     timezone: str = "UTC",
+    exchange: str | None = None,
+    bar: str | None = None,
     returns: str = "bar",
     warm_up: int | None = None,
     number: int = 1,
@@ -71,7 +73,8 @@ def backtest(
         instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
         sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
             study file.
-        members, fills, timezone: the settings of the same names in ``[data]`` of a study file.
+        members, fills, timezone, exchange, bar: the settings of the same names in ``[data]`` of a study
+            file.
         returns: the setting of that name in ``[search]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
@@ -113,6 +116,8 @@ def backtest(
         members=members,
         fills=fills,
         timezone=timezone,
+        exchange=exchange,
+        bar=bar,
         returns=returns,
     )
     return simulate_single(study, bars, first_bar, warm_up)[2]

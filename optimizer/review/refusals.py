@@ -8,12 +8,13 @@ from kernels.codes import WAITING
 from optimizer.errors import BarsweepError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
-from optimizer.market.features import FeatureKey
+from optimizer.market.feature_keys import FeatureKey
 from optimizer.review.rerun import Rerun, Terms, rerun_set
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user import UserStrategy
+from optimizer.sweep.universe import tradable_mask
 from optimizer.text import counted, list_text
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
 
@@ -87,6 +88,8 @@ def count_refusals(one: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
             if isinstance(part, UserStrategy)
             for name, feature in part.kernels().features.items()
         },
+        clock=rules.clock(bars),
+        tradable=tradable_mask(bars, inputs.warm_up, rules.members),
     )
     for index in range(stop):
         flow.on_bar(bars.at(index))

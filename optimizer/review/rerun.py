@@ -303,6 +303,8 @@ def set_study(document: Mapping[str, Any], terms: Terms) -> Study:
         members=terms.data.get("members"),
         fills=terms.data.get("fills"),
         timezone=terms.data["timezone"],
+        exchange=terms.data.get("exchange"),
+        bar=terms.data.get("bar"),
         returns=terms.returns,
     )
 

@@ -15,6 +15,7 @@ from optimizer.engine.processes import remove_shared_memory
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError, StudyFileError
 from optimizer.files import cannot_write
+from optimizer.market.feature_keys import lookbacks, read_name
 from optimizer.search.account_checks import check_account
 from optimizer.search.asker import new_asker
 from optimizer.search.calibration_files import Winner
@@ -70,8 +71,10 @@ def default_block(space: Space) -> float:
     Returns:
         Bars.
     """
-    lookbacks = [one for key in feature_keys(space) for one in key[1:] if isinstance(one, int)]
-    half = min(lookbacks, default=2 * int(MOST_BLOCK)) / 2.0
+    # What is computed on longer bars is long.
+    keys = [key for key in feature_keys(space) if read_name(key[0]).timeframe is None]
+    found = [one for key in keys for one in lookbacks(key)]
+    half = min(found, default=2 * int(MOST_BLOCK)) / 2.0
     return min(max(half, LEAST_BLOCK), MOST_BLOCK)
 
 
@@ -114,7 +117,7 @@ class CopySearches:
         check_account(study, bars)
         self._space = build_space(study)
         rules = study_rules(study, self._space, bars)
-        first = study_warm_up(self._space, rules)
+        first = study_warm_up(self._space, rules, bars)
         require_warm_up(bars, first)
         self._whole = study
         self._data_hash = bars.content_hash

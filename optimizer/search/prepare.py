@@ -81,7 +81,7 @@ def prepare_study(
         check_account(study, bars)
         space = build_space(study)
         rules = study_rules(study, space, bars)
-        warn_of_idle_symbols(study, bars, study_warm_up(space, rules), rules)
+        warn_of_idle_symbols(study, bars, study_warm_up(space, rules, bars), rules)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:

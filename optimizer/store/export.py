@@ -333,6 +333,7 @@ class _OfData(Record):
     members: PathText | None = None
     fills: PathText | None = None
     timezone: Name
+    exchange: Name | None = None
     start: Name | None = None
     end: Name | None = None
     bars_per_year: Annotated[float, Field(gt=0.0, le=MOST_PER_YEAR)] | None = None

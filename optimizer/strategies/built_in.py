@@ -14,6 +14,7 @@ from kernels.signals import (
     breakout_signal,
     mean_reversion_signal,
     momentum_signal,
+    rotation_signal,
 )
 from kernels.simulation import simulate
 from optimizer.catalogue import Parameter, lookback_parameter
@@ -140,6 +141,17 @@ def _breakout(
     return breakout_signal(x[0], x[1], close, 1.0 / close, volatility, inverse, p[0], p[1], sharpe)
 
 
+def _rotation(
+    x: Sequence[float],
+    p: Sequence[float],
+    close: float,
+    volatility: float,
+    inverse: float,
+    sharpe: float,
+) -> tuple[float, float, float]:
+    return rotation_signal(x[0], x[1], volatility, sharpe)
+
+
 def _scaled_by(lookback: str, threshold: str) -> _Values:
     """A threshold, and what scales a return over ``lookback`` bars to one bar."""
     return lambda own: (own[threshold], 1.0 / np.sqrt(own[lookback]))
@@ -159,6 +171,20 @@ def _cross(name: str, average: str, fast: int, slow: int) -> BuiltInStrategy:
         kernel=codes.AVERAGE_CROSS,
         scalar=_average_cross,
         values=_scaled_by("slow", "band"),
+    )
+
+
+def _rotation_at(name: str, lookback: int, first: str) -> BuiltInStrategy:
+    return BuiltInStrategy(
+        name=name,
+        parameters=(
+            lookback_parameter("lookback", lookback, "bars of the return"),
+            Parameter("n", int, 3, 1, 100_000, "feature", "symbols that are held"),
+        ),
+        features=(("top(momentum)", "lookback", "n"), (first,)),
+        kernel=codes.ROTATION,
+        scalar=_rotation,
+        values=lambda own: (),
     )
 
 
@@ -202,6 +228,10 @@ _STRATEGIES = (
         scalar=_breakout,
         values=_scaled_by("lookback", "width"),
     ),
+    _rotation_at("monthly_rotation", 126, "first_bar_of_month"),
+    _rotation_at("weekly_rotation", 60, "first_bar_of_week"),
+    # The close is above 0 at every bar.
+    _rotation_at("rotation", 60, "close"),
 )
 
 BUILT_IN: dict[str, BuiltInStrategy] = {strategy.name: strategy for strategy in _STRATEGIES}

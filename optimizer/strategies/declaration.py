@@ -11,8 +11,9 @@ from functools import cache
 from typing import Any
 
 from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK, SET_COLUMNS, Parameter, column
-from optimizer.market.feature_table import MAX_LOOKBACK, FeatureParameter
-from optimizer.market.features import FEATURE_NAMES, feature_parameters
+from optimizer.errors import StrategyError
+from optimizer.market.feature_keys import ACROSS, feature_parameters, read_name
+from optimizer.market.feature_table import MAX_LOOKBACK
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.position_values import POSITION_VALUES
 from optimizer.strategies.strategy import FeatureUse
@@ -27,8 +28,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 MEANT = (*GIVEN_ARGUMENTS, "name", "path")
 """Names that no parameter may have."""
-
-_LOOKBACK = FeatureParameter("lookback", 1)
 
 _LARGEST_WHOLE = 2**53
 """The largest whole number up to which a float holds every one."""
@@ -150,15 +149,20 @@ def feature_problem(
     """
     feature, *given = use
     place = "FEATURES", argument
-    if not own and feature not in FEATURE_NAMES:
-        valid = f"{', '.join(FEATURE_NAMES)}, or a function of this file"
-        return *place, f"unknown feature {feature!r}; valid: {valid}"
+    try:
+        name = read_name(feature)
+    except StrategyError as error:
+        said, known, names = str(error).partition(": known are ")
+        return *place, f"{said}; valid: {names}, or a function of this file" if known else said
+    if name.given and not own:
+        return *place, f"unknown feature {feature!r}"
     # A whole number given to a feature of the file is a number of bars, see ``given_warm_up``.
-    formal = [_LOOKBACK] * len(given) if own else feature_parameters(feature)
+    formal = feature_parameters(feature, len(given))
+    n_own = len(given) - len(ACROSS.get(name.across or "", ()))
     if len(given) != len(formal):
         takes = ", ".join(f"its {one.name} parameter" for one in formal) or "no parameter"
         return *place, f"got {use!r}; expected ({feature!r}, {takes})"
-    for one, value in zip(formal, given, strict=True):
+    for i, (one, value) in enumerate(zip(formal, given, strict=True)):
         if isinstance(value, str) and value not in parameters:
             valid = ", ".join(parameters)
             return *place, f"{one.name} {value!r} is not in PARAMETERS; valid: {valid}"
@@ -166,7 +170,7 @@ def feature_problem(
         if not all(map(is_finite_number, values)):
             return *place, f"{one.name} {value!r}: expected a name in PARAMETERS, or a number"
         whole = all(isinstance(number, int) for number in values)
-        if own and not whole:
+        if own and i < n_own and not whole:
             continue
         most = MAX_LOOKBACK if one.whole else math.inf
         if (one.whole and not whole) or min(values) < one.least or max(values) > most:

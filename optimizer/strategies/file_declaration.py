@@ -12,7 +12,9 @@ from numba.core.registry import CPUDispatcher
 
 from kernels import layout
 from optimizer.catalogue import column
-from optimizer.market.features import BAR_FIELDS
+from optimizer.market.feature_keys import ACROSS, BAR_FIELDS, FEATURE_NAMES, PANEL
+from optimizer.market.panel import PANEL_FIELDS
+from optimizer.strategies.chosen import ChosenFeature
 from optimizer.strategies.declaration import (
     GIVEN_ARGUMENTS,
     MEANT,
@@ -160,11 +162,18 @@ def _features(
             )
         if name in GIVEN_ARGUMENTS or name in parameters:
             source.refuse(line, f"FEATURES: {name} already has a meaning; give another name")
-        feature, *given = value
-        own = isinstance(feature, FunctionType)
-        if own:
-            _check_feature(source, feature, given, line)
-            feature = f"{strategy}.{feature.__name__}"
+        chosen, *given = value
+        chosen = chosen if isinstance(chosen, ChosenFeature) else ChosenFeature(chosen)
+        own = isinstance(chosen.feature, FunctionType)
+        if not own and not isinstance(chosen.feature, str):
+            source.refuse(
+                line,
+                f"FEATURES: {name}: unknown feature {chosen.feature!r}; valid:"
+                f" {', '.join(FEATURE_NAMES)}, or a function of this file",
+            )
+        if isinstance(chosen.feature, FunctionType):
+            _check_feature(source, chosen.feature, chosen.across, given, line)
+        feature = chosen.name(strategy)
         problem = feature_problem(name, (feature, *given), parameters, own)
         if problem is not None:
             table, key, message = problem
@@ -179,8 +188,10 @@ def _features(
 
 
 def _check_feature(
-    source: StrategyFile, function: FunctionType, given: list[Any], line: int
+    source: StrategyFile, function: FunctionType, across: str | None, given: list[Any], line: int
 ) -> None:
+    fields = PANEL_FIELDS if across == PANEL else BAR_FIELDS
+    given = given[: len(given) - len(ACROSS.get(across or "", ()))]
     if function.__module__ != source.module.__name__ or function.__name__ not in source.functions:
         source.refuse(line, f"FEATURES: {function.__name__}: define it in this file, with def")
     line = function.__code__.co_firstlineno
@@ -188,11 +199,11 @@ def _check_feature(
     for one in arguments:
         if one.kind is not one.POSITIONAL_OR_KEYWORD:
             source.refuse(line, f"feature {function.__name__}: argument {one.name}: no * or **")
-    own = [one.name for one in arguments if one.name not in BAR_FIELDS]
+    own = [one.name for one in arguments if one.name not in fields]
     if own and len(own) != len(given):
         source.refuse(
             line,
             f"feature {function.__name__}: takes {', '.join(own)}, and FEATURES gives"
-            f" {len(given)} parameters; valid: {', '.join(BAR_FIELDS)}, and one argument for each"
+            f" {len(given)} parameters; valid: {', '.join(fields)}, and one argument for each"
             " parameter, in its order",
         )

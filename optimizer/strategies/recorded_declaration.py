@@ -8,6 +8,8 @@ from typing import Any
 
 from kernels import layout
 from optimizer.catalogue import column
+from optimizer.errors import StrategyError
+from optimizer.market.feature_keys import read_name
 from optimizer.strategies.declaration import (
     GIVEN_ARGUMENTS,
     MEANT,
@@ -126,6 +128,14 @@ def _restored_parameters(strategy: str, rows: list[Any]) -> dict[str, tuple[Any,
     return parameters
 
 
+def _own_feature(text: str) -> str:
+    """The feature of one symbol, or the function, that a name says; empty if it is none."""
+    try:
+        return read_name(text).feature
+    except StrategyError:
+        return ""
+
+
 def _restored_features(
     strategy: str, rows: list[Any], parameters: Mapping[str, tuple[Any, Any, Any]]
 ) -> dict[str, FeatureUse]:
@@ -136,7 +146,7 @@ def _restored_features(
         _expect(isinstance(feature, str), f"feature {argument}", feature)
         for one in given:
             _expect(isinstance(one, str) or is_finite_number(one), f"feature {argument}", one)
-        owner, _, function = feature.partition(".")
+        owner, _, function = _own_feature(feature).partition(".")
         # A function of the file may have any name that Python allows.
         own = owner == strategy and function.isidentifier() and len(function) <= _LONGEST_FUNCTION
         use = (feature, *given)

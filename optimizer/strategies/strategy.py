@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from optimizer.catalogue import Parameter, column
-from optimizer.market.features import FeatureKey
+from optimizer.market.feature_keys import FeatureKey
 from optimizer.types import FloatArray
 
 _Value = TypeVar("_Value")

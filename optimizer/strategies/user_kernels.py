@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from optimizer.errors import SignalError, StrategyError
-from optimizer.market.features import BAR_FIELDS, given_warm_up
+from optimizer.market.feature_keys import BAR_FIELDS, PANEL, FeatureName, given_warm_up, read_name
+from optimizer.market.panel import PANEL_FIELDS
 from optimizer.strategies.bound_kernels import Adapter, bind, strategies_folder
 from optimizer.strategies.declaration import BAR_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
@@ -41,6 +42,7 @@ class CustomKernels:
         place: file and line of ``signal``, for messages.
         plain: ``signal`` as a numba function of its arguments in the file's order, not compiled yet.
         parts: texts that tell it from other signals.
+        places: file and line of each argument in FEATURES.
     """
 
     simulate: Callable[..., None]
@@ -51,6 +53,7 @@ class CustomKernels:
     place: str
     plain: Any
     parts: tuple[str, ...]
+    places: Mapping[str, str]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``simulate`` or ``signal``.
@@ -83,33 +86,33 @@ class CustomFeature:
         source: the user's file.
     """
 
-    def __init__(self, function: FunctionType, name: str, source: StrategyFile) -> None:
+    def __init__(self, function: FunctionType, name: FeatureName, source: StrategyFile) -> None:
         self._function = function
-        self._name = name
+        self._name = name.function
+        self._panel = name.across == PANEL
         self._path = source.path
         self._neighbours = source.neighbours
         arguments = inspect.signature(function).parameters
-        self._inputs = [one for one in arguments if one in BAR_FIELDS]
-        self._own = [one for one in arguments if one not in BAR_FIELDS]
+        fields = PANEL_FIELDS if self._panel else BAR_FIELDS
+        self._inputs = [one for one in arguments if one in fields]
+        self._own = [one for one in arguments if one not in fields]
 
-    def __call__(self, bars: Mapping[str, FloatArray], parameters: tuple[float, ...]) -> FloatArray:
-        """Values at all bars of one symbol.
+    def __call__(self, bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray:
+        """Values at all bars of one symbol, or of all for a function of a panel.
 
         Args:
-            bars: open, high, low, close, volume, each (n_bars,).
+            bars: open, high, low, close, volume, each (n_bars,); ``PANEL_FIELDS`` for a panel.
             parameters: those of the function, in its order.
 
         Returns:
-            (n_bars,), NaN at the first bars, see ``given_warm_up``.
+            (n_bars,), NaN at the first bars, see ``given_warm_up``; (n_bars, n_symbols) for a panel.
 
         Raises:
             StrategyError: the function raised, or did not return one number per bar.
         """
-        given: dict[str, Any] = {name: bars[name].view() for name in self._inputs}
-        for array in given.values():
-            array.flags.writeable = False
+        given = {name: _read_only(bars[name]) for name in self._inputs}
         given.update(zip(self._own, parameters, strict=False))
-        n_bars = len(bars["close"])
+        expected = bars["close"].shape
         try:
             with users_code(), self._neighbours, np.errstate(all="ignore"):
                 returned = self._function(**given)
@@ -123,12 +126,14 @@ class CustomFeature:
             raise StrategyError(
                 f"{path_text(self._path)}:{line}: feature {self._name}: {said_by(error)}"
             ) from None
-        if values.shape != (n_bars,):
+        if values.shape != expected:
             raise StrategyError(
                 f"{path_text(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
-                f" {values.shape}; expected one number a bar, {(n_bars,)}"
+                f" {values.shape}; expected one number a bar{' and symbol' if self._panel else ''},"
+                f" {expected}"
             )
-        values[: given_warm_up(parameters)] = np.nan
+        if not self._panel:
+            values[: given_warm_up(parameters)] = np.nan
         return values
 
     @property
@@ -140,6 +145,13 @@ class CustomFeature:
     def place(self) -> str:
         """File and line, for messages."""
         return f"{path_text(self._path)}:{self.line}"
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels:
@@ -174,15 +186,19 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         simulate=bound.simulate,
         signal=bound.signal.user_signal,
         features={
-            feature: CustomFeature(functions[feature], feature, source)
-            for _, (feature, *_) in custom.features
-            if feature in functions
+            name.function: CustomFeature(functions[name.feature], name, source)
+            for name in (read_name(feature) for _, (feature, *_) in custom.features)
+            if name.feature in functions
         },
         problem=functools.partial(_problem, custom, bound.signal, source),
         line=functools.partial(_raising_line, custom, source),
         place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
         plain=signal,
         parts=(source.hash, *frozen),
+        places={
+            argument: f"{path_text(source.path)}:{source.line_of_key('FEATURES', argument)}"
+            for argument, _ in custom.features
+        },
     )
 
 

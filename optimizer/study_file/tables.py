@@ -143,7 +143,8 @@ class DataTable(Table):
         fills: file of finer bars in which entries, stops and the maintenance margin are watched,
             relative to the study file's folder; None takes the bars themselves.
         timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
-            ``members``.
+            ``members``; its days count in features of time and of a timeframe.
+        exchange: code of the exchange whose sessions count there instead, such as ``XNYS``.
         bars_per_year: annualizes returns; None takes the bars over their span.
         bar: duration of a bar; None takes that of the steps between bars.
         funding, dividends: columns of the file of bars with funding rates and dividends; None for none.
@@ -157,6 +158,7 @@ class DataTable(Table):
     members: Annotated[str, BeforeValidator(filled_text)] | None = None
     fills: Annotated[str, BeforeValidator(filled_text)] | None = None
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
+    exchange: Annotated[str, BeforeValidator(named)] | None = None
     bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
     bar: Annotated[str, BeforeValidator(_read_bar)] | None = None
     funding: Annotated[str, BeforeValidator(filled_text)] | None = None

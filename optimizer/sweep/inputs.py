@@ -14,23 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import layout
+from kernels.codes import LIVE
 from optimizer.bars.checks import require_bars
 from optimizer.bars.finer import FinerBars, no_finer_bars
 from optimizer.errors import DataError, StrategyError
-from optimizer.market.features import (
-    FeatureColumns,
+from optimizer.market.clock import MarketClock
+from optimizer.market.correlations import compute_correlations
+from optimizer.market.feature_keys import (
+    ACROSS,
     FeatureKey,
-    compute_correlations,
-    compute_features,
     given_warm_up,
     indicator_name,
+    read_name,
+    split_parameters,
     warm_up,
 )
+from optimizer.market.features import FeatureColumns, bars_of_warm_up, compute_features
 from optimizer.market.regimes import fit_market
+from optimizer.market.timeframes import timeframe_problem
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
 from optimizer.sweep.rules import Rules
-from optimizer.sweep.universe import live_mask, symbol_ends
+from optimizer.sweep.universe import live_mask, symbol_ends, tradable_mask
 from optimizer.types import Bars, Float32Array, FloatArray, IntArray, MaskArray
 
 RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
@@ -77,6 +82,7 @@ class Inputs:
         rules: the rules of the study.
         live: whether each symbol decides at each bar, shape (n_bars, n_symbols); see
             ``optimizer.sweep.universe``.
+        warm_up: bars of its own that a symbol has before its first decision.
         ends: last bar of each symbol that ends before the bars do, shape (n_symbols,); -1 for others.
         atrs: average true range of each symbol's last bar, in units of price, shape
             (n_bars, n_symbols); empty where no parameter set reads it.
@@ -98,6 +104,7 @@ class Inputs:
     bounds: tuple[int, ...]
     rules: Rules
     live: MaskArray
+    warm_up: int
     ends: IntArray
     atrs: FloatArray
     benchmark: FloatArray
@@ -187,6 +194,7 @@ class Inputs:
             "keys": self.features.keys,
             "volatility_lookbacks": self.volatility_lookbacks,
             "first": self.first,
+            "warm_up": self.warm_up,
             "split": self.split,
             "bounds": self.bounds,
             "alpha_bounds": self.alpha_bounds,
@@ -276,6 +284,7 @@ class Inputs:
             FeatureColumns(keys, mapped("features")),
             volatility_lookbacks=tuple(head["volatility_lookbacks"]),
             first=head["first"],
+            warm_up=head["warm_up"],
             split=head["split"],
             bounds=tuple(head["bounds"]),
             alpha_bounds=tuple(head["alpha_bounds"]),
@@ -326,22 +335,28 @@ def given_features(space: Space) -> dict[str, CustomFeature]:
     }
 
 
-def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, CustomFeature]) -> None:
+def require_finite(
+    bars: Bars, columns: FeatureColumns, given: Mapping[str, CustomFeature], live: MaskArray
+) -> None:
     """Refuse a user's feature that is not finite at a bar after its warm-up.
 
     Args:
         bars: the bars of all symbols.
         columns: computed from them.
         given: features of the user's strategies by name.
+        live: see ``Inputs``; what is compared, or computed on longer bars, is finite where it is LIVE.
 
     Raises:
         StrategyError: names the place in the user's file, the bar and the symbol.
     """
-    for i, (name, *parameters) in enumerate(columns.keys):
-        if name not in given:
+    for i, (text, *parameters) in enumerate(columns.keys):
+        name = read_name(text)
+        if not name.given:
             continue
-        unused = given_warm_up(parameters)
+        unused = given_warm_up(split_parameters(name, parameters)[0])
         undefined = ~np.isfinite(columns.values[:, :, i])
+        if name.timeframe is not None or name.across in ACROSS:
+            undefined &= live == LIVE
         for s in range(bars.n_symbols):
             own = bars.own(s)
             undefined[: own[unused] if len(own) > unused else bars.n_bars, s] = False
@@ -349,25 +364,42 @@ def require_finite(bars: Bars, columns: FeatureColumns, given: Mapping[str, Cust
         if len(wrong):
             t, s = int(wrong[0, 0]), int(wrong[0, 1])
             raise StrategyError(
-                f"{given[name].place}: feature {indicator_name(columns.keys[i])}:"
+                f"{given[name.function].place}: feature {indicator_name(columns.keys[i])}:"
                 f" {columns.values[t, s, i]} at {str(bars.timestamps[t])[:16]} of"
                 f" {bars.symbols[s]} (bar {t}); give a number at every bar after the first"
                 f" {unused}, or a longer lookback"
             )
 
 
-def study_warm_up(space: Space, rules: Rules) -> int:
+def study_warm_up(space: Space, rules: Rules, bars: Bars) -> int:
     """The number of bars before the first decision: the longest warm-up of the space.
 
     Args:
         space: the parameter space of the study.
         rules: the rules of the study.
+        bars: the bars of all symbols.
+
+    Raises:
+        StrategyError: a timeframe is no longer than the bars.
     """
-    longest = max(map(warm_up, feature_keys(space)), default=0)
+    keys, clock = feature_keys(space), rules.clock(bars)
+    _require_longer_bars(space, clock)
+    longest = bars_of_warm_up(bars, keys, clock)
     longest = max(longest, *(warm_up(("volatility", n)) for n in _volatility_lookbacks(space)))
     if rules.ranges:
         longest = max(longest, warm_up(("atr", rules.atr_lookback)))
     return max(longest, rules.correlation_lookback) if rules.correlated else longest
+
+
+def _require_longer_bars(space: Space, clock: MarketClock) -> None:
+    """Refuse a timeframe that is no longer than the bars, with its place in the user's file."""
+    for strategy in space.user_strategies:
+        for argument, (feature, *_) in strategy.declaration.features:
+            timeframe = read_name(feature).timeframe
+            problem = timeframe_problem(timeframe, clock) if timeframe else ""
+            if problem:
+                place = strategy.kernels().places[argument]
+                raise StrategyError(f"{place}: FEATURES: {argument}: {problem}")
 
 
 def _volatility_lookbacks(space: Space) -> tuple[int, ...]:
@@ -490,7 +522,7 @@ def prepare(
         DataError: too few bars for the warm-up.
         StrategyError: a user's feature raised, or is not finite after its warm-up.
     """
-    warm_up = study_warm_up(space, rules) if warm_up is None else warm_up
+    warm_up = study_warm_up(space, rules, bars) if warm_up is None else warm_up
     first = warm_up if first is None else first
     if not isinstance(first, int) or first < 0:
         raise DataError(f"{bars.source}: first bar {first!r}; expected a whole number, 0 or more")
@@ -514,8 +546,15 @@ def prepare(
         )
         atrs = np.nan_to_num(np.ascontiguousarray(atrs))
     given = given_features(space)
-    features = compute_features(bars, feature_keys(space), given)
-    require_finite(bars, features, given)
+    live = live_mask(bars, warm_up, rules.members, rules.flat)
+    features = compute_features(
+        bars,
+        feature_keys(space),
+        given,
+        rules.clock(bars),
+        tradable_mask(bars, warm_up, rules.members),
+    )
+    require_finite(bars, features, given, live)
     inputs = Inputs(
         bars=bars,
         features=features,
@@ -527,7 +566,8 @@ def prepare(
         split=split,
         bounds=return_blocks(rules, first, split, n_blocks),
         rules=rules,
-        live=live_mask(bars, warm_up, rules.members, rules.flat),
+        live=live,
+        warm_up=warm_up,
         ends=symbol_ends(bars),
         atrs=atrs,
         benchmark=np.zeros(0),

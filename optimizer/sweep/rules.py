@@ -12,9 +12,12 @@ from kernels import layout
 from kernels.codes import ADDITIONS, ALLOCATIONS, ENTRIES, KELLY, SIZINGS
 from optimizer.bars.finer import FinerBars
 from optimizer.bars.per_year import days_per_year
+from optimizer.bars.sizes import bar_size
+from optimizer.bars.times import DAY, read_duration
 from optimizer.bars.timestamps import last_of_days
 from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.errors import DataError
+from optimizer.market.clock import MarketClock, market_clock
 from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
 from optimizer.study_file.space import Space
 from optimizer.study_file.spans import correlation_refresh
@@ -66,6 +69,8 @@ class Rules:
         counted: whether each bar closes a return of the metrics, (n_bars,), 1 or 0; None where every bar
             does.
         returns_per_year: annualizes these returns.
+        timezone, exchange: whose days or sessions features of time and of a timeframe have.
+        bar: duration of a bar, nanoseconds.
     """
 
     initial_cash: float
@@ -93,6 +98,9 @@ class Rules:
     finer: FinerBars | None
     counted: MaskArray | None
     returns_per_year: float
+    timezone: str
+    exchange: str | None
+    bar: int
 
     def closes(self, start: int, stop: int) -> IntArray:
         """The bars from ``start`` to ``stop - 1`` that close a return, shape (n_returns,).
@@ -130,6 +138,18 @@ class Rules:
             rates[closes, layout.RISK_FREE] = since
         rates.flags.writeable = False
         return rates
+
+    def clock(self, bars: Bars) -> MarketClock:
+        """The days and sessions of the market.
+
+        Args:
+            bars: the bars of all symbols.
+
+        Raises:
+            DataError: there is no such exchange, its calendar does not span the bars, or
+                exchange-calendars is not installed.
+        """
+        return market_clock(bars.timestamps, self.timezone, self.exchange, self.bar)
 
     @property
     def margin(self) -> bool:
@@ -175,7 +195,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
 
     Raises:
         DataError: the file of members, of finer bars or one of interest rates cannot be used, rates begin
-            after the bars, or sessions of one bar are to be closed.
+            after the bars, sessions of one bar are to be closed, or there is no such exchange.
     """
 
     def any_positive(name: str) -> bool:
@@ -213,12 +233,23 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         returns_per_year=bars.bars_per_year
         if counted is None
         else days_per_year(bars.timestamps, bars.bars_per_year),
+        timezone=study.data.timezone,
+        exchange=study.data.exchange,
+        bar=_bar_duration(study, bars),
     )
+    if rules.exchange is not None:
+        rules.clock(bars)  # raises if there is no such exchange
     _require_finer_volume(rules, bars)
     for array in (rules.instruments, rules.rates, rules.members, rules.flat, rules.counted):
         if array is not None:
             array.flags.writeable = False
     return rules
+
+
+def _bar_duration(study: Study, bars: Bars) -> int:
+    if study.data.bar is not None:
+        return read_duration(study.data.bar)
+    return bar_size(bars.timestamps) if bars.n_bars > 1 else DAY
 
 
 def _require_finer_volume(rules: Rules, bars: Bars) -> None:

@@ -193,6 +193,8 @@ def single_set_study(
     members: str | Path | None = None,
     fills: str | Path | None = None,
     timezone: str = "UTC",
+    exchange: str | None = None,
+    bar: str | None = None,
     returns: str = "bar",
 ) -> Study:
     """A study of one parameter set; see ``optimizer.backtest``.
@@ -203,8 +205,9 @@ def single_set_study(
             name: ``path``, or all that ``UserStrategy.to_dict`` gives, with which its file is not run
             again.
         read: reads the file of a strategy if ``own`` does not say what it declares.
-        account, instruments, sizing, allocation, entry, session_exit, members, fills, timezone, returns:
-            the arguments that ``optimizer.backtest`` takes.
+        account, instruments, sizing, allocation, entry, session_exit: the arguments that
+            ``optimizer.backtest`` takes.
+        members, fills, timezone, exchange, bar, returns: likewise.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -254,6 +257,8 @@ def single_set_study(
             "timezone": timezone,
             **({} if members is None else {"members": str(members)}),
             **({} if fills is None else {"fills": str(fills)}),
+            **({} if exchange is None else {"exchange": exchange}),
+            **({} if bar is None else {"bar": bar}),
         },
         "strategy": list(strategies.values()),
         **({"strategies": {"combine": "together", "rule": rule}} if rule else {}),

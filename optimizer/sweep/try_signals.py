@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernels import layout
-from kernels.codes import WAITING
+from kernels.codes import LIVE
 from optimizer.errors import StrategyError
 from optimizer.strategies.position_values import tried_positions
 from optimizer.strategies.user import UserStrategy
@@ -49,7 +49,7 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
     step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
     for t in range(inputs.first, bars.n_bars, step):
         for s, symbol in enumerate(bars.symbols):
-            if inputs.live[t, s] == WAITING:
+            if inputs.live[t, s] != LIVE:
                 continue
             close = float(bars.close[t, s])
             for position in tried_positions(strategy.position_values, close):

@@ -63,6 +63,24 @@ def session_exits(study: Study, bars: Bars) -> MaskArray:
     return flat
 
 
+def tradable_mask(bars: Bars, warm_up: int, members: MaskArray | None) -> MaskArray:
+    """Which symbols a feature compares at each bar: those that may be held, as far as is known then.
+
+    Args:
+        bars: the bars of all symbols.
+        warm_up: bars of its own that a symbol has before its first decision.
+        members: whether each symbol is a member at each bar, (n_bars, n_symbols), 1 or 0; None for
+            always.
+
+    Returns:
+        (n_bars, n_symbols), 1 or 0. Unlike in ``live_mask`` the last bar of a symbol that ends counts:
+        that it is the last one shows later.
+    """
+    never = np.full(bars.n_symbols, -1)
+    live = live_mask(bars, warm_up, members, None, never)
+    return np.asarray(live == LIVE).view(np.uint8)
+
+
 def live_mask(
     bars: Bars,
     warm_up: int,

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.codes import HOLD, LONG, SHORT
+from kernels.codes import FLAT, HOLD, LONG, SHORT
 from kernels.signals import (
     MAX_SCORE,
     average_cross_signal,
     breakout_signal,
     mean_reversion_signal,
     momentum_signal,
+    rotation_signal,
     strength_of_score,
     usable_signal,
 )
@@ -44,6 +45,8 @@ def signal(
         return momentum_signal(x0, volatility, inverse, first, inverse_root, sharpe)
     if strategy == "mean_reversion":
         return mean_reversion_signal(x0, volatility, first, thresholds[1], sharpe)
+    if strategy == "rotation":
+        return rotation_signal(x0, x1, volatility, sharpe)
     inverse_close = 1.0 / close
     if strategy == "average_cross":
         return average_cross_signal(
@@ -59,12 +62,14 @@ FEATURES: dict[Strategy, tuple[st.SearchStrategy[float], st.SearchStrategy[float
     "mean_reversion": (st.floats(0.0, 100.0), st.just(0.0)),
     "average_cross": (st.floats(50.0, 200.0), st.floats(50.0, 200.0)),
     "breakout": (st.floats(50.0, 200.0), st.floats(0.0, 50.0)),
+    "rotation": (st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])),
 }
 THRESHOLDS: dict[Strategy, st.SearchStrategy[tuple[float, ...]]] = {
     "momentum": st.tuples(st.floats(0.0, 2.0)),
     "mean_reversion": st.tuples(st.floats(0.0, 50.0), st.floats(50.0, 100.0)),
     "average_cross": st.tuples(st.floats(0.0, 0.5)),
     "breakout": st.tuples(st.floats(0.0, 5.0)),
+    "rotation": st.tuples(st.just(0.0)),
 }
 volatilities = st.one_of(st.just(0.0), st.floats(1e-6, 1.0))
 # Without those so small that their product with a volatility is subnormal and loses digits.
@@ -83,7 +88,7 @@ def test_equals_the_reference(strategy: Strategy, data: st.DataObject) -> None:
     chosen = ParameterSet(strategy, thresholds, lookback, score_sharpe=sharpe)
     assert actual == reference_signal(chosen, close, x0, x1, volatility)
     direction, strength, confidence = actual
-    assert direction in (LONG, SHORT, HOLD)
+    assert direction in (LONG, HOLD, FLAT if strategy == "rotation" else SHORT)
     assert 0.0 <= strength <= sharpe * MAX_SCORE * volatility * (1.0 + 1e-15)
     # The score is in the strength, and counts once.
     assert confidence == 1.0
@@ -157,6 +162,21 @@ def test_average_cross_by_hand(fast: float, band: float, expected: Signal) -> No
 )
 def test_breakout_by_hand(average: float, width: float, expected: Signal) -> None:
     actual = signal("breakout", 100.0, average, 4.0, 0.1, (width,), 25)
+    assert actual == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("top", "first", "expected"),
+    [
+        (1.0, 1.0, (1, 0.005, 1.0)),  # score 1; strength 0.05 * 0.1
+        (0.0, 1.0, (0, 0.005, 1.0)),
+        (1.0, 0.0, (2, 0.005, 1.0)),
+        (0.0, 0.0, (2, 0.005, 1.0)),
+        (1.0, 87.5, (1, 0.005, 1.0)),
+    ],
+)
+def test_rotation_by_hand(top: float, first: float, expected: Signal) -> None:
+    actual = signal("rotation", 100.0, top, first, 0.1, (0.0,), 25)
     assert actual == pytest.approx(expected, abs=1e-15)
 
 

@@ -18,7 +18,7 @@ Table = Sequence[Sequence[float]]
 
 Kind = Literal["reduce", "add", "stop", "liquidation", "ruin"]
 Sizing = Literal["kelly", "volatility_target", "weight", "equal_weight", "risk_per_trade"]
-Strategy = Literal["momentum", "mean_reversion", "average_cross", "breakout"]
+Strategy = Literal["momentum", "mean_reversion", "average_cross", "breakout", "rotation"]
 
 LONG, FLAT, SHORT, HOLD = 1, 0, -1, 2
 
@@ -180,6 +180,9 @@ def signal(
     inverse_volatility = 1.0 / volatility if volatility > 0.0 else 0.0
     inverse_root = 1.0 / sqrt(chosen.lookback)
     first = chosen.thresholds[0]
+    if chosen.strategy == "rotation":
+        kept = {1.0: LONG, 0.0: FLAT}.get(x0, HOLD)
+        return kept if x1 > 0.0 else HOLD, chosen.score_sharpe * volatility, 1.0
     if chosen.strategy == "momentum":
         above, below = x0 > first, x0 < -first
         score = abs(x0) * inverse_root * inverse_volatility

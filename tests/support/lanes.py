@@ -20,6 +20,7 @@ from kernels.codes import (
     MARKET_ENTRY,
     MEAN_REVERSION,
     MOMENTUM,
+    ROTATION,
     SIZINGS,
 )
 from kernels.simulation import simulate
@@ -32,6 +33,7 @@ CODES = {
     "mean_reversion": MEAN_REVERSION,
     "average_cross": AVERAGE_CROSS,
     "breakout": BREAKOUT,
+    "rotation": ROTATION,
 }
 
 CHOSEN_ROWS = (

@@ -106,6 +106,7 @@ FEATURE_COLUMNS: dict[Strategy, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "mean_reversion": ((2, 3), (2, 3)),
     "average_cross": ((4, 5), (6, 7)),
     "breakout": ((4, 5), (8, 9)),
+    "rotation": ((10, 11), (12, 12)),
 }
 """Columns of ``random_inputs`` that serve as the first and the second feature."""
 
@@ -163,6 +164,8 @@ def random_inputs(
     features[:, :, 2:4] = 100.0 / (1.0 + np.exp(-features[:, :, 2:4]))
     features[:, :, 4:8] = closes[:, :, None] * (1.0 + 0.03 * features[:, :, 4:8])
     features[:, :, 8:] = closes[:, :, None] * (0.01 + 0.02 * np.abs(features[:, :, 8:]))
+    tops, firsts = features[:, :, :2] > 0.0, np.arange(n_bars)[:, None, None] % 5 == 0
+    features = np.concatenate((features, tops, np.broadcast_to(firsts, (*shape, 1))), axis=2)
     volatilities = 0.003 + 0.03 * np.abs(persistent(random, (*shape, 3)))
     volatilities[random.random(volatilities.shape) < 0.02] = 0.0
     for early in (features, volatilities):

@@ -9,18 +9,12 @@ import numpy as np
 
 from kernels.correlation import N_SPAN_ROWS, joint_correlation_step
 from kernels.regimes import joint_market_return_step, market_features_step
-from optimizer.errors import DataError, StrategyError
+from optimizer.errors import DataError
 from optimizer.flow.order_of_bars import require_next
-from optimizer.market.features import (
-    BAR_FIELDS,
-    FeatureKey,
-    GivenFeature,
-    given_warm_up,
-    indicator_name,
-    new_state,
-    sorted_keys,
-    step,
-)
+from optimizer.market.clock import MarketClock
+from optimizer.market.feature_keys import FeatureKey
+from optimizer.market.feature_steps import FeatureSteps
+from optimizer.market.features import GivenFeature
 from optimizer.types import Bar, FloatArray, MaskArray
 
 Indicators = Mapping[str, FloatArray]
@@ -31,29 +25,6 @@ symbol. Where a symbol has no bar, it keeps the values of its last one."""
 def _read_only(array: FloatArray) -> FloatArray:
     array.flags.writeable = False
     return array
-
-
-class _History:
-    """All bars so far that each symbol has, those of a symbol contiguous."""
-
-    def __init__(self, n_symbols: int) -> None:
-        self.n_bars = np.zeros(n_symbols, dtype=np.int64)
-        self._arrays = {name: np.empty((n_symbols, 1024)) for name in BAR_FIELDS}
-
-    def add(self, bar: Bar, there: MaskArray) -> None:
-        """Take the next bar of the symbols that have it."""
-        own = np.flatnonzero(there)
-        for name, array in self._arrays.items():
-            if self.n_bars.max() == array.shape[1]:
-                array = np.concatenate((array, np.empty_like(array)), axis=1)
-                self._arrays[name] = array
-            array[own, self.n_bars[own]] = getattr(bar, name)[own]
-        self.n_bars[own] += 1
-
-    def of(self, symbol: int) -> dict[str, FloatArray]:
-        """Bars of one symbol by field, each of shape (n_own,)."""
-        own = self.n_bars[symbol]
-        return {name: array[symbol, :own] for name, array in self._arrays.items()}
 
 
 class _Market:
@@ -116,8 +87,7 @@ class FeatureHub:
         market_lookbacks: windows of the market's features, for classifiers, by market: a symbol,
             or None for the equal-weighted index.
         correlation: (lookback, refresh, first bar) of the correlation matrix; None without one.
-        given: features of the user's strategies by name. They are computed again at each bar from
-            all bars so far, so their time grows with the square of the bars.
+        given, clock, tradable: those of ``FeatureSteps``.
     """
 
     def __init__(
@@ -127,16 +97,11 @@ class FeatureHub:
         market_lookbacks: Sequence[tuple[str | None, int]] = (),
         correlation: tuple[int, int, int] | None = None,
         given: Mapping[str, GivenFeature] | None = None,
+        clock: MarketClock | None = None,
+        tradable: MaskArray | None = None,
     ) -> None:
         self._symbols = symbols
-        every = sorted_keys(keys)
-        self._keys = [key for key in every if "." not in key[0]]
-        self._given = [(key, (given or {})[key[0]]) for key in every if "." in key[0]]
-        self._history = _History(len(symbols) if self._given else 0)
-        self._states = [[new_state(key) for _ in symbols] for key in self._keys]
-        self._values: dict[str, FloatArray] = {
-            indicator_name(key): np.full(len(symbols), np.nan) for key in every
-        }
+        self._features = FeatureSteps(symbols, keys, given or {}, clock, tradable)
         self._markets: dict[str | None, _Market] = {}
         for market, _ in market_lookbacks:
             if market is not None and market not in symbols:
@@ -172,24 +137,7 @@ class FeatureHub:
         require_next(bar, self._symbols, self._latest)
         n_symbols = len(self._symbols)
         there = np.ones(n_symbols, np.uint8) if bar.present is None else bar.present
-        own = np.flatnonzero(there).tolist()
-        values = {name: column.copy() for name, column in self._values.items()}
-        fields = {s: {name: float(getattr(bar, name)[s]) for name in BAR_FIELDS} for s in own}
-        for key, states in zip(self._keys, self._states, strict=True):
-            column = values[indicator_name(key)]
-            for s in own:
-                column[s] = step(key, states[s], fields[s])
-        if self._given:
-            self._history.add(bar, there)
-            for key, feature in self._given:
-                for s in own:
-                    if self._history.n_bars[s] > given_warm_up(key[1:]):
-                        try:
-                            found = feature(self._history.of(s), key[1:])[-1]
-                        except StrategyError as error:
-                            where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"
-                            raise type(error)(f"{error}; at {where}") from None
-                        values[indicator_name(key)][s] = found
+        values = self._features.step(bar)
         close = np.array(bar.close)
         before = close if self._previous is None else self._previous
         for name, market in self._markets.items():
@@ -198,10 +146,10 @@ class FeatureHub:
             if self._markets[name].has_bar:
                 market_features_step(self._markets[name].returns[-1], ring, seen, features)
         self._update_correlation(bar, close, there)
-        self._values = {name: _read_only(column) for name, column in values.items()}
+        found = {name: _read_only(column) for name, column in values.items()}
         self._previous = close
         self._latest = bar
-        return MappingProxyType(self._values)
+        return MappingProxyType(found)
 
     def _update_correlation(self, bar: Bar, close: FloatArray, there: MaskArray) -> None:
         if self._correlation is None:

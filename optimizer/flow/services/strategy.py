@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizer.market.features import indicator_name
+from optimizer.market.feature_keys import indicator_name
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.sweep.risk_values import score_sharpe
 from optimizer.types import Bar, FloatArray, Signal

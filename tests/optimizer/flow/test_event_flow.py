@@ -35,7 +35,8 @@ from optimizer.flow.portfolios import portfolio_specs, study_specs
 from optimizer.flow.prepared import run_flow
 from optimizer.flow.services.risk import RiskConfig, StatelessRiskManager, StopInputs
 from optimizer.market import regimes
-from optimizer.market.features import compute_correlations, compute_features
+from optimizer.market.correlations import compute_correlations
+from optimizer.market.features import compute_features
 from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study

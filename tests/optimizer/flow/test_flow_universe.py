@@ -17,12 +17,9 @@ from optimizer.flow.containers.feature_hub import FeatureHub
 from optimizer.flow.folder import FlowFolder
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import prepare_flow, run_flow
-from optimizer.market.features import (
-    FeatureKey,
-    compute_correlations,
-    compute_features,
-    indicator_name,
-)
+from optimizer.market.correlations import compute_correlations
+from optimizer.market.feature_keys import FeatureKey, indicator_name
+from optimizer.market.features import compute_features
 from optimizer.market.regimes import market_features, market_returns
 from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay

@@ -8,17 +8,10 @@ import pandas as pd
 import pytest
 
 from optimizer.errors import BarsweepError
+from optimizer.market.correlations import compute_correlations
+from optimizer.market.feature_keys import BAR_FIELDS, FeatureKey, warm_up
 from optimizer.market.feature_table import FEATURES
-from optimizer.market.features import (
-    BAR_FIELDS,
-    FeatureColumns,
-    FeatureKey,
-    compute_correlations,
-    compute_features,
-    new_state,
-    step,
-    warm_up,
-)
+from optimizer.market.features import FeatureColumns, compute_features, new_state, step
 from optimizer.types import Bars
 from tests.reference import features as reference
 from tests.support.causality import assert_causal

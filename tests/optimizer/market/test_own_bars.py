@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import regimes as kernel
-from optimizer.market.features import FeatureKey, compute_correlations, compute_features
+from optimizer.market.correlations import compute_correlations
+from optimizer.market.feature_keys import FeatureKey
+from optimizer.market.features import compute_features
 from optimizer.market.regimes import compile_classifier, fit_market, fit_regimes, market_returns
 from optimizer.types import Bars, FloatArray
 from tests.support.studies import random_bars

@@ -485,7 +485,7 @@ def test_every_feature_of_the_space_is_computed_and_defined(mixed: Mixed) -> Non
     assert np.isfinite(inputs.features.values[inputs.first :]).all()
     assert not inputs.features.values.flags.writeable
     # One bar less would leave a column undefined.
-    assert inputs.first == study_warm_up(space, inputs.rules) == 30
+    assert inputs.first == study_warm_up(space, inputs.rules, inputs.bars) == 30
 
 
 def test_correlations_are_refreshed_where_symbols_are_many() -> None:

@@ -310,10 +310,11 @@ def test_a_feature_is_finite_from_the_symbols_own_warm_up_on() -> None:
     values[:3, 0] = values[:11, 1] = np.nan
     columns = FeatureColumns((("mine.f", 3),), values.copy())
     given: Any = {"mine.f": type("Given", (), {"place": "mine.py:1"})}
-    require_finite(bars, columns, given)
+    live = np.ones((20, 2), dtype=np.uint8)
+    require_finite(bars, columns, given, live)
     values[11, 1] = np.nan
     with pytest.raises(StrategyError, match=r"of B \(bar 11\)"):
-        require_finite(bars, FeatureColumns((("mine.f", 3),), values), given)
+        require_finite(bars, FeatureColumns((("mine.f", 3),), values), given, live)
 
 
 def test_a_study_is_rerun_and_resumed_with_its_members_only(tmp_path: Path) -> None:
