@@ -113,8 +113,8 @@ def test_a_symbol_that_beats_the_others_is_an_edge_that_copies_lack(tmp_path: Pa
     found = calibrate(study, copies=20, out=tmp_path / "out", workers=1)
     assert found.by_alpha is not None and found.by_objective is not None
     assert found.own.alpha_t is not None and found.own.alpha_t > 2.5
-    assert found.by_alpha.k == 0
-    assert found.by_objective.k <= 1
+    assert found.by_alpha.k <= 2
+    assert found.by_objective.k <= 2
 
 
 def test_the_own_winner_is_that_of_the_study(
