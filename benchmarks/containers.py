@@ -1,8 +1,8 @@
 """Memory of the containers of an event flow: shared by all portfolios against one of each for every one.
 
 Run: ``python -m benchmarks.containers [--bars N] [--most N]``. Each case is a process of its own; its
-figure is the growth of the resident set while the containers are made and taken through the bars. More
-than ``--most`` portfolios are not run: their figure is that of so many, scaled.
+figure is what is allocated when the containers have been made and taken through the bars. More than
+``--most`` portfolios are not run: their figure is that of so many, scaled.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-
-import psutil
 
 from optimizer.bars.load import load_bars
 from optimizer.flow import DataContainer, prepare_flow
@@ -35,8 +34,8 @@ def prepared(n_bars: int, n_portfolios: int) -> PreparedFlow:
 
 
 def megabytes() -> float:
-    """The resident set of this process."""
-    return float(psutil.Process().memory_info().rss) / 1e6
+    """What is allocated in this process since the start of the measurement."""
+    return tracemalloc.get_traced_memory()[0] / 1e6
 
 
 def measure(case: str, n_bars: int, n_portfolios: int) -> float:
@@ -45,12 +44,12 @@ def measure(case: str, n_bars: int, n_portfolios: int) -> float:
     bars = plan.bars
     some = replace(plan, specs=plan.specs[: PORTFOLIOS[0]], stop=plan.first + 2)
     some.run()  # compiles, and imports what is imported late
-    before = megabytes()
+    tracemalloc.start()
     if case == "portfolios":
         flow = plan.opened()
         for index in range(n_bars):
             flow.on_bar(bars.at(index))
-        return megabytes() - before
+        return megabytes()
     copies = n_portfolios if case == "separate" else 1
     kept = [(DataContainer(bars.symbols), plan.feature_hub()) for _ in range(copies)]
     for index in range(n_bars):
@@ -59,14 +58,14 @@ def measure(case: str, n_bars: int, n_portfolios: int) -> float:
             data.update_timeline_position(bar)
             data.cache_bar(bar)
             hub.calculate_indicators(bar)
-    return megabytes() - before
+    return megabytes()
 
 
 def main() -> None:
     """Print the table, or one figure of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bars", type=int, default=400)
-    parser.add_argument("--most", type=int, default=240)
+    parser.add_argument("--most", type=int, default=48)
     parser.add_argument("--case", nargs=2, metavar=("CASE", "PORTFOLIOS"))
     given = parser.parse_args()
     if given.case:
@@ -75,7 +74,7 @@ def main() -> None:
 
     def found(case: str, n_portfolios: int) -> float:
         if case != "shared" and n_portfolios > given.most:
-            return float(n_portfolios / given.most * found(case, given.most))
+            return found(case, given.most) * (n_portfolios / float(given.most))
         command = [sys.executable, "-m", "benchmarks.containers", "--bars", str(given.bars)]
         done = subprocess.run(
             [*command, "--case", case, str(n_portfolios)],
