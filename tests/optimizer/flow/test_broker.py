@@ -160,6 +160,7 @@ def test_a_stop_is_an_order_to_close_for_a_broker() -> None:
     bars = Bars(("A",), days, close, close, low, close, np.ones((40, 1)), 252.0)
     parameters: dict[str, Any] = {"strategy": "momentum", "momentum_lookback": 5}
     parameters |= {
+        "volatility_lookback": 5,
         "correlation_lookback": 5,
         "weight": 0.5,
         "stop_loss": 0.4,
