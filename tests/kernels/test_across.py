@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,7 +72,7 @@ def test_the_order_of_symbols_has_no_effect_but_for_ties(
     values, marks = bar
     order = np.random.default_rng(seed).permutation(len(values))
     counted = values[(marks == 1) & np.isfinite(values)]
-    steps = [across.rank_step, across.zscore_step]
+    steps: list[Any] = [across.rank_step, across.zscore_step]
     if len(set(counted)) == len(counted):
         steps.append(lambda v, m, o: across.top_step(v, m, 2, o))
     for step in steps:

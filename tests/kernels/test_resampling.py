@@ -28,10 +28,10 @@ def resampled(
     closed: list[int] = []
     for start, stop in ((0, cut), (cut, len(periods))):
         longer, counts = np.empty((N_FIELDS, stop - start)), np.zeros(stop - start, np.int64)
-        part = [np.array(one[start:stop], dtype=np.uint8) for one in (inside, reaches)]
+        within, ends = (np.array(one[start:stop], dtype=np.uint8) for one in (inside, reaches))
         numbers = np.array(periods[start:stop], dtype=np.int64)
         own = np.ascontiguousarray(bars[:, start:stop])
-        resample(own, numbers, *part, state, rows, longer, counts)
+        resample(own, numbers, within, ends, state, rows, longer, counts)
         closed += [len(found) + int(count) for count in counts]
         found += list(longer[:, : counts[-1] if len(counts) else 0].T)
     return np.array(found).reshape(-1, N_FIELDS), np.array(closed)

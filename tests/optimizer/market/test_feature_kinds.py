@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from optimizer.bars.times import HOUR
 from optimizer.errors import StrategyError
 from optimizer.market.clock import market_clock
 from optimizer.market.feature_keys import (
+    BAR_FIELDS,
     FeatureKey,
     FeatureName,
     indicator_name,
@@ -33,15 +35,13 @@ def hourly(n_bars: int = 400, n_symbols: int = 5, seed: int = 2, start: str = "2
     """Hourly bars over a change of the clock in New York, some of them missing."""
     bars = random_bars(n_bars, [f"S{s}" for s in range(n_symbols)], seed)
     times = np.datetime64(start, "ns") + np.arange(n_bars) * np.timedelta64(1, "h")
-    prices = [getattr(bars, name) for name in ("open", "high", "low", "close", "volume")]
-    moved = Bars(bars.symbols, times, *prices, 8766.0)
-    return with_present(moved, random_presence(n_bars, n_symbols, seed))
+    return with_present(replace(bars, timestamps=times), random_presence(n_bars, n_symbols, seed))
 
 
 def distance(bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray:
     """A user's feature of one symbol."""
     n, close = int(parameters[0]), bars["close"]
-    values = np.full(len(close), np.nan)
+    values: FloatArray = np.full(len(close), np.nan)
     values[n:] = close[n:] / close[:-n] + bars["volume"][n:] * 1e-9
     return values
 
@@ -52,7 +52,7 @@ def spread(bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray
     index = np.nanmean(bars["close"], axis=1, keepdims=True)
     values = bars["close"] / index + 0.001 * bars["tradable"].sum(axis=1, keepdims=True)
     night = (bars["timestamps"].astype("datetime64[h]").astype(int) % 24 < 6)[:, np.newaxis]
-    return np.where(night, -values, values) + len(bars["symbols"])
+    return np.asarray(np.where(night, -values, values) + len(bars["symbols"]))
 
 
 GIVEN = {"mine.distance": distance, "panel(mine.spread)": spread}
@@ -68,7 +68,7 @@ KEYS: list[FeatureKey] = [
 @pytest.mark.parametrize(
     "market", [{}, {"timezone": "America/New_York"}, {"exchange": "XNYS"}, {"exchange": "CMES"}]
 )
-def test_one_bar_at_a_time_has_the_bits_of_the_columns(market: dict[str, str]) -> None:
+def test_one_bar_at_a_time_has_the_bits_of_the_columns(market: dict[str, Any]) -> None:
     bars = hourly()
     clock = market_clock(bars.timestamps, **market)
     members = (np.random.default_rng(5).random((bars.n_bars, bars.n_symbols)) < 0.8).astype(
@@ -86,7 +86,7 @@ def test_one_bar_at_a_time_has_the_bits_of_the_columns(market: dict[str, str]) -
 
 
 @pytest.mark.parametrize("market", [{}, {"exchange": "XNYS"}])
-def test_what_follows_changes_nothing(market: dict[str, str]) -> None:
+def test_what_follows_changes_nothing(market: dict[str, Any]) -> None:
     bars = hourly()
     clock = market_clock(bars.timestamps, **market)
     whole = compute_features(bars, KEYS, GIVEN, clock, tradable_mask(bars, 20, None)).values
@@ -112,8 +112,9 @@ def of_days(bars: Bars, groups: list[list[int]]) -> Bars:
         for group in groups
     ]
     times = bars.timestamps[[group[0] for group in groups]].copy()
-    columns: list[Any] = [np.array(one).reshape(-1, 1) for one in zip(*rows, strict=True)]
-    return Bars(bars.symbols, times, *columns, 252.0)
+    columns = [np.array(one).reshape(-1, 1) for one in zip(*rows, strict=True)]
+    prices: Any = dict(zip(BAR_FIELDS, columns, strict=True))
+    return Bars(bars.symbols, times, **prices, bars_per_year=252.0)
 
 
 @pytest.mark.parametrize("key", [("sma", 3), ("atr", 2), ("rsi", 2), ("close",)])
@@ -133,10 +134,8 @@ def test_a_day_whose_last_bar_is_missing_is_seen_at_the_first_later_bar() -> Non
     whole = only(hourly(96), [0])
     present = np.ones((96, 2), dtype=np.uint8)
     present[[22, 23, 24, 25], 1] = 0
-    both = Bars(
-        ("A", "B"), whole.timestamps, *(np.repeat(getattr(whole, name), 2, axis=1) for name in
-        ("open", "high", "low", "close", "volume")), 8766.0,
-    )  # fmt: skip
+    prices: Any = {name: np.repeat(getattr(whole, name), 2, axis=1) for name in BAR_FIELDS}
+    both = Bars(("A", "B"), whole.timestamps, **prices, bars_per_year=8766.0)
     bars = with_present(both, present)
     found = compute_features(bars, [("close@1d",)]).values[:, :, 0]
     assert found[23, 0] == bars.close[23, 0]
@@ -148,8 +147,7 @@ def test_a_session_closes_at_its_close_also_on_a_half_day() -> None:
     """28 November 2024 is no session, the 29th ends at 18:00 UTC, the 27th at 21:00."""
     times = np.arange("2024-11-27T12:00", "2024-11-30", 60, dtype="datetime64[m]")
     bars = only(hourly(len(times)), [0])
-    prices = [getattr(bars, name) for name in ("open", "high", "low", "close", "volume")]
-    bars = Bars(bars.symbols, times.astype("datetime64[ns]"), *prices, 1638.0)
+    bars = replace(bars, timestamps=times.astype("datetime64[ns]"))
     clock = market_clock(bars.timestamps, exchange="XNYS", size=HOUR)
     found = compute_features(bars, [("close@1d",)], clock=clock).values[:, 0, 0]
     where = {str(time)[5:13]: t for t, time in enumerate(times)}
@@ -179,8 +177,7 @@ def test_a_week_closes_on_its_last_session() -> None:
     days = np.arange("2024-03-04", "2024-04-13", dtype="datetime64[D]")
     days = days[np.is_busday(days, holidays=["2024-03-29"])]
     bars = random_bars(len(days), ["A"])
-    prices = [getattr(bars, name) for name in ("open", "high", "low", "close", "volume")]
-    bars = Bars(bars.symbols, days.astype("datetime64[ns]"), *prices, 252.0)
+    bars = replace(bars, timestamps=days.astype("datetime64[ns]"))
     clock = market_clock(bars.timestamps, exchange="XNYS")
     found = compute_features(bars, [("close@1w",)], clock=clock).values[:, 0, 0]
     changes = [

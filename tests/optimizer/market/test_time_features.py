@@ -12,6 +12,7 @@ import pytest
 from optimizer.bars.times import DAY, HOUR
 from optimizer.errors import DataError
 from optimizer.market.clock import market_clock
+from optimizer.market.feature_keys import BAR_FIELDS
 from optimizer.market.features import compute_features
 from optimizer.market.time_features import TIME_FEATURES
 from optimizer.types import Bars, FloatArray, TimeArray
@@ -22,12 +23,12 @@ MINUTE = HOUR // 60
 
 
 def bars_at(times: TimeArray, n_symbols: int = 1) -> Bars:
-    prices: list[Any] = [np.full((len(times), n_symbols), 100.0) for _ in range(5)]
+    prices: Any = {name: np.full((len(times), n_symbols), 100.0) for name in BAR_FIELDS}
     names = tuple(f"S{s}" for s in range(n_symbols))
-    return Bars(names, times.astype("datetime64[ns]"), *prices, 252.0)
+    return Bars(names, times.astype("datetime64[ns]"), **prices, bars_per_year=252.0)
 
 
-def at(name: str, times: TimeArray, size: int, **market: str) -> FloatArray:
+def at(name: str, times: TimeArray, size: int, **market: Any) -> FloatArray:
     """A feature of time at bars of one symbol, shape (n_bars,)."""
     bars = bars_at(times)
     clock = market_clock(bars.timestamps, size=size, **market)

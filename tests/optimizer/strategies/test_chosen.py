@@ -79,10 +79,8 @@ def hourly(n_bars: int = 500, n_symbols: int = 5, seed: int = 4) -> Bars:
     """Hourly bars around the clock from Friday, 1 March 2024, on, some of them missing."""
     bars = random_bars(n_bars, [f"S{s}" for s in range(n_symbols)], seed)
     times = np.datetime64("2024-03-01", "ns") + np.arange(n_bars) * np.timedelta64(1, "h")
-    prices = [getattr(bars, name) for name in ("open", "high", "low", "close", "volume")]
-    return with_present(
-        Bars(bars.symbols, times, *prices, 8766.0), random_presence(n_bars, n_symbols, seed)
-    )
+    present = random_presence(n_bars, n_symbols, seed)
+    return with_present(replace(bars, timestamps=times, bars_per_year=8766.0), present)
 
 
 def study_of(folder: Path, text: str = FILE, /, **tables: Any) -> Study:
