@@ -61,8 +61,9 @@ N_LANE_ROWS = 31
     SUM_HELD,  # bars from the opening to the end of each trade that ended
 ) = _rows(N_LANE_ROWS)
 
-# State of one symbol's position.
-N_SYMBOL_ROWS = 16
+# State of one symbol's position. The last row is unused: with one fewer, the first rows of a symbol would
+# lie in a page close to where those stored last of the symbol before do, see ``STRIDE``.
+N_SYMBOL_ROWS = 17
 (
     LOTS,  # position, signed, in lots
     ORDER,  # decided at the last close and not filled yet, signed, in lots
@@ -80,7 +81,7 @@ N_SYMBOL_ROWS = 16
     OPENED,  # bar of the fill that opened the position
     HIGHEST,  # highest and lowest close since entry; kept for signals that read them
     LOWEST,
-) = _rows(N_SYMBOL_ROWS)
+) = _rows(N_SYMBOL_ROWS - 1)
 
 # Parameters of a lane.
 MAX_SIGNAL_PARAMETERS = 32

@@ -70,12 +70,14 @@ def position_at_close(
     high = close if first else larger(highest, close)
     low = close if first else smaller(lowest, close)
     best, worst = (high, low) if lots > 0.0 else (low, high)
+    # One division for all; a difference of 0 stays 0, and any other keeps its sign.
+    per_entry = side / entry
     return (
         side if holds else 0.0,
         larger(now, 0.0),
-        side * (close - entry) / entry if holds else 0.0,
-        side * (best - entry) / entry if holds else 0.0,
-        side * (worst - entry) / entry if holds else 0.0,
+        (close - entry) * per_entry if holds else 0.0,
+        (best - entry) * per_entry if holds else 0.0,
+        (worst - entry) * per_entry if holds else 0.0,
         entry if holds else 0.0,
         larger(-now, 0.0),
         high,

@@ -52,6 +52,7 @@ def lane_signal(
     parameters: FloatArray,
     positions: FloatArray,
     scratch: FloatArray,
+    counts: bool,
     own: object,
 ) -> tuple[float, float, float]:
     """The user's signal in one lane; here HOLD.
@@ -65,8 +66,9 @@ def lane_signal(
         inverse_volatility: its inverse, 0 where the volatility is 0.
         parameters: rows of each lane; the user's begin at SIGNAL_0.
         positions: read where ``POSITION_AWARE``; HIGHEST and LOWEST are updated for a signal that takes
-            ``best_return`` or ``worst_return``.
+            ``best_return`` or ``worst_return``. A call without ``counts`` before changes nothing.
         scratch: holds the features of each lane from USER_X0 on, read where ``own`` is given.
+        counts: whether HELD_BARS is updated, where ``POSITION_AWARE``.
         own: None where all lanes of the block read the same columns.
 
     Returns:

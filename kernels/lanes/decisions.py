@@ -29,7 +29,7 @@ from kernels.lanes.sizing import (
     wait_lanes,
     want_lanes,
 )
-from kernels.lanes.user_signals import age_lanes, user_lanes
+from kernels.lanes.user_signals import user_lanes
 from kernels.layout import (
     COLUMN_BLOCK,
     DIRECTION,
@@ -50,7 +50,7 @@ from kernels.layout import (
     B,
 )
 from kernels.risk import needs_volatility
-from kernels.user_signal import GIVEN, POSITION_AWARE
+from kernels.user_signal import GIVEN
 
 
 @jit_borrowing
@@ -154,15 +154,17 @@ def decide_lanes(
             # numba compiles the calls with None and with True separately, so neither has a choice
             # between shared and own values inside its loop over lanes.
             if GIVEN:
+                # Where stops are watched, ``want_lanes`` counts the closes held.
+                counts = stops is None and step == counted
                 if shared:
                     user_lanes(
                         p, q, c, t, s, features, columns, parameters, positions, scratch, close,
-                        vol, ivol, needed, None, extended,
+                        vol, ivol, needed, counts, None, extended,
                     )  # fmt: skip
                 else:
                     user_lanes(
                         p, q, c, t, s, features, columns, parameters, positions, scratch, close,
-                        vol, ivol, needed, True, extended,
+                        vol, ivol, needed, counts, True, extended,
                     )  # fmt: skip
             elif shared:
                 signal_lanes(
@@ -220,8 +222,6 @@ def decide_lanes(
                         own = scratch[X_INVERSE_VOLATILITY + b]
                         ranks[r + RANK_CALM + b] = ivol if shared else own
                         ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
-            if POSITION_AWARE and stops is None:  # else ``want_lanes`` counts
-                age_lanes(p, positions)
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
                 stops, short, extended, entries,

@@ -11,7 +11,7 @@ from kernels.layout import (
     VOLATILITY_COLUMN,
     B,
 )
-from kernels.portfolio import position_at_close
+from kernels.portfolio import closes_held, position_at_close
 
 
 @jit_borrowing
@@ -37,15 +37,16 @@ def of_lane(common: float, scratch: FloatArray, row: Index, b: Index, own: objec
 
 @jit_borrowing
 def lane_position(
-    positions: FloatArray, p: Index, b: Index, close: float, extremes: object
+    positions: FloatArray, p: Index, b: Index, close: float, counts: bool, extremes: object
 ) -> tuple[float, float, float, float, float, float, float]:
     """What the signal of a lane may know of its position; see ``kernels.portfolio.position_at_close``.
 
     Args:
-        positions: HIGHEST and LOWEST are updated where ``extremes`` is given. A second call at the same
-            close changes nothing.
+        positions: HIGHEST and LOWEST are updated where ``extremes`` is given, which a second call at the
+            same close leaves as they are; HELD_BARS where ``counts``.
         p, b: offset of the symbol in ``positions``, and the lane.
         close: the close that decides.
+        counts: whether to count this close for the position, or since the last one.
         extremes: None where the signal reads neither the best nor the worst return, which are then
             meaningless.
 
@@ -63,6 +64,10 @@ def lane_position(
         highest,
         lowest,
         close,
+    )
+    before = positions[p + HELD_BARS + b]
+    positions[p + HELD_BARS + b] = (
+        closes_held(before, positions[p + LOTS + b]) if counts else before
     )
     if extremes is not None:
         positions[p + HIGHEST + b] = highest

@@ -11,8 +11,6 @@ from kernels.lanes.gathering import of_lane
 from kernels.lanes.signals import put_signal
 from kernels.layout import (
     CONFIDENCE,
-    HELD_BARS,
-    LOTS,
     STRIDE,
     USER_FEATURE_0,
     USER_X0,
@@ -20,7 +18,6 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.portfolio import closes_held
 from kernels.user_signal import N_USER_FEATURES, lane_signal, shared_features
 
 _STRIDE = np.uint64(STRIDE)
@@ -42,6 +39,7 @@ def user_lanes(
     vol: float,
     ivol: float,
     needed: bool,
+    counts: bool,
     own: object,
     extended: object,
 ) -> None:
@@ -59,6 +57,7 @@ def user_lanes(
         close: price of the symbol.
         vol, ivol: volatility per bar that all lanes share, and its inverse.
         needed: whether the sizing mode needs a volatility.
+        counts: whether the closes held are counted here, see ``lane_signal``.
         own: None where all lanes of the block read the same columns.
         extended: the flag of the same name in ``simulate``.
     """
@@ -72,21 +71,7 @@ def user_lanes(
         volatility = of_lane(vol, scratch, X_VOLATILITY, b, own)
         iv = of_lane(ivol, scratch, X_INVERSE_VOLATILITY, b, own)
         direction, strength, confidence = lane_signal(
-            shared, p, q, b, close, volatility, iv, parameters, positions, scratch, own
+            shared, p, q, b, close, volatility, iv, parameters, positions, scratch, counts, own
         )
         scratch[CONFIDENCE + b] = confidence
         put_signal(scratch, b, direction, strength * confidence, iv, needed, extended)
-
-
-@jit_borrowing
-def age_lanes(p: Index, positions: FloatArray) -> None:
-    """Count a close for the position in one symbol, or since the last one.
-
-    Args:
-        p: offset of the symbol in ``positions``.
-        positions: HELD_BARS is updated.
-    """
-    for b in range(B):
-        positions[p + HELD_BARS + b] = closes_held(
-            positions[p + HELD_BARS + b], positions[p + LOTS + b]
-        )

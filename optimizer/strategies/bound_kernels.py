@@ -95,7 +95,7 @@ class Adapter:
         if self.position_values:
             extremes = not EXTREMES.isdisjoint(self.position_values)
             position = f"""{", ".join(POSITION_VALUES)} = lane_position(
-        positions, p, b, close, {extremes or None}
+        positions, p, b, close, counts, {extremes or None}
     )
     """
         return f'''"""A signal in the place of kernels.user_signal. Written by barsweep."""
@@ -129,7 +129,7 @@ def shared_features(c, t, s, features, columns):
 
 @jit_borrowing
 def lane_signal(
-    shared, p, q, b, close, volatility, inverse_volatility, parameters, positions, scratch, own
+    shared, p, q, b, close, volatility, inverse_volatility, parameters, positions, scratch, counts, own
 ):
     {position}return user_signal(
         {f",{newline}        ".join(values)}

@@ -19,7 +19,7 @@ import pytest
 from optimizer import flow
 from optimizer.errors import DataError, FlowError
 from optimizer.flow.parity import compare
-from optimizer.market.features import compute_correlations
+from optimizer.market.correlations import compute_correlations
 from optimizer.review.backtest import backtest
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.single_set import single_set_study

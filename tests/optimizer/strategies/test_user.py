@@ -264,6 +264,7 @@ def test_the_users_rule_is_vectorized(text: str, mine: Callable[[str], Path]) ->
                 F64,
                 F64,
                 ON,
+                ON,
                 own,
                 OFF,
             ),
