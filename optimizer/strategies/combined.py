@@ -247,7 +247,7 @@ def _source(parts: Sequence[Strategy], how: str, adapter: Adapter) -> str:
             places = dict(zip(names, own, strict=True))
             given = ", ".join(places[argument] for argument in declared.arguments)
         else:
-            groups = [f"({', '.join(group)},)" for group in (x, p)]
+            groups = [f"({''.join(f'{one}, ' for one in group)})" for group in (x, p)]
             given = ", ".join((*groups, *BAR_ARGUMENTS, "sharpe"))
         said = [f"{letter}{i}" for letter in ("d", "s", "c")]
         lines += [

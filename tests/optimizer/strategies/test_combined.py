@@ -21,6 +21,7 @@ from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.strategies import approvals, user
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import CombinedStrategy, named_parts
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
@@ -184,6 +185,26 @@ def test_events_equal_the_sweep_with_every_option(number: int, home: Path) -> No
     given = (parameters, case.costs, case.allow_short, None, 0.3)
     flow = run_flow(single_set_study(*given, own=own, **case.more), case.bars)
     assert compare(flow, 0, result).differences == ()
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "momentum"])
+def test_every_built_in_one_says_what_it_says_alone(name: str) -> None:
+    one, other = BUILT_IN[name], BUILT_IN["momentum"]
+    rule = CombinedStrategy.of([one, other], "first").rule()
+    own = {parameter.name: np.array([2.0]) for parameter in one.parameters}
+    p = [float(values[0]) for values in one.signal_values(own)]
+    # At 0 with a threshold of 0 the second strategy holds.
+    acted = 0
+    for x in ([1.0, 90.0], [90.0, 1.0], [1.0, 1.0], [90.0, 90.0]):
+        given = x[: len(one.features)]
+        alone = one.rule()(given, p, 50.0, 0.02, 50.0, 0.05)
+        found = rule([*given, 0.0], [*p, 0.0, 1.0], 50.0, 0.02, 50.0, 0.05)
+        if alone[0] != HOLD:
+            acted += 1
+            assert found == alone
+        else:
+            assert found[0] == HOLD
+    assert acted > 0
 
 
 def test_one_that_never_acts_changes_nothing(home: Path) -> None:
