@@ -76,7 +76,17 @@ class PreparedFlow:
     def feature_hub(self) -> FeatureHub:
         """The features of all portfolios, before the first bar."""
         keys, specs = self._keys, self.specs
-        return feature_hub(self.bars.symbols, specs, self._rules, keys, self.first, self._given)
+        clock = self._rules.clock(self.bars)
+        return feature_hub(
+            self.bars.symbols,
+            specs,
+            self._rules,
+            keys,
+            self.first,
+            self._given,
+            clock,
+            self._tradable,
+        )
 
     def portfolio(self, spec: PortfolioSpec) -> PortfolioContainer:
         """The positions and the cash of a portfolio, before the first bar.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from optimizer.errors import StrategyError
 from optimizer.market.clock import MarketClock, Moments
 from optimizer.market.feature_keys import (
     BAR_FIELDS,
@@ -103,6 +105,7 @@ class FeatureSteps:
         tradable: MaskArray | None = None,
     ) -> None:
         n_symbols = len(symbols)
+        self._symbols = symbols
         self._given, self._clock, self._tradable = given, clock, tradable
         self._bars: dict[str | None, _Bars] = {}
         self._columns: list[_Column] = []
@@ -141,7 +144,7 @@ class FeatureSteps:
             bar keeps its values.
 
         Raises:
-            StrategyError: a user's feature raised.
+            StrategyError: a user's feature raised; names its line, the bar and the symbol.
         """
         there = np.ones(len(self._n_own), np.uint8) if bar.present is None else bar.present
         own = np.flatnonzero(there).tolist()
@@ -154,6 +157,7 @@ class FeatureSteps:
             all_fields = {name: getattr(bar, name) for name in BAR_FIELDS}
             self._panel.add(bar.time, all_fields, there, marks)
         values = {name: column.copy() for name, column in self._values.items()}
+        place = f"bar {bar.index} at {bar.time}"
         for one in self._columns:
             out = values[indicator_name(one.key)]
             if one.name.feature in TIME_FEATURES:
@@ -161,10 +165,10 @@ class FeatureSteps:
                 found = time_values(one.name.feature, self._clock, now, self._sessions[own])
                 out[own] = found
             elif one.name.across == PANEL:
-                self._panel_values(one, own, out)
+                self._panel_values(one, own, out, place)
             else:
                 inner = out if one.name.across is None else one.inner
-                self._own_values(one, new, inner)
+                self._own_values(one, new, inner, place)
                 if one.name.across is not None:
                     rows = inner[np.newaxis], marks[np.newaxis]
                     found = compared(one.name.across, *rows, one.compared)[0]
@@ -206,6 +210,7 @@ class FeatureSteps:
         one: _Column,
         new: Mapping[str | None, Mapping[int, Sequence[_BarValues]]],
         out: FloatArray,
+        place: str,
     ) -> None:
         assert one.bars is not None
         key: FeatureKey = (one.name.feature, *one.own)
@@ -214,9 +219,17 @@ class FeatureSteps:
                 out[s] = step(key, one.states[s], row)
             history = None if one.states or not rows else one.bars.history
             if history is not None and history.n_bars[s] > given_warm_up(one.own):
-                out[s] = self._given[one.name.function](history.of(s), one.own)[-1]
+                where = f"{place} of {self._symbols[s]}"
+                out[s] = self._returned(one, history.of(s), where)[-1]
 
-    def _panel_values(self, one: _Column, own: Sequence[int], out: FloatArray) -> None:
+    def _panel_values(self, one: _Column, own: Sequence[int], out: FloatArray, place: str) -> None:
         used = [s for s in own if self._n_own[s] > given_warm_up(one.own)]
         if used and self._panel is not None:
-            out[used] = self._given[one.name.function](self._panel.fields(), one.own)[-1][used]
+            out[used] = self._returned(one, self._panel.fields(), place)[-1][used]
+
+    def _returned(self, one: _Column, fields: Mapping[str, Any], place: str) -> FloatArray:
+        """What a user's function returns, or its error with the bar."""
+        try:
+            return self._given[one.name.function](fields, one.own)
+        except StrategyError as error:
+            raise type(error)(f"{error}; at {place}") from None

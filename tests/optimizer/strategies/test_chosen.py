@@ -12,6 +12,7 @@ import pytest
 import optimizer
 from optimizer.errors import DataError, StrategyError
 from optimizer.flow.look_ahead import LookAhead
+from optimizer.flow.prepared import prepare_flow
 from optimizer.market import time_features, timeframes
 from optimizer.market.clock import MarketClock, Moments
 from optimizer.review.replay import replay
@@ -165,6 +166,21 @@ def test_a_rotation_holds_the_best_of_the_month(tmp_path: Path) -> None:
         best = sorted(range(5), key=lambda s: -moved[s])[:2]
         assert np.flatnonzero(held[t + 1]).tolist() == sorted(best)
     assert set(at) <= {t + 1 for t in first}
+
+
+def test_the_hub_of_a_flow_driven_by_hand_knows_the_calendar(tmp_path: Path) -> None:
+    bars = random_bars(120, list("ABCDE"))
+    table = {"name": "monthly_rotation", "lookback": 20, "n": 2}
+    plain = {**mapping(), "strategy": table, "risk": {"volatility_lookback": 10}}
+    prepared = prepare_flow(study_from_dict(plain, tmp_path), bars)
+    hub = prepared.feature_hub()
+    values = [hub.calculate_indicators(bars.at(t)) for t in range(120)]
+    months = bars.timestamps.astype("datetime64[M]")
+    for t in range(1, 120):
+        assert (values[t]["first_bar_of_month"] == float(months[t] != months[t - 1])).all()
+        # Nobody competes before the warm-up of the study.
+        top = values[t]["top(momentum)_20_2"]
+        assert np.isnan(top).all() if t < prepared.first else top.sum() == 2.0
 
 
 def test_no_member_takes_a_place(tmp_path: Path) -> None:
