@@ -216,7 +216,7 @@ def test_no_member_takes_a_place(tmp_path: Path) -> None:
             'rank("momentum"',
             'rank("momentun"',
             26,
-            "place: unknown feature 'momentun'; valid: atr,",
+            "place: unknown feature 'momentun'; valid: adx,",
         ),
         (
             'rank("momentum"',
