@@ -364,7 +364,7 @@ CRAFTED: dict[str, Any] = {
     },
     "many features": {
         **feature("momentum"),
-        "features": [[f"f{i}", "sma", "lookback"] for i in range(7)],
+        "features": [[f"f{i}", "sma", "lookback"] for i in range(33)],
     },
     "unknown argument": {**feature("momentum"), "arguments": ["momentum", "eval"]},
     "hostile argument": {**feature("momentum"), "arguments": ["momentum", HOSTILE]},
@@ -398,8 +398,8 @@ def test_what_no_file_declares_is_refused_in_one_line(case: str, home: Path) -> 
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("many", "parameters: got 10,001; .* at most 14"),
-        ("many features", "features: got 7; .* at most 6"),
+        ("many", "parameters: got 10,001; .* at most 288"),
+        ("many features", "features: got 33; .* at most 32"),
     ],
 )
 def test_counts_are_bounded_before_anything_else(case: str, words: str, made: Path) -> None:

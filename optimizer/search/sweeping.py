@@ -20,6 +20,7 @@ from optimizer.store.names import MANIFEST
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.components import RISK_OPTIONS
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.text import quoted
 from optimizer.types import Bars
@@ -133,10 +134,9 @@ def _data(bars: Bars) -> dict[str, Any]:
 
 def _is_of(folder: StudyFolder, study: Study, bars: Bars) -> bool:
     manifest = folder.manifest()
-    return (manifest["study_hash"], manifest["data_hash"]) == (
-        study.content_hash,
-        bars.content_hash,
-    )
+    # A study is recorded with numbers of bars in place of lengths of time.
+    hashes = in_bars(study, bars).content_hash, bars.content_hash
+    return (manifest["study_hash"], manifest["data_hash"]) == hashes
 
 
 def _keep(bars: Bars, study: Study) -> None:
