@@ -209,6 +209,7 @@ def random_parameters(
         "mean_reversion": (one_of(25.0, 40.0), one_of(60.0, 75.0)),
         "average_cross": (one_of(0.0, 0.01, 0.03),),
         "breakout": (one_of(0.0, 0.5, 1.5),),
+        "rotation": (0.0,),  # which it does not read
     }
     stop = inf, 0.01, 0.05
     exposure = 0.25, 0.8, options.leverage, options.leverage
