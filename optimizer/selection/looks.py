@@ -11,6 +11,7 @@ from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.ledger import read_ledger
 from optimizer.store.ledger_entries import Look, Why, nanoseconds, on_bars
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.types import Bars
 
@@ -52,7 +53,8 @@ def look_over(study: Study, bars: Bars, split: int, why: Why = "unsealed") -> Lo
         split: first bar of the holdout.
         why: the reason of the look, see ``Look``.
     """
-    return Look(**on_bars(study, bars, split, bars.n_bars - 1), why=why)
+    # A study is recorded with the numbers that its bars settle.
+    return Look(**on_bars(in_bars(study, bars), bars, split, bars.n_bars - 1), why=why)
 
 
 def looks_with(study: Study, bars: Bars, split: int) -> int:

@@ -646,6 +646,7 @@ def test_metrics_of_the_sums_equal_those_of_the_path(name: str) -> None:
                 252.0,
                 out.sums["n_liquidations"],
                 out.sums["carry"],
+                out.held,
             )
             for metric, value in expected.items():
                 # CARRY is a row of the lanes' state there.

@@ -153,6 +153,7 @@ class Outcome:
     orders: list[list[float]] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     profits: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
     cut_additions: int = 0
     scaled_closes: int = 0
     ended: bool = False
@@ -408,6 +409,7 @@ class _Walk:
 
     def end_trade(self, profit: float, held: int) -> None:
         self.outcome.profits.append(profit)
+        self.outcome.held.append(float(held))
         self.add("sum_held", float(held))
         self.outcome.sums["most_losing"] = float(
             longest(one <= 0.0 for one in self.outcome.profits)

@@ -64,6 +64,7 @@ WRONG: dict[str, list[Any]] = {
     "coordinated": [None, "x", 3],
     "n_batches": ["x", -1, 1.5, True],
     "winner": ["x", -1, 1.5, True],
+    "warm_start": [None, "x", [3], [{"a": 1}]],
 }
 
 
