@@ -1,19 +1,14 @@
-"""Add to a position level by level while it earns; pause after it."""
+"""Buy a third in an uptrend, and another one every few bars while it earns; pause afterwards."""
 
 from optimizer import FLAT, HOLD, LONG
 
-PARAMETERS = {"lookback": (120, 2, 500), "step": (0.05, 0.0, 1.0), "pause": (10, 0, 250)}
+PARAMETERS = {"lookback": (120, 2, 500), "every": (5, 1, 100), "pause": (10, 0, 250)}
 FEATURES = {"momentum": ("momentum", "lookback")}
 
 
-def signal(momentum, volatility, side, best_return, bars_since_exit, step, pause):
+def signal(momentum, volatility, side, bars_held, open_return, bars_since_exit, every, pause):
     if momentum < 0.0:
         return FLAT, 0.0, 0.0
-    if side == 0 and bars_since_exit < pause:
+    if (side == 0 and bars_since_exit < pause) or (side != 0 and open_return <= 0.0):
         return HOLD, 0.0, 0.0
-    level = 1.0  # a third at the entry, two at one step of gain, all at two
-    if best_return < step:
-        level = 1.0 / 3.0
-    elif best_return < 2.0 * step:
-        level = 2.0 / 3.0
-    return LONG, volatility, level
+    return LONG, volatility, min(1 + bars_held // every, 3) / 3

@@ -34,7 +34,7 @@ def test_the_gallery_has_the_eight_ideas() -> None:
     assert (ROOT / "studies" / "gallery").resolve() == GALLERY
     page = (ROOT / "docs" / "gallery.md").read_text()
     for name in IDEAS:
-        assert f"--template {name}\n" in page, name
+        assert f"| [`{name}`](#{name}) |" in page
         for file in GALLERY.glob(f"{name}.*"):
             language = {".toml": "toml", ".py": "python"}[file.suffix]
             assert f"```{language}\n{file.read_text()}```\n" in page, f"{file.name} in the page"
