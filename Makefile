@@ -19,7 +19,8 @@ study: $(VENV)/installed ## Run the quickstart study on real bars, export its be
 .PHONY: gallery
 gallery: $(VENV)/installed ## Run the eight studies of the gallery; each ends with its verdict
 	@for study in studies/gallery/*.toml; do \
-		$(BIN)/barsweep run $$study --out out/gallery/$$(basename $$study .toml) --overwrite --quiet || exit 1; done
+		$(BIN)/barsweep run $$study --workers 1 --overwrite --quiet \
+			--out out/gallery/$$(basename $$study .toml) || exit 1; done
 
 .PHONY: test
 test: style ## Lint, check types, run the tests
