@@ -16,6 +16,12 @@ study: $(VENV)/installed ## Run the quickstart study on real bars, export its be
 	$(BIN)/barsweep export $(OUT) --out $(OUT)/best.json
 	$(BIN)/barsweep replay $(OUT)/best.json
 
+.PHONY: gallery
+gallery: $(VENV)/installed ## Run the eight studies of the gallery; each ends with its verdict
+	@for study in studies/gallery/*.toml; do \
+		$(BIN)/barsweep run $$study --workers 1 --overwrite --quiet \
+			--out out/gallery/$$(basename $$study .toml) || exit 1; done
+
 .PHONY: test
 test: style ## Lint, check types, run the tests
 	@$(MAKE) --no-print-directory -j types tests

@@ -292,7 +292,10 @@ PREPOSITIONS = {
     *("of", "by", "in", "as", "at", "for", "from", "with", "per", "to", "on", "under"),
     *("between", "before", "after"),
 }
-TEMPLATES = {"optimizer/project/my_strategy.py", "optimizer/project/test_my_strategy.py"}
+TEMPLATES = {
+    *("optimizer/project/my_strategy.py", "optimizer/project/test_my_strategy.py"),
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "optimizer/project/gallery").glob("*.py")),
+}
 """Files that `barsweep new` copies into a user's folder."""
 
 Documented = ast.FunctionDef | ast.AsyncFunctionDef

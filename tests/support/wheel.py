@@ -113,6 +113,8 @@ def try_wheel(wheel: Path, program: str, home: Path) -> None:
     replayed = run([barsweep, "replay", "out/best.json", "--flow", "events"], project)
     expect("agree bit for bit", replayed)
     expect("identical: ", replayed)
+    run([barsweep, "new", "gallery", "--template", "rotation"], home)
+    expect("study.toml: valid", run([barsweep, "check", "study.toml"], home / "gallery"))
     # The database's migrations are files of the wheel too.
     (project / "flow.toml").write_text(FLOW)
     run([barsweep, "flow", "flow.toml", "--out", "flow"], project)
