@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import tomli_w
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from optimizer.cli.app import app
 from optimizer.study_file.tables import CLUSTERS
@@ -64,12 +63,12 @@ def written(path: Path, study: dict[str, Any]) -> Path:
     return path
 
 
-def commands() -> dict[str, TyperCommand]:
+def commands() -> dict[str, Any]:
     """Every command by its words."""
-    found: dict[str, TyperCommand] = {}
+    found: dict[str, Any] = {}
 
     def visit(words: str, command: Any) -> None:
-        if isinstance(command, TyperGroup):
+        if hasattr(command, "commands"):
             for name, child in command.commands.items():
                 visit(f"{words} {name}".strip(), child)
         else:
@@ -84,26 +83,26 @@ COMMANDS = {
 }
 
 
-def switches(command: TyperCommand) -> list[str]:
+def switches(command: Any) -> list[str]:
     """Options of a command that take no value."""
     return [
         one.opts[0]
         for one in command.params
-        if isinstance(one, TyperOption) and one.is_flag and one.name != "help"
+        if one.param_type_name == "option" and one.is_flag and one.name != "help"
     ]
 
 
-def invocations(command: TyperCommand) -> Iterator[list[str]]:
+def invocations(command: Any) -> Iterator[list[str]]:
     """Arguments of a command: none, those it needs, each option, each pair of switches."""
     needed: list[str] = []
     for one in command.params:
         if one.required:
             value = ARGUMENTS.get(one.name or "", "missing").split()
-            needed += value if isinstance(one, TyperArgument) else [one.opts[0], *value]
+            needed += value if one.param_type_name == "argument" else [one.opts[0], *value]
     yield []
     yield needed
     for one in command.params:
-        if isinstance(one, TyperOption) and not one.is_flag and not one.required:
+        if one.param_type_name == "option" and not one.is_flag and not one.required:
             yield [*needed, one.opts[0], *OPTIONS.get(one.name or "", "new/file.html").split()]
     for size in (1, 2):
         for chosen in itertools.combinations(switches(command), size):
