@@ -30,6 +30,7 @@ from optimizer.strategies.user_source import source_hash
 from optimizer.study_file.bars import other_files
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
+from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.rules import Rules
 from optimizer.text import path_text
@@ -95,7 +96,7 @@ def resume_study(
                 if trust:
                     for strategy in study.user_strategies:
                         strategy.approve()
-                study = _refuse_changed_study(path, manifest, study)
+                study, written = _with_written_workers(path, manifest, study)
                 study = study.called(_file_of(opened, manifest))
                 if trust:
                     study.approve_cluster()
@@ -117,7 +118,7 @@ def resume_study(
                 path,
                 workers,
                 on_start,
-                lambda bars: _refuse_changed_bars(path, manifest, bars),
+                functools.partial(_refuse_changes, path, manifest, study, written),
             )
             _refuse_changed_files(path, manifest, prepared.inputs.rules)
         if damage is not None:
@@ -179,11 +180,14 @@ def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study) -> Study:
-    """Check that the manifest's copy of the study and the study file, if it is there, are unchanged.
+def _with_written_workers(
+    path: Path, manifest: Mapping[str, Any], study: Study
+) -> tuple[Study, Study | None]:
+    """Check that the manifest's copy of the study is unchanged, and read the study file.
 
     Returns:
-        The study. ``[workers]``, which changes no result, is taken from the study file.
+        The study, and what its file says now; None if that is gone. ``[workers]``, which changes no
+        result, is taken from the file.
     """
     if study.content_hash != manifest["study_hash"]:
         raise StudyError(
@@ -192,20 +196,32 @@ def _refuse_changed_study(path: Path, manifest: Mapping[str, Any], study: Study)
         )
     file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
     if not file.is_file():
-        return study
+        return study, None
     written = read_study_file(file, functools.partial(_as_recorded, study))
+    if any(key.startswith("workers") for key in manifest["overridden"]):
+        return study, written
+    return study.model_copy(update={"workers": written.workers}), written
+
+
+def _refuse_changes(
+    path: Path, manifest: Mapping[str, Any], study: Study, written: Study | None, bars: Bars
+) -> None:
+    """Check that the bars and the study file, if it is there, are those that the study began with."""
+    _refuse_changed_bars(path, manifest, bars)
+    if written is None:
+        return
     overridden = {"workers", *manifest["overridden"]}
-    for place, before, now in differences(study.to_dict(), written.to_dict()):
+    # The record has the numbers that the bars settle.
+    now_written = in_bars(written, bars).to_dict()
+    for place, before, now in differences(study.to_dict(), now_written):
         keys = {".".join(place[:length]) for length in (1, 2)}
         if not keys & overridden:
+            file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
             raise StudyError(
                 f"{path}: {file} has changed since the study started:"
                 f" [{place[0]}] {' '.join(place[1:])} = {now!r}, it was {before!r}; restore it, or"
                 f" {_RERUN}"
             )
-    if any(key.startswith("workers") for key in manifest["overridden"]):
-        return study
-    return study.model_copy(update={"workers": written.workers})
 
 
 def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:

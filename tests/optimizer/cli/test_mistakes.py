@@ -64,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("shwo out", "barsweep: no such command 'shwo'; did you mean 'show'? see `barsweep --help`"),
         ("qqqqqq", "barsweep: no such command 'qqqqqq'; see `barsweep --help`"),
         ("data improt a", "barsweep data: no such command 'improt'; did you mean 'import'? see"),
-        ("show out --tpo 3", "barsweep show: no such option: --tpo (Possible options: --top); see"),
+        ("show out --tpo 3", "barsweep show: no such option: --tpo (Possible options: --pareto, --top)"),
         ("show out --top 0", "barsweep show: invalid value for '--top': should be greater than or"),
         ("show out x", "barsweep show: invalid value for '[SET]': should be a valid integer"),
         ("flow s.toml --risk al", "'--risk': 'al' is not one of 'first', 'all'; see `barsweep flow"),
@@ -95,7 +95,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("report out --out x.pdf", "x.pdf: a report is written to a file that ends in .html or .htm"),
         ("export out --format json --out x.pdf", "x.pdf: an export in the format json is written to"),
         ("export out --out x.pdf", "ends in one of .json, .toml, .csv, .parquet"),
-        ("export out --next --top 2", "--next: one set alone is next; leave out --top"),
+        ("export out --next --top 2", "export: give one of --top, --set and --next"),
         ("export out --out x", "x: an export is written to a file that ends in one of .json"),
         ("tearsheet out/best.json --out x.txt", "x.txt: a tearsheet is written to a file that ends"),
         ("replay out/best.json --returns x.xls",
@@ -419,6 +419,23 @@ def test_a_study_that_is_resumed_is_called_by_its_file(
     name = "out/study.json" if gone else "study.toml"
     assert f"{name}: [workers] tile_seconds = 9 needs processes" in done.stderr
     assert "<study>" not in done.stderr
+
+
+def test_lengths_of_time_in_the_study_file_are_those_of_the_record(
+    tmp_path: Path, data: Path
+) -> None:
+    study = mapping(data, search={"trials": 2, "batch": 1}, classifier={"name": "hmm"})
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
+    run_study(load_study(tmp_path / "study.toml"), out=tmp_path / "out", workers=1)
+    StudyFolder(tmp_path / "out").batch_paths()[0].unlink()
+    done = barsweep("resume", "out", "--workers", 1, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    StudyFolder(tmp_path / "out").batch_paths()[0].unlink()
+    study["classifier"] = {"name": "hmm", "train_bars": "3y"}
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
+    done = barsweep("resume", "out", "--workers", 1, folder=tmp_path)
+    assert done.returncode == 2
+    assert "train_bars" in done.stderr
 
 
 def test_a_strategy_that_is_missing_is_named_with_its_study(home: Home, tmp_path: Path) -> None:
