@@ -48,7 +48,7 @@ def test_random_accounts(place: int, tmp_path: Path) -> None:
 
 def test_money_is_conserved(tmp_path: Path) -> None:
     seen = set[str]()
-    for seed in range(0, N_ACCOUNTS, 5):
+    for seed in range(0, N_ACCOUNTS, 4):
         case = wild_case(seed, tmp_path)
         out = case.broker()
         seen.update(out.events())
