@@ -162,7 +162,7 @@ def test_cut_anywhere_and_carry_the_state(options: Options) -> None:
 
 def test_nothing_is_written_beyond_the_lanes() -> None:
     sweep = random_path("all").sweep
-    fresh = sweep_of(sweep.inputs, [[Lane(ParameterSet())]] * 8, OPTIONS["all"])
+    fresh = sweep_of(sweep.inputs, [[Lane(ParameterSet())]] * len(sweep.state), OPTIONS["all"])
     np.testing.assert_array_equal(sweep.state[..., LANES:], fresh.state[..., LANES:])
     assert not sweep.positions[..., LANES:].any()
 
