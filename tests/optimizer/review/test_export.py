@@ -490,7 +490,7 @@ def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no such file"):
         replay(tmp_path / "best.json")
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(ExportError, match="a folder; expected a file that `barsweep export`"):
+    with pytest.raises(StudyError, match="no study here; expected a folder that `barsweep run`"):
         replay(tmp_path / "folder.json")
 
 
