@@ -163,7 +163,8 @@ def test_options_that_exclude_each_other(
 def test_a_wrong_option_is_said_where_no_set_survives_too(
     options: tuple[str, ...], words: str, data: Path, tmp_path: Path
 ) -> None:
-    path = run_study(small_study(data), out=tmp_path / "out", workers=1).folder.path
+    dear = small_study(data, costs={"commission_bps": 300.0})
+    path = run_study(dear, out=tmp_path / "out", workers=1).folder.path
     assert not len(survivors(path))
     done = barsweep("show", path, "--survivors", *options, folder=tmp_path)
     assert done.returncode == 2 and words in done.stderr
