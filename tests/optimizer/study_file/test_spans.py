@@ -85,7 +85,7 @@ def test_units_of_daily_bars(number: int, unit: tuple[str, float]) -> None:
 def test_numbers_of_bars_keep_their_meaning() -> None:
     given_ = {"name": "svm", "lookback": 20, "horizon": {"choices": [2, 5]}, "train_bars": 504,
               "refit_bars": {"sweep": [50, 100]}}  # fmt: skip
-    study = study_from_dict(mapping(classifier=given_))
+    study = study_from_dict(mapping(classifier=given_, risk={"correlation_refresh": 5}))
     for calendar in CALENDARS:
         found = in_bars(study, bars_at(CALENDARS[calendar][0]))
         assert found.classifiers == study.classifiers

@@ -128,6 +128,7 @@ def test_direction_follows_the_metric() -> None:
     minimized = {m for m in METRICS if METRIC_DIRECTIONS[m] == "minimize"}
     assert minimized == {
         "volatility", "max_drawdown", "turnover", "costs_paid", "ruined", "kurtosis", "liquidations",
+        "losing_streak", "drawdown_duration", "ulcer_index",
     }  # fmt: skip
     study = study_from_dict(
         mapping(search={"objective": ["sharpe", "max_drawdown"], "sampler": "nsga2"})
