@@ -101,7 +101,7 @@ def test_nothing_else_differs_from_returns_per_bar(daily: BacktestResult) -> Non
     assert per_bar.fills.equals(daily.fills)
     whole = backtest(four_hourly(), SET, returns="day", account={"risk_free": RATE})
     changed = {name for name, value in per_bar.in_sample.items() if value != whole.in_sample[name]}
-    assert changed == {"sharpe", "sortino", "volatility", "skewness", "kurtosis"}
+    assert changed == {"sharpe", "sortino", "volatility", "skewness", "kurtosis", "omega"}
 
 
 def test_daily_bars_close_a_return_each() -> None:
