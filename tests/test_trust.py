@@ -892,8 +892,9 @@ def test_a_result_names_no_class_of_its_own_choice(name: object, tmp_path: Path)
 ALLOWED = {
     ("strategies/user_file.py", "compile"), ("strategies/user_file.py", "exec"),
     ("strategies/user_source.py", "compile"), ("strategies/user_source.py", "exec"),
-    ("strategies/user_kernels.py", "exec_module"),
-    ("strategies/user_kernels.py", "spec_from_file_location"),
+    ("strategies/bound_kernels.py", "exec_module"),
+    ("strategies/bound_kernels.py", "spec_from_file_location"),
+    ("strategies/combined.py", "compile"), ("flow/__init__.py", "import_module"),
     ("strategies/user_checks.py", "compile"), ("bars/fetch.py", "import_module"),
     ("extras.py", "import_module"), ("__init__.py", "import_module"),
     ("views/tearsheet.py", "import_module"), ("analytics/database.py", "compile"),

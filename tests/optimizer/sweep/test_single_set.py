@@ -138,6 +138,8 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
     cash, held, flow = CASH, dict.fromkeys(bars.symbols, 0.0), dict.fromkeys(bars.symbols, 0.0)
     equity, exposure = [], []
     profits: list[list[float]] = []
+    lasted: list[list[float]] = []
+    opened = dict.fromkeys(bars.symbols, 0)
     traded, costs, carry = [], [], []
     years = np.diff(bars.timestamps, prepend=bars.timestamps[:1]) / np.timedelta64(31_557_600, "s")
     splits = {start for _, start, _, _ in periods(result)[1:]}
@@ -148,6 +150,7 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
         carry.append((FINANCING * min(cash - sold, 0.0) - BORROW * sold) * years[bar])
         cash += carry[-1]
         profits.append([])
+        lasted.append([])
         traded.append(0.0)
         costs.append(0.0)
         for fill in by_bar.pop(bar, []):
@@ -158,8 +161,11 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
             flow[fill.symbol] -= closing * fill.price + abs(closing * fill.price) * COMMISSION
             if before * after < 0.0 or (before != 0.0 and after == 0.0):
                 profits[-1].append(flow[fill.symbol])
+                lasted[-1].append(float(bar - opened[fill.symbol]))
                 rest = after if before * after < 0.0 else 0.0
                 flow[fill.symbol] = -rest * fill.price - abs(rest * fill.price) * COMMISSION
+            if before == 0.0 or before * after < 0.0:
+                opened[fill.symbol] = bar
             held[fill.symbol] = after
             worse = 1.0 + SLIPPAGE if fill.quantity > 0 else 1.0 - SLIPPAGE
             traded[-1] += abs(fill.quantity) * fill.price / worse
@@ -182,6 +188,7 @@ def test_fills_replayed_by_plain_arithmetic_give_equity_and_metrics(
             False,
             252.0,
             carry=sum(carry[start:stop]),
+            held=[bars_held for one in lasted[start:stop] for bars_held in one],
         )
         for name in METRICS:
             assert metrics[name] == pytest.approx(
@@ -488,11 +495,9 @@ def test_every_feature_of_the_space_is_computed_and_defined(mixed: Mixed) -> Non
     assert inputs.first == study_warm_up(space, inputs.rules, inputs.bars) == 30
 
 
-def test_correlations_are_refreshed_where_symbols_are_many() -> None:
+def test_correlations_are_refreshed_as_the_study_says() -> None:
     bars = random_bars(120)
-    study = study_from_dict(
-        mapping(risk={"correlation_exact_symbols": 2, "correlation_refresh": 7})
-    )
+    study = study_from_dict(mapping(risk={"correlation_refresh": 7}))
     space = build_space(study)
     inputs = prepare(bars, space, study_rules(study, space, bars), 0.0)
     assert inputs.correlations is not None
@@ -553,7 +558,7 @@ def test_the_regime_scales_the_size() -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"momentum_lookbak": 3}, ["[strategy] lookbak", 'did you mean "lookback"']),
+        ({"momentum_lookbak": 3}, ["lookbak", 'did you mean "lookback"']),
         ({"momentum_lookback": 0}, ["lookback", "got 0"]),
         ({"momentum_lookback": 2.5}, ["lookback", "2.5"]),
         ({"momentum_lookback": "long"}, ["momentum_lookback", "'long'", "expected one number"]),
