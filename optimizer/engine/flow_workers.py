@@ -7,9 +7,9 @@ files as they grow, and writes the rows of a bar in the order of the portfolios 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
-import pickle
 import struct
 import tempfile
 import threading
@@ -262,7 +262,8 @@ class _Spool:
             end = start + _LENGTH.size + length
             if len(data) < end:
                 break
-            yield pickle.loads(data[start + _LENGTH.size : end])
+            bar, rows = json.loads(data[start + _LENGTH.size : end])
+            yield bar, rows and {table: [tuple(row) for row in rows[table]] for table in rows}
             start = end
         self._rest = data[start:]
 
@@ -309,7 +310,7 @@ def _take(
     with (folder / str(part)).open("wb", buffering=0) as file:
 
         def write(bar: int, rows: Mapping[str, Any] | None) -> None:
-            data = pickle.dumps((bar, rows))
+            data = json.dumps((bar, rows), default=lambda number: number.item()).encode()
             file.write(_LENGTH.pack(len(data)) + data)
 
         for index in range(prepared.stop):
