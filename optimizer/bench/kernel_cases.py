@@ -131,8 +131,8 @@ def summary_cases() -> list[Case]:
     lots, values = np.full(m, 80.0), np.full(m, 8e3)
     decision = (
         ones, np.full(m, 1e-3), ones, np.full(m, 100.0), lots, none.copy(), none.copy(), none.copy(),
-        np.inf, 0.0, ones, np.full(m, 100.0), KELLY, ADDITIONS, 0.3, 1.0, np.inf, 1.0, 1.0, 0.1, 1e-4,
-        1e5, 8e4, np.full(m, np.inf), none, np.full((m, m), 0.5), values,
+        np.inf, 0.0, ones, np.full(m, 100.0), KELLY, ADDITIONS, 0.3, 1.0, np.inf, np.inf, 1.0, 1.0, 0.1,
+        1e-4, 1e5, 8e4, np.full(m, np.inf), none, np.full((m, m), 0.5), values,
         8e4, 0.5, None, none.copy(), none.copy(), none.copy(), none.copy(), np.zeros(m, np.int64),
     )  # fmt: skip
     return [
