@@ -680,7 +680,7 @@ def test_a_spill_of_other_content(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -
     address = parse_url(f"sqlite:///{flow / 'analytics.db'}")
     spill = Spill(flow / "spill.jsonl", address)
     bar = ["b", 7, "t", "AAA", 1.0, 1.0, 1.0, 1.0, 2.0]
-    fill = ["f", None, "p", 7, "AAA", "market", 1.0, 1.0, 0.0, 1.0, 1.0, "b", None, None, None, None]
+    fill = ["f", None, "p", 7, "AAA", "market", 1.0, 1.0, 0.0, 1.0, 1.0, "b", *4 * [None]]
     rows: dict[str, Any] = {"bars": [tuple(bar)], "fills": [tuple(fill)]}
     spill.write([BarRows(7, rows, 2)])
     spill.close()
