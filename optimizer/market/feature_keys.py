@@ -14,14 +14,16 @@ import numpy as np
 from optimizer.bars.times import DAY, WEEK, read_duration, write_duration
 from optimizer.errors import StrategyError
 from optimizer.market.feature_table import FEATURES, MAX_LOOKBACK, FeatureParameter
+from optimizer.market.talib_features import TALIB, talib_warm_up
 from optimizer.market.time_features import TIME_FEATURES
 
 FeatureKey = tuple[str, *tuple[float, ...]]
 """Name of a feature and its parameters in their order, such as ``("momentum", 60)``,
 ``("macd", 12, 26, 9)`` or ``("close",)``.
 
-A feature of a user's strategy has the strategy's name and a dot before its own. ``sma@1d`` is computed on
-bars of a day, ``rank(sma)`` compares the symbols; see ``FeatureName``.
+A feature of a user's strategy has the strategy's name and a dot before its own, one of TA-Lib
+``talib.``. ``sma@1d`` is computed on bars of a day, ``rank(sma)`` compares the symbols; see
+``FeatureName``.
 """
 
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
@@ -42,6 +44,7 @@ FEATURE_NAMES: tuple[str, ...] = tuple(sorted(("close", *FEATURES, *TIME_FEATURE
 
 _LOOKBACK = FeatureParameter("lookback", 1)
 _CORRELATION = FeatureParameter("lookback", 2)
+_OF_TALIB = FeatureParameter("parameter", 0)
 
 _FORM = re.compile(r"(?:(?P<across>\w+)\((?P<inner>[^()]+)\)|(?P<plain>[^()]+))")
 
@@ -51,7 +54,7 @@ class FeatureName:
     """What the name in a key says.
 
     Attributes:
-        feature: the name of a built-in feature, or ``<strategy>.<function>``.
+        feature: the name of a built-in feature, ``<strategy>.<function>``, or ``talib.<function>``.
         timeframe: the bars on which it is computed, such as ``1d``; None for those of the study.
         across: one of ``ACROSS``, or ``PANEL``; None for a feature of one symbol.
     """
@@ -67,8 +70,13 @@ class FeatureName:
 
     @property
     def given(self) -> bool:
-        """Whether a function of the user's computes it."""
+        """Whether a function of the user's, or of TA-Lib, computes it."""
         return "." in self.feature
+
+    @property
+    def of_talib(self) -> bool:
+        """Whether a function of TA-Lib computes it."""
+        return self.feature.startswith(f"{TALIB}.")
 
     @property
     def function(self) -> str:
@@ -193,10 +201,10 @@ def check_key(key: FeatureKey) -> FeatureKey:
 
 
 def _given_parameter(name: str, value: object) -> float:
-    """A parameter of a user's feature: a lookback if it is a whole number, else any number."""
+    """A parameter of a user's feature, or of TA-Lib's: a lookback if it is whole, else any number."""
     if isinstance(value, float) and isfinite(value):
         return value
-    return _checked(name, _LOOKBACK, value)
+    return _checked(name, feature_parameters(name, 1)[0], value)
 
 
 def feature_parameters(text: str, n_given: int = 0) -> tuple[FeatureParameter, ...]:
@@ -212,7 +220,8 @@ def feature_parameters(text: str, n_given: int = 0) -> tuple[FeatureParameter, .
     name = read_name(text)
     compared = ACROSS.get(name.across or "", ())
     if name.given:
-        return (*[_LOOKBACK] * (n_given - len(compared)), *compared)
+        own_one = _OF_TALIB if name.of_talib else _LOOKBACK
+        return (*[own_one] * (n_given - len(compared)), *compared)
     own = FEATURES[name.feature].parameters if name.feature in FEATURES else ()
     return (*own, *compared)
 
@@ -227,12 +236,21 @@ def indicator_name(key: FeatureKey) -> str:
     return "_".join((name, *(f"{one:g}" for one in parameters)))
 
 
-def given_warm_up(parameters: Sequence[float]) -> int:
-    """The number of leading values of a user's feature that are not used: the sum of its lookbacks.
+def given_warm_up(name: FeatureName, parameters: Sequence[float]) -> int:
+    """The number of leading values of a feature that are not used, where no kernel computes it.
 
     Args:
-        parameters: those of its key; its lookbacks are the whole numbers.
+        name: the name of its key.
+        parameters: its own ones; its lookbacks are the whole numbers.
+
+    Returns:
+        The sum of the lookbacks; for a function of TA-Lib what TA-Lib says.
+
+    Raises:
+        StrategyError: TA-Lib is not installed, or knows no such function.
     """
+    if name.of_talib:
+        return talib_warm_up(name.feature, tuple(parameters))
     return sum(one for one in parameters if isinstance(one, int))
 
 
@@ -265,7 +283,7 @@ def warm_up(key: FeatureKey) -> int:
     name = read_name(text)
     own, _ = split_parameters(name, parameters)
     if name.given:
-        return given_warm_up(own)
+        return given_warm_up(name, own)
     return FEATURES[name.feature].warm_up(*own) if name.feature in FEATURES else 0
 
 

@@ -218,12 +218,12 @@ class FeatureSteps:
             for row in rows if one.states else ():
                 out[s] = step(key, one.states[s], row)
             history = None if one.states or not rows else one.bars.history
-            if history is not None and history.n_bars[s] > given_warm_up(one.own):
+            if history is not None and history.n_bars[s] > given_warm_up(one.name, one.own):
                 where = f"{place} of {self._symbols[s]}"
                 out[s] = self._returned(one, history.of(s), where)[-1]
 
     def _panel_values(self, one: _Column, own: Sequence[int], out: FloatArray, place: str) -> None:
-        used = [s for s in own if self._n_own[s] > given_warm_up(one.own)]
+        used = [s for s in own if self._n_own[s] > given_warm_up(one.name, one.own)]
         if used and self._panel is not None:
             out[used] = self._returned(one, self._panel.fields(), place)[-1][used]
 

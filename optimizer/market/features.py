@@ -135,7 +135,7 @@ def compute_features(
             continue
         if name.across == PANEL:
             returned = given[name.function](panel_fields(bars, present), tuple(parameters))
-            across = of_own_bars(bars, returned, parameters)
+            across = of_own_bars(bars, returned, given_warm_up(name, parameters))
         else:
             _, own_parameters = split_parameters(name, parameters)
             across = compared(name.across, values[:, :, column], present, own_parameters)
@@ -191,7 +191,7 @@ class _Own:
             inputs = [fields[one] for one in feature.inputs]
             feature.series(*inputs, *parameters, np.zeros(feature.state_size(*parameters)), out)
             return out
-        if n_bars > given_warm_up(parameters) or (self._whole and name.timeframe is None):
+        if n_bars > given_warm_up(name, parameters) or (self._whole and name.timeframe is None):
             return self._given[name.function](fields, parameters)
         # A symbol may have fewer bars than a feature of the user's was written for.
         return np.full(n_bars, np.nan)

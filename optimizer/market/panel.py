@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernels import across
-from optimizer.market.feature_keys import BAR_FIELDS, given_warm_up
+from optimizer.market.feature_keys import BAR_FIELDS
 from optimizer.types import Bars, FloatArray, MaskArray, TimeArray
 
 PANEL_FIELDS = (*BAR_FIELDS, "timestamps", "symbols", "tradable")
@@ -62,20 +62,20 @@ def panel_fields(bars: Bars, tradable: MaskArray) -> dict[str, Any]:
     }
 
 
-def of_own_bars(bars: Bars, values: FloatArray, parameters: Sequence[float]) -> FloatArray:
+def of_own_bars(bars: Bars, values: FloatArray, unused: int) -> FloatArray:
     """What a user's function of all symbols returned, without what is not used.
 
     Args:
         bars: the bars of all symbols.
         values: what it returned, shape (n_bars, n_symbols).
-        parameters: those of its key.
+        unused: how many of a symbol's first bars are its warm-up.
 
     Returns:
         The values at the bars that each symbol has, NaN during its warm-up, shape (n_bars, n_symbols).
     """
     kept = np.full(values.shape, np.nan)
     for s in range(bars.n_symbols):
-        own = bars.own(s)[given_warm_up(parameters) :]
+        own = bars.own(s)[unused:]
         kept[own, s] = values[own, s]
     return kept
 

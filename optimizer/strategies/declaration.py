@@ -142,7 +142,7 @@ def feature_problem(
         argument: the argument of ``signal`` that it is.
         use: the feature and its parameters.
         parameters: default, lowest and highest value of those of the strategy.
-        own: whether the strategy's file defines the feature.
+        own: whether the strategy's file, or TA-Lib, defines the feature.
 
     Returns:
         The table of the file and its key at fault, and a message; None if nothing is wrong.
@@ -156,7 +156,7 @@ def feature_problem(
         return *place, f"{said}; valid: {names}, or a function of this file" if known else said
     if name.given and not own:
         return *place, f"unknown feature {feature!r}"
-    # A whole number given to a feature of the file is a number of bars, see ``given_warm_up``.
+    # A whole number given to such a feature may be a number of bars, see ``given_warm_up``.
     formal = feature_parameters(feature, len(given))
     n_own = len(given) - len(ACROSS.get(name.across or "", ()))
     if len(given) != len(formal):

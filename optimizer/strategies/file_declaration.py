@@ -12,8 +12,10 @@ from numba.core.registry import CPUDispatcher
 
 from kernels import layout
 from optimizer.catalogue import column
+from optimizer.errors import StrategyError
 from optimizer.market.feature_keys import ACROSS, BAR_FIELDS, FEATURE_NAMES, PANEL
 from optimizer.market.panel import PANEL_FIELDS
+from optimizer.market.talib_features import TALIB, talib_warm_up
 from optimizer.strategies.chosen import ChosenFeature
 from optimizer.strategies.declaration import (
     GIVEN_ARGUMENTS,
@@ -169,12 +171,13 @@ def _features(
             source.refuse(
                 line,
                 f"FEATURES: {name}: unknown feature {chosen.feature!r}; valid:"
-                f" {', '.join(FEATURE_NAMES)}, or a function of this file",
+                f' {", ".join(FEATURE_NAMES)}, a function of this file, or of TA-Lib ("talib.ADX")',
             )
         if isinstance(chosen.feature, FunctionType):
             _check_feature(source, chosen.feature, chosen.across, given, line)
         feature = chosen.name(strategy)
-        problem = feature_problem(name, (feature, *given), parameters, own)
+        of_talib = isinstance(chosen.feature, str) and chosen.feature.startswith(f"{TALIB}.")
+        problem = feature_problem(name, (feature, *given), parameters, own or of_talib)
         if problem is not None:
             table, key, message = problem
             source.refuse(
@@ -183,8 +186,29 @@ def _features(
                 if table == "PARAMETERS"
                 else f"{table}: {key}: {message}",
             )
+        if of_talib:
+            n_own = len(given) - len(ACROSS.get(chosen.across or "", ()))
+            _check_talib(source, name, (str(chosen.feature), *given[:n_own]), parameters)
         features[name] = (feature, *given)
     return features
+
+
+def _check_talib(
+    source: StrategyFile,
+    argument: str,
+    use: FeatureUse,
+    parameters: Mapping[str, tuple[Any, Any, Any]],
+) -> None:
+    """Refuse what TA-Lib does not have, or values that it does not take."""
+    text, *given = use
+    for which in range(3):
+        values = tuple(parameters[one][which] if isinstance(one, str) else one for one in given)
+        try:
+            talib_warm_up(text, values)
+        except StrategyError as error:
+            source.refuse(
+                source.line_of_key("FEATURES", argument), f"FEATURES: {argument}: {error}"
+            )
 
 
 def _check_feature(

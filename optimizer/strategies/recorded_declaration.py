@@ -10,6 +10,7 @@ from kernels import layout
 from optimizer.catalogue import column
 from optimizer.errors import StrategyError
 from optimizer.market.feature_keys import read_name
+from optimizer.market.talib_features import TALIB
 from optimizer.strategies.declaration import (
     GIVEN_ARGUMENTS,
     MEANT,
@@ -54,7 +55,7 @@ def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
     name, path, source_hash, declared = (
         _entry(content, key) for key in ("name", "path", "source_hash", "declared")
     )
-    _expect(is_name(name), "name", name)
+    _expect(is_name(name) and name != TALIB, "name", name)
     _expect(isinstance(path, str) and path.isprintable() and path.strip() != "", "path", path)
     known_hash = isinstance(source_hash, str) and _HASH.fullmatch(source_hash) is not None
     _expect(known_hash, "source_hash", source_hash)
@@ -148,7 +149,9 @@ def _restored_features(
             _expect(isinstance(one, str) or is_finite_number(one), f"feature {argument}", one)
         owner, _, function = _own_feature(feature).partition(".")
         # A function of the file may have any name that Python allows.
-        own = owner == strategy and function.isidentifier() and len(function) <= _LONGEST_FUNCTION
+        function = function.replace(".", "", 1) if owner == TALIB else function
+        own = owner in (strategy, TALIB) and function.isidentifier()
+        own = own and len(function) <= _LONGEST_FUNCTION
         use = (feature, *given)
         _expect(feature_problem(argument, use, parameters, own) is None, f"feature {argument}", use)
         features[argument] = use

@@ -14,6 +14,7 @@ import numpy as np
 from optimizer.errors import SignalError, StrategyError
 from optimizer.market.feature_keys import BAR_FIELDS, PANEL, FeatureName, given_warm_up, read_name
 from optimizer.market.panel import PANEL_FIELDS
+from optimizer.market.talib_features import TalibFeature
 from optimizer.strategies.bound_kernels import Adapter, bind, strategies_folder
 from optimizer.strategies.declaration import BAR_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
@@ -35,7 +36,7 @@ class CustomKernels:
         signal: takes the features in the order of ``signal``, ``Declaration.position_values``, the
             close, the volatility and its inverse, and the parameters in the order of ``signal``; returns
             the signal, an unusable one turned into HOLD.
-        features: its own features by name.
+        features: its own features, and those of TA-Lib, by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
         line: takes the arguments of ``signal``; returns the line of the user's file that raises.
@@ -47,7 +48,7 @@ class CustomKernels:
 
     simulate: Callable[..., None]
     signal: Callable[..., tuple[float, float, float]]
-    features: Mapping[str, CustomFeature]
+    features: Mapping[str, CustomFeature | TalibFeature]
     problem: Callable[[tuple[float, ...]], str]
     line: Callable[[tuple[float, ...]], int | None]
     place: str
@@ -88,7 +89,7 @@ class CustomFeature:
 
     def __init__(self, function: FunctionType, name: FeatureName, source: StrategyFile) -> None:
         self._function = function
-        self._name = name.function
+        self._name = name
         self._panel = name.across == PANEL
         self._path = source.path
         self._neighbours = source.neighbours
@@ -124,16 +125,16 @@ class CustomFeature:
         except BaseException as error:
             line = line_of(error, self._path) or self.line
             raise StrategyError(
-                f"{path_text(self._path)}:{line}: feature {self._name}: {said_by(error)}"
+                f"{path_text(self._path)}:{line}: feature {self._name.function}: {said_by(error)}"
             ) from None
         if values.shape != expected:
             raise StrategyError(
-                f"{path_text(self._path)}:{self.line}: feature {self._name}: returned an array of shape"
-                f" {values.shape}; expected one number a bar{' and symbol' if self._panel else ''},"
-                f" {expected}"
+                f"{path_text(self._path)}:{self.line}: feature {self._name.function}: returned an array"
+                f" of shape {values.shape}; expected one number a bar"
+                f"{' and symbol' if self._panel else ''}, {expected}"
             )
         if not self._panel:
-            values[: given_warm_up(parameters)] = np.nan
+            values[: given_warm_up(self._name, parameters)] = np.nan
         return values
 
     @property
@@ -179,26 +180,30 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
             **{f"{source.hash}/{name}": content for name, content in source.source.modules},
         },
     )
+    places = {
+        argument: f"{path_text(source.path)}:{source.line_of_key('FEATURES', argument)}"
+        for argument, _ in custom.features
+    }
     functions: dict[str, Any] = {
         f"{custom.name}.{name}": getattr(source.module, name, None) for name in source.functions
     }
+    features: dict[str, CustomFeature | TalibFeature] = {}
+    for argument, (feature, *_) in custom.features:
+        name = read_name(feature)
+        if name.of_talib:
+            features[name.function] = TalibFeature(name.feature, places[argument])
+        elif name.feature in functions:
+            features[name.function] = CustomFeature(functions[name.feature], name, source)
     return CustomKernels(
         simulate=bound.simulate,
         signal=bound.signal.user_signal,
-        features={
-            name.function: CustomFeature(functions[name.feature], name, source)
-            for name in (read_name(feature) for _, (feature, *_) in custom.features)
-            if name.feature in functions
-        },
+        features=features,
         problem=functools.partial(_problem, custom, bound.signal, source),
         line=functools.partial(_raising_line, custom, source),
         place=f"{path_text(source.path)}:{source.functions['signal'].lineno}",
         plain=signal,
         parts=(source.hash, *frozen),
-        places={
-            argument: f"{path_text(source.path)}:{source.line_of_key('FEATURES', argument)}"
-            for argument, _ in custom.features
-        },
+        places=places,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInf
 from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS, Allocation, Entry, Sizing
 from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
 from optimizer.errors import StrategyError
+from optimizer.market.talib_features import TALIB
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import RULES, SHARE
 from optimizer.strategies.declaration import is_name
@@ -116,7 +117,7 @@ def _read_user_name(table: Mapping[str, object]) -> str:
         refuse_all([(("path",), f'got {quoted(path)}; expected a file such as "my_strategy.py"')])
     if name is None:
         refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
-    taken = (*BUILT_IN, *CLASSIFIERS, *UNPREFIXED)
+    taken = (*BUILT_IN, *CLASSIFIERS, *UNPREFIXED, TALIB)
     if name in taken:
         refuse_all([(("name",), f"got {quoted(name)}, the name of a built-in; choose another")])
     if not is_name(name):

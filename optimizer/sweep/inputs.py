@@ -31,6 +31,7 @@ from optimizer.market.feature_keys import (
 )
 from optimizer.market.features import FeatureColumns, bars_of_warm_up, compute_features
 from optimizer.market.regimes import fit_market
+from optimizer.market.talib_features import TalibFeature
 from optimizer.market.timeframes import timeframe_problem
 from optimizer.strategies.user_kernels import CustomFeature
 from optimizer.study_file.space import Space
@@ -319,7 +320,7 @@ def feature_keys(space: Space) -> list[FeatureKey]:
     return sorted(keys) or [("close",)]
 
 
-def given_features(space: Space) -> dict[str, CustomFeature]:
+def given_features(space: Space) -> dict[str, CustomFeature | TalibFeature]:
     """The features of the user's own strategies, by name.
 
     Args:
@@ -336,7 +337,10 @@ def given_features(space: Space) -> dict[str, CustomFeature]:
 
 
 def require_finite(
-    bars: Bars, columns: FeatureColumns, given: Mapping[str, CustomFeature], live: MaskArray
+    bars: Bars,
+    columns: FeatureColumns,
+    given: Mapping[str, CustomFeature | TalibFeature],
+    live: MaskArray,
 ) -> None:
     """Refuse a user's feature that is not finite at a bar after its warm-up.
 
@@ -353,7 +357,7 @@ def require_finite(
         name = read_name(text)
         if not name.given:
             continue
-        unused = given_warm_up(split_parameters(name, parameters)[0])
+        unused = given_warm_up(name, split_parameters(name, parameters)[0])
         undefined = ~np.isfinite(columns.values[:, :, i])
         if name.timeframe is not None or name.across in ACROSS:
             undefined &= live == LIVE
