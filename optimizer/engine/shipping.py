@@ -80,6 +80,7 @@ class Shipped:
         for strategy in study.user_strategies:
             strategy.require_approval()
         software = _software()
+        inputs = replace(inputs, rules=replace(inputs.rules, slower=None))  # no worker reads them
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
         text = json.dumps([*head, inputs.bounds, inputs.rules.files_hash, software], sort_keys=True)
         return cls(

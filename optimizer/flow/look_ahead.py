@@ -99,7 +99,7 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
     for cut in cuts:
         span = [(max(0, cut - SIGNAL_BARS), cut)]
         for other in (bars.head(cut), _replaced(bars, cut, rng)):
-            for key, values in checked.outputs(other, span).items():
+            for key, values in checked.outputs(other, span, cut).items():
                 expected, actual = whole[key][:cut], values[:cut]
                 differs = ~((expected == actual) | (np.isnan(expected) & np.isnan(actual)))
                 if key[0] == "signal":
@@ -138,11 +138,20 @@ class _Checked:
         self._clock, self._members = rules.clock(bars), rules.members
         self.warm_up = bars_of_warm_up(bars, self._keys, self._clock)
 
-    def outputs(self, bars: Bars, spans: Sequence[tuple[int, int]]) -> dict[Key, FloatArray]:
-        """All values, each of shape (n_bars, n_parts); signals only at the bars of ``spans``."""
+    def outputs(
+        self, bars: Bars, spans: Sequence[tuple[int, int]], known: int | None = None
+    ) -> dict[Key, FloatArray]:
+        """All values, each of shape (n_bars, n_parts); signals only at the bars of ``spans``.
+
+        Slower bars that close after the first ``known`` bars are left out; None leaves out none.
+        """
+        clock = self._clock
+        if known is not None and clock.slower is not None:
+            end = int(clock.ends(clock.at(bars.timestamps[:known]))[-1])
+            clock = replace(clock, slower=clock.slower.until(end))
         members = None if self._members is None else self._members[: bars.n_bars]
         tradable = tradable_mask(bars, self.warm_up, members)
-        columns = compute_features(bars, self._keys, self._given, self._clock, tradable)
+        columns = compute_features(bars, self._keys, self._given, clock, tradable)
         found: dict[Key, FloatArray] = {}
         by_name = {
             indicator_name(key): columns.values[:, :, i] for i, key in enumerate(columns.keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from optimizer.bars.sizes import bar_size
 from optimizer.bars.times import DAY, LONG_BAR, SECOND, to_nanoseconds
 from optimizer.bars.timestamps import without_zone
 from optimizer.types import BoolArray, IntArray, TimeArray
+
+if TYPE_CHECKING:
+    from optimizer.market.slower import SlowerBars
 
 _MARGIN = 40
 """Days before and after the bars: the last session of the month of the last bar has to be known."""
@@ -49,6 +53,7 @@ class MarketClock:
         shifts: the times at which the market's clock changes against UTC.
         offsets: the nanoseconds by which it is ahead of UTC from each of them on.
         dates, opens, closes: the sessions, shape (n_sessions,). Without an exchange every day is one.
+        slower: bars of a second file, which count for features on bars of their duration; None for none.
     """
 
     size: int
@@ -59,6 +64,7 @@ class MarketClock:
     dates: IntArray
     opens: IntArray
     closes: IntArray
+    slower: SlowerBars | None = None
 
     @property
     def long(self) -> bool:
@@ -128,10 +134,29 @@ class MarketClock:
             Shape (n_bars,).
         """
         if self.long:
-            days = max(1, round(self.size / DAY))
-            return np.asarray(self.dates[sessions] < moments.dates + days)
+            return np.asarray(self.dates[sessions] < moments.dates + self._days)
         times, closes = moments.times, self.closes[sessions]
         return np.asarray((times < closes) & (closes <= times + self.size))
+
+    @property
+    def _days(self) -> int:
+        return max(1, round(self.size / DAY))
+
+    def ends(self, moments: Moments) -> IntArray:
+        """When each bar has closed: with the session in which it would end after the close.
+
+        Args:
+            moments: where the bars stand.
+
+        Returns:
+            Nanoseconds since 1970, UTC, shape (n_bars,).
+        """
+        if self.long:
+            last = np.searchsorted(self.dates, moments.dates + self._days, side="left") - 1
+            return np.maximum(moments.times, self.closes[last])
+        ends = moments.times + self.size
+        closes = self.closes[moments.sessions]
+        return np.where(self.inside(moments), np.minimum(ends, closes), ends)
 
 
 def market_clock(

@@ -23,6 +23,7 @@ from optimizer.market.feature_keys import (
 )
 from optimizer.market.features import GivenFeature, new_state, step
 from optimizer.market.panel import PanelHistory, compared
+from optimizer.market.slower import SlowerBars
 from optimizer.market.time_features import TIME_FEATURES, time_values
 from optimizer.market.timeframes import Periods, Resampler, periods
 from optimizer.types import Bar, FloatArray, IntArray, MaskArray
@@ -53,20 +54,40 @@ class _History:
         return {name: array[symbol, :own] for name, array in self._arrays.items()}
 
 
+class _Slower:
+    """The bars of a second file, each given once it has closed."""
+
+    def __init__(self, symbol: int, slower: SlowerBars) -> None:
+        self._fields, self._ends = slower.of_symbol(symbol)
+        self._n_given = 0
+
+    def until(self, end: int) -> list[_BarValues]:
+        """Those that have closed by a time and were not given yet."""
+        n_closed = int(np.searchsorted(self._ends, end, side="right"))
+        rows = range(self._n_given, n_closed)
+        self._n_given = max(self._n_given, n_closed)
+        return [{name: float(values[row]) for name, values in self._fields.items()} for row in rows]
+
+
 class _Bars:
     """The bars on which some features are computed: those of the study, or longer ones."""
 
-    def __init__(self, n_symbols: int, timeframe: str | None) -> None:
+    def __init__(self, n_symbols: int, timeframe: str | None, clock: MarketClock | None) -> None:
         self.timeframe = timeframe
         self.history: _History | None = None
         self._resamplers = [Resampler() for _ in range(n_symbols)]
+        slower = None if clock is None else clock.slower
+        own = slower is not None and slower.timeframe == timeframe
+        self._slower = [_Slower(s, slower) for s in range(n_symbols)] if slower and own else None
 
     def new(
-        self, symbol: int, bar: _BarValues, found: Mapping[str, Periods]
+        self, symbol: int, bar: _BarValues, end: int, found: Mapping[str, Periods]
     ) -> Sequence[_BarValues]:
-        """The bars that are there with the next bar of a symbol."""
+        """The bars that are there with the next bar of a symbol, which closes at ``end``."""
         if self.timeframe is None:
             return [bar]
+        if self._slower is not None:
+            return self._slower[symbol].until(end)
         return self._resamplers[symbol].add(bar, found[self.timeframe])
 
 
@@ -118,7 +139,9 @@ class FeatureSteps:
             if name.across == PANEL:
                 self._panel = self._panel or PanelHistory(symbols)
             elif name.feature not in TIME_FEATURES:
-                bars = self._bars.setdefault(name.timeframe, _Bars(n_symbols, name.timeframe))
+                bars = self._bars.setdefault(
+                    name.timeframe, _Bars(n_symbols, name.timeframe, clock)
+                )
                 if name.given:
                     bars.history = bars.history or _History(n_symbols)
                 else:
@@ -190,12 +213,14 @@ class FeatureSteps:
     ) -> dict[str | None, dict[int, Sequence[_BarValues]]]:
         """The bars of each timeframe that each symbol has with the bar now."""
         found: dict[str, Periods] = {}
+        end = 0
         for timeframe in self._bars:
             if timeframe is not None:
                 assert self._clock is not None and now is not None
                 found[timeframe] = periods(timeframe, self._clock, now)
+                end = int(self._clock.ends(now)[0])
         new = {
-            timeframe: {s: bars.new(s, bar, found) for s, bar in fields.items()}
+            timeframe: {s: bars.new(s, bar, end, found) for s, bar in fields.items()}
             for timeframe, bars in self._bars.items()
         }
         for timeframe, bars in self._bars.items():

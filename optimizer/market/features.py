@@ -30,7 +30,7 @@ from optimizer.market.feature_keys import (
 from optimizer.market.feature_table import FEATURES
 from optimizer.market.panel import compared, of_own_bars, panel_fields
 from optimizer.market.time_features import TIME_FEATURES, time_values
-from optimizer.market.timeframes import LongerBars, longer_bars, periods
+from optimizer.market.timeframes import LongerBars, longer_bars_of
 from optimizer.types import Bars, FloatArray, MaskArray
 
 GivenFeature = Callable[[Mapping[str, Any], tuple[float, ...]], FloatArray]
@@ -155,6 +155,7 @@ class _Own:
         given: Mapping[str, GivenFeature],
     ) -> None:
         own = bars.own(symbol)
+        self._symbol = symbol
         # Copies, so that the bars of a symbol are contiguous, and writeable: numba would compile a
         # kernel once more for read-only inputs.
         self._fields = {name: np.array(getattr(bars, name)[own, symbol]) for name in BAR_FIELDS}
@@ -175,8 +176,10 @@ class _Own:
             return self._computed(name, parameters, self._fields)
         if name.timeframe not in self._longer:
             assert self._clock is not None
-            found = periods(name.timeframe, self._clock, self._clock.at(self._timestamps))
-            self._longer[name.timeframe] = longer_bars(self._fields, found)
+            now = self._clock.at(self._timestamps)
+            self._longer[name.timeframe] = longer_bars_of(
+                name.timeframe, self._clock, now, self._symbol, self._fields
+            )
         longer = self._longer[name.timeframe]
         return longer.seen(self._computed(name, parameters, longer.fields))
 
@@ -224,7 +227,7 @@ def bars_of_warm_up(bars: Bars, keys: Sequence[FeatureKey], clock: MarketClock) 
         fields = {name: np.array(getattr(bars, name)[own, s]) for name in BAR_FIELDS}
         now = clock.at(bars.timestamps[own])
         for timeframe, count in needed.items():
-            closed = longer_bars(fields, periods(timeframe, clock, now)).closed
+            closed = longer_bars_of(timeframe, clock, now, s, fields).closed
             longest = max(longest, int(np.searchsorted(closed, count)))
     return longest
 

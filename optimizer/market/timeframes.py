@@ -133,6 +133,32 @@ def longer_bars(fields: Mapping[str, FloatArray], found: Periods) -> LongerBars:
     return LongerBars({name: longer[i, :n].copy() for i, name in enumerate(BAR_FIELDS)}, closed)
 
 
+def longer_bars_of(
+    timeframe: str,
+    clock: MarketClock,
+    now: Moments,
+    symbol: int,
+    fields: Mapping[str, FloatArray],
+) -> LongerBars:
+    """The longer bars of a symbol: those of a second file, or its own put together.
+
+    Args:
+        timeframe: such as ``1d``.
+        clock: that of the bars, with the second file.
+        now: where the symbol's bars stand.
+        symbol: index.
+        fields: open, high, low, close and volume by name, each (n_bars,).
+
+    Raises:
+        StrategyError: the bars are as long.
+    """
+    found = periods(timeframe, clock, now)
+    if clock.slower is None or clock.slower.timeframe != timeframe:
+        return longer_bars(fields, found)
+    given, ends = clock.slower.of_symbol(symbol)
+    return LongerBars(given, np.searchsorted(ends, clock.ends(now), side="right"))
+
+
 class Resampler:
     """Puts the bars of one symbol together, one at a time, with the bits of ``longer_bars``."""
 

@@ -36,6 +36,7 @@ def backtest(
     session_exit: bool = False,
     members: str | Path | None = None,
     fills: str | Path | None = None,
+    slower: str | Path | None = None,
     timezone: str = "UTC",
     exchange: str | None = None,
     bar: str | None = None,
@@ -73,8 +74,8 @@ def backtest(
         instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
         sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
             study file.
-        members, fills, timezone, exchange, bar: the settings of the same names in ``[data]`` of a study
-            file.
+        members, fills, slower, timezone, exchange, bar: the settings of the same names in ``[data]`` of a
+            study file.
         returns: the setting of that name in ``[search]`` of a study file.
         warm_up: bars of its own that a symbol has before its first decision; None takes the longest
             warm-up of the parameters.
@@ -115,6 +116,7 @@ def backtest(
         session_exit=session_exit,
         members=members,
         fills=fills,
+        slower=slower,
         timezone=timezone,
         exchange=exchange,
         bar=bar,

@@ -302,6 +302,7 @@ def set_study(document: Mapping[str, Any], terms: Terms) -> Study:
         **{name: terms.risk[name] for name in RISK_OPTIONS if name != "allow_short"},
         members=terms.data.get("members"),
         fills=terms.data.get("fills"),
+        slower=terms.data.get("slower"),
         timezone=terms.data["timezone"],
         exchange=terms.data.get("exchange"),
         bar=terms.data.get("bar"),

@@ -37,6 +37,7 @@ from optimizer.study_file.bars import load_study_bars
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
+from optimizer.study_file.tables import SIDE_FILES
 from optimizer.sweep.inputs import (
     Inputs,
     feature_keys,
@@ -91,12 +92,12 @@ class CopySearches:
 
     Raises:
         DataError: the bars cannot be used.
-        StudyFileError: the study has a file of members or of finer bars, starts warm, ends by the
+        StudyFileError: the study has one of ``SIDE_FILES``, starts warm, ends by the
             clock, or cannot trade the bars.
     """
 
     def __init__(self, study: Study, mean_block: float | None, workers: int | None) -> None:
-        for name in ("members", "fills"):
+        for name in SIDE_FILES:
             if getattr(study.data, name) is not None:
                 raise StudyFileError(
                     f"{study.source}: [data] {name}: its rows belong to times, at which a copy has other"

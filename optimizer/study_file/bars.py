@@ -16,6 +16,7 @@ from optimizer.bars.rates import rate_at, read_rate
 from optimizer.errors import DataError
 from optimizer.study_file.account import Rate, RateFile
 from optimizer.study_file.study import Study
+from optimizer.study_file.tables import SIDE_FILES
 from optimizer.text import list_text, quoted
 from optimizer.types import Bars, FloatArray, MaskArray, TimeArray
 
@@ -56,7 +57,7 @@ def other_files(study: Mapping[str, Any]) -> str:
         for key in ("cash_rate", "risk_free")
         if isinstance(account.get(key), str)
     ]
-    named = [f"[data] {key} = {data[key]}" for key in ("members", "fills") if data.get(key)]
+    named = [f"[data] {key} = {data[key]}" for key in SIDE_FILES if data.get(key)]
     return list_text([*named, *rates]) or "[account]"
 
 
@@ -111,6 +112,33 @@ def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
             if not (study.base_path / data.fills).exists()
             else f"[data] fills: {error}"
         ) from None
+
+
+def load_slower_bars(study: Study, bars: Bars) -> Bars | None:
+    """The longer bars of the same symbols that a study names.
+
+    Args:
+        study: the study and its folder.
+        bars: the bars of the study.
+
+    Returns:
+        None where the study names no file of them.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    data = study.data
+    if data.slower is None:
+        return None
+    try:
+        return load_bars(
+            study.base_path / data.slower,
+            symbols=bars.symbols,
+            align="outer",
+            timezone=data.timezone,
+        )
+    except DataError as error:
+        raise DataError(f"[data] slower: {error}") from None
 
 
 def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, FloatArray]:

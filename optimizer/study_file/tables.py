@@ -129,6 +129,10 @@ def _read_bar(value: object) -> str:
         raise refusal(str(error)) from None
 
 
+SIDE_FILES = ("members", "fills", "slower")
+"""Files that ``[data]`` may name besides that of the bars."""
+
+
 class DataTable(Table):
     """``[data]``: the bars of the study.
 
@@ -142,6 +146,8 @@ class DataTable(Table):
             folder; None for always.
         fills: file of finer bars in which entries, stops and the maintenance margin are watched,
             relative to the study file's folder; None takes the bars themselves.
+        slower: file of longer bars of the same symbols, relative to the study file's folder, for features
+            with their timeframe; None puts longer bars together from the bars themselves.
         timezone: the time zone of timestamps without a zone, of ``start`` and ``end``, and of
             ``members``; its days count in features of time and of a timeframe.
         exchange: code of the exchange whose sessions count there instead, such as ``XNYS``.
@@ -157,6 +163,7 @@ class DataTable(Table):
     align: Annotated[Align, name_of(*ALIGNMENTS)] = "inner"
     members: Annotated[str, BeforeValidator(filled_text)] | None = None
     fills: Annotated[str, BeforeValidator(filled_text)] | None = None
+    slower: Annotated[str, BeforeValidator(filled_text)] | None = None
     timezone: Annotated[str, BeforeValidator(_read_timezone)] = "UTC"
     exchange: Annotated[str, BeforeValidator(named)] | None = None
     bars_per_year: Annotated[float, real(LEAST_PER_YEAR, MOST_PER_YEAR)] | None = None
@@ -178,7 +185,7 @@ class DataTable(Table):
 
 
 def with_side_paths(data: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """``[data]`` with other paths of its files of members and of finer bars.
+    """``[data]`` with other paths of its ``SIDE_FILES``.
 
     Args:
         data: ``[data]`` as ``Study.to_dict`` gives it.
@@ -188,7 +195,7 @@ def with_side_paths(data: Mapping[str, Any], move: Callable[[str], str]) -> dict
         The table.
     """
     moved = dict(data)
-    for key in ("members", "fills"):
+    for key in SIDE_FILES:
         if moved.get(key) is not None:
             moved[key] = move(moved[key])
     return moved

@@ -202,7 +202,7 @@ class Inputs:
             "rules": {
                 one.name: getattr(self.rules, one.name)
                 for one in fields(self.rules)
-                if one.name not in (*_RULE_ARRAYS, "finer")
+                if one.name not in (*_RULE_ARRAYS, "finer", "slower")
             },
             "finer": self.rules.finer is not None,
         }
@@ -297,6 +297,7 @@ class Inputs:
                     "finer": FinerBars(*(mapped(f"finer_{one.name}") for one in fields(FinerBars)))
                     if head["finer"]
                     else None,
+                    "slower": None,
                 }
             ),
             **{name: mapped(name) for name in cls._ARRAYS},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -18,7 +18,13 @@ from optimizer.bars.timestamps import last_of_days
 from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.errors import DataError
 from optimizer.market.clock import MarketClock, market_clock
-from optimizer.study_file.bars import load_finer_bars, load_study_members, load_study_rates
+from optimizer.market.slower import SlowerBars, slower_bars
+from optimizer.study_file.bars import (
+    load_finer_bars,
+    load_slower_bars,
+    load_study_members,
+    load_study_rates,
+)
 from optimizer.study_file.space import Space
 from optimizer.study_file.spans import correlation_refresh
 from optimizer.study_file.study import Study
@@ -66,6 +72,8 @@ class Rules:
             always.
         flat: whether nothing may be wanted at each close, (n_bars, n_symbols), 1 or 0; None for never.
         finer: the finer bars inside each bar; None where the study has none.
+        slower: longer bars of a second file; None where the study has none, and in workers, which compute
+            no features.
         counted: whether each bar closes a return of the metrics, (n_bars,), 1 or 0; None where every bar
             does.
         returns_per_year: annualizes these returns.
@@ -96,6 +104,7 @@ class Rules:
     members: MaskArray | None
     flat: MaskArray | None
     finer: FinerBars | None
+    slower: SlowerBars | None
     counted: MaskArray | None
     returns_per_year: float
     timezone: str
@@ -149,7 +158,8 @@ class Rules:
             DataError: there is no such exchange, its calendar does not span the bars, or
                 exchange-calendars is not installed.
         """
-        return market_clock(bars.timestamps, self.timezone, self.exchange, self.bar)
+        clock = market_clock(bars.timestamps, self.timezone, self.exchange, self.bar)
+        return replace(clock, slower=self.slower)
 
     @property
     def margin(self) -> bool:
@@ -165,13 +175,15 @@ class Rules:
 
     @property
     def files_hash(self) -> str:
-        """SHA-256 of what the study's files other than its bars say: rates, membership, finer bars."""
+        """SHA-256 of what the study's files other than its bars say: rates, membership, other bars."""
         digest = hashlib.sha256(np.ascontiguousarray(self.rates).tobytes())
         if self.members is not None:
             digest.update(np.ascontiguousarray(self.members).tobytes())
         if self.finer is not None:
             for one in fields(self.finer):
                 digest.update(np.ascontiguousarray(getattr(self.finer, one.name)).tobytes())
+        if self.slower is not None:
+            digest.update(f"slower {self.slower.bars.content_hash}".encode())
         return digest.hexdigest()
 
     @property
@@ -229,6 +241,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         members=load_study_members(study, bars),
         flat=session_exits(study, bars) if study.risk.session_exit else None,
         finer=load_finer_bars(study, bars),
+        slower=_slower(study, bars),
         counted=counted,
         returns_per_year=bars.bars_per_year
         if counted is None
@@ -244,6 +257,18 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         if array is not None:
             array.flags.writeable = False
     return rules
+
+
+def _slower(study: Study, bars: Bars) -> SlowerBars | None:
+    found = load_slower_bars(study, bars)
+    if found is None:
+        return None
+    zone, exchange = study.data.timezone, study.data.exchange
+    clock = market_clock(bars.timestamps, zone, exchange, _bar_duration(study, bars))
+    try:
+        return slower_bars(found, bars.symbols, clock, zone, exchange)
+    except DataError as error:
+        raise DataError(f"[data] slower: {error}") from None
 
 
 def _bar_duration(study: Study, bars: Bars) -> int:

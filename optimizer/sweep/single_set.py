@@ -192,6 +192,7 @@ def single_set_study(
     session_exit: bool = False,
     members: str | Path | None = None,
     fills: str | Path | None = None,
+    slower: str | Path | None = None,
     timezone: str = "UTC",
     exchange: str | None = None,
     bar: str | None = None,
@@ -207,7 +208,7 @@ def single_set_study(
         read: reads the file of a strategy if ``own`` does not say what it declares.
         account, instruments, sizing, allocation, entry, session_exit: the arguments that
             ``optimizer.backtest`` takes.
-        members, fills, timezone, exchange, bar, returns: likewise.
+        members, fills, slower, timezone, exchange, bar, returns: likewise.
 
     Raises:
         StudyFileError: a parameter is unknown, or a value is out of bounds.
@@ -250,13 +251,13 @@ def single_set_study(
         whole = isinstance(value, float) and value.is_integer()
         if table != "costs" or key not in fixed:
             place[key] = int(value) if whole else value
+    side_files = {"members": members, "fills": fills, "slower": slower}
     content = {
         "study": {"name": "backtest"},
         "data": {
             "path": ".",
             "timezone": timezone,
-            **({} if members is None else {"members": str(members)}),
-            **({} if fills is None else {"fills": str(fills)}),
+            **{name: str(path) for name, path in side_files.items() if path is not None},
             **({} if exchange is None else {"exchange": exchange}),
             **({} if bar is None else {"bar": bar}),
         },

@@ -18,6 +18,7 @@ from optimizer.review.stress import changes, parts
 from optimizer.review.stress.limits import Limit, break_even, largest_account
 from optimizer.review.stress.rows import NO_FIGURES, Row, Stress, quantile, symbols_text
 from optimizer.review.stress.simulation import Figures, InSample, Simulated
+from optimizer.study_file.tables import SIDE_FILES
 from optimizer.sweep.buy_and_hold import UNIVERSE
 
 SKIPPED = 0.1
@@ -308,7 +309,7 @@ class _Stressed:
             **{name: terms.data[name] for name in ("align", "timezone")},
             bar=terms.data.get("bar"),
         )
-        without = dict.fromkeys(("members", "fills"))
+        without = dict.fromkeys(SIDE_FILES)
         document = self._exported.document
         if document.get("market") not in bars.symbols:
             document = {**document, "market": None}

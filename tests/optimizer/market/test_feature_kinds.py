@@ -11,7 +11,7 @@ import pytest
 
 from kernels.codes import LIVE
 from optimizer.bars.times import HOUR
-from optimizer.errors import StrategyError
+from optimizer.errors import DataError, StrategyError
 from optimizer.market.clock import market_clock
 from optimizer.market.feature_keys import (
     BAR_FIELDS,
@@ -24,6 +24,7 @@ from optimizer.market.feature_keys import (
 )
 from optimizer.market.feature_steps import FeatureSteps
 from optimizer.market.features import bars_of_warm_up, compute_features
+from optimizer.market.slower import slower_bars
 from optimizer.market.time_features import TIME_FEATURES
 from optimizer.sweep.universe import live_mask, tradable_mask
 from optimizer.types import Bars, FloatArray
@@ -36,6 +37,39 @@ def hourly(n_bars: int = 400, n_symbols: int = 5, seed: int = 2, start: str = "2
     bars = random_bars(n_bars, [f"S{s}" for s in range(n_symbols)], seed)
     times = np.datetime64(start, "ns") + np.arange(n_bars) * np.timedelta64(1, "h")
     return with_present(replace(bars, timestamps=times), random_presence(n_bars, n_symbols, seed))
+
+
+def test_bars_of_a_second_file_are_seen_once_they_have_closed() -> None:
+    """Daily bars of New York, which close at 16:00 there: the clock changes in March."""
+    bars = random_bars(400, ["A", "B"], 3)
+    times = np.datetime64("2024-03-05", "ns") + np.arange(400) * np.timedelta64(1, "h")
+    bars = replace(bars, timestamps=times)
+    dates = ["02-29", "03-06", "03-07", "03-08", "03-11", "03-12", "03-14", "03-15"]
+    days = np.array([f"2024-{date}" for date in dates], "M8[ns]")
+    daily = replace(random_bars(8, ["A", "B", "C"], 4), timestamps=days)
+    present = np.ones((8, 3), np.uint8)
+    present[[2, 4, 7], [1, 0, 0]] = 0
+    daily = with_present(daily, present)
+    clock = market_clock(bars.timestamps, exchange="XNYS")
+    slower = slower_bars(daily, bars.symbols, clock, "UTC", "XNYS")
+    assert slower.timeframe == "1d"
+    closes = [f"2024-{date}T{21 if date < '03-10' else 20}" for date in dates]
+    assert slower.ends.tolist() == [
+        int(np.datetime64(one, "ns").astype(np.int64)) for one in closes
+    ]
+    clock = replace(clock, slower=slower)
+    columns = compute_features(bars, [("close@1d",)], clock=clock)
+    for s in range(2):
+        for t in range(400):
+            end = times[t] + np.timedelta64(1, "h")
+            known = [
+                daily.close[i, s]
+                for i, one in enumerate(closes)
+                if np.datetime64(one, "ns") <= end and present[i, s]
+            ]
+            assert columns.values[t, s, 0] == known[-1]
+    with pytest.raises(DataError, match="bars of 1 hour; expected bars that are longer"):
+        slower_bars(bars, bars.symbols, clock, "UTC", None)
 
 
 def distance(bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray:
@@ -71,6 +105,14 @@ KEYS: list[FeatureKey] = [
 def test_one_bar_at_a_time_has_the_bits_of_the_columns(market: dict[str, Any]) -> None:
     bars = hourly()
     clock = market_clock(bars.timestamps, **market)
+    if "exchange" in market:
+        daily = replace(
+            random_bars(30, [*bars.symbols, "Z"], 8),
+            timestamps=np.datetime64("2024-02-20", "ns") + np.arange(30) * np.timedelta64(24, "h"),
+        )
+        clock = replace(
+            clock, slower=slower_bars(daily, bars.symbols, clock, "UTC", market["exchange"])
+        )
     members = (np.random.default_rng(5).random((bars.n_bars, bars.n_symbols)) < 0.8).astype(
         np.uint8
     )

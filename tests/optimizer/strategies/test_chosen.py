@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import optimizer
-from optimizer.errors import DataError, StrategyError
+from optimizer.errors import DataError, StrategyError, StudyError, StudyFileError
 from optimizer.flow.look_ahead import LookAhead
 from optimizer.flow.prepared import prepare_flow
 from optimizer.market import time_features, timeframes
@@ -22,7 +22,7 @@ from optimizer.store.export import export_sets
 from optimizer.strategies.user import read_strategy
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
-from optimizer.sweep.inputs import prepare
+from optimizer.sweep.inputs import prepare, study_warm_up
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.universe import tradable_mask
 from optimizer.types import Bars, FloatArray, IntArray
@@ -118,6 +118,49 @@ def test_a_study_of_every_kind_is_replayed_bar_by_bar(tmp_path: Path) -> None:
     assert len(result.fills) > 20
     # Nothing is decided but exits at the last bar of a New York day, 03:00 or 04:00 UTC.
     assert not optimizer.look_ahead_check(study, bars)
+
+
+def test_a_study_reads_longer_bars_of_a_second_file(tmp_path: Path) -> None:
+    """In the sweep and bar by bar; the file is one of those that a replay must find unchanged."""
+    hourly().to_frame().to_parquet(tmp_path / "bars.parquet")
+    days = np.datetime64("2024-01-01", "ns") + np.arange(120) * np.timedelta64(24, "h")
+    bars = optimizer.load_bars(tmp_path / "bars.parquet", align="outer")
+    daily = replace(random_bars(120, bars.symbols, 6), timestamps=days)
+    write_bars(tmp_path / "daily.parquet", daily)
+    study = study_of(
+        tmp_path,
+        strategy={"lookback": {"choices": [5, 9]}, "days": 4},
+        data={"slower": "daily.parquet", "bar": "1h"},
+        search={"sampler": "grid"},
+        risk={"max_exposure": 0.8, "volatility_lookback": 10, "kelly_fraction": 0.2},
+    )
+    space = build_space(study)
+    rules = study_rules(study, space, bars)
+    assert study_warm_up(space, rules, bars) < 4 * 24  # their history begins before the bars
+    run_study(study, out=tmp_path / "out", workers=2)
+    file = export_sets(tmp_path / "out")
+    found = replay(file, events=True)
+    assert found.differences == ()
+    assert found.parity is not None and found.parity.differences == ()
+    assert len(optimizer.backtest(bars, file).fills) > 10
+    assert not optimizer.look_ahead_check(study, bars)
+    with pytest.raises(StudyFileError, match=r"\[data\] slower: its rows belong to times"):
+        optimizer.calibrate(study, copies=2)
+    write_bars(
+        tmp_path / "daily.parquet", replace(daily, close=np.minimum(daily.open, daily.close))
+    )
+    with pytest.raises(
+        StudyError, match=r"\[data\] slower = .*daily.parquet: not what the study had"
+    ):
+        replay(file)
+    (tmp_path / "daily.parquet").unlink()
+    with pytest.raises(DataError, match=r"^\[data\] slower: .*daily\.parquet: no such file"):
+        study_rules(study, space, bars)
+    write_bars(
+        tmp_path / "daily.parquet", replace(daily, timestamps=days[:1] + (days - days[0]) // 48)
+    )
+    with pytest.raises(DataError, match=r"^\[data\] slower: .*expected bars that are longer"):
+        study_rules(study, space, bars)
 
 
 def test_a_study_with_an_exchange_carries_it_everywhere(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import talib
 
 import optimizer
 from optimizer.errors import StrategyError
+from optimizer.market.feature_keys import FeatureKey
 from optimizer.market.features import compute_features
 from optimizer.market.talib_features import TalibFeature, talib_warm_up
 from optimizer.review.replay import replay
@@ -43,7 +44,7 @@ def signal(trend, histogram, upper, parabolic, pattern, strong, weekly, close, l
 
 def test_the_values_are_those_of_talib() -> None:
     bars = random_bars(200)
-    keys = [("talib.ADX", 7), ("talib.MACD.macdsignal", 4, 9, 3), ("talib.OBV",)]
+    keys: list[FeatureKey] = [("talib.ADX", 7), ("talib.MACD.macdsignal", 4, 9, 3), ("talib.OBV",)]
     given = {key[0]: TalibFeature(key[0], "") for key in keys}
     columns = compute_features(bars, keys, given)
     for s in range(bars.n_symbols):
