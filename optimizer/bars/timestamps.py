@@ -16,7 +16,7 @@ from optimizer.bars.symbols import refuse_nested
 from optimizer.bars.written_times import ZONE_NAME, day_comes_first, iso_text
 from optimizer.errors import DataError
 from optimizer.text import one_line
-from optimizer.types import IntArray, MaskArray, TimeArray
+from optimizer.types import IntArray, TimeArray
 
 Moment = str | datetime.date | np.datetime64
 """A date or a time: ISO 8601 text, ``date``, ``datetime``, pandas ``Timestamp`` or numpy's."""
@@ -263,19 +263,3 @@ def _named_zone(texts: pd.Series[Any]) -> tuple[pd.Series[Any], zoneinfo.ZoneInf
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         return texts, None
     return pd.Series([match[1] for match in matches if match], dtype="str"), zone
-
-
-def last_of_days(timestamps: TimeArray, timezone: str) -> MaskArray:
-    """Whether each bar is the last one of its day.
-
-    Args:
-        timestamps: the times of the bars, shape (n_bars,), strictly increasing, UTC.
-        timezone: whose days count.
-
-    Returns:
-        (n_bars,), 1 or 0; the last bar ends a day in any case.
-    """
-    days = pd.DatetimeIndex(timestamps, tz="UTC").tz_convert(timezone).normalize()
-    last = np.ones(len(timestamps), dtype=np.uint8)
-    last[:-1] = days[1:] != days[:-1]
-    return last

@@ -13,7 +13,7 @@ from optimizer.bars.calendars import exchange_sessions
 from optimizer.bars.sizes import bar_size
 from optimizer.bars.times import DAY, LONG_BAR, SECOND, to_nanoseconds
 from optimizer.bars.timestamps import without_zone
-from optimizer.types import BoolArray, IntArray, TimeArray
+from optimizer.types import BoolArray, IntArray, MaskArray, TimeArray
 
 if TYPE_CHECKING:
     from optimizer.market.slower import SlowerBars
@@ -181,6 +181,30 @@ def market_clock(
         size = bar_size(timestamps) if len(timestamps) > 1 else DAY
     first, last = (int(one) // DAY for one in to_nanoseconds(timestamps[[0, -1]]))
     return _clock(timezone, exchange, size, first - _MARGIN, last + _MARGIN)
+
+
+def last_of_days(
+    timestamps: TimeArray,
+    timezone: str = "UTC",
+    exchange: str | None = None,
+    size: int | None = None,
+) -> MaskArray:
+    """Whether each bar is the last one of its day, or of its session where there is an exchange.
+
+    Args:
+        timestamps, timezone, exchange, size: those of ``market_clock``.
+
+    Returns:
+        (n_bars,), 1 or 0; the last bar ends a day in any case.
+
+    Raises:
+        DataError: as ``market_clock``.
+    """
+    last = np.ones(len(timestamps), dtype=np.uint8)
+    if len(timestamps) > 1:
+        sessions = market_clock(timestamps, timezone, exchange, size).at(timestamps).sessions
+        last[:-1] = sessions[1:] != sessions[:-1]
+    return last
 
 
 @lru_cache(maxsize=32)

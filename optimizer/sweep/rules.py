@@ -14,10 +14,9 @@ from optimizer.bars.finer import FinerBars
 from optimizer.bars.per_year import days_per_year
 from optimizer.bars.sizes import bar_size
 from optimizer.bars.times import DAY, read_duration
-from optimizer.bars.timestamps import last_of_days
 from optimizer.catalogue import STOPS, STOPS_ATR
 from optimizer.errors import DataError
-from optimizer.market.clock import MarketClock, market_clock
+from optimizer.market.clock import MarketClock, last_of_days, market_clock
 from optimizer.market.slower import SlowerBars, slower_bars
 from optimizer.study_file.bars import (
     load_finer_bars,
@@ -215,7 +214,8 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         return any(max(branch.values(name)) > 0 for branch in space.branches) or any(given)
 
     daily = study.search.returns == "day"
-    counted = last_of_days(bars.timestamps, study.data.timezone) if daily else None
+    zone, exchange, size = study.data.timezone, study.data.exchange, _bar_duration(study, bars)
+    counted = last_of_days(bars.timestamps, zone, exchange, size) if daily else None
     fixed = space.branches[0].fixed
     rules = Rules(
         initial_cash=study.costs.initial_cash,
@@ -239,7 +239,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         instruments=_instruments(study, bars.symbols),
         rates=_rates(study, bars),
         members=load_study_members(study, bars),
-        flat=session_exits(study, bars) if study.risk.session_exit else None,
+        flat=session_exits(study, bars, size) if study.risk.session_exit else None,
         finer=load_finer_bars(study, bars),
         slower=_slower(study, bars),
         counted=counted,
@@ -248,7 +248,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         else days_per_year(bars.timestamps, bars.bars_per_year),
         timezone=study.data.timezone,
         exchange=study.data.exchange,
-        bar=_bar_duration(study, bars),
+        bar=size,
     )
     if rules.exchange is not None:
         rules.clock(bars)  # raises if there is no such exchange

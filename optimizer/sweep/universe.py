@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.codes import LEAVING, LIVE, WAITING
-from optimizer.bars.timestamps import last_of_days
 from optimizer.errors import DataError
+from optimizer.market.clock import last_of_days
 from optimizer.study_file.study import Study
 from optimizer.types import Bars, IntArray, MaskArray
 
@@ -28,25 +28,27 @@ def symbol_ends(bars: Bars) -> IntArray:
     return ends
 
 
-def session_exits(study: Study, bars: Bars) -> MaskArray:
+def session_exits(study: Study, bars: Bars, size: int | None = None) -> MaskArray:
     """The closes at which nothing may be wanted, so that nothing is held over the end of a session.
 
-    A session is a day of ``[data] timezone``, and of each symbol the bars that it has in it.
+    A session is one of ``[data] exchange``, else a day of ``[data] timezone``, and of each symbol the
+    bars that it has in it.
 
     Args:
         study: whose orders fill at the next open, or at the close of the bar that decides.
         bars: the bars of the study.
+        size: duration of a bar, nanoseconds; None takes that of the steps.
 
     Returns:
         Shape (n_bars, n_symbols), 1 or 0.
 
     Raises:
-        DataError: the bars are as long as a session.
+        DataError: the bars are as long as a session, or there is no such exchange.
     """
     flat = np.zeros((bars.n_bars, bars.n_symbols), dtype=np.uint8)
     for s in range(bars.n_symbols):
         own = bars.own(s)
-        ends = last_of_days(bars.timestamps[own], study.data.timezone)
+        ends = last_of_days(bars.timestamps[own], study.data.timezone, study.data.exchange, size)
         if ends.mean() > 0.5:
             raise DataError(
                 f"{bars.source}: [risk] session_exit = true closes positions before the end of each day,"

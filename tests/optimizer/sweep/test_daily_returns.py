@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from optimizer.bars.timestamps import last_of_days
 from optimizer.errors import DataError
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import run_flow
+from optimizer.market.clock import last_of_days
 from optimizer.review.backtest import backtest
 from optimizer.review.replay import replay
 from optimizer.search.run import run_study
@@ -55,6 +55,13 @@ def test_days_are_those_of_the_time_zone() -> None:
     assert ends == ["03-07T04:00", "03-08T04:00", "03-09T03:00", "03-09T14:00"]
     ends = [str(times[i])[5:16] for i in np.flatnonzero(last_of_days(times, "UTC"))]
     assert ends == ["03-07T23:00", "03-08T23:00", "03-09T14:00"]
+
+
+def test_days_are_the_sessions_of_an_exchange() -> None:
+    """One of futures in Chicago begins at 17:00 of the day before, which is 23:00 UTC in winter."""
+    times = pd.date_range("2020-01-06 20:00", periods=40, freq="h").to_numpy()
+    ends = np.flatnonzero(last_of_days(times, exchange="CMES"))
+    assert [str(times[i])[5:16] for i in ends] == ["01-06T22:00", "01-07T22:00", "01-08T11:00"]
 
 
 def excess_of_days(equity: pd.Series[float], before: float) -> Any:
