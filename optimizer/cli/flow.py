@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from rich.text import Text
 
 from optimizer.cli.console import confirmed, console, format_cell, new_table, say, warn_close_fill
 from optimizer.cli.interruption import resumable
@@ -154,6 +156,8 @@ def trace(
         bool,
         typer.Option("--rejects", help="Count why signals led to no order, and orders to no fill."),
     ] = False,
+    fills: Annotated[bool, typer.Option("--fills", help="List the last fills.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many of the fills.")] = 20,
     database: Annotated[
         Optional[str],
         typer.Option(help="URL, if that of the flow needs a password and PGPASSWORD is not set."),
@@ -163,13 +167,16 @@ def trace(
     from optimizer.analytics.reader import open_reader
     from optimizer.flow.folder import FlowFolder
 
-    if (fill is None) == (not rejects):
-        raise StudyError("trace: give a FILL_ID, or --rejects")
+    if (fill is not None, rejects, fills).count(True) != 1:
+        raise StudyError("trace: give a FILL_ID, --fills, which lists them, or --rejects")
     flow_folder = FlowFolder(folder)
     record = flow_folder.record()
     if record.caveat is not None:
         say(record.caveat, "yellow")
     with open_reader(database or flow_folder.database(confirmed)) as reader:
+        if fills:
+            _print_fills(reader.last_fills(top, record.portfolios))
+            return
         if fill is None:
             for reason, count in reader.reject_counts(record.portfolios):
                 say(f"{count:>12,}  {reason}")
@@ -181,6 +188,23 @@ def trace(
             for name, value in chain[part].items():
                 if value is not None:
                     say(f"  {name.replace('_', ' '):<18} {value}")
+
+
+def _print_fills(rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        say("no fills")
+        return
+    table = new_table()
+    numbers = ("quantity", "price", "cost")
+    for name in ("FILL_ID", "time, UTC", "symbol", "kind", *numbers):
+        table.add_column(
+            name, justify="right" if name in numbers else "left", no_wrap=name == "FILL_ID"
+        )
+    for row in rows:
+        time = str(row["time"] or f"bar {row['bar']}")[:16]
+        cells = (format_cell(row[name]) for name in numbers)
+        table.add_row(Text(row["fill_id"]), time, Text(row["symbol"]), row["kind"], *cells)
+    console.print(table)
 
 
 CHAIN = {

@@ -53,7 +53,9 @@ def report(
     ] = None,
     number: Annotated[
         Optional[int],
-        typer.Option("--set", min=0, help="Number of the set that it is about [default: the best]."),
+        typer.Option(
+            "--set", min=0, help="Number of the set that it is about [default: the best]."
+        ),
     ] = None,
     trust: Trust = False,
     quiet: Annotated[

@@ -12,7 +12,6 @@ from kernels.metrics import sharpe_ratio
 from optimizer.review.rerun import Rerun
 from optimizer.selection.sets import returns_between
 from optimizer.sweep.buy_and_hold import held_equity
-from optimizer.types import FloatArray
 from optimizer.views.report.lines import line, milliseconds
 from optimizer.views.report.style import LIGHT, TEMPLATE, figure
 from optimizer.views.report.trades import yearly_returns
@@ -92,9 +91,9 @@ def over_time(one: Rerun, subject: str, benchmark: pd.Series[float] | None) -> g
         ratios = rolling_sharpe(one, equity)
         times = milliseconds(pd.DatetimeIndex(ratios.index))
         show = f"Sharpe ratio of {name}: %{{y:.2f}}<extra></extra>"
-        values = ratios.to_numpy(np.float64)
+        values = np.asarray(ratios, np.float64)
         made.add_trace(line(times, values, name, color, dash, hovertemplate=show), 1, 1)
-    weights: FloatArray = one.result.weights.to_numpy(np.float64)
+    weights = np.asarray(one.result.weights, np.float64)
     times = milliseconds(pd.DatetimeIndex(one.result.equity.index))
     shares = [("exposure, gross", np.abs(weights), "teal", "solid")]
     if (weights < 0.0).any():

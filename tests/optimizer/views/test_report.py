@@ -335,7 +335,7 @@ def test_the_best_sets_have_a_column_for_each_parameter(
     table = re.search(r'<table class="lead">(.*?)</table>', page, re.DOTALL)
     assert table is not None
     head, *rows = [
-        [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        [html.unescape(cell) for cell in re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row)]
         for row in table[1].split("</tr>")
         if "<t" in row
     ]
@@ -353,10 +353,11 @@ def test_prices_are_marked_where_the_set_traded(content: Content) -> None:
     fills = content.winner.result.fills
     for symbol, made in zip(names, prices(content.winner, content.trades, names), strict=True):
         own = content.trades[content.trades["symbol"] == symbol]
-        marks = {one.name: one for one in made.data[1:]}
-        assert len(marks["buy"].x) == (own["side"] == "long").sum()
+        marks = {one.name: one.y for one in made.data[1:]}
+        assert len(marks["buy"]) == (own["side"] == "long").sum()
+        assert len(marks.get("sell", ())) == (own["end"] != "open").sum()
         filled = set(fills.loc[fills["symbol"] == symbol, "price"])
-        assert {*marks["buy"].y, *marks["sell"].y} <= filled
+        assert {price for prices in marks.values() for price in prices} <= filled
 
 
 def test_the_last_rolling_sharpe_ratio_is_that_of_empyrical(content: Content) -> None:
