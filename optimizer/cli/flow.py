@@ -28,8 +28,8 @@ class Risks(StrEnum):
     ALL = "all"
 
 
-STEPS_PER_SECOND = 25_000
-"""Steps (bar x symbol x portfolio) per second of a traced flow, for the estimate up front."""
+STEPS_PER_SECOND, TRACED_PER_SECOND = 25_000, 15_000
+"""Steps (bar x symbol x portfolio) per second of a flow without and with a trace, for the estimate."""
 
 
 def flow(
@@ -72,7 +72,7 @@ def flow(
     prepared = prepare_flow(loaded, bars, risk=risk.value)
     if not unseal:
         prepared = prepared.before_holdout()
-    estimated = prepared.n_steps / STEPS_PER_SECOND
+    estimated = _seconds(prepared, traced=not no_trace)
     if estimated > max_seconds:
         raise StudyError(
             f"{study}: {counted(len(prepared.specs), 'portfolio')} one bar at a time take about"
@@ -104,7 +104,9 @@ def flow(
             result = run_on_workers(prepared, trace, workers)
     seconds = time.perf_counter() - start
     table = new_table()
-    for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
+    currency = loaded.account.currency
+    equity = "final equity" if currency is None else f"final equity, {currency}"
+    for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", equity):
         table.add_column(name, justify="left" if name in ("portfolio", "strategy") else "right")
     for number, (spec, view) in enumerate(zip(result.specs, result.views, strict=True)):
         out_of_sample = result.out_of_sample[number]["sharpe"] if result.out_of_sample else None
@@ -134,6 +136,18 @@ def flow(
             say(f"to read it, start barsweep {PASSWORD_HINT}", "yellow")
         if fills:
             say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
+
+
+def _seconds(prepared: PreparedFlow, *, traced: bool) -> float:
+    """About how long a flow takes on one core: its steps, and the fits of its regime models."""
+    from optimizer.search.preflight import SECONDS_PER_FIT
+
+    fits = 0.0
+    for name, _, parameters in {spec.regime for spec in prepared.specs}:
+        if name in SECONDS_PER_FIT:
+            refits = prepared.stop / dict(parameters)["refit_bars"]
+            fits += (1.0 + refits) * SECONDS_PER_FIT[name]
+    return prepared.n_steps / (TRACED_PER_SECOND if traced else STEPS_PER_SECOND) + fits
 
 
 def _note_look(prepared: PreparedFlow) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from optimizer.catalogue import column
 from optimizer.study_file.search_tables import Quantile
 from optimizer.study_file.settings import Choices, Range, Setting, Span, Sweep
+from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted
 from optimizer.views.report.content import Content
@@ -85,7 +86,7 @@ def _account(content: Content) -> Rows:
         (name.replace("_", " "), _by_symbol(values)) for name, values in costs.per_symbol.items()
     ]
     fill = "the close that decides" if costs.fill == "close" else "the next open"
-    rows += [("fills at", fill), ("initial cash", f"{costs.initial_cash:,.6g}")]
+    rows += [("fills at", fill), ("initial cash", _cash(study))]
     rows.append(("short positions", "allowed" if study.risk.allow_short else "none"))
     lends = study.risk.allow_short or study.account.leverage > 1.0
     shown = account if lends else {"cash_rate": account["cash_rate"]}
@@ -95,6 +96,11 @@ def _account(content: Content) -> Rows:
         if value not in (0.0, None)
     ]
     return rows
+
+
+def _cash(study: Study) -> str:
+    text = f"{study.costs.initial_cash:,.6g}"
+    return text if study.account.currency is None else f"{text} {study.account.currency}"
 
 
 def _by_symbol(values: Mapping[str, Any]) -> str:

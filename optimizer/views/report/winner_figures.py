@@ -82,7 +82,7 @@ def equity(
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         values = np.asarray(stitched["equity"], np.float64)
         made.add_trace(line(own, values, name, "teal", "dashdot", hovertemplate=show), 1, 1)
-    made.update_yaxes(title_text="equity, money", tickformat="~s", row=1, col=1)
+    made.update_yaxes(title_text=f"equity, {winner.study.account.money}", tickformat="~s", row=1, col=1)
     made.update_yaxes(title_text="drawdown", tickformat=".0%", row=2, col=1)
     made.update_xaxes(type="date", hoverformat="%Y-%m-%d %H:%M")
     made.update_xaxes(title_text="date (UTC)", row=2, col=1)
@@ -163,11 +163,12 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
     return made
 
 
-def costs(by_year: pd.Series) -> go.Figure:
+def costs(by_year: pd.Series, money: str) -> go.Figure:
     """Commission and slippage paid in each year.
 
     Args:
         by_year: money by calendar year.
+        money: what the money is called.
 
     Returns:
         The figure.
@@ -182,7 +183,7 @@ def costs(by_year: pd.Series) -> go.Figure:
         )
     )
     made.update_xaxes(title_text="year", type="category")
-    made.update_yaxes(title_text="costs, money", tickformat="~s")
+    made.update_yaxes(title_text=f"costs, {money}", tickformat="~s")
     return made
 
 

@@ -283,14 +283,14 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
     best = content.winner
     if best is None:
         return None
-    result, rules = best.result, best.inputs.rules
+    result, rules, money = best.result, best.inputs.rules, best.study.account.money
     by_year = costs_by_year(result.fills, result.equity)
     total = float(by_year.sum())
     before = float(result.equity.iloc[-1]) - rules.initial_cash + total
     years = len(result.equity) / best.inputs.bars.bars_per_year
     return {
         "summary": [
-            ("costs paid", f"{total:,.0f}", "beyond the market's prices, money"),
+            ("costs paid", f"{total:,.0f}", f"beyond the market's prices, {money}"),
             ("a year", f"{total / years:,.0f}", f"over {years:.1f} years"),
             (
                 "share of the profit before costs",
@@ -299,7 +299,7 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
             ),
             ("fills", f"{len(result.fills):,}", ""),
         ],
-        "height": drawn.add("costs", winner_figures.costs(by_year)),
+        "height": drawn.add("costs", winner_figures.costs(by_year, money)),
         "terms": ", ".join(
             f"{name} {value:g}"
             for name, value in result.parameters.items()

@@ -120,7 +120,7 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
     assert rejects.returncode == 0
     counted = dict(re.findall(r"^ +([\d,]+)  (\w+)$", rejects.stdout, re.MULTILINE))
     assert ", ".join(f"{name} {n}" for n, name in counted.items()) in done.stdout
-    listed = barsweep("trace", "out/a flow's", "--fills", "--top", 3, folder=folder)
+    listed = barsweep("trace", "out/a flow's", "--fills", "--top", "3", folder=folder)
     assert listed.returncode == 0, listed.stderr
     assert command[-1] in listed.stdout and len(listed.stdout.splitlines()) == 1 + 3
     everything = barsweep(

@@ -44,7 +44,8 @@ def events(text: str) -> list[dict[str, Any]]:
 def progress(**values: Any) -> Progress:
     known: dict[str, Any] = {
         "trials": 16, "n_trials": 64, "sets": 32_000, "distinct": 32_000, "best": 1.25,
-        "objective": "sharpe", "best_set": 4711, "seconds": 8.0, "worker_use": 0.87, "memory_bytes": 812_000_000,
+        "objective": "sharpe", "best_set": 4711, "seconds": 8.0,
+        "worker_use": 0.87, "memory_bytes": 812_000_000,
     }  # fmt: skip
     return Progress(**{**known, **values})
 

@@ -420,9 +420,15 @@ def test_one_set_and_no_holdout(tmp_path: Path) -> None:
 
 
 def test_several_objectives(tmp_path: Path) -> None:
-    folder = ran(tmp_path, search={"objective": ["max_drawdown", "cagr"], "sampler": "nsga2"})
+    folder = ran(
+        tmp_path,
+        search={"objective": ["max_drawdown", "cagr"], "sampler": "nsga2"},
+        account={"currency": "EUR"},
+    )
     page = write_report(folder).read_text()
     assert "Several objectives: figures show the first, max_drawdown" in words(page)
+    assert "100,000 EUR" in words(page)
+    assert spec(page)["figures"]["equity"]["layout"]["yaxis"]["title"]["text"] == "equity, EUR"
     # Less of a drawdown is better.
     history = {trace["name"]: trace for trace in spec(page)["figures"]["history"]["data"]}
     best = history["best so far"]["y"]
