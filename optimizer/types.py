@@ -28,10 +28,11 @@ TimeArray = npt.NDArray[np.datetime64]
 _Number = TypeVar("_Number", bound=np.generic)
 
 NOT_TRADED, NO_VOLUME, NO_BUYING_POWER = "not_traded", "no_volume", "no_buying_power"
-NOT_REACHED, NOT_FILLED = "not_reached", "not_filled"
+NOT_REACHED, NOT_FILLED, NOT_HELD = "not_reached", "not_filled", "not_held"
 """Reject reasons of an order that became no fill: its symbol did not trade in the bar, the share of the
 bar's volume was less than a lot (of a stop too), or the buying power was; the bar did not reach the price
-at which an entry waited, or the entry was cancelled; a real broker did not fill it.
+at which an entry waited, or the entry was cancelled; a real broker did not fill it; it sells what is not
+held, and short positions are off.
 
 Only the trace has them, next to the reasons of ``kernels.codes``; the sweep needs no codes for them.
 """

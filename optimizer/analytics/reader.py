@@ -117,6 +117,22 @@ class AnalyticsReader:
                 counts[reason] += count
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
+    def last_fills(
+        self, most: int, portfolios: Collection[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The last fills, in the order of their bars.
+
+        Args:
+            most: how many.
+            portfolios: IDs of those whose fills count; None counts all in the database.
+        """
+        fills = TABLES["fills"]
+        query = sa.select(fills)
+        if portfolios is not None:
+            query = query.where(fills.c.portfolio_id.in_(list(portfolios)))
+        query = query.order_by(fills.c.bar.desc(), fills.c.fill_id.desc()).limit(most)
+        return [_record(row) for row in self._run(self._rows(query))][::-1]
+
     def portfolios(self) -> list[dict[str, Any]]:
         """All portfolios in the order of their IDs, with parameters as dicts."""
         table = TABLES["portfolios"]

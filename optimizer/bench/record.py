@@ -46,8 +46,16 @@ class Measurement:
 
     @property
     def share(self) -> float | None:
-        """Share of the limit that is reached, 0 to 1; None where there is no limit."""
-        return None if self.limit_ns is None else self.limit_ns / self.ns
+        """Share of the limit that is reached, 0 to 1; None where there is no limit.
+
+        A limit is measured too. A kernel that takes less than its limit reaches all of it.
+        """
+        return None if self.limit_ns is None else min(self.limit_ns / self.ns, 1.0)
+
+    @property
+    def per_second(self) -> float:
+        """Elements a second."""
+        return 1e9 / self.ns
 
 
 @dataclass(frozen=True)

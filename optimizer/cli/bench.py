@@ -10,6 +10,22 @@ import typer
 from optimizer.cli.console import console, format_cell, new_table, say, say_error
 from optimizer.text import counted
 
+COLUMNS = (
+    "element: what is counted; set: a parameter set; ns: the least time of one; a second: how many of"
+    " them on one core",
+    "GB/s: loaded and stored, in cache or memory; of the limit: the least time that the busiest unit or"
+    " the memory allows, over ns",
+    "lanes: elements side by side; registers: the widest vectors in the machine code",
+)
+
+
+def _pace(per_second: float) -> str:
+    """Elements a second in three digits with the prefix of their unit."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if per_second >= unit:
+            return f"{per_second / unit:.3g}{name}"
+    return f"{per_second:.3g}"
+
 
 def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
@@ -55,7 +71,7 @@ def bench(
     table = new_table()
     for name in ("kernel", "element"):
         table.add_column(name)
-    for name in ("ns", "GB/s", "of the limit", "lanes", "registers"):
+    for name in ("ns", "a second", "GB/s", "of the limit", "lanes", "registers"):
         table.add_column(name, justify="right")
     if old is not None:
         table.add_column("new / old", justify="right")
@@ -64,6 +80,7 @@ def bench(
             row.kernel,
             row.element,
             f"{row.ns:.3f}",
+            _pace(row.per_second),
             format_cell(row.gb_s),
             "-" if row.share is None else f"{row.share:.0%}",
             str(row.lanes),
@@ -74,6 +91,8 @@ def bench(
             cells.append(f"{change.ratio:.2f}{' slower' if change.slower else ''}")
         table.add_row(*cells, style="red" if change is not None and change.slower else None)
     console.print(table)
+    for line in COLUMNS:
+        say(line, "dim")
     if old is not None:
         slower = sum(change.slower for change in changes.values())
         say(f"slower by more than {NOISE:.0%}: {slower} of {counted(len(changes), 'kernel')}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from rich.text import Text
 
 from optimizer.cli.console import confirmed, console, format_cell, new_table, say, warn_close_fill
 from optimizer.cli.interruption import resumable
@@ -26,8 +28,8 @@ class Risks(StrEnum):
     ALL = "all"
 
 
-STEPS_PER_SECOND = 25_000
-"""Steps (bar x symbol x portfolio) per second of a traced flow, for the estimate up front."""
+STEPS_PER_SECOND, TRACED_PER_SECOND = 25_000, 15_000
+"""Steps (bar x symbol x portfolio) per second of a flow without and with a trace, for the estimate."""
 
 
 def flow(
@@ -70,7 +72,7 @@ def flow(
     prepared = prepare_flow(loaded, bars, risk=risk.value)
     if not unseal:
         prepared = prepared.before_holdout()
-    estimated = prepared.n_steps / STEPS_PER_SECOND
+    estimated = _seconds(prepared, traced=not no_trace)
     if estimated > max_seconds:
         raise StudyError(
             f"{study}: {counted(len(prepared.specs), 'portfolio')} one bar at a time take about"
@@ -102,7 +104,9 @@ def flow(
             result = run_on_workers(prepared, trace, workers)
     seconds = time.perf_counter() - start
     table = new_table()
-    for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", "final equity"):
+    currency = loaded.account.currency
+    equity = "final equity" if currency is None else f"final equity, {currency}"
+    for name in ("portfolio", "strategy", "classifier", "sharpe in / out", "fills", equity):
         table.add_column(name, justify="left" if name in ("portfolio", "strategy") else "right")
     for number, (spec, view) in enumerate(zip(result.specs, result.views, strict=True)):
         out_of_sample = result.out_of_sample[number]["sharpe"] if result.out_of_sample else None
@@ -134,6 +138,18 @@ def flow(
             say(f"next:  barsweep trace {shlex.join([str(folder), fills[-1].id])}")
 
 
+def _seconds(prepared: PreparedFlow, *, traced: bool) -> float:
+    """About how long a flow takes on one core: its steps, and the fits of its regime models."""
+    from optimizer.search.preflight import SECONDS_PER_FIT
+
+    fits = 0.0
+    for name, _, parameters in {spec.regime for spec in prepared.specs}:
+        if name in SECONDS_PER_FIT:
+            refits = prepared.stop / dict(parameters)["refit_bars"]
+            fits += (1.0 + refits) * SECONDS_PER_FIT[name]
+    return prepared.n_steps / (TRACED_PER_SECOND if traced else STEPS_PER_SECOND) + fits
+
+
 def _note_look(prepared: PreparedFlow) -> None:
     """Note in the ledger that a flow runs on through the holdout."""
     from optimizer.files import ledger_path
@@ -154,6 +170,8 @@ def trace(
         bool,
         typer.Option("--rejects", help="Count why signals led to no order, and orders to no fill."),
     ] = False,
+    fills: Annotated[bool, typer.Option("--fills", help="List the last fills.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many of the fills.")] = 20,
     database: Annotated[
         Optional[str],
         typer.Option(help="URL, if that of the flow needs a password and PGPASSWORD is not set."),
@@ -163,13 +181,16 @@ def trace(
     from optimizer.analytics.reader import open_reader
     from optimizer.flow.folder import FlowFolder
 
-    if (fill is None) == (not rejects):
-        raise StudyError("trace: give a FILL_ID, or --rejects")
+    if (fill is not None, rejects, fills).count(True) != 1:
+        raise StudyError("trace: give a FILL_ID, --fills, which lists them, or --rejects")
     flow_folder = FlowFolder(folder)
     record = flow_folder.record()
     if record.caveat is not None:
         say(record.caveat, "yellow")
     with open_reader(database or flow_folder.database(confirmed)) as reader:
+        if fills:
+            _print_fills(reader.last_fills(top, record.portfolios))
+            return
         if fill is None:
             for reason, count in reader.reject_counts(record.portfolios):
                 say(f"{count:>12,}  {reason}")
@@ -181,6 +202,23 @@ def trace(
             for name, value in chain[part].items():
                 if value is not None:
                     say(f"  {name.replace('_', ' '):<18} {value}")
+
+
+def _print_fills(rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        say("no fills")
+        return
+    table = new_table()
+    numbers = ("quantity", "price", "cost")
+    for name in ("FILL_ID", "time, UTC", "symbol", "kind", *numbers):
+        table.add_column(
+            name, justify="right" if name in numbers else "left", no_wrap=name == "FILL_ID"
+        )
+    for row in rows:
+        time = str(row["time"] or f"bar {row['bar']}")[:16]
+        cells = (format_cell(row[name]) for name in numbers)
+        table.add_row(Text(row["fill_id"]), time, Text(row["symbol"]), row["kind"], *cells)
+    console.print(table)
 
 
 CHAIN = {

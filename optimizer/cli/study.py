@@ -105,7 +105,7 @@ def _print_estimate(needs: Estimate) -> None:
         f"estimate: {counted(needs.n_trials, 'trial')}, up to {counted(needs.n_sets, 'parameter set')}"
         f" ({needs.lanes_per_tile:,} a trial), {needs.memory_bytes / 1e6:,.0f} MB memory,"
         f" {needs.disk_bytes / 1e6:,.0f} MB disk, about {needs.seconds:,.0f} s with"
-        f" {counted(needs.workers, 'worker')}"
+        f" {counted(needs.workers, 'worker')}{_compiling(needs)}"
     )
     if needs.n_windows:
         say(
@@ -114,6 +114,12 @@ def _print_estimate(needs: Estimate) -> None:
             f" {counted(needs.n_windows * needs.n_sets, 'parameter set')}; memory, disk and time"
             " include them"
         )
+
+
+def _compiling(needs: Estimate) -> str:
+    if not needs.compile_seconds:
+        return ""
+    return f", {needs.compile_seconds:.0f} s of it to compile kernels, once on this machine"
 
 
 def _print_power(power: Power) -> None:
@@ -219,11 +225,17 @@ class _Shown:
         if quiet and json_lines:
             raise StudyError("--quiet and --json-lines: give one of them")
         self._quiet, self._json = quiet, json_lines
+        self._waiting = "first batch"
         command_state.quiet = quiet or json_lines
 
     def start(self, needs: Estimate) -> None:
-        if not self._quiet and not self._json:
-            _print_estimate(needs)
+        if self._quiet or self._json:
+            return
+        _print_estimate(needs)
+        if needs.compile_seconds:
+            self._waiting = "compiling kernels, once on this machine, then the first batch"
+            if not console.is_terminal:
+                say("compiling kernels, once on this machine")
 
     def progress(self) -> contextlib.AbstractContextManager[Any]:
         """A context that gives the callback for every batch."""
@@ -235,7 +247,7 @@ class _Shown:
             return contextlib.nullcontext()
         if not console.is_terminal:
             return contextlib.nullcontext(lambda now: say(live.plain_line(now)))
-        return live.live_view(console)
+        return live.live_view(console, lambda: self._waiting)
 
     def end(self, result: StudyResult, top: int) -> None:
         if self._json:

@@ -48,7 +48,14 @@ def dashboard(
 def report(
     folder: Folder,
     out: Annotated[
-        Optional[Path], typer.Option(help="The file [default: DIR/report.html].")
+        Optional[Path],
+        typer.Option(help="The file [default: DIR/report.html, or report-SET.html]."),
+    ] = None,
+    number: Annotated[
+        Optional[int],
+        typer.Option(
+            "--set", min=0, help="Number of the set that it is about [default: the best]."
+        ),
     ] = None,
     trust: Trust = False,
     quiet: Annotated[
@@ -62,7 +69,8 @@ def report(
         if not quiet:
             say_error(f"{folder}: writing the report, which may take a minute", style=None)
 
-    say(f"report: {write_report(folder, out, trust=trust, on_start=start)}")
+    path = write_report(folder, out, number=number, trust=trust, on_start=start)
+    say(f"report: {path}")
 
 
 def tearsheet(

@@ -2,14 +2,82 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
+
 import numpy as np
 
 from optimizer.market.regimes import compile_classifier
+from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.max_test import compile_max_test
+from optimizer.sweep.rules import Rules
 from optimizer.sweep.tiles import Tile
+
+FIRST_SECONDS, VARIANT_SECONDS = 45.0, 15.0
+"""Time to compile all kernels of a study at the first start on a machine, and those of a study of
+another kind after that, on one core."""
+
+_NOTE = "compiled-"
+"""Prefix of the empty files in the cache folder that say for which studies it has the kernels."""
+
+
+def seconds_to_compile(space: Space, rules: Rules) -> float:
+    """About how long it takes to compile what the cache lacks of a study's kernels.
+
+    Args:
+        space: the space of the study.
+        rules: the rules of the study.
+
+    Returns:
+        Seconds; 0 where a study of its kind has been compiled before.
+    """
+    folder = _cache_folder()
+    if folder is None or _note(folder, space, rules).is_file():
+        return 0.0
+    return VARIANT_SECONDS if next(folder.glob(f"{_NOTE}*"), None) else FIRST_SECONDS
+
+
+def _cache_folder() -> Path | None:
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    return None if folder is None else Path(folder)
+
+
+def _note(folder: Path, space: Space, rules: Rules) -> Path:
+    """The file that says that kernels for such a study are in the cache."""
+    switches = (
+        "allow_short",
+        "close_fill",
+        "stops",
+        "ranges",
+        "fees",
+        "limited",
+        "extended",
+        "margin",
+    )
+    flags = [getattr(rules, name) for name in (*switches, "correlated", "entry")]
+    flags.append(rules.finer is not None)
+    names = {
+        f"{part.name} {part.to_dict()['source_hash']}"
+        if isinstance(part, UserStrategy)
+        else one.simulation
+        for one in {branch.strategy for branch in space.branches}
+        for part in one.members
+    }
+    text = repr((flags, sorted(names), sorted(space.classifiers)))
+    return folder / f"{_NOTE}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _note_compiled(space: Space, rules: Rules) -> None:
+    folder = _cache_folder()
+    if folder is not None:
+        try:
+            _note(folder, space, rules).touch()
+        except OSError:  # the estimate of the next start is too long, and no more
+            return
 
 
 def compile_kernels(inputs: Inputs, space: Space) -> None:
@@ -32,3 +100,4 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
     compile_max_test(inputs)
     for classifier in space.classifiers:
         compile_classifier(classifier, joint=inputs.bars.present is not None)
+    _note_compiled(space, inputs.rules)

@@ -16,7 +16,7 @@ from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.user import UserStrategy
 from optimizer.sweep.universe import tradable_mask
 from optimizer.text import counted, list_text
-from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
+from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_HELD, NOT_REACHED, NOT_TRADED
 
 FLOW_STEPS = 1_000_000
 """Steps of bar x symbol up to which a set is run one bar at a time to count refusals."""
@@ -34,6 +34,7 @@ WHY = {
     NOT_TRADED: "the symbol did not trade in the bar of the fill",
     NO_VOLUME: "the share of the bar's volume was less than a lot",
     NO_BUYING_POWER: "the share of the buying power was less than a lot",
+    NOT_HELD: "the order sells what is not held, and short positions are off",
     NOT_REACHED: "the bar did not reach the price at which the entry waited",
 }
 """What each reason means."""

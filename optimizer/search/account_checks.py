@@ -10,6 +10,7 @@ import numpy as np
 
 from kernels.codes import LIVE
 from optimizer.errors import StudyFileError
+from optimizer.search.without_effect import settings_without_effect
 from optimizer.study_file.bars import load_study_rates
 from optimizer.study_file.cross_checks import symbol_checks
 from optimizer.study_file.messages import place_text
@@ -62,6 +63,7 @@ def check_account(study: Study, bars: Bars) -> None:
         *_coarse_lots(study, bars, terms),
         *_rates(study, bars),
         *_cash_like(study, bars),
+        *settings_without_effect(study, bars.n_symbols),
     ):
         _log.warning("%s: %s", study.source, warning)
 

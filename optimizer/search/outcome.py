@@ -31,11 +31,13 @@ class Outcome:
             ``repeats``, the trial that was at the same point before, in place of these.
         violations: the amount by which that set breaks each constraint on results; 0 where it
             holds.
+        lane: the place of that set in its tile; None where it is not known: no record keeps it.
     """
 
     values: tuple[float, ...] | None
     attributes: Mapping[str, Any]
     violations: Mapping[str, float] = field(default_factory=dict)
+    lane: int | None = None
 
     @property
     def n_sets(self) -> int:
@@ -85,7 +87,7 @@ def outcome_of(tile: Tile, result: TileResult, score: TileScore) -> Outcome:
         return Outcome(None, attributes)
     attributes["winner"] = {n: float(c[score.winner]) for n, c in tile.columns.items()}
     attributes["in_sample"] = _finite(result.in_sample[score.winner])
-    return Outcome(score.values, attributes, score.violations)
+    return Outcome(score.values, attributes, score.violations, int(score.winner))
 
 
 def _finite(metrics: FloatArray) -> dict[str, float | None]:

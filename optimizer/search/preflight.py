@@ -12,6 +12,7 @@ import psutil
 from joblib import cpu_count
 
 from optimizer.catalogue import METRICS
+from optimizer.engine.compile import seconds_to_compile
 from optimizer.errors import StudyError
 from optimizer.selection.bootstrap import bootstrap_bytes
 from optimizer.selection.select import RESAMPLES
@@ -72,7 +73,8 @@ class Estimate:
         memory_bytes: memory of this process and its workers; of this process only where the workers
             belong to a cluster.
         disk_bytes: disk for results and shared arrays.
-        seconds: wall time, roughly.
+        seconds: wall time, roughly, with the time to compile.
+        compile_seconds: how much of it goes into kernels that have not been compiled on this machine.
         workers: number of processes.
         shared_bytes: size of bars, features and correlations, counted once; part of ``memory_bytes``
             and ``disk_bytes``.
@@ -88,6 +90,7 @@ class Estimate:
     disk_bytes: float
     seconds: float
     workers: int
+    compile_seconds: float = 0.0
     shared_bytes: float = 0.0
     n_windows: int = 0
 
@@ -146,6 +149,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     processes = 1 if on_cluster or workers < 2 else 1 + workers
     own = BYTES_PER_PROCESS + (MODEL_BYTES if "svm" in space.classifiers else 0.0)
     n_batches = math.ceil(n_trials / study.search.batch)
+    compiling = seconds_to_compile(space, rules)
     sampling = n_trials * SECONDS_PER_TRIAL.get(study.search.sampler, 0.0)
     return Estimate(
         n_trials=n_trials,
@@ -163,7 +167,11 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         + n_sets * (searches * BYTES_PER_ROW + moment_bytes)
         + searches * (n_trials * BYTES_PER_TRIAL + n_batches * BYTES_PER_BATCH)
         + bars.n_bars * BYTES_PER_BAR,
-        seconds=5.0 + ((1.0 + share) * work + searches * fitting) / workers + searches * sampling,
+        seconds=5.0
+        + compiling
+        + ((1.0 + share) * work + searches * fitting) / workers
+        + searches * sampling,
+        compile_seconds=compiling,
         n_windows=n_windows,
         workers=workers,
         shared_bytes=shared,

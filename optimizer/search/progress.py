@@ -26,6 +26,8 @@ class Progress:
         sets: parameter sets evaluated.
         distinct: the same, but a point that was asked several times counts once.
         best: in-sample objective of the best feasible set so far, or None.
+        objective: its name, the first one of the study.
+        best_set: number of that set; None if it was on disk when the study was resumed.
         seconds: since the first batch was asked, or since the study was resumed.
         trials_before, sets_before: those that were on disk when the study was resumed.
         worker_use: share of the workers' time since then that they spent on parameter sets, 0..1.
@@ -42,6 +44,8 @@ class Progress:
     sets_before: int = 0
     worker_use: float = 0.0
     memory_bytes: int = 0
+    objective: str = ""
+    best_set: int | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -84,6 +88,8 @@ class Tally:
         self._n_trials = n_trials
         self._distinct: dict[str, int] = {}
         self._best: float | None = None
+        self._best_set: int | None = None
+        self._objective = search.objective[0]
         self.start()
 
     def start(self) -> None:
@@ -99,7 +105,7 @@ class Tally:
             params: its point.
             outcome: what it was told.
         """
-        self.trials += 1
+        first, self.trials = self.sets, self.trials + 1
         self.sets += outcome.n_sets
         self.since_best += 1
         self._distinct.setdefault(point_key(params), outcome.n_sets)
@@ -108,6 +114,7 @@ class Tally:
         value = outcome.values[0]
         if self._best is None or self._sign * value > self._sign * self._best:
             self._best = value
+            self._best_set = None if outcome.lane is None else first + outcome.lane
             self.since_best = 0
 
     def raise_maxima(self, maxima: Float32Array) -> None:
@@ -142,6 +149,8 @@ class Tally:
             sets_before=sets_before,
             worker_use=min(busy_seconds / seconds, 1.0) if seconds else 0.0,
             memory_bytes=self._memory(),
+            objective=self._objective,
+            best_set=self._best_set,
         )
 
     def _memory(self) -> int:

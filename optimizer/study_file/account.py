@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -73,6 +74,12 @@ def _read_borrow(value: object) -> dict[str, float]:
     return {DEFAULT: float(bounded(value, float, 0.0, _MOST_BPS))}
 
 
+def _read_currency(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Z][A-Z0-9]{1,9}", value):
+        raise refusal(f'got {quoted(value)}; expected the code of a currency, such as "USD"')
+    return value
+
+
 class AccountTable(Table):
     """``[account]``: what the broker lends, and at what rates; it holds for the whole study.
 
@@ -86,6 +93,7 @@ class AccountTable(Table):
             1.5 to 7 points more than the central bank's rate.
         cash_rate: earned on credit cash.
         risk_free: subtracted from returns in ratios; None takes ``cash_rate``.
+        currency: what prices and cash are in, such as USD; only tables and figures name it.
         borrow_bps_year: basis points a year on the value of a short position, by symbol, and under
             ``default`` for all others. Large stocks cost 25 to 50, scarce ones thousands.
     """
@@ -95,9 +103,15 @@ class AccountTable(Table):
     financing_bps_year: Annotated[float, real(0.0, _MOST_BPS)] = 800.0
     cash_rate: Annotated[float | RateFile, BeforeValidator(_read_rate)] = 0.0
     risk_free: Annotated[float | RateFile, BeforeValidator(_read_rate)] | None = None
+    currency: Annotated[str, BeforeValidator(_read_currency)] | None = None
     borrow_bps_year: Annotated[dict[str, float], BeforeValidator(_read_borrow)] = Field(
         default_factory=lambda: {DEFAULT: _BORROW_BPS}
     )
+
+    @property
+    def money(self) -> str:
+        """What tables and figures call the money: its currency where that is known."""
+        return self.currency or "money"
 
     @property
     def risk_free_rate(self) -> Rate:
@@ -113,6 +127,8 @@ class AccountTable(Table):
             "cash_rate": _rate_to_dict(self.cash_rate),
             "borrow_bps_year": per_symbol_to_dict(self.borrow_bps_year),
         }
+        if self.currency is not None:
+            written["currency"] = self.currency
         if self.risk_free is not None:
             written["risk_free"] = _rate_to_dict(self.risk_free)
         return written

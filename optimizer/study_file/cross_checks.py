@@ -42,6 +42,7 @@ def cross_checks(study: Study) -> list[Problem]:
         *_liquidated_at_once(study),
         *_unread_by_sizing(study),
         *_no_stop(study),
+        *_stop_out_of_reach(study),
         *_unread_by_entry(study),
         *_unread_fills(study),
         *_cooldown_after_nothing(study),
@@ -166,6 +167,17 @@ def _no_stop(study: Study) -> Iterable[Problem]:
             'is 0 in some sets, and sizing = "risk_per_trade" divides by the distance to the stop;'
             " give values above 0, such as stop_loss = 0.05, or stop_loss_atr = 2.0",
         )
+
+
+def _stop_out_of_reach(study: Study) -> Iterable[Problem]:
+    """A long position never loses all of a price above 0; a short one may."""
+    for name in ("stop_loss", "trailing_stop") if not study.risk.allow_short else ():
+        if bounds_of(study.risk.settings[name])[1] >= 1.0:
+            yield (
+                ("risk", name),
+                "1 is a fall to a price of 0, which no long position reaches; give values below 1,"
+                " such as 0.05 for 5%, or 0 for none",
+            )
 
 
 def _unread_by_entry(study: Study) -> Iterable[Problem]:

@@ -131,10 +131,10 @@ class Study(Table):
     def content_hash(self) -> str:
         """SHA-256 of everything that can change a result: all tables except ``[workers]``.
 
-        Defaults are filled in. Formatting, the order of keys, the folder and a default written out
-        make no difference.
+        Defaults are filled in. Formatting, the order of keys, the folder, the name of the currency and
+        a default written out make no difference.
         """
-        return self._hash_without(("workers",))
+        return self._hash_without(("workers",), {"account": ("currency",)})
 
     @property
     def space_hash(self) -> str:
@@ -150,6 +150,7 @@ class Study(Table):
             ("workers",),
             {
                 "study": ("name",),
+                "account": ("currency",),
                 "validation": tuple(self.validation.model_dump().keys() - {"holdout"}),
                 "search": ended if self.search.sampler in ADAPTIVE else (*ended, *judged),
             },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,10 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import recorded_study
 from optimizer.text import quoted, suggest
 from optimizer.views.binning import axis_of, log_parameters
+from optimizer.views.report.cells import SCALE, axis_layout, heat_traces
+from optimizer.views.report.formats import tick_format
+from optimizer.views.report.style import TEMPLATE
+from optimizer.views.report.sweep import grids
 
 _SUMMARIES = {
     column(owner, one.name): one.summary
@@ -41,7 +44,8 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
 
     The median, since the best of many sets in a cell shows luck. Only feasible sets count. A study
     whose holdout is unsealed has two panels, in-sample and out-of-sample, with one colour scale. A
-    star marks the best set of the study. The cells are those of the report, see ``axis_of``.
+    star marks the best set of the study, a line the plateau around the best cell. The report draws the
+    same cells, see ``heat_traces``.
 
     Args:
         folder: the folder of the study.
@@ -86,65 +90,34 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
                 f"heatmap: {name} is {value:g} in every set of {opened.path}; name one that varies"
             )
     best = int(best_sets(opened, study.search, 1)["set"].iloc[0])
-    star_y, star_x = (axis.codes[(every["set"] == best).to_numpy()][0] for axis in (up, across))
-    codes_y, codes_x = (pd.Series(axis.codes, every.index)[frame.index] for axis in (up, across))
-    shape = (len(up.labels), len(across.labels))
+    (row,) = np.flatnonzero(every["set"] == best)
+    star = (int(across.codes[row]), int(up.codes[row]))
     figure = make_subplots(
         cols=len(shown),
         shared_yaxes=True,
         horizontal_spacing=0.04,
         subplot_titles=["out-of-sample" if name in sealed else "in-sample" for name in shown],
     )
-    for place, name in enumerate(shown, 1):
-        values = pd.to_numeric(frame[name]).astype("float64")
-        cells = values.groupby([codes_y, codes_x])
-        median = _grid(cells.median(), shape)
-        details = np.dstack([_grid(cells.max(), shape), _grid(cells.min(), shape)])
-        details = np.dstack([details, _grid(cells.count().astype("float64"), shape)])
-        figure.add_trace(
-            go.Heatmap(
-                x=across.labels,
-                y=up.labels,
-                z=median,
-                customdata=details,
-                coloraxis="coloraxis",
-                hoverongaps=False,
-                hovertemplate=f"{x} %{{x}}<br>{y} %{{y}}<br>median %{{z:.3g}}<br>"
-                "from %{customdata[1]:.3g} to %{customdata[0]:.3g}<br>"
-                "%{customdata[2]:,} sets<extra></extra>",
-            ),
-            row=1,
-            col=place,
-        )
-        if star_x >= 0 and star_y >= 0:
-            figure.add_trace(
-                go.Scatter(
-                    x=[across.labels[star_x]],
-                    y=[up.labels[star_y]],
-                    mode="markers",
-                    marker={
-                        "symbol": "star",
-                        "size": 14,
-                        "color": "white",
-                        "line": {"color": "black", "width": 1},
-                    },
-                    hovertemplate=f"best set: {best}<extra></extra>",
-                    showlegend=False,
-                ),
-                row=1,
-                col=place,
-            )
     base = metric.removeprefix("oos_")
+    maximize = study.search.directions[base] == "maximize"
+    for place, name in enumerate(shown, 1):
+        values = pd.to_numeric(every[name]).where(every["feasible"])
+        (grid,) = grids((across, up), values.to_numpy(np.float64, na_value=np.nan), maximize)
+        starred = star if min(star) >= 0 else None
+        for trace in heat_traces(grid, base, maximize, star=starred, coloraxis="coloraxis"):
+            figure.add_trace(trace, row=1, col=place)
     label = base.replace("_", " ")
-    figure.update_xaxes(title=_SUMMARIES.get(x, x), type="category", categoryarray=across.labels)
-    figure.update_yaxes(type="category", categoryarray=up.labels)
+    figure.update_xaxes(title=_SUMMARIES.get(x, x), **axis_layout(across))
+    figure.update_yaxes(**axis_layout(up))
     figure.update_yaxes(title=_SUMMARIES.get(y, y), col=1)
     figure.update_layout(
+        template=TEMPLATE,
         title=f"{study.name}: {label} over {x} and {y}, median of the sets in each cell",
+        margin={"t": 80},
         coloraxis={
-            "colorscale": "Viridis",
-            "reversescale": study.search.directions[base] == "minimize",
-            "colorbar": {"title": {"text": label}},
+            "colorscale": SCALE,
+            "reversescale": not maximize,
+            "colorbar": {"title": {"text": label}, "tickformat": tick_format(base)},
         },
     )
     return figure
@@ -170,10 +143,3 @@ def write_figure(figure: go.Figure, out: str | Path) -> Path:
     )
     write_output(path, text)
     return path
-
-
-def _grid(cells: pd.Series[float], shape: tuple[int, int]) -> Any:
-    grid = np.full(shape, np.nan)
-    rows, columns = (cells.index.get_level_values(level).to_numpy() for level in (0, 1))
-    grid[rows, columns] = cells.to_numpy()
-    return grid

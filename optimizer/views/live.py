@@ -91,16 +91,19 @@ def print_event(event: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def live_view(console: Console) -> Iterator[OnProgress]:
+def live_view(
+    console: Console, waiting: Callable[[], str] = lambda: "first batch"
+) -> Iterator[OnProgress]:
     """Show a study on a terminal, redrawn four times a second.
 
     Args:
         console: the console of the terminal.
+        waiting: says what is waited for before the first batch is told.
 
     Yields:
         The function to call after each batch.
     """
-    view = _View()
+    view = _View(waiting)
     with Live(view, console=console, refresh_per_second=4) as live:
 
         def told(now: Progress) -> None:
@@ -113,7 +116,8 @@ def live_view(console: Console) -> Iterator[OnProgress]:
 class _View:
     """Draws the last batch; the time left counts down between two batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Callable[[], str]) -> None:
+        self._waiting = waiting
         self._now: Progress | None = None
         self._told = self._start = time.monotonic()
 
@@ -125,7 +129,7 @@ class _View:
         line = Table.grid(padding=(0, 2))
         if now is None:
             waited = time.monotonic() - self._start
-            line.add_row(ProgressBar(width=30, pulse=True), f"first batch, {waited:.0f} s")
+            line.add_row(ProgressBar(width=30, pulse=True), f"{self._waiting()}, {waited:.0f} s")
             return Group(line)
         bar = ProgressBar(total=now.n_trials, completed=now.trials, width=30)
         line.add_row(bar, f"{now.trials:,}/{counted(now.n_trials, 'trial')}", self._left(now))
@@ -149,4 +153,5 @@ class _View:
 def _best(now: Progress) -> str:
     if now.best is None:
         return "none feasible yet"
-    return f"best {now.best:.3g} in-sample"
+    number = "" if now.best_set is None else f", set {now.best_set}"
+    return f"best {now.objective} {now.best:.3g} in-sample{number}"

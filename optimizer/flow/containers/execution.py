@@ -17,6 +17,7 @@ from optimizer.types import (
     NO_BUYING_POWER,
     NO_VOLUME,
     NOT_FILLED,
+    NOT_HELD,
     NOT_TRADED,
     Bar,
     Fill,
@@ -197,7 +198,8 @@ class ExecutionContainer:
     def execute_reductions(self, market: Market, lots: Sequence[float]) -> list[Fill]:
         """Fill what reduces positions. No order is active any more; its rest waits for the additions.
 
-        An order whose symbol does not trade lapses. Entries that wait at a price are left out.
+        An order whose symbol does not trade lapses. Entries that wait at a price are left out. Where
+        short positions are off, no more is sold than is held: such an order is cut, or lapses.
 
         Args:
             market: the bar at which they fill.
@@ -217,6 +219,13 @@ class ExecutionContainer:
                     self._reject(order, NOT_TRADED)
                 continue
             rest = order.lots - part
+            if self._short is None and part < -max(lots[s], 0.0):
+                # A rule of one's own may sell more than is held: that must not become a short position.
+                part = -max(lots[s], 0.0)
+                if part == 0.0:
+                    self._reject(order, NOT_HELD)
+                    continue
+                self._count(cut=1)
             if part != 0.0:
                 quantity = self._costs.limited(s, abs(part), float(market.bar.market_volume[s]))
                 if quantity > 0.0:

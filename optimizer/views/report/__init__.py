@@ -19,6 +19,7 @@ def write_report(
     folder: str | os.PathLike[str],
     out: str | Path | None = None,
     *,
+    number: int | None = None,
     trust: bool = False,
     on_start: Callable[[], None] | None = None,
 ) -> Path:
@@ -29,7 +30,8 @@ def write_report(
 
     Args:
         folder: the folder that ``run_study`` wrote.
-        out: the file; None takes ``report.html`` in the folder.
+        out: the file; None takes ``report.html`` in the folder, or ``report-NUMBER.html``.
+        number: the number of the set that the report is about; None takes the winner.
         trust: approve the strategy files that the folder names, for good. You need not for what you
             ran yourself.
         on_start: called once the study is read, before what takes long.
@@ -38,16 +40,18 @@ def write_report(
         The file written.
 
     Raises:
-        StudyError: there is no study in the folder, it has no results yet, or a file cannot be read
-            or written.
+        StudyError: there is no study in the folder, it has no results yet or no such set, or a file
+            cannot be read or written.
     """
     # Here and not above: plotly and what it draws take a second to import.
     from optimizer.views.report.content import gather
     from optimizer.views.report.page import page
 
-    path = Path(out) if out is not None else Path(folder) / "report.html"
+    name = "report.html" if number is None else f"report-{number}.html"
+    path = Path(out) if out is not None else Path(folder) / name
     check_output(path, HTML, "a report")
-    text = page(gather(Path(folder), trust, on_start), _stress_address(Path(folder), path))
+    content = gather(Path(folder), trust, on_start, number=number)
+    text = page(content, _stress_address(Path(folder), path))
     write_output(path, text)
     return path
 

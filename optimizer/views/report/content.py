@@ -63,13 +63,17 @@ class Content:
         trials: the trials as ``StudyFolder.trials`` returns them.
         best: whole rows of the best sets, with the out-of-sample metrics that may be shown.
         none_best: why no set is best; empty if one is.
+        row: the whole row of the set that the report is about, with the out-of-sample metrics that may be
+            shown: that of the best set, or of the one asked for. None if no set is best.
+        chosen: whether that set was asked for and is not the best one.
         selection, verdict: None if the study is not complete or no set is best.
         notes: what the reader must know first, one sentence each.
         axes: parameters that vary, the most important first.
         shares: share of the objective's variance that each explains, 0 to 1.
         grids: the grids of every pair of the first axes.
-        winner, median: the best feasible set and the middle one by score, simulated again as far as the
-            holdout is open for each; None if no set is best, or the bars cannot be used.
+        winner, median: the set that the report is about and the middle one of the feasible sets by score,
+            simulated again as far as the holdout is open for each; None if no set is best, or the bars
+            cannot be used.
         trades: the trades of the winner, see ``round_trips``.
         market: (n_bars of the winner's equity,) price of the market that regimes are judged on.
         rejects: refusals of the winner by reason; None if they were not counted.
@@ -92,6 +96,8 @@ class Content:
     trials: list[dict[str, Any]]
     best: pd.DataFrame
     none_best: str
+    row: Mapping[Any, Any] | None
+    chosen: bool
     selection: Selection | None
     verdict: Verdict | None
     notes: tuple[str, ...]
@@ -109,6 +115,13 @@ class Content:
     contenders: pd.DataFrame | None = None
     stitched: pd.DataFrame | None = None
 
+    @property
+    def subject(self) -> str:
+        """What the report calls the set that it is about."""
+        if self.chosen and self.row is not None:
+            return f"set {int(self.row['set']):,}"
+        return "winner"
+
 
 def gather(
     path: Path,
@@ -116,6 +129,7 @@ def gather(
     on_start: Callable[[], None] | None = None,
     *,
     simulate: bool = True,
+    number: int | None = None,
 ) -> Content:
     """Read a study's folder, simulate its winner and its median set again, count refusals.
 
@@ -124,12 +138,13 @@ def gather(
         trust: approve the strategy files that the folder names.
         on_start: called once the study is read, before what takes long.
         simulate: whether to simulate the sets again; without it, what comes from that is left out.
+        number: the number of the set that the report is about; None takes the winner.
 
     Returns:
         All that the report shows.
 
     Raises:
-        StudyError: there is no study, nothing to show of it, or a file cannot be read.
+        StudyError: there is no study, no such set, nothing to show of it, or a file cannot be read.
     """
     folder = StudyFolder.open(path)
     manifest = folder.manifest()
@@ -150,6 +165,7 @@ def gather(
     objective = study.search.objective[0]
     maximize = study.search.direction[0] == "maximize"
     sets = _sets(folder, space, study.search.objective)
+    row = None if number is None else _row(folder, number)
     notes = []
     if not complete:
         notes.append(
@@ -173,6 +189,9 @@ def gather(
     best = sets
     if len(sets):
         best = with_open_holdout(folder, best_sets(folder, study.search, JUDGED))
+    if row is None and not best.empty:
+        row = best.iloc[0].to_dict()
+    chosen = bool(number is not None and (best.empty or number != int(best["set"].iloc[0])))
     if sealed := seal_note(folder):
         notes.append(f"{sealed[0].upper()}{sealed[1:]}.")
     selection, verdict, problem = judged(folder)
@@ -186,6 +205,8 @@ def gather(
         on_start()
     values = sets[objective].to_numpy(np.float64)
     axes, shares = _axes(sets, space, values)
+    feasible = sets["feasible"].to_numpy(np.bool_)
+    cells = np.where(feasible, values, np.nan) if feasible.any() else values
     content = Content(
         manifest=manifest,
         study=study,
@@ -197,12 +218,14 @@ def gather(
         trials=trials,
         best=best,
         none_best=no_best(folder, study.search) if best.empty else "",
+        row=row,
+        chosen=chosen,
         selection=selection,
         verdict=verdict,
         notes=tuple(notes),
         axes=axes,
         shares=shares,
-        grids=tuple(grids(axes[:MOST_AXES], values, maximize)),
+        grids=tuple(grids(axes[:MOST_AXES], cells, maximize)),
     )
     if selection is not None and verdict is not None and complete:
         content = replace(
@@ -210,7 +233,13 @@ def gather(
             survivors=surviving_sets(folder, verdict.tried),
             contenders=parameter_ranges(path, contending_sets(folder, selection, study.seed)),
         )
-    return _with_winner(content, folder, trust) if simulate and not best.empty else content
+    return _with_winner(content, folder, trust) if simulate and row is not None else content
+
+
+def _row(folder: StudyFolder, number: int) -> Mapping[Any, Any]:
+    """The whole row of a set, with the out-of-sample metrics that may be shown."""
+    row: Mapping[Any, Any] = with_open_holdout(folder, folder.sets([number])).iloc[0].to_dict()
+    return row
 
 
 def _sets(folder: StudyFolder, space: Space, objectives: Sequence[str]) -> pd.DataFrame:
@@ -251,8 +280,9 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
             sealed = not may_show(folder, int(row["set"]))
             return rerun_set(set_document(row, manifest["study"]), terms, bars, sealed=sealed)
 
-        winner = simulated(content.best.iloc[0].to_dict())
-        recorded = content.best.iloc[0][content.objective]
+        assert content.row is not None
+        winner = simulated(content.row)
+        recorded = content.row[content.objective]
         again = objective_of(content.objective, winner.result.in_sample)
         if not (recorded == again or (pd.isna(recorded) and again is None)):
             raise StudyError(
@@ -260,6 +290,8 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
                 f" is {float(recorded)!r}: barsweep has changed since"
             )
         feasible = content.sets[content.sets["feasible"] & content.sets["score"].notna()]
+        if feasible.empty:
+            feasible = content.sets
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
         median = simulated(folder.sets([int(middle)]).iloc[0].to_dict())
     except BarsweepError as error:

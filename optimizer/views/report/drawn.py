@@ -17,9 +17,11 @@ class Drawn:
 
     Attributes:
         figures: the figures by the key of their place in the page.
+        prices: the figures of which the reader chooses one by its symbol.
     """
 
     figures: dict[str, go.Figure] = field(default_factory=dict)
+    prices: list[go.Figure] = field(default_factory=list)
 
     def add(self, key: str, figure: go.Figure | None) -> int | None:
         """Take a figure into the page.

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from optimizer.types import FloatArray, IntArray
 from optimizer.views.report.style import LIGHT
 
-MOST_POINTS = 3000
+MOST_POINTS = 2000
 """Points of a line; of more, only the extremes of short stretches are drawn."""
 
 
@@ -51,7 +51,13 @@ def thinned(values: FloatArray, most: int = MOST_POINTS) -> IntArray:
 
 
 def line(
-    times: FloatArray, values: FloatArray, name: str, color: str, dash: str = "solid", **more: Any
+    times: FloatArray,
+    values: FloatArray,
+    name: str,
+    color: str,
+    dash: str = "solid",
+    most: int = MOST_POINTS,
+    **more: Any,
 ) -> go.Scatter:
     """A line of a figure, thinned.
 
@@ -61,12 +67,13 @@ def line(
         name: the name in the legend and on hover.
         color: the name of a colour of the report.
         dash: plotly's name of a dash.
+        most: points to keep.
         **more: further options of plotly's ``Scatter``.
 
     Returns:
         The trace.
     """
-    places = thinned(values)
+    places = thinned(values, most)
     return go.Scatter(
         x=times[places],
         y=values[places].astype(np.float32),

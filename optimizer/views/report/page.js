@@ -26,6 +26,7 @@
 
   const chosen = (plot) => {
     const key = plot.dataset.figure;
+    if (key === "prices") return spec.prices[Number(document.getElementById("symbol").value)];
     if (key !== "heatmap") return spec.figures[key];
     const [first, second] = ["first", "second"].map((n) => Number(document.getElementById(n).value));
     const pair = `${Math.min(first, second)}-${Math.max(first, second)}`;
@@ -42,12 +43,36 @@
     return Plotly.react(plot, made.data, layout, config());
   };
 
+  // A figure is drawn when it comes near the screen: all at once would keep the page from answering.
+  const NEAR = "600px 0px";
   const plots = [...document.querySelectorAll(".plot")];
-  const drawAll = () => plots.forEach(draw);
-  Promise.all(plots.map(draw)).then(() => { document.documentElement.dataset.drawn = "yes"; });
+  const drawn = new Set();
+  const drawNow = (plot) => { drawn.add(plot); return draw(plot); };
+  const redraw = () => drawn.forEach(draw);
+  const redrawOne = (key) => plots.filter((p) => p.dataset.figure === key && drawn.has(p)).forEach(draw);
+  const watch = new IntersectionObserver((entries) => {
+    const near = entries.filter((one) => one.isIntersecting && !drawn.has(one.target));
+    for (const one of near) watch.unobserve(one.target);
+    Promise.all(near.map((one) => drawNow(one.target))).then(() => {
+      document.documentElement.dataset.drawn = "yes";
+    });
+  }, { rootMargin: NEAR });
+  // Plotly is text until the page is on the screen: to read its 5 MB takes most of the time.
+  const loaded = () => {
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+    for (const plot of plots) watch.observe(plot);
+    if (!plots.length) document.documentElement.dataset.drawn = "yes";
+  };
+  requestAnimationFrame(() => setTimeout(loaded));
 
-  for (const query of [night, small]) query.addEventListener("change", drawAll);
-  const print = (now) => { if (state.printing !== now) { state.printing = now; drawAll(); } };
+  for (const query of [night, small]) query.addEventListener("change", redraw);
+  const print = (now) => {
+    if (state.printing === now) return;
+    state.printing = now;
+    if (now) plots.forEach(drawNow); else redraw();
+  };
   matchMedia("print").addEventListener("change", (event) => print(event.matches));
   addEventListener("beforeprint", () => print(true));
   addEventListener("afterprint", () => print(false));
@@ -55,7 +80,7 @@
   for (const box of document.querySelectorAll("[data-log]")) {
     box.addEventListener("change", () => {
       state.log[box.dataset.log] = box.checked;
-      plots.filter((plot) => plot.dataset.figure === box.dataset.log).forEach(draw);
+      redrawOne(box.dataset.log);
     });
   }
 
@@ -68,11 +93,13 @@
       if (event.target === first) second.value = before[0]; else first.value = before[1];
     }
     before = selects.map((one) => one.value);
-    plots.filter((plot) => plot.dataset.figure === "heatmap").forEach(draw);
+    redrawOne("heatmap");
   };
   for (const one of [...selects, document.getElementById("statistic")]) {
     if (one) one.addEventListener("change", chosenPair);
   }
+  const symbol = document.getElementById("symbol");
+  if (symbol) symbol.addEventListener("change", () => redrawOne("prices"));
 
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];

@@ -20,6 +20,7 @@ from optimizer.views.report import study_sections, winner_sections
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values
 from optimizer.views.report.search_figures import heatmap
+from optimizer.views.report.study_terms import terms
 from optimizer.views.report.style import DARK, LIGHT, TEMPLATE
 
 _PACKAGE = "optimizer.views.report"
@@ -37,15 +38,18 @@ def page(content: Content, stress: str = "") -> str:
     """
     drawn = Drawn()
     found: dict[str, tuple[str, Values | None]] = {
-        "verdict": ("Verdict", study_sections.verdict(content)),
-        "equity": ("Equity", winner_sections.equity(content, drawn)),
+        "verdict": ("Verdict", study_sections.verdict(content, drawn)),
+        "returns": ("Returns", winner_sections.returns(content, drawn)),
+        "symbols": ("Symbols", winner_sections.symbols(content, drawn)),
+        "sets": ("Best sets", study_sections.sets(content)),
         "selection": ("Good or lucky", study_sections.selection(content, drawn)),
         "parameters": ("Parameters", study_sections.parameters(content, drawn)),
         "search": ("Search", study_sections.search(content, drawn)),
-        "winner": ("Winner", winner_sections.winner(content, drawn)),
+        "regimes": ("Regimes", winner_sections.regimes(content, drawn)),
         "trades": ("Trades", winner_sections.trades(content)),
         "costs": ("Costs", winner_sections.costs(content, drawn)),
         "refusals": ("Refusals", winner_sections.refusals(content, drawn)),
+        "study": ("Study", terms(content)),
     }
     bodies = {
         key: render(_PACKAGE, f"{key}.html", **values).strip()
@@ -66,7 +70,7 @@ def page(content: Content, stress: str = "") -> str:
         footer=f"barsweep {version('barsweep')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Study"
         f" {str(content.manifest['study_hash'])[:12]}, bars"
         f" {str(content.manifest['data_hash'])[:12]}.",
-        spec=_spec(content, drawn.figures),
+        spec=_spec(content, drawn),
         palette=palette(),
         css=page_css(),
         js=_file("page.js"),
@@ -93,7 +97,7 @@ def palette() -> str:
     return f"{light}@media screen and (prefers-color-scheme:dark){{{rules(DARK)}}}"
 
 
-def _spec(content: Content, drawn: Mapping[str, go.Figure]) -> str:
+def _spec(content: Content, drawn: Drawn) -> str:
     """Figures, heatmaps of every pair and colours, as JSON that is safe in a script element."""
     heatmaps: dict[str, Any] = {}
     places = {axis.name: place for place, axis in enumerate(content.axes)}
@@ -107,8 +111,9 @@ def _spec(content: Content, drawn: Mapping[str, go.Figure]) -> str:
             "best": _plain(heatmap(content, grid, "best", ends["best"])),
         }
     spec = {
-        "figures": {name: _plain(figure) for name, figure in drawn.items()},
+        "figures": {name: _plain(figure) for name, figure in drawn.figures.items()},
         "heatmaps": heatmaps,
+        "prices": [_plain(figure) for figure in drawn.prices],
         "template": TEMPLATE.to_plotly_json(),
         "dark": {LIGHT[name]: DARK[name] for name in LIGHT},
     }
@@ -134,17 +139,12 @@ def _plain(figure: go.Figure) -> dict[str, Any]:
 
 
 def _facts(content: Content) -> str:
-    manifest, sets = content.manifest, content.sets
-    first, last = str(manifest["first_time"])[:10], str(manifest["span"][1])[:10]
-    holdout = str(manifest["holdout_time"] or "")[:10]
-    span = f"in-sample {first} to {holdout}, out-of-sample from there to {last}"
-    if not holdout:
-        span = f"in-sample {first} to {last}"
+    """The study in a line; its last section says more."""
+    manifest = content.manifest
     symbols = manifest["symbols"]
-    shown = ", ".join(symbols[:12]) + (", ..." if len(symbols) > 12 else "")
+    shown = ", ".join(symbols[:6]) + (", ..." if len(symbols) > 6 else "")
+    first, last = str(manifest["first_time"])[:10], str(manifest["span"][1])[:10]
     return (
-        f"{counted(len(sets), 'parameter set')} ({content.n_distinct:,} distinct) in"
-        f" {counted(len(content.trials), 'trial')}, {int(sets['feasible'].sum()):,} feasible; {span}."
-        f" {counted(len(symbols), 'symbol')}: {shown}."
-        f" {manifest['bars_per_year']:,.6g} bars a year."
+        f"{counted(len(content.sets), 'parameter set')} on {counted(len(symbols), 'symbol')} ({shown}),"
+        f" {first} to {last}"
     )

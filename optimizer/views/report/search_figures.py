@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from optimizer.store.trial_records import CONSTRAINT
+from optimizer.views.report.cells import SCALE, Statistic, axis_layout, heat_traces
 from optimizer.views.report.content import Content
 from optimizer.views.report.formats import hover_format, metric_title, safe, tick_format
 from optimizer.views.report.lines import thinned
 from optimizer.views.report.shares import share_bars
 from optimizer.views.report.style import LIGHT, figure
-from optimizer.views.report.sweep import Grid, outline, plateau
+from optimizer.views.report.sweep import Grid
 
 MOST_TRIALS = 3000
 
-BEST_LINES, OTHER_LINES = 500, 1500
+BEST_LINES, OTHER_LINES = 200, 600
 
 MOST_LINE_AXES = 9
 
 
-def heatmap(
-    content: Content, grid: Grid, statistic: Literal["median", "best"], ends: Sequence[float]
-) -> go.Figure:
+def heatmap(content: Content, grid: Grid, statistic: Statistic, ends: Sequence[float]) -> go.Figure:
     """The objective over two parameters, the plateau outlined.
 
     Args:
@@ -38,39 +37,22 @@ def heatmap(
     Returns:
         The figure.
     """
-    cells = grid.median if statistic == "median" else grid.best
     name = content.objective
+    star = None
+    if not content.best.empty:
+        (place,) = np.flatnonzero(content.sets["set"] == content.best.iloc[0]["set"])
+        across, up = int(grid.x.codes[place]), int(grid.y.codes[place])
+        star = (across, up) if min(across, up) >= 0 else None
     made = figure(460)
-    made.add_trace(
-        go.Heatmap(
-            z=cells.astype(np.float32),
-            customdata=grid.counts.astype(np.int32),
-            colorscale="Cividis" if content.maximize else "Cividis_r",
-            zmin=ends[0],
-            zmax=ends[1],
-            hoverongaps=False,
+    made.add_traces(
+        heat_traces(
+            grid, name, content.maximize, statistic, star,
+            colorscale=SCALE, reversescale=not content.maximize, zmin=ends[0], zmax=ends[1],
             colorbar={"thickness": 12, "tickformat": tick_format(name)},
-            hovertemplate=f"{statistic} {safe(name)} %{{z:{hover_format(name)}}}"
-            "<br>%{customdata:,} sets<extra>%{x}, %{y}</extra>",
-        )
-    )
-    x, y = outline(plateau(cells, content.maximize))
-    made.add_trace(
-        go.Scatter(
-            x=np.array(x, np.float32), y=np.array(y, np.float32), mode="lines", hoverinfo="skip",
-            showlegend=False, line={"color": LIGHT["orange"], "width": 3},
         )
     )  # fmt: skip
     for axis, along in ((made.layout.xaxis, grid.x), (made.layout.yaxis, grid.y)):
-        labels = along.labels
-        axis.update(
-            title={"text": safe(along.name)},
-            tickvals=list(range(len(labels))),
-            ticktext=[safe(label) for label in labels],
-            range=[-0.5, len(labels) - 0.5],
-            showgrid=False,
-            zeroline=False,
-        )
+        axis.update(title={"text": safe(along.name)}, **axis_layout(along))
     return made
 
 
@@ -112,12 +94,10 @@ def parallel(content: Content) -> go.Figure | None:
     best, rest = order[:BEST_LINES], order[BEST_LINES:]
     if len(rest) > OTHER_LINES:
         rest = rest[np.linspace(0, len(rest) - 1, OTHER_LINES).astype(np.int64)]
-    half = len(rest) // 2
     groups = (
-        ("others, worse half", rest[half:], "veil", 0.6, 0.25),
-        ("others, better half", rest[:half], "teal", 0.6, 0.25),
-        (f"best {len(best):,}", best[20:], "blue", 0.8, 0.35),
-        (f"best {min(20, len(best))}", best[:20], "orange", 1.8, 0.9),
+        ("others", rest, "veil", 0.8, 0.4),
+        (f"best {len(best):,}", best[20:], "blue", 1.0, 0.5),
+        (f"best {min(20, len(best))}", best[:20], "orange", 2.0, 1.0),
     )
     low, high = float(np.nanmin(values[order])), float(np.nanmax(values[order]))
     rng = np.random.default_rng(0)
@@ -136,7 +116,15 @@ def parallel(content: Content) -> go.Figure | None:
         made.add_trace(
             go.Scatter(
                 x=np.tile(np.arange(width, dtype=np.int8), len(sets)), y=y.ravel(), name=name,
+                legendgroup=name, showlegend=False,
                 mode="lines", opacity=opacity, line={"color": LIGHT[color], "width": thickness},
+            )
+        )  # fmt: skip
+        # The legend has a line of its own: that of the sets is too faint to tell its colour.
+        made.add_trace(
+            go.Scatter(
+                x=[None], y=[None], name=name, legendgroup=name, mode="lines",
+                line={"color": LIGHT[color], "width": 3},
             )
         )  # fmt: skip
     form = hover_format(content.objective).replace("~", "")

@@ -69,8 +69,14 @@ def in_and_out(content: Content) -> go.Figure | None:
     if ends[0] < ends[1]:
         made.add_trace(
             go.Scatter(
+                x=ends, y=ends, mode="lines", showlegend=False, hoverinfo="skip",
+                line={"color": LIGHT["paper"], "width": 5},
+            )
+        )  # fmt: skip
+        made.add_trace(
+            go.Scatter(
                 x=ends, y=ends, mode="lines", name="as good out as in", hoverinfo="skip",
-                line={"color": LIGHT["ink"], "dash": "dash", "width": 1},
+                line={"color": LIGHT["orange"], "dash": "dash", "width": 2.5},
             )
         )  # fmt: skip
     if best is not None and np.isfinite(best).all():

@@ -10,7 +10,12 @@ from optimizer.views.report.style import LIGHT, figure
 
 
 def share_bars(
-    names: Sequence[str], shares: Sequence[float], texts: Sequence[str], title: str, hover: str
+    names: Sequence[str],
+    shares: Sequence[float],
+    texts: Sequence[str],
+    title: str,
+    hover: str,
+    colors: Sequence[str] | str = LIGHT["blue"],
 ) -> go.Figure:
     """Shares as horizontal bars, each with a text at its end.
 
@@ -20,6 +25,7 @@ def share_bars(
         texts: what stands at the end of each bar.
         title: the title of the axis of shares.
         hover: plotly's template of what is shown on hover; ``%{text}`` is the bar's text.
+        colors: the colour of each bar, or of all.
 
     Returns:
         The figure.
@@ -30,7 +36,7 @@ def share_bars(
             x=list(shares),
             y=list(names),
             orientation="h",
-            marker={"color": LIGHT["blue"]},
+            marker={"color": colors},
             text=list(texts),
             textposition="outside",
             cliponaxis=False,

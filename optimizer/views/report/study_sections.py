@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 
-from optimizer.review.tables import ODDS_LEGEND, SHOWN
+from optimizer.review.tables import LEGEND, SHOWN
 from optimizer.selection.odds import known, odds_of, sharpe_to_expect
 from optimizer.selection.verdict import LUCK, PROMISING, SKILL, diagnosis, remarks
 from optimizer.study_file.objectives import objective_of
 from optimizer.sweep.buy_and_hold import held_name
 from optimizer.text import counted, probability
-from optimizer.views.report import pareto_figure, search_figures, selection_figures
+from optimizer.views.report import (
+    pareto_figure,
+    search_figures,
+    selection_figures,
+    winner_sections,
+)
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values, height_of
-from optimizer.views.report.formats import metric_name, metric_title, value_text
+from optimizer.views.report.formats import metric_name, value_text
 from optimizer.views.report.search_figures import BEST_LINES, OTHER_LINES
 
 TONES = {SKILL: "good", PROMISING: "middling", LUCK: "bad"}
@@ -28,17 +36,23 @@ SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
          -1: ("-", "bad", "speaks against it")}  # fmt: skip
 
 
-def verdict(content: Content) -> Values:
-    """The verdict, what the reader must know first, and the best sets.
+def verdict(content: Content, drawn: Drawn) -> Values:
+    """The verdict, what the reader must know first, and the equity of the set that the report is about.
 
     Args:
         content: the content of the report.
+        drawn: takes the figure.
 
     Returns:
         Values of ``verdict.html``.
     """
-    values: Values = {"notes": content.notes, "table": None, "legend": ODDS_LEGEND}
-    if content.best.empty:
+    values: Values = {
+        "notes": content.notes,
+        "reasons": (),
+        "metrics": (),
+        "equity": winner_sections.equity(content, drawn),
+    }
+    if content.row is None:
         why, _, constraints = content.none_best.partition("; ")
         reasons = [
             str(trial["user_attrs"]["reason"])
@@ -53,9 +67,17 @@ def verdict(content: Content) -> Values:
         values |= {"tone": "bad", "headline": why[0].upper() + why[1:]}
         values["reasons"] = [{"sign": "", "text": item} for item in items]
         return values
-    if content.verdict is None or content.selection is None:
-        number = int(content.best.iloc[0]["set"])
-        values |= {"tone": "middling", "headline": f"Set {number:,}: no verdict yet", "reasons": ()}
+    number = int(content.row["set"])
+    if content.chosen:
+        best = (
+            "no set is best"
+            if content.best.empty
+            else f"the best is {content.best.iloc[0]['set']:,}"
+        )
+        feasible = "" if content.row["feasible"] else ", which breaks the constraints"
+        values |= {"tone": "middling", "headline": f"Set {number:,}{feasible}; {best}"}
+    elif content.verdict is None or content.selection is None:
+        values |= {"tone": "middling", "headline": f"Set {number:,}: no verdict yet"}
     else:
         found, number = content.verdict, content.selection.sets[0].number
         values |= {"tone": TONES[found.words], "headline": f"Set {number:,}: {found.headline}"}
@@ -64,78 +86,105 @@ def verdict(content: Content) -> Values:
             | {"text": reason.text}
             for reason in found.reasons
         ]
-    row = content.best.iloc[0]
-    names = dict.fromkeys((*content.study.search.objective, *SHOWN, "final_equity"))
-    expected = content.selection.sharpe_to_expect if content.selection is not None else None
-    values["metrics"] = []
-    if content.selection is not None and expected is not None:
-        ends = content.selection.interval_to_expect
-        between = "" if ends is None else f"95%: {ends[0]:.2f} to {ends[1]:.2f}"
-        values["metrics"] = [("Sharpe to expect", value_text("sharpe", expected), between)]
-    values["metrics"] += [
-        (metric_title(n), value_text(n, row[n]), f"{value_text(n, row[f'oos_{n}'])} out-of-sample")
-        for n in names
-    ]
-    values["table"] = _best_table(content)
+    values["metrics"] = _metrics(content, content.row)
     return values
 
 
+def _metrics(content: Content, row: Mapping[Any, Any]) -> list[tuple[str, str, str]]:
+    """The tiles of a set: name, value in-sample, and the value out-of-sample below."""
+    names = dict.fromkeys((*content.study.search.objective, *SHOWN, "final_equity"))
+    tiles = []
+    if content.selection is not None and content.selection.sharpe_to_expect is not None:
+        expected = sharpe_to_expect(content.selection, known(row["sharpe"]))
+        ends = None if content.chosen else content.selection.interval_to_expect
+        between = "" if ends is None else f"95%: {ends[0]:.2f} to {ends[1]:.2f}"
+        tiles.append(("Sharpe to expect", value_text("sharpe", expected), between))
+    return tiles + [
+        (metric_name(n), value_text(n, row[n]), f"{value_text(n, row[f'oos_{n}'])} out-of-sample")
+        for n in names
+    ]
+
+
+def sets(content: Content) -> Values | None:
+    """The best sets, and the parameters of the one that the report is about.
+
+    Args:
+        content: the content of the report.
+
+    Returns:
+        Values of ``sets.html``; None where no set is best.
+    """
+    if content.row is None:
+        return None
+    row = content.row
+    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
+    varied = {*branch.swept, *(one.name for one in branch.searched)}
+    fixed = [(name, value_text("", row[name])) for name in branch.columns if name not in varied]
+    return {
+        "table": None if content.best.empty else _best_table(content),
+        "legend": LEGEND,
+        "subject": content.subject,
+        "parameters": [
+            ("strategy", row["strategy"]),
+            ("classifier", row["classifier"]),
+            *((name, value_text("", row[name])) for name in branch.columns if name in varied),
+        ],
+        "fixed": fixed,
+    }
+
+
 def _best_table(content: Content) -> Values:
-    frame = content.best
+    """The best sets, a column for each parameter that varies in the study; buy and hold comes last."""
+    frame, selection = content.best, content.selection
     metrics = [*dict.fromkeys((*content.study.search.objective, *SHOWN))]
-    odds = set() if content.selection is None else {one.number for one in content.selection.sets}
+    odds = {one.number for one in selection.sets} if selection is not None else set()
     varying = [axis.name for axis in content.axes if axis.name in frame.columns]
-    varying = [name for name in varying if frame[name].nunique(dropna=False) > 1]
-    expects = content.selection is not None and content.selection.sharpe_to_expect is not None
+    expects = selection is not None and selection.sharpe_to_expect is not None
     names = ["set", *(["Sharpe to expect"] if expects else [])]
     names += [metric_name(name) for name in metrics]
-    names += ["p", "DSR", "PSR"] if odds else []
-    names += ["what differs"] if varying else []
+    names += ["p"] if odds else []
+    owners = tuple(f"{one}_" for one in dict.fromkeys(frame["strategy"]))
+    short = [_without(name, owners) if len(owners) == 1 else name for name in varying]
     rows = []
     for row in frame.to_dict("records"):
-        cells = [f"{value_text(n, row[n])} / {value_text(n, row[f'oos_{n}'])}" for n in metrics]
+        cells = [_both(n, row[n], row[f"oos_{n}"]) for n in metrics]
         if expects:
-            own = sharpe_to_expect(content.selection, known(row["sharpe"]))
-            cells.insert(0, value_text("sharpe", own))
+            cells.insert(0, value_text("sharpe", sharpe_to_expect(selection, known(row["sharpe"]))))
         if odds:
             one = None
-            if content.selection and content.verdict and int(row["set"]) in odds:
-                one = odds_of(content.selection, row, content.verdict.tried)
-            p, dsr = (one.p, one.dsr) if one else (None, None)
-            psr, oos_psr = (one.psr, one.oos_psr) if one else (None, None)
-            cells += [
-                probability(p),
-                probability(dsr),
-                f"{probability(psr)} / {probability(oos_psr)}",
-            ]
-        differs = ", ".join(
-            f"{name.removeprefix(row['strategy'] + '_')} {value_text('', row[name])}"
-            for name in varying
-            if not pd.isna(row[name])
-        )
-        rows.append(
-            {
-                "number": f"{int(row['set']):,}",
-                "cells": cells,
-                "differs": differs if varying else None,
-            }
-        )
-    held = content.selection.held if content.selection is not None else None
+            if selection and content.verdict and int(row["set"]) in odds:
+                one = odds_of(selection, row, content.verdict.tried)
+            cells.append(probability(one.p if one else None))
+        cells += [value_text("", row[name]) for name in varying]
+        rows.append({"number": f"{int(row['set']):,}", "cells": cells})
+    held = selection.held if selection is not None else None
     cells_held = []
     if held is not None:
         cells_held = [""] * expects + [
-            f"{value_text(n, objective_of(n, held.in_sample))}"
-            f" / {value_text(n, objective_of(n, held.out_of_sample))}"
+            _both(n, objective_of(n, held.in_sample), objective_of(n, held.out_of_sample))
             for n in metrics
         ]
+    names += short
+    if held is not None:
         cells_held += [""] * (len(names) - 1 - len(cells_held))
     return {
-        "names": names,
+        "names": [name.replace("_", " ") for name in names],
         "rows": rows,
         "held": cells_held,
         "held_name": held_name(content.study.validation.benchmark),
         "has_odds": bool(odds),
+        "holdout": bool(content.manifest["holdout_time"]),
     }
+
+
+def _without(name: str, prefixes: Sequence[str]) -> str:
+    return next((name.removeprefix(one) for one in prefixes if name.startswith(one)), name)
+
+
+def _both(name: str, inside: Any, outside: Any) -> str:
+    """A metric in-sample, and out-of-sample where it is known."""
+    text = value_text(name, inside)
+    return text if outside is None or pd.isna(outside) else f"{text} / {value_text(name, outside)}"
 
 
 def selection(content: Content, drawn: Drawn) -> Values:

@@ -13,7 +13,7 @@ from optimizer.types import BoolArray, FloatArray
 from optimizer.views.binning import Axis
 
 PLATEAU = 0.1
-"""A cell belongs to the plateau if it is worse than the best one by at most this share of it."""
+"""A cell of the plateau is worse than the best one by at most this share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Grid:
 
     Attributes:
         x, y: the parameters.
-        median, best: (n_y, n_x) of the sets in a cell; NaN where there are none.
+        median, best, worst: (n_y, n_x) of the sets in a cell; NaN where there are none.
         counts: (n_y, n_x) sets.
     """
 
@@ -30,6 +30,7 @@ class Grid:
     y: Axis
     median: FloatArray
     best: FloatArray
+    worst: FloatArray
     counts: npt.NDArray[np.int64]
 
 
@@ -56,19 +57,27 @@ def grids(axes: Sequence[Axis], values: FloatArray, maximize: bool) -> Iterator[
         counts = np.bincount(cells, minlength=n_x * n_y)
         stops = np.cumsum(counts)
         starts = stops - counts
-        median, best = np.full((2, n_x * n_y), np.nan)
+        median, low, high = np.full((3, n_x * n_y), np.nan)
         some = counts > 0
         middle = starts[some] + (counts[some] - 1) // 2
         median[some] = (own[middle] + own[starts[some] + counts[some] // 2]) / 2.0
-        best[some] = own[(stops[some] - 1) if maximize else starts[some]]
-        shape = (n_y, n_x)
+        low[some], high[some] = own[starts[some]], own[stops[some] - 1]
+        best, worst = (high, low) if maximize else (low, high)
         yield Grid(
-            axes[i], axes[j], median.reshape(shape), best.reshape(shape), counts.reshape(shape)
+            axes[i],
+            axes[j],
+            median.reshape(n_y, n_x),
+            best.reshape(n_y, n_x),
+            worst.reshape(n_y, n_x),
+            counts.reshape(n_y, n_x),
         )
 
 
 def plateau(cells: FloatArray, maximize: bool) -> BoolArray:
-    """Which cells are within 10% of the best cell's value.
+    """The region around the best cell in which all cells are within 10% of its value.
+
+    A cell belongs to it that shares a side with one that does. A cell that is as good but lies apart is
+    another peak.
 
     Args:
         cells: (n_y, n_x) values; NaN where there are none.
@@ -77,22 +86,33 @@ def plateau(cells: FloatArray, maximize: bool) -> BoolArray:
     Returns:
         (n_y, n_x) flags.
 
-    >>> plateau(np.array([[1.0, 0.95, 0.5, np.nan]]), True)
-    array([[ True,  True, False, False]])
+    >>> plateau(np.array([[1.0, 0.95, 0.5, 0.99, np.nan]]), True)
+    array([[ True,  True, False, False, False]])
     """
+    inside = np.zeros(cells.shape, np.bool_)
     if np.isnan(cells).all():
-        return np.zeros(cells.shape, np.bool_)
-    best = np.nanmax(cells) if maximize else np.nanmin(cells)
-    slack = PLATEAU * abs(best)
-    return np.asarray(cells >= best - slack if maximize else cells <= best + slack)
+        return inside
+    gains = cells if maximize else -cells
+    best = np.nanmax(gains)
+    good = gains >= best - PLATEAU * abs(best)
+    inside[np.unravel_index(np.nanargmax(gains), gains.shape)] = True
+    while True:
+        padded = np.pad(inside, 1)
+        beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+        grown = inside | (good & beside)
+        if (grown == inside).all():
+            return inside
+        inside = grown
 
 
-def outline(inside: BoolArray) -> tuple[list[float | None], list[float | None]]:
+def outline(
+    inside: BoolArray, edges_x: FloatArray, edges_y: FloatArray
+) -> tuple[list[float | None], list[float | None]]:
     """The borders between cells inside and cells outside.
 
     Args:
-        inside: (n_y, n_x) flags. Cell (i, j) reaches from j - 0.5 to j + 0.5 in x and from i - 0.5
-            to i + 0.5 in y.
+        inside: (n_y, n_x) flags.
+        edges_x, edges_y: (n_x + 1,) and (n_y + 1,), the borders of the cells.
 
     Returns:
         x and y of the ends of all lines, with None between two lines.
@@ -103,13 +123,13 @@ def outline(inside: BoolArray) -> tuple[list[float | None], list[float | None]]:
     upright = padded[:, 1:] != padded[:, :-1]
     for j in range(upright.shape[1]):
         for start, stop in _stretches(upright[:, j]):
-            x += [j - 0.5, j - 0.5, None]
-            y += [start - 1.5, stop - 1.5, None]
+            x += [float(edges_x[j]), float(edges_x[j]), None]
+            y += [float(edges_y[start - 1]), float(edges_y[stop - 1]), None]
     level = padded[1:, :] != padded[:-1, :]
     for i in range(level.shape[0]):
         for start, stop in _stretches(level[i]):
-            x += [start - 1.5, stop - 1.5, None]
-            y += [i - 0.5, i - 0.5, None]
+            x += [float(edges_x[start - 1]), float(edges_x[stop - 1]), None]
+            y += [float(edges_y[i]), float(edges_y[i]), None]
     return x, y
 
 

@@ -1,4 +1,4 @@
-"""Monthly returns and yearly costs of one set, from its equity and its fills."""
+"""Monthly and yearly returns and yearly costs of one set, from its equity and its fills."""
 
 from __future__ import annotations
 
@@ -17,9 +17,21 @@ def monthly_returns(equity: pd.Series, initial_cash: float) -> pd.DataFrame:
     """
     times = pd.DatetimeIndex(equity.index)
     by_month = equity.groupby([times.year, times.month]).last()
-    by_year = equity.groupby(times.year).last()
     table = _changes(by_month, initial_cash).unstack().reindex(columns=range(1, 13))
-    return table.assign(**{"13": _changes(by_year, initial_cash)}).rename(columns={"13": 13})
+    return table.assign(**{"13": yearly_returns(equity, initial_cash)}).rename(columns={"13": 13})
+
+
+def yearly_returns(equity: pd.Series, initial_cash: float) -> pd.Series:
+    """Return of each calendar year.
+
+    Args:
+        equity: money at each close, by time.
+        initial_cash: the cash before the first year.
+
+    Returns:
+        Fractions by year.
+    """
+    return _changes(equity.groupby(pd.DatetimeIndex(equity.index).year).last(), initial_cash)
 
 
 def _changes(values: pd.Series, before: float) -> pd.Series:

@@ -28,6 +28,7 @@ def equity(
     median: Rerun,
     benchmark: pd.Series[float] | None = None,
     stitched: pd.DataFrame | None = None,
+    subject: str = "winner",
 ) -> go.Figure:
     """Equity and drawdown of the winner, the median set and the benchmark; the holdout is shaded.
 
@@ -37,6 +38,7 @@ def equity(
         winner, median: sets of the study.
         benchmark: its returns per bar, named as the figure calls it; None without one.
         stitched: columns ``timestamp`` and ``equity`` of a walk-forward; None without one.
+        subject: the name of the first set in the legend.
 
     Returns:
         The figure.
@@ -47,10 +49,10 @@ def equity(
     made = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.05
     )
-    made.update_layout(template=TEMPLATE, height=520, hovermode="x unified")
+    made.update_layout(template=TEMPLATE, height=440, hovermode="x unified")
     lines: list[tuple[str, FloatArray, str, str]] = [
         (
-            f"winner, set {winner.number}",
+            f"winner, set {winner.number}" if subject == "winner" else subject,
             np.asarray(winner.result.equity, np.float64),
             "blue",
             "solid",
@@ -80,7 +82,7 @@ def equity(
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         values = np.asarray(stitched["equity"], np.float64)
         made.add_trace(line(own, values, name, "teal", "dashdot", hovertemplate=show), 1, 1)
-    made.update_yaxes(title_text="equity, money", tickformat="~s", row=1, col=1)
+    made.update_yaxes(title_text=f"equity, {winner.study.account.money}", tickformat="~s", row=1, col=1)
     made.update_yaxes(title_text="drawdown", tickformat=".0%", row=2, col=1)
     made.update_xaxes(type="date", hoverformat="%Y-%m-%d %H:%M")
     made.update_xaxes(title_text="date (UTC)", row=2, col=1)
@@ -107,7 +109,7 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
     """The price of the market with the regime of each bar behind it.
 
     Args:
-        winner: whose regimes are shown.
+        winner: whose regimes are shown, those of a classifier.
         market: (n_bars from the first decision,) price.
 
     Returns:
@@ -117,30 +119,29 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
     codes, times = series.to_numpy(), milliseconds(pd.DatetimeIndex(series.index))
     made = figure(400, hovermode="x")
     symbol = winner.tile.market
-    if winner.tile.classifier != "none":
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1])
-        if len(starts) > MOST_POINTS:
-            starts = np.unique(np.linspace(0, len(codes) - 1, MOST_POINTS).astype(np.int64))
-        edges = np.append(times[starts], times[-1])
-        scale = [
-            [position, LIGHT[COLORS[code]]]
-            for code, ends in ((BEAR, (0.0, 1 / 3)), (NEUTRAL, (1 / 3, 2 / 3)), (BULL, (2 / 3, 1)))
-            for position in ends
-        ]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1])
+    if len(starts) > MOST_POINTS:
+        starts = np.unique(np.linspace(0, len(codes) - 1, MOST_POINTS).astype(np.int64))
+    edges = np.append(times[starts], times[-1])
+    scale = [
+        [position, LIGHT[COLORS[code]]]
+        for code, ends in ((BEAR, (0.0, 1 / 3)), (NEUTRAL, (1 / 3, 2 / 3)), (BULL, (2 / 3, 1)))
+        for position in ends
+    ]
+    made.add_trace(
+        go.Heatmap(
+            x=edges, y=[0, 1], z=[codes[starts].astype(np.int8).tolist()], zmin=-1.5, zmax=1.5,
+            colorscale=scale, showscale=False, opacity=0.35, hoverinfo="skip",
+        )
+    )  # fmt: skip
+    for code, name in REGIMES.items():
+        share = float((codes == code).mean())
         made.add_trace(
-            go.Heatmap(
-                x=edges, y=[0, 1], z=[codes[starts].astype(np.int8).tolist()], zmin=-1.5, zmax=1.5,
-                colorscale=scale, showscale=False, opacity=0.35, hoverinfo="skip",
+            go.Scatter(
+                x=[None], y=[None], mode="markers", name=f"{name}, {share:.0%} of the bars",
+                marker={"symbol": "square", "size": 12, "color": LIGHT[COLORS[code]], "opacity": 0.5},
             )
         )  # fmt: skip
-        for code, name in REGIMES.items():
-            share = float((codes == code).mean())
-            made.add_trace(
-                go.Scatter(
-                    x=[None], y=[None], mode="markers", name=f"{name}, {share:.0%} of the bars",
-                    marker={"symbol": "square", "size": 12, "color": LIGHT[COLORS[code]], "opacity": 0.5},
-                )
-            )  # fmt: skip
     name = "index of all symbols, 100 at the start" if symbol is None else f"{symbol}, close"
     made.add_trace(
         line(
@@ -162,11 +163,12 @@ def regimes(winner: Rerun, market: FloatArray) -> go.Figure:
     return made
 
 
-def costs(by_year: pd.Series) -> go.Figure:
+def costs(by_year: pd.Series, money: str) -> go.Figure:
     """Commission and slippage paid in each year.
 
     Args:
         by_year: money by calendar year.
+        money: what the money is called.
 
     Returns:
         The figure.
@@ -181,17 +183,20 @@ def costs(by_year: pd.Series) -> go.Figure:
         )
     )
     made.update_xaxes(title_text="year", type="category")
-    made.update_yaxes(title_text="costs, money", tickformat="~s")
+    made.update_yaxes(title_text=f"costs, {money}", tickformat="~s")
     return made
 
 
-def refusals(rejects: Mapping[str, int], n_decisions: int, names: Sequence[str]) -> go.Figure:
+def refusals(
+    rejects: Mapping[str, int], n_decisions: int, names: Sequence[str], wishes: Sequence[str]
+) -> go.Figure:
     """How often each reason kept a signal of the winner from becoming an order.
 
     Args:
         rejects: counts by reason.
         n_decisions: signals in all.
         names: reasons in the order of the figure.
+        wishes: those of them with which something wished was refused.
 
     Returns:
         The figure.
@@ -203,4 +208,5 @@ def refusals(rejects: Mapping[str, int], n_decisions: int, names: Sequence[str])
         [f"{rejects[name]:,}" for name in shown],
         "share of all decisions",
         "%{y}: %{text}, %{x:.1%}",
+        [LIGHT["blue" if name in wishes else "grey"] for name in shown],
     )

@@ -1,4 +1,4 @@
-"""What the sections about the winner say, as the values of their templates."""
+"""What the sections about one set say, mostly the winner, as the values of their templates."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from kernels.codes import REASONS
 from optimizer.catalogue import COSTS
 from optimizer.review.refusals import WHY
 from optimizer.sweep.buy_and_hold import UNIVERSE
+from optimizer.sweep.drawdown import worst_drawdowns
 from optimizer.text import counted, probability
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_REACHED, NOT_TRADED
-from optimizer.views.report import winner_figures
+from optimizer.views.report import over_time, symbol_figures, winner_figures
 from optimizer.views.report.content import Content
-from optimizer.views.report.drawn import Drawn, Values
+from optimizer.views.report.drawn import Drawn, Values, height_of
 from optimizer.views.report.formats import UNDEFINED, value_text
 from optimizer.views.report.trades import costs_by_year, monthly_returns
 
@@ -31,18 +32,20 @@ WISHES = (
 )
 """Reasons with which the risk manager refuses a wish; with the others there was no wish."""
 
+MOST_DRAWDOWNS = 8
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def equity(content: Content, drawn: Drawn) -> Values | None:
-    """The equity of the winner, the median set and buy and hold.
+    """The equity of the set, of the median set and of buy and hold.
 
     Args:
         content: the content of the report.
         drawn: takes the figure.
 
     Returns:
-        Values of ``equity.html``; None where no set could be simulated again.
+        Values of the figure in ``verdict.html``; None where no set could be simulated again.
     """
     if content.winner is None or content.median is None:
         return None
@@ -54,10 +57,13 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
         "height": drawn.add(
             "equity",
             winner_figures.equity(
-                content.winner, content.median, content.benchmark, content.stitched
+                content.winner,
+                content.median,
+                content.benchmark,
+                content.stitched,
+                content.subject,
             ),
         ),
-        "first": str(content.manifest["first_time"])[:10],
         "held": held,
         "close_fill": content.winner.inputs.rules.close_fill,
         "stitched": content.stitched is not None,
@@ -66,45 +72,87 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     }
 
 
-def winner(content: Content, drawn: Drawn) -> Values | None:
-    """The winner: its parameters, its regimes, its monthly returns.
+def returns(content: Content, drawn: Drawn) -> Values | None:
+    """The set over time: years beside the benchmark, rolling Sharpe ratio, exposure, drawdowns, months.
+
+    Args:
+        content: the content of the report.
+        drawn: takes the figures.
+
+    Returns:
+        Values of ``returns.html``; None where the set could not be simulated again.
+    """
+    one = content.winner
+    if one is None:
+        return None
+    result, cash = one.result, one.inputs.rules.initial_cash
+    return {
+        "years": drawn.add("years", over_time.years(one, content.subject, content.benchmark)),
+        "over_time": drawn.add(
+            "over_time", over_time.over_time(one, content.subject, content.benchmark)
+        ),
+        "drawdowns": [
+            (
+                f"{-fall['depth']:.1%}",
+                *(f"{fall[name]:%Y-%m-%d}" for name in ("peak", "trough")),
+                UNDEFINED if pd.isna(fall["recovered"]) else f"{fall['recovered']:%Y-%m-%d}",
+                _lasted(fall, result.equity.index[-1]),
+            )
+            for fall in worst_drawdowns(result.equity, cash, MOST_DRAWDOWNS).to_dict("records")
+        ],
+        "months": _months(monthly_returns(result.equity, cash)),
+    }
+
+
+def _lasted(fall: Mapping[Any, Any], last: pd.Timestamp) -> str:
+    """The time from a high until it is reached again, or until now, in days."""
+    stop = last if pd.isna(fall["recovered"]) else fall["recovered"]
+    return counted((stop - fall["peak"]).days, "day")
+
+
+def symbols(content: Content, drawn: Drawn) -> Values | None:
+    """Profit and weight of each symbol, and prices with entries and exits.
+
+    Args:
+        content: the content of the report.
+        drawn: takes the figures.
+
+    Returns:
+        Values of ``symbols.html``; None where the set never traded or could not be simulated again.
+    """
+    one, trades = content.winner, content.trades
+    if one is None or trades is None or trades.empty:
+        return None
+    names = symbol_figures.priced_symbols(trades)
+    drawn.prices = symbol_figures.prices(one, trades, names)
+    return {
+        "by_symbol": drawn.add("by_symbol", symbol_figures.by_symbol(one)),
+        "prices": height_of(drawn.prices[0]),
+        "names": names,
+        "n_traded": trades["symbol"].nunique(),
+        "most_marks": symbol_figures.MOST_MARKS,
+        "all_marked": trades["symbol"].value_counts().max() <= symbol_figures.MOST_MARKS,
+    }
+
+
+def regimes(content: Content, drawn: Drawn) -> Values | None:
+    """The regimes of the set: the market's price in them, and what it earned after each.
 
     Args:
         content: the content of the report.
         drawn: takes the figure.
 
     Returns:
-        Values of ``winner.html``; None where no set is best.
+        Values of ``regimes.html``; None where the set has no classifier or could not be simulated again.
     """
-    if content.best.empty:
+    one = content.winner
+    if one is None or content.market is None or one.tile.classifier == "none":
         return None
-    row = content.best.iloc[0]
-    branch = content.space.branches[content.space.branch_index(row["strategy"], row["classifier"])]
-    searched = {one.name for one in branch.searched}
-    varied = [name for name in branch.columns if name in searched or name in branch.swept]
-    values: Values = {
-        "parameters": [
-            ("strategy", row["strategy"], ""),
-            ("classifier", row["classifier"], ""),
-            *(
-                (name, value_text("", row[name]), "searched" if name in searched else "swept")
-                for name in varied
-            ),
-        ],
-        "fixed": ", ".join(
-            f"{name} {value_text('', row[name])}" for name in branch.columns if name not in varied
-        ),
-        "regimes": None,
+    return {
+        "classifier": one.tile.classifier,
+        "regimes": drawn.add("regimes", winner_figures.regimes(one, content.market)),
+        "regime_values": () if content.chosen else _regime_values(content),
     }
-    best = content.winner
-    if best is None or content.market is None:
-        return values
-    none = "none, so every bar is neutral"
-    values["classifier"] = none if branch.classifier == "none" else branch.classifier
-    values["regimes"] = drawn.add("regimes", winner_figures.regimes(best, content.market))
-    values["regime_values"] = _regime_values(content)
-    values["months"] = _months(monthly_returns(best.result.equity, best.inputs.rules.initial_cash))
-    return values
 
 
 def _regime_values(content: Content) -> list[Values]:
@@ -169,7 +217,7 @@ def trades(content: Content) -> Values | None:
     if found is None or content.winner is None:
         return None
     if found.empty:
-        return {"rows": ()}
+        return {"rows": (), "subject": content.subject}
     shown = found.tail(MOST_TRADES)
     intraday = bool((pd.DatetimeIndex(found["entry"]).normalize() != found["entry"]).any())
     form = "%Y-%m-%d %H:%M" if intraday else "%Y-%m-%d"
@@ -235,14 +283,14 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
     best = content.winner
     if best is None:
         return None
-    result, rules = best.result, best.inputs.rules
+    result, rules, money = best.result, best.inputs.rules, best.study.account.money
     by_year = costs_by_year(result.fills, result.equity)
     total = float(by_year.sum())
     before = float(result.equity.iloc[-1]) - rules.initial_cash + total
     years = len(result.equity) / best.inputs.bars.bars_per_year
     return {
         "summary": [
-            ("costs paid", f"{total:,.0f}", "beyond the market's prices, money"),
+            ("costs paid", f"{total:,.0f}", f"beyond the market's prices, {money}"),
             ("a year", f"{total / years:,.0f}", f"over {years:.1f} years"),
             (
                 "share of the profit before costs",
@@ -251,7 +299,7 @@ def costs(content: Content, drawn: Drawn) -> Values | None:
             ),
             ("fills", f"{len(result.fills):,}", ""),
         ],
-        "height": drawn.add("costs", winner_figures.costs(by_year)),
+        "height": drawn.add("costs", winner_figures.costs(by_year, money)),
         "terms": ", ".join(
             f"{name} {value:g}"
             for name, value in result.parameters.items()
@@ -286,15 +334,11 @@ def refusals(content: Content, drawn: Drawn) -> Values | None:
             ("orders placed", f"{placed:,}", f"{placed / n_decisions:.1%}"),
             ("wishes refused", f"{refused:,}", f"{refused / n_decisions:.1%}"),
         ],
-        "height": drawn.add("refusals", winner_figures.refusals(counts, n_decisions, order)),
+        "height": drawn.add(
+            "refusals", winner_figures.refusals(counts, n_decisions, order, WISHES)
+        ),
         "rows": [
-            {
-                "reason": name.replace("_", " "),
-                "count": f"{counts[name]:,}",
-                "share": f"{counts[name] / n_decisions:.1%}",
-                "kind": "refused" if name in WISHES else "nothing wished",
-                "meaning": WHY.get(name, ""),
-            }
+            {"reason": name.replace("_", " "), "meaning": WHY.get(name, "")}
             for name in order
             if counts.get(name)
         ],

@@ -198,7 +198,7 @@ def test_run_prints_plain_lines_where_it_is_no_terminal(home: Home) -> None:
     progress = [line for line in lines if re.match(r"\d+/10 trials, ", line)]
     assert [line.split()[0] for line in progress] == ["4/10", "8/10", "10/10"]
     assert "40 sets" in progress[-1]
-    assert re.search(r"best [-\d.e]+ in-sample, ", progress[-1])
+    assert re.search(r"best sharpe [-\d.e]+ in-sample, set \d+, ", progress[-1])
     assert "out-of-sample" not in progress[-1]
     assert progress[-1].endswith(" 0 s left")
 

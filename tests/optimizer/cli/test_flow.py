@@ -120,6 +120,9 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
     assert rejects.returncode == 0
     counted = dict(re.findall(r"^ +([\d,]+)  (\w+)$", rejects.stdout, re.MULTILINE))
     assert ", ".join(f"{name} {n}" for n, name in counted.items()) in done.stdout
+    listed = barsweep("trace", "out/a flow's", "--fills", "--top", "3", folder=folder)
+    assert listed.returncode == 0, listed.stderr
+    assert command[-1] in listed.stdout and len(listed.stdout.splitlines()) == 1 + 3
     everything = barsweep(
         "flow", "small.toml", "--risk", "all", "--no-trace", "--out", "all", folder=folder
     )
@@ -143,7 +146,8 @@ def test_flow_trace_and_their_refusals(folder: Path) -> None:
             r"flow\.json: this barsweep did not write it",
         ),
         (("trace", "out/a flow's", "nope"), "no fill 'nope'; the nearest are .*fill"),
-        (("trace", "out/a flow's"), "give a FILL_ID, or --rejects"),
+        (("trace", "out/a flow's"), "give a FILL_ID, --fills, which lists them, or --rejects"),
+        (("trace", "out/a flow's", "x", "--fills"), "give a FILL_ID, --fills"),
         (("trace", "nowhere", "--rejects"), "nowhere: no flow here"),
         (("trace", ".", "x"), r"\.: no flow here; expected a folder that `barsweep flow` wrote"),
         (("trace", "small.toml", "x"), r"small\.toml: no flow here"),

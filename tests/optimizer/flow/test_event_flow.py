@@ -534,7 +534,7 @@ class Account:
         (spec,) = study_specs(study, space, rules, bars)
         return cls(
             PortfolioContainer("study.set", names, rules, 252.0),
-            ExecutionContainer("study.set", spec.costs, rules.leverage, rules.margin),
+            ExecutionContainer("study.set", spec.costs, rules.leverage, rules.allow_short),
             spec.risk,
         )
 
@@ -610,6 +610,18 @@ def order(symbol: int, lots: float) -> Order:
         signal_id="s",
         regime_id="r",
     )
+
+
+def test_no_more_is_sold_than_is_held_where_short_positions_are_off() -> None:
+    account = Account.of(2)
+    assert len(account.trade(one_bar(0, 10.0, 20.0), order(0, 10.0))) == 1
+    (sold,) = account.trade(one_bar(1, 10.0, 20.0), order(0, -25.0), order(1, -5.0))
+    assert (sold.symbol, sold.lots) == (0, -10.0)
+    assert list(account.portfolio.lots) == [0.0, 0.0]
+    ((lapsed, reason),) = account.execution.rejected_orders
+    assert (lapsed.symbol, reason) == (1, "not_held")
+    assert (account.execution.statistics.cut, account.execution.statistics.lapsed) == (1, 1)
+    assert account.close(one_bar(1, 10.0, 20.0)).cash == 10_000.0
 
 
 def test_execution_and_portfolio_by_hand() -> None:

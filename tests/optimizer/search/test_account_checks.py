@@ -106,3 +106,52 @@ def test_a_rate_in_percent_is_warned_of(caplog: pytest.LogCaptureFixture) -> Non
     check(BARS, account={"cash_rate": 4.25})
     assert len(caplog.records) == 1
     assert "[account] cash_rate: 4.25 is 425% a year" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tables", "place", "why"),
+    [
+        ({"risk": {"weight": 0.2}}, "[risk] weight", 'sizing = "kelly" does not read it'),
+        ({"risk": {"bear_multiplier": 0.0}}, "[risk] bear_multiplier", "every bar is neutral"),
+        ({"risk": {"max_positions": 3}}, "[risk] max_positions", "there are 3 symbols"),
+        ({"risk": {"max_weight": 2.0}}, "[risk] max_weight", "max_exposure = 1 allows no"),
+        ({"risk": {"atr_lookback": 5}}, "[risk] atr_lookback", "multiple of the ATR"),
+        (
+            {"risk": {"correlation_penalty": 0.0, "correlation_lookback": 30}},
+            "[risk] correlation_lookback",
+            "correlation_penalty is 0",
+        ),
+        ({"account": {"financing_bps_year": 1.0}}, "[account] financing_bps_year", "leverage is 1"),
+        ({"validation": {"train_blocks": 4}}, "[validation] train_blocks", 'method is "none"'),
+    ],
+)
+def test_what_has_no_effect_is_said(
+    tables: dict[str, Any], place: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(BARS, **tables)
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert f"<study>: {place} has no effect here: " in message and why in message
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"risk": {"sizing": "weight", "weight": 0.2}},
+        {"risk": {"max_positions": 2, "atr_lookback": 5, "stop_loss_atr": 2.0}},
+        {"account": {"financing_bps_year": 1.0, "leverage": 2.0}},
+        {"validation": {"train_blocks": 4, "method": "walk_forward"}},
+    ],
+)
+def test_what_has_an_effect_is_not(
+    tables: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    check(BARS, **tables)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["stop_loss", "trailing_stop"])
+def test_a_stop_that_no_price_reaches_is_refused(name: str) -> None:
+    with pytest.raises(StudyFileError, match=rf"\[risk\] {name}: 1 is a fall to a price of 0"):
+        study_from_dict(mapping(risk={name: {"sweep": [0.05, 1.0]}}))
+    study_from_dict(mapping(risk={name: 1.0, "allow_short": True}))

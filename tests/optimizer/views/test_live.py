@@ -44,7 +44,8 @@ def events(text: str) -> list[dict[str, Any]]:
 def progress(**values: Any) -> Progress:
     known: dict[str, Any] = {
         "trials": 16, "n_trials": 64, "sets": 32_000, "distinct": 32_000, "best": 1.25,
-        "seconds": 8.0, "worker_use": 0.87, "memory_bytes": 812_000_000,
+        "objective": "sharpe", "best_set": 4711, "seconds": 8.0,
+        "worker_use": 0.87, "memory_bytes": 812_000_000,
     }  # fmt: skip
     return Progress(**{**known, **values})
 
@@ -137,7 +138,7 @@ def test_quiet_prints_what_show_prints(home: Path, tmp_path: Path) -> None:
 
 def test_lines_for_what_is_not_a_terminal() -> None:
     assert plain_line(progress()) == (
-        "16/64 trials, 32,000 sets, 4,000/s, best 1.25 in-sample, 24 s left"
+        "16/64 trials, 32,000 sets, 4,000/s, best sharpe 1.25 in-sample, set 4711, 24 s left"
     )
     taken_up = progress(trials_before=16, sets_before=32_000, seconds=0.0, best=None)
     assert plain_line(taken_up) == "16/64 trials, 32,000 sets on disk, none feasible yet"
@@ -152,15 +153,23 @@ def test_a_terminal_shows_all_that_is_known() -> None:
         told(progress())
     text = file.getvalue()
     for words in ("none feasible yet", "16/64 trials", "24 s left", "32,000 sets",
-                  "4,000 sets/s, 2 trials/s", "best 1.25 in-sample",
+                  "4,000 sets/s, 2 trials/s", "best sharpe 1.25 in-sample, set 4711",
                   "workers 87% in kernels", "812 MB memory"):  # fmt: skip
         assert words in text
+
+
+def test_a_terminal_says_what_is_waited_for() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, color_system=None)
+    with live_view(console, lambda: "compiling kernels"):
+        pass
+    assert "compiling kernels, 0 s" in file.getvalue()
 
 
 def test_the_time_left_runs_on_between_two_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    view = _View()
+    view = _View(lambda: "first batch")
     view.tell(progress())
     now[0] += 10.0
     assert view._left(progress()) == "14 s left"
@@ -177,7 +186,9 @@ def test_use_of_workers_and_memory(home: Path, tmp_path: Path) -> None:
     study = small_study(home / "bars.parquet")
     run_study(study, out=tmp_path / "out", workers=1, on_progress=seen.append)
     assert [one.trials for one in seen] == [4, 8, 10]
+    rows = StudyFolder.open(tmp_path / "out").results().set_index("set")
     for one in seen:
+        assert one.best_set is not None and one.best == rows.loc[one.best_set, "sharpe"]
         assert 0.0 < one.worker_use <= 1.0
         assert 0.3 * own < one.memory_bytes < 1e12
     shutil.rmtree(tmp_path / "out")

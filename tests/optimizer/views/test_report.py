@@ -25,13 +25,16 @@ from optimizer.search.run import run_study
 from optimizer.selection.record import load_selection
 from optimizer.store.folder import StudyFolder
 from optimizer.sweep.backtest_result import BacktestResult
+from optimizer.sweep.drawdown import worst_drawdowns
 from optimizer.sweep.trades import round_trips
 from optimizer.views.binning import axis_of
 from optimizer.views.report import write_report
 from optimizer.views.report.content import Content, gather
 from optimizer.views.report.lines import thinned
+from optimizer.views.report.over_time import rolling_sharpe
 from optimizer.views.report.selection_figures import cpcv
 from optimizer.views.report.sweep import grids, outline, plateau, variance_shares
+from optimizer.views.report.symbol_figures import priced_symbols, prices
 from optimizer.views.report.trades import costs_by_year, monthly_returns
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
@@ -154,7 +157,8 @@ def test_grids_are_those_of_a_group_by(maximize: bool) -> None:
             y, x = np.asarray(place, np.int64).tolist()
             assert one.counts[y, x] == len(values)
             assert one.median[y, x] == pytest.approx(values.median())
-            assert one.best[y, x] == (values.max() if maximize else values.min())
+            ends = [values.max(), values.min()]
+            assert [one.best[y, x], one.worst[y, x]] == (ends if maximize else ends[::-1])
         assert one.counts.sum() == sum(len(values) for _, values in groups)
 
 
@@ -166,6 +170,40 @@ def test_shares_of_variance_of_a_sum_are_known() -> None:
     assert list(shares) == ["a", "b", "c"]
     assert list(shares.values()) == pytest.approx([0.9, 0.1, 0.0])
     assert set(variance_shares(axes, np.ones(8)).values()) == {0.0}
+
+
+def test_a_peak_apart_is_not_on_the_plateau() -> None:
+    cells = np.array([[1.0, 0.95, 0.2, 0.99], [0.2, 0.93, 0.2, 0.97], [0.96, 0.1, 0.95, np.nan]])
+    found = plateau(cells, True)
+    assert found.tolist() == [[True, True, False, False], [False, True, False, False], [False] * 4]
+
+
+@pytest.mark.parametrize(
+    ("values", "numeric", "log"),
+    [
+        ([10.0, 20.0, 30.0], True, False),
+        ([0.01, 0.02, 0.1, 0.5], True, True),
+        ([0.0, 0.001, 1.0], False, False),  # 0 has no logarithm, and 0.001 would be a line
+        (["a", "b"], False, False),
+    ],
+)
+def test_cells_lie_at_their_values(values: list[Any], numeric: bool, log: bool) -> None:
+    axis = axis_of(pd.Series(values, name="x"))
+    assert (axis.numeric, axis.log) == (numeric, log)
+    assert axis.centres.tolist() == (values if numeric else list(range(len(values))))
+    assert len(axis.edges) == len(values) + 1
+    assert (axis.edges[:-1] < axis.centres).all() and (axis.centres < axis.edges[1:]).all()
+
+
+def test_the_worst_drawdowns_are_those_of_empyrical(result: BacktestResult) -> None:
+    found = worst_drawdowns(result.equity, 100_000.0, 5)
+    assert found["depth"].is_monotonic_decreasing and len(found) == 5
+    assert found["depth"].iloc[0] == pytest.approx(-empyrical.max_drawdown(result.returns))
+    for fall in found.to_dict("records"):
+        stop = result.equity.index[-1] if pd.isna(fall["recovered"]) else fall["recovered"]
+        inside = result.equity[fall["peak"] : stop]
+        assert inside.idxmin() == fall["trough"] and len(inside) == fall["bars"] + 1
+        assert inside.iloc[1:-1].max() < inside.iloc[0]
 
 
 def test_the_plateau_of_a_loss_is_on_its_other_side() -> None:
@@ -187,7 +225,8 @@ def test_an_outline_runs_between_inside_and_outside(inside: Any) -> None:
                 expected.add((j + 0.5, i - 0.5, j + 0.5, i + 0.5))
             if at(i, j) != at(i + 1, j):
                 expected.add((j - 0.5, i + 0.5, j + 0.5, i + 0.5))
-    x, y = outline(inside)
+    edges = np.arange(8.0) - 0.5
+    x, y = outline(inside, edges[: inside.shape[1] + 1], edges[: inside.shape[0] + 1])
     lines = []
     for k in range(0, len(x), 3):
         (x0, x1, no_x), (y0, y1, no_y) = x[k : k + 3], y[k : k + 3]
@@ -272,19 +311,80 @@ def test_a_page_holds_every_section(plain: Path) -> None:
     assert path == plain / "report.html"
     page = path.read_text()
     said = words(page)
-    for part in ("Deflated Sharpe ratio", "The best sets", "Monthly returns", "costs paid",
-                 "wishes refused", "Probability of backtest overfitting"):  # fmt: skip
+    for part in ("Deflated Sharpe ratio", "Best sets", "Worst drawdowns", "Months, percent",
+                 "costs paid", "wishes refused", "Probability of backtest overfitting",
+                 "maximize sharpe", "initial cash 100,000", "Parameters tried"):  # fmt: skip
         assert part in said, part
     drawn = spec(page)
     figures = {
         *("equity", "scatter", "overfitting", "walk_forward", "importance", "parallel"),
-        *("history", "regimes", "costs", "refusals"),
+        *("history", "costs", "refusals", "years", "over_time", "by_symbol"),
     }
     assert set(drawn["figures"]) == figures
+    assert "Regimes" not in said  # the study has no classifier
     assert len(drawn["heatmaps"]) == 10  # pairs of 5 parameters
     for place in re.findall(r'data-figure="(\w+)"', page):
-        assert place == "heatmap" or place in figures
+        assert place in ("heatmap", "prices") or place in figures
     assert path.stat().st_size < 6_000_000
+
+
+def test_the_best_sets_have_a_column_for_each_parameter(
+    plain: Path, content: Content, tmp_path: Path
+) -> None:
+    page = write_report(plain, tmp_path / "page.html").read_text()
+    table = re.search(r'<table class="lead">(.*?)</table>', page, re.DOTALL)
+    assert table is not None
+    head, *rows = [
+        [html.unescape(cell) for cell in re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row)]
+        for row in table[1].split("</tr>")
+        if "<t" in row
+    ]
+    assert {"lookback", "threshold", "kelly fraction", "max exposure"} <= set(head)
+    for row, best in zip(rows[:-1], content.best.to_dict("records"), strict=True):
+        shown = dict(zip(head, row, strict=True))
+        assert shown["set"] == f"{best['set']:,}"
+        assert float(shown["lookback"]) == best["momentum_lookback"]
+        assert float(shown["threshold"]) == pytest.approx(best["momentum_threshold"], rel=1e-2)
+
+
+def test_prices_are_marked_where_the_set_traded(content: Content) -> None:
+    assert content.winner is not None and content.trades is not None
+    names = priced_symbols(content.trades)
+    fills = content.winner.result.fills
+    for symbol, made in zip(names, prices(content.winner, content.trades, names), strict=True):
+        own = content.trades[content.trades["symbol"] == symbol]
+        marks = {one.name: one.y for one in made.data[1:]}
+        assert len(marks["buy"]) == (own["side"] == "long").sum()
+        assert len(marks.get("sell", ())) == (own["end"] != "open").sum()
+        filled = set(fills.loc[fills["symbol"] == symbol, "price"])
+        assert {price for prices in marks.values() for price in prices} <= filled
+
+
+def test_the_last_rolling_sharpe_ratio_is_that_of_empyrical(content: Content) -> None:
+    assert content.winner is not None
+    ratios = rolling_sharpe(content.winner, content.winner.result.equity)
+    last = content.winner.result.returns.iloc[-int(str(ratios.name)) :]
+    yearly = content.winner.inputs.bars.bars_per_year
+    wanted = last.mean() / last.std(ddof=1) * np.sqrt(yearly)
+    assert ratios.iloc[-1] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_a_report_of_another_set(plain: Path, tmp_path: Path) -> None:
+    best = int(gather(plain, simulate=False).best.iloc[0]["set"])
+    number = 0 if best else 1
+    done = barsweep("report", plain, "--set", number, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (plain / f"report-{number}.html").read_text()
+    assert f"Set {number}" in words(page) and f"the best is {best}" in words(page)
+    names = {one.get("name") for one in spec(page)["figures"]["equity"]["data"]}
+    assert f"set {number}" in names and not any("winner" in str(name) for name in names)
+    row = StudyFolder.open(plain).sets([number]).iloc[0]
+    content = gather(plain, number=number)
+    assert content.winner is not None
+    assert content.winner.result.in_sample["final_equity"] == row["final_equity"]
+    wrong = barsweep("report", plain, "--set", 10**6, folder=tmp_path)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "1000000" in wrong.stderr
 
 
 def test_no_feasible_set(tmp_path: Path) -> None:
@@ -320,9 +420,15 @@ def test_one_set_and_no_holdout(tmp_path: Path) -> None:
 
 
 def test_several_objectives(tmp_path: Path) -> None:
-    folder = ran(tmp_path, search={"objective": ["max_drawdown", "cagr"], "sampler": "nsga2"})
+    folder = ran(
+        tmp_path,
+        search={"objective": ["max_drawdown", "cagr"], "sampler": "nsga2"},
+        account={"currency": "EUR"},
+    )
     page = write_report(folder).read_text()
     assert "Several objectives: figures show the first, max_drawdown" in words(page)
+    assert "100,000 EUR" in words(page)
+    assert spec(page)["figures"]["equity"]["layout"]["yaxis"]["title"]["text"] == "equity, EUR"
     # Less of a drawdown is better.
     history = {trace["name"]: trace for trace in spec(page)["figures"]["history"]["data"]}
     best = history["best so far"]["y"]

@@ -40,12 +40,21 @@ class Page:
         self.path = path
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self.first = 0
 
     def open(self) -> None:
         self.driver.get(self.path.as_uri())
         WebDriverWait(self.driver, 60).until(
             lambda _: self.js("return document.documentElement.dataset.drawn") == "yes"
         )
+
+    def draw_all(self) -> None:
+        """Scroll every figure into view, one after the other."""
+        for number in range(self.js("return document.querySelectorAll('.plot').length")):
+            plot = f"document.querySelectorAll('.plot')[{number}]"
+            self.js(f"{plot}.scrollIntoView({{behavior: 'instant'}})")
+            self.until(f"return {plot}.querySelector('svg.main-svg') !== null")
+        self.js("scrollTo(0, 0)")
 
     def js(self, code: str, *values: Any) -> Any:
         return self.driver.execute_script(code, *values)
@@ -102,6 +111,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         page = Page(driver, write_report(folder / "out"))
         page.emulate()
         page.open()
+        first = page.js("return document.querySelectorAll('.plot svg.main-svg').length")
+        page.draw_all()
+        page.first = first
         yield page
     finally:
         driver.quit()
@@ -127,7 +139,10 @@ def test_every_figure_is_drawn(page: Page) -> None:
     assert {name for name, *_ in figures} == {
         *("equity", "scatter", "overfitting", "walk_forward", "importance", "heatmap"),
         *("parallel", "history", "regimes", "costs", "refusals"),
+        *("years", "over_time", "by_symbol", "prices"),
     }
+    # Only those near the first screen were drawn before the others came into view.
+    assert 0 < page.first < page.js("return document.querySelectorAll('.plot svg.main-svg').length")
     for name, width, height, marks in figures:
         assert width > 300 and height > 100 and marks > 0, name
     titles = page.js(
@@ -203,6 +218,26 @@ def test_heatmaps_follow_the_selects(page: Page) -> None:
         "return [...document.querySelectorAll('[data-figure=heatmap] .scatterlayer path.js-line')]"
         ".some(line => line.getBoundingClientRect().width > 5)"
     )
+
+
+def test_the_equity_is_on_the_first_screen(page: Page) -> None:
+    page.js("scrollTo(0, 0)")
+    for width in (1400, 420):
+        page.emulate(width=width)
+        page.until("return innerWidth === arguments[0]", width)
+        top = page.js(
+            "return document.querySelector('[data-figure=equity]').getBoundingClientRect().top"
+        )
+        assert 0 < top < 550, width
+
+
+def test_prices_follow_the_select(page: Page) -> None:
+    select = Select(page.driver.find_element(By.ID, "symbol"))
+    assert {option.text for option in select.options} == set(SYMBOLS)
+    title = "return document.querySelector('[data-figure=prices] .ytitle').textContent"
+    for option in select.options:
+        select.select_by_visible_text(option.text)
+        page.until(f"{title} === arguments[0]", f"{option.text}, close")
 
 
 def test_equity_can_be_logarithmic(page: Page) -> None:
