@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from optimizer.market.regimes import compile_classifier
 from optimizer.study_file.space import Space
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.inputs import Inputs, MarketRegime
 from optimizer.sweep.max_test import compile_max_test
 from optimizer.sweep.tiles import Tile
 
@@ -25,10 +23,10 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
     Raises:
         SignalError: a user's signal raised.
     """
-    codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
+    neutral = MarketRegime.neutral(inputs.bars.n_bars)
     for branch in {one.strategy.simulation: one for one in space.branches}.values():
         tile = Tile.of(branch, branch.first_set())
-        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], neutral))
     compile_max_test(inputs)
     for classifier in space.classifiers:
         compile_classifier(classifier, joint=inputs.bars.present is not None)

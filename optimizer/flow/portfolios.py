@@ -39,7 +39,7 @@ class PortfolioSpec:
         parameters: the parameters by column name, read-only.
         strategy: makes its signals.
         signal_key: names its signals; portfolios with the same strategy share them, but for a strategy
-            that reads the position.
+            that reads the position, and for one that reads the regime those under the same model.
         regime: the regime model.
         regime_key: names its regimes.
         risk: sizes its positions.
@@ -77,7 +77,9 @@ def portfolio_specs(
         sizes = [parameters["volatility_lookback"], parameters["expected_sharpe"]]
         regime = keys[which[lane]]
         everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
-        seen = everything if tile.strategy.position_values else [tile.strategy.name, own, *sizes]
+        asked = [regime] if tile.strategy.regime_values else []
+        known: list[object] = [tile.strategy.name, own, *sizes, *asked]
+        seen = everything if tile.strategy.position_values else known
         specs.append(
             PortfolioSpec(
                 id=f"{owner}.{short_hash(everything)}",

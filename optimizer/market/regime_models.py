@@ -29,12 +29,16 @@ class RegimeModel(Protocol):
             The state, shape (n,), where n depends on the model.
         """
 
-    def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
+    def classify(
+        self, features: FloatArray, carried: FloatArray, probabilities: FloatArray | None = None
+    ) -> CodeArray:
         """Regime of consecutive bars; the first call begins at ``bar``.
 
         Args:
             features: shape (n_bars, 2), rows of `market_features`.
             carried: the carried state from `carried`, updated in place.
+            probabilities: shape (n_bars, 2), written: those of a bear and of a bull market; None where
+                nobody asks.
 
         Returns:
             Regime codes, shape (n_bars,).

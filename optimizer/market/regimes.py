@@ -26,12 +26,15 @@ class Regimes:
 
     Attributes:
         codes: shape (n_bars,), int8: -1 bear, 0 neutral, 1 bull.
+        probabilities: shape (n_bars, 2): those of a bear and of a bull market, 0 before the first fit;
+            None where nobody asked.
         models: the fitted models, by ascending bar.
         n_failed: number of fits that yielded no model; the previous model, if any, stayed in force.
         reasons: one line for each failed fit, or the reason why no fit was made.
     """
 
     codes: CodeArray
+    probabilities: FloatArray | None = None
     models: tuple[RegimeModel, ...] = ()
     n_failed: int = 0
     reasons: tuple[str, ...] = ()
@@ -73,13 +76,20 @@ def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
     return returns
 
 
-def fit_market(bars: Bars, symbol: str | None, name: str, parameters: Mapping[str, int]) -> Regimes:
+def fit_market(
+    bars: Bars,
+    symbol: str | None,
+    name: str,
+    parameters: Mapping[str, int],
+    probabilities: bool = False,
+) -> Regimes:
     """``fit_regimes`` on the bars that the market has; at others its regime stays as it is.
 
     Args:
         bars: the bars of all symbols.
         symbol: the market; None takes the index of all symbols.
         name, parameters: the name and parameters of the classifier.
+        probabilities: whether to compute them too.
 
     Returns:
         Codes of all bars. The bars of models, and those in reasons, are counted in bars of the market.
@@ -90,10 +100,14 @@ def fit_market(bars: Bars, symbol: str | None, name: str, parameters: Mapping[st
     """
     returns = market_returns(bars, symbol)
     if symbol is None:
-        return fit_regimes(returns, name, parameters)
+        return fit_regimes(returns, name, parameters, probabilities)
     column = _market_column(bars, symbol)
-    regimes = fit_regimes(returns[bars.own(column)], name, parameters)
-    return replace(regimes, codes=bars.carried(column, regimes.codes, NEUTRAL))
+    regimes = fit_regimes(returns[bars.own(column)], name, parameters, probabilities)
+    shares = regimes.probabilities
+    if shares is not None:
+        shares = np.stack([bars.carried(column, one, 0.0) for one in shares.T], axis=1)
+    codes = bars.carried(column, regimes.codes, NEUTRAL)
+    return replace(regimes, codes=codes, probabilities=shares)
 
 
 def _market_column(bars: Bars, symbol: str) -> int:
@@ -131,7 +145,9 @@ def training_window(bar: int, train_bars: int) -> slice:
     return slice(bar - train_bars + 1, bar + 1)
 
 
-def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -> Regimes:
+def fit_regimes(
+    returns: FloatArray, name: str, parameters: Mapping[str, int], probabilities: bool = False
+) -> Regimes:
     """Fit a classifier walk-forward and classify each bar by the model then in force.
 
     The first fit is at bar ``lookback + train_bars``, and the next ones follow every ``refit_bars``.
@@ -144,6 +160,7 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
         name: a classifier of the catalogue: ``none``, ``hmm`` or ``svm``.
         parameters: the parameters of the classifier; a missing one takes the default of the
             catalogue.
+        probabilities: whether to compute them too; the codes are the same.
 
     Returns:
         The regime code of each bar.
@@ -161,12 +178,14 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
         )
     n_bars = len(returns)
     codes = np.full(n_bars, NEUTRAL, np.int8)
+    shares = np.zeros((n_bars, 2)) if probabilities else None
     if name == "none":
-        return Regimes(codes)
+        return Regimes(codes, shares)
     first = values["lookback"] + values["train_bars"]
     if first >= n_bars:
         return Regimes(
             codes,
+            shares,
             reasons=(
                 f"{n_bars} bars, and the first fit of {name} needs {first + 1} "
                 "(lookback + train_bars + 1): neutral throughout",
@@ -182,14 +201,16 @@ def fit_regimes(returns: FloatArray, name: str, parameters: Mapping[str, int]) -
             window = training_window(bar, values["train_bars"])
             try:
                 before = models[-1] if models else None
-                models.append(_fit(name, bar, features[window], returns[window], values, before))
+                seen = features[window], returns[window]
+                models.append(_fit(name, bar, *seen, values, before, probabilities))
                 carried = models[-1].carried()
             except FitError as reason:
                 reasons.append(f"{name} fit at bar {bar}: {reason}")
             if models:
                 stretch = slice(bar, bar + values["refit_bars"])
-                codes[stretch] = models[-1].classify(features[stretch], carried)
-    return Regimes(codes, tuple(models), len(reasons), tuple(reasons))
+                written = None if shares is None else shares[stretch]
+                codes[stretch] = models[-1].classify(features[stretch], carried, written)
+    return Regimes(codes, shares, tuple(models), len(reasons), tuple(reasons))
 
 
 def fit_model(
@@ -198,6 +219,7 @@ def fit_model(
     returns: FloatArray,
     parameters: Mapping[str, int],
     before: RegimeModel | None,
+    probabilities: bool = False,
 ) -> RegimeModel | None:
     """Fit at one bar, as ``fit_regimes`` does there.
 
@@ -208,6 +230,7 @@ def fit_model(
         parameters: the parameters of the classifier; a missing one takes the default of the
             catalogue.
         before: the model of the last fit that yielded one; None before the first.
+        probabilities: whether the model is to give them too.
 
     Returns:
         None if the window yields no usable model.
@@ -220,7 +243,7 @@ def fit_model(
     features = market_features(returns[: bar + 1], values["lookback"])[window]
     with _quiet_on_one_thread(name):
         try:
-            return _fit(name, bar, features, returns[window], values, before)
+            return _fit(name, bar, features, returns[window], values, before, probabilities)
         except FitError:
             return None
 
@@ -267,8 +290,19 @@ def compile_classifier(name: str, *, joint: bool = False) -> None:
     else:
         codes = np.array([BEAR, NEUTRAL], np.int8)
         vectors, counts = np.ones((2, len(one))), np.ones(2, np.int64)
-        model = SvmModel(0, one, one, vectors, counts, np.ones((1, 2)), one[:1].copy(), 1.0, codes)
-    model.classify(features, model.carried())
+        model = SvmModel(
+            0,
+            one,
+            one,
+            vectors,
+            counts,
+            np.ones((1, 2)),
+            one[:1].copy(),
+            1.0,
+            codes,
+            np.ones((1, 2)),
+        )
+    model.classify(features, model.carried(), np.empty((len(features), 2)))
 
 
 def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
@@ -297,11 +331,12 @@ def _fit(
     returns: FloatArray,
     values: Mapping[str, int],
     before: RegimeModel | None,
+    probabilities: bool,
 ) -> RegimeModel:
     if name == "hmm":
         named = before if isinstance(before, HmmModel) else None
         return fit_hmm(bar, features, named, values["n_states"], values["full_covariance"] == 1)
-    return fit_svm(bar, features, returns, values["horizon"])
+    return fit_svm(bar, features, returns, values["horizon"], probabilities)
 
 
 def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:
@@ -333,6 +368,7 @@ def _quiet_on_one_thread(name: str) -> Iterator[None]:
     # that only applies models does not need it. It comes before the limit, which reaches only loaded
     # libraries.
     if name == "svm":
+        import sklearn.linear_model
         import sklearn.svm  # noqa: F401
     from threadpoolctl import threadpool_limits
 

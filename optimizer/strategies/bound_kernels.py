@@ -48,7 +48,8 @@ class Adapter:
     It refers to arguments by position only: no name that a file declares appears in it.
 
     Attributes:
-        n_features, n_parameters: numbers of features and of signal values that the signal takes.
+        n_features, n_parameters: numbers of columns (features, then probabilities of the regime) and of
+            signal values that the signal takes.
         position_values: what it takes of the position, of ``POSITION_VALUES``.
         scored: whether it takes the Sharpe ratio per bar that a score of 1 is worth, last of all.
     """

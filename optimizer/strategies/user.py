@@ -20,8 +20,9 @@ start are not used. The value at a bar may depend only on that bar and earlier o
 
 ``signal``: takes numbers and returns (direction, strength, confidence). In addition to features and
 parameters, its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
-``inverse_volatility`` (0 where the volatility is 0), and what it wants to know of the position in the
-symbol, see ``kernels.portfolio.position_at_close``. It is compiled into the loop over lanes. An
+``inverse_volatility`` (0 where the volatility is 0), what it wants to know of the position in the
+symbol, see ``kernels.portfolio.position_at_close``, and the probabilities of the market's regime,
+``bear_probability`` and ``bull_probability``. It is compiled into the loop over lanes. An
 unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
 outside 0..1) counts as HOLD: the position stays.
 
@@ -108,6 +109,11 @@ class UserStrategy(Strategy):
     def first_feature(self) -> np.uint64:
         """Offset of the column of its first feature."""
         return layout.USER_FEATURE_0
+
+    @property
+    def regime_values(self) -> tuple[str, ...]:
+        """Names of the probabilities of the regime that ``signal`` takes."""
+        return self.declaration.regime_values
 
     @property
     def position_values(self) -> tuple[str, ...]:

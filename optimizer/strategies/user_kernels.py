@@ -32,9 +32,9 @@ class CustomKernels:
 
     Attributes:
         simulate: the same function as ``kernels.simulation.simulate``, for this strategy only.
-        signal: takes the features in the order of ``signal``, ``Declaration.position_values``, the
-            close, the volatility and its inverse, and the parameters in the order of ``signal``; returns
-            the signal, an unusable one turned into HOLD.
+        signal: takes the features in the order of ``signal``, ``Declaration.regime_values``,
+            ``Declaration.position_values``, the close, the volatility and its inverse, and the parameters
+            in the order of ``signal``; returns the signal, an unusable one turned into HOLD.
         features: its own features by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
@@ -258,13 +258,13 @@ def _raising_line(
 
 def _own_arguments(custom: Declaration) -> tuple[str, ...]:
     """The arguments of ``CustomKernels.signal`` by the names of the file, in order."""
-    features = (argument for argument, _ in custom.features)
-    return *features, *custom.position_values, *BAR_ARGUMENTS, *custom.signal_parameters
+    columns = *(argument for argument, _ in custom.features), *custom.regime_values
+    return *columns, *custom.position_values, *BAR_ARGUMENTS, *custom.signal_parameters
 
 
 def _adapter(custom: Declaration) -> str:
     """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
-    adapter = Adapter(len(custom.features), len(custom.signal_parameters), custom.position_values)
+    adapter = Adapter(custom.n_columns, len(custom.signal_parameters), custom.position_values)
     arguments = ", ".join(adapter.arguments)
     places = dict(zip(_own_arguments(custom), adapter.arguments, strict=True))
     given = ", ".join(places[argument] for argument in custom.arguments)

@@ -242,6 +242,11 @@ class Space:
             return None
         return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether a strategy takes probabilities of the regime."""
+        return any(branch.strategy.regime_values for branch in self.branches)
+
     def branch_index(self, strategy: str, classifier: str) -> int:
         """The place in ``branches`` of a strategy under a classifier, both given by name.
 

@@ -26,7 +26,7 @@ from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import Accounts, Recording, simulate_blocks, walk
 from optimizer.sweep.fills_table import fill_table
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey, fit_key, prepare
 from optimizer.sweep.lanes import lay_out_blocks, row_of
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
@@ -60,17 +60,18 @@ def simulate_single(
     inputs = prepare(bars, space, rules, study.validation.holdout, first_bar, warm_up=warm_up)
     tile = Tile.of(branch, branch.lanes({}))
     keys, _ = tile.regime_keys()
-    codes = {key: fit_key(bars, key)[0] for key in keys}
-    return inputs, tile, record(inputs, tile, codes)
+    wanted = bool(tile.strategy.regime_values)
+    regimes = {key: fit_key(bars, key, wanted)[0] for key in keys}
+    return inputs, tile, record(inputs, tile, regimes)
 
 
-def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]) -> BacktestResult:
+def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]) -> BacktestResult:
     """Simulate one parameter set and keep its equity and its fills.
 
     Args:
         inputs: the prepared inputs of the study.
         tile: one parameter set.
-        regimes: (n_bars,) codes of the regime model that it names.
+        regimes: what the regime model says that it names.
 
     Returns:
         Equity, fills and metrics.
@@ -79,7 +80,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     recording = Recording.empty(bars.n_bars, bars.n_symbols)
     result = simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
     index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
-    codes = regimes[tile.regime_keys()[0][0]]
+    codes = regimes[tile.regime_keys()[0][0]].codes
     values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
     return BacktestResult(
         parameters={"strategy": tile.strategy.name, "classifier": tile.classifier, **values},
@@ -97,7 +98,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
 
 
 def record_equity(
-    inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]
+    inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]
 ) -> pd.Series[float]:
     """Simulate one parameter set and keep its equity alone.
 
@@ -118,7 +119,7 @@ def record_succession(
     inputs: Inputs,
     sets: Sequence[tuple[Tile, int]],
     stop: int,
-    regimes: Mapping[RegimeKey, RegimeCodes],
+    regimes: Mapping[RegimeKey, MarketRegime],
 ) -> pd.Series[float]:
     """Simulate one account in which parameter sets follow one another, and keep its equity.
 
@@ -131,7 +132,7 @@ def record_succession(
         inputs: the prepared inputs of the study.
         sets: tiles of one parameter set, each with the bar at which it takes over, ascending.
         stop: the bar after the last one.
-        regimes: (n_bars,) codes of the regime models that they name.
+        regimes: what the regime models say that they name.
 
     Returns:
         Money at each close from the first of these bars on, indexed by the time of the bar.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 from kernels import layout
 from kernels.codes import LIVE
 from optimizer.errors import StrategyError
 from optimizer.strategies.position_values import tried_positions
+from optimizer.strategies.regime_values import tried_regimes
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.inputs import Inputs
@@ -52,9 +54,11 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
             if inputs.live[t, s] != LIVE:
                 continue
             close = float(bars.close[t, s])
-            for position in tried_positions(strategy.position_values, close):
+            positions = tried_positions(strategy.position_values, close)
+            for regime, position in product(tried_regimes(strategy.regime_values), positions):
                 given = (
                     *(float(inputs.features.values[t, s, column]) for column in read),
+                    *regime,
                     *position,
                     close,
                     float(inputs.volatilities[t, s, sizing]),

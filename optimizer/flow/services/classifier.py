@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from kernels.codes import NEUTRAL
 from optimizer.market.regime_models import RegimeModel
 from optimizer.market.regimes import fit_model, fits_at
@@ -18,10 +20,12 @@ class ClassifierConfig:
     Attributes:
         model: fitted on earlier bars; without one the market is neutral.
         carried: the carried state of the model after the last bar; None before its first.
+        probabilities: of a bear and of a bull market at the last bar; 0 where nobody asked.
     """
 
     model: RegimeModel | None = None
     carried: FloatArray | None = None
+    probabilities: tuple[float, float] = (0.0, 0.0)
 
 
 class StatelessClassifier:
@@ -33,6 +37,7 @@ class StatelessClassifier:
         parameters: Mapping[str, int],
         market_returns: FloatArray,
         config: ClassifierConfig,
+        probabilities: bool = False,
     ) -> ClassifierConfig:
         """The configuration for a bar: with a new model where one is due, else as it was.
 
@@ -41,29 +46,36 @@ class StatelessClassifier:
             parameters: the parameters of the classifier.
             market_returns: all log returns of the market up to the bar, shape (n_bars,).
             config: the model in force; it is not changed.
+            probabilities: whether a new model is to give them too.
         """
         number = len(market_returns) - 1
         if not fits_at(name, number, parameters):
             return config
-        model = fit_model(name, number, market_returns, parameters, config.model)
+        model = fit_model(name, number, market_returns, parameters, config.model, probabilities)
         return config if model is None else ClassifierConfig(model)
 
     @staticmethod
     def classify_regime(
-        features: FloatArray, config: ClassifierConfig
+        features: FloatArray, config: ClassifierConfig, probabilities: bool = False
     ) -> tuple[int, ClassifierConfig]:
         """Regime code of one bar, and the configuration for the next.
 
         Args:
             features: the features of the market at the bar, shape (1, n_features).
             config: the model in force and its carried state; it is not changed.
+            probabilities: whether to compute them; ``refit`` must have been asked for them too.
 
         Returns:
-            The code, -1, 0 or 1, and the next configuration.
+            The code, -1, 0 or 1, and the next configuration, which holds the probabilities.
         """
         if config.model is None:
             return NEUTRAL, config
         before = config.model.carried() if config.carried is None else config.carried
         carried = before.copy()
-        code = int(config.model.classify(features, carried)[0])
-        return code, ClassifierConfig(config.model, carried)
+        if not probabilities:
+            code = int(config.model.classify(features, carried)[0])
+            return code, ClassifierConfig(config.model, carried)
+        found = np.empty((1, 2))
+        code = int(config.model.classify(features, carried, found)[0])
+        bear, bull = found[0].tolist()
+        return code, ClassifierConfig(config.model, carried, (bear, bull))
