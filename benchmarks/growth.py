@@ -125,7 +125,8 @@ def draw(series: list[Series], path: Path) -> None:
 FIRST_CALL = (
     "import optimizer; import numpy as np;"
     "from optimizer.bench.inputs import momentum_sets, simulated_bars;"
-    "from optimizer.sweep.evaluate import evaluate; from optimizer.sweep.inputs import NO_REGIME, MarketRegime;"
+    "from optimizer.sweep.evaluate import evaluate;"
+    "from optimizer.sweep.inputs import NO_REGIME, MarketRegime;"
     "bars = simulated_bars(300, 2); inputs, shared, _ = momentum_sets(bars, 64);"
     "evaluate(inputs, [shared], {NO_REGIME: MarketRegime.neutral(300)})"
 )

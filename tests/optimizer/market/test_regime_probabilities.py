@@ -1,4 +1,4 @@
-"""Probabilities of regimes: against slow loops and scikit-learn, causal, and without effect on the codes."""
+"""Probabilities of regimes: against slow loops and scikit-learn, causal, without effect on the codes."""
 
 from __future__ import annotations
 

@@ -80,16 +80,12 @@ def test_events_equal_the_sweep(classifier: str, path: str, folder: Path, bars: 
     own = {f"{table['name']}_{k}": v for k, v in table.items() if k not in ("name", "market")}
     name = path[:-3]
     parameters = {"strategy": name, "classifier": table["name"], **own, "kelly_fraction": 0.2}
-    given = parameters, {}, True, table.get("market"), 0.3
-    flow = run_flow(single_set_study(*given, own={name: {"path": str(folder / path)}}), bars)
+    market = table.get("market")
     vectorized = optimizer.backtest(
-        bars,
-        parameters,
-        allow_short=True,
-        holdout=0.3,
-        market=table.get("market"),
-        strategy_path=folder / path,
+        bars, parameters, holdout=0.3, market=market, strategy_path=folder / path
     )
+    own_strategies = {name: {"path": str(folder / path)}}
+    flow = run_flow(single_set_study(parameters, {}, False, market, 0.3, own_strategies), bars)
     assert compare(flow, 0, vectorized).differences == ()
     assert (len(vectorized.fills) > 10) == (classifier != "none")
 
@@ -102,7 +98,6 @@ def test_a_combination_takes_what_its_strategies_take(folder: Path, bars: Bars) 
             "strategy": [
                 {"name": "momentum", "lookback": 8, "threshold": 0.0},
                 {"name": "plain", "path": "plain.py", "lookback": 3},
-                {"name": "mine", "path": "mine.py", "lookback": 5},
             ],
         },
         folder,
@@ -157,7 +152,7 @@ def test_a_set_trades_the_same_alone_and_among_others(folder: Path, bars: Bars) 
     np.testing.assert_array_equal(plain.in_sample, together[1].in_sample)
 
 
-def test_workers_resume_export_replay_and_stress(folder: Path, tmp_path: Path) -> None:
+def test_workers_export_and_replay(folder: Path, tmp_path: Path) -> None:
     study = study_of(
         folder,
         {**CLASSIFIERS["svm"], "horizon": {"choices": [2, 3]}},
@@ -235,7 +230,7 @@ def test_a_trace_says_what_the_signal_was_told_on_any_number_of_processes(
             "volatility_lookback": 10,
         }
     )
-    prepared = prepare_flow(study, bars, "all")
+    prepared = prepare_flow(study, bars, risk="all")
     one, two = Kept(), Kept()
     prepared.run(one)
     run_on_workers(prepared, two, 2)
@@ -281,9 +276,7 @@ def test_features_and_probabilities_share_the_places(tmp_path: Path) -> None:
 def test_a_signal_that_fails_only_under_some_probabilities_is_refused_at_the_start(
     tmp_path: Path, bars: Bars
 ) -> None:
-    text = NO_POSITION.replace(
-        "0.2 * volatility, bull_probability", "0.2 * volatility, 0.6 + bull_probability"
-    )
+    text = NO_POSITION.replace("volatility, bull_probability", "volatility, 0.6 + bull_probability")
     (tmp_path / "mine.py").write_text(text)
     study = study_of(tmp_path, CLASSIFIERS["none"], certain=0.9)
     space = build_space(study)
@@ -314,15 +307,15 @@ def test_probabilities_that_read_ahead_are_found(
 
 def test_a_strategy_without_features_may_take_them(tmp_path: Path, bars: Bars) -> None:
     (tmp_path / "mine.py").write_text(
-        "from optimizer import LONG\n"
+        "from optimizer import LONG\nFEATURES = {}\n"
         "def signal(bull_probability):\n"
         "    return LONG, 0.001, bull_probability\n"
     )
     parameters = {"strategy": "mine", "classifier": "hmm", "hmm_train_bars": 60, "hmm_lookback": 5}
-    given = dict(costs={}, allow_short=False, market=None, holdout=0.0)
     path = tmp_path / "mine.py"
     found = optimizer.backtest(bars, parameters, strategy_path=path)
-    flow = run_flow(single_set_study(parameters, own={"mine": {"path": str(path)}}, **given), bars)
+    own = {"mine": {"path": str(path)}}
+    flow = run_flow(single_set_study(parameters, {}, False, None, 0.0, own), bars)
     assert compare(flow, 0, found).differences == ()
     assert found.in_sample["exposure"] > 0.0
 
