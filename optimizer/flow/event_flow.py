@@ -360,13 +360,12 @@ class EventFlow:
         """The signals of a strategy, none of a symbol that waits, and flat if it leaves."""
         signals = []
         regime = self._regimes[self._regime_of[key]]
-        probabilities = [float(getattr(regime, name)) for name in config.regime_values]
         for s in self._deciding(bar):
             id = correlation_id(key, bar.index, self._symbols[s], "signal")
             position = () if positions is None else positions[s]
             try:
                 signal = StatelessStrategy.generate_signal(
-                    self._features, config, bar, s, id, position, probabilities
+                    self._features, config, bar, s, id, position, regime
                 )
             except StrategyError as error:
                 where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from kernels.codes import NEUTRAL
 from optimizer.bars.checks import require_bars
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.feature_keys import indicator_name
@@ -21,7 +22,7 @@ from optimizer.sweep.inputs import RegimeKey, feature_keys, fit_key, given_featu
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.sweep.universe import tradable_mask
-from optimizer.types import Bars, BoolArray, FloatArray
+from optimizer.types import Bars, BoolArray, FloatArray, Regime
 
 N_CUTS = 4
 """Places at which the bars are cut."""
@@ -169,12 +170,13 @@ class _Checked:
         return found
 
 
-def _tried(
-    config: StrategyConfig, close: float
-) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
+def _tried(config: StrategyConfig, close: float) -> Iterator[tuple[tuple[float, ...], Regime]]:
     """Positions, each under some probabilities of the regime, on which a signal is tried."""
-    positions = tried_positions(config.position_values, close)
-    return product(positions, tried_regimes(config.regime_values))
+    names = config.regime_values
+    regimes = [
+        Regime("", NEUTRAL, **dict(zip(names, one, strict=True))) for one in tried_regimes(names)
+    ]
+    return product(tried_positions(config.position_values, close), regimes)
 
 
 def _signals(
@@ -189,8 +191,8 @@ def _signals(
     bar = bars.at(t)
     for s in np.flatnonzero(decides).tolist():
         found: list[float] = []
-        for position, shares in _tried(config, float(bar.close[s])):
-            signal = StatelessStrategy.generate_signal(now, config, bar, s, "", position, shares)
+        for position, regime in _tried(config, float(bar.close[s])):
+            signal = StatelessStrategy.generate_signal(now, config, bar, s, "", position, regime)
             found += (signal.direction, signal.strength, signal.confidence)
         yield s, found
 

@@ -10,7 +10,7 @@ import numpy as np
 from optimizer.market.feature_keys import indicator_name
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.sweep.risk_values import score_sharpe
-from optimizer.types import Bar, FloatArray, Signal
+from optimizer.types import Bar, FloatArray, Regime, Signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class StatelessStrategy:
         symbol: int,
         signal_id: str,
         position: Sequence[float] = (),
-        probabilities: Sequence[float] = (),
+        regime: Regime | None = None,
     ) -> Signal:
         """The signal of one symbol at one bar.
 
@@ -87,7 +87,7 @@ class StatelessStrategy:
             symbol: index.
             signal_id: the ID of the signal.
             position: what ``config.position_values`` names, as ``PortfolioContainer.at_close`` gives it.
-            probabilities: what ``config.regime_values`` names, see ``Regime``.
+            regime: of which ``config.regime_values`` names probabilities; None where it names none.
 
         Raises:
             SignalError: the user's ``signal`` raised.
@@ -97,7 +97,7 @@ class StatelessStrategy:
         found = config.rule(
             [
                 *(float(features[name][symbol]) for name in config.features),
-                *probabilities,
+                *(float(getattr(regime, name)) for name in config.regime_values),
                 *position,
             ],
             config.values,
