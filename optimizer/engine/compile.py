@@ -28,5 +28,5 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
         tile = Tile.of(branch, branch.first_set())
         evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], neutral))
     compile_max_test(inputs)
-    for classifier in space.classifiers:
+    for classifier in dict.fromkeys(one.own_classifier or one.classifier for one in space.branches):
         compile_classifier(classifier, joint=inputs.bars.present is not None)

@@ -144,7 +144,7 @@ class MappedContext(NamedTuple):
 
     Attributes:
         folder: absolute: a worker process may have another working folder.
-        approved: hashes of the strategy files that the parent may run, and so its workers.
+        approved: hashes of the users' files that the parent may run, and so its workers.
     """
 
     folder: str
@@ -166,13 +166,13 @@ def save_context(folder: Path, study: Study, inputs: Inputs) -> MappedContext:
         UntrustedCodeError: the file of a user's strategy is not approved.
         OSError: a file cannot be written.
     """
-    for strategy in study.user_strategies:
-        strategy.require_approval()
+    for one in study.user_code:
+        one.require_approval()
     # Closed to other users: what workers write there is made into objects.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     inputs.save(folder)
     (folder / _STUDY_FILE).write_text(json.dumps(study.to_dict()))
-    approved = tuple(one.declaration.source_hash for one in study.user_strategies)
+    approved = tuple(one.declaration.source_hash for one in study.user_code)
     return MappedContext(str(folder.absolute()), approved)
 
 

@@ -103,7 +103,8 @@ class Workers:
         fitted = self.pool.map(fit_regime_model, [(self.pool.shared, key) for key in missing])
         for key, result in zip(missing, fitted, strict=True):
             if isinstance(result, TileFailure):
-                raise StudyError(f"the regime model {key!r} cannot be fitted: {result.reason}")
+                named = str(key[0]), *key[1:]
+                raise StudyError(f"the regime model {named!r} cannot be fitted: {result.reason}")
             self._regimes[key], never_fitted = result
             if never_fitted:
                 logging.getLogger("barsweep").warning(never_fitted)

@@ -343,8 +343,9 @@ class EventFlow:
                 values, returns = dict(parameters), self.hub.market_returns(market)
                 asked = key in self._asked
                 fitted = StatelessClassifier.refit(name, values, returns, self._fitted[key], asked)
+                observed = StatelessClassifier.observe(name, values, self.hub, market)
                 self._codes[key], self._fitted[key] = StatelessClassifier.classify_regime(
-                    self.hub.market_features(market, values["lookback"]), fitted, asked
+                    observed, fitted, asked
                 )
             id, shares = correlation_id(key, bar.index, "regime"), self._fitted[key].probabilities
             found[key] = Regime(id, self._codes[key], *shares)

@@ -76,10 +76,12 @@ def portfolio_specs(
         own = tile.strategy.own(parameters)
         sizes = [parameters["volatility_lookback"], parameters["expected_sharpe"]]
         regime = keys[which[lane]]
+        named = [str(regime[0]), *regime[1:]]
         everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
-        asked = [regime] if tile.strategy.regime_values else []
-        known: list[object] = [tile.strategy.name, own, *sizes, *asked]
-        seen = everything if tile.strategy.position_values else known
+        asked = [named] if tile.strategy.regime_values else []
+        seen: list[object] = [tile.strategy.name, own, *sizes, *asked]
+        if tile.strategy.position_values:
+            seen = list(everything)
         specs.append(
             PortfolioSpec(
                 id=f"{owner}.{short_hash(everything)}",
@@ -89,7 +91,7 @@ def portfolio_specs(
                 strategy=StrategyConfig.of(tile.strategy, parameters, bars_per_year),
                 signal_key=f"{owner}.{short_hash(seen)}",
                 regime=regime,
-                regime_key=f"{owner}.{short_hash(regime)}",
+                regime_key=f"{owner}.{short_hash(named)}",
                 risk=RiskConfig.of(parameters, rules, bars_per_year),
                 costs=Costs.of(parameters, rules, bars_per_year),
             )

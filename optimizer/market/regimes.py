@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from kernels import regimes as kernel
 from kernels.codes import BEAR, NEUTRAL
-from optimizer.catalogue import CLASSIFIERS
+from optimizer.catalogue import CLASSIFIERS, Parameter
 from optimizer.errors import DataError, StudyFileError
 from optimizer.market.hmm import HmmModel, Names, fit_hmm
-from optimizer.market.regime_models import CodeArray, FitError, RegimeModel
+from optimizer.market.regime_models import Classifier, CodeArray, FitError, RegimeModel
 from optimizer.market.svm import SvmModel, fit_svm
 from optimizer.types import Bars, FloatArray
 
@@ -79,8 +80,8 @@ def market_returns(bars: Bars, symbol: str | None = None) -> FloatArray:
 def fit_market(
     bars: Bars,
     symbol: str | None,
-    name: str,
-    parameters: Mapping[str, int],
+    name: Classifier,
+    parameters: Mapping[str, float],
     probabilities: bool = False,
 ) -> Regimes:
     """``fit_regimes`` on the bars that the market has; at others its regime stays as it is.
@@ -135,6 +136,24 @@ def market_features(returns: FloatArray, lookback: int) -> FloatArray:
     return features
 
 
+def observations(name: Classifier, returns: FloatArray, lookback: int) -> FloatArray:
+    """What a classifier observes at each bar.
+
+    Args:
+        name: a classifier of the catalogue, or one of the user's own.
+        returns: shape (n_bars,), per bar.
+        lookback: bars.
+
+    Returns:
+        Shape (n_bars, n): ``market_features``, or the last ``lookback`` returns themselves, oldest first,
+        for one of the user's own. NaN at the first bars.
+    """
+    if isinstance(name, str):
+        return market_features(returns, lookback)
+    padded = np.concatenate((np.full(lookback - 1, np.nan), returns))
+    return np.lib.stride_tricks.sliding_window_view(padded, lookback)
+
+
 def training_window(bar: int, train_bars: int) -> slice:
     """The bars that a fit at ``bar`` sees: the last ``train_bars``, ``bar`` included.
 
@@ -146,7 +165,10 @@ def training_window(bar: int, train_bars: int) -> slice:
 
 
 def fit_regimes(
-    returns: FloatArray, name: str, parameters: Mapping[str, int], probabilities: bool = False
+    returns: FloatArray,
+    name: Classifier,
+    parameters: Mapping[str, float],
+    probabilities: bool = False,
 ) -> Regimes:
     """Fit a classifier walk-forward and classify each bar by the model then in force.
 
@@ -157,7 +179,7 @@ def fit_regimes(
 
     Args:
         returns: shape (n_bars,), log returns of the market, see ``market_returns``.
-        name: a classifier of the catalogue: ``none``, ``hmm`` or ``svm``.
+        name: a classifier of the catalogue, ``none``, ``hmm`` or ``svm``, or one of the user's own.
         parameters: the parameters of the classifier; a missing one takes the default of the
             catalogue.
         probabilities: whether to compute them too; the codes are the same.
@@ -192,7 +214,7 @@ def fit_regimes(
             ),
         )
 
-    features = market_features(returns, values["lookback"])
+    features = observations(name, returns, values["lookback"])
     models: list[RegimeModel] = []
     reasons: list[str] = []
     carried = np.empty(0)
@@ -214,17 +236,17 @@ def fit_regimes(
 
 
 def fit_model(
-    name: str,
+    name: Classifier,
     bar: int,
     returns: FloatArray,
-    parameters: Mapping[str, int],
+    parameters: Mapping[str, float],
     before: RegimeModel | None,
     probabilities: bool = False,
 ) -> RegimeModel | None:
     """Fit at one bar, as ``fit_regimes`` does there.
 
     Args:
-        name: ``hmm`` or ``svm``.
+        name: ``hmm`` or ``svm``, or one of the user's own.
         bar: the bar of the fit, from 0.
         returns: shape (bar + 1,) or longer, log returns of the market; later ones are not read.
         parameters: the parameters of the classifier; a missing one takes the default of the
@@ -240,7 +262,7 @@ def fit_model(
     """
     values = _values(name, parameters)
     window = training_window(bar, values["train_bars"])
-    features = market_features(returns[: bar + 1], values["lookback"])[window]
+    features = observations(name, returns[: bar + 1], values["lookback"])[window]
     with _quiet_on_one_thread(name):
         try:
             return _fit(name, bar, features, returns[window], values, before, probabilities)
@@ -248,7 +270,9 @@ def fit_model(
             return None
 
 
-def first_fit(bars: Bars, symbol: str | None, name: str, parameters: Mapping[str, int]) -> int:
+def first_fit(
+    bars: Bars, symbol: str | None, name: Classifier, parameters: Mapping[str, float]
+) -> int:
     """The bar of the first fit of ``fit_market``, before which no bar has a regime of its own.
 
     Args:
@@ -265,11 +289,11 @@ def first_fit(bars: Bars, symbol: str | None, name: str, parameters: Mapping[str
     return int(own[first]) if first < len(own) else bars.n_bars
 
 
-def compile_classifier(name: str, *, joint: bool = False) -> None:
+def compile_classifier(name: Classifier, *, joint: bool = False) -> None:
     """Compile the kernels of a classifier, so that other processes find them in the cache.
 
     Args:
-        name: a classifier of the catalogue.
+        name: a classifier of the catalogue, or one of the user's own.
         joint: whether symbols lack bars.
     """
     if name == "none":
@@ -278,6 +302,8 @@ def compile_classifier(name: str, *, joint: bool = False) -> None:
     kernel.market_returns(np.ones((4, 1)), returns)
     if joint:
         kernel.joint_market_returns(np.ones((4, 1)), np.ones((4, 1), np.uint8), returns)
+    if not isinstance(name, str):
+        return
     features = market_features(returns, 2)[2:]
     one = np.ones(kernel.N_MARKET_FEATURES)
     if name == "hmm":
@@ -305,11 +331,11 @@ def compile_classifier(name: str, *, joint: bool = False) -> None:
     model.classify(features, model.carried(), np.empty((len(features), 2)))
 
 
-def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
+def fits_at(name: Classifier, bar: int, parameters: Mapping[str, float]) -> bool:
     """Whether ``fit_regimes`` fits a model at ``bar``.
 
     Args:
-        name: a classifier of the catalogue.
+        name: a classifier of the catalogue, or one of the user's own.
         bar: counted from the first.
         parameters: the parameters of the classifier; a missing one takes the default of the
             catalogue.
@@ -321,34 +347,34 @@ def fits_at(name: str, bar: int, parameters: Mapping[str, int]) -> bool:
         return False
     values = _values(name, parameters)
     since = bar - values["lookback"] - values["train_bars"]
-    return since >= 0 and since % values["refit_bars"] == 0
+    return bool(since >= 0 and since % values["refit_bars"] == 0)
 
 
 def _fit(
-    name: str,
+    name: Classifier,
     bar: int,
     features: FloatArray,
     returns: FloatArray,
-    values: Mapping[str, int],
+    values: Mapping[str, Any],
     before: RegimeModel | None,
     probabilities: bool,
 ) -> RegimeModel:
+    if not isinstance(name, str):
+        return name.fit(bar, returns, values)
     if name == "hmm":
         named = before if isinstance(before, HmmModel) else None
         return fit_hmm(bar, features, named, values["n_states"], values["full_covariance"] == 1)
     return fit_svm(bar, features, returns, values["horizon"], probabilities)
 
 
-def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:
-    if name not in CLASSIFIERS:
-        raise StudyFileError(f"classifier {name!r}: unknown: use one of {', '.join(CLASSIFIERS)}")
-    known = {parameter.name: parameter for parameter in CLASSIFIERS[name]}
+def _values(name: Classifier, parameters: Mapping[str, float]) -> dict[str, Any]:
+    known = {parameter.name: parameter for parameter in parameters_of(name)}
     for key in parameters:
         if key not in known:
             raise StudyFileError(
                 f"classifier {name}: {key!r}: unknown: it takes {', '.join(known) or 'nothing'}"
             )
-    values = {key: int(parameters.get(key, known[key].default)) for key in known}
+    values = {key: one.kind(parameters.get(key, one.default)) for key, one in known.items()}
     for key, value in values.items():
         if not known[key].low <= value <= known[key].high:
             raise StudyFileError(
@@ -358,8 +384,24 @@ def _values(name: str, parameters: Mapping[str, int]) -> dict[str, int]:
     return values
 
 
+def parameters_of(name: Classifier) -> tuple[Parameter, ...]:
+    """The parameters of a classifier.
+
+    Args:
+        name: a classifier of the catalogue, or one of the user's own.
+
+    Raises:
+        StudyFileError: the classifier is unknown.
+    """
+    if not isinstance(name, str):
+        return name.parameters
+    if name not in CLASSIFIERS:
+        raise StudyFileError(f"classifier {name!r}: unknown: use one of {', '.join(CLASSIFIERS)}")
+    return CLASSIFIERS[name]
+
+
 @contextmanager
-def _quiet_on_one_thread(name: str) -> Iterator[None]:
+def _quiet_on_one_thread(name: Classifier) -> Iterator[None]:
     """Fit on one thread, so that no sum depends on the number of threads, and without warnings.
 
     Convergence is judged from the result, so numerical warnings say nothing new.

@@ -14,7 +14,7 @@ import numpy as np
 from optimizer.errors import SignalError, StrategyError
 from optimizer.market.feature_keys import BAR_FIELDS, PANEL, FeatureName, given_warm_up, read_name
 from optimizer.market.panel import PANEL_FIELDS
-from optimizer.strategies.bound_kernels import Adapter, bind, strategies_folder
+from optimizer.strategies.bound_kernels import Adapter, bind, kept_files, strategies_folder
 from optimizer.strategies.declaration import BAR_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
@@ -174,10 +174,7 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         {"_signal": signal},
         (source.hash, *frozen),
         lambda module: compile_module(module, signal, source),
-        {
-            f"{source.hash}.py": source.source.content,
-            **{f"{source.hash}/{name}": content for name, content in source.source.modules},
-        },
+        kept_files(source.source),
     )
     functions: dict[str, Any] = {
         f"{custom.name}.{name}": getattr(source.module, name, None) for name in source.functions

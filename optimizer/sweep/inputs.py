@@ -30,6 +30,7 @@ from optimizer.market.feature_keys import (
     warm_up,
 )
 from optimizer.market.features import FeatureColumns, bars_of_warm_up, compute_features
+from optimizer.market.regime_models import Classifier
 from optimizer.market.regimes import fit_market
 from optimizer.market.timeframes import timeframe_problem
 from optimizer.strategies.user_kernels import CustomFeature
@@ -38,7 +39,7 @@ from optimizer.sweep.rules import Rules
 from optimizer.sweep.universe import live_mask, symbol_ends, tradable_mask
 from optimizer.types import Bars, Float32Array, FloatArray, IntArray, MaskArray
 
-RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
+RegimeKey = tuple[Classifier, str | None, tuple[tuple[str, float], ...]]
 """A classifier, the market's symbol (None: the index), and the classifier's parameters."""
 
 RegimeCodes = npt.NDArray[np.int8]

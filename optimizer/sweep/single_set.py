@@ -17,8 +17,7 @@ from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import named_parts
 from optimizer.strategies.position_values import EXTREMES
-from optimizer.strategies.user import read_recorded_strategy
-from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
+from optimizer.study_file.components import RECORDED, RISK_OPTIONS, Readers
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.spans import in_bars
@@ -183,8 +182,9 @@ def single_set_study(
     market: str | None,
     holdout: float,
     own: Mapping[str, Mapping[str, Any]] | None = None,
-    read: StrategyReader = read_recorded_strategy,
+    read: Readers = RECORDED,
     *,
+    own_classifier: Mapping[str, Any] | None = None,
     account: Mapping[str, Any] | None = None,
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
@@ -205,7 +205,9 @@ def single_set_study(
         own: what ``[strategy]`` says of each of the user's own strategies apart from its parameters, by
             name: ``path``, or all that ``UserStrategy.to_dict`` gives, with which its file is not run
             again.
-        read: reads the file of a strategy if ``own`` does not say what it declares.
+        read: reads the file of a strategy or classifier of which nothing says what it declares.
+        own_classifier: what ``[classifier]`` says of the user's own classifier apart from its parameters,
+            as ``own`` does of strategies.
         account, instruments, sizing, allocation, entry, session_exit: the arguments that
             ``optimizer.backtest`` takes.
         members, fills, timezone, exchange, bar, returns: likewise.
@@ -225,7 +227,7 @@ def single_set_study(
         )
     strategies = {name: {**(own or {}).get(name, {}), "name": name} for name in names}
     tables: dict[str, dict[str, Any]] = {
-        "classifier": {"name": classifier},
+        "classifier": {**(own_classifier or {}), "name": classifier},
         "risk": {
             "allow_short": allow_short,
             "sizing": sizing,

@@ -1,4 +1,4 @@
-"""Try the signals of the user's strategies before a study starts."""
+"""Try the code of the user's strategies and classifiers before a study starts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import product
 from kernels import layout
 from kernels.codes import LIVE
 from optimizer.errors import StrategyError
+from optimizer.market.regimes import first_fit, fit_market
 from optimizer.strategies.position_values import tried_positions
 from optimizer.strategies.regime_values import tried_regimes
 from optimizer.strategies.user import UserStrategy
@@ -15,6 +16,7 @@ from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.lanes import lane_rows, row_of
 from optimizer.sweep.tiles import Tile
+from optimizer.types import Bars
 
 TRIED_SIGNALS = 20_000
 """Signals of each strategy that are tried, spread over the bars."""
@@ -35,6 +37,25 @@ def try_signals(inputs: Inputs, space: Space) -> None:
     for strategy in space.user_strategies:
         branch = next(one for one in space.branches if strategy in one.strategy.members)
         _try_strategy(inputs, branch, strategy)
+
+
+def try_classifiers(bars: Bars, space: Space) -> None:
+    """Refuse a user's classifier whose first fit, or first decision, is a mistake.
+
+    Args:
+        bars: the bars of the study.
+        space: the parameter space of the study.
+
+    Raises:
+        StrategyError: names the place in the user's file, and the bar of the market.
+    """
+    for classifier in space.user_classifiers:
+        branch = next(one for one in space.branches if one.own_classifier == classifier)
+        (key, *_), _ = Tile.of(branch, branch.first_set()).regime_keys()
+        name, market, parameters = key
+        values = dict(parameters)
+        few = bars.head(min(first_fit(bars, market, name, values) + 1, bars.n_bars))
+        fit_market(few, market, name, values)
 
 
 def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> None:

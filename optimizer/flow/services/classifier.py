@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.codes import NEUTRAL
-from optimizer.market.regime_models import RegimeModel
+from optimizer.flow.containers.feature_hub import FeatureHub
+from optimizer.market.regime_models import Classifier, RegimeModel
 from optimizer.market.regimes import fit_model, fits_at
 from optimizer.types import FloatArray
 
@@ -29,12 +30,32 @@ class ClassifierConfig:
 
 
 class StatelessClassifier:
-    """Turns the features of the market into a regime."""
+    """Turns what is observed of the market into a regime."""
+
+    @staticmethod
+    def observe(
+        name: Classifier, parameters: Mapping[str, float], hub: FeatureHub, market: str | None
+    ) -> FloatArray:
+        """What a classifier observes at the bar that the hub has seen last.
+
+        Args:
+            name: a classifier of the catalogue, or one of the user's own.
+            parameters: the parameters of the classifier.
+            hub: the features of the bar.
+            market: the symbol; None takes the index of all.
+
+        Returns:
+            Shape (1, n), see ``optimizer.market.regimes.observations``.
+        """
+        lookback = int(parameters["lookback"])
+        if isinstance(name, str):
+            return hub.market_features(market, lookback)
+        return hub.market_returns(market)[np.newaxis, -lookback:]
 
     @staticmethod
     def refit(
-        name: str,
-        parameters: Mapping[str, int],
+        name: Classifier,
+        parameters: Mapping[str, float],
         market_returns: FloatArray,
         config: ClassifierConfig,
         probabilities: bool = False,
@@ -42,7 +63,7 @@ class StatelessClassifier:
         """The configuration for a bar: with a new model where one is due, else as it was.
 
         Args:
-            name: a classifier of the catalogue.
+            name: a classifier of the catalogue, or one of the user's own.
             parameters: the parameters of the classifier.
             market_returns: all log returns of the market up to the bar, shape (n_bars,).
             config: the model in force; it is not changed.
@@ -61,7 +82,7 @@ class StatelessClassifier:
         """Regime code of one bar, and the configuration for the next.
 
         Args:
-            features: the features of the market at the bar, shape (1, n_features).
+            features: what the classifier observes at the bar, see ``observe``.
             config: the model in force and its carried state; it is not changed.
             probabilities: whether to compute them; ``refit`` must have been asked for them too.
 

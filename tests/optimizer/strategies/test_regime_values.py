@@ -25,7 +25,7 @@ from optimizer.review.stress import changes
 from optimizer.review.stress.simulation import InSample
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
-from optimizer.study_file.space import build_space
+from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import MarketRegime, RegimeKey, fit_key, prepare
@@ -311,7 +311,8 @@ def test_a_strategy_without_features_may_take_them(tmp_path: Path, bars: Bars) -
         "def signal(bull_probability):\n"
         "    return LONG, 0.001, bull_probability\n"
     )
-    parameters = {"strategy": "mine", "classifier": "hmm", "hmm_train_bars": 60, "hmm_lookback": 5}
+    parameters: dict[str, Value] = {"strategy": "mine", "classifier": "hmm"}
+    parameters |= {"hmm_train_bars": 60, "hmm_lookback": 5}
     path = tmp_path / "mine.py"
     found = optimizer.backtest(bars, parameters, strategy_path=path)
     own = {"mine": {"path": str(path)}}
