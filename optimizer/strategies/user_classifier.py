@@ -18,8 +18,8 @@ fit, and any of the parameters by name. It returns the model, one array of numbe
 before.
 
 ``classify``: takes the market's last ``lookback`` log returns, the bar's own among them, the model, and
-any of the parameters. It returns the probabilities (bear, neutral, bull), or a code. It is called bar by bar,
-and never sees a later bar.
+any of the parameters. It returns the probabilities (bear, neutral, bull), or a code. It is called bar by
+bar, and never sees a later bar.
 """
 
 from __future__ import annotations

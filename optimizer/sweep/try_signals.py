@@ -40,7 +40,7 @@ def try_signals(inputs: Inputs, space: Space) -> None:
 
 
 def try_classifiers(bars: Bars, space: Space) -> None:
-    """Refuse a user's classifier whose first fit, or first decision, is a mistake.
+    """Refuse a user's classifier whose first fit, or a decision until the next one, is a mistake.
 
     Args:
         bars: the bars of the study.
@@ -54,8 +54,8 @@ def try_classifiers(bars: Bars, space: Space) -> None:
         (key, *_), _ = Tile.of(branch, branch.first_set()).regime_keys()
         name, market, parameters = key
         values = dict(parameters)
-        few = bars.head(min(first_fit(bars, market, name, values) + 1, bars.n_bars))
-        fit_market(few, market, name, values)
+        stop = first_fit(bars, market, name, values) + int(values["refit_bars"])
+        fit_market(bars.head(min(stop, bars.n_bars)), market, name, values)
 
 
 def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> None:

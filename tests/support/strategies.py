@@ -135,3 +135,10 @@ def signal(bull_probability, momentum, volatility, certain, bear_probability, ba
     return (LONG if momentum > 0.0 else HOLD), 0.2 * volatility, bull_probability
 """
 """Takes the probabilities of the regime, which are its confidence, and something of its position."""
+
+REGIME_ALONE = (
+    REGIME.replace("bars_held >= longest or ", "")
+    .replace("bear_probability, bars_held, longest)", "bear_probability, longest)")
+    .replace("0.3 * volatility", "0.3 * volatility / longest")
+)
+"""The same without its position: portfolios with the same model share its signals."""

@@ -34,17 +34,10 @@ from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.sweep.try_signals import try_signals
 from optimizer.types import Bars
-from tests.support.strategies import MOMENTUM, REGIME
+from tests.support.strategies import MOMENTUM, REGIME, REGIME_ALONE
 from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 
 FIT = {"lookback": 5, "train_bars": 60, "refit_bars": 40}
-NO_POSITION = (
-    REGIME.replace("bars_held >= longest or ", "")
-    .replace("bear_probability, bars_held, longest)", "bear_probability, longest)")
-    .replace("0.3 * volatility", "0.3 * volatility / longest")
-)
-"""The same without its position: its signals are shared by portfolios with the same model."""
-
 CLASSIFIERS: dict[str, dict[str, Any]] = {
     "none": {"name": "none"},
     "hmm": {"name": "hmm", **FIT, "n_states": 2},
@@ -63,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, bars: Bars) -> Path:
     """The strategies and their bars."""
     found = tmp_path_factory.mktemp("regimes")
     (found / "mine.py").write_text(REGIME)
-    (found / "plain.py").write_text(NO_POSITION)
+    (found / "plain.py").write_text(REGIME_ALONE)
     write_bars(found / "bars.parquet", bars)
     return found
 
@@ -276,7 +269,9 @@ def test_features_and_probabilities_share_the_places(tmp_path: Path) -> None:
 def test_a_signal_that_fails_only_under_some_probabilities_is_refused_at_the_start(
     tmp_path: Path, bars: Bars
 ) -> None:
-    text = NO_POSITION.replace("volatility, bull_probability", "volatility, 0.6 + bull_probability")
+    text = REGIME_ALONE.replace(
+        "volatility, bull_probability", "volatility, 0.6 + bull_probability"
+    )
     (tmp_path / "mine.py").write_text(text)
     study = study_of(tmp_path, CLASSIFIERS["none"], certain=0.9)
     space = build_space(study)
