@@ -24,7 +24,7 @@ from optimizer.bench.inputs import momentum_sets
 from optimizer.bench.suite import measure
 from optimizer.strategies.user import UserStrategy, read_strategy
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime
 from optimizer.sweep.tiles import Tile
 from tests.support.strategies import MOMENTUM
 
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for symbols in (SYMBOLS[:1], SYMBOLS):
             bars = load_bars(DATA, symbols=symbols)
-            flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+            flat = {NO_REGIME: MarketRegime.neutral(bars.n_bars)}
             strategies = list(_strategies(Path(folder), bars.bars_per_year))
             inputs, *tiles = momentum_sets(bars)
             for name, tile in zip(("shared features", "own features"), tiles, strict=True):

@@ -26,7 +26,7 @@ from optimizer.bench.inputs import momentum_sets, simulated_bars
 from optimizer.bench.machine import this_machine
 from optimizer.bench.suite import measure
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime
 
 N_BARS, N_SYMBOLS = 2_520, 10
 LONG = 1e9
@@ -69,7 +69,7 @@ def _case(n_bars: int, n_symbols: int, n_sets: int, penalty: float) -> Case:
     # The warm-up is not walked. Few lookbacks: their columns are what fills the memory.
     bars = simulated_bars(n_bars + 250, n_symbols)
     inputs, shared, _ = momentum_sets(bars, n_sets, 249, correlation_penalty=penalty)
-    flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+    flat = {NO_REGIME: MarketRegime.neutral(bars.n_bars)}
     cells = (bars.n_bars - inputs.first) * n_symbols * n_sets
     return Case("growth", "", cells, partial(evaluate, inputs, [shared], flat))
 
@@ -125,9 +125,10 @@ def draw(series: list[Series], path: Path) -> None:
 FIRST_CALL = (
     "import optimizer; import numpy as np;"
     "from optimizer.bench.inputs import momentum_sets, simulated_bars;"
-    "from optimizer.sweep.evaluate import evaluate; from optimizer.sweep.inputs import NO_REGIME;"
+    "from optimizer.sweep.evaluate import evaluate;"
+    "from optimizer.sweep.inputs import NO_REGIME, MarketRegime;"
     "bars = simulated_bars(300, 2); inputs, shared, _ = momentum_sets(bars, 64);"
-    "evaluate(inputs, [shared], {NO_REGIME: np.zeros(300, np.int8)})"
+    "evaluate(inputs, [shared], {NO_REGIME: MarketRegime.neutral(300)})"
 )
 STARTS = {
     "barsweep --help": ["-m", "optimizer", "--help"],

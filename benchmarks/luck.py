@@ -38,7 +38,7 @@ from optimizer.selection.verdict import VERDICTS, judge
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import prepare
+from optimizer.sweep.inputs import MarketRegime, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
@@ -260,7 +260,7 @@ def true_sharpes(one: Scenario, seed: int) -> FloatArray:
     inputs = prepare(bars, space, study_rules(study, space, bars), holdout=0.0)
     branch = space.branches[0]
     tiles = [Tile.of(branch, branch.lanes(point)) for point in branch.points()]
-    codes = np.zeros(bars.n_bars, dtype=np.int8)
+    codes = MarketRegime.neutral(bars.n_bars)
     results = evaluate(inputs, tiles, dict.fromkeys(tiles[0].regime_keys()[0], codes))
     return np.concatenate([one.in_sample[:, METRICS.index("sharpe")] for one in results])
 

@@ -38,7 +38,7 @@ from optimizer.catalogue import METRICS
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, PRICES, prepare
+from optimizer.sweep.inputs import NO_REGIME, PRICES, MarketRegime, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
@@ -153,7 +153,7 @@ def sweep(work: Work, bars: Bars) -> tuple[FloatArray, dict[str, float]]:
     prepared = time.process_time()
     branch = space.branches[0]
     tile = Tile.of(branch, branch.lanes({}))
-    regimes = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+    regimes = {NO_REGIME: MarketRegime.neutral(bars.n_bars)}
     [result] = evaluate(inputs, [tile], regimes)
     done = time.process_time()
     seconds = {"features": prepared - start, "simulation": done - prepared}

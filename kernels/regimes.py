@@ -1,4 +1,4 @@
-"""Market regimes, one bar at a time: the market's features and the support vector decision.
+"""Market regimes, one bar at a time: the market's features, and what a support vector machine says.
 
 Each rule is a step on one bar that carries its state in the arrays passed in. Its form over many bars
 is the loop over that step. Nothing is allocated and nothing is kept, so a sequence that is cut anywhere
@@ -11,6 +11,9 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.arrays import BoolArray, ByteArray, FloatArray, IntArray
+
+_LEAST_SHARE = 1e-7
+"""Least probability of a class against another one, as in LIBSVM: none is ruled out for good."""
 
 N_MARKET_FEATURES = 2
 """Features of the market: mean and standard deviation of its log returns."""
@@ -251,3 +254,55 @@ def svm_decision(
             gamma,
             decisions[t],
         )
+
+
+@jit
+def svm_probabilities_step(
+    decisions: FloatArray, sigmoids: FloatArray, pairs: FloatArray, probabilities: FloatArray
+) -> None:
+    """Probability of each class from the decisions of all pairs of classes.
+
+    A sigmoid turns the decision of a pair into the probability of its first class, given that it is one
+    of the two (Platt 1999, "Probabilistic outputs for support vector machines"). The pairs are coupled by
+    the closed form of Price, Knerr, Personnaz and Dreyfus (1994), "Pairwise neural network classifiers
+    with probabilistic outputs": p_i = 1 / (sum over j of 1 / r_ij - (n_classes - 2)), which is then
+    scaled to a sum of 1.
+
+    Args:
+        decisions: (n_pairs,), see ``svm_decision_step``.
+        sigmoids: (n_pairs, 2), slope and intercept of the log-odds of the first class.
+        pairs: (n_pairs,), overwritten.
+        probabilities: (n_classes,), written; two classes or more.
+    """
+    n_classes = len(probabilities)
+    for pair in range(len(decisions)):
+        odds = sigmoids[pair, 0] * decisions[pair] + sigmoids[pair, 1]
+        share = 1.0 / (1.0 + np.exp(-odds))
+        pairs[pair] = min(max(share, _LEAST_SHARE), 1.0 - _LEAST_SHARE)
+    total = 0.0
+    for c in range(n_classes):
+        inverse = 2.0 - n_classes
+        for d in range(n_classes):
+            if d != c:
+                share = pairs[_pair(c, d, n_classes)]
+                inverse += 1.0 / (share if c < d else 1.0 - share)
+        probabilities[c] = 1.0 / inverse
+        total += probabilities[c]
+    for c in range(n_classes):
+        probabilities[c] /= total
+
+
+@jit
+def svm_probabilities(
+    decisions: FloatArray, sigmoids: FloatArray, probabilities: FloatArray
+) -> None:
+    """Loop of ``svm_probabilities_step``.
+
+    Args:
+        decisions: (n_bars, n_pairs).
+        sigmoids: the same as in ``svm_probabilities_step``.
+        probabilities: (n_bars, n_classes), written.
+    """
+    pairs = np.empty(len(sigmoids))
+    for t in range(len(decisions)):
+        svm_probabilities_step(decisions[t], sigmoids, pairs, probabilities[t])

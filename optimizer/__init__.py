@@ -39,7 +39,7 @@ from optimizer.compile_cache import configure as _configure
 from optimizer.isolation import ignore_numba_file as _ignore_numba_file
 
 if TYPE_CHECKING:
-    from kernels.codes import FLAT, HOLD, LONG, SHORT
+    from kernels.codes import BEAR, BULL, FLAT, HOLD, LONG, NEUTRAL, SHORT
     from kernels.signals import strength_of_score
     from optimizer.bars.foreign import read_foreign
     from optimizer.bars.frames import bars_from_frame
@@ -77,9 +77,12 @@ if TYPE_CHECKING:
     from optimizer.views.tearsheet import daily_returns, write_tearsheet
 
 __all__ = [
+    "BEAR",
+    "BULL",
     "FLAT",
     "HOLD",
     "LONG",
+    "NEUTRAL",
     "SHORT",
     "BacktestResult",
     "Bars",
@@ -171,9 +174,12 @@ _HOMES = {
     "BacktestResult": "optimizer.sweep.backtest_result",
     "Bars": "optimizer.types",
     "Calibration": "optimizer.search.calibrate",
+    "BEAR": "kernels.codes",
+    "BULL": "kernels.codes",
     "FLAT": "kernels.codes",
     "HOLD": "kernels.codes",
     "LONG": "kernels.codes",
+    "NEUTRAL": "kernels.codes",
     "SHORT": "kernels.codes",
     "Stress": "optimizer.review.stress.rows",
     "StudyResult": "optimizer.search.result",

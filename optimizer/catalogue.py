@@ -69,6 +69,9 @@ _FIT = (
     _length("train_bars", 504, 30, 1_000_000, "bars of each training window", "2y"),
     _length("refit_bars", 126, 1, 1_000_000, "bars between two fits", "6mo"),
 )
+LENGTHS = (_LOOKBACK, *_FIT)
+"""Parameters that every classifier has."""
+
 CLASSIFIERS: dict[str, tuple[Parameter, ...]] = {
     "none": (),
     "hmm": (

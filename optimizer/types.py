@@ -462,10 +462,13 @@ class Regime:
     Attributes:
         id: correlation ID of the classifier at the bar.
         code: -1 bear, 0 neutral, 1 bull.
+        bear_probability, bull_probability: 0 before the first fit, and where no signal takes them.
     """
 
     id: str
     code: int
+    bear_probability: float = 0.0
+    bull_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from optimizer.bench.assembly import Mix, instruction_mix
 from optimizer.bench.case import CELL, Case, repeated_case
 from optimizer.bench.inputs import momentum_sets
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import EVERY_BAR, NO_PAYMENTS, NO_REGIME
+from optimizer.sweep.inputs import EVERY_BAR, NO_PAYMENTS, NO_REGIME, MarketRegime
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 
@@ -428,7 +428,7 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
     Returns:
         One case per configuration.
     """
-    flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+    flat = {NO_REGIME: MarketRegime.neutral(bars.n_bars)}
     n = bars.n_symbols
     cases = []
     for name, shares, tables in CONFIGURATIONS:

@@ -52,7 +52,7 @@ def check(
     from optimizer.study_file.tables import CLUSTERS
     from optimizer.sweep.inputs import holdout_bar, prepare, require_warm_up, study_warm_up
     from optimizer.sweep.rules import study_rules
-    from optimizer.sweep.try_signals import try_signals
+    from optimizer.sweep.try_signals import try_classifiers, try_signals
 
     loaded = load_study(study)
     bars = load_study_bars(loaded)
@@ -69,6 +69,7 @@ def check(
     n_warm = len(warm_points(loaded, space, holdout_time))
     if look_ahead:
         _check_look_ahead(loaded, bars)
+    try_classifiers(bars, space)
     if space.user_strategies:
         try_signals(prepare(bars, space, rules, loaded.validation.holdout), space)
     say(f"{study}: valid", "green")

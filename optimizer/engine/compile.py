@@ -6,13 +6,11 @@ import hashlib
 import os
 from pathlib import Path
 
-import numpy as np
-
 from optimizer.market.regimes import compile_classifier
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.inputs import Inputs, MarketRegime
 from optimizer.sweep.max_test import compile_max_test
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.tiles import Tile
@@ -93,11 +91,11 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
     Raises:
         SignalError: a user's signal raised.
     """
-    codes = np.zeros(inputs.bars.n_bars, dtype=np.int8)
+    neutral = MarketRegime.neutral(inputs.bars.n_bars)
     for branch in {one.strategy.simulation: one for one in space.branches}.values():
         tile = Tile.of(branch, branch.first_set())
-        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], codes))
+        evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], neutral))
     compile_max_test(inputs)
-    for classifier in space.classifiers:
+    for classifier in dict.fromkeys(one.own_classifier or one.classifier for one in space.branches):
         compile_classifier(classifier, joint=inputs.bars.present is not None)
     _note_compiled(space, inputs.rules)

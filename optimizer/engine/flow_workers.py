@@ -103,7 +103,7 @@ def run_on_workers(prepared: PreparedFlow, trace: Trace | None, workers: int) ->
 def _compile(prepared: PreparedFlow) -> None:
     """Compile what the portfolios need: several processes must not fill one cache at once."""
     joint = prepared.bars.present is not None
-    for name in dict.fromkeys(spec.classifier_name for spec in prepared.specs):
+    for name in dict.fromkeys(spec.regime[0] for spec in prepared.specs):
         compile_classifier(name, joint=joint)
     flow = prepared.opened()
     with contextlib.suppress(StrategyError):  # whichever process meets it says so

@@ -35,6 +35,7 @@ from optimizer.errors import (
     UntrustedCodeError,
 )
 from optimizer.files import cannot_write
+from optimizer.sweep.inputs import MarketRegime
 from optimizer.sweep.tiles import TileResult
 
 RECEIPT_BYTES = 128
@@ -65,7 +66,7 @@ def restorable(kind: _Kind) -> _Kind:
 
 for _kind in (
     BarsweepError, DataError, ExportError, SignalError, StrategyError, StudyError, StudyFileError,
-    UntrustedCodeError, TileResult,
+    UntrustedCodeError, MarketRegime, TileResult,
 ):  # fmt: skip
     restorable(_kind)
 

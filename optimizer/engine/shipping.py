@@ -23,6 +23,7 @@ from optimizer.engine.compile import compile_kernels
 from optimizer.errors import StudyError
 from optimizer.strategies.approvals import accept
 from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user_classifier import UserClassifier
 from optimizer.strategies.user_source import StrategySource
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, recorded_study
@@ -52,14 +53,14 @@ class Shipped:
         key: hash of the content; equal keys give equal results.
         study: the study as ``Study.to_dict`` gives it, without passwords.
         inputs: the inputs of the study.
-        sources: users' own strategies, each with its source.
+        sources: users' own strategies and classifiers, each with its source.
         software: versions of the software, and the key of the kernels' sources.
     """
 
     key: str
     study: Mapping[str, Any]
     inputs: Inputs
-    sources: tuple[tuple[UserStrategy, StrategySource], ...]
+    sources: tuple[tuple[UserStrategy | UserClassifier, StrategySource], ...]
     software: Mapping[str, str]
 
     @classmethod
@@ -77,8 +78,8 @@ class Shipped:
             UntrustedCodeError: the file of a user's strategy is not approved.
             StrategyError: the file of a user's strategy has changed since it was read.
         """
-        for strategy in study.user_strategies:
-            strategy.require_approval()
+        for one in study.user_code:
+            one.require_approval()
         software = _software()
         inputs = replace(inputs, rules=replace(inputs.rules, slower=None))  # no worker reads them
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
@@ -87,7 +88,7 @@ class Shipped:
             key=hashlib.sha256(text.encode()).hexdigest(),
             study=study.to_dict(),
             inputs=inputs,
-            sources=tuple((one, one.source()) for one in study.user_strategies),
+            sources=tuple((one, one.source()) for one in study.user_code),
             software=software,
         )
 
@@ -120,9 +121,9 @@ def context_of(parcel: Parcel) -> tuple[Inputs, Space]:
         if parcel.key not in _contexts:
             shipped = parcel.shipped()
             _refuse_other_software(shipped)
-            for strategy, source in shipped.sources:
-                accept([strategy.declaration.source_hash])  # which the parent was allowed to send
-                strategy.provide(source)
+            for one, source in shipped.sources:
+                accept([one.declaration.source_hash])  # which the parent was allowed to send
+                one.provide(source)
             inputs = _read_only(shipped.inputs)
             space = build_space(recorded_study(shipped.study))
             with exclusive():  # all processes of a machine share one cache of compiled kernels

@@ -23,7 +23,7 @@ from optimizer.strategies.approvals import accept
 from optimizer.study_file.space import Branch, Space, Value, build_space
 from optimizer.study_file.study import Study, recorded_study
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey, fit_key
 from optimizer.sweep.max_test import no_draws
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.sweep.try_signals import try_signals
@@ -144,7 +144,7 @@ class MappedContext(NamedTuple):
 
     Attributes:
         folder: absolute: a worker process may have another working folder.
-        approved: hashes of the strategy files that the parent may run, and so its workers.
+        approved: hashes of the users' files that the parent may run, and so its workers.
     """
 
     folder: str
@@ -166,13 +166,13 @@ def save_context(folder: Path, study: Study, inputs: Inputs) -> MappedContext:
         UntrustedCodeError: the file of a user's strategy is not approved.
         OSError: a file cannot be written.
     """
-    for strategy in study.user_strategies:
-        strategy.require_approval()
+    for one in study.user_code:
+        one.require_approval()
     # Closed to other users: what workers write there is made into objects.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     inputs.save(folder)
     (folder / _STUDY_FILE).write_text(json.dumps(study.to_dict()))
-    approved = tuple(one.declaration.source_hash for one in study.user_strategies)
+    approved = tuple(one.declaration.source_hash for one in study.user_code)
     return MappedContext(str(folder.absolute()), approved)
 
 
@@ -215,7 +215,7 @@ def ready() -> None:
 def evaluate_pieces(
     shared: MappedContext | Parcel,
     pieces: Sequence[TilePiece],
-    regimes: Mapping[RegimeKey, RegimeCodes],
+    regimes: Mapping[RegimeKey, MarketRegime],
     tile_seconds: float | None = None,
 ) -> tuple[list[TileResult], Float32Array, float] | TileFailure:
     """Evaluate one chunk.
@@ -223,7 +223,7 @@ def evaluate_pieces(
     Args:
         shared: what ``save_context`` returned, or what was shipped to a cluster.
         pieces: the pieces of the chunk.
-        regimes: codes of every regime model that the pieces need, each of shape (n_bars,).
+        regimes: what every regime model says that the pieces need.
         tile_seconds: time limit per piece in seconds; None sets none.
 
     Returns:
@@ -257,7 +257,7 @@ def try_user_signals(shared: MappedContext | Parcel, tile_seconds: float | None)
         try_signals(*_context(shared))
 
 
-def fit_regime_model(shared: MappedContext | Parcel, key: RegimeKey) -> tuple[RegimeCodes, str]:
+def fit_regime_model(shared: MappedContext | Parcel, key: RegimeKey) -> tuple[MarketRegime, str]:
     """Fit one regime model.
 
     Args:
@@ -265,10 +265,10 @@ def fit_regime_model(shared: MappedContext | Parcel, key: RegimeKey) -> tuple[Re
         key: the regime model.
 
     Returns:
-        Codes of shape (n_bars,), and the reason why the classifier was never fitted, if so.
+        The regime, and the reason why the classifier was never fitted, if so.
 
     Raises:
         DataError: the market is not among the symbols of the bars.
     """
-    inputs, _ = _context(shared)
-    return fit_key(inputs.bars, key)
+    inputs, space = _context(shared)
+    return fit_key(inputs.bars, key, space.takes_probabilities)

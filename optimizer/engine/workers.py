@@ -23,7 +23,7 @@ from optimizer.engine.tasks import (
 )
 from optimizer.errors import StrategyError, StudyError
 from optimizer.study_file.study import Study
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey
 from optimizer.sweep.max_test import no_draws
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.text import path_text
@@ -55,7 +55,7 @@ class Workers:
         self.maxima = no_draws()
         self._study = study
         self._limit = study.workers.tile_seconds
-        self._regimes: dict[RegimeKey, RegimeCodes] = {}
+        self._regimes: dict[RegimeKey, MarketRegime] = {}
 
     def __enter__(self) -> Self:
         self.pool.__enter__()
@@ -91,7 +91,7 @@ class Workers:
             )
 
     def fit_regimes(self, keys: Iterable[RegimeKey]) -> None:
-        """Fit regime models and keep their codes; models that were fitted before are left out.
+        """Fit regime models and keep what they say; models that were fitted before are left out.
 
         Args:
             keys: the regime models.
@@ -103,19 +103,20 @@ class Workers:
         fitted = self.pool.map(fit_regime_model, [(self.pool.shared, key) for key in missing])
         for key, result in zip(missing, fitted, strict=True):
             if isinstance(result, TileFailure):
-                raise StudyError(f"the regime model {key!r} cannot be fitted: {result.reason}")
+                named = str(key[0]), *key[1:]
+                raise StudyError(f"the regime model {named!r} cannot be fitted: {result.reason}")
             self._regimes[key], never_fitted = result
             if never_fitted:
                 logging.getLogger("barsweep").warning(never_fitted)
 
-    def regimes(self, keys: Iterable[RegimeKey]) -> dict[RegimeKey, RegimeCodes]:
-        """The codes of regime models, fitted if needed.
+    def regimes(self, keys: Iterable[RegimeKey]) -> dict[RegimeKey, MarketRegime]:
+        """What regime models say, fitted if needed.
 
         Args:
             keys: the regime models.
 
         Returns:
-            The codes of each model, of shape (n_bars,).
+            What each model says of every bar.
 
         Raises:
             StudyError: a model cannot be fitted, because its worker died twice.
@@ -165,8 +166,8 @@ class Workers:
         calls = []
         for chunk in chunks:
             needed = {key for piece in chunk for key in keys[piece.tile]}
-            codes = {key: self._regimes[key] for key in needed}
-            calls.append((self.pool.shared, chunk, codes, self._limit))
+            regimes = {key: self._regimes[key] for key in needed}
+            calls.append((self.pool.shared, chunk, regimes, self._limit))
         found: list[list[TileResult] | TileFailure] = []
         for answer in self.pool.map(evaluate_pieces, calls):
             if not isinstance(answer, TileFailure):

@@ -184,6 +184,8 @@ class EventFlow:
         self._classifiers = {spec.regime_key: spec.regime for spec in specs}
         self._fitted = {key: ClassifierConfig() for key in self._classifiers}
         self._codes = dict.fromkeys(self._classifiers, NEUTRAL)
+        self._regime_of = {spec.signal_key: spec.regime_key for spec in specs}
+        self._asked = {spec.regime_key for spec in specs if spec.strategy.regime_values}
         self.hub = feature_hub(symbols, specs, rules, keys, first, given, clock, tradable)
         self._portfolios = [
             AccountFlow(spec, symbols, rules, ends, bars_per_year, self._tracer, broker)
@@ -275,7 +277,7 @@ class EventFlow:
         self._times.append(bar.time)
         self._tracer.bar(bar, self._regimes)
         for key, own in signals.items():
-            self._tracer.signals(bar, self._features, key, self._strategies[key], own)
+            self._trace_signals(bar, key, own)
         counted = self._rules.counted
         parts = BarParts(
             bar=bar,
@@ -339,11 +341,14 @@ class EventFlow:
             # A regime stays as it is where its market has no bar.
             if name != "none" and self.hub.market_has_bar(market):
                 values, returns = dict(parameters), self.hub.market_returns(market)
-                fitted = StatelessClassifier.refit(name, values, returns, self._fitted[key])
+                asked = key in self._asked
+                fitted = StatelessClassifier.refit(name, values, returns, self._fitted[key], asked)
+                observed = StatelessClassifier.observe(name, values, self.hub, market)
                 self._codes[key], self._fitted[key] = StatelessClassifier.classify_regime(
-                    self.hub.market_features(market, values["lookback"]), fitted
+                    observed, fitted, asked
                 )
-            found[key] = Regime(correlation_id(key, bar.index, "regime"), self._codes[key])
+            id, shares = correlation_id(key, bar.index, "regime"), self._fitted[key].probabilities
+            found[key] = Regime(id, self._codes[key], *shares)
         return found
 
     def _signals(
@@ -355,12 +360,13 @@ class EventFlow:
     ) -> list[Signal]:
         """The signals of a strategy, none of a symbol that waits, and flat if it leaves."""
         signals = []
+        regime = self._regimes[self._regime_of[key]]
         for s in self._deciding(bar):
             id = correlation_id(key, bar.index, self._symbols[s], "signal")
             position = () if positions is None else positions[s]
             try:
                 signal = StatelessStrategy.generate_signal(
-                    self._features, config, bar, s, id, position
+                    self._features, config, bar, s, id, position, regime
                 )
             except StrategyError as error:
                 where = f"bar {bar.index} at {bar.time} of {self._symbols[s]}"
@@ -381,8 +387,18 @@ class EventFlow:
             for s in self._deciding(bar)
         }
         signals = self._signals(key, config, bar, positions)
-        self._tracer.signals(bar, self._features, key, config, signals, positions)
+        self._trace_signals(bar, key, signals, positions)
         return signals
+
+    def _trace_signals(
+        self,
+        bar: Bar,
+        key: str,
+        signals: Sequence[Signal],
+        positions: Mapping[int, Sequence[float]] | None = None,
+    ) -> None:
+        config, regime = self._strategies[key], self._regimes[self._regime_of[key]]
+        self._tracer.signals(bar, self._features, key, config, signals, regime, positions)
 
     def next_orders(self) -> tuple[tuple[Order, ...], ...]:
         """The orders of each portfolio that wait for the next bar."""

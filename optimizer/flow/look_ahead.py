@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
+from kernels.codes import NEUTRAL
 from optimizer.bars.checks import require_bars
 from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.feature_keys import indicator_name
 from optimizer.market.features import bars_of_warm_up, compute_features
 from optimizer.strategies.position_values import tried_positions
+from optimizer.strategies.regime_values import tried_regimes
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
@@ -20,7 +22,7 @@ from optimizer.sweep.inputs import RegimeKey, feature_keys, fit_key, given_featu
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from optimizer.sweep.universe import tradable_mask
-from optimizer.types import Bars, BoolArray, FloatArray
+from optimizer.types import Bars, BoolArray, FloatArray, Regime
 
 N_CUTS = 4
 """Places at which the bars are cut."""
@@ -132,6 +134,7 @@ class _Checked:
                 branch.strategy.name, StrategyConfig.of(branch.strategy, first, bars.bars_per_year)
             )
             self._regimes.setdefault(branch.classifier, tile.regime_keys()[0][0])
+        self._probabilities = space.takes_probabilities
         lookbacks = space.lookbacks("risk", "volatility_lookback")
         self._keys = [*feature_keys(space), *(("volatility", n) for n in lookbacks)]
         rules = study_rules(study, space, bars)
@@ -160,7 +163,7 @@ class _Checked:
             for s, symbol in enumerate(bars.symbols):
                 found["feature", name, symbol] = values[:, s : s + 1]
         for name, config in self._strategies.items():
-            n_tried = len(tried_positions(config.position_values, 1.0))
+            n_tried = len(list(_tried(config, 1.0)))
             signals = np.full((bars.n_symbols, bars.n_bars, 3 * n_tried), np.nan)
             for t in sorted({t for start, stop in spans for t in range(start, stop)}):
                 for s, signal in _signals(by_name, config, bars, t, tradable[t] == 1):
@@ -169,9 +172,20 @@ class _Checked:
                 found["signal", name, symbol] = signals[s]
         for name, key in self._regimes.items():
             if name != "none":
-                codes: npt.NDArray[np.int8] = fit_key(bars, key)[0]
-                found["regime", name, ""] = codes.astype(np.float64)[:, np.newaxis]
+                regime = fit_key(bars, key, self._probabilities)[0]
+                shares = regime.probabilities
+                parts = [regime.codes, *(() if shares is None else shares.T)]
+                found["regime", name, ""] = np.stack(parts, axis=1).astype(np.float64)
         return found
+
+
+def _tried(config: StrategyConfig, close: float) -> Iterator[tuple[tuple[float, ...], Regime]]:
+    """Positions, each under some probabilities of the regime, on which a signal is tried."""
+    names = config.regime_values
+    regimes = [
+        Regime("", NEUTRAL, **dict(zip(names, one, strict=True))) for one in tried_regimes(names)
+    ]
+    return product(tried_positions(config.position_values, close), regimes)
 
 
 def _signals(
@@ -181,13 +195,13 @@ def _signals(
     t: int,
     decides: BoolArray,
 ) -> Iterator[tuple[int, list[float]]]:
-    """Symbol, and signal on each of ``tried_positions``, of each symbol that decides at bar ``t``."""
+    """Symbol, and its signals on all that is tried, of each symbol that decides at bar ``t``."""
     now = {name: values[t] for name, values in features.items()}
     bar = bars.at(t)
     for s in np.flatnonzero(decides).tolist():
         found: list[float] = []
-        for position in tried_positions(config.position_values, float(bar.close[s])):
-            signal = StatelessStrategy.generate_signal(now, config, bar, s, "", position)
+        for position, regime in _tried(config, float(bar.close[s])):
+            signal = StatelessStrategy.generate_signal(now, config, bar, s, "", position, regime)
             found += (signal.direction, signal.strength, signal.confidence)
         yield s, found
 

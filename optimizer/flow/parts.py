@@ -41,7 +41,7 @@ def feature_hub(
             compares all.
     """
     lookbacks = {
-        (market, dict(parameters)["lookback"])
+        (market, int(dict(parameters)["lookback"]))
         for name, market, parameters in (spec.regime for spec in specs)
         if name != "none"
     }

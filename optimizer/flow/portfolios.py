@@ -39,7 +39,7 @@ class PortfolioSpec:
         parameters: the parameters by column name, read-only.
         strategy: makes its signals.
         signal_key: names its signals; portfolios with the same strategy share them, but for a strategy
-            that reads the position.
+            that reads the position, and for one that reads the regime those under the same model.
         regime: the regime model.
         regime_key: names its regimes.
         risk: sizes its positions.
@@ -76,8 +76,12 @@ def portfolio_specs(
         own = tile.strategy.own(parameters)
         sizes = [parameters["volatility_lookback"], parameters["expected_sharpe"]]
         regime = keys[which[lane]]
+        named = [str(regime[0]), *regime[1:]]
         everything = [tile.strategy.name, tile.classifier, tile.market, parameters]
-        seen = everything if tile.strategy.position_values else [tile.strategy.name, own, *sizes]
+        asked = [named] if tile.strategy.regime_values else []
+        seen: list[object] = [tile.strategy.name, own, *sizes, *asked]
+        if tile.strategy.position_values:
+            seen = list(everything)
         specs.append(
             PortfolioSpec(
                 id=f"{owner}.{short_hash(everything)}",
@@ -87,7 +91,7 @@ def portfolio_specs(
                 strategy=StrategyConfig.of(tile.strategy, parameters, bars_per_year),
                 signal_key=f"{owner}.{short_hash(seen)}",
                 regime=regime,
-                regime_key=f"{owner}.{short_hash(regime)}",
+                regime_key=f"{owner}.{short_hash(named)}",
                 risk=RiskConfig.of(parameters, rules, bars_per_year),
                 costs=Costs.of(parameters, rules, bars_per_year),
             )

@@ -160,14 +160,14 @@ class PreparedFlow:
         Raises:
             UntrustedCodeError: the file of a user's strategy is not approved.
         """
-        strategies = self.study.user_strategies
-        for strategy in strategies:
-            strategy.require_approval()
+        code = self.study.user_code
+        for one in code:
+            one.require_approval()
         own = ("study", "specs", "_given")
         return SharedFlow(
             study=self.study.to_dict(),
             base_path=self.study.base_path,
-            accepted=tuple(one.declaration.source_hash for one in strategies),
+            accepted=tuple(one.declaration.source_hash for one in code),
             flow={one.name: getattr(self, one.name) for one in fields(self) if one.name not in own},
         )
 
@@ -195,7 +195,7 @@ class SharedFlow:
     Attributes:
         study: the study as ``Study.to_dict`` gives it.
         base_path: the folder of the study.
-        accepted: hashes of the users' strategies in it, which the sender may run.
+        accepted: hashes of the users' files in it, which the sender may run.
         flow: all else, as arguments of ``PreparedFlow``.
     """
 

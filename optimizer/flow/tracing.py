@@ -91,6 +91,7 @@ class Tracer:
         key: str,
         config: StrategyConfig,
         signals: Sequence[Signal],
+        regime: Regime,
         positions: Mapping[int, Sequence[float]] | None = None,
     ) -> None:
         """Write the signals of a strategy at a bar that ``bar`` has written.
@@ -101,6 +102,7 @@ class Tracer:
             key: the signal key of the strategy.
             config: the configuration of the strategy.
             signals: the signals, one a symbol or none.
+            regime: the regime whose probabilities ``config.regime_values`` names.
             positions: the values that ``config.position_values`` names, by symbol; None if it names
                 none.
         """
@@ -110,6 +112,7 @@ class Tracer:
         for signal in signals:
             names = (*config.features, config.volatility)
             values = {name: float(features[name][signal.symbol]) for name in names}
+            values.update({name: getattr(regime, name) for name in config.regime_values})
             if positions is not None:
                 held = positions[signal.symbol]
                 values.update(zip(config.position_values, held, strict=True))

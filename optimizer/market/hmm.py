@@ -91,19 +91,26 @@ class HmmModel:
         """
         return self.predicted.copy()
 
-    def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
+    def classify(
+        self, features: FloatArray, carried: FloatArray, probabilities: FloatArray | None = None
+    ) -> CodeArray:
         """Most likely state of each bar given the bars up to it; see ``RegimeModel``.
 
         Args:
             features: shape (n_bars, n_features).
             carried: shape (n_states,), updated in place.
+            probabilities: shape (n_bars, 2), written: the sums over the states of bear and of bull.
 
         Returns:
             Regime codes, shape (n_bars,).
         """
         observations = (features - self.location) / self.scale
         filtered = _filtered(observations, carried, self.transition, self.means, self.covariances)
-        codes: CodeArray = state_codes(len(self.means))[filtered.argmax(axis=1)]
+        states = state_codes(len(self.means))
+        if probabilities is not None:
+            for column, code in enumerate((BEAR, BULL)):
+                probabilities[:, column] = filtered[:, states == code].sum(axis=1)
+        codes: CodeArray = states[filtered.argmax(axis=1)]
         return codes
 
 

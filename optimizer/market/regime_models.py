@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from optimizer.catalogue import Parameter
 from optimizer.types import FloatArray, IntArray
 
 CodeArray = npt.NDArray[np.int8]
@@ -29,16 +31,50 @@ class RegimeModel(Protocol):
             The state, shape (n,), where n depends on the model.
         """
 
-    def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
+    def classify(
+        self, features: FloatArray, carried: FloatArray, probabilities: FloatArray | None = None
+    ) -> CodeArray:
         """Regime of consecutive bars; the first call begins at ``bar``.
 
         Args:
-            features: shape (n_bars, 2), rows of `market_features`.
+            features: shape (n_bars, n), what the model observes: rows of ``observations``.
             carried: the carried state from `carried`, updated in place.
+            probabilities: shape (n_bars, 2), written: those of a bear and of a bull market; None where
+                nobody asks.
 
         Returns:
             Regime codes, shape (n_bars,).
         """
+
+
+class GivenClassifier(Protocol):
+    """A classifier that is not in the catalogue: the user's own. It can be pickled and compared."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Its parameters, those of ``catalogue.LENGTHS`` among them."""
+
+    def __str__(self) -> str:
+        """Its name."""
+
+    def __hash__(self) -> int:
+        """Equal classifiers have one hash."""
+
+    def fit(self, bar: int, returns: FloatArray, values: Mapping[str, float]) -> RegimeModel:
+        """Fit on one window of returns.
+
+        Args:
+            bar: the bar of the fit, from 0.
+            returns: shape (train_bars,), log returns of the market.
+            values: the value of each of its parameters.
+
+        Raises:
+            FitError: the window yields no model.
+        """
+
+
+Classifier = str | GivenClassifier
+"""A name of the catalogue, or a classifier of the user's own."""
 
 
 class FitError(Exception):

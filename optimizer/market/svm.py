@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from optimizer.types import FloatArray, IntArray
 
 MOST_ROWS = 5000
 """Rows of a fit, which takes the square of their number. Neighbouring rows share most of their bars."""
+
+N_FOLDS = 5
+"""Stretches of the training window, each of which is judged by a model fitted on the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +33,8 @@ class SvmModel:
         intercept: shape (n_pairs,).
         gamma: width of the RBF kernel.
         codes: shape (n_classes,), regime code of each class, ascending.
+        sigmoids: shape (n_pairs, 2), see ``kernels.regimes.svm_probabilities_step``; None where nobody
+            asked for probabilities.
     """
 
     bar: int
@@ -39,6 +46,7 @@ class SvmModel:
     intercept: FloatArray
     gamma: float
     codes: CodeArray
+    sigmoids: FloatArray | None = None
 
     def carried(self) -> FloatArray:
         """Return an empty array: a decision does not depend on the bars before.
@@ -48,15 +56,36 @@ class SvmModel:
         """
         return np.empty(0)
 
-    def classify(self, features: FloatArray, carried: FloatArray) -> CodeArray:
+    def classify(
+        self, features: FloatArray, carried: FloatArray, probabilities: FloatArray | None = None
+    ) -> CodeArray:
         """Class of each bar by one-vs-one votes; see `RegimeModel`.
 
         Args:
             features: shape (n_bars, n_features).
             carried: not used.
+            probabilities: shape (n_bars, 2), written; only for a model with ``sigmoids``.
 
         Returns:
             Regime codes, shape (n_bars,).
+        """
+        decisions, labels = self.decide(features)
+        if probabilities is not None:
+            assert self.sigmoids is not None
+            shares = np.empty((len(features), len(self.codes)))
+            kernel.svm_probabilities(decisions, self.sigmoids, shares)
+            for column, code in enumerate((BEAR, BULL)):
+                probabilities[:, column] = shares[:, self.codes == code].sum(axis=1)
+        return self.codes[labels]
+
+    def decide(self, features: FloatArray) -> tuple[FloatArray, IntArray]:
+        """The decision of each pair of classes at each bar, and the class that has most votes.
+
+        Args:
+            features: shape (n_bars, n_features).
+
+        Returns:
+            Decisions of shape (n_bars, n_pairs), and indices into ``codes`` of shape (n_bars,).
         """
         observations = (features - self.location) / self.scale
         decisions = np.empty((len(features), len(self.intercept)))
@@ -71,7 +100,7 @@ class SvmModel:
             decisions,
             labels,
         )
-        return self.codes[labels]
+        return decisions, labels
 
 
 def forward_returns(returns: FloatArray, horizon: int) -> FloatArray:
@@ -94,7 +123,9 @@ def forward_returns(returns: FloatArray, horizon: int) -> FloatArray:
     return forward
 
 
-def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -> SvmModel:
+def fit_svm(
+    bar: int, features: FloatArray, returns: FloatArray, horizon: int, probabilities: bool = False
+) -> SvmModel:
     """Fit scikit-learn's SVC on terciles of the forward return: bear, neutral, bull.
 
     Of more than ``MOST_ROWS`` labels every second, third and so on counts, the last one among them.
@@ -104,6 +135,7 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
         features: the features of the window, shape (n_bars, n_features).
         returns: log returns of the window, shape (n_bars,).
         horizon: bars of the forward return.
+        probabilities: whether to fit ``SvmModel.sigmoids`` too; the rest of the model is the same.
 
     Returns:
         The fitted model.
@@ -111,8 +143,6 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
     Raises:
         FitError: there are too few labels, or all are the same.
     """
-    from sklearn.svm import SVC
-
     forward = forward_returns(returns, horizon)
     if len(forward) < N_REGIMES:
         raise FitError(
@@ -132,6 +162,36 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
         raise FitError("all labels of the window are the same")
 
     gamma = float(1.0 / (observations.shape[1] * observations.var()))  # "scale", made explicit
+
+    def fitted(chosen: Any) -> SvmModel:
+        return _machine(bar, location, scale, observations[chosen], labels[chosen], gamma)
+
+    model = fitted(slice(None))
+    if not probabilities:
+        return model
+    # Rows whose labels share a bar with those of a fold are left out of its training.
+    near = -(-horizon // step)
+    decisions = np.full((len(rows), len(model.intercept)), np.nan)
+    bounds = [len(rows) * fold // N_FOLDS for fold in range(N_FOLDS + 1)]
+    for start, stop in pairwise(bounds):
+        kept = np.r_[: max(start - near + 1, 0), min(stop + near - 1, len(rows)) : len(rows)]
+        # Without one of the classes there is no telling the pairs that it is in.
+        if np.array_equal(np.unique(labels[kept]), model.codes):
+            decisions[start:stop] = fitted(kept).decide(rows[start:stop])[0]
+    return replace(model, sigmoids=_sigmoids(decisions, labels, model.codes))
+
+
+def _machine(
+    bar: int,
+    location: FloatArray,
+    scale: FloatArray,
+    observations: FloatArray,
+    labels: CodeArray,
+    gamma: float,
+) -> SvmModel:
+    """The machine that scikit-learn fits to standardised rows and their labels."""
+    from sklearn.svm import SVC
+
     svc = SVC(C=1.0, kernel="rbf", gamma=gamma, random_state=0).fit(observations, labels)
     # With two classes scikit-learn turns LIBSVM's sign, which the kernel keeps.
     sign = -1.0 if len(svc.classes_) == 2 else 1.0
@@ -146,3 +206,40 @@ def fit_svm(bar: int, features: FloatArray, returns: FloatArray, horizon: int) -
         gamma,
         svc.classes_.astype(np.int8),
     )
+
+
+def _sigmoids(decisions: FloatArray, labels: CodeArray, codes: CodeArray) -> FloatArray:
+    """Slope and intercept of the log-odds of the first class of each pair.
+
+    Platt's targets lie inside 0..1, by one row of each class, so that classes which the decision tells
+    apart without a mistake have a finite slope.
+
+    Args:
+        decisions: (n_rows, n_pairs), by machines that have not seen the row; NaN where there is none.
+        labels: (n_rows,), regime codes.
+        codes: (n_classes,), ascending.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    sigmoids = np.zeros((decisions.shape[1], 2))
+    pair = 0
+    for i, first in enumerate(codes):
+        for second in codes[i + 1 :]:
+            of_pair = (labels == first) | (labels == second)
+            known = of_pair & np.isfinite(decisions[:, pair])
+            is_first = labels[known] == first
+            counts = np.array([np.sum(~is_first), np.sum(is_first)])
+            if counts.min() > 0:
+                # A row with the target w counts w as one of the first class, and 1 - w as another.
+                sure = (counts + 1.0) / (counts + 2.0)
+                weight = np.where(is_first, sure[1], 1.0 - sure[0])
+                both = np.tile(decisions[known, pair], 2)[:, np.newaxis]
+                targets = np.repeat([1, 0], len(weight))
+                fit = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(
+                    both, targets, np.concatenate((weight, 1.0 - weight))
+                )
+                sigmoids[pair] = fit.coef_[0, 0], fit.intercept_[0]
+            else:  # nothing to calibrate by: how frequent the classes are
+                sigmoids[pair, 1] = np.log(np.sum(labels == first) / np.sum(labels == second))
+            pair += 1
+    return sigmoids

@@ -12,7 +12,7 @@ from optimizer.errors import ExportError
 from optimizer.review.exported import exported_set, naming_export
 from optimizer.review.rerun import Terms, is_held_back, rerun_set
 from optimizer.store.export import checked_export, load_export
-from optimizer.strategies.user import read_strategy
+from optimizer.study_file.components import NAMED
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.single_set import simulate_single, single_set_study
 from optimizer.types import Bars
@@ -28,6 +28,7 @@ def backtest(
     holdout: float = 0.0,
     first_bar: int | None = None,
     strategy_path: str | Path | Mapping[str, str | Path] | None = None,
+    classifier_path: str | Path | None = None,
     account: Mapping[str, Any] | None = None,
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
@@ -70,6 +71,7 @@ def backtest(
         first_bar: bar of the first decision; None takes the longest warm-up of the parameters.
         strategy_path: Python file of a user's own strategy, by name where several are together; None
             for built-in ones.
+        classifier_path: Python file of a user's own classifier; None for a built-in one.
         account: the account as ``[account]`` of a study file.
         instruments: the instruments as ``[instruments]`` of a study file: a table for each symbol.
         sizing, allocation, entry, session_exit: the settings of the same names in ``[risk]`` of a
@@ -107,7 +109,8 @@ def backtest(
         market,
         holdout,
         own,
-        read_strategy,
+        NAMED,
+        own_classifier=None if classifier_path is None else {"path": str(classifier_path)},
         account=account,
         instruments=instruments,
         sizing=sizing,

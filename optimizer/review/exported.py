@@ -128,7 +128,10 @@ def exported_set(
         UntrustedCodeError: the user has neither run nor approved the strategy file.
     """
     chosen = _chosen(file, content, number)
-    _check_strategy(file, content, terms, chosen["strategy"], trust)
+    for name in named_parts(chosen["strategy"])[1]:
+        _check_file(file, content, "strategies", name, terms.own_strategies.get(name), trust)
+    name = chosen["classifier"]
+    _check_file(file, content, "classifiers", name, terms.own_classifiers.get(name), trust)
     if not isinstance(terms.costs, dict) or not isinstance(chosen["set"], int):
         raise ExportError(f"{file}: costs and set: expected a table and a whole number")
     if missing := missing_parameter(chosen, terms):
@@ -165,22 +168,25 @@ def lacks(file: Path, number: int, what: str) -> ExportError:
     )
 
 
-def _check_strategy(
-    file: Path, content: Mapping[str, Any], terms: Terms, name: str, trust: bool
+def _check_file(
+    file: Path,
+    content: Mapping[str, Any],
+    what: str,
+    name: str,
+    own: Mapping[str, Any] | None,
+    trust: bool,
 ) -> None:
-    """Refuse a user's strategy whose file has changed since the study ran, or is not approved."""
-    for part in named_parts(name)[1]:
-        own = terms.own_strategies.get(part)
-        if own is None:
-            continue
-        path, recorded = Path(own["path"]), content["strategies"][part]["hash"]
-        found = source_hash(path)
-        if found != recorded:
-            raise ExportError(
-                f"{file}: strategies {part}: {path_text(path.resolve())} has changed since the study"
-                f" ran (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the"
-                " study again"
-            )
-        if trust:
-            approve(path.resolve(), found)
-        require_approval(path.resolve(), found)
+    """Refuse a user's file that has changed since the study ran, or is not approved."""
+    if own is None:
+        return
+    path, recorded = Path(own["path"]), content[what][name]["hash"]
+    found = source_hash(path)
+    if found != recorded:
+        raise ExportError(
+            f"{file}: {what} {name}: {path_text(path.resolve())} has changed since the study"
+            f" ran (hash {found[:12]}, recorded {str(recorded)[:12]}); restore the file, or run the"
+            " study again"
+        )
+    if trust:
+        approve(path.resolve(), found)
+    require_approval(path.resolve(), found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.codes import WAITING
+from optimizer.catalogue import CLASSIFIERS
 from optimizer.errors import BarsweepError
 from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.portfolios import portfolio_specs
@@ -116,7 +117,7 @@ def why_nothing_traded(folder: StudyFolder) -> str:
     manifest = folder.manifest()
     row = folder.sets([0]).iloc[0].to_dict()
     said = f"no set traded in-sample: none of {counted(len(traded), 'set')} has a single trade"
-    if row["strategy"] not in BUILT_IN:
+    if row["strategy"] not in BUILT_IN or row["classifier"] not in CLASSIFIERS:
         return said
     try:
         terms = Terms.of_study(manifest)

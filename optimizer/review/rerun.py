@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from optimizer.bars.load import load_bars
+from optimizer.catalogue import CLASSIFIERS
 from optimizer.errors import StudyError
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
@@ -49,6 +50,7 @@ class Terms:
         benchmark: ``universe`` or a symbol, see ``[validation] benchmark`` of the study file.
         own_strategies: the ``path`` of each strategy of the user's own by name, and what its file
             declared where that was recorded.
+        own_classifiers: the same of each classifier.
     """
 
     data_path: Path
@@ -64,6 +66,7 @@ class Terms:
     first_bar: int
     benchmark: str
     own_strategies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own_classifiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of_study(cls, manifest: Mapping[str, Any]) -> Terms:
@@ -96,11 +99,8 @@ class Terms:
             holdout=study["validation"]["holdout"],
             first_bar=manifest["first_bar"],
             benchmark=study["validation"]["benchmark"],
-            own_strategies={
-                one["name"]: {key: one[key] for key in ("path", "source_hash", "declared")}
-                for one in study["strategy"]
-                if "path" in one
-            },
+            own_strategies=_own(study["strategy"]),
+            own_classifiers=_own(study["classifier"]),
         )
 
     @classmethod
@@ -141,6 +141,10 @@ class Terms:
                 name: {"path": str(folder / one["path"])}
                 for name, one in content.get("strategies", {}).items()
             },
+            own_classifiers={
+                name: {"path": str(folder / one["path"])}
+                for name, one in content.get("classifiers", {}).items()
+            },
         )
 
     def bars(self) -> Bars:
@@ -171,6 +175,12 @@ class Terms:
                 f" {bars.content_hash[:12]}, recorded {str(self.data_hash)[:12]})"
             )
         return bars
+
+
+def _own(tables: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """What is recorded of the user's own files, by name."""
+    keys = ("path", "source_hash", "declared")
+    return {one["name"]: {key: one[key] for key in keys} for one in tables if "path" in one}
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,6 +307,7 @@ def set_study(document: Mapping[str, Any], terms: Terms) -> Study:
             for name in named_parts(document["strategy"])[1]
             if name in terms.own_strategies
         },
+        own_classifier=terms.own_classifiers.get(document["classifier"]),
         account=terms.account,
         instruments=terms.instruments,
         **{name: terms.risk[name] for name in RISK_OPTIONS if name != "allow_short"},
@@ -330,6 +341,8 @@ def rerun_built_in(
     """
     if not {*named_parts(document["strategy"])[1]} <= BUILT_IN.keys():
         raise StudyError("its strategy is your own, whose code only `barsweep replay` runs")
+    if document["classifier"] not in CLASSIFIERS:
+        raise StudyError("its classifier is your own, whose code only `barsweep replay` runs")
     return rerun_set(document, terms, terms.bars(), first_bar, sealed=sealed).result
 
 

@@ -37,6 +37,9 @@ SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
 """Time that a sampler takes for a trial; of those that are not listed, less than 1 ms."""
 
 SECONDS_PER_FIT = {"hmm": 0.005, "svm": 0.03}
+SECONDS_PER_CALIBRATION = {"svm": 0.12}
+SECONDS_PER_OWN_FIT = 0.05
+"""Of a user's classifier, with its decisions until the next fit; what it really takes nobody knows."""
 """Time of one fit of a regime model."""
 
 BYTES_PER_ROW = 355
@@ -132,7 +135,10 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     if rules.finer is not None:
         work += n_sets * rules.finer.open.size * NS_PER_FINER_STEP * 1e-9
     fitting = sum(
-        SECONDS_PER_FIT[branch.classifier]
+        (
+            SECONDS_PER_FIT.get(branch.classifier, SECONDS_PER_OWN_FIT)
+            + SECONDS_PER_CALIBRATION.get(branch.classifier, 0.0) * space.takes_probabilities
+        )
         * bars.n_bars
         / min(branch.values(f"{branch.classifier}_refit_bars"))
         for branch in {branch.classifier: branch for branch in space.branches}.values()

@@ -26,8 +26,10 @@ from optimizer.store.completeness import count_batches
 from optimizer.store.folder import StudyFolder
 from optimizer.store.names import MISSING, PLATEAU, SCHEMA_VERSION, SELECTION
 from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user_classifier import UserClassifier
 from optimizer.strategies.user_source import source_hash
 from optimizer.study_file.bars import other_files
+from optimizer.study_file.components import Readers
 from optimizer.study_file.differences import differences
 from optimizer.study_file.load import read_study_file
 from optimizer.study_file.spans import in_bars
@@ -94,15 +96,15 @@ def resume_study(
                     )
                 _refuse_other_software(path, manifest)
                 if trust:
-                    for strategy in study.user_strategies:
-                        strategy.approve()
+                    for one in study.user_code:
+                        one.approve()
                 study, written = _with_written_workers(path, manifest, study)
                 study = study.called(_file_of(opened, manifest))
                 if trust:
                     study.approve_cluster()
                 require_cluster(study)
-                for strategy in study.user_strategies:
-                    strategy.require_approval()
+                for one in study.user_code:
+                    one.require_approval()
         except (KeyError, TypeError) as error:
             raise StudyError(
                 f"{opened.manifest_path}: {error} is missing or unusable, so the study cannot be"
@@ -197,7 +199,7 @@ def _with_written_workers(
     file = Path(manifest["study_folder"]) / Path(manifest["study_source"]).name
     if not file.is_file():
         return study, None
-    written = read_study_file(file, functools.partial(_as_recorded, study))
+    written = read_study_file(file, _as_recorded(study))
     if any(key.startswith("workers") for key in manifest["overridden"]):
         return study, written
     return study.model_copy(update={"workers": written.workers}), written
@@ -224,20 +226,34 @@ def _refuse_changes(
             )
 
 
-def _as_recorded(study: Study, path: Path, name: str) -> UserStrategy:
-    """A strategy that the study file names, with the hash of its file now. Runs no code.
+def _as_recorded(study: Study) -> Readers:
+    """Read what the study file names with the hash of each file now. Runs no code.
 
-    Whatever else its file declares now does not matter: a changed file is refused by its hash.
+    Whatever else a file declares now does not matter: a changed file is refused by its hash.
     """
-    found = source_hash(path)
-    for strategy in study.user_strategies:
-        if strategy.name == name:
-            where = str(path.resolve())
-            declaration = replace(strategy.declaration, path=where, source_hash=found)
-            return UserStrategy.of(declaration)
-    raise StrategyError(
-        f"{path_text(path)}: {name} is no strategy of the study that was started; {_RERUN}"
-    )
+
+    def unknown(path: Path, name: str, what: str) -> StrategyError:
+        return StrategyError(
+            f"{path_text(path)}: {name} is no {what} of the study that was started; {_RERUN}"
+        )
+
+    def strategy(path: Path, name: str) -> UserStrategy:
+        found = source_hash(path)
+        for one in study.user_strategies:
+            if one.name == name:
+                where = str(path.resolve())
+                return UserStrategy.of(replace(one.declaration, path=where, source_hash=found))
+        raise unknown(path, name, "strategy")
+
+    def classifier(path: Path, name: str) -> UserClassifier:
+        found = source_hash(path)
+        for one in study.user_code:
+            if isinstance(one, UserClassifier) and str(one) == name:
+                where = str(path.resolve())
+                return UserClassifier(replace(one.declaration, path=where, source_hash=found))
+        raise unknown(path, name, "classifier")
+
+    return Readers(strategy, classifier)
 
 
 def _refuse_changed_files(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:

@@ -55,7 +55,7 @@ def regime_value(
             mean = float(own.mean())
             sharpe = mean / deviation * math.sqrt(yearly) if deviation > 0.0 else None
             rows.append(RegimeReturns(name, len(own), mean * yearly, sharpe))
-    return RegimeValue(classifier, tuple(rows), p_of_equal_means(returns, known))
+    return RegimeValue(str(classifier), tuple(rows), p_of_equal_means(returns, known))
 
 
 def p_of_equal_means(returns: FloatArray, regimes: RegimeCodes) -> float | None:

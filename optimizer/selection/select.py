@@ -116,7 +116,7 @@ def select(
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
     (key,) = tile_of(space, rows[0]).regime_keys()[0]
-    codes = regimes([key])[key]
+    codes = regimes([key])[key].codes
     return replace(
         selection,
         neighbours=find_neighbours(sample),

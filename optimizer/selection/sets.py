@@ -9,13 +9,13 @@ import pandas as pd
 
 from kernels import layout
 from optimizer.study_file.space import Branch, Space
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey
 from optimizer.sweep.single_set import record_equity
 from optimizer.sweep.tiles import Tile
 from optimizer.types import FloatArray
 
-RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, RegimeCodes]]
-"""Gives the codes of the regime models that it is asked for."""
+RegimeSource = Callable[[Iterable[RegimeKey]], Mapping[RegimeKey, MarketRegime]]
+"""Gives what the regime models say that it is asked for."""
 
 
 def tile_of(space: Space, rows: pd.DataFrame) -> Tile:

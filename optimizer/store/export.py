@@ -154,6 +154,16 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
     def moved(name: str) -> str:
         return os.path.relpath(Path(manifest["study_folder"]) / name, folder)
 
+    def own(what: str) -> dict[str, dict[str, str]]:
+        return {
+            one["name"]: {
+                "path": os.path.relpath(one["path"], folder),
+                "hash": one["source_hash"],
+            }
+            for one in study[what]
+            if "path" in one
+        }
+
     terms = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -174,14 +184,8 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
         "instruments": study["instruments"],
         **{key: study["risk"][key] for key in RISK_OPTIONS},
         "returns": study["search"]["returns"],
-        "strategies": {
-            strategy["name"]: {
-                "path": os.path.relpath(strategy["path"], folder),
-                "hash": strategy["source_hash"],
-            }
-            for strategy in study["strategy"]
-            if "path" in strategy
-        },
+        "strategies": own("strategy"),
+        **({"classifiers": classifiers} if (classifiers := own("classifier")) else {}),
         "holdout": study["validation"]["holdout"],
         "first_bar": manifest["first_bar"],
         "benchmark": study["validation"]["benchmark"],
@@ -342,7 +346,7 @@ class _OfData(Record):
     dividends: Name | None = None
 
 
-class _OfStrategy(Record):
+class _OwnFile(Record):
     path: PathText
     hash: Digest
 
@@ -365,4 +369,5 @@ class _Export(Record):
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)]
     first_bar: Count
     benchmark: Name
-    strategies: dict[Name, _OfStrategy] = Field(default_factory=dict)
+    strategies: dict[Name, _OwnFile] = Field(default_factory=dict)
+    classifiers: dict[Name, _OwnFile] = Field(default_factory=dict)

@@ -168,13 +168,13 @@ def read_manifest(file: Path) -> dict[str, Any]:
 
 def _checked_study(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the study; runs no code."""
-    tables = content["study"].get("strategy")
-    for table in tables if isinstance(tables, list) else [tables]:
-        # Without what its file declares, the file itself would be run to find out.
-        if isinstance(table, Mapping) and "path" in table and "declared" not in table:
-            raise StudyError(
-                f"{file}: study strategy {quoted(table.get('name'))}: 'declared' is missing; {REPAIR}"
-            )
+    for what in ("strategy", "classifier"):
+        tables = content["study"].get(what)
+        for table in tables if isinstance(tables, list) else [tables]:
+            # Without what its file declares, the file itself would be run to find out.
+            if isinstance(table, Mapping) and "path" in table and "declared" not in table:
+                name = quoted(table.get("name"))
+                raise StudyError(f"{file}: study {what} {name}: 'declared' is missing; {REPAIR}")
     try:
         return recorded_study(content["study"], content["study_folder"]).to_dict()
     except StudyFileError as error:

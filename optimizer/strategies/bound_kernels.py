@@ -30,6 +30,7 @@ import kernels.user_signal
 from optimizer.compile_cache import IDLE_SECONDS, exclusive
 from optimizer.strategies.declaration import BAR_ARGUMENTS
 from optimizer.strategies.position_values import EXTREMES, POSITION_VALUES
+from optimizer.strategies.user_source import StrategySource
 
 BOUND = (kernels.lanes.user_signals, kernels.lanes.decisions, kernels.simulation)
 """The modules that depend on ``kernels.user_signal``, each after those that it imports."""
@@ -48,7 +49,8 @@ class Adapter:
     It refers to arguments by position only: no name that a file declares appears in it.
 
     Attributes:
-        n_features, n_parameters: numbers of features and of signal values that the signal takes.
+        n_features, n_parameters: numbers of columns (features, then probabilities of the regime) and of
+            signal values that the signal takes.
         position_values: what it takes of the position, of ``POSITION_VALUES``.
         scored: whether it takes the Sharpe ratio per bar that a score of 1 is worth, last of all.
     """
@@ -192,6 +194,37 @@ def bind(
     for module, text in zip(BOUND, texts, strict=True):
         simulation = _module(folder, names[module.__name__], _bound(text, names), {})
     return BoundKernels(signal, simulation.simulate)
+
+
+def kept_files(source: StrategySource) -> dict[str, bytes]:
+    """The files of a source as they are kept next to what was compiled, by relative path.
+
+    Args:
+        source: a user's file, and the modules next to it.
+    """
+    return {
+        f"{source.hash}.py": source.content,
+        **{f"{source.hash}/{name}": content for name, content in source.modules},
+    }
+
+
+def keep_source(source: StrategySource) -> None:
+    """Keep a copy of a source of which nothing is compiled, as ``bind`` keeps that of a strategy.
+
+    Args:
+        source: a user's file, and the modules next to it.
+    """
+    folder = strategies_folder() / source.hash[:20]
+    checked = folder / "checked"
+    if checked.exists():
+        with contextlib.suppress(OSError):
+            os.utime(checked)
+        return
+    with exclusive():
+        for name, content in kept_files(source).items():
+            _write(folder / name, content)
+        checked.touch()
+        _remove_old()
 
 
 def strategies_folder() -> Path:

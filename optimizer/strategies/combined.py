@@ -20,6 +20,7 @@ from optimizer.strategies.bound_kernels import Adapter, BoundKernels, bind
 from optimizer.strategies.built_in import BuiltInStrategy
 from optimizer.strategies.declaration import BAR_ARGUMENTS
 from optimizer.strategies.position_values import POSITION_VALUES
+from optimizer.strategies.regime_values import REGIME_VALUES
 from optimizer.strategies.strategy import FeatureUse, Rule, Strategy
 from optimizer.strategies.user import UserStrategy
 from optimizer.types import FloatArray
@@ -87,6 +88,12 @@ class CombinedStrategy(Strategy):
     def first_feature(self) -> np.uint64:
         """Offset of the column of its first feature."""
         return layout.USER_FEATURE_0
+
+    @property
+    def regime_values(self) -> tuple[str, ...]:
+        """Names of the probabilities of the regime that any of its strategies takes."""
+        taken = {name for part in self.parts for name in part.regime_values}
+        return tuple(name for name in REGIME_VALUES if name in taken)
 
     @property
     def position_values(self) -> tuple[str, ...]:
@@ -172,7 +179,8 @@ class CombinedStrategy(Strategy):
 
     @cached_property
     def _adapter(self) -> Adapter:
-        return Adapter(len(self.features), self.n_signal_values, self.position_values, scored=True)
+        n_columns = len(self.features) + len(self.regime_values)
+        return Adapter(n_columns, self.n_signal_values, self.position_values, scored=True)
 
     def _kernels(self) -> BoundKernels:
         """What was compiled of it. Runs the files of users' strategies; compiles nothing twice."""
@@ -188,7 +196,7 @@ class CombinedStrategy(Strategy):
                 elif isinstance(part, BuiltInStrategy):
                     given[f"_signal{i}"] = jit_into_callers(part.scalar)
                     texts.append(inspect.getsource(part.scalar))
-            text = adapter.text(_source(self.parts, self.how, adapter))
+            text = adapter.text(_source(self.parts, self.how, adapter, self.regime_values))
 
             def check(module: ModuleType) -> None:
                 module.user_signal.compile((float64,) * len(adapter.arguments))
@@ -226,8 +234,12 @@ def _n_values(part: Strategy) -> int:
     return len(part.signal_values(ones))
 
 
-def _source(parts: Sequence[Strategy], how: str, adapter: Adapter) -> str:
+def _source(
+    parts: Sequence[Strategy], how: str, adapter: Adapter, regime_values: Sequence[str]
+) -> str:
     """Source of the function that combines the signals."""
+    # The last of its columns.
+    regime = dict(zip(reversed(regime_values), reversed(adapter.features), strict=False))
     features, values = iter(adapter.features), iter(adapter.parameters)
     lines = []
     signals, shares = [], []
@@ -240,10 +252,12 @@ def _source(parts: Sequence[Strategy], how: str, adapter: Adapter) -> str:
             names = (
                 *(argument for argument, _ in declared.features),
                 *declared.signal_parameters,
+                *declared.regime_values,
                 *declared.position_values,
                 *BAR_ARGUMENTS,
             )
-            own = (*x, *p, *declared.position_values, *BAR_ARGUMENTS)
+            chances = [regime[name] for name in declared.regime_values]
+            own = (*x, *p, *chances, *declared.position_values, *BAR_ARGUMENTS)
             places = dict(zip(names, own, strict=True))
             given = ", ".join(places[argument] for argument in declared.arguments)
         else:

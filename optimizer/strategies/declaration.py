@@ -16,12 +16,13 @@ from optimizer.market.feature_keys import ACROSS, feature_parameters, read_name
 from optimizer.market.feature_table import MAX_LOOKBACK
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.position_values import POSITION_VALUES
+from optimizer.strategies.regime_values import REGIME_VALUES
 from optimizer.strategies.strategy import FeatureUse
 
 BAR_ARGUMENTS = ("close", "volatility", "inverse_volatility")
 """Arguments of ``signal`` that every compiled signal gets."""
 
-GIVEN_ARGUMENTS = (*BAR_ARGUMENTS, *POSITION_VALUES)
+GIVEN_ARGUMENTS = (*BAR_ARGUMENTS, *POSITION_VALUES, *REGIME_VALUES)
 """Arguments of ``signal`` that need no declaration."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -59,6 +60,16 @@ class Declaration:
         """The parameters that ``signal`` takes, in its order."""
         own = {parameter.name for parameter in self.parameters}
         return tuple(name for name in self.arguments if name in own)
+
+    @property
+    def regime_values(self) -> tuple[str, ...]:
+        """What ``signal`` takes of the regime, in the order of ``REGIME_VALUES``."""
+        return tuple(name for name in REGIME_VALUES if name in self.arguments)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of the columns that ``signal`` reads: its features, and what it takes of the regime."""
+        return len(self.features) + len(self.regime_values)
 
     @property
     def position_values(self) -> tuple[str, ...]:

@@ -77,8 +77,9 @@ def read_declaration(source: StrategyFile, name: str) -> Declaration:
         features=tuple(features.items()),
         arguments=arguments,
     )
+    read = "features and probabilities" if declared.regime_values else "features"
     for what, most, count in (
-        ("features", layout.MAX_USER_FEATURES, len(declared.features)),
+        (read, layout.MAX_USER_FEATURES, declared.n_columns),
         ("parameters", layout.MAX_SIGNAL_PARAMETERS, len(declared.signal_parameters)),
     ):
         if count > most:

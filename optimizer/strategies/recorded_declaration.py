@@ -87,6 +87,7 @@ def declaration_from_dict(content: Mapping[str, Any]) -> Declaration:
         features=tuple(features.items()),
         arguments=tuple(arguments),
     )
+    _expect(restored.n_columns <= layout.MAX_USER_FEATURES, "arguments", list(arguments))
     taken = restored.signal_parameters
     _expect(len(taken) <= layout.MAX_SIGNAL_PARAMETERS, "parameters", list(taken))
     return restored

@@ -20,9 +20,10 @@ Rule = Callable[
 ]
 """A signal kernel for one symbol at one bar.
 
-It takes the features and ``Strategy.position_values``, the signal values, the close, the volatility per
-bar and its inverse (0 where the volatility is 0), and the Sharpe ratio per bar that a score of 1 stands
-for, which a user's strategy does not read. It returns direction, strength and confidence.
+It takes the features, ``Strategy.regime_values`` and ``Strategy.position_values``, the signal values, the
+close, the volatility per bar and its inverse (0 where the volatility is 0), and the Sharpe ratio per bar
+that a score of 1 stands for, which a user's strategy does not read. It returns direction, strength and
+confidence.
 """
 
 FeatureUse = tuple[str, *tuple[str | float, ...]]
@@ -87,8 +88,13 @@ class Strategy(ABC):
         """What a study file must hold to name this strategy, as plain values."""
 
     @property
+    def regime_values(self) -> tuple[str, ...]:
+        """Names of the probabilities of the regime that its signal kernel takes after the features."""
+        return ()
+
+    @property
     def position_values(self) -> tuple[str, ...]:
-        """Names of the values of the position that its signal kernel takes after the features."""
+        """Names of the values of the position that its signal kernel takes after those."""
         return ()
 
     @property

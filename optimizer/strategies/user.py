@@ -20,8 +20,9 @@ start are not used. The value at a bar may depend only on that bar and earlier o
 
 ``signal``: takes numbers and returns (direction, strength, confidence). In addition to features and
 parameters, its arguments may be ``close``, ``volatility`` (the one that sizes the position) and
-``inverse_volatility`` (0 where the volatility is 0), and what it wants to know of the position in the
-symbol, see ``kernels.portfolio.position_at_close``. It is compiled into the loop over lanes. An
+``inverse_volatility`` (0 where the volatility is 0), what it wants to know of the position in the
+symbol, see ``kernels.portfolio.position_at_close``, and the probabilities of the market's regime,
+``bear_probability`` and ``bull_probability``. It is compiled into the loop over lanes. An
 unusable result there (an unknown direction, a strength that is negative or not finite, a confidence
 outside 0..1) counts as HOLD: the position stays.
 
@@ -32,7 +33,6 @@ rebuilt from the declaration, without running it.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,13 +42,14 @@ import numpy as np
 
 from kernels import codes, layout
 from optimizer.errors import StrategyError
-from optimizer.strategies.approvals import approve, is_approved, require_approval
+from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.declaration import Declaration
 from optimizer.strategies.file_declaration import read_declaration
 from optimizer.strategies.recorded_declaration import declaration_from_dict
+from optimizer.strategies.recorded_source import recorded_source
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.strategies.user_file import StrategyFile
-from optimizer.strategies.user_kernels import CustomKernels, compile_strategy, kept_source
+from optimizer.strategies.user_kernels import CustomKernels, compile_strategy
 from optimizer.strategies.user_source import StrategySource, read_source
 from optimizer.text import path_text
 from optimizer.types import FloatArray
@@ -108,6 +109,11 @@ class UserStrategy(Strategy):
     def first_feature(self) -> np.uint64:
         """Offset of the column of its first feature."""
         return layout.USER_FEATURE_0
+
+    @property
+    def regime_values(self) -> tuple[str, ...]:
+        """Names of the probabilities of the regime that ``signal`` takes."""
+        return self.declaration.regime_values
 
     @property
     def position_values(self) -> tuple[str, ...]:
@@ -219,27 +225,12 @@ class UserStrategy(Strategy):
         approve(self.path, self.declaration.source_hash)
 
     def source(self) -> StrategySource:
-        """The strategy's file and the modules next to it, or their kept copy if they have changed.
-
-        The copy of a strategy that is not approved is left alone: nobody has read it there.
+        """The strategy's file and the modules next to it, or their kept copy; see ``recorded_source``.
 
         Raises:
             StrategyError: the file is missing or has changed, and there is no copy.
         """
-        path, recorded = Path(self.path), self.declaration.source_hash
-        found: StrategySource | None = None
-        with contextlib.suppress(StrategyError):
-            found = read_source(path)
-        if found is None or found.hash != recorded:
-            found = kept_source(recorded) if is_approved(recorded) else None
-        if found is None:
-            changed = path.exists()
-            module = ", or a module next to it that it imports has" if changed else ""
-            raise StrategyError(
-                f"{path_text(path)}: {'has changed' if changed else 'is missing'} since the study ran"
-                f" (recorded hash {recorded[:12]}){module}; put the original file back"
-            )
-        return found
+        return recorded_source(Path(self.path), self.declaration.source_hash)
 
 
 def read_strategy(path: str | Path, name: str) -> UserStrategy:

@@ -15,7 +15,7 @@ from optimizer.errors import SignalError, StrategyError
 from optimizer.market.feature_keys import BAR_FIELDS, PANEL, FeatureName, given_warm_up, read_name
 from optimizer.market.panel import PANEL_FIELDS
 from optimizer.market.talib_features import TalibFeature
-from optimizer.strategies.bound_kernels import Adapter, bind, strategies_folder
+from optimizer.strategies.bound_kernels import Adapter, bind, kept_files, strategies_folder
 from optimizer.strategies.declaration import BAR_ARGUMENTS, Declaration
 from optimizer.strategies.user_checks import compile_module, compiled_signal
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
@@ -33,9 +33,9 @@ class CustomKernels:
 
     Attributes:
         simulate: the same function as ``kernels.simulation.simulate``, for this strategy only.
-        signal: takes the features in the order of ``signal``, ``Declaration.position_values``, the
-            close, the volatility and its inverse, and the parameters in the order of ``signal``; returns
-            the signal, an unusable one turned into HOLD.
+        signal: takes the features in the order of ``signal``, ``Declaration.regime_values``,
+            ``Declaration.position_values``, the close, the volatility and its inverse, and the parameters
+            in the order of ``signal``; returns the signal, an unusable one turned into HOLD.
         features: its own features, and those of TA-Lib, by name.
         problem: takes the arguments of ``signal``; returns why the result is not a valid signal, or
             an empty string if it is.
@@ -175,10 +175,7 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         {"_signal": signal},
         (source.hash, *frozen),
         lambda module: compile_module(module, signal, source),
-        {
-            f"{source.hash}.py": source.source.content,
-            **{f"{source.hash}/{name}": content for name, content in source.source.modules},
-        },
+        kept_files(source.source),
     )
     places = {
         argument: f"{path_text(source.path)}:{source.line_of_key('FEATURES', argument)}"
@@ -263,13 +260,13 @@ def _raising_line(
 
 def _own_arguments(custom: Declaration) -> tuple[str, ...]:
     """The arguments of ``CustomKernels.signal`` by the names of the file, in order."""
-    features = (argument for argument, _ in custom.features)
-    return *features, *custom.position_values, *BAR_ARGUMENTS, *custom.signal_parameters
+    columns = *(argument for argument, _ in custom.features), *custom.regime_values
+    return *columns, *custom.position_values, *BAR_ARGUMENTS, *custom.signal_parameters
 
 
 def _adapter(custom: Declaration) -> str:
     """Source of the module that takes the place of ``kernels.user_signal`` for one strategy."""
-    adapter = Adapter(len(custom.features), len(custom.signal_parameters), custom.position_values)
+    adapter = Adapter(custom.n_columns, len(custom.signal_parameters), custom.position_values)
     arguments = ", ".join(adapter.arguments)
     places = dict(zip(_own_arguments(custom), adapter.arguments, strict=True))
     given = ", ".join(places[argument] for argument in custom.arguments)

@@ -173,11 +173,15 @@ class Neighbours(MetaPathFinder, Loader):
         self._loaded: dict[str, ModuleType] = {}
         self._hidden: dict[str, ModuleType] = {}
         self._installed: list[Path] = []
+        self._searched: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
-        here = {Path.cwd(), self._folder.resolve()}
-        entries = (Path(entry) for entry in sys.path if os.path.isabs(entry))
-        self._installed = [entry for entry in entries if entry.resolve() not in here]
+        searched = (os.getcwd(), *sys.path)
+        if searched != self._searched:  # which takes milliseconds, and code may run at every bar
+            here = {Path.cwd(), self._folder.resolve()}
+            entries = (Path(entry) for entry in sys.path if os.path.isabs(entry))
+            self._installed = [entry for entry in entries if entry.resolve() not in here]
+            self._searched = searched
         self._hidden = self._taken()
         sys.modules.update(self._loaded)
         sys.meta_path.insert(0, self)
@@ -196,6 +200,8 @@ class Neighbours(MetaPathFinder, Loader):
 
     def _taken(self) -> dict[str, ModuleType]:
         """Takes modules with the same names as those next to the strategy out of Python's list."""
+        if not self._names:
+            return {}
         names = [name for name in sys.modules if name.split(".")[0] in self._names]
         return {name: sys.modules.pop(name) for name in names}
 

@@ -63,8 +63,13 @@ def _too_many(combined: CombinedStrategy) -> Iterable[Problem]:
                 ("strategy", "name"),
                 f"two strategies have a parameter whose column is {name}; name one of them otherwise",
             )
+    n_columns = len(combined.features) + len(combined.regime_values)
     for what, count, most in (
-        ("features", len(combined.features), layout.MAX_USER_FEATURES),
+        (
+            "features and probabilities" if combined.regime_values else "features",
+            n_columns,
+            layout.MAX_USER_FEATURES,
+        ),
         ("parameters", combined.n_signal_values, layout.MAX_SIGNAL_PARAMETERS),
     ):
         if count > most:

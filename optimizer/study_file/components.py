@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, InstanceOf, ValidationError, ValidationInfo, model_validator
 
 from kernels.codes import ALLOCATIONS, ENTRIES, SIZINGS, Allocation, Entry, Sizing
-from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED
+from optimizer.catalogue import CLASSIFIERS, RISK, UNPREFIXED, Parameter
 from optimizer.errors import StrategyError
+from optimizer.market.regimes import parameters_of
 from optimizer.market.talib_features import TALIB
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import RULES, SHARE
 from optimizer.strategies.declaration import is_name
 from optimizer.strategies.strategy import Strategy
-from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user import UserStrategy, read_recorded_strategy, read_strategy
+from optimizer.strategies.user_classifier import (
+    UserClassifier,
+    read_classifier,
+    read_recorded_classifier,
+)
 from optimizer.study_file.settings import Setting, read_settings
 from optimizer.study_file.tables import Table, name_of, read_flag
 from optimizer.study_file.values import expect_table, listed, named, refuse_all
@@ -65,11 +72,11 @@ class StrategyTable(Table):
                 refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
             table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
         else:
-            known: Mapping[tuple[str, str], UserStrategy] = info.context or {}
+            known: UserCode = info.context or UserCode()
             key = (str(table["path"]), name)
-            if key not in known:
+            if key not in known.strategies:
                 refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
-            strategy = known[key]
+            strategy = known.strategies[key]
         settings = _own_settings(table, strategy, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
 
@@ -110,13 +117,13 @@ def _read_built_in(table: Mapping[str, object]) -> Strategy:
     return BUILT_IN[_read_component_name(table, tuple(BUILT_IN))]
 
 
-def _read_user_name(table: Mapping[str, object]) -> str:
-    """Name of a user's strategy, which becomes the prefix of its columns."""
+def _read_user_name(table: Mapping[str, object], what: str = "strategy") -> str:
+    """Name of a user's strategy or classifier, which becomes the prefix of its columns."""
     path, name = table["path"], table.get("name")
     if not isinstance(path, str) or not path.strip():
-        refuse_all([(("path",), f'got {quoted(path)}; expected a file such as "my_strategy.py"')])
+        refuse_all([(("path",), f'got {quoted(path)}; expected a file such as "my_{what}.py"')])
     if name is None:
-        refuse_all([(("name",), 'missing; add name = "my_strategy", which names its columns')])
+        refuse_all([(("name",), f'missing; add name = "my_{what}", which names its columns')])
     taken = (*BUILT_IN, *CLASSIFIERS, *UNPREFIXED, TALIB)
     if name in taken:
         refuse_all([(("name",), f"got {quoted(name)}, the name of a built-in; choose another")])
@@ -132,40 +139,80 @@ def _read_user_name(table: Mapping[str, object]) -> str:
 StrategyReader = Callable[[Path, str], UserStrategy]
 """Reads the strategy of a name from its file."""
 
+ClassifierReader = Callable[[Path, str], UserClassifier]
+"""Reads the classifier of a name from its file."""
 
-def read_user_strategies(
-    raw: Mapping[str, Any], source: str, base_path: Path, read: StrategyReader
-) -> dict[tuple[str, str], UserStrategy]:
-    """Every strategy of the user's own that a study file names, except those that it declares itself.
+_Read = TypeVar("_Read", UserStrategy, UserClassifier)
+
+
+@dataclass(frozen=True)
+class Readers:
+    """How the files of a user's own code are read.
+
+    Attributes:
+        strategy: reads the file of a strategy.
+        classifier: reads that of a classifier.
+    """
+
+    strategy: StrategyReader
+    classifier: ClassifierReader
+
+
+NAMED = Readers(read_strategy, read_classifier)
+"""For files that the user names, who approves them by that."""
+
+RECORDED = Readers(read_recorded_strategy, read_recorded_classifier)
+"""For files that recorded data names; runs only what is approved."""
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """What the user's files hold, by the path that the study file has and the name.
+
+    Attributes:
+        strategies, classifiers: those that a study file names.
+    """
+
+    strategies: Mapping[tuple[str, str], UserStrategy] = field(default_factory=dict)
+    classifiers: Mapping[tuple[str, str], UserClassifier] = field(default_factory=dict)
+
+
+def read_user_code(
+    raw: Mapping[str, Any], source: str, base_path: Path, readers: Readers
+) -> UserCode:
+    """Everything of the user's own that a study file names, except what it declares itself.
 
     Args:
         raw: the study file as parsed.
         source: what messages call the study.
         base_path: the folder from which the paths of their files count.
-        read: reads each of them, and may run its file.
+        readers: read each of them, and may run its file.
 
     Returns:
-        Strategies by path, as the study file has it, and name.
+        Strategies and classifiers.
 
     Raises:
         StrategyError: a file cannot be used; names the place in it.
     """
-    tables = raw.get("strategy", ())
-    strategies = {}
-    for table in tables if isinstance(tables, (list, tuple)) else [tables]:
-        if isinstance(table, Mapping) and "path" in table and "declared" not in table:
-            try:
-                name = _read_user_name(table)
-            except ValidationError:
-                continue  # refused when the study is read
-            path = base_path / table["path"]
-            if not os.path.lexists(path):
-                raise StrategyError(
-                    f"{source}: [strategy] path = {quoted(table['path'])}: no such file:"
-                    f" {path_text(path)}; it is relative to the study file's folder"
-                )
-            strategies[str(table["path"]), name] = read(path, name)
-    return strategies
+
+    def found(what: str, read: Callable[[Path, str], _Read]) -> dict[tuple[str, str], _Read]:
+        tables, known = raw.get(what, ()), {}
+        for table in tables if isinstance(tables, (list, tuple)) else [tables]:
+            if isinstance(table, Mapping) and "path" in table and "declared" not in table:
+                try:
+                    name = _read_user_name(table, what)
+                except ValidationError:
+                    continue  # refused when the study is read
+                path = base_path / table["path"]
+                if not os.path.lexists(path):
+                    raise StrategyError(
+                        f"{source}: [{what}] path = {quoted(table['path'])}: no such file:"
+                        f" {path_text(path)}; it is relative to the study file's folder"
+                    )
+                known[str(table["path"]), name] = read(path, name)
+        return known
+
+    return UserCode(found("strategy", readers.strategy), found("classifier", readers.classifier))
 
 
 class ClassifierTable(Table):
@@ -175,20 +222,51 @@ class ClassifierTable(Table):
         name: the name of the classifier.
         market: the symbol whose regime it is; None is the equal-weighted index of all symbols.
         settings: the setting of each of its parameters, by name.
+        own: the classifier, where it is the user's own; else None.
     """
 
     name: str
     market: Annotated[str, BeforeValidator(named)] | None = None
     settings: dict[str, Setting]
+    own: InstanceOf[UserClassifier] | None = None
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Its parameters, in the order of the result columns."""
+        return parameters_of(self.own or self.name)
 
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, raw: object) -> object:
+    def _read(cls, raw: object, info: ValidationInfo) -> object:
         table = expect_table(raw)
+        if "path" in table:
+            return _own_classifier(table, info.context or UserCode())
+        name = table.get("name")
+        if isinstance(name, str) and name not in CLASSIFIERS:
+            message = f"got {quoted(name)}; {suggest(name, list(CLASSIFIERS))}; one of your own"
+            refuse_all([(("name",), f'{message} also takes path = "{name}.py"')])
         name = _read_component_name(table, tuple(CLASSIFIERS))
         others = ("name",) if name == "none" else ("name", "market")
         settings = read_settings(table, CLASSIFIERS[name], others)
         return {"name": name, "market": table.get("market"), "settings": settings}
+
+
+def _own_classifier(table: Mapping[str, object], known: UserCode) -> dict[str, object]:
+    """What the table of a user's classifier says."""
+    name = _read_user_name(table, "classifier")
+    if "declared" in table:
+        try:
+            own = UserClassifier.from_dict(table)
+        except ValueError as error:
+            refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
+        table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
+    else:
+        key = (str(table["path"]), name)
+        if key not in known.classifiers:
+            refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
+        own = known.classifiers[key]
+    settings = read_settings(table, own.parameters, ("name", "path", "market"))
+    return {"name": name, "market": table.get("market"), "settings": settings, "own": own}
 
 
 RISK_OPTIONS = ("allow_short", "sizing", "allocation", "entry", "session_exit")

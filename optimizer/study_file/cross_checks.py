@@ -12,6 +12,7 @@ from optimizer.catalogue import (
     SIZING_PARAMETERS,
     STOPS,
     STOPS_ATR,
+    column,
 )
 from optimizer.study_file.combination_checks import combination_problems
 from optimizer.study_file.operands import operand_problems
@@ -32,6 +33,7 @@ def cross_checks(study: Study) -> list[Problem]:
     """
     return [
         *_repeated_names("strategy", [strategy.name for strategy in study.strategies]),
+        *_same_columns(study),
         *_repeated_names("classifier", [classifier.name for classifier in study.classifiers]),
         *combination_problems(study),
         *_unknown_markets(study),
@@ -74,6 +76,19 @@ def _repeated_names(table: str, names: Sequence[str]) -> Iterable[Problem]:
                 f'"{name}" is listed twice; give it one table and search its values with '
                 "{choices = [...]}",
             )
+
+
+def _same_columns(study: Study) -> Iterable[Problem]:
+    """Columns of a user's classifier that a strategy has too."""
+    own = {part.strategy.column(name) for part in study.strategies for name in part.settings}
+    own |= {part.name for part in study.strategies}
+    for index, part in enumerate(study.classifiers):
+        for name in (part.name, *(column(part.name, name) for name in part.settings)):
+            if part.own is not None and name in own:
+                yield (
+                    ("classifier", index, "name"),
+                    f"a strategy has the name or the column {name} too; name the classifier otherwise",
+                )
 
 
 def _unknown_markets(study: Study) -> Iterable[Problem]:

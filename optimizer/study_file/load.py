@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.errors import StrategyError, StudyFileError
-from optimizer.strategies.user import read_strategy
-from optimizer.study_file.components import StrategyReader
+from optimizer.study_file.components import NAMED, Readers
 from optimizer.study_file.study import Study, make_study
 
 
@@ -28,14 +27,14 @@ def load_study(path: str | os.PathLike[str]) -> Study:
         StudyFileError: the file cannot be read, is not TOML, or breaks a rule.
         StrategyError: the file of a user's strategy cannot be used.
     """
-    study = read_study_file(Path(path), read_strategy)
-    for strategy in study.user_strategies:
+    study = read_study_file(Path(path), NAMED)
+    for one in study.user_code:
         with contextlib.suppress(StrategyError):  # declared in the study file, and needed later
-            strategy.approve()
+            one.approve()
     return study
 
 
-def read_study_file(file: Path, read: StrategyReader) -> Study:
+def read_study_file(file: Path, read: Readers) -> Study:
     """Read and check a study file.
 
     Args:

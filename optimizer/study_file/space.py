@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizer.catalogue import CLASSIFIERS, COSTS, RISK, Parameter, column
+from optimizer.catalogue import COSTS, RISK, Parameter, column
 from optimizer.errors import StudyFileError
 from optimizer.strategies.combined import SHARE, CombinedStrategy
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user_classifier import UserClassifier
 from optimizer.study_file.components import ClassifierTable, StrategyTable
 from optimizer.study_file.constraints import Constraint
 from optimizer.study_file.searched import Searched, searched_of
@@ -45,6 +46,7 @@ class Branch:
         columns: names of all its numeric parameters, in the order of the catalogue.
         constraints: those that need only its parameters.
         source: what messages call the study.
+        own_classifier: the classifier, where it is the user's own; else None.
     """
 
     strategy: Strategy
@@ -56,6 +58,7 @@ class Branch:
     columns: tuple[str, ...]
     constraints: tuple[Constraint, ...] = ()
     source: str = "<study>"
+    own_classifier: UserClassifier | None = None
 
     @property
     def n_lanes(self) -> int:
@@ -220,6 +223,12 @@ class Space:
         return tuple(dict.fromkeys(branch.classifier for branch in self.branches))
 
     @property
+    def user_classifiers(self) -> tuple[UserClassifier, ...]:
+        """Classifiers of the user's own, in the order of the study file."""
+        found = dict.fromkeys(branch.own_classifier for branch in self.branches)
+        return tuple(one for one in found if one is not None)
+
+    @property
     def parameter_names(self) -> tuple[str, ...]:
         """Columns of all branches, each once, in the order of their first branch."""
         return tuple(dict.fromkeys(name for branch in self.branches for name in branch.columns))
@@ -241,6 +250,11 @@ class Space:
         if self.n_points is None:
             return None
         return sum((branch.n_points or 0) * branch.n_lanes for branch in self.branches)
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether a strategy takes probabilities of the regime."""
+        return any(branch.strategy.regime_values for branch in self.branches)
 
     def branch_index(self, strategy: str, classifier: str) -> int:
         """The place in ``branches`` of a strategy under a classifier, both given by name.
@@ -341,7 +355,7 @@ def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) 
     owned += [
         (column(owner, parameter.name), parameter, settings[parameter.name])
         for owner, parameters, settings in (
-            (classifier.name, CLASSIFIERS[classifier.name], classifier.settings),
+            (classifier.name, classifier.parameters, classifier.settings),
             ("risk", RISK, study.risk.settings),
             ("costs", COSTS, study.costs.settings),
         )
@@ -375,4 +389,5 @@ def _branch(study: Study, strategy: StrategyTable, classifier: ClassifierTable) 
             if set(constraint.names) <= set(columns)
         ),
         source=study.source,
+        own_classifier=classifier.own,
     )

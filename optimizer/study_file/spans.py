@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from optimizer.bars.per_year import TRADING_DAYS, YEAR, days_per_year
 from optimizer.bars.sizes import bar_size
 from optimizer.bars.times import DAY
-from optimizer.catalogue import CLASSIFIERS, Parameter
+from optimizer.catalogue import Parameter
 from optimizer.errors import StudyFileError
+from optimizer.study_file.components import ClassifierTable
 from optimizer.study_file.settings import Setting, Span
 from optimizer.study_file.study import Study
 from optimizer.types import Bars
@@ -45,13 +44,13 @@ def in_bars(study: Study, bars: Bars) -> Study:
             )
         return nearest
 
-    def with_numbers(owner: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
-        return {one.name: settled(owner, one, settings[one.name]) for one in CLASSIFIERS[owner]}
+    def with_numbers(table: ClassifierTable) -> ClassifierTable:
+        settings = {
+            one.name: settled(table.name, one, table.settings[one.name]) for one in table.parameters
+        }
+        return table.model_copy(update={"settings": settings})
 
-    classifiers = tuple(
-        one.model_copy(update={"settings": with_numbers(one.name, one.settings)})
-        for one in study.classifiers
-    )
+    classifiers = tuple(map(with_numbers, study.classifiers))
     risk = dict(study.risk.settings)
     refresh = risk["correlation_refresh"]
     assert isinstance(refresh, int)  # one value holds for the whole study

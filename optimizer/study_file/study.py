@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,17 +14,20 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 
 from optimizer.errors import StudyFileError
 from optimizer.strategies.approvals import approve, cluster_hash
-from optimizer.strategies.user import UserStrategy, read_strategy
+from optimizer.strategies.user import UserStrategy
+from optimizer.strategies.user_classifier import UserClassifier
 from optimizer.study_file.account import AccountTable, InstrumentTable, read_instruments
 from optimizer.study_file.components import (
+    NAMED,
     RISK_OPTIONS,
     ClassifierTable,
     CombinationTable,
+    Readers,
     RiskTable,
-    StrategyReader,
     StrategyTable,
+    UserCode,
     read_tables,
-    read_user_strategies,
+    read_user_code,
 )
 from optimizer.study_file.costs import CostsTable
 from optimizer.study_file.cross_checks import cross_checks
@@ -128,6 +131,12 @@ class Study(Table):
         return tuple(one for one in found if isinstance(one, UserStrategy))
 
     @property
+    def user_code(self) -> tuple[UserStrategy | UserClassifier, ...]:
+        """Everything in it that runs a file of the user's: strategies, then classifiers."""
+        classifiers = (table.own for table in self.classifiers)
+        return *self.user_strategies, *(one for one in classifiers if one is not None)
+
+    @property
     def content_hash(self) -> str:
         """SHA-256 of everything that can change a result: all tables except ``[workers]``.
 
@@ -163,10 +172,11 @@ class Study(Table):
         for name, left_out in (keys or {}).items():
             content[name] = {k: v for k, v in content[name].items() if k not in left_out}
         # The content of a user's file counts, not its place.
-        content["strategy"] = [
-            {key: value for key, value in strategy.items() if key != "path"}
-            for strategy in content["strategy"]
-        ]
+        for owner in ("strategy", "classifier"):
+            content[owner] = [
+                {key: value for key, value in table.items() if key != "path"}
+                for table in content[owner]
+            ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -196,7 +206,11 @@ class Study(Table):
             **({"strategies": self.combination.model_dump()} if self.combination.together else {}),
             "classifier": [
                 {
-                    "name": classifier.name,
+                    **(
+                        {"name": classifier.name}
+                        if classifier.own is None
+                        else classifier.own.to_dict()
+                    ),
                     **({} if classifier.market is None else {"market": classifier.market}),
                     **_settings_to_dict(classifier.settings),
                 }
@@ -271,8 +285,8 @@ class Study(Table):
             StudyFileError: a rule is broken.
             StrategyError: the file of a user's strategy cannot be used.
         """
-        # Not read_strategy itself, with which a cluster is approved that a record may have named.
-        read = functools.partial(read_strategy) if "strategy" in tables else None
+        # Not NAMED itself, with which a cluster is approved that a record may have named.
+        read = dataclasses.replace(NAMED) if {"strategy", "classifier"} & tables.keys() else None
         content = merged_tables(self._with_secrets(), tables)
         study = make_study(content, None, self._base_path, read)
         if "workers" in tables:
@@ -319,8 +333,8 @@ def _settings_to_dict(settings: Mapping[str, Setting]) -> dict[str, object]:
 def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
     """Check a study given as the mapping that its file would be parsed to.
 
-    Runs the file that ``path`` of a strategy names, as ``load_study`` does. So give it what you wrote,
-    not what someone sent you.
+    Runs the files that ``path`` of a strategy or classifier names, as ``load_study`` does. So give it
+    what you wrote, not what someone sent you.
 
     Args:
         mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
@@ -333,7 +347,7 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
         StudyFileError: a rule is broken. The message calls the study ``<study>``.
         StrategyError: the file of a user's strategy cannot be used.
     """
-    return make_study(mapping, None, Path(base_path), read_strategy)
+    return make_study(mapping, None, Path(base_path), NAMED)
 
 
 def recorded_study(mapping: Mapping[str, Any], base_path: str | os.PathLike[str] = ".") -> Study:
@@ -353,7 +367,7 @@ def recorded_study(mapping: Mapping[str, Any], base_path: str | os.PathLike[str]
 
 
 def make_study(
-    raw: Mapping[str, Any], path: Path | None, base_path: Path, read: StrategyReader | None
+    raw: Mapping[str, Any], path: Path | None, base_path: Path, read: Readers | None
 ) -> Study:
     """Check a study.
 
@@ -361,7 +375,7 @@ def make_study(
         raw: the study file as parsed.
         path: the path of the study file; None if there is no file.
         base_path: the folder to which the path of the bars is relative.
-        read: reads the file of a strategy that is not declared; None refuses such a strategy.
+        read: reads the files of the user's own code that is not declared; None refuses such code.
 
     Returns:
         The study, defaults filled in.
@@ -373,13 +387,13 @@ def make_study(
     source = "<study>" if path is None else str(path)
     if not isinstance(raw, Mapping):
         raise StudyFileError(f"{source}: got {quoted(raw)}; expected a mapping of tables")
-    strategies = {} if read is None else read_user_strategies(raw, source, base_path, read)
+    code = UserCode() if read is None else read_user_code(raw, source, base_path, read)
     try:
-        study = Study.model_validate(raw, context=strategies)
+        study = Study.model_validate(raw, context=code)
     except ValidationError as error:
         raise StudyFileError(f"{source}: {summarize_errors(error, raw)}") from None
     study._path = path
     study._base_path = base_path
-    if read is read_strategy:  # the user's own words, not a record
+    if read is NAMED:  # the user's own words, not a record
         study.approve_cluster()
     return study

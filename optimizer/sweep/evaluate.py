@@ -12,7 +12,7 @@ from kernels import layout
 from kernels.codes import FILL_KINDS, MARKET_ENTRY
 from kernels.metrics import performance
 from optimizer.catalogue import METRICS
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey
 from optimizer.sweep.lanes import LaneBlocks, lay_out_blocks, row_of
 from optimizer.sweep.max_test import score
 from optimizer.sweep.tiles import Tile, TileResult
@@ -142,7 +142,7 @@ def walk(
         finer.traded,
         finer.volume,
         inputs.atrs,
-        inputs.features.values,
+        blocks.features,
         inputs.volatilities,
         inputs.inverse_volatilities,
         blocks.regimes,
@@ -276,7 +276,7 @@ def _rows(state: FloatArray) -> FloatArray:
 def evaluate(
     inputs: Inputs,
     tiles: Sequence[Tile],
-    regimes: Mapping[RegimeKey, RegimeCodes],
+    regimes: Mapping[RegimeKey, MarketRegime],
     maxima: Float32Array | None = None,
 ) -> list[TileResult]:
     """Simulate every parameter set of some tiles. Small tiles share blocks.
@@ -286,7 +286,7 @@ def evaluate(
     Args:
         inputs: the prepared inputs of the study.
         tiles: one or more tiles, each with one or more parameter sets.
-        regimes: (n_bars,) codes of each regime model that the tiles name.
+        regimes: what each regime model says that the tiles name.
         maxima: raised to the draws of these sets, see ``optimizer.sweep.max_test``; None without.
 
     Returns:

@@ -30,6 +30,7 @@ from optimizer.market.feature_keys import (
     warm_up,
 )
 from optimizer.market.features import FeatureColumns, bars_of_warm_up, compute_features
+from optimizer.market.regime_models import Classifier
 from optimizer.market.regimes import fit_market
 from optimizer.market.talib_features import TalibFeature
 from optimizer.market.timeframes import timeframe_problem
@@ -39,10 +40,36 @@ from optimizer.sweep.rules import Rules
 from optimizer.sweep.universe import live_mask, symbol_ends, tradable_mask
 from optimizer.types import Bars, Float32Array, FloatArray, IntArray, MaskArray
 
-RegimeKey = tuple[str, str | None, tuple[tuple[str, int], ...]]
+RegimeKey = tuple[Classifier, str | None, tuple[tuple[str, float], ...]]
 """A classifier, the market's symbol (None: the index), and the classifier's parameters."""
 
 RegimeCodes = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class MarketRegime:
+    """What one regime model says of every bar.
+
+    Attributes:
+        codes: shape (n_bars,).
+        probabilities: shape (n_bars, 2): those of a bear and of a bull market; None where no strategy of
+            the study takes them.
+    """
+
+    codes: RegimeCodes
+    probabilities: FloatArray | None = None
+
+    @classmethod
+    def neutral(cls, n_bars: int, probabilities: bool = False) -> MarketRegime:
+        """What is known without a classifier: nothing.
+
+        Args:
+            n_bars: number of bars.
+            probabilities: whether to give them too, 0 both.
+        """
+        shares = np.zeros((n_bars, 2)) if probabilities else None
+        return cls(np.zeros(n_bars, dtype=np.int8), shares)
+
 
 NO_REGIME: RegimeKey = ("none", None, ())
 
@@ -586,22 +613,23 @@ def prepare(
     return inputs
 
 
-def fit_key(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
+def fit_key(bars: Bars, key: RegimeKey, probabilities: bool = False) -> tuple[MarketRegime, str]:
     """Regime of the market at every bar by one classifier.
 
     Args:
         bars: the bars of all symbols.
         key: the regime model.
+        probabilities: whether to compute them too; see ``Strategy.regime_values``.
 
     Returns:
-        Codes of shape (n_bars,), and the reason why the classifier was never fitted, if so.
+        The regime, and the reason why the classifier was never fitted, if so.
 
     Raises:
         DataError: the market is not among the symbols of the bars.
     """
     name, market, parameters = key
     if name == "none":
-        return np.zeros(bars.n_bars, dtype=np.int8), ""
-    regimes = fit_market(bars, market, name, dict(parameters))
+        return MarketRegime.neutral(bars.n_bars, probabilities), ""
+    regimes = fit_market(bars, market, name, dict(parameters), probabilities)
     never = "" if regimes.n_fits else f"{name}: {regimes.reasons[0]}"
-    return regimes.codes, never
+    return MarketRegime(regimes.codes, regimes.probabilities), never

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import layout
+from optimizer.strategies.regime_values import REGIME_VALUES
 from optimizer.strategies.strategy import Strategy
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeCodes, RegimeKey
 from optimizer.sweep.risk_values import risk_values
 from optimizer.sweep.tiles import Tile
 from optimizer.types import BoolArray, FloatArray, IntArray
@@ -26,6 +27,7 @@ class LaneBlocks:
         codes: (n_blocks,), signal kernel of each block.
         shared: (n_blocks,), whether all lanes of a block read the same columns.
         columns: (n_blocks, N_COLUMN_ROWS, STRIDE), see ``kernels.layout``.
+        features: (n_bars, n_symbols, n_columns), what the feature columns are places in.
         parameters: (n_blocks, N_PARAMETER_ROWS, STRIDE), see ``kernels.layout``.
         regimes: (n_bars, n_models) codes.
         order: the places of the lanes of each tile, counted over all blocks, shape (n_lanes,).
@@ -35,6 +37,7 @@ class LaneBlocks:
     codes: IntArray
     shared: BoolArray
     columns: npt.NDArray[np.uint64]
+    features: FloatArray
     parameters: FloatArray
     regimes: RegimeCodes
     order: tuple[IntArray, ...]
@@ -93,7 +96,7 @@ def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.ui
 
     Returns:
         Parameters (N_PARAMETER_ROWS, n_lanes), and places of the columns that each lane reads
-        (N_COLUMN_ROWS, n_lanes), with the regime's left at 0.
+        (N_COLUMN_ROWS, n_lanes), with those of the regime left at 0.
     """
     strategy = tile.strategy
     own = strategy.own(tile.columns)
@@ -129,14 +132,14 @@ def _alike(values: Sequence[FloatArray], n_lanes: int) -> tuple[IntArray, IntArr
 
 
 def lay_out_blocks(
-    tiles: Sequence[Tile], inputs: Inputs, regimes: Mapping[RegimeKey, RegimeCodes]
+    tiles: Sequence[Tile], inputs: Inputs, regimes: Mapping[RegimeKey, MarketRegime]
 ) -> LaneBlocks:
     """Put the lanes of all tiles into blocks, those of one signal kernel together.
 
     Args:
         tiles: one or more tiles, each with one or more parameter sets.
         inputs: the prepared inputs of the study.
-        regimes: (n_bars,) codes of each regime model that the tiles name.
+        regimes: what each regime model says that the tiles name.
 
     Returns:
         The blocks, with the place of each lane in its tile.
@@ -152,6 +155,9 @@ def lay_out_blocks(
         columns[row_of(layout.REGIME_COLUMN)] = places[which]
         rows.append((parameters, columns))
         groups.setdefault((tile.strategy.code, tile.strategy.simulation), []).append(i)
+    features = inputs.features.values
+    if any(tile.strategy.regime_values for tile in tiles):
+        features = _with_probabilities(tiles, [c for _, c in rows], features, models, regimes)
     order: list[IntArray] = [np.empty(0, dtype=np.int64)] * len(tiles)
     parts: list[tuple[FloatArray, npt.NDArray[np.uint64]]] = []
     strategies: list[Strategy] = []
@@ -177,17 +183,54 @@ def lay_out_blocks(
     parameters = _blocked(np.concatenate([p for p, _ in parts], axis=1))
     columns = _blocked(np.concatenate([c for _, c in parts], axis=1))
     lanes = columns[:, :, : layout.LANES]
-    codes = np.stack([regimes[key] for key in models], axis=1)
+    codes = np.stack([regimes[key].codes for key in models], axis=1)
     codes.flags.writeable = False
     return LaneBlocks(
         strategies=tuple(strategies),
         codes=np.array([strategy.code for strategy in strategies]),
         shared=(lanes == lanes[:, :, :1]).all(axis=(1, 2)),
         columns=columns,
+        features=features,
         parameters=parameters,
         regimes=codes,
         order=tuple(order),
     )
+
+
+def _with_probabilities(
+    tiles: Sequence[Tile],
+    columns: Sequence[npt.NDArray[np.uint64]],
+    features: FloatArray,
+    models: Sequence[RegimeKey],
+    regimes: Mapping[RegimeKey, MarketRegime],
+) -> FloatArray:
+    """The features that some tiles read, and after them the probabilities of their regime models.
+
+    The places in ``columns`` become those in what is returned. Features that no lane reads are left out,
+    so that the copy is small.
+    """
+    own = [
+        slice(first := row_of(one.strategy.first_feature), first + len(one.strategy.features))
+        for one in tiles
+    ]
+    kept = np.unique(
+        np.concatenate([c[rows].ravel() for c, rows in zip(columns, own, strict=True)])
+    )
+    kept = kept if len(kept) else np.zeros(1, np.uint64)
+    n_kept, n_values = len(kept), len(REGIME_VALUES)
+    wide = np.empty((*features.shape[:2], n_kept + n_values * len(models)))
+    wide[:, :, :n_kept] = features[:, :, kept]
+    for i, key in enumerate(models):
+        found = regimes[key].probabilities
+        place = n_kept + n_values * i
+        wide[:, :, place : place + n_values] = 0.0 if found is None else found[:, np.newaxis]
+    for tile, places, rows in zip(tiles, columns, own, strict=True):
+        places[rows] = np.searchsorted(kept, places[rows])
+        first = n_kept + n_values * places[row_of(layout.REGIME_COLUMN)]
+        for row, name in enumerate(tile.strategy.regime_values, rows.stop):
+            places[row] = first + REGIME_VALUES.index(name)
+    wide.flags.writeable = False
+    return wide
 
 
 def _blocked(rows: Any) -> Any:

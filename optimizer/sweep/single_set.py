@@ -17,8 +17,7 @@ from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import named_parts
 from optimizer.strategies.position_values import EXTREMES
-from optimizer.strategies.user import read_recorded_strategy
-from optimizer.study_file.components import RISK_OPTIONS, StrategyReader
+from optimizer.study_file.components import RECORDED, RISK_OPTIONS, Readers
 from optimizer.study_file.costs import fixed_costs
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.spans import in_bars
@@ -26,7 +25,7 @@ from optimizer.study_file.study import Study, make_study
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import Accounts, Recording, simulate_blocks, walk
 from optimizer.sweep.fills_table import fill_table
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, prepare
+from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey, fit_key, prepare
 from optimizer.sweep.lanes import lay_out_blocks, row_of
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
@@ -60,17 +59,18 @@ def simulate_single(
     inputs = prepare(bars, space, rules, study.validation.holdout, first_bar, warm_up=warm_up)
     tile = Tile.of(branch, branch.lanes({}))
     keys, _ = tile.regime_keys()
-    codes = {key: fit_key(bars, key)[0] for key in keys}
-    return inputs, tile, record(inputs, tile, codes)
+    wanted = bool(tile.strategy.regime_values)
+    regimes = {key: fit_key(bars, key, wanted)[0] for key in keys}
+    return inputs, tile, record(inputs, tile, regimes)
 
 
-def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]) -> BacktestResult:
+def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]) -> BacktestResult:
     """Simulate one parameter set and keep its equity and its fills.
 
     Args:
         inputs: the prepared inputs of the study.
         tile: one parameter set.
-        regimes: (n_bars,) codes of the regime model that it names.
+        regimes: what the regime model says that it names.
 
     Returns:
         Equity, fills and metrics.
@@ -79,7 +79,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
     recording = Recording.empty(bars.n_bars, bars.n_symbols)
     result = simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
     index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
-    codes = regimes[tile.regime_keys()[0][0]]
+    codes = regimes[tile.regime_keys()[0][0]].codes
     values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
     return BacktestResult(
         parameters={"strategy": tile.strategy.name, "classifier": tile.classifier, **values},
@@ -97,7 +97,7 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes])
 
 
 def record_equity(
-    inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, RegimeCodes]
+    inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]
 ) -> pd.Series[float]:
     """Simulate one parameter set and keep its equity alone.
 
@@ -118,7 +118,7 @@ def record_succession(
     inputs: Inputs,
     sets: Sequence[tuple[Tile, int]],
     stop: int,
-    regimes: Mapping[RegimeKey, RegimeCodes],
+    regimes: Mapping[RegimeKey, MarketRegime],
 ) -> pd.Series[float]:
     """Simulate one account in which parameter sets follow one another, and keep its equity.
 
@@ -131,7 +131,7 @@ def record_succession(
         inputs: the prepared inputs of the study.
         sets: tiles of one parameter set, each with the bar at which it takes over, ascending.
         stop: the bar after the last one.
-        regimes: (n_bars,) codes of the regime models that they name.
+        regimes: what the regime models say that they name.
 
     Returns:
         Money at each close from the first of these bars on, indexed by the time of the bar.
@@ -182,8 +182,9 @@ def single_set_study(
     market: str | None,
     holdout: float,
     own: Mapping[str, Mapping[str, Any]] | None = None,
-    read: StrategyReader = read_recorded_strategy,
+    read: Readers = RECORDED,
     *,
+    own_classifier: Mapping[str, Any] | None = None,
     account: Mapping[str, Any] | None = None,
     instruments: Mapping[str, Any] | None = None,
     sizing: str = "kelly",
@@ -205,7 +206,9 @@ def single_set_study(
         own: what ``[strategy]`` says of each of the user's own strategies apart from its parameters, by
             name: ``path``, or all that ``UserStrategy.to_dict`` gives, with which its file is not run
             again.
-        read: reads the file of a strategy if ``own`` does not say what it declares.
+        read: reads the file of a strategy or classifier of which nothing says what it declares.
+        own_classifier: what ``[classifier]`` says of the user's own classifier apart from its parameters,
+            as ``own`` does of strategies.
         account, instruments, sizing, allocation, entry, session_exit: the arguments that
             ``optimizer.backtest`` takes.
         members, fills, slower, timezone, exchange, bar, returns: likewise.
@@ -225,7 +228,7 @@ def single_set_study(
         )
     strategies = {name: {**(own or {}).get(name, {}), "name": name} for name in names}
     tables: dict[str, dict[str, Any]] = {
-        "classifier": {"name": classifier},
+        "classifier": {**(own_classifier or {}), "name": classifier},
         "risk": {
             "allow_short": allow_short,
             "sizing": sizing,

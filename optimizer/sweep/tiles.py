@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optimizer.catalogue import CLASSIFIERS, column
+from optimizer.catalogue import column
+from optimizer.market.regimes import parameters_of
 from optimizer.strategies.strategy import Strategy
+from optimizer.strategies.user_classifier import UserClassifier
 from optimizer.study_file.space import Branch
 from optimizer.sweep.inputs import NO_REGIME, RegimeKey
 from optimizer.types import FloatArray, IntArray
@@ -23,12 +25,14 @@ class Tile:
         classifier: name of the regime classifier.
         market: symbol whose regime it is; None for the index of all symbols.
         columns: every numeric parameter by its column name, each of shape (n_lanes,).
+        own_classifier: the classifier, where it is the user's own; else None.
     """
 
     strategy: Strategy
     classifier: str
     market: str | None
     columns: Mapping[str, FloatArray]
+    own_classifier: UserClassifier | None = None
 
     @classmethod
     def of(cls, branch: Branch, lanes: Mapping[str, FloatArray]) -> Tile:
@@ -38,7 +42,7 @@ class Tile:
             branch: the branch of the study's space.
             lanes: every column of the branch, each of shape (n_lanes,); see ``Branch.lanes``.
         """
-        return cls(branch.strategy, branch.classifier, branch.market, lanes)
+        return cls(branch.strategy, branch.classifier, branch.market, lanes, branch.own_classifier)
 
     @property
     def n_lanes(self) -> int:
@@ -60,16 +64,17 @@ class Tile:
         Returns:
             The models, and for each parameter set the index of its model, shape (n_lanes,).
         """
-        names = [parameter.name for parameter in CLASSIFIERS[self.classifier]]
-        if not names:
+        classifier = self.own_classifier or self.classifier
+        kinds = {parameter.name: parameter.kind for parameter in parameters_of(classifier)}
+        if not kinds:
             return [NO_REGIME], np.zeros(self.n_lanes, dtype=np.int64)
-        table = np.stack([self.columns[column(self.classifier, n)] for n in names], axis=1)
+        table = np.stack([self.columns[column(self.classifier, n)] for n in kinds], axis=1)
         distinct, which = np.unique(table, axis=0, return_inverse=True)
         keys: list[RegimeKey] = [
             (
-                self.classifier,
+                classifier,
                 self.market,
-                tuple((n, int(v)) for n, v in zip(names, row, strict=True)),
+                tuple((n, kinds[n](v)) for n, v in zip(kinds, row, strict=True)),
             )
             for row in distinct
         ]

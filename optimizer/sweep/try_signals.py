@@ -1,18 +1,22 @@
-"""Try the signals of the user's strategies before a study starts."""
+"""Try the code of the user's strategies and classifiers before a study starts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 from kernels import layout
 from kernels.codes import LIVE
 from optimizer.errors import StrategyError
+from optimizer.market.regimes import first_fit, fit_market
 from optimizer.strategies.position_values import tried_positions
+from optimizer.strategies.regime_values import tried_regimes
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Branch, Space
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.lanes import lane_rows, row_of
 from optimizer.sweep.tiles import Tile
+from optimizer.types import Bars
 
 TRIED_SIGNALS = 20_000
 """Signals of each strategy that are tried, spread over the bars."""
@@ -35,6 +39,25 @@ def try_signals(inputs: Inputs, space: Space) -> None:
         _try_strategy(inputs, branch, strategy)
 
 
+def try_classifiers(bars: Bars, space: Space) -> None:
+    """Refuse a user's classifier whose first fit, or a decision until the next one, is a mistake.
+
+    Args:
+        bars: the bars of the study.
+        space: the parameter space of the study.
+
+    Raises:
+        StrategyError: names the place in the user's file, and the bar of the market.
+    """
+    for classifier in space.user_classifiers:
+        branch = next(one for one in space.branches if one.own_classifier == classifier)
+        (key, *_), _ = Tile.of(branch, branch.first_set()).regime_keys()
+        name, market, parameters = key
+        values = dict(parameters)
+        stop = first_fit(bars, market, name, values) + int(values["refit_bars"])
+        fit_market(bars.head(min(stop, bars.n_bars)), market, name, values)
+
+
 def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> None:
     bars = inputs.bars
     tile = replace(Tile.of(branch, branch.first_set()), strategy=strategy)
@@ -52,9 +75,11 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
             if inputs.live[t, s] != LIVE:
                 continue
             close = float(bars.close[t, s])
-            for position in tried_positions(strategy.position_values, close):
+            positions = tried_positions(strategy.position_values, close)
+            for regime, position in product(tried_regimes(strategy.regime_values), positions):
                 given = (
                     *(float(inputs.features.values[t, s, column]) for column in read),
+                    *regime,
                     *position,
                     close,
                     float(inputs.volatilities[t, s, sizing]),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from benchmarks.scalar import scalar_momentum
 from optimizer.bench.inputs import momentum_sets, simulated_bars
 from optimizer.catalogue import METRICS
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,7 @@ from optimizer.sweep.inputs import NO_REGIME
 def test_the_scalar_loop_ends_where_the_sweep_ends(tables: dict[str, Any]) -> None:
     bars = simulated_bars(600, 4)
     inputs, shared, own = momentum_sets(bars, 20, tables=tables)
-    flat = {NO_REGIME: np.zeros(bars.n_bars, dtype=np.int8)}
+    flat = {NO_REGIME: MarketRegime.neutral(bars.n_bars)}
     for tile in (shared, own):
         (result,) = evaluate(inputs, [tile], flat)
         total = result.in_sample[: tile.n_lanes, METRICS.index("total_return")]

@@ -300,3 +300,31 @@ def test_votes(intercept: tuple[float, ...], winner: int) -> None:
     )
     np.testing.assert_array_equal(decisions, intercept)
     assert label == winner == reference.vote(intercept, 3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_probabilities_of_classes_equal_the_reference(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    n_pairs = len(reference.pairs(n_classes))
+    decisions, sigmoids = rng.normal(0.0, 2.0, (50, n_pairs)), rng.normal(0.0, 1.0, (n_pairs, 2))
+    decisions[0] = 1e6  # as sure as can be, and none of the classes is ruled out
+    found = np.empty((50, n_classes))
+    regimes.svm_probabilities(decisions, sigmoids, found)
+    assert np.all((found > 0.0) & (found < 1.0))
+    for row, probabilities in zip(decisions[1:].tolist(), found[1:], strict=True):
+        shares = [
+            1.0 / (1.0 + math.exp(-(a * f + b))) for f, (a, b) in zip(row, sigmoids, strict=True)
+        ]
+        np.testing.assert_allclose(probabilities, reference.coupled(shares, n_classes), rtol=1e-12)
+        if n_classes == 2:
+            np.testing.assert_allclose(probabilities, [shares[0], 1.0 - shares[0]], rtol=1e-12)
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=5))
+def test_coupling_returns_the_probabilities_from_which_the_pairs_came(weights: list[float]) -> None:
+    wanted = np.array(weights) / sum(weights)
+    odds = [math.log(wanted[i] / wanted[j]) for i, j in reference.pairs(len(weights))]
+    found = np.empty((1, len(weights)))
+    sigmoids = np.tile([1.0, 0.0], (len(odds), 1))
+    regimes.svm_probabilities(np.array([odds]), sigmoids, found)
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-9)

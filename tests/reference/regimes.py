@@ -142,6 +142,21 @@ def vote(decisions: Row, n_classes: int) -> int:
     return votes.index(max(votes))
 
 
+def coupled(shares: Row, n_classes: int) -> list[float]:
+    """Probability of each class, by Price, Knerr, Personnaz and Dreyfus.
+
+    ``shares`` are the probabilities of the first class of each pair, given that it is one of the two.
+    """
+    against = dict(zip(pairs(n_classes), shares, strict=True))
+    against |= {(j, i): 1.0 - share for (i, j), share in against.items()}
+    classes = range(n_classes)
+    found = [
+        1.0 / (sum(1.0 / against[i, j] for j in classes if j != i) - (n_classes - 2))
+        for i in classes
+    ]
+    return [one / sum(found) for one in found]
+
+
 def tercile_labels(forward_returns: Row) -> list[int]:
     """-1 below the lower tercile, 1 above the upper, 0 between; linear interpolation."""
 

@@ -118,3 +118,27 @@ def signal(
     return HOLD, 0.0, 1.0
 """
 """Takes all that a signal may know of its position: leaves by time and by what was lost, adds, turns."""
+
+REGIME = """
+from optimizer import FLAT, HOLD, LONG, SHORT
+
+PARAMETERS = {"lookback": (3, 1, 100), "certain": (0.6, 0.0, 1.0), "longest": (9, 1, 1000)}
+FEATURES = {"momentum": ("momentum", "lookback")}
+
+
+def signal(bull_probability, momentum, volatility, certain, bear_probability, bars_held, longest):
+    neutral = 1.0 - bear_probability - bull_probability
+    if bars_held >= longest or neutral > certain:
+        return FLAT, 0.0, 1.0
+    if bear_probability > certain:
+        return (SHORT if momentum < 0.0 else HOLD), 0.3 * volatility, bear_probability
+    return (LONG if momentum > 0.0 else HOLD), 0.2 * volatility, bull_probability
+"""
+"""Takes the probabilities of the regime, which are its confidence, and something of its position."""
+
+REGIME_ALONE = (
+    REGIME.replace("bars_held >= longest or ", "")
+    .replace("bear_probability, bars_held, longest)", "bear_probability, longest)")
+    .replace("0.3 * volatility", "0.3 * volatility / longest")
+)
+"""The same without its position: portfolios with the same model share its signals."""

@@ -10,7 +10,7 @@ import numpy as np
 from optimizer.market.feature_keys import indicator_name
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.sweep.risk_values import score_sharpe
-from optimizer.types import Bar, FloatArray, Signal
+from optimizer.types import Bar, FloatArray, Regime, Signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,7 @@ class StrategyConfig:
         score_sharpe: Sharpe ratio per bar that a score of 1 stands for.
         rule: the signal kernel.
         position_values: names of the values of the position that it takes.
+        regime_values: names of the probabilities of the regime that it takes.
     """
 
     features: tuple[str, ...]
@@ -32,6 +33,7 @@ class StrategyConfig:
     score_sharpe: float
     rule: Rule
     position_values: tuple[str, ...] = ()
+    regime_values: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -59,6 +61,7 @@ class StrategyConfig:
             score_sharpe(parameters["expected_sharpe"], bars_per_year),
             strategy.rule(),
             strategy.position_values,
+            strategy.regime_values,
         )
 
 
@@ -73,6 +76,7 @@ class StatelessStrategy:
         symbol: int,
         signal_id: str,
         position: Sequence[float] = (),
+        regime: Regime | None = None,
     ) -> Signal:
         """The signal of one symbol at one bar.
 
@@ -83,6 +87,7 @@ class StatelessStrategy:
             symbol: index.
             signal_id: the ID of the signal.
             position: what ``config.position_values`` names, as ``PortfolioContainer.at_close`` gives it.
+            regime: of which ``config.regime_values`` names probabilities; None where it names none.
 
         Raises:
             SignalError: the user's ``signal`` raised.
@@ -90,7 +95,11 @@ class StatelessStrategy:
         volatility = float(features[config.volatility][symbol])
         inverse = 1.0 / volatility if volatility > 0.0 else 0.0
         found = config.rule(
-            [*(float(features[name][symbol]) for name in config.features), *position],
+            [
+                *(float(features[name][symbol]) for name in config.features),
+                *(float(getattr(regime, name)) for name in config.regime_values),
+                *position,
+            ],
             config.values,
             float(market_data.close[symbol]),
             volatility,

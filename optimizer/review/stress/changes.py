@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,11 @@ import pandas as pd
 from kernels import layout
 from kernels.codes import LEAVING, LIVE, WAITING
 from optimizer.catalogue import COSTS
-from optimizer.review.stress.simulation import Codes, InSample
+from optimizer.review.stress.simulation import Fitted, InSample
 from optimizer.strategies.position_values import OF_CLOSES
 from optimizer.strategies.strategy import Strategy
 from optimizer.strategies.user import UserStrategy
-from optimizer.sweep.inputs import Inputs
+from optimizer.sweep.inputs import Inputs, MarketRegime
 from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray, IntArray
 
@@ -93,7 +94,7 @@ def reads_close(strategy: Strategy) -> bool:
     return mixed or not {"close", *OF_CLOSES}.isdisjoint(read)
 
 
-def delayed(set_: InSample) -> tuple[Inputs, Codes]:
+def delayed(set_: InSample) -> tuple[Inputs, Fitted]:
     """Every decision sees what was known one bar of its symbol before, so it acts one bar later.
 
     Features, volatilities and regimes are those of the bar before. The account and the prices by which
@@ -104,7 +105,7 @@ def delayed(set_: InSample) -> tuple[Inputs, Codes]:
         set_: the set, whose strategy does not ``reads_close``.
 
     Returns:
-        Its inputs and its regime codes.
+        Its inputs, and what its regime models say.
     """
     inputs, bars = set_.inputs, set_.inputs.bars
     before = _own_bar_before(bars)
@@ -120,7 +121,13 @@ def delayed(set_: InSample) -> tuple[Inputs, Codes]:
     inverse = _rows(inputs.inverse_volatilities, before)
     for array in (features, volatilities, inverse, live):
         array.flags.writeable = False
-    codes = {key: np.concatenate((found[:1], found[:-1])) for key, found in set_.codes.items()}
+    fitted = {
+        key: MarketRegime(
+            _one_later(found.codes),
+            None if found.probabilities is None else _one_later(found.probabilities),
+        )
+        for key, found in set_.models.items()
+    }
     changed = replace(
         inputs,
         features=replace(inputs.features, values=features),
@@ -128,7 +135,12 @@ def delayed(set_: InSample) -> tuple[Inputs, Codes]:
         inverse_volatilities=inverse,
         live=live,
     )
-    return changed, codes
+    return changed, fitted
+
+
+def _one_later(rows: Any) -> Any:
+    """Each row one bar later; the first one stays."""
+    return np.concatenate((rows[:1], rows[:-1]))
 
 
 def _own_bar_before(bars: Bars) -> IntArray:

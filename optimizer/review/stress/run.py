@@ -174,8 +174,8 @@ class _Stressed:
         if changes.reads_close(self._set.strategy):
             yield Row("", name, note="does not apply: the signal reads the close of the bar itself")
             return
-        inputs, codes = changes.delayed(self._set)
-        yield Row("", name, self._set.run(inputs, codes=codes).figures)
+        inputs, fitted = changes.delayed(self._set)
+        yield Row("", name, self._set.run(inputs, fitted=fitted).figures)
 
     def _of_entries(self) -> Iterator[Row]:
         n_entries = len(self._trades)
@@ -204,7 +204,7 @@ class _Stressed:
         def one(repeat: int) -> Figures:
             random = np.random.default_rng([self._seed, _NOISE, repeat])
             bars = changes.noisy(self._set.bars, self._set.split, NOISE, random)
-            return self._set.run(self._set.prepared(bars), codes=self._set.fitted(bars)).figures
+            return self._set.run(self._set.prepared(bars), fitted=self._set.fitted(bars)).figures
 
         yield from self._repeated(name, one)
 

@@ -19,7 +19,15 @@ from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.evaluate import Recording, simulate_blocks
 from optimizer.sweep.fills_table import fill_table
-from optimizer.sweep.inputs import Inputs, RegimeCodes, RegimeKey, fit_key, holdout_bar, prepare
+from optimizer.sweep.inputs import (
+    Inputs,
+    MarketRegime,
+    RegimeCodes,
+    RegimeKey,
+    fit_key,
+    holdout_bar,
+    prepare,
+)
 from optimizer.sweep.lanes import lay_out_blocks
 from optimizer.sweep.max_test import excess_returns
 from optimizer.sweep.rules import Rules, study_rules
@@ -28,7 +36,7 @@ from optimizer.sweep.tiles import Tile
 from optimizer.sweep.trades import round_trips
 from optimizer.types import Bars, FloatArray
 
-Codes = Mapping[RegimeKey, RegimeCodes]
+Fitted = Mapping[RegimeKey, MarketRegime]
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class InSample:
     Attributes:
         bars, rules, tile: bars, rules and the tile of one lane.
         inputs: the prepared inputs, which end before the holdout.
-        codes: the regime codes of the set's model, each (n_bars,).
+        models: what the set's regime model says of every bar.
 
     Raises:
         StudyError: a file of the study says something else than it did.
@@ -140,7 +148,7 @@ class InSample:
         self.inputs = whole.window(whole.first, self.split, self.split)
         (branch,) = self._space.branches
         self.tile = Tile.of(branch, branch.lanes({}))
-        self.codes = self.fitted(bars)
+        self.models = self.fitted(bars)
         held = benchmark_returns(whole, lowest_costs(self._space, whole), benchmark)
         self._market = np.zeros(bars.n_bars)
         self._market[self.rules.closes(whole.first, bars.n_bars)] = excess_returns(whole, held)
@@ -169,18 +177,19 @@ class InSample:
     @property
     def regimes(self) -> RegimeCodes:
         """The regime code of every bar, shape (n_bars,)."""
-        return self.codes[self.tile.regime_keys()[0][0]]
+        return self.models[self.tile.regime_keys()[0][0]].codes
 
-    def fitted(self, bars: Bars) -> Codes:
-        """The codes of the set's regime model on some bars.
+    def fitted(self, bars: Bars) -> Fitted:
+        """What the set's regime model says of some bars.
 
         Args:
             bars: bars of the same calendar and symbols.
 
         Returns:
-            Shape (n_bars,) by model.
+            By model.
         """
-        return {key: fit_key(bars, key)[0] for key in self.tile.regime_keys()[0]}
+        wanted = bool(self.strategy.regime_values)
+        return {key: fit_key(bars, key, wanted)[0] for key in self.tile.regime_keys()[0]}
 
     def prepared(self, bars: Bars) -> Inputs:
         """The inputs of other bars of the same calendar and symbols, which end before the holdout.
@@ -197,7 +206,7 @@ class InSample:
         inputs: Inputs | None = None,
         *,
         tile: Tile | None = None,
-        codes: Codes | None = None,
+        fitted: Fitted | None = None,
         fills: bool = False,
     ) -> Simulated:
         """Simulate the set; what is left out is as the study had it.
@@ -205,7 +214,7 @@ class InSample:
         Args:
             inputs: the inputs.
             tile: a tile of one lane.
-            codes: the regime codes.
+            fitted: what the regime models say.
             fills: whether to keep the fills.
 
         Returns:
@@ -214,7 +223,7 @@ class InSample:
         inputs, tile = inputs or self.inputs, tile or self.tile
         bars, first = inputs.bars, inputs.first
         recording = Recording.empty(bars.n_bars, bars.n_symbols, fills=fills)
-        blocks = lay_out_blocks([tile], inputs, codes or self.codes)
+        blocks = lay_out_blocks([tile], inputs, fitted or self.models)
         found = metric_values(simulate_blocks(inputs, blocks, 0, 1, recording).in_sample[0])
         index = pd.DatetimeIndex(bars.timestamps[first:], name="timestamp", tz="UTC")
         equity = pd.Series(recording.equity[first:], index, name="equity")

@@ -271,8 +271,8 @@ def _axes(
 def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
     manifest = content.manifest
     try:
-        for strategy in content.study.user_strategies if trust else ():
-            strategy.approve()
+        for one in content.study.user_code if trust else ():
+            one.approve()
         terms = Terms.of_study(manifest)
         bars = terms.bars()
 

@@ -29,7 +29,7 @@ from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.inputs import Inputs, MarketRegime, prepare
 from optimizer.sweep.max_test import no_draws, with_max_test
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile, TileResult
@@ -145,7 +145,7 @@ def test_workers_give_what_evaluate_gives(data: Path, tmp_path: Path) -> None:
     tasks, tiles = all_tasks(space)
     with Workers(tmp_path / "shared", study, inputs, 1) as pool:
         found = pool.evaluate(tasks, tiles)
-    codes = {key: np.zeros(inputs.bars.n_bars, dtype=np.int8) for key in tiles[0].regime_keys()[0]}
+    codes = {key: MarketRegime.neutral(inputs.bars.n_bars) for key in tiles[0].regime_keys()[0]}
     maxima = no_draws()
     assert equal(found, evaluate(inputs, tiles, codes, maxima))
     assert pool.maxima.tobytes() == maxima.tobytes()

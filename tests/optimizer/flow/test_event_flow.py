@@ -70,12 +70,18 @@ def one_fit_a_window() -> Iterator[None]:
     fit, fitted = regimes._fit, {}
 
     def once(
-        name: str, bar: int, features: Any, returns: Any, values: dict[str, int], before: Any
+        name: str,
+        bar: int,
+        features: Any,
+        returns: Any,
+        values: dict[str, int],
+        before: Any,
+        probabilities: bool,
     ) -> Any:
         window = (features.tobytes(), returns.tobytes(), pickle.dumps(before))
-        key = (name, bar, *window, *sorted(values.items()))
+        key = (name, bar, *window, *sorted(values.items()), probabilities)
         if key not in fitted:
-            fitted[key] = fit(name, bar, features, returns, values, before)
+            fitted[key] = fit(name, bar, features, returns, values, before, probabilities)
         return fitted[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,7 @@ from optimizer.errors import DataError
 from optimizer.flow import look_ahead
 from optimizer.flow.look_ahead import LookAhead
 from optimizer.study_file.study import study_from_dict
-from optimizer.sweep.inputs import RegimeCodes, RegimeKey
+from optimizer.sweep.inputs import MarketRegime, RegimeKey
 from optimizer.types import Bars
 from tests.support.studies import mapping, random_bars
 
@@ -107,9 +107,11 @@ def test_a_strategy_whose_signal_rests_on_a_later_bar_is_named(tmp_path: Path) -
 def test_a_classifier_that_reads_ahead_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fit_on_everything(bars: Bars, key: RegimeKey) -> tuple[RegimeCodes, str]:
+    def fit_on_everything(
+        bars: Bars, key: RegimeKey, probabilities: bool
+    ) -> tuple[MarketRegime, str]:
         index = bars.close.mean(axis=1)
-        return np.sign(index - index.mean()).astype(np.int8), ""
+        return MarketRegime(np.sign(index - index.mean()).astype(np.int8)), ""
 
     content: dict[str, Any] = mapping(
         classifier={"name": "svm", "lookback": 5, "train_bars": 60, "refit_bars": 40}

@@ -314,8 +314,8 @@ def test_a_delayed_signal_is_that_of_the_bar_before(name: str, tmp_path: Path) -
 
 
 def test_every_delayed_fill_is_one_bar_later(plain: InSample) -> None:
-    inputs, codes = changes.delayed(plain)
-    base, late = plain.run(fills=True), plain.run(inputs, codes=codes, fills=True)
+    inputs, fitted = changes.delayed(plain)
+    base, late = plain.run(fills=True), plain.run(inputs, fitted=fitted, fills=True)
     fills = [one.fills for one in (base, late) if one.fills is not None]
     times = base.equity.index
     at, later = (times.get_indexer(pd.DatetimeIndex(one["timestamp"])) for one in fills)
@@ -378,7 +378,7 @@ def test_noise_is_a_share_of_each_symbols_volatility() -> None:
 
 def test_no_noise_is_the_set_itself(inside: InSample) -> None:
     bars = changes.noisy(inside.bars, inside.split, 0.0, np.random.default_rng(1))
-    again = inside.run(inside.prepared(bars), codes=inside.fitted(bars)).figures
+    again = inside.run(inside.prepared(bars), fitted=inside.fitted(bars)).figures
     assert again == inside.run().figures
 
 
@@ -485,7 +485,7 @@ def test_both_sides_earn_what_the_account_earns(inside: InSample, found: Stress)
 
 def backtest_carry(inside: InSample) -> float:
     """The metric ``carry`` of the set."""
-    (result,) = evaluate(inside.inputs, [inside.tile], inside.codes)
+    (result,) = evaluate(inside.inputs, [inside.tile], inside.models)
     return float(result.in_sample[0][METRICS.index("carry")])
 
 

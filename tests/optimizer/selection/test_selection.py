@@ -36,7 +36,7 @@ from optimizer.store.export import load_export
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, block_bounds, prepare
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime, block_bounds, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
@@ -142,7 +142,7 @@ def test_moments_of_blocks_equal_those_of_the_returns(
     inputs = prepare(bars, space, study_rules(study, space, bars), holdout, n_blocks=n_blocks)
     branch = space.branches[0]
     tile = Tile.of(branch, branch.lanes({}))
-    codes = {key: np.zeros(n_bars, np.int8) for key in tile.regime_keys()[0]}
+    codes = {key: MarketRegime.neutral(n_bars) for key in tile.regime_keys()[0]}
     result = evaluate(inputs, [tile], codes)[0]
     returns = returns_of_set(inputs, tile)
 
@@ -473,7 +473,7 @@ def simulated_again(result: StudyResult, one: dict[str, Any]) -> dict[str, float
     space, inputs = inputs_of(result)
     branch = space.branches[space.branch_index(names["strategy"], names["classifier"])]
     columns = {name: np.array([float(one["parameters"][name])]) for name in branch.columns}
-    neutral = {NO_REGIME: np.zeros(inputs.bars.n_bars, np.int8)}
+    neutral = {NO_REGIME: MarketRegime.neutral(inputs.bars.n_bars)}
     metrics = evaluate(inputs, [Tile.of(branch, columns)], neutral)[0].in_sample[0]
     return dict(zip(METRICS, metrics.tolist(), strict=True))
 
@@ -526,7 +526,9 @@ def test_the_next_set_is_chosen_by_the_objective(
     cut = inputs.window(found.train_start, found.stop, found.stop)
     every = result.results()
     tile = sets.tile_of(space, every)
-    metrics = evaluate(cut, [tile], {NO_REGIME: np.zeros(inputs.bars.n_bars, np.int8)})[0].in_sample
+    metrics = evaluate(cut, [tile], {NO_REGIME: MarketRegime.neutral(inputs.bars.n_bars)})[
+        0
+    ].in_sample
     best = every.iloc[int(np.nanargmax(metrics[:, METRICS.index(objective)]))]
     one = exported(result, format="toml") if objective == "calmar" else exported(result)
     for name in ("momentum_lookback", "max_exposure", "momentum_threshold"):
@@ -818,7 +820,7 @@ def test_the_only_set_is_expected_to_go_on_as_before(data: Path, tmp_path: Path)
 def test_returns_of_a_set_are_those_of_its_equity(known: Known) -> None:
     row = known.result.best(1)
     returns = sets.set_returns(
-        known.space, known.inputs, row, lambda keys: {k: np.zeros(300, np.int8) for k in keys}
+        known.space, known.inputs, row, lambda keys: {k: MarketRegime.neutral(300) for k in keys}
     )
     np.testing.assert_allclose(returns, known.returns[:, int(row["set"].iloc[0])], atol=1e-15)
 

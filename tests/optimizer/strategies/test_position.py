@@ -23,7 +23,7 @@ from optimizer.store.export import export_sets
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, prepare
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import record_succession, single_set_study
 from optimizer.sweep.tiles import Tile
@@ -128,7 +128,7 @@ def test_the_sweep_equals_the_broker(place: int, reading: Path, tmp_path: Path) 
     assert kinds["order"] > 100
 
 
-FLAT_CODES = {NO_REGIME: np.zeros(300, dtype=np.int8)}
+FLAT_CODES = {NO_REGIME: MarketRegime.neutral(300)}
 
 
 def study_of(path: Path, **strategy: Any) -> Study:

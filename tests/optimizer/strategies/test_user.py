@@ -34,7 +34,7 @@ from optimizer.strategies.user_kernels import CustomKernels
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, prepare
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.tiles import Tile
 from tests.kernels.test_vectorized import F64, I64, OFF, ON, ROWS, U64, assembly, packed
@@ -118,7 +118,7 @@ def test_lanes_with_six_features_and_eight_parameters_equal_single_sets_and_the_
 ) -> None:
     path = mine(MANY)
     inputs, tile = many_tile(path)
-    flat = {NO_REGIME: np.zeros(inputs.bars.n_bars, dtype=np.int8)}
+    flat = {NO_REGIME: MarketRegime.neutral(inputs.bars.n_bars)}
     together = evaluate(inputs, [tile], flat)[0].in_sample
     assert len(np.unique(together[:, 0])) > 40  # the sets do differ
     for lane in (0, 63, 64, 129):

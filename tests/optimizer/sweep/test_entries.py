@@ -19,7 +19,7 @@ from optimizer.study_file.space import build_space
 from optimizer.study_file.study import study_from_dict
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import NO_REGIME, prepare
+from optimizer.sweep.inputs import NO_REGIME, MarketRegime, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
@@ -156,7 +156,7 @@ def blocks_of(result_of: Case, n_blocks: int) -> Any:
     rules = study_rules(study, space, case.bars)
     inputs = prepare(case.bars, space, rules, 0.3, n_blocks=n_blocks)
     branch = space.branches[0]
-    codes = {NO_REGIME: np.zeros(case.bars.n_bars, dtype=np.int8)}
+    codes = {NO_REGIME: MarketRegime.neutral(case.bars.n_bars)}
     (result,) = evaluate(inputs, [Tile.of(branch, branch.lanes({}))], codes)
     return np.concatenate([result.in_sample.ravel(), result.out_of_sample.ravel()])
 

@@ -19,7 +19,7 @@ from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study
 from optimizer.sweep.buy_and_hold import benchmark_returns, lowest_costs
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import Inputs, prepare
+from optimizer.sweep.inputs import Inputs, MarketRegime, prepare
 from optimizer.sweep.max_test import N_DRAWS, STEPS, larger_draws, no_draws, with_max_test
 from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import record_equity
@@ -44,7 +44,7 @@ def prepared(study: Study) -> tuple[Inputs, Space, list[Tile], dict[Any, Any]]:
         for lookback in (5, 20, 40)
     ]
     tiles = [Tile.of(branch, branch.lanes(point)) for point in points]
-    codes = np.zeros(bars.n_bars, dtype=np.int8)
+    codes = MarketRegime.neutral(bars.n_bars)
     return inputs, space, tiles, dict.fromkeys(tiles[0].regime_keys()[0], codes)
 
 

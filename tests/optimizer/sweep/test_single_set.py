@@ -22,7 +22,7 @@ from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import (
     Inputs,
-    RegimeCodes,
+    MarketRegime,
     RegimeKey,
     feature_keys,
     fit_key,
@@ -337,13 +337,13 @@ def mixed_tiles(space: Space, n_lanes: int, seed: int = 5) -> list[Tile]:
     return tiles
 
 
-def codes_of(bars: Bars, tiles: list[Tile]) -> dict[RegimeKey, RegimeCodes]:
+def codes_of(bars: Bars, tiles: list[Tile]) -> dict[RegimeKey, MarketRegime]:
     keys = {key for tile in tiles for key in tile.regime_keys()[0]}
     return {key: fit_key(bars, key)[0] for key in keys}
 
 
 @pytest.fixture(scope="module")
-def mixed() -> tuple[Inputs, list[Tile], dict[RegimeKey, RegimeCodes]]:
+def mixed() -> tuple[Inputs, list[Tile], dict[RegimeKey, MarketRegime]]:
     study, space = mixed_study()
     bars = random_bars()
     inputs = prepare(bars, space, study_rules(study, space, bars), 0.25)
@@ -355,7 +355,7 @@ def equal(a: Any, b: Any) -> bool:
     return bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True))
 
 
-Mixed = tuple[Inputs, list[Tile], dict[RegimeKey, RegimeCodes]]
+Mixed = tuple[Inputs, list[Tile], dict[RegimeKey, MarketRegime]]
 
 
 def test_a_set_alone_is_the_same_as_among_a_thousand(mixed: Mixed) -> None:
