@@ -84,7 +84,9 @@ def by_symbol(one: Rerun) -> go.Figure:
             column,
         )
     made.update_yaxes(type="category", showgrid=False)
-    made.update_xaxes(title_text=f"profit, {one.study.account.money}", tickformat="~s", nticks=5, row=1, col=1)
+    made.update_xaxes(
+        title_text=f"profit, {one.study.account.money}", tickformat="~s", nticks=5, row=1, col=1
+    )
     made.update_xaxes(title_text="mean weight", tickformat=".0%", nticks=3, row=1, col=2)
     return made
 

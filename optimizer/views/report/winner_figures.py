@@ -82,7 +82,9 @@ def equity(
         show = f"{name}: %{{y:,.0f}}<extra></extra>"
         values = np.asarray(stitched["equity"], np.float64)
         made.add_trace(line(own, values, name, "teal", "dashdot", hovertemplate=show), 1, 1)
-    made.update_yaxes(title_text=f"equity, {winner.study.account.money}", tickformat="~s", row=1, col=1)
+    made.update_yaxes(
+        title_text=f"equity, {winner.study.account.money}", tickformat="~s", row=1, col=1
+    )
     made.update_yaxes(title_text="drawdown", tickformat=".0%", row=2, col=1)
     made.update_xaxes(type="date", hoverformat="%Y-%m-%d %H:%M")
     made.update_xaxes(title_text="date (UTC)", row=2, col=1)
