@@ -1,4 +1,4 @@
-"""The time of MetaTrader's servers: that of New York plus seven hours, so that a day ends with its session.
+"""The time of MetaTrader's servers: that of New York plus seven hours; a day ends with its session.
 
 Most brokers keep it, for five daily bars a week. No database of time zones has it: it is UTC+2, and UTC+3
 while New York, not Europe, has summer time.

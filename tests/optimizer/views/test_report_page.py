@@ -150,7 +150,7 @@ def test_every_figure_is_drawn(page: Page) -> None:
         "[...p.querySelectorAll('.xtitle, .ytitle, .y2title')].map(t => t.textContent)])"
     )
     for name, found in titles:
-        assert name in ("parallel", "importance", "refusals") or len(found) >= 2, name
+        assert name in ("parallel", "importance", "refusals", "by_symbol") or len(found) >= 2, name
     # The colours of bear and bull are behind the price.
     assert page.js("return document.querySelectorAll('[data-figure=regimes] image').length") == 1
 
