@@ -244,6 +244,12 @@ def _read_bare(file: Path, text: Text, n_times: int) -> Foreign:
 
 def _read_lean(file: Path, text: Text, day: str) -> Foreign:
     """LEAN's bars within a day: milliseconds since midnight, prices and volume."""
+    date = pd.to_datetime(day, format="%Y%m%d", errors="coerce")
+    if pd.isna(date):
+        raise DataError(
+            f"{file}: {day} in its name is no date; LEAN names a file of minutes by its day, such as"
+            " 20131007_spy_minute_trade.csv"
+        )
     if len(text.head[0]) != 6:
         raise DataError(
             f"{file}: LEAN's file of {day} has {len(text.head[0])} columns; expected the 6 of trade bars:"
@@ -257,8 +263,10 @@ def _read_lean(file: Path, text: Text, day: str) -> Foreign:
             f"{file}, line {frame.index[wrong[0]]}: {frame['timestamp'].iloc[wrong[0]]} is no time of a"
             " day; expected milliseconds since midnight, 0 to 86,399,999"
         )
-    times = pd.Timestamp(day) + pd.to_timedelta(since, unit="ms")
-    return _of_layout(file, "LEAN", "line", frame.assign(timestamp=times))
+    times = date + pd.to_timedelta(since, unit="ms")
+    found = _of_layout(file, "LEAN", "line", frame.assign(timestamp=times))
+    note = "times are those of the exchange: --timezone America/New_York for shares of the US"
+    return replace(found, notes=(*found.notes, note))
 
 
 def _read_yfinance(file: Path, text: Text) -> Foreign:

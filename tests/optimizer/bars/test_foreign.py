@@ -190,6 +190,9 @@ def test_minutes_of_lean_that_are_none(tmp_path: Path, text: str, words: str) ->
     path.write_text(text)
     with pytest.raises(DataError, match=words):
         read_foreign(path)
+    wrong = path.rename(tmp_path / "20131307_spy_minute_trade.csv")
+    with pytest.raises(DataError, match="20131307 in its name is no date"):
+        read_foreign(wrong)
 
 
 def test_the_time_of_metatraders_servers() -> None:
