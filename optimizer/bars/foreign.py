@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 from optimizer.bars.columns import Columns, find_columns, plain_name
 from optimizer.bars.foreign_formats import (
     KNOWN,
+    MILLISECONDS_A_DAY,
     format_of,
     format_of_bare,
     layout_of,
+    lean_day,
     times_in_front,
 )
 from optimizer.bars.json_files import read_json
@@ -201,6 +203,9 @@ def _read_text(file: Path, others: Mapping[str, str]) -> Foreign:
     if is_yfinance(text.head):
         return _read_yfinance(file, text)
     if text.header is None:
+        day = lean_day(file.name)
+        if day is not None:
+            return _read_lean(file, text, day)
         n_times = times_in_front(text.head[0])
         if n_times:
             return _read_bare(file, text, n_times)
@@ -235,6 +240,33 @@ def _read_bare(file: Path, text: Text, n_times: int) -> Foreign:
     layout = layout_of(str(file), values.to_numpy(np.float64))
     named = dict(zip(map(str, range(n_values)), layout.names, strict=True))
     return _of_layout(file, format_of_bare(layout, cells), "line", frame.rename(columns=named))
+
+
+def _read_lean(file: Path, text: Text, day: str) -> Foreign:
+    """LEAN's bars within a day: milliseconds since midnight, prices and volume."""
+    date = pd.to_datetime(day, format="%Y%m%d", errors="coerce")
+    if pd.isna(date):
+        raise DataError(
+            f"{file}: {day} in its name is no date; LEAN names a file of minutes by its day, such as"
+            " 20131007_spy_minute_trade.csv"
+        )
+    if len(text.head[0]) != 6:
+        raise DataError(
+            f"{file}: LEAN's file of {day} has {len(text.head[0])} columns; expected the 6 of trade bars:"
+            " milliseconds since midnight, open, high, low, close, volume"
+        )
+    frame = parse(text, ["timestamp", *PRICES, "volume"], lambda name: False)
+    since = pd.to_numeric(frame["timestamp"], errors="coerce")
+    wrong = np.flatnonzero(~since.between(0, MILLISECONDS_A_DAY - 1))
+    if len(wrong):
+        raise DataError(
+            f"{file}, line {frame.index[wrong[0]]}: {frame['timestamp'].iloc[wrong[0]]} is no time of a"
+            " day; expected milliseconds since midnight, 0 to 86,399,999"
+        )
+    times = date + pd.to_timedelta(since, unit="ms")
+    found = _of_layout(file, "LEAN", "line", frame.assign(timestamp=times))
+    note = "times are those of the exchange: --timezone America/New_York for shares of the US"
+    return replace(found, notes=(*found.notes, note))
 
 
 def _read_yfinance(file: Path, text: Text) -> Foreign:

@@ -82,6 +82,11 @@ _LAYOUTS = (
     Layout("OKX", (*_OHLC, "volume", "volume_2", "quote_volume", "confirm")),
     Layout("Binance klines", (*_OHLC, "volume", *(f"other {i}" for i in range(6)))),
 )
+LEAN_NAME = re.compile(r"(\d{8})(?:_(.+)_(?:minute|second))?_trade\.(?:csv|txt)(?:\.gz)?")
+"""The name of a file of LEAN's bars within a day: the day, and the symbol unless its folder has it."""
+
+MILLISECONDS_A_DAY = 86_400_000
+
 _LEAST_FIT = 0.95
 """Share of rows that must keep the rules of bars under a layout."""
 
@@ -152,6 +157,19 @@ def times_in_front(cells: Sequence[str]) -> int:
     number = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
     all_numbers = all(re.fullmatch(number, cell, re.IGNORECASE) for cell in rest)
     return begin if all_numbers and len(rest) >= 4 else 0
+
+
+def lean_day(name: str) -> str | None:
+    """The day of a file of LEAN's bars within one, which its name begins with.
+
+    Args:
+        name: the name of the file, such as ``20131007_spy_minute_trade.csv`` or ``20131007_trade.csv``.
+
+    Returns:
+        Such as ``20131007``; None if it is no name of such a file.
+    """
+    match = LEAN_NAME.fullmatch(name.lower())
+    return None if match is None else match[1]
 
 
 def format_of_bare(layout: Layout, cells: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from optimizer.bars.foreign_formats import LEAN_NAME
 from optimizer.bars.rows import Rows, first_row
 from optimizer.text import list_text, name_problem, quoted
 
@@ -43,6 +44,8 @@ def symbol_of(path: Path) -> str:
     Args:
         path: the path of the file.
     """
+    if lean := LEAN_NAME.fullmatch(path.name.lower()):
+        return (lean[2] or path.resolve().parent.name).upper()
     name = re.sub(r"(\.(?:csv|txt|json))?\.\w+$", "", path.name, flags=re.IGNORECASE)
     stooq = re.fullmatch(r"(\^?[a-z0-9]+)(?:_([a-z]{2}))?_[dwmqy]", name)
     if stooq:

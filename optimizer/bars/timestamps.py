@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from optimizer.bars import server_zone
 from optimizer.bars.rows import Rows, first_row
 from optimizer.bars.symbols import refuse_nested
 from optimizer.bars.written_times import ZONE_NAME, day_comes_first, iso_text
@@ -27,16 +28,19 @@ def read_zone(source: str, timezone: str) -> zoneinfo.ZoneInfo:
 
     Args:
         source: the file or option, in messages.
-        timezone: such as ``America/New_York``.
+        timezone: such as ``America/New_York``, or ``MetaTrader`` for the time of its servers.
 
     Raises:
         DataError: no time zone has that name.
     """
     try:
+        if timezone.lower() == server_zone.NAME.lower():
+            return server_zone.server_zone()
         return zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise DataError(
-            f"{source}: no time zone {timezone!r}; write it as UTC or America/New_York"
+            f"{source}: no time zone {timezone!r}; write it as UTC, America/New_York, or"
+            f" {server_zone.NAME} for its servers' time"
         ) from error
 
 

@@ -10,7 +10,7 @@ from optimizer.study_file.search_tables import SearchTable, ValidationTable
 from optimizer.study_file.settings import Setting, Sweep, bounds_of
 from optimizer.study_file.study import Study
 
-CORRELATION = ("correlation_penalty", "correlation_lookback", "correlation_refresh")
+CORRELATION = ("correlation_penalty", "correlation_lookback")
 OF_DEBT = ("maintenance_margin", "financing_bps_year", "borrow_bps_year")
 OF_METHOD = {
     "walk_forward": ("train_blocks", "anchored"),
@@ -67,7 +67,7 @@ def _of_risk(study: Study, n_symbols: int) -> Iterator[str]:
         for name in changed(*CORRELATION):
             yield _line("risk", name, "one symbol correlates with nothing")
     elif settings["correlation_penalty"] == 0.0:
-        for name in changed("correlation_lookback", "correlation_refresh"):
+        for name in changed("correlation_lookback"):
             yield _line("risk", name, "correlation_penalty is 0")
     most = settings["max_positions"]
     if changed("max_positions") and bounds_of(most)[0] >= n_symbols:

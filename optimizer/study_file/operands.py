@@ -26,6 +26,10 @@ def _shared(study: Study) -> dict[str, Setting]:
     }
 
 
+MOST_NAMED = 20
+"""Valid names that the message about an unknown one lists: parameters come first."""
+
+
 def _pairs(study: Study) -> list[dict[str, Setting]]:
     """Settings of each strategy, or of all together, with each classifier, by column."""
     own = [
@@ -111,7 +115,7 @@ def _unknown(study: Study, names: list[str], one: Constraint, valid: Iterable[st
     if len(having) > 1:
         full = " or ".join(column(owner, name) for owner in having)
         return f'"{name}" in "{one}" may be {full}; name one'
-    return f'unknown "{name}" in "{one}"; {suggest(name, (*valid, *bare))}'
+    return f'unknown "{name}" in "{one}"; {suggest(name, (*bare, *valid), MOST_NAMED)}'
 
 
 def _bounds(side: str | float, settings: Mapping[str, Setting]) -> tuple[float, float]:

@@ -111,6 +111,11 @@ def _read_time(value: object) -> str:
 
 def _read_timezone(value: object) -> str:
     name = filled_text(value)
+    if name.lower() == "metatrader":
+        raise refusal(
+            f"got {quoted(name)}, which `barsweep data import --timezone` takes alone: it writes bars in"
+            " UTC; give the zone of their market, or leave it out"
+        )
     try:
         zoneinfo.ZoneInfo(name)
     except (ValueError, OSError, KeyError):

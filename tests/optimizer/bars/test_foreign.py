@@ -15,7 +15,9 @@ from optimizer.bars.fixes import Fixes
 from optimizer.bars.foreign import read_foreign
 from optimizer.bars.importing import import_bars
 from optimizer.bars.load import load_bars
+from optimizer.bars.rows import Rows
 from optimizer.bars.symbols import symbol_of
+from optimizer.bars.timestamps import read_times, read_zone
 from optimizer.errors import DataError
 from optimizer.types import Bars
 
@@ -156,6 +158,60 @@ def test_formats(
     assert bars.close[:, 0].tolist() == [101, 102]
     assert bars.volume[:, 0].tolist() == [1000, 1100]
     assert path.read_text(encoding="utf-8") == text  # untouched
+
+
+LEAN = """34200000,1680100,1680500,1680000,1680300,12345
+34260000,1680300,1680900,1680200,1680800,2345
+57540000,1681100,1681200,1680900,1681000,999
+"""
+
+
+@pytest.mark.parametrize("name", ["20131007_spy_minute_trade.csv", "spy/20131007_trade.csv"])
+def test_minutes_of_lean(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    _, bars = written(tmp_path, name, LEAN, timezone="America/New_York")
+    assert bars.symbols == ("SPY",)
+    wanted = ["2013-10-07T13:30", "2013-10-07T13:31", "2013-10-07T19:59"]
+    assert bars.timestamps.tolist() == np.array(wanted, "datetime64[ns]").tolist()
+    assert bars.open[:, 0].tolist() == [168.01, 168.03, 168.11]
+    assert bars.close[:, 0].tolist() == [168.03, 168.08, 168.1]
+    assert bars.volume[:, 0].tolist() == [12345, 2345, 999]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (LEAN.replace("34260000", "86400000"), "line 2: 86400000 is no time of a day"),
+        (LEAN.replace(",12345", ",1,2").replace(",2345", ",1,2"), "has 7 columns; expected the 6"),
+    ],
+)
+def test_minutes_of_lean_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "20131007_spy_minute_trade.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_foreign(path)
+    wrong = path.rename(tmp_path / "20131307_spy_minute_trade.csv")
+    with pytest.raises(DataError, match="20131307 in its name is no date"):
+        read_foreign(wrong)
+
+
+def test_the_time_of_metatraders_servers() -> None:
+    """Seven hours ahead of New York, whose summer begins before Europe's."""
+    rows = [
+        "2003.04.04 00:00:00",
+        "2017.01.04 00:00:00",
+        "2017.03.14 12:00:00",
+        "2040.07.04 00:00:00",
+    ]
+    times = pd.DataFrame({"timestamp": [row.replace(".", "-") for row in rows]})
+    found = read_times(Rows("bars.csv", "line", times), read_zone("", "metatrader"))
+    local = pd.to_datetime(pd.Series(rows), format="%Y.%m.%d %H:%M:%S") - pd.Timedelta(hours=7)
+    wanted = local.dt.tz_localize("America/New_York").dt.tz_convert("UTC")
+    np.testing.assert_array_equal(found.time, wanted.dt.tz_localize(None).to_numpy())
+    with pytest.raises(
+        DataError, match=r"no time zone .MetaTrade.; .* or MetaTrader for its servers"
+    ):
+        read_zone("--timezone", "MetaTrade")
 
 
 def test_yfinance_with_two_tickers_of_different_days(tmp_path: Path) -> None:

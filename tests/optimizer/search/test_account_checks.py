@@ -137,7 +137,7 @@ def test_what_has_no_effect_is_said(
 @pytest.mark.parametrize(
     "tables",
     [
-        {"risk": {"sizing": "weight", "weight": 0.2}},
+        {"risk": {"sizing": "weight", "weight": 0.2, "kelly_fraction": 0.25}},
         {"risk": {"max_positions": 2, "atr_lookback": 5, "stop_loss_atr": 2.0}},
         {"account": {"financing_bps_year": 1.0, "leverage": 2.0}},
         {"validation": {"train_blocks": 4, "method": "walk_forward"}},
