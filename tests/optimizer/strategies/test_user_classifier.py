@@ -104,7 +104,12 @@ def study_of(folder: Path, name: str = "wild", **more: Any) -> Study:
 @pytest.mark.parametrize("name", ["wild", "sure"])
 def test_events_equal_the_sweep(name: str, market: str | None, folder: Path, bars: Bars) -> None:
     parameters: dict[str, Value] = {"strategy": "momentum", "classifier": name}
-    parameters |= {"momentum_lookback": 5, f"{name}_refit_bars": 40, "bear_multiplier": 0.2, "kelly_fraction": 0.2}
+    parameters |= {
+        "momentum_lookback": 5,
+        f"{name}_refit_bars": 40,
+        "bear_multiplier": 0.2,
+        "kelly_fraction": 0.2,
+    }
     path = folder / f"{name}.py"
     found = optimizer.backtest(bars, parameters, market=market, holdout=0.3, classifier_path=path)
     study = single_set_study(parameters, {}, False, market, 0.3, own_classifier={"path": str(path)})
