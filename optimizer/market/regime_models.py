@@ -68,6 +68,9 @@ class GivenClassifier(Protocol):
             returns: shape (train_bars,), log returns of the market.
             values: the value of each of its parameters.
 
+        Returns:
+            The fitted model.
+
         Raises:
             FitError: the window yields no model.
         """

@@ -216,12 +216,13 @@ def keep_source(source: StrategySource) -> None:
     """
     folder = strategies_folder() / source.hash[:20]
     checked = folder / "checked"
-    if checked.exists():
+    files = kept_files(source)
+    if checked.exists() and all((folder / name).exists() for name in files):
         with contextlib.suppress(OSError):
             os.utime(checked)
         return
     with exclusive():
-        for name, content in kept_files(source).items():
+        for name, content in files.items():
             _write(folder / name, content)
         checked.touch()
         _remove_old()

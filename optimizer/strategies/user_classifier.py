@@ -106,7 +106,7 @@ class UserClassifier:
         return cls(classifier_from_dict(content))
 
     def to_dict(self) -> dict[str, Any]:
-        """Its name, its file and what that declares, as plain values."""
+        """The name, the file and what that declares, as plain values."""
         return self.declaration.to_dict()
 
     def fit(self, bar: int, returns: FloatArray, values: Mapping[str, float]) -> UserModel:
@@ -116,6 +116,9 @@ class UserClassifier:
             bar: the bar of the fit, from 0, counted in bars of the market.
             returns: shape (train_bars,), log returns of the market.
             values: the value of each of its parameters.
+
+        Returns:
+            The fitted model.
 
         Raises:
             FitError: the function returned None.
@@ -171,7 +174,7 @@ class UserClassifier:
         _load(declaration, source)
 
     def source(self) -> StrategySource:
-        """Its file and the modules next to it, or their kept copy; see ``recorded_source``.
+        """The file and the modules next to it, or their kept copy; see ``recorded_source``.
 
         Raises:
             StrategyError: the file is missing or has changed, and there is no copy.
@@ -364,6 +367,9 @@ def read_classifier(path: str | Path, name: str) -> UserClassifier:
         path: the path of the Python file.
         name: the name of the classifier.
 
+    Returns:
+        The classifier.
+
     Raises:
         StrategyError: the file cannot be used; names the place in it.
     """
@@ -379,6 +385,9 @@ def read_recorded_classifier(path: str | Path, name: str) -> UserClassifier:
     Args:
         path: the path of the Python file.
         name: the name of the classifier.
+
+    Returns:
+        The classifier.
 
     Raises:
         UntrustedCodeError: the file is not approved.

@@ -21,7 +21,7 @@ class ClassifierConfig:
     Attributes:
         model: fitted on earlier bars; without one the market is neutral.
         carried: the carried state of the model after the last bar; None before its first.
-        probabilities: of a bear and of a bull market at the last bar; 0 where nobody asked.
+        probabilities: those of a bear and of a bull market at the last bar; 0 where nobody asked.
     """
 
     model: RegimeModel | None = None

@@ -87,7 +87,7 @@ class StatelessStrategy:
             symbol: index.
             signal_id: the ID of the signal.
             position: what ``config.position_values`` names, as ``PortfolioContainer.at_close`` gives it.
-            regime: of which ``config.regime_values`` names probabilities; None where it names none.
+            regime: the regime whose probabilities ``config.regime_values`` names; None if it names none.
 
         Raises:
             SignalError: the user's ``signal`` raised.

@@ -23,7 +23,7 @@ from optimizer.store.export import export_sets
 from optimizer.strategies import approvals, user_classifier
 from optimizer.strategies.bound_kernels import strategies_folder
 from optimizer.strategies.user_classifier import UserClassifier, read_classifier
-from optimizer.study_file.space import build_space
+from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, recorded_study, study_from_dict
 from optimizer.sweep.inputs import prepare
 from optimizer.sweep.rules import study_rules
@@ -103,8 +103,13 @@ def study_of(folder: Path, name: str = "wild", **more: Any) -> Study:
 @pytest.mark.parametrize("market", [None, "BBB"])
 @pytest.mark.parametrize("name", ["wild", "sure"])
 def test_events_equal_the_sweep(name: str, market: str | None, folder: Path, bars: Bars) -> None:
-    parameters = {"strategy": "momentum", "momentum_lookback": 5, "classifier": name}
-    parameters |= {f"{name}_refit_bars": 40, "bear_multiplier": 0.2, "kelly_fraction": 0.2}
+    parameters: dict[str, Value] = {"strategy": "momentum", "classifier": name}
+    parameters |= {
+        "momentum_lookback": 5,
+        f"{name}_refit_bars": 40,
+        "bear_multiplier": 0.2,
+        "kelly_fraction": 0.2,
+    }
     path = folder / f"{name}.py"
     found = optimizer.backtest(bars, parameters, market=market, holdout=0.3, classifier_path=path)
     study = single_set_study(parameters, {}, False, market, 0.3, own_classifier={"path": str(path)})
@@ -113,7 +118,8 @@ def test_events_equal_the_sweep(name: str, market: str | None, folder: Path, bar
 
 
 def test_its_probabilities_reach_signals(folder: Path, bars: Bars) -> None:
-    parameters = {"strategy": "reading", "classifier": "sure", "kelly_fraction": 0.2}
+    parameters: dict[str, Value] = {"strategy": "reading", "classifier": "sure"}
+    parameters["kelly_fraction"] = 0.2
     own = {"reading": {"path": str(folder / "reading.py")}}
     found = optimizer.backtest(
         bars,
