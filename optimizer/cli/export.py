@@ -28,6 +28,10 @@ def export(
         Optional[list[int]],
         typer.Option("--set", min=0, help="Number of a set to write; may be repeated."),
     ] = None,
+    bars: Annotated[
+        bool,
+        typer.Option("--bars", help="Keep the study's bars next to the file, to tell revisions."),
+    ] = False,
     next: Annotated[
         bool, typer.Option("--next", help="The set that the walk-forward would trade next.")
     ] = False,
@@ -53,6 +57,10 @@ def export(
             else:
                 path = export_sets(folder, top=top, numbers=sets or (), format=known, out=out)
             say(f"exported: {path}")
+            if bars:
+                from optimizer.trading.plan import keep_bars
+
+                say(f"bars: {keep_bars(folder, path)}")
             return
     raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
 
