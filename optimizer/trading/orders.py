@@ -15,7 +15,6 @@ from kernels.codes import ENTRIES, MARKET_ENTRY, SIZINGS, WAITING
 from optimizer.analytics.tables import TABLES
 from optimizer.errors import DataError
 from optimizer.flow.account_flow import AccountFlow, BarParts
-from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.review.exported import naming_export
 from optimizer.review.refusals import WHY
@@ -24,7 +23,8 @@ from optimizer.store.ledger import note_look
 from optimizer.trading.account import Account, Position, read_positions, read_state
 from optimizer.trading.history import History
 from optimizer.trading.plan import TradingSet, open_to_trade
-from optimizer.types import Bar, Bars, Order, Regime, Signal
+from optimizer.trading.taking_over import AccountTakingFlow, Takeover
+from optimizer.types import Bars, Order, Regime, Signal
 
 REGIMES = {-1: "bear", 0: "neutral", 1: "bull"}
 _DIRECTIONS = {-1.0: "short", 0.0: "flat", 1.0: "long", 2.0: "hold"}
@@ -211,12 +211,12 @@ class Decider:
         if last < self._done:
             raise DataError(f"{plan.bars.source}: no bar after {plan.bars.timestamps[last]}")
         if self._flow is None:
-            own = None
-            if account is not None:
-                lots = account.lots(plan.bars, plan.rules, self._source)
-                own = account.cash, lots, account.entries(plan.bars.symbols)
-            flow = plan.opened(self._trace, lambda *parts: _Deciding(own, *parts))
+            flow = plan.opened(self._trace, _Deciding)
             assert isinstance(flow, _Deciding)
+            if account is not None:
+                lots = tuple(account.lots(plan.bars, plan.rules, self._source))
+                entries = tuple(account.entries(plan.bars.symbols))
+                flow.takeover = Takeover(last, account.cash, lots, entries)
             self._flow = flow
         plan.extend(self._flow)
         self._flow.last = last
@@ -288,43 +288,20 @@ class _Held:
     entries: tuple[float, ...]
 
 
-class _Deciding(EventFlow):
-    """A flow of one portfolio, which at the last close decides for the account that it is given."""
+class _Deciding(AccountTakingFlow):
+    """A flow of one portfolio that says what it holds and what it orders at the last bar."""
 
-    def __init__(
-        self,
-        own: tuple[float, list[float], list[float | None]] | None,
-        *parts: Any,
-    ) -> None:
-        super().__init__(*parts)
-        self._own = own
-        self.last = 0
-        self.held = _Held(0.0, 0.0, (), ())
-
-    def _own_signals(self, one: AccountFlow, bar: Bar) -> list[Signal]:
-        self._hold(one, bar)
-        return super()._own_signals(one, bar)
+    last = 0
 
     def _decide(
         self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
     ) -> tuple[Order, ...]:
-        self._hold(one, parts.bar)
+        orders = super()._decide(one, parts, signals, regime)
         if parts.bar.index == self.last:
-            if parts.refreshed:
-                one.container.refresh_correlation()
-            view = one.container.get_state()
+            view = self.view()
             entries = tuple(position.entry for position in view.positions)
             self.held = _Held(view.cash, view.equity, view.lots, entries)
-        return super()._decide(one, parts, signals, regime)
-
-    def _hold(self, one: AccountFlow, bar: Bar) -> None:
-        """Put the given account in place of the simulated one, once."""
-        if self._own is None or bar.index != self.last:
-            return
-        cash, lots, entries = self._own
-        self._own = None
-        one.container.take_over(cash, lots, entries, bar, self._ranges)
-        one.note_stops(bar)
+        return orders
 
     def placed(self) -> list[tuple[int, float, int, float]]:
         """The orders: symbol, lots, how they enter, and where they wait (0 at the market)."""

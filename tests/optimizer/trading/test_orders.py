@@ -13,17 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import tomli_w
 
 from optimizer.errors import DataError, ExportError
 from optimizer.review.exported import naming_export
 from optimizer.review.refusals import WHY
 from optimizer.review.rerun import rerun_set
-from optimizer.search.run import run_study
-from optimizer.store.export import export_sets, load_export
+from optimizer.store.export import load_export
 from optimizer.store.ledger import read_ledger
 from optimizer.store.ledger_entries import Look
-from optimizer.study_file.load import load_study
 from optimizer.study_file.space import build_space
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.sweep.rules import study_rules
@@ -31,27 +28,8 @@ from optimizer.trading.orders import Decider, NextOrders, next_orders
 from optimizer.trading.plan import TradingSet, open_to_trade
 from optimizer.types import Bars
 from tests.support.command import barsweep
-from tests.support.studies import mapping, random_bars, write_bars
-
-N_STUDY, N_DAYS = 150, 250
-EVERY = random_bars(N_STUDY + N_DAYS)
-"""The bars of a study, and 250 days after them."""
-
-
-def exported(home: Path, name: str, bars: Bars, /, **tables: Any) -> Path:
-    """The best set of a study on the first bars, which stand next to it in a file."""
-    home.mkdir(parents=True, exist_ok=True)
-    write_bars(home / "bars.parquet", bars)
-    study = mapping("bars.parquet", study={"name": name}, search={"trials": 4}, **tables)
-    (home / "study.toml").write_text(tomli_w.dumps(study))
-    run_study(load_study(home / "study.toml"), out=home / "out", workers=1)
-    return export_sets(home / "out")
-
-
-@pytest.fixture(scope="module")
-def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("orders")
-    return exported(home, "daily", EVERY.head(N_STUDY), risk={"correlation_penalty": 0.5})
+from tests.support.studies import random_bars, write_bars
+from tests.support.trading import EVERY, N_DAYS, N_STUDY, exported
 
 
 def opened(path: Path, bars: Bars) -> TradingSet:
