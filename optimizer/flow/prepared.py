@@ -257,9 +257,9 @@ def prepare_flow(
         risk: see ``study_specs``.
         first_bar: bar of the first decision; None takes the longest warm-up of the study.
         warm_up: bars of its own that a symbol has before its first decision; None likewise.
-        data_hash: of the bars that these go on with, where more are to come: IDs are made from it, so
-            that they stay as they are, and one bar from the first decision on is enough. None for bars
-            that are all there.
+        data_hash: the hash of the bars with which these begin, where more are to come: IDs are made
+            from it, so that they stay as they are, and one bar from the first decision on is enough.
+            None for bars that are all there.
 
     Raises:
         StudyFileError: a searched parameter is continuous.

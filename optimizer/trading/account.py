@@ -39,7 +39,7 @@ class Account:
 
     Attributes:
         cash: money.
-        positions: by symbol; a symbol that is not there is flat.
+        positions: the positions by symbol; a symbol that is not there is flat.
     """
 
     cash: float
@@ -107,6 +107,9 @@ def read_state(path: Path) -> Account:
     Args:
         path: such as the ``account.json`` that ``barsweep trade`` keeps.
 
+    Returns:
+        The account.
+
     Raises:
         DataError: it cannot be read, or a value is missing or of the wrong kind.
     """
@@ -133,6 +136,9 @@ def read_positions(path: Path, cash: float) -> Account:
         path: CSV or Parquet with the columns ``symbol`` and ``quantity`` (signed units) and, if it is
             known, ``entry``, the mean price of the fills; others are ignored.
         cash: money.
+
+    Returns:
+        The account.
 
     Raises:
         DataError: it cannot be read, or a value is missing or of the wrong kind.

@@ -107,7 +107,7 @@ class TradingBroker(Protocol):
         """
 
     async def account(self, symbols: Sequence[str]) -> Account:
-        """Cash and positions.
+        """The cash and the positions.
 
         Args:
             symbols: the symbols that matter; others are left out.
@@ -146,22 +146,44 @@ class DryRun:
         self.name = f"{broker.name}, dry run"
 
     async def place(self, order: Order) -> Report:
-        """Say that the order was not sent."""
+        """The report of an order that was not sent.
+
+        Args:
+            order: the order.
+        """
         return Report(order.id, "cancelled", reason="dry run")
 
     async def report(self, id: str, symbol: str) -> Report | None:
-        """Say that the order was not sent."""
+        """The report of an order that was not sent.
+
+        Args:
+            id: the ID of the order.
+            symbol: its symbol.
+        """
         return Report(id, "cancelled", reason="dry run")
 
     async def cancel(self, id: str, symbol: str) -> None:
-        """Nothing was sent."""
+        """Do nothing, since nothing was sent.
+
+        Args:
+            id: the ID of the order.
+            symbol: its symbol.
+        """
 
     async def account(self, symbols: Sequence[str]) -> Account:
-        """The account of the broker."""
+        """The account of the broker.
+
+        Args:
+            symbols: the symbols that matter.
+        """
         return await self._broker.account(symbols)
 
     async def open_orders(self, symbols: Sequence[str]) -> Mapping[str, str]:
-        """Those of the session: none."""
+        """The open orders of the session: none.
+
+        Args:
+            symbols: the symbols that matter.
+        """
         return {}
 
     async def clock(self) -> np.datetime64 | None:
@@ -169,7 +191,11 @@ class DryRun:
         return await self._broker.clock()
 
     async def see(self, seen: SeenBar) -> None:
-        """Nothing waits."""
+        """Do nothing, since nothing waits.
+
+        Args:
+            seen: the bar.
+        """
 
     async def close(self) -> None:
         """Let go of the broker."""

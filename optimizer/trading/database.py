@@ -16,6 +16,9 @@ def open_sqlite(path: Path, metadata: sa.MetaData) -> sa.Engine:
     Args:
         path: the file.
         metadata: the tables.
+
+    Returns:
+        The file as SQLAlchemy knows it.
     """
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path.absolute())), connect_args={"timeout": 30.0}

@@ -75,7 +75,7 @@ class ReplayedFeed:
         return self._bars.head(place + 1)
 
     def later(self, last: np.datetime64) -> bool:
-        """False: the clock of a replay waits for whoever takes its bars.
+        """Whether a closed bar after a time is there: never, for a replay waits for whoever takes it.
 
         Args:
             last: time of a bar.
@@ -120,6 +120,12 @@ class GrowingFeed:
 
         Args:
             last: time of the last bar that is known.
+
+        Returns:
+            All closed bars so far.
+
+        Raises:
+            StaleFeedError: none has come for too long.
         """
         begun = time.monotonic()
         while True:

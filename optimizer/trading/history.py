@@ -104,6 +104,9 @@ def compared(
         terms: the terms of the study.
         n_recorded: number of bars that it had.
         references: files that may still hold them, tried in order where the bars have been revised.
+
+    Returns:
+        The bars, and what was revised in them.
     """
     if every.n_bars >= n_recorded:
         head = every.head(n_recorded)

@@ -26,7 +26,7 @@ def same_bars(bars: Bars, newer: Bars, n_bars: int) -> bool:
 
 
 def joined(bars: Bars, newer: Bars, place: int, stop: int) -> Bars:
-    """Bars, and later ones of others after them.
+    """The bars that others lengthen.
 
     Args:
         bars: the first ones.

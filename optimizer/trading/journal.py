@@ -64,7 +64,7 @@ class Event:
         bar: index of the bar at which it happened, or of the next one.
         time: when, UTC.
         kind: one of ``KINDS`` of ``optimizer.trading.limits``.
-        detail: in words.
+        detail: what happened, in words.
         symbol, order_id: what it is about; None where it is about neither.
     """
 

@@ -85,6 +85,9 @@ class PaperBroker:
 
         Args:
             order: the order.
+
+        Returns:
+            What is known of it.
         """
         with self._engine.begin() as connection:
             known = self._known(connection, order.id)
@@ -144,7 +147,7 @@ class PaperBroker:
             )
 
     async def account(self, symbols: Sequence[str]) -> Account:
-        """Cash and positions.
+        """The cash and the positions.
 
         Args:
             symbols: the symbols that matter.
@@ -165,7 +168,7 @@ class PaperBroker:
             return {row.id: row.symbol for row in connection.execute(query)}
 
     async def clock(self) -> np.datetime64 | None:
-        """None: it is on this machine."""
+        """The broker's time: that of this machine, so None."""
         return None
 
     async def close(self) -> None:

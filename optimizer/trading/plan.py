@@ -78,6 +78,9 @@ def open_to_trade(
         accept_revisions: go on where bars that the study had are others now.
         trust: approve the strategy file that the export names, for good.
 
+    Returns:
+        The set.
+
     Raises:
         ExportError: the file cannot be used, or orders cannot be decided by the rules of the study.
         DataError: the bars cannot be used, or those that the study had were revised.

@@ -62,7 +62,7 @@ class Session:
         journal: what the session remembers.
         trace: where the flow and the session write down what happens; None for nowhere.
         limits: what stops it.
-        folder: for ``account.json``, the state after each bar; None writes none.
+        folder: the place of ``account.json``, the state after each bar; None writes none.
         accept_revisions: begin again, from what the broker holds, where bars before the session are
             others now.
         say: is told each bar and event in words.
@@ -504,7 +504,7 @@ class Session:
 
         Args:
             kind: one of ``KINDS``.
-            detail: in words.
+            detail: what happened, in words.
         """
         self._note(kind, detail)
 
