@@ -115,6 +115,7 @@ class Brokers(StrEnum):
     """Where a session trades."""
 
     PAPER = "paper"
+    ALPACA = "alpaca"
 
 
 def trade(

@@ -17,6 +17,7 @@ from optimizer.flow.folder import FlowFolder
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.review.exported import naming_export
 from optimizer.store.names import MANIFEST
+from optimizer.trading.alpaca import AlpacaBroker
 from optimizer.trading.broker import DryRun, TradingBroker
 from optimizer.trading.feeds import Feed, GrowingFeed, ReplayedFeed
 from optimizer.trading.journal import Journal
@@ -48,7 +49,7 @@ class Settings:
         limits: what else stops it.
     """
 
-    broker: Literal["paper"] = "paper"
+    broker: Literal["paper", "alpaca"] = "paper"
     live: bool = False
     replay: bool = False
     start: str | None = None
@@ -180,6 +181,9 @@ def _feed(found: TradingSet, settings: Settings) -> Feed:
 
 
 def _broker(plan: PreparedFlow, settings: Settings, folder: Path) -> TradingBroker:
+    if settings.broker == "alpaca":
+        account = AlpacaBroker(timeout=settings.limits.timeout)
+        return account if settings.live else DryRun(account)
     rules = plan.rules
     cash = rules.initial_cash if settings.cash is None else settings.cash
     bars = plan.bars

@@ -54,9 +54,9 @@ def orders_table(replayed: Replay) -> pd.DataFrame:
         replayed: the set.
 
     Returns:
-        A row a symbol and bar in which it traded, indexed by the bar's time (UTC), in the order of time
-        and symbol: ``symbol``, ``amount`` (units, negative if sold), ``price`` (spread, slippage and impact
-        included) and ``commission`` (money).
+        A row a symbol and bar in which it traded, indexed by the bar's time (UTC), in order of time
+        and symbol: ``symbol``, ``amount`` (units, negative if sold), ``price`` (spread, slippage and
+        impact included) and ``commission`` (money).
     """
     fills = replayed.result.fills
     frame = pd.DataFrame(
