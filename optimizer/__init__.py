@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from optimizer.study_file.load import load_study
     from optimizer.study_file.study import study_from_dict
     from optimizer.sweep.backtest_result import BacktestResult
+    from optimizer.trading.orders import next_orders
     from optimizer.types import Bars
     from optimizer.views.backtest import plot_backtest
     from optimizer.views.heatmap import heatmap
@@ -109,6 +110,7 @@ __all__ = [
     "load_study",
     "look_ahead_check",
     "metrics",
+    "next_orders",
     "panel",
     "plot_backtest",
     "plot_study",
@@ -151,6 +153,7 @@ _HOMES = {
     "load_study": "optimizer.study_file.load",
     "look_ahead_check": "optimizer.flow.look_ahead",
     "metrics": "optimizer.flow.returns",
+    "next_orders": "optimizer.trading.orders",
     "panel": "optimizer.strategies.chosen",
     "plot_backtest": "optimizer.views.backtest",
     "plot_study": "optimizer.views.study_figures",

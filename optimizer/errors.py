@@ -64,3 +64,7 @@ class StudyError(BarsweepError, RuntimeError):
 
 class ExportError(BarsweepError, ValueError):
     """An exported parameter set that cannot be read, or a folder with nothing to export."""
+
+
+class BrokerError(BarsweepError, RuntimeError):
+    """A broker that cannot be used, or a trading session that cannot go on: names what to do."""

@@ -32,7 +32,7 @@ LAYERS = [
         "versions",
     ),
     *("bars", "market", "strategies", "study_file", "sweep", "store", "analytics", "flow"),
-    *("engine", "selection", "review", "search", "views", "bench", "project", "cli"),
+    *("engine", "selection", "review", "trading", "search", "views", "bench", "project", "cli"),
 ]
 """The modules and packages of ``optimizer``: each imports only itself and those before it."""
 

@@ -116,6 +116,19 @@ sa.Table(
     *(_real(name) for name in ("equity", "cash", "exposure", "drawdown")),
 )
 
+sa.Table(
+    "events",
+    _METADATA,
+    _text("event_id", key=True),
+    _text("portfolio_id"),
+    _whole("bar"),
+    _text("time"),
+    _text("kind"),
+    _text("symbol", null=True),
+    _text("order_id", null=True),
+    _text("detail"),
+)
+
 TABLES: Mapping[str, sa.Table] = dict(_METADATA.tables)
 """Tables by name, in the order in which they are written; a row is a tuple in a table's order.
 
@@ -127,7 +140,8 @@ wanted, ``target`` the one that its order leads to, ``budget_share`` the factor 
 all targets, of the close were scaled. The columns of an order after these are those of
 ``optimizer.types.Sizing``. ``number`` counts the fills of a portfolio in a bar from 1. ``bar_id`` of a
 signal is the bar of its decision, that of a fill the bar at which it filled (or the symbol's last one
-before it, where it is ruin that filled while the symbol had none). Values, costs and cash are in the
+before it, where it is ruin that filled while the symbol had none). ``events`` are those of a trading
+session; their ``kind`` is one of ``optimizer.trading.limits.KINDS``. Values, costs and cash are in the
 currency of the prices, quantities in units. Fills that open or add share one ``cash_after`` in a bar:
 that after all of them. A value that does not apply is None, never NaN: the order of a stop's fill
 (``opening_order_id`` names the one that opened the position), the size of an order without ``Sizing``, or

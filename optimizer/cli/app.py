@@ -20,6 +20,7 @@ from optimizer.cli.new import new
 from optimizer.cli.results import list_, show
 from optimizer.cli.stress import stress
 from optimizer.cli.study import check, resume, run
+from optimizer.cli.trading import orders, trade
 from optimizer.cli.views import dashboard, plot, report, tearsheet
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -38,6 +39,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ledger": ledger,
     "export": export,
     "replay": replay,
+    "orders": orders,
+    "trade": trade,
     "stress": stress,
     "tearsheet": tearsheet,
     "flow": flow,

@@ -28,6 +28,10 @@ def export(
         Optional[list[int]],
         typer.Option("--set", min=0, help="Number of a set to write; may be repeated."),
     ] = None,
+    bars: Annotated[
+        bool,
+        typer.Option("--bars", help="Keep the study's bars next to the file, to tell revisions."),
+    ] = False,
     next: Annotated[
         bool, typer.Option("--next", help="The set that the walk-forward would trade next.")
     ] = False,
@@ -53,6 +57,10 @@ def export(
             else:
                 path = export_sets(folder, top=top, numbers=sets or (), format=known, out=out)
             say(f"exported: {path}")
+            if bars:
+                from optimizer.trading.plan import keep_bars
+
+                say(f"bars: {keep_bars(folder, path)}")
             return
     raise ExportError(f"--format: got {format!r}; valid: {', '.join(FORMATS)}")
 
@@ -75,6 +83,20 @@ def replay(
         Optional[Path],
         typer.Option(metavar="FILE", help="Write the daily returns to a .csv or .parquet file."),
     ] = None,
+    positions: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Write the value of each position, and the cash."),
+    ] = None,
+    weights: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Write the share of each position in the equity."),
+    ] = None,
+    orders: Annotated[
+        Optional[Path], typer.Option(metavar="FILE", help="Write what was bought and sold.")
+    ] = None,
+    trades: Annotated[
+        Optional[Path], typer.Option(metavar="FILE", help="Write every trade from flat to flat.")
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Simulate an exported set again and compare; exit with 1 if a metric differs."""
@@ -84,6 +106,12 @@ def replay(
         from optimizer.views.tearsheet import check_returns_file
 
         check_returns_file(returns)
+    given = {"positions": positions, "weights": weights, "orders": orders, "trades": trades}
+    files = {name: path for name, path in given.items() if path is not None}
+    if files:
+        from optimizer.views.outgoing import check_table_files
+
+        check_table_files(files)
     events = flow is Replayed.EVENTS
     result = replay_set(file, number=number, data=data, events=events, trust=trust)
     if result.costs.get("fill") == "close":
@@ -114,6 +142,12 @@ def replay(
         from optimizer.views.tearsheet import write_returns
 
         say(f"returns: {write_returns(result, returns)}")
+    if files:
+        from optimizer.views.outgoing import write_tables
+
+        write_tables(result, files)
+        for name, path in files.items():
+            say(f"{name}: {path}")
     if result.parity is not None:
         say(
             f"event flow: equity of {counted(result.parity.n_bars, 'bar')} and"

@@ -124,6 +124,8 @@ def farewell() -> str:
     folder = command_state.folder
     if folder is None:
         return word
+    if (folder / "trade.db").is_file():
+        return f"{word}; the session so far is kept in {folder}: the same command goes on"
     if (folder / "flow.json").is_file():
         return (
             f"{word}; the bars traced so far are kept in {folder}, but a flow cannot be resumed:"

@@ -96,6 +96,15 @@ class AccountFlow:
         self._by_broker = broker is not None
         self._stopped: dict[int, float] = {}
 
+    def extend(self, rules: Rules, ends: IntArray) -> None:
+        """Let the portfolio go on beyond the bars for which it was made.
+
+        Args:
+            rules: the rules of the study on more bars.
+            ends: last bar of each symbol that ends before these bars do; -1 for others.
+        """
+        self._rules, self._ends = rules, ends
+
     def until_decision(
         self, parts: BarParts, market: Market, filled: Sequence[Fill] | None
     ) -> None:
@@ -221,13 +230,21 @@ class AccountFlow:
         for fill in self.execution.take_fills(filled, bar, container.lots):
             self._book((fill,), market)
         self._reject_orders(bar, self.execution.rejected_orders)
-        held = container.lots
+        self.note_stops(bar)
+
+    def note_stops(self, bar: Bar) -> None:
+        """Let the decisions of a bar close each position whose stop or target it has reached.
+
+        Args:
+            bar: the bar.
+        """
+        held = self.container.lots
         for s, lots in enumerate(held):
             if self._rules.stops and lots != 0.0 and bar.traded[s]:
-                position = StopInputs(*container.stop_inputs(s), 0.0)
+                position = StopInputs(*self.container.stop_inputs(s), 0.0)
                 if StatelessRiskManager.stop(position, self.spec.risk, bar, s) > 0.0:
                     self._stopped[s] = 1.0 if lots > 0.0 else -1.0
-        container.carry_best_prices(bar, held, ())
+        self.container.carry_best_prices(bar, held, ())
 
     def _reject_orders(self, bar: Bar, orders: Sequence[tuple[Order, str]]) -> None:
         for order, reason in orders:

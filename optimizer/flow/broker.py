@@ -12,7 +12,7 @@ from optimizer.types import Fill, Order
 
 
 class Broker(Protocol):
-    """A real broker, or a simulated one of somebody's own. barsweep has none.
+    """A real broker, or a simulated one of somebody's own. ``optimizer.trading`` has those of barsweep.
 
     ``EventFlow.on_bar_of_broker`` sends the orders of each close, and asks at the next bar what has
     filled. Orders are at the market and good until then: what is not filled by the time the flow asks,

@@ -23,7 +23,7 @@ from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.flow.tracing import Trace, Tracer
 from optimizer.market.clock import MarketClock
 from optimizer.market.feature_keys import FeatureKey, indicator_name
-from optimizer.market.features import GivenFeature
+from optimizer.market.features import FeatureColumns, GivenFeature
 from optimizer.strategies.position_values import chosen_values
 from optimizer.sweep.rules import Rules
 from optimizer.types import (
@@ -197,6 +197,28 @@ class EventFlow:
         self._ranges = self._earlier_ranges = np.zeros(len(symbols))
         self._regimes: dict[str, Regime] = {}
         self._times: list[np.datetime64] = []
+
+    def extend(
+        self,
+        rules: Rules,
+        live: MaskArray,
+        ends: IntArray,
+        clock: MarketClock | None,
+        tradable: MaskArray | None,
+        known: FeatureColumns | None = None,
+    ) -> None:
+        """Let the flow go on beyond the bars for which it was made.
+
+        Args:
+            rules, live, ends, clock, tradable: those of more bars, the first ones of which are those
+                for which it was made.
+            known: the features of the user's strategies at all of them; None computes them bar by bar.
+        """
+        self._rules, self._rates = rules, rules.closing_rates(self._first)
+        self._live = live
+        self.hub.extend(clock, tradable, known)
+        for one in self._portfolios:
+            one.extend(rules, ends)
 
     def on_bar(self, bar: Bar) -> None:
         """Take the next bar of all symbols through every portfolio.

@@ -91,7 +91,7 @@ class FlowFolder:
 
     @contextlib.contextmanager
     def tracing(
-        self, flow: PreparedFlow, url: str | None, *, overwrite: bool
+        self, flow: PreparedFlow, url: str | None, *, overwrite: bool = False, go_on: bool = False
     ) -> Iterator[AnalyticsWriter]:
         """Write the trace of a flow. An earlier flow in the folder is removed once the database is open.
 
@@ -99,6 +99,7 @@ class FlowFolder:
             flow: the flow to trace.
             url: the URL of the database; None takes a file in the folder.
             overwrite: replace a flow that the folder holds.
+            go_on: add to the trace that the folder holds, if it holds one.
 
         Returns:
             The writer of the trace, closed at the end of the block.
@@ -112,12 +113,13 @@ class FlowFolder:
         record = FlowRecord(
             study=flow.study.name,
             study_hash=flow.study.content_hash,
-            data_hash=flow.bars.content_hash,
+            data_hash=flow.data_hash,
             database=None if url is None else parse_url(url).kept,
             portfolios=tuple(spec.id for spec in flow.specs),
             state="running",
         )
-        with self._replacing(overwrite):
+        going_on = go_on and (self.path / RECORD).exists()
+        with self._adding() if going_on else self._replacing(overwrite):
             self._write(record)
             writer = AnalyticsWriter(url or self._own_database(), self.path / SPILL)
         try:
@@ -139,6 +141,19 @@ class FlowFolder:
         content = {"kind": KIND, "schema_version": SCHEMA_VERSION, **asdict(record)}
         text = json.dumps(content, indent=1)
         write_atomically(self.path / RECORD, lambda part: part.write_text(f"{text}\n"))
+
+    @contextlib.contextmanager
+    def _adding(self) -> Iterator[None]:
+        """Make sure that the folder holds a flow which may be added to."""
+        refuse_links(self.path, _OWN)
+        self.record()
+        spill = self.path / SPILL
+        if spill.exists():
+            raise StudyError(
+                f"{spill}: rows that the database did not take; load them with `barsweep analytics import"
+                f" {spill}`, and remove the file"
+            )
+        yield
 
     @contextlib.contextmanager
     def _replacing(self, overwrite: bool) -> Iterator[None]:

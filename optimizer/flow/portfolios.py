@@ -100,7 +100,12 @@ def portfolio_specs(
 
 
 def study_specs(
-    study: Study, space: Space, rules: Rules, bars: Bars, risk: Literal["first", "all"] = "first"
+    study: Study,
+    space: Space,
+    rules: Rules,
+    bars: Bars,
+    risk: Literal["first", "all"] = "first",
+    data_hash: str | None = None,
 ) -> Iterator[PortfolioSpec]:
     """Every combination of a study's grid as a portfolio.
 
@@ -109,11 +114,12 @@ def study_specs(
         space, rules: the parameter space and the rules of the study.
         bars: the bars of the study; others make another flow.
         risk: ``first`` takes the first swept value of each tile, ``all`` takes all.
+        data_hash: the hash of bars from which IDs are made; None takes that of ``bars``.
 
     Raises:
         StudyFileError: a searched parameter is continuous.
     """
-    owner = short_hash([study.content_hash, bars.content_hash])
+    owner = short_hash([study.content_hash, data_hash or bars.content_hash])
     for branch in space.branches:
         for point in branch.points():
             lanes = branch.lanes(point, 0, 1 if risk == "first" else None)

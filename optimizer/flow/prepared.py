@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from optimizer.bars.checks import require_bars
 from optimizer.flow.broker import Broker
 from optimizer.flow.containers.execution import ExecutionContainer
 from optimizer.flow.containers.feature_hub import FeatureHub
@@ -16,8 +17,8 @@ from optimizer.flow.event_flow import EventFlow, FlowResult
 from optimizer.flow.parts import execution_container, feature_hub
 from optimizer.flow.portfolios import PortfolioSpec, study_specs
 from optimizer.flow.tracing import Trace
-from optimizer.market.feature_keys import FeatureKey
-from optimizer.market.features import GivenFeature
+from optimizer.market.feature_keys import FeatureKey, read_name
+from optimizer.market.features import GivenFeature, compute_features
 from optimizer.study_file.space import build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study, recorded_study
@@ -44,6 +45,7 @@ class PreparedFlow:
         split: first bar of the holdout; None without a holdout.
         stop: bars that are taken, from the first one on.
         risk: which risk configurations run, see ``study_specs``.
+        data_hash: the hash of bars from which IDs are made.
     """
 
     study: Study
@@ -58,6 +60,7 @@ class PreparedFlow:
     _keys: tuple[FeatureKey, ...]
     _given: Mapping[str, GivenFeature]
     _tradable: MaskArray
+    data_hash: str
 
     @property
     def n_steps(self) -> int:
@@ -132,7 +135,7 @@ class PreparedFlow:
             self._live,
             symbol_ends(self.bars),
             self.split,
-            self.bars.content_hash,
+            self.data_hash,
             trace,
             self._given,
             broker,
@@ -140,13 +143,29 @@ class PreparedFlow:
             self._tradable,
         )
 
+    def extend(self, flow: EventFlow) -> None:
+        """Let a flow of the same set on fewer of these bars go on to the last one.
+
+        Features of the user's strategies are computed for all bars at once, as the sweep does.
+
+        Args:
+            flow: made by ``opened`` of a flow prepared on the first ones of these bars.
+        """
+        clock = self._rules.clock(self.bars)
+        keys = [key for key in self._keys if read_name(key[0]).given]
+        known = None
+        if keys:
+            known = compute_features(self.bars, keys, self._given, clock, self._tradable)
+        ends = symbol_ends(self.bars)
+        flow.extend(self._rules, self._live, ends, clock, self._tradable, known)
+
     def trace_portfolios(self, trace: Trace) -> None:
         """Write down which portfolios run.
 
         Args:
             trace: the tracer that records what happens.
         """
-        hashes = self.study.content_hash, self.bars.content_hash
+        hashes = self.study.content_hash, self.data_hash
         rows = []
         for spec in self.specs:
             parameters = json.dumps(dict(spec.parameters))
@@ -215,7 +234,8 @@ class SharedFlow:
         """
         study, given = recorded_study(self.study, self.base_path), self.flow
         space = build_space(in_bars(study, given["bars"]))
-        every = list(study_specs(study, space, given["_rules"], given["bars"], given["risk"]))
+        bars, data_hash = given["bars"], given["data_hash"]
+        every = list(study_specs(study, space, given["_rules"], bars, given["risk"], data_hash))
         specs = tuple(every[i] for i in numbers)
         return PreparedFlow(study=study, specs=specs, _given=given_features(space), **given)
 
@@ -227,6 +247,7 @@ def prepare_flow(
     risk: Literal["first", "all"] = "first",
     first_bar: int | None = None,
     warm_up: int | None = None,
+    data_hash: str | None = None,
 ) -> PreparedFlow:
     """Every combination of a study's grid, ready to go through the bars; writes nothing.
 
@@ -236,6 +257,9 @@ def prepare_flow(
         risk: see ``study_specs``.
         first_bar: bar of the first decision; None takes the longest warm-up of the study.
         warm_up: bars of its own that a symbol has before its first decision; None likewise.
+        data_hash: the hash of the bars with which these begin, where more are to come: IDs are made
+            from it, so that they stay as they are, and one bar from the first decision on is enough.
+            None for bars that are all there.
 
     Raises:
         StudyFileError: a searched parameter is continuous.
@@ -246,13 +270,16 @@ def prepare_flow(
     longest = study_warm_up(space, rules, bars)
     warm_up = longest if warm_up is None else warm_up
     first = longest if first_bar is None else first_bar
-    require_warm_up(bars, first)
+    if data_hash is None:
+        require_warm_up(bars, first)
+    else:
+        require_bars(bars, first + 1, f"the first decision is at bar {first}")
     split = holdout_bar(bars, rules, first, study.validation.holdout)
     volatilities = (("volatility", n) for n in space.lookbacks("risk", "volatility_lookback"))
     prepared = PreparedFlow(
         study,
         bars,
-        tuple(study_specs(study, space, rules, bars, risk)),
+        tuple(study_specs(study, space, rules, bars, risk, data_hash)),
         first,
         split if split < bars.n_bars else None,
         bars.n_bars,
@@ -262,6 +289,7 @@ def prepare_flow(
         (*feature_keys(space), *volatilities),
         given_features(space),
         tradable_mask(bars, warm_up, rules.members),
+        data_hash or bars.content_hash,
     )
     prepared.opened()  # raises if a market is not among the symbols of the bars
     return prepared

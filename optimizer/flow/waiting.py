@@ -106,6 +106,10 @@ class WaitingEntries:
             found[s] = float(waiting_lots(one.lots, one.left, positions[s]))
         return found
 
+    def entries(self) -> tuple[Addition, ...]:
+        """What waits now, in the order of the symbols."""
+        return tuple(self._waiting[s] for s in sorted(self._waiting))
+
     def reached(
         self, bar: Bar, positions: Sequence[float], gone: Callable[[int], bool]
     ) -> list[tuple[Addition, float]]:

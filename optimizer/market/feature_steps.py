@@ -21,7 +21,7 @@ from optimizer.market.feature_keys import (
     sorted_keys,
     split_parameters,
 )
-from optimizer.market.features import GivenFeature, new_state, step
+from optimizer.market.features import FeatureColumns, GivenFeature, new_state, step
 from optimizer.market.panel import PanelHistory, compared
 from optimizer.market.slower import SlowerBars
 from optimizer.market.time_features import TIME_FEATURES, time_values
@@ -128,6 +128,7 @@ class FeatureSteps:
         n_symbols = len(symbols)
         self._symbols = symbols
         self._given, self._clock, self._tradable = given, clock, tradable
+        self._known: FeatureColumns | None = None
         self._bars: dict[str | None, _Bars] = {}
         self._columns: list[_Column] = []
         self._panel: PanelHistory | None = None
@@ -156,6 +157,24 @@ class FeatureSteps:
             one.name.timeframe or one.name.feature in TIME_FEATURES for one in self._columns
         )
 
+    def extend(
+        self,
+        clock: MarketClock | None,
+        tradable: MaskArray | None,
+        known: FeatureColumns | None = None,
+    ) -> None:
+        """Let the features go on beyond the bars for which they were made.
+
+        Args:
+            clock: the days and sessions of more bars, the first ones of which are those; None where no
+                feature needs them.
+            tradable: which symbols are compared at each of them.
+            known: the features of the user's strategies at all of these bars, which need not be computed
+                again at each of them; None if they are.
+        """
+        # Sessions are numbered from the first day on, which more bars leave as it is.
+        self._clock, self._tradable, self._known = clock, tradable, known
+
     def step(self, bar: Bar) -> dict[str, FloatArray]:
         """Take the next bar.
 
@@ -183,7 +202,9 @@ class FeatureSteps:
         place = f"bar {bar.index} at {bar.time}"
         for one in self._columns:
             out = values[indicator_name(one.key)]
-            if one.name.feature in TIME_FEATURES:
+            if one.name.given and self._known is not None:
+                out[own] = self._known.values[bar.index, own, self._known.index(one.key)]
+            elif one.name.feature in TIME_FEATURES:
                 assert self._clock is not None and now is not None
                 found = time_values(one.name.feature, self._clock, now, self._sessions[own])
                 out[own] = found

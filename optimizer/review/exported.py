@@ -99,7 +99,7 @@ def open_export(file: Path, number: int | None, data: Path | None, trust: bool) 
         DataError: the bars cannot be used.
     """
     content, place, base = read_export(file, number)
-    _chosen(file, content, place)  # before the bars are loaded
+    chosen_set(file, content, place)  # before the bars are loaded
     terms = Terms.of_export(content, base, data)
     if not terms.data_path.exists():
         raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
@@ -127,7 +127,7 @@ def exported_set(
         ExportError: there is no such set, it cannot be used, or the strategy is not that of the study.
         UntrustedCodeError: the user has neither run nor approved the strategy file.
     """
-    chosen = _chosen(file, content, number)
+    chosen = chosen_set(file, content, number)
     for name in named_parts(chosen["strategy"])[1]:
         _check_file(file, content, "strategies", name, terms.own_strategies.get(name), trust)
     name = chosen["classifier"]
@@ -144,7 +144,17 @@ def exported_set(
     return ExportedSet(str(content["study"]["name"]), chosen, terms, bars)
 
 
-def _chosen(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:
+def chosen_set(file: Path, content: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """A set of an export as it holds it, see ``set_document``.
+
+    Args:
+        file: the export, or what stands for it in messages.
+        content: the content of the export, see ``load_export``.
+        number: the rank of the set in it, from 1.
+
+    Raises:
+        ExportError: there is no such set.
+    """
     sets = content["sets"]
     if not 1 <= number <= len(sets):
         raise ExportError(

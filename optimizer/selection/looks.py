@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from optimizer.errors import StudyError
@@ -55,6 +56,19 @@ def look_over(study: Study, bars: Bars, split: int, why: Why = "unsealed") -> Lo
     """
     # A study is recorded with the numbers that its bars settle.
     return Look(**on_bars(in_bars(study, bars), bars, split, bars.n_bars - 1), why=why)
+
+
+def sealed_look(study: Study, bars: Bars, split: int, number: int) -> Look:
+    """A look at the holdout of one set that was exported while it was sealed; one a set is counted.
+
+    Args:
+        study: the study of this one set, see ``optimizer.review.rerun.set_study``.
+        bars: the bars that the study had.
+        split: first bar of the holdout.
+        number: the number of the set.
+    """
+    seen = hashlib.sha256(f"{study.content_hash} {number}".encode()).hexdigest()
+    return replace(look_over(study, bars, split, "verdict"), seen=seen)
 
 
 def looks_with(study: Study, bars: Bars, split: int) -> int:

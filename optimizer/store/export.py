@@ -177,6 +177,7 @@ def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> d
             "path": os.path.relpath(manifest["data_path"], folder),
             "hash": manifest["data_hash"],
             "files_hash": manifest["files_hash"],
+            "n_bars": manifest["n_bars"],
             "symbols": manifest["symbols"],
         },
         "costs": study["costs"],
@@ -332,6 +333,7 @@ class _OfData(Record):
     path: PathText
     hash: Digest
     files_hash: Digest
+    n_bars: Count | None = None
     symbols: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
     align: Name
     members: PathText | None = None

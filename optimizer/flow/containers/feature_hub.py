@@ -14,7 +14,7 @@ from optimizer.flow.order_of_bars import require_next
 from optimizer.market.clock import MarketClock
 from optimizer.market.feature_keys import FeatureKey
 from optimizer.market.feature_steps import FeatureSteps
-from optimizer.market.features import GivenFeature
+from optimizer.market.features import FeatureColumns, GivenFeature
 from optimizer.types import Bar, FloatArray, MaskArray
 
 Indicators = Mapping[str, FloatArray]
@@ -120,6 +120,19 @@ class FeatureHub:
         self._previous: FloatArray | None = None
         self._latest: Bar | None = None
         self.correlation_refreshed = False
+
+    def extend(
+        self,
+        clock: MarketClock | None,
+        tradable: MaskArray | None,
+        known: FeatureColumns | None = None,
+    ) -> None:
+        """Let the features go on beyond the bars for which they were made.
+
+        Args:
+            clock, tradable, known: those of more bars, see ``FeatureSteps.extend``.
+        """
+        self._features.extend(clock, tradable, known)
 
     def calculate_indicators(self, bar: Bar) -> Indicators:
         """Take the next bar.

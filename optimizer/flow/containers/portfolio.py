@@ -109,6 +109,49 @@ class PortfolioContainer:
         """
         return self._positions[symbol].opening_order_id
 
+    def take_over(
+        self,
+        cash: float,
+        lots: Sequence[float],
+        entries: Sequence[float | None],
+        bar: Bar,
+        ranges: FloatArray,
+    ) -> None:
+        """Hold what an account elsewhere holds, in place of what is held here, and mark it.
+
+        Where the side of a position is the same, what its stops and its signal know of it stays. A
+        position that is new here counts as opened at this bar.
+
+        Args:
+            cash: money.
+            lots: position of each symbol, signed.
+            entries: mean entry price of each; None takes that of the same side here, else the close.
+            bar: the bar just marked.
+            ranges: the average true ranges at its close, shape (n_symbols,).
+        """
+        for s, (position, held, entry) in enumerate(
+            zip(self._positions, lots, entries, strict=True)
+        ):
+            if held * position.lots <= 0.0:
+                _forget(position)
+                if held != 0.0:
+                    position.entry = position.best = float(bar.close[s])
+                    position.atr = float(ranges[s])
+                    position.held_bars, position.opened = 0.0, bar.index
+            if held != 0.0 and entry is not None:
+                position.entry = entry
+                further = max if held > 0.0 else min
+                position.best = further(position.best, entry)
+            position.lots = held
+            position.basis = held * position.entry * self._lot_money[s]
+            position.flow = -position.basis
+        self.cash = cash
+        self.mark(bar)
+        # Money that came or went is no return.
+        self._previous_equity, self._previous_exposure = self.equity, self.exposure
+        if not self._period.n_bars:
+            self._period = Period(self.equity)
+
     def carry(
         self, credit: float, debit: float, years: float, payments: FloatArray | None = None
     ) -> None:

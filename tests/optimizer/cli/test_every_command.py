@@ -20,7 +20,7 @@ from optimizer.study_file.tables import CLUSTERS
 from tests.support.command import barsweep
 from tests.support.studies import mapping, random_bars, write_bars
 
-SERVES = ("dashboard",)
+SERVES = ("dashboard", "trade")
 """Commands that go on until they are stopped."""
 
 MEASURES = ("bench",)

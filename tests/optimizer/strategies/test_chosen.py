@@ -116,6 +116,9 @@ def test_a_study_of_every_kind_is_replayed_bar_by_bar(tmp_path: Path) -> None:
     )
     result = optimizer.backtest(bars, file)
     assert len(result.fills) > 20
+    wanted = optimizer.next_orders(file)
+    assert wanted.equity == result.equity.iloc[-1]
+    assert wanted.orders["quantity"].tolist() == result.orders_next["quantity"].tolist()
     # Nothing is decided but exits at the last bar of a New York day, 03:00 or 04:00 UTC.
     assert not optimizer.look_ahead_check(study, bars)
 

@@ -1,0 +1,193 @@
+"""A session from its options: the set, its folder, the broker and the feed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from optimizer.bars.timestamps import read_bound, read_zone
+from optimizer.errors import DataError, StudyError
+from optimizer.files import exclusive_use
+from optimizer.flow.folder import FlowFolder
+from optimizer.flow.prepared import PreparedFlow
+from optimizer.review.exported import naming_export
+from optimizer.store.names import MANIFEST
+from optimizer.trading.alpaca import AlpacaBroker
+from optimizer.trading.broker import DryRun, TradingBroker
+from optimizer.trading.feeds import Feed, GrowingFeed, ReplayedFeed
+from optimizer.trading.journal import Journal
+from optimizer.trading.limits import Limits
+from optimizer.trading.paper import PaperBroker
+from optimizer.trading.plan import TradingSet, open_to_trade
+from optimizer.trading.session import Session
+from optimizer.types import Bars
+
+JOURNAL, PAPER = "trade.db", "paper.db"
+"""Files of a session: what it remembers, and the account of the paper broker."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a set trades.
+
+    Attributes:
+        broker: where.
+        live: whether orders are sent.
+        replay: whether the bars that are there are taken as if they came now.
+        start: time of the first bar of a replay; None takes the first after the study's.
+        speed: how many times as fast a replay is; 0 for as fast as it can be.
+        cash: money of a new paper account; None takes the study's.
+        max_stale: seconds without a new bar after which a session stops; None for no limit.
+        poll: seconds between two looks at the bars.
+        closed: whether all bars that are there are closed.
+        database: URL of the analytics database; None takes a file in the folder.
+        limits: what else stops it.
+    """
+
+    broker: Literal["paper", "alpaca"] = "paper"
+    live: bool = False
+    replay: bool = False
+    start: str | None = None
+    speed: float = 0.0
+    cash: float | None = None
+    max_stale: float | None = None
+    poll: float = 1.0
+    closed: bool = False
+    database: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@contextlib.contextmanager
+def session_of(
+    path: str | Path,
+    settings: Settings,
+    *,
+    number: int | None = None,
+    data: str | Path | None = None,
+    out: Path | None = None,
+    accept_revisions: bool = False,
+    trust: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[Session, Path]]:
+    """A session that is ready to run, and its folder. One that the folder holds goes on.
+
+    Args:
+        path: a JSON or TOML export, or the folder of a study.
+        settings: how the set trades.
+        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
+        data: the bars, a file or a folder of files; None takes the file that the export names.
+        out: the folder of the session; None takes ``out/<study>-trade``, or ``-dry`` if it is not live.
+        accept_revisions: go on where bars that were there before are others now.
+        trust: approve the strategy file that the export names, for good.
+        say: is told each bar and event in words.
+
+    Raises:
+        ExportError: the export cannot be used, or its set cannot trade by the rules of the study.
+        DataError: the bars cannot be used, or were revised.
+        StudyError: the folder cannot be used, or another process trades there.
+        AnalyticsError: the analytics database cannot be used.
+    """
+    file = Path(path)
+    with naming_export(file):
+        found = open_to_trade(
+            file,
+            number=number,
+            data=None if data is None else Path(data),
+            accept_revisions=accept_revisions,
+            trust=trust,
+        )
+        # Refuses what no broker can fill, before anything is written.
+        plan = found.prepared()
+        plan.opened(broker=_Nowhere())
+    folder = out or Path("out") / f"{found.name}-{'trade' if settings.live else 'dry'}"
+    if (folder / MANIFEST).exists():
+        raise StudyError(f"{folder}: holds a study; give another --out")
+    with exclusive_use(folder):
+        if not settings.live:  # a dry run has nothing to go on with
+            for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"):
+                (folder / name).unlink(missing_ok=True)
+        journal = Journal(folder / JOURNAL)
+        tracing = FlowFolder(folder).tracing(
+            plan, settings.database, overwrite=not settings.live, go_on=settings.live
+        )
+        try:
+            with tracing as trace:
+                feed = _feed(found, settings)
+                session = Session(
+                    found,
+                    lambda: _known(found, settings),
+                    lambda plan: _broker(plan, settings, folder),
+                    feed,
+                    journal,
+                    trace=trace,
+                    limits=settings.limits,
+                    folder=folder,
+                    accept_revisions=accept_revisions,
+                    say=say,
+                )
+                if isinstance(feed, GrowingFeed):
+                    feed.say = session.note
+                yield session, folder
+        finally:
+            journal.close()
+
+
+class _Nowhere:
+    """A broker for a flow that takes no bar."""
+
+    async def submit(self, orders: object) -> tuple[str, ...]:
+        return ()
+
+    async def fills(self) -> tuple[()]:
+        return ()
+
+
+def _known(found: TradingSet, settings: Settings) -> Bars:
+    """The bars before the first one at which a new session decides."""
+    history, bars = found.history, found.history.bars
+    first = history.n_recorded
+    if settings.start is not None:
+        zone = read_zone("--from", found.terms.data["timezone"])
+        first = int(np.searchsorted(bars.timestamps, read_bound("--from", settings.start, zone)))
+    elif not settings.replay:
+        first = bars.n_bars - 1  # the last one may still be open; then it is the next one
+    least = found.terms.first_bar
+    if first < least or first > bars.n_bars - (1 if settings.replay else 0):
+        raise DataError(
+            f"{bars.source}: a replay from bar {first} of {bars.n_bars}: the set decides from bar {least}"
+            " on; name another bar with --from TIME"
+            if settings.replay
+            else f"{bars.source}: {bars.n_bars} bars; the set decides from bar {least} on"
+        )
+    return bars.head(first)
+
+
+def _feed(found: TradingSet, settings: Settings) -> Feed:
+    if settings.replay:
+        return ReplayedFeed(found.history.bars, settings.speed)
+    path = Path(found.history.bars.source)
+    return GrowingFeed(
+        found.terms,
+        path,
+        poll=settings.poll,
+        closed=settings.closed,
+        stale=settings.max_stale,
+    )
+
+
+def _broker(plan: PreparedFlow, settings: Settings, folder: Path) -> TradingBroker:
+    if settings.broker == "alpaca":
+        account = AlpacaBroker(timeout=settings.limits.timeout)
+        return account if settings.live else DryRun(account)
+    rules = plan.rules
+    cash = rules.initial_cash if settings.cash is None else settings.cash
+    bars = plan.bars
+    broker: TradingBroker = PaperBroker(
+        folder / PAPER, plan.specs[0], rules, bars.symbols, bars.bars_per_year, cash
+    )
+    return broker if settings.live else DryRun(broker)
