@@ -20,4 +20,4 @@ def drawdowns(equity: FloatArray, start: float) -> FloatArray:
         (..., n_bars), 0 at a new high.
     """
     peak = np.maximum(np.maximum.accumulate(equity, axis=-1), start)
-    return np.asarray(1.0 - equity / peak)
+    return np.asarray((peak - equity) * (1.0 / peak))
