@@ -13,6 +13,12 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": False,
     "error_model": "numpy",
 }
+_LANES: dict[str, Any] = {
+    **_OPTIONS,
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 def jit(function: F) -> F:
@@ -35,7 +41,9 @@ def jit_borrowing(function: F) -> F:
     """As ``jit``, for functions that only borrow their arrays: they allocate and slice nothing.
 
     Without numba's runtime for array ownership no references are counted. Counting takes an atomic
-    operation per array and call, which costs more than the work of a small block of lanes.
+    operation per array and call, which costs more than the work of a small block of lanes. They are
+    compiled into their callers: an array is passed as seven values, so that calls and their overlap
+    checks would take a fifth of the time with one symbol.
 
     Args:
         function: a function of numbers and arrays.
@@ -44,8 +52,35 @@ def jit_borrowing(function: F) -> F:
         The compiled function.
     """
     # `_nrt` is an option of numba that its type stubs leave out.
-    options: dict[str, Any] = {**_OPTIONS, "_nrt": False}
+    options: dict[str, Any] = {**_OPTIONS, "_nrt": False, "forceinline": True}
     return cast(F, numba.njit(**options)(function))
+
+
+def jit_lanes(function: F) -> F:
+    """As ``jit_borrowing``, for functions that only compiled code calls.
+
+    What would take their arguments from Python is left out: for twenty arrays it is more code than the
+    function. A call from Python would end the process.
+
+    Args:
+        function: a function of numbers and arrays.
+
+    Returns:
+        The compiled function.
+    """
+    return cast(F, numba.njit(**_LANES, forceinline=True)(function))
+
+
+def jit_apart(function: F) -> F:
+    """As ``jit_lanes``, for what is seldom called: it stays a function where it is long.
+
+    Args:
+        function: a function of numbers and arrays.
+
+    Returns:
+        The compiled function.
+    """
+    return cast(F, numba.njit(**_LANES)(function))
 
 
 def jit_into_callers(function: Callable[..., object]) -> Any:

@@ -17,6 +17,7 @@ STRIDE = LANES + 8
 page, and the processor would make loads wait for unrelated stores at that offset."""
 
 B = np.uint64(LANES)
+ROW = np.uint64(STRIDE)
 ZERO, ONE, TWO, THREE, FOUR = (np.uint64(k) for k in range(5))
 """Unsigned, because numba turns the sum of an unsigned and a signed integer into a float."""
 
@@ -175,8 +176,11 @@ N_RANK_ROWS = 3
     RANK,  # number of symbols that come first
 ) = _rows(N_RANK_ROWS)
 
-# Working rows of one bar, not carried to the next.
-N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
+# Working rows of one bar, not carried to the next, but for those of the accounts.
+SUMMED_BARS = 4
+"""Bars that are added to the sums of a lane together, so that these are loaded and stored once."""
+
+N_SCRATCH_ROWS = 17 + 3 * (SUMMED_BARS + 1) + MAX_USER_FEATURES
 (
     GROSS,
     EQUITY_NOW,
@@ -186,6 +190,8 @@ N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
     SPENT,  # cash
     SCALED_SIZE,
     INVERSE_VARIANCE,  # of the portfolio, per unit of exposure
+    INVERSE_EXPOSURE,  # at the last close; inf where nothing was held
+    INVERSE_PEAK,  # as ``kernels.portfolio.inverse_of`` says
     DIRECTION,
     FRACTION,
     EDGE,  # strength times confidence
@@ -194,8 +200,13 @@ N_SCRATCH_ROWS = 16 + MAX_USER_FEATURES
     X1,
     X_VOLATILITY,
     X_INVERSE_VOLATILITY,
-    USER_X0,  # and the rows after it
-) = _rows(N_SCRATCH_ROWS - MAX_USER_FEATURES + 1)
+    LAST_EQUITY,  # before the bars that are not in the sums yet, and the rows after it: at their closes
+    *_,
+) = _rows(18 + SUMMED_BARS)
+BARS = np.uint64((SUMMED_BARS + 1) * STRIDE)
+LAST_INVERSE = LAST_EQUITY + BARS  # the same, of ``kernels.portfolio.inverse_of`` these
+LAST_EXPOSURE = LAST_INVERSE + BARS
+USER_X0 = LAST_EXPOSURE + BARS  # and the rows after it
 
 # Lengths in the flat buffers: one block of lanes, and for positions and ranks one symbol of it.
 STATE_BLOCK = np.uint64(N_LANE_ROWS * STRIDE)

@@ -1,5 +1,7 @@
 """A position's cash flow and trades, and a portfolio's returns, exposure, variance and drawdown."""
 
+import numpy as np
+
 from kernels._jit import jit
 from kernels.arrays import FloatArray
 from kernels.risk import larger, smaller
@@ -153,6 +155,35 @@ def margin_call(equity: float, gross: float, maintenance: float) -> bool:
 
 
 @jit
+def inverse_of(money: float) -> float:
+    """The inverse of an equity, by which returns, exposure and drawdown divide.
+
+    A division takes as long as a dozen multiplications, so that lanes carry inverses on.
+
+    Args:
+        money: an equity or a peak.
+
+    Returns:
+        1 / money; 0 for nothing or a debt, after which nothing moves.
+    """
+    return 1.0 / money if money > 0.0 else 0.0
+
+
+@jit
+def return_by(equity: float, previous: float, inverse_previous: float) -> float:
+    """Return of one bar, as ``bar_return``.
+
+    Args:
+        equity, previous: money at this close and at the one before.
+        inverse_previous: what ``inverse_of`` says of the latter.
+
+    Returns:
+        A fraction; 0 after ruin.
+    """
+    return (equity - previous) * inverse_previous
+
+
+@jit
 def bar_return(equity: float, previous: float) -> float:
     """Return of one bar.
 
@@ -162,7 +193,21 @@ def bar_return(equity: float, previous: float) -> float:
     Returns:
         A fraction; 0 after ruin.
     """
-    return equity / previous - 1.0 if previous > 0.0 else 0.0
+    return return_by(equity, previous, inverse_of(previous))
+
+
+@jit
+def exposure_by(gross: float, inverse_equity: float) -> float:
+    """Gross value of the positions over equity, as ``exposure_of``.
+
+    Args:
+        gross: money.
+        inverse_equity: what ``inverse_of`` says of the equity.
+
+    Returns:
+        A fraction; 0 after ruin.
+    """
+    return gross * inverse_equity
 
 
 @jit
@@ -175,7 +220,41 @@ def exposure_of(gross: float, equity: float) -> float:
     Returns:
         A fraction; 0 after ruin.
     """
-    return gross / equity if equity > 0.0 else 0.0
+    return exposure_by(gross, inverse_of(equity))
+
+
+@jit
+def inverse_exposure(exposure: float) -> float:
+    """The inverse of an exposure.
+
+    Args:
+        exposure: gross value over equity, >= 0.
+
+    Returns:
+        1 / exposure; inf where nothing was held.
+    """
+    return 1.0 / exposure if exposure > 0.0 else np.inf
+
+
+@jit
+def variance_by(variance: float, return_: float, inverse_held: float, decay: float) -> float:
+    """EWMA of the squared return per unit of exposure, as ``next_variance``.
+
+    Args:
+        variance: the variance before, per bar.
+        return_: the return of the bar, a fraction.
+        inverse_held: the smaller of the inverse exposures at this close and at the one before.
+        decay: weight of the variance before, a fraction.
+
+    Returns:
+        The variance after the bar; unchanged if no position was held.
+    """
+    # A choice between the variance and the one before would become a masked store, which some processors
+    # take many times as long for.
+    held = inverse_held < np.inf
+    unit = return_ * inverse_held
+    kept, square = decay if held else 1.0, unit * unit if held else 0.0
+    return kept * variance + (1.0 - kept) * square
 
 
 @jit
@@ -196,9 +275,22 @@ def next_variance(
     Returns:
         The variance after the bar; unchanged if no position was held.
     """
-    held = larger(exposure, previous_exposure)
-    unit = return_ / held
-    return decay * variance + (1.0 - decay) * (unit * unit) if held > 0.0 else variance
+    held = smaller(inverse_exposure(exposure), inverse_exposure(previous_exposure))
+    return variance_by(variance, return_, held, decay)
+
+
+@jit
+def drawdown_by(equity: float, peak: float, inverse_peak: float) -> float:
+    """Fall from the peak, as ``drawdown``.
+
+    Args:
+        equity, peak: money.
+        inverse_peak: what ``inverse_of`` says of the peak.
+
+    Returns:
+        A fraction of the peak; 0 if the peak is 0.
+    """
+    return (peak - equity) * inverse_peak
 
 
 @jit
@@ -211,7 +303,7 @@ def drawdown(equity: float, peak: float) -> float:
     Returns:
         A fraction of the peak; 0 if the peak is 0.
     """
-    return 1.0 - equity / peak if peak > 0.0 else 0.0
+    return drawdown_by(equity, peak, inverse_of(peak))
 
 
 @jit

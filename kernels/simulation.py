@@ -7,14 +7,16 @@ import numpy as np
 
 from kernels._jit import jit_borrowing
 from kernels.arrays import BoolArray, ByteArray, CodeArray, ColumnArray, FloatArray, IntArray
-from kernels.lanes.accounts import account_lanes, carry_lanes, variance_lanes
+from kernels.lanes.accounts import account_lanes, carry_lanes, open_lanes, variance_lanes
 from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.entries import enter_lanes, level_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
+from kernels.lanes.signals import block_signals
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
-from kernels.layout import BENCHMARK, EQUITY, RISK_FREE, YEARS, ZERO
+from kernels.lanes.sums import sum_bars
+from kernels.layout import LAST_EQUITY, ONE, ROW, SUMMED_BARS, YEARS, ZERO
 from kernels.user_signal import POSITION_AWARE
 
 TIME_TILE = 16
@@ -138,6 +140,9 @@ def simulate(
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
+            open_lanes(k, state, scratch)
+            i = ZERO  # bars that are not in the sums yet
+            signals = block_signals(k, strategies[k], parameters)
             for t in range(start, stop):
                 # The timeline of a bar: carry, fills at the open, entries inside the bar, stops, margin
                 # and the end of a symbol, marks at the close, accounts, correlations, decisions, fills
@@ -188,19 +193,10 @@ def simulate(
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
-                if close_fill is not None:
-                    variance_lanes(k, state, scratch, decay)
+                if close_fill is None:
+                    account_lanes(k, i, state, scratch, decay)
                 else:
-                    account_lanes(
-                        k,
-                        t,
-                        counted,
-                        state,
-                        scratch,
-                        rates[t, RISK_FREE],
-                        rates[t, BENCHMARK],
-                        decay,
-                    )
+                    variance_lanes(k, i, state, scratch, decay)
                 if correlations is not None and values is not None:
                     since = t - correlation_first
                     if since % correlation_refresh == 0:
@@ -208,8 +204,9 @@ def simulate(
                         rho_lanes(k, m, correlations, positions, scratch, values)
                 decide_lanes(
                     k, t, closes, atrs, features, volatilities, inverse_volatilities, regimes, live,
-                    instruments, columns, parameters, positions, pending, scratch, ranks, strategies[k],
-                    shared[k], sizing, allocation, values, stops, short, extended, entries,
+                    instruments, columns, parameters, state, positions, pending, scratch, ranks,
+                    strategies[k], shared[k], signals, sizing, allocation, values, stops, short, extended,
+                    entries,
                 )  # fmt: skip
                 if entries is not None:
                     level_lanes(k, t, closes, atrs, parameters, positions, pending, entry, short)
@@ -222,15 +219,10 @@ def simulate(
                     mark_lanes(
                         k, t, closes, state, positions, scratch, values, instruments, fills, short
                     )
-                    account_lanes(
-                        k,
-                        t,
-                        counted,
-                        state,
-                        scratch,
-                        rates[t, RISK_FREE],
-                        rates[t, BENCHMARK],
-                        None,
-                    )
+                    account_lanes(k, i, state, scratch, None)
+                i += ONE
                 if len(equity) > 0 and k == ZERO:
-                    equity[t] = state[EQUITY]
+                    equity[t] = scratch[LAST_EQUITY + i * ROW]
+                if i == SUMMED_BARS or t == stop - 1:
+                    sum_bars(k, t, i, counted, rates, state, scratch)
+                    i = ZERO

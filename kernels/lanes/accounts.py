@@ -2,57 +2,47 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
-from kernels.arrays import ByteArray, FloatArray, Index
+from kernels._jit import jit_apart, jit_lanes
+from kernels.arrays import FloatArray, Index
 from kernels.layout import (
     BORROW,
     CARRY,
     CASH,
-    CLOSED,
     CREDIT,
     DEBIT,
     EQUITY,
     EQUITY_NOW,
     EXPOSURE,
     GROSS,
-    INVERSE_VARIANCE,
+    INVERSE_EXPOSURE,
+    INVERSE_PEAK,
+    LAST_EQUITY,
+    LAST_EXPOSURE,
+    LAST_INVERSE,
     LOT_MONEY,
     LOTS,
-    MAX_DRAWDOWN,
-    MOST_UNDER_PEAK,
     PEAK,
     POSITION_BLOCK,
+    ROW,
     RUINED,
     SPENT,
     STATE_BLOCK,
-    SUM_DOWNSIDE_2,
-    SUM_DRAWDOWN_2,
-    SUM_EQUITY,
-    SUM_EXPOSURE,
-    SUM_LOSS,
-    SUM_PRODUCT,
-    SUM_RETURN,
-    SUM_RETURN_2,
-    SUM_RETURN_3,
-    SUM_RETURN_4,
-    UNDER_PEAK,
     VARIANCE,
     YEARS,
     B,
 )
 from kernels.portfolio import (
-    add_drawdown,
-    add_return,
-    bar_return,
     carried,
-    drawdown,
-    exposure_of,
-    next_variance,
+    exposure_by,
+    inverse_exposure,
+    inverse_of,
+    return_by,
+    variance_by,
 )
-from kernels.risk import larger
+from kernels.risk import larger, smaller
 
 
-@jit_borrowing
+@jit_apart
 def carry_lanes(
     k: Index,
     t: int,
@@ -109,155 +99,101 @@ def carry_lanes(
         state[o + CARRY + b] += earned
 
 
-@jit_borrowing
-def account_lanes(
-    k: Index,
-    t: int,
-    counted: ByteArray,
-    state: FloatArray,
-    scratch: FloatArray,
-    risk_free: float,
-    benchmark: float,
-    decay: float | None,
-) -> None:
-    """Add the bar just marked to the sums of returns, the maximum drawdown and the means of block ``k``.
+@jit_lanes
+def open_lanes(k: Index, state: FloatArray, scratch: FloatArray) -> None:
+    """Leave what ``account_lanes`` carries on from bar to bar in ``scratch``, as of the last close.
 
     Args:
-        k, t: numbers of the block and of the bar.
-        counted: (n_bars,), 1 where a return is closed; empty where every bar closes one.
-        state: updated.
-        scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written where
-            ``decay`` is given.
-        risk_free: return without risk over the time of the return that is closed, a fraction;
-            subtracted in the sums of returns.
-        benchmark: return of the benchmark over the same time, less the risk-free one, a fraction.
+        k: number of the block.
+        state: read.
+        scratch: LAST_EQUITY, LAST_INVERSE, INVERSE_EXPOSURE and INVERSE_PEAK are written.
+    """
+    o = k * STATE_BLOCK
+    for b in range(B):
+        equity = state[o + EQUITY + b]
+        scratch[LAST_EQUITY + b] = equity
+        scratch[LAST_INVERSE + b] = inverse_of(equity)
+        scratch[INVERSE_EXPOSURE + b] = inverse_exposure(state[o + EXPOSURE + b])
+        scratch[INVERSE_PEAK + b] = inverse_of(state[o + PEAK + b])
+
+
+@jit_lanes
+def account_lanes(
+    k: Index, i: Index, state: FloatArray, scratch: FloatArray, decay: float | None
+) -> None:
+    """Close the accounts of the bar just marked in block ``k``.
+
+    Args:
+        k: number of the block.
+        i: number of the bar among those that are not in the sums yet; ``kernels.lanes.sums`` adds them.
+        state: VARIANCE is updated.
+        scratch: the scratch values as ``mark_lanes``, and ``open_lanes`` or the bar before left them. The
+            bar's equity, its inverse and the exposure are written, and INVERSE_EXPOSURE.
         decay: the decay of the portfolio's variance, to update it in the same pass, which shares
             the divisions; None leaves the variance as it is.
     """
     o = k * STATE_BLOCK
-    if len(counted) == 0:
-        for b in range(B):
-            equity = scratch[EQUITY_NOW + b]
-            return_ = bar_return(equity, state[o + EQUITY + b])
-            put_bar(o, b, state, scratch, return_, decay)
-            put_return(o, b, state, return_ - risk_free, benchmark)
-        return
+    before = i * ROW
+    r = before + ROW
     for b in range(B):
-        return_ = bar_return(scratch[EQUITY_NOW + b], state[o + EQUITY + b])
-        put_bar(o, b, state, scratch, return_, decay)
-    if counted[t] != 0:
-        for b in range(B):
-            equity = scratch[EQUITY_NOW + b]
-            return_ = bar_return(equity, state[o + CLOSED + b])
-            put_return(o, b, state, return_ - risk_free, benchmark)
-            state[o + CLOSED + b] = equity
+        equity = scratch[EQUITY_NOW + b]
+        inverse = inverse_of(equity)
+        exposure = exposure_by(scratch[GROSS + b], inverse)
+        inverse_held = inverse_exposure(exposure)
+        if decay is not None:
+            put_variance(o, before, b, state, scratch, equity, inverse_held, decay)
+        scratch[LAST_EQUITY + r + b] = equity
+        scratch[LAST_INVERSE + r + b] = inverse
+        scratch[LAST_EXPOSURE + r + b] = exposure
+        scratch[INVERSE_EXPOSURE + b] = inverse_held
 
 
-@jit_borrowing
-def put_bar(
-    o: Index, b: Index, state: FloatArray, scratch: FloatArray, return_: float, decay: float | None
+@jit_lanes
+def variance_lanes(
+    k: Index, i: Index, state: FloatArray, scratch: FloatArray, decay: float
 ) -> None:
-    """Add a bar to a lane's variance, means, peak and drawdown.
-
-    Args:
-        o, b: offset of the block in ``state``, and the lane.
-        state: updated.
-        scratch: the scratch values as ``mark_lanes`` left them.
-        return_: the return of the bar, a fraction.
-        decay: the decay of the portfolio's variance, as in ``account_lanes``.
-    """
-    equity = scratch[EQUITY_NOW + b]
-    exposure = exposure_of(scratch[GROSS + b], equity)
-    if decay is not None:
-        put_variance(o, b, state, scratch, return_, exposure, decay)
-    peak = larger(equity, state[o + PEAK + b])
-    state[o + SUM_EXPOSURE + b] += exposure
-    state[o + SUM_EQUITY + b] += equity
-    fall = drawdown(equity, peak)
-    state[o + MAX_DRAWDOWN + b] = larger(state[o + MAX_DRAWDOWN + b], fall)
-    squares, under, most = add_drawdown(
-        fall,
-        state[o + SUM_DRAWDOWN_2 + b],
-        state[o + UNDER_PEAK + b],
-        state[o + MOST_UNDER_PEAK + b],
-    )
-    state[o + SUM_DRAWDOWN_2 + b] = squares
-    state[o + UNDER_PEAK + b] = under
-    state[o + MOST_UNDER_PEAK + b] = most
-    state[o + PEAK + b] = peak
-    state[o + EXPOSURE + b] = exposure
-    state[o + EQUITY + b] = equity
-
-
-@jit_borrowing
-def put_return(o: Index, b: Index, state: FloatArray, excess: float, benchmark: float) -> None:
-    """Add a return to a lane's sums.
-
-    Args:
-        o, b: offset of the block in ``state``, and the lane.
-        state: updated.
-        excess, benchmark: return of the lane and of the benchmark less the risk-free one, fractions.
-    """
-    s1, s2, s3, s4, down, lost = add_return(
-        excess,
-        state[o + SUM_RETURN + b],
-        state[o + SUM_RETURN_2 + b],
-        state[o + SUM_RETURN_3 + b],
-        state[o + SUM_RETURN_4 + b],
-        state[o + SUM_DOWNSIDE_2 + b],
-        state[o + SUM_LOSS + b],
-    )
-    state[o + SUM_RETURN + b] = s1
-    state[o + SUM_RETURN_2 + b] = s2
-    state[o + SUM_RETURN_3 + b] = s3
-    state[o + SUM_RETURN_4 + b] = s4
-    state[o + SUM_DOWNSIDE_2 + b] = down
-    state[o + SUM_LOSS + b] = lost
-    state[o + SUM_PRODUCT + b] += excess * benchmark
-
-
-@jit_borrowing
-def variance_lanes(k: Index, state: FloatArray, scratch: FloatArray, decay: float) -> None:
     """Update the portfolio's variance with the bar just marked.
 
     This is for fills at the close, where the variance is needed before the bar's accounts are closed.
 
     Args:
-        k: number of the block.
+        k, i: the same as in ``account_lanes``.
         state: VARIANCE is updated.
-        scratch: the scratch values as ``mark_lanes`` left them; INVERSE_VARIANCE is written.
+        scratch: the scratch values as in ``account_lanes``, read.
         decay: the decay of the variance, a fraction.
     """
     o = k * STATE_BLOCK
+    before = i * ROW
     for b in range(B):
         equity = scratch[EQUITY_NOW + b]
-        return_ = bar_return(equity, state[o + EQUITY + b])
-        exposure = exposure_of(scratch[GROSS + b], equity)
-        put_variance(o, b, state, scratch, return_, exposure, decay)
+        exposure = exposure_by(scratch[GROSS + b], inverse_of(equity))
+        put_variance(o, before, b, state, scratch, equity, inverse_exposure(exposure), decay)
 
 
-@jit_borrowing
+@jit_lanes
 def put_variance(
     o: Index,
+    before: Index,
     b: Index,
     state: FloatArray,
     scratch: FloatArray,
-    return_: float,
-    exposure: float,
+    equity: float,
+    inverse: float,
     decay: float,
 ) -> None:
-    """Update a lane's variance, and leave its inverse for ``put_signal``.
+    """Update a lane's variance.
 
     Args:
         o, b: offset of the block in ``state``, and the lane.
+        before: offset of the bar before from LAST_EQUITY.
         state: VARIANCE is updated.
-        scratch: INVERSE_VARIANCE is written.
-        return_: the return of the bar, a fraction.
-        exposure: gross value over equity at the bar's close.
+        scratch: equity and INVERSE_EXPOSURE of the bar before are read.
+        equity: money at the bar's close.
+        inverse: that of the exposure at the bar's close.
         decay: the decay of the variance, a fraction.
     """
-    variance = next_variance(
-        state[o + VARIANCE + b], return_, exposure, state[o + EXPOSURE + b], decay
+    return_ = return_by(
+        equity, scratch[LAST_EQUITY + before + b], scratch[LAST_INVERSE + before + b]
     )
-    state[o + VARIANCE + b] = variance
-    scratch[INVERSE_VARIANCE + b] = 1.0 / variance
+    held = smaller(inverse, scratch[INVERSE_EXPOSURE + b])
+    state[o + VARIANCE + b] = variance_by(state[o + VARIANCE + b], return_, held, decay)

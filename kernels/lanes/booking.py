@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_apart, jit_lanes
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE, LIMIT_ENTRY
 from kernels.execution import (
@@ -63,10 +63,10 @@ from kernels.layout import (
     B,
 )
 from kernels.portfolio import add_to_streak, mean_entry, reduced
-from kernels.risk import larger, smaller
+from kernels.risk import either, larger, smaller
 
 
-@jit_borrowing
+@jit_lanes
 def gather_volatility(
     c: Index,
     s: Index,
@@ -93,7 +93,7 @@ def gather_volatility(
             scratch[X_VOLATILITY + b] = volatilities[decided, s, columns[c + VOLATILITY_COLUMN + b]]
 
 
-@jit_borrowing
+@jit_lanes
 def lane_terms(
     q: Index,
     s: Index,
@@ -172,7 +172,7 @@ def lane_terms(
     )
 
 
-@jit_borrowing
+@jit_lanes
 def lane_volume_limit(
     q: Index,
     s: Index,
@@ -202,7 +202,7 @@ def lane_volume_limit(
     return volume_limit(quantity, share, volumes[t, s], instruments[s, LOT_UNITS])
 
 
-@jit_borrowing
+@jit_lanes
 def book_costs(
     state: FloatArray, o: Index, b: Index, change: float, value: float, cash_per_lot: float
 ) -> None:
@@ -219,7 +219,7 @@ def book_costs(
     state[o + COSTS + b] += fill_costs(change, value, cash_per_lot)
 
 
-@jit_borrowing
+@jit_lanes
 def book_trade(
     state: FloatArray, o: Index, b: Index, ended: float, profit: float, held: float
 ) -> None:
@@ -242,7 +242,7 @@ def book_trade(
     state[o + SUM_HELD + b] += ended * held
 
 
-@jit_borrowing
+@jit_lanes
 def reduce_position(
     state: FloatArray,
     positions: FloatArray,
@@ -278,7 +278,7 @@ def reduce_position(
     return ended > 0.0
 
 
-@jit_borrowing
+@jit_lanes
 def ask_power(
     q: Index,
     s: Index,
@@ -319,7 +319,7 @@ def ask_power(
         scratch[FREED + b] += fixed if quantity > 0.0 else 0.0
 
 
-@jit_borrowing
+@jit_lanes
 def grant_power(scratch: FloatArray) -> None:
     """Share the buying power of a block among the additions of each lane.
 
@@ -334,7 +334,7 @@ def grant_power(scratch: FloatArray) -> None:
         scratch[SPENT + b] = 0.0
 
 
-@jit_borrowing
+@jit_lanes
 def add_to_position(
     state: FloatArray,
     positions: FloatArray,
@@ -368,14 +368,16 @@ def add_to_position(
         move_entry(positions, p, b, change, paid, atr)
     lots = positions[p + LOTS + b]
     opens = (lots == 0.0) & (change != 0.0)
-    positions[p + OPENED + b] = t if opens else positions[p + OPENED + b]
+    # Exact, as both are whole, where a choice between the two would become a masked store.
+    opened = positions[p + OPENED + b]
+    positions[p + OPENED + b] = opened + either(opens, t - opened, 0.0)
     positions[p + LOTS + b] = lots + change
     positions[p + FLOW + b] -= change * cash_per_lot
     scratch[SPENT + b] += change * cash_per_lot
     book_costs(state, o, b, change, value, cash_per_lot)
 
 
-@jit_borrowing
+@jit_lanes
 def end_trades(
     state: FloatArray, positions: FloatArray, scratch: FloatArray, o: Index, p: Index, t: float
 ) -> None:
@@ -397,7 +399,7 @@ def end_trades(
         book_trade(state, o, b, 1.0 if ended else 0.0, profit if ended else 0.0, held)
 
 
-@jit_borrowing
+@jit_lanes
 def move_entry(
     positions: FloatArray, p: Index, b: Index, change: float, price: float, atr: float
 ) -> None:
@@ -418,7 +420,7 @@ def move_entry(
     positions[p + HELD_BARS + b] = 0.0 if opens else positions[p + HELD_BARS + b]
 
 
-@jit_borrowing
+@jit_apart
 def record_fill(
     fills: FloatArray,
     q: Index,

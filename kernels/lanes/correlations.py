@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_lanes
 from kernels.arrays import FloatArray, Index
 from kernels.layout import FOUR, FRACTION, GROSS, ONE, POSITION_BLOCK, RHO, THREE, TWO, ZERO, B
 from kernels.risk import mean_correlation
 
 
-@jit_borrowing
+@jit_lanes
 def rho_lanes(
     k: Index,
     m: int,
@@ -55,7 +55,7 @@ def rho_lanes(
             )
 
 
-@jit_borrowing
+@jit_lanes
 def other_correlation(correlations: FloatArray, m: int, s: Index, j: Index) -> float:
     """Correlation of symbol ``s`` with symbol ``j``; 0 with itself, so that it has no weight.
 

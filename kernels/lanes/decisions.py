@@ -5,28 +5,39 @@ This module is compiled once more for each strategy of a user; see ``kernels.use
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_lanes
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
 from kernels.codes import (
+    ADD,
     ADDITIONS,
     AVERAGE_CROSS,
     BREAKOUT,
     EQUAL_WEIGHT,
+    HOLD,
     KELLY,
     LEAVING,
     ROTATION,
     WAITING,
 )
 from kernels.lanes.gathering import one_volatility
-from kernels.lanes.signals import signal_lanes
+from kernels.lanes.signals import (
+    BlockSignals,
+    common_direction,
+    one_signal,
+    signal_lanes,
+)
 from kernels.lanes.sizing import (
+    any_acts,
+    any_lots,
     count_lanes,
+    exit_lanes,
     other_size_lanes,
     place_lanes,
     regime_lanes,
     settle_lanes,
     share_lanes,
     wait_lanes,
+    want_common_lanes,
     want_lanes,
 )
 from kernels.lanes.user_signals import user_lanes
@@ -36,11 +47,15 @@ from kernels.layout import (
     EDGE,
     FEATURE_0,
     FEATURE_1,
+    LOT_MONEY,
     PARAMETER_BLOCK,
     POSITION_BLOCK,
     RANK_BLOCK,
     RANK_CALM,
     RANK_EDGE,
+    SCORE_SHARPE,
+    SIGNAL_0,
+    SIGNAL_1,
     SPENT,
     VOLATILITY_COLUMN,
     X0,
@@ -49,11 +64,13 @@ from kernels.layout import (
     X_VOLATILITY,
     B,
 )
-from kernels.risk import needs_volatility
+from kernels.risk import defined_direction, needs_volatility
 from kernels.user_signal import GIVEN
 
+_HOLD = float(HOLD)
 
-@jit_borrowing
+
+@jit_lanes
 def decide_lanes(
     k: Index,
     t: int,
@@ -67,12 +84,14 @@ def decide_lanes(
     instruments: FloatArray,
     columns: ColumnArray,
     parameters: FloatArray,
+    state: FloatArray,
     positions: FloatArray,
     pending: ByteArray,
     scratch: FloatArray,
     ranks: FloatArray,
     strategy: int,
     shared: bool,
+    signals: BlockSignals,
     sizing: int,
     allocation: int,
     correlation: object,
@@ -94,6 +113,7 @@ def decide_lanes(
         live: (n_bars, n_symbols), WAITING, LIVE or LEAVING.
         instruments: (n_symbols, N_INSTRUMENT_COLUMNS).
         columns, parameters: rows of each lane.
+        state: read.
         positions: the orders are written.
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
@@ -102,6 +122,7 @@ def decide_lanes(
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
         shared: whether all lanes of the block read the same columns.
+        signals: what ``block_signals`` returned.
         sizing, allocation: codes of ``kernels.codes``.
         correlation: None where no lane has a correlation penalty.
         stops: None where stops are off.
@@ -112,8 +133,15 @@ def decide_lanes(
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
-    regime_lanes(k, t, regimes, columns, parameters, scratch, shared)
-    same_volatility = shared or one_volatility(c, columns)
+    # Without these options a symbol on which nothing is to be done costs next to nothing, and what all
+    # symbols share is computed once a symbol needs it.
+    quick = False
+    if stops is None and entries is None and extended is None and not GIVEN:
+        quick = True
+    ready = not quick
+    if ready:
+        regime_lanes(k, t, regimes, columns, parameters, state, scratch, shared)
+    adding = 0
     needed = needs_volatility(sizing)
     ranked = len(ranks) > 0
     raw = ranked or allocation != ADDITIONS
@@ -135,6 +163,7 @@ def decide_lanes(
             x1 = features[t, s, columns[c + FEATURE_1]]
             vol = volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
             ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
+            said = np.nan
             if not shared:
                 # As a function of its own, this made blocks with own columns 4% slower.
                 for b in range(B):
@@ -142,15 +171,45 @@ def decide_lanes(
                 if strategy in (AVERAGE_CROSS, BREAKOUT, ROTATION):
                     for b in range(B):
                         scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
-                if same_volatility:
-                    for b in range(B):
-                        scratch[X_VOLATILITY + b] = vol
-                        scratch[X_INVERSE_VOLATILITY + b] = ivol
-                else:
-                    for b in range(B):
-                        column = columns[c + VOLATILITY_COLUMN + b]
-                        scratch[X_VOLATILITY + b] = volatilities[t, s, column]
-                        scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]
+            if stops is None and entries is None and extended is None and not GIVEN:
+                if live[t, s] == LEAVING:
+                    said = 0.0
+                elif shared:
+                    said = common_direction(strategy, close, x0, x1, signals)
+                    said = defined_direction(said, ivol, needed)
+                leaves = False
+                if short is None:
+                    leaves = (said == 0.0) | (said == -1.0)
+                if said == _HOLD or (leaves and not any_lots(p, positions)):
+                    wait_lanes(p, positions, False)
+                    pending[k, s] = 0
+                    continue
+                if not ready:
+                    regime_lanes(k, t, regimes, columns, parameters, state, scratch, shared)
+                    ready = True
+                if short is None and leaves:
+                    lot_value = close * instruments[s, LOT_MONEY]
+                    pending[k, s] = exit_lanes(p, positions, scratch, lot_value)
+                    continue
+                if shared and signals[4] and abs(said) == 1.0:
+                    _, edge = one_signal(
+                        strategy, close, x0, x1, vol, ivol, parameters[q + SIGNAL_0],
+                        parameters[q + SIGNAL_1], parameters[q + SCORE_SHARPE],
+                    )  # fmt: skip
+                    pending[k, s] = want_common_lanes(
+                        p, q, s, positions, parameters, scratch, close, instruments, said, edge, ivol,
+                        correlation, short,
+                    )  # fmt: skip
+                    adding |= pending[k, s] & ADD
+                    continue
+            alike = False
+            if stops is None and entries is None and extended is None and not GIVEN:
+                alike = not shared and one_volatility(c, columns)
+            if not shared and not alike:
+                for b in range(B):
+                    column = columns[c + VOLATILITY_COLUMN + b]
+                    scratch[X_VOLATILITY + b] = volatilities[t, s, column]
+                    scratch[X_INVERSE_VOLATILITY + b] = inverse_volatilities[t, s, column]
             # numba compiles the calls with None and with True separately, so neither has a choice
             # between shared and own values inside its loop over lanes.
             if GIVEN:
@@ -168,37 +227,32 @@ def decide_lanes(
                     )  # fmt: skip
             elif shared:
                 signal_lanes(
-                    q,
-                    strategy,
-                    parameters,
-                    scratch,
-                    close,
-                    x0,
-                    x1,
-                    vol,
-                    ivol,
-                    needed,
-                    None,
+                    q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, None, None,
                     extended,
-                )
+                )  # fmt: skip
             else:
-                signal_lanes(
-                    q,
-                    strategy,
-                    parameters,
-                    scratch,
-                    close,
-                    x0,
-                    x1,
-                    vol,
-                    ivol,
-                    needed,
-                    True,
-                    extended,
-                )
+                if stops is None and entries is None and extended is None and alike:
+                    signal_lanes(
+                        q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True, None,
+                        extended,
+                    )  # fmt: skip
+                else:
+                    signal_lanes(
+                        q, strategy, parameters, scratch, close, x0, x1, vol, ivol, needed, True, True,
+                        extended,
+                    )  # fmt: skip
             if live[t, s] == LEAVING:
                 for b in range(B):
                     scratch[DIRECTION + b] = 0.0
+            if (
+                stops is None
+                and entries is None
+                and extended is None
+                and not any_acts(p, positions, scratch, short)
+            ):
+                wait_lanes(p, positions, False)
+                pending[k, s] = 0
+                continue
             if extended is not None:
                 if step < counted:
                     count_lanes(p, q, positions, parameters, scratch, stops, short)
@@ -226,6 +280,7 @@ def decide_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
                 stops, short, extended, entries,
             )  # fmt: skip
+            adding |= pending[k, s] & ADD
     if extended is not None:
         if ranked:
             place_lanes(k, parameters, positions, scratch, ranks)
@@ -242,6 +297,8 @@ def decide_lanes(
                 allocation,
                 short,
             )
+    if extended is None and adding == 0:
+        return
     share_lanes(
         k, instruments, parameters, positions, pending, scratch, allocation, short, extended
     )

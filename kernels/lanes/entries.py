@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_apart
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ENTERED, ENTRY_ADDING
 from kernels.execution import cut_lots, stop_price
@@ -49,7 +49,7 @@ from kernels.orders import entry_level, entry_price, kept_level
 from kernels.risk import reducing_part
 
 
-@jit_borrowing
+@jit_apart
 def level_lanes(
     k: Index,
     t: int,
@@ -107,7 +107,7 @@ def level_lanes(
             positions[p + LEFT + b] = left
 
 
-@jit_borrowing
+@jit_apart
 def enter_lanes(
     k: Index,
     t: int,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_lanes
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ORDER_ADDING, ORDER_REDUCING, REDUCE
 from kernels.execution import buying_power, cut_lots
@@ -39,7 +39,7 @@ from kernels.layout import (
 from kernels.risk import larger, reducing_part
 
 
-@jit_borrowing
+@jit_lanes
 def fill_lanes(
     k: Index,
     t: int,
@@ -232,7 +232,7 @@ def fill_lanes(
         state[o + CASH + b] -= scratch[SPENT + b]
 
 
-@jit_borrowing
+@jit_lanes
 def reduce_lanes(
     k: Index,
     o: Index,
@@ -297,7 +297,7 @@ def reduce_lanes(
         end_trades(state, positions, scratch, o, p, float(t))
 
 
-@jit_borrowing
+@jit_lanes
 def power_lanes(
     k: Index,
     t: int,

@@ -1,6 +1,6 @@
 """What the signals of a block of lanes read: one value for all lanes, or a gathered row."""
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_lanes
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.layout import (
     ENTRY,
@@ -14,7 +14,7 @@ from kernels.layout import (
 from kernels.portfolio import closes_held, position_at_close
 
 
-@jit_borrowing
+@jit_lanes
 def of_lane(common: float, scratch: FloatArray, row: Index, b: Index, own: object) -> float:
     """The value that lane ``b`` reads.
 
@@ -35,7 +35,7 @@ def of_lane(common: float, scratch: FloatArray, row: Index, b: Index, own: objec
     return float(scratch[row + b])
 
 
-@jit_borrowing
+@jit_lanes
 def lane_position(
     positions: FloatArray, p: Index, b: Index, close: float, counts: bool, extremes: object
 ) -> tuple[float, float, float, float, float, float, float]:
@@ -75,7 +75,7 @@ def lane_position(
     return side, held, now, best, worst, entry, since
 
 
-@jit_borrowing
+@jit_lanes
 def one_volatility(c: Index, columns: ColumnArray) -> bool:
     """Whether all lanes of a block read the same volatility.
 

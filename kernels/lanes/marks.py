@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_apart, jit_lanes
 from kernels.arrays import FloatArray, Index
 from kernels.codes import FILL_CASH, FILL_LOTS, FILL_PRICE, FILL_VALUE, WRITTEN_OFF
 from kernels.lanes.booking import book_trade
@@ -27,7 +27,7 @@ from kernels.layout import (
 )
 
 
-@jit_borrowing
+@jit_lanes
 def mark_lanes(
     k: Index,
     t: int,
@@ -102,7 +102,7 @@ def mark_lanes(
         close_ruined(k, t, closes, state, positions, scratch, values, instruments, fills)
 
 
-@jit_borrowing
+@jit_apart
 def close_ruined(
     k: Index,
     t: int,

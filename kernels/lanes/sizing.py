@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_apart, jit_lanes
 from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, Index
 from kernels.codes import ADD, ADDITIONS, HOLD, NEUTRAL, REDUCE
 from kernels.execution import stop_distance
@@ -23,6 +23,7 @@ from kernels.layout import (
     FREED,
     GROSS,
     HELD_BARS,
+    INVERSE_VARIANCE,
     LEFT,
     LOT_MONEY,
     LOT_UNITS,
@@ -46,9 +47,11 @@ from kernels.layout import (
     SHARE,
     SIZE,
     SPENT,
+    STATE_BLOCK,
     STOP_LOSS,
     STOP_LOSS_ATR,
     TIME_EXIT,
+    VARIANCE,
     X_INVERSE_VOLATILITY,
     B,
 )
@@ -58,7 +61,9 @@ from kernels.risk import (
     budget_share,
     comes_before,
     correlation_adjustment,
+    either,
     inverse_of_lot,
+    kelly_size,
     larger,
     other_size,
     placed_order,
@@ -66,36 +71,42 @@ from kernels.risk import (
     scaled_lots,
     shared_order,
     signals_position,
+    smaller,
     target_size,
 )
 
 _HOLD = float(HOLD)
 
 
-@jit_borrowing
+@jit_lanes
 def regime_lanes(
     k: Index,
     t: int,
     regimes: CodeArray,
     columns: ColumnArray,
     parameters: FloatArray,
+    state: FloatArray,
     scratch: FloatArray,
     shared: bool,
 ) -> None:
-    """Size of each lane times its multiplier for the regime at bar ``t``; clears ADDED and FREED.
+    """What the sizes of all symbols at bar ``t`` share: regime, portfolio; clears ADDED and FREED.
 
     Args:
         k, t: numbers of the block and of the bar.
         regimes: (n_bars, n_models), codes.
         columns, parameters: rows of each lane.
-        scratch: SCALED_SIZE, ADDED and FREED are written.
+        state: VARIANCE is read.
+        scratch: SCALED_SIZE, the size times the multiplier of the regime, INVERSE_VARIANCE, ADDED and
+            FREED are written.
         shared: whether all lanes of the block read the same regime model.
     """
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
+    o = k * STATE_BLOCK
     for b in range(B):
         scratch[ADDED + b] = 0.0
         scratch[FREED + b] = 0.0
+        scratch[INVERSE_VARIANCE + b] = 1.0 / state[o + VARIANCE + b]
     if shared:
         # One row for the whole block, so that the loop is a plain product.
         code = regimes[t, columns[c + REGIME_COLUMN]]
@@ -117,7 +128,7 @@ def regime_lanes(
             scratch[SCALED_SIZE + b] = parameters[q + SIZE + b] * multiplier
 
 
-@jit_borrowing
+@jit_lanes
 def lane_exit_direction(
     p: Index, q: Index, b: Index, direction: float, positions: FloatArray, parameters: FloatArray
 ) -> tuple[float, float, float, float]:
@@ -143,7 +154,7 @@ def lane_exit_direction(
     )
 
 
-@jit_borrowing
+@jit_lanes
 def lane_waiting_lots(p: Index, b: Index, positions: FloatArray) -> float:
     """What still waits of a lane's entry; see ``kernels.orders.waiting_lots``.
 
@@ -157,7 +168,7 @@ def lane_waiting_lots(p: Index, b: Index, positions: FloatArray) -> float:
     return waiting_lots(positions[p + ORDER + b], positions[p + LEFT + b], positions[p + LOTS + b])
 
 
-@jit_borrowing
+@jit_apart
 def count_lanes(
     p: Index,
     q: Index,
@@ -185,7 +196,7 @@ def count_lanes(
         scratch[SPENT + b] += 1.0 if counts else 0.0
 
 
-@jit_borrowing
+@jit_apart
 def other_size_lanes(
     q: Index,
     parameters: FloatArray,
@@ -225,7 +236,7 @@ def other_size_lanes(
         )
 
 
-@jit_borrowing
+@jit_lanes
 def wait_lanes(p: Index, positions: FloatArray, raw: bool) -> None:
     """Leave the position of a symbol that does not decide at this bar as it is.
 
@@ -238,7 +249,7 @@ def wait_lanes(p: Index, positions: FloatArray, raw: bool) -> None:
         positions[p + ORDER + b] = np.nan if raw else 0.0
 
 
-@jit_borrowing
+@jit_lanes
 def want_lanes(
     p: Index,
     q: Index,
@@ -280,21 +291,6 @@ def want_lanes(
     lot_units = instruments[s, LOT_UNITS]
     lot_value = close * instruments[s, LOT_MONEY]
     inverse_lot_value = inverse_of_lot(lot_value)
-    if stops is None and entries is None and not raw:
-        # Neighbours mostly say the same: a symbol that all lanes hold, or have not and do not want, needs
-        # no order.
-        acting = 0
-        for b in range(B):
-            direction = scratch[DIRECTION + b]
-            wants = direction == 1.0
-            if short is not None:
-                wants = abs(direction) == 1.0
-            leaves = (direction != _HOLD) & (positions[p + LOTS + b] != 0.0)
-            acting |= 1 if wants | leaves else 0
-        if acting == 0:
-            for b in range(B):
-                positions[p + ORDER + b] = 0.0
-            return 0
     if stops is not None:
         for b in range(B):
             direction, barred, cooling, held = lane_exit_direction(
@@ -354,7 +350,7 @@ def want_lanes(
             parameters[q + REBALANCE_BAND + b],
             short,
         )
-        order = 0.0 if (direction == _HOLD) & (waiting == 0.0) else order
+        order = either((direction == _HOLD) & (waiting == 0.0), 0.0, order)
         positions[p + ORDER + b] = order
         placed |= 1 if order != 0.0 else 0
     if placed == 0:
@@ -362,7 +358,127 @@ def want_lanes(
     return sum_lanes(p, positions, scratch, lot_value, short)
 
 
-@jit_borrowing
+@jit_lanes
+def want_common_lanes(
+    p: Index,
+    q: Index,
+    s: Index,
+    positions: FloatArray,
+    parameters: FloatArray,
+    scratch: FloatArray,
+    close: float,
+    instruments: FloatArray,
+    direction: float,
+    edge: float,
+    inverse_volatility: float,
+    correlation: object,
+    short: object,
+) -> int:
+    """As ``want_lanes`` by Kelly sizes, for a signal that all lanes share.
+
+    Args:
+        p, q, s, positions, parameters, close, instruments, correlation, short: the same as in
+            ``want_lanes``.
+        scratch: the scratch values as ``regime_lanes`` left them. Values are added to ADDED and FREED.
+        direction: 1, or -1 where short positions are on.
+        edge: strength times confidence.
+        inverse_volatility: the inverse volatility of the symbol, per bar.
+
+    Returns:
+        The parts of an order that any lane has: REDUCE, ADD, both bits or 0.
+    """
+    lot_units = instruments[s, LOT_UNITS]
+    lot_value = close * instruments[s, LOT_MONEY]
+    inverse_lot_value = inverse_of_lot(lot_value)
+    placed = 0
+    for b in range(B):
+        fraction = kelly_size(
+            scratch[SCALED_SIZE + b],
+            edge,
+            smaller(inverse_volatility * inverse_volatility, scratch[INVERSE_VARIANCE + b]),
+        )
+        if correlation is not None:
+            rho = positions[p + RHO + b]
+            if short is not None:
+                rho = rho * direction
+            fraction *= correlation_adjustment(parameters[q + CORRELATION_PENALTY + b], rho)
+        target = target_size(
+            direction,
+            fraction,
+            parameters[q + MAX_WEIGHT + b],
+            scratch[EQUITY_NOW + b],
+            inverse_lot_value,
+            short,
+        )
+        order = placed_order(
+            target,
+            positions[p + LOTS + b],
+            lot_units,
+            parameters[q + MIN_ORDER_SIZE + b],
+            parameters[q + REBALANCE_BAND + b],
+            short,
+        )
+        positions[p + ORDER + b] = order
+        placed |= 1 if order != 0.0 else 0
+    if placed == 0:
+        return 0
+    return sum_lanes(p, positions, scratch, lot_value, short)
+
+
+@jit_lanes
+def any_lots(p: Index, positions: FloatArray) -> bool:
+    """Whether any lane holds a position in a symbol.
+
+    Args:
+        p: offset of the symbol in ``positions``.
+        positions: read.
+    """
+    held = 0
+    for b in range(B):
+        held |= 1 if positions[p + LOTS + b] != 0.0 else 0
+    return held != 0
+
+
+@jit_lanes
+def any_acts(p: Index, positions: FloatArray, scratch: FloatArray, short: object) -> bool:
+    """Whether the signal of any lane may need an order: it wants a position, or leaves one.
+
+    Args:
+        p: offset of the symbol in ``positions``.
+        positions: read.
+        scratch: DIRECTION is read.
+        short: None where short positions are off.
+    """
+    acting = 0
+    for b in range(B):
+        direction = scratch[DIRECTION + b]
+        wants = direction == 1.0
+        if short is not None:
+            wants = abs(direction) == 1.0
+        leaves = (direction != _HOLD) & (positions[p + LOTS + b] != 0.0)
+        acting |= 1 if wants | leaves else 0
+    return acting != 0
+
+
+@jit_lanes
+def exit_lanes(p: Index, positions: FloatArray, scratch: FloatArray, lot_value: float) -> int:
+    """Orders that close the positions of all lanes in one symbol, where short positions are off.
+
+    Args:
+        p: offset of the symbol in ``positions``.
+        positions: ORDER is written.
+        scratch: FREED is raised.
+        lot_value: money per lot at the close.
+
+    Returns:
+        The parts of an order that any lane has: REDUCE or 0.
+    """
+    for b in range(B):
+        positions[p + ORDER + b] = 0.0 - positions[p + LOTS + b]
+    return sum_lanes(p, positions, scratch, lot_value, None)
+
+
+@jit_lanes
 def sum_lanes(
     p: Index, positions: FloatArray, scratch: FloatArray, lot_value: float, short: object
 ) -> int:
@@ -394,7 +510,7 @@ def sum_lanes(
     return (REDUCE if reduces != 0 else 0) + (ADD if adds != 0 else 0)
 
 
-@jit_borrowing
+@jit_apart
 def place_lanes(
     k: Index, parameters: FloatArray, positions: FloatArray, scratch: FloatArray, ranks: FloatArray
 ) -> None:
@@ -445,7 +561,7 @@ def place_lanes(
             positions[p + ORDER + b] = positions[p + ORDER + b] if keeps else 0.0
 
 
-@jit_borrowing
+@jit_apart
 def settle_lanes(
     k: Index,
     t: int,
@@ -501,7 +617,7 @@ def settle_lanes(
                 scratch[ADDED + b] += (0.0 if holds else abs(lots + change)) * lot_value
 
 
-@jit_borrowing
+@jit_lanes
 def share_lanes(
     k: Index,
     instruments: FloatArray,

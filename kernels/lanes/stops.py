@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_apart, jit_lanes
 from kernels.arrays import ByteArray, ColumnArray, FloatArray, Index, IntArray
 from kernels.codes import ENDED, ENTERED, LIQUIDATED, STOPPED
 from kernels.execution import stop_price
@@ -53,7 +53,7 @@ from kernels.portfolio import margin_call
 from kernels.risk import larger, smaller
 
 
-@jit_borrowing
+@jit_lanes
 def stop_lanes(
     k: Index,
     t: int,
@@ -195,7 +195,7 @@ def stop_lanes(
             )  # fmt: skip
 
 
-@jit_borrowing
+@jit_apart
 def end_lanes(
     k: Index,
     t: int,
@@ -254,7 +254,7 @@ def end_lanes(
             end_trades(state, positions, scratch, o, p, float(t))
 
 
-@jit_borrowing
+@jit_lanes
 def margin_lanes(
     k: Index,
     t: int,
@@ -311,7 +311,7 @@ def margin_lanes(
         )  # fmt: skip
 
 
-@jit_borrowing
+@jit_apart
 def liquidate(
     k: Index,
     t: int,

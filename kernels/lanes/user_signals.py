@@ -5,7 +5,7 @@ This module is compiled once more for each strategy of a user; see ``kernels.use
 
 import numpy as np
 
-from kernels._jit import jit_borrowing
+from kernels._jit import jit_lanes
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.lanes.gathering import of_lane
 from kernels.lanes.signals import put_signal
@@ -23,7 +23,7 @@ from kernels.user_signal import N_USER_FEATURES, lane_signal, shared_features
 _STRIDE = np.uint64(STRIDE)
 
 
-@jit_borrowing
+@jit_lanes
 def user_lanes(
     p: Index,
     q: Index,

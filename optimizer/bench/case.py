@@ -27,6 +27,8 @@ class Repeated:
                 kernel(*arguments)
 
         options: dict[str, Any] = dict(getattr(kernel, "targetoptions"))  # noqa: B009
+        # The kernel itself may have no way in from Python.
+        options |= {"no_cpython_wrapper": False, "no_cfunc_wrapper": False}
         self._repeat: Any = numba.jit(**options)(repeat)
 
     def __call__(self, n: int, *arguments: Any) -> None:

@@ -26,13 +26,16 @@ from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.fills import fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.signals import signal_lanes
-from kernels.lanes.sizing import place_lanes, share_lanes, want_lanes
+from kernels.lanes.sizing import place_lanes, share_lanes, want_common_lanes, want_lanes
 from kernels.lanes.stops import margin_lanes, stop_lanes
+from kernels.lanes.sums import sum_bars
 from optimizer.bench.assembly import Mix, instruction_mix
 from optimizer.bench.case import CELL, Case, repeated_case
 from optimizer.bench.inputs import momentum_sets
 from optimizer.sweep.evaluate import evaluate
-from optimizer.sweep.inputs import EVERY_BAR, NO_PAYMENTS, NO_REGIME, MarketRegime
+from optimizer.sweep.inputs import EVERY_BAR, NO_PAYMENTS, NO_REGIME, Inputs, MarketRegime
+from optimizer.sweep.lanes import lay_out_blocks, row_of
+from optimizer.sweep.tiles import Tile
 from optimizer.text import counted
 from optimizer.types import Bars, FloatArray
 
@@ -89,7 +92,7 @@ class _Block:
         self.instruments[:, [layout.LOT_UNITS, layout.LOT_MONEY]] = 1.0
         self.instruments[:, layout.BORROW] = 0.01
         self.instruments[:, layout.OWN_VOLUME_SHARE] = np.inf
-        self.rates = np.full((2, layout.N_RATE_COLUMNS), 1e-5)
+        self.rates = np.full((layout.SUMMED_BARS, layout.N_RATE_COLUMNS), 1e-5)
         for read in (
             *(self.prices, self.highs, self.lows, self.traded, self.volumes),
             *(self.volatilities, self.instruments, self.rates, self.atrs),
@@ -137,10 +140,19 @@ class _Block:
             (layout.ADDED, 1e5, 2e5),
             (layout.SCALED_SIZE, 0.1, 0.5),
             (layout.INVERSE_VARIANCE, 5e3, 1e4),
+            (layout.INVERSE_EXPOSURE, 1.0, 2.0),
+            (layout.INVERSE_PEAK, 9e-6, 1e-5),
             (layout.DIRECTION, 1.0, 1.0),
             (layout.FRACTION, 0.05, 0.2),
         ):
             fill(self.scratch, offset, low, high)
+        for i in range(layout.SUMMED_BARS + 1):
+            for offset, low, high in (
+                (layout.LAST_EQUITY, 9.9e4, 1.01e5),
+                (layout.LAST_INVERSE, 9.9e-6, 1.01e-5),
+                (layout.LAST_EXPOSURE, 0.4, 0.9),
+            ):
+                fill(self.scratch, int(offset) + i * layout.STRIDE, low, high)
         for s in range(n):
             at = s * int(layout.POSITION_BLOCK)
             for offset, low, high in (
@@ -171,7 +183,7 @@ def _signals(strategy: int, shared: bool) -> Callable[..., None]:
         q: Any, parameters: Any, scratch: Any, close: float, x0: float, x1: float, vol: float
     ) -> None:
         signal_lanes(
-            q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, True, own, None
+            q, strategy, parameters, scratch, close, x0, x1, vol, 1.0 / vol, True, own, None, None
         )
 
     return signals
@@ -267,8 +279,11 @@ def lane_cases(n_symbols: int) -> list[Case]:
     ):
         b = _Block(1)
         buffers = b.positions, b.parameters, b.scratch
+        correlation, _, short, _ = options
+        common = (zero, zero, zero, *buffers, 100.0, b.instruments, 1.0, 0.005, 100.0)
+        add(f"sizing{name}", CELL, 1, want_common_lanes, (*common, correlation, short))
         wanted = (zero, zero, zero, *buffers, 100.0, b.instruments, False, *options, None)
-        add(f"sizing{name}", CELL, 1, want_lanes, wanted)
+        add(f"sizing, own features{name}", CELL, 1, want_lanes, wanted)
     for name, short in (("", None), (", long/short", True)):
         b = _Block(n_symbols)
         orders = (zero, b.instruments, b.parameters, b.positions, b.pending, b.scratch)
@@ -314,7 +329,16 @@ def lane_cases(n_symbols: int) -> list[Case]:
         "bar x set",
         1,
         account_lanes,
-        (zero, 0, EVERY_BAR, b.state, b.scratch, 0.0, 0.0, 0.94),
+        (zero, zero, b.state, b.scratch, 0.94),
+    )
+    b = _Block(1)
+    summed = np.uint64(layout.SUMMED_BARS)
+    add(
+        "sums",
+        "bar x set",
+        layout.SUMMED_BARS,
+        sum_bars,
+        (zero, layout.SUMMED_BARS - 1, summed, EVERY_BAR, b.rates, b.state, b.scratch),
     )
     b = _Block(n_symbols)
     add(
@@ -368,12 +392,16 @@ def _mix_of(kernel: str, blocks: Sequence[Mix], n_symbols: int) -> Mix:
 
     The longest block is the loop over lanes. Marks and correlations are sums over four symbols per
     pass: they take the block that computes most per number stored, divided by four. The mean
-    correlation adds the block that divides.
+    correlation adds the block that divides. The sums over bars are two loops, over returns and over
+    drawdowns.
     """
 
     def length(mix: Mix) -> float:
         return sum(mix.parts())
 
+    if kernel == "sums":
+        first, second = sorted(blocks, key=length)[-2:]
+        return (first + second).times(1 / layout.SUMMED_BARS)
     if kernel not in ("marks", "mean correlation"):
         return max(blocks, key=length, default=Mix())
     sums = max(
@@ -436,6 +464,7 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
             continue
         inputs, shared, own = momentum_sets(bars, tables=tables)
         tile = shared if shares else own
+        sized = _sized(inputs, tile) if name in QUICK else 1.0
         cases.append(
             Case(
                 f"simulation, {counted(n, 'symbol')}, {name}",
@@ -443,30 +472,58 @@ def simulation_cases(bars: Bars, mixes: Mapping[str, Mix]) -> list[Case]:
                 (bars.n_bars - inputs.first) * n * tile.n_lanes,
                 lambda inputs=inputs, tile=tile: evaluate(inputs, [tile], flat),  # type: ignore[misc]
                 lanes=layout.LANES,
-                mix=lambda name=name: bound_mix(name, n, mixes),  # type: ignore[misc]
+                mix=lambda name=name, sized=sized: bound_mix(name, n, mixes, sized),  # type: ignore[misc]
             )
         )
     return cases
 
 
-def bound_mix(configuration: str, n_symbols: int, mixes: Mapping[str, Mix]) -> Mix:
+QUICK = (
+    *("shared features", "own lookbacks", "shared, correlation", "shared, long/short"),
+    "shared, fees",
+)
+"""Configurations in which a symbol is passed over where no lane of a block acts on its signal."""
+
+
+def _sized(inputs: Inputs, tile: Tile) -> float:
+    """Share of bars, symbols and blocks in which the signal of any lane wants a position."""
+    blocks = lay_out_blocks([tile], inputs, {NO_REGIME: MarketRegime.neutral(inputs.bars.n_bars)})
+    shares = []
+    for columns, parameters in zip(blocks.columns, blocks.parameters, strict=True):
+        thresholds = parameters[row_of(layout.SIGNAL_0), : layout.LANES]
+        features = inputs.features.values[inputs.first :, :, columns[0, : layout.LANES]]
+        wants = abs(features) if inputs.rules.allow_short else features
+        shares.append((wants > thresholds).any(axis=-1).mean())
+    return float(np.mean(shares))
+
+
+def bound_mix(
+    configuration: str, n_symbols: int, mixes: Mapping[str, Mix], sized: float = 1.0
+) -> Mix:
     """Instructions for 8 cells of a configuration: the sum of its phases without fills.
 
     How many fills there are depends on the orders, and whether the budget is scaled on the signals,
-    so the bound leaves both out and errs on the low side.
+    so the bound leaves both out and errs on the low side. So it does with a signal that all lanes share,
+    which takes a few scalar instructions.
 
     Args:
         configuration: its name, see ``CONFIGURATIONS``.
         n_symbols: over which the work of a bar is spread.
         mixes: instructions of the phases by their names.
+        sized: share of the bars and symbols in which the signal of any lane of a block is sized.
 
     Returns:
         The sum.
     """
     option = configuration.removeprefix("shared, ")
-    signals = "signal momentum" + (", own features" if configuration == "own lookbacks" else "")
-    sizing = f"sizing, {option}" if option in ("correlation", "long/short") else "sizing"
-    mix = mixes[signals] + mixes[sizing] + mixes["marks"] + mixes["accounts"].times(1 / n_symbols)
+    mix = mixes["marks"] + (mixes["accounts"] + mixes["sums"]).times(1 / n_symbols)
+    if configuration == "own lookbacks":
+        mix += mixes["signal momentum, own features"] + mixes["sizing, own features"].times(sized)
+    elif configuration in QUICK:
+        name = f"sizing, {option}" if option in ("correlation", "long/short") else "sizing"
+        mix += mixes[name].times(sized)
+    else:
+        mix += mixes["signal momentum"] + mixes["sizing, own features"]
     if option == "correlation":
         mix += mixes["mean correlation"]
     if option == "leverage":

@@ -21,7 +21,7 @@ def drawdowns(equity: FloatArray, start: float) -> FloatArray:
         (..., n_bars), 0 at a new high.
     """
     peak = np.maximum(np.maximum.accumulate(equity, axis=-1), start)
-    return np.asarray(1.0 - equity / peak)
+    return np.asarray((peak - equity) * (1.0 / peak))
 
 
 def worst_drawdowns(equity: pd.Series[float], start: float, most: int) -> pd.DataFrame:

@@ -166,9 +166,13 @@ def lay_out_blocks(
         parameters = np.concatenate([rows[i][0] for i in members], axis=1)
         columns = np.concatenate([rows[i][1] for i in members], axis=1)
         n_lanes = parameters.shape[1]
-        start = at
+        sequence = _side_by_side(parameters, columns)
+        parameters, columns = parameters[:, sequence], columns[:, sequence]
+        places = np.empty(n_lanes, dtype=np.int64)
+        places[sequence] = np.arange(at, at + n_lanes)
+        start = 0
         for i in members:
-            order[i] = np.arange(start, start + tiles[i].n_lanes)
+            order[i] = places[start : start + tiles[i].n_lanes]
             start += tiles[i].n_lanes
         padding = -n_lanes % layout.LANES
         # The last lane again: a block is always full, and padding changes no column.
@@ -231,6 +235,29 @@ def _with_probabilities(
             places[row] = first + REGIME_VALUES.index(name)
     wide.flags.writeable = False
     return wide
+
+
+_SIGNAL, _USER = row_of(layout.SIGNAL_0), row_of(layout.USER_FEATURE_0)
+
+
+def _side_by_side(parameters: FloatArray, columns: npt.NDArray[np.uint64]) -> IntArray:
+    """The lanes sorted so that those with the same features, then with the same signal, are neighbours.
+
+    A block of such lanes reads each feature once, and mostly does the same.
+
+    Args:
+        parameters, columns: the rows of each lane.
+
+    Returns:
+        (n_lanes,), the lane that comes first, and so on; lanes that are alike keep their order.
+    """
+    features = columns[[*range(row_of(layout.VOLATILITY_COLUMN)), *range(_USER, len(columns))]]
+    read = columns[[row_of(layout.VOLATILITY_COLUMN), row_of(layout.REGIME_COLUMN)]]
+    sharpe = parameters[row_of(layout.SCORE_SHARPE)]
+    keys = [*features, *read, sharpe, *parameters[_SIGNAL:]]
+    vary = [key for key in keys if (key != key[0]).any()]
+    # The last key of a lexsort counts most.
+    return np.lexsort(vary[::-1]) if vary else np.arange(parameters.shape[1])
 
 
 def _blocked(rows: Any) -> Any:

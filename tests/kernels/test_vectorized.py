@@ -28,9 +28,11 @@ from kernels.lanes.sizing import (
     place_lanes,
     settle_lanes,
     share_lanes,
+    want_common_lanes,
     want_lanes,
 )
 from kernels.lanes.stops import margin_lanes, stop_lanes
+from kernels.lanes.sums import sum_bars
 
 pytestmark = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly"
@@ -62,8 +64,9 @@ def kernels(
     )
     entry = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
-        "account": (account_lanes, (U64, I64, COUNTED, ROWS, ROWS, F64, F64, F64)),
-        "variance": (variance_lanes, (U64, ROWS, ROWS, F64)),
+        "account": (account_lanes, (U64, U64, ROWS, ROWS, F64)),
+        "variance": (variance_lanes, (U64, U64, ROWS, ROWS, F64)),
+        "sum": (sum_bars, (U64, I64, U64, COUNTED, BARS, ROWS, ROWS)),
         "carry": (
             carry_lanes,
             (U64, I64, BARS, BARS, BARS, BARS, ROWS, ROWS, ROWS, short, extended),
@@ -103,6 +106,10 @@ def kernels(
                 *(correlation, stops, short, extended, OFF),
             ),
         ),
+        "common": (
+            want_common_lanes,
+            (U64, U64, U64, ROWS, ROWS, ROWS, F64, BARS, F64, F64, F64, correlation, short),
+        ),
         "place": (place_lanes, (U64, *rows)),
         "settle": (
             settle_lanes,
@@ -141,6 +148,8 @@ def packed(name: str, text: str) -> list[str]:
 
 ALWAYS = {
     "account": ("divpd", "mulpd", "addpd"),
+    "sum": ("mulpd", "addpd", "subpd"),
+    "common": ("mulpd", "subpd", "minpd"),
     "variance": ("divpd", "mulpd"),
     "carry": ("mulpd", "addpd"),
     "mark": ("mulpd", "addpd"),
@@ -190,7 +199,7 @@ def test_comparisons_are_vectorized(name: str, options: dict[str, Kernel]) -> No
     assert_packed(name, options[name], ("cmp[a-z_]*pd",))
 
 
-@pytest.mark.parametrize("name", ["want", "fill", "share"])
+@pytest.mark.parametrize("name", ["want", "common", "fill", "share"])
 @pytest.mark.parametrize("options", [PLAIN, OPTIONS], ids=["plain", "options"])
 def test_whole_lots_are_vectorized(name: str, options: dict[str, Kernel]) -> None:
     assert_packed(name, options[name], ("roundpd|rndscalepd",))

@@ -182,8 +182,9 @@ def test_what_the_command_prints(measured: Path) -> None:
 @x86
 def test_what_the_lanes_ask_for(measured: Path) -> None:
     mixes = json.loads(measured.read_text())["instructions_per_8_lanes"]
-    # Return, exposure, the return of a unit of it, the inverse variance and the drawdown.
-    assert mixes["accounts"]["divides"] % 5 == 0 and mixes["accounts"]["divides"] > 0
+    # The inverses of the equity and of the exposure; no sum divides.
+    assert mixes["accounts"]["divides"] % 2 == 0 and mixes["accounts"]["divides"] > 0
+    assert mixes["sums"]["divides"] == 0 and mixes["sums"]["arithmetic"] > 0
     assert mixes["mean correlation"]["divides"] > 0
     for name in ("sizing", "signal momentum", "marks"):
         assert mixes[name]["divides"] == 0
