@@ -10,6 +10,7 @@ The packages are layers; each imports only itself and those before it:
 - ``analytics``, ``flow``: the database of the trace; the event flow, one bar at a time
 - ``engine``: worker processes, clusters, and several coordinators of one study
 - ``selection``, ``review``: whether the winner is luck or skill; studies opened again
+- ``trading``: the orders of a set for the next open, and sessions that send them to a broker
 - ``search``: the loop of a study, from its file to its verdict
 - ``views``, ``bench``, ``project``, ``cli``: what users see: figures, measurements, commands
 

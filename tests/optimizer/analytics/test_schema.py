@@ -82,7 +82,7 @@ def first_schema(place: Place) -> None:
 
 def test_a_database_of_the_first_schema_is_upgraded(place: Place, spill: Path) -> None:
     first_schema(place)
-    with pytest.raises(AnalyticsError, match="has schema 1, older than 4; any `barsweep flow`"):
+    with pytest.raises(AnalyticsError, match="has schema 1, older than 5; any `barsweep flow`"):
         open_reader(place.url)
     with AnalyticsWriter(place.url, spill) as writer:
         add_bars(writer, range(6))
@@ -167,7 +167,7 @@ def test_a_newer_schema_is_refused(
         lambda: import_spill(spilled, place.url),
     ):
         with pytest.raises(
-            AnalyticsError, match="have schema 99, but this barsweep knows only 4 and earlier"
+            AnalyticsError, match="have schema 99, but this barsweep knows only 5 and earlier"
         ):
             act()
     assert place.query("SELECT count(*) FROM bars") == [(0,)]
