@@ -221,12 +221,12 @@ def test_heatmaps_follow_the_selects(page: Page) -> None:
 
 
 def test_the_equity_is_on_the_first_screen(page: Page) -> None:
-    page.js("scrollTo(0, 0)")
     for width in (1400, 420):
         page.emulate(width=width)
         page.until("return innerWidth === arguments[0]", width)
         top = page.js(
-            "return document.querySelector('[data-figure=equity]').getBoundingClientRect().top"
+            "return scrollY"
+            " + document.querySelector('[data-figure=equity]').getBoundingClientRect().top"
         )
         assert 0 < top < 550, width
 
