@@ -244,15 +244,6 @@ def decide_lanes(
             if live[t, s] == LEAVING:
                 for b in range(B):
                     scratch[DIRECTION + b] = 0.0
-            if (
-                stops is None
-                and entries is None
-                and extended is None
-                and not any_acts(p, positions, scratch, short)
-            ):
-                wait_lanes(p, positions, False)
-                pending[k, s] = 0
-                continue
             if extended is not None:
                 if step < counted:
                     count_lanes(p, q, positions, parameters, scratch, stops, short)
@@ -276,6 +267,11 @@ def decide_lanes(
                         own = scratch[X_INVERSE_VOLATILITY + b]
                         ranks[r + RANK_CALM + b] = ivol if shared else own
                         ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
+            if stops is None and entries is None:
+                if not raw and not any_acts(p, positions, scratch, short):
+                    wait_lanes(p, positions, False)
+                    pending[k, s] = 0
+                    continue
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
                 stops, short, extended, entries,
