@@ -154,7 +154,7 @@ class AlpacaBroker:
         return {str(one["client_order_id"]): str(one["symbol"]) for one in found}
 
     async def clock(self) -> np.datetime64 | None:
-        """Alpaca's time, UTC."""
+        """The time there, UTC."""
         found = self._checked(*await self._ask("GET", "/v2/clock"), "clock")
         return _time(str(found["timestamp"]))
 

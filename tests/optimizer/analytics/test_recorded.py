@@ -60,7 +60,7 @@ def recorded(path: Path, **values: Any) -> Path:
 
 def spilled(path: Path, url: str) -> Path:
     path.write_text(
-        json.dumps({"file": "barsweep analytics spill", "schema": "4", "database": url})
+        json.dumps({"file": "barsweep analytics spill", "schema": "5", "database": url})
     )
     return path
 
