@@ -267,11 +267,15 @@ def decide_lanes(
                         own = scratch[X_INVERSE_VOLATILITY + b]
                         ranks[r + RANK_CALM + b] = ivol if shared else own
                         ranks[r + RANK_EDGE + b] = scratch[EDGE + b]
-            if stops is None and entries is None:
-                if not raw and not any_acts(p, positions, scratch, short):
-                    wait_lanes(p, positions, False)
-                    pending[k, s] = 0
-                    continue
+            if (
+                stops is None
+                and entries is None
+                and not raw
+                and not any_acts(p, positions, scratch, short)
+            ):
+                wait_lanes(p, positions, False)
+                pending[k, s] = 0
+                continue
             pending[k, s] = want_lanes(
                 p, q, s, positions, parameters, scratch, close, instruments, raw, correlation,
                 stops, short, extended, entries,
