@@ -228,7 +228,7 @@ def test_the_equity_is_on_the_first_screen(page: Page) -> None:
             "return scrollY"
             " + document.querySelector('[data-figure=equity]').getBoundingClientRect().top"
         )
-        assert 0 < top < 550, width
+        assert 0 < top < 600, width  # of the 900 pixels of a screen
 
 
 def test_prices_follow_the_select(page: Page) -> None:
@@ -288,13 +288,15 @@ def test_the_keyboard_gets_everywhere(page: Page) -> None:
     body = page.driver.find_element(By.TAG_NAME, "body")
     body.send_keys(Keys.TAB)
     reached, visible = set(), []
-    for _ in range(80):
+    for _ in range(300):
         active = page.driver.switch_to.active_element
+        if active.tag_name == "body":  # once round
+            break
         reached.add(active.get_attribute("id") or active.get_attribute("class") or active.tag_name)
         visible.append(page.js("return getComputedStyle(document.activeElement).outlineStyle"))
         active.send_keys(Keys.TAB)
     assert {"skip", "first", "second", "statistic", "filter", "scroll tall", "button"} <= reached
-    assert visible.count("none") <= 1  # the body, once round
+    assert "none" not in visible
 
 
 def rgb(color: str) -> str:
