@@ -413,9 +413,9 @@ def test_each_hmm_starts_from_its_own_prediction(
     given: list[tuple[HmmModel, FloatArray]] = []
     classify = HmmModel.classify
 
-    def recording(self: HmmModel, features: FloatArray, carried: FloatArray) -> object:
+    def recording(self: HmmModel, features: FloatArray, carried: FloatArray, *out: Any) -> object:
         given.append((self, carried.copy()))
-        return classify(self, features, carried)
+        return classify(self, features, carried, *out)
 
     monkeypatch.setattr(HmmModel, "classify", recording)
     fit_regimes(returns[:500], "hmm", YEARLY)
