@@ -472,7 +472,7 @@ def test_a_torn_end_is_left_out(spilled: Path, new_place: Callable[[], Place]) -
     [
         (1, "{}", "line 1: this is not a spill file"),
         (1, '{"file": "barsweep analytics spill", "schema": "99"}', "line 1: schema 99"),
-        (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 4"),
+        (1, '{"file": "barsweep analytics spill", "schema": "1"}', "line 1: schema 1, .* loads 5"),
         (3, "[]", "line 3: these are not the rows of a bar"),
         (3, '{"bar": 1, "rows": {"nothing": [[1]]}}', "line 3: these are not the rows of a bar"),
         (
