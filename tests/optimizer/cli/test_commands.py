@@ -124,7 +124,8 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "report",
             "unseal",
         ),
-        *("ledger", "export", "replay", "stress", "tearsheet", "flow", "trace", "bench"),
+        *("ledger", "export", "replay", "stress", "tearsheet", "orders", "trade"),
+        *("flow", "trace", "bench"),
         *("data", "analytics"),
     ]
 
