@@ -289,7 +289,7 @@ def test_a_password_is_kept_nowhere(folder: Path, postgres_server: PostgresServe
     wrong = refused(*command, folder=folder, PGPASSWORD="hunter2")
     # Rows that a failed database did not take find their way back in the same manner.
     spill = folder / "spill.jsonl"
-    header = {"file": "barsweep analytics spill", "schema": "4", "database": masked}
+    header = {"file": "barsweep analytics spill", "schema": "5", "database": masked}
     bar = {"bar": 1, "rows": {"regimes": [["r", "k", 1, 0]]}}
     spill.write_text(f"{json.dumps(header)}\n{json.dumps(bar)}\n")
     missing = refused("analytics", "import", "spill.jsonl", folder=folder)
