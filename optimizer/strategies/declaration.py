@@ -164,7 +164,10 @@ def feature_problem(
         name = read_name(feature)
     except StrategyError as error:
         said, known, names = str(error).partition(": known are ")
-        return *place, f"{said}; valid: {names}, or a function of this file" if known else said
+        return (
+            *place,
+            f"{said}; valid: {names}, a function of this file, or of TA-Lib" if known else said,
+        )
     if name.given and not own:
         return *place, f"unknown feature {feature!r}"
     # A whole number given to such a feature may be a number of bars, see ``given_warm_up``.

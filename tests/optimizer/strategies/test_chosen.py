@@ -273,7 +273,7 @@ def test_no_member_takes_a_place(tmp_path: Path) -> None:
         ('n="n"', 'n="m"', 27, "best: n 'm' is not in PARAMETERS"),
         ('n="n"', "n=0", 27, "best: n 0: expected whole numbers from 1"),
         ('n="n"', 'n="least"', 10, "least is the n of best: expected whole numbers from 1"),
-        ("top(moved,", "top(len,", 27, "or a function of this file"),
+        ("top(moved,", "top(len,", 27, "a function of this file, or of TA-Lib"),
         ('timeframe="4h"', 'timeframe="4 hours"', 28, "timeframe '4 hours': expected a duration"),
         ('"rsi", "lookback", ', '"rsi", ', 28, "expected ('zscore_across(rsi@4h)', its lookback"),
         ("panel(breadth)", 'panel("sma", "days")', 31, "a panel takes a function of the file"),
