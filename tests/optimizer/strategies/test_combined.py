@@ -20,7 +20,7 @@ from optimizer.review.replay import replay
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
-from optimizer.strategies import approvals, user
+from optimizer.strategies import approvals, recorded_source
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import CombinedStrategy, named_parts
 from optimizer.study_file.space import build_space
@@ -241,7 +241,7 @@ def test_each_file_is_approved(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run_study(together("first", home, search={"trials": 2}), out=home / "out", workers=1)
     file = export_sets(home / "out")
     monkeypatch.setattr(approvals, "is_approved", lambda _: False)
-    monkeypatch.setattr(user, "is_approved", lambda _: False)
+    monkeypatch.setattr(recorded_source, "is_approved", lambda _: False)
     with pytest.raises(UntrustedCodeError, match=r"mine\.py"):
         replay(file)
 
