@@ -184,11 +184,14 @@ def add_excess(
 
 @jit_lanes
 def fall_sums(o: Index, b: Index, state: FloatArray, scratch: FloatArray) -> FallSums:
-    """Peak, its inverse, the deepest drawdown, and the sums over closes of a lane.
+    """The peak, its inverse, the deepest drawdown, and the sums over closes of a lane.
 
     Args:
         o, b: offset of the block in ``state``, and the lane.
         state, scratch: read.
+
+    Returns:
+        The eight values, in the order of ``put_fall_sums``.
     """
     return (
         state[o + PEAK + b],
