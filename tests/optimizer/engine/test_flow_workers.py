@@ -66,8 +66,8 @@ def test_workers_change_no_row_and_no_bit(tmp_path: Path) -> None:
     alone, shared = plan.run(traces[0]), run_on_workers(plan, traces[1], 2)
     assert traces[0].bars == traces[1].bars
     for table in TABLES:
-        mine, theirs = (trace.rows.get(table) for trace in traces)
-        assert mine == theirs, table  # in their order
+        in_one, in_two = (trace.rows.get(table) for trace in traces)
+        assert in_one == in_two, table  # in their order
     assert len(traces[0].rows["fills"]) > 200
     pd.testing.assert_frame_equal(alone.equity, shared.equity, check_exact=True)
     assert alone.rejects == shared.rejects
