@@ -81,9 +81,9 @@ class Shipped:
         for one in study.user_code:
             one.require_approval()
         software = _software()
-        inputs = replace(inputs, rules=replace(inputs.rules, slower=None))  # no worker reads them
         head = [study.to_dict(), inputs.bars.content_hash, inputs.first, inputs.split]
         text = json.dumps([*head, inputs.bounds, inputs.rules.files_hash, software], sort_keys=True)
+        inputs = replace(inputs, rules=replace(inputs.rules, slower=None))  # no worker reads them
         return cls(
             key=hashlib.sha256(text.encode()).hexdigest(),
             study=study.to_dict(),

@@ -76,6 +76,11 @@ def slower_bars(
             f" the study ({duration_text(clock.size)}): up to a day, or of a week"
         )
     own = market_clock(bars.timestamps, timezone, exchange, size)
-    ends = np.maximum.accumulate(own.ends(own.at(bars.timestamps)))
+    moments = own.at(bars.timestamps)
+    ends = own.ends(moments)
+    if exchange is None or not own.long:
+        # Only a bar of a day is sure to end with its session.
+        ends = np.maximum(ends, moments.times + size)
+    ends = np.maximum.accumulate(ends)
     columns = tuple(bars.symbols.index(name) for name in symbols)
     return SlowerBars(write_duration(size), bars, columns, ends)

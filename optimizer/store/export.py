@@ -338,6 +338,7 @@ class _OfData(Record):
     align: Name
     members: PathText | None = None
     fills: PathText | None = None
+    slower: PathText | None = None
     timezone: Name
     exchange: Name | None = None
     start: Name | None = None

@@ -103,6 +103,11 @@ def open_to_trade(
             f"{path}: [risk] session_exit = true: which bar is the last of a session is not known before"
             " it ends; run the study with time_exit instead"
         )
+    if terms.data.get("slower") is not None:
+        raise ExportError(
+            f"{path}: [data] slower: new bars of a second file are not read here; run the study without"
+            " it, so that longer bars come from the bars themselves"
+        )
     every = data if isinstance(data, Bars) else load_newest(terms, data or own.data_path)
     references = [own.data_path, bars_of_export(path)]
     history = compared(every, terms, n_recorded, references)

@@ -470,7 +470,7 @@ NAN, INF = float("nan"), float("inf")
         ({"search": {"constraints": ["sharpe > 0", "1 < 2"]}}, ["constraints #2", "two numbers"]),
         (
             {"search": {"constraints": ["max_drawdwn <= 0.25"]}},
-            ['unknown "max_drawdwn"', 'did you mean "max_drawdown"?', "valid: total_return, "],
+            ['unknown "max_drawdwn"', 'did you mean "max_drawdown"?', "valid: "],
         ),
         (
             {"search": {"constraints": ["momentum_lokback > 3"]}},
