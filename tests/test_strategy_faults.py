@@ -103,7 +103,7 @@ def command(home: Path, *arguments: object, prepare: str = "") -> Command:
 
 def assert_one_line(command: Command, code: int = 2) -> str:
     assert command.wait() == code, command.text()
-    usual = re.compile("runs code from |.* portfolios x |the holdout, from ")
+    usual = re.compile("runs code from |.* portfolios x |the holdout, from |compiling kernels")
     lines = [line for line in errors_of(command) if not usual.match(line)]
     assert len(lines) == 1, command.text()
     return lines[0]
