@@ -215,20 +215,3 @@ def classifier_from_dict(content: Mapping[str, Any]) -> ClassifierDeclaration:
     return ClassifierDeclaration(
         str(name), str(path), str(source_hash), tuple((key, *one) for key, one in found.items())
     )
-
-
-def require_same(
-    found: ClassifierDeclaration, recorded: ClassifierDeclaration, source: StrategyFile
-) -> None:
-    """Refuse a file that declares something other than what was recorded of it.
-
-    Args:
-        found: what it declares now.
-        recorded: what was recorded.
-        source: the file.
-
-    Raises:
-        StrategyError: names the file.
-    """
-    if found.content_hash != recorded.content_hash:
-        source.refuse(1, "declares something other than what is recorded; run the study again")

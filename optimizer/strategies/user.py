@@ -41,17 +41,14 @@ from typing import Any
 import numpy as np
 
 from kernels import codes, layout
-from optimizer.errors import StrategyError
-from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.declaration import Declaration
 from optimizer.strategies.file_declaration import read_declaration
 from optimizer.strategies.recorded_declaration import declaration_from_dict
-from optimizer.strategies.recorded_source import recorded_source
+from optimizer.strategies.recorded_source import OTHER_DECLARATION, FromUsersFile, named_source
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.strategies.user_kernels import CustomKernels, compile_strategy
 from optimizer.strategies.user_source import StrategySource, read_source
-from optimizer.text import path_text
 from optimizer.types import FloatArray
 
 _compiled: dict[Declaration, CustomKernels] = {}
@@ -59,7 +56,7 @@ _compiled: dict[Declaration, CustomKernels] = {}
 
 
 @dataclass(frozen=True)
-class UserStrategy(Strategy):
+class UserStrategy(FromUsersFile, Strategy):
     """A strategy of the user's own. Its kernels are compiled when they are first needed.
 
     Attributes:
@@ -89,11 +86,6 @@ class UserStrategy(Strategy):
             ValueError: ``to_dict`` cannot have written it.
         """
         return cls.of(declaration_from_dict(content))
-
-    @property
-    def path(self) -> str:
-        """Its file, absolute."""
-        return self.declaration.path
 
     @property
     def code(self) -> int:
@@ -197,40 +189,11 @@ class UserStrategy(Strategy):
         declaration = self.declaration
         if declaration in _compiled:
             return
-        path = Path(self.path)
-        if given.hash != declaration.source_hash:
-            recorded = declaration.source_hash[:12]
-            raise StrategyError(f"{path_text(path)}: not the file that the study used ({recorded})")
-        source = StrategyFile(path, given)
+        source = self.run_file(given)
         found = read_declaration(source, declaration.name)
         if replace(found, path=declaration.path) != declaration:
-            source.refuse(1, "declares something other than what is recorded; run the study again")
+            source.refuse(1, OTHER_DECLARATION)
         _compiled[declaration] = compile_strategy(declaration, source)
-
-    def require_approval(self) -> None:
-        """Refuse the strategy if its file may not run.
-
-        Raises:
-            UntrustedCodeError: the user has neither named nor approved it.
-        """
-        require_approval(Path(self.path), self.declaration.source_hash)
-
-    def approve(self) -> None:
-        """Approve its file for good, because the user asks for it.
-
-        Raises:
-            StrategyError: the file is missing or has changed, so the user cannot have read it.
-        """
-        self.source()
-        approve(self.path, self.declaration.source_hash)
-
-    def source(self) -> StrategySource:
-        """The strategy's file and the modules next to it, or their kept copy; see ``recorded_source``.
-
-        Raises:
-            StrategyError: the file is missing or has changed, and there is no copy.
-        """
-        return recorded_source(Path(self.path), self.declaration.source_hash)
 
 
 def read_strategy(path: str | Path, name: str) -> UserStrategy:
@@ -250,9 +213,7 @@ def read_strategy(path: str | Path, name: str) -> UserStrategy:
         StrategyError: the file cannot be used; names the place in it.
     """
     file = Path(path).resolve()
-    source = read_source(file)
-    approve(file, source.hash)
-    return _loaded(file, name, source)
+    return _loaded(file, name, named_source(file))
 
 
 def read_recorded_strategy(path: str | Path, name: str) -> UserStrategy:

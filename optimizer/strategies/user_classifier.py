@@ -35,9 +35,7 @@ from threadpoolctl import ThreadpoolController
 
 from kernels.codes import BEAR, BULL, NEUTRAL
 from optimizer.catalogue import Parameter
-from optimizer.errors import StrategyError
 from optimizer.market.regime_models import N_REGIMES, CodeArray, FitError
-from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.bound_kernels import keep_source
 from optimizer.strategies.classifier_declaration import (
     TAKEN,
@@ -45,12 +43,10 @@ from optimizer.strategies.classifier_declaration import (
     classifier_from_dict,
     plain_function,
     read_classifier_declaration,
-    require_same,
 )
-from optimizer.strategies.recorded_source import recorded_source
+from optimizer.strategies.recorded_source import OTHER_DECLARATION, FromUsersFile, named_source
 from optimizer.strategies.user_file import StrategyFile, line_of, said_by, users_code
 from optimizer.strategies.user_source import StrategySource, read_source
-from optimizer.text import path_text
 from optimizer.types import FloatArray
 
 MOST_NUMBERS = 10_000_000
@@ -70,7 +66,7 @@ _loaded: dict[str, UserFunctions] = {}
 
 
 @dataclass(frozen=True)
-class UserClassifier:
+class UserClassifier(FromUsersFile):
     """A classifier of the user's own. Its file is run when it is first needed.
 
     Attributes:
@@ -82,11 +78,6 @@ class UserClassifier:
     def __str__(self) -> str:
         """Its name."""
         return self.declaration.name
-
-    @property
-    def path(self) -> str:
-        """Its file, absolute."""
-        return self.declaration.path
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -165,38 +156,11 @@ class UserClassifier:
         declaration = self.declaration
         if declaration.content_hash in _loaded:
             return
-        path = Path(self.path)
-        if given.hash != declaration.source_hash:
-            recorded = declaration.source_hash[:12]
-            raise StrategyError(f"{path_text(path)}: not the file that the study used ({recorded})")
-        source = StrategyFile(path, given)
-        require_same(read_classifier_declaration(source, declaration.name), declaration, source)
+        source = self.run_file(given)
+        found = read_classifier_declaration(source, declaration.name)
+        if found.content_hash != declaration.content_hash:
+            source.refuse(1, OTHER_DECLARATION)
         _load(declaration, source)
-
-    def source(self) -> StrategySource:
-        """The file and the modules next to it, or their kept copy; see ``recorded_source``.
-
-        Raises:
-            StrategyError: the file is missing or has changed, and there is no copy.
-        """
-        return recorded_source(Path(self.path), self.declaration.source_hash)
-
-    def require_approval(self) -> None:
-        """Refuse the classifier if its file may not run.
-
-        Raises:
-            UntrustedCodeError: the user has neither named nor approved it.
-        """
-        require_approval(Path(self.path), self.declaration.source_hash)
-
-    def approve(self) -> None:
-        """Approve its file for good, because the user asks for it.
-
-        Raises:
-            StrategyError: the file is missing or has changed, so the user cannot have read it.
-        """
-        self.source()
-        approve(self.path, self.declaration.source_hash)
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,9 +338,7 @@ def read_classifier(path: str | Path, name: str) -> UserClassifier:
         StrategyError: the file cannot be used; names the place in it.
     """
     file = Path(path).resolve()
-    source = read_source(file)
-    approve(file, source.hash)
-    return _read(file, name, source)
+    return _read(file, name, named_source(file))
 
 
 def read_recorded_classifier(path: str | Path, name: str) -> UserClassifier:

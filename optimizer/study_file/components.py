@@ -65,18 +65,8 @@ class StrategyTable(Table):
             strategy: Strategy = _read_built_in(table)
             return {"strategy": strategy, "settings": _own_settings(table, strategy, ("name",))}
         name = _read_user_name(table)
-        if "declared" in table:
-            try:
-                strategy = UserStrategy.from_dict(table)
-            except ValueError as error:
-                refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
-            table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
-        else:
-            known: UserCode = info.context or UserCode()
-            key = (str(table["path"]), name)
-            if key not in known.strategies:
-                refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
-            strategy = known.strategies[key]
+        known: UserCode = info.context or UserCode()
+        strategy, table = _of_file(table, name, UserStrategy.from_dict, known.strategies)
         settings = _own_settings(table, strategy, ("name", "path"))
         return {"strategy": strategy, "settings": settings}
 
@@ -215,6 +205,25 @@ def read_user_code(
     return UserCode(found("strategy", readers.strategy), found("classifier", readers.classifier))
 
 
+def _of_file(
+    table: Mapping[str, Any],
+    name: str,
+    restored: Callable[[Mapping[str, Any]], _Read],
+    known: Mapping[tuple[str, str], _Read],
+) -> tuple[_Read, dict[str, Any]]:
+    """What a table names of a user's file, as it declares it or as it was read, and the other keys."""
+    if "declared" not in table:
+        key = (str(table["path"]), name)
+        if key not in known:
+            refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
+        return known[key], dict(table)
+    try:
+        own = restored(table)
+    except ValueError as error:
+        refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
+    return own, {key: table[key] for key in table if key not in ("declared", "source_hash")}
+
+
 class ClassifierTable(Table):
     """``[classifier]``: a regime classifier and the settings of all its parameters.
 
@@ -254,17 +263,7 @@ class ClassifierTable(Table):
 def _own_classifier(table: Mapping[str, object], known: UserCode) -> dict[str, object]:
     """What the table of a user's classifier says."""
     name = _read_user_name(table, "classifier")
-    if "declared" in table:
-        try:
-            own = UserClassifier.from_dict(table)
-        except ValueError as error:
-            refuse_all([(("declared",), f"not as barsweep wrote it: {error}")])
-        table = {key: table[key] for key in table if key not in ("declared", "source_hash")}
-    else:
-        key = (str(table["path"]), name)
-        if key not in known.classifiers:
-            refuse_all([(("declared",), "missing; it is not as barsweep wrote it")])
-        own = known.classifiers[key]
+    own, table = _of_file(table, name, UserClassifier.from_dict, known.classifiers)
     settings = read_settings(table, own.parameters, ("name", "path", "market"))
     return {"name": name, "market": table.get("market"), "settings": settings, "own": own}
 
