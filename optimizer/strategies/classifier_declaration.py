@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
-from numba.core.registry import CPUDispatcher
-
 from optimizer.catalogue import LENGTHS, Parameter, column
-from optimizer.strategies.declaration import is_finite_number, is_name, known_columns
+from optimizer.strategies.declaration import is_name, known_columns, values_problem
 from optimizer.strategies.user_file import StrategyFile
 from optimizer.text import quoted
 
@@ -117,43 +113,24 @@ def read_classifier_declaration(source: StrategyFile, name: str) -> ClassifierDe
     return found
 
 
-def plain_function(source: StrategyFile, name: str) -> FunctionType | None:
-    """A function that the file defines; that of Python where numba has compiled it.
-
-    Args:
-        source: the file, run already.
-        name: its name.
-
-    Returns:
-        None if there is none.
-    """
-    found = getattr(source.module, name, None)
-    found = found.py_func if isinstance(found, CPUDispatcher) else found
-    return found if isinstance(found, FunctionType) and name in source.functions else None
-
-
 def _arguments(source: StrategyFile, name: str, known: Sequence[str]) -> Iterable[str]:
     """The arguments of a function of the file, checked."""
     needed = TAKEN[name]
     form = f"{name}({', '.join((*needed, 'parameters...'))})"
-    function = plain_function(source, name)
-    if function is None:
+    if source.function(name) is None:
         source.refuse(source.line_of_key(name), f"no function {form} is defined here")
-    line = source.functions[name].lineno
-    arguments = inspect.signature(function).parameters
-    for one in arguments.values():
-        if one.kind is not one.POSITIONAL_OR_KEYWORD or one.default is not one.empty:
-            source.refuse(line, f"{name}: argument {one.name}: no *, ** or default values")
-        if one.name not in (*needed, *known):
+    line, arguments = source.functions[name].lineno, source.arguments(name)
+    for argument in arguments:
+        if argument not in (*needed, *known):
             source.refuse(
                 line,
-                f"{name}: unknown argument {one.name}; valid: {', '.join((*needed, *known))};"
+                f"{name}: unknown argument {argument}; valid: {', '.join((*needed, *known))};"
                 " declare it in PARAMETERS",
             )
     for argument in needed:
         if argument not in arguments:
             source.refuse(line, f"{name}: does not take {argument}; expected {form}")
-    return tuple(arguments)
+    return arguments
 
 
 def _parameter_problem(classifier: str, name: object, values: object) -> str:
@@ -167,17 +144,12 @@ def _parameter_problem(classifier: str, name: object, values: object) -> str:
             f"{name}: the column {column(classifier, str(name))} is built in; give the parameter or the"
             " classifier another name"
         )
-    given = values if isinstance(values, tuple) else ()
-    if len(given) != 3 or not all(map(is_finite_number, given)):
-        return f"{name}: got {values!r}; expected (default, lowest, highest)"
-    default, low, high = given
-    if not low <= default <= high:
-        return (
-            f"{name}: default {default} is not within {low} to {high}; the order is (default, lowest,"
-            " highest)"
-        )
+    problem = values_problem(str(name), values)
+    if problem:
+        return problem
+    assert isinstance(values, tuple)
     least = _LEAST.get(str(name))
-    if least is not None and (low < least or not all(isinstance(one, int) for one in given)):
+    if least is not None and (values[1] < least or not all(isinstance(one, int) for one in values)):
         return f"{name}: got {values!r}; expected whole numbers of bars from {least}"
     return ""
 

@@ -135,6 +135,24 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
+def values_problem(name: str, values: object) -> str:
+    """What is wrong with what a file gives a parameter; empty if nothing is.
+
+    Args:
+        name: the name of the parameter.
+        values: what the file gives it.
+    """
+    if not isinstance(values, tuple) or len(values) != 3 or not all(map(is_finite_number, values)):
+        return f"{name}: got {values!r}; expected (default, lowest, highest)"
+    default, low, high = values
+    if not low <= default <= high:
+        return (
+            f"{name}: default {default} is not within {low} to {high}; the order is (default, lowest,"
+            " highest)"
+        )
+    return ""
+
+
 def taken_by(uses: Mapping[str, FeatureUse]) -> frozenset[str]:
     """The parameters that features take.
 

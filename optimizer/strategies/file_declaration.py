@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
-from numba.core.registry import CPUDispatcher
-
 from kernels import layout
 from optimizer.catalogue import column
 from optimizer.errors import StrategyError
@@ -22,11 +20,11 @@ from optimizer.strategies.declaration import (
     MEANT,
     Declaration,
     feature_problem,
-    is_finite_number,
     is_name,
     known_columns,
     own_parameter,
     taken_by,
+    values_problem,
 )
 from optimizer.strategies.strategy import FeatureUse
 from optimizer.strategies.user_file import StrategyFile
@@ -108,16 +106,12 @@ def _table(source: StrategyFile, variable: str) -> dict[str, Any]:
 
 
 def _arguments(source: StrategyFile) -> tuple[str, ...]:
-    signal = getattr(source.module, "signal", None)
-    signal = signal.py_func if isinstance(signal, CPUDispatcher) else signal
-    if not isinstance(signal, FunctionType) or "signal" not in source.functions:
-        line = 1 if signal is None else source.line_of_key("signal")
-        source.refuse(line, "no function signal(features..., parameters...) is defined here")
-    line = source.functions["signal"].lineno
-    for one in inspect.signature(signal).parameters.values():
-        if one.kind is not one.POSITIONAL_OR_KEYWORD or one.default is not one.empty:
-            source.refuse(line, f"signal: argument {one.name}: no *, ** or default values")
-    return tuple(inspect.signature(signal).parameters)
+    if source.function("signal") is None:
+        source.refuse(
+            source.line_of_key("signal"),
+            "no function signal(features..., parameters...) is defined here",
+        )
+    return source.arguments("signal")
 
 
 def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any, Any]]:
@@ -125,22 +119,9 @@ def _parameters(source: StrategyFile, strategy: str) -> dict[str, tuple[Any, Any
     table = _table(source, "PARAMETERS")
     for name, values in table.items():
         line = source.line_of_key("PARAMETERS", name)
-        if (
-            not isinstance(values, tuple)
-            or len(values) != 3
-            or not all(map(is_finite_number, values))
-        ):
-            source.refuse(
-                line,
-                f"PARAMETERS: {name}: got {values!r}; expected (default, lowest, highest)",
-            )
-        default, low, high = values
-        if not low <= default <= high:
-            source.refuse(
-                line,
-                f"PARAMETERS: {name}: default {default} is not within {low} to {high}; the"
-                " order is (default, lowest, highest)",
-            )
+        problem = values_problem(name, values)
+        if problem:
+            source.refuse(line, f"PARAMETERS: {problem}")
         if name in MEANT:
             source.refuse(line, f"PARAMETERS: {name} already has a meaning; give another name")
         if column(strategy, name) in known:

@@ -41,7 +41,6 @@ from optimizer.strategies.classifier_declaration import (
     TAKEN,
     ClassifierDeclaration,
     classifier_from_dict,
-    plain_function,
     read_classifier_declaration,
 )
 from optimizer.strategies.recorded_source import OTHER_DECLARATION, FromUsersFile, named_source
@@ -316,11 +315,7 @@ def _probabilities(found: object) -> tuple[float, float, float] | None:
 
 def _load(declaration: ClassifierDeclaration, source: StrategyFile) -> None:
     keep_source(source.source)
-    arguments = {}
-    for name in TAKEN:
-        function = plain_function(source, name)
-        assert function is not None
-        arguments[name] = function.__code__.co_varnames[: function.__code__.co_argcount]
+    arguments = {name: source.arguments(name) for name in TAKEN}
     _loaded[declaration.content_hash] = UserFunctions(source, arguments, ThreadpoolController())
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import NoReturn
 
 import numpy as np
+from numba.core.registry import CPUDispatcher
 
 from optimizer.errors import StrategyError, escaped
 from optimizer.strategies.approvals import is_accepted, require_approval
@@ -97,6 +99,39 @@ class StrategyFile:
             message: what is wrong, and the fix.
         """
         raise StrategyError(f"{path_text(self.path)}:{line}: {message}")
+
+    def function(self, name: str) -> FunctionType | None:
+        """A function that the file defines; that of Python where numba has compiled it.
+
+        Args:
+            name: its name.
+
+        Returns:
+            None if there is none.
+        """
+        found = getattr(self.module, name, None)
+        found = found.py_func if isinstance(found, CPUDispatcher) else found
+        return found if isinstance(found, FunctionType) and name in self.functions else None
+
+    def arguments(self, name: str) -> tuple[str, ...]:
+        """The arguments of a function that the file defines, in order.
+
+        Args:
+            name: its name.
+
+        Raises:
+            StrategyError: one of them is not a plain argument; names it.
+        """
+        function = self.function(name)
+        assert function is not None
+        arguments = inspect.signature(function).parameters
+        for one in arguments.values():
+            if one.kind is not one.POSITIONAL_OR_KEYWORD or one.default is not one.empty:
+                self.refuse(
+                    self.functions[name].lineno,
+                    f"{name}: argument {one.name}: no *, ** or default values",
+                )
+        return tuple(arguments)
 
     def line_of_key(self, variable: str, key: str | None = None) -> int:
         """The line of the assignment of a variable, or of a key in its dict; 1 if it is not assigned.
