@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -48,8 +48,12 @@ def _output(text: str) -> tuple[Any, int]:
     return function, outputs.index(output[0])
 
 
-def _named(text: str, parameters: Sequence[float]) -> tuple[Any, int, dict[str, float]]:
-    """The function, the output, and the values of the first parameters by TA-Lib's names."""
+@lru_cache(maxsize=4096)
+def _named(text: str, parameters: tuple[float, ...]) -> tuple[Any, int, Mapping[str, float]]:
+    """The function, the output, and the values of the first parameters by TA-Lib's names.
+
+    The event flow asks at every bar, and a look through TA-Lib takes longer than most of its functions.
+    """
     function, output = _output(text)
     defaults = dict(function.parameters)
     if len(parameters) > len(defaults):
@@ -59,7 +63,7 @@ def _named(text: str, parameters: Sequence[float]) -> tuple[Any, int, dict[str, 
     for name, value in named.items():
         if isinstance(defaults[name], int) and not isinstance(value, int):
             raise StrategyError(f"{text}: {name} must be a whole number, got {value:g}")
-    return function, output, named
+    return function, output, MappingProxyType(named)
 
 
 @lru_cache(maxsize=4096)

@@ -241,7 +241,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
         members=load_study_members(study, bars),
         flat=session_exits(study, bars, size) if study.risk.session_exit else None,
         finer=load_finer_bars(study, bars),
-        slower=_slower(study, bars),
+        slower=None,
         counted=counted,
         returns_per_year=bars.bars_per_year
         if counted is None
@@ -252,6 +252,7 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
     )
     if rules.exchange is not None:
         rules.clock(bars)  # raises if there is no such exchange
+    rules = replace(rules, slower=_slower(study, bars, rules))
     _require_finer_volume(rules, bars)
     for array in (rules.instruments, rules.rates, rules.members, rules.flat, rules.counted):
         if array is not None:
@@ -259,14 +260,12 @@ def study_rules(study: Study, space: Space, bars: Bars) -> Rules:
     return rules
 
 
-def _slower(study: Study, bars: Bars) -> SlowerBars | None:
+def _slower(study: Study, bars: Bars, rules: Rules) -> SlowerBars | None:
     found = load_slower_bars(study, bars)
     if found is None:
         return None
-    zone, exchange = study.data.timezone, study.data.exchange
-    clock = market_clock(bars.timestamps, zone, exchange, _bar_duration(study, bars))
     try:
-        return slower_bars(found, bars.symbols, clock, zone, exchange)
+        return slower_bars(found, bars.symbols, rules.clock(bars), rules.timezone, rules.exchange)
     except DataError as error:
         raise DataError(f"[data] slower: {error}") from None
 

@@ -70,6 +70,17 @@ def rolling_sharpe(one: Rerun, equity: pd.Series[float]) -> pd.Series[float]:
     return pd.Series(yearly, returns.index[stops - 1], name=length)
 
 
+def _compared(
+    one: Rerun, subject: str, benchmark: pd.Series[float] | None
+) -> list[tuple[str, pd.Series[float], str, str]]:
+    """Name, equity, color and dash of the set, and of the benchmark where there is one."""
+    curves = [(subject, one.result.equity, "blue", "solid")]
+    if benchmark is not None:
+        held = benchmark_equity(one, benchmark)
+        curves.append((str(held.name), held, "orange", "dash"))
+    return curves
+
+
 def over_time(one: Rerun, subject: str, benchmark: pd.Series[float] | None) -> go.Figure:
     """The rolling Sharpe ratio of a set and of the benchmark, and what the set holds.
 
@@ -83,11 +94,7 @@ def over_time(one: Rerun, subject: str, benchmark: pd.Series[float] | None) -> g
     """
     made = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     made.update_layout(template=TEMPLATE, height=440, hovermode="x unified")
-    curves = [(subject, one.result.equity, "blue", "solid")]
-    if benchmark is not None:
-        held = benchmark_equity(one, benchmark)
-        curves.append((str(held.name), held, "orange", "dash"))
-    for name, equity, color, dash in curves:
+    for name, equity, color, dash in _compared(one, subject, benchmark):
         ratios = rolling_sharpe(one, equity)
         times = milliseconds(pd.DatetimeIndex(ratios.index))
         show = f"Sharpe ratio of {name}: %{{y:.2f}}<extra></extra>"
@@ -121,12 +128,9 @@ def years(one: Rerun, subject: str, benchmark: pd.Series[float] | None) -> go.Fi
         The figure.
     """
     cash = one.inputs.rules.initial_cash
-    bars = [(subject, yearly_returns(one.result.equity, cash), "blue")]
-    if benchmark is not None:
-        held = benchmark_equity(one, benchmark)
-        bars.append((str(held.name), yearly_returns(held, cash), "orange"))
     made = figure(320, barmode="group", bargap=0.25)
-    for name, returns, color in bars:
+    for name, equity, color, _ in _compared(one, subject, benchmark):
+        returns = yearly_returns(equity, cash)
         made.add_trace(
             go.Bar(
                 x=[str(year) for year in returns.index],
