@@ -279,7 +279,7 @@ def test_a_study_that_is_not_complete_shows_nothing_of_the_holdout(
         copy("report", "out")
     one, two = (figures(copy.path / "out" / "report.html") for copy in both)
     assert one == two
-    assert {"equity", "regimes"} <= one["figures"].keys()
+    assert {"equity", "refusals"} <= one["figures"].keys()
     assert study_html(both[0].folder) == study_html(both[1].folder)
 
 

@@ -62,9 +62,11 @@ def borders(centres: FloatArray, log: bool) -> FloatArray:
         (n_cells + 1,)
     """
     at = np.log(centres) if log else centres
-    middles = (at[1:] + at[:-1]) / 2.0
-    found = np.concatenate([[2.0 * at[0] - middles[0]], middles, [2.0 * at[-1] - middles[-1]]])
-    return np.asarray(np.exp(found) if log else found)
+    middles = at[1:] / 2.0 + at[:-1] / 2.0
+    with np.errstate(over="ignore"):  # the outer borders of values that all but fill a float
+        outer = at[0] + (at[0] - middles[0]), at[-1] + (at[-1] - middles[-1])
+        found = np.concatenate([outer[:1], middles, outer[1:]])
+        return np.asarray(np.exp(found) if log else found)
 
 
 def axis_of(values: pd.Series, log: bool = False) -> Axis:
@@ -105,8 +107,9 @@ def _placed(distinct: Sequence[str | float]) -> tuple[FloatArray, bool, bool]:
         if log and values[0] <= 0.0:
             break
         edges = borders(values, log)
-        sizes = np.diff(np.log(edges) if log else edges)
-        if sizes.max() <= MOST_UNEVEN * sizes.min():
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            sizes = np.diff(np.log(edges) if log else edges)
+        if sizes.max() / MOST_UNEVEN <= sizes.min():
             return values, True, log
     return places, False, False
 

@@ -47,6 +47,9 @@ def serve() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             pid = os.fork()
             if pid == 0:
+                os.setsid()
+                os.write(saying, str(os.getpid()).encode())  # it leads its group: a kill finds it
+                os.close(saying)
                 _become(**json.loads(line))
                 sys.argv[0] = "barsweep"
                 try:
@@ -56,7 +59,6 @@ def serve() -> None:
                         _end(end.code or 0)
                     raise
                 sys.exit(0)
-            os.write(saying, str(pid).encode())
             os.close(saying)
             status = os.waitpid(pid, 0)[1]
             _write(Path(json.loads(line)["output"] + ".code"), os.waitstatus_to_exitcode(status))
@@ -107,8 +109,7 @@ def _write(path: Path, code: int) -> None:
 
 
 def _become(arguments: list[str], output: str, prepare: str, own: list[object]) -> None:
-    """Lead a process group, with output to a file, and do what the test prepares."""
-    os.setsid()
+    """Take the arguments, print to a file, and do what the test prepares."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (file, 1), (file, 2)):
