@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from optimizer.catalogue import (
     STOPS_ATR,
     column,
 )
+from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.combination_checks import combination_problems
 from optimizer.study_file.operands import operand_problems
 from optimizer.study_file.per_symbol import DEFAULT
@@ -79,15 +81,27 @@ def _repeated_names(table: str, names: Sequence[str]) -> Iterable[Problem]:
 
 
 def _same_columns(study: Study) -> Iterable[Problem]:
-    """Columns of a user's classifier that a strategy has too."""
-    own = {part.strategy.column(name) for part in study.strategies for name in part.settings}
-    own |= {part.name for part in study.strategies}
-    for index, part in enumerate(study.classifiers):
-        for name in (part.name, *(column(part.name, name) for name in part.settings)):
-            if part.own is not None and name in own:
+    """Names that leave open whose a column of the results is."""
+    parts: list[tuple[Place, str, Iterable[str], bool]] = [
+        *(
+            (("strategy", i, "name"), one.name, one.settings, one.name not in BUILT_IN)
+            for i, one in enumerate(study.strategies)
+        ),
+        *(
+            (("classifier", i, "name"), one.name, one.settings, one.own is not None)
+            for i, one in enumerate(study.classifiers)
+        ),
+    ]
+    for (place, name, keys, _), (other_place, other, _, other_own) in permutations(parts, 2):
+        if name == other and (place[0], other_place[0]) == ("classifier", "strategy"):
+            yield place, f"a strategy is called {name} too; choose another name"
+        # A column is of the longest name that begins it.
+        for key in keys if len(other) > len(name) else ():
+            if column(name, key).startswith(f"{other}_"):
                 yield (
-                    ("classifier", index, "name"),
-                    f"a strategy has the name or the column {name} too; name the classifier otherwise",
+                    other_place if other_own else place,
+                    f"the column {column(name, key)} of {name} begins as those of {other} do;"
+                    " choose another name",
                 )
 
 

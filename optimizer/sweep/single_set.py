@@ -12,7 +12,7 @@ import pandas as pd
 
 from kernels import layout
 from kernels.codes import WAITING
-from optimizer.catalogue import COSTS, METRICS
+from optimizer.catalogue import COSTS, METRICS, RISK
 from optimizer.errors import StudyFileError
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import named_parts
@@ -32,6 +32,7 @@ from optimizer.sweep.tiles import Tile
 from optimizer.types import Bars, FloatArray
 
 _COSTS = frozenset(one.name for one in COSTS)
+_RISK = frozenset(one.name for one in RISK)
 
 
 def simulate_single(
@@ -245,14 +246,9 @@ def single_set_study(
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             hint = f"; give {name} as an argument of its own" if name in RISK_OPTIONS else ""
             raise StudyFileError(f"parameters: {name} = {value!r}: expected one number{hint}")
-        table, key = "costs" if name in _COSTS else "risk", name
-        place = tables[table]
-        for owner in (*sorted(strategies.values(), key=_length), tables["classifier"]):
-            prefix = f"{owner['name']}_"
-            if name.startswith(prefix):
-                table, key, place = "", name.removeprefix(prefix), owner
+        place, key = _place_of(name, tables, [*strategies.values(), tables["classifier"]])
         whole = isinstance(value, float) and value.is_integer()
-        if table != "costs" or key not in fixed:
+        if place is not tables["costs"] or key not in fixed:
             place[key] = int(value) if whole else value
     side_files = {"members": members, "fills": fills, "slower": slower}
     content = {
@@ -275,6 +271,18 @@ def single_set_study(
     return make_study(content, None, Path(), read)
 
 
-def _length(table: Mapping[str, Any]) -> int:
-    """Length of a name: of two that begin a column, the longer one is its owner."""
-    return len(table["name"])
+def _place_of(
+    name: str, tables: Mapping[str, dict[str, Any]], owners: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], str]:
+    """The table of a column, and its key there; ``[risk]``, which knows its keys, if none has it.
+
+    A name of ``[costs]`` or ``[risk]`` is of that table, whatever a strategy is called. Of two names that
+    begin another one, the longer is its owner.
+    """
+    if name in _COSTS:
+        return tables["costs"], name
+    of_name = [] if name in _RISK else [o for o in owners if name.startswith(f"{o['name']}_")]
+    if not of_name:
+        return tables["risk"], name
+    owner = max(of_name, key=lambda one: len(one["name"]))
+    return owner, name.removeprefix(f"{owner['name']}_")

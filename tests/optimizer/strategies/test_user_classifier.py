@@ -366,5 +366,5 @@ def test_a_strategy_and_a_classifier_have_columns_of_their_own(folder: Path) -> 
     content = mapping()
     content["strategy"] = {"name": "reading", "path": "reading.py"}
     content["classifier"] = {"name": "reading", "path": "wild.py"}
-    with pytest.raises(StudyFileError, match="a strategy has the name or the column reading too"):
+    with pytest.raises(StudyFileError, match="a strategy is called reading too"):
         study_from_dict(content, folder)

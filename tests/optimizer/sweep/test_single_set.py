@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optimizer.catalogue import METRICS
+from optimizer import catalogue
+from optimizer.catalogue import METRICS, RISK
 from optimizer.errors import BarsweepError, DataError, StudyFileError
 from optimizer.market.regimes import fit_regimes, market_returns
 from optimizer.review.backtest import backtest
+from optimizer.study_file.components import NAMED
 from optimizer.study_file.space import Space, build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.backtest_result import BacktestResult
@@ -649,3 +651,67 @@ def test_equity_alone_is_that_of_the_whole_record() -> None:
     codes = {key: fit_key(inputs.bars, key)[0] for key in tile.regime_keys()[0]}
     assert len(result.fills) > 10
     pd.testing.assert_series_equal(record_equity(inputs, tile, codes), result.equity)
+
+
+@pytest.mark.parametrize("table", ["strategy", "classifier"])
+@pytest.mark.parametrize(
+    "name",
+    sorted({one.name.split("_")[0] for one in (*RISK, *catalogue.COSTS)} - {*catalogue.UNPREFIXED}),
+)
+def test_a_part_named_as_a_key_of_another_table_begins(
+    name: str, table: str, tmp_path: Path
+) -> None:
+    """Each column goes where it belongs: ``max_exposure`` is of the risk, ``max_own`` of the part."""
+    file = tmp_path / "own.py"
+    file.write_text(STRATEGY if table == "strategy" else CLASSIFIER)
+    own = {"path": str(file)}
+    values: dict[str, Any] = {"strategy": "momentum", f"{name}_own": 7, table: name}
+    values |= {one.name: one.default for one in RISK if one.low <= one.default}
+    study = single_set_study(
+        values, {"commission_bps": 3.0}, False, None, 0.0,
+        {name: own} if table == "strategy" else None,
+        NAMED,
+        own_classifier=own if table == "classifier" else None,
+    )  # fmt: skip
+    (part,) = study.strategies if table == "strategy" else study.classifiers
+    assert part.settings["own"] == 7
+    assert {key: study.risk.settings[key] for key in values if key in study.risk.settings} == {
+        key: value for key, value in values.items() if key in study.risk.settings
+    }
+    assert study.risk.settings.keys() > {"max_exposure", "kelly_fraction"}
+
+
+def test_the_longer_of_two_names_owns_a_column(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(STRATEGY)
+    own = {"path": str(tmp_path / "own.py")}
+    values: dict[str, Any] = {"strategy": "first(up+up_own)", "up_own_own": 5, "up_own": 9}
+    study = single_set_study(values, {}, False, None, 0.0, {"up": own, "up_own": own}, NAMED)
+    assert [part.settings["own"] for part in study.strategies] == [9, 5]
+
+
+def test_a_column_that_two_names_begin_is_refused(tmp_path: Path) -> None:
+    """``up_own_2`` would be of ``up_own``, and is no parameter of it."""
+    (tmp_path / "up.py").write_text(STRATEGY.replace("own", "own_2"))
+    (tmp_path / "own.py").write_text(STRATEGY)
+    content = mapping()
+    content["strategy"] = [{"name": "up", "path": "up.py"}, {"name": "up_own", "path": "own.py"}]
+    said = r"\[\[strategy\]\] #2 name: the column up_own_2 of up begins as those of up_own do"
+    with pytest.raises(StudyFileError, match=said):
+        study_from_dict(content, tmp_path)
+
+
+STRATEGY = """\
+from optimizer import HOLD
+PARAMETERS = {"own": (5, 1, 50)}
+FEATURES = {}
+def signal(own):
+    return HOLD, 0.0, 0.0
+"""
+
+CLASSIFIER = """\
+PARAMETERS = {"own": (5, 1, 50)}
+def fit(returns, own):
+    return returns[:1]
+def classify(model, returns):
+    return 0
+"""
