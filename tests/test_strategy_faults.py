@@ -311,6 +311,22 @@ def test_a_limit_ends_the_first_set_too(home: Path) -> None:
     assert survivors(family) == []
 
 
+def test_a_limit_ends_a_classifier_too(home: Path) -> None:
+    (home / "slow.py").write_text(
+        "import time\nPARAMETERS = {}\ndef fit(returns):\n    while True:\n        time.sleep(0.1)\n"
+        "def classify(model, returns):\n    return 0\n"
+    )
+    table = {"name": "slow", "path": "slow.py", "train_bars": 60, "lookback": 20}
+    content = mapping("bars.parquet", classifier=table)
+    content["workers"] = {"tile_seconds": 2}
+    (home / "slow.toml").write_text(tomli_w.dumps(content))
+    run = command(home, "run", home / "slow.toml", "--out", home / "out", "--workers", 2)
+    assert wait_until(lambda: len(run.workers()) > 0)
+    family = run.family()
+    assert "cannot be fitted: took longer than [workers] tile_seconds = 2" in assert_one_line(run)
+    assert survivors(family) == []
+
+
 # --- The file while a study runs ----------------------------------------------------------------
 
 

@@ -41,7 +41,11 @@ def check(
     ] = False,
 ) -> None:
     """Validate a study and its bars; estimate parameter sets, memory, disk and time."""
-    from optimizer.search.account_checks import check_account, warn_of_idle_symbols
+    from optimizer.search.account_checks import (
+        check_account,
+        warn_of_idle_symbols,
+        warn_of_slower_bars,
+    )
     from optimizer.search.preflight import estimate, refuse_what_cannot_fit
     from optimizer.search.warm_start import warm_points
     from optimizer.selection.power import power_of
@@ -63,6 +67,7 @@ def check(
     warm_up = study_warm_up(space, rules, bars)
     require_warm_up(bars, warm_up)
     warn_of_idle_symbols(loaded, bars, warm_up, rules)
+    warn_of_slower_bars(loaded, space, bars, rules)
     needs = estimate(loaded, space, bars, rules, loaded.workers.count)
     split = holdout_bar(bars, rules, warm_up, loaded.validation.holdout)
     holdout_time = str(bars.timestamps[split]) if split < bars.n_bars else None

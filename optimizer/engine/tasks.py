@@ -257,12 +257,15 @@ def try_user_signals(shared: MappedContext | Parcel, tile_seconds: float | None)
         try_signals(*_context(shared))
 
 
-def fit_regime_model(shared: MappedContext | Parcel, key: RegimeKey) -> tuple[MarketRegime, str]:
+def fit_regime_model(
+    shared: MappedContext | Parcel, key: RegimeKey, seconds: float | None = None
+) -> tuple[MarketRegime, str]:
     """Fit one regime model.
 
     Args:
         shared: what ``save_context`` returned, or what was shipped to a cluster.
         key: the regime model.
+        seconds: time limit for its fits and decisions together; None sets none.
 
     Returns:
         The regime, and the reason why the classifier was never fitted, if so.
@@ -270,5 +273,6 @@ def fit_regime_model(shared: MappedContext | Parcel, key: RegimeKey) -> tuple[Ma
     Raises:
         DataError: the market is not among the symbols of the bars.
     """
-    inputs, space = _context(shared)
-    return fit_key(inputs.bars, key, space.takes_probabilities)
+    with time_limit(_folder_of(shared), seconds):
+        inputs, space = _context(shared)
+        return fit_key(inputs.bars, key, space.takes_probabilities)

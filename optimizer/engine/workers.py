@@ -97,10 +97,13 @@ class Workers:
             keys: the regime models.
 
         Raises:
-            StudyError: a model cannot be fitted, because its worker died twice.
+            StudyError: a model cannot be fitted, because its worker died twice or took too long.
         """
         missing = [key for key in dict.fromkeys(keys) if key not in self._regimes]
-        fitted = self.pool.map(fit_regime_model, [(self.pool.shared, key) for key in missing])
+        # Only a user's code may never end.
+        limits = [None if isinstance(key[0], str) else self._limit for key in missing]
+        calls = [(self.pool.shared, *one) for one in zip(missing, limits, strict=True)]
+        fitted = self.pool.map(fit_regime_model, calls)
         for key, result in zip(missing, fitted, strict=True):
             if isinstance(result, TileFailure):
                 named = str(key[0]), *key[1:]

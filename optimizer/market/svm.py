@@ -10,6 +10,7 @@ import numpy as np
 
 from kernels import regimes as kernel
 from kernels.codes import BEAR, BULL, NEUTRAL
+from optimizer.errors import FlowError
 from optimizer.market.regime_models import N_REGIMES, CodeArray, FitError, standardise
 from optimizer.types import FloatArray, IntArray
 
@@ -71,7 +72,8 @@ class SvmModel:
         """
         decisions, labels = self.decide(features)
         if probabilities is not None:
-            assert self.sigmoids is not None
+            if self.sigmoids is None:
+                raise FlowError("the model has no probabilities: refit it with probabilities=True")
             shares = np.empty((len(features), len(self.codes)))
             kernel.svm_probabilities(decisions, self.sigmoids, shares)
             for column, code in enumerate((BEAR, BULL)):

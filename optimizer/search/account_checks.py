@@ -10,18 +10,21 @@ import numpy as np
 
 from kernels.codes import LIVE
 from optimizer.errors import StudyFileError
+from optimizer.market.feature_keys import read_name
 from optimizer.search.without_effect import settings_without_effect
 from optimizer.study_file.bars import load_study_rates
 from optimizer.study_file.cross_checks import symbol_checks
 from optimizer.study_file.messages import place_text
 from optimizer.study_file.settings import bounds_of
+from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import SymbolTerms, symbol_terms
 from optimizer.study_file.values import Problem
 from optimizer.sweep.drawdown import drawdowns
+from optimizer.sweep.inputs import feature_keys
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.universe import live_mask
-from optimizer.text import list_text
+from optimizer.text import list_text, quoted
 from optimizer.types import Bars, FloatArray
 
 COARSE_LOT = 0.01
@@ -180,3 +183,42 @@ def warn_of_idle_symbols(study: Study, bars: Bars, warm_up: int, rules: Rules) -
             warm_up,
             list_text(idle, 5),
         )
+
+
+def warn_of_slower_bars(study: Study, space: Space, bars: Bars, rules: Rules) -> None:
+    """Warn of a file of slower bars that no feature reads, or that ends before the study does.
+
+    Args:
+        study: the study.
+        space: the parameter space of the study.
+        bars: the bars of the study.
+        rules: the rules of the study.
+    """
+    slower, clock = rules.slower, rules.clock(bars)
+    if slower is None:
+        return
+    named = f"{study.source}: [data] slower = {quoted(str(study.data.slower))}"
+    if slower.timeframe not in {read_name(key[0]).timeframe for key in feature_keys(space)}:
+        _log.warning(
+            '%s has no effect here: its bars are of %s, and no feature has timeframe = "%s"; leave it'
+            " out, or change that",
+            named,
+            slower.timeframe,
+            slower.timeframe,
+        )
+        return
+    for s, symbol in enumerate(bars.symbols):
+        ends = slower.of_symbol(s)[1]
+        if len(ends) < 2:
+            continue
+        last = int(clock.ends(clock.at(bars.timestamps[bars.own(s)[-1:]]))[0])
+        # Weekends and holidays are no end.
+        if last - int(ends[-1]) > int(np.diff(ends).max()):
+            _log.warning(
+                "%s ends at %s for %s, before its bars, which end at %s: features on it stand still"
+                " in between; bring it up to date, or set [data] end",
+                named,
+                str(np.datetime64(int(ends[-1]), "ns"))[:16],
+                symbol,
+                str(np.datetime64(last, "ns"))[:16],
+            )

@@ -19,10 +19,12 @@ from optimizer.selection.select import RESAMPLES
 from optimizer.selection.steering import needs_own_searches
 from optimizer.selection.walk_forward import next_blocks, walk_forward_folds
 from optimizer.store.completeness import count_trials
+from optimizer.strategies.regime_values import REGIME_VALUES
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import CLUSTERS
 from optimizer.sweep.inputs import feature_keys
+from optimizer.sweep.lanes import PROBABILITY_BYTES
 from optimizer.sweep.rules import Rules
 from optimizer.types import Bars
 
@@ -154,6 +156,8 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     copies = 2 if n_windows else 1  # of the shared arrays: the study's, and one window's at a time
     processes = 1 if on_cluster or workers < 2 else 1 + workers
     own = BYTES_PER_PROCESS + (MODEL_BYTES if "svm" in space.classifiers else 0.0)
+    if space.takes_probabilities:
+        own += 8.0 * cells * (n_columns + len(REGIME_VALUES)) + PROBABILITY_BYTES
     n_batches = math.ceil(n_trials / study.search.batch)
     compiling = seconds_to_compile(space, rules)
     sampling = n_trials * SECONDS_PER_TRIAL.get(study.search.sampler, 0.0)

@@ -9,7 +9,11 @@ from pathlib import Path
 from optimizer.engine.connect import count_slots
 from optimizer.engine.processes import process_count
 from optimizer.errors import StudyError
-from optimizer.search.account_checks import check_account, warn_of_idle_symbols
+from optimizer.search.account_checks import (
+    check_account,
+    warn_of_idle_symbols,
+    warn_of_slower_bars,
+)
 from optimizer.search.clock import Clock
 from optimizer.search.preflight import Estimate, estimate, refuse_what_cannot_fit
 from optimizer.selection.blocks import require_blocks
@@ -82,6 +86,7 @@ def prepare_study(
         space = build_space(study)
         rules = study_rules(study, space, bars)
         warn_of_idle_symbols(study, bars, study_warm_up(space, rules, bars), rules)
+        warn_of_slower_bars(study, space, bars, rules)
     needs = estimate(study, space, bars, rules, count)
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:

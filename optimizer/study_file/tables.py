@@ -230,8 +230,9 @@ class WorkersTable(Table):
         count: number of processes; 0 is one per core. All workers of a Dask cluster are used.
         backend: a joblib back end; ``dask`` and ``ray`` are clusters.
         address: the address of the cluster.
-        tile_seconds: a worker that takes longer for a tile, or for 2,048 sets of it, is ended. The
-            tile is tried once more and then fails. None sets no limit.
+        tile_seconds: a worker that takes longer for a tile, for 2,048 sets of it, or for a regime
+            model of the user's classifier is ended. The tile is tried once more and then fails, as
+            does the study for a model. None sets no limit.
     """
 
     count: Annotated[int, whole(0, 100_000)] = 0

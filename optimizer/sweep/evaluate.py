@@ -13,7 +13,7 @@ from kernels.codes import FILL_KINDS, MARKET_ENTRY
 from kernels.metrics import performance
 from optimizer.catalogue import METRICS
 from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeKey
-from optimizer.sweep.lanes import LaneBlocks, lay_out_blocks, row_of
+from optimizer.sweep.lanes import LaneBlocks, lay_out_blocks, models_at_once, row_of
 from optimizer.sweep.max_test import score
 from optimizer.sweep.tiles import Tile, TileResult
 from optimizer.types import Float32Array, FloatArray, MaskArray
@@ -295,12 +295,29 @@ def evaluate(
     Raises:
         SignalError: a user's signal raised.
     """
+    if _too_many_models(inputs, tiles):
+        if len(tiles) > 1:
+            middle = len(tiles) // 2
+            halves = tiles[:middle], tiles[middle:]
+            return [one for half in halves for one in evaluate(inputs, half, regimes, maxima)]
+        (tile,) = tiles
+        halves = [tile.slice(0, tile.n_lanes // 2)], [tile.slice(tile.n_lanes // 2, tile.n_lanes)]
+        results = [evaluate(inputs, half, regimes, maxima)[0] for half in halves]
+        return [TileResult.joined(results)]
     blocks = lay_out_blocks(tiles, inputs, regimes)
     parts = [
         simulate_blocks(inputs, blocks, start, stop, None, maxima) for start, stop in _calls(blocks)
     ]
     whole = TileResult.joined(parts)
     return [whole.lanes(places) for places in blocks.order]
+
+
+def _too_many_models(inputs: Inputs, tiles: Sequence[Tile]) -> bool:
+    """Whether the probabilities that the tiles take need more memory than a process gives them."""
+    if not any(tile.strategy.regime_values for tile in tiles):
+        return False
+    models = {key for tile in tiles for key in tile.regime_keys()[0]}
+    return len(models) > models_at_once(inputs.bars.n_bars, inputs.bars.n_symbols)
 
 
 def _calls(blocks: LaneBlocks) -> Iterator[tuple[int, int]]:

@@ -78,6 +78,20 @@ _OFFSETS = {
 }
 
 
+PROBABILITY_BYTES = 256e6
+"""Probabilities of regime models that are laid out at once, which each process holds for itself."""
+
+
+def models_at_once(n_bars: int, n_symbols: int) -> int:
+    """Regime models whose probabilities are laid out together, 1 or more.
+
+    Args:
+        n_bars, n_symbols: of the bars.
+    """
+    of_model = 8.0 * len(REGIME_VALUES) * n_bars * n_symbols
+    return max(1, int(PROBABILITY_BYTES // of_model))
+
+
 def row_of(offset: np.uint64) -> int:
     """The row of a block at an offset of ``kernels.layout``.
 

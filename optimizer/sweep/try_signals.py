@@ -35,7 +35,9 @@ def try_signals(inputs: Inputs, space: Space) -> None:
         StrategyError: names the place in the user's file, the bar, the symbol and the values.
     """
     for strategy in space.user_strategies:
-        branch = next(one for one in space.branches if strategy in one.strategy.members)
+        branches = [one for one in space.branches if strategy in one.strategy.members]
+        # Without a classifier, probabilities are always 0, and others need no answer.
+        branch = max(branches, key=lambda one: one.classifier != "none")
         _try_strategy(inputs, branch, strategy)
 
 
@@ -69,6 +71,14 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
     n_own = len(strategy.declaration.signal_parameters)
     values = [float(value) for value in parameters[own : own + n_own, 0]]
     kernels = strategy.kernels()
+    names = strategy.regime_values
+    regimes = tried_regimes(names) if tile.classifier != "none" else [(0.0,) * len(names)]
+    made_up = " and ".join(
+        [
+            *(["regime"] if len(regimes) > 1 else []),
+            *(["position"] if strategy.position_values else []),
+        ]
+    )
     step = max(1, (bars.n_bars - inputs.first) * bars.n_symbols // TRIED_SIGNALS)
     for t in range(inputs.first, bars.n_bars, step):
         for s, symbol in enumerate(bars.symbols):
@@ -76,7 +86,7 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
                 continue
             close = float(bars.close[t, s])
             positions = tried_positions(strategy.position_values, close)
-            for regime, position in product(tried_regimes(strategy.regime_values), positions):
+            for regime, position in product(regimes, positions):
                 given = (
                     *(float(inputs.features.values[t, s, column]) for column in read),
                     *regime,
@@ -89,4 +99,5 @@ def _try_strategy(inputs: Inputs, branch: Branch, strategy: UserStrategy) -> Non
                 problem = kernels.problem(given)
                 if problem:
                     when = str(bars.timestamps[t])[:16]
-                    raise StrategyError(f"{problem} at {when} of {symbol} (bar {t})")
+                    tried = f", tried with a {made_up} that may not occur there" if made_up else ""
+                    raise StrategyError(f"{problem} at {when} of {symbol} (bar {t}){tried}")

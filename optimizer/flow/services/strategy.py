@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer.errors import FlowError
 from optimizer.market.feature_keys import indicator_name
 from optimizer.strategies.strategy import Rule, Strategy
 from optimizer.sweep.risk_values import score_sharpe
@@ -91,7 +92,18 @@ class StatelessStrategy:
 
         Raises:
             SignalError: the user's ``signal`` raised.
+            FlowError: the strategy takes a regime or a position that is not given.
         """
+        if config.regime_values and regime is None:
+            raise FlowError(
+                f"signal {signal_id}: regime is None, and the strategy takes"
+                f" {' and '.join(config.regime_values)}; give the Regime of the bar"
+            )
+        if len(position) != len(config.position_values):
+            raise FlowError(
+                f"signal {signal_id}: position has {len(position)} values, and the strategy takes"
+                f" {', '.join(config.position_values) or 'none'}; give those of what at_close returns"
+            )
         volatility = float(features[config.volatility][symbol])
         inverse = 1.0 / volatility if volatility > 0.0 else 0.0
         found = config.rule(

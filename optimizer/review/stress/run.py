@@ -206,16 +206,19 @@ class _Stressed:
             bars = changes.noisy(self._set.bars, self._set.split, NOISE, random)
             return self._set.run(self._set.prepared(bars), fitted=self._set.fitted(bars)).figures
 
-        yield from self._repeated(name, one)
+        note = (
+            "" if self._set.rules.slower is None else "the bars of [data] slower stay as they are"
+        )
+        yield from self._repeated(name, one, note)
 
-    def _repeated(self, name: str, one: Callable[[int], Figures]) -> Iterator[Row]:
+    def _repeated(self, name: str, one: Callable[[int], Figures], note: str = "") -> Iterator[Row]:
         try:
             found = [one(repeat) for repeat in range(self._repeats)]
         except BarsweepError as error:
             yield Row("", name, note=f"does not apply: {error}")
             return
-        yield Row("", f"{name}, median of {self._repeats:,}", quantile(found, 0.5))
-        yield Row("", f"{name}, 5% quantile", quantile(found, 0.05))
+        yield Row("", f"{name}, median of {self._repeats:,}", quantile(found, 0.5), note)
+        yield Row("", f"{name}, 5% quantile", quantile(found, 0.05), note)
 
     def _of_start(self) -> Iterator[Row]:
         inputs = self._set.inputs
@@ -316,4 +319,6 @@ class _Stressed:
         study = set_study(document, replace(terms, data={**terms.data, **without}))
         benchmark = terms.benchmark if terms.benchmark in bars.symbols else UNIVERSE
         base: Simulated = InSample(study, bars, None, 0.0, benchmark).run()
-        return base.figures, symbols_text(bars)
+        left_out = [f"[data] {name}" for name in SIDE_FILES if terms.data.get(name)]
+        note = f", without {' and '.join(left_out)}" if left_out else ""
+        return base.figures, symbols_text(bars) + note

@@ -16,6 +16,7 @@ from optimizer.flow.prepared import prepare_flow
 from optimizer.market import time_features, timeframes
 from optimizer.market.clock import MarketClock, Moments
 from optimizer.review.replay import replay
+from optimizer.search.account_checks import warn_of_slower_bars
 from optimizer.search.copies import default_block
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
@@ -123,7 +124,9 @@ def test_a_study_of_every_kind_is_replayed_bar_by_bar(tmp_path: Path) -> None:
     assert not optimizer.look_ahead_check(study, bars)
 
 
-def test_a_study_reads_longer_bars_of_a_second_file(tmp_path: Path) -> None:
+def test_a_study_reads_longer_bars_of_a_second_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """In the sweep and bar by bar; the file is one of those that a replay must find unchanged."""
     hourly().to_frame().to_parquet(tmp_path / "bars.parquet")
     days = np.datetime64("2024-01-01", "ns") + np.arange(120) * np.timedelta64(24, "h")
@@ -140,6 +143,15 @@ def test_a_study_reads_longer_bars_of_a_second_file(tmp_path: Path) -> None:
     space = build_space(study)
     rules = study_rules(study, space, bars)
     assert study_warm_up(space, rules, bars) < 4 * 24  # their history begins before the bars
+    warn_of_slower_bars(study, space, bars, rules)
+    assert not caplog.records
+    assert rules.slower is not None
+    short = replace(rules, slower=rules.slower.until(int(rules.slower.ends[-5])))
+    warn_of_slower_bars(study, space, bars, short)
+    assert '[data] slower = "daily.parquet" ends at' in caplog.text
+    plain = study_from_dict({**study.to_dict(), "strategy": [{"name": "momentum"}]}, tmp_path)
+    warn_of_slower_bars(plain, build_space(plain), bars, rules)
+    assert 'no feature has timeframe = "1d"' in caplog.text
     run_study(study, out=tmp_path / "out", workers=2)
     file = export_sets(tmp_path / "out")
     found = replay(file, events=True)

@@ -27,6 +27,7 @@ from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.study_file.space import Value, build_space
 from optimizer.study_file.study import Study, study_from_dict
+from optimizer.sweep import lanes
 from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import MarketRegime, RegimeKey, fit_key, prepare
 from optimizer.sweep.rules import study_rules
@@ -108,7 +109,9 @@ def test_a_combination_takes_what_its_strategies_take(folder: Path, bars: Bars) 
     assert flow.in_sample[0]["n_trades"] > 5
 
 
-def test_a_set_trades_the_same_alone_and_among_others(folder: Path, bars: Bars) -> None:
+def test_a_set_trades_the_same_alone_and_among_others(
+    folder: Path, bars: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sets of three models, of a strategy that takes probabilities and of one that does not."""
     study = study_from_dict(
         {
@@ -135,6 +138,10 @@ def test_a_set_trades_the_same_alone_and_among_others(folder: Path, bars: Bars) 
     regimes = {key: fit_key(bars, key, True)[0] for key in keys}
     together = evaluate(inputs, tiles, regimes)
     assert len(np.unique(together[0].in_sample[:, 0])) > 15
+    monkeypatch.setattr(lanes, "PROBABILITY_BYTES", 1)  # one model at a time
+    assert lanes.models_at_once(bars.n_bars, bars.n_symbols) == 1
+    for whole, part in zip(together, evaluate(inputs, tiles, regimes), strict=True):
+        assert np.array_equal(whole.in_sample, part.in_sample, equal_nan=True)
     for tile, whole in zip(tiles, together, strict=True):
         for lane in {0, tile.n_lanes // 2, tile.n_lanes - 1}:
             alone = evaluate(inputs, [tile.slice(lane, lane + 1)], regimes)[0]
