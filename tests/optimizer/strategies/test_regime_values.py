@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from optimizer.engine.compile import compile_kernels
 from optimizer.engine.flow_workers import run_on_workers
 from optimizer.engine.shipping import Shipped
 from optimizer.engine.tasks import fit_regime_model
-from optimizer.errors import StrategyError
+from optimizer.errors import FlowError, StrategyError
 from optimizer.flow import look_ahead
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import prepare_flow, run_flow
+from optimizer.flow.services.classifier import ClassifierConfig, StatelessClassifier
+from optimizer.flow.services.strategy import StatelessStrategy, StrategyConfig
 from optimizer.market.regimes import fit_market
 from optimizer.review.replay import replay
 from optimizer.review.stress import changes
@@ -34,7 +37,7 @@ from optimizer.sweep.rules import study_rules
 from optimizer.sweep.single_set import single_set_study
 from optimizer.sweep.tiles import Tile
 from optimizer.sweep.try_signals import try_signals
-from optimizer.types import Bars
+from optimizer.types import Bars, Regime
 from tests.support.strategies import MOMENTUM, REGIME, REGIME_ALONE
 from tests.support.studies import mapping, random_bars, result_hashes, write_bars
 
@@ -280,14 +283,41 @@ def test_a_signal_that_fails_only_under_some_probabilities_is_refused_at_the_sta
         "volatility, bull_probability", "volatility, 0.6 + bull_probability"
     )
     (tmp_path / "mine.py").write_text(text)
-    study = study_of(tmp_path, CLASSIFIERS["none"], certain=0.9)
-    space = build_space(study)
-    inputs = prepare(bars, space, study_rules(study, space, bars), 0.25)
-    with pytest.raises(
-        StrategyError,
-        match=r"confidence 1\.3 with .*bear_probability = 0\.1, bull_probability = 0\.7",
-    ):
-        try_signals(inputs, space)
+    said = (
+        r"confidence 1\.3 with .*bear_probability = 0\.1, bull_probability = 0\.7.* \(bar \d+\), tried"
+        " with a regime that may not occur there"
+    )
+    for classifier in ("hmm", "none"):
+        study = study_of(tmp_path, CLASSIFIERS[classifier], certain=0.9)
+        space = build_space(study)
+        inputs = prepare(bars, space, study_rules(study, space, bars), 0.25)
+        if classifier == "none":  # whose probabilities are always 0
+            try_signals(inputs, space)
+            continue
+        with pytest.raises(StrategyError, match=said):
+            try_signals(inputs, space)
+
+
+def test_what_a_signal_takes_is_asked_for_by_name(folder: Path, bars: Bars) -> None:
+    """Driven by hand: without the regime, without the position, without a model of probabilities."""
+    study = study_of(folder, CLASSIFIERS["svm"])
+    branch = build_space(study).branches[0]
+    first = {name: float(values[0]) for name, values in branch.first_set().items()}
+    config = StrategyConfig.of(branch.strategy, first, bars.bars_per_year)
+    features = {name: np.ones(bars.n_symbols) for name in (*config.features, config.volatility)}
+    ask = partial(StatelessStrategy.generate_signal, features, config, bars.at(90), 0, "an ID")
+    with pytest.raises(FlowError, match=r"signal an ID: regime is None, .*takes bear_probability"):
+        ask()
+    with pytest.raises(FlowError, match=r"position has 3 values, and the strategy takes none"):
+        ask((0.0, 0.0, 0.0), Regime("", 1))
+    key = Tile.of(branch, branch.first_set()).regime_keys()[0][0]
+    returns = np.diff(np.log(bars.close[:, 0]))
+    refit, config_of = StatelessClassifier.refit, ClassifierConfig()
+    for stop in range(1, len(returns)):
+        config_of = refit("svm", dict(key[2]), returns[:stop], config_of)
+    assert config_of.model is not None
+    with pytest.raises(FlowError, match="refit it with probabilities=True"):
+        StatelessClassifier.classify_regime(np.zeros((1, 2)), config_of, True)
 
 
 def test_probabilities_that_read_ahead_are_found(
