@@ -146,7 +146,7 @@ def test_a_study_reads_longer_bars_of_a_second_file(
     warn_of_slower_bars(study, space, bars, rules)
     assert not caplog.records
     assert rules.slower is not None
-    short = replace(rules, slower=rules.slower.until(int(rules.slower.ends[-5])))
+    short = replace(rules, slower=rules.slower.until(int(rules.slower.ends[3])))
     warn_of_slower_bars(study, space, bars, short)
     assert '[data] slower = "daily.parquet" ends at' in caplog.text
     plain = study_from_dict({**study.to_dict(), "strategy": [{"name": "momentum"}]}, tmp_path)

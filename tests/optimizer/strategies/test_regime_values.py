@@ -308,7 +308,7 @@ def test_what_a_signal_takes_is_asked_for_by_name(folder: Path, bars: Bars) -> N
     ask = partial(StatelessStrategy.generate_signal, features, config, bars.at(90), 0, "an ID")
     with pytest.raises(FlowError, match=r"signal an ID: regime is None, .*takes bear_probability"):
         ask()
-    with pytest.raises(FlowError, match=r"position has 3 values, and the strategy takes none"):
+    with pytest.raises(FlowError, match=r"position has 3 values, and the strategy takes bars_held"):
         ask((0.0, 0.0, 0.0), Regime("", 1))
     key = Tile.of(branch, branch.first_set()).regime_keys()[0][0]
     returns = np.diff(np.log(bars.close[:, 0]))
