@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from optimizer.compile_cache import exclusive, kernels_folder, source_key
 from optimizer.engine.compile import compile_kernels
 from optimizer.engine.coordination import Coordinator
@@ -126,7 +128,9 @@ def carry_out(
                     f"{folder.path}: other coordinators have done all"
                     f" {counted(prepared.needs.n_trials, 'trial')}; their results are in their folders"
                 )
-            with clock("selection"), _selection_fits(study, folder):
+            # On one thread: on two, a matrix of some hundred rows takes 5 to 50 times as long, and the
+            # last bits of a sum would depend on the number of cores.
+            with clock("selection"), threadpool_limits(1), _selection_fits(study, folder):
                 selection = select(study, space, inputs, folder, pool.regimes)
                 if selection is not None and study.validation.method == "walk_forward":
                     selection = walk_forward_searches(study, space, inputs, folder, pool, selection)

@@ -5,11 +5,14 @@ A split is two bit masks over the blocks: bit b is set where block b is trained 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 
 from kernels.overfitting import rank_out_of_sample, select_in_sample
 from optimizer.selection.arguments import require
@@ -17,6 +20,9 @@ from optimizer.types import FloatArray, IntArray
 
 _SPLITS = 2017
 """Separates the random stream of the draw of splits from others with the study's seed."""
+
+FEWEST_OF_A_THREAD = 512
+"""Splits below which a thread more is not worth its tables of sums."""
 
 Chunks = Callable[[], Iterable[tuple[FloatArray, FloatArray]]]
 """Gives the sums of the returns and of their squares, each (n_blocks, n_sets of the chunk)."""
@@ -119,14 +125,26 @@ def choose_and_rank(
 
     winners = np.zeros(len(train), np.int64)
     inside, outside = np.full(len(train), -np.inf), np.full(len(train), np.nan)
-    n_sets = 0
-    for sums, squares in whole_chunks():
-        select_in_sample(
-            sums, squares, n_sets, train, test, n_inside, n_outside, winners, inside, outside
-        )
-        n_sets += sums.shape[1]
-    require("n_sets", n_sets, n_sets >= 2, "at least 2")
     ranks = np.full(len(train), 0.5 if ranked else np.nan)
-    for sums, squares in whole_chunks() if ranked else ():
-        rank_out_of_sample(sums, squares, test, n_outside, outside, ranks)
+    n_sets = 0
+    # Splits know nothing of each other, so that threads share them and no bit depends on how.
+    n_threads = max(1, min(cpu_count(), len(train) // FEWEST_OF_A_THREAD))
+    edges = np.linspace(0, len(train), n_threads + 1).astype(np.int64).tolist()
+    parts = [slice(*pair) for pair in pairwise(edges)]
+    with ThreadPoolExecutor(n_threads) as threads:
+
+        def on_each(kernel: Callable[..., None], *given: Any, of: Sequence[Any]) -> None:
+            calls = [
+                threads.submit(kernel, *given, *(array[part] for array in of)) for part in parts
+            ]
+            for call in calls:
+                call.result()
+
+        for sums, squares in whole_chunks():
+            own = train, test, n_inside, n_outside, winners, inside, outside
+            on_each(select_in_sample, sums, squares, n_sets, of=own)
+            n_sets += sums.shape[1]
+        require("n_sets", n_sets, n_sets >= 2, "at least 2")
+        for sums, squares in whole_chunks() if ranked else ():
+            on_each(rank_out_of_sample, sums, squares, of=(test, n_outside, outside, ranks))
     return SplitWinners(winners, inside, outside, ranks, n_sets)

@@ -59,7 +59,9 @@ def test_lanes_that_differ_have_nothing_in_common(strategy: str) -> None:
     for x0 in np.linspace(-3.0, 3.0, 13):
         bounds = 0.0, 2.0, 0.0, 2.0, False
         said = common_direction(code, 1.0, x0, x0, bounds)
-        alone = {one_direction(code, 1.0, x0, x0, 1.0, f, s) for f in (0.0, 2.0) for s in (0.0, 2.0)}
+        alone = {
+            one_direction(code, 1.0, x0, x0, 1.0, f, s) for f in (0.0, 2.0) for s in (0.0, 2.0)
+        }
         assert np.isnan(said) == (len(alone) > 1)
         found.add(bool(np.isnan(said)))
     assert (True in found) == (strategy != "rotation")

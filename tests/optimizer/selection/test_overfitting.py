@@ -387,6 +387,24 @@ def test_sums_of_other_blocks_never_reach_a_kernel(ranked: bool) -> None:
             splits.choose_and_rank(partial(iter, chunks), counts, masks, masks, ranked=ranked)
 
 
+def test_any_number_of_threads_chooses_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, sums, squares = block_moments(noise(200, 70, 9), 10)
+    train = splits.symmetric_splits(10)
+    chunks = [(sums[:, :50], squares[:, :50]), (sums[:, 50:], squares[:, 50:])]
+    parts = [tuple(map(np.ascontiguousarray, chunk)) for chunk in chunks]
+    found = []
+    for n_threads in (1, 3):
+        monkeypatch.setattr(splits, "cpu_count", lambda n=n_threads: n)
+        monkeypatch.setattr(splits, "FEWEST_OF_A_THREAD", 10)
+        found.append(
+            splits.choose_and_rank(lambda: parts, np.full(10, 20.0), train, ~train & 1023)  # type: ignore[arg-type, return-value]
+        )
+    for name in ("winners", "in_sample", "out_of_sample", "ranks"):
+        one, three = (getattr(each, name) for each in found)
+        np.testing.assert_array_equal(one, three)
+    assert len(set(found[0].winners.tolist())) > 5
+
+
 # Effective number of trials
 
 
