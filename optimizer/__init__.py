@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from optimizer.review.stress.run import stress
     from optimizer.review.unseal import unseal_study
     from optimizer.search.calibrate import Calibration, calibrate
+    from optimizer.search.merge import merge_studies
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -110,6 +111,7 @@ __all__ = [
     "load_bars",
     "load_study",
     "look_ahead_check",
+    "merge_studies",
     "metrics",
     "next_orders",
     "panel",
@@ -153,6 +155,7 @@ _HOMES = {
     "load_bars": "optimizer.bars.load",
     "load_study": "optimizer.study_file.load",
     "look_ahead_check": "optimizer.flow.look_ahead",
+    "merge_studies": "optimizer.search.merge",
     "metrics": "optimizer.flow.returns",
     "next_orders": "optimizer.trading.orders",
     "panel": "optimizer.strategies.chosen",

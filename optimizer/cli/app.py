@@ -19,7 +19,7 @@ from optimizer.cli.ledger import ledger, unseal
 from optimizer.cli.new import new
 from optimizer.cli.results import list_, show
 from optimizer.cli.stress import stress
-from optimizer.cli.study import check, resume, run
+from optimizer.cli.study import check, merge, resume, run
 from optimizer.cli.trading import orders, trade
 from optimizer.cli.views import dashboard, plot, report, tearsheet
 
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "run": run,
     "resume": resume,
+    "merge": merge,
     "calibrate": calibrate,
     "list": list_,
     "show": show,

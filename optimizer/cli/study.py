@@ -216,6 +216,34 @@ def resume(
     shown.end(result, top)
 
 
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of the coordinators.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the whole.")],
+    workers: Workers = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the study in --out.")] = False,
+    trust: Trust = False,
+    top: TopAtTheEnd = 5,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
+) -> None:
+    """Merge the folders of several coordinators of one study, and judge the winner of all."""
+    from optimizer.search.merge import merge_studies
+
+    shown = _Shown(quiet, json_lines)
+    with resumable(out), shown.progress() as on_progress:
+        result = merge_studies(
+            folders,
+            out=out,
+            workers=workers,
+            overwrite=overwrite,
+            trust=trust,
+            on_progress=on_progress,
+        )
+    shown.end(result, top)
+
+
 class _Shown:
     """How a study is shown while it runs and at its end.
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
 from optimizer.engine.coordination import Coordinator, Point
 from optimizer.engine.tasks import TileTask
+from optimizer.errors import StudyError
 from optimizer.search.outcome import Outcome
 from optimizer.search.points import (
     bulk_tasks,
@@ -26,6 +27,8 @@ from optimizer.search.points import (
     suggest,
 )
 from optimizer.selection.steering import steered
+from optimizer.store.batches import read_batch
+from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 
@@ -302,6 +305,62 @@ class SharedAsker:
             task = suggest(self._space, trial)
             record = own.get_trials(deepcopy=False)[trial.number]
             yield Point(task, record.params, record.distributions, record.system_attrs)
+
+
+class RecordedAsker:
+    """Points that other processes have asked, as the batches of a folder record them.
+
+    Args:
+        space: the parameter space of the study.
+        folder: the folder, with every batch.
+        n_batches: number of its batches.
+    """
+
+    def __init__(self, space: Space, folder: StudyFolder, n_batches: int) -> None:
+        self._space = space
+        self._folder = folder
+        self._n_batches = n_batches
+        self._asked: list[TileTask] = []
+
+    def ask(self, batch: int) -> list[TileTask]:
+        """The points of a batch.
+
+        Args:
+            batch: number of the batch, from 0.
+
+        Raises:
+            StudyError: the batch is missing or damaged.
+        """
+        if batch >= self._n_batches:
+            return []
+        path = self._folder.batch_path(batch)
+        try:
+            trials = read_batch(path).trials
+            self._asked = [suggest(self._space, FixedTrial(one["params"])) for one in trials]
+        except ValueError as error:
+            raise StudyError(
+                f"{path}: {error}, and only the folders of which this study is made have it: `barsweep"
+                " merge` them again, with --overwrite"
+            ) from None
+        return self._asked
+
+    def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
+        """Make finished trials of results.
+
+        Args:
+            outcomes: outcomes of the points asked last, in their order.
+
+        Returns:
+            A finished trial for each outcome.
+        """
+        return _trials_at(self._space, self._asked, outcomes)
+
+    def publish(self, trials: Sequence[FrozenTrial]) -> None:
+        """Nothing to do.
+
+        Args:
+            trials: trials of the batch, which nobody else needs.
+        """
 
 
 def _trials_at(

@@ -15,7 +15,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import Trial
+from optuna.trial import BaseTrial
 from scipy.stats import qmc
 
 from optimizer.engine.tasks import TileTask
@@ -101,12 +101,12 @@ def value_at(searched: Searched, u: float) -> Value:
     return searched.value(min(int(u * values), values - 1))
 
 
-def suggest(space: Space, trial: Trial) -> TileTask:
+def suggest(space: Space, trial: BaseTrial) -> TileTask:
     """Let a trial choose the branch and the values of its searched parameters.
 
     Args:
         space: the parameter space of the study.
-        trial: a trial that an Optuna study has just asked for.
+        trial: a trial that an Optuna study has just asked for, or one of fixed values.
 
     Returns:
         The tile of the point that was chosen.
@@ -125,7 +125,7 @@ def suggest(space: Space, trial: Trial) -> TileTask:
     return TileTask(index, point)
 
 
-def _suggest_value(searched: Searched, trial: Trial) -> Value:
+def _suggest_value(searched: Searched, trial: BaseTrial) -> Value:
     name, step = searched.name, searched.step
     if searched.choices:
         return trial.suggest_categorical(name, searched.choices)

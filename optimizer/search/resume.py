@@ -94,7 +94,7 @@ def resume_study(
                         f"{path}: part of a study that several coordinators share ([search] storage):"
                         " run the study file again with another --out; it does what is left to do"
                     )
-                _refuse_other_software(path, manifest)
+                refuse_other_software(path, manifest)
                 if trust:
                     for one in study.user_code:
                         one.approve()
@@ -122,7 +122,7 @@ def resume_study(
                 on_start,
                 functools.partial(_refuse_changes, path, manifest, study, written),
             )
-            _refuse_changed_files(path, manifest, prepared.inputs.rules)
+            refuse_changed_files(path, manifest, prepared.inputs.rules)
         if damage is not None:
             opened.write_manifest({**manifest, "complete": False})
             # Other damage is warned of where the batch is read again.
@@ -163,7 +163,16 @@ def _naming(damage: tuple[Path, str] | None) -> Iterator[None]:
         ) from None
 
 
-def _refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
+def refuse_other_software(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a folder whose results this program might not have computed alike.
+
+    Args:
+        path: the folder of the study.
+        manifest: its manifest.
+
+    Raises:
+        StudyError: names what differs.
+    """
     if manifest["schema_version"] != SCHEMA_VERSION:
         raise StudyError(
             f"{path}: its files have version {manifest['schema_version']}, this program writes"
@@ -209,7 +218,7 @@ def _refuse_changes(
     path: Path, manifest: Mapping[str, Any], study: Study, written: Study | None, bars: Bars
 ) -> None:
     """Check that the bars and the study file, if it is there, are those that the study began with."""
-    _refuse_changed_bars(path, manifest, bars)
+    refuse_changed_bars(path, manifest, bars)
     if written is None:
         return
     overridden = {"workers", *manifest["overridden"]}
@@ -256,7 +265,17 @@ def _as_recorded(study: Study) -> Readers:
     return Readers(strategy, classifier)
 
 
-def _refuse_changed_files(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:
+def refuse_changed_files(path: Path, manifest: Mapping[str, Any], rules: Rules) -> None:
+    """Refuse files beside the bars that are not those that the study had.
+
+    Args:
+        path: the folder of the study.
+        manifest: its manifest.
+        rules: what the files say now.
+
+    Raises:
+        StudyError: they differ; names them.
+    """
     if rules.files_hash != manifest["files_hash"]:
         raise StudyError(
             f"{path}: {other_files(manifest['study'])}: changed since the study"
@@ -264,7 +283,17 @@ def _refuse_changed_files(path: Path, manifest: Mapping[str, Any], rules: Rules)
         )
 
 
-def _refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) -> None:
+def refuse_changed_bars(path: Path, manifest: Mapping[str, Any], bars: Bars) -> None:
+    """Refuse bars that are not those that the study had.
+
+    Args:
+        path: the folder of the study.
+        manifest: its manifest.
+        bars: the bars as they are now.
+
+    Raises:
+        StudyError: they differ; says in what.
+    """
     if bars.content_hash == manifest["data_hash"]:
         return
     span = [str(bars.timestamps[i]) for i in (0, -1)]

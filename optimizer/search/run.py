@@ -17,7 +17,7 @@ from optimizer.engine.processes import remove_shared_memory
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
 from optimizer.files import exclusive_use
-from optimizer.search.asker import new_asker
+from optimizer.search.asker import Asker, RecordedAsker, new_asker
 from optimizer.search.loop import SearchLoop
 from optimizer.search.noting import LedgerNotes
 from optimizer.search.preflight import Estimate
@@ -115,7 +115,9 @@ def carry_out(
                 n_trials = prepared.needs.n_trials
                 manifest = folder.manifest()
                 warm = warm_tasks(manifest.get("warm_start", ()), space, folder.manifest_path)
-                asker = new_asker(study, space, n_trials, coordinator, warm)
+                asker: Asker = new_asker(study, space, n_trials, coordinator, warm)
+                if manifest.get("merged"):
+                    asker = RecordedAsker(space, folder, manifest["n_batches"])
                 try:
                     most = manifest.get("n_batches")
                     SearchLoop(

@@ -55,6 +55,7 @@ class Manifest(Record):
         versions: the versions of the packages that results depend on.
         kernels: hash of barsweep's kernels.
         coordinated: whether several processes share the study.
+        merged: the folders of several coordinators of which this one is made; empty for any other.
         warm_start: points with which the search began, the best of another study.
         complete: whether every batch is there and judged.
         n_batches: batches of the complete study; None before the end.
@@ -84,6 +85,7 @@ class Manifest(Record):
     complete: bool
     overridden: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
     coordinated: bool = False
+    merged: Annotated[list[PathText], Field(max_length=_MANY)] = Field(default_factory=list)
     warm_start: Annotated[list[WarmPoint], Field(max_length=1_000_000)] = Field(
         default_factory=list
     )

@@ -115,6 +115,7 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "check",
             "run",
             "resume",
+            "merge",
             "calibrate",
             "list",
             "show",

@@ -14,6 +14,7 @@ import tomli_w
 
 from optimizer.engine.coordination import FOLDER, REASON
 from optimizer.errors import StudyError, StudyFileError
+from optimizer.search.merge import merge_studies
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.folder import StudyFolder
@@ -106,6 +107,10 @@ def test_one_of_two_coordinators_is_killed(
             assert secret.encode() not in path.read_bytes(), path
     with pytest.raises(StudyError, match=r"several coordinators .* again with another --out"):
         resume_study(tmp_path / "one")
+    whole = merge_studies([tmp_path / "two", tmp_path / "one"], out=tmp_path / "whole", workers=1)
+    assert objective(whole.folder.trials()) == {
+        point_key(trial.params): trial.values for trial in told
+    }
     again = run_study_refusal(file, tmp_path / "three")
     assert "other coordinators have done all 48 trials" in again
 
