@@ -157,12 +157,17 @@ def test_a_study_reads_longer_bars_of_a_second_file(tmp_path: Path) -> None:
     ):
         replay(file)
     (tmp_path / "daily.parquet").unlink()
-    with pytest.raises(DataError, match=r"^\[data\] slower: .*daily\.parquet: no such file"):
+    with pytest.raises(
+        DataError,
+        match=r'^<study>: \[data\] slower = ".*daily\.parquet": no such file: .*it is relative',
+    ):
         study_rules(study, space, bars)
     write_bars(
         tmp_path / "daily.parquet", replace(daily, timestamps=days[:1] + (days - days[0]) // 48)
     )
-    with pytest.raises(DataError, match=r"^\[data\] slower: .*expected bars that are longer"):
+    with pytest.raises(
+        DataError, match=r"^<study>: \[data\] slower: .*expected bars that are longer"
+    ):
         study_rules(study, space, bars)
 
 
