@@ -116,13 +116,21 @@ def _print_usage_error(error: Any) -> None:
 
 
 class _AnnounceCode(logging.Handler):
-    """Names the user's file whose code is about to run; on stderr where stdout is for results."""
+    """Names the user's file whose code is about to run, once; on stderr where stdout is for results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text in self._said:  # it holds several strategies
+            return
+        self._said.add(text)
         if command_state.quiet:
-            say_error(record.getMessage(), style=None)
+            say_error(text, style=None)
         else:
-            say(record.getMessage())
+            say(text)
 
 
 class _ShowWarnings(logging.Handler):

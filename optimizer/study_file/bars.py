@@ -39,10 +39,10 @@ def named_file(study: Study, key: str) -> Iterator[None]:
         place, file = f"{study.source}: [data] {key}", str(getattr(study.data, key))
         path = study.base_path / file
         if not path.exists():
-            raise DataError(
-                f"{place} = {quoted(file)}: no such file: {path_text(path)}; it is relative to the"
-                " study file's folder"
-            ) from None
+            fix = "name the file where it is now"
+            if not Path(file).is_absolute():
+                fix = f"{path_text(path)}: it is relative to the study file's folder"
+            raise DataError(f"{place} = {quoted(file)}: no such file; {fix}") from None
         if key == "path":  # of which errors speak by its own name
             raise
         raise DataError(f"{place}: {error}") from None

@@ -18,6 +18,17 @@ Problem = tuple[Place, str]
 """Where in a study file, and what is wrong there."""
 
 
+def table_label(name: str, index: int = 0, count: int = 1) -> str:
+    """What messages call a table: ``[classifier]``, or ``[[classifier]] #2`` where there are several.
+
+    Args:
+        name: the name of the table.
+        index: which of them, from 0.
+        count: how many the study file has.
+    """
+    return f"[{name}]" if count < 2 else f"[[{name}]] #{index + 1}"
+
+
 def refusal(message: str) -> PydanticCustomError:
     """The error that a reader of one value raises; pydantic adds the place.
 

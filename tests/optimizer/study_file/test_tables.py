@@ -278,10 +278,10 @@ NAN, INF = float("nan"), float("inf")
         ),
         # Missing
         ({"study": {"name": ""}}, ['[study] name: got ""']),
-        ({"strategy": [{"lookback": 3}]}, ["[[strategy]] #1 name: missing; valid: momentum, "]),
+        ({"strategy": [{"lookback": 3}]}, ["[strategy] name: missing; valid: momentum, "]),
         # Shapes
         ({"strategy": "momentum"}, ['[strategy]: got "momentum"; expected a table']),
-        ({"strategy": ["momentum"]}, ['[[strategy]] #1: got "momentum"; expected a table']),
+        ({"strategy": ["momentum"]}, ['[strategy]: got "momentum"; expected a table']),
         ({"strategy": []}, ["[strategy]: an empty list"]),
         ({"classifier": []}, ["[classifier]: an empty list"]),
         ({"risk": 3}, ["[risk]: got 3; expected a table"]),
