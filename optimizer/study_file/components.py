@@ -198,7 +198,8 @@ def read_user_code(
                 if not os.path.lexists(path):
                     raise StrategyError(
                         f"{source}: {table_label(what, number, len(tables))} path ="
-                        f" {quoted(table['path'])}: no such file: {path_text(path)}; it is relative to the study file's folder"
+                        f" {quoted(table['path'])}: no such file: {path_text(path)}; it is relative"
+                        " to the study file's folder"
                     )
                 known[str(table["path"]), name] = read(path, name)
         return known
