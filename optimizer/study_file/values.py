@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -169,7 +170,8 @@ def listed(value: object) -> list[Any]:
         PydanticCustomError: it is something else.
     """
     if not isinstance(value, (list, tuple)):
-        raise refusal(f"got {quoted(value)}; expected a list")
+        parts = re.split(r"[\s,;]+", value.strip()) if isinstance(value, str) else [value]
+        raise refusal(f"got {quoted(value)}; expected a list, such as {quoted(parts)}")
     if not value:
         raise refusal("an empty list; give at least one value")
     return list(value)

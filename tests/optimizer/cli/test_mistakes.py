@@ -70,13 +70,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("flow s.toml --risk al", "'--risk': 'al' is not one of 'first', 'all'; see `barsweep flow"),
         ("run", "barsweep run: missing argument 'STUDY'; see `barsweep run --help`"),
         ("plot out", "barsweep plot: missing option '--heatmap'; see `barsweep plot --help`"),
-        ("show out --top", "option '--top' requires an argument"),
+        ("show out --top", "barsweep show: option '--top' requires an argument; see `barsweep show"),
+        ("trade out/best.json", "trade: missing option '--broker', one of paper, alpaca; see"),
         # Conditions.
         ("show out --where |", "show: --where is empty; give a condition such as"),
         ("show out --where |  ", "show: --where is empty; give a condition such as"),
         ("show out --where |classifier == 'hmn'", 'no classifier "hmn" in this study; did you mean'),
         ("show out --where |classifier < hmm", "compare it so: classifier == none, or with !="),
         # Files that are not what they should be.
+        ("run out/best.json", "what `barsweep export` wrote is for `barsweep replay`"),
+        ("tearsheet gone", "gone: no such file; give an export, which `barsweep export` writes, or the"),
         ("check .", ".: a folder; expected a study file (TOML)"),
         ("data import data --out o.parquet", "data: is a folder; name its files"),
         ("data import a.csv a.csv --symbol X --out o.parquet", "a.csv: given twice; name each file"),

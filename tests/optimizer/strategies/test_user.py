@@ -463,6 +463,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ('("momentum", "lookback")', '("momentun", "lookback")', 14, "unknown feature 'momentun'"),
         ('("momentum", "lookback")', '("momentum", "look")', 14, "'look' is not in PARAMETERS"),
         ('("momentum", "lookback")', '"momentum"', 14, "expected (feature, its parameters"),
+        ('("momentum", "lookback")', "len", 14, "got len; expected (feature, its parameters"),
         ("(near, ", "(math.sqrt, ", 15, "a function of this file, or of TA-Lib"),
         ("(near, ", "(lambda close: close, ", 15, "define it in this file"),
         ("threshold):", "treshold):", 18, "unknown argument treshold"),
