@@ -207,6 +207,21 @@ def test_a_name_is_compared_with_and_without_quotes(home: Home) -> None:
         assert found["set"].to_list() == distinct["set"].to_list(), where
 
 
+def test_sets_that_are_left_out_are_counted(home: Home, tmp_path: Path) -> None:
+    """Nothing may be held up to the greatest weight, so each set trades like one of another weight."""
+    risk = {"max_exposure": 0.5, "max_weight": {"sweep": [0.9, 1.0]}}
+    study = small_study(home.path / "data" / "bars.parquet", risk=risk)
+    run_study(study, out=tmp_path / "twice", workers=1)
+    n_sets = len(StudyFolder(tmp_path / "twice").results(["set"]))
+    shown = barsweep("show", tmp_path / "twice", "--top", n_sets, folder=tmp_path)
+    alike = counted(n_sets // 2, "more feasible set")
+    assert f"{alike} left out: each has the same metrics as one of these" in shown.stdout
+    for top, said in ((1, False), (n_sets, True)):
+        given = ("--top", top, "--where", "n_trades > 0")
+        shown = barsweep("show", tmp_path / "twice", *given, folder=tmp_path)
+        assert ("no other set meets the condition" in shown.stdout) is said
+
+
 def test_one_file_of_several_is_named_as_it_is(home: Home, tmp_path: Path) -> None:
     """The place of a row of several files is that of its own file."""
     for name in ("a.csv", "b.csv"):

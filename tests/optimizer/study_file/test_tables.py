@@ -598,7 +598,7 @@ def test_syntax_errors_name_line_and_column(tmp_path: Path, text: str, place: st
 def test_syntax_errors_come_with_the_fix(tmp_path: Path, text: str, advice: str) -> None:
     with pytest.raises(StudyFileError) as caught:
         load_study(write(tmp_path, text))
-    assert str(caught.value).endswith(advice)
+    assert advice in str(caught.value)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
