@@ -8,7 +8,7 @@ OUT ?= out/quickstart
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: study
 study: $(VENV)/installed ## Run the quickstart study on real bars, export its best set and replay it
@@ -21,6 +21,11 @@ gallery: $(VENV)/installed ## Run the eight studies of the gallery; each ends wi
 	@for study in studies/gallery/*.toml; do \
 		$(BIN)/barsweep run $$study --workers 1 --overwrite --quiet \
 			--out out/gallery/$$(basename $$study .toml) || exit 1; done
+
+.PHONY: gallery-pictures
+gallery-pictures: $(VENV)/installed-dev ## Run the studies of the gallery and take the pictures of their reports for its page
+	.ci/chromium
+	$(BIN)/python -m tests.support.pictures docs/gallery
 
 .PHONY: test
 test: style ## Lint, check types, run the tests

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import zoneinfo
@@ -186,6 +185,20 @@ def read_rows(frame: pd.DataFrame, source: str, unit: str, zone: zoneinfo.ZoneIn
     return _read_values(rows)
 
 
+def _written_otherwise(name: str, rows: Rows) -> str:
+    """The symbol that a name means if it is one of them in other letters or signs, and which there are.
+
+    A name that is only like another is another symbol: SPX is not SPY.
+    """
+
+    def plain(text: str) -> str:
+        return "".join(c for c in str(text).lower() if c.isalnum())
+
+    same = [known for known in rows.names if plain(known) == plain(name)]
+    hint = f"; did you mean {same[0]!r}?" if same else ""
+    return f"{hint} (there: {list_text(rows.names)})"
+
+
 def _select_symbols(rows: Rows, symbols: Sequence[str] | str | None) -> Rows:
     if symbols is None:
         return rows
@@ -196,12 +209,7 @@ def _select_symbols(rows: Rows, symbols: Sequence[str] | str | None) -> Rows:
         if name in wanted[:i]:
             raise DataError(f"{rows.source}: symbol {name!r} is selected twice")
         if name not in rows.names:
-            lowered = {known.lower(): known for known in rows.names}
-            near = difflib.get_close_matches(str(name).lower(), lowered, n=1)
-            hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
-            raise DataError(
-                f"{rows.source}: no symbol {name!r}{hint} (there: {list_text(rows.names)})"
-            )
+            raise DataError(f"{rows.source}: no symbol {name!r}{_written_otherwise(name, rows)}")
     wanted = tuple(sorted(wanted))
     place = np.full(len(rows.names), -1, dtype=np.int64)
     for i, name in enumerate(wanted):

@@ -116,10 +116,12 @@ def replay(
     result = replay_set(file, number=number, data=data, events=events, trust=trust)
     if result.costs.get("fill") == "close":
         warn_close_fill()
-    final = float(result.result.equity.iloc[-1])
+    final = f"{result.result.equity.iloc[-1]:,.2f}"
+    if (currency := result.again.study.account.currency) is not None:
+        final += f" {currency}"
     say(
         f"replayed set {result.recorded['set']} of {result.study}:"
-        f" {counted(len(result.result.fills), 'fill')}, final equity {final:,.2f}"
+        f" {counted(len(result.result.fills), 'fill')}, final equity {final}"
     )
     last = "the last bar in-sample" if result.sealed else "the last bar"
     say(f"open after {last}: {positions_text(result.result.open_positions)}")

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import typer
+from typer.main import get_command
 
 from optimizer.cli.app import app
 from optimizer.cli.console import say, say_error
@@ -107,22 +108,47 @@ def _print_usage_error(error: Any) -> None:
     if context is not None and error.message == context.get_help():
         typer.echo(error.message, err=True)
         return
-    command = context.command_path if context is not None else "barsweep"
+    command = context.command_path if context is not None else _command_of(sys.argv[1:])
     # Messages may consist of several sentences; some of them are pydantic's.
     text = re.sub(r": (Value error, |Input )", ": ", error.format_message().rstrip("."))
+    text = re.sub(r"\. Choose from:\s+(.*)", _choices, text, flags=re.S)
     text = text[0].lower() + text[1:].replace(". Did", "; did")
     text += " " if text.endswith("?") else "; "
     say_error(f"error: {StudyError(f'{command}: {text}see `{command} --help`')}")
 
 
+def _choices(match: re.Match[str]) -> str:
+    """Click lists the values of an option that is missing in lines of their own."""
+    return ", one of " + ", ".join(re.split(r",?[ \t\n]+", match[1].strip()))
+
+
+def _command_of(words: list[str]) -> str:
+    """The command that is asked for, as far as it exists: the parser of options does not tell."""
+    command, path = get_command(app), ["barsweep"]
+    for word in words:
+        found = getattr(command, "commands", {}).get(word)
+        if found is None:
+            break
+        command, path = found, [*path, word]
+    return " ".join(path)
+
+
 class _AnnounceCode(logging.Handler):
-    """Names the user's file whose code is about to run; on stderr where stdout is for results."""
+    """Names the user's file whose code is about to run, once; on stderr where stdout is for results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text in self._said:  # it holds several strategies
+            return
+        self._said.add(text)
         if command_state.quiet:
-            say_error(record.getMessage(), style=None)
+            say_error(text, style=None)
         else:
-            say(record.getMessage())
+            say(text)
 
 
 class _ShowWarnings(logging.Handler):

@@ -260,6 +260,8 @@ def _show_found(
     more = [name for name in (one.removeprefix("oos_") for one in named) if name in METRICS]
     found = judged(folder)
     _print_sets(frame, folder, study, found.selection, found.verdict, more)
+    if len(frame) < top:
+        say("no other set meets the condition, apart from those that trade like one of these")
 
 
 def show_study(path: Path, top: int) -> None:
@@ -313,6 +315,10 @@ def show_study(path: Path, top: int) -> None:
         say(no_best(folder, study.search), "yellow")
     else:
         _print_sets(frame, folder, study, selection, verdict)
+        n_feasible = int(counts["feasible"].sum())
+        if len(frame) < min(top, n_feasible):
+            alike = counted(n_feasible - len(frame), "more feasible set")
+            say(f"{alike} left out: each has the same metrics as one of these")
     if len(counts) and (idle := why_nothing_traded(folder)):
         say(idle, "yellow")
     reasons = Counter(trial["user_attrs"].get("reason") for trial in trials)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from optimizer.errors import DataError, StrategyError
 from optimizer.extras import optional_module
-from optimizer.text import suggest
+from optimizer.text import counted, list_text, one_line
 from optimizer.types import FloatArray
 
 TALIB = "talib"
@@ -29,7 +30,12 @@ def _function(name: str, named: Mapping[str, float] = MappingProxyType({})) -> A
         raise StrategyError(str(error)) from None
     known = sorted({*library.get_functions()} - {_NEEDS_MORE})
     if name not in known:
-        raise StrategyError(f"TA-Lib has no function {name!r} of bars; {suggest(name, known)}")
+        near = difflib.get_close_matches(name.upper(), known, n=3)
+        hint = f"did you mean {list_text(near)}? " if near else ""
+        raise StrategyError(
+            f"TA-Lib has no function {name!r} of bars; {hint}talib.get_functions() lists all"
+            f" {len(known) + 1}"
+        )
     return optional_module(f"{TALIB}.abstract", TALIB).Function(name, **named)
 
 
@@ -57,8 +63,12 @@ def _named(text: str, parameters: tuple[float, ...]) -> tuple[Any, int, Mapping[
     function, output = _output(text)
     defaults = dict(function.parameters)
     if len(parameters) > len(defaults):
-        takes = ", ".join(defaults) or "no parameter"
-        raise StrategyError(f"{text} takes {takes}; got {len(parameters)} parameters")
+        takes = counted(len(defaults), "parameter") if defaults else "no parameter"
+        names = f" ({', '.join(defaults)})" if defaults else ""
+        raise StrategyError(
+            f"{text} takes {takes}{names}, and {len(parameters)} are given; leave out"
+            f" {len(parameters) - len(defaults)}"
+        )
     named = dict(zip(defaults, parameters, strict=False))
     for name, value in named.items():
         if isinstance(defaults[name], int) and not isinstance(value, int):
@@ -84,9 +94,14 @@ def talib_warm_up(text: str, parameters: tuple[float, ...]) -> int:
     try:
         _call(function, named, {field: np.ones(1) for field in _fields(function)})
     except Exception as error:  # TA-Lib raises nothing more special
-        given = ", ".join(f"{name} = {value:g}" for name, value in named.items())
-        raise StrategyError(f"{text}: {given}: {error}") from None
+        raise StrategyError(_refused(text, named, error)) from None
     return int(_function(function.info["name"], named).lookback)
+
+
+def _refused(text: str, named: Mapping[str, float], error: Exception) -> str:
+    """What TA-Lib was given, and what it said."""
+    given = ", ".join(f"{name} = {value:g}" for name, value in named.items())
+    return f"{text}: {f'{given}: ' if given else ''}{one_line(error)}"
 
 
 def _fields(function: Any) -> list[str]:
@@ -110,11 +125,17 @@ class TalibFeature:
     Args:
         text: its name in a key.
         place: file and line that ask for it, for messages.
+        argument: the argument of the user's signal that it becomes, for messages.
+        given: what FEATURES gives it: names of parameters, which the study sets, and fixed numbers.
     """
 
-    def __init__(self, text: str, place: str) -> None:
+    def __init__(
+        self, text: str, place: str, argument: str, given: Sequence[str | float] = ()
+    ) -> None:
         self._text = text
         self.place = place
+        self._argument = argument
+        self._set = [one for one in given if isinstance(one, str)]
 
     def __call__(self, bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray:
         """Values at all bars of one symbol.
@@ -127,10 +148,24 @@ class TalibFeature:
             (n_bars,), NaN at the first bars, see ``talib_warm_up``.
 
         Raises:
-            StrategyError: TA-Lib refuses the parameters.
+            StrategyError: TA-Lib refuses the parameters or the bars; names the place in the user's file,
+                and the parameters that the study sets.
         """
-        warm_up = talib_warm_up(self._text, parameters)
-        function, output, named = _named(self._text, parameters)
-        values = np.array(_call(function, named, bars)[output], dtype=np.float64)
+        named: Mapping[str, float] = {}
+        try:
+            warm_up = talib_warm_up(self._text, parameters)
+            function, output, named = _named(self._text, parameters)
+            values = np.array(_call(function, named, bars)[output], dtype=np.float64)
+        except StrategyError as error:
+            raise StrategyError(self._placed(str(error))) from None
+        except Exception as error:  # TA-Lib raises nothing more special
+            raise StrategyError(self._placed(_refused(self._text, named, error))) from None
         values[:warm_up] = np.nan
         return values
+
+    def _placed(self, problem: str) -> str:
+        """A problem with its place in the user's file, and where to mend it."""
+        fix = "take other numbers there"
+        if self._set:
+            fix = f"take other values of {list_text(self._set)} in [strategy] of the study file"
+        return f"{self.place}: FEATURES: {self._argument}: {problem}; {fix}"

@@ -242,7 +242,9 @@ def rerun_set(
 
 
 def refuse_other_files(study: Study, rules: Rules, terms: Terms) -> None:
-    """Refuse files of rates, members or finer bars that say something else than the study had.
+    """Refuse files other than the bars' that say something else than the study had.
+
+    They are those of interest rates, members, finer and slower bars.
 
     Args:
         study: the study of one set, see ``set_study``.

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from joblib.parallel import BACKENDS
 
 from kernels.codes import LIVE
 from optimizer.errors import StudyFileError
@@ -19,12 +20,13 @@ from optimizer.study_file.settings import bounds_of
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.study_file.symbols import SymbolTerms, symbol_terms
+from optimizer.study_file.tables import CLUSTERS
 from optimizer.study_file.values import Problem
 from optimizer.sweep.drawdown import drawdowns
 from optimizer.sweep.inputs import feature_keys
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.universe import live_mask
-from optimizer.text import list_text, quoted
+from optimizer.text import list_text, quoted, suggest
 from optimizer.types import Bars, FloatArray
 
 COARSE_LOT = 0.01
@@ -57,11 +59,14 @@ def check_account(study: Study, bars: Bars) -> None:
         *symbol_checks(study, bars.symbols),
         *_unaffordable_lots(study, bars, terms),
         *_no_volume(study, bars),
+        *_unknown_back_end(study),
     ]
     if problems:
         place, message = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise StudyFileError(f"{study.source}: {place_text(place, {})}: {message}{more}")
+        raise StudyFileError(
+            f"{study.source}: {place_text(place, study.to_dict())}: {message}{more}"
+        )
     for warning in (
         *_coarse_lots(study, bars, terms),
         *_rates(study, bars),
@@ -69,6 +74,17 @@ def check_account(study: Study, bars: Bars) -> None:
         *settings_without_effect(study, bars.n_symbols),
     ):
         _log.warning("%s: %s", study.source, warning)
+
+
+def _unknown_back_end(study: Study) -> Iterator[Problem]:
+    """A back end of the workers that joblib does not know in this process."""
+    given, known = study.workers.backend, dict.fromkeys([*BACKENDS, *CLUSTERS])
+    if given not in known:
+        yield (
+            ("workers", "backend"),
+            f"got {quoted(given)}; {suggest(given, sorted(known))}, or one that is registered with"
+            " joblib.register_parallel_backend",
+        )
 
 
 def _lot_values(bars: Bars, terms: SymbolTerms) -> FloatArray:

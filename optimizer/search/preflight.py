@@ -39,10 +39,13 @@ SECONDS_PER_TRIAL = {"tpe": 0.006, "cmaes": 0.003, "nsga2": 0.002}
 """Time that a sampler takes for a trial; of those that are not listed, less than 1 ms."""
 
 SECONDS_PER_FIT = {"hmm": 0.005, "svm": 0.03}
-SECONDS_PER_CALIBRATION = {"svm": 0.12}
-SECONDS_PER_OWN_FIT = 0.05
-"""Of a user's classifier, with its decisions until the next fit; what it really takes nobody knows."""
 """Time of one fit of a regime model."""
+
+SECONDS_PER_CALIBRATION = {"svm": 0.12}
+"""What probabilities add to one fit."""
+
+SECONDS_PER_OWN_FIT = 0.05
+"""One fit of a user's classifier and its decisions until the next one; what it takes nobody knows."""
 
 BYTES_PER_ROW = 355
 """One parameter set in a result file, compressed. Its return moments are 16 bytes a block more. Sets

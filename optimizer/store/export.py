@@ -264,9 +264,14 @@ def load_export(path: str | Path) -> dict[str, Any]:
     suffix = file.suffix.lower()
     if file.is_dir():
         raise ExportError(f"{file}: a folder; expected a file that `barsweep export` wrote")
+    if not file.exists():
+        raise ExportError(
+            f"{file}: no such file; give an export, which `barsweep export` writes, or the folder of a"
+            " study"
+        )
     if suffix not in (".json", ".toml"):
         raise ExportError(
-            f"{file}: replay reads .json and .toml exports; got {file.suffix or 'no suffix'}"
+            f"{file}: exports are .json and .toml files; got {file.suffix or 'no suffix'}"
         )
     try:
         text = read_text(file)

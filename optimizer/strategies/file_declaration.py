@@ -142,7 +142,8 @@ def _features(
         if not isinstance(value, tuple) or not value:
             source.refuse(
                 line,
-                f"FEATURES: {name}: got {value!r}; expected (feature, its parameters...)",
+                f"FEATURES: {name}: got {getattr(value, '__name__', repr(value))}; expected (feature, its"
+                " parameters...)",
             )
         if name in GIVEN_ARGUMENTS or name in parameters:
             source.refuse(line, f"FEATURES: {name} already has a meaning; give another name")

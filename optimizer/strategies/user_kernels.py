@@ -185,10 +185,10 @@ def compile_strategy(custom: Declaration, source: StrategyFile) -> CustomKernels
         f"{custom.name}.{name}": getattr(source.module, name, None) for name in source.functions
     }
     features: dict[str, CustomFeature | TalibFeature] = {}
-    for argument, (feature, *_) in custom.features:
+    for argument, (feature, *given) in custom.features:
         name = read_name(feature)
         if name.of_talib:
-            features[name.function] = TalibFeature(name.feature, places[argument])
+            features[name.function] = TalibFeature(name.feature, places[argument], argument, given)
         elif name.feature in functions:
             features[name.function] = CustomFeature(functions[name.feature], name, source)
     return CustomKernels(

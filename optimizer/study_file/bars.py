@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,34 @@ from optimizer.errors import DataError
 from optimizer.study_file.account import Rate, RateFile
 from optimizer.study_file.study import Study
 from optimizer.study_file.tables import SIDE_FILES
-from optimizer.text import list_text, quoted
+from optimizer.text import list_text, path_text, quoted
 from optimizer.types import Bars, FloatArray, MaskArray, TimeArray
+
+
+@contextlib.contextmanager
+def named_file(study: Study, key: str) -> Iterator[None]:
+    """Name the study file and the key in errors of a file that ``[data]`` names.
+
+    Args:
+        study: the study and its folder.
+        key: the key of ``[data]`` that names the file.
+
+    Raises:
+        DataError: the file is missing or cannot be used.
+    """
+    try:
+        yield
+    except DataError as error:
+        place, file = f"{study.source}: [data] {key}", str(getattr(study.data, key))
+        path = study.base_path / file
+        if not path.exists():
+            fix = "name the file where it is now"
+            if not Path(file).is_absolute():
+                fix = f"{path_text(path)}: it is relative to the study file's folder"
+            raise DataError(f"{place} = {quoted(file)}: no such file; {fix}") from None
+        if key == "path":  # of which errors speak by its own name
+            raise
+        raise DataError(f"{place}: {error}") from None
 
 
 def load_study_bars(study: Study) -> Bars:
@@ -31,18 +58,19 @@ def load_study_bars(study: Study) -> Bars:
         DataError: they cannot be used.
     """
     data = study.data
-    return load_bars(
-        study.data_path,
-        symbols=data.symbols,
-        start=data.start,
-        end=data.end,
-        align=data.align,
-        timezone=data.timezone,
-        bars_per_year=data.bars_per_year,
-        bar=data.bar,
-        funding=data.funding,
-        dividends=data.dividends,
-    )
+    with named_file(study, "path"):
+        return load_bars(
+            study.data_path,
+            symbols=data.symbols,
+            start=data.start,
+            end=data.end,
+            align=data.align,
+            timezone=data.timezone,
+            bars_per_year=data.bars_per_year,
+            bar=data.bar,
+            funding=data.funding,
+            dividends=data.dividends,
+        )
 
 
 def other_files(study: Mapping[str, Any]) -> str:
@@ -77,8 +105,9 @@ def load_study_members(study: Study, bars: Bars) -> MaskArray | None:
     data = study.data
     if data.members is None:
         return None
-    members = read_members(study.base_path / data.members, bars.symbols, data.timezone)
-    return member_mask(members, bars.symbols, bars.timestamps)
+    with named_file(study, "members"):
+        members = read_members(study.base_path / data.members, bars.symbols, data.timezone)
+        return member_mask(members, bars.symbols, bars.timestamps)
 
 
 def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
@@ -97,7 +126,7 @@ def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
     data = study.data
     if data.fills is None:
         return None
-    try:
+    with named_file(study, "fills"):
         finer = load_bars(
             study.base_path / data.fills,
             symbols=bars.symbols,
@@ -106,12 +135,6 @@ def load_finer_bars(study: Study, bars: Bars) -> FinerBars | None:
             timezone=data.timezone,
         )
         return inside_bars(bars, finer)
-    except DataError as error:
-        raise DataError(
-            f"[data] fills = {quoted(data.fills)}: {error}; it is relative to the study file's folder"
-            if not (study.base_path / data.fills).exists()
-            else f"[data] fills: {error}"
-        ) from None
 
 
 def load_slower_bars(study: Study, bars: Bars) -> Bars | None:
@@ -130,15 +153,13 @@ def load_slower_bars(study: Study, bars: Bars) -> Bars | None:
     data = study.data
     if data.slower is None:
         return None
-    try:
+    with named_file(study, "slower"):
         return load_bars(
             study.base_path / data.slower,
             symbols=bars.symbols,
             align="outer",
             timezone=data.timezone,
         )
-    except DataError as error:
-        raise DataError(f"[data] slower: {error}") from None
 
 
 def load_study_rates(study: Study, timestamps: TimeArray) -> tuple[FloatArray, FloatArray]:

@@ -27,7 +27,7 @@ from optimizer.strategies.user_classifier import (
 )
 from optimizer.study_file.settings import Setting, read_settings
 from optimizer.study_file.tables import Table, name_of, read_flag
-from optimizer.study_file.values import expect_table, listed, named, refuse_all
+from optimizer.study_file.values import expect_table, listed, named, refuse_all, table_label
 from optimizer.text import path_text, quoted, suggest
 
 
@@ -186,8 +186,9 @@ def read_user_code(
     """
 
     def found(what: str, read: Callable[[Path, str], _Read]) -> dict[tuple[str, str], _Read]:
-        tables, known = raw.get(what, ()), {}
-        for table in tables if isinstance(tables, (list, tuple)) else [tables]:
+        given, known = raw.get(what, ()), {}
+        tables = given if isinstance(given, (list, tuple)) else [given]
+        for number, table in enumerate(tables):
             if isinstance(table, Mapping) and "path" in table and "declared" not in table:
                 try:
                     name = _read_user_name(table, what)
@@ -196,8 +197,9 @@ def read_user_code(
                 path = base_path / table["path"]
                 if not os.path.lexists(path):
                     raise StrategyError(
-                        f"{source}: [{what}] path = {quoted(table['path'])}: no such file:"
-                        f" {path_text(path)}; it is relative to the study file's folder"
+                        f"{source}: {table_label(what, number, len(tables))} path ="
+                        f" {quoted(table['path'])}: no such file: {path_text(path)}; it is relative"
+                        " to the study file's folder"
                     )
                 known[str(table["path"]), name] = read(path, name)
         return known

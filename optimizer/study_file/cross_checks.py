@@ -38,7 +38,6 @@ def cross_checks(study: Study) -> list[Problem]:
         *_same_columns(study),
         *_repeated_names("classifier", [classifier.name for classifier in study.classifiers]),
         *combination_problems(study),
-        *_unknown_markets(study),
         *operand_problems(study),
         *_endless_grid(study),
         *_endless_feature(study),
@@ -65,6 +64,7 @@ def symbol_checks(study: Study, symbols: Sequence[str]) -> list[Problem]:
     """
     return [
         *_unknown_symbols(study, symbols),
+        *_unknown_markets(study, symbols),
         *_no_tick(study, symbols),
         *_unknown_benchmark(study, symbols),
     ]
@@ -103,17 +103,6 @@ def _same_columns(study: Study) -> Iterable[Problem]:
                     f"the column {column(name, key)} of {name} begins as those of {other} do;"
                     " choose another name",
                 )
-
-
-def _unknown_markets(study: Study) -> Iterable[Problem]:
-    symbols = study.data.symbols
-    for index, classifier in enumerate(study.classifiers):
-        market = classifier.market
-        if symbols is not None and market is not None and market not in symbols:
-            yield (
-                ("classifier", index, "market"),
-                f"{quoted(market)} is not among the symbols of [data]; {suggest(market, symbols)}",
-            )
 
 
 def _endless_grid(study: Study) -> Iterable[Problem]:
@@ -287,6 +276,17 @@ def _unknown_symbols(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
                     (*place, name),
                     f"{quoted(name)} is not among the symbols of [data]; {suggest(name, symbols, 20)}",
                 )
+
+
+def _unknown_markets(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:
+    for index, classifier in enumerate(study.classifiers):
+        market = classifier.market
+        if market is not None and market not in symbols:
+            yield (
+                ("classifier", index, "market"),
+                f"{quoted(market)} is not among the symbols of [data]; {suggest(market, symbols, 20)};"
+                " without market it is the index of all symbols",
+            )
 
 
 def _unknown_benchmark(study: Study, symbols: Sequence[str]) -> Iterable[Problem]:

@@ -12,6 +12,7 @@ from typing import Any
 from optimizer.errors import StrategyError, StudyFileError
 from optimizer.study_file.components import NAMED, Readers
 from optimizer.study_file.study import Study, make_study
+from optimizer.text import quoted
 
 
 def load_study(path: str | os.PathLike[str]) -> Study:
@@ -82,4 +83,30 @@ def _syntax_error(error: ValueError, text: str) -> str:
     if place == "end of document":
         lines = text.split("\n")
         place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
-    return f"{place}: not TOML: {reason}"
+    lines = text.split("\n")
+    line, column = map(int, re.findall(r"\d+", place))
+    return f"{place}: not TOML: {reason}{_advice(reason, lines[line - 1], column)}"
+
+
+def _advice(reason: str, line: str, column: int) -> str:
+    """What most likely went wrong where TOML cannot be read; empty if that is unclear."""
+    key, rest = line.partition("=")[0].strip(), line[column - 1 :].strip()
+    if reason == "Cannot overwrite a value":
+        return f": {quoted(key)} stands twice in its table; leave one out"
+    if twice := re.fullmatch(r"Cannot declare \((.*?),?\) twice", reason):
+        table = ".".join(re.findall(r"'(.*?)'", twice[1]))
+        several = f", or write [[{table}]] for each" if table in ("strategy", "classifier") else ""
+        return f": put all its keys under one [{table}]{several}"
+    if re.match(r"['\"]?[\u2018-\u201f]", rest):
+        return ': quotes must be plain, as in "bars.parquet"'
+    if flag := re.match(r"(True|False|TRUE|FALSE|yes|no|on|off)\b", rest):
+        return f": write {'true' if flag[1].lower() in ('true', 'yes', 'on') else 'false'}"
+    if reason.startswith("Unescaped '\\'"):
+        return ": write paths with / or \\\\"
+    if line.lstrip().startswith("{"):
+        return "; a study file is TOML, and what `barsweep export` wrote is for `barsweep replay`"
+    if "'=' after a key" in reason:
+        return f": write {key.split(':')[0].strip() or 'key'} = value"
+    return (
+        ": texts need quotes, numbers a decimal point and no leading zero, lists [] and tables {}"
+    )

@@ -21,7 +21,7 @@ from optimizer.study_file.tables import (
     Table,
     WorkersTable,
 )
-from optimizer.study_file.values import Place
+from optimizer.study_file.values import Place, table_label
 from optimizer.text import counted, quoted, suggest
 
 _TABLES: dict[str, type[Table]] = {
@@ -88,9 +88,9 @@ def place_text(place: Place, raw: Mapping[str, Any]) -> str:
         key = symbol if re.fullmatch(r"[A-Za-z0-9_-]+", symbol) else quoted(symbol)
         label = f"[{table}.{key}]"
     if rest and isinstance(rest[0], int):
-        index = rest.pop(0)
-        if isinstance(raw.get(str(table)), (list, tuple)):
-            label = f"[[{table}]] #{int(index) + 1}"
+        index, tables = int(rest.pop(0)), raw.get(str(table))
+        count = len(tables) if isinstance(tables, (list, tuple)) else 1
+        label = table_label(str(table), index, count)
     keys = (f"#{part + 1}" if isinstance(part, int) else part for part in rest)
     return " ".join((label, *keys))
 

@@ -10,6 +10,7 @@ from optimizer.errors import StudyFileError
 from optimizer.study_file.components import ClassifierTable
 from optimizer.study_file.settings import Setting, Span
 from optimizer.study_file.study import Study
+from optimizer.study_file.values import table_label
 from optimizer.types import Bars
 
 _EXACT_SYMBOLS, _SELDOM = 32, 20
@@ -32,25 +33,26 @@ def in_bars(study: Study, bars: Bars) -> Study:
         StudyFileError: a length of time that the study file gives is out of bounds.
     """
 
-    def settled(owner: str, parameter: Parameter, setting: Setting) -> Setting:
+    def settled(place: str, parameter: Parameter, setting: Setting) -> Setting:
         if not isinstance(setting, Span):
             return setting
         number = round(bars_in(setting, bars))
         nearest = int(min(max(number, parameter.low), parameter.high))
         if nearest != number and str(setting) != parameter.span:
             raise StudyFileError(
-                f'{study.source}: [classifier] {owner}: {parameter.name} = "{setting}": {number:,} bars;'
+                f'{study.source}: {place} {parameter.name} = "{setting}": {number:,} bars;'
                 f" expected {parameter.low:,} to {parameter.high:,}"
             )
         return nearest
 
-    def with_numbers(table: ClassifierTable) -> ClassifierTable:
+    def with_numbers(index: int, table: ClassifierTable) -> ClassifierTable:
+        place = table_label("classifier", index, len(study.classifiers))
         settings = {
-            one.name: settled(table.name, one, table.settings[one.name]) for one in table.parameters
+            one.name: settled(place, one, table.settings[one.name]) for one in table.parameters
         }
         return table.model_copy(update={"settings": settings})
 
-    classifiers = tuple(map(with_numbers, study.classifiers))
+    classifiers = tuple(with_numbers(*one) for one in enumerate(study.classifiers))
     risk = dict(study.risk.settings)
     refresh = risk["correlation_refresh"]
     assert isinstance(refresh, int)  # one value holds for the whole study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -16,6 +17,17 @@ Number = int | float
 Place = tuple[str | int, ...]
 Problem = tuple[Place, str]
 """Where in a study file, and what is wrong there."""
+
+
+def table_label(name: str, index: int = 0, count: int = 1) -> str:
+    """What messages call a table: ``[classifier]``, or ``[[classifier]] #2`` where there are several.
+
+    Args:
+        name: the name of the table.
+        index: which of them, from 0.
+        count: how many the study file has.
+    """
+    return f"[{name}]" if count < 2 else f"[[{name}]] #{index + 1}"
 
 
 def refusal(message: str) -> PydanticCustomError:
@@ -158,7 +170,8 @@ def listed(value: object) -> list[Any]:
         PydanticCustomError: it is something else.
     """
     if not isinstance(value, (list, tuple)):
-        raise refusal(f"got {quoted(value)}; expected a list")
+        parts = re.split(r"[\s,;]+", value.strip()) if isinstance(value, str) else [value]
+        raise refusal(f"got {quoted(value)}; expected a list, such as {quoted(parts)}")
     if not value:
         raise refusal("an empty list; give at least one value")
     return list(value)

@@ -23,6 +23,7 @@ from optimizer.study_file.bars import (
     load_slower_bars,
     load_study_members,
     load_study_rates,
+    named_file,
 )
 from optimizer.study_file.space import Space
 from optimizer.study_file.spans import correlation_refresh
@@ -264,10 +265,8 @@ def _slower(study: Study, bars: Bars, rules: Rules) -> SlowerBars | None:
     found = load_slower_bars(study, bars)
     if found is None:
         return None
-    try:
+    with named_file(study, "slower"):
         return slower_bars(found, bars.symbols, rules.clock(bars), rules.timezone, rules.exchange)
-    except DataError as error:
-        raise DataError(f"[data] slower: {error}") from None
 
 
 def _bar_duration(study: Study, bars: Bars) -> int:

@@ -95,6 +95,7 @@ class GrowingFeed:
         stale: seconds without a new bar after which the feed is stale; None waits on.
         now: the time of this machine, UTC.
         say: is told what is odd, once each time.
+        waiting: is told at the first time that there is no later bar yet.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class GrowingFeed:
         stale: float | None = None,
         now: Callable[[], np.datetime64] = lambda: np.datetime64(time.time_ns(), "ns"),
         say: Callable[[str, str], None] = lambda kind, detail: None,
+        waiting: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._terms, self._path = terms, path
         self._poll, self._closed, self._stale, self._now = poll, closed, stale, now
@@ -114,6 +116,7 @@ class GrowingFeed:
         self._seen: object = None
         self._bars: Bars | None = None
         self._told = ""
+        self._waiting: Callable[[str], None] | None = waiting
 
     async def next(self, last: np.datetime64) -> Bars | None:
         """Wait until the file has a closed bar after a time.
@@ -139,6 +142,12 @@ class GrowingFeed:
                     f"{self._path}: no closed bar after {time_text(last)} for {waited:,.0f} s, more than"
                     f" --max-stale {self._stale:g}; see what writes the file, and start again"
                 )
+            if self._waiting is not None:
+                self._waiting(
+                    f"waiting for a closed bar after {time_text(last)}: another program adds it to"
+                    f" {self._path}; --replay takes bars that are there already"
+                )
+                self._waiting = None
             await asyncio.sleep(self._poll)
 
     def later(self, last: np.datetime64) -> bool:

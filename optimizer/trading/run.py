@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from optimizer.bars.times import time_text
 from optimizer.bars.timestamps import read_bound, read_zone
 from optimizer.errors import DataError, StudyError
 from optimizer.files import exclusive_use
@@ -117,7 +118,7 @@ def session_of(
         )
         try:
             with tracing as trace:
-                feed = _feed(found, settings)
+                feed = _feed(found, settings, say)
                 session = Session(
                     found,
                     lambda: _known(found, settings),
@@ -157,17 +158,26 @@ def _known(found: TradingSet, settings: Settings) -> Bars:
     elif not settings.replay:
         first = bars.n_bars - 1  # the last one may still be open; then it is the next one
     least = found.terms.first_bar
-    if first < least or first > bars.n_bars - (1 if settings.replay else 0):
+    if settings.replay and first >= bars.n_bars:
         raise DataError(
-            f"{bars.source}: a replay from bar {first} of {bars.n_bars}: the set decides from bar {least}"
-            " on; name another bar with --from TIME"
-            if settings.replay
-            else f"{bars.source}: {bars.n_bars} bars; the set decides from bar {least} on"
+            f"{bars.source}: ends at {time_text(bars.timestamps[-1])}, and a replay takes the bars"
+            " after the study's or from --from TIME on; name an earlier time, or bars that go on with"
+            " --data FILE"
+        )
+    if first < least:
+        if not settings.replay:
+            raise DataError(
+                f"{bars.source}: {bars.n_bars} bars; the set decides from bar {least} on; give more"
+                " bars before them"
+            )
+        raise DataError(
+            f"{bars.source}: --from {settings.start}: the set decides from"
+            f" {time_text(bars.timestamps[least])} on; name that time or a later one"
         )
     return bars.head(first)
 
 
-def _feed(found: TradingSet, settings: Settings) -> Feed:
+def _feed(found: TradingSet, settings: Settings, say: Callable[[str], None]) -> Feed:
     if settings.replay:
         return ReplayedFeed(found.history.bars, settings.speed)
     path = Path(found.history.bars.source)
@@ -177,6 +187,7 @@ def _feed(found: TradingSet, settings: Settings) -> Feed:
         poll=settings.poll,
         closed=settings.closed,
         stale=settings.max_stale,
+        waiting=say,
     )
 
 

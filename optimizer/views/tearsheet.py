@@ -134,7 +134,10 @@ def write_tearsheet(replayed: Replay, out: str | Path, benchmark: str | None = N
         quantstats = _quantstats()
         try:
             yearly = days_per_year(replayed.bars.timestamps, replayed.bars.bars_per_year)
-            write_atomically(path, lambda part: _write(quantstats, returns, against, yearly, part))
+            title = _title(replayed, str(returns.name))
+            write_atomically(
+                path, lambda part: _write(quantstats, title, returns, against, yearly, part)
+            )
         except OSError as error:
             raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
         except Exception as error:  # whatever quantstats cannot handle in the returns
@@ -155,8 +158,16 @@ def _quantstats() -> Any:
     return optional_module("quantstats", "tearsheet")
 
 
+def _title(replayed: Replay, name: str) -> str:
+    """Study and set, and with how much money they begin where the study says in which currency."""
+    currency = replayed.again.study.account.currency
+    cash = float(replayed.costs["initial_cash"])
+    return name if currency is None else f"{name}, from {cash:,.0f} {currency}"
+
+
 def _write(
     quantstats: Any,
+    title: str,
     returns: pd.Series[float],
     against: pd.Series[float] | None,
     yearly: float,
@@ -165,7 +176,7 @@ def _write(
     quantstats.reports.html(
         returns,
         benchmark=against,
-        title=html.escape(str(returns.name)),  # quantstats writes it into the page as it is
+        title=html.escape(title),  # quantstats writes it into the page as it is
         periods_per_year=max(round(yearly), 1),  # it is the length of a window too
         output=str(path),
         **({} if against is None else {"benchmark_title": html.escape(str(against.name))}),

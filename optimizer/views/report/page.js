@@ -52,18 +52,22 @@
   const redrawOne = (key) => plots.filter((p) => p.dataset.figure === key && drawn.has(p)).forEach(draw);
   const watch = new IntersectionObserver((entries) => {
     const near = entries.filter((one) => one.isIntersecting && !drawn.has(one.target));
-    for (const one of near) watch.unobserve(one.target);
-    Promise.all(near.map((one) => drawNow(one.target))).then(() => {
-      document.documentElement.dataset.drawn = "yes";
-    });
+    for (const one of near) {
+      watch.unobserve(one.target);
+      drawNow(one.target);
+    }
   }, { rootMargin: NEAR });
   // Plotly is text until the page is on the screen: to read its 5 MB takes most of the time.
   const loaded = () => {
     const script = document.createElement("script");
     script.textContent = document.getElementById("plotly").textContent;
     document.head.append(script);
-    for (const plot of plots) watch.observe(plot);
-    if (!plots.length) document.documentElement.dataset.drawn = "yes";
+    // What is on the screen comes first, and the others only once it is there to be read.
+    const seen = plots.filter((plot) => plot.getBoundingClientRect().top < innerHeight);
+    Promise.all(seen.map(drawNow)).then(() => {
+      document.documentElement.dataset.drawn = "yes";
+      for (const plot of plots) if (!drawn.has(plot)) watch.observe(plot);
+    });
   };
   requestAnimationFrame(() => setTimeout(loaded));
 

@@ -70,13 +70,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("flow s.toml --risk al", "'--risk': 'al' is not one of 'first', 'all'; see `barsweep flow"),
         ("run", "barsweep run: missing argument 'STUDY'; see `barsweep run --help`"),
         ("plot out", "barsweep plot: missing option '--heatmap'; see `barsweep plot --help`"),
-        ("show out --top", "option '--top' requires an argument"),
+        ("show out --top", "barsweep show: option '--top' requires an argument; see `barsweep show"),
+        ("trade out/best.json", "trade: missing option '--broker', one of paper, alpaca; see"),
         # Conditions.
         ("show out --where |", "show: --where is empty; give a condition such as"),
         ("show out --where |  ", "show: --where is empty; give a condition such as"),
         ("show out --where |classifier == 'hmn'", 'no classifier "hmn" in this study; did you mean'),
         ("show out --where |classifier < hmm", "compare it so: classifier == none, or with !="),
         # Files that are not what they should be.
+        ("run out/best.json", "what `barsweep export` wrote is for `barsweep replay`"),
+        ("tearsheet gone", "gone: no such file; give an export, which `barsweep export` writes, or the"),
         ("check .", ".: a folder; expected a study file (TOML)"),
         ("data import data --out o.parquet", "data: is a folder; name its files"),
         ("data import a.csv a.csv --symbol X --out o.parquet", "a.csv: given twice; name each file"),
@@ -202,6 +205,21 @@ def test_a_name_is_compared_with_and_without_quotes(home: Home) -> None:
         assert 0 < len(wanted) < len(frame) or "profit_factor" in where
         distinct = wanted.drop_duplicates(["score", *METRICS])
         assert found["set"].to_list() == distinct["set"].to_list(), where
+
+
+def test_sets_that_are_left_out_are_counted(home: Home, tmp_path: Path) -> None:
+    """Nothing may be held up to the greatest weight, so each set trades like one of another weight."""
+    risk = {"max_exposure": 0.5, "max_weight": {"sweep": [0.9, 1.0]}}
+    study = small_study(home.path / "data" / "bars.parquet", risk=risk)
+    run_study(study, out=tmp_path / "twice", workers=1)
+    n_sets = len(StudyFolder(tmp_path / "twice").results(["set"]))
+    shown = barsweep("show", tmp_path / "twice", "--top", n_sets, folder=tmp_path)
+    alike = counted(n_sets // 2, "more feasible set")
+    assert f"{alike} left out: each has the same metrics as one of these" in shown.stdout
+    for top, said in ((1, False), (n_sets, True)):
+        given = ("--top", top, "--where", "n_trades > 0")
+        shown = barsweep("show", tmp_path / "twice", *given, folder=tmp_path)
+        assert ("no other set meets the condition" in shown.stdout) is said
 
 
 def test_one_file_of_several_is_named_as_it_is(home: Home, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Finer bars reach every worker as the kernels were compiled for: whole, aligned and read-only."""
+"""Finer bars reach every worker as the kernels were compiled for; slower ones tell studies apart."""
 
 from __future__ import annotations
 
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 from optimizer.bars.finer import FinerBars
 from optimizer.engine import shipping as module
 from optimizer.engine.shipping import Shipped, context_of
+from optimizer.market.slower import slower_bars
 from optimizer.study_file.space import build_space
 from optimizer.sweep.inputs import Inputs, prepare
 from optimizer.sweep.rules import study_rules
 from optimizer.types import Bars
 from tests.support.studies import random_bars, small_study, write_bars
+
+DAY = np.timedelta64(1, "D")
 
 
 def inputs_with_finer(folder: Path) -> tuple[Shipped, FinerBars]:
@@ -59,3 +62,20 @@ def test_workers_of_this_machine_map_them(tmp_path: Path) -> None:
     shipped, expected = inputs_with_finer(tmp_path)
     shipped.inputs.save(tmp_path / "shared")
     require_same(Inputs.load(tmp_path / "shared").rules.finer, expected)
+
+
+def test_a_cluster_tells_studies_of_two_slower_files_apart(tmp_path: Path) -> None:
+    """No worker reads them, but the features that were computed from them differ."""
+    bars = random_bars(120)
+    study = small_study(write_bars(tmp_path / "bars.parquet", bars))
+    space = build_space(study)
+    inputs = prepare(bars, space, study_rules(study, space, bars), holdout=0.2)
+    weekly = replace(random_bars(30), timestamps=bars.timestamps[0] + 7 * np.arange(30) * DAY)
+    other = replace(weekly, close=np.minimum(weekly.open, weekly.close))
+    keys = []
+    for one in (None, weekly, other, weekly):
+        slower = one and slower_bars(one, bars.symbols, inputs.rules.clock(bars), "UTC", None)
+        shipped = Shipped.of(study, replace(inputs, rules=replace(inputs.rules, slower=slower)))
+        assert shipped.inputs.rules.slower is None
+        keys.append(shipped.key)
+    assert keys[1] == keys[3] and len(set(keys)) == 3

@@ -69,6 +69,14 @@ def test_symbols_that_the_file_lacks_are_refused() -> None:
     assert '"aaa" is not among' in refused(BARS, costs={"impact": {"aaa": 1.0}})
     assert 'did you mean "AAA"?' in refused(BARS, instruments={"aaa": {}})
     assert "tick size of AAA, BBB, CCC" in refused(BARS, costs={"spread_ticks": 1.0})
+    other = refused(BARS, classifier=[{"name": "none"}, {"name": "hmm", "market": "VIX"}])
+    assert '[[classifier]] #2 market: "VIX" is not among the symbols of [data]' in other
+
+
+def test_a_back_end_that_joblib_does_not_know_is_refused() -> None:
+    message = refused(BARS, workers={"backend": "threads"})
+    assert '[workers] backend: got "threads"; did you mean "threading"?' in message
+    check(BARS, workers={"backend": "threading"})
 
 
 def test_costs_that_need_volume_are_refused_without() -> None:

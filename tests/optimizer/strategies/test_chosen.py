@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pytest
 
 import optimizer
-from optimizer.errors import DataError, StrategyError, StudyError, StudyFileError
+from optimizer.errors import BarsweepError, DataError, StrategyError, StudyFileError
 from optimizer.flow.look_ahead import LookAhead
 from optimizer.flow.prepared import prepare_flow
 from optimizer.market import time_features, timeframes
@@ -124,36 +127,57 @@ def test_a_study_of_every_kind_is_replayed_bar_by_bar(tmp_path: Path) -> None:
     assert not optimizer.look_ahead_check(study, bars)
 
 
-def test_a_study_reads_longer_bars_of_a_second_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """In the sweep and bar by bar; the file is one of those that a replay must find unchanged."""
-    hourly().to_frame().to_parquet(tmp_path / "bars.parquet")
+class Slower(NamedTuple):
+    """A study with longer bars of a second file, its bars, and an export of its sets."""
+
+    study: Study
+    bars: Bars
+    daily: Bars
+    export: Path
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory: pytest.TempPathFactory) -> Slower:
+    folder = tmp_path_factory.mktemp("slower")
+    hourly().to_frame().to_parquet(folder / "bars.parquet")
     days = np.datetime64("2024-01-01", "ns") + np.arange(120) * np.timedelta64(24, "h")
-    bars = optimizer.load_bars(tmp_path / "bars.parquet", align="outer")
+    bars = optimizer.load_bars(folder / "bars.parquet", align="outer")
     daily = replace(random_bars(120, bars.symbols, 6), timestamps=days)
-    write_bars(tmp_path / "daily.parquet", daily)
+    write_bars(folder / "daily.parquet", daily)
     study = study_of(
-        tmp_path,
+        folder,
         strategy={"lookback": {"choices": [5, 9]}, "days": 4},
         data={"slower": "daily.parquet", "bar": "1h"},
         search={"sampler": "grid"},
         risk={"max_exposure": 0.8, "volatility_lookback": 10, "kelly_fraction": 0.2},
     )
+    run_study(study, out=folder / "out", workers=2)
+    return Slower(study, bars, daily, export_sets(folder / "out"))
+
+
+def test_a_second_file_that_ends_early_or_is_not_read_is_said(
+    slower: Slower, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, bars, _, _ = slower
     space = build_space(study)
     rules = study_rules(study, space, bars)
-    assert study_warm_up(space, rules, bars) < 4 * 24  # their history begins before the bars
     warn_of_slower_bars(study, space, bars, rules)
     assert not caplog.records
     assert rules.slower is not None
     short = replace(rules, slower=rules.slower.until(int(rules.slower.ends[3])))
     warn_of_slower_bars(study, space, bars, short)
     assert '[data] slower = "daily.parquet" ends at' in caplog.text
-    plain = study_from_dict({**study.to_dict(), "strategy": [{"name": "momentum"}]}, tmp_path)
+    plain = study_from_dict({**study.to_dict(), "strategy": [{"name": "momentum"}]})
     warn_of_slower_bars(plain, build_space(plain), bars, rules)
     assert 'no feature has timeframe = "1d"' in caplog.text
-    run_study(study, out=tmp_path / "out", workers=2)
-    file = export_sets(tmp_path / "out")
+
+
+def test_a_study_reads_longer_bars_of_a_second_file(slower: Slower) -> None:
+    """In the sweep and bar by bar."""
+    study, bars, _, file = slower
+    space = build_space(study)
+    rules = study_rules(study, space, bars)
+    assert study_warm_up(space, rules, bars) < 4 * 24  # their history begins before the bars
     found = replay(file, events=True)
     assert found.differences == ()
     assert found.parity is not None and found.parity.differences == ()
@@ -161,21 +185,62 @@ def test_a_study_reads_longer_bars_of_a_second_file(
     assert not optimizer.look_ahead_check(study, bars)
     with pytest.raises(StudyFileError, match=r"\[data\] slower: its rows belong to times"):
         optimizer.calibrate(study, copies=2)
-    write_bars(
-        tmp_path / "daily.parquet", replace(daily, close=np.minimum(daily.open, daily.close))
-    )
-    with pytest.raises(
-        StudyError, match=r"\[data\] slower = .*daily.parquet: not what the study had"
-    ):
-        replay(file)
-    (tmp_path / "daily.parquet").unlink()
-    with pytest.raises(DataError, match=r"^\[data\] slower: .*daily\.parquet: no such file"):
-        study_rules(study, space, bars)
-    write_bars(
-        tmp_path / "daily.parquet", replace(daily, timestamps=days[:1] + (days - days[0]) // 48)
-    )
-    with pytest.raises(DataError, match=r"^\[data\] slower: .*expected bars that are longer"):
-        study_rules(study, space, bars)
+
+
+def test_what_reads_ahead_in_a_second_file_is_found(slower: Slower, tmp_path: Path) -> None:
+    text = FILE.replace("return close / before - 1.0", "return close / close[-1] - 1.0")
+    assert text != FILE
+    write_bars(tmp_path / "daily.parquet", slower.daily)
+    data = {"slower": "daily.parquet", "bar": "1h"}
+    study = study_of(tmp_path, text, strategy={"days": 4}, data=data)
+    found = optimizer.look_ahead_check(study, slower.bars)
+    assert any("moved" in one.name and "1d" in one.name for one in found if one.kind == "feature")
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("other.parquet", r"\[data\] slower = .*other\.parquet: not what the study had"),
+        ("gone.parquet", r"\[data\] slower = .*gone\.parquet\": no such file; name the file"),
+        ("short.parquet", r"\[data\] slower: .*expected bars that are longer than those"),
+        ("/etc/passwd", r"\[data\] slower: /etc/passwd: "),
+        ("http://stranger.example/daily.parquet", r"\[data\] slower = .*no such file"),
+        ("pipe.parquet", r"\[data\] slower: .*pipe\.parquet: "),
+        ("../out\n\x1b[2J.parquet", r"slower: .*cannot be printed"),
+        (["daily.parquet"], r"slower: "),
+    ],
+)
+def test_an_export_whose_second_file_is_another_is_refused(
+    file: object, words: str, slower: Slower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's export may name any file: it must be the one that the study had."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("no test connects")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    folder = slower.export.parent
+    daily = slower.daily
+    times = daily.timestamps[:1] + (daily.timestamps - daily.timestamps[0]) // 48
+    other = {
+        "other": {"close": np.minimum(daily.open, daily.close)},
+        "short": {"timestamps": times},
+    }
+    for name, changes in other.items():
+        write_bars(folder / f"{name}.parquet", replace(daily, **changes))
+    if not (folder / "pipe.parquet").exists():
+        os.mkfifo(folder / "pipe.parquet")
+    document = json.loads(slower.export.read_text())
+    own = Path(document["data"]["slower"])
+    assert own.name == "daily.parquet"
+    if isinstance(file, str) and "/" not in file:
+        file = str(folder / file) if own.is_absolute() else file
+    document["data"]["slower"] = file
+    hostile = folder / "hostile.json"
+    hostile.write_text(json.dumps(document))
+    with pytest.raises(BarsweepError, match=words) as caught:
+        replay(hostile)
+    assert str(caught.value).isprintable()
 
 
 def test_a_study_with_an_exchange_carries_it_everywhere(tmp_path: Path) -> None:

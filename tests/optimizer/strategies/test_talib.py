@@ -45,7 +45,7 @@ def signal(trend, histogram, upper, parabolic, pattern, strong, weekly, close, l
 def test_the_values_are_those_of_talib() -> None:
     bars = random_bars(200)
     keys: list[FeatureKey] = [("talib.ADX", 7), ("talib.MACD.macdsignal", 4, 9, 3), ("talib.OBV",)]
-    given = {key[0]: TalibFeature(key[0], "") for key in keys}
+    given = {key[0]: TalibFeature(key[0], "", "") for key in keys}
     columns = compute_features(bars, keys, given)
     for s in range(bars.n_symbols):
         high, low, close, volume = (
@@ -82,11 +82,15 @@ def test_a_study_is_replayed_bar_by_bar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ('("talib.ADXX", "days")', r"TA-Lib has no function 'ADXX' of bars; .*ADX"),
+        (
+            '("talib.ADXX", "days")',
+            r"TA-Lib has no function 'ADXX' of bars; did you mean ADX, .{,160}$",
+        ),
         ('("talib.MAVP", 2, 9)', "TA-Lib has no function 'MAVP' of bars"),
         ('("talib.MACD", 4)', r"talib\.MACD gives macd, macdsignal, macdhist; name one, such as"),
         ('("talib.MACD.signal", 4)', "MACD gives macd, macdsignal, macdhist"),
-        ('("talib.ADX", 4, 5)', "takes timeperiod; got 2 parameters"),
+        ('("talib.ADX", 4, 5)', r"takes 1 parameter \(timeperiod\), and 2 are given; leave out 1"),
+        ('("talib.OBV", 4)', "takes no parameter, and 1 are given"),
         ('("talib.ADX", 4.5)', "timeperiod must be a whole number, got 4.5"),
         ('("talib.ADX", 1)', "timeperiod = 1: .*[Bb]ad [Pp]arameter"),
         ('("talib.ADX", "weeks")', "'weeks' is not in PARAMETERS"),
@@ -96,6 +100,26 @@ def test_what_talib_does_not_have_is_refused(tmp_path: Path, entry: str, message
     (tmp_path / "mine.py").write_text(FILE.replace('("talib.ADX", "days")', entry))
     with pytest.raises(StrategyError, match=rf"mine\.py:6: FEATURES: trend: .*{message}"):
         read_strategy(tmp_path / "mine.py", "mine")
+
+
+@pytest.mark.parametrize(
+    ("length", "given", "message"),
+    [
+        (1, ["days"], "timeperiod = 1: .*[Bb]ad [Pp]arameter.*; take other values of days in"),
+        (1, [1], "timeperiod = 1: .*[Bb]ad [Pp]arameter.*; take other numbers there"),
+        (5, ["days"], "timeperiod = 5: .*lengths.*; take other values of days in"),
+    ],
+)
+def test_what_talib_refuses_while_it_runs_is_said_with_its_place(
+    length: int, given: list[str | float], message: str
+) -> None:
+    feature = TalibFeature("talib.ADX", "mine.py:6", "trend", given)
+    bars = {name: np.ones(40) for name in ("open", "high", "low", "close", "volume")}
+    bars["high"] = np.ones(39)
+    with pytest.raises(
+        StrategyError, match=rf"^mine\.py:6: FEATURES: trend: talib\.ADX: {message}"
+    ):
+        feature(bars, (length,))
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(

@@ -463,6 +463,7 @@ LONG_LINE = "        return LONG, volatility, 1.0"
         ('("momentum", "lookback")', '("momentun", "lookback")', 14, "unknown feature 'momentun'"),
         ('("momentum", "lookback")', '("momentum", "look")', 14, "'look' is not in PARAMETERS"),
         ('("momentum", "lookback")', '"momentum"', 14, "expected (feature, its parameters"),
+        ('("momentum", "lookback")', "len", 14, "got len; expected (feature, its parameters"),
         ("(near, ", "(math.sqrt, ", 15, "a function of this file, or of TA-Lib"),
         ("(near, ", "(lambda close: close, ", 15, "define it in this file"),
         ("threshold):", "treshold):", 18, "unknown argument treshold"),
@@ -597,11 +598,12 @@ def test_a_column_that_a_built_in_has_is_refused(home: Path) -> None:
 
 
 def test_the_command_line_gives_one_line_and_says_whose_code_it_runs(home: Path) -> None:
-    content = mapping(strategy={"name": "mine", "path": "mine.py", **SPACE})
-    (home / "study.toml").write_text(tomli_w.dumps(content))
+    two = [{"name": "mine", "path": "mine.py", **SPACE}, {"name": "other", "path": "mine.py"}]
+    (home / "study.toml").write_text(tomli_w.dumps(mapping(strategy=two)))
     done = barsweep("check", "study.toml", folder=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "runs code from mine.py"
+    assert done.stdout.count("runs code from") == 1  # although it holds two strategies
     for text, words in (
         (MOMENTUM.replace("momentum > threshold", "momentum > [threshold]"), "mine.py:14: signal"),
         (None, 'path = "mine.py": no such file'),

@@ -122,7 +122,7 @@ def test_other_parameters_take_no_length() -> None:
 
 def test_a_length_out_of_bounds_names_its_bars() -> None:
     study = study_from_dict(mapping(classifier={"name": "hmm", "train_bars": "1mo"}))
-    words = r'\[classifier\] hmm: train_bars = "1mo": 21 bars; expected 30 to 1,000,000'
+    words = r'\[classifier\] train_bars = "1mo": 21 bars; expected 30 to 1,000,000'
     with pytest.raises(StudyFileError, match=words):
         in_bars(study, bars_at(STOCKS))
 

@@ -278,10 +278,10 @@ NAN, INF = float("nan"), float("inf")
         ),
         # Missing
         ({"study": {"name": ""}}, ['[study] name: got ""']),
-        ({"strategy": [{"lookback": 3}]}, ["[[strategy]] #1 name: missing; valid: momentum, "]),
+        ({"strategy": [{"lookback": 3}]}, ["[strategy] name: missing; valid: momentum, "]),
         # Shapes
         ({"strategy": "momentum"}, ['[strategy]: got "momentum"; expected a table']),
-        ({"strategy": ["momentum"]}, ['[[strategy]] #1: got "momentum"; expected a table']),
+        ({"strategy": ["momentum"]}, ['[strategy]: got "momentum"; expected a table']),
         ({"strategy": []}, ["[strategy]: an empty list"]),
         ({"classifier": []}, ["[classifier]: an empty list"]),
         ({"risk": 3}, ["[risk]: got 3; expected a table"]),
@@ -380,7 +380,10 @@ NAN, INF = float("nan"), float("inf")
         ({"study": {"seed": True}}, ["[study] seed: got true"]),
         ({"data": {"path": " "}}, ['[data] path: got " "']),
         ({"data": {"path": 3}}, ["[data] path: got 3"]),
-        ({"data": {"symbols": "SPY"}}, ['[data] symbols: got "SPY"; expected a list']),
+        (
+            {"data": {"symbols": "SPY QQQ"}},
+            ['got "SPY QQQ"; expected a list, such as ["SPY", "QQQ"]'],
+        ),
         ({"data": {"symbols": []}}, ["[data] symbols: an empty list"]),
         ({"data": {"symbols": ["A", "A"]}}, ['[data] symbols: "A" is listed twice']),
         ({"data": {"symbols": ["A", 3]}}, ["[data] symbols: got 3"]),
@@ -574,6 +577,28 @@ def test_syntax_errors_name_line_and_column(tmp_path: Path, text: str, place: st
     message = str(caught.value)
     assert message.startswith(f"{file}: {place}: not TOML: ")
     assert message.splitlines() == [message]
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("[risk]\na = 1\na = 2", '"a" stands twice in its table; leave one out'),
+        ("[risk]\na = 1\n[risk]\nb = 2", "put all its keys under one [risk]"),
+        ('[strategy]\nname = "a"\n[strategy]', "one [strategy], or write [[strategy]] for each"),
+        ("[data]\npath = \u201cbars.csv\u201d", 'quotes must be plain, as in "bars.parquet"'),
+        ("[risk]\nallow_short = True", "write true"),
+        ("[risk]\nallow_short = no", "write false"),
+        ('[data]\npath = "C:\\data\\bars.csv"', r"write paths with / or \\"),
+        ("[study]\nseed: 1", "write seed = value"),
+        ("[risk]\na = {sweep = [0,05, 0,1]}", "numbers a decimal point and no leading zero"),
+        ("[study]\nseed = 01", "numbers a decimal point and no leading zero"),
+        ('{"kind": "barsweep parameter sets"}', "is for `barsweep replay`"),
+    ],
+)
+def test_syntax_errors_come_with_the_fix(tmp_path: Path, text: str, advice: str) -> None:
+    with pytest.raises(StudyFileError) as caught:
+        load_study(write(tmp_path, text))
+    assert advice in str(caught.value)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -370,6 +370,12 @@ def test_a_bar_that_still_runs_waits(trader: Trader, tmp_path: Path) -> None:
         feed = growing(trader, path, now=lambda now=now: now)
         found = asyncio.run(feed.next(BARS.timestamps[N_STUDY]))
         assert found is not None and found.n_bars == n_bars
+    # None is there yet: it says once for what it waits.
+    said: list[str] = []
+    feed = growing(trader, path, closed=True, stale=0.05, waiting=said.append)
+    with pytest.raises(StaleFeedError, match="no closed bar after"):
+        asyncio.run(feed.next(last))
+    assert len(said) == 1 and f"another program adds it to {path}; --replay takes" in said[0]
     # The clock of the machine, or the zone of the bars, is wrong: bars of tomorrow wait.
     notes: list[str] = []
     feed = growing(
@@ -544,7 +550,11 @@ def test_the_command_trades_goes_on_and_is_traced(best: Path, tmp_path: Path) ->
     assert limited.returncode == 1 and "--max-orders-a-day 0" in limited.stderr
     for options, words in (
         (("--speed", "5"), "--from and --speed are for --replay"),
-        (("--replay", "--from", "2015-01-06"), "name another bar with --from TIME"),
+        (("--replay", "--from", "2015-01-06"), "--from 2015-01-06: the set decides from"),
+        (
+            ("--replay", "--from", "2099-01-06"),
+            "name an earlier time, or bars that go on with --data",
+        ),
         (("--broker", "nowhere"), "nowhere"),
         (("--out", "out"), "holds a study; give another --out"),
     ):

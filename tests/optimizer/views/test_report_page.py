@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -19,15 +17,11 @@ from optimizer.review.unseal import unseal_study
 from optimizer.search.run import run_study
 from optimizer.views.report import write_report
 from optimizer.views.report.style import DARK, LIGHT
+from tests.support.browser import CHROMIUM, DRIVER, browser
 from tests.support.studies import random_bars, small_study, write_bars
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium and chromedriver: .ci/chromium installs them"
-)
-SWITCHES = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
 )
 SYMBOLS = ("<img src=x onerror=alert(1)>", "</script><b>B", 'C"&amp;')
 
@@ -101,13 +95,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     study = small_study(folder / "bars.parquet", classifier={**regimes, "market": SYMBOLS[0]})
     run_study(study, out=folder / "out", workers=1)
     unseal_study(folder / "out")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
+    with browser(tmp_path_factory.mktemp("profile")) as driver:
         page = Page(driver, write_report(folder / "out"))
         page.emulate()
         page.open()
@@ -115,8 +103,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         page.draw_all()
         page.first = first
         yield page
-    finally:
-        driver.quit()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,7 +35,8 @@ from tests.support.studies import random_bars, small_study, write_bars
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tearsheet")
     bars = write_bars(path / "bars.parquet", random_bars())
-    run_study(small_study(bars), out=path / "out", workers=1)
+    study = small_study(bars, account={"currency": "EUR"})
+    run_study(study, out=path / "out", workers=1)
     unseal_study(path / "out")
     return export_sets(path / "out", top=3)
 
@@ -106,6 +108,7 @@ def test_the_files_read_back_as_series(
     done = barsweep("replay", export, "--set", 2, "--returns", out, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"returns: {out}" in done.stdout
+    assert re.search(r"final equity [\d,]+\.\d\d EUR\n", done.stdout)
     read: Any = (
         pd.read_csv(out, index_col="date", parse_dates=True)
         if suffix == "csv"
@@ -136,7 +139,7 @@ def test_quantstats_takes_the_returns(export: Path, replayed: Replay, tmp_path: 
                     folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = out.read_text(encoding="utf-8")
-    assert f"small set {replayed.recorded['set']}" in text
+    assert f"small set {replayed.recorded['set']}, from 100,000 EUR" in text
     assert "AAA" in text
     assert f"{100 * theirs:.2f}%" in text  # the drawdown, in its table
     assert "<link" not in text and "<script src" not in text
