@@ -74,7 +74,8 @@ def test_a_cluster_tells_studies_of_two_slower_files_apart(tmp_path: Path) -> No
     other = replace(weekly, close=np.minimum(weekly.open, weekly.close))
     keys = []
     for one in (None, weekly, other, weekly):
-        slower = one and slower_bars(one, bars.symbols, inputs.rules.clock(bars), "UTC", None)
+        clock = inputs.rules.clock(bars)
+        slower = None if one is None else slower_bars(one, bars.symbols, clock, "UTC", None)
         shipped = Shipped.of(study, replace(inputs, rules=replace(inputs.rules, slower=slower)))
         assert shipped.inputs.rules.slower is None
         keys.append(shipped.key)
