@@ -199,8 +199,10 @@ def _sorter(specs: Sequence[PortfolioSpec]) -> Callable[[Sequence[Rows]], Rows]:
     """A function that joins the rows of a bar, in the order in which one process writes them."""
     portfolios = {spec.id: i for i, spec in enumerate(specs)}
     keys: dict[str, int] = {}
-    for spec in specs:
+    # Signals that read positions come last, each with its portfolio.
+    for spec in sorted(specs, key=lambda one: bool(one.strategy.position_values)):
         keys.setdefault(spec.signal_key, len(keys))
+    for spec in specs:
         keys.setdefault(spec.regime_key, len(keys))
 
     def joined(parts: Sequence[Rows]) -> Rows:

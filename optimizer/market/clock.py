@@ -123,6 +123,18 @@ class MarketClock:
         times, sessions = moments.times, moments.sessions
         return np.asarray((self.opens[sessions] <= times) & (times < self.closes[sessions]))
 
+    def touches(self, moments: Moments) -> BoolArray:
+        """Whether some of each bar lies within its session, shape (n_bars,).
+
+        Args:
+            moments: where the bars stand.
+        """
+        if self.long:
+            return np.ones(len(moments.times), dtype=np.bool_)
+        times, sessions = moments.times, moments.sessions
+        before = times < self.closes[sessions]
+        return np.asarray(before & (self.opens[sessions] < times + self.size))
+
     def reaches(self, moments: Moments, sessions: IntArray) -> BoolArray:
         """Whether the end of each bar reaches the close of a session, and its start does not.
 
@@ -153,7 +165,9 @@ class MarketClock:
         """
         if self.long:
             last = np.searchsorted(self.dates, moments.dates + self._days, side="left") - 1
-            return np.maximum(moments.times, self.closes[last])
+            closes = self.closes[last]
+            # A bar of a day without a session, such as a Saturday's, ends with the day.
+            return np.where(closes > moments.times, closes, moments.times + self.size)
         ends = moments.times + self.size
         closes = self.closes[moments.sessions]
         return np.where(self.inside(moments), np.minimum(ends, closes), ends)

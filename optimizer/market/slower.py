@@ -56,7 +56,13 @@ class SlowerBars:
 
 
 def slower_bars(
-    bars: Bars, symbols: Sequence[str], clock: MarketClock, timezone: str, exchange: str | None
+    bars: Bars,
+    symbols: Sequence[str],
+    clock: MarketClock,
+    timezone: str,
+    exchange: str | None,
+    *,
+    in_sessions: bool = True,
 ) -> SlowerBars:
     """The bars of a second file, with the times at which they close.
 
@@ -65,6 +71,7 @@ def slower_bars(
         symbols: the symbols of the study.
         clock: that of the study's bars.
         timezone, exchange: those of the clock, see ``market_clock``.
+        in_sessions: whether all bars of the study lie in sessions of the exchange.
 
     Raises:
         DataError: they are no longer than the study's, or of no duration that a timeframe has.
@@ -78,8 +85,8 @@ def slower_bars(
     own = market_clock(bars.timestamps, timezone, exchange, size)
     moments = own.at(bars.timestamps)
     ends = own.ends(moments)
-    if exchange is None or not own.long:
-        # Only a bar of a day is sure to end with its session.
+    if exchange is None or not own.long or not in_sessions:
+        # Only a bar of a day is sure to end with its session, and only where nothing trades after it.
         ends = np.maximum(ends, moments.times + size)
     ends = np.maximum.accumulate(ends)
     columns = tuple(bars.symbols.index(name) for name in symbols)

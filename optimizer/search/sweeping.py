@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from optimizer.study_file.study import Study, study_from_dict
 from optimizer.text import quoted
 from optimizer.types import Bars
 
-_TABLES = ("study", "risk", "costs", "account", "search", "validation", "workers")
+_TABLES = (
+    *("study", "data", "strategies", "risk", "costs", "account", "instruments", "search"),
+    *("validation", "workers"),
+)
 """Tables of a study file that may be given whole."""
 
 _RISK = frozenset((*(one.name for one in RISK), *RISK_OPTIONS))
@@ -34,7 +37,7 @@ _COSTS = frozenset(one.name for one in COSTS)
 
 def sweep(
     bars: Bars,
-    strategy: str | os.PathLike[str],
+    strategy: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
     *,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
@@ -55,13 +58,15 @@ def sweep(
 
     Args:
         bars: the bars of all symbols, in order of name.
-        strategy: the name of a built-in strategy, or the Python file of your own, which is run.
+        strategy: the name of a built-in strategy, or the Python file of your own, which is run; or the
+            tables of several strategies as in the study file, whose parameters then stand there.
         out: folder of the study; None takes ``out/sweep-<hash of the study>``.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a
             result.
         classifier: the name of a regime classifier, or its table of the study file.
         **settings: parameters of the strategy, the risk and the costs, of which a list is swept and all
-            else is as in the study file, and whole tables, such as ``search={"trials": 20}``.
+            else is as in the study file, and whole tables, such as ``search={"trials": 20}``,
+            ``data={"exchange": "XNYS"}`` or ``strategies={"combine": "together", "rule": "vote"}``.
 
     Returns:
         The complete study; ``results()`` is the table of its sets.
@@ -74,7 +79,8 @@ def sweep(
     """
     tables = _tables(strategy, classifier, settings)
     folder = Path("out" if out is None else Path(out).parent)
-    study = study_from_dict({**tables, "data": _data(bars)}, folder)
+    tables["data"] = {**_data(bars), **tables.get("data", {})}
+    study = study_from_dict(tables, folder)
     path = folder / f"sweep-{study.content_hash[:12]}" if out is None else Path(out)
     if (path / MANIFEST).is_file() and _is_of(StudyFolder.open(path), study, bars):
         return resume_study(path, workers=workers)
@@ -83,16 +89,20 @@ def sweep(
 
 
 def _tables(
-    strategy: str | os.PathLike[str],
+    strategy: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
     classifier: str | Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The tables of the study but for its bars."""
-    own: dict[str, Any] = {"name": strategy}
-    known = {one.name for one in BUILT_IN[strategy].parameters} if strategy in BUILT_IN else set()
-    if isinstance(strategy, os.PathLike) or str(strategy).endswith(".py"):
+    own: Any = {"name": strategy}
+    known: set[str] = set()
+    if not isinstance(strategy, (str, os.PathLike)):
+        own = [dict(one) if isinstance(one, Mapping) else one for one in strategy]
+    elif isinstance(strategy, os.PathLike) or strategy.endswith(".py"):
         file = Path(strategy)
         own = {"name": file.stem, "path": str(file.resolve())}
+    elif strategy in BUILT_IN:
+        known = {one.name for one in BUILT_IN[strategy].parameters}
     tables: dict[str, Any] = {
         "study": {"name": "sweep"},
         "strategy": own,
@@ -110,6 +120,11 @@ def _tables(
             continue
         places = (("strategy", known), ("risk", _RISK), ("costs", _COSTS))
         table = next((table for table, names in places if name in names), "strategy")
+        if table == "strategy" and isinstance(own, list):
+            raise StudyFileError(
+                f"<study>: {name}: with several strategies, give each its parameters in its own table,"
+                ' such as {"name": "momentum", "lookback": 20}'
+            )
         tables[table][name] = _swept(value)
     return tables
 

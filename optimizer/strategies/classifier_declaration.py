@@ -93,7 +93,7 @@ def read_classifier_declaration(source: StrategyFile, name: str) -> ClassifierDe
             'PARAMETERS: expected a dict such as {"lookback": (60, 2, 500)}: default, lowest, highest',
         )
     for key, values in table.items():
-        problem = _parameter_problem(name, key, values)
+        problem = _parameter_problem(key, values)
         if problem:
             source.refuse(source.line_of_key("PARAMETERS", key), f"PARAMETERS: {problem}")
     if len(table) > _MOST_PARAMETERS:
@@ -103,6 +103,11 @@ def read_classifier_declaration(source: StrategyFile, name: str) -> ClassifierDe
     declared = tuple((key, *values) for key, values in table.items())
     found = ClassifierDeclaration(name, str(source.path), source.hash, declared)
     known = [one.name for one in found.parameters]
+    for key, problem in _columns_taken(found):
+        source.refuse(
+            source.line_of_key("PARAMETERS", key),
+            f"PARAMETERS: {key}: {problem}; give the parameter or the classifier another name",
+        )
     taken = {argument for function in TAKEN for argument in _arguments(source, function, known)}
     for key in table:
         if key not in taken and key not in _LEAST:
@@ -111,6 +116,13 @@ def read_classifier_declaration(source: StrategyFile, name: str) -> ClassifierDe
                 f"PARAMETERS: {key} is an argument of neither fit nor classify",
             )
     return found
+
+
+def _columns_taken(found: ClassifierDeclaration) -> Iterable[tuple[str, str]]:
+    """The parameters, those that every classifier has among them, whose column is another's."""
+    for one in found.parameters:
+        if column(found.name, one.name) in known_columns():
+            yield one.name, f"the column {column(found.name, one.name)} is built in"
 
 
 def _arguments(source: StrategyFile, name: str, known: Sequence[str]) -> Iterable[str]:
@@ -133,17 +145,12 @@ def _arguments(source: StrategyFile, name: str, known: Sequence[str]) -> Iterabl
     return arguments
 
 
-def _parameter_problem(classifier: str, name: object, values: object) -> str:
+def _parameter_problem(name: object, values: object) -> str:
     """What is wrong with a parameter; empty if nothing is."""
     if not is_name(name):
         return f"got {name!r}; use only small letters, digits and _, and no word of Python"
     if name in _RESERVED:
         return f"{name} already has a meaning; give another name"
-    if column(classifier, str(name)) in known_columns():
-        return (
-            f"{name}: the column {column(classifier, str(name))} is built in; give the parameter or the"
-            " classifier another name"
-        )
     problem = values_problem(str(name), values)
     if problem:
         return problem
@@ -181,9 +188,12 @@ def classifier_from_dict(content: Mapping[str, Any]) -> ClassifierDeclaration:
     found: dict[str, _Values] = {}
     for row in rows:
         key, *values = row if isinstance(row, (list, tuple)) and row else (None,)
-        if key in found or _parameter_problem(str(name), key, tuple(values)):
+        if key in found or _parameter_problem(key, tuple(values)):
             raise ValueError(f"parameter: got {quoted(row)}, which no classifier file declares")
         found[str(key)] = (values[0], values[1], values[2])
-    return ClassifierDeclaration(
+    declaration = ClassifierDeclaration(
         str(name), str(path), str(source_hash), tuple((key, *one) for key, one in found.items())
     )
+    for key, problem in _columns_taken(declaration):
+        raise ValueError(f"parameter {key}: {problem}, which no classifier file declares")
+    return declaration

@@ -16,6 +16,7 @@ from numba import float64
 from kernels import codes, layout
 from kernels._jit import jit_into_callers
 from optimizer.catalogue import Parameter
+from optimizer.errors import SignalError
 from optimizer.strategies.bound_kernels import Adapter, BoundKernels, bind
 from optimizer.strategies.built_in import BuiltInStrategy
 from optimizer.strategies.declaration import BAR_ARGUMENTS
@@ -172,10 +173,17 @@ class CombinedStrategy(Strategy):
         return {"name": self.name}
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        for part in self.parts:
-            if isinstance(part, UserStrategy):
-                return part.kernels().call(function, *arguments)
-        return function(*arguments)
+        users = [part.kernels() for part in self.parts if isinstance(part, UserStrategy)]
+        if not users:
+            return function(*arguments)
+        try:
+            return users[0].call(function, *arguments)
+        except SignalError as error:
+            if len(users) == 1:
+                raise
+            # They are compiled into one function, which does not say which of them it was in.
+            places = " or ".join(one.place for one in users)
+            raise SignalError(f"{places}: {str(error).partition(': ')[2]}") from None
 
     @cached_property
     def _adapter(self) -> Adapter:

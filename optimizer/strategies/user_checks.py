@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import os
 import re
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ _REFUSED: tuple[tuple[tuple[type[ast.AST], ...], str], ...] = (
     ((ast.JoinedStr,), "a text is a Python object; use numbers"),
     ((ast.FunctionDef, ast.Lambda, ast.ClassDef), "define it at the top of the file"),
 )
+
+_STATEFUL = ("random", "secrets", "time", "datetime", "os", "uuid", "numpy.random")
+"""Modules that answer differently to the same question."""
 
 _IMPURE = ("print", "open", "input", "random", "globals", "eval", "exec")
 
@@ -79,6 +82,11 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
                     )
             elif isinstance(own, np.ndarray):
                 frozen.append(f"{used}={hashlib.sha256(own.tobytes()).hexdigest()}")
+            elif _keeps_a_state(own):
+                source.refuse(
+                    _line_naming(source, name, used),
+                    f"{name}: {used} is of {_home(own)}: not a pure function of its arguments",
+                )
             elif not isinstance(own, (ModuleType, type)):
                 frozen.append(f"{used}={own!r}")
         setattr(source.module, name, done[name])
@@ -89,6 +97,25 @@ def compiled_signal(source: StrategyFile) -> tuple[Any, list[str]]:
     compiled = visit("signal")
     vars(source.module)["signal"] = signal
     return compiled, frozen
+
+
+def _keeps_a_state(value: object) -> bool:
+    """Whether a module, or a function of one, may answer differently to the same question."""
+    if not isinstance(value, (ModuleType, BuiltinFunctionType, MethodType)):
+        return False
+    owner = getattr(value, "__self__", None)
+    # A method, such as those of the generators behind random.gauss and numpy.random.rand.
+    bound = owner is not None and not isinstance(owner, ModuleType)
+    return bound or _home(value).startswith(_STATEFUL)
+
+
+def _home(value: object) -> str:
+    """The module that a value is, or that it comes from."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return str(
+        getattr(value, "__module__", None) or type(getattr(value, "__self__", value)).__name__
+    )
 
 
 def _names(code: CodeType) -> set[str]:

@@ -266,7 +266,15 @@ def _slower(study: Study, bars: Bars, rules: Rules) -> SlowerBars | None:
     if found is None:
         return None
     with named_file(study, "slower"):
-        return slower_bars(found, bars.symbols, rules.clock(bars), rules.timezone, rules.exchange)
+        clock = rules.clock(bars)
+        return slower_bars(
+            found,
+            bars.symbols,
+            clock,
+            rules.timezone,
+            rules.exchange,
+            in_sessions=bool(clock.touches(clock.at(bars.timestamps)).all()),
+        )
 
 
 def _bar_duration(study: Study, bars: Bars) -> int:

@@ -23,11 +23,27 @@ from tests.support.studies import mapping, random_bars, write_bars
 
 BARS = random_bars(200)
 
+HOLDING = """
+from optimizer import FLAT, LONG
+
+PARAMETERS = {"lookback": (5, 2, 50)}
+FEATURES = {"moved": ("momentum", "lookback")}
+
+
+def signal(moved, volatility, bars_held):
+    return (LONG if moved > 0.0 and bars_held < 6 else FLAT), volatility, 1.0
+"""
+"""It reads the position of its portfolio, so each portfolio has signals of its own."""
+
 
 def study_of(folder: Path) -> Study:
     fit = {"lookback": 10, "train_bars": 60, "refit_bars": 60}
+    (folder / "holding.py").write_text(HOLDING)
     content = mapping(
-        strategy={"lookback": {"choices": [5, 20]}, "threshold": 0.0},
+        strategy=[
+            {"name": "holding", "path": "holding.py"},
+            {"name": "momentum", "lookback": {"choices": [5, 20]}, "threshold": 0.0},
+        ],
         classifier=[{"name": "hmm", **fit}, {"name": "none"}],
         risk={
             "kelly_fraction": {"sweep": [0.05, 0.2]},
@@ -61,7 +77,7 @@ def contents(database: Path) -> dict[str, list[Any]]:
 
 def test_workers_change_no_row_and_no_bit(tmp_path: Path) -> None:
     plan = prepare_flow(study_of(tmp_path), BARS, risk="all")
-    assert len(plan.specs) == 8
+    assert len(plan.specs) == 12
     traces = [Recorder(), Recorder()]
     alone, shared = plan.run(traces[0]), run_on_workers(plan, traces[1], 2)
     assert traces[0].bars == traces[1].bars

@@ -72,6 +72,24 @@ def test_bars_of_a_second_file_are_seen_once_they_have_closed() -> None:
         slower_bars(bars, bars.symbols, clock, "UTC", None)
 
 
+def test_a_slower_bar_without_a_session_ends_with_its_day() -> None:
+    """A coin's days under New York's sessions: Saturday's close is not known on Saturday morning."""
+    days = np.datetime64("2024-03-05", "ns") + np.arange(10) * np.timedelta64(24, "h")
+    daily = replace(random_bars(10, ["A"], 4), timestamps=days)
+    hours = np.datetime64("2024-03-05", "ns") + np.arange(240) * np.timedelta64(1, "h")
+    clock = market_clock(hours, exchange="XNYS")
+    over = days + np.timedelta64(24, "h")
+    in_sessions = slower_bars(daily, ["A"], clock, "UTC", "XNYS").ends.view("M8[ns]")
+    weekend = [4, 5]  # 9 and 10 March
+    assert in_sessions[weekend].tolist() == over[weekend].tolist()
+    assert (np.delete(in_sessions, weekend) < np.delete(over, weekend)).all()
+    # Bars of the study at night say that this market trades after the session.
+    assert not clock.touches(clock.at(hours)).all()
+    assert clock.touches(clock.at(hours[[14, 15, 20]])).all()
+    around_the_clock = slower_bars(daily, ["A"], clock, "UTC", "XNYS", in_sessions=False)
+    assert around_the_clock.ends.view("M8[ns]").tolist() == over.tolist()
+
+
 def distance(bars: Mapping[str, Any], parameters: tuple[float, ...]) -> FloatArray:
     """A user's feature of one symbol."""
     n, close = int(parameters[0]), bars["close"]

@@ -145,6 +145,24 @@ def test_tables_are_those_of_the_study_file(here: Path) -> None:
     assert set(result.results()["classifier"]) == {"hmm"}
 
 
+def test_several_strategies_together_in_sessions_of_an_exchange(here: Path) -> None:
+    result = sweep(
+        random_bars(),
+        [
+            {"name": "momentum", "lookback": {"sweep": [10, 20]}},
+            {"name": "breakout", "lookback": 20},
+        ],
+        strategies={"combine": "together", "rule": "vote"},
+        data={"exchange": "XNYS", "timezone": "America/New_York"},
+        instruments={"AAA": {"lot_size": 2.0}},
+        workers=1,
+    )
+    assert set(result.results()["strategy"]) == {"vote(momentum+breakout)"}
+    assert result.study.data.exchange == "XNYS" and len(result.results()) == 2
+    with pytest.raises(StudyFileError, match="lookback: with several strategies, give each"):
+        sweep(random_bars(), [{"name": "momentum"}], lookback=[10, 20])
+
+
 def test_a_strategy_of_ones_own(here: Path) -> None:
     (here / "mine.py").write_text(
         "from optimizer import FLAT, LONG\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import optimizer
 from kernels.codes import FLAT, HOLD, LONG, SHORT
 from kernels.combining import add_vote, add_weight, elected, first_signal, weighed
-from optimizer.errors import StudyFileError, UntrustedCodeError
+from optimizer.errors import SignalError, StudyFileError, UntrustedCodeError
 from optimizer.flow.parity import compare
 from optimizer.flow.prepared import run_flow
 from optimizer.review.replay import replay
@@ -23,6 +23,7 @@ from optimizer.store.export import export_sets
 from optimizer.strategies import approvals, recorded_source
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.strategies.combined import CombinedStrategy, named_parts
+from optimizer.strategies.user import read_strategy
 from optimizer.study_file.space import build_space
 from optimizer.study_file.study import Study, study_from_dict
 from optimizer.sweep.single_set import single_set_study
@@ -305,3 +306,14 @@ def test_a_parameter_called_share_is_refused_in_a_sum(home: Path) -> None:
     with pytest.raises(StudyFileError, match="mine has a parameter share of its own"):
         together("sum", home)
     assert together("vote", home).combination.together
+
+
+def test_an_error_names_every_file_that_it_may_be_in(tmp_path: Path) -> None:
+    head = 'from optimizer import HOLD\nPARAMETERS = {"n": (5, 2, 9)}\nFEATURES = {"m": ("sma", "n")}\n'
+    (tmp_path / "calm.py").write_text(head + "def signal(m):\n    return HOLD, 0.0, 0.0\n")
+    wild = "def signal(m):\n    return HOLD, 1.0 * (0.1, 0.2)[int(m)], 0.0\n"
+    (tmp_path / "wild.py").write_text(head + wild)
+    parts = [read_strategy(tmp_path / f"{name}.py", name) for name in ("calm", "wild")]
+    rule = CombinedStrategy.of(parts, "first").rule()
+    with pytest.raises(SignalError, match=r"calm\.py:4 or \S*wild\.py:4: signal: .*out of range"):
+        rule([0.0, 7.0], (), 1.0, 0.1, 10.0, 0.0)

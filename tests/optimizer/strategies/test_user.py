@@ -441,6 +441,28 @@ def signal(momentum, near, volatility, threshold):
         return LONG, volatility, 1.0
     return HOLD, near * 0.0, 0.0
 """
+
+
+@pytest.mark.parametrize(
+    ("imported", "called"),
+    [
+        ("import random as r", "r.gauss(0.0, 1.0)"),
+        ("from random import gauss", "gauss(0.0, 1.0)"),
+        ("from numpy.random import rand", "rand()"),
+        ("from numpy import random as r", "r.rand()"),
+        ("import time as t", "t.time()"),
+    ],
+)
+def test_a_signal_that_asks_for_chance_or_time_is_refused(
+    imported: str, called: str, mine: Callable[[str], Path]
+) -> None:
+    path = mine(
+        f"{imported}\n" + MOMENTUM.replace("return LONG, strength", f"return LONG, {called}")
+    )
+    with pytest.raises(StrategyError, match=r"mine\.py:\d+: signal: \w+ is of .*: not a pure func"):
+        read_strategy(path, "mine")
+
+
 LONG_LINE = "        return LONG, volatility, 1.0"
 
 

@@ -360,6 +360,12 @@ def test_mistakes_of_the_table_are_named(folder: Path) -> None:
             study_from_dict(content, folder)
     with pytest.raises(StrategyError, match=r"\[classifier\] path = .*no such file"):
         study_of(folder, "absent")
+    for name in ("volatility", "correlation", "atr"):  # and lookback, which every classifier has
+        content = {**mapping(), "classifier": {"name": name, "path": "wild.py"}}
+        with pytest.raises(
+            StrategyError, match=rf"lookback: the column {name}_lookback is built in"
+        ):
+            study_from_dict(content, folder)
 
 
 def test_a_strategy_and_a_classifier_have_columns_of_their_own(folder: Path) -> None:
