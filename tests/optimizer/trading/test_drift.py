@@ -344,8 +344,8 @@ def test_mistakes_name_the_line(
     fills: pd.DataFrame,
     tmp_path: Path,
 ) -> None:
-    first, second = fills.head(2).to_dict("records")
-    table = pd.DataFrame([{**first, **row}, second])
+    first: dict[str, object] = {str(key): one for key, one in fills.iloc[0].items()}
+    table = pd.DataFrame([{**first, **row}, fills.iloc[1].to_dict()])
     with pytest.raises(DataError) as caught:
         compared(best, data, table, tmp_path, **options)
     assert words in str(caught.value), str(caught.value)
