@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from optimizer.review.unseal import unseal_study
     from optimizer.search.calibrate import Calibration, calibrate
     from optimizer.search.merge import merge_studies
+    from optimizer.search.reoptimize import Reoptimization, reoptimize
     from optimizer.search.result import StudyResult
     from optimizer.search.resume import resume_study
     from optimizer.search.run import run_study
@@ -70,9 +71,11 @@ if TYPE_CHECKING:
     from optimizer.study_file.load import load_study
     from optimizer.study_file.study import study_from_dict
     from optimizer.sweep.backtest_result import BacktestResult
+    from optimizer.trading.drift import Drift, drift
     from optimizer.trading.orders import next_orders
     from optimizer.types import Bars
     from optimizer.views.backtest import plot_backtest
+    from optimizer.views.drift import write_drift_page
     from optimizer.views.heatmap import heatmap
     from optimizer.views.report import write_report
     from optimizer.views.stress import write_stress_page
@@ -90,6 +93,8 @@ __all__ = [
     "BacktestResult",
     "Bars",
     "Calibration",
+    "Drift",
+    "Reoptimization",
     "Stress",
     "StudyResult",
     "backtest",
@@ -98,6 +103,7 @@ __all__ = [
     "compare_studies",
     "contenders",
     "daily_returns",
+    "drift",
     "errors",
     "export_next",
     "export_sets",
@@ -119,6 +125,7 @@ __all__ = [
     "plot_study",
     "rank",
     "read_foreign",
+    "reoptimize",
     "replay",
     "resume_study",
     "run_study",
@@ -130,6 +137,7 @@ __all__ = [
     "sweep",
     "top",
     "unseal_study",
+    "write_drift_page",
     "write_report",
     "write_stress_page",
     "write_tearsheet",
@@ -143,6 +151,7 @@ _HOMES = {
     "compare_studies": "optimizer.review.compare",
     "contenders": "optimizer.review.lists",
     "daily_returns": "optimizer.views.tearsheet",
+    "drift": "optimizer.trading.drift",
     "export_next": "optimizer.selection.next_set",
     "export_sets": "optimizer.store.export",
     "feature": "optimizer.strategies.chosen",
@@ -163,6 +172,7 @@ _HOMES = {
     "plot_study": "optimizer.views.study_figures",
     "rank": "optimizer.strategies.chosen",
     "read_foreign": "optimizer.bars.foreign",
+    "reoptimize": "optimizer.search.reoptimize",
     "replay": "optimizer.review.replay",
     "resume_study": "optimizer.search.resume",
     "run_study": "optimizer.search.run",
@@ -174,6 +184,7 @@ _HOMES = {
     "top": "optimizer.strategies.chosen",
     "unseal_study": "optimizer.review.unseal",
     "survivors": "optimizer.review.lists",
+    "write_drift_page": "optimizer.views.drift",
     "write_report": "optimizer.views.report",
     "write_stress_page": "optimizer.views.stress",
     "write_tearsheet": "optimizer.views.tearsheet",
@@ -188,6 +199,8 @@ _HOMES = {
     "LONG": "kernels.codes",
     "NEUTRAL": "kernels.codes",
     "SHORT": "kernels.codes",
+    "Drift": "optimizer.trading.drift",
+    "Reoptimization": "optimizer.search.reoptimize",
     "Stress": "optimizer.review.stress.rows",
     "StudyResult": "optimizer.search.result",
 }

@@ -13,10 +13,12 @@ from optimizer.cli.calibrate import calibrate
 from optimizer.cli.compare import compare
 from optimizer.cli.console import say
 from optimizer.cli.data import data
+from optimizer.cli.drift import drift
 from optimizer.cli.export import export, replay
 from optimizer.cli.flow import flow, trace
 from optimizer.cli.ledger import ledger, unseal
 from optimizer.cli.new import new
+from optimizer.cli.reoptimize import reoptimize
 from optimizer.cli.results import list_, show
 from optimizer.cli.stress import stress
 from optimizer.cli.study import check, merge, resume, run
@@ -44,6 +46,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tearsheet": tearsheet,
     "orders": orders,
     "trade": trade,
+    "drift": drift,
+    "reoptimize": reoptimize,
     "flow": flow,
     "trace": trace,
     "bench": bench,

@@ -133,6 +133,8 @@ def farewell() -> str:
         )
     if (folder / "calibration.json").is_file():
         return f"{word}; the copies so far are kept in {folder}: the same command goes on"
+    if (folder / "reoptimization.json").is_file():
+        return f"{word}; the search so far is kept in {folder}: the same command goes on"
     if not (folder / "study.json").is_file():
         return word
     return (

@@ -175,7 +175,7 @@ def run(
     from optimizer.search.run import run_study
     from optimizer.study_file.load import load_study
 
-    shown = _Shown(quiet, json_lines)
+    shown = ShownStudy(quiet, json_lines)
     loaded = load_study(study)
     if trials is not None and loaded.search.sampler == "grid":
         raise StudyError(f"{study}: --trials: the sampler grid tries every point; leave it out")
@@ -204,7 +204,7 @@ def resume(
     """Resume a study that was stopped or killed; the results are as if it had never stopped."""
     from optimizer.search.resume import resume_study
 
-    shown = _Shown(quiet, json_lines)
+    shown = ShownStudy(quiet, json_lines)
     with resumable(folder), shown.progress() as on_progress:
         result = resume_study(
             folder,
@@ -231,7 +231,7 @@ def merge(
     """Merge the folders of several coordinators of one study, and judge the winner of all."""
     from optimizer.search.merge import merge_studies
 
-    shown = _Shown(quiet, json_lines)
+    shown = ShownStudy(quiet, json_lines)
     with resumable(out), shown.progress() as on_progress:
         result = merge_studies(
             folders,
@@ -244,7 +244,7 @@ def merge(
     shown.end(result, top)
 
 
-class _Shown:
+class ShownStudy:
     """How a study is shown while it runs and at its end.
 
     Args:
@@ -263,6 +263,11 @@ class _Shown:
         command_state.quiet = quiet or json_lines
 
     def start(self, needs: Estimate) -> None:
+        """Show what the study is estimated to take.
+
+        Args:
+            needs: the estimate.
+        """
         if self._quiet or self._json:
             return
         _print_estimate(needs)
@@ -284,6 +289,12 @@ class _Shown:
         return live.live_view(console, lambda: self._waiting)
 
     def end(self, result: StudyResult, top: int) -> None:
+        """Show what has come out.
+
+        Args:
+            result: the complete study.
+            top: how many of the best sets to show.
+        """
         if self._json:
             from optimizer.review.records import judged
             from optimizer.views.live import done_event, print_event

@@ -135,16 +135,28 @@ def export_rows(folder: StudyFolder, frame: pd.DataFrame, format: Format, path: 
         elif format == "parquet":
             write_atomically(path, lambda part: frame.to_parquet(part, index=False))
         else:
-            content = _document(folder.manifest(), frame, path)
-            text = (
-                json.dumps(content, indent=1, allow_nan=False)
-                if format == "json"
-                else tomli_w.dumps(_without_none(content))
-            )
-            write_atomically(path, lambda part: part.write_text(text + "\n"))
+            text = export_text(folder, frame, format, path)
+            write_atomically(path, lambda part: part.write_text(text))
     except OSError as error:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
     return path
+
+
+def export_text(
+    folder: StudyFolder, frame: pd.DataFrame, format: Literal["json", "toml"], path: Path
+) -> str:
+    """What an export of parameter sets holds that can be replayed, the same each time.
+
+    Args:
+        folder: the folder of the study.
+        frame: whole rows of results.
+        format: the format of the file.
+        path: the path of the file, from whose folder the paths in it count.
+    """
+    content = _document(folder.manifest(), frame, path)
+    if format == "json":
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+    return tomli_w.dumps(without_none(content)) + "\n"
 
 
 def _document(manifest: Mapping[str, Any], frame: pd.DataFrame, path: Path) -> dict[str, Any]:
@@ -239,12 +251,16 @@ def plain_values(value: Any) -> Any:
     return int(number) if number.is_integer() and abs(number) < 1e15 else number
 
 
-def _without_none(value: Any) -> Any:
-    """The same value without its None entries: TOML has no null."""
+def without_none(value: Any) -> Any:
+    """The same value without its None entries: TOML has no null.
+
+    Args:
+        value: mappings, lists and plain values.
+    """
     if isinstance(value, Mapping):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
+        return {k: without_none(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
-        return [_without_none(v) for v in value]
+        return [without_none(v) for v in value]
     return value
 
 

@@ -27,8 +27,14 @@ FOLDS = "folds"
 STRESS_PAGE = "stress.html"
 """The page that `barsweep stress` writes beside an export."""
 
+DRIFT_PAGE = "drift.html"
+"""The page that `barsweep drift` writes beside an export."""
+
 CALIBRATION = "calibration.json"
 """Says what a calibration was started with."""
+
+REOPTIMIZATION = "reoptimization.json"
+"""Says whose sets a folder of reoptimisations has."""
 
 JOURNAL = "optuna.journal"
 SCRATCH = "shared"

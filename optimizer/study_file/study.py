@@ -264,6 +264,26 @@ class Study(Table):
         study._overridden = tuple(dict.fromkeys(overridden))
         return study
 
+    def on(self, path: str | Path, start: str | None, end: str | None) -> Study:
+        """This study on other bars; it keeps its file, of which it overrides these keys.
+
+        Args:
+            path: the ``path`` of ``[data]``, from the same folder as before.
+            start, end: the keys of these names; None leaves a key out.
+
+        Raises:
+            StudyFileError: a value is not valid.
+        """
+        content = self._with_secrets()
+        given = {"path": str(path), "start": start, "end": end}
+        content["data"] = {
+            key: value for key, value in {**content["data"], **given}.items() if value is not None
+        }
+        study = make_study(content, self._path, self._base_path, None)
+        overridden = (*self._overridden, *(f"data.{key}" for key in given))
+        study._overridden = tuple(dict.fromkeys(overridden))
+        return study
+
     def with_(self, **tables: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Study:
         """This study with other values, checked as a study file is.
 

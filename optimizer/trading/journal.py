@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,25 @@ class TakenBar:
     values: dict[str, Any]
     reports: tuple[Report, ...]
     takeover: Takeover | None
+
+
+@dataclass(frozen=True)
+class KeptOrder:
+    """An order that a session has decided to send.
+
+    Attributes:
+        id: its ID.
+        bar: index of the bar that decided it.
+        symbol: its symbol.
+        lots: what it asked for, signed.
+        state: ``INTENDED``, ``SENT``, ``MISSED`` or ``REFUSED``.
+    """
+
+    id: str
+    bar: int
+    symbol: str
+    lots: float
+    state: str
 
 
 class Journal:
@@ -210,6 +229,13 @@ class Journal:
         with self._engine.begin() as connection:
             rows = connection.execute(query.where(_ORDERS.c.id.in_([one.id for one in orders])))
             return {row.id: row.state for row in rows}
+
+    def orders(self) -> list[KeptOrder]:
+        """All orders that were decided to be sent, of every beginning of the session."""
+        names = [one.name for one in fields(KeptOrder)]
+        query = sa.select(*(_ORDERS.c[name] for name in names))
+        with self._engine.begin() as connection:
+            return [KeptOrder(*row) for row in connection.execute(query)]
 
     def sent_on(self, day: np.datetime64) -> int:
         """The number of orders that were sent, or may have been, for closes of a day.

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from kernels import layout
-from optimizer.flow.containers.execution import ExecutionContainer
 from optimizer.flow.containers.portfolio import PortfolioContainer
 from optimizer.flow.portfolios import PortfolioSpec
 from optimizer.sweep.rules import Rules
 from optimizer.trading.account import Account
 from optimizer.trading.broker import Report, SeenBar, account_of
 from optimizer.trading.database import open_sqlite
-from optimizer.types import Fill, Order
+from optimizer.trading.modelled import account_at_open, modelled_fills
+from optimizer.types import Order
 
 _METADATA = sa.MetaData()
 _ACCOUNT = sa.Table(
@@ -187,16 +186,10 @@ class PaperBroker:
             if last is not None and np.datetime64(last, "ns") >= bar.time:
                 return
             cash, held = self._held(connection)
-            container = PortfolioContainer(
-                self._spec.id, self._symbols, self._rules, self._bars_per_year
-            )
             lots = tuple(held.get(name, 0.0) for name in self._symbols)
-            nothing = np.zeros(len(lots))
-            container.take_over(cash, lots, (None,) * len(lots), seen.before, nothing)
-            credit, debit, years = (
-                float(seen.rates[column]) for column in (layout.CREDIT, layout.DEBIT, layout.YEARS)
+            container = account_at_open(
+                self._spec, self._rules, self._symbols, self._bars_per_year, seen, cash, lots
             )
-            container.carry(credit, debit, years, bar.payments)
             self._fill(connection, seen, container)
             connection.execute(
                 _ACCOUNT.update().values(cash=container.cash, last_bar=str(bar.time))
@@ -226,35 +219,18 @@ class PaperBroker:
         for order in sorted(orders, key=lambda one: one.time):
             newest[order.symbol] = order
         orders = [newest[s] for s in sorted(newest)]
-        rules = self._rules
-        execution = ExecutionContainer(
-            self._spec.id, self._spec.costs, rules.leverage, rules.allow_short
-        )
-        execution.submit_orders(orders)
-        fills: list[Fill] = []
-        for fill in execution.execute_reductions(seen.market, container.lots):
-            container.process_fills((fill,))
-            fills.append(fill)
-        power = container.buying_power(seen.market.prices)
-        added = execution.execute_additions(seen.market, power)
-        container.process_fills(added)
-        fills += added
-        reasons = {order.id: reason for order, reason in execution.rejected_orders}
+        found = modelled_fills(self._spec, self._rules, seen, container, orders)
         for order in orders:
-            own = [fill for fill in fills if fill.order_id == order.id]
-            filled = sum(fill.lots for fill in own)
-            values: dict[str, Any] = {
-                "status": "cancelled",
-                "reason": reasons.get(order.id, "lapsed"),
-            }
-            if own:
-                quantity = sum(fill.quantity for fill in own)
-                price = sum(fill.quantity * fill.price for fill in own) / quantity
-                money = rules.lot_money[order.symbol] * price * filled
-                paid = sum(fill.lots * fill.cash_per_lot for fill in own)
-                values |= {"quantity": quantity, "price": price, "commission": paid - money}
-            if filled == order.lots:
-                values |= {"status": "filled", "reason": ""}
+            one = found[order.id]
+            values: dict[str, Any] = {"status": "cancelled", "reason": one.reason}
+            if one.lots:
+                values |= {
+                    "quantity": one.quantity,
+                    "price": one.price,
+                    "commission": one.commission,
+                }
+            if one.lots == order.lots:
+                values["status"] = "filled"
             connection.execute(_ORDERS.update().where(_ORDERS.c.id == order.id).values(values))
         connection.execute(
             _ORDERS.update()

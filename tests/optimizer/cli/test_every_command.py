@@ -33,6 +33,8 @@ ARGUMENTS = {
     "first": "out",
     "second": "out",
     "number": "0",
+    "data": "bars.parquet",
+    "trades": "out",
     "heatmap": "momentum_lookback kelly_fraction",
 }
 """A right value of each argument by its name."""
