@@ -5,6 +5,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from kernels._linked import LINKED, TwoFormDispatcher
+
 F = TypeVar("F", bound=Callable[..., object])
 
 _OPTIONS: dict[str, Any] = {
@@ -12,12 +14,12 @@ _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "fastmath": False,
     "error_model": "numpy",
+    "no_cfunc_wrapper": True,
 }
 _LANES: dict[str, Any] = {
     **_OPTIONS,
     "_nrt": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
+    **LINKED,
 }
 
 
@@ -34,7 +36,10 @@ def jit(function: F) -> F:
     Returns:
         The compiled function.
     """
-    return cast(F, numba.njit(**_OPTIONS)(function))
+    options = {name: value for name, value in _OPTIONS.items() if name != "cache"}
+    compiled = TwoFormDispatcher(function, targetoptions={**options, "nopython": True})
+    compiled.enable_caching()
+    return cast(F, compiled)
 
 
 def jit_borrowing(function: F) -> F:

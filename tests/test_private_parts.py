@@ -373,6 +373,46 @@ def numba_options(_: Path) -> None:
     assert compiler(lambda n: np.zeros(n).sum())(3) == 0.0
 
 
+def linked_functions(folder: Path) -> None:
+    """What a function calls is linked into it without machine code, in a later process too."""
+    (folder / "linked.py").write_text(
+        "import re, sys, numba\n"
+        "numba.config.CACHE_DIR = sys.argv[1]\n"
+        "from kernels._jit import jit, jit_lanes\n"
+        "@jit\n"
+        "def twice(x):\n"
+        "    return 2.0 * x\n"
+        "@jit_lanes\n"
+        "def thrice(x):\n"
+        "    return twice(x) + x\n"
+        "@jit\n"
+        "def more(x):\n"
+        "    return thrice(x) + twice(x)\n"
+        "def less(x):\n"
+        "    return thrice(x) - 1.0\n"
+        "assert more(1.0) == 5.0\n"
+        "print(len(thrice.overloads), len(twice.overloads), len(twice.linked.overloads))\n"
+        "for one in thrice.overloads.values():\n"
+        "    library = one.library\n"
+        "    symbols = re.findall(rb'_ZN[0-9]+[a-zA-Z]+', library._get_compiled_object())\n"
+        "    print('fmul' in library.get_llvm_str(), set(symbols) == {b'_ZN08NumbaEnv'})\n"
+        "assert twice(4.0) == 8.0\n"
+        "assert numba.njit(less)(2.0) == 5.0\n"
+        "print(sum(thrice.stats.cache_hits.values()))\n"
+    )
+
+    def run() -> list[str]:
+        command = [sys.executable, str(folder / "linked.py"), str(folder / "cache")]
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+        environment["PYTHONPATH"] = str(ROOT)
+        done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    assert run() == ["1 0 1", "True True", "0"]
+    # The caller comes whole from the cache, and what it calls only where another one wants it.
+    assert run() == ["0 0 0", "1"]
+
+
 def cache_folder(folder: Path) -> None:
     """Compiled in another process: the folder of this one stays as it is."""
     (folder / "one.py").write_text(
@@ -506,6 +546,8 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "`numba.core.registry.CPUDispatcher`": dispatcher,
     "`numba.core.types`": numba_types,
     "options `_nrt` and `forceinline`": numba_options,
+    "`numba.core.codegen.JITCodeLibrary`, `numba.core.compiler`, `numba.core.compiler_machinery`,"
+    " `numba.core.untyped_passes`, `numba.core.datamodel`": linked_functions,
     "`numba.config.CACHE_DIR`": cache_folder,
     "`numba.core.config` and its `_config_fname`": settings_file,
     "files of the cache are pickles": cache_files,

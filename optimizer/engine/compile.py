@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from optimizer.engine.ahead import CLASSIFIERS, DECISIONS, SCORES, Ahead
 from optimizer.market.regimes import compile_classifier
 from optimizer.strategies.user import UserStrategy
 from optimizer.study_file.space import Space
@@ -78,7 +79,7 @@ def _note_compiled(space: Space, rules: Rules) -> None:
             return
 
 
-def compile_kernels(inputs: Inputs, space: Space) -> None:
+def compile_kernels(inputs: Inputs, space: Space, ahead: Ahead | None = None) -> None:
     """Compile every kernel that the tiles of a study call.
 
     Kernels that numba has in its cache are read from there. A cache that several processes write at
@@ -87,15 +88,24 @@ def compile_kernels(inputs: Inputs, space: Space) -> None:
     Args:
         inputs: the inputs of the study.
         space: the space of the study.
+        ahead: a process that compiles a part of them, which is closed; None where there is none.
 
     Raises:
         SignalError: a user's signal raised.
     """
+    if ahead is not None and ahead.job.fits(inputs):
+        ahead.job.compile_others()
+        ahead.wait(DECISIONS)
     neutral = MarketRegime.neutral(inputs.bars.n_bars)
     for branch in {one.strategy.simulation: one for one in space.branches}.values():
         tile = Tile.of(branch, branch.first_set())
         evaluate(inputs.shortened(), [tile], dict.fromkeys(tile.regime_keys()[0], neutral))
+    if ahead is not None:
+        ahead.wait(SCORES)
     compile_max_test(inputs)
+    if ahead is not None:
+        ahead.wait(CLASSIFIERS)
+        ahead.close()
     for classifier in dict.fromkeys(one.own_classifier or one.classifier for one in space.branches):
         compile_classifier(classifier, joint=inputs.bars.present is not None)
     _note_compiled(space, inputs.rules)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from optimizer.engine.ahead import Ahead, start_ahead
 from optimizer.engine.connect import count_slots
 from optimizer.engine.processes import process_count
 from optimizer.errors import StudyError
@@ -41,6 +42,7 @@ class PreparedStudy:
         inputs: bars and features of the study.
         needs: what it is estimated to take.
         clock: measures its parts from here on.
+        ahead: a process that compiles a part of its kernels; None where none is needed.
     """
 
     study: Study
@@ -49,6 +51,7 @@ class PreparedStudy:
     inputs: Inputs
     needs: Estimate
     clock: Clock
+    ahead: Ahead | None
 
 
 def prepare_study(
@@ -91,12 +94,13 @@ def prepare_study(
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
         on_start(needs)
+    ahead = start_ahead(space, rules, bars) if needs.compile_seconds else None
     with clock("features"):
         inputs = study_inputs(study, space, rules, bars)
     require_blocks(study, inputs)
     if study.workers.tile_seconds is None:
         try_signals(inputs, space)
-    return PreparedStudy(study, bars, space, inputs, needs, clock)
+    return PreparedStudy(study, bars, space, inputs, needs, clock, ahead)
 
 
 def worker_count(study: Study, workers: int | None) -> int:

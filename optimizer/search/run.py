@@ -108,7 +108,7 @@ def carry_out(
             if study.workers.tile_seconds is not None:
                 pool.try_signals()
             with clock("compile"), exclusive():
-                compile_kernels(inputs, space)
+                compile_kernels(inputs, space, prepared.ahead)
             with contextlib.ExitStack() as opened:
                 if coordinator is not None:
                     opened.enter_context(coordinator)
