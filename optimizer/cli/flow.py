@@ -146,7 +146,7 @@ def _seconds(prepared: PreparedFlow, *, traced: bool) -> float:
     for name, _, parameters in {spec.regime for spec in prepared.specs}:
         if name != "none":
             refits = prepared.stop / dict(parameters)["refit_bars"]
-            fits += (1.0 + refits) * SECONDS_PER_FIT.get(name, SECONDS_PER_OWN_FIT)
+            fits += (1.0 + refits) * SECONDS_PER_FIT.get(str(name), SECONDS_PER_OWN_FIT)
     return prepared.n_steps / (TRACED_PER_SECOND if traced else STEPS_PER_SECOND) + fits
 
 
