@@ -140,13 +140,13 @@ def flow(
 
 def _seconds(prepared: PreparedFlow, *, traced: bool) -> float:
     """About how long a flow takes on one core: its steps, and the fits of its regime models."""
-    from optimizer.search.preflight import SECONDS_PER_FIT
+    from optimizer.search.preflight import SECONDS_PER_FIT, SECONDS_PER_OWN_FIT
 
     fits = 0.0
     for name, _, parameters in {spec.regime for spec in prepared.specs}:
-        if name in SECONDS_PER_FIT:
+        if name != "none":
             refits = prepared.stop / dict(parameters)["refit_bars"]
-            fits += (1.0 + refits) * SECONDS_PER_FIT[name]
+            fits += (1.0 + refits) * SECONDS_PER_FIT.get(str(name), SECONDS_PER_OWN_FIT)
     return prepared.n_steps / (TRACED_PER_SECOND if traced else STEPS_PER_SECOND) + fits
 
 

@@ -136,18 +136,18 @@ class GrowingFeed:
             if bars is not None and bars.timestamps[-1] > last:
                 self._told = ""
                 return bars
-            waited = time.monotonic() - begun
-            if self._stale is not None and waited > self._stale:
-                raise StaleFeedError(
-                    f"{self._path}: no closed bar after {time_text(last)} for {waited:,.0f} s, more than"
-                    f" --max-stale {self._stale:g}; see what writes the file, and start again"
-                )
             if self._waiting is not None:
                 self._waiting(
                     f"waiting for a closed bar after {time_text(last)}: another program adds it to"
                     f" {self._path}; --replay takes bars that are there already"
                 )
                 self._waiting = None
+            waited = time.monotonic() - begun
+            if self._stale is not None and waited > self._stale:
+                raise StaleFeedError(
+                    f"{self._path}: no closed bar after {time_text(last)} for {waited:,.0f} s, more than"
+                    f" --max-stale {self._stale:g}; see what writes the file, and start again"
+                )
             await asyncio.sleep(self._poll)
 
     def later(self, last: np.datetime64) -> bool:

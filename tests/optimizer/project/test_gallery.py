@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,13 @@ def test_the_gallery_has_the_eight_ideas() -> None:
     page = (ROOT / "docs" / "gallery.md").read_text()
     for name in IDEAS:
         assert f"| [`{name}`](#{name}) |" in page
+        section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        picture = ROOT / "docs" / "gallery" / f"{name}.png"
+        assert f"](gallery/{name}.png)" in section and picture.stat().st_size < 60_000
+        verdict = section.rpartition(".png)")[2]
+        assert re.search(
+            r"([Nn]ot\s+distinguishable\s+from\s+luck|Promising)\s+\(p\s+0\.\d+\)", verdict
+        )
         for file in GALLERY.glob(f"{name}.*"):
             language = {".toml": "toml", ".py": "python"}[file.suffix]
             assert f"```{language}\n{file.read_text()}```\n" in page, f"{file.name} in the page"
