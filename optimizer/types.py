@@ -60,6 +60,13 @@ class Bars:
     A symbol may lack bars of the calendar. There its four prices are its last close before, or its
     first open where there is none, and its volume is 0. They value what is held; nothing else reads them.
 
+    >>> import optimizer
+    >>> bars = optimizer.load_bars("bars.parquet", symbols=["SPY", "TLT"])
+    >>> bars
+    <Bars of SPY, TLT: 3,201 from 2005-02-25T00:00 to 2017-11-10T00:00>
+    >>> bars.close.shape
+    (3201, 2)
+
     Attributes:
         symbols: names, in the order of the columns; bars that are loaded have them in order of name.
         bars_per_year: bars in one year of this calendar; annualizes returns.

@@ -22,23 +22,49 @@ name = "study"
 path = "bars.parquet"
 [strategy]
 name = "momentum"
+lookback = {choices = [20, 60]}
+threshold = {choices = [0.0, 0.05]}
+[search]
+sampler = "grid"
 """
+ELSEWHERE = {
+    "merge_studies": "needs the folders of several coordinators: tests/optimizer/search/test_merge.py",
+    "drift": "needs what a session traded: docs/trading.md",
+    "Drift": "the same",
+    "write_drift_page": "the same",
+    "reoptimize": "needs newer bars: docs/trading.md",
+    "Reoptimization": "the same",
+    "strength_of_score": "compiled, for strategies: docs/strategy.md",
+    "write_tearsheet": "needs the extra tearsheet: docs/commands.md",
+}
+"""Public names whose examples need more than a folder with a study, and where they are."""
+
 NEEDED: dict[str, Any] = {
     "Bars.to_frame": Bars.to_frame,
     "Study.with_": Study.with_,
     **{
-        name: getattr(optimizer, name)
-        for name in (
-            *("BacktestResult", "StudyResult", "backtest", "bars_from_frame", "plot_backtest"),
-            "from_orders",
-            "from_signals",
-            "metrics",
-        )
-        if name in optimizer.__all__
+        name: one
+        for name in sorted(set(optimizer.__all__) - {"errors", *ELSEWHERE})
+        if callable(one := optimizer._public(name))
     },
-    "sweep": optimizer._public("sweep"),
 }
 """Names whose docstring must have an example."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bars, an export of another program, a study file, and the study that ran, with its best set."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copy(ROOT / "optimizer" / "project" / "bars.parquet", folder)
+    (folder / "study.toml").write_text(STUDY)
+    bars = optimizer.load_bars(folder / "bars.parquet", symbols=["SPY"]).head(300)
+    bars.to_frame().drop(columns="symbol").to_csv(folder / "export.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BARSWEEP_LEDGER", str(folder / "ledger.db"))
+        patch.chdir(folder)
+        optimizer.run_study(optimizer.load_study("study.toml"), out="out", workers=1)
+        optimizer.export_sets("out")
+    return folder
 
 
 def examples(name: str, one: Any) -> list[doctest.DocTest]:
@@ -47,11 +73,12 @@ def examples(name: str, one: Any) -> list[doctest.DocTest]:
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(ROOT / "optimizer" / "project" / "bars.parquet", tmp_path)
-    (tmp_path / "study.toml").write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "ledger.db"))
+def test_the_examples_run(
+    name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shutil.copytree(home, tmp_path / "here")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(here / "ledger.db"))
     tests = examples(name, NEEDED[name])
     assert tests, f"{name} has no example"
     said: list[str] = []

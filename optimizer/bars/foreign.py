@@ -41,6 +41,11 @@ SUFFIXES = (
 def read_foreign(path: str | os.PathLike[str], symbol: str | None = None) -> Foreign:
     """Read a file of bars in any known format, which its columns tell.
 
+    >>> import optimizer
+    >>> found = optimizer.read_foreign("export.csv", symbol="SPY")
+    >>> len(found.frame)
+    300
+
     Args:
         path: CSV (with commas, tabs or semicolons, gzipped or not), JSON, feather or Parquet.
         symbol: name of the symbol, if the file has one symbol and does not name it; None takes the

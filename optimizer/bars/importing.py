@@ -67,6 +67,11 @@ def import_bars(
 ) -> ImportReport:
     """Write foreign files as one tidy Parquet file of bars.
 
+    >>> import optimizer
+    >>> report = optimizer.import_bars(["export.csv"], "imported.parquet", symbol="SPY")
+    >>> optimizer.load_bars("imported.parquet").n_bars
+    300
+
     Args:
         paths: files; several files of one symbol follow each other, as monthly exports do.
         out: a ``.parquet`` file, written whole or not at all.

@@ -60,6 +60,10 @@ def load_bars(
     order of time, or all with the newest first. Timestamps are dates, times with or without an offset,
     or seconds, milliseconds, microseconds or nanoseconds since 1970.
 
+    >>> import optimizer
+    >>> optimizer.load_bars("bars.parquet", symbols=["SPY"], start="2010-01-01", end="2010-12-31")
+    <Bars of SPY: 252 from 2010-01-04T00:00 to 2010-12-31T00:00>
+
     Args:
         path: a Parquet, CSV, text, JSON or feather file.
         symbols: the symbols to read, in any order; None takes all. The result has them in order of

@@ -76,6 +76,11 @@ def look_ahead_check(study: Study, bars: Bars) -> list[LookAhead]:
     feature is checked at every lookback of the study, each strategy and classifier at its first parameter
     set.
 
+    >>> import optimizer
+    >>> study = optimizer.load_study("study.toml")
+    >>> optimizer.look_ahead_check(study, optimizer.load_bars("bars.parquet", end="2006-12-31"))
+    []
+
     Args:
         study: the study to check.
         bars: the bars of the study.

@@ -71,6 +71,11 @@ _OF_BARS = ("data_hash", "data_path", "symbols", "n_bars", "span", "first_time",
 def compare_studies(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Comparison:
     """Compare two studies; on the same bars also the best set of each in the other.
 
+    >>> import optimizer
+    >>> found = optimizer.compare_studies("out", "out")
+    >>> found.first.best == found.second.best
+    True
+
     Args:
         first, second: folders of the studies.
 

@@ -22,6 +22,10 @@ from optimizer.types import IntArray
 def survivors(folder: str | os.PathLike[str]) -> IntArray:
     """Find the feasible sets of a study that have alpha, see ``selection.survivors.surviving_sets``.
 
+    >>> import optimizer
+    >>> optimizer.survivors("out").tolist()
+    []
+
     Args:
         folder: the folder of a study that is complete.
 
@@ -38,6 +42,10 @@ def survivors(folder: str | os.PathLike[str]) -> IntArray:
 
 def contenders(folder: str | os.PathLike[str]) -> IntArray:
     """Find the feasible sets of a study that are not worse than its winner, see ``contending_sets``.
+
+    >>> import optimizer
+    >>> optimizer.contenders("out").tolist()
+    [0, 1, 2, 3]
 
     Args:
         folder: the folder of a study that is complete.

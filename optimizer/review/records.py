@@ -137,6 +137,10 @@ def judged(folder: StudyFolder) -> Judged:
 def list_studies(folder: str | os.PathLike[str] = "out") -> list[StudySummary]:
     """List the studies in a folder and its subfolders.
 
+    >>> import optimizer
+    >>> [(one.name, one.n_sets) for one in optimizer.list_studies("out")]
+    [('study', 4)]
+
     Args:
         folder: the folder that holds studies.
 
@@ -209,6 +213,11 @@ def summarize(folder: str | os.PathLike[str]) -> StudySummary:
 
 def set_record(folder: str | os.PathLike[str], number: int) -> SetRecord:
     """One parameter set of a study in full.
+
+    >>> import optimizer
+    >>> record = optimizer.set_record("out", 0)
+    >>> record.parameters["momentum_lookback"]
+    20
 
     Args:
         folder: the folder of the study.

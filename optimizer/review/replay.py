@@ -70,6 +70,10 @@ def replay(
 ) -> Replay:
     """Simulate a parameter set again from what was recorded and its bars, and compare.
 
+    >>> import optimizer
+    >>> optimizer.replay("out/best.json").differences  # recorded metrics that are not computed again
+    ()
+
     Args:
         path: a JSON or TOML export, or the folder of a study.
         number: the rank of the set in an export, from 1, or its number in a study; None takes the best.

@@ -45,6 +45,12 @@ def unseal_study(folder: str | os.PathLike[str]) -> Unsealing:
     The look is noted in the ledger, and the holdout's p-value is corrected for it. A study that is
     unsealed already is left as it is.
 
+    >>> import optimizer
+    >>> optimizer.unseal_study("out").already
+    False
+    >>> optimizer.find_sets("out", sort="oos_sharpe")["oos_sharpe"].notna().all()
+    np.True_
+
     Args:
         folder: the folder of the study.
 

@@ -23,6 +23,12 @@ SECONDS_PER_COPY = 0.5
 class CalibrationPlan:
     """What a calibration will take.
 
+    >>> import optimizer
+    >>> study = optimizer.load_study("study.toml")
+    >>> found = optimizer.calibrate(study, copies=2, out="copies", workers=1)
+    >>> found.by_objective.n_copies, len(found.copies)
+    (2, 2)
+
     Attributes:
         needs: what one search takes.
         n_searches: searches that are left: that of the study and one for each copy.
@@ -120,6 +126,12 @@ def calibrate(
     them, see ``optimizer.search.edge_free``. What remains is what comes from holding. The holdout is
     not read. Copies are not noted in the ledger; the search on the study's own bars is. Started again
     with the same folder, it goes on, and ends with the results of one that was never stopped.
+
+    >>> import optimizer
+    >>> study = optimizer.load_study("study.toml")
+    >>> found = optimizer.calibrate(study, copies=2, out="copies", workers=1)
+    >>> 0 < found.by_objective.p <= 1  # share of searches that found as good a set, the study's own included
+    True
 
     Args:
         study: the study as `load_study` gives it.

@@ -57,6 +57,10 @@ def resume_study(
     evaluated. A complete study is left as it is, but a batch of it that is missing or damaged is
     computed again.
 
+    >>> import optimizer
+    >>> len(optimizer.resume_study("out").results())  # a complete study is opened as it is
+    4
+
     Args:
         folder: the folder that `run_study` wrote.
         workers: number of processes, 0 for one per core; None takes the study's. Never changes a

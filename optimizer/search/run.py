@@ -48,6 +48,12 @@ def run_study(
 ) -> StudyResult:
     """Run a study from its bars to its result files.
 
+    >>> import optimizer
+    >>> study = optimizer.load_study("study.toml")
+    >>> result = optimizer.run_study(study, out="again", workers=1)
+    >>> len(result.results())
+    4
+
     Args:
         study: the study as `load_study` gives it.
         out: folder for the results, new or empty; None takes ``out/<study name>``.

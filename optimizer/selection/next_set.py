@@ -51,6 +51,11 @@ def export_next(
     It was chosen, by the study's own objective, on the training window that ends with the last in-sample
     bar; the holdout has no part in it. The file has no figure out-of-sample.
 
+    >>> import optimizer
+    >>> file = optimizer.export_next("out", out="next.json")
+    >>> file.name
+    'next.json'
+
     Args:
         folder: the folder of the study.
         format: the format of the file.

@@ -58,6 +58,11 @@ def export_sets(
     JSON and TOML carry all that `replay` needs. CSV and Parquet are tables for other tools. While the
     holdout is sealed, out-of-sample metrics are those of the winner of a complete study alone.
 
+    >>> import optimizer
+    >>> file = optimizer.export_sets("out", top=2, out="two.json")
+    >>> optimizer.replay(file, number=2).differences
+    ()
+
     Args:
         folder: the folder of the study.
         top: number of sets, best first.

@@ -105,6 +105,11 @@ def find_sets(
 
     Sets whose in-sample metrics all equal those of a set before them are left out.
 
+    >>> import optimizer
+    >>> found = optimizer.find_sets("out", where="momentum_lookback > 20", sort="max_drawdown")
+    >>> found["momentum_lookback"].tolist()
+    [60.0, 60.0]
+
     Args:
         folder: the folder of the study.
         where: comparisons of columns and numbers joined by ``and``, such as ``n_trades >= 50 and

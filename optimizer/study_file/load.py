@@ -18,6 +18,11 @@ from optimizer.text import quoted
 def load_study(path: str | os.PathLike[str]) -> Study:
     """Read and check a study file. Runs the files of the strategies that it names, and approves them.
 
+    >>> import optimizer
+    >>> study = optimizer.load_study("study.toml")
+    >>> study.name, study.search.sampler
+    ('study', 'grid')
+
     Args:
         path: a TOML file. The path of the bars in it is relative to its folder.
 

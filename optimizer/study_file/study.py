@@ -356,6 +356,13 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
     Runs the files that ``path`` of a strategy or classifier names, as ``load_study`` does. So give it
     what you wrote, not what someone sent you.
 
+    >>> import optimizer
+    >>> study = optimizer.study_from_dict(
+    ...     {"study": {"name": "mine"}, "data": {"path": "bars.parquet"}, "strategy": {"name": "momentum"}}
+    ... )
+    >>> study.search.objective
+    ('sharpe',)
+
     Args:
         mapping: tables by name; NumPy numbers and tuples count as numbers and lists.
         base_path: the folder to which the path of the bars is relative.

@@ -118,6 +118,11 @@ def next_orders(
     of that backtest. With one, features, regimes, what stops have barred and the portfolio's variance are
     those of the backtest, and sizes and orders those of your account.
 
+    >>> import optimizer
+    >>> found = optimizer.next_orders("out/best.json")
+    >>> list(found.orders.columns)
+    ['symbol', 'quantity', 'entry', 'level', 'order_id']
+
     Args:
         path: a JSON or TOML export, or the folder of a study.
         number: the rank of the set in an export, from 1, or its number in a study; None takes the best.

@@ -47,6 +47,10 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
     star marks the best set of the study, a line the plateau around the best cell. The report draws the
     same cells, see ``heat_traces``.
 
+    >>> import optimizer
+    >>> figure = optimizer.heatmap("out", "momentum_lookback", "momentum_threshold")
+    >>> figure.write_html("heatmap.html")
+
     Args:
         folder: the folder of the study.
         x, y: parameters; the name of the strategy in front may be left out.

@@ -135,6 +135,11 @@ def stress_page(found: Stress) -> str:
 def write_stress_page(found: Stress, path: str | Path) -> Path:
     """Write the page of a stress.
 
+    >>> import optimizer
+    >>> found = optimizer.stress("out/best.json", repeats=2)
+    >>> optimizer.write_stress_page(found, "stress.html").name
+    'stress.html'
+
     Args:
         found: the stress.
         path: the file.

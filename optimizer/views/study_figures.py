@@ -29,6 +29,9 @@ _MISSING = {
 def plot_study(folder: str | os.PathLike[str], figure: StudyFigure) -> go.Figure:
     """Draw a figure of a study's report.
 
+    >>> import optimizer
+    >>> optimizer.plot_study("out", "equity").write_html("equity.html")
+
     Args:
         folder: the folder of the study.
         figure: ``equity``, of the winner, the median set and the benchmark; ``search``, the value of each

@@ -28,6 +28,11 @@ from optimizer.text import one_line, quoted, suggest
 def daily_returns(replayed: Replay) -> pd.Series[float]:
     """Returns of each day that has a bar, as quantstats, pyfolio and empyrical take them.
 
+    >>> import optimizer
+    >>> returns = optimizer.daily_returns(optimizer.replay("out/best.json"))
+    >>> str(returns.index[-1].date())
+    '2017-11-10'
+
     Args:
         replayed: the set.
 

@@ -36,6 +36,11 @@ class Row:
 class Stress:
     """An exported set under worse conditions, in-sample.
 
+    >>> import optimizer
+    >>> found = optimizer.stress("out/best.json", repeats=2)
+    >>> {row.group for row in found.rows} >= {"study"}
+    True
+
     Attributes:
         study: name of the study that the set came from.
         number: number of the set in it.

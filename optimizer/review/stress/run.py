@@ -48,6 +48,11 @@ def stress(
 ) -> Stress:
     """Simulate an exported set in-sample under worse conditions; the holdout is never simulated.
 
+    >>> import optimizer
+    >>> found = optimizer.stress("out/best.json", repeats=2)
+    >>> found.rows[0].name, found.rows[1].name
+    ('as exported', 'costs x 2')
+
     Args:
         path: a JSON or TOML export.
         number: the rank of the set in an export, from 1, or its number in a study; None takes the best.

@@ -28,6 +28,10 @@ def write_report(
     Without leave to run the strategy's file it has no equity, trades, regimes and refusals, and says
     why. It links the page that ``barsweep stress`` wrote in the folder.
 
+    >>> import optimizer
+    >>> optimizer.write_report("out").name
+    'report.html'
+
     Args:
         folder: the folder that ``run_study`` wrote.
         out: the file; None takes ``report.html`` in the folder, or ``report-NUMBER.html``.
