@@ -23,12 +23,6 @@ SECONDS_PER_COPY = 0.5
 class CalibrationPlan:
     """What a calibration will take.
 
-    >>> import optimizer
-    >>> study = optimizer.load_study("study.toml")
-    >>> found = optimizer.calibrate(study, copies=2, out="copies", workers=1)
-    >>> found.by_objective.n_copies, len(found.copies)
-    (2, 2)
-
     Attributes:
         needs: what one search takes.
         n_searches: searches that are left: that of the study and one for each copy.
@@ -60,6 +54,12 @@ class Standing:
 @dataclass(frozen=True)
 class Calibration:
     """A study's winner among those of the same search on copies of its bars without an edge.
+
+    >>> import optimizer
+    >>> study = optimizer.load_study("study.toml")
+    >>> found = optimizer.calibrate(study, copies=2, out="copies", workers=1)
+    >>> found.by_objective.n_copies, len(found.copies)
+    (2, 2)
 
     Attributes:
         study: name of the study.
