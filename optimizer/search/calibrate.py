@@ -130,7 +130,7 @@ def calibrate(
     >>> import optimizer
     >>> study = optimizer.load_study("study.toml")
     >>> found = optimizer.calibrate(study, copies=2, out="copies", workers=1)
-    >>> 0 < found.by_objective.p <= 1  # share of searches that found as good a set, the study's own included
+    >>> 0 < found.by_objective.p <= 1  # the share of searches that found a set as good
     True
 
     Args:

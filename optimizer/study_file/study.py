@@ -357,9 +357,8 @@ def study_from_dict(mapping: Mapping[str, Any], base_path: str | os.PathLike[str
     what you wrote, not what someone sent you.
 
     >>> import optimizer
-    >>> study = optimizer.study_from_dict(
-    ...     {"study": {"name": "mine"}, "data": {"path": "bars.parquet"}, "strategy": {"name": "momentum"}}
-    ... )
+    >>> tables = {"study": {"name": "mine"}, "data": {"path": "bars.parquet"}}
+    >>> study = optimizer.study_from_dict({**tables, "strategy": {"name": "momentum"}})
     >>> study.search.objective
     ('sharpe',)
 
