@@ -123,6 +123,8 @@ def from_orders(
     >>> result.fills["quantity"].tolist(), result.trades["bars"].tolist()
     ([100.0, -100.0], [40])
 
+    Where cash paid only a part of a purchase, or none, the sale of it is cut to what is held.
+
     Args:
         bars: the bars of all symbols.
         orders: units to buy, or to sell if negative, 0 or NaN for none, in a table as ``from_signals``
@@ -136,7 +138,7 @@ def from_orders(
 
     Raises:
         DataError: a table does not fit the bars, a quantity is no multiple of its lot, or more is sold
-            than is held where that is not allowed.
+            than was bought where that is not allowed.
         StudyFileError: a setting is unknown or out of bounds.
     """
     units = read_numbers(bars, "orders", orders)
@@ -184,6 +186,7 @@ class _OrderFlow(EventFlow):
     def __init__(self, bars: Bars, units: FloatArray, *parts: Any) -> None:
         super().__init__(*parts)
         self._lots = _whole_lots(bars, units, self._rules)
+        self._asked = self._lots.cumsum(axis=0)
 
     def _decide(
         self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
@@ -194,7 +197,14 @@ class _OrderFlow(EventFlow):
             held = one.container.lots[s]
             if lots == 0.0:
                 continue
-            if held + lots < 0.0 and not self._rules.allow_short:
+            oversold = held + lots < 0.0 and not self._rules.allow_short
+            if (
+                oversold and self._asked[bar.index, s] >= 0.0
+            ):  # cash paid a part of what was to be bought
+                lots = -held
+                if held == 0.0:
+                    continue
+            elif oversold:
                 units = self._rules.lot_units[s]
                 raise DataError(
                     f"orders: sells {-lots * units:g} {self._symbols[s]} at {bar.time}, where"

@@ -362,3 +362,14 @@ def test_returns_that_are_none_are_refused() -> None:
     for returns, bars_per_year, words in wrong:
         with pytest.raises(DataError, match=words):
             metrics(returns, bars_per_year)
+
+
+def test_the_sale_of_what_was_paid_in_part_is_cut_to_it() -> None:
+    flat = bars_of(np.full((12, 1), 100.0), np.full((12, 1), 100.0), ("A",))
+    orders = np.zeros(12)
+    orders[2], orders[6], orders[8] = 150.0, -150.0, -1.0
+    with pytest.raises(DataError, match=r"orders: sells 1 A at .*where 0 are held"):
+        from_orders(flat, orders, costs=FREE)
+    orders[8] = 0.0
+    result = from_orders(flat, orders, costs=FREE)
+    assert [one[1] for one in quantities(result)] == [100.0, -100.0]
