@@ -186,7 +186,7 @@ class _OrderFlow(EventFlow):
     def __init__(self, bars: Bars, units: FloatArray, *parts: Any) -> None:
         super().__init__(*parts)
         self._lots = _whole_lots(bars, units, self._rules)
-        self._asked = self._lots.cumsum(axis=0)
+        self._wanted_lots = self._lots.cumsum(axis=0)
 
     def _decide(
         self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
@@ -199,7 +199,7 @@ class _OrderFlow(EventFlow):
                 continue
             oversold = held + lots < 0.0 and not self._rules.allow_short
             if (
-                oversold and self._asked[bar.index, s] >= 0.0
+                oversold and self._wanted_lots[bar.index, s] >= 0.0
             ):  # cash paid a part of what was to be bought
                 lots = -held
                 if held == 0.0:
