@@ -103,7 +103,12 @@ register_model(_LinkedForm)(OpaqueModel)
 
 
 class TwoFormDispatcher(CPUDispatcher):
-    """A function in two forms, for Python and for compiled callers, each compiled where it is called."""
+    """A function in two forms, for Python and for compiled callers, each compiled where it is called.
+
+    Args:
+        *arguments: the arguments of numba's dispatcher.
+        **named: those given by name.
+    """
 
     _linked: Any = None
 

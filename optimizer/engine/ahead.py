@@ -173,10 +173,13 @@ class Job:
         )
 
     def arguments(self, function: Callable[..., None]) -> tuple[Any, ...]:
-        """Types of the arguments with which the simulation of the study calls a lane function.
+        """What the simulation of the study calls a lane function with.
 
         Args:
             function: the lane function.
+
+        Returns:
+            The types of its arguments, in its order.
         """
         on: dict[str, Any] = {name: _ON if given else _OFF for name, given in self.options.items()}
         for name in ("correlation", "values"):
