@@ -5,8 +5,6 @@ arguments from Python, and links it into its callers, where the first two happen
 callers the form that is linked is enough. The rest was a third of the time that a simulation compiles.
 """
 
-from functools import cached_property
-from types import FunctionType
 from typing import Any
 
 from numba.core.codegen import JITCodeLibrary
@@ -105,11 +103,14 @@ register_model(_LinkedForm)(OpaqueModel)
 
 
 class TwoFormDispatcher(CPUDispatcher):
-    """A function with a form for Python and one for compiled callers, each compiled where it is called.
+    """A function in two forms, for Python and for compiled callers, each compiled where it is called.
 
-    Attributes:
-        linked: the form for compiled callers.
+    Args:
+        *arguments: the arguments of numba's dispatcher.
+        **named: those given by name.
     """
+
+    _linked: Any = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -122,10 +123,16 @@ class TwoFormDispatcher(CPUDispatcher):
     def _numba_type_(self) -> Dispatcher:
         return self._type
 
-    @cached_property
+    @property
     def linked(self) -> Any:
-        function = self.py_func
-        copy = FunctionType(
+        """The form for compiled callers."""
+        if self._linked is None:
+            self._linked = self._new_linked()
+        return self._linked
+
+    def _new_linked(self) -> Any:
+        function: Any = self.py_func
+        copy: Any = type(function)(
             function.__code__,
             function.__globals__,
             function.__name__,

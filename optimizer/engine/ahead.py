@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from joblib import cpu_count
@@ -33,12 +33,12 @@ from kernels.lanes.marks import mark_lanes
 from kernels.lanes.sums import sum_bars
 from optimizer.engine.processes import start_worker
 from optimizer.isolation import safe_children
-from optimizer.market.regimes import compile_classifier
-from optimizer.study_file.space import Space
-from optimizer.sweep.inputs import Inputs
-from optimizer.sweep.rules import Rules
-from optimizer.sweep.universe import symbol_ends
-from optimizer.types import Bars
+
+if TYPE_CHECKING:  # what only this process needs, and takes long to import
+    from optimizer.study_file.space import Space
+    from optimizer.sweep.inputs import Inputs
+    from optimizer.sweep.rules import Rules
+    from optimizer.types import Bars
 
 PARTS = DECISIONS, SCORES, CLASSIFIERS = "decisions", "scores", "classifiers"
 """What the other process compiles, in this order."""
@@ -128,6 +128,8 @@ class Job:
             rules: the rules of the study.
             bars: the bars of the study.
         """
+        from optimizer.sweep.universe import symbol_ends
+
         ends = bool((symbol_ends(bars) >= 0).any())
         named = {one.classifier for one in space.branches if one.own_classifier is None}
         return cls(
@@ -171,10 +173,13 @@ class Job:
         )
 
     def arguments(self, function: Callable[..., None]) -> tuple[Any, ...]:
-        """Types of the arguments with which the simulation of the study calls a lane function.
+        """What the simulation of the study calls a lane function with.
 
         Args:
             function: the lane function.
+
+        Returns:
+            The types of its arguments, in its order.
         """
         on: dict[str, Any] = {name: _ON if given else _OFF for name, given in self.options.items()}
         for name in ("correlation", "values"):
@@ -196,6 +201,8 @@ class Job:
             _compile(score_sets, _SCORES)
             _compile(raise_maxima, _MAXIMA)
         elif part == CLASSIFIERS:
+            from optimizer.market.regimes import compile_classifier
+
             for name in self.classifiers:
                 compile_classifier(name, joint=self.joint)
 

@@ -16,20 +16,24 @@ from optimizer.sweep.max_test import compile_max_test
 from optimizer.sweep.rules import Rules
 from optimizer.sweep.tiles import Tile
 
-FIRST_SECONDS, VARIANT_SECONDS = 45.0, 15.0
+FIRST_SECONDS, VARIANT_SECONDS = 40.0, 14.0
 """Time to compile all kernels of a study at the first start on a machine, and those of a study of
 another kind after that, on one core."""
+
+TWO_PROCESSES = 0.65
+"""Part of that time where a second process compiles too, see ``optimizer.engine.ahead``."""
 
 _NOTE = "compiled-"
 """Prefix of the empty files in the cache folder that say for which studies it has the kernels."""
 
 
-def seconds_to_compile(space: Space, rules: Rules) -> float:
+def seconds_to_compile(space: Space, rules: Rules, workers: int) -> float:
     """About how long it takes to compile what the cache lacks of a study's kernels.
 
     Args:
         space: the space of the study.
         rules: the rules of the study.
+        workers: processes that the study may take.
 
     Returns:
         Seconds; 0 where a study of its kind has been compiled before.
@@ -37,7 +41,9 @@ def seconds_to_compile(space: Space, rules: Rules) -> float:
     folder = _cache_folder()
     if folder is None or _note(folder, space, rules).is_file():
         return 0.0
-    return VARIANT_SECONDS if next(folder.glob(f"{_NOTE}*"), None) else FIRST_SECONDS
+    known = next(folder.glob(f"{_NOTE}*"), None) is not None
+    seconds = VARIANT_SECONDS if known else FIRST_SECONDS
+    return seconds * TWO_PROCESSES if workers > 1 else seconds
 
 
 def _cache_folder() -> Path | None:

@@ -162,7 +162,7 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
     if space.takes_probabilities:
         own += 8.0 * cells * (n_columns + len(REGIME_VALUES)) + PROBABILITY_BYTES
     n_batches = math.ceil(n_trials / study.search.batch)
-    compiling = seconds_to_compile(space, rules)
+    compiling = seconds_to_compile(space, rules, workers)
     sampling = n_trials * SECONDS_PER_TRIAL.get(study.search.sampler, 0.0)
     return Estimate(
         n_trials=n_trials,

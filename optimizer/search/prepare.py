@@ -94,7 +94,7 @@ def prepare_study(
     refuse_what_cannot_fit(needs, path)
     if on_start is not None:
         on_start(needs)
-    ahead = start_ahead(space, rules, bars) if needs.compile_seconds else None
+    ahead = start_ahead(space, rules, bars) if needs.compile_seconds and count > 1 else None
     with clock("features"):
         inputs = study_inputs(study, space, rules, bars)
     require_blocks(study, inputs)

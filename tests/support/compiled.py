@@ -30,6 +30,11 @@ def share() -> None:
     """
     from numba.core import caching
 
+    from optimizer.engine import ahead
+
+    # The process that compiles ahead would compile what another worker has. It needs two cores.
+    compiling: Any = ahead
+    compiling.cpu_count = lambda: 1
     own = Path(os.environ["NUMBA_CACHE_DIR"])
     base = own.parent.parent
     if not base.name.startswith(NAME):
