@@ -83,10 +83,11 @@ PROBABILITY_BYTES = 256e6
 
 
 def models_at_once(n_bars: int, n_symbols: int) -> int:
-    """Regime models whose probabilities are laid out together, 1 or more.
+    """The number of regime models whose probabilities are laid out together, 1 or more.
 
     Args:
-        n_bars, n_symbols: of the bars.
+        n_bars: number of bars.
+        n_symbols: number of symbols.
     """
     of_model = 8.0 * len(REGIME_VALUES) * n_bars * n_symbols
     return max(1, int(PROBABILITY_BYTES // of_model))
