@@ -475,7 +475,7 @@ def test_what_is_no_export_is_refused(text: str, words: str, home: Path) -> None
     [
         ("best.toml", b"kind = ", "cannot be read as TOML"),
         ("best.json", b"\xff\xfe\x00", "cannot be read as JSON"),
-        ("best.csv", b"set,trial\n", "reads .json and .toml exports; got .csv"),
+        ("best.csv", b"set,trial\n", "exports are .json and .toml files; got .csv"),
         ("best", b"", "got no suffix"),
     ],
 )
