@@ -125,8 +125,8 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "report",
             "unseal",
         ),
-        *("ledger", "export", "replay", "stress", "tearsheet", "orders", "trade"),
-        *("flow", "trace", "bench"),
+        *("ledger", "export", "replay", "stress", "tearsheet", "orders", "trade", "drift"),
+        *("reoptimize", "flow", "trace", "bench"),
         *("data", "analytics"),
     ]
 
