@@ -120,12 +120,12 @@ def carry_out(
                     opened.enter_context(coordinator)
                 n_trials = prepared.needs.n_trials
                 manifest = folder.manifest()
+                most = manifest.get("n_batches")
                 warm = warm_tasks(manifest.get("warm_start", ()), space, folder.manifest_path)
                 asker: Asker = new_asker(study, space, n_trials, coordinator, warm)
                 if manifest.get("merged"):
-                    asker = RecordedAsker(space, folder, manifest["n_batches"])
+                    asker = RecordedAsker(space, folder, most or len(folder.batch_paths()))
                 try:
-                    most = manifest.get("n_batches")
                     SearchLoop(
                         study, space, inputs, folder, pool, asker, tally, clock, told, most
                     ).run()

@@ -62,6 +62,7 @@ WRONG: dict[str, list[Any]] = {
     "complete": [None, 0, "yes"],
     "overridden": [None, "x", [1]],
     "coordinated": [None, "x", 3],
+    "merged": [None, "x", [1], ["a\0b"]],
     "n_batches": ["x", -1, 1.5, True],
     "winner": ["x", -1, 1.5, True],
     "warm_start": [None, "x", [3], [{"a": 1}]],
