@@ -898,6 +898,7 @@ ALLOWED = {
     ("strategies/user_checks.py", "compile"), ("bars/fetch.py", "import_module"),
     ("extras.py", "import_module"), ("__init__.py", "import_module"),
     ("views/tearsheet.py", "import_module"), ("analytics/database.py", "compile"),
+    ("engine/ahead.py", "compile"),
 }  # fmt: skip
 NAMING = {"study_file/load.py", "study_file/study.py", "review/backtest.py"}
 READERS = "study_file/components.py"

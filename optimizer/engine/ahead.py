@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -249,7 +249,7 @@ class Ahead:
         assert self._process.stdin is not None
         # It may have ended: then everything is compiled here.
         with contextlib.suppress(OSError), self._process.stdin as pipe:
-            pickle.dump((os.getpid(), job), pipe)
+            pipe.write(json.dumps([os.getpid(), asdict(job)]).encode())
 
     def wait(self, part: str) -> None:
         """Wait until a part is compiled, and take over what is done.
@@ -338,7 +338,8 @@ def _copy_kernel(index: Path, target: Path) -> None:
 
 
 def _main() -> None:
-    parent, job = pickle.load(sys.stdin.buffer)
+    parent, content = json.load(sys.stdin)
+    job = Job(**{**content, "classifiers": tuple(content["classifiers"])})
     start_worker(parent)
     for part in PARTS:
         job.compile(part)
