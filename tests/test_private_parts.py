@@ -224,6 +224,8 @@ def failing_calls(_: Path) -> None:
         manager.terminate_broken(TerminatedWorkerError("a reason"))
         with pytest.raises(TerminatedWorkerError, match="a reason"):
             call.result(timeout=60)
+        for worker in workers:
+            worker.join(timeout=10)
         assert not any(worker.is_alive() for worker in workers)
 
 
@@ -237,6 +239,8 @@ def killed_workers(_: Path) -> None:
             kill_process_tree(worker)
         with pytest.raises(BrokenProcessPool):
             call.result(timeout=60)
+        for worker in workers:
+            worker.join(timeout=10)
         assert not any(worker.is_alive() for worker in workers)
 
 
