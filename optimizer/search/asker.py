@@ -113,33 +113,16 @@ def enumerated_points(study: Study, space: Space, n_trials: int) -> Iterator[Til
     )
 
 
-class EnumeratedAsker:
-    """Points of a fixed sequence, see ``enumerated_points``.
+class _LearningNothing:
+    """The part of a source whose points depend on no result that it is told.
 
     Args:
-        study: the study to search.
         space: the parameter space of the study.
-        n_trials: trials of the study.
-        warm: points that come first.
     """
 
-    def __init__(
-        self, study: Study, space: Space, n_trials: int, warm: Sequence[TileTask] = ()
-    ) -> None:
+    def __init__(self, space: Space) -> None:
         self._space = space
-        self._size = study.search.batch
-        points = itertools.chain(warm, enumerated_points(study, space, n_trials))
-        self._points = itertools.islice(points, n_trials)
         self._asked: list[TileTask] = []
-
-    def ask(self, batch: int) -> list[TileTask]:
-        """The next points of the sequence.
-
-        Args:
-            batch: number of the batch, from 0.
-        """
-        self._asked = list(itertools.islice(self._points, self._size))
-        return self._asked
 
     def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
         """Make finished trials of results, from which nothing is learned.
@@ -158,6 +141,34 @@ class EnumeratedAsker:
         Args:
             trials: trials of the batch, which nobody else needs.
         """
+
+
+class EnumeratedAsker(_LearningNothing):
+    """Points of a fixed sequence, see ``enumerated_points``.
+
+    Args:
+        study: the study to search.
+        space: the parameter space of the study.
+        n_trials: trials of the study.
+        warm: points that come first.
+    """
+
+    def __init__(
+        self, study: Study, space: Space, n_trials: int, warm: Sequence[TileTask] = ()
+    ) -> None:
+        super().__init__(space)
+        self._size = study.search.batch
+        points = itertools.chain(warm, enumerated_points(study, space, n_trials))
+        self._points = itertools.islice(points, n_trials)
+
+    def ask(self, batch: int) -> list[TileTask]:
+        """The next points of the sequence.
+
+        Args:
+            batch: number of the batch, from 0.
+        """
+        self._asked = list(itertools.islice(self._points, self._size))
+        return self._asked
 
 
 class SamplerAsker:
@@ -307,7 +318,7 @@ class SharedAsker:
             yield Point(task, record.params, record.distributions, record.system_attrs)
 
 
-class RecordedAsker:
+class RecordedAsker(_LearningNothing):
     """Points that other processes have asked, as the batches of a folder record them.
 
     Args:
@@ -317,10 +328,9 @@ class RecordedAsker:
     """
 
     def __init__(self, space: Space, folder: StudyFolder, n_batches: int) -> None:
-        self._space = space
+        super().__init__(space)
         self._folder = folder
         self._n_batches = n_batches
-        self._asked: list[TileTask] = []
 
     def ask(self, batch: int) -> list[TileTask]:
         """The points of a batch.
@@ -343,24 +353,6 @@ class RecordedAsker:
                 " merge` them again, with --overwrite"
             ) from None
         return self._asked
-
-    def tell(self, outcomes: Sequence[Outcome]) -> list[FrozenTrial]:
-        """Make finished trials of results.
-
-        Args:
-            outcomes: outcomes of the points asked last, in their order.
-
-        Returns:
-            A finished trial for each outcome.
-        """
-        return _trials_at(self._space, self._asked, outcomes)
-
-    def publish(self, trials: Sequence[FrozenTrial]) -> None:
-        """Nothing to do.
-
-        Args:
-            trials: trials of the batch, which nobody else needs.
-        """
 
 
 def _trials_at(
