@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from optimizer.bars.times import time_text
-from optimizer.review.html import render
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.text import counted, probability
 from optimizer.trading.drift import Drift
@@ -133,7 +130,7 @@ def drift_page(found: Drift) -> str:
     Returns:
         HTML; names and other texts are escaped.
     """
-    from optimizer.views.report.page import page_css, palette
+    from optimizer.views.report.page import figures_page
 
     times = found.equity.index
     equity = _drawing(
@@ -153,9 +150,9 @@ def drift_page(found: Drift) -> str:
             lambda value: f"{10.0**value:,.3g}",
         )
     test = found.test
-    return render(
-        "optimizer.views.report",
+    return figures_page(
         "drift.html",
+        "Drift",
         name=f"{found.study}, set {found.number}",
         facts=facts_text(found),
         summary=[
@@ -185,9 +182,6 @@ def drift_page(found: Drift) -> str:
             [_cell(row[name]) for name in COLUMNS.values()]
             for row in found.orders.tail(MOST_ORDERS).to_dict("records")
         ],
-        footer=f"barsweep {version('barsweep')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
-        palette=palette(),
-        css=page_css(),
     )
 
 

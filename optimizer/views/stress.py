@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from optimizer.review.html import render
 from optimizer.review.stress.limits import Limit, multiple_text
 from optimizer.review.stress.rows import Row, Stress
 from optimizer.store.guards import HTML, check_output, write_output
@@ -98,7 +95,7 @@ def stress_page(found: Stress) -> str:
     Returns:
         HTML; names and other texts are escaped.
     """
-    from optimizer.views.report.page import page_css, palette
+    from optimizer.views.report.page import figures_page
 
     groups = [
         {
@@ -114,9 +111,9 @@ def stress_page(found: Stress) -> str:
         for key, (title, text) in GROUPS.items()
     ]
     base = figure_cells(found.rows[0])
-    return render(
-        "optimizer.views.report",
+    return figures_page(
         "stress.html",
+        "Stress",
         name=f"{found.study}, set {found.number}",
         facts=facts_text(found),
         summary=[
@@ -126,9 +123,6 @@ def stress_page(found: Stress) -> str:
         ],
         groups=groups,
         titles=("condition", *TITLES, "note"),
-        footer=f"barsweep {version('barsweep')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
-        palette=palette(),
-        css=page_css(),
     )
 
 

@@ -82,6 +82,28 @@ def _file(name: str) -> str:
     return (files(_PACKAGE) / name).read_text(encoding="utf-8")
 
 
+def figures_page(template: str, kind: str, **values: Any) -> str:
+    """A page of its own in the style of the report, without scripts.
+
+    Args:
+        template: name of its file, which fills the blocks of ``figures_page.html``.
+        kind: what it is, in a word.
+        values: what the template names; ``name`` and ``facts`` among them.
+
+    Returns:
+        HTML; names and other texts are escaped.
+    """
+    return render(
+        "optimizer.views.report",
+        template,
+        kind=kind,
+        footer=f"barsweep {version('barsweep')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        palette=palette(),
+        css=page_css(),
+        **values,
+    )
+
+
 def page_css() -> str:
     """The style sheet of the report's page."""
     return _file("page.css")
