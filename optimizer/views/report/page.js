@@ -47,7 +47,11 @@
   const NEAR = "600px 0px";
   const plots = [...document.querySelectorAll(".plot")];
   const drawn = new Set();
-  const drawNow = (plot) => { drawn.add(plot); return draw(plot); };
+  const drawNow = (plot) => {
+    if (!drawn.has(plot)) plot.replaceChildren(); // its sketch goes
+    drawn.add(plot);
+    return draw(plot);
+  };
   const redraw = () => drawn.forEach(draw);
   const redrawOne = (key) => plots.filter((p) => p.dataset.figure === key && drawn.has(p)).forEach(draw);
   const watch = new IntersectionObserver((entries) => {
@@ -57,7 +61,8 @@
       drawNow(one.target);
     }
   }, { rootMargin: NEAR });
-  // Plotly is text until the page is on the screen: to read its 5 MB takes most of the time.
+  // Plotly is text until the page is on the screen, with a sketch of its first figure: to read its 5 MB
+  // takes most of the time.
   const loaded = () => {
     const script = document.createElement("script");
     script.textContent = document.getElementById("plotly").textContent;

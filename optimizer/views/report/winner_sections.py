@@ -19,6 +19,7 @@ from optimizer.views.report import over_time, symbol_figures, winner_figures
 from optimizer.views.report.content import Content
 from optimizer.views.report.drawn import Drawn, Values, height_of
 from optimizer.views.report.formats import UNDEFINED, value_text
+from optimizer.views.report.sketch import sketch
 from optimizer.views.report.trades import costs_by_year, monthly_returns
 
 _COSTS = frozenset(one.name for one in COSTS)
@@ -53,17 +54,12 @@ def equity(content: Content, drawn: Drawn) -> Values | None:
     held = f"equal money in each of {counted(len(symbols), 'symbol')}"
     if benchmark != UNIVERSE or len(symbols) == 1:
         held = f"all money in {symbols[0] if benchmark == UNIVERSE else benchmark}"
+    figure = winner_figures.equity(
+        content.winner, content.median, content.benchmark, content.stitched, content.subject
+    )
     return {
-        "height": drawn.add(
-            "equity",
-            winner_figures.equity(
-                content.winner,
-                content.median,
-                content.benchmark,
-                content.stitched,
-                content.subject,
-            ),
-        ),
+        "height": drawn.add("equity", figure),
+        "sketch": sketch(figure),
         "held": held,
         "close_fill": content.winner.inputs.rules.close_fill,
         "stitched": content.stitched is not None,

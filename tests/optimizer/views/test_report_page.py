@@ -217,6 +217,35 @@ def test_the_equity_is_on_the_first_screen(page: Page) -> None:
         assert 0 < top < 600, width  # of the 900 pixels of a screen
 
 
+def test_the_equity_is_sketched_before_any_script_runs(page: Page) -> None:
+    box = "getBoundingClientRect()"
+    shown = (
+        "const plot = document.querySelector('[data-figure=equity]');"
+        f"return [plot.{box}.right, ...['.sketch svg', 'rect', 'polyline'].map("
+        f"one => [...plot.querySelectorAll(one)].map(found => found.{box}.toJSON()))]"
+    )
+    assert page.js("return document.querySelectorAll('.sketch').length") == 0
+    page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.driver.get(page.path.as_uri())
+        assert page.js("return document.querySelectorAll('svg.main-svg').length") == 0
+        end, (area,), (holdout,), lines = page.js(shown)
+        legend = page.js("return document.querySelector('.sketch span').textContent")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    page.open()
+    page.draw_all()
+    assert area["width"] > 800 and 0 < end - area["right"] < 30
+    assert abs(holdout["right"] - area["right"]) < 1 and holdout["width"] < area["width"] / 2
+    # The winner and buy and hold, each with its drawdown, over all of the width; the median set's
+    # holdout is sealed or not, as the winner's is.
+    assert len(lines) == 6
+    for line in lines:
+        assert line["left"] > area["left"] - 2 and line["right"] < area["right"] + 2
+        assert line["width"] > area["width"] / 2 and line["height"] > 1
+    assert legend.split()[:2] == ["winner,", "set"] and "median set" in legend
+
+
 def test_prices_follow_the_select(page: Page) -> None:
     select = Select(page.driver.find_element(By.ID, "symbol"))
     assert {option.text for option in select.options} == set(SYMBOLS)
