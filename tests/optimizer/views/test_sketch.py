@@ -14,7 +14,7 @@ HEIGHT, MARGINS = 440, 36 + 48
 
 
 def drawn(values: FloatArray, falls: FloatArray) -> str:
-    times = np.arange(len(values)) * 86_400_000.0
+    times = np.arange(len(values), dtype=np.float64) * 86_400_000.0
     made: go.Figure = make_subplots(rows=2, cols=1, row_heights=[0.6, 0.4], vertical_spacing=0.1)
     made.update_layout(height=HEIGHT)
     made.add_trace(line(times, values, "a <b>", "blue"), 1, 1)
