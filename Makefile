@@ -49,6 +49,10 @@ tests: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev ## Build the documentation into build/site; needs no network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+.PHONY: wheel
+wheel: $(VENV)/installed-dev ## Build dist/*.whl with kernels compiled for x86-64-v3 and, where the processor has it, v4
+	$(BIN)/python -m deploy.wheel
+
 .PHONY: wheel-test
 wheel-test: $(VENV)/installed-dev ## Install the wheel on every Python that is here and use it
 	$(BIN)/python -m tests.support.wheel

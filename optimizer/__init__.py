@@ -2,8 +2,8 @@
 
 The packages are layers; each imports only itself and those before it:
 
-- ``isolation``, ``errors``, ``types``, ``catalogue``, ``text``, ``files``, ``compile_cache``,
-  ``extras``, ``versions``: modules that all others use
+- ``isolation``, ``errors``, ``types``, ``catalogue``, ``text``, ``files``, ``prebuilt``,
+  ``compile_cache``, ``extras``, ``versions``: modules that all others use
 - ``bars``, ``market``, ``strategies``: bars, their features and regimes, and the rules that trade
 - ``study_file``: a study, checked, and the space of parameter sets that it spans
 - ``sweep``, ``store``: parameter sets simulated in lanes; the folder of their results
@@ -206,8 +206,8 @@ _HOMES = {
 }
 """The module of each public name."""
 
-_configure()
 _ignore_numba_file()
+_configure()
 
 
 def _public(name: str) -> Any:

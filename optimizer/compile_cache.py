@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from optimizer.files import user_cache_folder, wait_for_lock
+from optimizer.prebuilt import unpack
 
 KEPT_KEYS = 5
 """Folders kept, the last used ones; so switching branches compiles nothing again."""
@@ -68,6 +69,8 @@ def configure() -> Path:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     _remove_old(folder)
     _remove_torn(folder)
+    if not any(folder.glob("*/*.nbi")):
+        unpack(kernels_folder(), source_key(kernels_folder(), python=""), folder)
     return folder
 
 
@@ -112,18 +115,19 @@ def kernels_folder() -> Path:
     return folder
 
 
-def source_key(folder: Path) -> str:
+def source_key(folder: Path, python: str = sys.version) -> str:
     """Hash of all kernel sources, and of the versions of Python, numba, llvmlite and numpy.
 
     The processor is not part of it: numba itself keeps the code of different processors apart.
 
     Args:
         folder: the folder of the kernels.
+        python: what tells one Python from another.
 
     Returns:
         20 hexadecimal digits.
     """
-    digest = hashlib.sha256(f"{sys.version}\0{sys.platform}".encode())
+    digest = hashlib.sha256(f"{python}\0{sys.platform}".encode())
     sources = [(str(path.relative_to(folder)), path) for path in sorted(folder.rglob("*.py"))]
     for package, file in _COMPILERS:
         spec = importlib.util.find_spec(package)

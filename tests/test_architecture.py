@@ -27,6 +27,7 @@ LAYERS = [
         "catalogue",
         "text",
         "files",
+        "prebuilt",
         "compile_cache",
         "extras",
         "versions",

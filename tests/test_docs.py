@@ -31,12 +31,13 @@ from typing import Any
 import pytest
 
 import optimizer
+from deploy.wheel import build_wheel
 from kernels import risk
 from optimizer.catalogue import CLASSIFIERS, COSTS, METRICS, RISK
 from optimizer.strategies.built_in import BUILT_IN
 from optimizer.study_file.study import study_from_dict
 from tests.support.processes import Command
-from tests.support.wheel import VERSIONS, build_wheel
+from tests.support.wheel import VERSIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -461,6 +462,24 @@ def cache_files(folder: Path) -> None:
         assert path.read_bytes().endswith(b".")
 
 
+def cache_index(folder: Path) -> None:
+    from numba.core.caching import UserProvidedCacheLocator
+    from numba.core.registry import cpu_target
+
+    locator: Any = UserProvidedCacheLocator
+    codegen: Any = cpu_target.target_context.codegen()
+    cache_folder(folder)
+    [path] = (folder / "cache").rglob("*.nbi")
+    content = path.read_bytes()
+    version = pickle.loads(content)
+    head = pickle.dumps(version, protocol=-1)
+    assert content.startswith(head)
+    _, overloads = pickle.loads(content[len(head) :])
+    [((_, made_for, _), file)] = overloads.items()
+    assert made_for == codegen.magic_tuple() and (path.parent / file).is_file()
+    assert path.parent.name == locator.get_suitable_cache_subpath(str(folder / "one.py"))
+
+
 def versions_of_compilers(_: Path) -> None:
     from optimizer.compile_cache import _COMPILERS
 
@@ -557,6 +576,8 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "files of the cache are pickles": cache_files,
     "files that state a version": versions_of_compilers,
     "`numba.core.caching`": numba_caching,
+    "`numba.core.caching.UserProvidedCacheLocator`, `numba.core.registry.cpu_target` and what an index"
+    " of the cache holds": cache_index,
     "`numba.core.event`": numba_events,
     "the class above `BadParameter`": usage_error,
     "`typer.main.get_command`": get_command,

@@ -151,6 +151,9 @@ def test_nothing_unpickles() -> None:
     for name in ("user_file.py", "user_source.py"):
         (problem,) = found.pop(f"optimizer/strategies/{name}")
         assert problem.endswith("exec")
+    # Compiled kernels come with the package, as its code does.
+    (problem,) = found.pop("optimizer/prebuilt.py")
+    assert problem.endswith("pickle")
     assert found == {}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from kernels.codes import BEAR, BULL, NEUTRAL
 from kernels.hidden_markov import hmm_filter, maximise_hmm, whiten
@@ -214,6 +213,8 @@ def _matched(names: Names, means: FloatArray, variances: FloatArray) -> IntArray
         names: the names, in the unit of the new states.
         means, variances: of the new states, shape (n_states, n_features).
     """
+    from scipy.optimize import linear_sum_assignment  # which takes long to import
+
     distance = (means - names.means[:, np.newaxis]) ** 2
     distance += (np.sqrt(variances) - np.sqrt(names.variances)[:, np.newaxis]) ** 2
     order: IntArray = linear_sum_assignment(distance.sum(axis=2))[1]

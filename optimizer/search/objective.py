@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 from optimizer.catalogue import METRICS
 from optimizer.search.plateau import plateau
@@ -84,9 +84,10 @@ def score_tile(
         excess = np.where(finite, np.maximum(violations, 0.0).sum(axis=0), np.inf)
         candidates = finite & (excess == excess.min())
     lanes = np.flatnonzero(candidates)
-    order = rankdata(gains[:, lanes], axis=1).mean(axis=0)
     if len(search.objective) == 1:
         order = gains[0, lanes]
+    else:
+        order = pd.DataFrame(gains[:, lanes]).rank(axis=1).mean().to_numpy()
     winner = int(lanes[np.argmax(order)])
     values = tuple(float(s * g) for s, g in zip(signs, gains[:, winner], strict=True))
     quantile = 0.5 if search.tile_value == "median" else None

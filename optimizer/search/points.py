@@ -16,7 +16,6 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import BaseTrial
-from scipy.stats import qmc
 
 from optimizer.engine.tasks import TileTask
 from optimizer.study_file.searched import Searched
@@ -59,6 +58,8 @@ def bulk_tasks(space: Space, sampler: str, seed: int, start: int, count: int) ->
     """
     n_dimensions = 1 + max(len(branch.searched) for branch in space.branches)
     if sampler == "qmc":
+        from scipy.stats import qmc  # which takes half a second to import
+
         engine = qmc.Sobol(n_dimensions, scramble=True, rng=np.random.default_rng(seed))
         if start:
             engine.fast_forward(start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,15 +18,9 @@ import pytest
 
 from optimizer import compile_cache
 from tests.support.command import Done
+from tests.support.package_copy import CALL, INNER, ROOT, package_copy, start
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG: Any = numba.config  # its names come from the environment
-INNER = "from kernels._jit import jit\n\n\n@jit\ndef inner(x: float) -> float:\n    return x + {}\n"
-OUTER = (
-    "from kernels._jit import jit\nfrom kernels.inner import inner\n\n\n"
-    "@jit\ndef outer(x: float) -> float:\n    return 10.0 * inner(x)\n"
-)
-CALL = "from kernels.outer import outer; print(outer(1.0), sum(outer.stats.cache_hits.values()))"
 FORKS = """
 import json, os, sys
 import numba
@@ -53,31 +46,6 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder of each test's own; numba's setting is put back afterwards."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(CONFIG, "CACHE_DIR", CONFIG.CACHE_DIR)
-
-
-def package_copy(folder: Path) -> Path:
-    """Copy both packages, with two kernels more, of which one calls the other."""
-    for name in ("kernels", "optimizer"):
-        shutil.copytree(
-            ROOT / name,
-            folder / name,
-            ignore=shutil.ignore_patterns("__pycache__"),
-            dirs_exist_ok=True,
-        )
-    (folder / "kernels" / "inner.py").write_text(INNER.format("1.0"))
-    (folder / "kernels" / "outer.py").write_text(OUTER)
-    return folder
-
-
-def start(folder: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 class Forks:

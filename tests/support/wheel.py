@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SOURCES = ("kernels", "optimizer", "pyproject.toml", "README.md", "LICENSE")
+from deploy.wheel import ROOT, build_wheel
+
 VERSIONS = ("3.11", "3.12", "3.13")
 FLOW = """\
 [study]
@@ -32,22 +32,6 @@ name = "momentum"
 name = "hmm"
 train_bars = 252
 """
-
-
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel from a copy of the sources, with the setuptools that is installed."""
-    copy = folder / "sources"
-    copy.mkdir()
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy / name)
-    call = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    run([sys.executable, "-c", call, folder], copy)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
 
 
 def run(command: Sequence[object], folder: Path) -> str:

@@ -1,0 +1,1 @@
+"""What is needed to ship barsweep and to run it elsewhere."""
