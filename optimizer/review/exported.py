@@ -66,8 +66,8 @@ def read_export(file: Path, number: int | None) -> tuple[dict[str, Any], int, Pa
 
     Args:
         file: a JSON or TOML export, the file of a combination, or the folder of a study.
-        number: the rank of the set in an export, from 1, or its number in a study; None takes the best, but
-            in a combination a set must be named.
+        number: the rank of the set in an export or a combination, from 1, or its number in a study; None
+            takes the best, but in a combination a set must be named.
 
     Returns:
         The content, see ``load_export``, the rank of the set in it, and the folder from which its paths

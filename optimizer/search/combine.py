@@ -289,7 +289,8 @@ def _refuse_unlike(parts: Sequence[_Part], rebalance: Schedule) -> None:
     if len(first.selection.block_bars) < FEWEST_BLOCKS:
         raise StudyError(
             f"{first.folder.path}: {len(first.selection.block_bars)} blocks of in-sample bars say"
-            f" nothing of correlations, {FEWEST_BLOCKS} are needed; give more bars, or raise [validation] blocks"
+            f" nothing of correlations, {FEWEST_BLOCKS} are needed; give more bars, or raise"
+            " [validation] blocks"
         )
     if rebalance != "never":
         for part in parts:

@@ -21,7 +21,7 @@ def shares_by(method: Method, returns: FloatArray) -> FloatArray:
     """Shares of the capital.
 
     Args:
-        method: ``equal``; ``inverse_volatility``, by the inverse of the standard deviation of the returns;
+        method: ``equal``; ``inverse_volatility``, by the inverse standard deviation of the returns;
             ``hrp``, hierarchical risk parity (López de Prado 2016); ``min_variance``, the least variance
             of the whole (Markowitz 1952). The last two are those of skfolio.
         returns: in-sample returns of each member over each block of bars, fractions, none of them still,
