@@ -29,7 +29,7 @@ class Member(Record):
     """A set of a combination.
 
     Attributes:
-        share: of the capital, a fraction.
+        share: its share of the capital, a fraction.
         correlation: the largest correlation of its in-sample block returns with those of the members
             before it; None for the first.
         export: the export of this one set, whose money is its share.

@@ -126,7 +126,7 @@ def simulate_sub_accounts(
     Args:
         members: the prepared inputs of each set, with its part of the money, and its tile of one lane; of
             the same bars, first decision and holdout.
-        shares: of each member, fractions, shape (n_members,).
+        shares: the share of each member, fractions, shape (n_members,).
         schedule: see ``rebalancing_bars``.
 
     Returns:
