@@ -51,6 +51,10 @@ FEWEST_BLOCKS = 4
 class CombinedSets:
     """Sets of several studies that share the money of one account.
 
+    >>> import optimizer
+    >>> optimizer.combine(["out"], top=4, max_correlation=0.999, out="book.json")
+    <CombinedSets: 4 of 4 sets in book.json; not distinguishable from luck>
+
     Attributes:
         path: its file.
         members: a row a member, best first: ``study`` (its folder), ``set``, ``strategy``, ``share`` (of
@@ -108,7 +112,7 @@ def combine(
     >>> import optimizer
     >>> found = optimizer.combine(["out"], top=4, max_correlation=0.999, out="book.json")
     >>> len(found.members), float(found.members["share"].sum())
-    (2, 1.0)
+    (4, 1.0)
     >>> optimizer.replay("book.json").differences
     ()
 
