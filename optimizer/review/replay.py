@@ -14,6 +14,9 @@ from optimizer.flow.prepared import run_flow
 from optimizer.review.book import BookResult, simulate_book
 from optimizer.review.exported import lacks, naming_export, open_export
 from optimizer.review.rerun import Rerun, Terms, is_held_back, rerun_set, set_study
+from optimizer.selection.record import read_selection
+from optimizer.selection.tried import everything_tried
+from optimizer.selection.verdict import Verdict, judge
 from optimizer.store.combination import Combination, checked_combination, is_combination
 from optimizer.store.export import plain_values, read_content
 from optimizer.sweep.backtest_result import BacktestResult
@@ -50,6 +53,7 @@ class Replay:
         again: what was simulated; of a combination the inputs and the tile are those of its first set.
         parity: the event flow compared with the vectorized result, if it was asked for.
         sealed: whether the set was exported without its part of the holdout, which was sealed.
+        verdict: that on a combination, given every set ever tried on its bars; None of a set.
     """
 
     result: BacktestResult
@@ -61,6 +65,7 @@ class Replay:
     again: Rerun
     parity: Parity | None = None
     sealed: bool = False
+    verdict: Verdict | None = None
 
     @property
     def name(self) -> str:
@@ -165,8 +170,25 @@ def _replay_book(
             )
     costs = {**members[0][0]["costs"], "initial_cash": result.rules.initial_cash}
     return Replay(
-        result, recorded, differences, combination.name, costs, again.inputs.bars, again, parity
+        result,
+        recorded,
+        differences,
+        combination.name,
+        costs,
+        again.inputs.bars,
+        again,
+        parity,
+        verdict=_verdict(file, combination),
     )
+
+
+def _verdict(file: Path, combination: Combination) -> Verdict:
+    """The verdict on a combination, given every set ever tried on its bars."""
+    try:
+        selection = read_selection(combination.selection)
+        return judge(selection, everything_tried(selection, combination.searches))
+    except (ArithmeticError, ValueError) as error:
+        raise ExportError(f"{file}: selection: {error}; combine the studies again") from None
 
 
 def _missing_metric(recorded: Mapping[str, Any], result: BacktestResult) -> str:

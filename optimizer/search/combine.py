@@ -197,7 +197,8 @@ def combine(
         ],
         in_sample=_plain(book.in_sample),
         out_of_sample=None if book.out_of_sample is None else _plain(book.out_of_sample),
-        selection=json.loads(json.dumps(vars(selection), default=vars, allow_nan=False)),
+        selection=selection.to_dict(),
+        studies=[[part.study.space_hash, part.manifest["data_hash"]] for part in parts],
     )
     _note(selection, draws)
     text = combination.text()
@@ -212,7 +213,7 @@ def combine(
             "correlation": [math.nan if like is None else like for _, like, _, _ in members],
         }
     )
-    tried = everything_tried(selection, [one.selection for one in parts])
+    tried = everything_tried(selection, combination.searches)
     return CombinedSets(file, table, len(rows), book, selection, judge(selection, tried))
 
 

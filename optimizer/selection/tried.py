@@ -60,12 +60,13 @@ def own_draws(selection: Selection) -> Float32Array:
     return np.array(selection.maxima, np.float32)
 
 
-def everything_tried(selection: Selection, parts: Sequence[Selection] = ()) -> Tried:
+def everything_tried(selection: Selection, parts: Sequence[tuple[str, str]] = ()) -> Tried:
     """What the ledger has on the bars of a study, together with what the study itself has tried.
 
     Args:
         selection: what the study recorded about its choice.
-        parts: what the studies recorded whose sets it combines; their sets are among its own.
+        parts: the keys of the searches of the studies whose sets it combines, see ``Search``; what they
+            have tried is among its own.
     """
     if selection.search is None:
         return Tried.alone(selection)
@@ -73,7 +74,7 @@ def everything_tried(selection: Selection, parts: Sequence[Selection] = ()) -> T
         ledger, place = read_ledger(), str(ledger_path())
     except StudyError as error:
         return Tried.alone(selection, f"{error}; only the sets of this study are counted")
-    keys = {one.search.key for one in (selection, *parts) if one.search is not None}
+    keys = {selection.search.key, *parts}
     own = [pair for pair in ledger.searches() if pair[1].key in keys]
     others = [pair for pair in ledger.overlapping(selection.search) if pair[1].key not in keys]
     problem = ""

@@ -55,6 +55,7 @@ class Combination(Record):
         members: the members, best first.
         in_sample, out_of_sample: metrics of the whole; the latter None without a holdout.
         selection: what the verdict rests on, see ``optimizer.selection.record.Selection``.
+        studies: hashes of the space and of the bars of each study, by which the ledger knows it.
     """
 
     name: Name
@@ -69,6 +70,15 @@ class Combination(Record):
     in_sample: _Metrics
     out_of_sample: _Metrics | None
     selection: dict[str, Any]
+    studies: Annotated[
+        list[Annotated[list[Digest], Field(min_length=2, max_length=2)]],
+        Field(min_length=1, max_length=_MOST),
+    ]
+
+    @property
+    def searches(self) -> list[tuple[str, str]]:
+        """The keys of the searches of the studies, see ``optimizer.store.ledger_entries.Search``."""
+        return [(space, bars) for space, bars in self.studies]
 
     def text(self) -> str:
         """The content of the file."""

@@ -196,12 +196,15 @@ def test_the_book_is_the_sum_of_its_accounts(still: CombinedSets) -> None:
     file, book = still.path, still.result
     parity = replay(file, events=True).parity
     assert parity is not None and parity.differences == () and parity.n_fills > 50
-    total = 0.0
+    parts = []
     for place, cash in enumerate(still.members["cash"], 1):
         one = replay(file, number=place)
         assert one.differences == () and one.sealed
         assert one.costs["initial_cash"] == cash
-        total = total + one.result.equity
+        parts.append(one.result.equity)
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
     pd.testing.assert_series_equal(
         book.equity.iloc[: len(total)], total, check_exact=True, check_freq=False
     )
@@ -257,7 +260,10 @@ def test_all_that_was_tried_counts_and_so_does_each_combination(
     assert [look.why for _, look in read_ledger().looks()] == ["verdict"]
     combine(folders, **OPTIONS, out=tmp_path / "book.json")
     assert len(read_ledger().searches()) == len(read_ledger().looks()) == 1
+    assert replay(found.path).verdict.p == found.verdict.p  # type: ignore[union-attr]
     other = combine(folders, **OPTIONS, rebalance="month", out=tmp_path / "other.json")
+    again = replay(found.path).verdict
+    assert again is not None and again.tried.n_sets == n_tried + 2 and again.tried.n_looks == 2
     assert other.verdict.tried.n_sets == n_tried + 2 and other.verdict.tried.n_looks == 2
     assert len(read_ledger().searches()) == 2
 
@@ -396,6 +402,8 @@ def test_money_cannot_move_where_orders_wait(home: Path, tmp_path: Path) -> None
         (lambda c: c["members"][1]["export"].pop("sets"), "members #2 export: sets"),
         (lambda c: c["members"][0]["export"]["data"].update(hash="ab" * 32), "other bars"),
         (lambda c: c["in_sample"].pop("sharpe"), "in_sample: sharpe is missing"),
+        (lambda c: c["selection"].update(n_tried=0), "selection: n_tried: got 0"),
+        (lambda c: c.update(studies=[["ab" * 32]]), "studies #1"),
     ],
 )
 def test_a_damaged_file_is_named(

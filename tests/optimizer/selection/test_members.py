@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import LinearConstraint, minimize
 
 from optimizer.errors import DataError
 from optimizer.selection.members import choose_members
@@ -108,13 +108,17 @@ def test_the_least_variance_is_that_of_another_solver(seed: int) -> None:
     pytest.importorskip("skfolio")
     returns = returns_of([0.5, 1.0, 2.0, 4.0], seed)
     covariance = np.cov(returns)
+
+    def variance(shares: FloatArray) -> float:
+        return float(shares @ covariance @ shares)
+
     found = minimize(
-        lambda shares: shares @ covariance @ shares,
+        variance,
         np.full(4, 0.25),
-        jac=lambda shares: 2.0 * covariance @ shares,
         bounds=[(0.0, 1.0)] * 4,
-        constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1.0},
-        tol=1e-15,
+        constraints=LinearConstraint(np.ones((1, 4)), 1.0, 1.0),
+        method="SLSQP",
+        tol=1e-14,
     )
     assert shares_by("min_variance", returns).tolist() == pytest.approx(found.x.tolist(), abs=1e-4)
 

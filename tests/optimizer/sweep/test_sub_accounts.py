@@ -20,7 +20,7 @@ from optimizer.sweep.sub_accounts import (
     simulate_sub_accounts,
 )
 from optimizer.sweep.tiles import Tile
-from optimizer.types import Bars
+from optimizer.types import Bars, FloatArray
 from tests.support.studies import random_bars, trading_days
 
 SLIPPAGE, COMMISSION = 20e-4, 10e-4
@@ -30,7 +30,8 @@ COSTS = {"initial_cash": 100_000.0, "slippage_bps": 20.0, "commission_bps": 10.0
 def rising(n_bars: int = 110) -> Bars:
     """One symbol that rises every bar, so that momentum is always long, and not so far that it sells."""
     rng = np.random.default_rng(5)
-    close = 100.0 * np.cumprod(1.0 + rng.uniform(0.001, 0.02, n_bars))[:, np.newaxis]
+    growth = np.cumprod(1.0 + rng.uniform(0.001, 0.02, n_bars))
+    close: FloatArray = np.asarray(100.0 * growth, np.float64)[:, np.newaxis]
     open_ = close * 0.998
     volume = np.full_like(close, 1e9)
     days = trading_days("2015-01-05", n_bars).astype("datetime64[ns]")
@@ -205,7 +206,7 @@ def test_a_ruined_account_gets_nothing() -> None:
     costs = {**COSTS, "initial_cash": 50_000.0}
 
     def levered(weight: float) -> tuple[Inputs, Tile]:
-        parameters = {
+        parameters: dict[str, Any] = {
             "strategy": "momentum",
             "momentum_lookback": 5,
             "volatility_lookback": 10,
