@@ -122,7 +122,7 @@ def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
     if tried.n_sets == selection.n_tried:
         return f"p {probability(p)} in-sample over {sets} tried on these bars"
     return (
-        f"p {probability(own)} in-sample over the {sets} of this study, {probability(p)} over all"
+        f"p {probability(own)} in-sample over its own {sets}, {probability(p)} over all"
         f" {tried.n_sets:,} tried on these bars in {tried.n_studies:,}"
         f" {'study' if tried.n_studies == 1 else 'studies'}"
     )
