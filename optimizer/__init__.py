@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from optimizer.review.stress.run import stress
     from optimizer.review.unseal import unseal_study
     from optimizer.search.calibrate import Calibration, calibrate
+    from optimizer.search.combine import CombinedSets, combine
     from optimizer.search.merge import merge_studies
     from optimizer.search.reoptimize import Reoptimization, reoptimize
     from optimizer.search.result import StudyResult
@@ -93,6 +94,7 @@ __all__ = [
     "BacktestResult",
     "Bars",
     "Calibration",
+    "CombinedSets",
     "Drift",
     "Reoptimization",
     "Stress",
@@ -100,6 +102,7 @@ __all__ = [
     "backtest",
     "bars_from_frame",
     "calibrate",
+    "combine",
     "compare_studies",
     "contenders",
     "daily_returns",
@@ -148,6 +151,7 @@ _HOMES = {
     "backtest": "optimizer.review.backtest",
     "bars_from_frame": "optimizer.bars.frames",
     "calibrate": "optimizer.search.calibrate",
+    "combine": "optimizer.search.combine",
     "compare_studies": "optimizer.review.compare",
     "contenders": "optimizer.review.lists",
     "daily_returns": "optimizer.views.tearsheet",
@@ -192,6 +196,7 @@ _HOMES = {
     "BacktestResult": "optimizer.sweep.backtest_result",
     "Bars": "optimizer.types",
     "Calibration": "optimizer.search.calibrate",
+    "CombinedSets": "optimizer.search.combine",
     "BEAR": "kernels.codes",
     "BULL": "kernels.codes",
     "FLAT": "kernels.codes",

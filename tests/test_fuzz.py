@@ -31,6 +31,7 @@ from optimizer.bars.load import load_bars
 from optimizer.catalogue import METRICS
 from optimizer.errors import BarsweepError, DataError
 from optimizer.review.replay import replay
+from optimizer.search.combine import combine
 from optimizer.search.run import run_study
 from optimizer.store.batch_files import holdout_path
 from optimizer.store.columns import OUT_OF_SAMPLE
@@ -363,6 +364,29 @@ def test_a_damaged_export(
     if any(_at(content, place) != _at(changed, place) for place in _compiled(content)):
         return
     path = exported.with_name("changed.json")
+    data = json.dumps(changed).encode()
+    path.write_bytes(damage(data) if damage is not None else data)
+    with one_line_or_fine(path, "bars.parquet", "bars"):
+        replay(path)
+
+
+@pytest.fixture(scope="module")
+def combined(exported: Path) -> Path:
+    """A combination of two sets, in the same folder."""
+    folder = exported.parent
+    return combine([folder / "out"], top=4, max_correlation=0.999, out=folder / "book.json").path
+
+
+@settings(max_examples=60, suppress_health_check=SLOW)
+@given(edit=edits(), damage=st.sampled_from([None, None]) | damages())
+def test_a_damaged_combination(
+    combined: Path, edit: Callable[[Any], Any], damage: Callable[[bytes], bytes] | None
+) -> None:
+    content = json.loads(combined.read_text())
+    changed = edit(content)
+    if any(_at(content, place) != _at(changed, place) for place in _compiled(content)):
+        return
+    path = combined.with_name("changed.json")
     data = json.dumps(changed).encode()
     path.write_bytes(damage(data) if damage is not None else data)
     with one_line_or_fine(path, "bars.parquet", "bars"):

@@ -31,6 +31,7 @@ from optimizer.errors import (
 )
 from optimizer.files import ledger_path
 from optimizer.review.replay import replay
+from optimizer.search.combine import combine
 from optimizer.search.resume import resume_study
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
@@ -79,6 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["BARSWEEP_LEDGER"] = str(home / "ledger.db")
     try:
         run_study(load_study(home / "study.toml"), out=home / "out", workers=1)
+        combine([home / "out"], max_correlation=1.0, out=home / "out" / "book.json")
     finally:
         os.environ["BARSWEEP_LEDGER"] = before
     export_sets(home / "out")
@@ -166,6 +168,8 @@ READING = (
 REPLAYING = (
     ("replay", "out/best.json"), ("replay", "out/best.toml"),
     ("replay", "out/best.json", "--flow", "events"), ("tearsheet", "out/best.json"),
+    ("replay", "out/book.json"), ("replay", "out/book.json", "--set", 2),
+    ("combine", "out", "--max-correlation", 1, "--out", "new.json"),
 )  # fmt: skip
 
 
@@ -177,7 +181,11 @@ def test_reading_a_folder_runs_no_code(arguments: tuple[object, ...], home: Path
     assert not ran(home)
 
 
-@pytest.mark.parametrize("arguments", REPLAYING, ids=["json", "toml", "events", "tearsheet"])
+@pytest.mark.parametrize(
+    "arguments",
+    REPLAYING,
+    ids=["json", "toml", "events", "tearsheet", "combination", "member", "combine"],
+)
 def test_a_replay_of_unknown_code_is_refused(arguments: tuple[object, ...], home: Path) -> None:
     before = state(home)
     done = barsweep(*arguments, folder=home)

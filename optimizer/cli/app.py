@@ -10,6 +10,7 @@ import typer
 from optimizer.cli.analytics import analytics
 from optimizer.cli.bench import bench
 from optimizer.cli.calibrate import calibrate
+from optimizer.cli.combine import combine
 from optimizer.cli.compare import compare
 from optimizer.cli.console import say
 from optimizer.cli.data import data
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "trade": trade,
     "drift": drift,
     "reoptimize": reoptimize,
+    "combine": combine,
     "flow": flow,
     "trace": trace,
     "bench": bench,

@@ -119,10 +119,12 @@ def replay(
     final = f"{result.result.equity.iloc[-1]:,.2f}"
     if (currency := result.again.study.account.currency) is not None:
         final += f" {currency}"
-    say(
-        f"replayed set {result.recorded['set']} of {result.study}:"
-        f" {counted(len(result.result.fills), 'fill')}, final equity {final}"
-    )
+    what = result.name
+    if (number := result.recorded.get("set")) is not None:
+        what = f"set {number} of {result.study}"
+    say(f"replayed {what}: {counted(len(result.result.fills), 'fill')}, final equity {final}")
+    if result.verdict is not None:
+        say(f"verdict: {result.verdict.headline}")
     last = "the last bar in-sample" if result.sealed else "the last bar"
     say(f"open after {last}: {positions_text(result.result.open_positions)}")
     if result.sealed:

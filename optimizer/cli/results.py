@@ -342,13 +342,9 @@ SIGNS = {1: "+", 0: "~", -1: "-"}
 
 def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
     """Print the verdict on the winner and the reasons for it."""
-    from optimizer.selection.verdict import VERDICTS, diagnosis, expectation, remarks
+    from optimizer.selection.verdict import diagnosis, expectation, remarks
 
-    color = dict(zip(VERDICTS, COLORS, strict=True))[verdict.words]
-    say(f"set {selection.sets[0].number}: {verdict.headline}", color)
-    say(expectation(selection))
-    for reason in verdict.reasons:
-        say(f"  {SIGNS[reason.weight]} {reason.text}")
+    show_verdict(verdict, f"set {selection.sets[0].number}", expectation(selection))
     for line in remarks(selection, study, verdict.tried):
         say(line)
     say("the verdict does not rest on:")
@@ -356,6 +352,24 @@ def _show_verdict(selection: Selection, verdict: Verdict, study: Study) -> None:
         say(f"  {line}")
     if verdict.tried.place:
         say(f"ledger:  {verdict.tried.place}")
+
+
+def show_verdict(verdict: Verdict, what: str, *lines: str) -> None:
+    """Print a verdict and the reasons for it.
+
+    Args:
+        verdict: the verdict.
+        what: what was judged.
+        lines: what comes between the verdict and its reasons.
+    """
+    from optimizer.selection.verdict import VERDICTS
+
+    color = dict(zip(VERDICTS, COLORS, strict=True))[verdict.words]
+    say(f"{what}: {verdict.headline}", color)
+    for line in lines:
+        say(line)
+    for reason in verdict.reasons:
+        say(f"  {SIGNS[reason.weight]} {reason.text}")
 
 
 def _print_sets(

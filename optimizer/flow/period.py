@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from kernels import layout
 from kernels.portfolio import add_drawdown, add_return, add_to_streak, bar_return, drawdown
+from optimizer.sweep.lanes import row_of
 from optimizer.sweep.performance import metrics_of
-from optimizer.types import Fill
+from optimizer.types import Fill, FloatArray
 
 
 @dataclass(slots=True)
@@ -66,6 +67,27 @@ class Period:
         self._n_wins += 1.0 if profit > 0.0 else 0.0
         self._profit += max(profit, 0.0)
         self._loss += max(-profit, 0.0)
+
+    def add_lane(self, rows: FloatArray) -> None:
+        """Add what an account that is a part of this one has traded in the same period.
+
+        Its trades count like those of this one; the losing streak is the longest of any part.
+
+        Args:
+            rows: the rows of its lane at the end of the period, shape (N_LANE_ROWS,), see
+                ``kernels.layout``.
+        """
+        self._traded += rows[row_of(layout.TRADED)]
+        self._costs += rows[row_of(layout.COSTS)]
+        self._n_trades += rows[row_of(layout.N_TRADES)]
+        self._n_wins += rows[row_of(layout.N_WINS)]
+        self._sum_held += rows[row_of(layout.SUM_HELD)]
+        self._profit += rows[row_of(layout.GROSS_PROFIT)]
+        self._loss += rows[row_of(layout.GROSS_LOSS)]
+        self._n_liquidations += rows[row_of(layout.N_LIQUIDATIONS)]
+        self._carry += rows[row_of(layout.CARRY)]
+        losing, most = self._losing
+        self._losing = losing, max(most, float(rows[row_of(layout.MOST_LOSING)]))
 
     def add_carry(self, earned: float) -> None:
         """Add the carry of a bar.

@@ -10,7 +10,8 @@ from typing import Any
 
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.review.rerun import Terms, missing_parameter
-from optimizer.store.export import export_content, load_export
+from optimizer.store.combination import is_combination, member_content
+from optimizer.store.export import checked_export, export_content, read_content
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.combined import named_parts
 from optimizer.strategies.user_source import source_hash
@@ -64,8 +65,9 @@ def read_export(file: Path, number: int | None) -> tuple[dict[str, Any], int, Pa
     """Read an export, or make one of a set of a study.
 
     Args:
-        file: a JSON or TOML export, or the folder of a study.
-        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
+        file: a JSON or TOML export, the file of a combination, or the folder of a study.
+        number: the rank of the set in an export or a combination, from 1, or its number in a study; None
+            takes the best, but in a combination a set must be named.
 
     Returns:
         The content, see ``load_export``, the rank of the set in it, and the folder from which its paths
@@ -77,7 +79,10 @@ def read_export(file: Path, number: int | None) -> tuple[dict[str, Any], int, Pa
     """
     if file.is_dir():
         return export_content(file, number), 1, file.resolve()
-    return load_export(file), 1 if number is None else number, file.resolve().parent
+    content, base = read_content(file), file.resolve().parent
+    if is_combination(content):
+        return member_content(file, content, number), 1, base
+    return checked_export(content, file), 1 if number is None else number, base
 
 
 def open_export(file: Path, number: int | None, data: Path | None, trust: bool) -> ExportedSet:
@@ -101,13 +106,26 @@ def open_export(file: Path, number: int | None, data: Path | None, trust: bool) 
     content, place, base = read_export(file, number)
     chosen_set(file, content, place)  # before the bars are loaded
     terms = Terms.of_export(content, base, data)
+    return exported_set(file, content, place, terms, bars_of_terms(file, terms), trust)
+
+
+def bars_of_terms(file: Path, terms: Terms) -> Bars:
+    """The bars of the study of an export.
+
+    Args:
+        file: the export, for messages.
+        terms: the terms of the export.
+
+    Raises:
+        ExportError: the bars are not those of the study.
+        DataError: the bars cannot be used.
+    """
     if not terms.data_path.exists():
         raise DataError(f"{terms.data_path}: no such file; name the bars with --data FILE")
     try:
-        bars = terms.bars()
+        return terms.bars()
     except StudyError as error:
         raise ExportError(f"{file}: data: {error}; give the study's bars with --data") from None
-    return exported_set(file, content, place, terms, bars, trust)
 
 
 def exported_set(

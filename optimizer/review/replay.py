@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.catalogue import METRICS
+from optimizer.errors import ExportError
 from optimizer.flow.parity import Parity, compare
 from optimizer.flow.prepared import run_flow
+from optimizer.review.book import BookResult, simulate_book
 from optimizer.review.exported import lacks, naming_export, open_export
-from optimizer.review.rerun import Rerun, is_held_back, rerun_set
-from optimizer.store.export import plain_values
+from optimizer.review.rerun import Rerun, Terms, is_held_back, rerun_set, set_study
+from optimizer.selection.record import read_selection
+from optimizer.selection.tried import everything_tried
+from optimizer.selection.verdict import Verdict, judge
+from optimizer.store.combination import Combination, checked_combination, is_combination
+from optimizer.store.export import plain_values, read_content
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.types import Bars
 
@@ -39,14 +45,15 @@ class Replay:
 
     Attributes:
         result: the result of the simulation; in-sample alone if ``sealed``.
-        recorded: the set as exported.
+        recorded: the set as exported; of a combination its metrics alone.
         differences: metrics that differ in any bit; empty where all are reproduced exactly.
-        study: name of the study that the set came from.
+        study: name of the study that the set came from, or of the combination.
         costs: the costs as ``[costs]`` of the study file.
         bars: the bars of the simulation.
-        again: what was simulated.
+        again: what was simulated; of a combination the inputs and the tile are those of its first set.
         parity: the event flow compared with the vectorized result, if it was asked for.
         sealed: whether the set was exported without its part of the holdout, which was sealed.
+        verdict: that on a combination, given every set ever tried on its bars; None of a set.
     """
 
     result: BacktestResult
@@ -58,6 +65,14 @@ class Replay:
     again: Rerun
     parity: Parity | None = None
     sealed: bool = False
+    verdict: Verdict | None = None
+
+    @property
+    def name(self) -> str:
+        """What was replayed, in words: the study and the number of the set, or the combination."""
+        if isinstance(self.result, BookResult):
+            return f"{self.study}, a combination of {len(self.result.members)} sets"
+        return f"{self.study} set {self.recorded['set']}"
 
 
 def replay(
@@ -75,8 +90,9 @@ def replay(
     ()
 
     Args:
-        path: a JSON or TOML export, or the folder of a study.
-        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
+        path: a JSON or TOML export, the file of a combination, or the folder of a study.
+        number: the rank of the set in an export, from 1, or its number in a study; None takes the best,
+            or the whole of a combination.
         data: the bars, where they are no longer at the path that the file names.
         events: run the set through the event flow too, and compare equity and fills.
         trust: approve the strategy file that the export names, for good. You need not for what you
@@ -93,8 +109,11 @@ def replay(
         DataError: the bars cannot be used.
     """
     file = Path(path)
+    moved = None if data is None else Path(data)
+    if number is None and not file.is_dir() and is_combination(content := read_content(file)):
+        return _replay_book(file, checked_combination(content, file), moved, events, trust)
     with naming_export(file):
-        opened = open_export(file, number, None if data is None else Path(data), trust)
+        opened = open_export(file, number, moved, trust)
         chosen, terms, bars = opened.document, opened.terms, opened.bars
         sealed = is_held_back(chosen, terms)
         again = rerun_set(chosen, terms, bars, sealed=sealed)
@@ -109,6 +128,67 @@ def replay(
     return Replay(
         again.result, chosen, differences, opened.study, terms.costs, bars, again, parity, sealed
     )
+
+
+def _replay_book(
+    file: Path, combination: Combination, data: Path | None, events: bool, trust: bool
+) -> Replay:
+    """As ``replay``, of a combination."""
+    if events and combination.rebalance != "never":
+        raise ExportError(
+            f"{file}: rebalance = {combination.rebalance}: the event flow moves no money between"
+            " accounts; replay one set of it by events with --set N"
+        )
+    members = [(one.export, one.share) for one in combination.members]
+    with naming_export(file):
+        again, own = simulate_book(file, members, combination.rebalance, data, trust)
+        recorded = {
+            "in_sample": combination.in_sample,
+            "out_of_sample": combination.out_of_sample,
+        }
+        result, parity = again.result, None
+        if lacking := _missing_metric(recorded, result):
+            raise ExportError(f"{file}: {lacking} is missing; combine the studies again")
+        differences = _differences(recorded, result)
+        if events:
+            base = file.resolve().parent
+            parities = []
+            for (content, _), one in zip(members, own, strict=True):
+                terms = Terms.of_export(content, base, data)
+                first = terms.first_bar
+                study = set_study(content["sets"][0], terms)
+                flow = run_flow(study, again.inputs.bars, first_bar=first, warm_up=first)
+                parities.append(compare(flow, 0, one))
+            parity = Parity(
+                len(result.equity),
+                sum(one.n_fills for one in parities),
+                tuple(
+                    f"member {place}: {line}"
+                    for place, one in enumerate(parities, 1)
+                    for line in one.differences
+                ),
+            )
+    costs = {**members[0][0]["costs"], "initial_cash": result.rules.initial_cash}
+    return Replay(
+        result,
+        recorded,
+        differences,
+        combination.name,
+        costs,
+        again.inputs.bars,
+        again,
+        parity,
+        verdict=_verdict(file, combination),
+    )
+
+
+def _verdict(file: Path, combination: Combination) -> Verdict:
+    """The verdict on a combination, given every set ever tried on its bars."""
+    try:
+        selection = read_selection(combination.selection)
+        return judge(selection, everything_tried(selection, combination.searches))
+    except (ArithmeticError, ValueError) as error:
+        raise ExportError(f"{file}: selection: {error}; combine the studies again") from None
 
 
 def _missing_metric(recorded: Mapping[str, Any], result: BacktestResult) -> str:

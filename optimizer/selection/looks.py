@@ -33,6 +33,21 @@ def verdict_look(manifest: Mapping[str, Any], winner: Mapping[Any, Any]) -> Look
     return _look(manifest, "verdict", hashlib.sha256(text.encode()).hexdigest())
 
 
+def combination_look(manifest: Mapping[str, Any], name: str, digest: str) -> Look | None:
+    """The look of the verdict on a combination of sets, which sees the book alone.
+
+    Args:
+        manifest: the manifest of one of the studies.
+        name: the name of the combination.
+        digest: the hash of its members and their shares.
+
+    Returns:
+        None where the studies have no holdout.
+    """
+    look = _look(manifest, "verdict", digest)
+    return None if look is None else replace(look, study_hash=digest, study=name)
+
+
 def unsealing(manifest: Mapping[str, Any]) -> Look | None:
     """The look of whoever opens the holdout for all sets.
 

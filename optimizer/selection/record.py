@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
@@ -280,6 +280,15 @@ class Selection:
     oos_sharpe_interval: tuple[Finite, Finite] | None = None
     drawdown_interval: tuple[Finite, Finite] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values that JSON can hold."""
+        content: dict[str, Any] = json.loads(self._text())
+        return content
+
+    def _text(self, indent: int | None = None) -> str:
+        # Not ``asdict``, which would copy every element of the tuples.
+        return json.dumps(vars(self), default=vars, indent=indent, allow_nan=False)
+
     def save(self, folder: StudyFolder) -> None:
         """Write ``selection.json``.
 
@@ -289,8 +298,7 @@ class Selection:
         Raises:
             StudyError: it cannot be written.
         """
-        # Not ``asdict``, which would copy every element of the tuples.
-        text = json.dumps(vars(self), default=vars, indent=1, allow_nan=False)
+        text = self._text(indent=1)
         path = folder.path / SELECTION
         save(path, lambda part: part.write_text(text + "\n"))
 
@@ -311,14 +319,28 @@ def load_selection(folder: StudyFolder) -> Selection | None:
     if not path.is_file():
         return None
     try:
-        # As JSON, whose lists a strict model takes for tuples.
-        return _SELECTION.validate_json(json.dumps(read_json(path)), strict=True)
+        return read_selection(read_json(path))
     except (OSError, ValueError) as error:
-        reason = problem_of(error) if isinstance(error, ValidationError) else error
         raise StudyError(
-            f"{path}: cannot be read: {reason}; `barsweep resume {folder.path}`"
+            f"{path}: cannot be read: {error}; `barsweep resume {folder.path}`"
             " judges the study again"
         ) from None
+
+
+def read_selection(content: Mapping[str, Any]) -> Selection:
+    """A selection from plain values, as ``Selection.to_dict`` gives them.
+
+    Args:
+        content: whatever was read.
+
+    Raises:
+        ValueError: a value is missing, of the wrong type or out of bounds; names it.
+    """
+    try:
+        # As JSON, whose lists a strict model takes for tuples.
+        return _SELECTION.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise ValueError(problem_of(error)) from None
 
 
 _SELECTION: TypeAdapter[Selection] = TypeAdapter(Selection)

@@ -125,15 +125,24 @@ def select(
         holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
-        holdout=_over_holdout(inputs, returns[0], held),
-        **_intervals(study, returns[0], inputs, selection),
+        holdout=over_holdout(inputs, returns[0], held),
+        **intervals(study, returns[0], inputs, selection),
     )
 
 
-def _over_holdout(
+def over_holdout(
     inputs: Inputs, returns: pd.Series[float], held: FloatArray
 ) -> HoldoutAlpha | None:
-    """What the winner earned beyond the benchmark over the holdout; ``held`` is per bar."""
+    """What a set earned beyond the benchmark over the holdout.
+
+    Args:
+        inputs: the prepared inputs of the study.
+        returns: the result of ``closing_returns``.
+        held: returns of the benchmark, shape (n_bars from the first decision on,).
+
+    Returns:
+        None without a holdout, or where it is too short.
+    """
     rules = inputs.rules
     closes = rules.closes(inputs.split, inputs.bars.n_bars)
     if not len(closes):
@@ -143,10 +152,20 @@ def _over_holdout(
     return holdout_alpha(own, market, rules.returns_per_year)
 
 
-def _intervals(
+def intervals(
     study: Study, returns: pd.Series[float], inputs: Inputs, selection: Selection
 ) -> dict[str, Any]:
-    """Bootstrap intervals of the winner in-sample and over the holdout, and the ratio to expect."""
+    """Bootstrap intervals of a set in-sample and over the holdout, and the ratio to expect.
+
+    Args:
+        study: the study, whose seed draws the resamples.
+        returns: the result of ``closing_returns``.
+        inputs: the prepared inputs of the study.
+        selection: what is known of the choice so far.
+
+    Returns:
+        Attributes of a ``Selection``.
+    """
     values, rates = np.asarray(returns, np.float64), risk_free_returns(inputs)
     yearly = math.sqrt(inputs.rules.returns_per_year)
     n_inside = inputs.rules.n_returns(inputs.first, inputs.split)

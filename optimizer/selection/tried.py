@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,11 +60,13 @@ def own_draws(selection: Selection) -> Float32Array:
     return np.array(selection.maxima, np.float32)
 
 
-def everything_tried(selection: Selection) -> Tried:
+def everything_tried(selection: Selection, parts: Sequence[tuple[str, str]] = ()) -> Tried:
     """What the ledger has on the bars of a study, together with what the study itself has tried.
 
     Args:
         selection: what the study recorded about its choice.
+        parts: the keys of the searches of the studies whose sets it combines, see ``Search``; what they
+            have tried is among its own.
     """
     if selection.search is None:
         return Tried.alone(selection)
@@ -71,8 +74,9 @@ def everything_tried(selection: Selection) -> Tried:
         ledger, place = read_ledger(), str(ledger_path())
     except StudyError as error:
         return Tried.alone(selection, f"{error}; only the sets of this study are counted")
-    own = [pair for pair in ledger.searches() if pair[1].key == selection.search.key]
-    others = ledger.overlapping(selection.search)
+    keys = {selection.search.key, *parts}
+    own = [pair for pair in ledger.searches() if pair[1].key in keys]
+    others = [pair for pair in ledger.overlapping(selection.search) if pair[1].key not in keys]
     problem = ""
     if ledger.broken is not None:
         problem = (
@@ -80,10 +84,10 @@ def everything_tried(selection: Selection) -> Tried:
             " removed: the ledger has been changed by hand"
         )
     elsewhere = larger_draws([one.maxima for one, _ in others])
-    n_own = max(selection.n_tried, *(search.n_sets for _, search in own), 0)
+    n_own = max(selection.n_tried, sum(search.n_sets for _, search in own))
     return Tried(
         n_sets=n_own + sum(search.n_sets for _, search in others),
-        n_studies=1 + len(others),
+        n_studies=max(len(parts), 1) + len(others),
         maxima=larger_draws([own_draws(selection), *(one.maxima for one, _ in own), elsewhere]),
         others=elsewhere,
         place=place,

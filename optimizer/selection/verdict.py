@@ -119,10 +119,10 @@ def _in_sample(selection: Selection, tried: Tried, p: float | None) -> str:
         return "p unknown in-sample: the set earns nothing of its own beyond the benchmark"
     own = family_wise(winner.alpha_t, selection.maxima)
     sets = counted(selection.n_tried, "set")
-    if tried.n_studies == 1 and tried.n_sets == selection.n_tried:
+    if tried.n_sets == selection.n_tried:
         return f"p {probability(p)} in-sample over {sets} tried on these bars"
     return (
-        f"p {probability(own)} in-sample over the {sets} of this study, {probability(p)} over all"
+        f"p {probability(own)} in-sample over its own {sets}, {probability(p)} over all"
         f" {tried.n_sets:,} tried on these bars in {tried.n_studies:,}"
         f" {'study' if tried.n_studies == 1 else 'studies'}"
     )

@@ -100,7 +100,18 @@ def export_content(folder: Path, number: int | None) -> dict[str, Any]:
     """
     opened = StudyFolder.open(folder)
     frame = _rows(opened, 1, () if number is None else (number,))
-    return checked_export(_document(opened.manifest(), frame, folder / "best.json"), folder)
+    return content_of(opened, frame, folder / "best.json")
+
+
+def content_of(folder: StudyFolder, frame: pd.DataFrame, path: Path) -> dict[str, Any]:
+    """What an export of parameter sets holds, without writing it.
+
+    Args:
+        folder: the folder of the study.
+        frame: whole rows of results.
+        path: the path of the file, from whose folder the paths in it count.
+    """
+    return checked_export(_document(folder.manifest(), frame, path), path)
 
 
 def _rows(folder: StudyFolder, top: int, numbers: Sequence[int]) -> pd.DataFrame:
@@ -282,6 +293,18 @@ def load_export(path: str | Path) -> dict[str, Any]:
         ExportError: it cannot be read, or is not an export; names the file and the key.
     """
     file = Path(path)
+    return checked_export(read_content(file), file)
+
+
+def read_content(file: Path) -> Any:
+    """What a file holds that may be an export.
+
+    Args:
+        file: a JSON or TOML file.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
     suffix = file.suffix.lower()
     if file.is_dir():
         raise ExportError(f"{file}: a folder; expected a file that `barsweep export` wrote")
@@ -296,7 +319,7 @@ def load_export(path: str | Path) -> dict[str, Any]:
         )
     try:
         text = read_text(file)
-        content = parse_json(text) if suffix == ".json" else tomllib.loads(text)
+        return parse_json(text) if suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ExportError(f"{file}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -305,7 +328,6 @@ def load_export(path: str | Path) -> dict[str, Any]:
             f"{file}: cannot be read as {suffix[1:].upper()}: {reason}; put the file back as it was, or"
             " export the study again"
         ) from None
-    return checked_export(content, file)
 
 
 def checked_export(content: Any, file: Path) -> dict[str, Any]:

@@ -114,6 +114,11 @@ class StudyFolder(Results):
             StudyError: there is no study in it.
         """
         folder = cls(path)
+        if path.is_file():
+            raise StudyError(
+                f"{path}: a file; expected the folder of a study. Of exported sets and combinations"
+                " `barsweep replay` gives the figures, and `barsweep tearsheet` a page"
+            )
         if not folder.manifest_path.is_file():
             raise StudyError(f"{path}: no study here; expected a folder that `barsweep run` wrote")
         return folder

@@ -46,6 +46,7 @@ class BacktestResult:
         bars: the bars, to the last one of ``equity``.
         rules: the rules of the account.
         waiting: what ``orders_next`` is made of, see ``Recording``.
+        sums: what the metrics are made of, likewise.
     """
 
     parameters: dict[str, Value]
@@ -57,6 +58,7 @@ class BacktestResult:
     bars: Bars
     rules: Rules
     waiting: Mapping[int, FloatArray] = field(default_factory=dict)
+    sums: Mapping[int, FloatArray] = field(default_factory=dict)
 
     def before_holdout(self, n_bars: int) -> BacktestResult:
         """The in-sample part alone, as if nothing were known of the bars after it.
@@ -74,6 +76,7 @@ class BacktestResult:
             regimes=self.regimes.iloc[:n_bars],
             bars=self.bars.head(stop),
             waiting={stop: self.waiting[stop]},
+            sums={n: sums for n, sums in self.sums.items() if n == stop},
         )
 
     @property
@@ -98,7 +101,7 @@ class BacktestResult:
         return np.cumsum(changes, axis=0)
 
     @cached_property
-    def _values(self) -> FloatArray:
+    def values(self) -> FloatArray:
         """Signed value of each position at each close, money, shape (n_bars, n_symbols)."""
         closes = self.bars.close[self._first :]
         return np.asarray(self._lots * closes * self.rules.lot_money)
@@ -112,7 +115,7 @@ class BacktestResult:
     def weights(self) -> pd.DataFrame:
         """Signed value of each position at the close over equity, a column per symbol; 0 after ruin."""
         equity = self.equity.to_numpy(np.float64)[:, np.newaxis]
-        shares = np.divide(self._values, equity, out=np.zeros_like(self._values), where=equity > 0)
+        shares = np.divide(self.values, equity, out=np.zeros_like(self.values), where=equity > 0)
         return self._by_symbol(shares)
 
     def _by_symbol(self, values: FloatArray) -> pd.DataFrame:
@@ -187,7 +190,7 @@ class BacktestResult:
             Columns ``by``, ``name`` and ``profit`` (money, net of costs).
         """
         gained = np.diff(self.equity.to_numpy(np.float64), prepend=self.rules.initial_cash)
-        held = dict(zip(self.bars.symbols, self._values[-1].tolist(), strict=True))
+        held = dict(zip(self.bars.symbols, self.values[-1].tolist(), strict=True))
         return attribution(pd.Series(gained, self.equity.index), held, self.fills, self.regimes)
 
     def plot(self) -> go.Figure:

@@ -35,11 +35,14 @@ class Recording:
         fills: shape (n_bars, n_symbols, n_kinds, 4), see ``kernels.codes``.
         waiting: the rows LOTS, ORDER, LEVEL and LEFT of ``kernels.layout``, shape (4, n_symbols), after
             the last bar in-sample and after the last bar, by the number of bars until then.
+        sums: the rows of ``kernels.layout`` of the lane at the same times, shape (N_LANE_ROWS,); its sums
+            are those of the period that ends there.
     """
 
     equity: FloatArray
     fills: FloatArray
     waiting: dict[int, FloatArray] = field(default_factory=dict)
+    sums: dict[int, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, n_bars: int, n_symbols: int, *, fills: bool = True) -> Recording:
@@ -51,6 +54,17 @@ class Recording:
         """
         shape = (n_bars if fills else 0, n_symbols, len(FILL_KINDS), 4)
         return cls(np.full(n_bars, np.nan), np.zeros(shape))
+
+    def keep(self, accounts: Accounts, n_bars: int) -> None:
+        """Keep what lane 0 waits for and has summed.
+
+        Args:
+            accounts: the accounts of the blocks.
+            n_bars: the number of bars until now.
+        """
+        self.sums[n_bars] = accounts.lanes[0, :, 0].copy()
+        lane = accounts.by_symbol[0, :, :, 0]
+        self.waiting[n_bars] = lane[:, [row_of(offset) for offset in _WAITING]].T.copy()
 
 
 @dataclass(eq=False)
@@ -98,6 +112,29 @@ class Accounts:
             else layout.aligned_zeros((n_symbols, layout.STRIDE)),
             layout.aligned_zeros((n_ranks,)),
         )
+
+    @property
+    def by_symbol(self) -> FloatArray:
+        """The positions, shape (n_blocks, n_symbols, N_SYMBOL_ROWS, STRIDE)."""
+        n_blocks, n_symbols = self.pending.shape
+        return self.positions.reshape(n_blocks, n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
+
+    def start_period(self, inputs: Inputs, first: int) -> None:
+        """Begin the sums of the metrics again.
+
+        A trade that is open starts again at its value there: its profit so far is of the period before.
+
+        Args:
+            inputs: the prepared inputs of the study.
+            first: the first bar of the period.
+        """
+        lanes, held = self.lanes, self.by_symbol
+        lanes[:, row_of(layout.PEAK)] = lanes[:, row_of(layout.EQUITY)]
+        lanes[:, row_of(layout.PEAK) + 1 :] = 0.0
+        lanes[:, row_of(layout.CLOSED)] = lanes[:, row_of(layout.EQUITY)]
+        lot_values = inputs.bars.close[first - 1] * inputs.rules.lot_money
+        lots = held[:, :, row_of(layout.LOTS)]
+        held[:, :, row_of(layout.FLOW)] = -(lots * lot_values[:, np.newaxis])
 
 
 def walk(
@@ -225,11 +262,6 @@ def simulate_blocks(
         )
         return out
 
-    def keep_waiting(n_bars: int) -> None:
-        shape = (-1, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
-        lane = accounts.positions.reshape(shape)[0, :, :, 0]
-        recording.waiting[n_bars] = lane[:, [row_of(offset) for offset in _WAITING]].T.copy()
-
     def sums_so_far(*offsets: np.uint64) -> FloatArray:
         rows = state[:, [row_of(offset) for offset in offsets], : layout.LANES]
         return rows.transpose(1, 0, 2).reshape(len(offsets), -1)
@@ -249,21 +281,14 @@ def simulate_blocks(
     sums = np.diff(np.stack([so_far[bound][0] for bound in inputs.alpha_bounds]), axis=0)
     alphas = score(inputs, sums, totals, squares, products, maxima)
     in_sample = metrics(begin, inputs.first, inputs.split)
-    keep_waiting(inputs.split)
+    recording.keep(accounts, inputs.split)
     if inputs.split == bars.n_bars:
         return TileResult(in_sample, np.full_like(in_sample, np.nan), moments, alphas)
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
-    state[:, row_of(layout.PEAK)] = state[:, row_of(layout.EQUITY)]
-    state[:, row_of(layout.PEAK) + 1 :] = 0.0
-    state[:, row_of(layout.CLOSED)] = state[:, row_of(layout.EQUITY)]
-    # A trade that is open at the split starts again at its value there: its profit so far is
-    # in-sample.
-    held = accounts.positions.reshape(n, bars.n_symbols, layout.N_SYMBOL_ROWS, layout.STRIDE)
-    lot_values = bars.close[inputs.split - 1] * rules.lot_money
-    held[:, :, row_of(layout.FLOW)] = -(held[:, :, row_of(layout.LOTS)] * lot_values[:, np.newaxis])
+    accounts.start_period(inputs, inputs.split)
     advance(inputs.split, bars.n_bars)
     out_of_sample = metrics(begin, inputs.split, bars.n_bars)
-    keep_waiting(bars.n_bars)
+    recording.keep(accounts, bars.n_bars)
     return TileResult(in_sample, out_of_sample, moments, alphas)
 
 

@@ -59,10 +59,18 @@ def simulate_single(
     branch = space.branches[0]
     inputs = prepare(bars, space, rules, study.validation.holdout, first_bar, warm_up=warm_up)
     tile = Tile.of(branch, branch.lanes({}))
-    keys, _ = tile.regime_keys()
+    return inputs, tile, record(inputs, tile, tile_regimes(bars, tile))
+
+
+def tile_regimes(bars: Bars, tile: Tile) -> dict[RegimeKey, MarketRegime]:
+    """What the regime models say that a tile names.
+
+    Args:
+        bars: the bars of all symbols.
+        tile: the tile.
+    """
     wanted = bool(tile.strategy.regime_values)
-    regimes = {key: fit_key(bars, key, wanted)[0] for key in keys}
-    return inputs, tile, record(inputs, tile, regimes)
+    return {key: fit_key(bars, key, wanted)[0] for key in tile.regime_keys()[0]}
 
 
 def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]) -> BacktestResult:
@@ -79,6 +87,35 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]
     bars = inputs.bars
     recording = Recording.empty(bars.n_bars, bars.n_symbols)
     result = simulate_blocks(inputs, lay_out_blocks([tile], inputs, regimes), 0, 1, recording)
+    return recorded(
+        inputs,
+        tile,
+        regimes,
+        recording,
+        metric_values(result.in_sample[0]),
+        metric_values(result.out_of_sample[0]) if inputs.split < bars.n_bars else None,
+    )
+
+
+def recorded(
+    inputs: Inputs,
+    tile: Tile,
+    regimes: Mapping[RegimeKey, MarketRegime],
+    recording: Recording,
+    in_sample: dict[str, float],
+    out_of_sample: dict[str, float] | None,
+) -> BacktestResult:
+    """What one parameter set did, from its recording.
+
+    Args:
+        inputs, tile, regimes: the arguments that ``record`` takes.
+        recording: what its lane did.
+        in_sample, out_of_sample: its metrics by name; the latter None without a holdout.
+
+    Returns:
+        Equity, fills and metrics.
+    """
+    bars = inputs.bars
     index = pd.DatetimeIndex(bars.timestamps[inputs.first :], name="timestamp", tz="UTC")
     codes = regimes[tile.regime_keys()[0][0]].codes
     values: dict[str, Value] = {name: float(array[0]) for name, array in tile.columns.items()}
@@ -86,14 +123,13 @@ def record(inputs: Inputs, tile: Tile, regimes: Mapping[RegimeKey, MarketRegime]
         parameters={"strategy": tile.strategy.name, "classifier": tile.classifier, **values},
         equity=pd.Series(recording.equity[inputs.first :], index, name="equity"),
         fills=fill_table(inputs, recording),
-        in_sample=metric_values(result.in_sample[0]),
-        out_of_sample=metric_values(result.out_of_sample[0])
-        if inputs.split < bars.n_bars
-        else None,
+        in_sample=in_sample,
+        out_of_sample=out_of_sample,
         regimes=pd.Series(codes[inputs.first :], index, name="regime"),
         bars=bars,
         rules=inputs.rules,
         waiting=recording.waiting,
+        sums=recording.sums,
     )
 
 

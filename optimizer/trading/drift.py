@@ -209,13 +209,13 @@ def drift(
             accept_revisions=True,
             trust=trust,
         )
-        live = _live(source, found, file, cash, positions, start, stop)
+        live = _live(source, found, file, number, cash, positions, start, stop)
         if found.look is not None and live.steps.start < found.history.n_recorded:
             split, study = found.look
             note_look(sealed_look(study, found.history.recorded, split, found.number))
         ratio, where = expect, "--expect"
         if expect is None:
-            ratio, where = _ratio_to_expect(file, found)
+            ratio, where = _ratio_to_expect(file, number, found)
         return _compared(found, live, ratio, where, rate)
 
 
@@ -223,6 +223,7 @@ def _live(
     source: Path,
     found: TradingSet,
     file: Path,
+    number: int | None,
     cash: float | None,
     positions: str | Path | None,
     start: str | None,
@@ -234,7 +235,7 @@ def _live(
                 f"{source}: a session knows its account and its bars; --cash, --positions, --from and"
                 " --to are for tables of fills"
             )
-        content, _, base = read_export(file, None)
+        content, _, base = read_export(file, number)
         references = [(base / content["data"]["path"]).resolve(), bars_of_export(file)]
         return read_session(source, found, references)
     if not source.exists():
@@ -247,12 +248,12 @@ def _live(
     return read_fills(source, found, account, start, stop)
 
 
-def _ratio_to_expect(file: Path, found: TradingSet) -> tuple[float | None, str]:
+def _ratio_to_expect(file: Path, number: int | None, found: TradingSet) -> tuple[float | None, str]:
     """The Sharpe ratio to expect of a set by its study, where that is in the folder of the export."""
     folder = file if file.is_dir() else file.parent
     if not (folder / MANIFEST).is_file():
         return None, ""
-    content, _, _ = read_export(file, None)
+    content, _, _ = read_export(file, number)
     try:
         if StudyFolder.open(folder).manifest()["study_hash"] != content["study"]["hash"]:
             return None, ""

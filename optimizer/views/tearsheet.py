@@ -42,8 +42,7 @@ def daily_returns(replayed: Replay) -> pd.Series[float]:
         UTC without a time zone; named after study and set.
     """
     equity = replayed.result.equity
-    name = f"{replayed.study} set {replayed.recorded['set']}"
-    return _daily(equity, float(replayed.costs["initial_cash"])).rename(name)
+    return _daily(equity, float(replayed.costs["initial_cash"])).rename(replayed.name)
 
 
 def daily_benchmark(replayed: Replay, benchmark: str) -> pd.Series[float]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.names import STRESS_PAGE
 
@@ -51,6 +52,7 @@ def write_report(
     from optimizer.views.report.content import gather
     from optimizer.views.report.page import page
 
+    StudyFolder.open(Path(folder))  # refuses what is none before a file in it is
     name = "report.html" if number is None else f"report-{number}.html"
     path = Path(out) if out is not None else Path(folder) / name
     check_output(path, HTML, "a report")

@@ -126,7 +126,7 @@ def test_commands_are_listed_in_the_order_of_use() -> None:
             "unseal",
         ),
         *("ledger", "export", "replay", "stress", "tearsheet", "orders", "trade", "drift"),
-        *("reoptimize", "flow", "trace", "bench"),
+        *("reoptimize", "combine", "flow", "trace", "bench"),
         *("data", "analytics"),
     ]
 

@@ -131,8 +131,7 @@ def test_what_others_tried_stands_beside_the_study_s_own() -> None:
     assert verdict.p == pytest.approx(0.1)
     assert verdict.words == PROMISING and judge(found).words == SKILL
     assert verdict.reasons[0].text == (
-        "p 0.01 in-sample over the 10 sets of this study, 0.1 over all 310 tried on these bars in 3"
-        " studies"
+        "p 0.01 in-sample over its own 10 sets, 0.1 over all 310 tried on these bars in 3 studies"
     )
     corrected = deflated(found, tried).sets[0]
     assert corrected.own_p == pytest.approx(0.01) and corrected.p == pytest.approx(0.1)

@@ -435,7 +435,7 @@ def test_two_studies_end_with_the_same_p_value_in_either_order(
     assert any(own != corrected for own, corrected in first.values())
     results.show_study(tmp_path / "12 1", 3)
     shown = capsys.readouterr().out
-    assert "over the 24 sets of this study, " in shown
+    assert "over its own 24 sets, " in shown
     assert " over all 48 tried on these bars in 2 studies" in shown
     assert f"ledger:  {tmp_path / '21.db'}" in shown
 
