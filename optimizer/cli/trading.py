@@ -116,6 +116,7 @@ class Brokers(StrEnum):
 
     PAPER = "paper"
     ALPACA = "alpaca"
+    CCXT = "ccxt"
 
 
 def trade(

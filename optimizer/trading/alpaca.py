@@ -9,7 +9,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,11 +141,14 @@ class AlpacaBroker:
                 )
         return Account(float(money["cash"]), positions)
 
-    async def open_orders(self, symbols: Sequence[str]) -> Mapping[str, str]:
+    async def open_orders(
+        self, symbols: Sequence[str], own: Collection[str] = ()
+    ) -> Mapping[str, str]:
         """The symbols of open orders in some symbols, by client order ID.
 
         Args:
             symbols: the symbols.
+            own: IDs of orders, which are the client order IDs.
         """
         query = urllib.parse.urlencode(
             {"status": "open", "limit": 500, "symbols": ",".join(symbols)}

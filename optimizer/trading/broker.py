@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -113,11 +113,14 @@ class TradingBroker(Protocol):
             symbols: the symbols that matter; others are left out.
         """
 
-    async def open_orders(self, symbols: Sequence[str]) -> Mapping[str, str]:
-        """The symbols of all open orders in some symbols, by client order ID.
+    async def open_orders(
+        self, symbols: Sequence[str], own: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """The symbols of all open orders in some symbols, by ID.
 
         Args:
             symbols: the symbols.
+            own: IDs of orders; others are named by their client order IDs.
         """
 
     async def clock(self) -> np.datetime64 | None:
@@ -178,11 +181,14 @@ class DryRun:
         """
         return await self._broker.account(symbols)
 
-    async def open_orders(self, symbols: Sequence[str]) -> Mapping[str, str]:
+    async def open_orders(
+        self, symbols: Sequence[str], own: Collection[str] = ()
+    ) -> Mapping[str, str]:
         """The open orders of the session: none.
 
         Args:
             symbols: the symbols that matter.
+            own: IDs of orders.
         """
         return {}
 

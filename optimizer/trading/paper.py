@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +156,14 @@ class PaperBroker:
         units = dict(zip(self._symbols, self._rules.lot_units.tolist(), strict=True))
         return account_of(cash, {name: lots[name] * units[name] for name in lots}, symbols)
 
-    async def open_orders(self, symbols: Sequence[str]) -> Mapping[str, str]:
+    async def open_orders(
+        self, symbols: Sequence[str], own: Collection[str] = ()
+    ) -> Mapping[str, str]:
         """The symbols of open orders by ID.
 
         Args:
             symbols: the symbols that matter.
+            own: IDs of orders, which are the client order IDs.
         """
         query = sa.select(_ORDERS).where(_ORDERS.c.status == "open", _ORDERS.c.symbol.in_(symbols))
         with self._engine.begin() as connection:

@@ -20,6 +20,8 @@ from optimizer.review.exported import naming_export
 from optimizer.store.names import MANIFEST
 from optimizer.trading.alpaca import AlpacaBroker
 from optimizer.trading.broker import DryRun, TradingBroker
+from optimizer.trading.ccxt_broker import CcxtBroker, refuse_spot
+from optimizer.trading.ccxt_exchange import CcxtExchange
 from optimizer.trading.feeds import Feed, GrowingFeed, ReplayedFeed
 from optimizer.trading.journal import Journal
 from optimizer.trading.limits import Limits
@@ -30,6 +32,9 @@ from optimizer.types import Bars
 
 JOURNAL, PAPER = "trade.db", "paper.db"
 """Files of a session: what it remembers, and the account of the paper broker."""
+
+UNDER_WAY = 5.0
+"""Seconds for which an order without an answer may still be on its way to an exchange of ccxt."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Settings:
         limits: what else stops it.
     """
 
-    broker: Literal["paper", "alpaca"] = "paper"
+    broker: Literal["paper", "alpaca", "ccxt"] = "paper"
     live: bool = False
     replay: bool = False
     start: str | None = None
@@ -105,6 +110,8 @@ def session_of(
         # Refuses what no broker can fill, before anything is written.
         plan = found.prepared()
         plan.opened(broker=_Nowhere())
+        if settings.broker == "ccxt":
+            refuse_spot(plan.rules)
     folder = out or Path("out") / f"{found.name}-{'trade' if settings.live else 'dry'}"
     if (folder / MANIFEST).exists():
         raise StudyError(f"{folder}: holds a study; give another --out")
@@ -122,7 +129,7 @@ def session_of(
                 session = Session(
                     found,
                     lambda: _known(found, settings),
-                    lambda plan: _broker(plan, settings, folder),
+                    lambda plan: _broker(plan, settings, folder, say),
                     feed,
                     journal,
                     trace=trace,
@@ -191,14 +198,21 @@ def _feed(found: TradingSet, settings: Settings, say: Callable[[str], None]) -> 
     )
 
 
-def _broker(plan: PreparedFlow, settings: Settings, folder: Path) -> TradingBroker:
+def _broker(
+    plan: PreparedFlow, settings: Settings, folder: Path, say: Callable[[str], None]
+) -> TradingBroker:
+    rules, bars, timeout = plan.rules, plan.bars, settings.limits.timeout
+    broker: TradingBroker
     if settings.broker == "alpaca":
-        account = AlpacaBroker(timeout=settings.limits.timeout)
-        return account if settings.live else DryRun(account)
-    rules = plan.rules
-    cash = rules.initial_cash if settings.cash is None else settings.cash
-    bars = plan.bars
-    broker: TradingBroker = PaperBroker(
-        folder / PAPER, plan.specs[0], rules, bars.symbols, bars.bars_per_year, cash
-    )
+        broker = AlpacaBroker(timeout=timeout)
+    elif settings.broker == "ccxt":
+        window = min(UNDER_WAY, timeout / 2.0)
+        exchange = CcxtExchange(timeout=timeout, window=window)
+        lots = dict(zip(bars.symbols, rules.lot_units.tolist(), strict=True))
+        broker = CcxtBroker(exchange, lots, window=window, say=say)
+    else:
+        cash = rules.initial_cash if settings.cash is None else settings.cash
+        broker = PaperBroker(
+            folder / PAPER, plan.specs[0], rules, bars.symbols, bars.bars_per_year, cash
+        )
     return broker if settings.live else DryRun(broker)

@@ -281,8 +281,9 @@ class Session:
 
     async def _look_around(self, symbols: Sequence[str]) -> None:
         """Name open orders that are not of this session, and cancel what an earlier one has left."""
-        found = await self._call("open orders", lambda: self._open_broker.open_orders(symbols))
-        own = {event.order_id for event in self._journal.events() if event.kind == "sent"}
+        events = self._journal.events()
+        own = {one.order_id for one in events if one.kind == "sent" and one.order_id is not None}
+        found = await self._call("open orders", lambda: self._open_broker.open_orders(symbols, own))
         for id, symbol in found.items():
             if id in own:
                 await self._cancel(id, symbol)

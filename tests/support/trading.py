@@ -1,15 +1,23 @@
 """A small study that is exported to trade, and a process that is killed while it trades.
 
-``python -m tests.support.trading BEST.json BARS FOLDER`` trades undisturbed in FOLDER/whole. Then for
-each line that it reads it forks a child that trades in FOLDER/killed, as far as it comes, and prints the
-child's process ID, and then how it ended.
+``python -m tests.support.trading BEST.json BARS FOLDER [SETTINGS]`` forks a child for each line that it
+reads, which names a folder in FOLDER. The child trades there, as far as it comes; what is printed is its
+process ID, and then how it ended. SETTINGS are those of ``Settings``, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
+import json
 import os
+import random
+import signal
+import sqlite3
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +26,13 @@ import tomli_w
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.study_file.load import load_study
+from optimizer.trading.limits import Limits
 from optimizer.trading.run import Settings, session_of
 from optimizer.types import Bars
+from tests.support.processes import wait_until
 from tests.support.studies import mapping, random_bars, write_bars
+
+ROOT = Path(__file__).resolve().parents[2]
 
 N_STUDY, N_DAYS = 150, 250
 EVERY = random_bars(N_STUDY + N_DAYS)
@@ -37,19 +49,66 @@ def exported(home: Path, name: str, bars: Bars, /, **tables: Any) -> Path:
     return export_sets(home / "out")
 
 
-def trade(best: str, bars: str, folder: Path) -> None:
-    settings = Settings(live=True, replay=True)
+def bars_taken(folder: Path) -> int:
+    """How many bars a session has taken, by its journal."""
+    if not (folder / "trade.db").exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(folder / "trade.db", timeout=30.0)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM bars").fetchone()[0])
+        except sqlite3.OperationalError:  # it has no tables yet
+            return 0
+
+
+def reached(folder: Path, n_bars: int) -> bool:
+    """Wait until a session has taken so many bars."""
+    return wait_until(lambda: bars_taken(folder) >= n_bars, 60.0)
+
+
+def traded_and_killed(
+    best: Path, bars: Path, folder: Path, n_bars: int, n_kills: int, **settings: Any
+) -> None:
+    """Trade in the folder ``killed``, in processes that are killed at some moment of some bar."""
+    given = json.dumps({"live": True, "replay": True, **settings})
+    command = [sys.executable, "-m", "tests.support.trading", best, bars, folder, given]
+    draw = random.Random()
+    n_killed = 0
+    with subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+        while True:
+            server.stdin.write("killed\n")
+            server.stdin.flush()
+            child = int(server.stdout.readline())
+            if n_killed < n_kills:
+                wanted = bars_taken(folder / "killed") + draw.randint(1, n_bars // n_kills)
+                assert reached(folder / "killed", wanted)
+                time.sleep(draw.uniform(0.0, 0.05))
+                os.kill(child, signal.SIGKILL)
+            ended = int(server.stdout.readline())
+            if ended == 0:
+                break
+            assert ended == signal.SIGKILL
+            n_killed += 1
+        server.stdin.close()
+    assert n_killed == n_kills
+
+
+def trade(best: str, bars: str, folder: Path, settings: Settings) -> None:
     with session_of(best, settings, data=bars, out=folder) as (session, _):
         asyncio.run(session.run())
 
 
-def main(best: str, bars: str, folder: str) -> None:
-    trade(best, bars, Path(folder) / "whole")
-    print("ready", flush=True)
-    for _ in sys.stdin:
+def main(best: str, bars: str, folder: str, given: str = "{}") -> None:
+    values = json.loads(given)
+    settings = Settings(**{**values, "limits": Limits(**values.get("limits", {}))})
+    if settings.broker == "ccxt":
+        importlib.import_module("ccxt")  # once, for all children
+    for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            trade(best, bars, Path(folder) / "killed")
+            trade(best, bars, Path(folder) / line.strip(), settings)
             os._exit(0)
         print(child, flush=True)
         print(os.waitpid(child, 0)[1], flush=True)

@@ -71,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("run", "barsweep run: missing argument 'STUDY'; see `barsweep run --help`"),
         ("plot out", "barsweep plot: missing option '--heatmap'; see `barsweep plot --help`"),
         ("show out --top", "barsweep show: option '--top' requires an argument; see `barsweep show"),
-        ("trade out/best.json", "trade: missing option '--broker', one of paper, alpaca; see"),
+        ("trade out/best.json", "trade: missing option '--broker', one of paper, alpaca, ccxt; see"),
         # Conditions.
         ("show out --where |", "show: --where is empty; give a condition such as"),
         ("show out --where |  ", "show: --where is empty; give a condition such as"),

@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,18 +24,17 @@ from optimizer.trading.journal import Event, Journal
 from optimizer.trading.limits import KINDS, LimitError, Limits
 from optimizer.trading.paper import PaperBroker
 from optimizer.trading.plan import open_to_trade
+from optimizer.trading.run import Settings
 from optimizer.trading.session import Session
 from optimizer.types import Bars, Order
 from tests.support.command import barsweep
-from tests.support.processes import wait_until
 from tests.support.studies import write_bars
-from tests.support.trading import EVERY, N_STUDY
+from tests.support.trading import EVERY, N_STUDY, trade, traded_and_killed
 
 N_BARS = 40
 """Bars that most sessions here trade, after those of the study."""
 
 FAST = Limits(timeout=0.2, outage=5.0, retry=0.01)
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class Odd(PaperBroker):
@@ -460,22 +455,6 @@ def test_a_feed_without_new_bars_is_stale(trader: Trader, tmp_path: Path) -> Non
 # --- Kills -------------------------------------------------------------------------------------------
 
 
-def bars_taken(folder: Path) -> int:
-    """How many bars a session has taken, by its journal."""
-    if not (folder / "trade.db").exists():
-        return 0
-    with contextlib.closing(sqlite3.connect(folder / "trade.db", timeout=30.0)) as connection:
-        try:
-            return int(connection.execute("SELECT count(*) FROM bars").fetchone()[0])
-        except sqlite3.OperationalError:  # it has no tables yet
-            return 0
-
-
-def reached(folder: Path, n_bars: int) -> bool:
-    """Wait until a session has taken so many bars."""
-    return wait_until(lambda: bars_taken(folder) >= n_bars, 60.0)
-
-
 def test_sigkill_at_random_moments_loses_and_doubles_no_order(best: Path, tmp_path: Path) -> None:
     """Real processes, each killed at some moment of some bar, of which the next one goes on.
 
@@ -485,30 +464,8 @@ def test_sigkill_at_random_moments_loses_and_doubles_no_order(best: Path, tmp_pa
     n_kills = 50 if "BARSWEEP_EXPLORE" in os.environ else 4
     n_bars = 20 + n_kills
     bars = write_bars(tmp_path / "bars.parquet", EVERY.head(N_STUDY + n_bars))
-    command = [sys.executable, "-m", "tests.support.trading", best, bars, tmp_path]
-    draw = random.Random()
-    n_killed = 0
-    with subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdin is not None and server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-        while True:
-            server.stdin.write("go\n")
-            server.stdin.flush()
-            child = int(server.stdout.readline())
-            if n_killed < n_kills:
-                wanted = bars_taken(tmp_path / "killed") + draw.randint(1, n_bars // n_kills)
-                assert reached(tmp_path / "killed", wanted)
-                time.sleep(draw.uniform(0.0, 0.05))
-                os.kill(child, signal.SIGKILL)
-            ended = int(server.stdout.readline())
-            if ended == 0:
-                break
-            assert ended == signal.SIGKILL
-            n_killed += 1
-        server.stdin.close()
-    assert n_killed == n_kills
+    trade(str(best), str(bars), tmp_path / "whole", Settings(live=True, replay=True))
+    traded_and_killed(best, bars, tmp_path, n_bars, n_kills)
     one, other = (account_of(tmp_path / name) for name in ("whole", "killed"))
     assert one == other and len(one[2]) > 10
     for table in ("orders", "fills", "equity"):

@@ -1,0 +1,226 @@
+"""An exchange of ccxt, as the environment names it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from optimizer.errors import BrokerError, DataError
+from optimizer.extras import optional_module
+from optimizer.text import one_line
+from optimizer.trading.broker import OutageError
+
+EXCHANGE, SANDBOX, ADDRESS = "CCXT_EXCHANGE", "CCXT_SANDBOX", "CCXT_ADDRESS"
+"""Variables of the environment: the exchange, whether its sandbox is meant, and another address."""
+
+_Result = TypeVar("_Result")
+
+
+class NotThereError(BrokerError):
+    """The exchange has no such order."""
+
+
+class RefusedError(BrokerError):
+    """The exchange refuses what was asked, and would refuse it again."""
+
+
+class CcxtExchange:
+    """One exchange, asked one thing at a time.
+
+    Keys come from the environment, named as ccxt's own programs name them, such as ``BINANCE_APIKEY`` and
+    ``BINANCE_SECRET``. They are in no file, message or log.
+
+    Args:
+        environment: the variables ``CCXT_EXCHANGE`` and, with keys, those of the exchange;
+            ``CCXT_SANDBOX=off`` trades with real money; None takes those of this process.
+        keys: whether an account is meant, and not only what everybody may see. Without them the bars are
+            those of the exchange itself and not of its sandbox.
+        timeout: seconds that an answer may take.
+        window: seconds after which the exchange refuses a request that was under way for so long, where
+            it knows such a limit.
+
+    Raises:
+        BrokerError: ccxt or the exchange is missing, a key is, or the address is neither one of https nor
+            one of this machine.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        keys: bool = True,
+        timeout: float = 10.0,
+        window: float = 5.0,
+    ) -> None:
+        variables = os.environ if environment is None else environment
+        self.name = variables.get(EXCHANGE, "").strip().lower()
+        if not self.name:
+            raise BrokerError(f"ccxt: {EXCHANGE}: not set; name an exchange, such as binance")
+        try:
+            self._library = optional_module("ccxt", "crypto")
+        except DataError as error:
+            raise BrokerError(str(error)) from None
+        if self.name not in self._library.exchanges:
+            raise BrokerError(f"ccxt: {EXCHANGE}: {self.name}: no such exchange in ccxt")
+        sandbox = variables.get(SANDBOX) or "on"
+        if sandbox not in ("on", "off"):
+            raise BrokerError(f"ccxt: {SANDBOX}: {sandbox}: expected on or off (real money)")
+        options = {
+            "defaultType": "spot",
+            "fetchMarkets": {"types": ["spot"]},
+            "adjustForTimeDifference": True,
+            "recvWindow": int(window * 1000.0),
+        }
+        self._exchange = getattr(self._library, self.name)(
+            {"enableRateLimit": True, "timeout": int(timeout * 1000.0), "options": options}
+        )
+        self._exchange.has["fetchCurrencies"] = False  # needs rights that trading does not
+        self._exchange.session.max_redirects = 0  # would take the keys to another host
+        self._keys: list[str] = []
+        if keys:
+            self._take_keys(variables)
+        if keys and sandbox == "on":
+            try:
+                self._exchange.set_sandbox_mode(True)
+            except self._library.NotSupported:
+                raise BrokerError(
+                    f"{self.name}: has no sandbox; choose another exchange, or set {SANDBOX}=off to trade"
+                    " with real money"
+                ) from None
+        self._move_to(variables.get(ADDRESS, ""))
+        self._lock = threading.Lock()
+        self._is_ready = False
+
+    def _take_keys(self, variables: Mapping[str, str]) -> None:
+        needed = {
+            name: f"{self.name}_{name}".upper()
+            for name, is_needed in self._exchange.requiredCredentials.items()
+            if is_needed
+        }
+        missing = [variable for variable in needed.values() if not variables.get(variable)]
+        if missing:
+            raise BrokerError(
+                f"{self.name}: {' and '.join(missing)}: not set; put the keys of your account into the"
+                " environment"
+            )
+        self._variables = tuple(needed.values())
+        for name, variable in needed.items():
+            setattr(self._exchange, name, variables[variable])
+            self._keys.append(variables[variable])
+
+    def _move_to(self, address: str) -> None:
+        if not address:
+            return
+        parts = urllib.parse.urlsplit(address)
+        own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
+        if parts.scheme != "https" and not own:
+            raise BrokerError(
+                f"ccxt: {ADDRESS}: {self._hidden(address)}: expected an address that begins with https://"
+            )
+        self._exchange.urls["api"] = _moved(self._exchange.urls["api"], address.rstrip("/"))
+
+    def step(self, market: Mapping[str, Any]) -> Decimal | None:
+        """The units of which the quantities of a market are multiples; None where it does not say.
+
+        Args:
+            market: the market in ccxt's own form.
+        """
+        precision = market["precision"].get("amount")
+        if precision is None:
+            return None
+        if self._exchange.precisionMode == self._library.TICK_SIZE:
+            return Decimal(repr(float(precision)))
+        return Decimal(1).scaleb(-int(precision))
+
+    async def ask(self, call: Callable[[Any], _Result]) -> _Result:
+        """What the exchange answers. Nothing is sent for a caller that no longer waits.
+
+        Args:
+            call: asks; takes the exchange as ccxt has it, whose markets are known.
+
+        Raises:
+            OutageError: it cannot be reached, or asks to wait.
+            NotThereError: it has no such order.
+            RefusedError: it refuses.
+            BrokerError: the keys are refused.
+        """
+        given_up = threading.Event()
+
+        def act() -> _Result:
+            # One at a time: what was asked before has ended, in time or not, before the next is asked.
+            with self._lock:
+                if given_up.is_set():
+                    raise OutageError("given up")
+                return self._asked(call)
+
+        try:
+            return await asyncio.to_thread(act)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    def ask_here(self, call: Callable[[Any], _Result]) -> _Result:
+        """What the exchange answers, asked in this thread. It raises what ``ask`` does.
+
+        Args:
+            call: asks; takes the exchange as ccxt has it.
+
+        Returns:
+            The answer.
+        """
+        with self._lock:
+            return self._asked(call)
+
+    def _asked(self, call: Callable[[Any], _Result]) -> _Result:
+        library, exchange = self._library, self._exchange
+        try:
+            if not self._is_ready:
+                # The clock that requests are signed by; ``clock`` still tells how wrong this one is.
+                exchange.load_markets(bool(exchange.markets))
+                self._is_ready = True
+            return call(exchange)
+        except library.InvalidNonce as error:
+            self._is_ready = False
+            raise OutageError(self._told(error)) from None
+        except library.OrderNotFound as error:
+            raise NotThereError(self._told(error)) from None
+        except library.OperationFailed as error:
+            raise OutageError(self._told(error), self._wait(error)) from None
+        except library.AuthenticationError as error:
+            fix = f"; see {' and '.join(self._variables)}" if self._keys else ""
+            raise BrokerError(f"{self.name}: {self._told(error)}{fix}") from None
+        except library.BaseError as error:
+            raise RefusedError(self._told(error)) from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # Not JSON, or not of the shape that ccxt knows: a page of something in between.
+            raise OutageError(f"an answer that cannot be read: {self._told(error)}") from None
+
+    def _wait(self, error: Exception) -> float:
+        """Seconds that the exchange asks to wait."""
+        limits = self._library.DDoSProtection, self._library.RateLimitExceeded
+        headers = self._exchange.last_response_headers if isinstance(error, limits) else None
+        wait = (headers or {}).get("Retry-After", "")
+        return float(wait) if str(wait).isdigit() else 0.0
+
+    def _told(self, error: Exception) -> str:
+        """What an error says, without the parts of a request that are signed."""
+        text = re.sub(r"\?\S+", "", one_line(error)).removeprefix(f"{self.name} ")
+        return self._hidden(text)[:300] or type(error).__name__
+
+    def _hidden(self, text: str) -> str:
+        for key in self._keys:
+            text = text.replace(key, "***")
+        return text
+
+
+def _moved(urls: Any, address: str) -> Any:
+    """The addresses of an exchange at another host."""
+    if isinstance(urls, Mapping):
+        return {name: _moved(one, address) for name, one in urls.items()}
+    return f"{address}{urllib.parse.urlsplit(urls).path}"
