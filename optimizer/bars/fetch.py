@@ -199,7 +199,7 @@ def _fetch_exchange(
     for symbol in symbols:
         place = f"{source} {symbol}"
         try:
-            rows = _pages(exchange, symbol, bar, begin, until, step)
+            rows = closed_bars(exchange, symbol, bar, begin, until, step)
         except library.BaseError as error:
             raise DataError(f"{place}: {type(error).__name__}: {one_line(error)}") from None
         if not rows:
@@ -217,12 +217,25 @@ def _milliseconds(day: datetime.date) -> int:
     return int(midnight.timestamp()) * 1000
 
 
-def _pages(
+def closed_bars(
     exchange: Any, symbol: str, bar: str, begin: int, until: int, step: int
 ) -> list[list[float]]:
-    """Bars that begin at ``begin`` or later and end by ``until``, page by page.
+    """The bars that begin at ``begin`` or later and end by ``until``, page by page.
 
     The bar that is still forming is left out. A page without new bars is the last.
+
+    Args:
+        exchange: an exchange of ccxt.
+        symbol: the symbol as ccxt names it.
+        bar: size of a bar as ccxt names it.
+        begin, until: milliseconds since 1970.
+        step: duration of a bar, milliseconds.
+
+    Returns:
+        A row a bar: time, open, high, low, close, volume.
+
+    Raises:
+        DataError: a row is something else.
     """
     rows: list[list[float]] = []
     since = begin

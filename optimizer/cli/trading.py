@@ -119,9 +119,20 @@ class Brokers(StrEnum):
     CCXT = "ccxt"
 
 
+class Feeds(StrEnum):
+    """Where new bars come from."""
+
+    FILE = "file"
+    CCXT = "ccxt"
+    ALPACA = "alpaca"
+
+
 def trade(
     file: ExportFile,
     broker: Annotated[Brokers, typer.Option(help="Where to trade.")],
+    feed: Annotated[
+        Feeds, typer.Option(help="Where new bars come from; file is that of --data.")
+    ] = Feeds.FILE,
     number: ChosenSet = None,
     data: NewestBars = None,
     out: Annotated[
@@ -165,8 +176,11 @@ def trade(
         typer.Option(min=0.0, help="Stop after so many seconds without a new bar."),
     ] = None,
     poll: Annotated[
-        float, typer.Option(min=0.01, help="Seconds between two looks at the bars.")
-    ] = 1.0,
+        Optional[float],
+        typer.Option(
+            min=0.01, help="Seconds between two looks at the bars [default: 1; 10 with --feed]."
+        ),
+    ] = None,
     closed: Annotated[
         bool, typer.Option("--closed", help="All bars in the file are closed, the last one too.")
     ] = False,
@@ -197,6 +211,7 @@ def trade(
         raise DataError("trade: --from and --speed are for --replay")
     settings = Settings(
         broker=broker.value,
+        feed=feed.value,
         live=live,
         replay=replay,
         start=start,

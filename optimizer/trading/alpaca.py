@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
-import os
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from optimizer.bars.timestamps import read_bound, read_zone
-from optimizer.errors import BrokerError
 from optimizer.trading.account import Account, Position
-from optimizer.trading.broker import OutageError, Report, SeenBar, Status
+from optimizer.trading.alpaca_server import AlpacaServer
+from optimizer.trading.broker import Report, SeenBar, Status
 from optimizer.types import Order
 
-KEY, SECRET, ADDRESS = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "APCA_API_BASE_URL"
-"""Variables of the environment, as Alpaca's own programs have them."""
+ADDRESS = "APCA_API_BASE_URL"
+"""Variable of the environment, as Alpaca's own programs have it."""
 
 PAPER_ADDRESS = "https://paper-api.alpaca.markets"
 
@@ -35,7 +30,7 @@ _FINAL: Mapping[str, Status] = {
 }
 """States of an order there after which nothing more becomes of it; all others are open."""
 
-_NOT_FOUND, _REFUSED, _TOO_MANY = 404, (403, 422), 429
+_NOT_FOUND, _REFUSED = 404, (403, 422)
 
 
 class AlpacaBroker:
@@ -53,24 +48,7 @@ class AlpacaBroker:
     name = "alpaca"
 
     def __init__(self, environment: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
-        variables = os.environ if environment is None else environment
-        missing = [name for name in (KEY, SECRET) if not variables.get(name)]
-        if missing:
-            raise BrokerError(
-                f"alpaca: {' and '.join(missing)}: not set; put the keys of your account into the"
-                " environment"
-            )
-        self._keys = variables[KEY], variables[SECRET]
-        self._address = (variables.get(ADDRESS) or PAPER_ADDRESS).rstrip("/")
-        parts = urllib.parse.urlsplit(self._address)
-        own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
-        if parts.scheme != "https" and not own:
-            raise BrokerError(
-                f"alpaca: {ADDRESS}: {self._hidden(self._address)}: expected an address that begins with"
-                " https://"
-            )
-        self._timeout = timeout
-        self._opener = urllib.request.build_opener(_NoRedirects())
+        self._server = AlpacaServer(ADDRESS, PAPER_ADDRESS, environment, timeout)
 
     async def place(self, order: Order) -> Report:
         """Send a market order, good for the day; while the market is closed that is its next open.
@@ -96,8 +74,8 @@ class AlpacaBroker:
         status, answer = await self._ask("POST", "/v2/orders", content)
         if status in _REFUSED:
             known = await self.report(order.id, order.name)
-            return known or Report(order.id, "rejected", reason=self._message(answer))
-        return _report(order.id, self._checked(status, answer, "order"))
+            return known or Report(order.id, "rejected", reason=self._server.message(answer))
+        return _report(order.id, self._server.checked(status, answer, "order"))
 
     async def report(self, id: str, symbol: str) -> Report | None:
         """What Alpaca knows of an order; None if it has never got it.
@@ -122,7 +100,7 @@ class AlpacaBroker:
         place = urllib.parse.quote(str(found["id"]), safe="")
         status, answer = await self._ask("DELETE", f"/v2/orders/{place}")
         if status not in (_NOT_FOUND, *_REFUSED):  # it was final by then
-            self._checked(status, answer, "cancel")
+            self._server.checked(status, answer, "cancel")
 
     async def account(self, symbols: Sequence[str]) -> Account:
         """The cash and the positions.
@@ -130,8 +108,8 @@ class AlpacaBroker:
         Args:
             symbols: the symbols that matter.
         """
-        money = self._checked(*await self._ask("GET", "/v2/account"), "account")
-        held = self._checked(*await self._ask("GET", "/v2/positions"), "positions")
+        money = self._server.checked(*await self._ask("GET", "/v2/account"), "account")
+        held = self._server.checked(*await self._ask("GET", "/v2/positions"), "positions")
         positions = {}
         for one in held:
             if one["symbol"] in symbols:
@@ -153,12 +131,12 @@ class AlpacaBroker:
         query = urllib.parse.urlencode(
             {"status": "open", "limit": 500, "symbols": ",".join(symbols)}
         )
-        found = self._checked(*await self._ask("GET", f"/v2/orders?{query}"), "orders")
+        found = self._server.checked(*await self._ask("GET", f"/v2/orders?{query}"), "orders")
         return {str(one["client_order_id"]): str(one["symbol"]) for one in found}
 
     async def clock(self) -> np.datetime64 | None:
         """The time there, UTC."""
-        found = self._checked(*await self._ask("GET", "/v2/clock"), "clock")
+        found = self._server.checked(*await self._ask("GET", "/v2/clock"), "clock")
         return _time(str(found["timestamp"]))
 
     async def see(self, seen: SeenBar) -> None:
@@ -176,61 +154,10 @@ class AlpacaBroker:
     async def _known(self, id: str) -> Any:
         query = urllib.parse.urlencode({"client_order_id": id})
         status, answer = await self._ask("GET", f"/v2/orders:by_client_order_id?{query}")
-        return None if status == _NOT_FOUND else self._checked(status, answer, "order")
+        return None if status == _NOT_FOUND else self._server.checked(status, answer, "order")
 
     async def _ask(self, method: str, path: str, content: object = None) -> tuple[int, Any]:
-        """The status and the JSON of an answer."""
-        return await asyncio.to_thread(self._request, method, path, content)
-
-    def _request(self, method: str, path: str, content: object) -> tuple[int, Any]:
-        body = None if content is None else json.dumps(content).encode()
-        request = urllib.request.Request(f"{self._address}{path}", body, method=method)
-        request.add_header("APCA-API-KEY-ID", self._keys[0])
-        request.add_header("APCA-API-SECRET-KEY", self._keys[1])
-        request.add_header("Content-Type", "application/json")
-        try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return int(answer.status), _json(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                text, status, wait = error.read(), error.code, error.headers.get("Retry-After")
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise OutageError(f"{path.partition('?')[0]}: {self._hidden(str(reason))}") from None
-        if status == _TOO_MANY or status >= 500:
-            seconds = float(wait) if wait and wait.isdigit() else 0.0
-            message = self._message(_json(text))
-            raise OutageError(f"{path.partition('?')[0]}: status {status}: {message}", seconds)
-        return status, _json(text)
-
-    def _checked(self, status: int, answer: Any, what: str) -> Any:
-        if 200 <= status < 300:
-            return answer
-        fix = f"; see {KEY} and {SECRET}" if status in (401, 403) else ""
-        raise BrokerError(f"alpaca: {what}: status {status}: {self._message(answer)}{fix}")
-
-    def _message(self, answer: Any) -> str:
-        text = answer.get("message", "") if isinstance(answer, dict) else ""
-        return self._hidden(str(text) or "no message")[:300]
-
-    def _hidden(self, text: str) -> str:
-        for key in self._keys:
-            text = text.replace(key, "***")
-        return text
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect, which would take the keys to another host."""
-
-    def redirect_request(self, *arguments: Any, **options: Any) -> None:
-        return None
-
-
-def _json(text: bytes) -> Any:
-    try:
-        return json.loads(text) if text.strip() else {}
-    except ValueError:
-        return {}
+        return await asyncio.to_thread(self._server.ask, method, path, content)
 
 
 def _text(quantity: float) -> str:

@@ -24,6 +24,22 @@ class StaleFeedError(BrokerError):
     """No new bar has come for too long."""
 
 
+def no_bar_text(source: str, last: np.datetime64, begun: float, stale: float) -> str:
+    """Why a feed is stale, in one line.
+
+    Args:
+        source: where the bars come from.
+        last: time of the last bar.
+        begun: since when there is no later one, by ``time.monotonic``.
+        stale: seconds that this may take.
+    """
+    waited = time.monotonic() - begun
+    return (
+        f"{source}: no closed bar after {time_text(last)} for {waited:,.0f} s, more than --max-stale"
+        f" {stale:g}; see where the bars come from, and start again"
+    )
+
+
 class Feed(Protocol):
     """A source of closed bars."""
 
@@ -142,12 +158,8 @@ class GrowingFeed:
                     f" {self._path}; --replay takes bars that are there already"
                 )
                 self._waiting = None
-            waited = time.monotonic() - begun
-            if self._stale is not None and waited > self._stale:
-                raise StaleFeedError(
-                    f"{self._path}: no closed bar after {time_text(last)} for {waited:,.0f} s, more than"
-                    f" --max-stale {self._stale:g}; see what writes the file, and start again"
-                )
+            if self._stale is not None and time.monotonic() - begun > self._stale:
+                raise StaleFeedError(no_bar_text(str(self._path), last, begun, self._stale))
             await asyncio.sleep(self._poll)
 
     def later(self, last: np.datetime64) -> bool:

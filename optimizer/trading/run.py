@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,11 +27,13 @@ from optimizer.trading.journal import Journal
 from optimizer.trading.limits import Limits
 from optimizer.trading.paper import PaperBroker
 from optimizer.trading.plan import TradingSet, open_to_trade
+from optimizer.trading.polled import PolledFeed
 from optimizer.trading.session import Session
+from optimizer.trading.sources import AlpacaSource, BarSource, CcxtSource
 from optimizer.types import Bars
 
-JOURNAL, PAPER = "trade.db", "paper.db"
-"""Files of a session: what it remembers, and the account of the paper broker."""
+JOURNAL, PAPER, NEWER = "trade.db", "paper.db", "bars.parquet"
+"""Files of a session: what it remembers, the account of the paper broker, bars that it asked for."""
 
 UNDER_WAY = 5.0
 """Seconds for which an order without an answer may still be on its way to an exchange of ccxt."""
@@ -43,26 +45,28 @@ class Settings:
 
     Attributes:
         broker: where.
+        feed: where new bars come from: the file or folder of the bars, or whom they are asked of.
         live: whether orders are sent.
         replay: whether the bars that are there are taken as if they came now.
         start: time of the first bar of a replay; None takes the first after the study's.
         speed: how many times as fast a replay is; 0 for as fast as it can be.
         cash: money of a new paper account; None takes the study's.
         max_stale: seconds without a new bar after which a session stops; None for no limit.
-        poll: seconds between two looks at the bars.
+        poll: seconds between two looks at the bars; None takes 1 for a file, and else 10.
         closed: whether all bars that are there are closed.
         database: URL of the analytics database; None takes a file in the folder.
         limits: what else stops it.
     """
 
     broker: Literal["paper", "alpaca", "ccxt"] = "paper"
+    feed: Literal["file", "ccxt", "alpaca"] = "file"
     live: bool = False
     replay: bool = False
     start: str | None = None
     speed: float = 0.0
     cash: float | None = None
     max_stale: float | None = None
-    poll: float = 1.0
+    poll: float | None = None
     closed: bool = False
     database: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -98,6 +102,10 @@ def session_of(
         StudyError: the folder cannot be used, or another process trades there.
         AnalyticsError: the analytics database cannot be used.
     """
+    if settings.replay and settings.feed != "file":
+        raise DataError(
+            f"--feed {settings.feed} is for bars to come; --replay takes those of a file"
+        )
     file = Path(path)
     with naming_export(file):
         found = open_to_trade(
@@ -117,15 +125,18 @@ def session_of(
         raise StudyError(f"{folder}: holds a study; give another --out")
     with exclusive_use(folder):
         if not settings.live:  # a dry run has nothing to go on with
-            for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"):
+            for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", NEWER):
                 (folder / name).unlink(missing_ok=True)
+        feed = _feed(found, settings, folder, say)
+        if isinstance(feed, PolledFeed):
+            bars = feed.begin(accept_revisions=accept_revisions)
+            found = replace(found, history=replace(found.history, bars=bars))
         journal = Journal(folder / JOURNAL)
         tracing = FlowFolder(folder).tracing(
             plan, settings.database, overwrite=not settings.live, go_on=settings.live
         )
         try:
             with tracing as trace:
-                feed = _feed(found, settings, say)
                 session = Session(
                     found,
                     lambda: _known(found, settings),
@@ -138,7 +149,7 @@ def session_of(
                     accept_revisions=accept_revisions,
                     say=say,
                 )
-                if isinstance(feed, GrowingFeed):
+                if isinstance(feed, (GrowingFeed, PolledFeed)):
                     feed.say = session.note
                 yield session, folder
         finally:
@@ -184,14 +195,30 @@ def _known(found: TradingSet, settings: Settings) -> Bars:
     return bars.head(first)
 
 
-def _feed(found: TradingSet, settings: Settings, say: Callable[[str], None]) -> Feed:
+def _feed(found: TradingSet, settings: Settings, folder: Path, say: Callable[[str], None]) -> Feed:
     if settings.replay:
         return ReplayedFeed(found.history.bars, settings.speed)
+    if settings.feed != "file":
+        timeout = settings.limits.timeout
+        source: BarSource
+        if settings.feed == "ccxt":
+            source = CcxtSource(CcxtExchange(keys=False, timeout=timeout))
+        else:
+            source = AlpacaSource(timeout=timeout)
+        return PolledFeed(
+            found.history.bars,
+            found.terms,
+            source,
+            folder / NEWER,
+            poll=10.0 if settings.poll is None else settings.poll,
+            stale=settings.max_stale,
+            waiting=say,
+        )
     path = Path(found.history.bars.source)
     return GrowingFeed(
         found.terms,
         path,
-        poll=settings.poll,
+        poll=1.0 if settings.poll is None else settings.poll,
         closed=settings.closed,
         stale=settings.max_stale,
         waiting=say,

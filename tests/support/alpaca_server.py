@@ -28,6 +28,27 @@ class Exchange:
         self.asked: list[str] = []
         self.lost_answers = 0
         self.clock = datetime.datetime.now(datetime.UTC)
+        self.bars: dict[str, list[dict[str, Any]]] = {}
+        self.page = 3  # bars that are sent at once
+
+    def bars_from(self, query: dict[str, str]) -> tuple[int, Any]:
+        """Bars of all symbols, symbol after symbol, page by page; both limits count."""
+        if query["feed"] == "sip":
+            message = "subscription does not permit querying recent SIP data"
+            return 403, {"message": message}
+        start, end = query["start"], query["end"]
+        rows = [
+            (symbol, bar)
+            for symbol in sorted(query["symbols"].split(","))
+            for bar in self.bars.get(symbol, [])
+            if start <= bar["t"] <= end
+        ]
+        first = int(query.get("page_token", 0))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for symbol, bar in rows[first : first + self.page]:
+            found.setdefault(symbol, []).append(bar)
+        more = first + self.page < len(rows)
+        return 200, {"bars": found, "next_page_token": str(first + self.page) if more else None}
 
     def place(self, content: dict[str, Any]) -> tuple[int, Any]:
         self.n_posts += 1
@@ -60,6 +81,8 @@ class Exchange:
     def answer(self, method: str, path: str, content: Any) -> tuple[int, Any]:
         url = urllib.parse.urlsplit(path)
         query = dict(urllib.parse.parse_qsl(url.query))
+        if url.path == "/v2/stocks/bars":
+            return self.bars_from(query)
         if (method, url.path) == ("POST", "/v2/orders"):
             return self.place(content)
         if url.path == "/v2/orders:by_client_order_id":

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from optimizer.errors import BrokerError
-from optimizer.trading.alpaca import ADDRESS, KEY, SECRET, AlpacaBroker
+from optimizer.trading.alpaca import ADDRESS, AlpacaBroker
+from optimizer.trading.alpaca_server import KEY, SECRET
 from optimizer.trading.broker import OutageError
 from optimizer.types import Order
 from tests.optimizer.trading.test_session import BARS, FAST, Trader

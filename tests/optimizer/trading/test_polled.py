@@ -1,0 +1,218 @@
+"""Bars that are asked of Alpaca and of exchanges, on servers that speak their published shape."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer.errors import BrokerError, DataError
+from optimizer.trading.alpaca_server import KEY, SECRET
+from optimizer.trading.broker import OutageError
+from optimizer.trading.ccxt_exchange import ADDRESS as CCXT_ADDRESS
+from optimizer.trading.ccxt_exchange import EXCHANGE, CcxtExchange
+from optimizer.trading.feeds import StaleFeedError
+from optimizer.trading.polled import PolledFeed
+from optimizer.trading.sources import ADDRESS, TAPE, AlpacaSource, BarSource, CcxtSource
+from optimizer.types import Bars
+from tests.optimizer.trading.test_session import Trader, fills_of
+from tests.support.alpaca_server import KEYS, alpaca_server
+from tests.support.command import barsweep
+from tests.support.trading import EVERY, N_STUDY, exported
+
+DAY = np.timedelta64(24, "h")
+N_BARS = 20
+BARS = EVERY.head(N_STUDY + N_BARS)
+LAST = BARS.timestamps[-1]
+
+
+def sent_by_alpaca(bars: Bars) -> dict[str, list[dict[str, Any]]]:
+    """Daily bars as Alpaca sends them: at midnight in New York."""
+    values = {n[0]: getattr(bars, n) for n in ("open", "high", "low", "close", "volume")}
+    return {
+        symbol: [
+            {
+                "t": f"{str(time)[:10]}T05:00:00Z",
+                **{n: float(one[i, s]) for n, one in values.items()},
+                "n": 10,
+                "vw": float(bars.close[i, s]),
+            }
+            for i, time in enumerate(bars.timestamps)
+        ]
+        for s, symbol in enumerate(bars.symbols)
+    }
+
+
+def alpaca_source(address: str) -> AlpacaSource:
+    return AlpacaSource({KEY: KEYS[0], SECRET: KEYS[1], ADDRESS: address}, timeout=2.0)
+
+
+class Clock:
+    """A clock that stands at the close of one bar after the other."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.times = [time + np.timedelta64(36, "h") for time in bars.timestamps[N_STUDY - 1 :]]
+        self.now = self.times.pop(0)
+
+
+def feed_of(
+    trader: Trader, source: BarSource, path: Path, now: Callable[[], np.datetime64], **given: Any
+) -> PolledFeed:
+    known = trader.found.history.bars
+    return PolledFeed(known, trader.found.terms, source, path, poll=0.01, now=now, **given)
+
+
+@pytest.fixture
+def trader(best: Path, tmp_path: Path) -> Trader:
+    return Trader(best, tmp_path, BARS.head(N_STUDY), {})
+
+
+def take(trader: Trader, feed: PolledFeed) -> None:
+    bars = feed.begin(accept_revisions=False)
+    trader.found = replace(trader.found, history=replace(trader.found.history, bars=bars))
+
+
+def test_bars_of_alpaca_are_traded_as_those_of_a_file(
+    best: Path, trader: Trader, tmp_path: Path
+) -> None:
+    """A clock that goes on a bar at each look, a stop in between, and what was kept once more."""
+    whole = Trader(best, tmp_path / "none", BARS, {})
+    whole.folder.mkdir()
+    expected, _ = whole.run()
+    clock = Clock(BARS)
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+
+        class Moving(PolledFeed):
+            async def next(self, last: np.datetime64) -> Bars | None:
+                if self.bars.timestamps[-1] <= last:
+                    if not clock.times:
+                        return None
+                    clock.now = clock.times.pop(0)
+                return await super().next(last)
+
+        def moving() -> PolledFeed:
+            known, terms = trader.found.history.bars.head(N_STUDY), trader.found.terms
+            source, path = alpaca_source(address), tmp_path / "bars.parquet"
+            return Moving(known, terms, source, path, poll=0.0, now=lambda: clock.now)
+
+        for n_bars in (7, None):
+            feed = moving()
+            take(trader, feed)
+            session, events = trader.run(n_bars, feed=feed)
+        assert not [one for one in events if one.kind in ("late_bar", "unreadable_feed", "gap")]
+        assert fills_of(session) == fills_of(expected) and fills_of(session)
+        again = moving()
+        assert again.bars.content_hash == BARS.content_hash
+        pages = [call for call in exchange.asked if "page_token" in call]
+        assert pages and all("adjustment=split&feed=iex" in call for call in pages)
+
+
+def test_what_the_file_has_is_compared(trader: Trader, tmp_path: Path) -> None:
+    path = tmp_path / "bars.parquet"
+    with alpaca_server() as (exchange, address):
+        source = alpaca_source(address)
+        feed = feed_of(trader, source, path, lambda: LAST + 2 * DAY)
+        with pytest.raises(DataError, match="alpaca has none of the bars from"):
+            feed.begin(accept_revisions=False)
+        exchange.bars = sent_by_alpaca(BARS)
+        exchange.bars["BBB"][N_STUDY - 3]["c"] *= 1.01
+        exchange.bars["BBB"][N_STUDY - 3]["h"] *= 1.05
+        with pytest.raises(DataError, match=r"BBB: 1 bar from .* --accept-revisions") as raised:
+            feed.begin(accept_revisions=False)
+        assert "at most 0.05 of the value (high" in str(raised.value)
+        bars = feed.begin(accept_revisions=True)
+        assert bars.content_hash == BARS.content_hash
+
+
+def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
+    notes: list[tuple[str, str]] = []
+    now = [BARS.timestamps[N_STUDY] + np.timedelta64(30, "h")]
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        feed = feed_of(trader, alpaca_source(address), tmp_path / "bars.parquet", lambda: now[0])
+        feed.say = lambda kind, detail: notes.append((kind, detail))
+        assert feed.begin(accept_revisions=False).n_bars == N_STUDY + 1
+        asked = len(exchange.asked)
+        assert not feed.later(BARS.timestamps[N_STUDY]) and len(exchange.asked) == asked
+        # The bar that was taken has changed; the next one of a symbol is missing, so none has it.
+        exchange.bars["AAA"][N_STUDY]["c"] *= 0.99
+        del exchange.bars["CCC"][N_STUDY + 1]
+        now[0] = BARS.timestamps[N_STUDY + 1] + np.timedelta64(30, "h")
+        assert not feed.later(BARS.timestamps[N_STUDY])
+        assert [kind for kind, _ in notes] == ["late_bar"] and "stays as it was" in notes[0][1]
+        # A server that is busy, and one that sends no bars, are asked again.
+        now[0] = BARS.timestamps[N_STUDY + 2] + np.timedelta64(30, "h")
+        exchange.errors += [
+            (429, {"message": "too many requests."}, {}),
+            (200, {"bars": [1]}, {}),
+            (200, {"bars": {"AAA": [{**exchange.bars["AAA"][N_STUDY + 2], "c": None}]}}, {}),
+        ]
+        found = asyncio.run(feed.next(BARS.timestamps[N_STUDY]))
+        assert found is not None and found.timestamps[-1] == BARS.timestamps[N_STUDY + 2]
+        assert found.n_bars == N_STUDY + 2  # without the one that CCC lacks
+        assert [kind for kind, _ in notes].count("unreadable_feed") == 3
+        feed = feed_of(
+            trader, alpaca_source(address), tmp_path / "b.parquet", lambda: now[0], stale=0.05
+        )
+        with pytest.raises(StaleFeedError, match="alpaca: no closed bar after"):
+            asyncio.run(feed.next(LAST))
+
+
+def test_what_alpaca_refuses_is_named() -> None:
+    with alpaca_server() as (_, address):
+        own = {KEY: KEYS[0], SECRET: KEYS[1], ADDRESS: address, TAPE: "sip"}
+        with pytest.raises(BrokerError, match="does not permit querying recent SIP data"):
+            AlpacaSource(own).rows(["AAA"], int(DAY / np.timedelta64(1, "ns")), LAST, LAST)
+        with pytest.raises(BrokerError, match="alpaca: has no bars of"):
+            AlpacaSource(own).rows(["AAA"], 1_000, LAST, LAST)
+    nobody = AlpacaSource({**own, ADDRESS: "http://127.0.0.1:9"}, timeout=1.0)
+    with pytest.raises(OutageError, match="/v2/stocks/bars: "):
+        nobody.rows(["AAA"], 60_000_000_000, LAST, LAST)
+
+
+def test_bars_of_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command on the real clock, with hourly bars of which the last one still runs."""
+    pytest.importorskip("ccxt", reason="ccxt is not installed: pip install 'barsweep[crypto]'")
+    from tests.support.binance_server import binance_server
+
+    hour = np.timedelta64(1, "h")
+    last = np.datetime64("now", "h").astype("datetime64[ns]")
+    symbols = ("AAA/USDT", "BBB/USDT", "CCC/USDT")
+    n_bars = N_STUDY + 5
+    times = last - np.arange(n_bars)[::-1] * hour
+    bars = replace(EVERY.head(n_bars), symbols=symbols, timestamps=times)
+    bars = replace(
+        bars,
+        **{n: np.round(getattr(bars, n), 8) for n in ("open", "high", "low", "close", "volume")},
+    )
+    path = exported(tmp_path, "hours", bars.head(N_STUDY))
+    with binance_server(symbols) as (exchange, address):
+        for s, symbol in enumerate(symbols):
+            fields = (bars.open, bars.high, bars.low, bars.close, bars.volume)
+            exchange.bars[symbol.replace("/", "")] = [
+                [
+                    int(t.astype("datetime64[ms]").astype(np.int64)),
+                    *(float(f[i, s]) for f in fields),
+                ]
+                for i, t in enumerate(times)
+            ]
+        monkeypatch.setenv(EXCHANGE, "binance")
+        monkeypatch.setenv(CCXT_ADDRESS, address)
+        given = ("trade", path, "--broker", "paper", "--live", "--feed", "ccxt", "--poll", "0.01")
+        done = barsweep(*given, "--max-stale", "0.2", "--out", tmp_path / "t", folder=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert "binance: no closed bar after" in done.stderr
+        # The last hour still runs: the newest closed one is the one before.
+        assert re.search(rf"{str(times[-2])[:13].replace('T', '.')}", done.stdout), done.stdout
+        source = CcxtSource(CcxtExchange(keys=False))
+        with pytest.raises(BrokerError, match=r"binance: has no bars of .*; valid: 1s, 1m"):
+            source.rows(symbols, 7 * 60_000_000_000, times[0], last)
+    done = barsweep(*given, "--replay", "--out", tmp_path / "t", folder=tmp_path)
+    assert done.returncode == 2 and "--feed ccxt is for bars to come" in done.stderr
