@@ -197,7 +197,7 @@ class CcxtBroker:
         def read(exchange: Any) -> np.datetime64 | None:
             if not exchange.has.get("fetchTime"):
                 return None
-            return np.datetime64(int(exchange.fetch_time()), "ms").astype("datetime64[ns]")
+            return np.datetime64(int(exchange.fetch_time()) * 1_000_000, "ns")
 
         return await self._ask(read)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from optimizer.trading.feeds import StaleFeedError, no_bar_text
 from optimizer.trading.history import History, differences, revisions_text
 from optimizer.trading.joining import joined
 from optimizer.trading.sources import BarSource
-from optimizer.types import Bars, FloatArray
+from optimizer.types import Bars
 
 N_COMPARED = 20
 """Bars of the file, the last ones, that are compared with those that the source has."""
@@ -205,25 +206,30 @@ class PolledFeed:
         if rows.empty:
             return bars
         times = pd.DatetimeIndex(rows["timestamp"]).tz_localize(None).astype("datetime64[ns]")
-        wide = rows.assign(timestamp=times).pivot(index="timestamp", columns="symbol")
-        wide = wide.reindex(columns=pd.MultiIndex.from_product([VALUES, symbols]))
+        rows = rows.assign(timestamp=times)
+        wide = {
+            name: rows.pivot(index="timestamp", columns="symbol", values=name).reindex(
+                columns=symbols
+            )
+            for name in VALUES
+        }
         there = wide["close"].notna()
-        wide = wide[there.all(axis=1) if self._align == "inner" else there.any(axis=1)]
-        if wide.empty:
+        keep = there.all(axis=1) if self._align == "inner" else there.any(axis=1)
+        if not keep.any():
             return bars
-        present = wide["close"].notna().to_numpy()
-        closes = wide["close"]
+        present = there[keep].to_numpy()
+        closes = wide["close"][keep]
         if bars.n_bars:
             closes = pd.concat([pd.DataFrame([bars.close[-1]], columns=symbols), closes])
-        held = closes.ffill().to_numpy()[-len(wide) :]
-        values: dict[str, FloatArray] = {}
-        for name in VALUES:
-            given = wide[name].to_numpy()
-            values[name] = np.where(present, given, 0.0 if name == "volume" else held)
+        held = closes.ffill().to_numpy()[-len(present) :]
+        values: dict[str, Any] = {}
+        for name, given in wide.items():
+            missing = 0.0 if name == "volume" else held
+            values[name] = np.ascontiguousarray(np.where(present, given[keep].to_numpy(), missing))
         later = Bars(
             bars.symbols,
-            wide.index.to_numpy().astype("datetime64[ns]"),
-            **{name: np.ascontiguousarray(one) for name, one in values.items()},
+            wide["close"].index[keep].to_numpy().astype("datetime64[ns]"),
+            **values,
             bars_per_year=bars.bars_per_year,
             present=present.astype(np.uint8),
         )

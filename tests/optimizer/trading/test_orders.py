@@ -114,16 +114,21 @@ def test_a_fresh_start_gives_the_orders_of_the_day(best: Path, days: list[NextOr
         assert (fresh.history.n_new, fresh.history.revised) == (n - N_STUDY, False)
 
 
-@pytest.mark.parametrize("entry", ["limit", "market"])
-def test_models_are_refitted_on_the_schedule_of_the_study(tmp_path: Path, entry: str) -> None:
-    """60 days with a hidden Markov model that is refitted every 15; entries may wait at a price."""
+@pytest.mark.parametrize(
+    ("model", "n_days", "entry"),
+    [("hmm", 60, "limit"), ("hmm", 60, "market"), ("svm", 250, "market")],
+)
+def test_models_are_refitted_on_the_schedule_of_the_study(
+    tmp_path: Path, model: str, n_days: int, entry: str
+) -> None:
+    """A model that is refitted every 15 days; entries may wait at a price. 250 fits take some seconds."""
     n_study = 130
-    bars = random_bars(n_study + 60, ("AAA", "BBB"), seed=4)
-    classifier = {"name": "hmm", "lookback": 5, "train_bars": 60, "refit_bars": 15}
+    bars = random_bars(n_study + n_days, ("AAA", "BBB"), seed=4)
+    classifier = {"name": model, "lookback": 5, "train_bars": 60, "refit_bars": 15}
     risk = {"entry": entry, "bear_multiplier": 0.0, "stop_loss": 0.03, "max_exposure": 0.9}
     if entry == "limit":
         risk |= {"entry_offset": 0.002, "entry_bars": 2}
-    path = exported(tmp_path, "hmm", bars.head(n_study), classifier=classifier, risk=risk)
+    path = exported(tmp_path, model, bars.head(n_study), classifier=classifier, risk=risk)
     found = opened(path, bars)
     expected, decider = of_flow(found, bars), Decider(found)
     regimes, n_orders = set(), 0

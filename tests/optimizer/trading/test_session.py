@@ -28,6 +28,7 @@ from optimizer.trading.run import Settings
 from optimizer.trading.session import Session
 from optimizer.types import Bars, Order
 from tests.support.command import barsweep
+from tests.support.postgres import PostgresServer
 from tests.support.studies import write_bars
 from tests.support.trading import EVERY, N_STUDY, trade, traded_and_killed
 
@@ -475,6 +476,28 @@ def test_sigkill_at_random_moments_loses_and_doubles_no_order(best: Path, tmp_pa
                 query = f"SELECT * FROM {table} ORDER BY 1, 2, 3"
                 rows.append(database.execute(query).fetchall())
         assert rows[0] == rows[1] and rows[0]
+
+
+def test_sigkills_lose_nothing_in_postgresql(
+    best: Path, tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    """The analytics database of a session on a real server, while three processes are killed."""
+    n_bars = 15
+    bars = write_bars(tmp_path / "bars.parquet", EVERY.head(N_STUDY + n_bars))
+    names = {name: postgres_server.new_database() for name in ("whole", "killed")}
+    settings = Settings(live=True, replay=True, database=postgres_server.url(names["whole"]))
+    trade(str(best), str(bars), tmp_path / "whole", settings)
+    database = postgres_server.url(names["killed"])
+    traded_and_killed(best, bars, tmp_path, n_bars, 3, database=database)
+    assert account_of(tmp_path / "whole") == account_of(tmp_path / "killed")
+    for table in ("bars", "signals", "orders", "fills", "equity"):
+        query = f"SELECT * FROM {table}"
+        one, other = (
+            sorted(postgres_server.execute(name, query), key=str) for name in names.values()
+        )
+        assert one == other and one, table
+    kinds = postgres_server.execute(names["killed"], "SELECT kind FROM events")
+    assert kinds.count(("went_on",)) >= 1 and kinds.count(("started",)) == 1
 
 
 # --- The command -------------------------------------------------------------------------------------
