@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,8 @@ from optimizer.views.outgoing import TABLES, check_table_files, write_tables
 from optimizer.views.tearsheet import daily_returns
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, small_study, write_bars
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +120,24 @@ def test_vectorbt_reads_them(replayed: Replay, tables: dict[str, pd.DataFrame]) 
         call_seq="auto",
     )
     np.testing.assert_allclose(portfolio.value(), replayed.result.equity, rtol=1e-9)
+
+
+def test_nautilus_reads_them(replayed: Replay, tables: dict[str, pd.DataFrame]) -> None:
+    """By the recipe of the page, word for word."""
+    pytest.importorskip("nautilus_trader")
+    page = (ROOT / "docs" / "results.md").read_text()
+    (recipe,) = re.findall(r"```python\n(from nautilus_trader.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"orders": tables["orders"]}
+    exec(recipe, names)
+    last, value = closes(replayed).iloc[-1], 100_000.0
+    for symbol, found in names["positions"].items():
+        for position in found:
+            at = names["Price"](float(last[symbol]), 9)
+            value += float(position.realized_pnl) + float(position.unrealized_pnl(at))
+        assert found[-1].signed_qty * last[symbol] == pytest.approx(
+            tables["positions"][symbol].iloc[-1]
+        )
+    assert value == pytest.approx(replayed.result.equity.iloc[-1], abs=0.02 * len(tables["orders"]))
 
 
 def test_the_command_writes_all_of_them_and_refuses_what_it_cannot(
