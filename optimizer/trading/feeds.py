@@ -75,6 +75,7 @@ class ReplayedFeed:
     def __init__(self, bars: Bars, speed: float = 0.0) -> None:
         self._bars = bars
         self._speed = speed
+        self._begun: tuple[float, np.datetime64] | None = None
 
     async def next(self, last: np.datetime64) -> Bars | None:
         """The bars up to the first one after a time.
@@ -87,7 +88,10 @@ class ReplayedFeed:
         if place == len(times):
             return None
         if self._speed > 0.0:
-            await asyncio.sleep((times[place] - last) / np.timedelta64(1, "s") / self._speed)
+            # By the clock since the first bar, so that what a bar takes does not add up.
+            begun, first = self._begun = self._begun or (time.monotonic(), last)
+            due = begun + (times[place] - first) / np.timedelta64(1, "s") / self._speed
+            await asyncio.sleep(max(due - time.monotonic(), 0.0))
         return self._bars.head(place + 1)
 
     def later(self, last: np.datetime64) -> bool:

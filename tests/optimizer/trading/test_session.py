@@ -358,6 +358,24 @@ def test_a_file_that_grows_is_read_when_it_is_whole(
     assert "a newer bar has closed" in missed[0].detail
 
 
+def test_a_replay_keeps_to_its_speed_whatever_a_bar_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar a second, of which the session takes three quarters, and once three seconds."""
+    now, waits = [100.0], []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("optimizer.trading.feeds.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("optimizer.trading.feeds.asyncio.sleep", sleep)
+    times = BARS.timestamps[0] + np.arange(BARS.n_bars) * np.timedelta64(1, "D")
+    feed = ReplayedFeed(replace(BARS, timestamps=times), speed=86_400.0)
+    for i in range(8):
+        asyncio.run(feed.next(times[i]))
+        now[0] += 3.0 if i == 2 else 0.75
+    assert waits == [1.0, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
 def test_a_bar_that_still_runs_waits(trader: Trader, tmp_path: Path) -> None:
     path = write_bars(tmp_path / "now.parquet", BARS)
     last = BARS.timestamps[-1]
