@@ -40,7 +40,7 @@ class BarSource(Protocol):
             symbols: the symbols.
             size: duration of a bar, nanoseconds.
             since: time of the first bar, UTC.
-            until: by when the last one has ended.
+            until: the time by which the last one has ended, UTC.
 
         Returns:
             A row a symbol and bar: ``symbol``, ``timestamp`` (UTC, datetime64[ns]), ``open``, ``high``,
@@ -73,7 +73,7 @@ class CcxtSource:
             symbols: the symbols as ccxt names them.
             size: duration of a bar, nanoseconds.
             since: time of the first bar, UTC.
-            until: by when the last one has ended.
+            until: the time by which the last one has ended, UTC.
 
         Returns:
             See ``BarSource``.
@@ -132,7 +132,7 @@ class AlpacaSource:
             symbols: the symbols.
             size: duration of a bar, nanoseconds.
             since: time of the first bar, UTC.
-            until: by when the last one has ended.
+            until: the time by which the last one has ended, UTC.
 
         Returns:
             See ``BarSource``.
