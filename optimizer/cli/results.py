@@ -286,7 +286,7 @@ def show_study(path: Path, top: int) -> None:
     manifest = folder.manifest()
     study = recorded_study(manifest["study"])
     frame = best_sets(folder, study.search, top)
-    counts = folder.results(["feasible"])
+    feasible = folder.column("feasible")
     selection, verdict, problem = judged(folder)
     state = (
         "" if manifest["complete"] else f" (not complete; resume it with `barsweep resume {path}`)"
@@ -302,8 +302,8 @@ def show_study(path: Path, top: int) -> None:
     again = f" ({n_repeats:,} at points tried before)" if n_repeats else ""
     say("")
     say(
-        f"{study.name}{state}: {counted(len(counts), 'parameter set')} ({folder.n_distinct():,}"
-        f" distinct) in {counted(told, 'trial')}{again}, {int(counts['feasible'].sum()):,} feasible"
+        f"{study.name}{state}: {counted(len(feasible), 'parameter set')} ({folder.n_distinct():,}"
+        f" distinct) in {counted(told, 'trial')}{again}, {int(feasible.sum()):,} feasible"
     )
     n_trials = count_trials(study, build_space(study))
     if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:
@@ -315,11 +315,11 @@ def show_study(path: Path, top: int) -> None:
         say(no_best(folder, study.search), "yellow")
     else:
         _print_sets(frame, folder, study, selection, verdict)
-        n_feasible = int(counts["feasible"].sum())
+        n_feasible = int(feasible.sum())
         if len(frame) < min(top, n_feasible):
             alike = counted(n_feasible - len(frame), "more feasible set")
             say(f"{alike} left out: each has the same metrics as one of these")
-    if len(counts) and (idle := why_nothing_traded(folder)):
+    if len(feasible) and (idle := why_nothing_traded(folder)):
         say(idle, "yellow")
     reasons = Counter(trial["user_attrs"].get("reason") for trial in trials)
     del reasons[None]

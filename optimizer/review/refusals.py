@@ -111,11 +111,11 @@ def why_nothing_traded(folder: StudyFolder) -> str:
     Raises:
         StudyError: a file cannot be read.
     """
-    traded = folder.results(["n_trades"])["n_trades"]
-    if traded.empty or traded.max() > 0:
+    traded = folder.column("n_trades")
+    if not len(traded) or (traded > 0).any():
         return ""
     manifest = folder.manifest()
-    row = folder.sets([0]).iloc[0].to_dict()
+    row = folder.sets([0], whole=False).iloc[0].to_dict()
     said = f"no set traded in-sample: none of {counted(len(traded), 'set')} has a single trade"
     if row["strategy"] not in BUILT_IN or row["classifier"] not in CLASSIFIERS:
         return said

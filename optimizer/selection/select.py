@@ -75,9 +75,7 @@ def select(
     if best.empty:
         return None
     rules = inputs.rules
-    every = folder.results(["set", "feasible", "sharpe"])
-    numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
-    sharpes = sharpes[np.isfinite(sharpes)]
+    numbers = folder.column("set")
     n_tried = folder.n_distinct()
     # The verdict's look at the holdout, at the winner alone; the other sets stay sealed.
     best = best.join(folder.holdout([int(best["set"].iloc[0])]), on="set")
@@ -91,7 +89,7 @@ def select(
         n_tried=n_tried,
         n_effective=n_effective,
         independent_share=share,
-        sharpe_deviation=float(sharpes.std(ddof=1)) if len(sharpes) > 1 else 0.0,
+        sharpe_deviation=_deviation(folder.column("sharpe")),
         n_returns=n_inside,
         n_holdout_returns=rules.n_returns(inputs.split, inputs.bars.n_bars),
         returns_per_year=rules.returns_per_year,
@@ -111,7 +109,8 @@ def select(
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
-    selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
+    over_blocks = judge_over_blocks(study, space, inputs, folder, numbers, regimes)
+    selection = replace(selection, sets=sets, **over_blocks)
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
@@ -128,6 +127,18 @@ def select(
         holdout=_over_holdout(inputs, returns[0], held),
         **_intervals(study, returns[0], inputs, selection),
     )
+
+
+def _deviation(values: FloatArray) -> float:
+    """The standard deviation (ddof 1) of the finite values, which it overwrites; 0 for fewer than two."""
+    finite = np.isfinite(values)
+    values = values if finite.all() else values[finite]
+    if len(values) < 2:
+        return 0.0
+    # As ``std`` computes it, without another array of one number a set.
+    values -= values.sum() / len(values)
+    values *= values
+    return math.sqrt(values.sum() / (len(values) - 1))
 
 
 def _over_holdout(

@@ -293,7 +293,7 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
         if feasible.empty:
             feasible = content.sets
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
-        median = simulated(folder.sets([int(middle)]).iloc[0].to_dict())
+        median = simulated(folder.sets([int(middle)], whole=False).iloc[0].to_dict())
     except BarsweepError as error:
         if isinstance(error, UntrustedCodeError):
             logging.getLogger("barsweep").warning("%s; the report is written without it", error)
