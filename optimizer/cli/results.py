@@ -305,6 +305,10 @@ def show_study(path: Path, top: int) -> None:
         f"{study.name}{state}: {counted(len(feasible), 'parameter set')} ({folder.n_distinct():,}"
         f" distinct) in {counted(told, 'trial')}{again}, {int(feasible.sum()):,} feasible"
     )
+    if (kept := folder.kept()) is not None:
+        say(
+            f"of {counted(kept, 'set')} at most, the best ones, all metrics are kept ([search] store)"
+        )
     n_trials = count_trials(study, build_space(study))
     if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:
         say(f"the search ended early, after {told:,} of {counted(n_trials, 'trial')}")

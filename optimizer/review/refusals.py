@@ -19,8 +19,9 @@ from optimizer.sweep.universe import tradable_mask
 from optimizer.text import counted, list_text
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_HELD, NOT_REACHED, NOT_TRADED
 
-FLOW_STEPS = 1_000_000
-"""Steps of bar x symbol up to which a set is run one bar at a time to count refusals."""
+FLOW_STEPS, FLOW_BARS = 1_000_000, 100_000
+"""Steps of bar x symbol, and bars, up to which a set is run one bar at a time to count refusals: a bar
+takes half a millisecond however few its symbols are."""
 
 WHY = {
     "no_signal": "the strategy wants no position and holds none",
@@ -68,7 +69,7 @@ def count_refusals(one: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
     """
     inputs = one.inputs
     bars, rules = inputs.bars, inputs.rules
-    if bars.n_bars * bars.n_symbols > FLOW_STEPS:
+    if bars.n_bars * bars.n_symbols > FLOW_STEPS or bars.n_bars > FLOW_BARS:
         return None, 0
     specs = portfolio_specs(one.tile, "", rules, bars.bars_per_year)
     keys: list[FeatureKey] = [

@@ -42,8 +42,11 @@ from optimizer.types import FloatArray
 JUDGED = 10
 """Best sets that get statistics of their own."""
 
-RESAMPLES = 1000
-"""Resamples of the bootstrap."""
+RESAMPLES, FEWEST_RESAMPLES = 1000, 200
+"""Resamples of the bootstrap, and of that of the longest series."""
+
+RESAMPLED = 1_000_000_000
+"""Returns that the bootstrap draws, unless ``FEWEST_RESAMPLES`` have more: about a minute."""
 
 CORRECTION_ERROR = 0.75
 """Standard error of the correction for the choice, as a part of its size: on simulated searches with one
@@ -141,6 +144,15 @@ def _deviation(values: FloatArray) -> float:
     return math.sqrt(values.sum() / (len(values) - 1))
 
 
+def n_resamples(n_returns: int) -> int:
+    """Resamples of the bootstrap of a series: fewer where it has more than a million returns.
+
+    Args:
+        n_returns: length of the series.
+    """
+    return min(RESAMPLES, max(RESAMPLED // max(n_returns, 1), FEWEST_RESAMPLES))
+
+
 def _over_holdout(
     inputs: Inputs, returns: pd.Series[float], held: FloatArray
 ) -> HoldoutAlpha | None:
@@ -165,7 +177,7 @@ def _intervals(
     def resampled(part: slice) -> BootstrapInterval:
         own, free = values[part], rates[part]
         length = optimal_block_length(sharpe_influence(own - free)) if len(own) > 1 else 1.0
-        return stationary_bootstrap(own, length, RESAMPLES, study.seed, risk_free=free)
+        return stationary_bootstrap(own, length, n_resamples(len(own)), study.seed, risk_free=free)
 
     inside = resampled(slice(n_inside))
     low, high = (end * yearly for end in inside.sharpe_interval)
