@@ -1,21 +1,24 @@
 """How far a study goes: bars to 5 million, symbols to 2,000 with members, sets to 10 million.
 
-Run: ``python -m benchmarks.scale [--only bars symbols sets] [--write]``. Each study runs in a process
-of its own with two workers, and so do ``show`` and the report of the largest; their memory is watched
-from outside. A series is fitted with power laws: the slopes of the logarithms of the time, and of the
-memory that the smallest study does not take, against the size.
+Run: ``python -m benchmarks.scale [--only bars sets ...] [--most N] [--write]``. Each study runs in a
+process of its own with two workers, and then `barsweep show` and `barsweep report` do; memory, what no
+other process shares, is watched from outside. The exponent of a series is the slope of the logarithms of
+time and size over its last step, where the start weighs least; the memory that one more bar, symbol or
+set takes is that of the same step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from optimizer.bench.machine import this_machine
 
 BYTES = 1e6
 WORKERS = 2
+COMMANDS = ("show", "report")
 
 BARS = (50_000, 500_000, 5_000_000)
 """Of one minute. Ten years of a market that never closes have 5.3 million, of the sessions of a stock
@@ -166,6 +170,11 @@ sampler = "grid"
 """
 
 
+def top_study(home: Path, n_sets: int) -> str:
+    """The same, of which the best sets are kept whole."""
+    return sets_study(home, n_sets) + 'store = "top"\n'
+
+
 def sets_study(home: Path, n_sets: int) -> str:
     """Tiles of 10,000 sets over 250 bars of one symbol."""
     data = {"symbol": "DAY", "timestamp": pd.bdate_range("2020-01-01", periods=250)}
@@ -192,20 +201,97 @@ sampler = "grid"
 
 STUDIES: dict[str, tuple[Callable[[Path, int], str], tuple[int, ...]]] = {
     "bars": (bars_study, BARS),
-    "symbols": (symbols_study, SYMBOLS),
-    "sets": (sets_study, SETS),
+    "symbols with members": (symbols_study, SYMBOLS),
+    "sets": (sets_study, SETS[:-1]),
+    'sets, store = "top"': (top_study, SETS),
 }
 
 
-def measure_study(what: str, size: int, home: Path) -> dict[str, Use]:
+@dataclass(frozen=True)
+class Size:
+    """One study of a series.
+
+    Attributes:
+        what: grows.
+        size: of it.
+        run, show, report: what the study took, and what shows it.
+    """
+
+    what: str
+    size: int
+    run: Use
+    show: Use
+    report: Use
+
+
+def measure_study(what: str, size: int) -> Size:
     """Run one study, then show it, then write its report."""
-    home.mkdir()
-    file, out = home / "study.toml", home / "out"
-    file.write_text(STUDIES[what][0](home, size), encoding="utf-8")
-    found = {"run": measure(["-c", _RUN, str(file), str(out), str(WORKERS)], out)}
-    for command in ("show", "report"):
-        found[command] = measure(["-m", "optimizer", command, str(out)], out)
-    return found
+    with tempfile.TemporaryDirectory(prefix="barsweep-scale-") as folder:
+        home, out = Path(folder), Path(folder) / "out"
+        file = home / "study.toml"
+        file.write_text(STUDIES[what][0](home, size), encoding="utf-8")
+        run = measure(["-c", _RUN, str(file), str(out), str(WORKERS)], home)
+        show, report = (measure(["-m", "optimizer", one, str(out)], home) for one in COMMANDS)
+    return Size(what, size, run, show, report)
+
+
+def series_table(sizes: Sequence[Size]) -> str:
+    """The sizes of all series."""
+    rows = []
+    for one in sizes:
+        uses = (one.run, one.show, one.report)
+        rows.append(
+            (
+                one.what,
+                f"{one.size:,}",
+                ", ".join(f"{use.seconds:.0f}" for use in uses),
+                ", ".join(f"{use.parent_mb:,.0f}" for use in uses),
+                f"{one.run.workers_mb:,.0f}",
+                f"{one.run.disk_mb:,.1f}",
+                f"{1e6 * one.run.disk_mb / one.size:,.0f}",
+            )
+        )
+    return markdown(
+        (
+            *("what grows", "to", "seconds: run, show, report"),
+            *("MB of the process: run, show, report", "MB of the workers", "MB on disk"),
+            "bytes on disk of one",
+        ),
+        rows,
+    )
+
+
+def growth_table(sizes: Sequence[Size]) -> str:
+    """What the last step of each series adds."""
+    rows = []
+    for what in dict.fromkeys(one.what for one in sizes):
+        steps = [one for one in sizes if one.what == what]
+        for before, last in pairwise(steps[-2:]):
+            rows.append(
+                (
+                    what,
+                    f"{before.size:,} to {last.size:,}",
+                    *(
+                        f"{exponent((before.size, last.size), (a.seconds, b.seconds)):.2f}"
+                        for a, b in ((before.run, last.run), (before.report, last.report))
+                    ),
+                    *(
+                        f"{BYTES * (b - a) / (last.size - before.size):,.0f}"
+                        for a, b in (
+                            (before.run.parent_mb, last.run.parent_mb),
+                            (before.run.workers_mb, last.run.workers_mb),
+                            (before.report.parent_mb, last.report.parent_mb),
+                        )
+                    ),
+                )
+            )
+    return markdown(
+        (
+            *("what grows", "step", "exponent of the run", "exponent of the report"),
+            *("bytes more of the process, each", "of the workers", "of the report"),
+        ),
+        rows,
+    )
 
 
 def main() -> None:
@@ -215,18 +301,22 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**9, help="no larger size")
     parser.add_argument("--write", action="store_true", help="publish the tables")
     arguments = parser.parse_args()
-    for what in arguments.only:
-        for size in STUDIES[what][1]:
-            if size > arguments.most:
-                continue
-            with tempfile.TemporaryDirectory(prefix="barsweep-scale-") as folder:
-                found = measure_study(what, size, Path(folder) / "home")
-            for command, use in found.items():
-                split = ", ".join(f"{k} {v:.1f}" for k, v in use.split.items() if v >= 0.05)
-                print(
-                    f"{what} {size:,} {command}: {use.seconds:.1f} s, parent {use.parent_mb:,.0f} MB, workers {use.workers_mb:,.0f} MB, disk {use.disk_mb:,.1f} MB; {split}",
-                    flush=True,
-                )
+    # What is tried here is no look at anybody's bars.
+    with tempfile.TemporaryDirectory(prefix="barsweep-ledger-") as ledger:
+        os.environ["BARSWEEP_LEDGER"] = str(Path(ledger) / "ledger")
+        measure_study("sets", SETS[0])  # compiles
+        sizes = []
+        for what in arguments.only:
+            for size in STUDIES[what][1]:
+                if size <= arguments.most:
+                    sizes.append(measure_study(what, size))
+                    print(
+                        series_table(sizes[-1:]).splitlines()[-1], sizes[-1].run.split, flush=True
+                    )
+    text = "\n\n".join((describe(this_machine()), series_table(sizes), growth_table(sizes)))
+    print(text)
+    if arguments.write:
+        publish("scale", text, [asdict(one) for one in sizes])
 
 
 if __name__ == "__main__":

@@ -276,6 +276,7 @@ def show_study(path: Path, top: int) -> None:
     """
     from optimizer.review.records import judged
     from optimizer.review.refusals import why_nothing_traded
+    from optimizer.store.columns import KEPT
     from optimizer.store.completeness import count_trials
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
@@ -306,8 +307,9 @@ def show_study(path: Path, top: int) -> None:
         f" distinct) in {counted(told, 'trial')}{again}, {int(feasible.sum()):,} feasible"
     )
     if (kept := folder.kept()) is not None:
+        n_kept = int(folder.column(KEPT).sum())
         say(
-            f"of {counted(kept, 'set')} at most, the best ones, all metrics are kept ([search] store)"
+            f"all metrics are kept of {n_kept:,} sets, the best {kept:,} among them ([search] store)"
         )
     n_trials = count_trials(study, build_space(study))
     if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:

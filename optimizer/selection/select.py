@@ -102,11 +102,17 @@ def select(
         maxima=tuple(known_draws(folder.maxima()).tolist()),
     )
     alone = Tried.alone(selection)
-    returns = [set_returns(space, inputs, row, regimes) for row in rows]
+    returns = set_returns(space, inputs, rows[0], regimes)
     rates = risk_free_returns(inputs)
+
+    def lagged(place: int) -> float | None:
+        # One set's returns at a time: there may be millions of bars.
+        own = returns if place == 0 else set_returns(space, inputs, rows[place], regimes)
+        return autocorrelation((own.to_numpy() - rates)[:n_inside])
+
     sets = tuple(
-        set_statistics(selection, row, alone, autocorrelation((one.to_numpy() - rates)[:n_inside]))
-        for row, one in zip(best.to_dict("records"), returns, strict=True)
+        set_statistics(selection, row, alone, lagged(place))
+        for place, row in enumerate(best.to_dict("records"))
     )
     sharpe = sets[0].sharpe
     if sharpe is not None and sharpe > 0.0:
@@ -127,8 +133,8 @@ def select(
         holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
-        holdout=_over_holdout(inputs, returns[0], held),
-        **_intervals(study, returns[0], inputs, selection),
+        holdout=_over_holdout(inputs, returns, held),
+        **_intervals(study, returns, inputs, selection),
     )
 
 

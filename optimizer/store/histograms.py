@@ -47,7 +47,7 @@ def bins_of(values: FloatArray) -> IntArray:
     """
     part, exponent = np.frexp(np.abs(values))  # part in [0.5, 1), so no logarithm is rounded
     place = (exponent.astype(np.int64) - _FIRST) * _PARTS + (part * 2 * _PARTS).astype(np.int64)
-    place = np.clip(place - _PARTS + 1, 0, _MOST)
+    place = np.where(part > 0.0, np.clip(place - _PARTS + 1, 0, _MOST), 0)  # 0 is 0 times 2 ** 0
     return np.where(values < 0.0, -place, place)
 
 
