@@ -63,6 +63,12 @@ BYTES_PER_BATCH = 30_000
 BYTES_PER_BAR = 110
 """One bar in ``selection.json``."""
 
+MEMORY_PER_SET = 30
+"""One parameter set in memory when the winner is judged."""
+
+MEMORY_PER_BAR = 170
+"""One bar in memory then: series of returns, with their times, besides the shared arrays."""
+
 LIBRARY_BYTES = 245e6
 """Memory of the libraries, which the processes of one machine share."""
 
@@ -177,7 +183,9 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         + bootstrap_bytes(bars.n_bars, RESAMPLES)
         + processes * own
         + (1 + copies) * shared
-        + rows_in_flight * (row_bytes + 3 * moment_bytes),
+        + rows_in_flight * (row_bytes + 3 * moment_bytes)
+        + n_sets * MEMORY_PER_SET
+        + bars.n_bars * MEMORY_PER_BAR,
         # The sets of a window have no moments.
         disk_bytes=(0.0 if on_cluster else copies * shared)
         + searches * _row_bytes(study, n_sets)
