@@ -155,6 +155,9 @@ def n_resamples(n_returns: int) -> int:
 
     Args:
         n_returns: length of the series.
+
+    Returns:
+        ``FEWEST_RESAMPLES`` to ``RESAMPLES``.
     """
     return min(RESAMPLES, max(RESAMPLED // max(n_returns, 1), FEWEST_RESAMPLES))
 

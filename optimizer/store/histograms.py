@@ -44,6 +44,9 @@ def bins_of(values: FloatArray) -> IntArray:
 
     Args:
         values: (n,), finite.
+
+    Returns:
+        (n,), negative for values below 0, and 0 near it.
     """
     part, exponent = np.frexp(np.abs(values))  # part in [0.5, 1), so no logarithm is rounded
     place = (exponent.astype(np.int64) - _FIRST) * _PARTS + (part * 2 * _PARTS).astype(np.int64)
@@ -56,6 +59,9 @@ def edges_of(place: int) -> tuple[float, float]:
 
     Args:
         place: its number, as ``bins_of`` gives it.
+
+    Returns:
+        Both, in the unit of the metric.
     """
     if place < 0:
         low, high = edges_of(-place)
@@ -72,6 +78,9 @@ def counted(tiles: Sequence[Mapping[str, Any]]) -> Counts:
 
     Args:
         tiles: the columns of each tile, ``METRICS`` among them.
+
+    Returns:
+        The sets in each bin that is not empty, of each metric.
     """
     found: Counts = {}
     for name in METRICS:
@@ -89,7 +98,10 @@ def summed(parts: Iterable[Counts]) -> Counts:
     """The histograms of all sets from those of each batch.
 
     Args:
-        parts: of the batches.
+        parts: the histograms of the batches.
+
+    Returns:
+        The sets in each bin, bins ascending.
     """
     found: Counts = {name: {} for name in METRICS}
     for part in parts:
@@ -104,7 +116,10 @@ def packed(counts: Counts) -> bytes:
     """Histograms as ``unpacked`` reads them.
 
     Args:
-        counts: of a batch.
+        counts: the histograms of a batch.
+
+    Returns:
+        Text in ASCII.
     """
     content = {name: list(bins.items()) for name, bins in counts.items()}
     text = json.dumps(content, separators=(",", ":"))
@@ -157,7 +172,10 @@ class Histogram:
         """The middle of the bin below which a share of the sets lies.
 
         Args:
-            share: in 0..1.
+            share: the share, in 0..1.
+
+        Returns:
+            A value in the unit of the metric.
         """
         sums = np.cumsum(self.counts)
         place = min(int(np.searchsorted(sums, share * sums[-1])), len(sums) - 1)

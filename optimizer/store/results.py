@@ -235,7 +235,10 @@ class Results:
                 )
 
     def histograms(self) -> Counts | None:
-        """Counts of each metric in-sample over all sets, see ``histograms``; None where all are kept.
+        """Counts of each metric in-sample over all sets.
+
+        Returns:
+            Those of ``store.histograms``; None where all sets are kept whole.
 
         Raises:
             StudyError: a file cannot be read.
@@ -278,6 +281,9 @@ class Results:
 
         Args:
             columns: columns that are written.
+
+        Returns:
+            A table for each batch.
 
         Raises:
             StudyError: a file cannot be read.
