@@ -269,8 +269,8 @@ class StudyFolder(Results):
             trials: the trials of the batch, plain values.
             moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
             maxima: largest draws of the max-test over its sets, see ``no_draws``.
-            histograms: the histograms of the metrics in-sample, where ``rows`` have a column ``KEPT``; None where every
-                set is kept whole.
+            histograms: the histograms of the metrics in-sample, where ``rows`` have a column ``KEPT``;
+                None where every set is kept whole.
 
         Raises:
             StudyError: it cannot be written.

@@ -84,8 +84,8 @@ class Content:
         survivors: (n_survivors,), sets that have alpha, see ``surviving_sets``; None before the verdict.
         contenders: where the sets that contend with the winner lie, see ``parameter_ranges``; None before
             the verdict.
-        histograms: the histograms of the metrics in-sample over all sets, where the study keeps the best sets whole and
-            of the others a part; those without a value left out.
+        histograms: the histograms of the metrics in-sample over all sets, where the study
+            keeps the best sets whole; those without a value left out.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
