@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.machines [--tasks N] [--trials N] [--write]``. A task is a tile of 2,048
 parameter sets on a few bars, so that sending it is most of what it takes; a trial is one parameter
-set. Dask is a scheduler and two workers on loopback, Ray (where it is installed) a local cluster,
+set. Dask is a scheduler and 2, 4 and 8 workers on loopback, Ray (where it is installed) a local cluster,
 PostgreSQL a server on loopback that flushes each commit to the disk.
 """
 
@@ -24,6 +24,12 @@ from optimizer.search.run import run_study
 from optimizer.study_file.study import study_from_dict
 from tests.support.dask_cluster import running
 from tests.support.postgres import PostgresServer, installed_server
+
+PROCESSES = (2, 4, 8)
+"""Of a Dask cluster on this machine; beyond the cores they wait for each other."""
+
+TASK_SECONDS = 0.16
+"""2,048 sets over 3,201 bars x 12 symbols at 2 ns."""
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 
@@ -51,6 +57,44 @@ def seconds_of(tables: dict[str, Any], workers: int | None = None) -> Mapping[st
         return run_study(study, out=Path(folder) / "out", workers=workers).seconds
 
 
+def model(found: Mapping[str, float]) -> str:
+    """How many workers each part feeds with tasks of ``TASK_SECONDS``, one task a tile.
+
+    Args:
+        found: seconds by operation.
+    """
+    most = max(PROCESSES)
+    parts = {
+        "PostgreSQL, one coordinator or many (they share the lock)": (
+            "trials",
+            sum(found[f"random, PostgreSQL: {one}, a trial"] for one in ("ask", "tell")),
+        ),
+        "TPE after 256 trials, one coordinator": (
+            "trials",
+            found["tpe, one coordinator without a database: ask"],
+        ),
+        f"the Dask scheduler, {most} processes": (
+            "tasks",
+            found[f"the Dask scheduler, {most} processes, processor, a task"],
+        ),
+        f"one coordinator's dispatch to Dask, {most} processes": (
+            "tasks",
+            found[f"dispatch by Dask, {most} processes, a task"],
+        ),
+    }
+    return markdown(
+        ("part", "per second", f"workers it feeds at {TASK_SECONDS} s per task"),
+        (
+            (
+                name,
+                f"{1.0 / seconds:,.0f} {unit}",
+                f"{TASK_SECONDS / seconds:,.0f}" + (" T" if unit == "trials" else ""),
+            )
+            for name, (unit, seconds) in parts.items()
+        ),
+    )
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -67,13 +111,14 @@ def main() -> None:
         found[f"dispatch by {name}, a task"] = seconds["dispatch"] / tasks
 
     sent("loky", {})
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "dask", 2) as cluster:
-        address = {"backend": "dask", "address": cluster.address}
-        scheduler = psutil.Process(cluster.scheduler.pid)
-        before = sum(scheduler.cpu_times()[:2])
-        sent("Dask", address)
-        used = sum(scheduler.cpu_times()[:2]) - before
-        found["the Dask scheduler, processor, a task"] = used / (tasks + 8)
+    for n in PROCESSES:
+        with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "dask", n) as cluster:
+            address = {"backend": "dask", "address": cluster.address}
+            scheduler = psutil.Process(cluster.scheduler.pid)
+            before = sum(scheduler.cpu_times()[:2])
+            sent(f"Dask, {n} processes", address)
+            used = sum(scheduler.cpu_times()[:2]) - before
+            found[f"the Dask scheduler, {n} processes, processor, a task"] = used / (tasks + 8)
 
     if find_spec("ray") is not None:
         sent("Ray", {"backend": "ray", "address": "local"})
@@ -95,9 +140,10 @@ def main() -> None:
     finally:
         server.remove()
     text = markdown(("operation", "ms"), ((k, f"{1e3 * v:.2f}") for k, v in found.items()))
-    print(text)
+    print(f"{text}\n\n{model(found)}")
     if arguments.write:
         publish("machines", f"{describe(this_machine())}\n\n{text}", found, page=PAGE)
+        publish("thousand", model(found), {"task_seconds": TASK_SECONDS}, page=PAGE)
 
 
 if __name__ == "__main__":

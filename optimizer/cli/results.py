@@ -276,6 +276,7 @@ def show_study(path: Path, top: int) -> None:
     """
     from optimizer.review.records import judged
     from optimizer.review.refusals import why_nothing_traded
+    from optimizer.store.columns import KEPT
     from optimizer.store.completeness import count_trials
     from optimizer.store.folder import StudyFolder
     from optimizer.store.query import best_sets, no_best
@@ -286,7 +287,7 @@ def show_study(path: Path, top: int) -> None:
     manifest = folder.manifest()
     study = recorded_study(manifest["study"])
     frame = best_sets(folder, study.search, top)
-    counts = folder.results(["feasible"])
+    feasible = folder.column("feasible")
     selection, verdict, problem = judged(folder)
     state = (
         "" if manifest["complete"] else f" (not complete; resume it with `barsweep resume {path}`)"
@@ -302,9 +303,14 @@ def show_study(path: Path, top: int) -> None:
     again = f" ({n_repeats:,} at points tried before)" if n_repeats else ""
     say("")
     say(
-        f"{study.name}{state}: {counted(len(counts), 'parameter set')} ({folder.n_distinct():,}"
-        f" distinct) in {counted(told, 'trial')}{again}, {int(counts['feasible'].sum()):,} feasible"
+        f"{study.name}{state}: {counted(len(feasible), 'parameter set')} ({folder.n_distinct():,}"
+        f" distinct) in {counted(told, 'trial')}{again}, {int(feasible.sum()):,} feasible"
     )
+    if (kept := folder.kept()) is not None:
+        n_kept = int(folder.column(KEPT).sum())
+        say(
+            f"all metrics are kept of {n_kept:,} sets, the best {kept:,} among them ([search] store)"
+        )
     n_trials = count_trials(study, build_space(study))
     if manifest["complete"] and not manifest.get("coordinated") and told < n_trials:
         say(f"the search ended early, after {told:,} of {counted(n_trials, 'trial')}")
@@ -315,11 +321,11 @@ def show_study(path: Path, top: int) -> None:
         say(no_best(folder, study.search), "yellow")
     else:
         _print_sets(frame, folder, study, selection, verdict)
-        n_feasible = int(counts["feasible"].sum())
+        n_feasible = int(feasible.sum())
         if len(frame) < min(top, n_feasible):
             alike = counted(n_feasible - len(frame), "more feasible set")
             say(f"{alike} left out: each has the same metrics as one of these")
-    if len(counts) and (idle := why_nothing_traded(folder)):
+    if len(feasible) and (idle := why_nothing_traded(folder)):
         say(idle, "yellow")
     reasons = Counter(trial["user_attrs"].get("reason") for trial in trials)
     del reasons[None]

@@ -128,7 +128,7 @@ def _cross(folder: StudyFolder, other: StudyFolder, manifest: Mapping[str, Any])
         search = recorded_study(manifest["study"]).search
         frame = other.results(["set", "feasible", "score", *search.objective])
         order = ranked(frame[frame["feasible"]], search)
-        row = with_open_holdout(other, other.sets([found])).to_dict("records")[0]
+        row = with_open_holdout(other, other.sets([found], whole=False)).to_dict("records")[0]
         there = set_document(row, manifest["study"])
         rank = order.index(found) + 1 if found in order else None
         return Crossed(number, found, rank, there["in_sample"], there["out_of_sample"])

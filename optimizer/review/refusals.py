@@ -19,8 +19,9 @@ from optimizer.sweep.universe import tradable_mask
 from optimizer.text import counted, list_text
 from optimizer.types import NO_BUYING_POWER, NO_VOLUME, NOT_HELD, NOT_REACHED, NOT_TRADED
 
-FLOW_STEPS = 1_000_000
-"""Steps of bar x symbol up to which a set is run one bar at a time to count refusals."""
+FLOW_STEPS, FLOW_BARS = 1_000_000, 100_000
+"""Steps of bar x symbol, and bars, up to which a set is run one bar at a time to count refusals: a bar
+takes half a millisecond however few its symbols are."""
 
 WHY = {
     "no_signal": "the strategy wants no position and holds none",
@@ -68,7 +69,7 @@ def count_refusals(one: Rerun, stop: int) -> tuple[dict[str, int] | None, int]:
     """
     inputs = one.inputs
     bars, rules = inputs.bars, inputs.rules
-    if bars.n_bars * bars.n_symbols > FLOW_STEPS:
+    if bars.n_bars * bars.n_symbols > FLOW_STEPS or bars.n_bars > FLOW_BARS:
         return None, 0
     specs = portfolio_specs(one.tile, "", rules, bars.bars_per_year)
     keys: list[FeatureKey] = [
@@ -111,11 +112,11 @@ def why_nothing_traded(folder: StudyFolder) -> str:
     Raises:
         StudyError: a file cannot be read.
     """
-    traded = folder.results(["n_trades"])["n_trades"]
-    if traded.empty or traded.max() > 0:
+    traded = folder.column("n_trades")
+    if not len(traded) or (traded > 0).any():
         return ""
     manifest = folder.manifest()
-    row = folder.sets([0]).iloc[0].to_dict()
+    row = folder.sets([0], whole=False).iloc[0].to_dict()
     said = f"no set traded in-sample: none of {counted(len(traded), 'set')} has a single trade"
     if row["strategy"] not in BUILT_IN or row["classifier"] not in CLASSIFIERS:
         return said

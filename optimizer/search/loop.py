@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from optimizer.catalogue import METRICS
 from optimizer.engine.tasks import TileFailure, TileTask, make_tile
 from optimizer.engine.workers import Workers
 from optimizer.errors import StudyError
@@ -30,10 +32,13 @@ from optimizer.search.outcome import (
 from optimizer.search.plateau import plateau_over_tiles
 from optimizer.search.progress import Progress, Tally
 from optimizer.search.rows import result_columns
-from optimizer.store.batches import FinishedBatch
+from optimizer.store.batches import FinishedBatch, read_results
 from optimizer.store.folder import StudyFolder
+from optimizer.store.histograms import Counts, counted
 from optimizer.store.plateau import save_plateau
+from optimizer.store.top import BestSoFar, always_kept, without_the_rest
 from optimizer.store.trial_records import point_key
+from optimizer.study_file.objectives import metrics_named, objective_values
 from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
 from optimizer.sweep.inputs import Inputs
@@ -102,6 +107,10 @@ class SearchLoop:
         self._most = n_batches
         self._journal = Journal(folder, study)
         self._told: dict[str, Outcome] = {}
+        self._best = None
+        if study.search.store is not None:
+            maximize = study.search.direction[0] == "maximize"
+            self._best = BestSoFar(study.search.store.top, maximize)
 
     def run(self) -> None:
         """Ask, evaluate, tell and store batches until the asker has no more points, or the search ends.
@@ -242,22 +251,55 @@ class SearchLoop:
                 different += 1
             else:
                 self._journal.add(trials)
+                self._keep_again(batch.path)
                 return
         raise StudyError(
             f"{batch.path}: trial {first + different} is not the one that this version asks; it was"
             " made by another version or program: rerun the study with another --out"
         )
 
+    def _keep_again(self, path: Path) -> None:
+        """Know the best sets of a batch that is on disk."""
+        if self._best is not None:
+            (objective,) = self._search.objective
+            named = metrics_named(objective)
+            table = read_results(path, columns=["set", "feasible", "score", *named])
+            metrics = {one: table[one].to_numpy().astype(np.float64) for one in named}
+            self._best.add(
+                table["set"].to_numpy(),
+                table["feasible"].to_numpy(),
+                table["score"].to_numpy(),
+                objective_values(objective, metrics),
+            )
+
+    def _top_of(
+        self, rows: Sequence[dict[str, Any]]
+    ) -> tuple[Sequence[dict[str, Any]], Counts | None]:
+        """What is stored of the sets of a batch, and the histograms of all, where the top is kept."""
+        if self._best is None:
+            return rows, None
+        histograms = counted(rows)
+        (objective,) = self._search.objective
+        always = always_kept([objective])
+        found = []
+        for tile in rows:
+            values = objective_values(objective, {name: tile[name] for name in METRICS})
+            kept = self._best.add(tile["set"], tile["feasible"], tile["score"], values)
+            found.append(without_the_rest(tile, kept, always))
+        return found, histograms
+
     def _store(self, number: int, scored: _Scored, trials: Sequence[FrozenTrial]) -> None:
         first = self._tally.trials - len(trials)
+        rows, histograms = self._top_of(scored.rows)
         records = [trial_record(first + i, trial) for i, trial in enumerate(trials)]
         self._folder.write_batch(
             number,
-            scored.rows,
+            rows,
             self._space.parameter_names,
             records,
             scored.moments,
             scored.maxima,
+            histograms,
         )
         self._journal.add(trials)
         self._asker.publish(trials)

@@ -51,6 +51,9 @@ BYTES_PER_ROW = 355
 """One parameter set in a result file, compressed. Its return moments are 16 bytes a block more. Sets
 that trade alike compress better."""
 
+BYTES_PER_PART_ROW = 45
+"""One parameter set of which ``store = "top"`` keeps a part, compressed."""
+
 BYTES_PER_TRIAL = 8_700
 """One trial: its text twice in a result file, and once in the journal."""
 
@@ -59,6 +62,12 @@ BYTES_PER_BATCH = 30_000
 
 BYTES_PER_BAR = 110
 """One bar in ``selection.json``."""
+
+MEMORY_PER_SET = 30
+"""One parameter set in memory when the winner is judged."""
+
+MEMORY_PER_BAR = 170
+"""One bar in memory then: series of returns, with their times, besides the shared arrays."""
 
 LIBRARY_BYTES = 245e6
 """Memory of the libraries, which the processes of one machine share."""
@@ -174,10 +183,13 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         + bootstrap_bytes(bars.n_bars, RESAMPLES)
         + processes * own
         + (1 + copies) * shared
-        + rows_in_flight * (row_bytes + 3 * moment_bytes),
+        + rows_in_flight * (row_bytes + 3 * moment_bytes)
+        + n_sets * MEMORY_PER_SET
+        + bars.n_bars * MEMORY_PER_BAR,
         # The sets of a window have no moments.
         disk_bytes=(0.0 if on_cluster else copies * shared)
-        + n_sets * (searches * BYTES_PER_ROW + moment_bytes)
+        + searches * _row_bytes(study, n_sets)
+        + n_sets * moment_bytes
         + searches * (n_trials * BYTES_PER_TRIAL + n_batches * BYTES_PER_BATCH)
         + bars.n_bars * BYTES_PER_BAR,
         seconds=5.0
@@ -189,6 +201,16 @@ def estimate(study: Study, space: Space, bars: Bars, rules: Rules, workers: int)
         workers=workers,
         shared_bytes=shared,
     )
+
+
+def _row_bytes(study: Study, n_sets: int) -> float:
+    """Bytes of a study's sets in its result files, without their return moments."""
+    if study.search.store is None:
+        return float(n_sets * BYTES_PER_ROW)
+    most = study.search.store.top
+    # A set is kept whole if it is among the best so far: of n in any order most (1 + log(n / most)).
+    whole = n_sets if n_sets <= most else min(n_sets, most * (1.0 + math.log(n_sets / most)))
+    return float(n_sets * BYTES_PER_PART_ROW + whole * BYTES_PER_ROW)
 
 
 def refuse_what_cannot_fit(needs: Estimate, out: Path) -> None:

@@ -76,6 +76,7 @@ class Tally:
         sets: evaluated so far.
         maxima: largest draws of the max-test over the sets so far, see ``no_draws``; none before the
             first batch.
+        distinct: sets evaluated so far; a point that was asked several times counts once.
         since_best: trials since the best one; all where none is feasible.
     """
 
@@ -86,7 +87,8 @@ class Tally:
         self.maxima = np.zeros(0, np.float32)
         self._sign = 1.0 if search.direction[0] == "maximize" else -1.0
         self._n_trials = n_trials
-        self._distinct: dict[str, int] = {}
+        self._points: set[str] = set()
+        self.distinct = 0
         self._best: float | None = None
         self._best_set: int | None = None
         self._objective = search.objective[0]
@@ -108,7 +110,10 @@ class Tally:
         first, self.trials = self.sets, self.trials + 1
         self.sets += outcome.n_sets
         self.since_best += 1
-        self._distinct.setdefault(point_key(params), outcome.n_sets)
+        point = point_key(params)
+        if point not in self._points:
+            self._points.add(point)
+            self.distinct += outcome.n_sets
         if outcome.values is None or not outcome.feasible:
             return
         value = outcome.values[0]
@@ -124,11 +129,6 @@ class Tally:
             maxima: those of its sets.
         """
         self.maxima = larger_draws([self.maxima, maxima])
-
-    @property
-    def distinct(self) -> int:
-        """Parameter sets evaluated so far; a point that was asked several times counts once."""
-        return sum(self._distinct.values())
 
     def progress(self, busy_seconds: float) -> Progress:
         """How far the study has come by now.

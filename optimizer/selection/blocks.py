@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from kernels.overfitting import block_sharpe
+from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
 from optimizer.selection.folds import combinatorial_paths
 from optimizer.selection.next_set import next_set
 from optimizer.selection.odds import none_if_nan
 from optimizer.selection.pbo import overfitting_of
 from optimizer.selection.record import Window
+from optimizer.selection.sets import RegimeSource, tile_of
 from optimizer.selection.splits import Chunks, choose_and_rank, masks_of, symmetric_splits
 from optimizer.selection.steering import by_sharpe_alone
 from optimizer.selection.walk_forward import (
@@ -25,9 +27,12 @@ from optimizer.selection.walk_forward import (
     walk_forward_folds,
     walk_forward_summary,
 )
+from optimizer.store.columns import KEPT
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.search_tables import ValidationTable
+from optimizer.study_file.space import Space
 from optimizer.study_file.study import Study
+from optimizer.sweep.evaluate import evaluate
 from optimizer.sweep.inputs import Inputs
 from optimizer.types import FloatArray, IntArray
 
@@ -69,22 +74,29 @@ def require_blocks(study: Study, inputs: Inputs) -> None:
 
 
 def judge_over_blocks(
-    study: Study, inputs: Inputs, folder: StudyFolder, every: pd.DataFrame
+    study: Study,
+    space: Space,
+    inputs: Inputs,
+    folder: StudyFolder,
+    numbers: IntArray,
+    regimes: RegimeSource,
 ) -> dict[str, Any]:
     """Statistics of a study that follow from the return moments of its sets.
 
     Args:
         study: a study that has run.
+        space: the parameter space of the study.
         inputs: the prepared inputs of the study.
         folder: the folder of the study.
-        every: ``set`` and ``feasible`` of every set tried.
+        numbers: (n_sets,), the numbers of all sets.
+        regimes: the regime codes of the study.
 
     Returns:
         Attributes of a ``Selection``; none where there are fewer than two blocks or sets.
     """
     n_returns = inputs.rules.n_returns
     counts = np.array([float(n_returns(*pair)) for pair in itertools.pairwise(inputs.bounds)])
-    if len(counts) < 2 or len(every) < 2:
+    if len(counts) < 2 or len(numbers) < 2:
         return {}
 
     def chunks(feasible_alone: bool = False) -> Iterator[tuple[FloatArray, FloatArray]]:
@@ -96,24 +108,33 @@ def judge_over_blocks(
         "block_bars": tuple(np.diff(inputs.bounds).tolist()),
         "block_returns": tuple(map(int, counts)),
     }
-    n_feasible = int(every["feasible"].sum())
+    n_feasible = int(folder.column("feasible").sum())
     yearly = math.sqrt(inputs.rules.returns_per_year)
     if n_feasible >= 2:
         found |= _overfitting(
             lambda: chunks(feasible_alone=True), counts, n_feasible, study.seed, yearly
         )
     if len(counts) >= 2 + study.validation.purge_blocks:
-        windows, latest = _windows(
-            study.validation, inputs, chunks, counts, every["set"].to_numpy()
-        )
+        windows, latest = _windows(study.validation, inputs, chunks, counts, numbers)
         found |= walk_forward_summary(windows)
         if by_sharpe_alone(study):
-            rows = folder.sets([latest.number])
+            rows = folder.sets([latest.number], whole=False)
+            if KEPT in rows.columns and not rows[KEPT].all():
+                rows = _simulated(space, inputs, rows, regimes)
             found["next_set"] = next_set(rows, latest.train_start, latest.stop, own_search=False)
     if study.validation.method == "cpcv":
         per_bar = _path_sharpes(study.validation, chunks, counts)
         found["path_sharpes"] = tuple(sorted(sharpe * yearly for sharpe in per_bar))
     return found
+
+
+def _simulated(
+    space: Space, inputs: Inputs, rows: pd.DataFrame, regimes: RegimeSource
+) -> pd.DataFrame:
+    """A set with its metrics in-sample, which its study has not kept."""
+    tile = tile_of(space, rows)
+    metrics = evaluate(inputs, [tile], regimes(tile.regime_keys()[0]))[0].in_sample[0]
+    return rows.assign(**dict(zip(METRICS, metrics.tolist(), strict=True)))
 
 
 def _overfitting(

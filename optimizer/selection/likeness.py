@@ -79,8 +79,8 @@ def draw_sample(
     """
     # Evenly spaced sets may all have the same value of a swept parameter, so they are drawn.
     random = np.random.default_rng([seed, _SAMPLED])
-    drawn = random.permutation(numbers)[:SAMPLE]
-    rows = folder.sets(list(dict.fromkeys([*drawn.tolist(), winner])))
+    drawn = random.permutation(numbers)[:SAMPLE].copy()
+    rows = folder.sets(list(dict.fromkeys([*drawn.tolist(), winner])), whole=False)
     parts = [
         part for _, part in rows.groupby(["strategy", "classifier"], sort=False, observed=True)
     ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import dct
 from scipy.special import chdtrc, ndtri, stdtr, stdtrit
 
 from kernels.inference import NO_RESIDUAL
@@ -62,6 +63,10 @@ def holdout_alpha(
     return HoldoutAlpha(alpha * returns_per_year, statistic, degrees, max(p, SMALLEST))
 
 
+MOST_COSINES = 2**25
+"""Cosines, one a return and transform, that are written out: those of 56,000 returns, 268 MB."""
+
+
 def long_run_covariance(parts: FloatArray) -> tuple[FloatArray, int]:
     """Covariance of sums over time per return, robust to autocorrelation and changing variance.
 
@@ -76,8 +81,11 @@ def long_run_covariance(parts: FloatArray) -> tuple[FloatArray, int]:
     """
     n = len(parts)
     degrees = int(0.4 * n ** (2.0 / 3.0))
-    places = np.pi * (np.arange(n) + 0.5) / n
-    transforms = np.cos(np.arange(1, degrees + 1)[:, np.newaxis] * places) @ parts
+    if n * degrees <= MOST_COSINES:
+        places = np.pi * (np.arange(n) + 0.5) / n
+        transforms = np.cos(np.arange(1, degrees + 1)[:, np.newaxis] * places) @ parts
+    else:  # the same but for rounding, by a fast Fourier transform in memory that grows with n
+        transforms = dct(parts, axis=0)[1 : degrees + 1] / 2.0
     return transforms.T @ transforms / degrees * (2.0 / n), degrees
 
 

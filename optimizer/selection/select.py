@@ -42,8 +42,11 @@ from optimizer.types import FloatArray
 JUDGED = 10
 """Best sets that get statistics of their own."""
 
-RESAMPLES = 1000
-"""Resamples of the bootstrap."""
+RESAMPLES, FEWEST_RESAMPLES = 1000, 200
+"""Resamples of the bootstrap, and of that of the longest series."""
+
+RESAMPLED = 1_000_000_000
+"""Returns that the bootstrap draws, unless ``FEWEST_RESAMPLES`` have more: about a minute."""
 
 CORRECTION_ERROR = 0.75
 """Standard error of the correction for the choice, as a part of its size: on simulated searches with one
@@ -75,8 +78,7 @@ def select(
     if best.empty:
         return None
     rules = inputs.rules
-    every = folder.results(["set", "feasible", "sharpe"])
-    numbers, sharpes = every["set"].to_numpy(), every["sharpe"].to_numpy()
+    numbers, sharpes = folder.column("set"), folder.column("sharpe")
     sharpes = sharpes[np.isfinite(sharpes)]
     n_tried = folder.n_distinct()
     # The verdict's look at the holdout, at the winner alone; the other sets stay sealed.
@@ -101,17 +103,24 @@ def select(
         maxima=tuple(known_draws(folder.maxima()).tolist()),
     )
     alone = Tried.alone(selection)
-    returns = [set_returns(space, inputs, row, regimes) for row in rows]
+    returns = set_returns(space, inputs, rows[0], regimes)
     rates = risk_free_returns(inputs)
+
+    def lagged(place: int) -> float | None:
+        # One set's returns at a time: there may be millions of bars.
+        own = returns if place == 0 else set_returns(space, inputs, rows[place], regimes)
+        return autocorrelation((own.to_numpy() - rates)[:n_inside])
+
     sets = tuple(
-        set_statistics(selection, row, alone, autocorrelation((one.to_numpy() - rates)[:n_inside]))
-        for row, one in zip(best.to_dict("records"), returns, strict=True)
+        set_statistics(selection, row, alone, lagged(place))
+        for place, row in enumerate(best.to_dict("records"))
     )
     sharpe = sets[0].sharpe
     if sharpe is not None and sharpe > 0.0:
         years = minimum_backtest_length(selection.n_effective, sharpe)
         selection = replace(selection, minimum_years=years)
-    selection = replace(selection, sets=sets, **judge_over_blocks(study, inputs, folder, every))
+    over_blocks = judge_over_blocks(study, space, inputs, folder, numbers, regimes)
+    selection = replace(selection, sets=sets, **over_blocks)
     benchmark = study.validation.benchmark
     held = benchmark_returns(inputs, lowest_costs(space, inputs), benchmark)
     save_benchmark(folder, inputs, held)
@@ -125,9 +134,21 @@ def select(
         holdout_regime_value=regime_value(inputs, key, codes, inputs.split, inputs.bars.n_bars),
         held=held_metrics(inputs, held),
         benchmark=benchmark,
-        holdout=over_holdout(inputs, returns[0], held),
-        **intervals(study, returns[0], inputs, selection),
+        holdout=over_holdout(inputs, returns, held),
+        **intervals(study, returns, inputs, selection),
     )
+
+
+def n_resamples(n_returns: int) -> int:
+    """Resamples of the bootstrap of a series: fewer where it has more than a million returns.
+
+    Args:
+        n_returns: length of the series.
+
+    Returns:
+        ``FEWEST_RESAMPLES`` to ``RESAMPLES``.
+    """
+    return min(RESAMPLES, max(RESAMPLED // max(n_returns, 1), FEWEST_RESAMPLES))
 
 
 def over_holdout(
@@ -173,7 +194,7 @@ def intervals(
     def resampled(part: slice) -> BootstrapInterval:
         own, free = values[part], rates[part]
         length = optimal_block_length(sharpe_influence(own - free)) if len(own) > 1 else 1.0
-        return stationary_bootstrap(own, length, RESAMPLES, study.seed, risk_free=free)
+        return stationary_bootstrap(own, length, n_resamples(len(own)), study.seed, risk_free=free)
 
     inside = resampled(slice(n_inside))
     low, high = (end * yearly for end in inside.sharpe_interval)

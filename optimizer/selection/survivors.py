@@ -99,7 +99,7 @@ def contending_sets(folder: StudyFolder, selection: Selection, seed: int) -> Int
     n_blocks = len(counts)
     if n_blocks < 3:
         return np.array([winner])
-    numbers = folder.results(["set"])["set"].to_numpy(np.int64)
+    numbers = folder.column("set")
     random = np.random.default_rng([seed, _DRAWS])
     multipliers = random.standard_normal((n_blocks, N_DRAWS)).astype(np.float32)
     largest = np.full(N_DRAWS, -np.inf, np.float32)

@@ -110,7 +110,7 @@ def stitched(
         One row a return: ``timestamp``, ``return``, ``equity`` (money), ``excess_return`` (less the
         risk-free rate) and ``set``.
     """
-    tiles = [tile_of(space, folder.sets([window.number])) for window, folder in chosen]
+    tiles = [tile_of(space, folder.sets([window.number], whole=False)) for window, folder in chosen]
     starts = [window.start for window, _ in chosen]
     keys = [key for tile in tiles for key in tile.regime_keys()[0]]
     equity = record_succession(inputs, list(zip(tiles, starts, strict=True)), stop, regimes(keys))

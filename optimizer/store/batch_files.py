@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optimizer.catalogue import METRICS
-from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
+from optimizer.store.columns import COUNTS, FLAGS, KEPT, NAMES, OUT_OF_SAMPLE
 from optimizer.store.names import HOLDOUT, MOMENTS
 from optimizer.sweep.max_test import STEPS
 from optimizer.types import Float32Array, FloatArray
@@ -204,7 +204,9 @@ def packed_maxima(maxima: Float32Array) -> bytes:
     return zlib.compress(maxima.astype("<f4").tobytes()).hex().encode()
 
 
-def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str]) -> pa.Table:
+def result_table(
+    tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[str], *, top: bool = False
+) -> pa.Table:
     """The results of a batch, with the schema that all batches of the study share.
 
     Args:
@@ -212,6 +214,7 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
             (n_lanes,); strategy and classifier as one name. A parameter that a tile lacks is null in
             its rows, and so is NaN.
         parameter_names: parameters of the study, in order.
+        top: whether there is a column ``KEPT``.
     """
     counts = [len(tile["set"]) for tile in tiles]
 
@@ -227,6 +230,8 @@ def result_table(tiles: Sequence[Mapping[str, Any]], parameter_names: Sequence[s
     for name in parameter_names:
         arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
     arrays["feasible"] = pa.array(joined("feasible").astype(np.bool_), pa.bool_())
+    if top:
+        arrays[KEPT] = pa.array(joined(KEPT).astype(np.bool_), pa.bool_())
     for name in ("score", "alpha", "alpha_t"):
         arrays[name] = pa.array(joined(name), pa.float64(), from_pandas=True)
     return pa.table({**arrays, **_metrics(tiles, METRICS)})

@@ -25,7 +25,7 @@ from optimizer.store.batch_files import (
     read_maxima,
     read_metadata,
 )
-from optimizer.store.columns import COUNTS, FLAGS, NAMES, OUT_OF_SAMPLE
+from optimizer.store.columns import COUNTS, FLAGS, KEPT, NAMES, OUT_OF_SAMPLE
 from optimizer.store.trial_records import read_trials
 from optimizer.text import name_problem, quoted
 from optimizer.types import Float32Array, FloatArray
@@ -148,7 +148,7 @@ def check_schema(schema: pa.Schema) -> None:
 def _check_columns(schema: pa.Schema, names: Sequence[str]) -> None:
     """Refuse a file in which a column is missing, or any column is of the wrong type."""
     kinds = {"set": pa.types.is_integer, "trial": pa.types.is_integer}
-    kinds |= dict.fromkeys(("feasible", *FLAGS), pa.types.is_boolean)
+    kinds |= dict.fromkeys(("feasible", KEPT, *FLAGS), pa.types.is_boolean)
     kinds |= dict.fromkeys(COUNTS, pa.types.is_integer)
     kinds |= dict.fromkeys(NAMES, _is_text)
     for name in names:

@@ -20,12 +20,16 @@ FLAGS = ("ruined", "oos_ruined")
 """Metrics that are true or false."""
 
 
+KEPT = "kept"
+"""Column of a study that stores the best sets alone: whether a set has all of its metrics."""
+
+
 def parameter_columns(columns: Iterable[str]) -> list[str]:
     """The columns that are parameters, in order.
 
     Args:
         columns: the columns of the results.
     """
-    other = {*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE}
+    other = {*SET_COLUMNS, *METRICS, *OUT_OF_SAMPLE, KEPT}
     # An objective that is an expression has a column too, whose name is no identifier.
     return [name for name in columns if name not in other and name.isidentifier()]

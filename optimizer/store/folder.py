@@ -29,6 +29,7 @@ from optimizer.store.batch_files import (
     result_table,
 )
 from optimizer.store.batches import FinishedBatch, read_batch
+from optimizer.store.histograms import HISTOGRAMS_KEY, Counts, packed
 from optimizer.store.links import refuse_links
 from optimizer.store.manifest import read_kind, read_manifest
 from optimizer.store.names import BATCH_FOLDERS, FOLDS, JOURNAL, KIND, MANIFEST, MISSING, SCRATCH
@@ -260,6 +261,7 @@ class StudyFolder(Results):
         trials: Sequence[Mapping[str, Any]],
         moments: FloatArray,
         maxima: Float32Array,
+        histograms: Counts | None = None,
     ) -> None:
         """Make a batch durable.
 
@@ -272,18 +274,22 @@ class StudyFolder(Results):
             trials: the trials of the batch, plain values.
             moments: (n_sets, 2, n_blocks), see ``TileResult``, in the order of the rows.
             maxima: largest draws of the max-test over its sets, see ``no_draws``.
+            histograms: the histograms of the metrics in-sample, where ``rows`` have a column ``KEPT``;
+                None where every set is kept whole.
 
         Raises:
             StudyError: it cannot be written.
         """
         path = self.batch_path(number)
         sums, sealed = array_file(moments), parquet_file(holdout_table(rows))
-        table = result_table(rows, parameter_names).replace_schema_metadata(
+        top = histograms is not None
+        table = result_table(rows, parameter_names, top=top).replace_schema_metadata(
             {
                 TRIALS_KEY: json.dumps(list(trials)).encode(),
                 MOMENTS_KEY: digest(sums),
                 HOLDOUT_KEY: digest(sealed),
                 MAXIMA_KEY: packed_maxima(maxima),
+                **({} if histograms is None else {HISTOGRAMS_KEY: packed(histograms)}),
             }
         )
         content = parquet_file(table)

@@ -45,6 +45,7 @@ def pareto_sets(
         directions = {one: direction_of(one) for one in map(_read, objectives)}
     if not directions:
         raise StudyError("objectives: an empty list; name a metric")
+    opened.refuse_unkept(directions)
     frame = opened.results([*dict.fromkeys(["set", "feasible", *directions])])
     gains = gains_of(frame, directions)
     kept = frame["feasible"].to_numpy(np.bool_) & np.isfinite(gains).all(axis=1)

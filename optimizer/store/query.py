@@ -7,18 +7,22 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic_core import PydanticCustomError
 
 from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
-from optimizer.store.columns import NAMES
+from optimizer.store.columns import KEPT, NAMES
 from optimizer.store.folder import StudyFolder
 from optimizer.store.seal import is_sealed, require_unsealed, with_holdout
+from optimizer.store.top import BestSoFar
 from optimizer.study_file.constraints import Constraint, read_condition
-from optimizer.study_file.search_tables import SearchTable
+from optimizer.study_file.objectives import metrics_named, objective_values
+from optimizer.study_file.search_tables import KEPT_SETS, SearchTable
 from optimizer.study_file.study import recorded_study
 from optimizer.text import quoted, suggest
+from optimizer.types import IntArray
 
 
 def best_sets(folder: StudyFolder, search: SearchTable, top: int) -> pd.DataFrame:
@@ -39,8 +43,29 @@ def best_sets(folder: StudyFolder, search: SearchTable, top: int) -> pd.DataFram
     Raises:
         StudyError: there are no results, or a file cannot be read.
     """
+    if len(search.objective) == 1 and search.tile_value != "plateau":
+        best = _best_so_far(folder, search)
+        found = _distinct(folder, best.numbers, top)
+        if len(found) == top or folder.kept() is not None or best.n_ranked == len(best.numbers):
+            return found
     frame = folder.results(["set", "feasible", "score", *search.objective])
     return _distinct(folder, ranked(frame[frame["feasible"]], search), top)
+
+
+def _best_so_far(folder: StudyFolder, search: SearchTable) -> BestSoFar:
+    """As many of the best sets as ``store = "top"`` keeps, from one batch at a time."""
+    (objective,) = search.objective
+    named = metrics_named(objective)
+    best = BestSoFar(folder.kept() or KEPT_SETS, search.direction[0] == "maximize")
+    for part in folder.parts(["set", "feasible", "score", *named]):
+        metrics = {one: part[one].to_numpy().astype(np.float64) for one in named}
+        best.add(
+            part["set"].to_numpy(),
+            part["feasible"].to_numpy(),
+            part["score"].to_numpy(),
+            objective_values(objective, metrics),
+        )
+    return best
 
 
 def no_best(folder: StudyFolder, search: SearchTable) -> str:
@@ -50,7 +75,7 @@ def no_best(folder: StudyFolder, search: SearchTable) -> str:
         folder: the folder of the study.
         search: the ``[search]`` settings of the study.
     """
-    if folder.results(["feasible"])["feasible"].any():
+    if folder.column("feasible").any():
         return f"no feasible parameter set has a finite {' and '.join(search.objective)}"
     constraints = ", ".join(str(one) for one in search.constraints)
     return f"no parameter set is feasible; constraints: {constraints or 'none given'}"
@@ -77,7 +102,7 @@ def ranked(frame: pd.DataFrame, search: SearchTable) -> list[int]:
     return frame["set"].loc[order].to_list()
 
 
-def _distinct(folder: StudyFolder, numbers: Sequence[int], top: int) -> pd.DataFrame:
+def _distinct(folder: StudyFolder, numbers: Sequence[int] | IntArray, top: int) -> pd.DataFrame:
     """Whole rows of the first sets that do not make the same trades as one before them.
 
     Only the rows of a few candidates are read, and more where many of them are the same.
@@ -103,7 +128,8 @@ def find_sets(
 ) -> pd.DataFrame:
     """Parameter sets of a study that meet a condition, in an order.
 
-    Sets whose in-sample metrics all equal those of a set before them are left out.
+    Sets whose in-sample metrics all equal those of a set before them are left out. Of a study with
+    ``store = "top"`` only the sets that it keeps whole are looked at.
 
     >>> import optimizer
     >>> found = optimizer.find_sets("out", where="momentum_lookback > 20", sort="max_drawdown")
@@ -128,13 +154,20 @@ def find_sets(
 
     Raises:
         StudyError: there is no study or no result, the condition or a column is not valid, or one is of
-            the holdout, which is sealed.
+            the holdout, which is sealed; or the study keeps no infeasible sets.
     """
     opened = StudyFolder.open(Path(folder))
+    kept = opened.kept()
+    if infeasible and kept is not None:
+        raise StudyError(
+            f'{opened.path}: [search] store = "top" keeps the {kept:,} best feasible sets whole, and no'
+            " infeasible one; look without the infeasible ones"
+        )
     study = opened.manifest()["study"]
     search = recorded_study(study).search
     sealed = opened.out_of_sample_columns()
-    columns, owners = [*opened.columns(), *sealed], owners_of(study)
+    columns = [*(name for name in opened.columns() if name != KEPT), *sealed]
+    owners = owners_of(study)
     conditions = _conditions(where, columns, owners)
     sort = None if sort is None else column_of(sort, columns, owners, "sort")
     names = {name for one in conditions for name in one.names if name in columns}
@@ -143,7 +176,7 @@ def find_sets(
     if outside:
         require_unsealed(opened, outside[0])
     wanted = ["set", "feasible", "score", *search.objective, *sorted(names.difference(outside))]
-    frame = opened.results([*dict.fromkeys(wanted)])
+    frame = opened.results([*dict.fromkeys(wanted)], whole=kept is not None)
     if outside:
         frame = with_holdout(opened, frame, outside)
     if not infeasible:

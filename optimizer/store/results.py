@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from optimizer.catalogue import METRICS
 from optimizer.errors import StudyError
 from optimizer.store.batch_files import TRIALS_KEY, moments_path, read_maxima, read_metadata
 from optimizer.store.batches import (
@@ -21,16 +23,18 @@ from optimizer.store.batches import (
     read_results,
     read_schema,
 )
-from optimizer.store.columns import NAMES, OUT_OF_SAMPLE
+from optimizer.store.columns import KEPT, NAMES, OUT_OF_SAMPLE
+from optimizer.store.histograms import Counts, summed, unpacked
 from optimizer.store.manifest import read_manifest
 from optimizer.store.names import HOLDOUT, MANIFEST, RESULTS
 from optimizer.store.plateau import with_plateau
+from optimizer.store.top import always_kept
 from optimizer.store.trial_records import distinct_points, read_trials
 from optimizer.strategies.combined import combined_name
 from optimizer.study_file.objectives import is_expression, metrics_named, objective_values
 from optimizer.sweep.max_test import larger_draws
 from optimizer.text import one_line
-from optimizer.types import BoolArray, Float32Array, FloatArray
+from optimizer.types import BoolArray, Float32Array, FloatArray, IntArray
 
 
 class Results:
@@ -84,11 +88,12 @@ class Results:
         named = read_manifest(self.path / MANIFEST)["study"]["search"]["objective"]
         return [one for one in ([named] if isinstance(named, str) else named) if is_expression(one)]
 
-    def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def results(self, columns: Sequence[str] | None = None, *, whole: bool = False) -> pd.DataFrame:
         """Every parameter set tried, one row each, in the order of the trials.
 
         Args:
             columns: names, ``set`` among them if ``score`` is; None reads all.
+            whole: leave out sets that the study, one that ``kept`` only some, has not kept whole.
 
         Returns:
             Columns: those of ``result_table``, and objectives that are expressions; scores are those of
@@ -100,14 +105,16 @@ class Results:
         paths = self.batch_paths()
         if not paths:
             raise self.no_results()
+        options = {"filters": pc.field(KEPT)} if whole else {}
         if columns is None:
-            whole = self._joined(paths).to_pandas()
-            return self._with_plateau(_computed(whole, self.expressions()))
+            every = self._joined(paths, **options).to_pandas()
+            return self._with_plateau(_computed(every, self.expressions()))
         # A column that is written has the name of a parameter or a metric.
         expressions = [name for name in columns if not name.isidentifier()]
         written = [name for name in columns if name.isidentifier()]
         needed = [name for one in expressions for name in metrics_named(one)]
-        read = self._joined(paths, columns=[*dict.fromkeys([*written, *needed])]).to_pandas()
+        names = [*dict.fromkeys([*written, *needed])]
+        read = self._joined(paths, columns=names, **options).to_pandas()
         found = _computed(read, expressions)[list(columns)]
         return self._with_plateau(found) if "score" in found.columns else found
 
@@ -194,18 +201,111 @@ class Results:
                 )
             yield feasible, sums
 
-    def sets(self, numbers: Sequence[int]) -> pd.DataFrame:
+    def kept(self) -> int | None:
+        """How many of the best sets the study keeps whole, see ``store.top``; None where it keeps all.
+
+        Raises:
+            StudyError: the manifest cannot be read.
+        """
+        store = read_manifest(self.path / MANIFEST)["study"]["search"].get("store")
+        return None if store is None else int(store["top"])
+
+    def refuse_unkept(self, names: Iterable[str]) -> None:
+        """Refuse columns that the results do not have of every set.
+
+        Args:
+            names: columns of results.
+
+        Raises:
+            StudyError: the study keeps the best sets whole, and one of the columns of them alone.
+        """
+        kept = self.kept()
+        if kept is None:
+            return
+        search = read_manifest(self.path / MANIFEST)["study"]["search"]
+        always = always_kept([search["objective"]])
+        for name in names:
+            metrics = [name] if name.isidentifier() else metrics_named(name)
+            missing = [one for one in metrics if one in METRICS and one not in always]
+            missing += [one for one in metrics if one.startswith("oos_")]
+            if missing:
+                raise StudyError(
+                    f"{self.path}: {missing[0]} is known of the best sets alone, since [search] store ="
+                    f' "top" kept {kept:,} of them whole; of all sets: {", ".join(sorted(always))}'
+                )
+
+    def histograms(self) -> Counts | None:
+        """Counts of each metric in-sample over all sets.
+
+        Returns:
+            Those of ``store.histograms``; None where all sets are kept whole.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        if self.kept() is None:
+            return None
+
+        def read(path: Path) -> Counts:
+            try:
+                return unpacked(read_metadata(path).metadata)
+            except KeyError:
+                raise ValueError("it has no histograms") from None
+
+        return summed(read_parquet(partial(read, path), path) for path in self.batch_paths())
+
+    def column(self, name: str) -> Any:
+        """One column of all sets, in the order of the trials, read a batch at a time.
+
+        Args:
+            name: a column that is written.
+
+        Returns:
+            (n_sets,), bool, int64 or float64; NaN where undefined.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        found: Any = None
+        first = 0
+        for part in self.parts([name]):
+            values = part[name].to_numpy()
+            if found is None:
+                found = np.empty(self.n_sets(), values.dtype)
+            found[first : first + len(values)] = values
+            first += len(values)
+        return np.empty(0) if found is None else found
+
+    def parts(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Columns of all sets, batch by batch.
+
+        Args:
+            columns: columns that are written.
+
+        Returns:
+            A table for each batch.
+
+        Raises:
+            StudyError: a file cannot be read.
+        """
+        for path in self.batch_paths():
+            yield read_parquet(partial(read_results, path, columns=list(columns)), path)
+
+    def sets(self, numbers: Sequence[int] | IntArray, *, whole: bool = True) -> pd.DataFrame:
         """The rows of some parameter sets, in the order given.
 
         Args:
             numbers: the numbers of the sets.
+            whole: refuse sets that the study has not kept whole; False takes them without the metrics
+                that they lack.
 
         Raises:
-            StudyError: the study has no set of one of the numbers, or a file cannot be read.
+            StudyError: the study has no set of one of the numbers, or not its metrics, or a file cannot
+                be read.
         """
         wanted = pa.array(numbers, pa.int64())
         rows = pc.field("set").isin(wanted)
-        table = self._joined(self.batch_paths(), filters=rows)
+        table = self._joined(self._holding(numbers), filters=rows)
         frame: pd.DataFrame = table.to_pandas().set_index("set", drop=False)
         missing = [number for number in numbers if number not in frame.index]
         if missing:
@@ -214,7 +314,33 @@ class Results:
                 f" {self.n_sets() - 1:,}"
             )
         rows = frame.loc[list(numbers)].reset_index(drop=True)
+        if whole and KEPT in rows.columns and not rows[KEPT].all():
+            number = rows["set"][~rows[KEPT]].iloc[0]
+            raise StudyError(
+                f'{self.path}: parameter set {number} was not kept: [search] store = "top" keeps the'
+                f" {self.kept():,} best sets whole; run its parameters as a study of one set, or all with"
+                ' store = "all"'
+            )
         return self._with_plateau(_computed(rows, self.expressions()))
+
+    def _holding(self, numbers: Sequence[int] | IntArray) -> list[Path]:
+        """The files that can hold one of some sets, by the statistics of their columns; at least one."""
+        wanted = np.unique(np.asarray(numbers, np.int64))
+        paths = self.batch_paths()
+
+        def may_hold(path: Path) -> bool:
+            metadata = read_metadata(path)
+            place = metadata.schema.to_arrow_schema().get_field_index("set")
+            for group in range(metadata.num_row_groups):
+                known = metadata.row_group(group).column(place).statistics if place >= 0 else None
+                if known is None or not known.has_min_max:
+                    return True
+                if np.searchsorted(wanted, known.min) < np.searchsorted(wanted, known.max, "right"):
+                    return True
+            return False
+
+        found = [path for path in paths if read_parquet(partial(may_hold, path), path)]
+        return found or paths[:1]
 
     def out_of_sample_columns(self) -> list[str]:
         """The names of the columns of the holdout, in order.
@@ -224,7 +350,9 @@ class Results:
         """
         return [*OUT_OF_SAMPLE, *(f"oos_{one}" for one in self.expressions())]
 
-    def holdout(self, numbers: Sequence[int], names: Sequence[str] | None = None) -> pd.DataFrame:
+    def holdout(
+        self, numbers: Sequence[int] | IntArray, names: Sequence[str] | None = None
+    ) -> pd.DataFrame:
         """The out-of-sample metrics of parameter sets, sealed or not.
 
         Whatever is shown to anybody comes from ``optimizer.store.seal``, which keeps to the seal.

@@ -139,7 +139,7 @@ def _joined(
     frame = frame.drop(columns=list(names), errors="ignore")
     if numbers.empty:
         return frame.assign(**dict.fromkeys(names, np.nan))
-    known = folder.holdout(numbers.tolist(), names)
+    known = folder.holdout(np.asarray(numbers, np.int64), names)
     missing = numbers[~numbers.isin(known.index)]
     if not missing.empty:
         raise StudyError(

@@ -47,6 +47,34 @@ class Quantile(Table):
     quantile: Annotated[float, real(0, 1)]
 
 
+FEWEST_KEPT, MOST_KEPT = 10, 10**8
+"""The verdict describes the best ten sets."""
+
+KEPT_SETS = 100_000
+"""Sets that ``store = "top"`` keeps whole."""
+
+
+class Top(Table):
+    """How many of the best parameter sets are kept whole; of the others what the verdict needs."""
+
+    top: Annotated[int, whole(FEWEST_KEPT, MOST_KEPT)] = KEPT_SETS
+
+
+def _read_store(value: object) -> object:
+    if value is None or isinstance(value, Top):
+        return value
+    if isinstance(value, Mapping):
+        only_keys(value, ("top",))
+        if "top" not in value:
+            raise refusal("got {}; expected {top = 100_000}")
+        return {"top": bounded(value["top"], int, FEWEST_KEPT, MOST_KEPT)}
+    if value not in ("all", "top"):
+        raise refusal(
+            f"got {quoted(value)}; {suggest(str(value), ('all', 'top'))}, {{top = 100_000}}"
+        )
+    return Top() if value == "top" else None
+
+
 def _read_objectives(value: object) -> list[str]:
     names = [read_objective(one) for one in ([value] if isinstance(value, str) else listed(value))]
     distinct(names, "give each objective once")
@@ -100,6 +128,8 @@ class SearchTable(Table):
         returns: the returns of which the Sharpe ratio and other ratios are: those from close to close
             of each bar, or of the last bar of each day.
         tile_value: how the lanes of a tile make the value of its trial.
+        store: how many of the best sets the results keep whole, see ``optimizer.store.top``; None keeps
+            all.
         storage: PostgreSQL database through which several coordinators share the study; None does
             not share it. It may hold a password, so neither ``Study.to_dict`` nor any file contains it.
         constraints: comparisons that a parameter set must satisfy.
@@ -115,6 +145,7 @@ class SearchTable(Table):
     direction: tuple[Direction, ...] = Field(default=(), validate_default=True)
     returns: Annotated[Returns, name_of(*RETURNS)] = "bar"
     tile_value: Annotated[TileValue | Quantile, BeforeValidator(_read_tile_value)] = "best"
+    store: Annotated[Top | None, BeforeValidator(_read_store)] = None
     storage: Annotated[str, BeforeValidator(_read_storage)] | None = None
     constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
 
@@ -169,6 +200,20 @@ class SearchTable(Table):
                     "several coordinators ([search] storage) share no first batch; leave it out"
                 )
                 refuse_all([(("warm_start",), message)])
+        return self
+
+    @model_validator(mode="after")
+    def _can_store_the_top(self) -> SearchTable:
+        if self.store is not None:
+            why = ""
+            if len(self.objective) > 1:
+                why = f"{len(self.objective)} objectives rank each set among all others"
+            if self.tile_value == "plateau":
+                why = 'tile_value = "plateau" ranks the sets once all are known'
+            if self.storage is not None:
+                why = "several coordinators ([search] storage) do not know each other's best sets"
+            if why:
+                refuse_all([(("store",), f"{why}; leave it out")])
         return self
 
     @model_validator(mode="after")

@@ -153,7 +153,7 @@ class Study(Table):
         ends the search early make no difference. Two studies with the same hash try sets of the same
         sequence.
         """
-        ended = ("trials", "stop_after", "max_seconds")
+        ended = ("trials", "stop_after", "max_seconds", "store")
         judged = ("objective", "direction", "returns", "tile_value", "constraints")
         return self._hash_without(
             ("workers",),

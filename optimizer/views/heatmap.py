@@ -75,6 +75,9 @@ def heatmap(folder: str | os.PathLike[str], x: str, y: str, metric: str = "sharp
     if metric not in (*metrics, *sealed):
         raise StudyError(f"metric: no metric {quoted(metric)}; {suggest(metric, metrics)}")
     shown = [metric] if metric in sealed or is_sealed(opened) else [metric, f"oos_{metric}"]
+    if opened.kept() is not None:  # of the best sets alone there is more than the metric in-sample
+        opened.refuse_unkept([metric])
+        shown = [metric]
     outside = [name for name in shown if name in sealed]
     inside = [name for name in shown if name in metrics]
     every = opened.results(["set", x, y, "feasible", *inside])

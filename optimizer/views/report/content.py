@@ -24,6 +24,7 @@ from optimizer.selection.survivors import contending_sets, surviving_sets
 from optimizer.selection.verdict import Verdict
 from optimizer.store.export import set_document
 from optimizer.store.folder import StudyFolder
+from optimizer.store.histograms import Histogram, histogram_of
 from optimizer.store.names import BENCHMARK, WALK_FORWARD
 from optimizer.store.query import best_sets, no_best
 from optimizer.store.seal import (
@@ -83,6 +84,8 @@ class Content:
         survivors: (n_survivors,), sets that have alpha, see ``surviving_sets``; None before the verdict.
         contenders: where the sets that contend with the winner lie, see ``parameter_ranges``; None before
             the verdict.
+        histograms: the histograms of the metrics in-sample over all sets, where the study
+            keeps the best sets whole; those without a value left out.
         stitched: equity of a walk-forward with a search per window, see ``selection.stitched``.
     """
 
@@ -113,6 +116,7 @@ class Content:
     benchmark: pd.Series[float] | None = None
     survivors: IntArray | None = None
     contenders: pd.DataFrame | None = None
+    histograms: tuple[Histogram, ...] = ()
     stitched: pd.DataFrame | None = None
 
     @property
@@ -186,6 +190,12 @@ def gather(
         notes.append(f"{idle[0].upper()}{idle[1:]}.")
     if not manifest["holdout_time"]:
         notes.append("No holdout: nothing here is out-of-sample.")
+    counts = folder.histograms()
+    if counts is not None:
+        notes.append(
+            f'[search] store = "top": the best {folder.kept():,} sets are kept whole; figures of the'
+            " objective are of all sets, and so are the histograms of the other metrics."
+        )
     best = sets
     if len(sets):
         best = with_open_holdout(folder, best_sets(folder, study.search, JUDGED))
@@ -226,6 +236,7 @@ def gather(
         axes=axes,
         shares=shares,
         grids=tuple(grids(axes[:MOST_AXES], cells, maximize)),
+        histograms=tuple(histogram_of(*one) for one in (counts or {}).items() if one[1]),
     )
     if selection is not None and verdict is not None and complete:
         content = replace(
@@ -248,7 +259,7 @@ def _sets(folder: StudyFolder, space: Space, objectives: Sequence[str]) -> pd.Da
     outside = f"oos_{objectives[0]}"
     if is_sealed(folder):
         return frame.assign(**{outside: np.nan})
-    return with_holdout(folder, frame, [outside])
+    return with_holdout(folder, frame, [outside])  # null where the study has not kept it
 
 
 def _axes(
@@ -293,7 +304,7 @@ def _with_winner(content: Content, folder: StudyFolder, trust: bool) -> Content:
         if feasible.empty:
             feasible = content.sets
         middle = feasible.sort_values("score", kind="stable")["set"].iloc[(len(feasible) - 1) // 2]
-        median = simulated(folder.sets([int(middle)]).iloc[0].to_dict())
+        median = simulated(folder.sets([int(middle)], whole=False).iloc[0].to_dict())
     except BarsweepError as error:
         if isinstance(error, UntrustedCodeError):
             logging.getLogger("barsweep").warning("%s; the report is written without it", error)

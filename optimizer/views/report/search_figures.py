@@ -56,6 +56,46 @@ def heatmap(content: Content, grid: Grid, statistic: Statistic, ends: Sequence[f
     return made
 
 
+def histogram(content: Content) -> go.Figure | None:
+    """How the objective is spread over all sets, from the histograms of a study that keeps the best sets.
+
+    Args:
+        content: the content of the report.
+
+    Returns:
+        The figure; None for a study that keeps all sets, or whose objective is an expression.
+    """
+    name = content.objective
+    found = next((one for one in content.histograms if one.name == name), None)
+    if found is None:
+        return None
+    widths = found.highs - found.lows
+    middles = found.lows + widths / 2.0
+    made = figure(320)
+    made.add_trace(
+        go.Bar(
+            x=middles,
+            y=found.counts / found.counts.sum() / widths,
+            width=widths,
+            customdata=found.counts,
+            marker={"color": LIGHT["some"], "line": {"width": 0}},
+            hovertemplate=f"%{{x:{hover_format(name)}}}<br>%{{customdata:,}} sets<extra></extra>",
+        )
+    )
+    low, high = found.quantile(0.001), found.quantile(0.999)
+    if content.row is not None and np.isfinite(own := float(content.row[name])):
+        made.add_vline(own, line={"color": LIGHT["orange"], "dash": "dash"})
+        low, high = min(low, own), max(high, own)
+    pad = (high - low) * 0.05 or 1.0
+    made.update_xaxes(
+        title={"text": metric_title(name)},
+        tickformat=tick_format(name),
+        range=[low - pad, high + pad],
+    )
+    made.update_yaxes(title={"text": "density of sets"})
+    return made
+
+
 def importance(content: Content) -> go.Figure:
     """Share of the objective's variance that each parameter explains by itself.
 

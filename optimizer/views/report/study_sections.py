@@ -32,6 +32,9 @@ RANGES = ("winner", "lowest", "median", "highest")
 MOST_SURVIVORS = 20
 """Survivors whose numbers the page lists."""
 
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of metrics that the page shows of a study that keeps the best sets whole."""
+
 SIGNS = {1: ("+", "good", "speaks for it"), 0: ("~", "middling", "in between"),
          -1: ("-", "bad", "speaks against it")}  # fmt: skip
 
@@ -276,6 +279,19 @@ def parameters(content: Content, drawn: Drawn) -> Values | None:
     return values
 
 
+def _spread(content: Content) -> list[tuple[str, ...]]:
+    """Of each metric with a histogram: the set that the report is about, and quantiles over all sets."""
+    row = content.row
+    return [
+        (
+            metric_name(one.name),
+            "" if row is None else value_text(one.name, row[one.name]),
+            *(value_text(one.name, one.quantile(share)) for share in SHARES),
+        )
+        for one in content.histograms
+    ]
+
+
 def search(content: Content, drawn: Drawn) -> Values | None:
     """The course of the search.
 
@@ -299,5 +315,8 @@ def search(content: Content, drawn: Drawn) -> Values | None:
         "objective": content.objective,
         "tile_value": chosen.tile_value,
         "failed": counted(failed, "trial") if failed else "",
+        "histogram": drawn.add("histogram", search_figures.histogram(content)),
+        "spread": _spread(content),
+        "subject": content.subject,
         "unsealed": content.sets[f"oos_{content.objective}"].notna().any(),
     }

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from optimizer.selection import p_values
 from optimizer.selection.looks import look_over
 from optimizer.selection.p_values import (
     combined,
@@ -23,6 +24,7 @@ from optimizer.selection.p_values import (
     holdout_critical_value,
 )
 from optimizer.selection.power import power_of
+from optimizer.selection.select import n_resamples
 from optimizer.store.ledger import note_look
 from optimizer.study_file.space import build_space
 from optimizer.sweep.rules import study_rules
@@ -145,3 +147,23 @@ def test_the_power_of_a_study_before_it_runs(
     assert not power_of(study, random_bars(540), rules, 40, 1000).decides
     few = power_of(study, random_bars(100), rules, 40, 1000)
     assert few.search is None and few.holdout is None and not few.decides
+
+
+@pytest.mark.parametrize("n", [50, 51, 4000])
+def test_the_covariance_of_long_series_is_the_same_but_for_rounding(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = np.random.default_rng(n).standard_normal((n, 2)).cumsum(axis=0)
+    parts -= parts.mean(axis=0)
+    wanted, degrees = p_values.long_run_covariance(parts)
+    monkeypatch.setattr(p_values, "MOST_COSINES", 0)
+    found, also = p_values.long_run_covariance(parts)
+    assert also == degrees
+    np.testing.assert_allclose(found, wanted, rtol=1e-11)
+    assert (found != wanted).any()  # by another way
+
+
+def test_a_long_series_is_resampled_fewer_times() -> None:
+    assert [n_resamples(n) for n in (2, 1_000_000, 2_000_000, 5_000_000, 10**8)] == [
+        *(1000, 1000, 500, 200, 200)
+    ]
