@@ -70,7 +70,9 @@ def configure() -> Path:
     _remove_old(folder)
     _remove_torn(folder)
     if not any(folder.glob("*/*.nbi")):
-        unpack(kernels_folder(), source_key(kernels_folder(), python=""), folder)
+        with exclusive():
+            if not any(folder.glob("*/*.nbi")):
+                unpack(kernels_folder(), source_key(kernels_folder(), python=""), folder)
     return folder
 
 

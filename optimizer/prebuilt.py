@@ -26,7 +26,9 @@ _LEVELS = {
     "x86-64-v3": ("avx avx2 bmi bmi2 f16c fma lzcnt movbe", ""),
 }
 """Levels of the x86-64 psABI that packs are made for, the highest first: the instruction sets that each
-adds, and the features with which it is compiled, by LLVM's names."""
+adds to the one below, and the features with which it is compiled, by LLVM's names."""
+
+_TARGET = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 
 PACKS = "prebuilt"
 """The folder of the packs, in that of the kernels."""
@@ -47,11 +49,12 @@ def levels() -> dict[str, str]:
 
     host: Any = get_host_cpu_features
     present = {name for name, there in host().items() if there}
-    return {
-        level: features
-        for level, (adds, features) in _LEVELS.items()
-        if present.issuperset(adds.split())
-    }
+    found = {}
+    for level, (adds, features) in reversed(_LEVELS.items()):
+        if not present.issuperset(adds.split()):
+            break
+        found[level] = features
+    return dict(reversed(found.items()))
 
 
 def pack_name(level: str) -> str:
@@ -92,7 +95,8 @@ def pack(cache: Path, kernels: Path, key: str, path: Path) -> int:
 def unpack(kernels: Path, key: str, cache: Path) -> bool:
     """Fill an empty cache folder with the pack that fits, if there is one.
 
-    Whatever is amiss with a pack, the kernels are compiled instead.
+    Whatever is amiss with a pack, the kernels are compiled instead. So they are where numba was told
+    what processor to compile for: other machines may read what it keeps.
 
     Args:
         kernels: the folder of the kernels, with the packs in it.
@@ -103,7 +107,9 @@ def unpack(kernels: Path, key: str, cache: Path) -> bool:
         Whether it was filled.
     """
     folder = kernels / PACKS
-    for level in levels() if folder.is_dir() else ():
+    if not folder.is_dir() or any(os.environ.get(name) for name in _TARGET):
+        return False
+    for level in levels():
         path = folder / pack_name(level)
         if path.is_file():
             with contextlib.suppress(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from kernels import layout
 from kernels.portfolio import exposure_of
+from optimizer.errors import ExportError
 from optimizer.flow.period import Period
 from optimizer.review.exported import bars_of_terms, exported_set
 from optimizer.review.rerun import Rerun, Terms, rerun_set
@@ -33,12 +34,27 @@ class BookResult(BacktestResult):
     a short one of another cancel out. Trades, exposure and metrics are of the sub-accounts: what
     they hold adds up, and the losing streak is the longest of any of them.
 
+    Fills, trades and ``orders_next`` have a column ``member``, from 1. The verdict looks at the holdout
+    of the whole alone: fills and trades that end there name no member.
+
     Attributes:
-        members: the result of each, in order; money that moves between them is in their equities. Fills,
-            trades and ``orders_next`` have a column ``member``, from 1.
+        rebalance: the schedule on which money moves between the members.
     """
 
-    members: tuple[BacktestResult, ...] = ()
+    rebalance: Schedule = "never"
+    _accounts: tuple[BacktestResult, ...] = ()
+
+    @cached_property
+    def members(self) -> tuple[BacktestResult, ...]:
+        """The result of each set in-sample, in order; money that moves is in their equities."""
+        if self.out_of_sample is None:
+            return self._accounts
+        return tuple(one.before_holdout(self._n_inside) for one in self._accounts)
+
+    @property
+    def _n_inside(self) -> int:
+        """Bars of ``equity`` before the holdout."""
+        return min(self.waiting) - self._first
 
     def before_holdout(self, n_bars: int) -> BookResult:
         """The in-sample part alone, as if nothing were known of the bars after it.
@@ -48,50 +64,63 @@ class BookResult(BacktestResult):
         """
         found = super().before_holdout(n_bars)
         assert isinstance(found, BookResult)
-        return replace(found, members=tuple(one.before_holdout(n_bars) for one in self.members))
+        return replace(found, _accounts=tuple(one.before_holdout(n_bars) for one in self._accounts))
 
     @cached_property
     def trades(self) -> pd.DataFrame:
         """Every trade of every member, from flat to flat, as ``BacktestResult.trades``."""
-        return _by_member([one.trades for one in self.members])
+        trades = _by_member([one.trades for one in self._accounts])
+        if self.out_of_sample is None:
+            return trades
+        last = self.equity.index[self._n_inside - 1]
+        return trades.assign(member=trades["member"].mask(trades["exit"] > last))
 
     @property
     def orders_next(self) -> pd.DataFrame:
         """What each member has decided at the last close, as ``BacktestResult.orders_next``."""
-        return _by_member([one.orders_next for one in self.members])
+        return _by_member([one.orders_next for one in self._accounts])
 
     def attribution(self) -> pd.DataFrame:
         """Where the profit came from, as ``BacktestResult.attribution``, over all members.
 
-        A bar counts for the regime that the classifier of the member knew.
+        A bar counts for the regime that the classifier of the member knew. Where money moves between the
+        members there are no rows by regime: what a member is paid is no profit of the regime it knew.
         """
-        parts = pd.concat([one.attribution() for one in self.members])
+        parts = pd.concat([one.attribution() for one in self._accounts])
+        if self.rebalance != "never":
+            parts = parts[parts["by"] != "regime"]
         return parts.groupby(["by", "name"], sort=False)["profit"].sum().reset_index()
 
 
 def _by_member(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     numbered = [table.assign(member=place) for place, table in enumerate(tables, 1)]
-    return pd.concat(numbered, ignore_index=True)
+    return pd.concat(numbered, ignore_index=True).astype({"member": "Int64"})
 
 
-def book_result(inputs: Inputs, members: Sequence[BacktestResult]) -> BookResult:
+def book_result(
+    inputs: Inputs, members: Sequence[BacktestResult], rebalance: Schedule
+) -> BookResult:
     """The result of several parameter sets together.
 
     Args:
         inputs: the prepared inputs of one of them; all have the same bars, rates, first decision and
             holdout.
         members: their results.
+        rebalance: the schedule on which money moved between them.
 
     Returns:
         Equity, fills and metrics of the whole.
     """
     rules = replace(inputs.rules, initial_cash=sum(one.rules.initial_cash for one in members))
     whole = replace(inputs, rules=rules)
-    equity = _sum([np.asarray(one.equity, np.float64) for one in members])
-    gross = _sum([gross_values(one) for one in members])
+    equity = reduce(np.add, [np.asarray(one.equity, np.float64) for one in members])
+    gross = reduce(np.add, [gross_values(one) for one in members])
     first = members[0]
     split, n_bars = inputs.split, inputs.bars.n_bars
     fills = _by_member([one.fills for one in members])
+    if split < n_bars:
+        last = first.equity.index[split - inputs.first - 1]
+        fills["member"] = fills["member"].mask(fills["timestamp"] > last)
     return BookResult(
         parameters={"strategy": COMBINATION, "classifier": "none"},
         equity=pd.Series(equity, first.equity.index, name="equity"),
@@ -104,7 +133,8 @@ def book_result(inputs: Inputs, members: Sequence[BacktestResult]) -> BookResult
         bars=first.bars,
         rules=rules,
         waiting=first.waiting,
-        members=tuple(members),
+        rebalance=rebalance,
+        _accounts=tuple(members),
     )
 
 
@@ -138,8 +168,14 @@ def simulate_book(
         terms = Terms.of_export(content, base, data)
         if bars is None:
             bars = bars_of_terms(file, terms)
+            shared = (terms.data_hash, terms.first_bar, terms.holdout)
         opened = exported_set(Path(f"{file}: members #{place}"), content, 1, terms, bars, trust)
         reruns.append(rerun_set(opened.document, terms, bars, sealed=False))
+        if (terms.data_hash, terms.first_bar, terms.holdout) != shared:
+            raise ExportError(
+                f"{file}: members #{place}: its bars, its first decision or its holdout are not those of"
+                " members #1; combine the studies again"
+            )
     first, own = reruns[0], [one.result for one in reruns]
     results = own
     if rebalance != "never":
@@ -147,7 +183,7 @@ def simulate_book(
         results = simulate_sub_accounts(
             [(one.inputs, one.tile) for one in reruns], shares, rebalance
         )
-    book = book_result(first.inputs, results)
+    book = book_result(first.inputs, results, rebalance)
     inputs = replace(first.inputs, rules=book.rules)
     return replace(first, inputs=inputs, result=book), own
 
@@ -163,14 +199,6 @@ def gross_values(result: BacktestResult) -> FloatArray:
     """
     gross: FloatArray = np.abs(result.values).sum(axis=1)
     return gross
-
-
-def _sum(parts: Sequence[FloatArray]) -> FloatArray:
-    """The sum of arrays in their order, so that it is the same each time."""
-    found = parts[0].copy()
-    for part in parts[1:]:
-        found += part
-    return found
 
 
 def _metrics(

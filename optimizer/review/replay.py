@@ -186,7 +186,8 @@ def _verdict(file: Path, combination: Combination) -> Verdict:
     """The verdict on a combination, given every set ever tried on its bars."""
     try:
         selection = read_selection(combination.selection)
-        return judge(selection, everything_tried(selection, combination.searches))
+        tried = everything_tried(selection, combination.searches)
+        return judge(selection, tried, len(combination.members))
     except (ArithmeticError, ValueError) as error:
         raise ExportError(f"{file}: selection: {error}; combine the studies again") from None
 

@@ -145,6 +145,8 @@ def combine(
     file = Path(out) if out is not None else parts[0].folder.path / FILE
     check_output(file, (".json",), "a combination")
     _refuse_unlike(parts, rebalance)
+    # From here on nothing depends on the order in which the folders are named.
+    parts.sort(key=lambda one: (one.study.space_hash, one.manifest["study_hash"]))
     rows, returns = _candidates(parts, top)
     chosen = choose_members(returns, max_correlation)
     if len(chosen) < 2:
@@ -214,7 +216,8 @@ def combine(
         }
     )
     tried = everything_tried(selection, combination.searches)
-    return CombinedSets(file, table, len(rows), book, selection, judge(selection, tried))
+    verdict = judge(selection, tried, len(members))
+    return CombinedSets(file, table, len(rows), book, selection, verdict)
 
 
 def _check_arguments(
@@ -337,8 +340,9 @@ def _candidates(
 
 def _block_returns(folder: StudyFolder, numbers: Sequence[int]) -> FloatArray:
     """Returns of some sets over each in-sample block, (n_sets, n_blocks): sums of excess returns."""
-    every = folder.results(["set"])["set"].to_numpy(np.int64)
-    places = {number: place for place, number in enumerate(every.tolist())}
+    every = folder.column("set")
+    kept = np.flatnonzero(np.isin(every, numbers)).tolist()
+    places = {int(every[place]): place for place in kept}
     wanted = [places[number] for number in numbers]
     found: dict[int, FloatArray] = {}
     first = 0
@@ -382,7 +386,7 @@ def _digest(
         )
         for part, _, share, export in members
     ]
-    text = json.dumps([seen, rebalance, cash], sort_keys=True)
+    text = json.dumps([sorted(seen, key=str), rebalance, cash], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -96,7 +96,8 @@ def select_book(
         "alpha_t": alpha_t,
     }
     one = set_statistics(selection, row, Tried.alone(selection), autocorrelation(excess[:n_inside]))
-    selection = replace(selection, sets=(one,))
+    # Those of one set: of several that won in-sample the draws know nothing, see ``judge``.
+    selection = replace(selection, sets=(replace(one, own_p=None, p=None),))
     return replace(selection, **intervals(study, returns, inputs, selection)), draws
 
 

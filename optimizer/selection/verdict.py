@@ -67,8 +67,8 @@ class Verdict:
         return self.words if self.p is None else f"{self.words} (p {probability(self.p)})"
 
 
-def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
-    """The verdict on a study's winner.
+def judge(selection: Selection, tried: Tried | None = None, n_members: int = 1) -> Verdict:
+    """The verdict on a study's winner, or on several sets together.
 
     The p-value in-sample is family-wise: the probability that the best of all sets ever tried on these
     bars has as large a statistic of alpha if none has any alpha. That of the holdout is the winner's own,
@@ -77,27 +77,35 @@ def judge(selection: Selection, tried: Tried | None = None) -> Verdict:
     alpha after costs is above 0 in-sample and over the holdout; ``PROMISING`` where it is at most
     ``PROMISING_LEVEL`` and alpha in-sample is above 0; otherwise ``LUCK``. Without a holdout, or with one
     that is too short, the p-value in-sample stands alone. Without a max-test, for too few bars, it counts
-    as 1.
+    as 1. That of several sets together is unknown, and the holdout alone decides: they won in-sample, and
+    there the mean of winners that are unlike has a larger statistic than any single set.
 
     Args:
         selection: the ``[selection]`` settings of the study.
         tried: everything tried on these bars; None for the study's own sets.
+        n_members: sets of which the winner consists.
     """
     tried = Tried.alone(selection) if tried is None else tried
     winner, holdout = selection.sets[0], selection.holdout
-    p = family_wise(winner.alpha_t, tried.maxima)
-    if p is None and winner.alpha_t is not None:
+    together = n_members > 1
+    p = None if together else family_wise(winner.alpha_t, tried.maxima)
+    if p is None and winner.alpha_t is not None and not together:
         p = 1.0  # no set was good enough to be drawn
     kept_p = None if holdout is None else corrected_for_looks(holdout.p, tried.n_looks)
     known = [one for one in (p, kept_p) if one is not None]
-    whole = combined([1.0 if p is None else p, *([] if kept_p is None else [kept_p])])
+    whole = combined(known if p is not None or (together and known) else [1.0, *known])
     positive = (winner.alpha or 0.0) > 0.0
     kept = holdout is None or holdout.alpha > 0.0
     words = LUCK
     if whole <= PROMISING_LEVEL and positive:
         words = SKILL if whole <= LEVEL and kept else PROMISING
     reasons = (
-        Reason(_in_sample(selection, tried, p), _weight(p, PROMISING_LEVEL)),
+        Reason(
+            "p unknown in-sample, where its sets were chosen: the holdout alone decides"
+            if together
+            else _in_sample(selection, tried, p),
+            _weight(p, PROMISING_LEVEL),
+        ),
         # A short holdout has a large p-value with an edge too, but a loss speaks against the set.
         Reason(_out_of_sample(selection, tried.n_looks), _weight(kept_p, 0.5)),
         Reason(_alpha(selection), 0 if winner.alpha is None else 1 if positive and kept else -1),

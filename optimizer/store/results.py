@@ -266,15 +266,8 @@ class Results:
         Raises:
             StudyError: a file cannot be read.
         """
-        found: Any = None
-        first = 0
-        for part in self.parts([name]):
-            values = part[name].to_numpy()
-            if found is None:
-                found = np.empty(self.n_sets(), values.dtype)
-            found[first : first + len(values)] = values
-            first += len(values)
-        return np.empty(0) if found is None else found
+        values = [part[name].to_numpy() for part in self.parts([name])]
+        return np.concatenate(values) if values else np.empty(0)
 
     def parts(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Columns of all sets, batch by batch.

@@ -62,6 +62,12 @@ def test_the_first_start_compiles_nothing(installed: Path) -> None:
     assert start(installed, CODE).stdout.split() == ["20.0", "1"]
 
 
+def test_a_processor_that_was_named_is_compiled_for(installed: Path) -> None:
+    """Other machines, which lack what this one has, may read the folder."""
+    done = start(installed, CODE, NUMBA_CPU_NAME="x86-64-v2")
+    assert done.stdout.split() == ["20.0", "0"], done.stderr
+
+
 def test_edited_kernels_are_compiled(installed: Path) -> None:
     inner = installed / "kernels" / "inner.py"
     inner.write_text(INNER.format("2.0"))

@@ -47,7 +47,15 @@
   const NEAR = "600px 0px";
   const plots = [...document.querySelectorAll(".plot")];
   const drawn = new Set();
+  // Plotly is text until it is needed: to read its 5 MB takes most of the time of a page.
+  const readPlotly = () => {
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  };
   const drawNow = (plot) => {
+    readPlotly();
     if (!drawn.has(plot)) plot.replaceChildren(); // its sketch goes
     drawn.add(plot);
     return draw(plot);
@@ -61,12 +69,8 @@
       drawNow(one.target);
     }
   }, { rootMargin: NEAR });
-  // Plotly is text until the page is on the screen, with a sketch of its first figure: to read its 5 MB
-  // takes most of the time.
   const loaded = () => {
-    const script = document.createElement("script");
-    script.textContent = document.getElementById("plotly").textContent;
-    document.head.append(script);
+    readPlotly();
     // What is on the screen comes first, and the others only once it is there to be read.
     const seen = plots.filter((plot) => plot.getBoundingClientRect().top < innerHeight);
     Promise.all(seen.map(drawNow)).then(() => {
@@ -74,6 +78,7 @@
       for (const plot of plots) if (!drawn.has(plot)) watch.observe(plot);
     });
   };
+  // Not before the text and the sketch of the first figure are on the screen.
   requestAnimationFrame(() => setTimeout(loaded));
 
   for (const query of [night, small]) query.addEventListener("change", redraw);

@@ -212,11 +212,30 @@ def test_the_book_is_the_sum_of_its_accounts(still: CombinedSets) -> None:
         [float(book.equity.iloc[-1]) - 100_000.0] * 4
     )
     assert book.in_sample["n_trades"] == sum(one.in_sample["n_trades"] for one in book.members)
-    assert set(book.trades["member"]) <= set(range(1, len(still.members) + 1))
+    # Of the holdout the whole alone was looked at: what ends there tells nothing of a member.
+    assert all(one.out_of_sample is None for one in book.members)
+    assert len(book.members[0].equity) == len(parts[0])
+    last = book.members[0].equity.index[-1]
+    numbers = set(range(1, len(still.members) + 1))
+    for table, time in ((book.trades, "exit"), (book.fills, "timestamp")):
+        before = table[table[time] <= last]
+        assert set(before["member"]) == numbers and len(before) < len(table)
+        assert table.loc[table[time] > last, "member"].isna().all()
+
+
+def test_the_order_of_the_folders_has_no_say(
+    still: CombinedSets, folders: list[Path], tmp_path: Path
+) -> None:
+    other = combine(folders[::-1], **OPTIONS, out=tmp_path / "book.json")
+    assert other.selection.search == still.selection.search
+    assert json.loads(other.path.read_text())["hash"] == json.loads(still.path.read_text())["hash"]
+    pd.testing.assert_series_equal(other.result.equity, still.result.equity, check_exact=True)
+    assert other.selection.sharpe_interval == still.selection.sharpe_interval
 
 
 def test_money_that_moves_is_traded_at_cost(still: CombinedSets, moved: CombinedSets) -> None:
     book = moved.result
+    assert set(still.result.attribution()["by"]) - set(book.attribution()["by"]) == {"regime"}
     assert len(book.fills) > len(still.result.fills)
     profit = float(book.fills["cash"].sum()) + float(book.values[-1].sum())
     assert profit == pytest.approx(float(book.equity.iloc[-1]) - 100_000.0)
@@ -294,7 +313,7 @@ def test_the_statistic_of_a_book_is_that_of_a_set(folders: list[Path], tmp_path:
     terms = Terms.of_study(manifest)
     row = folder.sets([winner.number]).to_dict("records")[0]
     again = rerun_set(set_document(row, manifest["study"]), terms, terms.bars(), sealed=False)
-    book = book_result(again.inputs, [again.result])
+    book = book_result(again.inputs, [again.result], "never")
     study = recorded_study(manifest["study"], manifest["study_folder"])
     found, draws = select_book(folder, study, again.inputs, book, [selection], "book", "ab" * 32)
     (one,) = found.sets

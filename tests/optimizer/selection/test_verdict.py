@@ -63,6 +63,17 @@ def test_verdict(found: Selection, p: float | None, words: str) -> None:
     assert verdict.headline.startswith(words)
 
 
+def test_of_several_sets_together_the_holdout_alone_decides() -> None:
+    found = found_at(0, over(0.03))
+    assert judge(found).p == pytest.approx(3e-5 * (1 - math.log(3e-5)))
+    verdict = judge(found, replace(Tried.alone(found), n_looks=2), 3)
+    assert verdict.p == pytest.approx(1 - 0.97**2) and verdict.words == PROMISING
+    assert verdict.reasons[0].text.startswith("p unknown in-sample, where its sets were chosen")
+    assert verdict.reasons[0].weight == 0
+    without = judge(found_at(0), None, 3)
+    assert (without.p, without.words) == (None, LUCK)
+
+
 def test_a_loss_is_never_skill() -> None:
     found = found_at(9)
     losing = replace(found.sets[0], alpha=-0.01)

@@ -120,7 +120,7 @@ def test_money_moves_as_by_hand(schedule: Schedule, weights: list[float]) -> Non
     wanted = kept_by_hand(bars, weights, schedule)
     for result, own in zip(results, wanted, strict=True):
         assert result.equity.tolist() == pytest.approx(own, rel=1e-12)
-    book = book_result(members[0][0], results)
+    book = book_result(members[0][0], results, schedule)
     assert book.equity.tolist() == pytest.approx(np.sum(wanted, axis=0).tolist(), rel=1e-12)
     # Money that only moves is no return: what was gained is what the trades and positions made.
     profit = float(book.fills["cash"].sum()) + float(book.values[-1].sum())
@@ -143,7 +143,7 @@ def test_without_a_schedule_each_is_an_account_of_its_own() -> None:
     # The metrics of a book of one are those of the account, bit for bit, but for what is added up.
     inputs, tile = members[0]
     alone = record(inputs, tile, tile_regimes(inputs.bars, tile))
-    book = book_result(inputs, [alone])
+    book = book_result(inputs, [alone], "never")
     assert book.out_of_sample is not None and alone.out_of_sample is not None
     for name in METRICS:
         assert book.in_sample[name] == pytest.approx(alone.in_sample[name], rel=1e-12), name
@@ -158,7 +158,8 @@ def test_what_comes_later_changes_nothing_before(schedule: Schedule) -> None:
 
     def book(some: Bars) -> pd.Series[float]:
         members = [prepared(some, 50_000.0, weight=one, **options) for one in (0.3, 0.05)]
-        return book_result(members[0][0], simulate_sub_accounts(members, shares, schedule)).equity
+        moved = simulate_sub_accounts(members, shares, schedule)
+        return book_result(members[0][0], moved, schedule).equity
 
     whole = book(bars)
     for n_bars in (200, 317):
