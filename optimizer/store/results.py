@@ -320,6 +320,8 @@ class Results:
         """The files that can hold one of some sets, by the statistics of their columns; at least one."""
         wanted = np.unique(np.asarray(numbers, np.int64))
         paths = self.batch_paths()
+        if not paths:
+            raise self.no_results()
 
         def may_hold(path: Path) -> bool:
             metadata = read_metadata(path)
