@@ -48,6 +48,9 @@ def combine(
     out: Annotated[
         Optional[Path], typer.Option(help="The file [default: combination.json in the first DIR].")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what the file holds.")
+    ] = False,
     trust: Trust = False,
 ) -> None:
     """Make one book of the best sets of studies that are unlike, and judge it."""
@@ -61,6 +64,7 @@ def combine(
         max_correlation=max_correlation,
         rebalance=rebalance.value,
         out=out,
+        overwrite=overwrite,
         trust=trust,
     )
     say(

@@ -123,8 +123,6 @@ def replay(
     if (number := result.recorded.get("set")) is not None:
         what = f"set {number} of {result.study}"
     say(f"replayed {what}: {counted(len(result.result.fills), 'fill')}, final equity {final}")
-    if result.verdict is not None:
-        say(f"verdict: {result.verdict.headline}")
     last = "the last bar in-sample" if result.sealed else "the last bar"
     say(f"open after {last}: {positions_text(result.result.open_positions)}")
     if result.sealed:
@@ -142,6 +140,8 @@ def replay(
         say(f"differs: {line}", "red")
     if result.differences or unlike:
         raise typer.Exit(1)
+    if result.verdict is not None:
+        say(f"verdict: {result.verdict.headline}")
     if returns is not None:
         from optimizer.views.tearsheet import write_returns
 

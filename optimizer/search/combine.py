@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -27,9 +28,9 @@ from optimizer.selection.record import Selection, load_selection
 from optimizer.selection.shares import METHODS, Method, shares_by
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
-from optimizer.store.combination import Combination, Member
+from optimizer.store.combination import Combination, Member, is_combination
 from optimizer.store.completeness import missing_batch
-from optimizer.store.export import content_of, plain_values
+from optimizer.store.export import content_of, plain_values, read_content
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import check_output
 from optimizer.store.ledger import note, note_look
@@ -99,6 +100,7 @@ def combine(
     max_correlation: float = 0.7,
     rebalance: Schedule = "never",
     out: str | Path | None = None,
+    overwrite: bool = False,
     trust: bool = False,
 ) -> CombinedSets:
     """Combine the best sets of studies into one book whose sets trade in accounts of their own.
@@ -125,6 +127,7 @@ def combine(
         max_correlation: the largest correlation of the block returns of any two, -1 to 1.
         rebalance: when the accounts are brought back to their shares, see ``simulate_sub_accounts``.
         out: the file, which ends in .json; None takes ``combination.json`` in the first folder.
+        overwrite: whether to replace what the file holds, where that is not this combination.
         trust: approve the strategy files that the folders name, for good.
 
     Returns:
@@ -135,7 +138,7 @@ def combine(
         ExportError: an argument cannot be used, fewer than two sets are left, or a set cannot be
             simulated.
         StudyError: a folder holds no study, one that is not complete, or one that differs from the first
-            in what all must share; or the file must not be replaced.
+            in what all must share; or the file exists and must not be replaced.
         UntrustedCodeError: you have neither run nor approved what the folders name.
     """
     _check_arguments(folders, top, method, max_correlation, rebalance)
@@ -150,10 +153,11 @@ def combine(
     rows, returns = _candidates(parts, top)
     chosen = choose_members(returns, max_correlation)
     if len(chosen) < 2:
+        why = f"the others correlate by more than {max_correlation:g} with it, or never trade"
         raise ExportError(
-            f"{list_text(map(str, named.values()))}: {len(chosen)} of {len(rows)} candidates"
-            f" left: the others correlate by more than {max_correlation:g} with it; raise"
-            " --max-correlation or --top"
+            f"{list_text(map(str, named.values()))}: {len(chosen)} of {len(rows)} candidates left,"
+            f" two are needed: {why if len(rows) > 1 else 'there are no others'}; raise --top"
+            + (" or --max-correlation" if len(rows) > 1 else "")
         )
     shares = shares_by(method, returns[[place for place, _ in chosen]])
     taken = [
@@ -178,6 +182,8 @@ def combine(
     book = again.result
     assert isinstance(book, BookResult)
     digest = _digest(members, rebalance, cash)
+    if not overwrite:
+        _refuse_to_replace(file, digest)
     name = f"combination-{digest[:8]}"
     first = parts[0]
     inputs = again.inputs
@@ -220,9 +226,24 @@ def combine(
     return CombinedSets(file, table, len(rows), book, selection, verdict)
 
 
+def _refuse_to_replace(file: Path, digest: str) -> None:
+    """Refuse to replace anything but the same combination: it may be traded."""
+    if not file.exists():
+        return
+    content: Any = None
+    with contextlib.suppress(ExportError):
+        content = read_content(file)
+    if not is_combination(content) or content.get("hash") != digest:
+        raise StudyError(
+            f"{file}: exists, and is not this combination; give another --out, or --overwrite"
+        )
+
+
 def _check_arguments(
     folders: Sequence[Any], top: int, method: str, max_correlation: float, rebalance: str
 ) -> None:
+    if isinstance(folders, str | os.PathLike):
+        raise StudyError(f"combine: {folders}: name the folders in a list")
     if not len(folders):
         raise StudyError("combine: no folder; name those of one or more studies")
     if top < 1:
@@ -258,6 +279,8 @@ def _shared(one: _Part) -> dict[str, Any]:
     manifest, study = one.manifest, one.manifest["study"]
     search, validation = one.study.search, one.study.validation
     return {
+        "[data] symbols": list(manifest["symbols"]),
+        "time of the first and the last bar": list(manifest["span"]),
         "bars (hash)": manifest["data_hash"],
         "other files (hash)": manifest["files_hash"],
         "[data] bars_per_year": manifest["bars_per_year"],

@@ -60,7 +60,7 @@ class Combination(Record):
 
     name: Name
     hash: Digest
-    method: Name
+    method: Literal["equal", "inverse_volatility", "hrp", "min_variance"]
     rebalance: Literal["never", "month", "quarter", "year"]
     top: Count
     max_correlation: Annotated[float, Field(ge=-1.0, le=1.0)]

@@ -325,6 +325,24 @@ def test_the_statistic_of_a_book_is_that_of_a_set(folders: list[Path], tmp_path:
     assert (draws <= np.array(selection.maxima) + 1e-4).all()
 
 
+def test_nothing_else_is_replaced(still: CombinedSets, folders: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "book.json"
+    for content in ('{"kind": "another"}', "no JSON", still.path.read_text()):
+        file.write_text(content)
+        with pytest.raises(
+            BarsweepError, match="exists, and is not this combination; give another"
+        ):
+            combine(folders, **OPTIONS, rebalance="year", out=file)
+        assert file.read_text() == content
+    looks = len(read_ledger().looks())
+    combine(folders, **OPTIONS, out=file)  # the same again
+    assert file.read_text() == still.path.read_text()
+    assert len(read_ledger().looks()) == looks
+    file.write_text("no JSON")
+    combine(folders, **OPTIONS, out=file, overwrite=True)
+    assert file.read_text() == still.path.read_text()
+
+
 # --- Wrong input ------------------------------------------------------------------------------------
 
 
@@ -382,7 +400,7 @@ def test_a_study_that_has_not_ended_is_refused(home: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("tables", "key"),
     [
-        ({"data": {"end": "2016-02-01"}}, r"bars \(hash\)"),
+        ({"data": {"end": "2016-02-01"}}, "time of the first and the last bar"),
         ({"costs": {"initial_cash": 50_000.0}}, r"\[costs\]"),
         ({"account": {"currency": "EUR"}}, r"\[account\]"),
         ({"validation": {"holdout": 0.4}}, "first bar of the holdout"),
