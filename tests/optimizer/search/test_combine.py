@@ -325,8 +325,8 @@ def test_the_statistic_of_a_book_is_that_of_a_set(folders: list[Path], tmp_path:
     assert (draws <= np.array(selection.maxima) + 1e-4).all()
 
 
-def test_nothing_else_is_replaced(still: CombinedSets, folders: list[Path], tmp_path: Path) -> None:
-    file = tmp_path / "book.json"
+def test_nothing_else_is_replaced(still: CombinedSets, folders: list[Path]) -> None:
+    file = still.path.with_name("other.json")  # whose paths are those of the first
     for content in ('{"kind": "another"}', "no JSON", still.path.read_text()):
         file.write_text(content)
         with pytest.raises(
