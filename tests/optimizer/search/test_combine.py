@@ -334,10 +334,9 @@ def test_nothing_else_is_replaced(still: CombinedSets, folders: list[Path]) -> N
         ):
             combine(folders, **OPTIONS, rebalance="year", out=file)
         assert file.read_text() == content
-    looks = len(read_ledger().looks())
+    assert read_ledger().looks() == []  # what was refused has shown nothing
     combine(folders, **OPTIONS, out=file)  # the same again
     assert file.read_text() == still.path.read_text()
-    assert len(read_ledger().looks()) == looks
     file.write_text("no JSON")
     combine(folders, **OPTIONS, out=file, overwrite=True)
     assert file.read_text() == still.path.read_text()
