@@ -80,7 +80,7 @@ class PolledFeed:
         if not self._is_new:
             try:
                 kept = pd.read_parquet(path)
-                self._append(kept)
+                self._append(kept[kept["timestamp"] > _utc(known.timestamps[-1])])
             except (OSError, ValueError, KeyError) as error:
                 raise DataError(f"{path}: cannot be read: {error}; delete it") from None
 
@@ -194,7 +194,7 @@ class PolledFeed:
         self._append(rows[rows["timestamp"] > last])
         if self.bars.n_bars > before:
             later = self.bars.to_frame()
-            later = later[later["timestamp"] > pd.Timestamp(self._known.timestamps[-1], tz="UTC")]
+            later = later[later["timestamp"] > _utc(self._known.timestamps[-1])]
             write_atomically(self._path, lambda part: later.to_parquet(part, index=False))
 
     def _append(self, rows: pd.DataFrame) -> None:
@@ -243,3 +243,7 @@ class PolledFeed:
         if detail != self._told:
             self._told = detail
             self.say(kind, detail)
+
+
+def _utc(time: np.datetime64) -> pd.Timestamp:
+    return pd.Timestamp(time, tz="UTC")

@@ -18,6 +18,7 @@ from optimizer.trading.broker import OutageError
 from optimizer.trading.ccxt_exchange import ADDRESS as CCXT_ADDRESS
 from optimizer.trading.ccxt_exchange import EXCHANGE, CcxtExchange
 from optimizer.trading.feeds import StaleFeedError
+from optimizer.trading.joining import joined
 from optimizer.trading.polled import PolledFeed
 from optimizer.trading.sources import ADDRESS, TAPE, AlpacaSource, BarSource, CcxtSource
 from optimizer.types import Bars
@@ -129,6 +130,21 @@ def test_what_the_file_has_is_compared(trader: Trader, tmp_path: Path) -> None:
         assert "at most 0.05 of the value (high" in str(raised.value)
         bars = feed.begin(accept_revisions=True)
         assert bars.content_hash == BARS.content_hash
+
+
+def test_a_file_that_has_grown_takes_the_place_of_what_was_kept(
+    trader: Trader, tmp_path: Path
+) -> None:
+    """The file has five of the 13 bars that a session has kept, and then all of them and more."""
+    known, path = trader.found.history.bars, tmp_path / "bars.parquet"
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        source, now = alpaca_source(address), BARS.timestamps[N_STUDY + 12] + 2 * DAY
+        feed_of(trader, source, path, lambda: now).begin(accept_revisions=False)
+        for n_known, n_bars in ((N_STUDY, 13), (N_STUDY + 5, 13), (N_STUDY + 15, 15)):
+            longer = joined(known, BARS, known.n_bars, n_known)
+            feed = PolledFeed(longer, trader.found.terms, source, path, now=lambda: now)
+            assert feed.bars.content_hash == BARS.head(N_STUDY + n_bars).content_hash
 
 
 def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
