@@ -79,7 +79,8 @@ class CcxtBroker:
         self._exchange, self._lots, self._window, self._say = exchange, lots, window, say
         self._is_checked = False
         self._quote = ""
-        # When each order may have been sent; those of a process before this one by its start.
+        # By when each order was signed that may be under way; those of a process before this one by its
+        # start.
         self._begun = time.monotonic()
         self._tried: dict[str, float] = {}
 
@@ -111,13 +112,16 @@ class CcxtBroker:
                 reason = f"{quantity:.10g} to sell, and {free:.10g} are free"
                 return Report(order.id, "rejected", reason=reason)
         own = {"clientOrderId": self._client_id(order.id)}
+
+        def send(exchange: Any) -> Any:
+            try:
+                return exchange.create_order(order.name, "market", side, quantity, None, own)
+            finally:  # by now it is signed; whoever asks for it waits until this call has ended
+                self._tried[order.id] = time.monotonic()
+
         self._tried[order.id] = time.monotonic()
         try:
-            found = await self._ask(
-                lambda exchange: exchange.create_order(
-                    order.name, "market", side, quantity, None, own
-                )
-            )
+            found = await self._ask(send)
         except RefusedError as error:
             known = await self.report(order.id, order.name)
             return known or Report(order.id, "rejected", reason=str(error))

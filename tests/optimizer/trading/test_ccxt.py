@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -236,6 +237,26 @@ def test_an_order_that_may_be_under_way_is_waited_for(exchange: Binance) -> None
                 await broker.place(ORDER)
         assert (await broker.place(ORDER)).status == "filled"
         assert len(exchange.orders) == 1
+
+    asyncio.run(act())
+
+
+def test_the_wait_begins_when_an_order_was_sent(exchange: Binance) -> None:
+    """It waits behind another call, its connection is reset, and the exchange takes it after that."""
+    found = CcxtExchange(variables(exchange), timeout=2.0)
+    broker = CcxtBroker(found, dict.fromkeys(SYMBOLS, 1.0), window=0.6)
+
+    async def act() -> None:
+        await broker.account(SYMBOLS)
+        await asyncio.sleep(0.6)
+        before = asyncio.create_task(found.ask(lambda _: time.sleep(0.8)))
+        await asyncio.sleep(0.1)
+        exchange.late = 0.4
+        with pytest.raises(OutageError):
+            await broker.place(ORDER)
+        await before
+        assert (await broker.place(ORDER)).status == "filled"
+        assert len(exchange.orders) == exchange.n_posts == 1
 
     asyncio.run(act())
 
