@@ -97,12 +97,9 @@ class CcxtBroker:
             OutageError: the exchange cannot be reached, or asks to wait.
             BrokerError: the keys are refused.
         """
-        wait = self._window - (time.monotonic() - self._tried.get(order.id, self._begun))
-        if wait > 0.0 or order.id in self._tried:
-            await asyncio.sleep(max(wait, 0.0))
-            known = await self.report(order.id, order.name)
-            if known is not None:
-                return known
+        known = await self.report(order.id, order.name)
+        if known is not None:
+            return known
         # The float next to the decimal number, so that ccxt cuts off no step of the exchange.
         quantity = float(format(abs(order.quantity), ".12g"))
         side = "buy" if order.quantity > 0.0 else "sell"
@@ -119,22 +116,26 @@ class CcxtBroker:
             finally:  # by now it is signed; whoever asks for it waits until this call has ended
                 self._tried[order.id] = time.monotonic()
 
-        self._tried[order.id] = time.monotonic()
         try:
             found = await self._ask(send)
         except RefusedError as error:
-            known = await self.report(order.id, order.name)
-            return known or Report(order.id, "rejected", reason=str(error))
+            found = await self._known(order.id, order.name)
+            if found is None:
+                return Report(order.id, "rejected", reason=str(error))
         return _report(order.id, found, ())
 
     async def report(self, id: str, symbol: str) -> Report | None:
-        """What the exchange knows of an order; None if it has never got it.
+        """What the exchange knows of an order; None if it has never got it, nor will.
 
         Args:
             id: the ID of the order.
             symbol: its symbol.
         """
         found = await self._known(id, symbol)
+        wait = self._window - (time.monotonic() - self._tried.get(id, self._begun))
+        if found is None and wait > 0.0:
+            await asyncio.sleep(wait)
+            found = await self._known(id, symbol)
         if found is None:
             return None
         trades: Sequence[Any] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sqlite3
 import time
@@ -17,9 +18,10 @@ import pytest
 
 from optimizer.errors import BrokerError
 from optimizer.flow.prepared import PreparedFlow
-from optimizer.trading.broker import OutageError
+from optimizer.trading.broker import OutageError, Report
 from optimizer.trading.ccxt_broker import CcxtBroker, refuse_spot
 from optimizer.trading.ccxt_exchange import ADDRESS, EXCHANGE, SANDBOX, CcxtExchange
+from optimizer.trading.feeds import ReplayedFeed
 from optimizer.types import Order
 from tests.optimizer.trading.test_session import FAST, Trader
 from tests.support.binance_server import KEYS, Binance, binance_server
@@ -259,6 +261,39 @@ def test_the_wait_begins_when_an_order_was_sent(exchange: Binance) -> None:
         assert len(exchange.orders) == exchange.n_posts == 1
 
     asyncio.run(act())
+
+
+def test_an_order_under_way_is_reported_after_a_restart(
+    crypto: Path, tmp_path: Path, exchange: Binance
+) -> None:
+    """A session ends just after it has sent an order; the next one begins when a newer bar has closed."""
+    trader = Trader(crypto, tmp_path, BARS, {})
+
+    class Killed(CcxtBroker):
+        async def place(self, order: Order) -> Report:
+            exchange.late = 0.4
+            with contextlib.suppress(OutageError):
+                await super().place(order)
+            raise KeyboardInterrupt
+
+    class Ahead(ReplayedFeed):
+        def later(self, last: np.datetime64) -> bool:
+            return bool(last < BARS.timestamps[N_STUDY + 1])
+
+    def killed(plan: PreparedFlow) -> CcxtBroker:
+        found = CcxtExchange(variables(exchange), timeout=2.0)
+        return Killed(found, dict.fromkeys(SYMBOLS, 0.1), window=0.0)
+
+    limits = replace(FAST, timeout=5.0)
+    with pytest.raises(KeyboardInterrupt):
+        trader.run(1, broker_of=killed, limits=limits)
+    assert exchange.n_posts == 1 and not exchange.orders
+    _, events = trader.run(
+        1, Ahead(BARS), broker_of=lambda _: broker_of(exchange, lot=0.1, window=1.0), limits=limits
+    )
+    first = next(iter(exchange.orders.values()))["clientOrderId"]
+    of_first = [one.kind for one in events if one.order_id == f"{first}.order"]
+    assert of_first == ["sent", "filled"]
 
 
 def test_a_session_trades_there_and_no_order_is_placed_twice(
