@@ -31,8 +31,8 @@ _FINAL: Mapping[str, Status] = {
 }
 """States of an order in ccxt after which nothing more becomes of it; all others are open."""
 
-_BINANCE_IDS = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
-"""Client order IDs that Binance takes."""
+_CLIENT_IDS = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+"""Client order IDs that the exchanges take, all of which are Binance's."""
 
 
 def refuse_spot(rules: Rules) -> None:
@@ -221,9 +221,9 @@ class CcxtBroker:
     def _client_id(self, id: str) -> str:
         """The client order ID of an order: its ID without the kind, or a hash where that is too long."""
         short = id.removesuffix(".order")
-        if self.name.startswith("binance") and _BINANCE_IDS.fullmatch(short):
+        if _CLIENT_IDS.fullmatch(short):
             return short
-        return hashlib.sha256(id.encode()).hexdigest()[:32]  # every exchange takes 32 such digits
+        return hashlib.sha256(id.encode()).hexdigest()[:32]
 
     async def _known(self, id: str, symbol: str) -> Any:
         own = self._client_id(id)

@@ -19,6 +19,10 @@ from optimizer.trading.broker import OutageError
 EXCHANGE, SANDBOX, ADDRESS = "CCXT_EXCHANGE", "CCXT_SANDBOX", "CCXT_ADDRESS"
 """Variables of the environment: the exchange, whether its sandbox is meant, and another address."""
 
+TRADED = ("binance", "binanceus")
+"""Exchanges where orders are placed. They find an order by the client order ID, on which it rests that
+none is placed twice, and refuse a request that was under way for too long."""
+
 _Result = TypeVar("_Result")
 
 
@@ -42,12 +46,11 @@ class CcxtExchange:
         keys: whether an account is meant, and not only what everybody may see. Without them the bars are
             those of the exchange itself and not of its sandbox.
         timeout: seconds that an answer may take.
-        window: seconds after which the exchange refuses a request that was under way for so long, where
-            it knows such a limit.
+        window: seconds after which the exchange refuses a request that was under way for so long.
 
     Raises:
-        BrokerError: ccxt or the exchange is missing, a key is, or the address is neither one of https nor
-            one of this machine.
+        BrokerError: ccxt or the exchange is missing, a key is, the account is not one of ``TRADED``, or
+            the address is neither one of https nor one of this machine.
     """
 
     def __init__(
@@ -68,6 +71,12 @@ class CcxtExchange:
             raise BrokerError(str(error)) from None
         if self.name not in self._library.exchanges:
             raise BrokerError(f"ccxt: {EXCHANGE}: {self.name}: no such exchange in ccxt")
+        if keys and self.name not in TRADED:
+            raise BrokerError(
+                f"ccxt: {EXCHANGE}: {self.name}: orders are not placed there: ccxt is not known to find"
+                " an order there by the client order ID, without which one whose answer is lost could be"
+                f" placed twice; valid: {', '.join(TRADED)} (--feed ccxt takes bars of any)"
+            )
         sandbox = variables.get(SANDBOX) or "on"
         if sandbox not in ("on", "off"):
             raise BrokerError(f"ccxt: {SANDBOX}: {sandbox}: expected on or off (real money)")
@@ -86,13 +95,7 @@ class CcxtExchange:
         if keys:
             self._take_keys(variables)
         if keys and sandbox == "on":
-            try:
-                self._exchange.set_sandbox_mode(True)
-            except self._library.NotSupported:
-                raise BrokerError(
-                    f"{self.name}: has no sandbox; choose another exchange, or set {SANDBOX}=off to trade"
-                    " with real money"
-                ) from None
+            self._exchange.set_sandbox_mode(True)
         self._move_to(variables.get(ADDRESS, ""))
         self._lock = threading.Lock()
         self._is_ready = False

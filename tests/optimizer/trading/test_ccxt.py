@@ -20,7 +20,7 @@ from optimizer.errors import BrokerError
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.trading.broker import OutageError, Report
 from optimizer.trading.ccxt_broker import CcxtBroker, refuse_spot
-from optimizer.trading.ccxt_exchange import ADDRESS, EXCHANGE, SANDBOX, CcxtExchange
+from optimizer.trading.ccxt_exchange import ADDRESS, EXCHANGE, SANDBOX, TRADED, CcxtExchange
 from optimizer.trading.feeds import ReplayedFeed
 from optimizer.types import Order
 from tests.optimizer.trading.test_session import FAST, Trader
@@ -106,6 +106,26 @@ def test_orders_are_placed_reported_and_cancelled(exchange: Binance) -> None:
         assert 28.0 < ahead < 32.0
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_each_exchange_finds_an_order_by_its_own_id(exchange: Binance, name: str) -> None:
+    own = dict(zip((f"{name}_APIKEY".upper(), f"{name}_SECRET".upper()), KEYS, strict=True))
+    environment = {**variables(exchange), EXCHANGE: name, **own}
+    broker = CcxtBroker(CcxtExchange(environment), dict.fromkeys(SYMBOLS, 1.0), window=0.1)
+    for id in (ID, "a longer one than these exchanges take. " + ID):
+        placed = asyncio.run(broker.place(replace(ORDER, id=id)))
+        assert placed.status == "filled" and placed == asyncio.run(broker.report(id, "AAA/USDT"))
+    assert len(exchange.orders) == 2
+
+
+@pytest.mark.parametrize("name", ["gate", "bybit", "bitfinex", "binanceusdm"])
+def test_exchanges_without_that_are_refused(name: str) -> None:
+    with pytest.raises(
+        BrokerError, match=rf"{name}: orders are not placed there: .*valid: binance"
+    ):
+        CcxtExchange({EXCHANGE: name})
+    assert CcxtExchange({EXCHANGE: name}, keys=False).name == name
 
 
 def test_fees_count_as_money_and_shorten_the_position(exchange: Binance) -> None:
@@ -348,8 +368,10 @@ def test_sigkills_lose_and_double_no_order(
 
 
 def test_the_command_names_what_is_missing(crypto: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it writes anything."""
     for name in (EXCHANGE, "BINANCE_APIKEY", "BINANCE_SECRET"):
         monkeypatch.delenv(name, raising=False)
     given = ("trade", "out/best.json", "--broker", "ccxt", "--replay", "--from", "2015-07-01")
     done = barsweep(*given, folder=crypto.parent.parent)
     assert (done.returncode, "CCXT_EXCHANGE: not set" in done.stderr) == (2, True), done.stderr
+    assert not (crypto.parent.parent / "out" / "crypto-dry").exists()
