@@ -203,12 +203,12 @@ def _feed(found: TradingSet, settings: Settings, folder: Path, say: Callable[[st
     if settings.replay:
         return ReplayedFeed(found.history.bars, settings.speed)
     if settings.feed != "file":
-        timeout = settings.limits.timeout
+        timeout, max_skew = settings.limits.timeout, settings.limits.max_skew
         source: BarSource
         if settings.feed == "ccxt":
-            source = CcxtSource(CcxtExchange(keys=False, timeout=timeout))
+            source = CcxtSource(CcxtExchange(keys=False, timeout=timeout), max_skew)
         else:
-            source = AlpacaSource(timeout=timeout)
+            source = AlpacaSource(timeout=timeout, max_skew=max_skew)
         return PolledFeed(
             found.history.bars,
             found.terms,

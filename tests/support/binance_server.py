@@ -31,6 +31,7 @@ class Binance:
         share: of an order that fills at once; the rest of it stays open.
         fee: share of what is got that is taken as commission.
         skew: milliseconds by which the clock there is ahead.
+        now: the time there, milliseconds; None for that of this machine.
         lost_answers: how many orders are taken without an answer.
         delay: seconds before an order is taken.
         late: seconds after which the next order is taken, whose connection is reset at once.
@@ -46,6 +47,7 @@ class Binance:
         self.price = Decimal("100.00")
         self.share, self.fee = Decimal(1), Decimal(0)
         self.skew = 0
+        self.now: int | None = None
         self.lost_answers, self.delay, self.late = 0, 0.0, 0.0
         self.errors: list[tuple[int, Any, dict[str, str]]] = []
         self.errors_of: dict[str, list[tuple[int, Any, dict[str, str]]]] = {}
@@ -54,7 +56,7 @@ class Binance:
 
     @property
     def time(self) -> int:
-        return time.time_ns() // 1_000_000 + self.skew
+        return (time.time_ns() // 1_000_000 if self.now is None else self.now) + self.skew
 
     @property
     def n_posts(self) -> int:

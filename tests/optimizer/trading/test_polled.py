@@ -193,6 +193,41 @@ def test_what_alpaca_refuses_is_named() -> None:
         nobody.rows(["AAA"], 60_000_000_000, LAST, LAST)
 
 
+def test_a_clock_that_is_ahead_takes_no_bar_that_still_runs(tmp_path: Path) -> None:
+    """The bar of this minute has 4 s to go, and this machine's clock stands 8 s ahead."""
+    pytest.importorskip("ccxt", reason="ccxt is not installed: pip install 'barsweep[crypto]'")
+    from tests.support.binance_server import binance_server
+
+    minute = np.timedelta64(60, "s")
+    size = int(minute / np.timedelta64(1, "ns"))
+    last = np.datetime64("2026-03-02T15:00", "ns")
+    true, ahead = last + np.timedelta64(56, "s"), last + np.timedelta64(64, "s")
+    times = [last - minute, last]
+    with binance_server(("AAA/USDT",)) as (exchange, address):
+        exchange.bars["AAAUSDT"] = [
+            [int(time.astype("datetime64[ms]").astype(np.int64)), 2.0, 3.0, 1.0, 2.0, 5.0]
+            for time in times
+        ]
+        own = {EXCHANGE: "binance", CCXT_ADDRESS: address}
+        source = CcxtSource(CcxtExchange(own, keys=False))
+        for now, n_bars in ((true, 1), (last + minute, 2)):
+            exchange.now = int(now.astype("datetime64[ms]").astype(np.int64))
+            assert len(source.rows(["AAA/USDT"], size, times[0], ahead)) == n_bars
+        # One that does not tell its time, and Alpaca: by how much the clock may be wrong.
+        untold = CcxtExchange(own, keys=False)
+        untold.ask_here(lambda one: one.has.update(fetchTime=False))
+        found = CcxtSource(untold, 10.0)
+        for wait, n_bars in ((0, 1), (5, 1), (6, 2)):
+            later = ahead + np.timedelta64(wait, "s")
+            assert len(found.rows(["AAA/USDT"], size, times[0], later)) == n_bars
+    with alpaca_server() as (server, address):
+        values = {"o": 2.0, "h": 3.0, "l": 1.0, "c": 2.0, "v": 5.0}
+        server.bars = {"AAA": [{"t": f"{str(time)[:19]}Z", **values} for time in times]}
+        for wait, n_bars in ((0, 1), (5, 1), (6, 2)):
+            later = ahead + np.timedelta64(wait, "s")
+            assert len(alpaca_source(address).rows(["AAA"], size, times[0], later)) == n_bars
+
+
 def test_bars_of_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command on the real clock, with hourly bars of which the last one still runs."""
     pytest.importorskip("ccxt", reason="ccxt is not installed: pip install 'barsweep[crypto]'")
