@@ -13,7 +13,7 @@ import pandas as pd
 
 from optimizer.bars.rows import PRICES, VALUES
 from optimizer.bars.sizes import bar_size
-from optimizer.bars.times import DAY, read_duration, time_text
+from optimizer.bars.times import DAY, SECOND, read_duration, time_text
 from optimizer.errors import DataError
 from optimizer.files import write_atomically
 from optimizer.review.rerun import Terms
@@ -22,10 +22,16 @@ from optimizer.trading.feeds import StaleFeedError, no_bar_text
 from optimizer.trading.history import History, differences, revisions_text
 from optimizer.trading.joining import joined
 from optimizer.trading.sources import BarSource
-from optimizer.types import Bars
+from optimizer.types import Bars, BoolArray
 
 N_COMPARED = 20
 """Bars of the file, the last ones, that are compared with those that the source has."""
+
+PATIENCE = 30.0
+"""Seconds after its close for which a bar waits for the symbols that lack it; half a bar at most."""
+
+N_SEEN = 20
+"""Bars, the last ones: a symbol that is in none of them is not waited for."""
 
 
 class PolledFeed:
@@ -166,8 +172,9 @@ class PolledFeed:
         self._next_look = time.monotonic() + wait
 
     def _rows(self, since: np.datetime64) -> pd.DataFrame:
-        """What the source has from a bar on, at the times that bars of the file have."""
+        """What the source has from a bar on, at the times that bars of the file have, and its ``end``."""
         found = self._source.rows(self._known.symbols, self._size, since, self._now())
+        found["end"] = found["timestamp"] + pd.Timedelta(self._size, "ns")
         if self._days:  # the day begins at midnight elsewhere
             found["timestamp"] = found["timestamp"].dt.floor("D")
         prices = found[list(PRICES)].to_numpy()
@@ -191,11 +198,26 @@ class PolledFeed:
                 detail = revisions_text(History(taken, 1, True, found))
                 self._tell("late_bar", f"{detail}; it stays as it was taken")
         before = self.bars.n_bars
-        self._append(rows[rows["timestamp"] > last])
+        self._append(self._ready(rows[rows["timestamp"] > last]))
         if self.bars.n_bars > before:
             later = self.bars.to_frame()
             later = later[later["timestamp"] > _utc(self._known.timestamps[-1])]
             write_atomically(self._path, lambda part: later.to_parquet(part, index=False))
+
+    def _ready(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows before the first bar that still waits for a symbol."""
+        if self._align == "inner":
+            return rows  # a bar is there once all have it
+        seen: BoolArray = np.ones(len(self.bars.symbols), np.bool_)
+        if self.bars.present is not None:
+            seen = self.bars.present[-N_SEEN:].any(axis=0)
+        expected = {name for name, is_seen in zip(self.bars.symbols, seen, strict=True) if is_seen}
+        wait = min(round(PATIENCE * SECOND), self._size // 2)
+        closed = pd.Timestamp(self._now() - np.timedelta64(wait, "ns"))
+        for at, bar in rows.groupby("timestamp"):
+            if bar["end"].max() > closed and not expected <= set(bar["symbol"]):
+                return rows[rows["timestamp"] < at]
+        return rows
 
     def _append(self, rows: pd.DataFrame) -> None:
         self.bars = self._lengthened(self.bars, rows)

@@ -147,6 +147,35 @@ def test_a_file_that_has_grown_takes_the_place_of_what_was_kept(
             assert feed.bars.content_hash == BARS.head(N_STUDY + n_bars).content_hash
 
 
+def test_a_bar_waits_for_symbols_that_lack_it(trader: Trader, tmp_path: Path) -> None:
+    """With align = "outer": for 30 s after its close, and for no symbol that had no bar of late."""
+    terms = trader.found.terms
+    terms = replace(terms, data={**terms.data, "align": "outer"})
+    known, paths = trader.found.history.bars, iter(range(9))
+
+    def bars_at(seconds: int) -> Bars:
+        now = BARS.timestamps[N_STUDY] + np.timedelta64(29 * 3600 + seconds, "s")
+        path = tmp_path / f"{next(paths)}.parquet"
+        feed = PolledFeed(known, terms, alpaca_source(address), path, now=lambda: now)
+        return feed.begin(accept_revisions=False)
+
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        late = exchange.bars["BBB"].pop(N_STUDY)
+        assert bars_at(11).n_bars == bars_at(29).n_bars == N_STUDY
+        exchange.bars["BBB"].insert(N_STUDY, late)
+        assert bars_at(29).content_hash == BARS.head(N_STUDY + 1).content_hash
+        exchange.bars["BBB"].remove(late)
+        found = bars_at(30)
+        assert found.n_bars == N_STUDY + 1 and found.present is not None
+        assert found.present[-1].tolist() == [1, 0, 1]
+        present = np.ones(known.close.shape, np.uint8)
+        present[-20:, 1] = 0
+        del exchange.bars["BBB"][N_STUDY - 20 :]
+        known = replace(known, present=present)
+        assert bars_at(11).n_bars == N_STUDY + 1
+
+
 def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
     notes: list[tuple[str, str]] = []
     now = [BARS.timestamps[N_STUDY] + np.timedelta64(30, "h")]
