@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from optimizer.trading.feeds import StaleFeedError, no_bar_text
 from optimizer.trading.history import History, differences, revisions_text
 from optimizer.trading.joining import joined
 from optimizer.trading.sources import BarSource
-from optimizer.types import Bars, BoolArray
+from optimizer.types import Bars
 
 N_COMPARED = 20
 """Bars of the file, the last ones, that are compared with those that the source has."""
@@ -80,7 +81,9 @@ class PolledFeed:
         self.say = say
         self._waiting: Callable[[str], None] | None = waiting
         self._told = ""
+        self._to_say: list[tuple[str, str]] = []
         self._next_look = 0.0
+        self._lock = threading.Lock()
         self.bars = known
         self._is_new = not path.exists()
         if not self._is_new:
@@ -136,8 +139,7 @@ class PolledFeed:
         """
         begun = time.monotonic()
         while True:
-            await asyncio.to_thread(self._look)
-            if self.bars.timestamps[-1] > last:
+            if await self.later(last):
                 return self.bars
             if self._waiting is not None:
                 self._waiting(
@@ -148,17 +150,22 @@ class PolledFeed:
                 raise StaleFeedError(no_bar_text(self._source.name, last, begun, self._stale))
             await asyncio.sleep(min(self._poll, 1.0))
 
-    def later(self, last: np.datetime64) -> bool:
+    async def later(self, last: np.datetime64) -> bool:
         """Whether there is a closed bar after a time.
 
         Args:
             last: time of a bar.
         """
-        self._look()
+        await asyncio.to_thread(self._look)
+        self._say_all()
         return bool(self.bars.timestamps[-1] > last)
 
     def _look(self) -> None:
         """Ask for new bars, unless that was just done or none can have closed."""
+        with self._lock:  # the caller of an earlier look may no longer wait for it
+            self._look_alone()
+
+    def _look_alone(self) -> None:
         end = self.bars.timestamps[-1] + 2 * np.timedelta64(self._size, "ns")
         if time.monotonic() < self._next_look or self._now() < end:
             return
@@ -208,9 +215,9 @@ class PolledFeed:
         """The rows before the first bar that still waits for a symbol."""
         if self._align == "inner":
             return rows  # a bar is there once all have it
-        seen: BoolArray = np.ones(len(self.bars.symbols), np.bool_)
+        seen = [1] * len(self.bars.symbols)
         if self.bars.present is not None:
-            seen = self.bars.present[-N_SEEN:].any(axis=0)
+            seen = self.bars.present[-N_SEEN:].max(axis=0).tolist()
         expected = {name for name, is_seen in zip(self.bars.symbols, seen, strict=True) if is_seen}
         wait = min(round(PATIENCE * SECOND), self._size // 2)
         closed = pd.Timestamp(self._now() - np.timedelta64(wait, "ns"))
@@ -264,7 +271,12 @@ class PolledFeed:
     def _tell(self, kind: str, detail: str) -> None:
         if detail != self._told:
             self._told = detail
-            self.say(kind, detail)
+            self._to_say.append((kind, detail))
+
+    def _say_all(self) -> None:
+        """Say what was odd, in the thread of the caller and not in that which has looked."""
+        while self._to_say:
+            self.say(*self._to_say.pop(0))
 
 
 def _utc(time: np.datetime64) -> pd.Timestamp:

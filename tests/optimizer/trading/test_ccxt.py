@@ -297,7 +297,7 @@ def test_an_order_under_way_is_reported_after_a_restart(
             raise KeyboardInterrupt
 
     class Ahead(ReplayedFeed):
-        def later(self, last: np.datetime64) -> bool:
+        async def later(self, last: np.datetime64) -> bool:
             return bool(last < BARS.timestamps[N_STUDY + 1])
 
     def killed(plan: PreparedFlow) -> CcxtBroker:

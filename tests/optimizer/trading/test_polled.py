@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optimizer.errors import BrokerError, DataError
@@ -176,6 +179,44 @@ def test_a_bar_waits_for_symbols_that_lack_it(trader: Trader, tmp_path: Path) ->
         assert bars_at(11).n_bars == N_STUDY + 1
 
 
+def test_a_slow_source_keeps_nothing_else_waiting(trader: Trader, tmp_path: Path) -> None:
+    """A look that is given up goes on in its thread, and the next one waits for it."""
+    said: list[int] = []
+    first = BARS.timestamps[N_STUDY]
+    times = [first + np.timedelta64(hours, "h") for hours in (12, 36, 72)]
+
+    async def act() -> None:
+        del times[0]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await feed.later(first - DAY)
+        assert feed.bars.n_bars == N_STUDY
+        assert await feed.later(first - DAY)
+        del times[0]
+        await asyncio.sleep(0.02)
+        assert not await feed.later(first)
+
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        source = alpaca_source(address)
+
+        class Slow:
+            name = "slow"
+
+            def rows(self, *given: Any) -> pd.DataFrame:
+                if len(times) == 1:
+                    raise OutageError("gone")
+                time.sleep(0.4)
+                return source.rows(*given)
+
+        feed = feed_of(trader, Slow(), tmp_path / "bars.parquet", lambda: times[0])
+        feed.say = lambda kind, detail: said.append(threading.get_ident())
+        feed.begin(accept_revisions=False)
+        asyncio.run(act())
+        assert feed.bars.content_hash == BARS.head(N_STUDY + 1).content_hash
+        assert said == [threading.get_ident()]  # the journal is written by one thread
+
+
 def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
     notes: list[tuple[str, str]] = []
     now = [BARS.timestamps[N_STUDY] + np.timedelta64(30, "h")]
@@ -185,12 +226,14 @@ def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
         feed.say = lambda kind, detail: notes.append((kind, detail))
         assert feed.begin(accept_revisions=False).n_bars == N_STUDY + 1
         asked = len(exchange.asked)
-        assert not feed.later(BARS.timestamps[N_STUDY]) and len(exchange.asked) == asked
+        assert (
+            not asyncio.run(feed.later(BARS.timestamps[N_STUDY])) and len(exchange.asked) == asked
+        )
         # The bar that was taken has changed; the next one of a symbol is missing, so none has it.
         exchange.bars["AAA"][N_STUDY]["c"] *= 0.99
         del exchange.bars["CCC"][N_STUDY + 1]
         now[0] = BARS.timestamps[N_STUDY + 1] + np.timedelta64(30, "h")
-        assert not feed.later(BARS.timestamps[N_STUDY])
+        assert not asyncio.run(feed.later(BARS.timestamps[N_STUDY]))
         assert [kind for kind, _ in notes] == ["late_bar"] and "stays as it was" in notes[0][1]
         # A server that is busy, and one that sends no bars, are asked again.
         now[0] = BARS.timestamps[N_STUDY + 2] + np.timedelta64(30, "h")
