@@ -80,7 +80,7 @@ class PolledFeed:
         self._poll, self._stale, self._now = poll, stale, now
         self.say = say
         self._waiting: Callable[[str], None] | None = waiting
-        self._told = ""
+        self._told: dict[str, str] = {}
         self._to_say: list[tuple[str, str]] = []
         self._next_look = 0.0
         self._lock = threading.Lock()
@@ -172,7 +172,7 @@ class PolledFeed:
         wait = self._poll
         try:
             self._take(self._rows(self.bars.timestamps[-1]))
-            self._told = ""
+            self._told.pop("unreadable_feed", None)
         except (DataError, OutageError) as error:
             wait = max(wait, getattr(error, "wait", 0.0))
             self._tell("unreadable_feed", f"{self._source.name}: {error}")
@@ -269,8 +269,8 @@ class PolledFeed:
         return joined(bars.head(0), bars, bars.n_bars - count, bars.n_bars)
 
     def _tell(self, kind: str, detail: str) -> None:
-        if detail != self._told:
-            self._told = detail
+        if detail != self._told.get(kind):
+            self._told[kind] = detail
             self._to_say.append((kind, detail))
 
     def _say_all(self) -> None:
