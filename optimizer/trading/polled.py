@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.rows import PRICES, VALUES
+from optimizer.bars.checks import flaws
+from optimizer.bars.rows import VALUES, first_row
 from optimizer.bars.sizes import bar_size
 from optimizer.bars.times import DAY, SECOND, read_duration, time_text
 from optimizer.errors import DataError
@@ -184,14 +185,12 @@ class PolledFeed:
         found["end"] = found["timestamp"] + pd.Timedelta(self._size, "ns")
         if self._days:  # the day begins at midnight elsewhere
             found["timestamp"] = found["timestamp"].dt.floor("D")
-        prices = found[list(PRICES)].to_numpy()
-        wrong = ~(np.isfinite(prices) & (prices > 0.0)).all(axis=1)
-        wrong |= (prices.max(axis=1, initial=0.0) > found["high"].to_numpy()) | ~(
-            found["volume"].to_numpy() >= 0.0
-        )
-        if wrong.any():
-            row = found[wrong].iloc[0].to_dict()
-            raise DataError(f"{row.pop('symbol')}: not a bar: {row}")
+        values = {name: found[name].to_numpy() for name in VALUES}
+        for flaw in flaws(values):
+            row = first_row(flaw.broken)
+            if row is not None:
+                symbol, at = found["symbol"].iloc[row], found["timestamp"].to_numpy()[row]
+                raise DataError(f"{symbol}: bar of {time_text(at)}: {flaw.describe(values, row)}")
         return found
 
     def _take(self, rows: pd.DataFrame) -> None:

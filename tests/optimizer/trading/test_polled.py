@@ -230,7 +230,7 @@ def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
             not asyncio.run(feed.later(BARS.timestamps[N_STUDY])) and len(exchange.asked) == asked
         )
         # The bar that was taken has changed; the next one of a symbol is missing, so none has it.
-        exchange.bars["AAA"][N_STUDY]["c"] *= 0.99
+        exchange.bars["AAA"][N_STUDY]["v"] += 1.0
         del exchange.bars["CCC"][N_STUDY + 1]
         now[0] = BARS.timestamps[N_STUDY + 1] + np.timedelta64(30, "h")
         for _ in range(5):
@@ -240,15 +240,18 @@ def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
         assert [kind for kind, _ in notes] == ["late_bar"] and "stays as it was" in notes[0][1]
         # A server that is busy, and one that sends no bars, are asked again.
         now[0] = BARS.timestamps[N_STUDY + 2] + np.timedelta64(30, "h")
+        odd = {"o": 102.0, "h": 103.0, "l": 101.0, "c": 100.0}
         exchange.errors += [
             (429, {"message": "too many requests."}, {}),
             (200, {"bars": [1]}, {}),
             (200, {"bars": {"AAA": [{**exchange.bars["AAA"][N_STUDY + 2], "c": None}]}}, {}),
+            (200, {"bars": {"AAA": [{**exchange.bars["AAA"][N_STUDY + 2], **odd}]}}, {}),
         ]
         found = asyncio.run(feed.next(BARS.timestamps[N_STUDY]))
         assert found is not None and found.timestamps[-1] == BARS.timestamps[N_STUDY + 2]
         assert found.n_bars == N_STUDY + 2  # without the one that CCC lacks
-        assert [kind for kind, _ in notes].count("unreadable_feed") == 3
+        assert [kind for kind, _ in notes].count("unreadable_feed") == 4
+        assert "AAA: bar of " in notes[-1][1] and "low is 101.0, above close, 100.0" in notes[-1][1]
         feed = feed_of(
             trader, alpaca_source(address), tmp_path / "b.parquet", lambda: now[0], stale=0.05
         )
