@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -101,7 +100,7 @@ class CcxtBroker:
         if known is not None:
             return known
         # The float next to the decimal number, so that ccxt cuts off no step of the exchange.
-        quantity = float(format(abs(order.quantity), ".12g"))
+        quantity = float(self._lot(order.name) * Decimal(abs(order.lots)))
         side = "buy" if order.quantity > 0.0 else "sell"
         if side == "sell":
             free = await self._free(order.name)
@@ -169,11 +168,11 @@ class CcxtBroker:
             held = exchange.fetch_balance()["total"]
             positions = {}
             for symbol in symbols:
-                lot = self._lots[symbol]
+                lot = self._lot(symbol)
                 units = float(held.get(exchange.market(symbol)["base"]) or 0.0)
-                lots = math.floor(units / lot * (1.0 + 1e-12))
+                lots = Decimal(repr(units)) // lot
                 if lots:
-                    positions[symbol] = Position(quantity=lots * lot)
+                    positions[symbol] = Position(quantity=float(lots * lot))
             return Account(float(held.get(self._quote) or 0.0), positions)
 
         return await self._ask(read)
@@ -218,6 +217,10 @@ class CcxtBroker:
 
     # --- The exchange -------------------------------------------------------------------------------
 
+    def _lot(self, symbol: str) -> Decimal:
+        """Units of a lot as the decimal number that is meant."""
+        return Decimal(repr(float(self._lots[symbol])))
+
     def _client_id(self, id: str) -> str:
         """The client order ID of an order: its ID without the kind, or a hash where that is too long."""
         short = id.removesuffix(".order")
@@ -260,7 +263,7 @@ class CcxtBroker:
                 )
             quotes.add(str(market["quote"]))
             step = self._exchange.step(market)
-            if step and Decimal(repr(float(lot))) % step:
+            if step and self._lot(symbol) % step:
                 raise BrokerError(
                     f"{self.name}: {symbol}: takes multiples of {step.normalize():f} units, and a lot of"
                     f" the study is {lot:.10g}; run the study with such a lot_size"

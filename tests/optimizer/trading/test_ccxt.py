@@ -148,6 +148,22 @@ def test_fees_count_as_money_and_shorten_the_position(exchange: Binance) -> None
     asyncio.run(act())
 
 
+def test_no_digit_of_a_quantity_is_lost(exchange: Binance) -> None:
+    exchange.step, exchange.free["USDT"] = "0.00000100", Decimal(10**12)
+    lots = 123_456_789_123_456.0
+    order = replace(ORDER, lots=lots, quantity=lots * 1e-6)
+
+    async def act() -> None:
+        broker = broker_of(exchange, lot=1e-6)
+        assert (await broker.place(order)).quantity == 123456789.123456
+        (placed,) = exchange.orders.values()
+        assert Decimal(placed["origQty"]) == Decimal("123456789.123456")
+        account = await broker.account(SYMBOLS)
+        assert account.positions["AAA/USDT"].quantity == 123456789.123456
+
+    asyncio.run(act())
+
+
 def test_a_sale_never_exceeds_what_is_held(exchange: Binance) -> None:
     async def act() -> None:
         found = await broker_of(exchange).place(SOLD)
