@@ -17,7 +17,7 @@ from optimizer.sweep.rules import Rules
 from optimizer.text import list_text
 from optimizer.trading.account import Account, Position
 from optimizer.trading.broker import OutageError, Report, SeenBar, Status
-from optimizer.trading.ccxt_exchange import CcxtExchange, NotThereError, RefusedError
+from optimizer.trading.ccxt_exchange import CcxtExchange, NotThereError, RefusedError, time_of
 from optimizer.types import Order
 
 _Result = TypeVar("_Result")
@@ -197,13 +197,8 @@ class CcxtBroker:
 
     async def clock(self) -> np.datetime64 | None:
         """The time there, UTC; None where it does not tell."""
-
-        def read(exchange: Any) -> np.datetime64 | None:
-            if not exchange.has.get("fetchTime"):
-                return None
-            return np.datetime64(int(exchange.fetch_time()) * 1_000_000, "ns")
-
-        return await self._ask(read)
+        found = await self._ask(time_of)
+        return None if found is None else np.datetime64(found * 1_000_000, "ns")
 
     async def see(self, seen: SeenBar) -> None:
         """Do nothing: fills are made there.

@@ -34,6 +34,53 @@ class RefusedError(BrokerError):
     """The exchange refuses what was asked, and would refuse it again."""
 
 
+class UnreadableError(Exception):
+    """An answer is not of the shape that is expected: perhaps a page of something in between."""
+
+
+class _Guarded:
+    """An exchange of ccxt, whose calls fail by ``UnreadableError`` where ccxt stumbles over an answer.
+
+    Errors of those who call it are left as they are.
+    """
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._exchange, name)
+        if not callable(found):
+            return found
+
+        def guarded(*given: Any, **options: Any) -> Any:
+            try:
+                return found(*given, **options)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise UnreadableError(one_line(error) or type(error).__name__) from error
+
+        return guarded
+
+
+def time_of(exchange: Any) -> int | None:
+    """The time of an exchange.
+
+    Args:
+        exchange: the exchange as ``CcxtExchange.ask`` gives it.
+
+    Returns:
+        Milliseconds since 1970, UTC; None where it does not tell.
+
+    Raises:
+        UnreadableError: it answers with something else.
+    """
+    if not exchange.has.get("fetchTime"):
+        return None
+    time = exchange.fetch_time()
+    if not isinstance(time, int):
+        raise UnreadableError(f"time: {time!r}")
+    return time
+
+
 class CcxtExchange:
     """One exchange, asked one thing at a time.
 
@@ -181,7 +228,7 @@ class CcxtExchange:
             return self._asked(call)
 
     def _asked(self, call: Callable[[Any], _Result]) -> _Result:
-        library, exchange = self._library, self._exchange
+        library, exchange = self._library, _Guarded(self._exchange)
         try:
             if not self._is_ready:
                 # The clock that requests are signed by; ``clock`` still tells how wrong this one is.
@@ -200,8 +247,7 @@ class CcxtExchange:
             raise BrokerError(f"{self.name}: {self._told(error)}{fix}") from None
         except library.BaseError as error:
             raise RefusedError(self._told(error)) from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # Not JSON, or not of the shape that ccxt knows: a page of something in between.
+        except UnreadableError as error:
             raise OutageError(f"an answer that cannot be read: {self._told(error)}") from None
 
     def _wait(self, error: Exception) -> float:

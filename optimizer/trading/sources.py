@@ -16,7 +16,7 @@ from optimizer.bars.times import DAY, HOUR, SECOND, duration_text
 from optimizer.errors import BrokerError, DataError
 from optimizer.trading.alpaca_server import AlpacaServer
 from optimizer.trading.broker import OutageError
-from optimizer.trading.ccxt_exchange import CcxtExchange
+from optimizer.trading.ccxt_exchange import CcxtExchange, time_of
 
 ADDRESS, TAPE = "APCA_API_DATA_URL", "APCA_API_DATA_FEED"
 """Variables of the environment: another address of Alpaca's bars, and whose trades they are made of."""
@@ -95,10 +95,11 @@ class CcxtSource:
                 raise BrokerError(
                     f"{self.name}: has no bars of {duration_text(size)}; valid: {valid}"
                 )
-            if exchange.has.get("fetchTime"):
-                end = min(_milliseconds(until), int(exchange.fetch_time()))
-            else:
+            time = time_of(exchange)
+            if time is None:
                 end = _milliseconds(_earlier(until, self._max_skew))
+            else:
+                end = min(_milliseconds(until), time)
             span = _milliseconds(since), end, size // _MILLISECOND
             found = [
                 (symbol, row)

@@ -20,7 +20,14 @@ from optimizer.errors import BrokerError
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.trading.broker import OutageError, Report
 from optimizer.trading.ccxt_broker import CcxtBroker, refuse_spot
-from optimizer.trading.ccxt_exchange import ADDRESS, EXCHANGE, SANDBOX, TRADED, CcxtExchange
+from optimizer.trading.ccxt_exchange import (
+    ADDRESS,
+    EXCHANGE,
+    SANDBOX,
+    TRADED,
+    CcxtExchange,
+    time_of,
+)
 from optimizer.trading.feeds import ReplayedFeed
 from optimizer.types import Order
 from tests.optimizer.trading.test_session import FAST, Trader
@@ -197,6 +204,23 @@ def test_rate_limits_clocks_and_failures_may_be_asked_again(
         assert len(exchange.orders) == 1
 
     asyncio.run(act())
+
+
+def test_a_fault_of_this_program_is_no_outage(exchange: Binance) -> None:
+    """What the library cannot read is asked again; a fault in what asks it is not."""
+    found = CcxtExchange(variables(exchange), timeout=2.0)
+
+    def wrong(one: Any) -> float:
+        return float(one.fetch_balance()["no such key"])
+
+    with pytest.raises(KeyError, match="no such key"):
+        asyncio.run(found.ask(wrong))
+    exchange.errors_of["GET /api/v3/openOrders"] = [(200, b"<html>log in</html>", {})]
+    with pytest.raises(OutageError, match="an answer that cannot be read"):
+        asyncio.run(found.ask(lambda one: one.fetch_open_orders("AAA/USDT")))
+    exchange.errors_of["GET /api/v3/time"] = [(200, {"page": 1}, {})]
+    with pytest.raises(OutageError, match="an answer that cannot be read: time: None"):
+        asyncio.run(found.ask(time_of))
 
 
 def test_a_refusal_has_its_reason(exchange: Binance) -> None:
