@@ -15,6 +15,7 @@ from optimizer.errors import BrokerError, DataError
 from optimizer.extras import optional_module
 from optimizer.text import one_line
 from optimizer.trading.broker import OutageError
+from optimizer.trading.secrets import checked_address, hidden
 
 EXCHANGE, SANDBOX, ADDRESS = "CCXT_EXCHANGE", "CCXT_SANDBOX", "CCXT_ADDRESS"
 """Variables of the environment: the exchange, whether its sandbox is meant, and another address."""
@@ -167,13 +168,8 @@ class CcxtExchange:
     def _move_to(self, address: str) -> None:
         if not address:
             return
-        parts = urllib.parse.urlsplit(address)
-        own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
-        if parts.scheme != "https" and not own:
-            raise BrokerError(
-                f"ccxt: {ADDRESS}: {self._hidden(address)}: expected an address that begins with https://"
-            )
-        self._exchange.urls["api"] = _moved(self._exchange.urls["api"], address.rstrip("/"))
+        checked = checked_address(address, f"ccxt: {ADDRESS}", self._keys)
+        self._exchange.urls["api"] = _moved(self._exchange.urls["api"], checked)
 
     def step(self, market: Mapping[str, Any]) -> Decimal | None:
         """The units of which the quantities of a market are multiples; None where it does not say.
@@ -260,12 +256,7 @@ class CcxtExchange:
     def _told(self, error: Exception) -> str:
         """What an error says, without the parts of a request that are signed."""
         text = re.sub(r"\?\S+", "", one_line(error)).removeprefix(f"{self.name} ")
-        return self._hidden(text)[:300] or type(error).__name__
-
-    def _hidden(self, text: str) -> str:
-        for key in self._keys:
-            text = text.replace(key, "***")
-        return text
+        return hidden(text, self._keys)[:300] or type(error).__name__
 
 
 def _moved(urls: Any, address: str) -> Any:
