@@ -6,13 +6,13 @@ import http.client
 import json
 import os
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 from optimizer.errors import BrokerError
 from optimizer.trading.broker import OutageError
+from optimizer.trading.secrets import checked_address, hidden
 
 KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
 """Variables of the environment, as Alpaca's own programs have them."""
@@ -45,14 +45,8 @@ class AlpacaServer:
                 " environment"
             )
         self._keys = variables[KEY], variables[SECRET]
-        self._address = (variables.get(variable) or address).rstrip("/")
-        parts = urllib.parse.urlsplit(self._address)
-        own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
-        if parts.scheme != "https" and not own:
-            raise BrokerError(
-                f"alpaca: {variable}: {self._hidden(self._address)}: expected an address that begins with"
-                " https://"
-            )
+        text = variables.get(variable) or address
+        self._address = checked_address(text, f"alpaca: {variable}", self._keys)
         self._timeout = timeout
         self._opener = urllib.request.build_opener(_NoRedirects())
 
@@ -83,7 +77,9 @@ class AlpacaServer:
                 text, status, wait = error.read(), error.code, error.headers.get("Retry-After")
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise OutageError(f"{path.partition('?')[0]}: {self._hidden(str(reason))}") from None
+            raise OutageError(
+                f"{path.partition('?')[0]}: {hidden(str(reason), self._keys)}"
+            ) from None
         if status == _TOO_MANY or status >= 500:
             seconds = float(wait) if wait and wait.isdigit() else 0.0
             message = self.message(_json(text))
@@ -113,12 +109,7 @@ class AlpacaServer:
             answer: its JSON.
         """
         text = answer.get("message", "") if isinstance(answer, dict) else ""
-        return self._hidden(str(text) or "no message")[:300]
-
-    def _hidden(self, text: str) -> str:
-        for key in self._keys:
-            text = text.replace(key, "***")
-        return text
+        return hidden(str(text) or "no message", self._keys)[:300]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +17,7 @@ from optimizer.sweep.rules import Rules
 from optimizer.text import list_text
 from optimizer.trading.account import Account, Position
 from optimizer.trading.broker import OutageError, Report, SeenBar, Status
-from optimizer.trading.ccxt_exchange import CcxtExchange, NotThereError, RefusedError
+from optimizer.trading.ccxt_exchange import CcxtExchange, NotThereError, RefusedError, time_of
 from optimizer.types import Order
 
 _Result = TypeVar("_Result")
@@ -31,8 +30,8 @@ _FINAL: Mapping[str, Status] = {
 }
 """States of an order in ccxt after which nothing more becomes of it; all others are open."""
 
-_BINANCE_IDS = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
-"""Client order IDs that Binance takes."""
+_CLIENT_IDS = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+"""Client order IDs that the exchanges take, all of which are Binance's."""
 
 
 def refuse_spot(rules: Rules) -> None:
@@ -79,7 +78,8 @@ class CcxtBroker:
         self._exchange, self._lots, self._window, self._say = exchange, lots, window, say
         self._is_checked = False
         self._quote = ""
-        # When each order may have been sent; those of a process before this one by its start.
+        # By when each order was signed that may be under way; those of a process before this one by its
+        # start.
         self._begun = time.monotonic()
         self._tried: dict[str, float] = {}
 
@@ -96,14 +96,11 @@ class CcxtBroker:
             OutageError: the exchange cannot be reached, or asks to wait.
             BrokerError: the keys are refused.
         """
-        wait = self._window - (time.monotonic() - self._tried.get(order.id, self._begun))
-        if wait > 0.0 or order.id in self._tried:
-            await asyncio.sleep(max(wait, 0.0))
-            known = await self.report(order.id, order.name)
-            if known is not None:
-                return known
+        known = await self.report(order.id, order.name)
+        if known is not None:
+            return known
         # The float next to the decimal number, so that ccxt cuts off no step of the exchange.
-        quantity = float(format(abs(order.quantity), ".12g"))
+        quantity = float(self._lot(order.name) * Decimal(abs(order.lots)))
         side = "buy" if order.quantity > 0.0 else "sell"
         if side == "sell":
             free = await self._free(order.name)
@@ -111,26 +108,33 @@ class CcxtBroker:
                 reason = f"{quantity:.10g} to sell, and {free:.10g} are free"
                 return Report(order.id, "rejected", reason=reason)
         own = {"clientOrderId": self._client_id(order.id)}
-        self._tried[order.id] = time.monotonic()
+
+        def send(exchange: Any) -> Any:
+            try:
+                return exchange.create_order(order.name, "market", side, quantity, None, own)
+            finally:  # by now it is signed; whoever asks for it waits until this call has ended
+                self._tried[order.id] = time.monotonic()
+
         try:
-            found = await self._ask(
-                lambda exchange: exchange.create_order(
-                    order.name, "market", side, quantity, None, own
-                )
-            )
+            found = await self._ask(send)
         except RefusedError as error:
-            known = await self.report(order.id, order.name)
-            return known or Report(order.id, "rejected", reason=str(error))
+            found = await self._known(order.id, order.name)
+            if found is None:
+                return Report(order.id, "rejected", reason=str(error))
         return _report(order.id, found, ())
 
     async def report(self, id: str, symbol: str) -> Report | None:
-        """What the exchange knows of an order; None if it has never got it.
+        """What the exchange knows of an order; None if it has never got it, nor will.
 
         Args:
             id: the ID of the order.
             symbol: its symbol.
         """
         found = await self._known(id, symbol)
+        wait = self._window - (time.monotonic() - self._tried.get(id, self._begun))
+        if found is None and wait > 0.0:
+            await asyncio.sleep(wait)
+            found = await self._known(id, symbol)
         if found is None:
             return None
         trades: Sequence[Any] = ()
@@ -164,11 +168,11 @@ class CcxtBroker:
             held = exchange.fetch_balance()["total"]
             positions = {}
             for symbol in symbols:
-                lot = self._lots[symbol]
+                lot = self._lot(symbol)
                 units = float(held.get(exchange.market(symbol)["base"]) or 0.0)
-                lots = math.floor(units / lot * (1.0 + 1e-12))
+                lots = Decimal(repr(units)) // lot
                 if lots:
-                    positions[symbol] = Position(quantity=lots * lot)
+                    positions[symbol] = Position(quantity=float(lots * lot))
             return Account(float(held.get(self._quote) or 0.0), positions)
 
         return await self._ask(read)
@@ -193,13 +197,8 @@ class CcxtBroker:
 
     async def clock(self) -> np.datetime64 | None:
         """The time there, UTC; None where it does not tell."""
-
-        def read(exchange: Any) -> np.datetime64 | None:
-            if not exchange.has.get("fetchTime"):
-                return None
-            return np.datetime64(int(exchange.fetch_time()) * 1_000_000, "ns")
-
-        return await self._ask(read)
+        found = await self._ask(time_of)
+        return None if found is None else np.datetime64(found * 1_000_000, "ns")
 
     async def see(self, seen: SeenBar) -> None:
         """Do nothing: fills are made there.
@@ -213,12 +212,16 @@ class CcxtBroker:
 
     # --- The exchange -------------------------------------------------------------------------------
 
+    def _lot(self, symbol: str) -> Decimal:
+        """Units of a lot as the decimal number that is meant."""
+        return Decimal(repr(float(self._lots[symbol])))
+
     def _client_id(self, id: str) -> str:
         """The client order ID of an order: its ID without the kind, or a hash where that is too long."""
         short = id.removesuffix(".order")
-        if self.name.startswith("binance") and _BINANCE_IDS.fullmatch(short):
+        if _CLIENT_IDS.fullmatch(short):
             return short
-        return hashlib.sha256(id.encode()).hexdigest()[:32]  # every exchange takes 32 such digits
+        return hashlib.sha256(id.encode()).hexdigest()[:32]
 
     async def _known(self, id: str, symbol: str) -> Any:
         own = self._client_id(id)
@@ -255,7 +258,7 @@ class CcxtBroker:
                 )
             quotes.add(str(market["quote"]))
             step = self._exchange.step(market)
-            if step and Decimal(repr(float(lot))) % step:
+            if step and self._lot(symbol) % step:
                 raise BrokerError(
                     f"{self.name}: {symbol}: takes multiples of {step.normalize():f} units, and a lot of"
                     f" the study is {lot:.10g}; run the study with such a lot_size"

@@ -15,9 +15,14 @@ from optimizer.errors import BrokerError, DataError
 from optimizer.extras import optional_module
 from optimizer.text import one_line
 from optimizer.trading.broker import OutageError
+from optimizer.trading.secrets import checked_address, hidden
 
 EXCHANGE, SANDBOX, ADDRESS = "CCXT_EXCHANGE", "CCXT_SANDBOX", "CCXT_ADDRESS"
 """Variables of the environment: the exchange, whether its sandbox is meant, and another address."""
+
+TRADED = ("binance", "binanceus")
+"""Exchanges where orders are placed. They find an order by the client order ID, on which it rests that
+none is placed twice, and refuse a request that was under way for too long."""
 
 _Result = TypeVar("_Result")
 
@@ -28,6 +33,53 @@ class NotThereError(BrokerError):
 
 class RefusedError(BrokerError):
     """The exchange refuses what was asked, and would refuse it again."""
+
+
+class UnreadableError(Exception):
+    """An answer is not of the shape that is expected: perhaps a page of something in between."""
+
+
+class _Guarded:
+    """An exchange of ccxt, whose calls fail by ``UnreadableError`` where ccxt stumbles over an answer.
+
+    Errors of those who call it are left as they are.
+    """
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._exchange, name)
+        if not callable(found):
+            return found
+
+        def guarded(*given: Any, **options: Any) -> Any:
+            try:
+                return found(*given, **options)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise UnreadableError(one_line(error) or type(error).__name__) from error
+
+        return guarded
+
+
+def time_of(exchange: Any) -> int | None:
+    """The time of an exchange.
+
+    Args:
+        exchange: the exchange as ``CcxtExchange.ask`` gives it.
+
+    Returns:
+        Milliseconds since 1970, UTC; None where it does not tell.
+
+    Raises:
+        UnreadableError: it answers with something else.
+    """
+    if not exchange.has.get("fetchTime"):
+        return None
+    time = exchange.fetch_time()
+    if not isinstance(time, int):
+        raise UnreadableError(f"time: {time!r}")
+    return time
 
 
 class CcxtExchange:
@@ -42,12 +94,11 @@ class CcxtExchange:
         keys: whether an account is meant, and not only what everybody may see. Without them the bars are
             those of the exchange itself and not of its sandbox.
         timeout: seconds that an answer may take.
-        window: seconds after which the exchange refuses a request that was under way for so long, where
-            it knows such a limit.
+        window: seconds after which the exchange refuses a request that was under way for so long.
 
     Raises:
-        BrokerError: ccxt or the exchange is missing, a key is, or the address is neither one of https nor
-            one of this machine.
+        BrokerError: ccxt or the exchange is missing, a key is, the account is not one of ``TRADED``, or
+            the address is neither one of https nor one of this machine.
     """
 
     def __init__(
@@ -68,6 +119,12 @@ class CcxtExchange:
             raise BrokerError(str(error)) from None
         if self.name not in self._library.exchanges:
             raise BrokerError(f"ccxt: {EXCHANGE}: {self.name}: no such exchange in ccxt")
+        if keys and self.name not in TRADED:
+            raise BrokerError(
+                f"ccxt: {EXCHANGE}: {self.name}: orders are not placed there: ccxt is not known to find"
+                " an order there by the client order ID, without which one whose answer is lost could be"
+                f" placed twice; valid: {', '.join(TRADED)} (--feed ccxt takes bars of any)"
+            )
         sandbox = variables.get(SANDBOX) or "on"
         if sandbox not in ("on", "off"):
             raise BrokerError(f"ccxt: {SANDBOX}: {sandbox}: expected on or off (real money)")
@@ -86,13 +143,7 @@ class CcxtExchange:
         if keys:
             self._take_keys(variables)
         if keys and sandbox == "on":
-            try:
-                self._exchange.set_sandbox_mode(True)
-            except self._library.NotSupported:
-                raise BrokerError(
-                    f"{self.name}: has no sandbox; choose another exchange, or set {SANDBOX}=off to trade"
-                    " with real money"
-                ) from None
+            self._exchange.set_sandbox_mode(True)
         self._move_to(variables.get(ADDRESS, ""))
         self._lock = threading.Lock()
         self._is_ready = False
@@ -117,13 +168,8 @@ class CcxtExchange:
     def _move_to(self, address: str) -> None:
         if not address:
             return
-        parts = urllib.parse.urlsplit(address)
-        own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
-        if parts.scheme != "https" and not own:
-            raise BrokerError(
-                f"ccxt: {ADDRESS}: {self._hidden(address)}: expected an address that begins with https://"
-            )
-        self._exchange.urls["api"] = _moved(self._exchange.urls["api"], address.rstrip("/"))
+        checked = checked_address(address, f"ccxt: {ADDRESS}", self._keys)
+        self._exchange.urls["api"] = _moved(self._exchange.urls["api"], checked)
 
     def step(self, market: Mapping[str, Any]) -> Decimal | None:
         """The units of which the quantities of a market are multiples; None where it does not say.
@@ -178,7 +224,7 @@ class CcxtExchange:
             return self._asked(call)
 
     def _asked(self, call: Callable[[Any], _Result]) -> _Result:
-        library, exchange = self._library, self._exchange
+        library, exchange = self._library, _Guarded(self._exchange)
         try:
             if not self._is_ready:
                 # The clock that requests are signed by; ``clock`` still tells how wrong this one is.
@@ -197,8 +243,7 @@ class CcxtExchange:
             raise BrokerError(f"{self.name}: {self._told(error)}{fix}") from None
         except library.BaseError as error:
             raise RefusedError(self._told(error)) from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # Not JSON, or not of the shape that ccxt knows: a page of something in between.
+        except UnreadableError as error:
             raise OutageError(f"an answer that cannot be read: {self._told(error)}") from None
 
     def _wait(self, error: Exception) -> float:
@@ -211,12 +256,7 @@ class CcxtExchange:
     def _told(self, error: Exception) -> str:
         """What an error says, without the parts of a request that are signed."""
         text = re.sub(r"\?\S+", "", one_line(error)).removeprefix(f"{self.name} ")
-        return self._hidden(text)[:300] or type(error).__name__
-
-    def _hidden(self, text: str) -> str:
-        for key in self._keys:
-            text = text.replace(key, "***")
-        return text
+        return hidden(text, self._keys)[:300] or type(error).__name__
 
 
 def _moved(urls: Any, address: str) -> Any:

@@ -56,7 +56,7 @@ class Feed(Protocol):
             StaleFeedError: none has come for too long.
         """
 
-    def later(self, last: np.datetime64) -> bool:
+    async def later(self, last: np.datetime64) -> bool:
         """Whether a closed bar after a time is there already.
 
         Args:
@@ -94,7 +94,7 @@ class ReplayedFeed:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
         return self._bars.head(place + 1)
 
-    def later(self, last: np.datetime64) -> bool:
+    async def later(self, last: np.datetime64) -> bool:
         """Whether a closed bar after a time is there: never, for a replay waits for whoever takes it.
 
         Args:
@@ -166,7 +166,7 @@ class GrowingFeed:
                 raise StaleFeedError(no_bar_text(str(self._path), last, begun, self._stale))
             await asyncio.sleep(self._poll)
 
-    def later(self, last: np.datetime64) -> bool:
+    async def later(self, last: np.datetime64) -> bool:
         """Whether the file has a closed bar after a time.
 
         Args:

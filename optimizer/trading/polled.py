@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optimizer.bars.rows import PRICES, VALUES
+from optimizer.bars.checks import flaws
+from optimizer.bars.rows import VALUES, first_row
 from optimizer.bars.sizes import bar_size
-from optimizer.bars.times import DAY, read_duration, time_text
+from optimizer.bars.times import DAY, SECOND, read_duration, time_text
 from optimizer.errors import DataError
 from optimizer.files import write_atomically
 from optimizer.review.rerun import Terms
@@ -26,6 +28,12 @@ from optimizer.types import Bars
 
 N_COMPARED = 20
 """Bars of the file, the last ones, that are compared with those that the source has."""
+
+PATIENCE = 30.0
+"""Seconds after its close for which a bar waits for the symbols that lack it; half a bar at most."""
+
+N_SEEN = 20
+"""Bars, the last ones: a symbol that is in none of them is not waited for."""
 
 
 class PolledFeed:
@@ -73,14 +81,16 @@ class PolledFeed:
         self._poll, self._stale, self._now = poll, stale, now
         self.say = say
         self._waiting: Callable[[str], None] | None = waiting
-        self._told = ""
+        self._told: dict[str, str] = {}
+        self._to_say: list[tuple[str, str]] = []
         self._next_look = 0.0
+        self._lock = threading.Lock()
         self.bars = known
         self._is_new = not path.exists()
         if not self._is_new:
             try:
                 kept = pd.read_parquet(path)
-                self._append(kept)
+                self._append(kept[kept["timestamp"] > _utc(known.timestamps[-1])])
             except (OSError, ValueError, KeyError) as error:
                 raise DataError(f"{path}: cannot be read: {error}; delete it") from None
 
@@ -130,8 +140,7 @@ class PolledFeed:
         """
         begun = time.monotonic()
         while True:
-            await asyncio.to_thread(self._look)
-            if self.bars.timestamps[-1] > last:
+            if await self.later(last):
                 return self.bars
             if self._waiting is not None:
                 self._waiting(
@@ -142,42 +151,46 @@ class PolledFeed:
                 raise StaleFeedError(no_bar_text(self._source.name, last, begun, self._stale))
             await asyncio.sleep(min(self._poll, 1.0))
 
-    def later(self, last: np.datetime64) -> bool:
+    async def later(self, last: np.datetime64) -> bool:
         """Whether there is a closed bar after a time.
 
         Args:
             last: time of a bar.
         """
-        self._look()
+        await asyncio.to_thread(self._look)
+        self._say_all()
         return bool(self.bars.timestamps[-1] > last)
 
     def _look(self) -> None:
         """Ask for new bars, unless that was just done or none can have closed."""
+        with self._lock:  # the caller of an earlier look may no longer wait for it
+            self._look_alone()
+
+    def _look_alone(self) -> None:
         end = self.bars.timestamps[-1] + 2 * np.timedelta64(self._size, "ns")
         if time.monotonic() < self._next_look or self._now() < end:
             return
         wait = self._poll
         try:
             self._take(self._rows(self.bars.timestamps[-1]))
-            self._told = ""
+            self._told.pop("unreadable_feed", None)
         except (DataError, OutageError) as error:
             wait = max(wait, getattr(error, "wait", 0.0))
             self._tell("unreadable_feed", f"{self._source.name}: {error}")
         self._next_look = time.monotonic() + wait
 
     def _rows(self, since: np.datetime64) -> pd.DataFrame:
-        """What the source has from a bar on, at the times that bars of the file have."""
+        """What the source has from a bar on, at the times that bars of the file have, and its ``end``."""
         found = self._source.rows(self._known.symbols, self._size, since, self._now())
+        found["end"] = found["timestamp"] + pd.Timedelta(self._size, "ns")
         if self._days:  # the day begins at midnight elsewhere
             found["timestamp"] = found["timestamp"].dt.floor("D")
-        prices = found[list(PRICES)].to_numpy()
-        wrong = ~(np.isfinite(prices) & (prices > 0.0)).all(axis=1)
-        wrong |= (prices.max(axis=1, initial=0.0) > found["high"].to_numpy()) | ~(
-            found["volume"].to_numpy() >= 0.0
-        )
-        if wrong.any():
-            row = found[wrong].iloc[0].to_dict()
-            raise DataError(f"{row.pop('symbol')}: not a bar: {row}")
+        values = {name: found[name].to_numpy() for name in VALUES}
+        for flaw in flaws(values):
+            row = first_row(flaw.broken)
+            if row is not None:
+                symbol, at = found["symbol"].iloc[row], found["timestamp"].to_numpy()[row]
+                raise DataError(f"{symbol}: bar of {time_text(at)}: {flaw.describe(values, row)}")
         return found
 
     def _take(self, rows: pd.DataFrame) -> None:
@@ -191,11 +204,26 @@ class PolledFeed:
                 detail = revisions_text(History(taken, 1, True, found))
                 self._tell("late_bar", f"{detail}; it stays as it was taken")
         before = self.bars.n_bars
-        self._append(rows[rows["timestamp"] > last])
+        self._append(self._ready(rows[rows["timestamp"] > last]))
         if self.bars.n_bars > before:
             later = self.bars.to_frame()
-            later = later[later["timestamp"] > pd.Timestamp(self._known.timestamps[-1], tz="UTC")]
+            later = later[later["timestamp"] > _utc(self._known.timestamps[-1])]
             write_atomically(self._path, lambda part: later.to_parquet(part, index=False))
+
+    def _ready(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows before the first bar that still waits for a symbol."""
+        if self._align == "inner":
+            return rows  # a bar is there once all have it
+        seen = [1] * len(self.bars.symbols)
+        if self.bars.present is not None:
+            seen = self.bars.present[-N_SEEN:].max(axis=0).tolist()
+        expected = {name for name, is_seen in zip(self.bars.symbols, seen, strict=True) if is_seen}
+        wait = min(round(PATIENCE * SECOND), self._size // 2)
+        closed = pd.Timestamp(self._now() - np.timedelta64(wait, "ns"))
+        for at, bar in rows.groupby("timestamp"):
+            if bar["end"].max() > closed and not expected <= set(bar["symbol"]):
+                return rows[rows["timestamp"] < at]
+        return rows
 
     def _append(self, rows: pd.DataFrame) -> None:
         self.bars = self._lengthened(self.bars, rows)
@@ -240,6 +268,15 @@ class PolledFeed:
         return joined(bars.head(0), bars, bars.n_bars - count, bars.n_bars)
 
     def _tell(self, kind: str, detail: str) -> None:
-        if detail != self._told:
-            self._told = detail
-            self.say(kind, detail)
+        if detail != self._told.get(kind):
+            self._told[kind] = detail
+            self._to_say.append((kind, detail))
+
+    def _say_all(self) -> None:
+        """Say what was odd, in the thread of the caller and not in that which has looked."""
+        while self._to_say:
+            self.say(*self._to_say.pop(0))
+
+
+def _utc(time: np.datetime64) -> pd.Timestamp:
+    return pd.Timestamp(time, tz="UTC")

@@ -98,6 +98,7 @@ def session_of(
 
     Raises:
         ExportError: the export cannot be used, or its set cannot trade by the rules of the study.
+        BrokerError: the broker cannot trade the set, or the environment does not name it in full.
         DataError: the bars cannot be used, or were revised.
         StudyError: the folder cannot be used, or another process trades there.
         AnalyticsError: the analytics database cannot be used.
@@ -118,8 +119,11 @@ def session_of(
         # Refuses what no broker can fill, before anything is written.
         plan = found.prepared()
         plan.opened(broker=_Nowhere())
+        exchange: CcxtExchange | None = None
         if settings.broker == "ccxt":
             refuse_spot(plan.rules)
+            timeout = settings.limits.timeout
+            exchange = CcxtExchange(timeout=timeout, window=_window(timeout))
     folder = out or Path("out") / f"{found.name}-{'trade' if settings.live else 'dry'}"
     if (folder / MANIFEST).exists():
         raise StudyError(f"{folder}: holds a study; give another --out")
@@ -140,7 +144,7 @@ def session_of(
                 session = Session(
                     found,
                     lambda: _known(found, settings),
-                    lambda plan: _broker(plan, settings, folder, say),
+                    lambda plan: _broker(plan, settings, exchange, folder, say),
                     feed,
                     journal,
                     trace=trace,
@@ -199,12 +203,12 @@ def _feed(found: TradingSet, settings: Settings, folder: Path, say: Callable[[st
     if settings.replay:
         return ReplayedFeed(found.history.bars, settings.speed)
     if settings.feed != "file":
-        timeout = settings.limits.timeout
+        timeout, max_skew = settings.limits.timeout, settings.limits.max_skew
         source: BarSource
         if settings.feed == "ccxt":
-            source = CcxtSource(CcxtExchange(keys=False, timeout=timeout))
+            source = CcxtSource(CcxtExchange(keys=False, timeout=timeout), max_skew)
         else:
-            source = AlpacaSource(timeout=timeout)
+            source = AlpacaSource(timeout=timeout, max_skew=max_skew)
         return PolledFeed(
             found.history.bars,
             found.terms,
@@ -225,18 +229,25 @@ def _feed(found: TradingSet, settings: Settings, folder: Path, say: Callable[[st
     )
 
 
+def _window(timeout: float) -> float:
+    """Seconds for which an order without an answer may be under way, which are waited for in one call."""
+    return min(UNDER_WAY, timeout / 2.0)
+
+
 def _broker(
-    plan: PreparedFlow, settings: Settings, folder: Path, say: Callable[[str], None]
+    plan: PreparedFlow,
+    settings: Settings,
+    exchange: CcxtExchange | None,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> TradingBroker:
     rules, bars, timeout = plan.rules, plan.bars, settings.limits.timeout
     broker: TradingBroker
     if settings.broker == "alpaca":
         broker = AlpacaBroker(timeout=timeout)
-    elif settings.broker == "ccxt":
-        window = min(UNDER_WAY, timeout / 2.0)
-        exchange = CcxtExchange(timeout=timeout, window=window)
+    elif exchange is not None:
         lots = dict(zip(bars.symbols, rules.lot_units.tolist(), strict=True))
-        broker = CcxtBroker(exchange, lots, window=window, say=say)
+        broker = CcxtBroker(exchange, lots, window=_window(timeout), say=say)
     else:
         cash = rules.initial_cash if settings.cash is None else settings.cash
         broker = PaperBroker(

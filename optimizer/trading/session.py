@@ -239,7 +239,7 @@ class Session:
             self._say_reports(reports)
             if flow.taken_over and index > self._start:
                 self._note("account_differs", self._difference(plan))
-        newest = index == bars.n_bars - 1 and not self._feed.later(bar.time)
+        newest = index == bars.n_bars - 1 and not await self._feed.later(bar.time)
         self._say(self._state_line(bar, orders))
         self._write_account(plan)
         try:
@@ -387,7 +387,7 @@ class Session:
                 known = await broker.report(order.id, order.name)
                 if known is not None:
                     return known
-            if why_not or self._feed.later(order.time):
+            if why_not or await self._feed.later(order.time):
                 return None
             asked = True
             return await broker.place(order)

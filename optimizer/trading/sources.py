@@ -16,7 +16,7 @@ from optimizer.bars.times import DAY, HOUR, SECOND, duration_text
 from optimizer.errors import BrokerError, DataError
 from optimizer.trading.alpaca_server import AlpacaServer
 from optimizer.trading.broker import OutageError
-from optimizer.trading.ccxt_exchange import CcxtExchange
+from optimizer.trading.ccxt_exchange import CcxtExchange, time_of
 
 ADDRESS, TAPE = "APCA_API_DATA_URL", "APCA_API_DATA_FEED"
 """Variables of the environment: another address of Alpaca's bars, and whose trades they are made of."""
@@ -40,7 +40,8 @@ class BarSource(Protocol):
             symbols: the symbols.
             size: duration of a bar, nanoseconds.
             since: time of the first bar, UTC.
-            until: the time by which the last one has ended, UTC.
+            until: the time by which the last one has ended, UTC, by the clock of this machine, which may
+                be wrong.
 
         Returns:
             A row a symbol and bar: ``symbol``, ``timestamp`` (UTC, datetime64[ns]), ``open``, ``high``,
@@ -57,11 +58,13 @@ class CcxtSource:
     """The bars of an exchange.
 
     Args:
-        exchange: the exchange.
+        exchange: the exchange, by whose clock bars close.
+        max_skew: seconds by which this machine's clock may be ahead, which are waited for after a close
+            where the exchange does not tell its time.
     """
 
-    def __init__(self, exchange: CcxtExchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: CcxtExchange, max_skew: float = 10.0) -> None:
+        self._exchange, self._max_skew = exchange, max_skew
         self.name = exchange.name
 
     def rows(
@@ -92,7 +95,12 @@ class CcxtSource:
                 raise BrokerError(
                     f"{self.name}: has no bars of {duration_text(size)}; valid: {valid}"
                 )
-            span = _milliseconds(since), _milliseconds(until), size // _MILLISECOND
+            time = time_of(exchange)
+            if time is None:
+                end = _milliseconds(_earlier(until, self._max_skew))
+            else:
+                end = min(_milliseconds(until), time)
+            span = _milliseconds(since), end, size // _MILLISECOND
             found = [
                 (symbol, row)
                 for symbol in symbols
@@ -111,6 +119,7 @@ class AlpacaSource:
         environment: the keys, perhaps ``APCA_API_DATA_URL``, and ``APCA_API_DATA_FEED``: ``iex`` unless
             it names another; None takes the variables of this process.
         timeout: seconds that an answer may take.
+        max_skew: seconds by which this machine's clock may be ahead, which are waited for after a close.
 
     Raises:
         BrokerError: a key is missing, or the address is neither one of https nor one of this machine.
@@ -118,10 +127,16 @@ class AlpacaSource:
 
     name = "alpaca"
 
-    def __init__(self, environment: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+        max_skew: float = 10.0,
+    ) -> None:
         variables = os.environ if environment is None else environment
         self._server = AlpacaServer(ADDRESS, "https://data.alpaca.markets", environment, timeout)
         self._tape = variables.get(TAPE) or "iex"
+        self._max_skew = max_skew
 
     def rows(
         self, symbols: Sequence[str], size: int, since: np.datetime64, until: np.datetime64
@@ -140,6 +155,7 @@ class AlpacaSource:
         Raises:
             OutageError, DataError, BrokerError: see ``BarSource``.
         """
+        until = _earlier(until, self._max_skew)
         query = {
             "symbols": ",".join(symbols),
             "timeframe": _timeframe(size),
@@ -177,6 +193,10 @@ def _timeframe(size: int) -> str:
     raise BrokerError(
         f"alpaca: has no bars of {duration_text(size)}; valid: 1 to 59 min, 1 to 23 h, 1 d"
     )
+
+
+def _earlier(time: np.datetime64, seconds: float) -> np.datetime64:
+    return time - np.timedelta64(round(seconds * SECOND), "ns")
 
 
 def _milliseconds(time: np.datetime64) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -16,9 +18,17 @@ import pytest
 
 from optimizer.errors import BrokerError
 from optimizer.flow.prepared import PreparedFlow
-from optimizer.trading.broker import OutageError
+from optimizer.trading.broker import OutageError, Report
 from optimizer.trading.ccxt_broker import CcxtBroker, refuse_spot
-from optimizer.trading.ccxt_exchange import ADDRESS, EXCHANGE, SANDBOX, CcxtExchange
+from optimizer.trading.ccxt_exchange import (
+    ADDRESS,
+    EXCHANGE,
+    SANDBOX,
+    TRADED,
+    CcxtExchange,
+    time_of,
+)
+from optimizer.trading.feeds import ReplayedFeed
 from optimizer.types import Order
 from tests.optimizer.trading.test_session import FAST, Trader
 from tests.support.binance_server import KEYS, Binance, binance_server
@@ -105,6 +115,26 @@ def test_orders_are_placed_reported_and_cancelled(exchange: Binance) -> None:
     asyncio.run(act())
 
 
+@pytest.mark.parametrize("name", TRADED)
+def test_each_exchange_finds_an_order_by_its_own_id(exchange: Binance, name: str) -> None:
+    own = dict(zip((f"{name}_APIKEY".upper(), f"{name}_SECRET".upper()), KEYS, strict=True))
+    environment = {**variables(exchange), EXCHANGE: name, **own}
+    broker = CcxtBroker(CcxtExchange(environment), dict.fromkeys(SYMBOLS, 1.0), window=0.1)
+    for id in (ID, "a longer one than these exchanges take. " + ID):
+        placed = asyncio.run(broker.place(replace(ORDER, id=id)))
+        assert placed.status == "filled" and placed == asyncio.run(broker.report(id, "AAA/USDT"))
+    assert len(exchange.orders) == 2
+
+
+@pytest.mark.parametrize("name", ["gate", "bybit", "bitfinex", "binanceusdm"])
+def test_exchanges_without_that_are_refused(name: str) -> None:
+    with pytest.raises(
+        BrokerError, match=rf"{name}: orders are not placed there: .*valid: binance"
+    ):
+        CcxtExchange({EXCHANGE: name})
+    assert CcxtExchange({EXCHANGE: name}, keys=False).name == name
+
+
 def test_fees_count_as_money_and_shorten_the_position(exchange: Binance) -> None:
     exchange.fee = Decimal("0.001")
 
@@ -121,6 +151,22 @@ def test_fees_count_as_money_and_shorten_the_position(exchange: Binance) -> None
         sold = await broker.report(SOLD.id, "AAA/USDT")
         assert sold is not None and sold.commission == pytest.approx(0.5)
         assert (await broker.account(SYMBOLS)).cash == pytest.approx(99_499.5)
+
+    asyncio.run(act())
+
+
+def test_no_digit_of_a_quantity_is_lost(exchange: Binance) -> None:
+    exchange.step, exchange.free["USDT"] = "0.00000100", Decimal(10**12)
+    lots = 123_456_789_123_456.0
+    order = replace(ORDER, lots=lots, quantity=lots * 1e-6)
+
+    async def act() -> None:
+        broker = broker_of(exchange, lot=1e-6)
+        assert (await broker.place(order)).quantity == 123456789.123456
+        (placed,) = exchange.orders.values()
+        assert Decimal(placed["origQty"]) == Decimal("123456789.123456")
+        account = await broker.account(SYMBOLS)
+        assert account.positions["AAA/USDT"].quantity == 123456789.123456
 
     asyncio.run(act())
 
@@ -158,6 +204,23 @@ def test_rate_limits_clocks_and_failures_may_be_asked_again(
         assert len(exchange.orders) == 1
 
     asyncio.run(act())
+
+
+def test_a_fault_of_this_program_is_no_outage(exchange: Binance) -> None:
+    """What the library cannot read is asked again; a fault in what asks it is not."""
+    found = CcxtExchange(variables(exchange), timeout=2.0)
+
+    def wrong(one: Any) -> float:
+        return float(one.fetch_balance()["no such key"])
+
+    with pytest.raises(KeyError, match="no such key"):
+        asyncio.run(found.ask(wrong))
+    exchange.errors_of["GET /api/v3/openOrders"] = [(200, b"<html>log in</html>", {})]
+    with pytest.raises(OutageError, match="an answer that cannot be read"):
+        asyncio.run(found.ask(lambda one: one.fetch_open_orders("AAA/USDT")))
+    exchange.errors_of["GET /api/v3/time"] = [(200, {"page": 1}, {})]
+    with pytest.raises(OutageError, match="an answer that cannot be read: time: None"):
+        asyncio.run(found.ask(time_of))
 
 
 def test_a_refusal_has_its_reason(exchange: Binance) -> None:
@@ -240,6 +303,59 @@ def test_an_order_that_may_be_under_way_is_waited_for(exchange: Binance) -> None
     asyncio.run(act())
 
 
+def test_the_wait_begins_when_an_order_was_sent(exchange: Binance) -> None:
+    """It waits behind another call, its connection is reset, and the exchange takes it after that."""
+    found = CcxtExchange(variables(exchange), timeout=2.0)
+    broker = CcxtBroker(found, dict.fromkeys(SYMBOLS, 1.0), window=0.6)
+
+    async def act() -> None:
+        await broker.account(SYMBOLS)
+        await asyncio.sleep(0.6)
+        before = asyncio.create_task(found.ask(lambda _: time.sleep(0.8)))
+        await asyncio.sleep(0.1)
+        exchange.late = 0.4
+        with pytest.raises(OutageError):
+            await broker.place(ORDER)
+        await before
+        assert (await broker.place(ORDER)).status == "filled"
+        assert len(exchange.orders) == exchange.n_posts == 1
+
+    asyncio.run(act())
+
+
+def test_an_order_under_way_is_reported_after_a_restart(
+    crypto: Path, tmp_path: Path, exchange: Binance
+) -> None:
+    """A session ends just after it has sent an order; the next one begins when a newer bar has closed."""
+    trader = Trader(crypto, tmp_path, BARS, {})
+
+    class Killed(CcxtBroker):
+        async def place(self, order: Order) -> Report:
+            exchange.late = 0.4
+            with contextlib.suppress(OutageError):
+                await super().place(order)
+            raise KeyboardInterrupt
+
+    class Ahead(ReplayedFeed):
+        async def later(self, last: np.datetime64) -> bool:
+            return bool(last < BARS.timestamps[N_STUDY + 1])
+
+    def killed(plan: PreparedFlow) -> CcxtBroker:
+        found = CcxtExchange(variables(exchange), timeout=2.0)
+        return Killed(found, dict.fromkeys(SYMBOLS, 0.1), window=0.0)
+
+    limits = replace(FAST, timeout=5.0)
+    with pytest.raises(KeyboardInterrupt):
+        trader.run(1, broker_of=killed, limits=limits)
+    assert exchange.n_posts == 1 and not exchange.orders
+    _, events = trader.run(
+        1, Ahead(BARS), broker_of=lambda _: broker_of(exchange, lot=0.1, window=1.0), limits=limits
+    )
+    first = next(iter(exchange.orders.values()))["clientOrderId"]
+    of_first = [one.kind for one in events if one.order_id == f"{first}.order"]
+    assert of_first == ["sent", "filled"]
+
+
 def test_a_session_trades_there_and_no_order_is_placed_twice(
     crypto: Path, tmp_path: Path, exchange: Binance
 ) -> None:
@@ -292,8 +408,10 @@ def test_sigkills_lose_and_double_no_order(
 
 
 def test_the_command_names_what_is_missing(crypto: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it writes anything."""
     for name in (EXCHANGE, "BINANCE_APIKEY", "BINANCE_SECRET"):
         monkeypatch.delenv(name, raising=False)
     given = ("trade", "out/best.json", "--broker", "ccxt", "--replay", "--from", "2015-07-01")
     done = barsweep(*given, folder=crypto.parent.parent)
     assert (done.returncode, "CCXT_EXCHANGE: not set" in done.stderr) == (2, True), done.stderr
+    assert not (crypto.parent.parent / "out" / "crypto-dry").exists()

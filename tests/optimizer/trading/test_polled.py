@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from optimizer.errors import BrokerError, DataError
@@ -18,6 +21,7 @@ from optimizer.trading.broker import OutageError
 from optimizer.trading.ccxt_exchange import ADDRESS as CCXT_ADDRESS
 from optimizer.trading.ccxt_exchange import EXCHANGE, CcxtExchange
 from optimizer.trading.feeds import StaleFeedError
+from optimizer.trading.joining import joined
 from optimizer.trading.polled import PolledFeed
 from optimizer.trading.sources import ADDRESS, TAPE, AlpacaSource, BarSource, CcxtSource
 from optimizer.types import Bars
@@ -131,6 +135,88 @@ def test_what_the_file_has_is_compared(trader: Trader, tmp_path: Path) -> None:
         assert bars.content_hash == BARS.content_hash
 
 
+def test_a_file_that_has_grown_takes_the_place_of_what_was_kept(
+    trader: Trader, tmp_path: Path
+) -> None:
+    """The file has five of the 13 bars that a session has kept, and then all of them and more."""
+    known, path = trader.found.history.bars, tmp_path / "bars.parquet"
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        source, now = alpaca_source(address), BARS.timestamps[N_STUDY + 12] + 2 * DAY
+        feed_of(trader, source, path, lambda: now).begin(accept_revisions=False)
+        for n_known, n_bars in ((N_STUDY, 13), (N_STUDY + 5, 13), (N_STUDY + 15, 15)):
+            longer = joined(known, BARS, known.n_bars, n_known)
+            feed = PolledFeed(longer, trader.found.terms, source, path, now=lambda: now)
+            assert feed.bars.content_hash == BARS.head(N_STUDY + n_bars).content_hash
+
+
+def test_a_bar_waits_for_symbols_that_lack_it(trader: Trader, tmp_path: Path) -> None:
+    """With align = "outer": for 30 s after its close, and for no symbol that had no bar of late."""
+    terms = trader.found.terms
+    terms = replace(terms, data={**terms.data, "align": "outer"})
+    known, paths = trader.found.history.bars, iter(range(9))
+
+    def bars_at(seconds: int) -> Bars:
+        now = BARS.timestamps[N_STUDY] + np.timedelta64(29 * 3600 + seconds, "s")
+        path = tmp_path / f"{next(paths)}.parquet"
+        feed = PolledFeed(known, terms, alpaca_source(address), path, now=lambda: now)
+        return feed.begin(accept_revisions=False)
+
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        late = exchange.bars["BBB"].pop(N_STUDY)
+        assert bars_at(11).n_bars == bars_at(29).n_bars == N_STUDY
+        exchange.bars["BBB"].insert(N_STUDY, late)
+        assert bars_at(29).content_hash == BARS.head(N_STUDY + 1).content_hash
+        exchange.bars["BBB"].remove(late)
+        found = bars_at(30)
+        assert found.n_bars == N_STUDY + 1 and found.present is not None
+        assert found.present[-1].tolist() == [1, 0, 1]
+        present = np.ones(known.close.shape, np.uint8)
+        present[-20:, 1] = 0
+        del exchange.bars["BBB"][N_STUDY - 20 :]
+        known = replace(known, present=present)
+        assert bars_at(11).n_bars == N_STUDY + 1
+
+
+def test_a_slow_source_keeps_nothing_else_waiting(trader: Trader, tmp_path: Path) -> None:
+    """A look that is given up goes on in its thread, and the next one waits for it."""
+    said: list[int] = []
+    first = BARS.timestamps[N_STUDY]
+    times = [first + np.timedelta64(hours, "h") for hours in (12, 36, 72)]
+
+    async def act() -> None:
+        del times[0]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await feed.later(first - DAY)
+        assert feed.bars.n_bars == N_STUDY
+        assert await feed.later(first - DAY)
+        del times[0]
+        await asyncio.sleep(0.02)
+        assert not await feed.later(first)
+
+    with alpaca_server() as (exchange, address):
+        exchange.bars = sent_by_alpaca(BARS)
+        source = alpaca_source(address)
+
+        class Slow:
+            name = "slow"
+
+            def rows(self, *given: Any) -> pd.DataFrame:
+                if len(times) == 1:
+                    raise OutageError("gone")
+                time.sleep(0.4)
+                return source.rows(*given)
+
+        feed = feed_of(trader, Slow(), tmp_path / "bars.parquet", lambda: times[0])
+        feed.say = lambda kind, detail: said.append(threading.get_ident())
+        feed.begin(accept_revisions=False)
+        asyncio.run(act())
+        assert feed.bars.content_hash == BARS.head(N_STUDY + 1).content_hash
+        assert said == [threading.get_ident()]  # the journal is written by one thread
+
+
 def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
     notes: list[tuple[str, str]] = []
     now = [BARS.timestamps[N_STUDY] + np.timedelta64(30, "h")]
@@ -140,24 +226,32 @@ def test_late_missing_and_odd_bars(trader: Trader, tmp_path: Path) -> None:
         feed.say = lambda kind, detail: notes.append((kind, detail))
         assert feed.begin(accept_revisions=False).n_bars == N_STUDY + 1
         asked = len(exchange.asked)
-        assert not feed.later(BARS.timestamps[N_STUDY]) and len(exchange.asked) == asked
+        assert (
+            not asyncio.run(feed.later(BARS.timestamps[N_STUDY])) and len(exchange.asked) == asked
+        )
         # The bar that was taken has changed; the next one of a symbol is missing, so none has it.
-        exchange.bars["AAA"][N_STUDY]["c"] *= 0.99
+        exchange.bars["AAA"][N_STUDY]["v"] += 1.0
         del exchange.bars["CCC"][N_STUDY + 1]
         now[0] = BARS.timestamps[N_STUDY + 1] + np.timedelta64(30, "h")
-        assert not feed.later(BARS.timestamps[N_STUDY])
+        for _ in range(5):
+            assert not asyncio.run(feed.later(BARS.timestamps[N_STUDY]))
+            time.sleep(0.02)
+        assert len(exchange.asked) > asked + 5
         assert [kind for kind, _ in notes] == ["late_bar"] and "stays as it was" in notes[0][1]
         # A server that is busy, and one that sends no bars, are asked again.
         now[0] = BARS.timestamps[N_STUDY + 2] + np.timedelta64(30, "h")
+        odd = {"o": 102.0, "h": 103.0, "l": 101.0, "c": 100.0}
         exchange.errors += [
             (429, {"message": "too many requests."}, {}),
             (200, {"bars": [1]}, {}),
             (200, {"bars": {"AAA": [{**exchange.bars["AAA"][N_STUDY + 2], "c": None}]}}, {}),
+            (200, {"bars": {"AAA": [{**exchange.bars["AAA"][N_STUDY + 2], **odd}]}}, {}),
         ]
         found = asyncio.run(feed.next(BARS.timestamps[N_STUDY]))
         assert found is not None and found.timestamps[-1] == BARS.timestamps[N_STUDY + 2]
         assert found.n_bars == N_STUDY + 2  # without the one that CCC lacks
-        assert [kind for kind, _ in notes].count("unreadable_feed") == 3
+        assert [kind for kind, _ in notes].count("unreadable_feed") == 4
+        assert "AAA: bar of " in notes[-1][1] and "low is 101.0, above close, 100.0" in notes[-1][1]
         feed = feed_of(
             trader, alpaca_source(address), tmp_path / "b.parquet", lambda: now[0], stale=0.05
         )
@@ -175,6 +269,41 @@ def test_what_alpaca_refuses_is_named() -> None:
     nobody = AlpacaSource({**own, ADDRESS: "http://127.0.0.1:9"}, timeout=1.0)
     with pytest.raises(OutageError, match="/v2/stocks/bars: "):
         nobody.rows(["AAA"], 60_000_000_000, LAST, LAST)
+
+
+def test_a_clock_that_is_ahead_takes_no_bar_that_still_runs(tmp_path: Path) -> None:
+    """The bar of this minute has 4 s to go, and this machine's clock stands 8 s ahead."""
+    pytest.importorskip("ccxt", reason="ccxt is not installed: pip install 'barsweep[crypto]'")
+    from tests.support.binance_server import binance_server
+
+    minute = np.timedelta64(60, "s")
+    size = int(minute / np.timedelta64(1, "ns"))
+    last = np.datetime64("2026-03-02T15:00", "ns")
+    true, ahead = last + np.timedelta64(56, "s"), last + np.timedelta64(64, "s")
+    times = [last - minute, last]
+    with binance_server(("AAA/USDT",)) as (exchange, address):
+        exchange.bars["AAAUSDT"] = [
+            [int(time.astype("datetime64[ms]").astype(np.int64)), 2.0, 3.0, 1.0, 2.0, 5.0]
+            for time in times
+        ]
+        own = {EXCHANGE: "binance", CCXT_ADDRESS: address}
+        source = CcxtSource(CcxtExchange(own, keys=False))
+        for now, n_bars in ((true, 1), (last + minute, 2)):
+            exchange.now = int(now.astype("datetime64[ms]").astype(np.int64))
+            assert len(source.rows(["AAA/USDT"], size, times[0], ahead)) == n_bars
+        # One that does not tell its time, and Alpaca: by how much the clock may be wrong.
+        untold = CcxtExchange(own, keys=False)
+        untold.ask_here(lambda one: one.has.update(fetchTime=False))
+        found = CcxtSource(untold, 10.0)
+        for wait, n_bars in ((0, 1), (5, 1), (6, 2)):
+            later = ahead + np.timedelta64(wait, "s")
+            assert len(found.rows(["AAA/USDT"], size, times[0], later)) == n_bars
+    with alpaca_server() as (server, address):
+        values = {"o": 2.0, "h": 3.0, "l": 1.0, "c": 2.0, "v": 5.0}
+        server.bars = {"AAA": [{"t": f"{str(time)[:19]}Z", **values} for time in times]}
+        for wait, n_bars in ((0, 1), (5, 1), (6, 2)):
+            later = ahead + np.timedelta64(wait, "s")
+            assert len(alpaca_source(address).rows(["AAA"], size, times[0], later)) == n_bars
 
 
 def test_bars_of_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -330,7 +330,7 @@ class Written(GrowingFeed):
                 write_bars(self.file, one)
             number = len(self.versions) + 1
             os.utime(self.file, ns=(number, number))  # whatever the clock of the file system
-            if self.later(last):
+            if await self.later(last):
                 return await super().next(last)
         return None
 
