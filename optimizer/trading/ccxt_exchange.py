@@ -256,6 +256,8 @@ class CcxtExchange:
     def _told(self, error: Exception) -> str:
         """What an error says, without the parts of a request that are signed."""
         text = re.sub(r"\?\S+", "", one_line(error)).removeprefix(f"{self.name} ")
+        if text.startswith(("GET ", "POST ", "DELETE ")):  # all that ccxt says of a lost connection
+            text = f"no answer to {text}"
         return hidden(text, self._keys)[:300] or type(error).__name__
 
 

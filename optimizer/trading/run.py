@@ -136,6 +136,10 @@ def session_of(
             bars = feed.begin(accept_revisions=accept_revisions)
             found = replace(found, history=replace(found.history, bars=bars))
         journal = Journal(folder / JOURNAL)
+        given = {"--from": settings.start, "--cash": settings.cash}
+        idle = [name for name, value in given.items() if value is not None]
+        if idle and journal.bars():
+            say(f"{folder}: this session goes on; {' and '.join(idle)} is for a new one (--out)")
         tracing = FlowFolder(folder).tracing(
             plan, settings.database, overwrite=not settings.live, go_on=settings.live
         )

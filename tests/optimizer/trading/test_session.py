@@ -529,8 +529,9 @@ def test_the_command_trades_goes_on_and_is_traced(best: Path, tmp_path: Path) ->
     done = barsweep(*given, "--live", *out, "--bars", "6", folder=home)
     assert done.returncode == 0, done.stderr
     assert "6 bars, " in done.stdout and "the same command goes on" in done.stdout
-    done = barsweep(*given, "--live", *out, folder=home)
+    done = barsweep(*given, "--live", *out, "--cash", "5", folder=home)
     assert done.returncode == 0 and "went_on: 6 bars were taken before" in done.stdout
+    assert "this session goes on; --cash is for a new one" in done.stdout
     with sqlite3.connect(tmp_path / "t" / "analytics.db") as connection:
         (fill,) = connection.execute("SELECT fill_id FROM fills LIMIT 1").fetchone()
         kinds = {row[0] for row in connection.execute("SELECT kind FROM events")}
