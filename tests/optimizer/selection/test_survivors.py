@@ -181,6 +181,9 @@ class Folder:
     def results(self, columns: Any) -> Any:
         return self._frame[columns]
 
+    def column(self, name: str) -> Any:
+        return self._frame[name].to_numpy()
+
     def maxima(self) -> Any:
         return self._draws
 
