@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
+from optimizer.types import Float32Array, FloatArray
 from optimizer.views.binning import Axis
 from optimizer.views.report.formats import hover_format, safe
 from optimizer.views.report.style import LIGHT
@@ -19,6 +20,13 @@ SCALE = "Cividis"
 
 MOST_TICKS = 12
 """Cells up to which each has a tick."""
+
+
+def _single(values: FloatArray) -> Float32Array:
+    """Values in single precision, which is enough for a figure; larger ones become the largest."""
+    largest = float(np.finfo(np.float32).max)
+    single: Float32Array = np.clip(values, -largest, largest).astype(np.float32)
+    return single
 
 
 def heat_traces(
@@ -48,8 +56,8 @@ def heat_traces(
         go.Heatmap(
             x=grid.x.centres,
             y=grid.y.centres,
-            z=cells.astype(np.float32),
-            customdata=np.dstack([grid.worst, grid.best, grid.counts]).astype(np.float32),
+            z=_single(cells),
+            customdata=_single(np.dstack([grid.worst, grid.best, grid.counts])),
             hoverongaps=False,
             hovertemplate=f"{safe(grid.x.name)} %{{x}}, {safe(grid.y.name)} %{{y}}<br>{statistic}"
             f" {safe(metric)} %{{z:{show}}}<br>from %{{customdata[0]:{show}}} to"

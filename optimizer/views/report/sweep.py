@@ -94,7 +94,7 @@ def plateau(cells: FloatArray, maximize: bool) -> BoolArray:
         return inside
     gains = cells if maximize else -cells
     best = np.nanmax(gains)
-    good = gains >= best - PLATEAU * abs(best)
+    good = gains >= (best - PLATEAU * abs(best) if np.isfinite(best) else best)
     inside[np.unravel_index(np.nanargmax(gains), gains.shape)] = True
     while True:
         padded = np.pad(inside, 1)
