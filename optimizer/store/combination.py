@@ -14,6 +14,7 @@ from optimizer.errors import ExportError
 from optimizer.store.export import checked_export
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.validated import Count, Digest, Name, Number, Record, problem_of
+from optimizer.sweep.sub_accounts import Schedule
 
 KIND = "barsweep combination"
 
@@ -61,7 +62,7 @@ class Combination(Record):
     name: Name
     hash: Digest
     method: Literal["equal", "inverse_volatility", "hrp", "min_variance"]
-    rebalance: Literal["never", "month", "quarter", "year"]
+    rebalance: Schedule
     top: Count
     max_correlation: Annotated[float, Field(ge=-1.0, le=1.0)]
     n_candidates: Count
