@@ -139,6 +139,13 @@ N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
     USER_FEATURE_0,  # and the rows after it, as many as there are features
 ) = _rows(N_COLUMN_ROWS - MAX_USER_FEATURES + 1)
 
+MOST_RUNS = 8
+"""Most runs of neighbouring lanes that read the same columns for which a block reads each column once."""
+
+# What all lanes of a block read alike, as bits.
+SAME_FEATURES, SAME_VOLATILITY, SAME_REGIME = 1, 2, 4
+ALL_SAME = SAME_FEATURES | SAME_VOLATILITY | SAME_REGIME
+
 # Columns of the table of instruments, one row a symbol. A cost that the study gives per symbol is here,
 # and 0 in the lanes (``VOLUME_SHARE``: inf); where the study gives one for all, it is the other way.
 N_INSTRUMENT_COLUMNS = 13

@@ -6,12 +6,12 @@ This module is compiled once more for each strategy of a user; see ``kernels.use
 import numpy as np
 
 from kernels._jit import jit_borrowing
-from kernels.arrays import BoolArray, ByteArray, CodeArray, ColumnArray, FloatArray, IntArray
-from kernels.lanes.accounts import account_lanes, carry_lanes, open_lanes, variance_lanes
+from kernels.arrays import ByteArray, CodeArray, ColumnArray, FloatArray, IntArray
+from kernels.lanes.accounts import account_lanes, carry_lanes, open_lanes
 from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.entries import enter_lanes, level_lanes
-from kernels.lanes.fills import fill_lanes
+from kernels.lanes.fills import any_pending, fill_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.signals import block_signals
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
@@ -54,7 +54,8 @@ def simulate(
     payments: FloatArray,
     counted: ByteArray,
     strategies: IntArray,
-    shared: BoolArray,
+    same: ByteArray,
+    runs: ColumnArray,
     columns: ColumnArray,
     parameters: FloatArray,
     state: FloatArray,
@@ -109,7 +110,9 @@ def simulate(
             funding and dividends.
         counted: (n_bars,), 1 where a return of the metrics is closed; empty where every bar closes one.
         strategies: (n_blocks,), code of the signal kernel.
-        shared: (n_blocks,), whether all lanes of the block read the same columns.
+        same: (n_blocks,), what all lanes of the block read alike, as bits of ``kernels.layout``.
+        runs: (n_blocks, MOST_RUNS + 1), the first lane of each run of neighbours that read the same
+            features, and LANES after the last one; LANES alone where there are more of them.
         columns: (n_blocks * COLUMN_BLOCK,).
         parameters: (n_blocks * PARAMETER_BLOCK,).
         state: (n_blocks * STATE_BLOCK,), updated.
@@ -193,10 +196,7 @@ def simulate(
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
-                if close_fill is None:
-                    account_lanes(k, i, state, scratch, decay)
-                else:
-                    variance_lanes(k, i, state, scratch, decay)
+                account_lanes(k, i, state, scratch, decay)
                 if correlations is not None and values is not None:
                     since = t - correlation_first
                     if since % correlation_refresh == 0:
@@ -205,19 +205,28 @@ def simulate(
                 decide_lanes(
                     k, t, closes, atrs, features, volatilities, inverse_volatilities, regimes, live,
                     instruments, columns, parameters, state, positions, pending, scratch, ranks,
-                    strategies[k], shared[k], signals, sizing, allocation, values, stops, short, extended,
-                    entries,
+                    strategies[k], same[k], runs, signals, sizing, allocation, values, stops, short,
+                    extended, entries,
                 )  # fmt: skip
                 if entries is not None:
                     level_lanes(k, t, closes, atrs, parameters, positions, pending, entry, short)
-                if close_fill is not None:
+                if close_fill is not None and any_pending(k, pending):
                     fill_lanes(
                         k, t, t, closes, traded, volumes, volatilities, atrs, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, entered,
                         short, extended, None,
                     )  # fmt: skip
                     mark_lanes(
-                        k, t, closes, state, positions, scratch, values, instruments, fills, short
+                        k,
+                        t,
+                        closes,
+                        state,
+                        positions,
+                        scratch,
+                        values,
+                        instruments,
+                        fills,
+                        short,
                     )
                     account_lanes(k, i, state, scratch, None)
                 i += ONE

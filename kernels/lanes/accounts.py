@@ -129,8 +129,8 @@ def account_lanes(
         state: VARIANCE is updated.
         scratch: the scratch values as ``mark_lanes``, and ``open_lanes`` or the bar before left them. The
             bar's equity, its inverse and the exposure are written, and INVERSE_EXPOSURE.
-        decay: the decay of the portfolio's variance, to update it in the same pass, which shares
-            the divisions; None leaves the variance as it is.
+        decay: the decay of the portfolio's variance; None leaves the variance as it is, after fills at a
+            close that has updated it.
     """
     o = k * STATE_BLOCK
     before = i * ROW
@@ -141,59 +141,12 @@ def account_lanes(
         exposure = exposure_by(scratch[GROSS + b], inverse)
         inverse_held = inverse_exposure(exposure)
         if decay is not None:
-            put_variance(o, before, b, state, scratch, equity, inverse_held, decay)
+            return_ = return_by(
+                equity, scratch[LAST_EQUITY + before + b], scratch[LAST_INVERSE + before + b]
+            )
+            held = smaller(inverse_held, scratch[INVERSE_EXPOSURE + b])
+            state[o + VARIANCE + b] = variance_by(state[o + VARIANCE + b], return_, held, decay)
         scratch[LAST_EQUITY + r + b] = equity
         scratch[LAST_INVERSE + r + b] = inverse
         scratch[LAST_EXPOSURE + r + b] = exposure
         scratch[INVERSE_EXPOSURE + b] = inverse_held
-
-
-@jit_lanes
-def variance_lanes(
-    k: Index, i: Index, state: FloatArray, scratch: FloatArray, decay: float
-) -> None:
-    """Update the portfolio's variance with the bar just marked.
-
-    This is for fills at the close, where the variance is needed before the bar's accounts are closed.
-
-    Args:
-        k, i: the same as in ``account_lanes``.
-        state: VARIANCE is updated.
-        scratch: the scratch values as in ``account_lanes``, read.
-        decay: the decay of the variance, a fraction.
-    """
-    o = k * STATE_BLOCK
-    before = i * ROW
-    for b in range(B):
-        equity = scratch[EQUITY_NOW + b]
-        exposure = exposure_by(scratch[GROSS + b], inverse_of(equity))
-        put_variance(o, before, b, state, scratch, equity, inverse_exposure(exposure), decay)
-
-
-@jit_lanes
-def put_variance(
-    o: Index,
-    before: Index,
-    b: Index,
-    state: FloatArray,
-    scratch: FloatArray,
-    equity: float,
-    inverse: float,
-    decay: float,
-) -> None:
-    """Update a lane's variance.
-
-    Args:
-        o, b: offset of the block in ``state``, and the lane.
-        before: offset of the bar before from LAST_EQUITY.
-        state: VARIANCE is updated.
-        scratch: equity and INVERSE_EXPOSURE of the bar before are read.
-        equity: money at the bar's close.
-        inverse: that of the exposure at the bar's close.
-        decay: the decay of the variance, a fraction.
-    """
-    return_ = return_by(
-        equity, scratch[LAST_EQUITY + before + b], scratch[LAST_INVERSE + before + b]
-    )
-    held = smaller(inverse, scratch[INVERSE_EXPOSURE + b])
-    state[o + VARIANCE + b] = variance_by(state[o + VARIANCE + b], return_, held, decay)

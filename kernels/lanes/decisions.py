@@ -19,7 +19,7 @@ from kernels.codes import (
     ROTATION,
     WAITING,
 )
-from kernels.lanes.gathering import one_volatility
+from kernels.lanes.gathering import gather_feature
 from kernels.lanes.signals import (
     BlockSignals,
     common_direction,
@@ -42,6 +42,7 @@ from kernels.lanes.sizing import (
 )
 from kernels.lanes.user_signals import user_lanes
 from kernels.layout import (
+    ALL_SAME,
     COLUMN_BLOCK,
     DIRECTION,
     EDGE,
@@ -53,6 +54,7 @@ from kernels.layout import (
     RANK_BLOCK,
     RANK_CALM,
     RANK_EDGE,
+    SAME_VOLATILITY,
     SCORE_SHARPE,
     SIGNAL_0,
     SIGNAL_1,
@@ -90,7 +92,8 @@ def decide_lanes(
     scratch: FloatArray,
     ranks: FloatArray,
     strategy: int,
-    shared: bool,
+    same: int,
+    runs: ColumnArray,
     signals: BlockSignals,
     sizing: int,
     allocation: int,
@@ -117,11 +120,11 @@ def decide_lanes(
         positions: the orders are written.
         pending: (n_blocks, n_symbols), receives which parts of an order any lane placed, as REDUCE
             and ADD bits.
-        scratch: the scratch values as ``mark_lanes`` and ``account_lanes`` or ``variance_lanes``
-            left them; overwritten.
+        scratch: the scratch values as ``mark_lanes`` and ``account_lanes`` left them; overwritten.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         strategy: code of the signal kernel.
-        shared: whether all lanes of the block read the same columns.
+        same: what all lanes of the block read alike, as bits.
+        runs: (n_blocks, MOST_RUNS + 1), the first lanes of the runs, see ``simulate``.
         signals: what ``block_signals`` returned.
         sizing, allocation: codes of ``kernels.codes``.
         correlation: None where no lane has a correlation penalty.
@@ -133,6 +136,7 @@ def decide_lanes(
     n_symbols = np.uint64(closes.shape[1])
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
+    shared = same == ALL_SAME
     # Without these options a symbol on which nothing is to be done costs next to nothing, and what all
     # symbols share is computed once a symbol needs it.
     quick = False
@@ -140,7 +144,7 @@ def decide_lanes(
         quick = True
     ready = not quick
     if ready:
-        regime_lanes(k, t, regimes, columns, parameters, state, scratch, shared)
+        regime_lanes(k, t, regimes, columns, parameters, state, scratch, same)
     adding = 0
     needed = needs_volatility(sizing)
     ranked = len(ranks) > 0
@@ -165,12 +169,9 @@ def decide_lanes(
             ivol = inverse_volatilities[t, s, columns[c + VOLATILITY_COLUMN]]
             said = np.nan
             if not shared:
-                # As a function of its own, this made blocks with own columns 4% slower.
-                for b in range(B):
-                    scratch[X0 + b] = features[t, s, columns[c + FEATURE_0 + b]]
+                gather_feature(k, t, s, FEATURE_0, X0, features, columns, runs, scratch)
                 if strategy in (AVERAGE_CROSS, BREAKOUT, ROTATION):
-                    for b in range(B):
-                        scratch[X1 + b] = features[t, s, columns[c + FEATURE_1 + b]]
+                    gather_feature(k, t, s, FEATURE_1, X1, features, columns, runs, scratch)
             if stops is None and entries is None and extended is None and not GIVEN:
                 if live[t, s] == LEAVING:
                     said = 0.0
@@ -185,7 +186,7 @@ def decide_lanes(
                     pending[k, s] = 0
                     continue
                 if not ready:
-                    regime_lanes(k, t, regimes, columns, parameters, state, scratch, shared)
+                    regime_lanes(k, t, regimes, columns, parameters, state, scratch, same)
                     ready = True
                 if short is None and leaves:
                     lot_value = close * instruments[s, LOT_MONEY]
@@ -204,7 +205,7 @@ def decide_lanes(
                     continue
             alike = False
             if stops is None and entries is None and extended is None and not GIVEN:
-                alike = not shared and one_volatility(c, columns)
+                alike = same & SAME_VOLATILITY != 0
             if not shared and not alike:
                 for b in range(B):
                     column = columns[c + VOLATILITY_COLUMN + b]

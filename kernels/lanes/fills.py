@@ -40,6 +40,20 @@ from kernels.risk import larger, reducing_part
 
 
 @jit_lanes
+def any_pending(k: Index, pending: ByteArray) -> bool:
+    """Whether any lane of block ``k`` has an order pending.
+
+    Args:
+        k: number of the block.
+        pending: (n_blocks, n_symbols), which parts of an order any lane has, as REDUCE and ADD bits.
+    """
+    parts = 0
+    for s in range(np.uint64(pending.shape[1])):
+        parts |= pending[k, s]
+    return parts != 0
+
+
+@jit_lanes
 def fill_lanes(
     k: Index,
     t: int,

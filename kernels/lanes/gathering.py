@@ -3,12 +3,14 @@
 from kernels._jit import jit_lanes
 from kernels.arrays import ColumnArray, FloatArray, Index
 from kernels.layout import (
+    COLUMN_BLOCK,
     ENTRY,
     HELD_BARS,
     HIGHEST,
     LOTS,
     LOWEST,
-    VOLATILITY_COLUMN,
+    ONE,
+    ZERO,
     B,
 )
 from kernels.portfolio import closes_held, position_at_close
@@ -76,18 +78,36 @@ def lane_position(
 
 
 @jit_lanes
-def one_volatility(c: Index, columns: ColumnArray) -> bool:
-    """Whether all lanes of a block read the same volatility.
+def gather_feature(
+    k: Index,
+    t: int,
+    s: Index,
+    row: Index,
+    target: Index,
+    features: FloatArray,
+    columns: ColumnArray,
+    runs: ColumnArray,
+    scratch: FloatArray,
+) -> None:
+    """Leave the feature that each lane of block ``k`` reads in ``scratch``.
 
     Args:
-        c: offset of the block in ``columns``.
+        k, t, s: numbers of the block, the bar and the symbol.
+        row: offset of the feature in ``columns``.
+        target: offset of the row in ``scratch`` that is written.
+        features: (n_bars, n_symbols, n_columns).
         columns: columns of each lane.
-
-    Returns:
-        True if they do.
+        runs: (n_blocks, MOST_RUNS + 1), the first lanes of the runs, see ``simulate``.
+        scratch: the row at ``target`` is written.
     """
-    differ = 0
-    for b in range(B):
-        own = columns[c + VOLATILITY_COLUMN + b] != columns[c + VOLATILITY_COLUMN]
-        differ |= 1 if own else 0
-    return differ == 0
+    c = k * COLUMN_BLOCK + row
+    if runs[k, ZERO] == B:
+        for b in range(B):
+            scratch[target + b] = features[t, s, columns[c + b]]
+        return
+    r = ZERO
+    while runs[k, r] != B:
+        start, r = runs[k, r], r + ONE
+        value = features[t, s, columns[c + start]]
+        for b in range(start, runs[k, r]):
+            scratch[target + b] = value

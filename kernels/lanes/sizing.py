@@ -43,6 +43,7 @@ from kernels.layout import (
     REBALANCE_BAND,
     REGIME_COLUMN,
     RHO,
+    SAME_REGIME,
     SCALED_SIZE,
     SHARE,
     SIZE,
@@ -87,7 +88,7 @@ def regime_lanes(
     parameters: FloatArray,
     state: FloatArray,
     scratch: FloatArray,
-    shared: bool,
+    same: int,
 ) -> None:
     """What the sizes of all symbols at bar ``t`` share: regime, portfolio; clears ADDED and FREED.
 
@@ -98,7 +99,7 @@ def regime_lanes(
         state: VARIANCE is read.
         scratch: SCALED_SIZE, the size times the multiplier of the regime, INVERSE_VARIANCE, ADDED and
             FREED are written.
-        shared: whether all lanes of the block read the same regime model.
+        same: what all lanes of the block read alike, as bits.
     """
     q = k * PARAMETER_BLOCK
     c = k * COLUMN_BLOCK
@@ -107,7 +108,7 @@ def regime_lanes(
         scratch[ADDED + b] = 0.0
         scratch[FREED + b] = 0.0
         scratch[INVERSE_VARIANCE + b] = 1.0 / state[o + VARIANCE + b]
-    if shared:
+    if same & SAME_REGIME != 0:
         # One row for the whole block, so that the loop is a plain product.
         code = regimes[t, columns[c + REGIME_COLUMN]]
         row = NEUTRAL_MULTIPLIER

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels import layout
+from kernels.arrays import ByteArray, ColumnArray
 from optimizer.strategies.regime_values import REGIME_VALUES
 from optimizer.strategies.strategy import Strategy
 from optimizer.sweep.inputs import Inputs, MarketRegime, RegimeCodes, RegimeKey
 from optimizer.sweep.risk_values import risk_values
 from optimizer.sweep.tiles import Tile
-from optimizer.types import BoolArray, FloatArray, IntArray
+from optimizer.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,9 @@ class LaneBlocks:
     Attributes:
         strategies: the strategy of each block, one of those whose lanes it holds.
         codes: (n_blocks,), signal kernel of each block.
-        shared: (n_blocks,), whether all lanes of a block read the same columns.
+        same: (n_blocks,), what all lanes of a block read alike, as bits of ``kernels.layout``.
+        runs: (n_blocks, MOST_RUNS + 1), where the runs of lanes with the same features begin, as
+            ``kernels.simulation.simulate`` takes them.
         columns: (n_blocks, N_COLUMN_ROWS, STRIDE), see ``kernels.layout``.
         features: (n_bars, n_symbols, n_columns), what the feature columns are places in.
         parameters: (n_blocks, N_PARAMETER_ROWS, STRIDE), see ``kernels.layout``.
@@ -35,8 +37,9 @@ class LaneBlocks:
 
     strategies: tuple[Strategy, ...]
     codes: IntArray
-    shared: BoolArray
-    columns: npt.NDArray[np.uint64]
+    same: ByteArray
+    runs: ColumnArray
+    columns: ColumnArray
     features: FloatArray
     parameters: FloatArray
     regimes: RegimeCodes
@@ -102,7 +105,7 @@ def row_of(offset: np.uint64) -> int:
     return int(offset) // layout.STRIDE
 
 
-def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, npt.NDArray[np.uint64]]:
+def lane_rows(tile: Tile, inputs: Inputs) -> tuple[FloatArray, ColumnArray]:
     """What each lane of a tile is given.
 
     Args:
@@ -161,7 +164,7 @@ def lay_out_blocks(
     """
     models: list[RegimeKey] = []
     groups: dict[tuple[int, str], list[int]] = {}
-    rows: list[tuple[FloatArray, npt.NDArray[np.uint64]]] = []
+    rows: list[tuple[FloatArray, ColumnArray]] = []
     for i, tile in enumerate(tiles):
         parameters, columns = lane_rows(tile, inputs)
         keys, which = tile.regime_keys()
@@ -174,7 +177,7 @@ def lay_out_blocks(
     if any(tile.strategy.regime_values for tile in tiles):
         features = _with_probabilities(tiles, [c for _, c in rows], features, models, regimes)
     order: list[IntArray] = [np.empty(0, dtype=np.int64)] * len(tiles)
-    parts: list[tuple[FloatArray, npt.NDArray[np.uint64]]] = []
+    parts: list[tuple[FloatArray, ColumnArray]] = []
     strategies: list[Strategy] = []
     at = 0
     for _, members in sorted(groups.items()):
@@ -201,13 +204,13 @@ def lay_out_blocks(
         at += n_lanes + padding
     parameters = _blocked(np.concatenate([p for p, _ in parts], axis=1))
     columns = _blocked(np.concatenate([c for _, c in parts], axis=1))
-    lanes = columns[:, :, : layout.LANES]
     codes = np.stack([regimes[key].codes for key in models], axis=1)
     codes.flags.writeable = False
     return LaneBlocks(
         strategies=tuple(strategies),
         codes=np.array([strategy.code for strategy in strategies]),
-        shared=(lanes == lanes[:, :, :1]).all(axis=(1, 2)),
+        same=_same(columns),
+        runs=_runs(columns),
         columns=columns,
         features=features,
         parameters=parameters,
@@ -218,7 +221,7 @@ def lay_out_blocks(
 
 def _with_probabilities(
     tiles: Sequence[Tile],
-    columns: Sequence[npt.NDArray[np.uint64]],
+    columns: Sequence[ColumnArray],
     features: FloatArray,
     models: Sequence[RegimeKey],
     regimes: Mapping[RegimeKey, MarketRegime],
@@ -253,12 +256,14 @@ def _with_probabilities(
 
 
 _SIGNAL, _USER = row_of(layout.SIGNAL_0), row_of(layout.USER_FEATURE_0)
+_FEATURE_ROWS = [*range(row_of(layout.VOLATILITY_COLUMN)), *range(_USER, layout.N_COLUMN_ROWS)]
 
 
-def _side_by_side(parameters: FloatArray, columns: npt.NDArray[np.uint64]) -> IntArray:
+def _side_by_side(parameters: FloatArray, columns: ColumnArray) -> IntArray:
     """The lanes sorted so that those with the same features, then with the same signal, are neighbours.
 
-    A block of such lanes reads each feature once, and mostly does the same.
+    A block of such lanes reads each feature once, and mostly does the same. So blocks whose lanes all read
+    the same come first, as many as there can be, and what is left of each kind shares the others.
 
     Args:
         parameters, columns: the rows of each lane.
@@ -266,13 +271,47 @@ def _side_by_side(parameters: FloatArray, columns: npt.NDArray[np.uint64]) -> In
     Returns:
         (n_lanes,), the lane that comes first, and so on; lanes that are alike keep their order.
     """
-    features = columns[[*range(row_of(layout.VOLATILITY_COLUMN)), *range(_USER, len(columns))]]
+    features = columns[_FEATURE_ROWS]
     read = columns[[row_of(layout.VOLATILITY_COLUMN), row_of(layout.REGIME_COLUMN)]]
     sharpe = parameters[row_of(layout.SCORE_SHARPE)]
     keys = [*features, *read, sharpe, *parameters[_SIGNAL:]]
     vary = [key for key in keys if (key != key[0]).any()]
+    n_lanes = parameters.shape[1]
     # The last key of a lexsort counts most.
-    return np.lexsort(vary[::-1]) if vary else np.arange(parameters.shape[1])
+    sequence = np.lexsort(vary[::-1]) if vary else np.arange(n_lanes)
+    lane = np.arange(n_lanes)
+    new = np.zeros(n_lanes, dtype=np.bool_)
+    new[:1] = True
+    for key in (*features, *read):
+        new[1:] |= np.diff(key[sequence]) != 0
+    firsts = lane[new]
+    kind = np.cumsum(new) - 1
+    fills = np.diff(firsts, append=n_lanes) // layout.LANES * layout.LANES
+    whole = lane - firsts[kind] < fills[kind]
+    return np.concatenate([sequence[whole], sequence[~whole]])
+
+
+def _same(columns: ColumnArray) -> ByteArray:
+    """What all lanes of each block read alike, as bits."""
+    lanes = columns[:, :, : layout.LANES]
+    alike = (lanes == lanes[:, :, :1]).all(axis=2)
+    same = np.where(alike[:, _FEATURE_ROWS].all(axis=1), layout.SAME_FEATURES, 0)
+    same |= np.where(alike[:, row_of(layout.VOLATILITY_COLUMN)], layout.SAME_VOLATILITY, 0)
+    same |= np.where(alike[:, row_of(layout.REGIME_COLUMN)], layout.SAME_REGIME, 0)
+    return same.astype(np.uint8)
+
+
+def _runs(columns: ColumnArray) -> ColumnArray:
+    """Where the runs of lanes with the same features begin in each block."""
+    lanes = columns[:, _FEATURE_ROWS, : layout.LANES]
+    begins = (lanes[:, :, 1:] != lanes[:, :, :-1]).any(axis=1)
+    runs = np.full((len(columns), layout.MOST_RUNS + 1), layout.LANES, dtype=np.uint64)
+    few = begins.sum(axis=1) < layout.MOST_RUNS
+    runs[few, 0] = 0
+    block, before = np.nonzero(begins & few[:, np.newaxis])
+    number = np.cumsum(begins, axis=1)
+    runs[block, number[block, before]] = before + 1
+    return runs
 
 
 def _blocked(rows: Any) -> Any:

@@ -18,7 +18,7 @@ import pytest
 from numba import types
 
 from kernels import portfolio
-from kernels.lanes.accounts import account_lanes, carry_lanes, variance_lanes
+from kernels.lanes.accounts import account_lanes, carry_lanes
 from kernels.lanes.entries import enter_lanes, level_lanes
 from kernels.lanes.fills import fill_lanes, power_lanes, reduce_lanes
 from kernels.lanes.marks import mark_lanes
@@ -65,7 +65,6 @@ def kernels(
     entry = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
         "account": (account_lanes, (U64, U64, ROWS, ROWS, F64)),
-        "variance": (variance_lanes, (U64, U64, ROWS, ROWS, F64)),
         "sum": (sum_bars, (U64, I64, U64, COUNTED, BARS, ROWS, ROWS)),
         "carry": (
             carry_lanes,
@@ -150,7 +149,6 @@ ALWAYS = {
     "account": ("divpd", "mulpd", "addpd"),
     "sum": ("mulpd", "addpd", "subpd"),
     "common": ("mulpd", "subpd", "minpd"),
-    "variance": ("divpd", "mulpd"),
     "carry": ("mulpd", "addpd"),
     "mark": ("mulpd", "addpd"),
     "reduce": ("mulpd", "subpd"),
