@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from kernels._linked import LINKED, TwoFormDispatcher
+from kernels._linked import LINKED, ApartCompiler, TwoFormDispatcher
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -57,7 +57,7 @@ def jit_borrowing(function: F) -> F:
         The compiled function.
     """
     # `_nrt` is an option of numba that its type stubs leave out.
-    options: dict[str, Any] = {**_OPTIONS, "_nrt": False, "forceinline": True}
+    options: dict[str, Any] = {**_OPTIONS, "_nrt": False, "forceinline": True, "pipeline_class": ApartCompiler}
     return cast(F, numba.njit(**options)(function))
 
 
