@@ -57,7 +57,12 @@ def jit_borrowing(function: F) -> F:
         The compiled function.
     """
     # `_nrt` is an option of numba that its type stubs leave out.
-    options: dict[str, Any] = {**_OPTIONS, "_nrt": False, "forceinline": True, "pipeline_class": ApartCompiler}
+    options: dict[str, Any] = {
+        **_OPTIONS,
+        "_nrt": False,
+        "forceinline": True,
+        "pipeline_class": ApartCompiler,
+    }
     return cast(F, numba.njit(**options)(function))
 
 

@@ -183,11 +183,8 @@ N_RANK_ROWS = 3
     RANK,  # number of symbols that come first
 ) = _rows(N_RANK_ROWS)
 
-# Working rows of one bar, not carried to the next, but for those of the accounts.
-SUMMED_BARS = 4
-"""Bars that are added to the sums of a lane together, so that these are loaded and stored once."""
-
-N_SCRATCH_ROWS = 17 + 3 * (SUMMED_BARS + 1) + MAX_USER_FEATURES
+# Working rows of one bar, not carried to the next, but for the inverses.
+N_SCRATCH_ROWS = 18 + MAX_USER_FEATURES
 (
     GROSS,
     EQUITY_NOW,
@@ -207,13 +204,16 @@ N_SCRATCH_ROWS = 17 + 3 * (SUMMED_BARS + 1) + MAX_USER_FEATURES
     X1,
     X_VOLATILITY,
     X_INVERSE_VOLATILITY,
-    LAST_EQUITY,  # before the bars that are not in the sums yet, and the rows after it: at their closes
-    *_,
-) = _rows(18 + SUMMED_BARS)
-BARS = np.uint64((SUMMED_BARS + 1) * STRIDE)
-LAST_INVERSE = LAST_EQUITY + BARS  # the same, of ``kernels.portfolio.inverse_of`` these
-LAST_EXPOSURE = LAST_INVERSE + BARS
-USER_X0 = LAST_EXPOSURE + BARS  # and the rows after it
+    USER_X0,  # and the rows after it
+) = _rows(19)
+
+# Rows of the bars that are not in the sums yet, in a buffer of their own: their place depends on the bar,
+# so that in another the compiler could not tell that they overlap nothing. The first: of the bar before.
+SUMMED_BARS = 4
+"""Bars that are added to the sums of a lane together, so that these are loaded and stored once."""
+
+N_RECENT_ROWS = 3 * (SUMMED_BARS + 1)
+LAST_EQUITY, LAST_INVERSE, LAST_EXPOSURE = _rows(N_RECENT_ROWS)[:: SUMMED_BARS + 1]
 
 # Lengths in the flat buffers: one block of lanes, and for positions and ranks one symbol of it.
 STATE_BLOCK = np.uint64(N_LANE_ROWS * STRIDE)
@@ -222,6 +222,7 @@ PARAMETER_BLOCK = np.uint64(N_PARAMETER_ROWS * STRIDE)
 COLUMN_BLOCK = np.uint64(N_COLUMN_ROWS * STRIDE)
 RANK_BLOCK = np.uint64(N_RANK_ROWS * STRIDE)
 SCRATCH_SIZE = N_SCRATCH_ROWS * STRIDE
+RECENT_SIZE = N_RECENT_ROWS * STRIDE
 
 CACHE_LINE = 64
 """Bytes; also the width of the widest vector registers."""

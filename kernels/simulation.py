@@ -62,6 +62,7 @@ def simulate(
     positions: FloatArray,
     pending: ByteArray,
     scratch: FloatArray,
+    recent: FloatArray,
     values: FloatArray | None,
     ranks: FloatArray,
     sizing: int,
@@ -120,6 +121,7 @@ def simulate(
         pending: (n_blocks, n_symbols), updated: which parts of an order any lane has pending, as
             REDUCE and ADD bits.
         scratch: (SCRATCH_SIZE,), overwritten.
+        recent: (RECENT_SIZE,), overwritten.
         values: (n_symbols, STRIDE), overwritten; None where ``correlations`` is None.
         ranks: (n_symbols * RANK_BLOCK,), overwritten; empty where places are unlimited.
         sizing, allocation, entry: codes of ``kernels.codes``.
@@ -143,7 +145,7 @@ def simulate(
     for start in range(first, last, TIME_TILE):
         stop = min(start + TIME_TILE, last)
         for k in range(np.uint64(len(strategies))):
-            open_lanes(k, state, scratch)
+            open_lanes(k, state, scratch, recent)
             i = ZERO  # bars that are not in the sums yet
             signals = block_signals(k, strategies[k], parameters)
             for t in range(start, stop):
@@ -196,7 +198,7 @@ def simulate(
                 mark_lanes(
                     k, t, closes, state, positions, scratch, values, instruments, fills, short
                 )
-                account_lanes(k, i, state, scratch, decay)
+                account_lanes(k, i, state, scratch, recent, decay)
                 if correlations is not None and values is not None:
                     since = t - correlation_first
                     if since % correlation_refresh == 0:
@@ -228,10 +230,10 @@ def simulate(
                         fills,
                         short,
                     )
-                    account_lanes(k, i, state, scratch, None)
+                    account_lanes(k, i, state, scratch, recent, None)
                 i += ONE
                 if len(equity) > 0 and k == ZERO:
-                    equity[t] = scratch[LAST_EQUITY + i * ROW]
+                    equity[t] = recent[LAST_EQUITY + i * ROW]
                 if i == SUMMED_BARS or t == stop - 1:
-                    sum_bars(k, t, i, counted, rates, state, scratch)
+                    sum_bars(k, t, i, counted, rates, state, scratch, recent)
                     i = ZERO

@@ -100,26 +100,32 @@ def carry_lanes(
 
 
 @jit_lanes
-def open_lanes(k: Index, state: FloatArray, scratch: FloatArray) -> None:
-    """Leave what ``account_lanes`` carries on from bar to bar in ``scratch``, as of the last close.
+def open_lanes(k: Index, state: FloatArray, scratch: FloatArray, recent: FloatArray) -> None:
+    """Leave what ``account_lanes`` carries on from bar to bar, as of the last close.
 
     Args:
         k: number of the block.
         state: read.
-        scratch: LAST_EQUITY, LAST_INVERSE, INVERSE_EXPOSURE and INVERSE_PEAK are written.
+        scratch: INVERSE_EXPOSURE and INVERSE_PEAK are written.
+        recent: LAST_EQUITY and LAST_INVERSE are written.
     """
     o = k * STATE_BLOCK
     for b in range(B):
         equity = state[o + EQUITY + b]
-        scratch[LAST_EQUITY + b] = equity
-        scratch[LAST_INVERSE + b] = inverse_of(equity)
+        recent[LAST_EQUITY + b] = equity
+        recent[LAST_INVERSE + b] = inverse_of(equity)
         scratch[INVERSE_EXPOSURE + b] = inverse_exposure(state[o + EXPOSURE + b])
         scratch[INVERSE_PEAK + b] = inverse_of(state[o + PEAK + b])
 
 
 @jit_lanes
 def account_lanes(
-    k: Index, i: Index, state: FloatArray, scratch: FloatArray, decay: float | None
+    k: Index,
+    i: Index,
+    state: FloatArray,
+    scratch: FloatArray,
+    recent: FloatArray,
+    decay: float | None,
 ) -> None:
     """Close the accounts of the bar just marked in block ``k``.
 
@@ -127,8 +133,8 @@ def account_lanes(
         k: number of the block.
         i: number of the bar among those that are not in the sums yet; ``kernels.lanes.sums`` adds them.
         state: VARIANCE is updated.
-        scratch: the scratch values as ``mark_lanes``, and ``open_lanes`` or the bar before left them. The
-            bar's equity, its inverse and the exposure are written, and INVERSE_EXPOSURE.
+        scratch: EQUITY_NOW and GROSS as ``mark_lanes`` left them; INVERSE_EXPOSURE is updated.
+        recent: the rows of the bar before are read; equity, its inverse and exposure are written.
         decay: the decay of the portfolio's variance; None leaves the variance as it is, after fills at a
             close that has updated it.
     """
@@ -142,11 +148,11 @@ def account_lanes(
         inverse_held = inverse_exposure(exposure)
         if decay is not None:
             return_ = return_by(
-                equity, scratch[LAST_EQUITY + before + b], scratch[LAST_INVERSE + before + b]
+                equity, recent[LAST_EQUITY + before + b], recent[LAST_INVERSE + before + b]
             )
             held = smaller(inverse_held, scratch[INVERSE_EXPOSURE + b])
             state[o + VARIANCE + b] = variance_by(state[o + VARIANCE + b], return_, held, decay)
-        scratch[LAST_EQUITY + r + b] = equity
-        scratch[LAST_INVERSE + r + b] = inverse
-        scratch[LAST_EXPOSURE + r + b] = exposure
+        recent[LAST_EQUITY + r + b] = equity
+        recent[LAST_INVERSE + r + b] = inverse
+        recent[LAST_EXPOSURE + r + b] = exposure
         scratch[INVERSE_EXPOSURE + b] = inverse_held

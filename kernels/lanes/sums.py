@@ -7,6 +7,7 @@ from kernels.layout import (
     CLOSED,
     EQUITY,
     EXPOSURE,
+    FOUR,
     INVERSE_PEAK,
     LAST_EQUITY,
     LAST_EXPOSURE,
@@ -51,6 +52,7 @@ def sum_bars(
     rates: FloatArray,
     state: FloatArray,
     scratch: FloatArray,
+    recent: FloatArray,
 ) -> None:
     """Add the last bars to the sums of returns, the drawdowns and the means of block ``k``.
 
@@ -61,8 +63,8 @@ def sum_bars(
         counted: (n_bars,), 1 where a return is closed; empty where every bar closes one.
         rates: (n_bars, N_RATE_COLUMNS); the risk-free return is subtracted in the sums of returns.
         state: updated.
-        scratch: the scratch values as ``account_lanes`` left them; those of the last bar become
-            LAST_EQUITY and LAST_INVERSE, and INVERSE_PEAK is updated.
+        scratch: INVERSE_PEAK is updated.
+        recent: the rows as ``account_lanes`` left them; those of the last bar become the first ones.
     """
     o = k * STATE_BLOCK
     if len(counted) > 0:
@@ -71,7 +73,7 @@ def sum_bars(
             if counted[bar] != 0:
                 r = LAST_EQUITY + (i + ONE) * ROW
                 for b in range(B):
-                    equity = scratch[r + b]
+                    equity = recent[r + b]
                     excess = bar_return(equity, state[o + CLOSED + b]) - rates[bar, RISK_FREE]
                     sums = next_sums(excess, rates[bar, BENCHMARK], return_sums(o, b, state))
                     put_return_sums(o, b, state, sums)
@@ -79,37 +81,50 @@ def sum_bars(
     elif n == SUMMED_BARS:
         for b in range(B):
             sums = return_sums(o, b, state)
-            sums = add_excess(b, ZERO, t - 3, rates, scratch, sums)
-            sums = add_excess(b, ONE, t - 2, rates, scratch, sums)
-            sums = add_excess(b, TWO, t - 1, rates, scratch, sums)
-            sums = add_excess(b, THREE, t, rates, scratch, sums)
+            sums = add_excess(b, ZERO, t - 3, rates, recent, sums)
+            sums = add_excess(b, ONE, t - 2, rates, recent, sums)
+            sums = add_excess(b, TWO, t - 1, rates, recent, sums)
+            sums = add_excess(b, THREE, t, rates, recent, sums)
             put_return_sums(o, b, state, sums)
     else:
         for i in range(n):
             bar = t + 1 - int(n) + int(i)
             for b in range(B):
-                sums = add_excess(b, i, bar, rates, scratch, return_sums(o, b, state))
+                sums = add_excess(b, i, bar, rates, recent, return_sums(o, b, state))
                 put_return_sums(o, b, state, sums)
     if n == SUMMED_BARS:
         for b in range(B):
             falls = fall_sums(o, b, state, scratch)
-            falls = add_fall(b, ZERO, scratch, falls)
-            falls = add_fall(b, ONE, scratch, falls)
-            falls = add_fall(b, TWO, scratch, falls)
-            falls = add_fall(b, THREE, scratch, falls)
+            falls = add_fall(b, ZERO, recent, falls)
+            falls = add_fall(b, ONE, recent, falls)
+            falls = add_fall(b, TWO, recent, falls)
+            falls = add_fall(b, THREE, recent, falls)
             put_fall_sums(o, b, state, scratch, falls)
-    else:
-        for i in range(n):
-            for b in range(B):
-                falls = add_fall(b, i, scratch, fall_sums(o, b, state, scratch))
-                put_fall_sums(o, b, state, scratch, falls)
-    last = n * ROW
+            keep_last(o, b, FOUR * ROW, state, recent)
+        return
+    for i in range(n):
+        for b in range(B):
+            falls = add_fall(b, i, recent, fall_sums(o, b, state, scratch))
+            put_fall_sums(o, b, state, scratch, falls)
     for b in range(B):
-        equity = scratch[LAST_EQUITY + last + b]
-        state[o + EQUITY + b] = equity
-        state[o + EXPOSURE + b] = scratch[LAST_EXPOSURE + last + b]
-        scratch[LAST_EQUITY + b] = equity
-        scratch[LAST_INVERSE + b] = scratch[LAST_INVERSE + last + b]
+        keep_last(o, b, n * ROW, state, recent)
+
+
+@jit_lanes
+def keep_last(o: Index, b: Index, last: Index, state: FloatArray, recent: FloatArray) -> None:
+    """Carry the last bar on as the one before the next bars.
+
+    Args:
+        o, b: offset of the block in ``state``, and the lane.
+        last: offset of the last bar from the first rows of ``recent``.
+        state: EQUITY and EXPOSURE are written.
+        recent: LAST_EQUITY and LAST_INVERSE are written.
+    """
+    equity = recent[LAST_EQUITY + last + b]
+    state[o + EQUITY + b] = equity
+    state[o + EXPOSURE + b] = recent[LAST_EXPOSURE + last + b]
+    recent[LAST_EQUITY + b] = equity
+    recent[LAST_INVERSE + b] = recent[LAST_INVERSE + last + b]
 
 
 @jit_lanes
@@ -164,7 +179,7 @@ def next_sums(excess: float, benchmark: float, sums: ReturnSums) -> ReturnSums:
 
 @jit_lanes
 def add_excess(
-    b: Index, i: Index, bar: int, rates: FloatArray, scratch: FloatArray, sums: ReturnSums
+    b: Index, i: Index, bar: int, rates: FloatArray, recent: FloatArray, sums: ReturnSums
 ) -> ReturnSums:
     """The sums over returns of a lane after one more bar.
 
@@ -172,12 +187,12 @@ def add_excess(
         b, i: numbers of the lane and of the bar among those not in the sums yet.
         bar: number of the bar.
         rates: (n_bars, N_RATE_COLUMNS).
-        scratch: the scratch values as ``account_lanes`` left them, read.
+        recent: the rows as ``account_lanes`` left them, read.
         sums: see ``return_sums``.
     """
     r = i * ROW + b
     return_ = return_by(
-        scratch[LAST_EQUITY + ROW + r], scratch[LAST_EQUITY + r], scratch[LAST_INVERSE + r]
+        recent[LAST_EQUITY + ROW + r], recent[LAST_EQUITY + r], recent[LAST_INVERSE + r]
     )
     return next_sums(return_ - rates[bar, RISK_FREE], rates[bar, BENCHMARK], sums)
 
@@ -228,17 +243,17 @@ def put_fall_sums(
 
 
 @jit_lanes
-def add_fall(b: Index, i: Index, scratch: FloatArray, falls: FallSums) -> FallSums:
+def add_fall(b: Index, i: Index, recent: FloatArray, falls: FallSums) -> FallSums:
     """What ``fall_sums`` returns after one more bar.
 
     Args:
         b, i: numbers of the lane and of the bar among those not in the sums yet.
-        scratch: the scratch values as ``account_lanes`` left them, read.
+        recent: the rows as ``account_lanes`` left them, read.
         falls: see ``fall_sums``.
     """
     peak, inverse_peak, deepest, squares, under, most, exposures, equities = falls
     r = (i + ONE) * ROW + b
-    equity, inverse = scratch[LAST_EQUITY + r], scratch[LAST_INVERSE + r]
+    equity, inverse = recent[LAST_EQUITY + r], recent[LAST_INVERSE + r]
     inverse_peak = inverse if equity > peak else inverse_peak
     peak = larger(equity, peak)
     fall = drawdown_by(equity, peak, inverse_peak)
@@ -250,6 +265,6 @@ def add_fall(b: Index, i: Index, scratch: FloatArray, falls: FallSums) -> FallSu
         squares,
         under,
         most,
-        exposures + scratch[LAST_EXPOSURE + r],
+        exposures + recent[LAST_EXPOSURE + r],
         equities + equity,
     )

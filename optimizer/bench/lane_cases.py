@@ -53,6 +53,7 @@ class _Block:
     positions: FloatArray = field(init=False)
     parameters: FloatArray = field(init=False)
     scratch: FloatArray = field(init=False)
+    recent: FloatArray = field(init=False)
     values: FloatArray = field(init=False)
     ranks: FloatArray = field(init=False)
     prices: FloatArray = field(init=False)
@@ -76,6 +77,7 @@ class _Block:
         self.positions = zeros((n * int(layout.POSITION_BLOCK),))
         self.parameters = zeros((int(layout.PARAMETER_BLOCK),))
         self.scratch = zeros((layout.SCRATCH_SIZE,))
+        self.recent = zeros((layout.RECENT_SIZE,))
         self.values = zeros((n, layout.STRIDE))
         self.values[:] = rng.uniform(0.0, 9_000.0, self.values.shape)
         self.ranks = zeros((n * int(layout.RANK_BLOCK),))
@@ -152,7 +154,7 @@ class _Block:
                 (layout.LAST_INVERSE, 9.9e-6, 1.01e-5),
                 (layout.LAST_EXPOSURE, 0.4, 0.9),
             ):
-                fill(self.scratch, int(offset) + i * layout.STRIDE, low, high)
+                fill(self.recent, int(offset) + i * layout.STRIDE, low, high)
         for s in range(n):
             at = s * int(layout.POSITION_BLOCK)
             for offset, low, high in (
@@ -329,7 +331,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         "bar x set",
         1,
         account_lanes,
-        (zero, zero, b.state, b.scratch, 0.94),
+        (zero, zero, b.state, b.scratch, b.recent, 0.94),
     )
     b = _Block(1)
     summed = np.uint64(layout.SUMMED_BARS)
@@ -338,7 +340,7 @@ def lane_cases(n_symbols: int) -> list[Case]:
         "bar x set",
         layout.SUMMED_BARS,
         sum_bars,
-        (zero, layout.SUMMED_BARS - 1, summed, EVERY_BAR, b.rates, b.state, b.scratch),
+        (zero, layout.SUMMED_BARS - 1, summed, EVERY_BAR, b.rates, b.state, b.scratch, b.recent),
     )
     b = _Block(n_symbols)
     add(

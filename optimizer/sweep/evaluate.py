@@ -75,13 +75,14 @@ class Accounts:
         lanes: shape (n_blocks, N_LANE_ROWS, STRIDE), see ``kernels.layout``.
         positions: (n_blocks * n_symbols * POSITION_BLOCK,).
         pending: (n_blocks, n_symbols), which parts of an order any lane has pending.
-        scratch, values, ranks: see ``kernels.simulation.simulate``.
+        scratch, recent, values, ranks: see ``kernels.simulation.simulate``.
     """
 
     lanes: FloatArray
     positions: FloatArray
     pending: MaskArray
     scratch: FloatArray
+    recent: FloatArray
     values: FloatArray | None
     ranks: FloatArray
 
@@ -107,6 +108,7 @@ class Accounts:
             positions.reshape(-1),
             np.zeros((n_blocks, n_symbols), dtype=np.uint8),
             layout.aligned_zeros((layout.SCRATCH_SIZE,)),
+            layout.aligned_zeros((layout.RECENT_SIZE,)),
             None
             if inputs.correlations is None
             else layout.aligned_zeros((n_symbols, layout.STRIDE)),
@@ -199,6 +201,7 @@ def walk(
         accounts.positions,
         accounts.pending,
         accounts.scratch,
+        accounts.recent,
         accounts.values,
         accounts.ranks,
         rules.sizing,

@@ -177,43 +177,39 @@ def lay_out_blocks(
     if any(tile.strategy.regime_values for tile in tiles):
         features = _with_probabilities(tiles, [c for _, c in rows], features, models, regimes)
     order: list[IntArray] = [np.empty(0, dtype=np.int64)] * len(tiles)
-    parts: list[tuple[FloatArray, ColumnArray]] = []
+    parameters: list[FloatArray] = []
+    columns: list[ColumnArray] = []
     strategies: list[Strategy] = []
     at = 0
     for _, members in sorted(groups.items()):
-        parameters = np.concatenate([rows[i][0] for i in members], axis=1)
-        columns = np.concatenate([rows[i][1] for i in members], axis=1)
-        n_lanes = parameters.shape[1]
-        sequence = _side_by_side(parameters, columns)
-        parameters, columns = parameters[:, sequence], columns[:, sequence]
+        given = np.concatenate([rows[i][0] for i in members], axis=1)
+        read = np.concatenate([rows[i][1] for i in members], axis=1)
+        n_lanes = given.shape[1]
+        sequence = _side_by_side(given, read)
         places = np.empty(n_lanes, dtype=np.int64)
         places[sequence] = np.arange(at, at + n_lanes)
         start = 0
         for i in members:
             order[i] = places[start : start + tiles[i].n_lanes]
             start += tiles[i].n_lanes
-        padding = -n_lanes % layout.LANES
         # The last lane again: a block is always full, and padding changes no column.
-        parts.append(
-            (
-                np.pad(parameters, ((0, 0), (0, padding)), mode="edge"),
-                np.pad(columns, ((0, 0), (0, padding)), mode="edge"),
-            )
-        )
-        strategies += [tiles[members[0]].strategy] * ((n_lanes + padding) // layout.LANES)
-        at += n_lanes + padding
-    parameters = _blocked(np.concatenate([p for p, _ in parts], axis=1))
-    columns = _blocked(np.concatenate([c for _, c in parts], axis=1))
+        padded = np.append(sequence, np.repeat(sequence[-1:], -n_lanes % layout.LANES))
+        parameters.append(_blocked(given, padded))
+        columns.append(_blocked(read, padded))
+        strategies += [tiles[members[0]].strategy] * (len(padded) // layout.LANES)
+        at += len(padded)
     codes = np.stack([regimes[key].codes for key in models], axis=1)
     codes.flags.writeable = False
+    blocks = np.concatenate(columns) if len(columns) > 1 else columns[0]
+    same, runs = _alike_in_blocks(blocks)
     return LaneBlocks(
         strategies=tuple(strategies),
         codes=np.array([strategy.code for strategy in strategies]),
-        same=_same(columns),
-        runs=_runs(columns),
-        columns=columns,
+        same=same,
+        runs=runs,
+        columns=blocks,
         features=features,
-        parameters=parameters,
+        parameters=np.concatenate(parameters) if len(parameters) > 1 else parameters[0],
         regimes=codes,
         order=tuple(order),
     )
@@ -255,15 +251,20 @@ def _with_probabilities(
     return wide
 
 
-_SIGNAL, _USER = row_of(layout.SIGNAL_0), row_of(layout.USER_FEATURE_0)
-_FEATURE_ROWS = [*range(row_of(layout.VOLATILITY_COLUMN)), *range(_USER, layout.N_COLUMN_ROWS)]
+_SIGNAL, _VOLATILITY = row_of(layout.SIGNAL_0), row_of(layout.VOLATILITY_COLUMN)
+_REGIME = row_of(layout.REGIME_COLUMN)
+
+
+def _varying(rows: ColumnArray | FloatArray) -> list[int]:
+    """The rows whose lanes are not all the same."""
+    return np.flatnonzero((rows != rows[:, :1]).any(axis=1)).tolist()
 
 
 def _side_by_side(parameters: FloatArray, columns: ColumnArray) -> IntArray:
     """The lanes sorted so that those with the same features, then with the same signal, are neighbours.
 
-    A block of such lanes reads each feature once, and mostly does the same. So blocks whose lanes all read
-    the same come first, as many as there can be, and what is left of each kind shares the others.
+    A block of such lanes reads each feature once, and mostly does the same. So blocks whose lanes all
+    read the same come first, as many as there can be, and what is left of each kind shares the others.
 
     Args:
         parameters, columns: the rows of each lane.
@@ -271,56 +272,54 @@ def _side_by_side(parameters: FloatArray, columns: ColumnArray) -> IntArray:
     Returns:
         (n_lanes,), the lane that comes first, and so on; lanes that are alike keep their order.
     """
-    features = columns[_FEATURE_ROWS]
-    read = columns[[row_of(layout.VOLATILITY_COLUMN), row_of(layout.REGIME_COLUMN)]]
-    sharpe = parameters[row_of(layout.SCORE_SHARPE)]
-    keys = [*features, *read, sharpe, *parameters[_SIGNAL:]]
-    vary = [key for key in keys if (key != key[0]).any()]
     n_lanes = parameters.shape[1]
+    varying = _varying(columns)
+    features = [row for row in varying if row not in (_VOLATILITY, _REGIME)]
+    read = [columns[row] for row in (*features, *(row for row in varying if row not in features))]
+    sharpe = row_of(layout.SCORE_SHARPE)
+    signal = parameters[[sharpe, *range(_SIGNAL, len(parameters))]]
+    keys = [*read, *(signal[row] for row in _varying(signal))]
     # The last key of a lexsort counts most.
-    sequence = np.lexsort(vary[::-1]) if vary else np.arange(n_lanes)
-    lane = np.arange(n_lanes)
-    new = np.zeros(n_lanes, dtype=np.bool_)
-    new[:1] = True
-    for key in (*features, *read):
-        new[1:] |= np.diff(key[sequence]) != 0
-    firsts = lane[new]
-    kind = np.cumsum(new) - 1
-    fills = np.diff(firsts, append=n_lanes) // layout.LANES * layout.LANES
-    whole = lane - firsts[kind] < fills[kind]
+    sequence = np.lexsort(keys[::-1]) if keys else np.arange(n_lanes)
+    if not read:
+        return sequence
+    begins = np.zeros(n_lanes, dtype=np.bool_)
+    begins[0] = True
+    for key in read:
+        begins[1:] |= np.diff(key[sequence]) != 0
+    firsts = np.flatnonzero(begins)
+    kind = np.cumsum(begins) - 1
+    in_whole_blocks = np.diff(firsts, append=n_lanes) // layout.LANES * layout.LANES
+    whole = np.arange(n_lanes) - firsts[kind] < in_whole_blocks[kind]
     return np.concatenate([sequence[whole], sequence[~whole]])
 
 
-def _same(columns: ColumnArray) -> ByteArray:
-    """What all lanes of each block read alike, as bits."""
-    lanes = columns[:, :, : layout.LANES]
-    alike = (lanes == lanes[:, :, :1]).all(axis=2)
-    same = np.where(alike[:, _FEATURE_ROWS].all(axis=1), layout.SAME_FEATURES, 0)
-    same |= np.where(alike[:, row_of(layout.VOLATILITY_COLUMN)], layout.SAME_VOLATILITY, 0)
-    same |= np.where(alike[:, row_of(layout.REGIME_COLUMN)], layout.SAME_REGIME, 0)
-    return same.astype(np.uint8)
-
-
-def _runs(columns: ColumnArray) -> ColumnArray:
-    """Where the runs of lanes with the same features begin in each block."""
-    lanes = columns[:, _FEATURE_ROWS, : layout.LANES]
-    begins = (lanes[:, :, 1:] != lanes[:, :, :-1]).any(axis=1)
+def _alike_in_blocks(columns: ColumnArray) -> tuple[ByteArray, ColumnArray]:
+    """What all lanes of each block read alike, and its runs; see ``kernels.simulation.simulate``."""
+    numbers = np.flatnonzero(columns.any(axis=(0, 2)))
+    rows = columns[:, numbers, : layout.LANES]
+    features = (numbers != _VOLATILITY) & (numbers != _REGIME)
+    changes = rows[:, :, 1:] != rows[:, :, :-1]
+    begins = changes[:, features].any(axis=1)
+    same = np.full(len(columns), layout.ALL_SAME, dtype=np.uint8)
+    same[begins.any(axis=1)] -= layout.SAME_FEATURES
+    for row, bit in ((_VOLATILITY, layout.SAME_VOLATILITY), (_REGIME, layout.SAME_REGIME)):
+        same[changes[:, numbers == row].any(axis=(1, 2))] -= bit
     runs = np.full((len(columns), layout.MOST_RUNS + 1), layout.LANES, dtype=np.uint64)
     few = begins.sum(axis=1) < layout.MOST_RUNS
     runs[few, 0] = 0
     block, before = np.nonzero(begins & few[:, np.newaxis])
-    number = np.cumsum(begins, axis=1)
-    runs[block, number[block, before]] = before + 1
-    return runs
+    runs[block, np.cumsum(begins, axis=1)[block, before]] = before + 1
+    return same, runs
 
 
-def _blocked(rows: Any) -> Any:
-    """(n_rows, n_lanes) as (n_blocks, n_rows, STRIDE)."""
-    n_rows, n_lanes = rows.shape
-    blocks = layout.aligned_zeros((n_lanes // layout.LANES, n_rows, layout.STRIDE), rows.dtype)
+def _blocked(rows: Any, lanes: IntArray) -> Any:
+    """Some lanes of (n_rows, n_lanes), each block full, as (n_blocks, n_rows, STRIDE)."""
+    n_rows, n_blocks = len(rows), len(lanes) // layout.LANES
+    blocks = layout.aligned_zeros((n_blocks, n_rows, layout.STRIDE), rows.dtype)
     # Rows that no lane uses are not written: memory that is never touched is never taken.
     used = n_rows - int(np.argmax(np.append(rows.any(axis=1)[::-1], True)))
     blocks[:, :used, : layout.LANES] = (
-        rows[:used].reshape(used, len(blocks), layout.LANES).transpose(1, 0, 2)
+        rows[:used, lanes].reshape(used, n_blocks, layout.LANES).transpose(1, 0, 2)
     )
     return blocks

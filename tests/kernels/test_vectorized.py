@@ -64,8 +64,8 @@ def kernels(
     )
     entry = (BARS, BARS, BARS, TRADED, BARS, VOLATILITIES, BARS, BARS, COLUMNS, ROWS, ROWS, ROWS)
     return {
-        "account": (account_lanes, (U64, U64, ROWS, ROWS, F64)),
-        "sum": (sum_bars, (U64, I64, U64, COUNTED, BARS, ROWS, ROWS)),
+        "account": (account_lanes, (U64, U64, ROWS, ROWS, ROWS, F64)),
+        "sum": (sum_bars, (U64, I64, U64, COUNTED, BARS, ROWS, ROWS, ROWS)),
         "carry": (
             carry_lanes,
             (U64, I64, BARS, BARS, BARS, BARS, ROWS, ROWS, ROWS, short, extended),

@@ -193,6 +193,30 @@ def _signal_rows(chosen: ParameterSet) -> tuple[float, float]:
     return chosen.thresholds[0], 1.0 / sqrt(chosen.lookback)
 
 
+def _same(block: Sequence[Lane]) -> int:
+    """What all lanes of a block read alike, as bits."""
+    same = 0
+    for places, bit in (
+        ((0, 1), layout.SAME_FEATURES),
+        ((2,), layout.SAME_VOLATILITY),
+        ((3,), layout.SAME_REGIME),
+    ):
+        if len({tuple(lane.columns[place] for place in places) for lane in block}) == 1:
+            same |= bit
+    return same
+
+
+def _runs(block: Sequence[Lane]) -> list[int]:
+    """Where the runs of lanes with the same features begin, and LANES to the end of the row."""
+    starts = [0]
+    for b in range(1, len(block)):
+        if block[b].columns[:2] != block[b - 1].columns[:2]:
+            starts.append(b)
+    if len(starts) > layout.MOST_RUNS:
+        starts = []
+    return starts + [layout.LANES] * (layout.MOST_RUNS + 1 - len(starts))
+
+
 def instrument_table(rules: Rules, n_symbols: int) -> FloatArray:
     """The instruments of the rules as the kernels take them."""
     table = np.zeros((n_symbols, layout.N_INSTRUMENT_COLUMNS))
@@ -236,7 +260,8 @@ class Sweep:
         n_blocks, n_symbols = len(blocks), inputs.n_symbols
         self.instruments = instrument_table(rules, n_symbols)
         self.strategies = np.array([CODES[b[0].chosen.strategy] for b in blocks], dtype=np.int64)
-        self.shared = np.array([len({lane.columns for lane in b}) == 1 for b in blocks])
+        self.same = np.array([_same(block) for block in blocks], dtype=np.uint8)
+        self.runs = np.array([_runs(block) for block in blocks], dtype=np.uint64)
         self.limited = any(lane.chosen.max_positions < inf for b in blocks for lane in b)
         plain = rules.sizing == "kelly" and rules.allocation == "additions" and not self.limited
         interest = bool(np.asarray(inputs.rates)[:, layout.CREDIT].any())
@@ -302,13 +327,15 @@ class Sweep:
             np.asarray(inputs.payments),
             np.asarray(inputs.counted),
             self.strategies,
-            self.shared,
+            self.same,
+            self.runs,
             self.columns.reshape(-1),
             self.parameters.reshape(-1),
             self.state.reshape(-1),
             self.positions.reshape(-1),
             self.pending,
             np.full(layout.SCRATCH_SIZE, np.nan),
+            np.full(layout.RECENT_SIZE, np.nan),
             values,
             np.full(n_ranked * int(layout.RANK_BLOCK), np.nan),
             SIZINGS.index(rules.sizing),
