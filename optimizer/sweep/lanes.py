@@ -182,8 +182,8 @@ def lay_out_blocks(
     strategies: list[Strategy] = []
     at = 0
     for _, members in sorted(groups.items()):
-        given = np.concatenate([rows[i][0] for i in members], axis=1)
-        read = np.concatenate([rows[i][1] for i in members], axis=1)
+        given = _joined([rows[i][0] for i in members], 1)
+        read = _joined([rows[i][1] for i in members], 1)
         n_lanes = given.shape[1]
         sequence = _side_by_side(given, read)
         places = np.empty(n_lanes, dtype=np.int64)
@@ -200,7 +200,7 @@ def lay_out_blocks(
         at += len(padded)
     codes = np.stack([regimes[key].codes for key in models], axis=1)
     codes.flags.writeable = False
-    blocks = np.concatenate(columns) if len(columns) > 1 else columns[0]
+    blocks = _joined(columns, 0)
     same, runs = _alike_in_blocks(blocks)
     return LaneBlocks(
         strategies=tuple(strategies),
@@ -209,7 +209,7 @@ def lay_out_blocks(
         runs=runs,
         columns=blocks,
         features=features,
-        parameters=np.concatenate(parameters) if len(parameters) > 1 else parameters[0],
+        parameters=_joined(parameters, 0),
         regimes=codes,
         order=tuple(order),
     )
@@ -253,6 +253,11 @@ def _with_probabilities(
 
 _SIGNAL, _VOLATILITY = row_of(layout.SIGNAL_0), row_of(layout.VOLATILITY_COLUMN)
 _REGIME = row_of(layout.REGIME_COLUMN)
+
+
+def _joined(parts: Sequence[Any], axis: int) -> Any:
+    """The parts as one array, without a copy where there is only one."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
 
 
 def _varying(rows: ColumnArray | FloatArray) -> list[int]:
@@ -315,11 +320,9 @@ def _alike_in_blocks(columns: ColumnArray) -> tuple[ByteArray, ColumnArray]:
 
 def _blocked(rows: Any, lanes: IntArray) -> Any:
     """Some lanes of (n_rows, n_lanes), each block full, as (n_blocks, n_rows, STRIDE)."""
-    n_rows, n_blocks = len(rows), len(lanes) // layout.LANES
-    blocks = layout.aligned_zeros((n_blocks, n_rows, layout.STRIDE), rows.dtype)
-    # Rows that no lane uses are not written: memory that is never touched is never taken.
-    used = n_rows - int(np.argmax(np.append(rows.any(axis=1)[::-1], True)))
-    blocks[:, :used, : layout.LANES] = (
-        rows[:used, lanes].reshape(used, n_blocks, layout.LANES).transpose(1, 0, 2)
-    )
+    n_blocks = len(lanes) // layout.LANES
+    blocks = layout.aligned_zeros((n_blocks, len(rows), layout.STRIDE), rows.dtype)
+    # Rows of zeros are not written: memory that is never touched is never taken.
+    for row in np.flatnonzero(rows.any(axis=1)):
+        blocks[:, row, : layout.LANES] = rows[row, lanes].reshape(n_blocks, layout.LANES)
     return blocks
