@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from kernels._linked import LINKED, ApartCompiler, TwoFormDispatcher
+from kernels._linked import LINKED, TwoFormDispatcher
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -57,12 +57,7 @@ def jit_borrowing(function: F) -> F:
         The compiled function.
     """
     # `_nrt` is an option of numba that its type stubs leave out.
-    options: dict[str, Any] = {
-        **_OPTIONS,
-        "_nrt": False,
-        "forceinline": True,
-        "pipeline_class": ApartCompiler,
-    }
+    options: dict[str, Any] = {**_OPTIONS, "_nrt": False, "forceinline": True}
     return cast(F, numba.njit(**options)(function))
 
 

@@ -71,32 +71,6 @@ class _LinkOnly(FunctionPass):
         return False
 
 
-@register_pass(mutates_CFG=False, analysis_only=True)  # type: ignore[no-untyped-call]
-class _ApartArrays(FunctionPass):
-    """Tell LLVM that no two arrays among the arguments overlap."""
-
-    _name = "apart_arrays"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)  # type: ignore[no-untyped-call]
-
-    def run_pass(self, state: Any) -> bool:
-        state.flags.noalias = True
-        return False
-
-
-class ApartCompiler(CompilerBase):
-    """numba's compiler, for a function none of whose arrays overlap another that it writes."""
-
-    def define_pipelines(self) -> list[Any]:
-        """The passes of numba, with the promise among the first."""
-        builder: Any = DefaultPassBuilder
-        passes = builder.define_nopython_pipeline(self.state)
-        passes.add_pass_after(_ApartArrays, TranslateByteCode)
-        passes.finalize()
-        return [passes]
-
-
 class LinkedCompiler(CompilerBase):
     """numba's compiler, for a function that only compiled code calls."""
 

@@ -177,8 +177,8 @@ def lay_out_blocks(
     if any(tile.strategy.regime_values for tile in tiles):
         features = _with_probabilities(tiles, [c for _, c in rows], features, models, regimes)
     order: list[IntArray] = [np.empty(0, dtype=np.int64)] * len(tiles)
-    parameters: list[FloatArray] = []
-    columns: list[ColumnArray] = []
+    given_blocks: list[FloatArray] = []
+    column_blocks: list[ColumnArray] = []
     strategies: list[Strategy] = []
     at = 0
     for _, members in sorted(groups.items()):
@@ -194,13 +194,13 @@ def lay_out_blocks(
             start += tiles[i].n_lanes
         # The last lane again: a block is always full, and padding changes no column.
         padded = np.append(sequence, np.repeat(sequence[-1:], -n_lanes % layout.LANES))
-        parameters.append(_blocked(given, padded))
-        columns.append(_blocked(read, padded))
+        given_blocks.append(_blocked(given, padded))
+        column_blocks.append(_blocked(read, padded))
         strategies += [tiles[members[0]].strategy] * (len(padded) // layout.LANES)
         at += len(padded)
     codes = np.stack([regimes[key].codes for key in models], axis=1)
     codes.flags.writeable = False
-    blocks = _joined(columns, 0)
+    blocks = _joined(column_blocks, 0)
     same, runs = _alike_in_blocks(blocks)
     return LaneBlocks(
         strategies=tuple(strategies),
@@ -209,7 +209,7 @@ def lay_out_blocks(
         runs=runs,
         columns=blocks,
         features=features,
-        parameters=_joined(parameters, 0),
+        parameters=_joined(given_blocks, 0),
         regimes=codes,
         order=tuple(order),
     )
