@@ -34,6 +34,7 @@ class Case:
         lookbacks, thresholds: (n_sets,) of each parameter set.
         cash, fees, min_size, bars_per_year: of all sets; fees are a fraction of the traded value,
             and a smaller purchase than ``min_size`` units is none.
+        weight: of a symbol that is wanted, a fraction of equity at each close; NaN for all in.
         trials: of a search.
     """
 
@@ -44,7 +45,7 @@ class Case:
             self.lookbacks = file["lookbacks"][::step]
             self.thresholds = file["thresholds"][::step]
             self.first, self.trials = int(file["first"]), int(file["trials"])
-            for name in ("cash", "fees", "min_size", "bars_per_year"):
+            for name in ("cash", "fees", "min_size", "weight", "bars_per_year"):
                 setattr(self, name, float(file[name]))
         self.n_symbols = self.close.shape[1]
         self.n_sets = len(self.lookbacks)
@@ -58,6 +59,7 @@ class Case:
     cash: float
     fees: float
     min_size: float
+    weight: float
     bars_per_year: float
 
     def momentum(self, lookback: int) -> Array:

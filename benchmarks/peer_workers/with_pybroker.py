@@ -16,6 +16,28 @@ pybroker.disable_logging()
 pybroker.disable_progress_bar()
 
 
+def to_weight(
+    ctx: pybroker.ExecContext, case: Case, symbols: list[str], bar: int, weight: float
+) -> None:
+    """Bring a symbol to a weight at the close that it fills at, of the equity there."""
+    closes = case.close[case.first + bar]
+    shares = {position.symbol: float(position.shares) for position in ctx.long_positions()}
+    equity = float(ctx.cash) + sum(
+        held * closes[symbols.index(symbol)] for symbol, held in shares.items()
+    )
+    held = shares.get(ctx.symbol, 0.0)
+    change = weight * equity / closes[symbols.index(ctx.symbol)] - held
+    if weight == 0.0 and held > 0.0:
+        ctx.sell_fill_price = pybroker.PriceType.CLOSE
+        ctx.sell_all_shares()
+    elif change > case.min_size:
+        ctx.buy_fill_price = pybroker.PriceType.CLOSE
+        ctx.buy_shares = change
+    elif change < 0.0 and weight > 0.0:
+        ctx.sell_fill_price = pybroker.PriceType.CLOSE
+        ctx.sell_shares = -change
+
+
 def sweep(case: Case, engine: str) -> Array:
     """Each set by ``backtest``."""
     symbols = [f"S{s:02d}" for s in range(case.n_symbols)]
@@ -56,7 +78,10 @@ def sweep(case: Case, engine: str) -> Array:
             if bar == len(momentum[ctx.symbol]):
                 return
             now = momentum[ctx.symbol][bar]
-            if now > threshold:
+            if not np.isnan(case.weight):
+                if abs(now) > threshold:
+                    to_weight(ctx, case, symbols, bar, case.weight if now > 0.0 else 0.0)
+            elif now > threshold:
                 cash = float(ctx.cash)
                 shares = cash / costs[ctx.symbol][bar]
                 if shares > case.min_size and ctx.long_pos() is None:

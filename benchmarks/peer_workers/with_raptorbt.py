@@ -54,7 +54,7 @@ def w2(case: Case, engine: str) -> Array:
         instruments = [
             (times, *prices[s], entries[i, s], exits[i, s], 1, 1.0, f"S{s:02d}") for s in symbols
         ]
-        result = raptorbt.run_portfolio_backtest(instruments, config, allocation="full")
+        result = raptorbt.run_portfolio_backtest(instruments, config)
         rows.append(_row(result.metrics))
     return np.array(rows)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 
-import numba as nb
 import numpy as np
 import optuna
 import vectorbt as vbt
@@ -17,21 +16,18 @@ CHUNK_SETS = 100
 gc.freeze()  # what the imports made is never garbage: the collections below are then quick
 
 
-def from_signals(case: Case, engine: str, start: int, stop: int) -> Array:
-    """Final value, Sharpe and drawdown of some sets."""
+def results(case: Case, portfolio: vbt.Portfolio) -> Array:
+    """Final value, Sharpe and drawdown of each set."""
+    returns = portfolio.get_returns_acc(year_freq=f"{case.bars_per_year} days")
+    columns = (portfolio.final_value(), returns.sharpe_ratio(), -returns.max_drawdown())
+    return np.stack([np.atleast_1d(np.asarray(column)) for column in columns], axis=1)
+
+
+def all_in(case: Case, engine: str, start: int, stop: int) -> Array:
+    """Some sets that put all their money into one symbol, or none."""
     entries, exits = case.signals(start, stop)
-    close = case.close[case.first :]
-    options = {}
-    if case.n_symbols > 1:
-        close = np.tile(close, stop - start)
-        groups = np.repeat(np.arange(stop - start), case.n_symbols)
-        options = {
-            "group_by": groups,
-            "cash_sharing": True,
-            "call_seq": buys_first(exits, case.n_symbols),
-        }
     portfolio = vbt.Portfolio.from_signals(
-        close,
+        case.close[case.first :],
         entries,
         exits,
         fees=case.fees,
@@ -39,37 +35,35 @@ def from_signals(case: Case, engine: str, start: int, stop: int) -> Array:
         min_size=case.min_size,
         freq="1D",
         engine=engine,
-        **options,
     )
-    returns = portfolio.get_returns_acc(year_freq=f"{case.bars_per_year} days")
-    columns = (portfolio.final_value(), returns.sharpe_ratio(), -returns.max_drawdown())
-    return np.stack([np.atleast_1d(np.asarray(column)) for column in columns], axis=1)
+    return results(case, portfolio)
 
 
-@nb.njit(cache=True)
-def buys_first(exits: Array, n_symbols: int) -> Array:
-    """Order of the symbols of each set and bar: those that may buy, then those that sell.
-
-    So no order spends what a sale of the same bar brings.
-    """
-    n_bars, n_columns = exits.shape
-    order = np.empty((n_columns, n_bars), dtype=np.int64).T
-    for first in range(0, n_columns, n_symbols):
-        for t in range(n_bars):
-            at = first
-            for sells in (False, True):
-                for s in range(n_symbols):
-                    if exits[t, first + s] == sells:
-                        order[t, at] = s
-                        at += 1
-    return order
+def by_weight(case: Case, engine: str, start: int, stop: int) -> Array:
+    """Some sets whose symbols share cash, sales before purchases."""
+    entries, exits = case.signals(start, stop)
+    portfolio = vbt.Portfolio.from_orders(
+        np.tile(case.close[case.first :], stop - start),
+        np.where(entries, case.weight, np.where(exits, 0.0, np.nan)),
+        size_type="targetpercent",
+        fees=case.fees,
+        init_cash=case.cash,
+        min_size=case.min_size,
+        freq="1D",
+        engine=engine,
+        group_by=np.repeat(np.arange(stop - start), case.n_symbols),
+        cash_sharing=True,
+        call_seq="auto",
+    )
+    return results(case, portfolio)
 
 
 def sweep(case: Case, engine: str) -> Array:
     """All sets of a case."""
+    one = all_in if np.isnan(case.weight) else by_weight
     parts = []
     for start in range(0, case.n_sets, CHUNK_SETS):
-        parts.append(from_signals(case, engine, start, min(start + CHUNK_SETS, case.n_sets)))
+        parts.append(one(case, engine, start, min(start + CHUNK_SETS, case.n_sets)))
         if (
             start // CHUNK_SETS % 10 == 9
         ):  # a portfolio with its caches is a cycle, of 30 MB and more
@@ -88,7 +82,7 @@ def tpe(case: Case, engine: str) -> Array:
     def objective(trial: optuna.Trial) -> float:
         case.lookbacks = np.array([trial.suggest_int("lookback", *bars)])
         case.thresholds = np.array([trial.suggest_float("threshold", low, high)])
-        return float(from_signals(case, engine, 0, 1)[0, 1])
+        return float(all_in(case, engine, 0, 1)[0, 1])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
