@@ -11,7 +11,7 @@ from kernels.lanes.accounts import account_lanes, carry_lanes, open_lanes
 from kernels.lanes.correlations import rho_lanes
 from kernels.lanes.decisions import decide_lanes
 from kernels.lanes.entries import enter_lanes, level_lanes
-from kernels.lanes.fills import any_pending, fill_lanes
+from kernels.lanes.fills import fill_lanes, pending_lanes
 from kernels.lanes.marks import mark_lanes
 from kernels.lanes.signals import block_signals
 from kernels.lanes.stops import end_lanes, margin_lanes, stop_lanes
@@ -212,7 +212,7 @@ def simulate(
                 )  # fmt: skip
                 if entries is not None:
                     level_lanes(k, t, closes, atrs, parameters, positions, pending, entry, short)
-                if close_fill is not None and any_pending(k, pending):
+                if close_fill is not None and pending_lanes(k, pending):
                     fill_lanes(
                         k, t, t, closes, traded, volumes, volatilities, atrs, instruments, columns,
                         parameters, state, positions, pending, scratch, leverage, fills, fees, entered,

@@ -40,7 +40,7 @@ from kernels.risk import larger, reducing_part
 
 
 @jit_lanes
-def any_pending(k: Index, pending: ByteArray) -> bool:
+def pending_lanes(k: Index, pending: ByteArray) -> bool:
     """Whether any lane of block ``k`` has an order pending.
 
     Args:

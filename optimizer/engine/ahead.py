@@ -87,6 +87,7 @@ _ARGUMENTS = {
     "positions": _ROWS,
     "pending": types.Array(types.uint8, 2, "C"),
     "scratch": _ROWS,
+    "recent": _ROWS,
     "ranks": _ROWS,
     "strategy": _I64,
     "same": types.uint8,
