@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from optimizer.study_file.load import load_study
     from optimizer.study_file.study import study_from_dict
     from optimizer.sweep.backtest_result import BacktestResult
+    from optimizer.trading.book_orders import book_orders
     from optimizer.trading.drift import Drift, drift
     from optimizer.trading.orders import next_orders
     from optimizer.types import Bars
@@ -101,6 +102,7 @@ __all__ = [
     "StudyResult",
     "backtest",
     "bars_from_frame",
+    "book_orders",
     "calibrate",
     "combine",
     "compare_studies",
@@ -150,6 +152,7 @@ __all__ = [
 _HOMES = {
     "backtest": "optimizer.review.backtest",
     "bars_from_frame": "optimizer.bars.frames",
+    "book_orders": "optimizer.trading.book_orders",
     "calibrate": "optimizer.search.calibrate",
     "combine": "optimizer.search.combine",
     "compare_studies": "optimizer.review.compare",

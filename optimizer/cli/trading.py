@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -17,6 +18,9 @@ from optimizer.errors import DataError
 from optimizer.text import counted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from optimizer.trading.book_orders import BookOrders
     from optimizer.trading.orders import NextOrders
 
 NewestBars = Annotated[
@@ -54,61 +58,105 @@ def orders(
     trust: Trust = False,
 ) -> None:
     """Show the orders of the next open, each with its reason, and why others are not placed."""
+    from optimizer.review.exported import whole_book
+    from optimizer.trading.book_orders import BookOrders, book_orders
     from optimizer.trading.history import revisions_text
     from optimizer.trading.orders import next_orders
 
     if as_json and as_csv:
         raise DataError("orders: give one of --json and --csv")
     command_state.quiet = as_json or as_csv
-    found = next_orders(
-        file,
-        number=number,
-        data=data,
-        positions=positions,
-        cash=cash,
-        state=state,
-        accept_revisions=accept_revisions,
-        trust=trust,
-    )
+    found: NextOrders | BookOrders
+    if whole_book(file, number) is not None:
+        if positions is not None or cash is not None:
+            raise DataError(
+                f"{file}: --positions and --cash are of one account, and each member has its own: give"
+                " those of all members with --state FILE, or name a member with --set"
+            )
+        found = book_orders(
+            file, data=data, state=state, accept_revisions=accept_revisions, trust=trust
+        )
+    else:
+        found = next_orders(
+            file,
+            number=number,
+            data=data,
+            positions=positions,
+            cash=cash,
+            state=state,
+            accept_revisions=accept_revisions,
+            trust=trust,
+        )
     if found.history.revised:
         say_error(f"history was revised: {revisions_text(found.history)}", style="yellow")
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     elif as_csv:
-        found.table.assign(time=str(found.time)).to_csv(sys.stdout, index=False)
+        table = found.whole_table if isinstance(found, BookOrders) else found.table
+        table.assign(time=str(found.time)).to_csv(sys.stdout, index=False)
+    elif isinstance(found, BookOrders):
+        _show_book(found)
     else:
         _show(found)
 
 
-def _show(found: NextOrders) -> None:
+def _decided(found: NextOrders | BookOrders) -> str:
     from optimizer.bars.times import time_text
 
     new = f"{counted(found.history.n_new, 'bar')} after the study's"
-    say(
-        f"set {found.number} of {found.study}: decided at the close of {time_text(found.time)} ({new}),"
-        f" for the next open; regime {found.regime}"
-    )
+    return f"decided at the close of {time_text(found.time)} ({new}), for the next open"
+
+
+def _show(found: NextOrders) -> None:
+    say(f"set {found.number} of {found.study}: {_decided(found)}; regime {found.regime}")
     whose = "the backtest's account" if found.simulated else "your account"
     say(f"{whose}: equity {found.equity:,.2f}, cash {found.account.cash:,.2f}")
+    _show_orders(found.table)
+
+
+def _show_book(found: BookOrders) -> None:
+    say(f"{found.name}, {len(found.members)} members: {_decided(found)}")
+    whose = "the backtest's accounts" if found.simulated else "your accounts"
+    say(f"{whose}: equity {found.equity:,.2f}, cash {found.cash:,.2f}")
+    _show_orders(found.table)
+    moved = [f"member {k} {money:+,.2f}" for k, money in enumerate(found.moved, 1) if money]
+    if moved:
+        say(f"money that moves at this close: {', '.join(moved)}")
+    say("all members together:")
+    _show_orders(found.net)
+
+
+def _show_orders(rows: pd.DataFrame) -> None:
+    """Orders as a table, with the columns that they have."""
+    names = [
+        ("member", "member"), ("symbol", "symbol"), ("held", "held"), ("target", "target"),
+        ("quantity", "order"), ("entry", "at"), ("close", "close"), ("value", "value"),
+        ("why", "reason"),
+    ]  # fmt: skip
+    shown = [(name, title) for name, title in names if name in rows]
     table = new_table()
-    for name in ("symbol", "held", "target", "order", "at", "close", "value"):
-        table.add_column(name, justify="left" if name == "symbol" else "right")
-    table.add_column("reason")
-    for row in found.table.to_dict("records"):
-        at = "" if not row["entry"] else row["entry"]
-        if row["level"] == row["level"]:
-            at = f"{at} {row['level']:.10g}"
-        table.add_row(
-            row["symbol"],
-            f"{row['held']:,.10g}",
-            f"{row['target']:,.10g}",
-            f"{row['quantity']:+,.10g}" if row["quantity"] else "-",
-            at or "-",
-            format_cell(row["close"]),
-            f"{row['value']:,.2f}" if row["quantity"] else "-",
-            row["why"] if row["reason"] == "placed" else f"{row['reason']}: {row['why']}",
-        )
+    for name, title in shown:
+        table.add_column(title, justify="left" if name in ("symbol", "why") else "right")
+    for row in rows.to_dict("records"):
+        table.add_row(*(_order_cell(name, row) for name, _ in shown))
     console.print(table)
+
+
+def _order_cell(name: str, row: Mapping[Hashable, Any]) -> str:
+    value = row[name]
+    if name in ("held", "target"):
+        return f"{value:,.10g}"
+    if name == "quantity":
+        return f"{value:+,.10g}" if value else "-"
+    if name == "value":
+        return f"{value:,.2f}" if row["quantity"] else "-"
+    if name == "entry":
+        return (f"{value} {row['level']:.10g}" if row["level"] == row["level"] else value) or "-"
+    if name == "close":
+        return format_cell(value)
+    if name == "why" and row["reason"] != "placed":
+        return f"{row['reason']}: {value}"
+    return str(value)
 
 
 class Brokers(StrEnum):

@@ -72,6 +72,7 @@ class AccountFlow:
         execution: its orders.
         equity: money at each close from the first decision on.
         rejects: how often each reason kept a signal from an order or an order from a fill.
+        decided: the orders of the last close.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class AccountFlow:
         self.execution = execution_container(spec, rules, broker)
         self.equity: list[float] = []
         self.rejects: dict[str, int] = {}
+        self.decided: tuple[Order, ...] = ()
         self._symbols = symbols
         self._rules = rules
         self._ends = ends
@@ -155,6 +157,7 @@ class AccountFlow:
             orders: what was decided; a broker gets it from the flow.
         """
         container, bar, rules = self.container, parts.bar, self._rules
+        self.decided = tuple(orders)
         if not self._by_broker:
             self.execution.submit_orders(orders)
         if self.execution.waiting is not None:
@@ -210,8 +213,21 @@ class AccountFlow:
                 id = correlation_id(self.spec.id, bar.index, self._symbols[s], "reject")
                 rejects.append(self._rejected(id, bar, s, REASONS[reason], ids[s], None, regime.id))
         self._tracer.rejects(rejects)
-        self._tracer.orders(self.spec.id, decisions.orders)
         return decisions.orders
+
+    def replace_decided(self, orders: Sequence[Order]) -> None:
+        """Take other orders in place of those that the last close has decided, before any can fill.
+
+        Args:
+            orders: the orders, at most one a symbol, in the order of the symbols.
+        """
+        self.decided = tuple(orders)
+        if not self._by_broker:
+            self.execution.replace_orders(orders)
+
+    def trace_orders(self) -> None:
+        """Write down the orders of the last close."""
+        self._tracer.orders(self.spec.id, self.decided)
 
     # --- Fills at the open, or at the close ---------------------------------------------------------
 

@@ -198,6 +198,19 @@ class EventFlow:
         self._regimes: dict[str, Regime] = {}
         self._times: list[np.datetime64] = []
 
+    @property
+    def accounts(self) -> Sequence[AccountFlow]:
+        """The containers of each portfolio, in order."""
+        return self._portfolios
+
+    def regime_of(self, one: AccountFlow) -> Regime:
+        """The regime that a portfolio knows at the last bar.
+
+        Args:
+            one: one of ``accounts``.
+        """
+        return self._regimes[one.spec.regime_key]
+
     def extend(
         self,
         rules: Rules,
@@ -235,8 +248,31 @@ class EventFlow:
             raise FlowError(
                 "this flow has a broker: await on_bar_of_broker(bar) in place of on_bar"
             )
+        self.take_bar(bar)
+        self.end_bar(bar)
+
+    def take_bar(self, bar: Bar) -> None:
+        """As ``on_bar``, up to the decisions at the close; until ``end_bar`` others may take their place.
+
+        Args:
+            bar: the one after the bar of the last call.
+
+        Raises:
+            DataError, StrategyError: see ``on_bar``.
+        """
         self._receive(bar)
         self._trade(bar, None)
+
+    def end_bar(self, bar: Bar) -> None:
+        """Write down the orders of a bar, and that it has ended.
+
+        Args:
+            bar: the bar that was taken last.
+        """
+        if bar.index >= self._first:
+            for one in self._portfolios:
+                one.trace_orders()
+            self._tracer.end_bar(bar.index)
 
     async def on_bar_of_broker(self, bar: Bar) -> dict[str, str]:
         """Take the next bar, with the fills that the broker has since the last one; send it the orders.
@@ -255,11 +291,23 @@ class EventFlow:
             StrategyError: the user's code raised; names its line, the bar and the symbol.
             FlowError: there is no broker, or one of its fills is of no order that this flow has sent.
         """
+        await self.take_bar_of_broker(bar)
+        return await self.send_orders(bar)
+
+    async def take_bar_of_broker(self, bar: Bar) -> None:
+        """As ``on_bar_of_broker``, up to the decisions; see ``take_bar``.
+
+        Args:
+            bar: the one after the bar of the last call.
+
+        Raises:
+            DataError, StrategyError, FlowError: see ``on_bar_of_broker``.
+        """
         if self._broker is None:
             raise FlowError("this flow has no broker: give EventFlow one, or call on_bar")
         self._receive(bar)
         if bar.index < self._first:
-            return {}
+            return
         filled: dict[str, list[Fill]] = {one.spec.id: [] for one in self._portfolios}
         for fill in await self._broker.fills():
             if fill.portfolio_id not in filled:
@@ -267,10 +315,22 @@ class EventFlow:
                     f"fill {fill.id} of the broker: no portfolio {fill.portfolio_id} here"
                 )
             filled[fill.portfolio_id].append(fill)
+        self._trade(bar, filled)
+
+    async def send_orders(self, bar: Bar) -> dict[str, str]:
+        """Send the orders of a bar to the broker.
+
+        Args:
+            bar: the bar that was taken last.
+
+        Returns:
+            The broker's reference of each order that was sent, by the order's ID.
+        """
         sent: dict[str, str] = {}
-        for one, orders in zip(self._portfolios, self._trade(bar, filled), strict=True):
-            references = await one.execution.submit_to_real_broker(orders)
-            sent |= dict(zip((order.id for order in orders), references, strict=True))
+        self.end_bar(bar)
+        for one in self._portfolios if bar.index >= self._first else ():
+            references = await one.execution.submit_to_real_broker(one.decided)
+            sent |= dict(zip((order.id for order in one.decided), references, strict=True))
         return sent
 
     def _receive(self, bar: Bar) -> None:
@@ -281,12 +341,10 @@ class EventFlow:
         self._earlier_ranges, self._ranges = self._ranges, self._average_ranges(self._features)
         self._regimes = self._classify(bar)
 
-    def _trade(
-        self, bar: Bar, filled: Mapping[str, Sequence[Fill]] | None
-    ) -> list[tuple[Order, ...]]:
-        """Take the bar through every portfolio; the orders of each."""
+    def _trade(self, bar: Bar, filled: Mapping[str, Sequence[Fill]] | None) -> None:
+        """Take the bar through every portfolio."""
         if bar.index < self._first:
-            return []
+            return
         if bar.index == self._split:
             self._in_sample = tuple(one.container.metrics() for one in self._portfolios)
             for one in self._portfolios:
@@ -310,7 +368,6 @@ class EventFlow:
             refreshed=self.hub.correlation_refreshed,
             matrix=self.hub.get_correlation_matrix(),
         )
-        decided = []
         for one in self._portfolios:
             name = one.spec.strategy.volatility
             now, before = self._features[name], self._before.get(name, self._features[name])
@@ -319,11 +376,8 @@ class EventFlow:
             one.until_decision(parts, earlier, None if filled is None else filled[one.spec.id])
             known = signals.get(one.spec.signal_key)
             given = self._own_signals(one, bar) if known is None else known
-            orders = self._decide(one, parts, given, self._regimes[one.spec.regime_key])
+            orders = self._decide(one, parts, given, self.regime_of(one))
             one.after_decision(parts, Market(bar, bar.close, now, self._ranges), orders)
-            decided.append(orders)
-        self._tracer.end_bar(bar.index)
-        return decided
 
     def _decide(
         self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime

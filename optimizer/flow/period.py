@@ -89,6 +89,16 @@ class Period:
         losing, most = self._losing
         self._losing = losing, max(most, float(rows[row_of(layout.MOST_LOSING)]))
 
+    def move(self, money: float) -> None:
+        """Take money that is paid in, or out if negative, for no return.
+
+        Args:
+            money: money.
+        """
+        self._equity += money
+        self._peak += money
+        self._closed += money
+
     def add_carry(self, earned: float) -> None:
         """Add the carry of a bar.
 

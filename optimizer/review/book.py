@@ -138,13 +138,28 @@ def book_result(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class SimulatedBook:
+    """The members of a combination, simulated.
+
+    Attributes:
+        whole: the book; its inputs and its tile are those of the first member, but for the money.
+        alone: what each member does with its own money alone.
+        together: what each does as a part of the book.
+    """
+
+    whole: Rerun
+    alone: Sequence[BacktestResult]
+    together: Sequence[BacktestResult]
+
+
 def simulate_book(
     file: Path,
     members: Sequence[tuple[Mapping[str, Any], float]],
     rebalance: Schedule,
     data: Path | None,
     trust: bool,
-) -> tuple[Rerun, list[BacktestResult]]:
+) -> SimulatedBook:
     """Simulate the members of a combination together. The caller is within ``naming_export``.
 
     Args:
@@ -155,7 +170,7 @@ def simulate_book(
         trust: approve the strategy files that the exports name, for good.
 
     Returns:
-        The book, and what each member does with its own money alone.
+        What they do.
 
     Raises:
         ExportError: a member cannot be used, or the bars or a strategy are not those of its study.
@@ -185,7 +200,7 @@ def simulate_book(
         )
     book = book_result(first.inputs, results, rebalance)
     inputs = replace(first.inputs, rules=book.rules)
-    return replace(first, inputs=inputs, result=book), own
+    return SimulatedBook(replace(first, inputs=inputs, result=book), own, results)
 
 
 def gross_values(result: BacktestResult) -> FloatArray:

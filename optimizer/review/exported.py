@@ -10,7 +10,12 @@ from typing import Any
 
 from optimizer.errors import BarsweepError, DataError, ExportError, StudyError, StudyFileError
 from optimizer.review.rerun import Terms, missing_parameter
-from optimizer.store.combination import is_combination, member_content
+from optimizer.store.combination import (
+    Combination,
+    checked_combination,
+    is_combination,
+    member_content,
+)
 from optimizer.store.export import checked_export, export_content, read_content
 from optimizer.strategies.approvals import approve, require_approval
 from optimizer.strategies.combined import named_parts
@@ -83,6 +88,21 @@ def read_export(file: Path, number: int | None) -> tuple[dict[str, Any], int, Pa
     if is_combination(content):
         return member_content(file, content, number), 1, base
     return checked_export(content, file), 1 if number is None else number, base
+
+
+def whole_book(file: Path, number: int | None) -> Combination | None:
+    """The combination that a file holds, where the whole of it is asked for; None for any other file.
+
+    Args:
+        file: what ``read_export`` takes.
+        number: the place of a member, from 1, which then is asked for alone.
+
+    Raises:
+        ExportError: the file cannot be used.
+    """
+    if number is None and not file.is_dir() and is_combination(content := read_content(file)):
+        return checked_combination(content, file)
+    return None
 
 
 def open_export(file: Path, number: int | None, data: Path | None, trust: bool) -> ExportedSet:

@@ -10,15 +10,16 @@ from typing import Any
 from optimizer.catalogue import METRICS
 from optimizer.errors import ExportError
 from optimizer.flow.parity import Parity, compare
-from optimizer.flow.prepared import run_flow
+from optimizer.flow.prepared import prepare_flow, run_flow
+from optimizer.flow.sub_accounts import run_sub_accounts
 from optimizer.review.book import BookResult, simulate_book
-from optimizer.review.exported import lacks, naming_export, open_export
+from optimizer.review.exported import lacks, naming_export, open_export, whole_book
 from optimizer.review.rerun import Rerun, Terms, is_held_back, rerun_set, set_study
 from optimizer.selection.record import read_selection
 from optimizer.selection.tried import everything_tried
 from optimizer.selection.verdict import Verdict, judge
-from optimizer.store.combination import Combination, checked_combination, is_combination
-from optimizer.store.export import plain_values, read_content
+from optimizer.store.combination import Combination
+from optimizer.store.export import plain_values
 from optimizer.sweep.backtest_result import BacktestResult
 from optimizer.types import Bars
 
@@ -110,8 +111,8 @@ def replay(
     """
     file = Path(path)
     moved = None if data is None else Path(data)
-    if number is None and not file.is_dir() and is_combination(content := read_content(file)):
-        return _replay_book(file, checked_combination(content, file), moved, events, trust)
+    if (combination := whole_book(file, number)) is not None:
+        return _replay_book(file, combination, moved, events, trust)
     with naming_export(file):
         opened = open_export(file, number, moved, trust)
         chosen, terms, bars = opened.document, opened.terms, opened.bars
@@ -134,31 +135,31 @@ def _replay_book(
     file: Path, combination: Combination, data: Path | None, events: bool, trust: bool
 ) -> Replay:
     """As ``replay``, of a combination."""
-    if events and combination.rebalance != "never":
-        raise ExportError(
-            f"{file}: rebalance = {combination.rebalance}: the event flow moves no money between"
-            " accounts; replay one set of it by events with --set N"
-        )
     members = [(one.export, one.share) for one in combination.members]
     with naming_export(file):
-        again, own = simulate_book(file, members, combination.rebalance, data, trust)
+        simulated = simulate_book(file, members, combination.rebalance, data, trust)
         recorded = {
             "in_sample": combination.in_sample,
             "out_of_sample": combination.out_of_sample,
         }
+        again = simulated.whole
         result, parity = again.result, None
         if lacking := _missing_metric(recorded, result):
             raise ExportError(f"{file}: {lacking} is missing; combine the studies again")
         differences = _differences(recorded, result)
         if events:
             base = file.resolve().parent
-            parities = []
-            for (content, _), one in zip(members, own, strict=True):
+            flows = []
+            for content, _ in members:
                 terms = Terms.of_export(content, base, data)
                 first = terms.first_bar
                 study = set_study(content["sets"][0], terms)
-                flow = run_flow(study, again.inputs.bars, first_bar=first, warm_up=first)
-                parities.append(compare(flow, 0, one))
+                bars = again.inputs.bars
+                flows.append(prepare_flow(study, bars, first_bar=first, warm_up=first))
+            ran = run_sub_accounts(flows, combination.rebalancing)
+            parities = [
+                compare(flow, 0, one) for flow, one in zip(ran, simulated.together, strict=True)
+            ]
             parity = Parity(
                 len(result.equity),
                 sum(one.n_fills for one in parities),

@@ -176,17 +176,17 @@ def combine(
         members.append((part, like, share, export))
     with naming_export(file):
         pairs = [(export, share) for _, _, share, export in members]
-        again, own = simulate_book(file, pairs, rebalance, None, trust)
-    for (_, _, _, export), result in zip(members, own, strict=True):
+        simulated = simulate_book(file, pairs, rebalance, None, trust)
+    for (_, _, _, export), result in zip(members, simulated.alone, strict=True):
         _record(export, result)
-    book = again.result
+    book = simulated.whole.result
     assert isinstance(book, BookResult)
     digest = _digest(members, rebalance, cash)
     if not overwrite:
         _refuse_to_replace(file, digest)
     name = f"combination-{digest[:8]}"
     first = parts[0]
-    inputs = again.inputs
+    inputs = simulated.whole.inputs
     selection, draws = select_book(
         first.folder, first.study, inputs, book, [one.selection for one in parts], name, digest
     )

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError
 
 from optimizer.errors import ExportError
 from optimizer.store.export import checked_export
 from optimizer.store.names import SCHEMA_VERSION
 from optimizer.store.validated import Count, Digest, Name, Number, Record, problem_of
-from optimizer.sweep.sub_accounts import Schedule
+from optimizer.sweep.sub_accounts import Rebalancing, Schedule
 
 KIND = "barsweep combination"
 
@@ -75,6 +76,11 @@ class Combination(Record):
         list[Annotated[list[Digest], Field(min_length=2, max_length=2)]],
         Field(min_length=1, max_length=_MOST),
     ]
+
+    @property
+    def rebalancing(self) -> Rebalancing:
+        """How the accounts of the members are brought back to their shares."""
+        return Rebalancing(np.array([one.share for one in self.members]), self.rebalance)
 
     @property
     def searches(self) -> list[tuple[str, str]]:

@@ -6,19 +6,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from optimizer.errors import DataError
-from optimizer.store.validated import Name, Number, Record, problem_of, read_json
+from optimizer.store.validated import (
+    Count,
+    Digest,
+    Name,
+    Number,
+    Record,
+    problem_of,
+    read_json,
+)
 from optimizer.sweep.rules import Rules
 from optimizer.text import list_text, one_line, quoted
 from optimizer.types import Bars
 
-KIND = "barsweep account"
+KIND, BOOK_KIND = "barsweep account", "barsweep accounts"
 
 
 class Position(Record):
@@ -113,19 +121,83 @@ def read_state(path: Path) -> Account:
     Raises:
         DataError: it cannot be read, or a value is missing or of the wrong kind.
     """
+    expected = '{"cash": 1000, "positions": {"SPY": {"quantity": 10}}}'
+    return _account(_read(path, _State, expected), path)
+
+
+class _MemberState(Record):
+    member: Count
+    account: _State
+
+
+class _BookState(Record):
+    combination: Digest
+    members: Annotated[list[_MemberState], Field(max_length=10_000)]
+
+
+def book_state(digest: str, accounts: Sequence[Account]) -> dict[str, Any]:
+    """The content of a state file of a combination, as plain values.
+
+    Args:
+        digest: the hash of the combination.
+        accounts: the account of each member, in order.
+    """
+    members = [
+        {"member": number, "account": one.to_dict()} for number, one in enumerate(accounts, 1)
+    ]
+    return {"kind": BOOK_KIND, "combination": digest, "members": members}
+
+
+def read_accounts(path: Path, digest: str, n_members: int) -> list[Account]:
+    """Read a state file of a combination: JSON with ``account`` of each of its ``members``.
+
+    Args:
+        path: such as the ``account.json`` that ``barsweep trade`` keeps, or what ``barsweep orders
+            --json`` has printed.
+        digest: the hash of the combination.
+        n_members: number of its members.
+
+    Returns:
+        The account of each member, in order.
+
+    Raises:
+        DataError: it cannot be read, is of another combination, or does not name each member once.
+    """
+    expected = (
+        'what `barsweep orders --json` prints of a combination: {"combination": HASH, "members":'
+        ' [{"member": 1, "account": {"cash": 1000, "positions": {}}}, ...]}'
+    )
+    state = _read(path, _BookState, expected)
+    if state.combination != digest:
+        raise DataError(
+            f"{path}: combination: accounts of {state.combination[:8]}, and this one is {digest[:8]};"
+            " give those of this one"
+        )
+    found = {one.member: one.account for one in state.members}
+    if sorted(one.member for one in state.members) != list(range(1, n_members + 1)):
+        raise DataError(
+            f"{path}: members: {len(state.members)} accounts, expected one of each member from 1 to"
+            f" {n_members}"
+        )
+    return [_account(found[number], path) for number in range(1, n_members + 1)]
+
+
+_Model = TypeVar("_Model", bound=Record)
+
+
+def _read(path: Path, model: type[_Model], expected: str) -> _Model:
     try:
-        content = read_json(path)
-        state = _State.model_validate(content)
+        return model.model_validate(read_json(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except ValidationError as error:
-        raise DataError(
-            f'{path}: {problem_of(error)}; expected {{"cash": 1000, "positions": {{"SPY":'
-            ' {"quantity": 10}}}'
-        ) from None
+        raise DataError(f"{path}: {problem_of(error)}; expected {expected}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as JSON: {reason}") from None
+
+
+def _account(state: _State, path: Path) -> Account:
     return _checked(Account(float(state.cash), state.positions), path)
 
 

@@ -15,6 +15,7 @@ from kernels.codes import ENTRIES, MARKET_ENTRY, SIZINGS, WAITING
 from optimizer.analytics.tables import TABLES
 from optimizer.errors import DataError
 from optimizer.flow.account_flow import AccountFlow, BarParts
+from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.review.exported import naming_export
 from optimizer.review.refusals import WHY
@@ -30,6 +31,9 @@ REGIMES = {-1: "bear", 0: "neutral", 1: "bull"}
 _DIRECTIONS = {-1.0: "short", 0.0: "flat", 1.0: "long", 2.0: "hold"}
 WAITS = "waits"
 """The reason of a symbol without a signal: it has no bar, or not yet enough of its own."""
+AT_SHARE = "at_share"
+"""The reason of a symbol whose order is left out, as the account is brought back to its share."""
+_TO_SHARE = "the account is brought back to its share"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,7 +89,7 @@ class NextOrders:
             "new_bars": self.history.n_new,
             "revised": self.history.revised,
             "orders": [
-                {str(key): _plain(value) for key, value in row.items() if key != "features"}
+                {str(key): plain(value) for key, value in row.items() if key != "features"}
                 | {"features": json.loads(row["features"])}
                 for row in rows
             ],
@@ -96,7 +100,12 @@ class NextOrders:
         return f"<NextOrders of {self.study} set {self.number} at {self.time}: {len(self.orders)}>"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a table that JSON can hold; None where it is undefined.
+
+    Args:
+        value: a text or a number.
+    """
     return None if value is None or (isinstance(value, float) and np.isnan(value)) else value
 
 
@@ -187,6 +196,9 @@ class Decider:
         account: the account for which it decides; None simulates one. It is taken over at the last bar of
             the first ``advance``.
         source: what states the account, for messages.
+
+    Attributes:
+        done: bars that were taken.
     """
 
     def __init__(self, found: TradingSet, account: Account | None = None, source: str = "") -> None:
@@ -194,7 +206,7 @@ class Decider:
         self._account, self._source = account, source
         self._flow: _Deciding | None = None
         self._trace = LastBar()
-        self._done = 0
+        self.done = 0
 
     def advance(self, bars: Bars | None = None) -> NextOrders:
         """Take the bars that are new, and decide at the last one.
@@ -209,11 +221,29 @@ class Decider:
         Raises:
             DataError: no bar is new, or the account does not fit the set.
         """
+        plan = self.prepare(bars)
+        for index in range(self.done, plan.bars.n_bars):
+            self.take(index)
+            self.end(index)
+        return self.result()
+
+    def prepare(self, bars: Bars | None = None) -> PreparedFlow:
+        """Get ready for the bars that are new.
+
+        Args:
+            bars: see ``advance``.
+
+        Returns:
+            The flow of the set on all bars.
+
+        Raises:
+            DataError: no bar is new, or the account does not fit the set.
+        """
         found, account = self._found, self._account
-        history = found.history if bars is None else replace(found.history, bars=bars)
-        plan = found.prepared(history.bars)
+        self._history = found.history if bars is None else replace(found.history, bars=bars)
+        self._plan = plan = found.prepared(self._history.bars)
         last = plan.bars.n_bars - 1
-        if last < self._done:
+        if last < self.done:
             raise DataError(f"{plan.bars.source}: no bar after {plan.bars.timestamps[last]}")
         if self._flow is None:
             flow = plan.opened(self._trace, _Deciding)
@@ -225,12 +255,35 @@ class Decider:
             self._flow = flow
         plan.extend(self._flow)
         self._flow.last = last
-        for index in range(self._done, plan.bars.n_bars):
-            self._flow.on_bar(plan.bars.at(index))
-        self._done = plan.bars.n_bars
-        return self._result(plan, history, self._flow)
+        return plan
 
-    def _result(self, plan: PreparedFlow, history: History, flow: _Deciding) -> NextOrders:
+    @property
+    def flow(self) -> EventFlow:
+        """The flow; there is one after ``prepare``."""
+        assert self._flow is not None
+        return self._flow
+
+    def take(self, index: int) -> None:
+        """Take a bar up to its decisions; until ``end`` others may take their place.
+
+        Args:
+            index: index of the bar.
+        """
+        self.flow.take_bar(self._plan.bars.at(index))
+
+    def end(self, index: int) -> None:
+        """End a bar.
+
+        Args:
+            index: index of the bar.
+        """
+        self.flow.end_bar(self._plan.bars.at(index))
+        self.done = index + 1
+
+    def result(self) -> NextOrders:
+        """The orders of the next open, once the last bar has ended."""
+        plan, history, flow = self._plan, self._history, self._flow
+        assert flow is not None
         held, bars = flow.held, plan.bars
         named = zip(
             bars.symbols, held.lots, plan.rules.lot_units.tolist(), held.entries, strict=True
@@ -297,6 +350,8 @@ class _Deciding(AccountTakingFlow):
     """A flow of one portfolio that says what it holds and what it orders at the last bar."""
 
     last = 0
+    own: Mapping[int, float]
+    """What the set has ordered at the last bar by symbol, in lots, before money moved."""
 
     def _decide(
         self, one: AccountFlow, parts: BarParts, signals: Sequence[Signal], regime: Regime
@@ -306,6 +361,7 @@ class _Deciding(AccountTakingFlow):
             view = self.view()
             entries = tuple(position.entry for position in view.positions)
             self.held = _Held(view.cash, view.equity, view.lots, entries)
+            self.own = {order.symbol: order.lots for order in orders}
         return orders
 
     def placed(self) -> list[tuple[int, float, int, float]]:
@@ -345,9 +401,17 @@ def _table(plan: PreparedFlow, trace: LastBar, flow: _Deciding) -> pd.DataFrame:
         signal, order = signals.get(symbol), orders.get(symbol)
         units, close = float(rules.lot_units[s]), float(bars.close[-1, s])
         lots = flow.held.lots[s]
+        own = flow.own.get(s, 0.0) * units
         if order is not None:
-            assert signal is not None
-            reason, why = "placed", _why_placed(order, signal, regime["code"], sizing)
+            reason, why = "placed", ""
+            if own:
+                assert signal is not None
+                why = _why_placed(order, signal, regime["code"], sizing)
+            if float(order["quantity"]) != own:
+                of_itself = why or WHY.get(rejects.get(s, ""), "no decision")
+                why = f"{_TO_SHARE}, in place of {own:+,.10g}: {of_itself}"
+        elif own:
+            reason, why = AT_SHARE, f"{_TO_SHARE}, nothing is left of {own:+,.10g}"
         elif flow.waits(s):
             reason, why = WAITS, "it has no bar here, or not yet enough bars of its own"
         else:

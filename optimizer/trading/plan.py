@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from optimizer.errors import DataError, ExportError, StudyError
 from optimizer.files import write_atomically
 from optimizer.flow.prepared import PreparedFlow, prepare_flow
 from optimizer.review.exported import chosen_set, exported_set, read_export
 from optimizer.review.rerun import Terms, is_held_back, refuse_other_files, set_study
+from optimizer.store.combination import Combination
 from optimizer.store.folder import StudyFolder
 from optimizer.study_file.space import build_space
 from optimizer.study_file.spans import in_bars
@@ -87,25 +90,95 @@ def open_to_trade(
         UntrustedCodeError: the user has neither run nor approved the strategy file.
     """
     content, place, base = read_export(path, number)
-    chosen = chosen_set(path, content, place)
+    return _opened(path, path, content, place, base, data, accept_revisions, trust)
+
+
+@dataclass(frozen=True, eq=False)
+class TradingBook:
+    """The sets of a combination, each ready to decide in an account of its own.
+
+    Attributes:
+        source: the file of the combination.
+        combination: what it holds.
+        members: the sets, on the same bars.
+    """
+
+    source: Path
+    combination: Combination
+    members: Sequence[TradingSet]
+
+    @property
+    def history(self) -> History:
+        """The bars, and what was revised in them."""
+        return self.members[0].history
+
+
+def open_book_to_trade(
+    path: Path,
+    combination: Combination,
+    *,
+    data: Path | Bars | None = None,
+    accept_revisions: bool = False,
+    trust: bool = False,
+) -> TradingBook:
+    """Open the sets of a combination, see ``open_to_trade``. The caller is within ``naming_export``.
+
+    Args:
+        path: the file of the combination.
+        combination: what it holds.
+        data, accept_revisions, trust: see ``open_to_trade``.
+
+    Returns:
+        The sets.
+
+    Raises:
+        ExportError, DataError, UntrustedCodeError: see ``open_to_trade``.
+    """
+    base, members = path.resolve().parent, []
+    for number, one in enumerate(combination.members, 1):
+        name = Path(f"{path}: members #{number}")
+        found = _opened(path, name, one.export, 1, base, data, accept_revisions, trust)
+        data = found.history.bars
+        members.append(found)
+        first = members[0].terms
+        if (found.terms.data_hash, found.terms.first_bar) != (first.data_hash, first.first_bar):
+            raise ExportError(
+                f"{name}: its bars or its first decision are not those of members #1; combine the studies"
+                " again"
+            )
+    return TradingBook(path, combination, members)
+
+
+def _opened(
+    path: Path,
+    name: Path,
+    content: Mapping[str, Any],
+    place: int,
+    base: Path,
+    data: Path | Bars | None,
+    accept_revisions: bool,
+    trust: bool,
+) -> TradingSet:
+    """A set of an export, which messages name ``name``."""
+    chosen = chosen_set(name, content, place)
     own = Terms.of_export(content, base)
     terms = replace(own, holdout=0.0)
     n_recorded = content["data"].get("n_bars")
     if n_recorded is None:
-        raise ExportError(f"{path}: data: n_bars: missing; export the study again")
+        raise ExportError(f"{name}: data: n_bars: missing; export the study again")
     if terms.costs.get("fill") == "close":
         raise ExportError(
-            f'{path}: [costs] fill = "close": orders fill at the close that decides them, so none are'
+            f'{name}: [costs] fill = "close": orders fill at the close that decides them, so none are'
             ' left for the next open; run the study with fill = "next_open"'
         )
     if terms.risk["session_exit"]:
         raise ExportError(
-            f"{path}: [risk] session_exit = true: which bar is the last of a session is not known before"
+            f"{name}: [risk] session_exit = true: which bar is the last of a session is not known before"
             " it ends; run the study with time_exit instead"
         )
     if terms.data.get("slower") is not None:
         raise ExportError(
-            f"{path}: [data] slower: new bars of a second file are not read here; run the study without"
+            f"{name}: [data] slower: new bars of a second file are not read here; run the study without"
             " it, so that longer bars come from the bars themselves"
         )
     every = data if isinstance(data, Bars) else load_newest(terms, data or own.data_path)
@@ -117,7 +190,7 @@ def open_to_trade(
             " the study's, or go on with these by --accept-revisions"
         )
     recorded = history.recorded
-    opened = exported_set(path, content, place, terms, recorded, trust)
+    opened = exported_set(name, content, place, terms, recorded, trust)
     study = in_bars(set_study(opened.document, terms), recorded)
     space = build_space(study)
     rules = study_rules(study, space, recorded)
@@ -125,7 +198,7 @@ def open_to_trade(
         try:
             refuse_other_files(study, rules, terms)
         except StudyError as error:
-            raise ExportError(f"{path}: data: {error}") from None
+            raise ExportError(f"{name}: data: {error}") from None
     look = None
     if is_held_back(chosen, own):
         look = holdout_bar(recorded, rules, own.first_bar, own.holdout), set_study(chosen, own)

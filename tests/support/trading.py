@@ -18,15 +18,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from optimizer.review.rerun import Terms
+from optimizer.search.combine import combine
 from optimizer.search.run import run_study
 from optimizer.store.export import export_sets
 from optimizer.study_file.load import load_study
+from optimizer.study_file.space import build_space
+from optimizer.study_file.study import study_from_dict
+from optimizer.sweep.rules import study_rules
+from optimizer.sweep.sub_accounts import Schedule
 from optimizer.trading.limits import Limits
+from optimizer.trading.plan import TradingSet
 from optimizer.trading.run import Settings, session_of
 from optimizer.types import Bars
 from tests.support.processes import wait_until
@@ -47,6 +55,38 @@ def exported(home: Path, name: str, bars: Bars, /, **tables: Any) -> Path:
     (home / "study.toml").write_text(tomli_w.dumps(study))
     run_study(load_study(home / "study.toml"), out=home / "out", workers=1)
     return export_sets(home / "out")
+
+
+N_BOOK, N_AFTER = 300, 64
+"""Bars of the studies of a combination, and those after them."""
+
+BOOK_BARS = random_bars(N_BOOK + N_AFTER, seed=7)
+
+
+def combined(home: Path, rebalance: Schedule, /, **tables: Any) -> Path:
+    """A combination of sets of two studies, whose bars stand next to it in a file.
+
+    Each of ``tables`` is merged into the tables of both studies.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    write_bars(home / "bars.parquet", BOOK_BARS.head(N_BOOK))
+    reverting = {
+        "name": "mean_reversion",
+        "lookback": {"low": 5, "high": 40, "step": 5},
+        "oversold": {"sweep": [25, 35]},
+    }
+    for name, strategy in (("one", {}), ("two", {"strategy": reverting})):
+        study = {**mapping("bars.parquet", study={"name": name}, **tables), **strategy}
+        run_study(study_from_dict(study, home), out=home / name, workers=1)
+    folders = [home / "one", home / "two"]
+    file = home / f"{rebalance}.json"
+    return combine(folders, top=4, max_correlation=0.9, rebalance=rebalance, out=file).path
+
+
+def terms_on(found: TradingSet, bars: Bars) -> Terms:
+    """The terms of a set whose other files are those of more bars: it has none."""
+    rules = study_rules(found.study, build_space(found.study), bars)
+    return replace(found.terms, files_hash=rules.files_hash)
 
 
 def bars_taken(folder: Path) -> int:

@@ -137,6 +137,19 @@ class ExecutionContainer:
         self._active = (*self._active, *orders)
         self._count(submitted=len(orders))
 
+    def replace_orders(self, orders: Sequence[Order]) -> None:
+        """Keep other orders for the next fill in place of those that wait.
+
+        Args:
+            orders: the orders of one bar, as ``submit_orders`` takes them.
+
+        Raises:
+            FlowError: see ``submit_orders``.
+        """
+        self._count(submitted=-len(self._active))
+        self._active = ()
+        self.submit_orders(orders)
+
     async def submit_to_real_broker(self, orders: Sequence[Order]) -> Sequence[str]:
         """Send orders to the broker, and keep them until ``take_fills`` has its answer.
 

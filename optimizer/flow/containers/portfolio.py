@@ -152,6 +152,19 @@ class PortfolioContainer:
         if not self._period.n_bars:
             self._period = Period(self.equity)
 
+    def move(self, money: float) -> None:
+        """Take money that is paid in, or out if negative, at the close just accounted for: no return.
+
+        Args:
+            money: money.
+        """
+        before = self.equity
+        self.cash += money
+        self.equity += money
+        self._period.move(money)
+        self._previous_equity = self.equity
+        self._previous_exposure *= before / self.equity
+
     def carry(
         self, credit: float, debit: float, years: float, payments: FloatArray | None = None
     ) -> None:

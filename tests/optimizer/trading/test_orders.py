@@ -21,15 +21,13 @@ from optimizer.review.rerun import rerun_set
 from optimizer.store.export import load_export
 from optimizer.store.ledger import read_ledger
 from optimizer.store.ledger_entries import Look
-from optimizer.study_file.space import build_space
 from optimizer.sweep.backtest_result import BacktestResult
-from optimizer.sweep.rules import study_rules
 from optimizer.trading.orders import Decider, NextOrders, next_orders
 from optimizer.trading.plan import TradingSet, open_to_trade
 from optimizer.types import Bars
 from tests.support.command import barsweep
 from tests.support.studies import random_bars, write_bars
-from tests.support.trading import EVERY, N_DAYS, N_STUDY, exported
+from tests.support.trading import EVERY, N_DAYS, N_STUDY, exported, terms_on
 
 
 def opened(path: Path, bars: Bars) -> TradingSet:
@@ -42,12 +40,6 @@ def backtest(found: TradingSet, path: Path, bars: Bars) -> BacktestResult:
     document = load_export(path)["sets"][0]
     bars = replace(bars, bars_per_year=found.history.bars.bars_per_year)
     return rerun_set(document, terms_on(found, bars), bars, sealed=False).result
-
-
-def terms_on(found: TradingSet, bars: Bars) -> Any:
-    """The terms of a set whose other files are those of more bars: it has none."""
-    rules = study_rules(found.study, build_space(found.study), bars)
-    return replace(found.terms, files_hash=rules.files_hash)
 
 
 class Recorder:
