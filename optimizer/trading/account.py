@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from optimizer.errors import DataError
+from optimizer.files import write_atomically
 from optimizer.store.validated import (
     Count,
     Digest,
@@ -180,6 +182,17 @@ def read_accounts(path: Path, digest: str, n_members: int) -> list[Account]:
             f" {n_members}"
         )
     return [_account(found[number], path) for number in range(1, n_members + 1)]
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write ``account.json``.
+
+    Args:
+        folder: its place.
+        state: what it holds, see ``Account.to_dict`` and ``book_state``.
+    """
+    text = json.dumps(state, indent=1)
+    write_atomically(folder / "account.json", lambda part: part.write_text(f"{text}\n"))
 
 
 _Model = TypeVar("_Model", bound=Record)

@@ -137,6 +137,18 @@ class TradingBroker(Protocol):
         """Let go of connections."""
 
 
+class PayingBroker(TradingBroker, Protocol):
+    """A broker into whose account money may be paid, and out of it."""
+
+    async def pay(self, id: str, money: float) -> None:
+        """Pay money in, or out if negative; nothing happens where the ID is known.
+
+        Args:
+            id: the ID of the payment.
+            money: money.
+        """
+
+
 class DryRun:
     """A broker to which nothing is sent: its account is read, every order is cancelled unseen.
 

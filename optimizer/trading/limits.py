@@ -17,6 +17,7 @@ KINDS = {
     "not_filled": "an order was cancelled or lapsed without a fill",
     "unknown_order": "the broker does not know an order that it had taken",
     "foreign_order": "the broker has an open order that is not of this session",
+    "moved": "money has moved between the accounts of a combination",
     "account_differs": "the broker holds something else than expected, and is right",
     "timeout": "the broker did not answer in time",
     "outage": "the broker could not be reached",

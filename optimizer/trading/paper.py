@@ -45,6 +45,14 @@ _ORDERS = sa.Table(
 )
 
 
+_PAYMENTS = sa.Table(
+    "payments",
+    _METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("money", sa.Double, nullable=False),
+)
+
+
 class PaperBroker:
     """An account of its own, which trades at the bars that it sees.
 
@@ -168,6 +176,19 @@ class PaperBroker:
         query = sa.select(_ORDERS).where(_ORDERS.c.status == "open", _ORDERS.c.symbol.in_(symbols))
         with self._engine.begin() as connection:
             return {row.id: row.symbol for row in connection.execute(query)}
+
+    async def pay(self, id: str, money: float) -> None:
+        """Pay money in, or out if negative; nothing happens where the ID is known.
+
+        Args:
+            id: the ID of the payment.
+            money: money.
+        """
+        with self._engine.begin() as connection:
+            known = sa.select(_PAYMENTS).where(_PAYMENTS.c.id == id)
+            if connection.execute(known).first() is None:
+                connection.execute(_PAYMENTS.insert().values(id=id, money=money))
+                connection.execute(_ACCOUNT.update().values(cash=_ACCOUNT.c.cash + money))
 
     async def clock(self) -> np.datetime64 | None:
         """The broker's time: that of this machine, so None."""

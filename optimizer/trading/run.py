@@ -12,11 +12,12 @@ import numpy as np
 
 from optimizer.bars.times import time_text
 from optimizer.bars.timestamps import read_bound, read_zone
-from optimizer.errors import DataError, StudyError
+from optimizer.errors import BrokerError, DataError, StudyError
 from optimizer.files import exclusive_use
 from optimizer.flow.folder import FlowFolder
 from optimizer.flow.prepared import PreparedFlow
-from optimizer.review.exported import naming_export
+from optimizer.review.exported import naming_export, whole_book
+from optimizer.store.combination import Combination
 from optimizer.store.names import MANIFEST
 from optimizer.trading.alpaca import AlpacaBroker
 from optimizer.trading.broker import DryRun, TradingBroker
@@ -25,15 +26,18 @@ from optimizer.trading.ccxt_exchange import CcxtExchange
 from optimizer.trading.feeds import Feed, GrowingFeed, ReplayedFeed
 from optimizer.trading.journal import Journal
 from optimizer.trading.limits import Limits
+from optimizer.trading.moves import Moves
 from optimizer.trading.paper import PaperBroker
-from optimizer.trading.plan import TradingSet, open_to_trade
+from optimizer.trading.plan import TradingSet, open_book_to_trade, open_to_trade
 from optimizer.trading.polled import PolledFeed
 from optimizer.trading.session import Session
+from optimizer.trading.sessions import Book, Sessions
 from optimizer.trading.sources import AlpacaSource, BarSource, CcxtSource
 from optimizer.types import Bars
 
-JOURNAL, PAPER, NEWER = "trade.db", "paper.db", "bars.parquet"
-"""Files of a session: what it remembers, the account of the paper broker, bars that it asked for."""
+JOURNAL, PAPER, NEWER, BOOK = "trade.db", "paper.db", "bars.parquet", "book.db"
+"""Files of a session: what it remembers, the account of the paper broker, bars that it asked for; and the
+money that has moved between the members of a combination."""
 
 UNDER_WAY = 5.0
 """Seconds for which an order without an answer may still be on its way to an exchange of ccxt."""
@@ -83,21 +87,23 @@ def session_of(
     accept_revisions: bool = False,
     trust: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> Iterator[tuple[Session, Path]]:
-    """A session that is ready to run, and its folder. One that the folder holds goes on.
+) -> Iterator[tuple[Sessions, Path]]:
+    """A session that is ready to run, or those of a combination, and the folder. What is there goes on.
 
     Args:
-        path: a JSON or TOML export, or the folder of a study.
-        settings: how the set trades.
-        number: the rank of the set in an export, from 1, or its number in a study; None takes the best.
+        path: a JSON or TOML export, the file of a combination, or the folder of a study.
+        settings: how the set trades, or all sets of a combination.
+        number: the rank of the set in an export or a combination, from 1, or its number in a study; None
+            takes the best, or the whole of a combination, whose members trade in paper accounts of their
+            own, in folders ``member-1`` and so on.
         data: the bars, a file or a folder of files; None takes the file that the export names.
         out: the folder of the session; None takes ``out/<study>-trade``, or ``-dry`` if it is not live.
         accept_revisions: go on where bars that were there before are others now.
-        trust: approve the strategy file that the export names, for good.
+        trust: approve the strategy files that the export names, for good.
         say: is told each bar and event in words.
 
     Raises:
-        ExportError: the export cannot be used, or its set cannot trade by the rules of the study.
+        ExportError: the export cannot be used, or a set cannot trade by the rules of the study.
         BrokerError: the broker cannot trade the set, or the environment does not name it in full.
         DataError: the bars cannot be used, or were revised.
         StudyError: the folder cannot be used, or another process trades there.
@@ -107,61 +113,166 @@ def session_of(
         raise DataError(
             f"--feed {settings.feed} is for bars to come; --replay takes those of a file"
         )
-    file = Path(path)
+    file, bars = Path(path), None if data is None else Path(data)
+    combination = whole_book(file, number)
     with naming_export(file):
-        found = open_to_trade(
-            file,
-            number=number,
-            data=None if data is None else Path(data),
-            accept_revisions=accept_revisions,
-            trust=trust,
-        )
+        if combination is None:
+            found = open_to_trade(
+                file, number=number, data=bars, accept_revisions=accept_revisions, trust=trust
+            )
+            name, sets = found.name, [found]
+        else:
+            _refuse_for_book(file, combination, settings)
+            book = open_book_to_trade(
+                file, combination, data=bars, accept_revisions=accept_revisions, trust=trust
+            )
+            name, sets = combination.name, list(book.members)
         # Refuses what no broker can fill, before anything is written.
-        plan = found.prepared()
-        plan.opened(broker=_Nowhere())
+        plans = [one.prepared() for one in sets]
+        for plan in plans:
+            plan.opened(broker=_Nowhere())
         exchange: CcxtExchange | None = None
         if settings.broker == "ccxt":
-            refuse_spot(plan.rules)
+            refuse_spot(plans[0].rules)
             timeout = settings.limits.timeout
             exchange = CcxtExchange(timeout=timeout, window=_window(timeout))
-    folder = out or Path("out") / f"{found.name}-{'trade' if settings.live else 'dry'}"
+    folder = out or Path("out") / f"{name}-{'trade' if settings.live else 'dry'}"
+    with contextlib.ExitStack() as stack:
+        _claim(stack, folder, settings, other=BOOK if combination is None else JOURNAL)
+        shared = None
+        if combination is not None:
+            shared = _shared(stack, combination, settings, folder)
+        feed = _feed(sets[0], settings, folder, say)
+        if isinstance(feed, PolledFeed):
+            newer = feed.begin(accept_revisions=accept_revisions)
+            sets = [replace(one, history=replace(one.history, bars=newer)) for one in sets]
+        members = []
+        for place, (found, plan) in enumerate(zip(sets, plans, strict=True)):
+            options = _Options(folder, settings, say, accept_revisions)
+            if combination is not None:
+                options = options.of_member(place + 1, combination.members[place].share)
+                _claim(stack, options.folder, settings)
+            members.append(_session(stack, found, plan, options, feed, exchange))
+        sessions = Sessions(members, feed, settings.limits, book=shared, say=say)
+        if isinstance(feed, (GrowingFeed, PolledFeed)):
+            feed.say = sessions.note
+        yield sessions, folder
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What one session is made of, besides its set.
+
+    Attributes:
+        folder: its folder.
+        settings: how it trades.
+        say: is told each bar and event in words.
+        accept_revisions: see ``session_of``.
+    """
+
+    folder: Path
+    settings: Settings
+    say: Callable[[str], None]
+    accept_revisions: bool
+
+    def of_member(self, number: int, share: float) -> _Options:
+        """Those of a member of a combination.
+
+        Args:
+            number: its place, from 1.
+            share: its share of the money.
+        """
+
+        def say(line: str) -> None:
+            self.say(f"member {number}: {line}")
+
+        cash = None if self.settings.cash is None else self.settings.cash * share
+        settings = replace(self.settings, cash=cash)
+        return replace(self, folder=self.folder / f"member-{number}", settings=settings, say=say)
+
+
+def _session(
+    stack: contextlib.ExitStack,
+    found: TradingSet,
+    plan: PreparedFlow,
+    options: _Options,
+    feed: Feed,
+    exchange: CcxtExchange | None,
+) -> Session:
+    folder, settings, say = options.folder, options.settings, options.say
+    journal = stack.enter_context(contextlib.closing(Journal(folder / JOURNAL)))
+    given = {"--from": settings.start, "--cash": settings.cash}
+    idle = [name for name, value in given.items() if value is not None]
+    if idle and journal.bars():
+        say(f"{folder}: this session goes on; {' and '.join(idle)} is for a new one (--out)")
+    tracing = FlowFolder(folder).tracing(
+        plan, settings.database, overwrite=not settings.live, go_on=settings.live
+    )
+    return Session(
+        found,
+        lambda: _known(found, settings),
+        lambda plan: _broker(plan, settings, exchange, folder, say),
+        feed,
+        journal,
+        trace=stack.enter_context(tracing),
+        limits=settings.limits,
+        folder=folder,
+        accept_revisions=options.accept_revisions,
+        say=say,
+    )
+
+
+def _claim(
+    stack: contextlib.ExitStack, folder: Path, settings: Settings, other: str | None = None
+) -> None:
+    """Hold a folder; a dry run begins it anew.
+
+    Args:
+        stack: what lets go of it.
+        folder: the folder.
+        settings: how the set trades.
+        other: a file of sessions of the other kind; None where there are none.
+    """
     if (folder / MANIFEST).exists():
         raise StudyError(f"{folder}: holds a study; give another --out")
-    with exclusive_use(folder):
-        if not settings.live:  # a dry run has nothing to go on with
-            for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", NEWER):
-                (folder / name).unlink(missing_ok=True)
-        feed = _feed(found, settings, folder, say)
-        if isinstance(feed, PolledFeed):
-            bars = feed.begin(accept_revisions=accept_revisions)
-            found = replace(found, history=replace(found.history, bars=bars))
-        journal = Journal(folder / JOURNAL)
-        given = {"--from": settings.start, "--cash": settings.cash}
-        idle = [name for name, value in given.items() if value is not None]
-        if idle and journal.bars():
-            say(f"{folder}: this session goes on; {' and '.join(idle)} is for a new one (--out)")
-        tracing = FlowFolder(folder).tracing(
-            plan, settings.database, overwrite=not settings.live, go_on=settings.live
+    stack.enter_context(exclusive_use(folder))
+    if other is not None and (folder / other).exists():
+        whose = "a combination" if other == BOOK else "one set"
+        raise StudyError(f"{folder}: holds a session of {whose}; give another --out")
+    if not settings.live:  # a dry run has nothing to go on with
+        for name in (JOURNAL, BOOK):
+            for ending in ("", "-wal", "-shm"):
+                (folder / f"{name}{ending}").unlink(missing_ok=True)
+        (folder / NEWER).unlink(missing_ok=True)
+
+
+def _refuse_for_book(file: Path, combination: Combination, settings: Settings) -> None:
+    """Refuse what is not there for a whole combination."""
+    n_members = len(combination.members)
+    if settings.broker != "paper":
+        raise BrokerError(
+            f"{file}: --broker {settings.broker}: one account there cannot hold the accounts of"
+            f" {n_members} members; trade a member with --set 1 to --set {n_members}, or send what"
+            " `barsweep orders` says of all members together"
         )
-        try:
-            with tracing as trace:
-                session = Session(
-                    found,
-                    lambda: _known(found, settings),
-                    lambda plan: _broker(plan, settings, exchange, folder, say),
-                    feed,
-                    journal,
-                    trace=trace,
-                    limits=settings.limits,
-                    folder=folder,
-                    accept_revisions=accept_revisions,
-                    say=say,
-                )
-                if isinstance(feed, (GrowingFeed, PolledFeed)):
-                    feed.say = session.note
-                yield session, folder
-        finally:
-            journal.close()
+    if settings.database is not None:
+        raise DataError(
+            f"{file}: --database: each member has a database of its own in its folder; leave it out"
+        )
+
+
+def _shared(
+    stack: contextlib.ExitStack, combination: Combination, settings: Settings, folder: Path
+) -> Book:
+    """What the sessions of a combination share; nothing moves in a dry run."""
+    back = combination.rebalancing
+    moves = stack.enter_context(contextlib.closing(Moves(folder / BOOK, combination.hash)))
+    return Book(
+        combination.hash,
+        folder,
+        back if settings.live else replace(back, schedule="never"),
+        moves,
+    )
 
 
 class _Nowhere:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
 from optimizer.bars.times import time_text
 from optimizer.errors import BrokerError, DataError, StudyError
-from optimizer.files import write_atomically
 from optimizer.flow.broker import broker_fill
 from optimizer.flow.prepared import PreparedFlow
+from optimizer.flow.sub_accounts import FlowSubAccount
 from optimizer.flow.tracing import Trace
-from optimizer.trading.account import Account, Position
-from optimizer.trading.broker import OutageError, Report, SeenBar, TradingBroker
+from optimizer.trading.account import Account, Position, write_state
+from optimizer.trading.broker import OutageError, PayingBroker, Report, SeenBar, TradingBroker
 from optimizer.trading.feeds import Feed, gap_before
-from optimizer.trading.joining import joined, same_bars, with_taken
+from optimizer.trading.joining import with_taken
 from optimizer.trading.journal import INTENDED, MISSED, REFUSED, SENT, Event, Journal, TakenBar
 from optimizer.trading.limits import LimitError, Limits
 from optimizer.trading.plan import TradingSet
@@ -47,7 +45,7 @@ class _Gate:
 
 
 class Session:
-    """One set that trades one account.
+    """One set that trades one account, driven by ``Sessions``.
 
     The flow is a function of the bars and of what the broker reports, and both are in the journal before
     the flow takes them. So after a kill the session computes again what it had decided, asks the broker
@@ -91,6 +89,7 @@ class Session:
         self._gate = _Gate()
         self._taken: list[TakenBar] = []
         self._start = self._done = 0
+        self._plan: PreparedFlow
         self._orders: list[Order] = []
         self._first_equity = 0.0
         self._flow: AccountTakingFlow | None = None
@@ -104,92 +103,126 @@ class Session:
         assert self._flow is not None
         return self._flow
 
-    async def run(self, n_bars: int | None = None) -> None:
-        """Trade until the feed ends, a limit stops the session, or enough bars were taken.
+    @property
+    def n_taken(self) -> int:
+        """The number of bars that ``load`` has found."""
+        return len(self._taken)
 
-        Args:
-            n_bars: bars to take at most; None for no end.
+    @property
+    def folder(self) -> Path | None:
+        """The place of what the session writes."""
+        return self._folder
 
-        Raises:
-            LimitError: a limit was reached.
-            StaleFeedError: no bar has come for too long.
-            BrokerError: the broker cannot be reached.
-            DataError: bars before the session were revised.
-        """
-        try:
-            bars = self._begin()
-            if self._taken:
-                await self._take(bars)
-            while n_bars is None or self.n_bars < n_bars:
-                newer = await self._feed.next(bars.timestamps[-1])
-                if newer is None:
-                    break
-                bars = self._appended(bars, newer, None if n_bars is None else n_bars - self.n_bars)
-                await self._take(bars)
-        finally:
-            if self._broker is not None:
-                await self._broker.close()
+    @property
+    def first_equity(self) -> float:
+        """Money at the first bar that was taken."""
+        return self._first_equity
+
+    async def close(self) -> None:
+        """Let go of the broker."""
+        if self._broker is not None:
+            await self._broker.close()
 
     # --- Begin, or go on ----------------------------------------------------------------------------
 
-    def _begin(self) -> Bars:
-        """Begin a session or go on with it: the bars that it knows."""
+    def recall(self) -> int | None:
+        """The number of bars before the session that the journal holds; None if one is to begin.
+
+        Raises:
+            StudyError: the journal is of another set.
+            DataError: bars before the session were revised, and that is not accepted.
+        """
         terms, found = self._journal.terms(), self._found
-        own = {"data_hash": found.terms.data_hash, "study_hash": found.study.content_hash}
-        for name, value in own.items() if terms else ():
+        for name, value in self._own_terms.items() if terms else ():
             if terms[name] != value:
                 raise StudyError(
                     f"{self._folder}: holds a session of another set; give another --out"
                 )
-        if terms:
-            self._start = int(terms["start"])
-            before = found.history.bars.head(self._start)
-            if before.content_hash == terms["hash"]:
-                self._taken = self._journal.bars()
-                self._replay_events()
-                self._note("went_on", f"{len(self._taken)} bars were taken before")
-                return with_taken(before, self._taken)
-            if not self._accept:
-                raise DataError(
-                    f"{found.history.bars.source}: bars before this session, which began after"
-                    f" {terms['time']}, are others now; give the bars of then, or begin again from what"
-                    " the broker holds by --accept-revisions"
-                )
-            last = [np.datetime64(one.values["time"]) for one in self._journal.bars()]
-            since = last[-1] if last else np.datetime64(terms["time"])
-            times = found.history.bars.timestamps
-            known = found.history.bars.head(int(np.searchsorted(times, since, "right")))
-        else:
-            known = self._known()
+        if not terms:
+            return None
+        start = int(terms["start"])
+        if found.history.bars.head(start).content_hash == terms["hash"]:
+            return start
+        if not self._accept:
+            raise DataError(
+                f"{found.history.bars.source}: bars before this session, which began after"
+                f" {terms['time']}, are others now; give the bars of then, or begin again from what"
+                " the broker holds by --accept-revisions"
+            )
+        return None
+
+    @property
+    def _own_terms(self) -> dict[str, str]:
+        found = self._found
+        return {"data_hash": found.terms.data_hash, "study_hash": found.study.content_hash}
+
+    def before_new(self) -> Bars:
+        """The bars before the first one that a session takes which begins now."""
+        terms = self._journal.terms()
+        if not terms:
+            return self._known()
+        last = [np.datetime64(one.values["time"]) for one in self._journal.bars()]
+        since = last[-1] if last else np.datetime64(terms["time"])
+        bars = self._found.history.bars
+        return bars.head(int(np.searchsorted(bars.timestamps, since, "right")))
+
+    def before(self, start: int) -> Bars:
+        """The bars before a session.
+
+        Args:
+            start: what ``recall`` has given.
+        """
+        return self._found.history.bars.head(start)
+
+    def begin(self, known: Bars) -> None:
+        """Begin a session.
+
+        Args:
+            known: the bars before the first one that it takes.
+        """
         self._start = known.n_bars
         after = str(known.timestamps[-1])
-        self._journal.begin(**own, start=known.n_bars, hash=known.content_hash, time=after)
+        self._journal.begin(
+            **self._own_terms, start=known.n_bars, hash=known.content_hash, time=after
+        )
         self._replay_events()
         self._note("started", f"after the bar of {time_text(known.timestamps[-1])}")
-        return known
+
+    def load(self) -> None:
+        """Read what the session of the journal has taken."""
+        self._taken = self._journal.bars()
+
+    def go_on(self, start: int) -> None:
+        """Go on with the session that was loaded.
+
+        Args:
+            start: what ``recall`` has given.
+        """
+        self._start = start
+        self._replay_events()
+        self._note("went_on", f"{len(self._taken)} bars were taken before")
+
+    def with_taken(self, known: Bars) -> Bars:
+        """The bars before the session, and those that it has taken.
+
+        Args:
+            known: the bars before the session.
+        """
+        return with_taken(known, self._taken)
 
     def _replay_events(self) -> None:
         for event in self._journal.events():
             self._trace_event(event)
 
-    def _appended(self, bars: Bars, newer: Bars, most: int | None) -> Bars:
-        """The bars that were taken, as they were then, and those that came after."""
-        n_known = bars.n_bars
-        place = int(np.searchsorted(newer.timestamps, bars.timestamps[-1], "right"))
-        stop = newer.n_bars if most is None else min(newer.n_bars, place + most)
-        if place == n_known and same_bars(bars, newer, n_known):
-            return replace(newer.head(stop), bars_per_year=bars.bars_per_year)
-        self._note(
-            "late_bar",
-            f"bars up to {time_text(bars.timestamps[-1])} are others now, and stay as they were taken",
-        )
-        return joined(bars, newer, place, stop)
-
     # --- Bars ---------------------------------------------------------------------------------------
 
-    async def _take(self, bars: Bars) -> None:
-        """Take all bars that are new."""
-        plan = self._found.prepared(bars, self._start)
+    def prepare(self, bars: Bars) -> None:
+        """Get ready for bars that are new.
+
+        Args:
+            bars: all bars so far.
+        """
+        self._plan = plan = self._found.prepared(bars, self._start)
         if self._flow is None:
             flow = plan.opened(self._trace, AccountTakingFlow, self._gate)
             assert isinstance(flow, AccountTakingFlow)
@@ -198,16 +231,22 @@ class Session:
             if self._trace is not None:
                 plan.trace_portfolios(self._trace)
         plan.extend(self._flow)
-        for index in range(self._done, bars.n_bars):
-            await self._step(plan, index)
-            self._done = index + 1
 
-    async def _step(self, plan: PreparedFlow, index: int) -> None:
-        bars, flow = plan.bars, self.flow
+    async def decide(self, index: int) -> bool:
+        """Take a bar up to its decisions, which a schedule may still scale.
+
+        Args:
+            index: index of the bar.
+
+        Returns:
+            Whether the bar is new: neither before the session nor taken by one that was stopped.
+        """
+        self._done = index
+        plan, bars, flow = self._plan, self._plan.bars, self.flow
         bar = bars.at(index)
         if index < self._start:
-            await flow.on_bar_of_broker(bar)
-            return
+            await flow.take_bar_of_broker(bar)
+            return False
         again = index - self._start < len(self._taken)
         if again:
             taken = self._taken[index - self._start]
@@ -226,27 +265,71 @@ class Session:
         self._gate.ready = self._fills(plan, bar, reports)
         self._gate.orders = []
         flow.takeover = takeover
-        await flow.on_bar_of_broker(bar)
-        orders = self._gate.orders
+        await flow.take_bar_of_broker(bar)
         if index == self._start:
             self._first_equity = flow.account.container.equity
-        last_taken = again and index - self._start == len(self._taken) - 1
-        if again and not last_taken:
-            self._orders = self._known_at_broker(orders)
-            return
         if not again:
             self.n_bars += 1
             self._say_reports(reports)
             if flow.taken_over and index > self._start:
                 self._note("account_differs", self._difference(plan))
-        newest = index == bars.n_bars - 1 and not await self._feed.later(bar.time)
-        self._say(self._state_line(bar, orders))
-        self._write_account(plan)
-        try:
-            await self._send(bar, orders, newest=newest)
-        finally:
-            if self._trace is not None:
-                self._trace.end_bar(index)
+        return not again
+
+    def sub_account(self, index: int) -> FlowSubAccount:
+        """The account at a close whose decisions were taken.
+
+        Args:
+            index: index of the bar.
+        """
+        return FlowSubAccount(self.flow, self._plan.rules, self._plan.bars.at(index))
+
+    async def pay(self, id: str, money: float) -> None:
+        """Pay money into the account at the broker, or out of it; once for each ID.
+
+        Args:
+            id: the ID of the payment.
+            money: money, negative to pay it out.
+        """
+        broker = cast(PayingBroker, self._open_broker)
+        await self._call(f"payment {id}", lambda: broker.pay(id, money))
+
+    async def end(self, index: int) -> None:
+        """Take what the close has decided, with what a schedule has made of it.
+
+        Args:
+            index: index of the bar.
+        """
+        bar = self._plan.bars.at(index)
+        await self.flow.send_orders(bar)
+        if index < self._start:
+            return
+        if self.to_send(index):
+            self._say(self._state_line(bar, self._gate.orders))
+            self._write_account()
+        else:
+            self._orders = self._known_at_broker(self._gate.orders)
+
+    def to_send(self, index: int) -> bool:
+        """Whether the orders of a bar may have to be sent: no later one was taken before.
+
+        Args:
+            index: index of the bar.
+        """
+        return index - self._start >= len(self._taken) - 1
+
+    def n_orders(self, index: int) -> tuple[int, int]:
+        """Count orders for the limit of a day.
+
+        Args:
+            index: index of a bar that has ended.
+
+        Returns:
+            The number of those that were sent for the closes of its day, and of its own that are new.
+        """
+        orders = self._gate.orders if self.to_send(index) else []
+        states = self._journal.states(orders)
+        n_new = sum(order.id not in states for order in orders)
+        return self._journal.sent_on(self._plan.bars.at(index).time), n_new
 
     def _known_at_broker(self, orders: Sequence[Order]) -> list[Order]:
         states = self._journal.states(orders)
@@ -357,12 +440,29 @@ class Session:
 
     # --- Orders -------------------------------------------------------------------------------------
 
-    async def _send(self, bar: Bar, orders: Sequence[Order], *, newest: bool) -> None:
-        """Send the orders of a close, each at most once, unless something forbids it."""
+    async def send(self, index: int, *, newest: bool, stop: LimitError | None) -> None:
+        """Send the orders of a close, each at most once, unless something forbids it.
+
+        Args:
+            index: index of a bar that has ended.
+            newest: whether no later bar has closed.
+            stop: the limit that was reached; None if none was.
+        """
+        if not self.to_send(index):
+            return
+        try:
+            await self._send(self._gate.orders, newest=newest, stop=stop)
+        finally:
+            self._done = index + 1
+            if self._trace is not None:
+                self._trace.end_bar(index)
+
+    async def _send(
+        self, orders: Sequence[Order], *, newest: bool, stop: LimitError | None
+    ) -> None:
         self._orders = []
         states = self._journal.states(orders)
         due = [order for order in orders if states.get(order.id, INTENDED) == INTENDED]
-        stop = self._limit_reached(bar, [order for order in due if order.id not in states])
         why = str(stop) if stop else "" if newest else "a newer bar has closed"
         if not why and due:
             why = await self._clock_problem()
@@ -376,7 +476,6 @@ class Session:
                 await self._send_one(order, why, perhaps_sent=order.id in states)
         if stop:
             self._note("limit", str(stop))
-            raise stop
 
     async def _send_one(self, order: Order, why_not: str, *, perhaps_sent: bool) -> None:
         broker, asked = self._open_broker, False
@@ -411,24 +510,6 @@ class Session:
             self.n_sent += 1
             what = f"not sent: {found.reason}" if found.reason == "dry run" else found.reference
             self._note("sent", f"{text} ({what})", order.name, order.id)
-
-    def _limit_reached(self, bar: Bar, new: Sequence[Order]) -> LimitError | None:
-        limits, equity = self._limits, self.flow.account.container.equity
-        if limits.max_loss is not None:
-            least = self._first_equity * (1.0 - limits.max_loss)
-            if equity < least:
-                return LimitError(
-                    f"equity {equity:,.2f} is below {least:,.2f}: --max-loss {limits.max_loss:g} of"
-                    f" {self._first_equity:,.2f} stops the session; positions stay as they are"
-                )
-        if limits.max_orders_a_day is not None and new:
-            n_orders = self._journal.sent_on(bar.time) + len(new)
-            if n_orders > limits.max_orders_a_day:
-                return LimitError(
-                    f"{n_orders} orders on {str(bar.time)[:10]} would be more than --max-orders-a-day"
-                    f" {limits.max_orders_a_day}: the session stops; positions stay as they are"
-                )
-        return None
 
     async def _clock_problem(self) -> str:
         """Why orders are not sent for the clocks' sake; empty where they agree."""
@@ -481,17 +562,20 @@ class Session:
             f" {container.exposure:.2f}; {what}"
         )
 
-    def _write_account(self, plan: PreparedFlow) -> None:
-        if self._folder is None:
-            return
+    @property
+    def account(self) -> Account:
+        """Cash and positions after the last bar."""
         view = self.flow.view()
         held = {
             one.symbol: Position(quantity=one.quantity, entry=one.entry)
             for one in view.positions
             if one.quantity != 0.0
         }
-        text = json.dumps(Account(view.cash, held).to_dict(), indent=1)
-        write_atomically(self._folder / "account.json", lambda part: part.write_text(f"{text}\n"))
+        return Account(view.cash, held)
+
+    def _write_account(self) -> None:
+        if self._folder is not None:
+            write_state(self._folder, self.account.to_dict())
 
     def _note(
         self, kind: str, detail: str, symbol: str | None = None, order_id: str | None = None
@@ -501,7 +585,7 @@ class Session:
         self._say(f"{kind}: {detail}")
 
     def note(self, kind: str, detail: str) -> None:
-        """Write down what the feed has to say.
+        """Write down an event.
 
         Args:
             kind: one of ``KINDS``.

@@ -80,7 +80,7 @@ def combined(home: Path, rebalance: Schedule, /, **tables: Any) -> Path:
         run_study(study_from_dict(study, home), out=home / name, workers=1)
     folders = [home / "one", home / "two"]
     file = home / f"{rebalance}.json"
-    return combine(folders, top=4, max_correlation=0.9, rebalance=rebalance, out=file).path
+    return combine(folders, top=6, max_correlation=0.98, rebalance=rebalance, out=file).path
 
 
 def terms_on(found: TradingSet, bars: Bars) -> Terms:
@@ -90,7 +90,9 @@ def terms_on(found: TradingSet, bars: Bars) -> Terms:
 
 
 def bars_taken(folder: Path) -> int:
-    """How many bars a session has taken, by its journal."""
+    """How many bars a session has taken, or the first one of a combination, by its journal."""
+    if (folder / "member-1").exists():
+        folder = folder / "member-1"
     if not (folder / "trade.db").exists():
         return 0
     with contextlib.closing(sqlite3.connect(folder / "trade.db", timeout=30.0)) as connection:

@@ -253,12 +253,12 @@ def test_orders_and_tables_are_those_of_a_member(still: CombinedSets, tmp_path: 
     done = barsweep("replay", file, "--weights", "w.csv", "--trades", "t.csv", folder=tmp_path)
     assert done.returncode == 0 and "a combination of" in done.stdout
     assert (tmp_path / "w.csv").is_file() and (tmp_path / "t.csv").is_file()
-    for command in (["trade", "--broker", "paper"], ["stress"]):
-        done = barsweep(command[0], file, *command[1:], folder=tmp_path)
-        assert done.returncode == 2 and "name it with --set 1 to --set" in done.stderr, command
-    for command in (["report"], ["show"]):
-        done = barsweep(command[0], file, folder=tmp_path)
-        assert done.returncode == 2 and "`barsweep tearsheet` a page" in done.stderr, command
+    for given in (["stress", file], ["drift", tmp_path / "w.csv", file, "--cash", "1"]):
+        done = barsweep(*given, folder=tmp_path)
+        assert done.returncode == 2 and "name it with --set 1 to --set" in done.stderr, given
+    for name in ("report", "show"):
+        done = barsweep(name, file, folder=tmp_path)
+        assert done.returncode == 2 and "`barsweep tearsheet` a page" in done.stderr, name
 
 
 # --- The verdict ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from optimizer.trading.limits import Limits
 from optimizer.trading.paper import PaperBroker
 from optimizer.trading.plan import TradingSet, open_to_trade
 from optimizer.trading.session import Session
+from optimizer.trading.sessions import Sessions
 from optimizer.trading.taking_over import Takeover
 from optimizer.types import Bars, Order
 from tests.support.command import barsweep
@@ -77,10 +78,9 @@ def traded(
             one.what = what
         return one
 
-    session = Session(
-        found, lambda: bars.head(N_STUDY), broker, ReplayedFeed(bars), journal, limits=FAST
-    )
-    asyncio.run(session.run())
+    feed = ReplayedFeed(bars)
+    session = Session(found, lambda: bars.head(N_STUDY), broker, feed, journal, limits=FAST)
+    asyncio.run(Sessions([session], feed, FAST).run())
     journal.close()
     return session
 

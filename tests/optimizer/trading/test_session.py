@@ -26,6 +26,7 @@ from optimizer.trading.paper import PaperBroker
 from optimizer.trading.plan import open_to_trade
 from optimizer.trading.run import Settings
 from optimizer.trading.session import Session
+from optimizer.trading.sessions import Sessions
 from optimizer.types import Bars, Order
 from tests.support.command import barsweep
 from tests.support.postgres import PostgresServer
@@ -105,18 +106,19 @@ class Trader:
         journal = Journal(self.folder / "trade.db")
         given = {"limits": FAST, "broker_of": self.make, **given}
         broker_of = given.pop("broker_of")
+        feed = feed or ReplayedFeed(bars)
         session = Session(
             self.found,
             lambda: bars.head(N_STUDY),
             broker_of,
-            feed or ReplayedFeed(bars),
+            feed,
             journal,
             folder=self.folder,
             say=self.lines.append,
             **given,
         )
         try:
-            asyncio.run(session.run(n_bars))
+            asyncio.run(Sessions([session], feed, given["limits"]).run(n_bars))
         finally:
             self.events = journal.events()
             journal.close()
