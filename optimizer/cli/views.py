@@ -46,10 +46,18 @@ def dashboard(
 
 
 def report(
-    folder: Folder,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder that `barsweep run` wrote, or the file of `barsweep combine`.",
+        ),
+    ],
     out: Annotated[
         Optional[Path],
-        typer.Option(help="The file [default: DIR/report.html, or report-SET.html]."),
+        typer.Option(
+            help="The file [default: DIR/report.html, or report-SET.html, or next to that file]."
+        ),
     ] = None,
     number: Annotated[
         Optional[int],
@@ -62,7 +70,7 @@ def report(
         bool, typer.Option("--quiet", help="Do not say that the work has started.")
     ] = False,
 ) -> None:
-    """Write the report of a study: one HTML file with figures and tables that opens offline."""
+    """Write the report of a study or a combination: one HTML file that opens offline."""
     from optimizer.views.report import write_report
 
     def start() -> None:

@@ -118,7 +118,8 @@ class StudyFolder(Results):
         if path.is_file():
             raise StudyError(
                 f"{path}: a file; expected the folder of a study. Of exported sets and combinations"
-                " `barsweep replay` gives the figures, and `barsweep tearsheet` a page"
+                " `barsweep replay` gives the figures, and `barsweep tearsheet` a page; of a combination"
+                " `barsweep report` does too"
             )
         if not folder.manifest_path.is_file():
             raise StudyError(f"{path}: no study here; expected a folder that `barsweep run` wrote")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from optimizer.bars.times import time_text
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.text import counted, probability
 from optimizer.trading.drift import Drift
-from optimizer.types import FloatArray
+from optimizer.views.drawing import drawing
 
 WORDS = {
     "revised": ("revised data", "bars that are others now than when the set decided on them"),
@@ -41,8 +40,6 @@ COLUMNS = {
 }
 MOST_ORDERS = 2_000
 """Orders on a page, the last ones; the JSON file has all."""
-
-_WIDTH, _HEIGHT, _LEFT = 900, 260, 70
 
 
 def facts_text(found: Drift) -> str:
@@ -133,7 +130,7 @@ def drift_page(found: Drift) -> str:
     from optimizer.views.report.page import figures_page
 
     times = found.equity.index
-    equity = _drawing(
+    equity = drawing(
         "Equity, live and expected",
         (times[0], times[-1]),
         {name: found.equity[name].to_numpy() for name in ("live", "expected")},
@@ -143,7 +140,7 @@ def drift_page(found: Drift) -> str:
     if found.test is not None and len(found.returns):
         one = found.test
         bound = np.full(len(one.evidence), math.log10(1.0 / one.rate))
-        evidence = _drawing(
+        evidence = drawing(
             "Evidence against the Sharpe ratio to expect",
             (found.returns.index[0], found.returns.index[-1]),
             {"evidence": np.log10(np.maximum(one.evidence, 1e-3)), "alarm": bound},
@@ -191,41 +188,6 @@ def _cell(value: Any) -> str:
     if hasattr(value, "to_datetime64"):
         return time_text(value.to_datetime64())
     return "-" if math.isnan(value) else f"{value + 0.0:,.8g}"
-
-
-def _drawing(
-    label: str, span: Sequence[Any], lines: Mapping[str, FloatArray], text: Any
-) -> dict[str, Any]:
-    """Lines over time as what the template draws."""
-    low = min(float(one.min()) for one in lines.values())
-    high = max(float(one.max()) for one in lines.values())
-    if high - low <= 0.0:
-        low, high = low - 1.0, high + 1.0
-
-    def height(value: float) -> float:
-        return round(10.0 + (_HEIGHT - 20.0) * (high - value) / (high - low), 1)
-
-    drawn = []
-    for (name, values), color, dash in zip(
-        lines.items(), ("blue", "orange"), ("none", "5 3"), strict=True
-    ):
-        places = np.unique(np.linspace(0, len(values) - 1, 800).astype(int))
-        steps = max(len(values) - 1, 1)
-        points = " ".join(
-            f"{_LEFT + (_WIDTH - _LEFT) * i / steps:.1f},{height(float(values[i]))}" for i in places
-        )
-        drawn.append({"name": name, "points": points, "color": color, "dash": dash})
-    start, stop = (time_text(one.to_datetime64()) for one in span)
-    return {
-        "label": label,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "left": _LEFT,
-        "lines": drawn,
-        "levels": [(height(value), text(value)) for value in np.linspace(low, high, 5).tolist()],
-        "start": start,
-        "stop": stop,
-    }
 
 
 def write_drift_page(found: Drift, path: str | Path) -> Path:

@@ -63,13 +63,13 @@ N_BOOK, N_AFTER = 300, 64
 BOOK_BARS = random_bars(N_BOOK + N_AFTER, seed=7)
 
 
-def combined(home: Path, rebalance: Schedule, /, **tables: Any) -> Path:
+def combined(home: Path, rebalance: Schedule, /, *, bars: Bars = BOOK_BARS, **tables: Any) -> Path:
     """A combination of sets of two studies, whose bars stand next to it in a file.
 
     Each of ``tables`` is merged into the tables of both studies.
     """
     home.mkdir(parents=True, exist_ok=True)
-    write_bars(home / "bars.parquet", BOOK_BARS.head(N_BOOK))
+    write_bars(home / "bars.parquet", bars.head(N_BOOK))
     reverting = {
         "name": "mean_reversion",
         "lookback": {"low": 5, "high": 40, "step": 5},

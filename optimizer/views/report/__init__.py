@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from optimizer.errors import ExportError
+from optimizer.store.combination import is_combination
+from optimizer.store.export import read_content
 from optimizer.store.folder import StudyFolder
 from optimizer.store.guards import HTML, check_output, write_output
 from optimizer.store.names import STRESS_PAGE
@@ -33,9 +36,12 @@ def write_report(
     >>> optimizer.write_report("out").name
     'report.html'
 
+    Of a combination it is a page of the whole, see ``write_book_report``.
+
     Args:
-        folder: the folder that ``run_study`` wrote.
-        out: the file; None takes ``report.html`` in the folder, or ``report-NUMBER.html``.
+        folder: the folder that ``run_study`` wrote, or the file of a combination.
+        out: the file; None takes ``report.html`` in the folder, or ``report-NUMBER.html``; of a
+            combination its name with the ending .html.
         number: the number of the set that the report is about; None takes the winner.
         trust: approve the strategy files that the folder names, for good. You need not for what you
             ran yourself.
@@ -47,7 +53,20 @@ def write_report(
     Raises:
         StudyError: there is no study in the folder, it has no results yet or no such set, or a file
             cannot be read or written.
+        ExportError: a combination cannot be used.
     """
+    file = Path(folder)
+    if file.is_file() and file.suffix.lower() == ".json" and is_combination(read_content(file)):
+        from optimizer.views.book import write_book_report
+
+        if number is not None:
+            raise ExportError(
+                f"{file}: a combination has no report of one set; `barsweep tearsheet --set {number}`"
+                " gives a page of it"
+            )
+        if on_start is not None:
+            on_start()
+        return write_book_report(file, out, trust=trust)
     # Here and not above: plotly and what it draws take a second to import.
     from optimizer.views.report.content import gather
     from optimizer.views.report.page import page
