@@ -106,6 +106,8 @@ def test_day_by_day_the_orders_are_those_of_the_replay(book: Path, days: list[Bo
     assert bool(moved) == (found.combination.rebalance != "never")
     for money in moved:
         assert abs(sum(money)) < 1e-9 * days[0].equity
+    parity = optimizer.replay(book, events=True).parity
+    assert parity is not None and parity.differences == () and parity.n_fills > 100
     # A start from nothing gives the orders of the day, with all that is said of them.
     stop = next(n for n, one in enumerate(days, N_BOOK) if any(one.moved) or n == N_BOOK + 20)
     fresh = optimizer.book_orders(book, data=BOOK_BARS.head(stop))

@@ -21,6 +21,7 @@ from optimizer.flow.event_flow import FlowResult
 from optimizer.flow.sub_accounts import run_sub_accounts
 from optimizer.review.exported import naming_export, whole_book
 from optimizer.trading.drift import drift
+from optimizer.trading.feeds import StaleFeedError
 from optimizer.trading.journal import Journal
 from optimizer.trading.limits import LimitError, Limits
 from optimizer.trading.moves import Moves
@@ -184,6 +185,59 @@ def test_a_kill_between_two_payments_neither_loses_nor_doubles_money(
     monkeypatch.setattr(owner, what, real)
     run()
     assert state_of(tmp_path / "t") == state_of(whole)
+
+
+def test_bars_before_the_sessions_that_were_revised(
+    home: Path, month: Path, tmp_path: Path
+) -> None:
+    """All begin again at the same bar, also where one had not taken the last bar."""
+    prices = {name: getattr(BARS, name) * 0.5 for name in ("open", "high", "low", "close")}
+    halved = write_bars(tmp_path / "halved.parquet", replace(BARS, **prices))
+
+    def run(data: Path, n_bars: int, accept: bool = False) -> None:
+        with session_of(
+            month, REPLAYED, data=data, out=tmp_path / "t", accept_revisions=accept
+        ) as (sessions, _):
+            asyncio.run(sessions.run(n_bars))
+
+    run(home / "later.parquet", 22)
+    with contextlib.closing(sqlite3.connect(tmp_path / "t" / "member-2" / "trade.db")) as one, one:
+        one.execute("DELETE FROM bars WHERE bar = (SELECT max(bar) FROM bars)")
+    with pytest.raises(DataError, match="history was revised"):
+        run(halved, 3)
+    run(halved, 3, accept=True)
+    folders = sorted((tmp_path / "t").glob("member-*"))
+    for member in folders:
+        terms = dict(rows_of(member / "trade.db", "SELECT name, value FROM session"))
+        assert terms["start"] == str(N_BOOK + 22)
+        assert len(rows_of(member / "trade.db", "SELECT bar FROM bars")) == 3
+    moves = [
+        json.loads(text)
+        for (text,) in rows_of(tmp_path / "t" / "book.db", "SELECT money FROM moves")
+    ]
+    for member, paid in zip(folders, np.sum(moves, axis=0), strict=True):
+        found = rows_of(member / "paper.db", "SELECT sum(money) FROM payments")
+        assert found[0][0] == pytest.approx(paid)
+
+
+def test_bars_that_come_are_taken_by_all(home: Path, month: Path, tmp_path: Path) -> None:
+    """A file that grows while nothing is replayed, with a start in between."""
+    data, n_bars = tmp_path / "bars.parquet", []
+    settings = Settings(live=True, closed=True, poll=0.01, max_stale=0.05)
+    for stop in (N_BOOK + 20, N_BOOK + 21, N_BOOK + 23):
+        write_bars(data, BOOK_BARS.head(stop))
+        with (
+            session_of(month, settings, data=data, out=tmp_path / "t") as (sessions, _),
+            pytest.raises(StaleFeedError),
+        ):
+            asyncio.run(sessions.run())
+        n_bars.append(sessions.n_bars)
+    assert n_bars == [1, 1, 2]
+    for member in (tmp_path / "t").glob("member-*"):
+        kinds = [kind for (kind,) in rows_of(member / "trade.db", "SELECT kind FROM events")]
+        assert kinds.count("started") == 1 and kinds.count("went_on") == 2
+    (moves,) = rows_of(tmp_path / "t" / "book.db", "SELECT count(*) FROM moves")
+    assert moves == (0,)
 
 
 def test_sigkill_at_random_moments_loses_and_doubles_nothing(
