@@ -65,6 +65,9 @@ def report(
             "--set", min=0, help="Number of the set that it is about [default: the best]."
         ),
     ] = None,
+    data: Annotated[
+        Optional[Path], typer.Option(help="The bars of a combination, if they have moved.")
+    ] = None,
     trust: Trust = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Do not say that the work has started.")
@@ -77,7 +80,7 @@ def report(
         if not quiet:
             say_error(f"{folder}: writing the report, which may take a minute", style=None)
 
-    path = write_report(folder, out, number=number, trust=trust, on_start=start)
+    path = write_report(folder, out, number=number, data=data, trust=trust, on_start=start)
     say(f"report: {path}")
 
 

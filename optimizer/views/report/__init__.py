@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from optimizer.errors import ExportError
+from optimizer.errors import ExportError, StudyError
 from optimizer.store.combination import is_combination
 from optimizer.store.export import read_content
 from optimizer.store.folder import StudyFolder
@@ -24,6 +24,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     number: int | None = None,
+    data: str | Path | None = None,
     trust: bool = False,
     on_start: Callable[[], None] | None = None,
 ) -> Path:
@@ -43,6 +44,7 @@ def write_report(
         out: the file; None takes ``report.html`` in the folder, or ``report-NUMBER.html``; of a
             combination its name with the ending .html.
         number: the number of the set that the report is about; None takes the winner.
+        data: the bars of a combination, where they are no longer at the path that its file names.
         trust: approve the strategy files that the folder names, for good. You need not for what you
             ran yourself.
         on_start: called once the study is read, before what takes long.
@@ -54,6 +56,7 @@ def write_report(
         StudyError: there is no study in the folder, it has no results yet or no such set, or a file
             cannot be read or written.
         ExportError: a combination cannot be used.
+        DataError: its bars cannot be used.
     """
     file = Path(folder)
     if file.is_file() and file.suffix.lower() == ".json" and is_combination(read_content(file)):
@@ -66,7 +69,9 @@ def write_report(
             )
         if on_start is not None:
             on_start()
-        return write_book_report(file, out, trust=trust)
+        return write_book_report(file, out, data=data, trust=trust)
+    if data is not None:
+        raise StudyError(f"{file}: --data is for the file of a combination; a study names its bars")
     # Here and not above: plotly and what it draws take a second to import.
     from optimizer.views.report.content import gather
     from optimizer.views.report.page import page

@@ -70,6 +70,14 @@ def test_names_are_escaped_and_other_files_are_refused(book: Path, tmp_path: Pat
         optimizer.write_report(book, number=2)
     done = barsweep("report", book.name, "--out", "page.html", folder=book.parent)
     assert done.returncode == 0 and "report: page.html" in done.stdout, done.stderr
+    bars = book.parent / "bars.parquet"
+    moved = tmp_path / bars.name
+    shutil.copy(bars, moved)
+    shutil.copy(book, tmp_path / "book.json")
+    done = barsweep("report", "book.json", "--data", moved, folder=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "book.html").is_file(), done.stderr
+    done = barsweep("report", "one", "--data", "bars.parquet", folder=book.parent)
+    assert done.returncode == 2 and "--data is for the file of a combination" in done.stderr
     other = book.parent / "other.json"
     shutil.copy(book, other)
     text = other.read_text().replace('"name": "one"', '"name": "<b>one</b>"')
