@@ -408,8 +408,9 @@ def _table(plan: PreparedFlow, trace: LastBar, flow: _Deciding) -> pd.DataFrame:
                 assert signal is not None
                 why = _why_placed(order, signal, regime["code"], sizing)
             if float(order["quantity"]) != own:
-                of_itself = why or WHY.get(rejects.get(s, ""), "no decision")
-                why = f"{_TO_SHARE}, in place of {own:+,.10g}: {of_itself}"
+                before = f"{own:+,.10g}" if own else "no order"
+                of_itself = why or WHY.get(rejects.get(symbol, ""), "it has no signal here")
+                why = f"{_TO_SHARE}, in place of {before}: {of_itself}"
         elif own:
             reason, why = AT_SHARE, f"{_TO_SHARE}, nothing is left of {own:+,.10g}"
         elif flow.waits(s):

@@ -124,8 +124,10 @@ def traded_and_killed(
             server.stdin.flush()
             child = int(server.stdout.readline())
             if n_killed < n_kills:
-                wanted = bars_taken(folder / "killed") + draw.randint(1, n_bars // n_kills)
-                assert reached(folder / "killed", wanted)
+                # Of the bars that are left, so that those taken before a kill comes are made up for.
+                taken = bars_taken(folder / "killed")
+                most = (n_bars - taken) // (n_kills - n_killed + 1)
+                assert reached(folder / "killed", taken + draw.randint(1, max(most, 1)))
                 time.sleep(draw.uniform(0.0, 0.05))
                 os.kill(child, signal.SIGKILL)
             ended = int(server.stdout.readline())

@@ -118,6 +118,8 @@ def test_day_by_day_the_orders_are_those_of_the_replay(book: Path, days: list[Bo
 def test_an_order_of_a_schedule_says_so(moving: list[BookOrders]) -> None:
     rows = pd.concat([one.table for one in moving])
     back = rows[rows["why"].str.startswith("the account is brought back to its share")]
+    assert back["why"].str.contains("in place of no order: ").any()
+    assert not back["why"].str.contains("it has no signal here").any()
     assert len(back) and set(back["reason"]) <= {"placed", "at_share"}
     assert rows["why"].str.len().min() > 10
     assert (rows.loc[rows["reason"] == "placed", "quantity"] != 0.0).all()

@@ -245,7 +245,7 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(
 ) -> None:
     """Real processes, as in the test of one account. Some seconds, since each computes all again."""
     n_kills = 20 if "BARSWEEP_EXPLORE" in os.environ else 3
-    traded_and_killed(month, home / "later.parquet", tmp_path, N_BARS // 2, n_kills)
+    traded_and_killed(month, home / "later.parquet", tmp_path, N_BARS, n_kills)
     assert state_of(tmp_path / "killed") == state_of(whole)
 
 
