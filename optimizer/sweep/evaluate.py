@@ -266,22 +266,22 @@ def simulate_blocks(
         )
         return out
 
-    def sums_so_far(*offsets: np.uint64) -> FloatArray:
-        rows = state[:, [row_of(offset) for offset in offsets], : layout.LANES]
-        return rows.transpose(1, 0, 2).reshape(len(offsets), -1)
+    def sums_so_far(offset: np.uint64, n_rows: int) -> FloatArray:
+        first = row_of(offset)
+        rows = state[:, first : first + n_rows, : layout.LANES]
+        return rows.transpose(1, 0, 2).reshape(n_rows, -1)
 
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
     so_far: dict[int, FloatArray] = {}
     at = inputs.first
     for bound in sorted({*inputs.bounds, *inputs.alpha_bounds}):
         advance(at, bound)
-        so_far[bound] = sums_so_far(layout.SUM_RETURN, layout.SUM_RETURN_2)
+        so_far[bound] = sums_so_far(layout.SUM_RETURN, 2)  # and of the squares, the row after it
         at = bound
     moments = np.diff(np.stack([so_far[bound] for bound in inputs.bounds]), axis=0)
     moments = np.ascontiguousarray(moments.transpose(2, 1, 0))
-    totals, squares, products = sums_so_far(
-        layout.SUM_RETURN, layout.SUM_RETURN_2, layout.SUM_PRODUCT
-    )
+    totals, squares = sums_so_far(layout.SUM_RETURN, 2)
+    [products] = sums_so_far(layout.SUM_PRODUCT, 1)
     sums = np.diff(np.stack([so_far[bound][0] for bound in inputs.alpha_bounds]), axis=0)
     alphas = score(inputs, sums, totals, squares, products, maxima)
     in_sample = metrics(begin, inputs.first, inputs.split)

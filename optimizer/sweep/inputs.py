@@ -144,7 +144,7 @@ class Inputs:
         *("benchmark", "multipliers"),
     )
 
-    @property
+    @cached_property
     def extended(self) -> bool:
         """Whether the simulation needs its ``extended`` code."""
         ends = bool((self.ends >= 0).any())

@@ -69,7 +69,10 @@ class Tile:
         if not kinds:
             return [NO_REGIME], np.zeros(self.n_lanes, dtype=np.int64)
         table = np.stack([self.columns[column(self.classifier, n)] for n in kinds], axis=1)
-        distinct, which = np.unique(table, axis=0, return_inverse=True)
+        if (table == table[0]).all():  # the usual case, which needs no sorting
+            distinct, which = table[:1], np.zeros(self.n_lanes, dtype=np.int64)
+        else:
+            distinct, which = np.unique(table, axis=0, return_inverse=True)
         keys: list[RegimeKey] = [
             (
                 classifier,
