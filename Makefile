@@ -15,6 +15,7 @@ study: $(VENV)/installed ## Run the quickstart study on real bars, export its be
 	$(BIN)/barsweep run studies/quickstart.toml --out $(OUT) --overwrite
 	$(BIN)/barsweep export $(OUT) --out $(OUT)/best.json
 	$(BIN)/barsweep replay $(OUT)/best.json
+	@echo "what to hold at the next open: $(BIN)/barsweep orders $(OUT)/best.json (docs/trading.md)"
 
 .PHONY: gallery
 gallery: $(VENV)/installed ## Run the eight studies of the gallery; each ends with its verdict

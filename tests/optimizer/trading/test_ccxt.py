@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import sqlite3
 import time
@@ -391,13 +392,17 @@ def test_a_session_trades_there_and_no_order_is_placed_twice(
 def test_sigkills_lose_and_double_no_order(
     crypto: Path, tmp_path: Path, exchange: Binance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real processes; some seconds, since each bar keeps to the rate limits of Binance."""
+    """Real processes; some seconds, since each bar keeps to the rate limits of Binance.
+
+    ``make soak`` kills 50 times.
+    """
+    n_kills = 50 if "BARSWEEP_EXPLORE" in os.environ else 3
+    n_bars = 5 + n_kills
     for name, value in variables(exchange).items():
         monkeypatch.setenv(name, value)
-    bars = write_bars(tmp_path / "bars.parquet", BARS.head(N_STUDY + 8))
-    traded_and_killed(
-        crypto, bars, tmp_path, 8, 3, broker="ccxt", limits={"timeout": 1.0, "retry": 0.01}
-    )
+    bars = write_bars(tmp_path / "bars.parquet", BARS.head(N_STUDY + n_bars))
+    limits = {"timeout": 1.0, "retry": 0.01}
+    traded_and_killed(crypto, bars, tmp_path, n_bars, n_kills, broker="ccxt", limits=limits)
     ids = [one["clientOrderId"] for one in exchange.orders.values()]
     assert len(ids) == len(set(ids)) > 5
     with sqlite3.connect(tmp_path / "killed" / "trade.db") as connection:
