@@ -140,7 +140,7 @@ N_COLUMN_ROWS = 4 + MAX_USER_FEATURES
 ) = _rows(N_COLUMN_ROWS - MAX_USER_FEATURES + 1)
 
 MOST_RUNS = 8
-"""Most runs of neighbouring lanes that read the same columns for which a block reads each column once."""
+"""Up to this many runs of lanes with the same columns, a block reads a column once a run."""
 
 # What all lanes of a block read alike, as bits.
 SAME_FEATURES, SAME_VOLATILITY, SAME_REGIME = 1, 2, 4
@@ -207,8 +207,9 @@ N_SCRATCH_ROWS = 18 + MAX_USER_FEATURES
     USER_X0,  # and the rows after it
 ) = _rows(19)
 
-# Rows of the bars that are not in the sums yet, in a buffer of their own: their place depends on the bar,
-# so that in another the compiler could not tell that they overlap nothing. The first: of the bar before.
+# Rows of the bars that are not in the sums yet, a row a bar; the first is of the bar before them. They have
+# a buffer of their own because their offset depends on the bar: among the working rows the compiler could
+# not tell that they overlap no other row, and would check it at run time.
 SUMMED_BARS = 4
 """Bars that are added to the sums of a lane together, so that these are loaded and stored once."""
 
