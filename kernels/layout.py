@@ -207,8 +207,8 @@ N_SCRATCH_ROWS = 18 + MAX_USER_FEATURES
     USER_X0,  # and the rows after it
 ) = _rows(19)
 
-# Rows of the bars that are not in the sums yet, a row a bar; the first is of the bar before them. They have
-# a buffer of their own because their offset depends on the bar: among the working rows the compiler could
+# Rows of the bars that are not in the sums yet, a row a bar; the first is of the bar before them. Their
+# offset depends on the bar, so they have a buffer of their own: among the working rows the compiler could
 # not tell that they overlap no other row, and would check it at run time.
 SUMMED_BARS = 4
 """Bars that are added to the sums of a lane together, so that these are loaded and stored once."""
