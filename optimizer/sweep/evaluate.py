@@ -269,7 +269,8 @@ def simulate_blocks(
     def sums_so_far(offset: np.uint64, n_rows: int) -> FloatArray:
         first = row_of(offset)
         rows = state[:, first : first + n_rows, : layout.LANES]
-        return rows.transpose(1, 0, 2).reshape(n_rows, -1)
+        # A copy, since the state goes on; of a single block the rest would be a view.
+        return rows.transpose(1, 0, 2).copy().reshape(n_rows, -1)
 
     begin = _rows(state)[row_of(layout.EQUITY)].copy()
     so_far: dict[int, FloatArray] = {}
