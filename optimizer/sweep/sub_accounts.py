@@ -23,6 +23,9 @@ from optimizer.types import FloatArray, IntArray, TimeArray
 Schedule = Literal["never", "month", "quarter", "year"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
+ROUNDING = 1e-9
+"""Of the money of all accounts: by no more than this may one differ from its share and still have it."""
+
 _MONTHS: Mapping[Schedule, int] = {"month": 1, "quarter": 3, "year": 12}
 
 
@@ -223,12 +226,18 @@ class Rebalancing:
         return [0.0] * len(subs) if moves is None else list(moves)
 
     def _lacks(self, subs: Sequence[SubAccount]) -> FloatArray:
-        """Money that each lacks to its share, negative where it has more; 0 without equity."""
+        """Money that each lacks to its share, negative where it has more; 0 without equity.
+
+        What rounding leaves counts as nothing: a target scaled by a hair less than 1 is a lot less.
+        """
         equity = np.array([one.equity for one in subs])
         alive = equity > 0.0
         equity, shares = np.where(alive, equity, 0.0), np.where(alive, self.shares, 0.0)
         total = float(shares.sum())
-        return shares / total * equity.sum() - equity if total > 0.0 else np.zeros(len(subs))
+        if not total > 0.0:
+            return np.zeros(len(subs))
+        lacks: FloatArray = shares / total * equity.sum() - equity
+        return np.where(np.abs(lacks) > ROUNDING * equity.sum(), lacks, 0.0)
 
     def _moves(self, subs: Sequence[SubAccount], closes: FloatArray) -> list[float]:
         """What those that have more than their share pay to the others."""

@@ -15,6 +15,7 @@ from optimizer.review.book import book_result
 from optimizer.sweep.inputs import Inputs
 from optimizer.sweep.single_set import record, simulate_single, single_set_study, tile_regimes
 from optimizer.sweep.sub_accounts import (
+    Rebalancing,
     Schedule,
     rebalancing_bars,
     simulate_sub_accounts,
@@ -185,6 +186,36 @@ def test_after_a_move_shares_are_as_they_should_be() -> None:
     )
     drifted = np.abs(still / still.sum(axis=0) - shares[:, np.newaxis]).max(axis=0)
     assert off[moved].max() < 0.01 < drifted.max()
+
+
+@dataclass
+class Still:
+    """An account at its share."""
+
+    equity: float
+    n_changes: int = 0
+
+    def free(self, closes: FloatArray) -> float:
+        return self.equity
+
+    def move(self, money: float) -> None:
+        self.n_changes += 1
+
+    def scale(self, factor: float, *, additions: bool = False) -> None:
+        self.n_changes += 1
+
+
+def test_accounts_that_have_their_shares_are_left_alone() -> None:
+    """Their sum is rounded, and scaled by a hair less than 1 a target of 100 lots is one of 99."""
+    rng = np.random.default_rng(1)
+    closes = np.zeros(1)
+    for _ in range(100):
+        shares = rng.dirichlet(np.ones(5))
+        subs = [Still(100_000.0 * share) for share in shares.tolist()]
+        for bar in (3, 4):
+            moves = Rebalancing(shares, "month").at_close(subs, bar, {3}, closes)
+            assert moves == [0.0] * 5
+        assert not any(one.n_changes for one in subs)
 
 
 def test_the_bars_of_a_schedule() -> None:
