@@ -293,7 +293,8 @@ def trade(
         except (LimitError, StaleFeedError) as error:
             say_error(str(error))
             raise typer.Exit(1) from None
+        what = "goes on" if live else "begins anew"
         say(
             f"{counted(session.n_bars, 'bar')}, {counted(session.n_sent, 'order')}; the session is in"
-            f" {folder}: the same command goes on"
+            f" {folder}: the same command {what}"
         )

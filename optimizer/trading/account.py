@@ -124,7 +124,7 @@ def read_state(path: Path) -> Account:
         DataError: it cannot be read, or a value is missing or of the wrong kind.
     """
     expected = '{"cash": 1000, "positions": {"SPY": {"quantity": 10}}}'
-    return _account(_read(path, _State, expected), path)
+    return _account(_read(path, _State, expected), str(path))
 
 
 class _MemberState(Record):
@@ -181,7 +181,9 @@ def read_accounts(path: Path, digest: str, n_members: int) -> list[Account]:
             f"{path}: members: {len(state.members)} accounts, expected one of each member from 1 to"
             f" {n_members}"
         )
-    return [_account(found[number], path) for number in range(1, n_members + 1)]
+    return [
+        _account(found[number], f"{path}: members #{number}") for number in range(1, n_members + 1)
+    ]
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -210,8 +212,8 @@ def _read(path: Path, model: type[_Model], expected: str) -> _Model:
         raise DataError(f"{path}: cannot be read as JSON: {reason}") from None
 
 
-def _account(state: _State, path: Path) -> Account:
-    return _checked(Account(float(state.cash), state.positions), path)
+def _account(state: _State, source: str) -> Account:
+    return _checked(Account(float(state.cash), state.positions), source)
 
 
 def read_positions(path: Path, cash: float) -> Account:
@@ -265,13 +267,13 @@ def read_positions(path: Path, cash: float) -> Account:
             found[symbol] = Position(**numbers)  # type: ignore[arg-type]
         except ValidationError as error:
             raise DataError(f"{path}: line {line}: {problem_of(error)}") from None
-    return _checked(Account(cash, found), path)
+    return _checked(Account(cash, found), str(path))
 
 
-def _checked(account: Account, path: Path) -> Account:
+def _checked(account: Account, source: str) -> Account:
     for name, one in account.positions.items():
         if one.entry is not None and one.entry <= 0:
             raise DataError(
-                f"{path}: {quoted(name)}: entry = {one.entry}; expected a price above 0"
+                f"{source}: {quoted(name)}: entry = {one.entry}; expected a price above 0"
             )
     return account

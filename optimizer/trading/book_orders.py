@@ -13,8 +13,6 @@ import pandas as pd
 from optimizer.errors import ExportError
 from optimizer.flow.sub_accounts import FlowSubAccount
 from optimizer.review.exported import naming_export, whole_book
-from optimizer.selection.looks import sealed_look
-from optimizer.store.ledger import note_look
 from optimizer.trading.account import Account, book_state, read_accounts
 from optimizer.trading.history import History
 from optimizer.trading.orders import Decider, NextOrders, plain
@@ -199,9 +197,7 @@ def book_orders(
             file, combination, data=bars, accept_revisions=accept_revisions, trust=trust
         )
         for one in book.members if accounts is None else ():
-            if one.look is not None:
-                split, study = one.look
-                note_look(sealed_look(study, one.history.recorded, split, one.number))
+            one.note_look()
         return BookDecider(book, accounts, str(state or "")).advance()
 
 

@@ -15,10 +15,8 @@ from optimizer.errors import DataError, StudyError
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.review.exported import naming_export, read_export
 from optimizer.review.records import set_record
-from optimizer.selection.looks import sealed_look
 from optimizer.selection.sequential import ALARM, SequentialTest, fits_sharpe
 from optimizer.store.folder import StudyFolder
-from optimizer.store.ledger import note_look
 from optimizer.store.names import MANIFEST
 from optimizer.trading.account import Account, read_positions
 from optimizer.trading.counterfactual import Steps, Traded, by_broker, by_rules
@@ -210,9 +208,8 @@ def drift(
             trust=trust,
         )
         live = _live(source, found, file, number, cash, positions, start, stop)
-        if found.look is not None and live.steps.start < found.history.n_recorded:
-            split, study = found.look
-            note_look(sealed_look(study, found.history.recorded, split, found.number))
+        if live.steps.start < found.history.n_recorded:
+            found.note_look()
         ratio, where = expect, "--expect"
         if expect is None:
             ratio, where = _ratio_to_expect(file, number, found)

@@ -19,8 +19,6 @@ from optimizer.flow.event_flow import EventFlow
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.review.exported import naming_export
 from optimizer.review.refusals import WHY
-from optimizer.selection.looks import sealed_look
-from optimizer.store.ledger import note_look
 from optimizer.trading.account import Account, Position, read_positions, read_state
 from optimizer.trading.history import History
 from optimizer.trading.plan import TradingSet, open_to_trade
@@ -160,9 +158,8 @@ def next_orders(
         found = open_to_trade(
             file, number=number, data=bars, accept_revisions=accept_revisions, trust=trust
         )
-        if found.look is not None and account is None:
-            split, study = found.look
-            note_look(sealed_look(study, found.history.recorded, split, found.number))
+        if account is None:
+            found.note_look()
         return Decider(found, account, source).advance()
 
 

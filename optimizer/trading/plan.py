@@ -12,8 +12,10 @@ from optimizer.files import write_atomically
 from optimizer.flow.prepared import PreparedFlow, prepare_flow
 from optimizer.review.exported import chosen_set, exported_set, read_export
 from optimizer.review.rerun import Terms, is_held_back, refuse_other_files, set_study
+from optimizer.selection.looks import sealed_look
 from optimizer.store.combination import Combination
 from optimizer.store.folder import StudyFolder
+from optimizer.store.ledger import note_look
 from optimizer.study_file.space import build_space
 from optimizer.study_file.spans import in_bars
 from optimizer.study_file.study import Study
@@ -45,6 +47,16 @@ class TradingSet:
     study: Study
     history: History
     look: tuple[int, Study] | None
+
+    def note_look(self) -> None:
+        """Note in the ledger a look at the holdout of the set, where that was sealed.
+
+        Raises:
+            StudyError: the ledger cannot be used.
+        """
+        if self.look is not None:
+            split, study = self.look
+            note_look(sealed_look(study, self.history.recorded, split, self.number))
 
     def prepared(self, bars: Bars | None = None, first_bar: int | None = None) -> PreparedFlow:
         """The flow of the set on bars that go on.
@@ -98,12 +110,10 @@ class TradingBook:
     """The sets of a combination, each ready to decide in an account of its own.
 
     Attributes:
-        source: the file of the combination.
-        combination: what it holds.
+        combination: what its file holds.
         members: the sets, on the same bars.
     """
 
-    source: Path
     combination: Combination
     members: Sequence[TradingSet]
 
@@ -146,7 +156,7 @@ def open_book_to_trade(
                 f"{name}: its bars or its first decision are not those of members #1; combine the studies"
                 " again"
             )
-    return TradingBook(path, combination, members)
+    return TradingBook(combination, members)
 
 
 def _opened(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -138,21 +139,25 @@ def session_of(
             exchange = CcxtExchange(timeout=timeout, window=_window(timeout))
     folder = out or Path("out") / f"{name}-{'trade' if settings.live else 'dry'}"
     with contextlib.ExitStack() as stack:
-        _claim(stack, folder, settings, other=BOOK if combination is None else JOURNAL)
+        folders = _claimed(stack, folder, combination)
+        _begin_anew_if_dry(folder, folders, settings)
         shared = None
         if combination is not None:
             shared = _shared(stack, combination, settings, folder)
+        # The folder is that of a session before the feed may write bars there.
+        journals = [
+            stack.enter_context(contextlib.closing(Journal(one / JOURNAL))) for one in folders
+        ]
         feed = _feed(sets[0], settings, folder, say)
         if isinstance(feed, PolledFeed):
             newer = feed.begin(accept_revisions=accept_revisions)
             sets = [replace(one, history=replace(one.history, bars=newer)) for one in sets]
         members = []
-        for place, (found, plan) in enumerate(zip(sets, plans, strict=True)):
-            options = _Options(folder, settings, say, accept_revisions)
+        for place, (found, plan, journal) in enumerate(zip(sets, plans, journals, strict=True)):
+            options = _Options(folders[place], settings, say, accept_revisions)
             if combination is not None:
                 options = options.of_member(place + 1, combination.members[place].share)
-                _claim(stack, options.folder, settings)
-            members.append(_session(stack, found, plan, options, feed, exchange))
+            members.append(_session(stack, found, plan, options, journal, feed, exchange))
         sessions = Sessions(members, feed, settings.limits, book=shared, say=say)
         if isinstance(feed, (GrowingFeed, PolledFeed)):
             feed.say = sessions.note
@@ -188,7 +193,7 @@ class _Options:
 
         cash = None if self.settings.cash is None else self.settings.cash * share
         settings = replace(self.settings, cash=cash)
-        return replace(self, folder=self.folder / f"member-{number}", settings=settings, say=say)
+        return replace(self, settings=settings, say=say)
 
 
 def _session(
@@ -196,11 +201,11 @@ def _session(
     found: TradingSet,
     plan: PreparedFlow,
     options: _Options,
+    journal: Journal,
     feed: Feed,
     exchange: CcxtExchange | None,
 ) -> Session:
     folder, settings, say = options.folder, options.settings, options.say
-    journal = stack.enter_context(contextlib.closing(Journal(folder / JOURNAL)))
     given = {"--from": settings.start, "--cash": settings.cash}
     idle = [name for name, value in given.items() if value is not None]
     if idle and journal.bars():
@@ -216,34 +221,97 @@ def _session(
         journal,
         trace=stack.enter_context(tracing),
         limits=settings.limits,
+        live=settings.live,
         folder=folder,
         accept_revisions=options.accept_revisions,
         say=say,
     )
 
 
-def _claim(
-    stack: contextlib.ExitStack, folder: Path, settings: Settings, other: str | None = None
-) -> None:
-    """Hold a folder; a dry run begins it anew.
+def _claimed(
+    stack: contextlib.ExitStack, folder: Path, combination: Combination | None
+) -> list[Path]:
+    """Hold the folder of a session, or those of the members of a combination, too.
+
+    Args:
+        stack: what lets go of them.
+        folder: the folder.
+        combination: what trades there; None for one set.
+
+    Returns:
+        The folder of each account.
+    """
+    if combination is not None:
+        _claim(stack, folder, BOOK, other=JOURNAL, whose="one set")
+        folders = [folder / f"member-{k}" for k in range(1, len(combination.members) + 1)]
+    else:
+        place = folder.resolve()
+        if re.fullmatch(r"member-\d+", place.name) and (place.parent / BOOK).exists():
+            raise StudyError(
+                f"{folder}: holds a member of a session of a combination, which trades it; give another"
+                " --out"
+            )
+        folders = [folder]
+    for one in folders:
+        _claim(stack, one, JOURNAL, other=BOOK, whose="a combination")
+    return folders
+
+
+def _claim(stack: contextlib.ExitStack, folder: Path, own: str, *, other: str, whose: str) -> None:
+    """Hold a folder, in which there is nothing else than a session of the same kind.
 
     Args:
         stack: what lets go of it.
         folder: the folder.
-        settings: how the set trades.
-        other: a file of sessions of the other kind; None where there are none.
+        own: a file that such a session has.
+        other: a file of sessions of the other kind.
+        whose: what trades in those.
     """
     if (folder / MANIFEST).exists():
         raise StudyError(f"{folder}: holds a study; give another --out")
     stack.enter_context(exclusive_use(folder))
-    if other is not None and (folder / other).exists():
-        whose = "a combination" if other == BOOK else "one set"
+    if (folder / other).exists():
         raise StudyError(f"{folder}: holds a session of {whose}; give another --out")
-    if not settings.live:  # a dry run has nothing to go on with
-        for name in (JOURNAL, BOOK):
+    if (folder / NEWER).exists() and not (folder / own).exists():
+        raise StudyError(f"{folder}: holds a {NEWER} that is of no session; give another --out")
+
+
+def _begin_anew_if_dry(folder: Path, folders: Sequence[Path], settings: Settings) -> None:
+    """Forget an earlier dry run, with which a dry run has nothing to go on.
+
+    Args:
+        folder: the folder of the session, which is held.
+        folders: those of its accounts.
+        settings: how the set trades.
+
+    Raises:
+        StudyError: a dry run is where orders were sent, or the other way round.
+    """
+    dry = [_holds_dry_run(one, settings) for one in folders]  # all, before the first is forgotten
+    for one in {folder, *folders} if any(dry) and not settings.live else ():
+        (one / NEWER).unlink(missing_ok=True)
+        for name in (PAPER, BOOK, JOURNAL):  # the journal says that it was a dry run: last
             for ending in ("", "-wal", "-shm"):
-                (folder / f"{name}{ending}").unlink(missing_ok=True)
-        (folder / NEWER).unlink(missing_ok=True)
+                (one / f"{name}{ending}").unlink(missing_ok=True)
+
+
+def _holds_dry_run(folder: Path, settings: Settings) -> bool:
+    terms = {}
+    if (folder / JOURNAL).exists():
+        with contextlib.closing(Journal(folder / JOURNAL)) as journal:
+            terms = journal.terms()
+    # Sessions of earlier versions do not say whether they were dry runs.
+    dry = bool(terms) and not terms.get("live", True)
+    if settings.live and dry:
+        raise StudyError(
+            f"{folder}: holds a dry run, of which nothing was sent; give another --out"
+        )
+    if not settings.live and not dry and (terms or (folder / PAPER).exists()):
+        raise StudyError(
+            f"{folder}: holds a session that may have sent orders, which a dry run would forget; give"
+            " another --out"
+        )
+    return dry
 
 
 def _refuse_for_book(file: Path, combination: Combination, settings: Settings) -> None:
@@ -286,7 +354,7 @@ class _Nowhere:
 
 
 def _known(found: TradingSet, settings: Settings) -> Bars:
-    """The bars before the first one at which a new session decides."""
+    """The bars before the first one at which a new session decides; a look at a holdout is noted."""
     history, bars = found.history, found.history.bars
     first = history.n_recorded
     if settings.start is not None:
@@ -311,6 +379,9 @@ def _known(found: TradingSet, settings: Settings) -> Bars:
             f"{bars.source}: --from {settings.start}: the set decides from"
             f" {time_text(bars.timestamps[least])} on; name that time or a later one"
         )
+    # The bars after the first show what became of the set in them.
+    if first < history.n_recorded - 1:
+        found.note_look()
     return bars.head(first)
 
 

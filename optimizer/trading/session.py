@@ -60,6 +60,7 @@ class Session:
         journal: what the session remembers.
         trace: where the flow and the session write down what happens; None for nowhere.
         limits: what stops it.
+        live: whether the broker gets the orders; remembered, for a dry run is nothing to go on with.
         folder: the place of ``account.json``, the state after each bar; None writes none.
         accept_revisions: begin again, from what the broker holds, where bars before the session are
             others now.
@@ -76,6 +77,7 @@ class Session:
         *,
         trace: Trace | None = None,
         limits: Limits | None = None,
+        live: bool = True,
         folder: Path | None = None,
         accept_revisions: bool = False,
         say: Callable[[str], None] = lambda line: None,
@@ -83,7 +85,7 @@ class Session:
         self._found, self._known, self._broker_of = found, known, broker_of
         self._feed, self._journal, self._trace = feed, journal, trace
         self._limits = limits or Limits()
-        self._folder, self._accept = folder, accept_revisions
+        self._live, self._folder, self._accept = live, folder, accept_revisions
         self._say = say
         self._portfolio_id = found.prepared(found.history.recorded).specs[0].id
         self._gate = _Gate()
@@ -183,7 +185,11 @@ class Session:
         self._start = known.n_bars
         after = str(known.timestamps[-1])
         self._journal.begin(
-            **self._own_terms, start=known.n_bars, hash=known.content_hash, time=after
+            **self._own_terms,
+            live=self._live,
+            start=known.n_bars,
+            hash=known.content_hash,
+            time=after,
         )
         self._replay_events()
         self._note("started", f"after the bar of {time_text(known.timestamps[-1])}")

@@ -24,7 +24,8 @@ class Book:
 
     Attributes:
         hash: the hash of the combination.
-        folder: the place of ``account.json``, the state of all accounts after each bar.
+        folder: the place of ``account.json``, the state of all accounts at each close before money moves,
+            from which ``barsweep orders`` comes to the same moves.
         back: how the accounts are brought back to their shares.
         moves: the money that has moved.
     """
@@ -173,17 +174,21 @@ class Sessions:
     async def _step(self, bars: Bars, index: int) -> None:
         members, bar = self._members, bars.at(index)
         new = [await one.decide(index) for one in members]
+        # Limits and what is written down are of what comes, not of bars that were taken before.
+        sends = index >= self._start and any(one.to_send(index) for one in members)
+        accounts = [one.account for one in members] if sends else []
         if index >= self._start:
             await self._move(bar)
         for one in members:
             await one.end(index)
-        if index < self._start:
+        if not sends:
             return
         self.n_bars += any(new)
         newest = index == bars.n_bars - 1 and not await self._feed.later(bar.time)
         stop = self._limit_reached(bar)
-        if self._book is not None and any(one.to_send(index) for one in members):
-            self._write(self._book, bar)
+        if self._book is not None:
+            write_state(self._book.folder, book_state(self._book.hash, accounts))
+            self._say(f"{time_text(bar.time)}: equity {self._equity:,.2f} of all members")
         for one in members:
             await one.send(index, newest=newest, stop=stop)
         if stop:
@@ -211,11 +216,6 @@ class Sessions:
         for one, money in zip(self._members, self._moves[id], strict=True):
             if money != 0.0:
                 await one.pay(f"{id}.move", money)
-
-    def _write(self, book: Book, bar: Bar) -> None:
-        """Say what all accounts have together, and write it down."""
-        write_state(book.folder, book_state(book.hash, [one.account for one in self._members]))
-        self._say(f"{time_text(bar.time)}: equity {self._equity:,.2f} of all members")
 
     # --- Limits -------------------------------------------------------------------------------------
 

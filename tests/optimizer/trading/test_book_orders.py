@@ -181,6 +181,12 @@ def test_what_it_prints_is_an_account_that_it_reads(month: Path, moving: list[Bo
             lambda c: c["members"][0]["account"]["positions"].update(XXX={"quantity": 1.0}),
             'members #1: "XXX": not a symbol of the study',
         ),
+        (
+            lambda c: c["members"][1]["account"]["positions"].update(
+                AAA={"quantity": 1.0, "entry": -1.0}
+            ),
+            'members #2: "AAA": entry = -1.0; expected a price above 0',
+        ),
     ],
 )
 def test_accounts_that_cannot_be_used(month: Path, change: Any, words: str) -> None:

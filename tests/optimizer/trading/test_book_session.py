@@ -20,6 +20,7 @@ from optimizer.errors import BarsweepError, BrokerError, DataError, StudyError
 from optimizer.flow.event_flow import FlowResult
 from optimizer.flow.sub_accounts import run_sub_accounts
 from optimizer.review.exported import naming_export, whole_book
+from optimizer.sweep.sub_accounts import rebalancing_bars
 from optimizer.trading.drift import drift
 from optimizer.trading.feeds import StaleFeedError
 from optimizer.trading.journal import Journal
@@ -31,7 +32,14 @@ from optimizer.trading.run import Settings, session_of
 from optimizer.types import Bars
 from tests.support.command import barsweep
 from tests.support.studies import write_bars
-from tests.support.trading import BOOK_BARS, N_BOOK, combined, trade, traded_and_killed
+from tests.support.trading import (
+    BOOK_BARS,
+    N_BOOK,
+    bars_taken,
+    combined,
+    trade,
+    traded_and_killed,
+)
 
 N_BARS = 45
 """Bars that most sessions here trade, after those of the studies: two months begin in them."""
@@ -117,6 +125,21 @@ def test_the_whole_trades_as_a_replay_that_begins_there(month: Path, whole: Path
     for (text,) in moves:
         money = json.loads(text)
         assert max(money) > 1.0 and abs(sum(money)) < 1e-6
+
+
+def test_from_its_state_the_same_money_moves(home: Path, month: Path, tmp_path: Path) -> None:
+    """At the close at which it has moved in the session, neither more nor less."""
+    folder, done = tmp_path / "t", N_BOOK
+    for bar in rebalancing_bars(BARS.timestamps, N_BOOK, "month").tolist():
+        n_bars = bar + 2
+        with session_of(month, REPLAYED, data=home / "later.parquet", out=folder) as (sessions, _):
+            asyncio.run(sessions.run(n_bars - done))
+        done, state = n_bars, folder / "account.json"
+        found = optimizer.book_orders(month, data=BARS.head(n_bars), state=state)
+        query = "SELECT money FROM moves ORDER BY id DESC LIMIT 1"
+        ((text,),) = rows_of(folder / "book.db", query)
+        assert list(found.moved) == pytest.approx(json.loads(text), abs=1e-6)
+        assert max(found.moved) > 1.0
 
 
 def test_from_the_first_decision_on_it_is_the_replay_of_the_book(
@@ -306,6 +329,35 @@ def test_what_does_not_belong_together_is_refused(
         asyncio.run(sessions.run(2))
     (out / "member-2" / "trade.db").unlink()
     refused(StudyError, "member-2: no session, or not the one of the other members", month, out)
+
+
+def test_a_dry_run_forgets_no_session(home: Path, month: Path, tmp_path: Path) -> None:
+    """Neither what moved between the members, nor the account of one whose journal is lost."""
+    data = home / "later.parquet"
+
+    def run(folder: Path, live: bool, number: int | None = None) -> None:
+        settings = Settings(live=live, replay=True)
+        with session_of(month, settings, number=number, data=data, out=folder) as (sessions, _):
+            asyncio.run(sessions.run(30))
+
+    folder, dry = tmp_path / "t", tmp_path / "d"
+    run(folder, True)
+    before = state_of(folder)
+    assert before[0]
+    for lost in (None, "trade.db"):
+        if lost:
+            (folder / "member-1" / lost).unlink()
+        with pytest.raises(StudyError, match="member-1: holds a session that may have sent orders"):
+            run(folder, False)
+        assert state_of(folder) == before
+        assert bars_taken(folder / "member-2") == 30
+    with pytest.raises(StudyError, match="member-2: holds a member of a session of a combination"):
+        run(folder / "member-2", True, 2)
+    for _ in range(2):
+        run(dry, False)
+        assert state_of(dry)[0] == []
+    with pytest.raises(StudyError, match="member-1: holds a dry run, of which nothing was sent"):
+        run(dry, True)
 
 
 def combined_again(home: Path) -> Path:

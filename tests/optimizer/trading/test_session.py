@@ -18,20 +18,22 @@ import pytest
 from optimizer.errors import BrokerError, DataError, StudyError
 from optimizer.flow.prepared import PreparedFlow
 from optimizer.review.exported import naming_export
+from optimizer.store.export import export_sets
+from optimizer.store.ledger import read_ledger
 from optimizer.trading.broker import DryRun, OutageError, Report, TradingBroker
 from optimizer.trading.feeds import Feed, GrowingFeed, ReplayedFeed, StaleFeedError
 from optimizer.trading.journal import Event, Journal
 from optimizer.trading.limits import KINDS, LimitError, Limits
 from optimizer.trading.paper import PaperBroker
 from optimizer.trading.plan import open_to_trade
-from optimizer.trading.run import Settings
+from optimizer.trading.run import Settings, session_of
 from optimizer.trading.session import Session
 from optimizer.trading.sessions import Sessions
 from optimizer.types import Bars, Order
 from tests.support.command import barsweep
 from tests.support.postgres import PostgresServer
 from tests.support.studies import write_bars
-from tests.support.trading import EVERY, N_STUDY, trade, traded_and_killed
+from tests.support.trading import EVERY, N_STUDY, bars_taken, trade, traded_and_killed
 
 N_BARS = 40
 """Bars that most sessions here trade, after those of the study."""
@@ -456,6 +458,20 @@ def test_a_loss_stops_the_session(best: Path, tmp_path: Path) -> None:
     assert trader.kinds()[-1] == "limit"
 
 
+def test_a_loss_that_was_made_up_for_stops_nothing(best: Path, tmp_path: Path) -> None:
+    """Limits are of the bars that come, not of those that were taken before."""
+    scale = np.ones((BARS.n_bars, 1))
+    scale[N_STUDY + 15 : N_STUDY + 18] = 0.6
+    prices = {name: getattr(BARS, name) * scale for name in ("open", "high", "low", "close")}
+    trader = Trader(best, tmp_path, replace(BARS, **prices), {})
+    with pytest.raises(LimitError):
+        trader.run(limits=replace(FAST, max_loss=0.05))
+    session, _ = trader.run(limits=replace(FAST, max_loss=0.9))
+    least = 0.99 * session.flow.view().equity / 100_000.0
+    session, _ = trader.run(limits=replace(FAST, max_loss=max(1.0 - least, 0.05)))
+    assert session.n_bars == 0 and trader.kinds()[-1] == "went_on"
+
+
 def test_too_many_orders_on_a_day_stop_the_session(trader: Trader) -> None:
     with pytest.raises(LimitError, match="would be more than --max-orders-a-day 0: the session"):
         trader.run(limits=replace(FAST, max_orders_a_day=0))
@@ -545,6 +561,7 @@ def test_the_command_trades_goes_on_and_is_traced(best: Path, tmp_path: Path) ->
     assert state.returncode == 0 and "your account" in state.stdout
     dry = barsweep(*given, "--out", tmp_path / "d", folder=home)
     assert "dry run: nothing is sent" in dry.stdout and "not sent: dry run" in dry.stdout
+    assert "the same command begins anew" in dry.stdout
     limited = barsweep(
         *given, "--live", "--out", tmp_path / "l", "--max-orders-a-day", "0", folder=home
     )
@@ -562,6 +579,64 @@ def test_the_command_trades_goes_on_and_is_traced(best: Path, tmp_path: Path) ->
         base = ("trade", "out/best.json", "--broker", "paper", "--data", "trade.parquet")
         done = barsweep(*base, *options, folder=home)
         assert (done.returncode, words in done.stderr) == (2, True), (options, done.stderr)
+
+
+def test_a_dry_run_forgets_no_session_and_no_other_file(best: Path, tmp_path: Path) -> None:
+    bars = write_bars(tmp_path / "later.parquet", BARS)
+
+    def run(folder: Path, live: bool, **given: Any) -> float:
+        """Money of the account at the end."""
+        settings = Settings(live=live, replay=True, **given)
+        with session_of(best, settings, data=bars, out=folder) as (sessions, _):
+            asyncio.run(sessions.run(5))
+        with contextlib.closing(sqlite3.connect(folder / "paper.db")) as connection:
+            return float(connection.execute("SELECT cash FROM account").fetchone()[0])
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {one.name: one.read_bytes() for one in sorted(folder.glob("[!t]*"))}
+
+    live, dry, home = (tmp_path / name for name in ("live", "dry", "home"))
+    run(live, True)
+    before, n_taken = files(live), bars_taken(live)
+    with pytest.raises(StudyError, match="holds a session that may have sent orders, which a dry"):
+        run(live, False)
+    assert (files(live), bars_taken(live)) == (before, n_taken) and n_taken == 5
+    (live / "trade.db").unlink()  # the account is left, for a session that begins anew
+    with pytest.raises(StudyError, match="holds a session that may have sent orders"):
+        run(live, False)
+    assert files(live) == before
+    assert run(dry, False) == 100_000.0
+    assert run(dry, False, cash=5_000.0) == 5_000.0
+    with pytest.raises(StudyError, match="holds a dry run, of which nothing was sent"):
+        run(dry, True)
+    home.mkdir()
+    kept = write_bars(home / "bars.parquet", BARS)
+    with pytest.raises(StudyError, match=r"holds a bars\.parquet that is of no session"):
+        run(home, False)
+    assert kept.exists()
+
+
+def test_a_replay_over_the_holdout_is_a_look_at_it(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a set whose holdout was sealed when it was exported; one a set."""
+    monkeypatch.setenv("BARSWEEP_LEDGER", str(tmp_path / "ledger.db"))
+    sealed = export_sets(best.parent, top=4, out=tmp_path / "sealed.json")
+    bars = write_bars(tmp_path / "later.parquet", BARS)
+
+    def looks(name: str, number: int, **given: Any) -> int:
+        settings = Settings(live=True, replay=True, **given)
+        out = tmp_path / name
+        with session_of(sealed, settings, number=number, data=bars, out=out) as (sessions, _):
+            asyncio.run(sessions.run(2))
+        return len(read_ledger().looks())
+
+    start = str(BARS.timestamps[N_STUDY - 5])
+    assert looks("after", 2) == 0
+    assert looks("within", 2, start=start) == 1
+    assert looks("within", 2, start=start) == 1
+    assert looks("again", 2, start=start) == 1
+    assert looks("other", 3, start=start) == 2
 
 
 def test_a_folder_of_another_set_is_refused(trader: Trader) -> None:
