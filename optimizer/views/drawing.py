@@ -25,7 +25,7 @@ def drawing(
     Args:
         label: what they show.
         span: the first and the last time.
-        lines: one or two by name, each of shape (n_values,).
+        lines: two by name, each of shape (n_values,).
         text: writes a value.
         shaded_from: the first value of the shaded part; None for none.
 
@@ -45,7 +45,7 @@ def drawing(
 
     drawn = []
     for (name, values), color, dash in zip(
-        lines.items(), ("blue", "orange"), ("none", "5 3"), strict=False
+        lines.items(), ("blue", "orange"), ("none", "5 3"), strict=True
     ):
         places = np.unique(np.linspace(0, len(values) - 1, 800).astype(int)).tolist()
         points = " ".join(f"{place(i, len(values))},{height(float(values[i]))}" for i in places)
