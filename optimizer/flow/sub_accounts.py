@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -99,6 +99,30 @@ class FlowSubAccount:
         )
 
 
+def bring_back(
+    flows: Sequence[tuple[EventFlow, PreparedFlow]],
+    back: Rebalancing,
+    index: int,
+    due: Set[int],
+) -> list[float]:
+    """Do what the schedule asks at the close of a bar that each flow has taken and none has ended.
+
+    Args:
+        flows: flows of one portfolio, each with what it was prepared from, on the same bars.
+        back: how their accounts are brought back to their shares.
+        index: index of the bar.
+        due: the bars of the schedule.
+
+    Returns:
+        What each is paid, negative where it pays.
+    """
+    if index not in due and index - 1 not in due:
+        return [0.0] * len(flows)
+    bar = flows[0][1].bars.at(index)
+    subs = [FlowSubAccount(flow, plan.rules, bar) for flow, plan in flows]
+    return back.at_close(subs, index, due, bar.close)
+
+
 def run_sub_accounts(flows: Sequence[PreparedFlow], back: Rebalancing) -> list[FlowResult]:
     """Take the bars through flows whose accounts are brought back to their shares.
 
@@ -116,12 +140,7 @@ def run_sub_accounts(flows: Sequence[PreparedFlow], back: Rebalancing) -> list[F
         bar = bars.at(index)
         for flow in opened:
             flow.take_bar(bar)
-        if index in due or index - 1 in due:
-            subs = [
-                FlowSubAccount(flow, one.rules, bar)
-                for flow, one in zip(opened, flows, strict=True)
-            ]
-            back.at_close(subs, index, due, bars.close[index])
+        bring_back(list(zip(opened, flows, strict=True)), back, index, due)
         for flow in opened:
             flow.end_bar(bar)
     return [flow.result() for flow in opened]

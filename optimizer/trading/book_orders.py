@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from optimizer.errors import ExportError
-from optimizer.flow.sub_accounts import FlowSubAccount
+from optimizer.flow.sub_accounts import bring_back
 from optimizer.review.exported import naming_export, whole_book
 from optimizer.trading.account import Account, book_state, read_accounts
 from optimizer.trading.history import History
@@ -234,19 +234,14 @@ class BookDecider:
         """
         plans = [one.prepare(bars) for one in self._members]
         every, combination = plans[0].bars, self._book.combination
+        flows = [(one.flow, plan) for one, plan in zip(self._members, plans, strict=True)]
         back = combination.rebalancing
         due = back.due(every.timestamps, plans[0].first)
         moved = [0.0] * len(plans)
         for index in range(self._members[0].done, every.n_bars):
             for one in self._members:
                 one.take(index)
-            if index >= plans[0].first:
-                bar = every.at(index)
-                subs = [
-                    FlowSubAccount(one.flow, plan.rules, bar)
-                    for one, plan in zip(self._members, plans, strict=True)
-                ]
-                moved = back.at_close(subs, index, due, every.close[index])
+            moved = bring_back(flows, back, index, due)
             for one in self._members:
                 one.end(index)
         return BookOrders(
